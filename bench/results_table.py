@@ -1,0 +1,121 @@
+"""Write docs/results.md from the files that `textune_runs.py` and `trainer_reference.py` left."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+TASKS = {
+    "sst2": "SST-2",
+    "cola": "CoLA",
+    "mrpc": "MRPC",
+    "rte": "RTE",
+    "stsb": "STS-B",
+    "trec": "TREC-6",
+    "banking77": "banking77",
+    "goemotions": "GoEmotions",
+    "wnli": "WNLI",
+}
+SHOWN = {"sst2": ["accuracy"], "cola": ["mcc", "accuracy"], "mrpc": ["f1", "accuracy"], "rte": ["accuracy"], "stsb": ["pearson", "spearman"]}
+SHOWN |= {"trec": ["accuracy"], "banking77": ["accuracy"], "goemotions": ["f1_micro", "f1_macro"], "wnli": ["accuracy"]}
+
+INTRODUCTION = """# Results
+
+All rows: all-MiniLM-L6-v2 (22.7 M parameters; a sentence embedder of six layers, so these are not the scores of a base-size model), the settings of
+`examples/TASK.toml`, the score of the last epoch on the published dev set (TREC, banking77: test set). Beside textune stands
+`transformers.Trainer` with the same backbone, rows, hyper-parameters and seeds; it draws batches of similar length, textune true random ones. Each entry
+is the mean over the seeds, in brackets each seed.
+
+Repeat a row with `make bench TASK=trec SEEDS="0 1 2" DATA=PATH`, where PATH holds the data sets as published (`glue/`, `trec/`, `banking77/`,
+`goemotions/`); rebuild this page with `make docs`. The single runs lie in `bench/results/`.
+"""
+
+
+def read(system: str, task: str) -> dict[int, dict[str, Any]]:
+    """Results of one system and task by seed."""
+    found = {}
+    for path in sorted((HERE / "results" / system).glob(f"{task}-*.json")):
+        result = json.loads(path.read_text())
+        found[int(result["seed"])] = result
+    return found
+
+
+def cell(results: dict[int, dict[str, Any]], metric: str) -> str:
+    """Mean and single values of the last epoch."""
+    values = [result["last"][metric] for result in results.values()]
+    if not values:
+        return "-"
+    single = ", ".join(f"{value:.3f}" for value in values)
+    return f"{statistics.mean(values):.3f}" + (f" ({single})" if len(values) > 1 else "")
+
+
+def verdict(ours: dict[int, dict[str, Any]], theirs: dict[int, dict[str, Any]], metric: str) -> str:
+    """The difference of the means beside the larger seed spread (largest minus smallest)."""
+    seeds = sorted(set(ours) & set(theirs))
+    if not seeds:
+        return "-"
+    mine, other = ([results[seed]["last"][metric] for seed in seeds] for results in (ours, theirs))
+    difference = statistics.mean(mine) - statistics.mean(other)
+    spread = f" (seed spread {max(max(v) - min(v) for v in (mine, other)):.3f})" if len(seeds) > 1 else ""
+    return f"{difference:+.3f}{spread}"
+
+
+def table() -> str:
+    """All tasks with a result of either system."""
+    lines = ["| task | metric | textune | Trainer | difference | seeds |", "|---|---|---|---|---|---|"]
+    for task, name in TASKS.items():
+        ours, theirs = read("textune", task), read("trainer", task)
+        if not ours:
+            continue
+        for metric in SHOWN[task]:
+            seeds = ", ".join(map(str, sorted(ours)))
+            lines.append(f"| {name} | {metric} | {cell(ours, metric)} | {cell(theirs, metric)} | {verdict(ours, theirs, metric)} | {seeds} |")
+    return "\n".join(lines)
+
+
+def baselines() -> str:
+    """What one gets without a model."""
+    lines = ["| task | rows | main metric | 95 % interval (seed 0) | majority or mean baseline |", "|---|---|---|---|---|"]
+    for task, name in TASKS.items():
+        for result in list(read("textune", task).values())[:1]:
+            report = result["reports"]["validation"]
+            main, baseline = report["main"], report["baseline"]
+            low, high = main["interval_95"] or (float("nan"), float("nan"))
+            base = "undefined" if baseline["value"] is None else f"{baseline['value']:.3f}"
+            lines.append(f"| {name} | {report['rows']:,} | {main['metric']} {main['value']:.3f} | {low:.3f} to {high:.3f} | {base} |")
+    return "\n".join(lines)
+
+
+def machines() -> str:
+    """Where and when the runs were made."""
+    lines = set()
+    for system in ("textune", "trainer"):
+        for task in TASKS:
+            for result in read(system, task).values():
+                packages = result["versions"]
+                lines.add(
+                    f"- {system}: {result['date']}, {result['threads']} thread{'s' if result['threads'] > 1 else ''}, bf16,"
+                    f" torch {packages['torch']}, transformers {packages['transformers']}"
+                )
+    return "\n".join(sorted(lines))
+
+
+WNLI = """## WNLI
+
+WNLI's dev set contradicts its train set: the same sentences with the opposite answer. Whatever learns the train set scores below the majority class on dev.
+textune therefore prints the majority baseline beside every report and warns where the model does not beat it; the row above is such a case.
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    page = [INTRODUCTION, table(), "\n## What the scores are worth\n", baselines(), "", WNLI, "## Machine\n"]
+    page += ["Two cores of an AMD EPYC (Zen 4, AVX-512 with bf16), shared with other work, so times are not reported.\n", machines(), ""]
+    (HERE.parent / "docs" / "results.md").write_text("\n".join(page), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

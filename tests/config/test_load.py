@@ -1,0 +1,280 @@
+"""Loading: merging, precedence, origins, kinds, overrides, dictionaries, and what a run needs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from textune.config import Duration, Experiment, Loaded, experiment_from_dict, load_config, require_runnable
+from textune.config.schema import BinaryTask, ConcatSource, FilesSource, HubSource, Split
+from textune.errors import ConfigError
+
+
+def write(name: str, text: str) -> Path:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def override(*overrides: str, unset: tuple[str, ...] = (), file: str | None = None) -> Experiment:
+    return load_config(file, overrides, unset).experiment
+
+
+# --- merging and precedence -------------------------------------------------------------------------------------------
+
+
+def test_no_file_gives_the_defaults() -> None:
+    loaded = load_config(None)
+    assert loaded.experiment == Experiment()
+    assert loaded.path is None
+    assert set(loaded.origins.values()) == {"default"}
+
+
+def test_precedence_is_defaults_then_parent_then_file_then_command_line() -> None:
+    write("base.toml", "[train]\nseed = 1\nbatch_size = 1\nmax_tokens = 1")
+    write("config.toml", 'extends = "base.toml"\n[train]\nseed = 2\nbatch_size = 2')
+    loaded = load_config("config.toml", ["train.seed=3"])
+    train = loaded.experiment.train
+    assert (train.seed, train.batch_size, train.max_tokens, train.prefetch) == (3, 2, 1, 2)
+    origins = [loaded.origins[f"train.{key}"] for key in ("seed", "batch_size", "max_tokens", "prefetch")]
+    assert origins == ["command line", "config.toml", "base.toml", "default"]
+    assert loaded.path == Path("config.toml").absolute()
+
+
+def test_every_value_has_an_origin() -> None:
+    write("config.toml", '[data.train]\nkind = "concat"\n[[data.train.sources]]\nfiles = "a.csv"\n[model.config]\na = 1')
+    origins = load_config("config.toml").origins
+    assert origins["data.train.sources[0].files"] == "config.toml"
+    assert origins["data.train.sources[0].format"] == "default"
+    assert origins["model.config.a"] == "config.toml"
+    assert origins["data.validation.ratio"] == "default"
+
+
+def test_a_chain_of_parents_in_other_folders() -> None:
+    write("common/root.toml", '[train]\nseed = 1\n[data.train]\nfiles = ["root.csv"]')
+    write("common/middle.toml", 'extends = "root.toml"\n[tokens]\nmax_length = 64')
+    write("runs/config.toml", 'extends = "../common/middle.toml"\n[train]\nbatch_size = 4')
+    loaded = load_config("runs/config.toml")
+    assert (loaded.experiment.train.seed, loaded.experiment.tokens.max_length) == (1, 64)
+    assert loaded.experiment.data.train.files == (str(Path("common/root.csv").absolute()),)
+    assert loaded.origins["train.seed"] == "../common/root.toml"
+
+
+def test_tables_merge_and_lists_replace() -> None:
+    write("base.toml", '[data.labels]\nnames = ["a", "b", "c"]\n[model.config]\nx = 1\ninner = {p = 1, q = 2}')
+    write("config.toml", 'extends = "base.toml"\n[data.labels]\nnames = ["d"]\n[model.config]\ny = 2\ninner = {q = 3}')
+    loaded = load_config("config.toml")
+    assert loaded.experiment.data.labels.names == ("d",)
+    assert loaded.experiment.model.config == {"x": 1, "inner": {"p": 1, "q": 3}, "y": 2}
+    assert loaded.origins["model.config.inner"] == "base.toml + config.toml"
+
+
+def test_schema_key_of_editors_is_dropped() -> None:
+    write("config.toml", '"$schema" = "textune.schema.json"\n[train]\nseed = 1')
+    assert override(file="config.toml").train.seed == 1
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read() -> None:
+    Path("config.toml").write_bytes("\ufeff[train]\r\nseed = 4\r\n".encode())
+    assert override(file="config.toml").train.seed == 4
+
+
+# --- kinds ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_changed_kind_replaces_its_table_in_any_order_of_overrides(reverse: bool) -> None:
+    write("config.toml", "[data.validation]\nratio = 0.3\nseed = 7")
+    words = ["data.validation.kind=hub", "data.validation.name=org/set", "data.validation.take=5"]
+    validation = override(*(reversed(words) if reverse else words), file="config.toml").data.validation
+    assert validation == HubSource(name="org/set", take=5)
+
+
+def test_a_kind_that_stays_keeps_its_table() -> None:
+    write("config.toml", "[data.validation]\nratio = 0.3")
+    assert override("data.validation.kind=split", "data.validation.seed=2", file="config.toml").data.validation == Split(
+        ratio=0.3, seed=2
+    )
+
+
+def test_kind_of_a_section_without_variants_replaces_nothing() -> None:
+    write("config.toml", '[train.schedule]\nwarmup = "10 steps"')
+    schedule = override("train.schedule.kind=cosine", file="config.toml").train.schedule
+    assert (schedule.kind, schedule.warmup) == ("cosine", Duration(10, "steps"))
+
+
+def test_values_that_a_changed_kind_leaves_behind_are_told() -> None:
+    write("config.toml", "[task]\nlabel_smoothing = 0.1")
+    loaded = load_config("config.toml", ["task.kind=binary"])
+    assert loaded.experiment.task == BinaryTask()
+    [note] = loaded.notes
+    assert "task.label_smoothing (config.toml)" in note and '"binary" (command line)' in note
+    assert load_config("config.toml", ["task.kind=binary", "task.label_smoothing=0.2"]).notes == ()
+    assert load_config("config.toml", ["task.kind=auto"]).notes == ()
+
+
+def test_sources_without_kind_are_files() -> None:
+    train = override("data.train={kind = 'concat', sources = [{files = 'a.csv'}, {kind = 'hub', name = 'x/y'}]}").data.train
+    assert isinstance(train, ConcatSource)
+    assert train.sources == (FilesSource(files=(os.path.abspath("a.csv"),)), HubSource(name="x/y"))
+
+
+# --- overrides and unset ----------------------------------------------------------------------------------------------
+
+
+def test_overrides_are_converted_by_the_type_of_the_key() -> None:
+    experiment = override(
+        "train.optimizer.lr=3e-5",
+        "train.batch_size=5",
+        "data.train.shuffle=true",
+        "train.duration=2 epochs",
+        "model.revision=2024",
+        "data.columns.text=true",
+        "data.train.take=7",
+        "task.kind=binary",
+        "task.num_logits=1",
+        "data.train.delimiter=\\t",
+    )
+    assert experiment.train.optimizer.lr == 3e-5
+    assert (experiment.train.batch_size, experiment.train.duration) == (5, Duration(2, "epochs"))
+    assert (experiment.model.revision, experiment.data.columns.text) == ("2024", "true")
+    assert experiment.data.train == FilesSource(shuffle=True, take=7, delimiter="\t")
+    assert experiment.task == BinaryTask(num_logits=1)
+
+
+def test_lists_and_tables_are_toml_but_text_keys_stay_text() -> None:
+    experiment = override(
+        'data.labels.names=["no", "yes"]',
+        'data.train.where={ source = "imdb", year = [2020, "2021"] }',
+        "data.columns.template={title}\n{body}",
+        "data.train.pattern=[a-z]+(?P<text>.*)",
+    )
+    assert experiment.data.labels.names == ("no", "yes")
+    assert experiment.data.train.where == {"source": ("imdb",), "year": ("2020", "2021")}
+    assert experiment.data.columns.template == "{title}\n{body}"
+    assert isinstance(experiment.data.train, FilesSource) and experiment.data.train.pattern == "[a-z]+(?P<text>.*)"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.2", 0.2),
+        ("3", 3),
+        ("true", True),
+        ("gelu", "gelu"),
+        ('"3"', "3"),
+        ("nan", "nan"),
+        ("-inf", "-inf"),
+        ("2024-01-01", "2024-01-01"),
+        ("[1, 2]", [1, 2]),
+        ("a = 1", "a = 1"),
+        ("1\nb = 2", "1\nb = 2"),
+    ],
+)
+def test_free_tables_take_toml_scalars_where_that_works(text: str, value: object) -> None:
+    found = override(f"model.config.key={text}").model.config["key"]
+    assert found == value and type(found) is type(value)
+
+
+def test_both_ways_to_set_a_free_table() -> None:
+    write("config.toml", "[model.config]\nold = 1")
+    assert override("model.config={new = 0.2}", file="config.toml").model.config == {"old": 1, "new": 0.2}
+    assert override("model.config.new=0.2", file="config.toml").model.config == {"old": 1, "new": 0.2}
+
+
+def test_a_table_of_class_weights_replaces_the_word() -> None:
+    task = override("task.class_weights.pos=2.0", 'task.class_weights."a.b"=3').task
+    assert task.class_weights == {"pos": 2.0, "a.b": 3.0}
+    write("config.toml", "[task.class_weights]\npos = 3")
+    assert override("task.class_weights=balanced", file="config.toml").task.class_weights == "balanced"
+    assert load_config(None, ['task.class_weights."a.b"=3']).origins['task.class_weights."a.b"'] == "command line"
+
+
+def test_the_later_of_two_overrides_of_a_key_counts() -> None:
+    assert override("train.seed=1", "train.seed=2").train.seed == 2
+
+
+def test_unset_takes_a_key_back_to_its_default() -> None:
+    write(
+        "base.toml",
+        '[data.columns]\ntext_pair = "b"\n[train]\nseed = 5\n[task.class_weights]\na = 1\n[data.validation]\nratio = 0.4',
+    )
+    write("config.toml", 'extends = "base.toml"')
+    loaded = load_config(
+        "config.toml", ["task.class_weights.b=2"], ["data.columns.text_pair", "train.seed", "task.class_weights"]
+    )
+    assert loaded.experiment.data.columns.text_pair is None
+    assert loaded.experiment.train.seed == 0
+    assert loaded.origins["train.seed"] == "default"
+    assert loaded.experiment.task.class_weights == {"b": 2.0}
+    assert override(unset=("data.validation",), file="config.toml").data.validation == Split()
+    assert override("data.validation.seed=1", unset=("data.validation",), file="config.toml").data.validation == Split(seed=1)
+
+
+def test_unset_of_a_kind_takes_its_table_along_only_if_it_was_changed() -> None:
+    write("config.toml", '[data.validation]\nkind = "files"\nfiles = "v.csv"\n[data.train]\nkind = "files"\nfiles = "t.csv"')
+    data = override(unset=("data.validation.kind", "data.train.kind"), file="config.toml").data
+    assert data.validation == Split()
+    assert data.train == FilesSource(files=(os.path.abspath("t.csv"),))
+
+
+def test_unset_of_an_entry_of_a_free_table() -> None:
+    write("config.toml", "[model.config]\na = 1\nb = 2")
+    assert override(unset=("model.config.a",), file="config.toml").model.config == {"b": 2}
+    with pytest.raises(ConfigError, match=r"model\.config\.c \(--unset\) is not set anywhere"):
+        override(unset=("model.config.c",), file="config.toml")
+
+
+def test_environment_variables_play_no_part() -> None:
+    code = "from textune.config import *; assert load_config(None).experiment == Experiment()"
+    environment = {**os.environ, "TRAIN_SEED": "5", "TEXTUNE_TRAIN_SEED": "5", "train.seed": "5", "SEED": "5"}
+    root = str(Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=root)
+
+
+# --- dictionaries and runs --------------------------------------------------------------------------------------------
+
+
+def test_a_dictionary_follows_the_rules_of_a_file(folder: Path) -> None:
+    tree = {
+        "data": {
+            "train": {"files": [Path("a.csv")]},
+            "validation": HubSource(name="x/y", take=3),
+            "columns": {"text_pair": None},
+        },
+        "train": {"duration": Duration(5, "steps"), "seed": None},
+        "task": {"class_weights": {0: 1, 1: 2.5}},
+    }
+    experiment = experiment_from_dict(tree, base=folder / "base")
+    assert experiment.data.train == FilesSource(files=(str(folder / "base/a.csv"),))
+    assert experiment.data.validation == HubSource(name="x/y", take=3)
+    assert experiment.train.duration == Duration(5, "steps") and experiment.train.seed == 0
+    assert experiment.task.class_weights == {"0": 1.0, "1": 2.5}
+    with pytest.raises(ConfigError, match=r"^train.seed = -1: expected a whole number"):
+        experiment_from_dict({"train": {"seed": -1}}, base=folder)
+    nested = ConcatSource(sources=(HubSource(name="x/y"), ConcatSource(sources=(FilesSource(files=("/a",)),))))
+    assert experiment_from_dict({"data": {"train": nested}}, base=folder).data.train == nested
+
+
+def test_what_a_run_needs() -> None:
+    with pytest.raises(ConfigError) as caught:
+        require_runnable(Experiment())
+    assert "model.pretrained is not set" in str(caught.value)
+    assert "data.train.files is not set" in str(caught.value)
+    runnable = override("model.pretrained=x/y", "data.train.files=a.csv")
+    require_runnable(runnable)
+    with pytest.raises(ConfigError, match=r"data\.validation\.files is not set"):
+        require_runnable(override("model.pretrained=x/y", "data.train.files=a.csv", "data.validation.kind=files"))
+    nested = "data.train={kind = 'concat', sources = [{files = 'a'}, {}]}"
+    with pytest.raises(ConfigError, match=r"data.train.sources\[1\].files is not set"):
+        require_runnable(override("model.pretrained=x/y", nested))
+    both = ["model.pretrained=x/y", "data.train.files=a.csv", "data.labels.names=a", "data.labels.names_file=b"]
+    with pytest.raises(ConfigError, match="are both set"):
+        require_runnable(override(*both))
+
+
+def test_loaded_is_plain_data() -> None:
+    assert Loaded(Experiment(), {}, None).notes == ()

@@ -1,0 +1,115 @@
+"""Losses, weights and scores against torch's own and against their definitions."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from textune.config.schema import AutoTask, BinaryTask, MulticlassTask, MultilabelTask, RegressionTask
+from textune.data.labels import LabelMap
+from textune.errors import ConfigError
+from textune.tasks import SupervisedTask, build_task
+from textune.tasks.decision import decide
+
+MULTICLASS = LabelMap("multiclass", ("a", "b", "c"))
+BINARY = LabelMap("binary", ("no", "yes"))
+MULTILABEL = LabelMap("multilabel", ("x", "y", "z"))
+REGRESSION = LabelMap("regression", ("score",))
+
+
+@pytest.fixture
+def logits_BC() -> torch.Tensor:
+    return torch.randn(7, 3, generator=torch.Generator().manual_seed(0)) * 3
+
+
+def mean_loss(task: SupervisedTask, logits_BC: torch.Tensor, targets: torch.Tensor, weights_B: torch.Tensor | None = None) -> torch.Tensor:
+    weights = task.row_weights(targets, weights_B)
+    return (task.row_losses(logits_BC, targets) * weights).sum() / weights.sum()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_multiclass_is_torch_cross_entropy(logits_BC: torch.Tensor, smoothing: float) -> None:
+    targets = torch.tensor([0, 1, 2, 2, 1, 0, 0])
+    task = build_task(MulticlassTask(label_smoothing=smoothing), MULTICLASS)
+    assert task.num_logits == 3
+    wanted = functional.cross_entropy(logits_BC, targets, label_smoothing=smoothing)
+    torch.testing.assert_close(mean_loss(task, logits_BC, targets), wanted)
+
+
+def test_class_weights_are_torchs_weighted_mean(logits_BC: torch.Tensor) -> None:
+    targets = torch.tensor([0, 1, 2, 2, 1, 0, 0])
+    task = build_task(MulticlassTask(class_weights={"b": 3.0, "c": 0.5}), MULTICLASS)
+    wanted = functional.cross_entropy(logits_BC, targets, weight=torch.tensor([1.0, 3.0, 0.5]))
+    torch.testing.assert_close(mean_loss(task, logits_BC, targets), wanted)
+
+
+def test_balanced_weights_are_scikit_learns() -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    targets = np.array([0, 0, 0, 0, 1, 2, 2])
+    task = build_task(AutoTask(class_weights="balanced"), MULTICLASS, targets=targets)
+    assert task.class_weights is not None
+    np.testing.assert_allclose(task.class_weights.numpy(), compute_class_weight("balanced", classes=np.arange(3), y=targets), rtol=1e-6)
+
+
+def test_row_weights_multiply_class_weights() -> None:
+    task = build_task(MulticlassTask(class_weights={"a": 2.0}), MULTICLASS)
+    weights = task.row_weights(torch.tensor([0, 1]), torch.tensor([0.5, 3.0]))
+    assert weights.tolist() == [1.0, 3.0]
+
+
+def test_multilabel_is_binary_cross_entropy_over_labels(logits_BC: torch.Tensor) -> None:
+    targets = (torch.rand(7, 3, generator=torch.Generator().manual_seed(1)) > 0.5).float()
+    wanted = functional.binary_cross_entropy_with_logits(logits_BC, targets)
+    torch.testing.assert_close(mean_loss(build_task(MultilabelTask(), MULTILABEL), logits_BC, targets), wanted)
+
+    smoothed = build_task(MultilabelTask(label_smoothing=0.2), MULTILABEL)
+    wanted = functional.binary_cross_entropy_with_logits(logits_BC, targets * 0.8 + 0.1)
+    torch.testing.assert_close(mean_loss(smoothed, logits_BC, targets), wanted)
+
+    balanced = build_task(MultilabelTask(class_weights="balanced"), MULTILABEL, targets=targets.numpy())
+    positive = targets.sum(0)
+    wanted = functional.binary_cross_entropy_with_logits(logits_BC, targets, pos_weight=(7 - positive) / positive)
+    torch.testing.assert_close(mean_loss(balanced, logits_BC, targets), wanted)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_one_logit_and_two_agree(smoothing: float) -> None:
+    """With logits (0, z), softmax over two is the sigmoid of z; smoothing spreads s/2 to each side in both."""
+    z = torch.tensor([[-2.0], [0.3], [4.0]])
+    targets = torch.tensor([0, 1, 0])
+    one = build_task(BinaryTask(num_logits=1, label_smoothing=smoothing), BINARY)
+    two = build_task(BinaryTask(num_logits=2, label_smoothing=smoothing), BINARY)
+    assert (one.num_logits, two.num_logits) == (1, 2)
+    pair = torch.cat([torch.zeros_like(z), z], dim=1)
+    torch.testing.assert_close(one.row_losses(z, targets), two.row_losses(pair, targets))
+    torch.testing.assert_close(one.scores(z), two.scores(pair))
+    assert one.scores(z).sum(dim=1).tolist() == pytest.approx([1, 1, 1])
+
+
+def test_regression_losses_follow_the_activation() -> None:
+    logits = torch.tensor([[0.2], [2.0], [-1.0]])
+    targets = torch.tensor([0.5, 0.9, 0.1])
+    linear = build_task(RegressionTask(), REGRESSION)
+    torch.testing.assert_close(mean_loss(linear, logits, targets), functional.mse_loss(logits[:, 0], targets))
+    sigmoid = build_task(RegressionTask(loss="smooth_l1", beta=0.3, activation="sigmoid"), REGRESSION)
+    values = torch.sigmoid(logits[:, 0])
+    torch.testing.assert_close(mean_loss(sigmoid, logits, targets), functional.smooth_l1_loss(values, targets, beta=0.3))
+    torch.testing.assert_close(sigmoid.scores(logits), values)
+    weighted = mean_loss(linear, logits, targets, torch.tensor([1.0, 0.0, 0.0]))
+    torch.testing.assert_close(weighted, (logits[0, 0] - targets[0]) ** 2)
+
+
+def test_wrong_weights_are_sentences() -> None:
+    with pytest.raises(ConfigError, match=r"the label 'B', which is not among the labels of the data. Did you mean 'b'\?"):
+        build_task(MulticlassTask(class_weights={"B": 1.0}), MULTICLASS)
+    with pytest.raises(ConfigError, match="all weights are 0"):
+        build_task(MulticlassTask(class_weights={"a": 0, "b": 0, "c": 0}), MULTICLASS)
+    with pytest.raises(ConfigError, match="need classes, but the labels are numbers"):
+        build_task(AutoTask(label_smoothing=0.1), REGRESSION)
+
+
+def test_decisions() -> None:
+    assert decide(np.array([[0.2, 0.8], [0.5, 0.5]]), "binary").tolist() == [1, 0]
+    assert decide(np.array([[0.5, 0.49], [0.1, 0.2]]), "multilabel").tolist() == [[1, 0], [0, 0]]
+    assert decide(np.array([1.5]), "regression").tolist() == [1.5]

@@ -1,0 +1,108 @@
+"""The rules of the house: one-way imports, sections instead of the root, nothing heavy before it is used."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "textune"
+FLOW = ["errors", "config", "data", "tasks", "model", "training", "prediction", "evaluation", "rundir", "tracking", "pipeline", "console", "cli"]
+MAY_SEE_EXPERIMENT = {"config", "pipeline", "cli"}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> list[tuple[str, str]]:
+    """(module, name) of every import of textune's own, wherever it stands."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "textune":
+            found += [(node.module, alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [(alias.name, "") for alias in node.names if alias.name.split(".")[0] == "textune"]
+    return found
+
+
+def test_imports_follow_the_flow() -> None:
+    wrong = []
+    for path in modules():
+        room = room_of(path)
+        if room in {"__init__", "__main__"}:
+            continue
+        for module, name in imports_of(path):
+            target = module.split(".")[1] if "." in module else name
+            if target in FLOW and FLOW.index(target) > FLOW.index(room):
+                wrong.append(f"{path.relative_to(ROOT)} imports {module}")
+    assert wrong == []
+
+
+def test_only_the_composition_root_sees_the_whole_configuration() -> None:
+    wrong = [
+        str(path.relative_to(ROOT))
+        for path in modules()
+        if room_of(path) not in MAY_SEE_EXPERIMENT and any(name == "Experiment" for _, name in imports_of(path))
+    ]
+    assert wrong == []
+
+
+def test_only_the_command_line_prints() -> None:
+    wrong = []
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert wrong == []
+
+
+def test_every_module_says_its_place() -> None:
+    assert [str(path) for path in modules() if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
+
+
+def test_every_room_is_on_the_map() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    missing = [str(path.relative_to(PACKAGE)) for path in modules() if path.name != "__init__.py" and path.name not in text]
+    assert missing == []
+
+
+def test_every_dependency_has_its_line() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
+    text = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    names = [dependency.split(">")[0] for dependency in wanted]
+    assert [name for name in names if name not in text] == []
+    constraints = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    assert [name for name in names if name.lower() not in constraints] == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import textune, textune.cli", {"torch", "transformers", "pyarrow", "pydantic", "sklearn", "rich"}),
+        ("import textune.config", {"torch", "transformers", "pyarrow", "sklearn"}),
+        ("import textune.data", {"torch", "datasets", "sklearn"}),
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_is_used(statement: str, absent: set[str]) -> None:
+    code = f"import sys; {statement}; print(*sorted(set(sys.modules) & {absent!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split() == []
+
+
+def test_the_public_names_are_these_and_exist() -> None:
+    import textune
+
+    assert textune.__all__ == ["TextuneError", "__version__", "check", "evaluate", "load", "train"]
+    for name in textune.__all__:
+        assert getattr(textune, name) is not None
+    with pytest.raises(AttributeError):
+        _ = textune.nonsense

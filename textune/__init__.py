@@ -1,0 +1,38 @@
+"""textune: a file of labelled text and one TOML config in; a fine-tuned, evaluated, reusable text model out.
+
+    result = textune.train("config.toml", run="runs/x")
+    textune.load("runs/x").predict(["a fine film"])
+
+Nothing heavy is imported until one of these names is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from textune.errors import TextuneError as TextuneError
+    from textune.pipeline import check as check
+    from textune.pipeline import evaluate as evaluate
+    from textune.pipeline import train as train
+    from textune.prediction import load as load
+
+__version__ = "0.1.0"
+__all__ = ["TextuneError", "__version__", "check", "evaluate", "load", "train"]
+
+_HOMES = {
+    "TextuneError": "textune.errors",
+    "check": "textune.pipeline",
+    "evaluate": "textune.pipeline",
+    "load": "textune.prediction",
+    "train": "textune.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'textune' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

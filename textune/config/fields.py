@@ -1,0 +1,216 @@
+"""Reads the schema: which keys a section has, which variants a table can be, where paths are, what a key expects.
+
+`merge.py`, `problems.py` and `reference.py` ask here instead of taking type annotations apart themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from textune.config.schema import Experiment, Section
+from textune.config.values import Duration, PathMarker
+
+Place = tuple[str | int, ...]
+"""Where a value stands: keys, and the numbers of list items."""
+
+_M = TypeVar("_M")
+
+
+@cache
+def keys_of(section: type[Section]) -> Mapping[str, Any]:
+    """The keys of a section with their annotations: `kind` first, then its own, then the inherited ones."""
+    own = section.__annotations__
+    order = sorted(section.model_fields, key=lambda name: (name != "kind", name not in own))
+    return {name: _annotation(section.model_fields[name]) for name in order}
+
+
+def description_of(section: type[Section], name: str) -> str:
+    """What a key means, in one line."""
+    return " ".join((section.model_fields[name].description or "").split())
+
+
+def default_of(section: type[Section], name: str) -> object:
+    """The default of a key; `REQUIRED` if it has none."""
+    field = section.model_fields[name]
+    return REQUIRED if field.is_required() else field.get_default(call_default_factory=True)
+
+
+REQUIRED = object()
+"""Stands for the default of a key that has none."""
+
+
+def bare(annotation: Any) -> Any:
+    """The annotation without metadata and without None."""
+    return _open(annotation)[0]
+
+
+def variants(annotation: Any) -> dict[str, type[Section]]:
+    """What a table at this key can be, by its `kind`; a section without variants has the single name `""`; {} for a value."""
+    plain = bare(annotation)
+    if _is_section(plain):
+        return {"": plain}
+    options = [bare(option) for option in get_args(plain)] if get_origin(plain) in (Union, UnionType) else []
+    if not options or not all(_is_section(option) for option in options):
+        return {}
+    return {option.model_fields["kind"].default: option for option in options}
+
+
+def item_variants(annotation: Any) -> dict[str, type[Section]]:
+    """The variants of the items, for a list of tables; else {}."""
+    plain = bare(annotation)
+    return variants(get_args(plain)[0]) if get_origin(plain) is tuple else {}
+
+
+def metadata(annotation: Any, kind: type[_M]) -> _M | None:
+    """The piece of metadata of this class on a value, or on the items of a list of values."""
+    plain, notes = _open(annotation)
+    for note in notes:
+        if isinstance(note, kind):
+            return note
+    return metadata(get_args(plain)[0], kind) if get_origin(plain) is tuple else None
+
+
+def table_values(annotation: Any) -> Any:
+    """The annotation of the values of a free table (such as `dict[str, float]`); None where no table is accepted."""
+    plain = bare(annotation)
+    if get_origin(plain) is dict:
+        return get_args(plain)[1]
+    options = get_args(plain) if get_origin(plain) in (Union, UnionType) else ()
+    return next((value for value in map(table_values, options) if value is not None), None)
+
+
+def is_text_only(annotation: Any) -> bool:
+    """Whether a value that looks like a list or a table is still meant as text."""
+    return bare(annotation) is str
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key that some configuration can hold: its place, and the `kind` its table needs (empty if any)."""
+
+    place: tuple[str, ...]
+    section: type[Section]
+    kind: str
+
+
+@cache
+def all_keys() -> tuple[Key, ...]:
+    """Every key of the schema that holds a value, in order; sources inside `concat` are left out."""
+    return tuple(_walk(Experiment, (), ""))
+
+
+def annotations_at(place: tuple[str, ...]) -> list[Any]:
+    """What a dotted key can hold, in every variant that has it; empty for an unknown key."""
+    found = [Experiment]
+    for part in place:
+        found = [inner for annotation in found for inner in _inside(annotation, part)]
+    return found
+
+
+def expected(annotation: Any) -> str:
+    """What a key takes, in words, such as `a number above 0`."""
+    plain, notes = _open(annotation)
+    origin, arguments = get_origin(plain), get_args(plain)
+    if variants(annotation):
+        return "a table"
+    if origin is Literal:
+        words = [f'"{argument}"' if isinstance(argument, str) else str(argument) for argument in arguments]
+        return words[0] if len(words) == 1 else f"one of {', '.join(words)}"
+    if origin in (Union, UnionType):
+        return " or ".join(expected(argument).removeprefix("one of ") for argument in arguments)
+    if origin is tuple:
+        if variants(arguments[0]):
+            return "a list of tables"
+        item = expected(arguments[0])
+        return f"{item} or a list of {_plural(item)}"
+    if origin is dict:
+        item, _, items = expected(arguments[1]).partition(" or a list of ")
+        return "a table" if arguments[1] is Any else f"a table of {_plural(item)}{f' or of lists of {items}' if items else ''}"
+    return _expected_scalar(plain, notes)
+
+
+def _expected_scalar(plain: Any, notes: tuple[Any, ...]) -> str:
+    marker = next((note for note in notes if isinstance(note, PathMarker)), None)
+    if marker is not None:
+        return "a folder or hub name" if marker.hub else "a path"
+    if plain is Duration:
+        return 'a duration such as "500 steps" or "2 epochs"'
+    if plain is bool:
+        return "true or false"
+    if plain in (int, float):
+        return ("a whole number" if plain is int else "a number") + _limits(plain, notes)
+    if plain is str:
+        limits = {name: getattr(note, name) for note in notes for name in ("min_length", "max_length") if hasattr(note, name)}
+        example = next((note.examples[0] for note in notes if getattr(note, "examples", None)), None)
+        text = "one character" if limits.get("max_length") == 1 else "text"
+        return f"{text} such as `{example}`" if example else text
+    return "a value"
+
+
+def _limits(plain: type, notes: tuple[Any, ...]) -> str:
+    limits = {name: getattr(note, name) for note in notes for name in ("gt", "ge", "lt", "le") if hasattr(note, name)}
+    if plain is int and "gt" in limits:
+        limits["ge"] = limits.pop("gt") + 1
+    words = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}
+    texts = [f" {words[name]} {limit:g}" if abs(limit) < 1e6 else f" {words[name]} {limit}" for name, limit in limits.items()]
+    return " and".join(texts)
+
+
+def _plural(phrase: str) -> str:
+    first, *rest = phrase.removeprefix("a ").removeprefix("an ").split(" ", 1)
+    if first == "whole":
+        return " ".join(["whole numbers", *(text.removeprefix("number").strip() for text in rest)]).strip()
+    return " ".join([first + "s", *rest])
+
+
+def _annotation(field: FieldInfo) -> Any:
+    notes: list[Any] = [*field.metadata, *([field] if field.examples else [])]
+    return Annotated[(field.annotation, *notes)] if notes else field.annotation
+
+
+def _open(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The annotation without Annotated and None, and the metadata that stood around it."""
+    notes: tuple[Any, ...] = ()
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation, *found = get_args(annotation)
+            for note in found:
+                notes += (note, *note.metadata) if isinstance(note, FieldInfo) else (note,)
+        elif get_origin(annotation) in (Union, UnionType):
+            options = [option for option in get_args(annotation) if option is not NoneType]
+            if len(options) > 1:
+                return annotation, notes
+            annotation = options[0]
+        else:
+            return annotation, notes
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def _inside(annotation: Any, part: str) -> Iterator[Any]:
+    sections = variants(annotation).values()
+    for section in sections:
+        if part in keys_of(section):
+            yield keys_of(section)[part]
+    if not sections and annotation is Any:
+        yield Any
+    elif not sections and table_values(annotation) is not None:
+        yield table_values(annotation)
+
+
+def _walk(section: type[Section], place: tuple[str, ...], kind: str) -> Iterator[Key]:
+    for name, annotation in keys_of(section).items():
+        choices = variants(annotation)
+        if not choices:
+            yield Key((*place, name), section, kind)
+        first = next(iter(choices), "")
+        for tag, choice in choices.items():
+            yield from _walk(choice, (*place, name), "" if tag == first else tag)

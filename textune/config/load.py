@@ -1,0 +1,152 @@
+"""From a TOML file, its parents and overrides to an `Experiment`: the first room of the flow.
+
+Precedence, lowest first: defaults, `extends`, the file, the command line. There are no environment variables.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from textune.config.fields import Place, keys_of
+from textune.config.merge import Merged, Origin
+from textune.config.overrides import COMMAND_LINE, gather, parse_unset
+from textune.config.paths import absolute
+from textune.config.problems import Problem, refuse, translate
+from textune.config.schema import ConcatSource, Experiment, FilesSource, Section
+from textune.config.toml import format_key, format_value, printable, read_toml
+from textune.errors import ConfigError
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration and where it came from.
+
+    `origins` maps every dotted key to "default", the name of a file (relative to the folder of `path`) or "command line"; each
+    entry of a free table has its own key. `notes` are sentences for the user: values that a changed `kind` left behind.
+    """
+
+    experiment: Experiment
+    origins: dict[str, str]
+    path: Path | None
+    notes: tuple[str, ...] = ()
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = (), unset: Sequence[str] = ()) -> Loaded:
+    """Read a config file (None: defaults alone), put `key=value` overrides over it, and check everything.
+
+    `unset` names keys that go back to their defaults before the overrides are applied. Paths become absolute. Raises a
+    ConfigError that lists every problem with key, value and origin.
+    """
+    merged = Merged()
+    file = Path(os.path.abspath(Path(path).expanduser())) if path is not None else None
+    if file is not None:
+        for table, origin in _read_chain(file, shown=str(path)):
+            merged.merge(table, origin)
+    tree, problems = gather(overrides)
+    places, more = parse_unset(unset, tree)
+    merged.problems += problems + more
+    for place in places:
+        merged.unset(place)
+    merged.merge(tree, Origin(COMMAND_LINE, Path.cwd()))
+    experiment = _validate(merged, unset=places)
+    origins = {format_key(*place): " + ".join(merged.labels_of(place)) or DEFAULT for place in leaves(experiment)}
+    return Loaded(experiment, origins, file, tuple(merged.notes))
+
+
+def experiment_from_dict(tree: dict[str, Any], *, base: Path) -> Experiment:
+    """The `Experiment` of a nested dictionary, with the rules of a config file in the folder `base`; None means the default."""
+    merged = Merged()
+    merged.merge(tree, Origin("", base))
+    return _validate(merged, unset=[])
+
+
+def require_runnable(experiment: Experiment) -> None:
+    """ConfigError if something is missing or contradictory that a run needs but a config may lack, such as data files."""
+    problems: list[Problem] = []
+    if not experiment.model.pretrained:
+        hint = 'Set a folder or hub name, such as model.pretrained = "sentence-transformers/all-MiniLM-L6-v2".'
+        problems.append(
+            Problem(("model", "pretrained"), "model.pretrained is not set: there is no backbone to start from.", hint)
+        )
+    data = experiment.data
+    for name in ("train", "validation", "test"):
+        problems += _without_files(getattr(data, name), ("data", name))
+    if data.labels.names and data.labels.names_file is not None:
+        hint = "Keep one of them (--unset takes a key of a parent file away)."
+        problems.append(Problem(("data", "labels"), "data.labels.names and data.labels.names_file are both set.", hint))
+    refuse(problems)
+
+
+def leaves(section: Section, place: Place = ()) -> dict[Place, object]:
+    """Every value of a section by its place, in the order of the schema; entries of a free table one by one."""
+    found: dict[Place, object] = {}
+    for name in keys_of(type(section)):
+        value, here = getattr(section, name), (*place, name)
+        if isinstance(value, Section):
+            found |= leaves(value, here)
+        elif isinstance(value, tuple) and value and isinstance(value[0], Section):
+            for index, item in enumerate(value):
+                found |= leaves(item, (*here, index))
+        elif isinstance(value, dict) and value:
+            found |= {(*here, str(entry)): inner for entry, inner in value.items()}
+        else:
+            found[here] = value
+    return found
+
+
+def _read_chain(file: Path, *, shown: str) -> list[tuple[dict[str, Any], Origin]]:
+    """The file and its parents, the farthest parent first, without the keys that only concern reading."""
+    chain: list[tuple[dict[str, Any], Origin]] = []
+    seen: list[Path] = []
+    folder = file.parent
+    while True:
+        seen.append(file)
+        table = read_toml(file, shown=shown)
+        table.pop("$schema", None)
+        parent = table.pop("extends", None)
+        label = os.path.relpath(file, folder)
+        chain.insert(0, (table, Origin(printable(label), file.parent)))
+        if parent is None:
+            return chain
+        if not isinstance(parent, str) or not parent:
+            found = format_value(parent, one_line=True)
+            raise ConfigError(f'{shown}: extends = {found}: expected the name of one file, such as "base.toml".')
+        child, file = file, Path(absolute(parent, file.parent))
+        if not os.path.exists(file):
+            raise ConfigError(f"{shown}: extends = {format_value(parent)}: there is no file {file}.")
+        if any(os.path.samefile(file, other) for other in seen):
+            circle = " -> ".join(os.path.relpath(other, folder) for other in [*seen, file])
+            raise ConfigError(f"{shown}: extends goes round in a circle: {circle}.")
+        shown = os.path.normpath(os.path.join(os.path.dirname(shown), os.path.relpath(file, child.parent)))
+
+
+def _validate(merged: Merged, *, unset: Sequence[tuple[str, ...]]) -> Experiment:
+    merged.resolve_paths()
+    try:
+        experiment = Experiment.model_validate(merged.values)
+    except ValidationError as error:
+        found = translate(error, lambda place: origin.label if (origin := merged.origin_of(place)) else "")
+        for problem in found:
+            if problem.place in unset:
+                problem = Problem(problem.place, f"--unset {format_key(*problem.place)}: {problem.message}")
+            merged.problems.append(problem)
+    refuse(merged.problems)
+    return experiment
+
+
+def _without_files(source: Section, place: Place) -> list[Problem]:
+    if isinstance(source, ConcatSource):
+        nested = [_without_files(item, (*place, "sources", index)) for index, item in enumerate(source.sources)]
+        return [problem for found in nested for problem in found]
+    if not isinstance(source, FilesSource) or source.files:
+        return []
+    key = format_key(*place, "files")
+    return [Problem(place, f"{key} is not set: there are no rows to read.", f'Name the data, such as {key} = ["reviews.csv"].')]

@@ -1,0 +1,246 @@
+"""Merges defaults, files and overrides into one tree, and remembers where each value came from.
+
+Tables merge, lists and values replace; a table whose `kind` changes is replaced as a whole. Problems are gathered, not raised,
+so that the user sees all of them at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from textune.config.fields import (
+    REQUIRED,
+    Place,
+    annotations_at,
+    bare,
+    default_of,
+    expected,
+    item_variants,
+    keys_of,
+    metadata,
+    table_values,
+    variants,
+)
+from textune.config.paths import absolute
+from textune.config.problems import Problem, not_a_table, set_in, unknown_key, unknown_kind, wrong_value
+from textune.config.schema import Experiment, Section
+from textune.config.toml import format_key
+from textune.config.values import PathMarker
+from textune.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where values were written: the name for messages, and the folder that relative paths start from."""
+
+    label: str
+    folder: Path
+
+
+@dataclass
+class Merged:
+    """The tree so far, the origin of each value that is not a default, and what went wrong."""
+
+    values: dict[str, Any] = field(default_factory=lambda: Experiment().model_dump())
+    origins: dict[Place, Origin] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def merge(self, table: Mapping[str, Any], origin: Origin) -> None:
+        """Put `table` over the tree. None means the default."""
+        self._section({"": Experiment}, "", self.values, table, (), origin)
+
+    def unset(self, place: tuple[str, ...]) -> None:
+        """Take a key back to its default, as if no file had set it; a `kind` takes its whole table along."""
+        parents = annotations_at(place[:-1])
+        choices = variants(parents[0]) if parents else {}
+        if not parents or not annotations_at(place):
+            section = next(iter(choices.values()), None)
+            unknown = Problem(place, f"Unknown key {format_key(*place)} (--unset).")
+            self.problems.append(unknown_key(place, section, choices, "--unset") if section else unknown)
+            return
+        table: Any = self.values
+        for part in place[:-1]:
+            table = table.get(part) if isinstance(table, dict) else None
+        if place[-1] == "kind" and len(choices) > 1:
+            [holder] = variants(annotations_at(place[:-2])[0]).values()
+            if isinstance(table, dict) and table["kind"] != _start(holder, place[-2])["kind"]:
+                self.unset(place[:-1])
+        elif isinstance(table, dict) and place[-1] in table:
+            del table[place[-1]]
+            self._forget(place)
+        elif not choices:
+            self.problems.append(Problem(place, f"{format_key(*place)} (--unset) is not set anywhere."))
+
+    def origin_of(self, place: Place) -> Origin | None:
+        """The origin of the value at `place`, or of the list or table that it is part of; None for a default."""
+        for length in range(len(place), 0, -1):
+            if place[:length] in self.origins:
+                return self.origins[place[:length]]
+        return None
+
+    def labels_of(self, place: Place) -> list[str]:
+        """The origins of the value at `place` alone; several where it is a table that was put together; [] for a default."""
+        return list(dict.fromkeys(found.label for inner, found in self.origins.items() if inner[: len(place)] == place))
+
+    def resolve_paths(self) -> None:
+        """Make every path absolute: relative to `data.folder` for what is under `data`, else to where it was written."""
+        data = self.values.get("data", {})
+        folder = data.get("folder")
+        if isinstance(folder, str) and folder:
+            data["folder"] = folder = self._absolute(folder, ("data", "folder"), PathMarker(), None)
+        base = Path(folder) if isinstance(folder, str) and folder else None
+        self._resolve({"": Experiment}, self.values, (), base)
+
+    def _section(
+        self,
+        choices: Mapping[str, type[Section]],
+        kind: str,
+        target: dict[str, Any],
+        table: Mapping[str, Any],
+        place: Place,
+        origin: Origin,
+    ) -> None:
+        section = choices[kind]
+        annotations = keys_of(section)
+        for name, value in table.items():
+            here = (*place, str(name))
+            if name not in annotations:
+                self.problems.append(unknown_key(here, section, choices, origin.label))
+            elif value is None:
+                target.pop(name, None)
+                self._forget(here)
+            elif variants(annotations[name]):
+                start = target[name] if isinstance(target.get(name), dict) else _start(section, name)
+                target[name] = self._table(variants(annotations[name]), start, value, here, origin)
+            elif item_variants(annotations[name]):
+                self._tables(annotations[name], target, value, here, origin)
+            else:
+                self._value(annotations[name], target, value, here, origin)
+
+    def _table(
+        self, choices: Mapping[str, type[Section]], current: dict[str, Any], value: object, place: Place, origin: Origin
+    ) -> dict[str, Any]:
+        if isinstance(value, Section):
+            given = value.model_fields_set | ({"kind"} & set(keys_of(type(value))))
+            value = {name: getattr(value, name) for name in given}
+        if not isinstance(value, Mapping):
+            self.problems.append(not_a_table(place, value, choices, origin.label))
+            return current
+        kind = ""
+        if len(choices) > 1:
+            kind = value.get("kind", current["kind"])
+            if not isinstance(kind, str) or kind not in choices:
+                self.problems.append(unknown_kind(place, kind, choices, origin.label))
+                return current
+            if kind != current["kind"]:
+                self._note_what_is_lost(choices[kind], current["kind"], value, place, origin)
+                self._forget(place)
+                current = {"kind": kind}
+        self._section(choices, kind, current, value, place, origin)
+        return current
+
+    def _tables(self, annotation: Any, target: dict[str, Any], value: object, place: Place, origin: Origin) -> None:
+        if not isinstance(value, list | tuple):
+            self.problems.append(wrong_value(place, value, expected(annotation), origin.label))
+            return
+        self._forget(place)
+        self.origins[place] = origin
+        choices = item_variants(annotation)
+        first = next(iter(choices))
+        target[str(place[-1])] = [
+            self._table(choices, {"kind": first} if first else {}, item, (*place, index), origin)
+            for index, item in enumerate(value)
+        ]
+
+    def _value(self, annotation: Any, target: dict[str, Any], value: object, place: Place, origin: Origin) -> None:
+        name = str(place[-1])
+        if isinstance(value, Mapping):
+            if table_values(annotation) is None:
+                self.problems.append(wrong_value(place, value, expected(annotation), origin.label))
+                return
+            if not isinstance(target.get(name), dict):
+                self._forget(place)
+                target[name] = {}
+            self._free_table(target[name], value, place, origin)
+        elif isinstance(value, bool) and bare(annotation) in (int, float):
+            self.problems.append(wrong_value(place, value, expected(annotation), origin.label))
+        else:
+            self._forget(place)
+            self.origins[place] = origin
+            target[name] = _plain(value)
+
+    def _free_table(self, target: dict[str, Any], table: Mapping[str, Any], place: Place, origin: Origin) -> None:
+        for name, value in ((str(name), value) for name, value in table.items()):
+            here = (*place, name)
+            if isinstance(value, Mapping) and value:
+                if not isinstance(target.get(name), dict):
+                    target[name] = {}
+                    self._forget(here)
+                self._free_table(target[name], value, here, origin)
+            else:
+                self._forget(here)
+                self.origins[here] = origin
+                target[name] = _plain(value)
+
+    def _forget(self, place: Place) -> None:
+        self.origins = {inner: origin for inner, origin in self.origins.items() if inner[: len(place)] != place}
+
+    def _note_what_is_lost(
+        self, section: type[Section], old: str, table: Mapping[str, Any], place: Place, origin: Origin
+    ) -> None:
+        names = {inner[len(place)]: found for inner, found in self.origins.items() if inner[: len(place)] == place}
+        for name, found in names.items():
+            if name != "kind" and name in keys_of(section) and name not in table:
+                new = section.model_fields["kind"].default
+                self.notes.append(
+                    f"{format_key(*place, name)}{set_in(found.label)} no longer counts: {format_key(*place)} has become "
+                    f'kind = "{new}"{set_in(origin.label)} and was "{old}"; a changed kind starts from its defaults.'
+                )
+
+    def _resolve(self, choices: Mapping[str, type[Section]], table: dict[str, Any], place: Place, base: Path | None) -> None:
+        section = choices.get(table.get("kind", ""), next(iter(choices.values())))
+        for name, annotation in keys_of(section).items():
+            value, here = table.get(name), (*place, name)
+            start = base if here[0] == "data" else None
+            marker = metadata(annotation, PathMarker)
+            if isinstance(value, dict) and variants(annotation):
+                self._resolve(variants(annotation), value, here, base)
+            elif isinstance(value, list | tuple) and item_variants(annotation):
+                for index, item in enumerate(value):
+                    self._resolve(item_variants(annotation), item, (*here, index), base)
+            elif marker is not None and isinstance(value, str) and value:
+                table[name] = self._absolute(value, here, marker, start)
+            elif marker is not None and isinstance(value, list | tuple):
+                table[name] = [
+                    self._absolute(item, here, marker, start) if isinstance(item, str) and item else item for item in value
+                ]
+
+    def _absolute(self, text: str, place: Place, marker: PathMarker, base: Path | None) -> str:
+        origin = self.origin_of(place)
+        folder = base or (origin.folder if origin is not None else Path.cwd())
+        try:
+            return absolute(text, folder, hub=marker.hub)
+        except ConfigError as error:
+            label = origin.label if origin is not None else ""
+            self.problems.append(Problem(place, f"{format_key(*place)}{set_in(label)}: {error.message}", error.hint))
+            return text
+
+
+def _start(section: type[Section], name: str) -> dict[str, Any]:
+    default = default_of(section, name)
+    if default is not REQUIRED and isinstance(default, Section):
+        return default.model_dump()
+    first = next(iter(variants(keys_of(section)[name])))
+    return {"kind": first} if first else {}
+
+
+def _plain(value: object) -> object:
+    """Path objects as text, also inside lists; everything else as it is."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value

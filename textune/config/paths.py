@@ -1,0 +1,62 @@
+"""Paths in the configuration: from the place where they were written to absolute ones."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+from textune.errors import ConfigError
+
+_PACKAGE = "package:"
+
+
+def absolute(text: str, folder: Path, *, hub: bool = False) -> str:
+    """The absolute path of `text`, which was written relative to `folder`; glob patterns are kept.
+
+    `~` is the user's home; `package:NAME/PATH` is a file inside an installed Python package. With `hub` the text may be a name
+    on the hub: it stays as it is, unless such a folder exists or it can only be a path. Raises ConfigError for a package that
+    is not installed.
+    """
+    if "\0" in text:
+        raise ConfigError("a path cannot hold a NUL character.")
+    if text.startswith(_PACKAGE):
+        return _in_package(text)
+    if not text or "://" in text:
+        return text
+    path = _join(folder, os.path.expanduser(text) if text.startswith("~") else text)
+    if hub and not os.path.isdir(path) and not _can_only_be_a_path(text):
+        return text
+    return path
+
+
+def _can_only_be_a_path(text: str) -> bool:
+    return text.startswith((".", "~")) or os.path.isabs(text) or text.count("/") > 1 or "\\" in text
+
+
+def _join(folder: Path, text: str) -> str:
+    path = os.path.join(os.path.abspath(folder), text)
+    plain = os.path.normpath(path)
+    # `link/..` is not always the folder that holds the link.
+    same = ".." not in Path(path).parts or os.path.realpath(os.path.dirname(plain)) == os.path.realpath(os.path.dirname(path))
+    return plain if same else path
+
+
+def _in_package(text: str) -> str:
+    name, _, inside = text.removeprefix(_PACKAGE).partition("/")
+    inside = inside.lstrip("/")
+    module = name.replace("-", "_")
+    if not module.isidentifier():
+        raise ConfigError(f'"{text}" does not name a package.', hint='Write "package:NAME/PATH/IN/THE/PACKAGE".')
+    try:
+        spec = importlib.util.find_spec(module)
+    except ValueError:
+        spec = None
+    folders = list(spec.submodule_search_locations or []) if spec is not None else []
+    if not folders:
+        pip_name = module.replace("_", "-")
+        raise ConfigError(
+            f'"{text}": the Python package {module} is not installed.', hint=f"Install it with `pip install {pip_name}`."
+        )
+    found = [_join(Path(folder), inside) for folder in folders]
+    return next((path for path in found if os.path.exists(path)), found[0])

@@ -1,0 +1,210 @@
+"""What is wrong with a configuration, in the user's own terms: key, value, origin, what is expected, the nearest key."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin
+
+from pydantic import ValidationError
+
+from textune.config.fields import (
+    Place,
+    all_keys,
+    bare,
+    description_of,
+    expected,
+    keys_of,
+    table_values,
+    variants,
+)
+from textune.config.schema import Experiment, Section
+from textune.config.toml import format_key, format_value, shorten
+from textune.errors import ConfigError
+
+# What other tools call it, for people who come from there.
+_OTHER_NAMES = {
+    "adam_epsilon": "train.optimizer.eps",
+    "bf16": "train.precision",
+    "early_stopping_patience": "train.early_stopping.patience",
+    "epochs": "train.duration",
+    "eval_steps": "train.evaluate_every",
+    "fp16": "train.precision",
+    "gradient_accumulation_steps": "train.max_tokens",
+    "learning_rate": "train.optimizer.lr",
+    "logging_steps": "train.log_every",
+    "lr_scheduler_type": "train.schedule.kind",
+    "max_seq_length": "tokens.max_length",
+    "max_steps": "train.duration",
+    "metric_for_best_model": "evaluate.metric",
+    "model_name_or_path": "model.pretrained",
+    "num_epochs": "train.duration",
+    "num_train_epochs": "train.duration",
+    "per_device_train_batch_size": "train.batch_size",
+    "test_file": "data.test.files",
+    "tokenizer_name": "model.tokenizer",
+    "train_batch_size": "train.batch_size",
+    "train_file": "data.train.files",
+    "validation_file": "data.validation.files",
+    "warmup_ratio": "train.schedule.warmup",
+    "warmup_steps": "train.schedule.warmup",
+}
+_CERTAIN, _LIKELY = 0.82, 0.65
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing to mend; `place` makes two reports on the same key one."""
+
+    place: Place
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+def refuse(problems: Sequence[Problem]) -> None:
+    """ConfigError with all problems, one a line; nothing if there are none."""
+    places = list(dict.fromkeys(problem.place for problem in problems))
+    first = [next(problem for problem in problems if problem.place == place) for place in places]
+    if len(first) == 1:
+        raise ConfigError(first[0].message, hint=first[0].hint)
+    if first:
+        lines = "".join(f"\n  - {problem}" for problem in first)
+        raise ConfigError(f"The configuration has {len(first)} problems:{lines}")
+
+
+def set_in(origin: str) -> str:
+    """The origin of a value as a remark in brackets."""
+    return f" ({origin})" if origin else ""
+
+
+def unknown_key(place: Place, section: type[Section], siblings: Mapping[str, type[Section]], origin: str) -> Problem:
+    """A key that `section` lacks; `siblings` are the variants of the same table, by kind."""
+    name = str(place[-1])
+    message = f"Unknown key {format_key(*place)}{set_in(origin)}."
+    if place == ("extends",):
+        return Problem(place, message, "extends is a key of a config file.")
+    owners = [kind for kind, sibling in siblings.items() if kind and sibling is not section and name in keys_of(sibling)]
+    if owners:
+        kinds = " or ".join(f'kind = "{kind}"' for kind in owners)
+        has = section.model_fields["kind"].default
+        return Problem(place, message, f'{format_key(*place[:-1])} has kind = "{has}"; {name} belongs to {kinds}.')
+    near = suggest(place, section)
+    if near:
+        return Problem(place, message, f"Did you mean {' or '.join(near)}?")
+    return Problem(place, message, f"{_title(place[:-1])} has the keys {', '.join(keys_of(section))}.")
+
+
+def suggest(place: Place, section: type[Section]) -> list[str]:
+    """The keys that a misspelt or misplaced key most likely stands for, best first; at most three."""
+    name = str(place[-1])
+    here = difflib.get_close_matches(name, list(keys_of(section)), n=1, cutoff=_LIKELY)
+    if here and difflib.SequenceMatcher(None, name, here[0]).ratio() >= _CERTAIN:
+        return [format_key(*place[:-1], here[0])]
+    elsewhere = [key.place for key in all_keys() if key.place[-1] == name and not key.kind]
+    elsewhere = elsewhere or [key.place for key in all_keys() if key.place[-1] == name]
+    if elsewhere:
+        parents = [str(part) for part in place[:-1]]
+        ranked = sorted(elsewhere, key=lambda other: (-_shared(parents, other), len(other)))
+        return list(dict.fromkeys(format_key(*other) for other in ranked))[:3]
+    if name in _OTHER_NAMES:
+        return [_OTHER_NAMES[name]]
+    if here:
+        return [format_key(*place[:-1], here[0])]
+    last = list(dict.fromkeys(key.place[-1] for key in all_keys()))
+    near = difflib.get_close_matches(name, last, n=1, cutoff=_CERTAIN)
+    return [format_key(*next(key.place for key in all_keys() if key.place[-1] == near[0]))] if near else []
+
+
+def unknown_kind(place: Place, kind: object, choices: Iterable[str], origin: str) -> Problem:
+    """A `kind` that the table at `place` cannot be."""
+    names = [f'"{choice}"' for choice in choices]
+    near = difflib.get_close_matches(str(kind), [name.strip('"') for name in names], n=1)
+    hint = f'Did you mean "{near[0]}"?' if near else ""
+    key = format_key(*place, "kind")
+    message = f"{key} = {shorten(format_value(kind, one_line=True))}{set_in(origin)}: expected one of {', '.join(names)}."
+    return Problem((*place, "kind"), message, hint)
+
+
+def not_a_table(place: Place, value: object, choices: Mapping[str, type[Section]], origin: str) -> Problem:
+    """A value where a section belongs."""
+    key = format_key(*place)
+    message = f"{key} = {shorten(format_value(value, one_line=True))}{set_in(origin)}: {key} is a section, not a value."
+    if isinstance(value, str) and value in choices:
+        return Problem(place, message, f"Did you mean {key}.kind = {format_value(value)}?")
+    first = next(iter(choices.values()))
+    names = list(dict.fromkeys(["kind"] * (len(choices) > 1) + list(keys_of(first))))
+    return Problem(
+        place, message, f"Its keys are {', '.join(f'{key}.{name}' for name in names[:3])}{', ...' * (len(names) > 3)}"
+    )
+
+
+def wrong_value(place: Place, value: object, expectation: str, origin: str) -> Problem:
+    """A value of the wrong type, or outside its limits."""
+    shown = shorten(format_value(value, one_line=True)) if value is not None else "nothing"
+    hint = ""
+    if isinstance(value, str) and value.strip().lower() in ("none", "null", "nil"):
+        hint = f"To leave it unset, remove the key or use --unset {format_key(*place)}."
+    return Problem(place, f"{format_key(*place)} = {shown}{set_in(origin)}: expected {expectation}.", hint)
+
+
+def translate(error: ValidationError, origin_of: Callable[[Place], str]) -> list[Problem]:
+    """pydantic's findings as problems, with the keys as the user wrote them (no union tags)."""
+    problems: list[Problem] = []
+    for finding in error.errors(include_url=False):
+        place, annotation, section = _locate(finding["loc"])
+        origin = origin_of(place)
+        if finding["type"] == "missing" and section is not None:
+            needs = "it has no default"
+            if "kind" in section.model_fields:
+                needs = f'{format_key(*place[:-1])} has kind = "{section.model_fields["kind"].default}", which needs it'
+            message = f"{format_key(*place)} is not set; {needs}: {description_of(section, str(place[-1]))}"
+            problems.append(Problem(place, message))
+        elif finding["type"] == "value_error":
+            value = shorten(format_value(finding["input"], one_line=True))
+            reason = str(finding["ctx"]["error"]).rstrip(".")
+            problems.append(Problem(place, f"{format_key(*place)} = {value}{set_in(origin)}: {reason}."))
+        else:
+            problems.append(wrong_value(place, finding["input"], expected(annotation), origin))
+    inner = [problem.place for problem in problems]
+    return [problem for problem in problems if not any(_is_inside(place, problem.place) for place in inner)]
+
+
+def _locate(location: tuple[str | int, ...]) -> tuple[Place, Any, type[Section] | None]:
+    """A pydantic location as the user's place, with the annotation there and the section that holds it."""
+    place: Place = ()
+    annotation: Any = Experiment
+    section: type[Section] | None = None
+    for part in location:
+        choices = variants(annotation)
+        if len(choices) > 1:
+            annotation = choices[str(part)]
+            continue
+        if choices:
+            section = next(iter(choices.values()))
+            annotation = keys_of(section)[str(part)]
+        elif isinstance(part, int):
+            annotation = get_args(bare(annotation))[0]
+        elif get_origin(bare(annotation)) is dict:
+            annotation = table_values(annotation)
+        else:  # a word or a table: pydantic names the one that it tried
+            options = [option for option in get_args(bare(annotation)) if table_values(option) is not None]
+            annotation = options[0] if options and part.startswith("dict") else annotation
+            continue
+        place = (*place, part)
+    return place, annotation, section
+
+
+def _is_inside(inner: Place, outer: Place) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
+
+
+def _shared(parents: list[str], other: tuple[str, ...]) -> int:
+    return sum(part in parents for part in other[:-1])
+
+
+def _title(place: Place) -> str:
+    return f"The section {format_key(*place)}" if place else "The top level"

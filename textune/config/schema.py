@@ -1,0 +1,415 @@
+"""The only home of configuration keys, their types, defaults and descriptions; free of torch.
+
+Each part of textune receives its own section, never the root. The sections are frozen; a value that follows from others is a
+property, never filled in by a validator. `docs/configuration.md` and the JSON Schema are generated from this file.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
+
+from textune.config.values import (
+    ColumnName,
+    DottedPath,
+    Duration,
+    FilePath,
+    FilePaths,
+    HubPath,
+    Names,
+    Period,
+    Seed,
+    known_encoding,
+    regular_expression,
+    spelled_tab,
+    whole_number,
+)
+
+
+class Section(BaseModel):
+    """Shared behaviour of all sections: unknown keys are errors, values cannot be changed, defaults are checked too."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+# --- data: where rows come from -------------------------------------------------------------------------------------
+
+
+class RowSelection(Section):
+    """Keys that every data source understands; applied in the order where, rename, select, shuffle, take."""
+
+    where: dict[str, Names] = {}
+    """Keep only rows whose column has one of these values, as `{ source = "rotten_tomatoes" }`; values are compared as text."""
+    rename: dict[str, str] = {}
+    """New column names, as `{old = "new"}`."""
+    select: Names = ()
+    """Columns to keep; empty keeps all."""
+    shuffle: bool = False
+    """Shuffle the rows (with `shuffle_seed`) before `take`."""
+    shuffle_seed: Seed = 0
+    """Seed of `shuffle`."""
+    take: PositiveInt | None = None
+    """Keep only the first so many rows."""
+
+
+class FilesSource(RowSelection):
+    """Files on disk; several files or patterns are read as one table in sorted order."""
+
+    kind: Literal["files"] = "files"
+    """A data source made of files."""
+    files: FilePaths = ()
+    """Paths or glob patterns, relative to the config file. `.gz` and `.zst` are unpacked while reading."""
+    format: Literal["auto", "csv", "tsv", "json", "jsonl", "parquet", "arrow", "text"] = "auto"
+    """File format; `auto` goes by the file name."""
+    encoding: Annotated[str, AfterValidator(known_encoding)] = "utf-8"
+    """Text encoding of csv, tsv, json, jsonl and text files; a byte-order mark is skipped."""
+    delimiter: Annotated[str, BeforeValidator(spelled_tab), Field(min_length=1, max_length=1)] | None = None
+    """Column delimiter of csv and tsv; by default a comma and a tab."""
+    quoting: Literal["auto", "standard", "none"] = "auto"
+    """`standard`: double quotes enclose a cell, which may span lines; `none`: quotes are plain characters. `auto` is standard
+    for csv and none for tsv."""
+    column_names: Names = ()
+    """Names for the columns of a csv or tsv file that has no header line."""
+    pattern: Annotated[str, AfterValidator(regular_expression)] | None = None
+    """For `text`: a regular expression with named groups that turns each line into columns, such as
+    `(?P<label>[^:]+):\\S+ (?P<text>.*)`. Without it each line is the column `text`."""
+    label_files: FilePaths = ()
+    """For `text`: files with one label a line, parallel to `files`; they become the column `label`."""
+
+
+class HubSource(RowSelection):
+    """A data set of the Hugging Face hub (or a local folder that `datasets.load_dataset` understands)."""
+
+    kind: Literal["hub"] = "hub"
+    """A data source from the Hugging Face hub."""
+    name: Annotated[HubPath, Field(min_length=1)]
+    """Data set name, such as `nyu-mll/glue`, or a local path."""
+    config: str | None = None
+    """Configuration of the data set, such as `sst2`."""
+    split: str = "train"
+    """Split name, such as `train` or `validation`."""
+    revision: str | None = None
+    """Branch, tag or commit."""
+
+
+class SavedSource(RowSelection):
+    """A folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`."""
+
+    kind: Literal["saved"] = "saved"
+    """A data source saved by the `datasets` library."""
+    folder: FilePath
+    """The folder, relative to the config file."""
+    split: str | None = None
+    """Split name, for a folder that holds several."""
+
+
+class PythonSource(RowSelection):
+    """A class or function of the user's own that yields rows."""
+
+    kind: Literal["python"] = "python"
+    """A data source in Python."""
+    object: DottedPath
+    """`package.module:Name`; called with `options`, it returns an Arrow table or an iterable of dictionaries."""
+    options: dict[str, Any] = {}
+    """Keyword arguments of the call."""
+
+
+class ConcatSource(RowSelection):
+    """Several sources, one after the other; they must share the columns that are used."""
+
+    kind: Literal["concat"] = "concat"
+    """A data source made of others."""
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    """The sources, as an array of tables."""
+
+
+class Split(Section):
+    """Rows set aside from the training data."""
+
+    kind: Literal["split"] = "split"
+    """Set rows of the training source aside."""
+    ratio: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the training rows."""
+    count: PositiveInt | None = None
+    """Number of rows; wins over `ratio`."""
+    stratify: bool = True
+    """Keep the share of each class (for regression and multilabel the split is random)."""
+    group_by: ColumnName | None = None
+    """Column whose equal values must stay on one side, such as a user or document id."""
+    seed: Seed = 0
+    """Seed of the split, independent of the training seed."""
+
+
+class Absent(Section):
+    """No such data."""
+
+    kind: Literal["none"] = "none"
+    """No such data."""
+
+
+Source = Annotated[
+    FilesSource | HubSource | SavedSource | PythonSource | ConcatSource,
+    Field(discriminator="kind"),
+]
+HeldOut = Annotated[
+    Split | Absent | FilesSource | HubSource | SavedSource | PythonSource | ConcatSource,
+    Field(discriminator="kind"),
+]
+
+
+class Columns(Section):
+    """Which columns hold what."""
+
+    text: ColumnName = "text"
+    """Column of the text."""
+    text_pair: ColumnName | None = None
+    """Column of the second text of a pair."""
+    template: Annotated[str, Field(min_length=1)] | None = None
+    """Text made of several columns, such as `"{title}\\n{body}"`; replaces `text`."""
+    label: ColumnName = "label"
+    """Column of the label, or labels."""
+    weight: ColumnName | None = None
+    """Column of the weight of each row in the loss."""
+
+
+class Labels(Section):
+    """How labels are read and ordered."""
+
+    names: Names = ()
+    """Label names in the order of their ids. By default: integers in numeric order, other labels sorted."""
+    names_file: FilePath | None = None
+    """File with one label name a line (in the order of their ids), or a JSON list; instead of `names`."""
+    delimiter: Annotated[str, Field(min_length=1)] | None = None
+    """Separates the labels in one cell of a multilabel data set, such as `","`."""
+
+
+class DataSection(Section):
+    """Rows, columns and labels."""
+
+    folder: FilePath | None = None
+    """Folder that relative data files start from; by default the folder of the config file (of the command for an override)."""
+    train: Source = FilesSource()
+    """The training rows."""
+    validation: HeldOut = Split()
+    """Rows for choosing the best model: a share of the training rows, a source of their own, or none."""
+    test: HeldOut = Absent()
+    """Rows for the final report, never seen in training."""
+    columns: Columns = Columns()
+    """Which columns hold what."""
+    labels: Labels = Labels()
+    """How labels are read and ordered."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """A row that cannot be read or has no label: stop with its place and reason, or leave it out and report how many."""
+
+
+class TokensSection(Section):
+    """Texts to token ids; done once, cached, shared."""
+
+    max_length: Annotated[int, Field(ge=2)] = 256
+    """Longest row in tokens, special tokens included."""
+    truncate: Literal["head", "tail", "head_tail", "error"] = "head"
+    """Which part of a longer text is kept; a pair is shortened at its longer text first. `error` refuses longer rows."""
+    drop_longer: PositiveInt | None = None
+    """Leave out rows of more than so many tokens (before truncation); they are counted in the report."""
+    cache: FilePath | None = None
+    """Folder of the token cache; by default `textune/tokens` in the user's cache folder."""
+    cache_size_gb: Annotated[float, Field(gt=0)] = 20.0
+    """The least recently used entries are removed above this size."""
+
+
+# --- task -------------------------------------------------------------------------------------------------------------
+
+ClassWeights = Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]]
+
+
+class AutoTask(Section):
+    """Binary, multiclass, multilabel or regression, as the labels show."""
+
+    kind: Literal["auto"] = "auto"
+    """Decide from the labels."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target spread over the classes: y(1-s)+s/C for softmax, y(1-s)+s/2 for sigmoid outputs."""
+    class_weights: ClassWeights = "none"
+    """`balanced` (number of rows / (classes x rows of the class)) or a table of weights by label name."""
+
+
+class BinaryTask(Section):
+    """Two classes."""
+
+    kind: Literal["binary"] = "binary"
+    """Two classes; the second label name is the positive one."""
+    num_logits: Annotated[Literal[1, 2], BeforeValidator(whole_number)] = 2
+    """Two logits with softmax, or one with sigmoid."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target spread over the classes."""
+    class_weights: ClassWeights = "none"
+    """`balanced` or a table of weights by label name."""
+
+
+class MulticlassTask(Section):
+    """One of several classes."""
+
+    kind: Literal["multiclass"] = "multiclass"
+    """Exactly one class a row."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target spread over the classes."""
+    class_weights: ClassWeights = "none"
+    """`balanced` or a table of weights by label name."""
+
+
+class MultilabelTask(Section):
+    """Any number of classes."""
+
+    kind: Literal["multilabel"] = "multilabel"
+    """Any number of classes a row."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target moved towards one half."""
+    class_weights: ClassWeights = "none"
+    """`balanced` (rows without the label / rows with it, for the positive term) or a table of weights of the positive term."""
+
+
+class RegressionTask(Section):
+    """A number."""
+
+    kind: Literal["regression"] = "regression"
+    """A number a row."""
+    loss: Literal["mse", "smooth_l1"] = "mse"
+    """Squared error, or the Huber-like smooth L1 with `beta`."""
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """Where smooth L1 turns from squared to absolute."""
+    activation: Literal["linear", "sigmoid"] = "linear"
+    """`sigmoid` keeps predictions between 0 and 1."""
+
+
+Task = Annotated[AutoTask | BinaryTask | MulticlassTask | MultilabelTask | RegressionTask, Field(discriminator="kind")]
+
+
+class ModelSection(Section):
+    """The pretrained backbone."""
+
+    pretrained: HubPath = ""
+    """Folder or hub name of the backbone, such as `google-bert/bert-base-uncased`; a folder is relative to the config file."""
+    tokenizer: HubPath | None = None
+    """Folder or hub name of the tokenizer, where it is not the backbone's own."""
+    revision: str = "main"
+    """Branch, tag or commit on the hub."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the backbone. Leave it off unless you have read that code."""
+    ignore_mismatched_sizes: bool = False
+    """Start a head of another size anew instead of stopping."""
+    freeze: Names = ()
+    """Parts that are not trained: `backbone`, `embeddings`, or patterns of parameter names such as `*.layer.0.*`."""
+    attention: Literal["auto", "packed", "padded"] = "auto"
+    """`packed` computes no padding; `auto` packs every backbone that allows it."""
+    config: dict[str, Any] = {}
+    """Keys of the backbone's own configuration to change, such as `{ hidden_dropout_prob = 0.2 }`."""
+
+
+# --- train ------------------------------------------------------------------------------------------------------------
+
+
+class AdamW(Section):
+    """AdamW; biases and norms are not decayed."""
+
+    kind: Literal["adamw"] = "adamw"
+    """Adam with decoupled weight decay (arXiv:1711.05101)."""
+    lr: Annotated[float, Field(gt=0)] = 5e-5
+    """Peak learning rate."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Decay a step, times the learning rate; not on biases and norms."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Decay of the gradient's mean."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the squared gradient's mean."""
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the denominator."""
+
+
+class Schedule(Section):
+    """Learning rate as a pure function of the step."""
+
+    kind: Literal["linear", "cosine", "constant"] = "linear"
+    """Shape after the warm-up: to zero in a line, to zero in half a cosine, or flat."""
+    warmup: Duration = Duration(0.1, "epochs")
+    """Linear rise from zero."""
+
+
+class EarlyStopping(Section):
+    """Stop when the best metric no longer improves."""
+
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Evaluations without improvement before training stops; 0 never stops."""
+    threshold: Annotated[float, Field(ge=0)] = 0.0
+    """Smallest change that counts as improvement."""
+
+
+class TrainSection(Section):
+    """The training run."""
+
+    duration: Period = Duration(3, "epochs")
+    """How long to train."""
+    batch_size: PositiveInt = 32
+    """Rows per optimizer step, over all devices: the only size that changes the mathematics."""
+    max_tokens: PositiveInt = 8192
+    """Memory bound: tokens computed at once. A batch is cut into micro-batches of at most so many, with the same gradient."""
+    order: Literal["shuffle", "sequential"] = "shuffle"
+    """Order of the rows: a new true random permutation each epoch, or as they stand."""
+    seed: Seed = 0
+    """Seed of the head's weights, the order and dropout."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of the forward and backward pass; weights stay fp32. `auto` is bf16 where the processor has it, else fp32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; `auto` takes a GPU if there is one."""
+    optimizer: AdamW = AdamW()
+    """The update rule."""
+    schedule: Schedule = Schedule()
+    """The learning rate over time."""
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Gradients are scaled down to this norm; 0 does not clip."""
+    log_every: Period = Duration(20, "steps")
+    """How often to log loss, learning rate and speed."""
+    evaluate_every: Period = Duration(1, "epochs")
+    """How often to evaluate on the validation rows."""
+    evaluate_first: bool = False
+    """Evaluate once before the first step."""
+    early_stopping: EarlyStopping = EarlyStopping()
+    """When to stop early."""
+    prefetch: Annotated[int, Field(ge=0)] = 2
+    """Batches prepared ahead in a thread; 0 prepares each when it is needed."""
+
+
+class EvaluateSection(Section):
+    """Metrics and report."""
+
+    metric: str = "auto"
+    """Main metric: chooses the best model, is reported with an interval. `auto`: accuracy (binary, multiclass), f1_micro
+    (multilabel), pearson (regression)."""
+    max_tokens: PositiveInt = 16384
+    """Memory bound of prediction: tokens computed at once."""
+    bootstrap: Annotated[int, Field(ge=0)] = 1000
+    """Resamples for the 95 % interval of the main metric; 0 leaves it out."""
+    mistakes: Annotated[int, Field(ge=0)] = 20
+    """Number of most confident mistakes in the report."""
+
+
+class Experiment(Section):
+    """One run, from rows to report."""
+
+    data: DataSection = DataSection()
+    """Rows, columns and labels."""
+    tokens: TokensSection = TokensSection()
+    """Texts to token ids."""
+    task: Task = AutoTask()
+    """What the model predicts."""
+    model: ModelSection = ModelSection()
+    """The pretrained backbone."""
+    train: TrainSection = TrainSection()
+    """The training run."""
+    evaluate: EvaluateSection = EvaluateSection()
+    """Metrics and report."""
+
+
+ConcatSource.model_rebuild()

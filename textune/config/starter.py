@@ -1,0 +1,147 @@
+"""The config file that `textune init` writes: only the keys that matter for this data, each with a short comment."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from textune.config.toml import align, format_string, format_value, printable, shorten
+
+_OPTION_REMARKS = {
+    "column_names": "the file has no header line",
+    "delimiter": "between the columns",
+    "encoding": "the file is not UTF-8",
+    "format": "the file name does not tell",
+    "label_files": "one label a line, beside the texts",
+    "pattern": "turns a line into columns",
+    "quoting": 'quotes are plain characters; "standard" where they enclose cells',
+}
+_TASK_REMARKS = {
+    "auto": "decided from the labels",
+    "binary": "two classes; the second name is the positive one",
+    "multiclass": "exactly one class a row",
+    "multilabel": "any number of labels a row",
+    "regression": "a number a row",
+}
+
+
+@dataclass(frozen=True)
+class StarterFacts:
+    """What a look at the data showed. Paths are written as given, so they should suit the place of the config file."""
+
+    files: tuple[str, ...]
+    """The data files."""
+    text: str
+    """The column that holds the text."""
+    label: str | None = None
+    """The column that holds the labels; None if no column looks like it."""
+    text_pair: str | None = None
+    """The column of the second text of a pair."""
+    columns: tuple[str, ...] = ()
+    """All columns."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Other keys of `data.train` that reading the files needs, such as `delimiter`."""
+    task: Literal["auto", "binary", "multiclass", "multilabel", "regression"] = "auto"
+    """What the labels look like."""
+    labels: tuple[str, ...] = ()
+    """The different labels, or the first of them."""
+    num_labels: int | None = None
+    """How many different labels there are."""
+    label_delimiter: str | None = None
+    """What separates several labels in one cell."""
+    num_rows: int | None = None
+    """How many rows there are."""
+    pretrained: str = ""
+    """Folder or hub name of the backbone."""
+    config_name: str = "config.toml"
+    """The config file, for the commands in its header."""
+
+
+def starter_config(facts: StarterFacts) -> str:
+    """The text of a config file for this data."""
+    tables = [
+        ("[data.train]", _train_lines(facts)),
+        ("[data.validation]", _validation_lines(facts)),
+        ("[data.columns]", _column_lines(facts)),
+        ("[data.labels]", _label_lines(facts)),
+        ("[task]", [(f"kind = {format_string(facts.task)}", _TASK_REMARKS[facts.task])]),
+        ("[model]", _model_lines(facts)),
+        ("[tokens]", [("max_length = 256", "a longer text loses its end; `textune check` says how many are longer")]),
+        (
+            "[train]",
+            [
+                ('duration = "3 epochs"', 'or "500 steps"'),
+                ("batch_size = 32", "rows a step"),
+                ("seed = 0", "another seed, another run"),
+            ],
+        ),
+        ("[train.optimizer]", [("lr = 5e-5", "peak learning rate; 1e-5 to 1e-4 is the usual range")]),
+    ]
+    lines = _header(facts)
+    for header, table in tables:
+        if table:
+            lines += ["", header, *align(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _header(facts: StarterFacts) -> list[str]:
+    target = f"`{printable(facts.label)}`" if facts.label is not None else "the label"
+    source = ", ".join(printable(file) for file in facts.files[:3]) + (", ..." if len(facts.files) > 3 else "")
+    rows = f" ({facts.num_rows:,} rows)" if facts.num_rows is not None else ""
+    name = shlex.quote(printable(facts.config_name))
+    return [
+        f"# Predicts {target} from `{_texts(facts)}`; learns from {source}{rows}.",
+        "#",
+        *align(
+            [
+                (f"#   textune check {name}", "a look at the data, before training"),
+                (f"#   textune train {name} --run runs/first", "train, evaluate, report"),
+                (f"#   textune show {name}", "all keys, with their defaults"),
+            ]
+        ),
+    ]
+
+
+def _texts(facts: StarterFacts) -> str:
+    return printable(facts.text) + (f"` and `{printable(facts.text_pair)}" if facts.text_pair is not None else "")
+
+
+def _train_lines(facts: StarterFacts) -> list[tuple[str, str]]:
+    lines = [(f"files = {format_value(facts.files)}", "from the folder of this config file; patterns such as *.csv work too")]
+    return lines + [(f"{key} = {format_value(value)}", _OPTION_REMARKS.get(key, "")) for key, value in facts.options.items()]
+
+
+def _validation_lines(facts: StarterFacts) -> list[tuple[str, str]]:
+    small = facts.num_rows is not None and facts.num_rows < 500
+    ratio = 0.2 if small else 0.1
+    about = f", about {max(1, round(facts.num_rows * ratio)):,}" if facts.num_rows else ""
+    return [
+        ('kind = "split"', 'set rows of the training data aside; or "files" with `files` of their own'),
+        (f"ratio = {ratio}", f"share of the rows{about}; they choose the best model"),
+    ]
+
+
+def _column_lines(facts: StarterFacts) -> list[tuple[str, str]]:
+    used = {facts.text, facts.text_pair, facts.label}
+    others = [printable(column) for column in facts.columns if column not in used]
+    lines = [(f"text = {format_string(facts.text)}", f"other columns: {shorten(', '.join(others), 60)}" if others else "")]
+    if facts.text_pair is not None:
+        lines.append((f"text_pair = {format_string(facts.text_pair)}", "the second text of each pair"))
+    if facts.label is None:
+        return [*lines, ("", 'label = "..."   <- no column looks like labels; name it here')]
+    shown = ", ".join(printable(label) for label in facts.labels)
+    count = f"{facts.num_labels:,} different" if facts.num_labels is not None else ""
+    return [*lines, (f"label = {format_string(facts.label)}", ": ".join(filter(None, [count, shorten(shown, 60)])))]
+
+
+def _label_lines(facts: StarterFacts) -> list[tuple[str, str]]:
+    if facts.label_delimiter is None:
+        return []
+    return [(f"delimiter = {format_string(facts.label_delimiter)}", "between the labels in one cell")]
+
+
+def _model_lines(facts: StarterFacts) -> list[tuple[str, str]]:
+    remark = "a folder, or a name on the Hugging Face hub"
+    return [(f"pretrained = {format_string(facts.pretrained)}", remark if facts.pretrained else f"to be filled in: {remark}")]

@@ -1,0 +1,188 @@
+"""TOML text to tables and back: the syntax of the configuration files, with errors that name line and column."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import math
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from textune.config.values import Duration
+from textune.errors import ConfigError
+
+_DATA_SUFFIXES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".arrow", ".gz", ".zst"}
+_ESCAPES = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
+_MAX_WIDTH = 110
+_MAX_REMARK_COLUMN = 48
+
+
+def read_toml(path: Path, *, shown: str) -> dict[str, Any]:
+    """The tables of a TOML file; `shown` is its name in messages.
+
+    Raises ConfigError where it is missing, a folder, unreadable, not UTF-8 or not TOML, with line and column.
+    """
+    if os.path.isdir(path):
+        inside = sorted(entry.name for entry in path.glob("*.toml"))
+        hint = f"Give the file, such as {Path(shown) / inside[0]}." if inside else "Give the TOML file itself."
+        raise ConfigError(f"{shown} is a folder, not a config file.", hint=hint)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"{shown}: there is no such config file.", hint=_hint_for_missing(path, shown)) from None
+    except OSError as error:
+        raise ConfigError(f"{shown} cannot be read: {error.strerror}.") from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        hint = _hint_for_data(path, shown) or "Save the file with the encoding UTF-8."
+        raise ConfigError(f"{shown}, line {line}: this is not UTF-8 text.", hint=hint) from None
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:
+        raise _syntax_error(str(error), text, path, shown) from None
+    except RecursionError:
+        raise ConfigError(f"{shown}: lists or tables are nested too deeply.") from None
+
+
+def parse_value(text: str) -> Any:
+    """A TOML value as written on a command line, such as `["a", "b"]`; ValueError if it is none."""
+    try:
+        tree = tomllib.loads(f"value = {text}")
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if set(tree) != {"value"}:
+        raise ValueError("more than one value")
+    return tree["value"]
+
+
+def parse_key(text: str) -> tuple[str, ...]:
+    """The parts of a dotted key; a part with a dot or other odd characters can be quoted. ValueError if a part is empty."""
+    if '"' in text or "'" in text:
+        tree: Any = tomllib.loads(f"{text} = 0")
+        parts = []
+        while isinstance(tree, dict):
+            if len(tree) != 1:
+                raise ValueError("not one key")
+            [(part, tree)] = tree.items()
+            parts.append(part)
+        return tuple(parts)
+    plain = tuple(part.strip() for part in text.split("."))
+    if not all(plain):
+        raise ValueError("a part of the key is empty")
+    return plain
+
+
+def format_key(*parts: str | int) -> str:
+    """A dotted key as written in TOML; the place in a list (from 0) is shown in brackets."""
+    text = ""
+    for part in parts:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + (part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else format_string(part))
+    return text
+
+
+def format_string(text: str) -> str:
+    """A TOML basic string on one line."""
+    return '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() else _escape(c)) for c in text) + '"'
+
+
+def format_value(value: object, *, one_line: bool = False) -> str:
+    """A value as TOML; a long list takes several lines unless `one_line`. None in a table, which TOML lacks, is left out."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return _format_float(value)
+    if isinstance(value, str):
+        return format_string(value)
+    if isinstance(value, Duration | Path):
+        return format_string(str(value))
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        entries = [f"{format_key(str(k))} = {format_value(v, one_line=True)}" for k, v in value.items() if v is not None]
+        return f"{{ {', '.join(entries)} }}" if entries else "{}"
+    if isinstance(value, list | tuple):
+        items = [format_value(item, one_line=True) for item in value if item is not None]
+        line = f"[{', '.join(items)}]"
+        return line if one_line or len(line) <= _MAX_WIDTH else _wrap(items)
+    return str(value)
+
+
+def align(lines: Sequence[tuple[str, str]]) -> list[str]:
+    """`code  # remark` for each pair, with the remarks below each other where the code is short; either part can be empty."""
+    ends = [code.rpartition("\n")[2] for code, _ in lines]
+    column = max((len(end) for end in ends if len(end) <= _MAX_REMARK_COLUMN), default=0)
+    aligned = []
+    for (code, remark), end in zip(lines, ends, strict=True):
+        gap = " " * (max(0, column - len(end)) + 2) if code else ""
+        aligned.append(f"{code}{gap}# {remark}" if remark else code)
+    return aligned
+
+
+def printable(text: str) -> str:
+    """The text with a question mark for each character that cannot stand in a TOML comment or a one-line message."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def shorten(text: str, width: int = 80) -> str:
+    """The text, or its beginning where it is long."""
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}"
+
+
+def _format_float(value: float) -> str:
+    if not math.isfinite(value):
+        return {math.inf: "inf", -math.inf: "-inf"}.get(value, "nan")
+    return re.sub(r"e([+-])0*(\d)", r"e\1\2", repr(value)).replace("e+", "e")
+
+
+def _wrap(items: list[str]) -> str:
+    lines, line = [], "   "
+    for item in items:
+        if len(line) + len(item) + 2 > _MAX_WIDTH and line.strip():
+            lines.append(line)
+            line = "   "
+        line += f" {item},"
+    return "\n".join(["[", *lines, line, "]"])
+
+
+def _hint_for_missing(path: Path, shown: str) -> str:
+    others = [entry.name for entry in path.parent.glob("*.toml")] if os.path.isdir(path.parent) else []
+    near = difflib.get_close_matches(path.name, others, n=1)
+    if near:
+        return f"Did you mean {Path(shown).with_name(near[0])}?"
+    return "`textune init DATA --out config.toml` writes one for your data."
+
+
+def _hint_for_data(path: Path, shown: str) -> str:
+    if path.suffix.lower() not in _DATA_SUFFIXES:
+        return ""
+    return f"This looks like data; `textune init {shown} --out config.toml` writes a config for it."
+
+
+def _syntax_error(reason: str, text: str, path: Path, shown: str) -> ConfigError:
+    hint = _hint_for_data(path, shown)
+    match = re.fullmatch(r"(?s)(.*?) \(at (?:line (\d+), column (\d+)|end of document)\)", reason)
+    lines = text.splitlines() or [""]
+    if match is None:
+        return ConfigError(f"{shown}: {reason}.", hint=hint)
+    row = int(match[2] or len(lines))
+    column = int(match[3] or len(lines[-1]) + 1)
+    line = lines[row - 1].strip() if row <= len(lines) else ""
+    if not hint and re.match(r"""[\w.\s"-]+=\s*[^\s"'\[{\d+-]""", line) and "Invalid value" in reason:
+        hint = 'Text is written in quotes, as in key = "value".'
+    elif not hint and "\\" in line:
+        hint = "Write a path or pattern with backslashes in single quotes."
+    return ConfigError(f"{shown}, line {row}, column {column}: {match[1]}, in `{printable(shorten(line))}`.", hint=hint)

@@ -1,0 +1,130 @@
+"""Types of configuration values that need more than a Python type: durations, paths, lists of names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A length of training: `"500 steps"` (optimizer steps), `"2 epochs"` or `"0.25 epochs"`."""
+
+    amount: float
+    unit: Literal["steps", "epochs"]
+
+    @classmethod
+    def parse(cls, text: object) -> Duration:
+        """Read `"<number> steps|epochs"` (singular accepted); ValueError says what is wrong."""
+        if isinstance(text, Duration):
+            return text
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s+(step|epoch)s?\s*", text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError('a duration is a number and a unit, such as "500 steps", "2 epochs" or "0.25 epochs"')
+        amount, unit = float(match[1]), match[2]
+        if amount > 1e12:
+            raise ValueError("a duration is at most 1000000000000 steps or epochs")
+        if unit == "step" and amount != int(amount):
+            raise ValueError(f"{match[1]} steps: optimizer steps are whole numbers")
+        return cls(amount, "steps" if unit == "step" else "epochs")
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """Optimizer steps, rounded to the nearest whole step; a duration above zero is at least one step."""
+        exact = self.amount if self.unit == "steps" else self.amount * steps_per_epoch
+        return max(1, round(exact)) if exact > 0 else 0
+
+    def __str__(self) -> str:
+        exact = format(Decimal(repr(float(self.amount))).normalize(), "f")
+        return f"{exact} {self.unit[:-1] if self.amount == 1 else self.unit}"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "pattern": r"^\s*(\d+(\.\d*)?|\.\d+)\s+(step|epoch)s?\s*$", "examples": ["2 epochs"]}
+
+
+def _above_zero(value: Duration) -> Duration:
+    if value.amount <= 0:
+        raise ValueError("the duration has to be above zero")
+    return value
+
+
+Period = Annotated[Duration, AfterValidator(_above_zero)]
+"""A duration above zero."""
+
+
+def _one_or_more(value: object) -> object:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+_Name = Annotated[str, Field(coerce_numbers_to_str=True)]
+
+Names = Annotated[tuple[_Name, ...], BeforeValidator(_one_or_more, json_schema_input_type=_Name | tuple[_Name, ...])]
+"""A list of strings; a single string means a list of one, a number means its text."""
+
+ColumnName = Annotated[str, Field(min_length=1)]
+"""A column of the data."""
+
+
+@dataclass(frozen=True)
+class PathMarker:
+    """Marks a value as a path, which `load.py` makes absolute from where it was written; a name on the hub stays as it is."""
+
+    hub: bool = False
+
+
+FilePath = Annotated[str, Field(min_length=1), PathMarker()]
+"""A path, or `package:NAME/PATH` for a file inside an installed Python package."""
+
+FilePaths = Annotated[tuple[FilePath, ...], BeforeValidator(_one_or_more, json_schema_input_type=str | tuple[str, ...])]
+"""Paths or glob patterns."""
+
+HubPath = Annotated[str, PathMarker(hub=True)]
+"""A folder, `package:NAME/FOLDER`, or a name on the Hugging Face hub."""
+
+DottedPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", examples=["package.module:Name"])]
+"""`package.module:Name` of an object of the user's own."""
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""Start of a random sequence."""
+
+
+def known_encoding(name: str) -> str:
+    """The name of a text encoding that Python knows; else ValueError."""
+    try:
+        "a".encode(name)
+    except (LookupError, ValueError):
+        raise ValueError('no such text encoding; common ones are "utf-8", "latin-1", "cp1252" and "utf-16"') from None
+    return name
+
+
+def regular_expression(pattern: str) -> str:
+    """A regular expression with a named group; else ValueError."""
+    try:
+        groups = re.compile(pattern).groupindex
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    if not groups:
+        raise ValueError("the regular expression has no named group, such as (?P<text>.*)")
+    return pattern
+
+
+def spelled_tab(value: object) -> object:
+    """A tab is hard to type in a shell, so its two-character spelling is accepted."""
+    return "\t" if value == "\\t" else value
+
+
+def whole_number(value: object) -> object:
+    """A `Literal` of numbers does not convert text from the command line by itself."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value) else value

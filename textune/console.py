@@ -1,0 +1,127 @@
+"""How a run looks in a terminal: a progress bar where there is one, otherwise one plain line per interval. Used by `cli.py` alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+PLAIN_INTERVAL_SECONDS = 10.0
+LEVEL_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
+class ConsoleTracker:
+    """Shows a run on standard error, so that standard output holds nothing but results."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line = float("-inf")
+        self._started: tuple[float, int] | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[counted]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[extra]}"),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def header(self, facts: Mapping[str, str]) -> None:
+        """The facts of the run, one a line."""
+        print_facts(self._console, facts)
+
+    def notice(self, message: str) -> None:
+        """A sentence, marked."""
+        self._console.print(f"[yellow]note[/yellow] {escape(message)}", highlight=False, soft_wrap=True)
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """The bar of a stage; without a terminal a line now and then. `total` 0 means not known."""
+        if self._bar is not None:
+            self._show_bar(stage, done, total, "")
+        elif (done < total or total == 0) and self._is_due():
+            self._console.print(f"{stage}: {_counted(done, total)}", highlight=False, soft_wrap=True)
+
+    def step(self, values: Mapping[str, Any]) -> None:
+        """Loss, rate and speed of the last logged steps."""
+        done, total = values["step"], values["total_steps"]
+        figures = f"loss {values['loss']:.4f}  lr {values['lr']:.1e}  {values['tokens_per_second']:,.0f} tokens/s"
+        if self._bar is not None:
+            self._show_bar("training", done, total, figures)
+            return
+        if self._started is None:
+            self._started = (time.monotonic(), done)
+        if self._is_due() or done == total:
+            elapsed, since = time.monotonic() - self._started[0], done - self._started[1]
+            left = f"  {_clock(elapsed / since * (total - done))} left" if since and done < total else ""
+            line = f"step {done}/{total}  epoch {values['epoch']:.2f}  {figures}{left}"
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+    def evaluation(self, values: Mapping[str, Any]) -> None:
+        """The main metric and a few others."""
+        metrics, main = values["metrics"], values["main"]
+        others = [name for name in ("accuracy", "f1", "f1_macro", "mcc", "log_loss", "pearson", "mae") if name in metrics and name != main]
+        shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in [main, *others[:3]])
+        best = "  [green]best so far[/green]" if values["is_best"] else ""
+        self._console.print(f"evaluated at step {values['step']}, epoch {values['epoch']:.2f}: {shown}{best}", highlight=False, soft_wrap=True)
+
+    def _show_bar(self, stage: str, done: int, total: int, extra: str) -> None:
+        assert self._bar is not None
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bar.add_task(stage, total=total or None, counted="", extra="")
+        self._bar.update(self._tasks[stage], completed=done, counted=_counted(done, total), extra=extra)
+        if done == total and stage != "training":
+            self._bar.remove_task(self._tasks.pop(stage))
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last_line < PLAIN_INTERVAL_SECONDS:
+            return False
+        self._last_line = now
+        return True
+
+
+def print_facts(console: Console, facts: Mapping[str, str]) -> None:
+    """Names and values in two columns."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(escape(name), escape(value))
+    console.print(table, highlight=False)
+
+
+def print_findings(console: Console, findings: list[Any]) -> None:
+    """What an audit found, the worst first, with example rows."""
+    for finding in sorted(findings, key=lambda f: list(LEVEL_STYLES).index(f.level)):
+        style = LEVEL_STYLES[finding.level]
+        console.print(f"[{style}]{finding.level:7}[/{style}] {escape(finding.message)}", highlight=False, soft_wrap=True)
+        for example in finding.examples:
+            console.print(f"          {escape(example)}", highlight=False, soft_wrap=True, style="dim")
+
+
+def _counted(done: int, total: int) -> str:
+    return f"{done:,}/{total:,}" if total else f"{done:,} rows"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

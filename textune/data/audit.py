@@ -1,0 +1,234 @@
+"""Looks for what is wrong with the data before anything is trained; last of the data room, behind `textune check`.
+
+Errors are what cannot train; warnings are what usually means a mistake; notes are facts. Texts are compared as they are and
+normalised (Unicode form, case, spacing, punctuation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from textune.data.columns import Examples
+from textune.data.duplicates import conflicting, is_blank, joined_text, normalised, one_number, repeated, shared, text_codes
+from textune.data.labels import LabelMap
+from textune.data.prepare import PartName, PreparedData
+from textune.data.rows import count, listing, shorten
+
+Level = Literal["error", "warning", "note"]
+
+NUM_EXAMPLES = 3
+MAX_IMBALANCE = 20
+"""How many times more rows the largest class may have than the smallest before it is worth a warning."""
+MAX_TRUNCATED, MAX_UNKNOWN = 0.1, 0.01
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the audit saw."""
+
+    level: Level
+    code: str
+    """A short name that stays the same, such as `leak-exact`."""
+    message: str
+    count: int
+    """Rows, labels or tokens concerned."""
+    examples: tuple[str, ...] = ()
+    """Up to three of them: place and shortened text."""
+
+
+@dataclass(frozen=True)
+class TokenFacts:
+    """What tokenising the parts showed."""
+
+    lengths: Mapping[PartName, np.ndarray]
+    """Tokens of each row after truncation, int64 [N], by part."""
+    truncated: Mapping[PartName, int] = field(default_factory=dict)
+    """Rows that lost tokens, by part."""
+    max_length: int | None = None
+    num_unknown: int = 0
+    """Unknown tokens in all parts."""
+    num_tokens: int = 0
+    """All tokens that were looked at for unknown ones."""
+    padding_share: float | None = None
+    """Share of computed tokens that a padded run of the same batches would waste."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Audited:
+    """A part with its texts at hand."""
+
+    name: PartName
+    examples: Examples
+    targets: np.ndarray
+    text: pa.Array
+    plain: pa.Array
+    """Normalised texts."""
+
+    def show(self, rows: Iterable[int]) -> tuple[str, ...]:
+        """Places and texts of the first few rows."""
+        chosen = [int(row) for row, _ in zip(rows, range(NUM_EXAMPLES), strict=False)]
+        return tuple(f"{self.examples.place(row)}: {shorten(self.text[row].as_py())}" for row in chosen)
+
+
+def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[Finding]:
+    """All findings, errors first; without `tokens`, those about tokens are left out."""
+    parts = []
+    for part in data.parts:
+        examples = part.chosen_examples
+        text = joined_text(examples)
+        parts.append(_Audited(part.name, examples, part.chosen_targets, text, normalised(text)))
+    findings: list[Finding] = []
+    for one in parts:
+        findings += _blank_texts(one)
+        findings += _duplicates(one)
+    for index, one in enumerate(parts):
+        for earlier in parts[:index]:
+            findings += _leaks(one, earlier)
+    findings += _classes(parts, data.label_map)
+    if tokens is not None:
+        findings += _token_findings(tokens)
+    rank = {"error": 0, "warning": 1, "note": 2}
+    return sorted(findings, key=lambda finding: rank[finding.level])
+
+
+def _blank_texts(part: _Audited) -> list[Finding]:
+    rows = np.flatnonzero(is_blank(part.text))
+    if not len(rows):
+        return []
+    if len(rows) == len(part.examples):
+        return [Finding("error", "all-empty", f"All {part.name} texts are empty.", len(rows), part.show(rows))]
+    message = f"{count(len(rows), 'text')} of the {part.name} rows {'is' if len(rows) == 1 else 'are'} empty."
+    return [Finding("warning", "empty-text", message, len(rows), part.show(rows))]
+
+
+def _duplicates(part: _Audited) -> list[Finding]:
+    findings = []
+    code_N = text_codes(part.text)
+    again = repeated(code_N)
+    again = again[~is_blank(part.text.take(pa.array(again)))]
+    if len(again):
+        message = f"{count(len(again), 'text')} of the {part.name} rows stood there before."
+        findings.append(Finding("warning", "duplicate", message, len(again), part.show(again)))
+    target_N = one_number(part.targets)
+    rows = conflicting(code_N, target_N)
+    rows = rows[~is_blank(part.text.take(pa.array(rows)))]
+    if len(rows):
+        num = len(np.unique(code_N[rows]))
+        message = (
+            f"{count(num, 'text')} of the {part.name} rows {'has' if num == 1 else 'have'} different labels in different rows."
+        )
+        findings.append(Finding("warning", "conflict", message, num, part.show(rows)))
+    return findings
+
+
+def _leaks(part: _Audited, earlier: _Audited) -> list[Finding]:
+    """Rows of a later part that an earlier one holds too."""
+    findings = []
+    exact = shared(part.text, earlier.text)
+    share = f"{len(exact) / len(part.examples):.1%}"
+    if len(exact):
+        message = f"{count(len(exact), f'{part.name} text')} ({share}) stand{'s' if len(exact) == 1 else ''} in the {earlier.name} rows too."
+        findings.append(Finding("warning", "leak-exact", message, len(exact), part.show(exact)))
+    near = np.setdiff1d(shared(part.plain, earlier.plain), exact)
+    if len(near):
+        message = (
+            f"{count(len(near), f'{part.name} text')} ({len(near) / len(part.examples):.1%}) differ"
+            f"{'s' if len(near) == 1 else ''} from one of the {earlier.name} rows in case, spacing or punctuation only."
+        )
+        findings.append(Finding("warning", "leak-normalised", message, len(near), part.show(near)))
+    return findings
+
+
+def _classes(parts: list[_Audited], label_map: LabelMap) -> list[Finding]:
+    if label_map.problem == "regression":
+        return _scores(parts[0])
+    names, train = label_map.names, parts[0]
+    rows_C = _class_counts(train.targets, len(names))
+    findings = [_count_note(one, names) for one in parts]
+    present = np.flatnonzero(rows_C)
+    if label_map.problem != "multilabel" and len(present) < 2:
+        found = shorten(names[int(present[0])]) if len(present) else "none"
+        findings.append(Finding("error", "one-class", f"The training rows have one class only: {found}.", len(train.examples)))
+        return findings
+    if label_map.problem == "multilabel" and not len(present):
+        findings.append(Finding("error", "no-label", "No training row has any label.", len(train.examples)))
+        return findings
+    absent = np.flatnonzero(rows_C == 0)
+    if len(absent):
+        which = listing((repr(names[index]) for index in absent), 6)
+        message = f"{count(len(absent), 'label has', 'labels have')} no training row: {which}."
+        findings.append(Finding("warning", "class-untrained", message, len(absent)))
+    single = np.flatnonzero(rows_C == 1)
+    if len(single):
+        which = listing((repr(names[index]) for index in single), 6)
+        message = f"{count(len(single), 'label has', 'labels have')} one training row only: {which}."
+        findings.append(Finding("warning", "class-single", message, len(single)))
+    most, least = int(rows_C.max()), int(rows_C[present].min())
+    if most > MAX_IMBALANCE * least:
+        large, small = names[int(rows_C.argmax())], names[int(present[rows_C[present].argmin()])]
+        message = f"Labels are uneven: {large!r} has {most:,} training rows, {small!r} has {least:,}; see task.class_weights."
+        findings.append(Finding("warning", "imbalance", message, most // least))
+    for part in parts[1:]:
+        lacking = np.flatnonzero((_class_counts(part.targets, len(names)) == 0) & (rows_C > 0))
+        if len(lacking):
+            which = listing((repr(names[index]) for index in lacking), 6)
+            message = f"{count(len(lacking), 'label has', 'labels have')} no {part.name} row: {which}."
+            findings.append(Finding("warning", "class-unseen", message, len(lacking)))
+    return findings
+
+
+def _class_counts(targets: np.ndarray, num_classes: int) -> np.ndarray:
+    if targets.ndim == 2:
+        return np.asarray(targets.sum(axis=0).astype(np.int64))
+    return np.bincount(targets, minlength=num_classes)
+
+
+def _count_note(part: _Audited, names: tuple[str, ...]) -> Finding:
+    rows_C = _class_counts(part.targets, len(names))
+    order = np.argsort(-rows_C, kind="stable")
+    shown = listing((f"{names[index]} {rows_C[index]:,}" for index in order), 8)
+    return Finding("note", "classes", f"{part.name}: {count(len(part.examples), 'row')}; {shown}.", len(part.examples))
+
+
+def _scores(part: _Audited) -> list[Finding]:
+    values = part.targets
+    if len(values) > 1 and values.min() == values.max():
+        return [Finding("error", "one-score", f"Every training row has the score {values[0]:g}.", len(values))]
+    message = (
+        f"train: {count(len(values), 'row')}; scores from {values.min():g} to {values.max():g}, "
+        f"mean {values.mean(dtype=np.float64):.3g}, deviation {values.std(dtype=np.float64):.3g}."
+    )
+    return [Finding("note", "scores", message, len(values))]
+
+
+def _token_findings(tokens: TokenFacts) -> list[Finding]:
+    findings = []
+    for name, lengths in tokens.lengths.items():
+        if not len(lengths):
+            continue
+        low, middle, high, top = (int(value) for value in np.percentile(lengths, [0, 50, 95, 100]))
+        message = f"{name} rows have {low} to {top} tokens, half of them at most {middle}, 95 % at most {high}."
+        findings.append(Finding("note", "lengths", message, int(lengths.sum())))
+        cut = tokens.truncated.get(name, 0)
+        if cut:
+            level: Level = "warning" if cut > MAX_TRUNCATED * len(lengths) else "note"
+            limit = f" {tokens.max_length}" if tokens.max_length is not None else ""
+            message = (
+                f"{count(cut, f'{name} row')} ({cut / len(lengths):.1%}) lose tokens: longer than tokens.max_length{limit}."
+            )
+            findings.append(Finding(level, "truncated", message, cut))
+    if tokens.num_unknown:
+        rate = tokens.num_unknown / max(tokens.num_tokens, 1)
+        level = "warning" if rate > MAX_UNKNOWN else "note"
+        message = f"{rate:.2%} of the tokens ({tokens.num_unknown:,}) are unknown to the tokenizer."
+        findings.append(Finding(level, "unknown-tokens", message, tokens.num_unknown))
+    if tokens.padding_share is not None:
+        wasted = round(tokens.padding_share * int(tokens.lengths["train"].sum()) / max(1 - tokens.padding_share, 1e-9))
+        message = f"A padded run would spend {tokens.padding_share:.0%} of its computation on padding."
+        findings.append(Finding("note", "padding", message, wasted))
+    return findings

@@ -1,0 +1,100 @@
+"""Pure functions of lengths: which rows form a batch, how a batch is cut and laid out; after `tokens.py`, before `loader.py`.
+
+    row numbers --epoch_order--> order --plan_epoch--> optimizer batches --cut_by_tokens--> micro-batches --lay_out--> groups
+
+Everything here is deterministic and knows nothing of devices or of the number of processes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+Layout = Literal["packed", "padded"]
+
+GROUP_COST_TOKENS = 16
+"""What one more group costs in a packed batch, in tokens computed: its attention is a call of its own in every layer."""
+
+
+class Group(NamedTuple):
+    """Neighbouring rows of a batch that share one rectangle of tokens."""
+
+    rows: int
+    """Number of rows."""
+    length: int
+    """Tokens of each row, padding included."""
+
+
+def num_steps_per_epoch(num_rows: int, batch_size: int) -> int:
+    """Optimizer steps that see every row once; the last batch may be smaller."""
+    return -(-num_rows // batch_size)
+
+
+def epoch_order(num_rows: int, *, seed: int, epoch: int, order: Literal["shuffle", "sequential"]) -> np.ndarray:
+    """Row numbers in the order of one epoch, int64 [num_rows]: a true random permutation, or 0, 1, 2, ..."""
+    if order == "sequential":
+        return np.arange(num_rows, dtype=np.int64)
+    # Philox is counter based: the same (seed, epoch) gives the same order on every platform.
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_rows).astype(np.int64)
+
+
+def plan_epoch(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """The optimizer batches of one epoch: consecutive slices of `order`."""
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def cut_by_tokens(lengths: np.ndarray, max_tokens: int, *, layout: Layout) -> list[np.ndarray]:
+    """Positions (into `lengths`) of micro-batches of at most `max_tokens` tokens each, rows sorted by length.
+
+    A padded micro-batch counts as rows x its longest row, a packed one as its real tokens (grouping adds a few). Rows keep their
+    order among equals, so the cut is a function of the lengths alone. A row longer than `max_tokens` stands alone: the caller has refused or accepted that before.
+    """
+    positions = np.argsort(lengths, kind="stable")
+    cuts: list[np.ndarray] = []
+    start, tokens = 0, 0
+    for end, position in enumerate(positions):
+        length = int(lengths[position])
+        # Rows ascend, so `length` is the longest so far: what a padded rectangle (and the worst packed group) would be.
+        size = (end - start + 1) * length if layout == "padded" else tokens + length
+        if end > start and size > max_tokens:
+            cuts.append(positions[start:end])
+            start, tokens = end, 0
+        tokens += length
+    if len(positions):
+        cuts.append(positions[start:])
+    return cuts
+
+
+def lay_out(sorted_lengths: np.ndarray, *, layout: Layout, group_cost: int = GROUP_COST_TOKENS) -> tuple[Group, ...]:
+    """Cut rows that ascend in length into groups, minimising tokens computed + `group_cost` x number of groups.
+
+    `padded` gives one group. Dynamic programming over the distinct lengths; `group_cost=0` leaves no padding at all.
+    """
+    if len(sorted_lengths) == 0:
+        return ()
+    if layout == "padded":
+        return (Group(len(sorted_lengths), int(sorted_lengths[-1])),)
+    distinct, counts = np.unique(sorted_lengths, return_counts=True)
+    rows_before = np.concatenate([[0], np.cumsum(counts)])
+    best = np.zeros(len(distinct) + 1)
+    cut_at = np.zeros(len(distinct) + 1, dtype=np.int64)
+    for end in range(1, len(distinct) + 1):
+        # A group of the distinct lengths start..end-1 is as wide as the longest of them.
+        costs = best[:end] + (rows_before[end] - rows_before[:end]) * distinct[end - 1] + group_cost
+        cut_at[end] = int(np.argmin(costs))
+        best[end] = costs[cut_at[end]]
+    groups: list[Group] = []
+    end = len(distinct)
+    while end > 0:
+        start = int(cut_at[end])
+        groups.append(Group(int(rows_before[end] - rows_before[start]), int(distinct[end - 1])))
+        end = start
+    return tuple(reversed(groups))
+
+
+def padding_waste(lengths: np.ndarray, batches: list[np.ndarray], *, pad_to: int | None = None) -> float:
+    """Share of the tokens computed that would be padding, if each batch were padded to its longest row (or to `pad_to`)."""
+    real = sum(int(lengths[batch].sum()) for batch in batches)
+    computed = sum(len(batch) * (pad_to or int(lengths[batch].max())) for batch in batches)
+    return 1.0 - real / computed if computed else 0.0

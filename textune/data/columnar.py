@@ -1,0 +1,193 @@
+"""Readers of parquet and Arrow files, saved and hub data sets: tables that have types already, memory-mapped where possible."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as kinds
+
+from textune.config.schema import HubSource, SavedSource
+from textune.data.files import raw_blocks
+from textune.data.rows import Piece, Places, SkippedRow, listing
+from textune.data.scan import undecodable
+from textune.errors import DataError
+
+_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError, TypeError)
+"""What pyarrow raises over damaged bytes."""
+
+
+def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None) -> Piece:
+    """A parquet file; only the wanted columns, if it has them all."""
+    source = _as_source(path, name)
+    try:
+        file = pq.ParquetFile(source, memory_map=isinstance(source, str))
+        names = file.schema_arrow.names
+        columns = [one for one in names if one in wanted] if wanted and wanted <= set(names) else None
+        table = file.read(columns=columns)
+    except _DAMAGE as error:
+        raise _damaged(name, "parquet", error) from error
+    return arrow_piece(table, name)
+
+
+def read_arrow(path: Path, name: str) -> Piece:
+    """An Arrow IPC file or stream."""
+    source = _as_source(path, name)
+    try:
+        buffer = pa.memory_map(source) if isinstance(source, str) else source
+        head = buffer.read(6)
+        buffer.seek(0)
+        reader = pa.ipc.open_file(buffer) if head == b"ARROW1" else pa.ipc.open_stream(buffer)
+        table = reader.read_all()
+    except _DAMAGE as error:
+        raise _damaged(name, "Arrow", error) from error
+    return arrow_piece(table, name)
+
+
+def _as_source(path: Path, name: str) -> str | pa.BufferReader:
+    """The path for mapping, or the unpacked bytes of a compressed file."""
+    if path.suffix.lower() in {".gz", ".zst"} or not path.is_file():
+        data = b"".join(raw_blocks(path))
+        if not data:
+            raise DataError(f"{name} is empty.")
+        return pa.BufferReader(data)
+    if path.stat().st_size == 0:
+        raise DataError(f"{name} is empty.")
+    return str(path)
+
+
+def _damaged(name: str, what: str, error: BaseException) -> DataError:
+    reason = " ".join(str(error).split()).rstrip(".")
+    return DataError(
+        f"{name} is not a whole {what} file: {reason or type(error).__name__}.", hint="Fetch or write the file again."
+    )
+
+
+def arrow_piece(table: pa.Table, name: str) -> Piece:
+    """A table of any origin as a piece: checked to its last byte, text as large_string, dictionaries decoded."""
+    names = table.column_names
+    twice = sorted({one for one in names if names.count(one) > 1})
+    if twice:
+        raise DataError(f"{name} has two columns of the same name: {listing(repr(one) for one in twice)}.")
+    class_names = _class_names(table.schema)
+    broken: dict[int, str] = {}
+    columns: list[pa.ChunkedArray] = []
+    fields: list[pa.Field] = []
+    for one in table.schema:
+        column = _checked(table.column(one.name), one.name, name, broken)
+        columns.append(column)
+        fields.append(pa.field(one.name, column.type, metadata=one.metadata))
+    result = pa.Table.from_arrays(columns, schema=pa.schema(fields))
+    number_N = np.arange(1, result.num_rows + 1)
+    bad = tuple(SkippedRow(f"{name}, row {index + 1}", broken[index]) for index in sorted(broken))
+    piece = Piece(result, Places.of_file(name, "row", number_N), bad, class_names)
+    if not broken:
+        return piece
+    keep_N = np.ones(len(number_N), bool)
+    keep_N[list(broken)] = False
+    return piece.take(np.flatnonzero(keep_N))
+
+
+def _checked(column: pa.ChunkedArray, column_name: str, name: str, broken: dict[int, str]) -> pa.ChunkedArray:
+    """The column in a type that the rest of the flow knows; rows whose text is not UTF-8 become null and are noted."""
+    try:
+        if isinstance(column.type, pa.ExtensionType):
+            column = column.cast(column.type.storage_type)
+        if kinds.is_dictionary(column.type):
+            column.validate(full=True)
+            column = column.cast(column.type.value_type)
+        if not _is_text(column.type):
+            column.validate(full=True)
+            return column
+        # Offsets first: only then may the bytes be looked at.
+        column.validate()
+        texts = column.cast(pa.large_binary()) if not kinds.is_string_view(column.type) else column.cast(pa.large_string())
+        texts.validate(full=True)
+        try:
+            return texts.cast(pa.large_string())
+        except pa.ArrowInvalid:
+            return _readable(texts, column_name, broken)
+    except _DAMAGE as error:
+        raise _damaged(f"{name}, column {column_name!r},", "table in this", error) from error
+
+
+def _readable(texts: pa.ChunkedArray, column_name: str, broken: dict[int, str]) -> pa.ChunkedArray:
+    values: list[str | None] = []
+    for index, data in enumerate(texts.to_pylist()):
+        reason = undecodable(data, 0, len(data), 0) if data is not None else ""
+        if reason:
+            broken.setdefault(index, f"column {column_name!r}: {reason.replace('of the file', 'of the cell')}")
+        values.append(None if data is None or reason else data.decode("utf-8"))
+    return pa.chunked_array([pa.array(values, pa.large_string())])
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind))
+
+
+def _class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
+    """Label names of integer columns, as the `datasets` library writes them into the schema of its files."""
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        items = dict(features).items()
+    except (ValueError, KeyError, TypeError):
+        return {}
+    found: dict[str, tuple[str, ...]] = {}
+    for column, feature in items:
+        inner = feature.get("feature", feature) if isinstance(feature, dict) else feature
+        names = inner.get("names") if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" else None
+        if isinstance(names, list) and all(isinstance(one, str) for one in names):
+            found[str(column)] = tuple(names)
+    return found
+
+
+def read_saved(section: SavedSource) -> Piece:
+    """A folder written by `save_to_disk`."""
+    import datasets
+
+    folder = Path(section.folder)
+    if not folder.is_dir():
+        raise DataError(f"The data set folder {folder} does not exist.")
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+    except (*_DAMAGE, datasets.exceptions.DatasetsError) as error:
+        raise DataError(f"{folder} is not a folder saved by the datasets library: {error}.") from error
+    if isinstance(loaded, datasets.DatasetDict):
+        splits = list(loaded)
+        if section.split is None and len(splits) != 1:
+            raise DataError(f"{folder} holds the splits {listing(splits)}.", hint="Set split to one of them.")
+        split = section.split or splits[0]
+        if split not in loaded:
+            raise DataError(f"{folder} has no split {split!r}; it holds {listing(splits)}.")
+        loaded, name = loaded[split], f"{folder.name}/{split}"
+    elif section.split is not None:
+        raise DataError(f"{folder} holds one data set without splits.", hint=f"Remove split = {section.split!r}.")
+    else:
+        name = folder.name
+    return _dataset_piece(loaded, name)
+
+
+def read_hub(section: HubSource) -> Piece:
+    """A data set by name, from the hub, its cache, or a local folder."""
+    import datasets
+
+    name = f"{section.name}/{section.config or ''}/{section.split}".replace("//", "/")
+    try:
+        loaded = datasets.load_dataset(section.name, section.config, split=section.split, revision=section.revision)
+    except (*_DAMAGE, datasets.exceptions.DatasetsError, ImportError, NotImplementedError) as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        hint = 'Check name, config, split and revision, and the network; a saved copy is read with kind = "saved".'
+        raise DataError(
+            f"The data set {section.name!r} (split {section.split!r}) cannot be loaded: {reason}.", hint=hint
+        ) from error
+    return _dataset_piece(loaded, name)
+
+
+def _dataset_piece(loaded: Any, name: str) -> Piece:
+    table = loaded.with_format("arrow")[:]
+    metadata = loaded.features.arrow_schema.metadata
+    return arrow_piece(table.replace_schema_metadata(metadata), name)

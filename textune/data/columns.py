@@ -1,0 +1,220 @@
+"""Rows to examples: the text (one column or a template over several), the second text, the label as it stands, the weight.
+
+After `sources.py`, before `labels.py`. A missing text is empty text; the audit counts those. A weight that is not a finite
+number of at least zero makes a bad row.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as kinds
+
+from textune.config.schema import Columns
+from textune.data.numeric import is_text, to_floats
+from textune.data.rows import JSON_FIELD, OnBadRow, Rows, SkippedRow, missing_column, refuse, shorten
+from textune.errors import DataError
+
+_TEXT = pa.large_string()
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Texts with their labels and weights; N examples."""
+
+    rows: Rows
+    text: pa.ChunkedArray
+    """large_string [N], never null."""
+    text_pair: pa.ChunkedArray | None
+    """large_string [N], never null."""
+    label: pa.ChunkedArray | None
+    """[N] as it stands in the file, of any type."""
+    weight: np.ndarray | None
+    """float32 [N]"""
+    indices: np.ndarray
+    """int64 [N] row of `rows.table` behind each example."""
+    skipped: tuple[SkippedRow, ...] = ()
+    """Every row left out so far, those that could not be read (`rows.skipped`) first."""
+    label_names: tuple[str, ...] = ()
+    """Names that the source itself gives to integer labels."""
+    label_column: str = "label"
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def take(self, indices: np.ndarray) -> Examples:
+        """The examples chosen, in that order; int64 [M]."""
+        chosen = pa.array(np.asarray(indices, np.int64))
+        return replace(
+            self,
+            text=self.text.take(chosen),
+            text_pair=None if self.text_pair is None else self.text_pair.take(chosen),
+            label=None if self.label is None else self.label.take(chosen),
+            weight=None if self.weight is None else self.weight[indices],
+            indices=self.indices[indices],
+        )
+
+    def place(self, index: int) -> str:
+        """Where an example comes from, such as `train.tsv, line 17`."""
+        return self.rows.place(int(self.indices[index]))
+
+
+def leave_out(
+    examples: Examples, bad: dict[int, str], *, on_bad_row: OnBadRow, hints: dict[str, str] | None = None
+) -> Examples:
+    """The examples without those in `bad` (index -> reason), which are noted in `skipped`; DataError with "error".
+
+    `hints`: reason -> what to do.
+    """
+    if not bad:
+        return examples
+    advice = hints or {}
+    skipped = tuple(SkippedRow(examples.place(index), bad[index], advice.get(bad[index], "")) for index in sorted(bad))
+    if on_bad_row == "error":
+        raise refuse(skipped, examples.rows.source)
+    keep_N = np.ones(len(examples), bool)
+    keep_N[list(bad)] = False
+    if not keep_N.any():
+        raise DataError(
+            f"{examples.rows.source}: no row can be used. {skipped[0].place}: {skipped[0].reason}.", hint=skipped[0].hint
+        )
+    return replace(examples.take(np.flatnonzero(keep_N)), skipped=examples.skipped + skipped)
+
+
+def select_columns(rows: Rows, columns: Columns, *, with_labels: bool, on_bad_row: OnBadRow = "error") -> Examples:
+    """The columns that the section names. Without `with_labels`, label and weight are neither needed nor read.
+
+    DataError for a column that is not there or of a kind that cannot be used, and for a bad weight with `on_bad_row` "error".
+    """
+    if columns.template is not None:
+        template = Template(columns.template)
+        cells = {name: _text_column(rows, name, key="data.columns.template") for name in template.names}
+        text = template.fill_columns(cells)
+    else:
+        text = _text_column(rows, columns.text, key="data.columns.text")
+    pair = None if columns.text_pair is None else _text_column(rows, columns.text_pair, key="data.columns.text_pair")
+    label: pa.ChunkedArray | None = None
+    weight_N: np.ndarray | None = None
+    bad: dict[int, str] = {}
+    if with_labels:
+        if columns.template is None and columns.label in {columns.text, columns.text_pair}:
+            raise DataError(
+                f"Column {columns.label!r} is both the text and the label.", hint="Set data.columns.label to another."
+            )
+        label = _find(rows, columns.label, key="data.columns.label")
+        _refuse_objects(rows, columns.label, "labels")
+        if columns.weight is not None:
+            weight_N = _weights(rows, columns.weight, bad)
+    examples = Examples(
+        rows=rows,
+        text=text,
+        text_pair=pair,
+        label=label,
+        weight=weight_N,
+        indices=np.arange(len(rows), dtype=np.int64),
+        skipped=rows.skipped,
+        label_names=rows.class_names.get(columns.label, ()),
+        label_column=columns.label,
+    )
+    examples = leave_out(examples, bad, on_bad_row=on_bad_row)
+    if examples.weight is not None and not examples.weight.any():
+        raise DataError(f"{rows.source}: all weights in column {columns.weight!r} are zero, so nothing would be learned.")
+    return examples
+
+
+def _find(rows: Rows, name: str, *, key: str) -> pa.ChunkedArray:
+    if name not in rows.table.column_names:
+        raise missing_column(name, rows, source=rows.source, key=key)
+    return rows.table.column(name)
+
+
+def _refuse_objects(rows: Rows, name: str, what: str) -> None:
+    field = rows.table.schema.field(name)
+    if kinds.is_struct(field.type) or kinds.is_map(field.type) or (field.metadata or {}).items() >= JSON_FIELD.items():
+        first = shorten(rows.table.column(name)[0].as_py(), 40)
+        raise DataError(
+            f"{rows.source}: column {name!r} holds objects or mixed lists, such as {first}, which cannot be {what}."
+        )
+
+
+def _text_column(rows: Rows, name: str, *, key: str) -> pa.ChunkedArray:
+    """A column as text without nulls: numbers and dates as they are usually written."""
+    column = _find(rows, name, key=key)
+    _refuse_objects(rows, name, "text")
+    if kinds.is_nested(column.type):
+        first = shorten(column[0].as_py(), 40)
+        raise DataError(
+            f"{rows.source}: column {name!r} holds lists, such as {first}, not text.", hint=f"Set {key} to a text column."
+        )
+    try:
+        text = column if is_text(column.type) else column.cast(_TEXT)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(f"{rows.source}: column {name!r} ({column.type}) cannot be read as text: {error}.") from error
+    return pc.fill_null(text, pa.scalar("", _TEXT))
+
+
+class Template:
+    """Text made of several columns, such as `"{title}\\n{body}"`.
+
+    `{{` and `}}` are plain braces; `\\n`, `\\t` and `\\\\` written out, as on a command line, mean line feed, tab and
+    backslash.
+    """
+
+    def __init__(self, template: str) -> None:
+        """DataError for a template without columns or with anything but a column's name in braces."""
+        where = f"data.columns.template = {template!r}"
+        self._parts: list[tuple[str, str | None]] = []
+        try:
+            parsed = list(string.Formatter().parse(template))
+        except ValueError as error:
+            raise DataError(f"{where}: {error}.", hint="A plain brace is written twice: {{ or }}.") from error
+        for literal, name, spec, conversion in parsed:
+            if name == "" or spec or conversion:
+                wrong = "{" + (name or "") + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
+                raise DataError(f"{where} holds {wrong}.", hint="Braces hold the name of a column and nothing else.")
+            self._parts.append((re.sub(r"\\[nt\\]", lambda match: _ESCAPES[match[0]], literal), name))
+        if not self.names:
+            raise DataError(f"{where} names no column.", hint='Write columns in braces: "{title}: {body}".')
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that it takes, each once."""
+        return tuple(dict.fromkeys(name for _, name in self._parts if name is not None))
+
+    def fill(self, cells: Mapping[str, str]) -> str:
+        """The text of one row."""
+        return "".join(literal + (cells[name] if name is not None else "") for literal, name in self._parts)
+
+    def fill_columns(self, columns: Mapping[str, pa.ChunkedArray]) -> pa.ChunkedArray:
+        """The texts of all rows, large_string [N]; the columns hold no nulls."""
+        pieces: list[pa.Scalar | pa.ChunkedArray] = []
+        for literal, name in self._parts:
+            pieces.append(pa.scalar(literal, _TEXT))
+            if name is not None:
+                pieces.append(columns[name])
+        return pc.binary_join_element_wise(*pieces, pa.scalar("", _TEXT))
+
+
+_ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
+
+
+def _weights(rows: Rows, name: str, bad: dict[int, str]) -> np.ndarray:
+    """Weights, float32 [N]; those that cannot be used are noted in `bad`."""
+    column = _find(rows, name, key="data.columns.weight")
+    value_N, number_N = to_floats(column)
+    with np.errstate(over="ignore"):
+        weight_N = value_N.astype(np.float32)
+    usable_N = number_N & np.isfinite(weight_N) & (weight_N >= 0)
+    for index in np.flatnonzero(~usable_N):
+        value = column[int(index)].as_py()
+        reason = (
+            "is missing" if value is None or value == "" else f"is {shorten(value, 30)}, not a finite number of at least zero"
+        )
+        bad[int(index)] = f"the weight in column {name!r} {reason}"
+    return weight_N

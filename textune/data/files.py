@@ -1,0 +1,211 @@
+"""Files on disk to bytes: patterns, formats by name, unpacking, decoding; below the readers of each format."""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from textune.data.rows import listing, nearest
+from textune.errors import DataError
+
+BLOCK_BYTES = 16 << 20
+"""Bytes read at once; bounds the memory that parsing needs beside the result."""
+
+FORMATS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".txt": "text",
+    ".text": "text",
+}
+_COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
+_FOREIGN = {
+    b"\x1f\x8b": "is packed with gzip: give it a name that ends in .gz",
+    b"\x28\xb5\x2f\xfd": "is packed with zstd: give it a name that ends in .zst",
+    b"PK\x03\x04": "is a zip archive or a spreadsheet: unpack it, or save it as csv",
+    b"PAR1": 'is a parquet file: set format = "parquet"',
+    b"ARROW1": 'is an Arrow file: set format = "arrow"',
+    b"BZh": "is packed with bzip2: unpack it, or pack it with gzip",
+    b"\xfd7zXZ": "is packed with xz: unpack it, or pack it with gzip",
+}
+
+
+def find_files(patterns: Sequence[str], *, key: str = "files") -> list[Path]:
+    """The files named, in the order of the list; the matches of one pattern are sorted. DataError where nothing matches."""
+    if not patterns:
+        raise DataError(f"No data files are given: {key} is empty.", hint='Set it, such as data.train.files = "train.csv".')
+    found: list[Path] = []
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            raise _folder_error(path)
+        if path.exists():
+            matches = [path]
+        elif glob.has_magic(pattern):
+            matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True)) if not os.path.isdir(match)]
+            if not matches:
+                raise DataError(f"No file matches the pattern {pattern!r}.", hint=_folder_hint(path))
+        else:
+            raise DataError(f"File not found: {pattern}.", hint=_folder_hint(path))
+        found.extend(matches)
+    for path in found:
+        if not (path.is_file() or path.is_fifo()):
+            raise DataError(f"{path} is not a regular file.")
+    return found
+
+
+def _folder_error(path: Path) -> DataError:
+    if (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+        return DataError(
+            f"{path} is a folder saved by the datasets library.", hint='Read it with kind = "saved" and folder = ...'
+        )
+    endings = Counter("".join(name for name in file.suffixes[-2:]) for file in path.iterdir() if file.is_file())
+    example = endings.most_common(1)[0][0] if endings else ".csv"
+    return DataError(f"{path} is a folder, not a file.", hint=f"Name its files, such as {str(path / ('*' + example))!r}.")
+
+
+def _folder_hint(path: Path) -> str:
+    folder = path.parent
+    if glob.has_magic(str(folder)) or not folder.is_dir():
+        return "" if glob.has_magic(str(folder)) else f"There is no folder {folder} either."
+    names = sorted(item.name for item in folder.iterdir() if item.is_file())
+    if not names:
+        return f"The folder {folder} holds no files."
+    close = nearest(path.name, names)
+    return f"Did you mean {close!r}?" if close else f"The folder {folder} holds {listing(names, 6)}."
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """File names for messages; with their folder where two files have the same name."""
+    seen = Counter(path.name for path in paths)
+    return [path.name if seen[path.name] == 1 else f"{path.parent.name}/{path.name}" for path in paths]
+
+
+def bare_suffix(path: Path) -> str:
+    """The ending that names the format: `.csv` of `train.csv.gz`."""
+    name = Path(path.name.lower())
+    return Path(name.stem).suffix if name.suffix in _COMPRESSION else name.suffix
+
+
+def format_of(path: Path, chosen: str) -> str:
+    """The format chosen, or with `auto` the one that the file's name tells."""
+    if chosen != "auto":
+        return chosen
+    try:
+        return FORMATS[bare_suffix(path)]
+    except KeyError:
+        known = listing(sorted(set(FORMATS.values())))
+        raise DataError(
+            f"{path.name}: its name does not tell the format.", hint=f'Set format = "..." to one of {known}.'
+        ) from None
+
+
+def _open(path: Path) -> pa.NativeFile:
+    packed = _COMPRESSION.get(path.suffix.lower())
+    stream = pa.OSFile(str(path), "rb") if path.is_file() else pa.PythonFile(path.open("rb"), "r")
+    return pa.CompressedInputStream(stream, packed) if packed else stream
+
+
+def raw_blocks(path: Path) -> Iterator[bytes]:
+    """The unpacked bytes of a file; DataError where it cannot be read or unpacked to its end."""
+    try:
+        with _open(path) as stream:
+            while block := stream.read(BLOCK_BYTES):
+                yield block
+    except (OSError, pa.ArrowException, EOFError) as error:
+        if path.suffix.lower() in _COMPRESSION:
+            message = f"{path.name} cannot be unpacked: it is cut short or damaged ({error})."
+            raise DataError(message, hint="Fetch or write the file again.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be read: {reason}.") from error
+
+
+def is_utf8(encoding: str) -> bool:
+    """Whether the encoding's name means UTF-8. DataError for a name that Python does not know."""
+    try:
+        b"".decode(encoding)
+        name = codecs.lookup(encoding).name
+    except (LookupError, UnicodeError, ValueError) as error:
+        hint = 'Common ones are "utf-8", "latin-1", "cp1252", "utf-16".'
+        raise DataError(f"encoding = {encoding!r} is not a text encoding.", hint=hint) from error
+    return name in {"utf-8", "utf-8-sig", "ascii"}
+
+
+def text_blocks(path: Path, encoding: str) -> Iterator[bytes]:
+    """The text of a file as UTF-8 bytes without byte-order mark, in blocks cut anywhere between two characters or, for a file
+    that claims to be UTF-8, anywhere; such bytes are not checked here. DataError for an empty file, for a file of another
+    kind, and where another encoding cannot decode it.
+    """
+    blocks = raw_blocks(path)
+    plain = is_utf8(encoding)
+    first = next(blocks, b"")
+    if not first:
+        raise DataError(f"{path.name} is empty.")
+    for magic, what in _FOREIGN.items():
+        if first.startswith(magic):
+            raise DataError(f"{path.name} {what}.")
+    if plain and first[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        raise DataError(f"{path.name} is UTF-16 text, not {encoding}.", hint='Set encoding = "utf-16".')
+    if plain:
+        yield first.removeprefix(codecs.BOM_UTF8)
+        yield from blocks
+    else:
+        yield from _decoded(path, first, blocks, encoding)
+
+
+def _decoded(path: Path, first: bytes, blocks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    position, lines, at_start = 0, 1, True
+    block: bytes | None = first
+    while block is not None:
+        following = next(blocks, None)
+        pending = len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(block, final=following is None)
+            if at_start and text:
+                text, at_start = text.removeprefix("\ufeff"), False
+            result = text.encode("utf-8")
+        except UnicodeError as error:
+            start = error.start if isinstance(error, UnicodeDecodeError) else 0
+            head = error.object[:start] if isinstance(error, UnicodeDecodeError) else b""
+            offset, line = position - pending + start, lines + head.count(b"\n")
+            raise DataError(
+                f"{path.name}, line {line}: the bytes at offset {offset} are not {encoding} text.",
+                hint='Set encoding to the file\'s own, such as "utf-8" or "latin-1".',
+            ) from error
+        position += len(block)
+        lines += result.count(b"\n")
+        yield result
+        block = following
+
+
+def read_text(path: Path, encoding: str) -> str:
+    """A whole text file. DataError names line and byte where it is not what `encoding` says."""
+    data = b"".join(text_blocks(path, encoding))
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path.name}, line {line}: {not_utf8(data, error.start, 0)}.", hint=ENCODING_HINT) from error
+
+
+ENCODING_HINT = 'If the file is in an older encoding, set encoding = "latin-1" or "cp1252".'
+
+
+def not_utf8(data: bytes, start: int, offset: int) -> str:
+    """The reason for bytes that are not UTF-8; `offset` is the place of `data` in its file."""
+    return f"byte 0x{data[start]:02x} at offset {offset + start:,} of the file is not UTF-8"

@@ -1,0 +1,237 @@
+"""Labels as they stand in the data to a label map and ids; after `columns.py`, before `splits.py`.
+
+How labels are read (`kind = "auto"`; white space around text does not count):
+
+- Lists, or text with `labels.delimiter`: multilabel. Lists are multi-hot if they have one length of at least 2 and hold nothing
+  but 0 and 1 (from length 3 on it is enough that most do, as no list of ids would name an id twice; the others are bad rows).
+  All other lists hold ids or names. An empty list, or an empty delimited cell, means that none of the labels applies.
+- Integers, also written as text: classes in numeric order. true/false: classes in that order. Other text: in sorted order.
+- Numbers, at least one of them with a fraction: regression. Numbers such as 1.0 and 2.0 that are all whole are the classes 1
+  and 2 as long as there are at most 50 of them, otherwise regression; a note says so.
+- Numbers and names in one column: an error, unless `labels.names` is given.
+- Two classes are binary, more are multiclass. A column of more than 1,000 values, different in most rows, is an error.
+
+With `labels.names` (or a source that names its integers) the order is the given one; a label is one of the names or, where it
+is an integer and no name is one, the position of a name. Without, the map is made from all training and held-out rows, so it
+depends neither on the order of rows nor on that of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from textune.config.schema import Labels
+from textune.data.columns import Examples
+from textune.data.labelmap import REGRESSION, LabelLookup, LabelMap, Problem
+from textune.data.labelnames import given_names
+from textune.data.labelvalues import LabelValues, label_column, label_values, multi_hot_width, whole
+from textune.data.numeric import to_floats
+from textune.data.rows import count, listing, shorten
+from textune.data.targets import encode_labels
+from textune.errors import DataError
+
+__all__ = ["LabelMap", "Problem", "encode_labels", "infer_labels"]
+
+MAX_WHOLE_CLASSES = 50
+MAX_AUTO_CLASSES = 1000
+
+
+def infer_labels(
+    train: Examples, others: Sequence[Examples], section: Labels, *, kind: str = "auto"
+) -> tuple[LabelMap, tuple[str, ...]]:
+    """The label map of training and held-out examples, and what the user should know about it.
+
+    `kind` is `auto` or the problem that the user wants. DataError where the labels do not allow it: one class only, mixed
+    kinds, a number of classes other than wanted, free text.
+    """
+    if kind == "regression":
+        return _regression(train)
+    sets = [train, *others]
+    values = [label_values(examples, section) for examples in sets]
+    _check_form(train, sets, values, section, kind)
+    names = given_names(section, train.label_names)
+    if values[0].is_lists:
+        label_map, notes = _multilabel(train, values, names)
+    else:
+        label_map, notes = _classes(train, values, names, kind)
+    if label_map.problem == "regression":
+        return _regression(train, notes)
+    lookup = LabelLookup(label_map.names, given=bool(names))
+    _check_number(label_map, train, values[0], lookup, kind)
+    return label_map, (*notes, *_absent_from_training(sets, values, label_map, lookup, given=bool(names)))
+
+
+def _regression(train: Examples, notes: tuple[str, ...] = ()) -> tuple[LabelMap, tuple[str, ...]]:
+    label = label_column(train)
+    value_N, number_N = to_floats(label)
+    where = f"{train.rows.source}: label column {train.label_column!r}"
+    if not number_N.any():
+        first = next((shorten(value, 30) for value in label.to_pylist() if value not in (None, "")), "nothing")
+        raise DataError(
+            f"{where} holds no numbers but such as {first}, and regression needs numbers.",
+            hint="Set task.kind, or the label column.",
+        )
+    distinct = np.unique(value_N[number_N])
+    if len(train) > 1 and len(distinct) == 1:
+        raise DataError(f"{where}: every number is {distinct[0]:g}, so there is nothing to learn.")
+    return REGRESSION, notes
+
+
+def _check_form(train: Examples, sets: Sequence[Examples], values: Sequence[LabelValues], section: Labels, kind: str) -> None:
+    """Lists for multilabel, single values for the rest, and the same in all data sets."""
+    where = f"{train.rows.source}: label column {train.label_column!r}"
+    for examples, one in zip(sets[1:], values[1:], strict=True):
+        if one.is_lists != values[0].is_lists:
+            forms = ["lists" if item.is_lists else "single labels" for item in (values[0], one)]
+            raise DataError(f"Labels are {forms[0]} in {train.rows.source} but {forms[1]} in {examples.rows.source}.")
+    if values[0].is_lists and kind in {"binary", "multiclass"}:
+        cause = "labels.delimiter makes them so" if section.delimiter else "the data holds lists"
+        raise DataError(
+            f"{where} has several labels a row ({cause}), but task.kind is {kind}.", hint='Set task.kind = "multilabel".'
+        )
+    if not values[0].is_lists and kind == "multilabel":
+        raise DataError(f"{where} has one label a row, but task.kind is multilabel.", hint='Set labels.delimiter, such as ",".')
+    if not values[0].texts:
+        raise DataError(f"{where} holds no label at all.")
+
+
+def _multilabel(train: Examples, values: Sequence[LabelValues], names: tuple[str, ...]) -> tuple[LabelMap, tuple[str, ...]]:
+    width = multi_hot_width(values[0])
+    if width and names and len(names) != width:
+        if width > 2:
+            where = f"{train.rows.source}: label column {train.label_column!r}"
+            raise DataError(
+                f"{where} holds rows of {width} entries of 0 and 1, but there are {count(len(names), 'label name')}."
+            )
+        width = 0
+    if width:
+        return LabelMap("multilabel", names or tuple(map(str, range(width))), multi_hot=True), ()
+    length_N = values[0].length_N
+    assert length_N is not None
+    notes = []
+    row_K, code_K = values[0].row_K, values[0].code_K
+    repeated = len(code_K) - len(np.unique(row_K * (len(values[0].texts) + 1) + code_K))
+    if repeated:
+        notes.append(
+            f"{count(repeated, 'label')} in {train.rows.source} repeat another one of the same row; each counts once a row."
+        )
+    empty = int((length_N == 0).sum())
+    if empty:
+        notes.append(f"{count(empty, 'row')} of {train.rows.source} with an empty list of labels: none of them applies there.")
+    if not names:
+        names = _ordered(train, values)[0]
+    return LabelMap("multilabel", names, multi_hot=False), tuple(notes)
+
+
+def _classes(
+    train: Examples, values: Sequence[LabelValues], names: tuple[str, ...], kind: str
+) -> tuple[LabelMap, tuple[str, ...]]:
+    notes: tuple[str, ...] = ()
+    if not names:
+        names, fractions = _ordered(train, values)
+        where = f"{train.rows.source}: label column {train.label_column!r}"
+        if fractions:
+            if kind == "auto":
+                return REGRESSION, ()
+            raise DataError(
+                f"{where} holds numbers such as {fractions}, where task.kind = {kind} needs names or integers.",
+                hint='Set task.kind = "regression" to predict the number.',
+            )
+        if any("number" in one.kinds for one in values):
+            if kind == "auto" and len(names) > MAX_WHOLE_CLASSES:
+                return REGRESSION, (
+                    f"{where} holds {len(names):,} different whole numbers written with a fraction: taken as regression.",
+                )
+            taken = f"{where} holds whole numbers such as {shorten(_first_number(values))}"
+            notes = (f'{taken}, taken as the classes {listing(names, 5)}; set task.kind = "regression" to predict the number.',)
+        if kind == "auto":
+            _refuse_free_text(where, names, len(train), all_integers=set(values[0].kinds) <= {"integer"})
+    problem: Problem = "binary" if kind == "binary" or (kind == "auto" and len(names) == 2) else "multiclass"
+    return LabelMap(problem, names), notes
+
+
+def _first_number(values: Sequence[LabelValues]) -> str:
+    return next(text for one in values for text, kind in zip(one.texts, one.kinds, strict=True) if kind == "number")
+
+
+def _refuse_free_text(where: str, names: tuple[str, ...], num_rows: int, *, all_integers: bool) -> None:
+    if len(names) <= MAX_AUTO_CLASSES or len(names) * 2 <= num_rows:
+        return
+    found = f"{where} holds {len(names):,} different values in {num_rows:,} rows"
+    if all_integers:
+        raise DataError(f"{found}: a number or an id, not a class.", hint='Set task.kind = "regression" to predict a number.')
+    raise DataError(
+        f"{found}: free text, not a class.", hint='Set data.columns.label, or task.kind = "multiclass" to use it all the same.'
+    )
+
+
+def _ordered(train: Examples, values: Sequence[LabelValues]) -> tuple[tuple[str, ...], str]:
+    """All names, in the order of their ids, and the first number with a fraction ("" if there is none).
+
+    DataError where numbers and names are mixed.
+    """
+    kinds = {text: kind for one in values for text, kind in zip(one.texts, one.kinds, strict=True)}
+    numbers = sorted(text for text, kind in kinds.items() if kind != "name")
+    words = sorted(text for text, kind in kinds.items() if kind == "name")
+    if numbers and words:
+        totals = {text: 0 for text in kinds}
+        for one in values:
+            for text, num in zip(one.texts, one.counts, strict=True):
+                totals[text] += int(num)
+        raise DataError(
+            f"{train.rows.source}: label column {train.label_column!r} holds labels of mixed kinds: "
+            f"{sum(totals[text] for text in numbers):,} are numbers, such as {listing(map(shorten, numbers), 3)}; "
+            f"{sum(totals[text] for text in words):,} are names, such as {listing(map(shorten, words), 3)}.",
+            hint="Mend the labels, or list all of them in labels.names.",
+        )
+    if words:
+        return tuple(words), ""
+    fractions = [text for text in numbers if kinds[text] == "number" and whole(text) is None]
+    if fractions:
+        return (), fractions[0]
+    as_written = {whole(text) or text for text in numbers}
+    return tuple(sorted(as_written, key=lambda text: (int(text), text))), ""
+
+
+def _check_number(label_map: LabelMap, train: Examples, values: LabelValues, lookup: LabelLookup, kind: str) -> None:
+    """At least two classes, exactly two for binary, and at least two of them in the training rows."""
+    where = f"{train.rows.source}: label column {train.label_column!r}"
+    names = label_map.names
+    if label_map.problem == "multilabel":
+        if len(names) < 2:
+            raise DataError(f"{where} names one label only, {shorten(names[0])}, and multilabel needs two or more.")
+        return
+    present = {place for text in values.texts if (place := lookup(text)) is not None}
+    if len(present) == 1 or len(names) == 1:
+        name = shorten(names[present.pop()] if present else names[0])
+        num_rows = count(int(values.counts.sum()), "labelled row")
+        raise DataError(f"{where} has one class only: {name} ({num_rows}). There is nothing to tell apart.")
+    if kind == "binary" and len(names) != 2:
+        raise DataError(
+            f"{where} has {len(names)} classes ({listing(map(shorten, names), 6)}), but task.kind = binary needs exactly two.",
+            hint='Set task.kind = "multiclass".',
+        )
+
+
+def _absent_from_training(
+    sets: Sequence[Examples], values: Sequence[LabelValues], label_map: LabelMap, lookup: LabelLookup, *, given: bool
+) -> tuple[str, ...]:
+    """Labels of the held-out data, and given names, that no training row has."""
+    if label_map.multi_hot:
+        return ()
+    seen = {lookup(text) for text in values[0].texts}
+    notes = []
+    for examples, one in zip(sets[1:], values[1:], strict=True):
+        for text, num in sorted(zip(one.texts, one.counts, strict=True)):
+            place = lookup(text)
+            if place is not None and place not in seen:
+                name = label_map.names[place]
+                rows = count(int(num), "row")
+                notes.append(f"Label {name!r} stands in {examples.rows.source} only ({rows}), never in the training rows.")
+    if given:
+        unused = [name for index, name in enumerate(label_map.names) if index not in seen]
+        if unused:
+            notes.append(f"{count(len(unused), 'label name has', 'label names have')} no training row: {listing(unused, 6)}.")
+    return tuple(notes)

@@ -1,0 +1,129 @@
+"""Reader of text files: one row a line, cut into columns by a pattern, or joined with a parallel file of labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from textune.data.files import BLOCK_BYTES, text_blocks
+from textune.data.rows import Piece, Places, SkippedRow, count, listing, shorten
+from textune.data.scan import BadLine, scan_block
+from textune.errors import DataError
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines of a file; empty ones are kept, line ends are not."""
+
+    text: pa.ChunkedArray
+    """large_string [N]"""
+    line_N: np.ndarray
+    """int64 [N], from 1."""
+    bad: list[BadLine]
+    num_lines: int
+    """Lines in the file, bad ones included."""
+
+
+def read_lines(path: Path, encoding: str) -> Lines:
+    """All lines of a text file; lines with NUL bytes or bytes that are not UTF-8 are set aside."""
+    chunks: list[pa.Array] = []
+    lines: list[np.ndarray] = []
+    bad: list[BadLine] = []
+    total = 0
+    for block, offset, final in _line_blocks(path, encoding):
+        scan = scan_block(block, 1, delimiter=None, quoting=False, keep_blank=True, offset=offset, final=final)
+        chunks.append(scan.columns[0])
+        lines.append(scan.line_R + total + 1)
+        bad.extend(BadLine(one.line + total + 1, one.reason, one.hint) for one in scan.bad)
+        total += scan.num_lines
+    line_N = np.concatenate(lines) if lines else np.zeros(0, np.int64)
+    return Lines(pa.chunked_array(chunks, pa.large_string()), line_N, bad, total)
+
+
+def _line_blocks(path: Path, encoding: str) -> Iterator[tuple[bytes, int, bool]]:
+    """Blocks of whole lines, with their place in the file; the last line gets a line feed where it has none."""
+    rest: list[bytes] = []
+    offset, size = 0, 0
+    for block in text_blocks(path, encoding):
+        rest.append(block)
+        size += len(block)
+        if size < BLOCK_BYTES or b"\n" not in block:
+            continue
+        data = b"".join(rest)
+        end = data.rindex(b"\n") + 1
+        yield data[:end], offset, False
+        rest, size, offset = [data[end:]], len(data) - end, offset + end
+    data = b"".join(rest)
+    if data:
+        yield data if data.endswith(b"\n") else data + b"\n", offset, True
+
+
+def read_text_file(path: Path, name: str, *, encoding: str, pattern: str | None, labels: Path | None) -> Piece:
+    """One text file: column `text`, or the pattern's groups; with `labels`, the column `label` from the parallel file."""
+    lines = read_lines(path, encoding)
+    bad = list(lines.bad)
+    if labels is None:
+        text, line_N = lines.text, lines.line_N
+        label = None
+    else:
+        text, label, line_N = _join_labels(path, lines, labels, read_lines(labels, encoding), bad)
+    if pattern is None:
+        columns = {"text": text}
+        kept = None
+    else:
+        columns, kept = _match(text, line_N, pattern, bad)
+    if label is not None:
+        if "label" in columns:
+            raise DataError("The pattern has a group 'label', and label_files are given too.", hint="Use one of them.")
+        columns["label"] = label if kept is None else label.take(pa.array(kept))
+    bad.sort(key=lambda one: one.line)
+    skipped = tuple(SkippedRow(f"{name}, line {one.line}", one.reason, one.hint) for one in bad)
+    places = Places.of_file(name, "line", line_N if kept is None else line_N[kept])
+    return Piece(pa.table(columns), places, skipped)
+
+
+def _join_labels(
+    path: Path, lines: Lines, labels_path: Path, labels: Lines, bad: list[BadLine]
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray, np.ndarray]:
+    if lines.num_lines != labels.num_lines:
+        raise DataError(
+            f"{path.name} has {count(lines.num_lines, 'line')}, its label file {labels_path.name} has {labels.num_lines:,}.",
+            hint="Parallel files need one label for each line of text.",
+        )
+    known = {one.line for one in lines.bad}
+    for one in labels.bad:
+        if one.line not in known:
+            bad.append(BadLine(one.line, f"its label in {labels_path.name}: {one.reason}", one.hint))
+    line_N, of_text, of_label = np.intersect1d(lines.line_N, labels.line_N, assume_unique=True, return_indices=True)
+    return lines.text.take(pa.array(of_text)), labels.text.take(pa.array(of_label)), line_N
+
+
+def _match(
+    text: pa.ChunkedArray, line_N: np.ndarray, pattern: str, bad: list[BadLine]
+) -> tuple[dict[str, pa.ChunkedArray], np.ndarray]:
+    """The named groups of each line, and which lines matched."""
+    try:
+        matcher = re.compile(pattern)
+    except re.error as error:
+        raise DataError(f"pattern = {pattern!r} is not a regular expression: {error}.") from error
+    names = list(matcher.groupindex)
+    if not names:
+        raise DataError(f"pattern = {pattern!r} has no named group.", hint="Write groups as (?P<text>.*).")
+    found: dict[str, list[str | None]] = {name: [] for name in names}
+    kept: list[int] = []
+    for index, line in enumerate(text.to_pylist()):
+        match = matcher.fullmatch(line)
+        if match is None:
+            reason = f"{shorten(line)} does not fit the pattern (groups {listing(names)})"
+            bad.append(BadLine(int(line_N[index]), reason))
+            continue
+        kept.append(index)
+        for name in names:
+            found[name].append(match[name])
+    columns = {name: pa.chunked_array([pa.array(values, pa.large_string())]) for name, values in found.items()}
+    return columns, np.array(kept, np.int64)

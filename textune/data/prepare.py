@@ -1,0 +1,133 @@
+"""The data room's builder: sources, columns, labels and splits put together; its result is all that later rooms know of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from textune.config.schema import Absent, Columns, DataSection, HeldOut, Labels, Source, Split
+from textune.data.columns import Examples, select_columns
+from textune.data.labels import LabelMap, encode_labels, infer_labels
+from textune.data.sources import SkippedRow, read_source
+from textune.data.splits import split_rows
+from textune.errors import DataError
+
+PartName = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows used for one purpose.
+
+    `examples` and `targets` are those of the whole source, so that a source is tokenised once however it is split; `indices`
+    int64 [N] are the rows of this part.
+    """
+
+    name: PartName
+    examples: Examples
+    targets: np.ndarray
+    indices: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def only(self, keep: np.ndarray) -> Part:
+        """The same part with only those indices for which `keep` (bool, one for each row of `examples`) holds."""
+        return Part(self.name, self.examples, self.targets, self.indices[keep[self.indices]])
+
+    @property
+    def chosen_examples(self) -> Examples:
+        """The examples of this part alone."""
+        return self.examples.take(self.indices)
+
+    @property
+    def chosen_targets(self) -> np.ndarray:
+        """The targets of this part alone."""
+        return np.asarray(self.targets[self.indices])
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the part's source; splits of one source share it."""
+        return self.examples.rows.fingerprint
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """All rows of a run, with labels as numbers."""
+
+    label_map: LabelMap
+    train: Part
+    validation: Part | None
+    test: Part | None
+    notices: tuple[str, ...]
+    """What was decided or noticed on the way, in sentences."""
+    skipped: tuple[SkippedRow, ...]
+    """Rows left out because `data.on_bad_row` is `skip`."""
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts that exist, in order."""
+        return [part for part in (self.train, self.validation, self.test) if part is not None]
+
+
+def prepare_data(section: DataSection, *, kind: str) -> PreparedData:
+    """Read, select, label and split; `kind` is the task's kind (or `auto`). DataError says what does not fit, and where."""
+    bad: Literal["error", "skip"] = section.on_bad_row
+    train = _read(section.train, section.columns, name="data.train", bad=bad)
+    own = {
+        name: None if isinstance(held_out, Split | Absent) else _read(held_out, section.columns, name=f"data.{name}", bad=bad)
+        for name, held_out in (("validation", section.validation), ("test", section.test))
+    }
+    others = [examples for examples in own.values() if examples is not None]
+    label_map, notices = infer_labels(train, others, section.labels, kind=kind)
+
+    skipped = [*train.rows.skipped, *(row for examples in others for row in examples.rows.skipped)]
+    examples, targets = _encode(train, label_map, section.labels, name="data.train", bad=bad, skipped=skipped)
+    rest = np.arange(len(examples))
+    parts: dict[str, Part | None] = {}
+    for name, held_out in (("test", section.test), ("validation", section.validation)):
+        parts[name] = None
+        source = own[name]
+        if isinstance(held_out, Split):
+            kept, aside = split_rows(examples.take(rest), targets[rest], held_out, name=name)
+            parts[name] = Part(name, examples, targets, rest[aside])  # type: ignore[arg-type]
+            rest = rest[kept]
+        elif source is not None:
+            own_examples, own_targets = _encode(source, label_map, section.labels, name=f"data.{name}", bad=bad, skipped=skipped)
+            parts[name] = Part(name, own_examples, own_targets, np.arange(len(own_examples)))  # type: ignore[arg-type]
+    return PreparedData(
+        label_map=label_map,
+        train=Part("train", examples, targets, rest),
+        validation=parts["validation"],
+        test=parts["test"],
+        notices=tuple(notices),
+        skipped=tuple(skipped),
+    )
+
+
+def prepare_held_out(
+    source: Source, *, columns: Columns, labels: Labels, label_map: LabelMap, on_bad_row: Literal["error", "skip"]
+) -> Part:
+    """Labelled rows for evaluating a model whose label map is fixed."""
+    examples = _read(source, columns, name="--data", bad=on_bad_row)
+    examples, targets = _encode(examples, label_map, labels, name="--data", bad=on_bad_row, skipped=[])
+    return Part("test", examples, targets, np.arange(len(examples)))
+
+
+def _read(source: HeldOut, columns: Columns, *, name: str, bad: Literal["error", "skip"]) -> Examples:
+    assert not isinstance(source, Split | Absent), f"{name} has no rows of its own"
+    rows = read_source(source, on_bad_row=bad)
+    if rows.table.num_rows == 0:
+        raise DataError(f"{name}: {rows.source} has no rows.", hint="Check the file, and `where` and `take` if they are set.")
+    return select_columns(rows, columns, with_labels=True, on_bad_row=bad)
+
+
+def _encode(
+    examples: Examples, label_map: LabelMap, labels: Labels, *, name: str, bad: Literal["error", "skip"], skipped: list[SkippedRow]
+) -> tuple[Examples, np.ndarray]:
+    encoded, targets = encode_labels(examples, label_map, labels, on_bad_row=bad)
+    if len(encoded) == 0:
+        raise DataError(f"{name}: no row of {examples.rows.source} has a label that can be used.", hint="Check data.columns.label.")
+    return encoded, targets

@@ -1,0 +1,134 @@
+"""Chooses and orders the rows of a source (where, rename, select, shuffle, take) and joins the pieces of several files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as kinds
+
+from textune.config.schema import RowSelection
+from textune.data.rows import Piece, Places, listing, missing_column, shorten
+from textune.data.shuffle import permutation
+from textune.errors import DataError
+
+
+def wanted_columns(section: RowSelection) -> frozenset[str] | None:
+    """Columns, as the files name them, that `select`, `where` and `rename` need; None for all."""
+    if not section.select:
+        return None
+    old_names = {new: old for old, new in section.rename.items()}
+    return (
+        frozenset(old_names.get(name, name) for name in section.select) | frozenset(section.where) | frozenset(section.rename)
+    )
+
+
+def select_rows(piece: Piece, section: RowSelection, *, name: str) -> Piece:
+    """Apply where, rename, select, shuffle and take, in this order. DataError for a column that is not there."""
+    for column, values in section.where.items():
+        piece = _filter(piece, column, values, name)
+    if section.rename:
+        piece = _rename(piece, section.rename, name)
+    if section.select:
+        for column in section.select:
+            if column not in piece.table.column_names:
+                raise missing_column(column, piece, source=name, key="select")
+        piece = replace(piece, table=piece.table.select(list(dict.fromkeys(section.select))))
+    num_rows = piece.table.num_rows
+    if section.shuffle:
+        piece = piece.take(permutation(num_rows, seed=section.shuffle_seed)[: section.take])
+    elif section.take is not None and section.take < num_rows:
+        piece = replace(piece, table=piece.table.slice(0, section.take), places=piece.places.take(np.arange(section.take)))
+    return piece
+
+
+def _filter(piece: Piece, column: str, values: Sequence[str], name: str) -> Piece:
+    if column not in piece.table.column_names:
+        raise missing_column(column, piece, source=name, key="where")
+    cells = piece.table.column(column)
+    if kinds.is_nested(cells.type):
+        raise DataError(f"{name}: where needs a column of plain values; {column!r} holds {cells.type}.")
+    texts = cells.cast(pa.large_string())
+    accepted = [value.lower() for value in values] if kinds.is_boolean(cells.type) else list(values)
+    chosen = pc.is_in(texts, value_set=pa.array(accepted, pa.large_string()))
+    kept = np.flatnonzero(chosen.to_numpy())
+    if not len(kept) and piece.table.num_rows:
+        found = listing((shorten(value, 30) for value in pc.unique(texts).to_pylist()), 8)
+        wanted = listing((repr(value) for value in values), 8)
+        raise DataError(f"{name}: no row has {wanted} in column {column!r}; found there: {found}.")
+    return piece.take(kept)
+
+
+def _rename(piece: Piece, rename: dict[str, str], name: str) -> Piece:
+    for old in rename:
+        if old not in piece.table.column_names:
+            raise missing_column(old, piece, source=name, key="rename")
+    names = [rename.get(old, old) for old in piece.table.column_names]
+    twice = sorted({one for one in names if names.count(one) > 1})
+    if twice:
+        raise DataError(f"{name}: rename makes two columns of the name {twice[0]!r}.")
+    class_names = {rename.get(old, old): labels for old, labels in piece.class_names.items()}
+    return replace(piece, table=piece.table.rename_columns(names), class_names=class_names)
+
+
+def join_pieces(pieces: Sequence[Piece], names: Sequence[str]) -> Piece:
+    """Parts one after the other, with the columns that all have; the others are dropped, and remembered with the reason."""
+    if len(pieces) == 1:
+        return pieces[0]
+    dropped: dict[str, str] = {}
+    for piece in pieces:
+        dropped.update(piece.dropped)
+    fields: list[pa.Field] = []
+    for column in dict.fromkeys(column for piece in pieces for column in piece.table.column_names):
+        lacking = [name for piece, name in zip(pieces, names, strict=True) if column not in piece.table.column_names]
+        if lacking:
+            having = next(name for piece, name in zip(pieces, names, strict=True) if column in piece.table.column_names)
+            dropped[column] = f"it is in {having} but not in {listing(lacking, 3)}"
+            continue
+        field = _common_field([piece.table.schema.field(column) for piece in pieces])
+        if field is None:
+            first, other = _unlike(column, pieces, names)
+            dropped[column] = f"it holds {first} but {other}"
+        else:
+            fields.append(field)
+    schema = pa.schema(fields)
+    tables = [piece.table.select(schema.names).cast(schema) for piece in pieces]
+    class_names = {
+        column: labels
+        for column, labels in pieces[0].class_names.items()
+        if all(piece.class_names.get(column) == labels for piece in pieces)
+    }
+    return Piece(
+        table=pa.concat_tables(tables),
+        places=Places.concat([piece.places for piece in pieces]),
+        bad=tuple(row for piece in pieces for row in piece.bad),
+        class_names=class_names,
+        dropped={column: why for column, why in dropped.items() if column not in schema.names},
+        hint=next((piece.hint for piece in pieces if piece.hint), ""),
+    )
+
+
+def _common_field(fields: Sequence[pa.Field]) -> pa.Field | None:
+    """One field that can hold all; None where they are of different kinds."""
+    marks = {tuple(sorted((field.metadata or {}).items())) for field in fields if not kinds.is_null(field.type)}
+    if len(marks) > 1:
+        return None
+    try:
+        schemas = [pa.schema([field.remove_metadata()]) for field in fields]
+        common = pa.unify_schemas(schemas, promote_options="permissive").field(0)
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return None
+    metadata = dict(marks.pop()) if marks else {}
+    return common.with_metadata(metadata) if metadata else common
+
+
+def _unlike(column: str, pieces: Sequence[Piece], names: Sequence[str]) -> tuple[str, str]:
+    kind = pieces[0].table.schema.field(column).type
+    for piece, name in zip(pieces[1:], names[1:], strict=True):
+        other = piece.table.schema.field(column)
+        if _common_field([pieces[0].table.schema.field(column), other]) is None:
+            return f"{kind} in {names[0]}", f"{other.type} in {name}"
+    return f"{kind} in {names[0]}", "other kinds in the files that follow"

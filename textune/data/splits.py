@@ -1,0 +1,132 @@
+"""Sets rows aside for validation or test: stratified by class, in whole groups, or at random; after `labels.py`.
+
+The same rows and seed give the same split on every machine. Every class keeps at least one row for training, and its share on
+both sides as nearly as whole rows allow (largest remainder).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from textune.config.schema import Split
+from textune.data.columns import Examples
+from textune.data.numeric import flat
+from textune.data.rows import count, missing_column
+from textune.data.shuffle import permutation
+from textune.errors import DataError
+
+
+def split_rows(examples: Examples, targets: np.ndarray, section: Split, *, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Indices kept and indices set aside, int64, both sorted.
+
+    `targets` [N] of whole numbers are classes to stratify by; others are split at random. `name`: what the rows are set aside
+    for (`validation`, `test`), for messages. DataError where one of the sides would be empty.
+    """
+    wanted = _num_wanted(len(examples), section, name)
+    if section.group_by is not None:
+        chosen_N = _choose_groups(examples, section.group_by, wanted, section, name)
+    elif section.stratify and targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer):
+        chosen_N = _choose_by_class(targets, wanted, section, name)
+    else:
+        chosen_N = np.zeros(len(examples), bool)
+        chosen_N[permutation(len(examples), seed=section.seed)[:wanted]] = True
+    return np.flatnonzero(~chosen_N), np.flatnonzero(chosen_N)
+
+
+def _num_wanted(num_rows: int, section: Split, name: str) -> int:
+    key = f"data.{name}"
+    if section.count is not None:
+        if section.count >= num_rows:
+            raise DataError(
+                f"{key}.count = {section.count:,} would leave no training rows: there are {count(num_rows, 'row')}.",
+                hint=f"Set {key}.count to less than {num_rows:,}.",
+            )
+        return section.count
+    wanted = int(num_rows * section.ratio + 0.5)
+    if wanted == 0:
+        raise DataError(
+            f"{key} would have zero rows: {section.ratio:g} of {count(num_rows, 'row')}.",
+            hint=f"Raise {key}.ratio, set {key}.count, or give {name} rows of their own.",
+        )
+    if wanted >= num_rows:
+        raise DataError(
+            f"{key}.ratio = {section.ratio:g} of {count(num_rows, 'row')} would leave no training rows.",
+            hint=f"Lower {key}.ratio.",
+        )
+    return wanted
+
+
+def _choose_by_class(targets: np.ndarray, wanted: int, section: Split, name: str) -> np.ndarray:
+    """Rows set aside, bool [N], each class with its share."""
+    num_rows = len(targets)
+    order = permutation(num_rows, seed=section.seed)
+    sizes_C = np.bincount(targets)
+    quota_C = _quotas(sizes_C, wanted, seed=section.seed)
+    if quota_C.sum() < wanted and (section.count is not None or quota_C.sum() == 0):
+        raise DataError(
+            f"data.{name}: {count(wanted, 'row')} cannot be set aside with every class keeping a row for training: "
+            f"at most {int(np.maximum(sizes_C - 1, 0).sum())} can.",
+            hint=f"Lower data.{name}.count, or set data.{name}.stratify = false.",
+        )
+    # Rows class after class, in random order within each: the first ones of each class are taken.
+    by_class = order[np.argsort(targets[order], kind="stable")]
+    starts_C = np.cumsum(sizes_C) - sizes_C
+    rank_N = np.arange(num_rows) - np.repeat(starts_C, sizes_C)
+    chosen_N = np.zeros(num_rows, bool)
+    chosen_N[by_class[rank_N < np.repeat(quota_C, sizes_C)]] = True
+    return chosen_N
+
+
+def _quotas(sizes_C: np.ndarray, wanted: int, *, seed: int) -> np.ndarray:
+    """Rows to take from each class, int64 [C]: its share rounded down, what is left to the largest remainders.
+
+    A class never gives its last row. Equal remainders are served in random order, so that no class is favoured for its id.
+    """
+    total = int(sizes_C.sum())
+    most_C = np.maximum(sizes_C - 1, 0)
+    # Exact integer arithmetic: no rounding error decides who gets the last row.
+    quota_C = np.minimum(sizes_C * wanted // total, most_C)
+    remainder_C = sizes_C * wanted % total
+    shuffled = permutation(len(sizes_C), seed=seed + 1)
+    order = shuffled[np.argsort(-remainder_C[shuffled], kind="stable")]
+    missing = wanted - int(quota_C.sum())
+    while missing > 0 and (room := order[quota_C[order] < most_C[order]]).size:
+        served = room[:missing]
+        quota_C[served] += 1
+        missing -= len(served)
+    return np.asarray(quota_C)
+
+
+def _choose_groups(examples: Examples, column: str, wanted: int, section: Split, name: str) -> np.ndarray:
+    """Rows set aside, bool [N], whole groups only: random groups as long as they fit. Rows without a group stand alone."""
+    table = examples.rows.table
+    if column not in table.column_names:
+        raise missing_column(column, examples.rows, source=examples.rows.source, key=f"data.{name}.group_by")
+    try:
+        encoded = pc.dictionary_encode(flat(table.column(column).take(pa.array(examples.indices))))
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        kind = table.schema.field(column).type
+        raise DataError(f"{examples.rows.source}: column {column!r} holds {kind}, which cannot form groups.") from error
+    num_groups = len(encoded.dictionary)
+    alone_N = encoded.indices.is_null().to_numpy(zero_copy_only=False)
+    group_N = pc.fill_null(encoded.indices.cast(pa.int64()), 0).to_numpy(zero_copy_only=False).copy()
+    group_N[alone_N] = num_groups + np.arange(int(alone_N.sum()))
+    sizes_G = np.bincount(group_N)
+    if len(sizes_G) < 2:
+        raise DataError(
+            f"data.{name}.group_by: all rows have the same {column!r}, so none can be set aside.", hint="Choose another column."
+        )
+    taken_G = np.zeros(len(sizes_G), bool)
+    room = wanted
+    for group in permutation(len(sizes_G), seed=section.seed):
+        if sizes_G[group] <= room:
+            taken_G[group] = True
+            room -= int(sizes_G[group])
+            if room == 0:
+                break
+    if not taken_G.any():
+        # Every group is larger than wanted: the smallest is the nearest to it.
+        taken_G[int(sizes_G.argmin())] = True
+    return np.asarray(taken_G[group_N])

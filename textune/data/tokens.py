@@ -1,0 +1,268 @@
+"""Texts to token ids, once: a flat, memory-mapped, shared token store; after `labels.py`, before `batches.py`.
+
+    texts --Rust tokenizer, untruncated, in batches--> truncate --> ids.bin (int32) + offsets.bin (int64) [+ types.bin] + meta.json
+
+A store is found by the hash of (texts, tokenizer, options). It is written aside and renamed, so it is complete or absent, whoever
+else builds the same one at the same time; the least recently used stores are removed above a size limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from tokenizers import Encoding, Tokenizer
+
+from textune.config.schema import TokensSection
+from textune.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+STORE_VERSION = 1
+CHUNK_ROWS = 8192
+
+Progress = Callable[[int, int], None]
+"""Called with (rows done, rows in all)."""
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """Token ids of N rows, one after the other.
+
+    Shapes: `ids` int32 [total], `types` uint8 [total] or None, `offsets` int64 [N+1], `raw_lengths` int32 [N]: tokens before
+    truncation.
+    """
+
+    ids: np.ndarray
+    types: np.ndarray | None
+    offsets: np.ndarray
+    raw_lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [N] tokens of each row after truncation, special tokens included."""
+        return np.diff(self.offsets)
+
+
+class TextEncoder:
+    """A backbone's fast tokenizer with textune's truncation: the only way from text to token ids.
+
+    Rows that fit are exactly what `tokenizer(text, text_pair)` gives. Longer ones lose content tokens, never special tokens: of a
+    pair, the longer text first (`longest_first` of the tokenizers library).
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, section: TokensSection) -> None:
+        # A copy: tokenizer.json may carry truncation and padding of its own, which would cut and pad silently.
+        self._backend: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._section = section
+        self.has_types = "token_type_ids" in tokenizer.model_input_names
+        self.unknown_id: int | None = tokenizer.unk_token_id
+        self._num_special = {pair: self._backend.num_special_tokens_to_add(pair) for pair in (False, True)}
+
+    def fingerprint(self) -> str:
+        """Hash of all that decides the ids of a text."""
+        options = {"max_length": self._section.max_length, "truncate": self._section.truncate, "types": self.has_types}
+        text = json.dumps({"version": STORE_VERSION, "options": options, "tokenizer": self._backend.to_str()})
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def encode(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, place: Callable[[int], str] = "row {}".format
+    ) -> TokenStore:
+        """Tokenise in memory; DataError where `truncate = "error"` meets a longer row, naming it by `place(index)`."""
+        rows: Any = texts if pairs is None else list(zip(texts, pairs, strict=True))
+        encodings = self._backend.encode_batch_fast(rows, add_special_tokens=True)
+        raw_lengths = np.fromiter((len(e) for e in encodings), dtype=np.int32, count=len(encodings))
+        too_long = np.flatnonzero(raw_lengths > self._section.max_length)
+        if len(too_long) and self._section.truncate == "error":
+            first = int(too_long[0])
+            raise DataError(
+                f"{place(first)}: {raw_lengths[first]} tokens, more than tokens.max_length = {self._section.max_length}"
+                + (f" (and {len(too_long) - 1} more rows)." if len(too_long) > 1 else "."),
+                hint='Raise tokens.max_length, set tokens.truncate = "head", or leave such rows out with tokens.drop_longer.',
+            )
+        ids = [e.ids for e in encodings]
+        types = [e.type_ids for e in encodings] if self.has_types else None
+        for index in too_long:
+            kept = self._kept_positions(encodings[index], pair=pairs is not None)
+            ids[index] = [ids[index][i] for i in kept]
+            if types is not None:
+                types[index] = [types[index][i] for i in kept]
+        offsets = np.zeros(len(ids) + 1, dtype=np.int64)
+        np.cumsum([len(row) for row in ids], out=offsets[1:])
+        total = int(offsets[-1])
+        chained = itertools.chain.from_iterable
+        return TokenStore(
+            ids=np.fromiter(chained(ids), dtype=np.int32, count=total),
+            types=None if types is None else np.fromiter(chained(types), dtype=np.uint8, count=total),
+            offsets=offsets,
+            raw_lengths=raw_lengths,
+        )
+
+    def _kept_positions(self, encoding: Encoding, *, pair: bool) -> list[int]:
+        room = self._section.max_length - self._num_special[pair]
+        special = encoding.special_tokens_mask
+        sequence = encoding.sequence_ids
+        contents = [[i for i, s in enumerate(sequence) if s == which and not special[i]] for which in (0, 1)]
+        kept_lengths = _longest_first(len(contents[0]), len(contents[1]), room)
+        dropped: set[int] = set()
+        for content, keep in zip(contents, kept_lengths, strict=True):
+            # head_tail keeps one more at the head where the number is odd.
+            from_head = {"head": keep, "tail": 0, "head_tail": keep - keep // 2}[self._section.truncate]
+            from_tail = keep - from_head
+            dropped.update(content[from_head : len(content) - from_tail])
+        return [i for i in range(len(encoding)) if i not in dropped]
+
+
+def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """How many tokens of each text remain: the shorter whole if it fits in half, else an even cut (tokenizers' own rule)."""
+    if first + second <= room:
+        return first, second
+    shorter, longer = sorted((first, second))
+    longer = shorter if shorter > room else max(shorter, room - shorter)
+    if shorter + longer > room:
+        shorter = room // 2
+        longer = shorter + room % 2
+    return (shorter, longer) if first <= second else (longer, shorter)
+
+
+def default_cache() -> Path:
+    """The user's cache folder for token stores."""
+    return Path.home() / ".cache" / "textune" / "tokens"
+
+
+def open_store(
+    texts: pa.ChunkedArray,
+    pairs: pa.ChunkedArray | None,
+    encoder: TextEncoder,
+    section: TokensSection,
+    *,
+    place: Callable[[int], str] = "row {}".format,
+    progress: Progress | None = None,
+) -> TokenStore:
+    """The token store of these texts: found in the cache, or built there.
+
+    Raises DataError where the cache folder cannot be written, or as `TextEncoder.encode`.
+    """
+    cache = Path(section.cache) if section.cache else default_cache()
+    key = hashlib.blake2b(digest_size=16)
+    key.update(encoder.fingerprint().encode())
+    for column in (texts, pairs):
+        key.update(b"absent" if column is None else _hash_strings(column))
+    folder = cache / key.hexdigest()
+    if not (folder / "meta.json").is_file():
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            _build(folder, texts, pairs, encoder, place=place, progress=progress)
+        except OSError as error:
+            raise DataError(
+                f"the token cache {cache} cannot be written: {error.strerror or error}.",
+                hint="Free some space there or set tokens.cache to another folder.",
+            ) from error
+        _prune(cache, keep=folder, max_bytes=section.cache_size_gb * 1e9)
+    store = _open(folder)
+    with contextlib.suppress(OSError):
+        os.utime(folder / "meta.json")  # for "least recently used"; a read-only shared cache works without it
+    return store
+
+
+def _hash_strings(column: pa.ChunkedArray) -> bytes:
+    """Hash of a string column that does not depend on how it is chunked."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(len(column).to_bytes(8, "little"))
+    for batch in pa.table({"text": column}).to_batches(max_chunksize=1 << 20):
+        strings = batch.column(0).cast(pa.large_string())
+        offsets = np.frombuffer(strings.buffers()[1], dtype=np.int64)[strings.offset : strings.offset + len(strings) + 1]
+        digest.update(np.diff(offsets).tobytes())
+        digest.update(memoryview(strings.buffers()[2] or b"")[offsets[0] : offsets[-1]])
+    return digest.digest()
+
+
+def _build(
+    folder: Path,
+    texts: pa.ChunkedArray,
+    pairs: pa.ChunkedArray | None,
+    encoder: TextEncoder,
+    *,
+    place: Callable[[int], str],
+    progress: Progress | None,
+) -> None:
+    aside = folder.with_name(f"building-{os.getpid()}-{uuid.uuid4().hex}")
+    aside.mkdir()
+    try:
+        num_rows, total = len(texts), 0
+        names = ["ids", "raw_lengths", "offsets"] + (["types"] if encoder.has_types else [])
+        with contextlib.ExitStack() as stack:
+            files = {name: stack.enter_context((aside / f"{name}.bin").open("wb")) for name in names}
+            files["offsets"].write(np.zeros(1, dtype=np.int64).tobytes())
+            for start in range(0, num_rows, CHUNK_ROWS):
+                part = encoder.encode(
+                    texts.slice(start, CHUNK_ROWS).to_pylist(),
+                    None if pairs is None else pairs.slice(start, CHUNK_ROWS).to_pylist(),
+                    place=lambda index, start=start: place(start + index),  # type: ignore[misc]
+                )
+                files["ids"].write(part.ids.tobytes())
+                files["raw_lengths"].write(part.raw_lengths.tobytes())
+                files["offsets"].write((part.offsets[1:] + total).tobytes())
+                if part.types is not None:
+                    files["types"].write(part.types.tobytes())
+                total += int(part.offsets[-1])
+                if progress is not None:
+                    progress(min(start + CHUNK_ROWS, num_rows), num_rows)
+            for file in files.values():
+                file.flush()
+                os.fsync(file.fileno())
+        (aside / "meta.json").write_text(json.dumps({"version": STORE_VERSION, "rows": num_rows, "tokens": total}))
+        try:
+            aside.rename(folder)
+        except OSError:
+            # Another process was faster: its store is as good. Anything else is a real failure.
+            if not (folder / "meta.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _open(folder: Path) -> TokenStore:
+    def array(name: str, dtype: type) -> np.ndarray:
+        path = folder / f"{name}.bin"
+        return np.memmap(path, dtype=dtype, mode="r") if path.stat().st_size else np.zeros(0, dtype=dtype)
+
+    return TokenStore(
+        ids=array("ids", np.int32),
+        types=array("types", np.uint8) if (folder / "types.bin").is_file() else None,
+        offsets=np.array(array("offsets", np.int64)),
+        raw_lengths=array("raw_lengths", np.int32),
+    )
+
+
+def _prune(cache: Path, *, keep: Path, max_bytes: float) -> None:
+    """Remove the least recently used stores until the cache fits; a store that is open elsewhere stays readable there."""
+    stores = []
+    for meta in cache.glob("*/meta.json"):
+        with contextlib.suppress(OSError):  # removed by another process meanwhile
+            size = sum(file.stat().st_size for file in meta.parent.iterdir())
+            stores.append((meta.stat().st_mtime, size, meta.parent))
+    total = sum(size for _, size, _ in stores)
+    for _, size, folder in sorted(stores):
+        if total <= max_bytes:
+            break
+        if folder != keep:
+            shutil.rmtree(folder, ignore_errors=True)
+            total -= size

@@ -1,0 +1,40 @@
+"""Every error that textune raises on purpose, and what each one means for the exit code.
+
+    TextuneError            the user can mend it: the CLI prints the sentence and exits with 2
+    ├── ConfigError         a key, a value, an override or a combination of keys
+    ├── DataError           a file, a row, a column, a label or a split
+    ├── ModelError          a backbone, a tokenizer, a device or a precision
+    └── RunError            a run folder: occupied, incomplete, or not one at all
+
+Anything else that escapes is a bug of ours: the CLI says so, names `--debug`, and exits with 1.
+"""
+
+
+class TextuneError(Exception):
+    """One sentence that names the place, the value and the reason; `hint` says what to do next."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class ConfigError(TextuneError):
+    """A configuration key, value or combination that cannot be used."""
+
+
+class DataError(TextuneError):
+    """A file, row, column, label or split that cannot be used."""
+
+
+class ModelError(TextuneError):
+    """A backbone, tokenizer, device or precision that cannot be used."""
+
+
+class RunError(TextuneError):
+    """A run folder that is occupied, incomplete or not a run folder."""

@@ -1,0 +1,302 @@
+"""The report on one evaluation: what was measured, how sure that is, what it is worth, and where the model errs.
+
+targets + scores -> metrics, interval, baseline, classes, confusions, mistakes -> JSON, Markdown, console
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from textune.evaluate.baseline import Baseline, find_baseline
+from textune.evaluate.intervals import interval_of
+from textune.evaluate.metrics import METRICS, ClassMetrics, Metric, class_table, compute_all, scored_rows
+from textune.evaluate.mistakes import Mistake, Texts, find_mistakes
+from textune.evaluate.scored import Scored
+from textune.evaluate.wording import number
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from textune.data.labels import Problem
+
+MAX_MATRIX = 200
+"""Classes up to which the whole confusion matrix is kept."""
+MAX_CONFUSIONS = 100
+"""Confusions kept, most frequent first."""
+MAX_NAMES = 5
+"""Class names in one note."""
+
+
+class Confusion(NamedTuple):
+    """Rows of one class that were taken for another."""
+
+    true: str
+    predicted: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is known about one evaluation; it holds no scores and at most `MAX_TEXT` characters of a text."""
+
+    problem: Problem
+    names: tuple[str, ...]
+    dataset: str
+    """What was evaluated, for a reader."""
+    fingerprint: str
+    num_rows: int
+    metric: str
+    """Name of the main metric."""
+    interval: tuple[float, float] | None
+    """95 % interval of the main metric over the choice of rows."""
+    metrics: dict[str, float]
+    """All metrics of the problem by name; NaN where undefined."""
+    baseline: Baseline
+    classes: tuple[ClassMetrics, ...]
+    """In the order of `names`; empty for regression."""
+    train_support: tuple[int, ...] | None
+    """Training rows of each class, where known."""
+    matrix: tuple[tuple[int, ...], ...] | None
+    """Rows by true (outer) and predicted class; None for many classes, multilabel and regression."""
+    confusions: tuple[Confusion, ...]
+    """The most frequent confusions, binary and multiclass."""
+    num_mistakes: int | None
+    """Rows with a wrong answer (multilabel: in any label); None for regression."""
+    mistakes: tuple[Mistake, ...]
+    """The most confident ones, worst first; regression: the largest errors."""
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def value(self) -> float:
+        """The main metric's value."""
+        return self.metrics[self.metric]
+
+    def about(self) -> str:
+        """What kind of problem this is, in words."""
+        if self.problem == "binary":
+            return f'binary, the positive class is "{self.names[1]}"'
+        if self.problem == "regression":
+            return "regression"
+        return f"{self.problem}, {len(self.names):,} {'labels' if self.problem == 'multilabel' else 'classes'}"
+
+    def worst_classes(self) -> list[int]:
+        """Class numbers by F1, lowest first; classes without rows last."""
+        return sorted(range(len(self.classes)), key=lambda index: (self.classes[index].support == 0, self.classes[index].f1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON can hold it: NaN as None, plain Python numbers."""
+        classes = [asdict(row) for row in self.classes]
+        for row, count in zip(classes, self.train_support or (), strict=False):
+            row["train_support"] = count
+        plain: dict[str, Any] = _plain(
+            {
+                "version": 1,
+                "dataset": self.dataset,
+                "fingerprint": self.fingerprint,
+                "problem": self.problem,
+                "names": self.names,
+                "rows": self.num_rows,
+                "main": {
+                    "metric": self.metric,
+                    "value": self.value,
+                    "interval_95": self.interval,
+                    "higher_is_better": METRICS[self.metric].higher_is_better,
+                },
+                "metrics": self.metrics,
+                "baseline": asdict(self.baseline),
+                "classes": classes,
+                "confusion_matrix": self.matrix,
+                "confusions": [confusion._asdict() for confusion in self.confusions],
+                "num_mistakes": self.num_mistakes,
+                "mistakes": [asdict(mistake) for mistake in self.mistakes],
+                "warnings": self.warnings,
+                "notes": self.notes,
+            }
+        )
+        return plain
+
+    def markdown(self) -> str:
+        """The report as a Markdown document."""
+        from textune.evaluate.markdown import write_markdown
+
+        return write_markdown(self)
+
+    def console(self, console: Console) -> None:
+        """Print what people look at first."""
+        from textune.evaluate.console import print_report
+
+        print_report(self, console)
+
+
+def build_report(
+    *,
+    problem: Problem,
+    names: tuple[str, ...],
+    targets: np.ndarray,
+    scores: np.ndarray,
+    texts: Texts,
+    metric: Metric,
+    pairs: Texts | None = None,
+    place: Callable[[int], str] | None = None,
+    dataset: str = "",
+    fingerprint: str = "",
+    train_targets: np.ndarray | None = None,
+    bootstrap: int = 1000,
+    mistakes: int = 20,
+    seed: int = 0,
+    notes: tuple[str, ...] = (),
+) -> Report:
+    """Measure one evaluation; `targets`, `scores` and `names` as for `compute_metrics`, whose errors it shares.
+
+    texts, pairs, place: text, second text and place of a row by its number, looked up for the mistakes only.
+    metric: the main one. train_targets: what the baseline answers from, and the class balance of training.
+    bootstrap: resamples for the interval, 0 for none. mistakes: how many to keep. notes: what else the reader should know.
+    Memory: the scores as float64 [N, C] and a few arrays of their size; time is that of sorting each class's scores.
+    """
+    scored = scored_rows(problem, targets, scores, names)
+    metrics = compute_all(scored)
+    limits = interval_of(metric, scored, samples=bootstrap, seed=seed)
+    interval = None if math.isnan(limits[0]) else limits
+    baseline = find_baseline(scored, names, metric, metrics, train_targets)
+    classes = class_table(scored, names)
+    matrix, confusions = _confusions(scored, names)
+    return Report(
+        problem=problem,
+        names=tuple(names),
+        dataset=dataset,
+        fingerprint=fingerprint,
+        num_rows=len(scored),
+        metric=metric.name,
+        interval=interval,
+        metrics=metrics,
+        baseline=baseline,
+        classes=classes,
+        train_support=_train_support(problem, train_targets, len(names)),
+        matrix=matrix,
+        confusions=confusions,
+        num_mistakes=None if problem == "regression" else int((~scored.right).sum()),
+        mistakes=find_mistakes(
+            scored, names, texts=texts, pairs=pairs, place=place or (lambda row: f"row {row + 1}"), limit=mistakes
+        ),
+        warnings=_warnings(baseline, metrics),
+        notes=(
+            *_metric_notes(metric, metrics, interval, baseline, bootstrap),
+            *_class_notes(classes),
+            *_label_set_notes(scored),
+            *notes,
+        ),
+    )
+
+
+def _train_support(problem: Problem, train_targets: np.ndarray | None, num_classes: int) -> tuple[int, ...] | None:
+    if train_targets is None or problem == "regression":
+        return None
+    if problem == "multilabel":
+        return tuple(int(count) for count in (train_targets > 0.5).sum(axis=0))
+    return tuple(int(count) for count in np.bincount(train_targets, minlength=num_classes))
+
+
+def _confusions(scored: Scored, names: tuple[str, ...]) -> tuple[tuple[tuple[int, ...], ...] | None, tuple[Confusion, ...]]:
+    if scored.problem not in ("binary", "multiclass"):
+        return None, ()
+    num_classes = scored.num_classes
+    cells, counts = np.unique(scored.targets.astype(np.int64) * num_classes + scored.predictions, return_counts=True)
+    true, predicted = np.divmod(cells, num_classes)
+    matrix = None
+    if num_classes <= MAX_MATRIX:
+        dense = np.zeros((num_classes, num_classes), dtype=np.int64)
+        dense[true, predicted] = counts
+        matrix = tuple(tuple(row) for row in dense.tolist())
+    order = np.argsort(-counts, kind="stable")
+    order = order[true[order] != predicted[order]][:MAX_CONFUSIONS]
+    return matrix, tuple(Confusion(names[true[cell]], names[predicted[cell]], int(counts[cell])) for cell in order)
+
+
+def _warnings(baseline: Baseline, metrics: dict[str, float]) -> tuple[str, ...]:
+    if baseline.beaten is not False:
+        return ()
+    own = f"its {baseline.compared} is {number(metrics[baseline.compared])}"
+    other = f'always answering "{baseline.answer}" ({baseline.reason}) gives {number(baseline.value)}'
+    return (f"The model does not beat a constant answer: {own}, while {other}.",)
+
+
+def _metric_notes(
+    metric: Metric, metrics: dict[str, float], interval: tuple[float, float] | None, baseline: Baseline, bootstrap: int
+) -> list[str]:
+    notes = []
+    for name, value in metrics.items():
+        if math.isnan(value):
+            notes.append(f"{name} is undefined here: {METRICS[name].undefined}.")
+    if interval is None:
+        if bootstrap and not math.isnan(metrics[metric.name]):
+            notes.append(
+                f"There is no interval for {metric.name}: too few rows, or too much work (rows x classes x resamples)."
+            )
+        return notes
+    if interval[0] == interval[1]:
+        notes.append(f"The interval of {metric.name} has no width: every resample of these rows gives the same value.")
+    elif baseline.beaten and baseline.compared == metric.name and interval[0] <= baseline.value <= interval[1]:
+        notes.append(
+            f"The constant answer's {metric.name} ({number(baseline.value)}) lies inside the interval: "
+            "on so few rows the model's lead may be chance."
+        )
+    if metric.name != baseline.compared or baseline.beaten is False or "accuracy" not in baseline.metrics:
+        return notes
+    if metrics["accuracy"] <= baseline.metrics["accuracy"]:
+        notes.append(
+            f'Always answering "{baseline.answer}" has accuracy {number(baseline.metrics["accuracy"])}, '
+            f"the model {number(metrics['accuracy'])}."
+        )
+    return notes
+
+
+def _class_notes(classes: tuple[ClassMetrics, ...]) -> list[str]:
+    absent = [row.name for row in classes if row.support == 0]
+    unseen = [row.name for row in classes if row.support > 0 and row.predicted == 0]
+    notes = []
+    if absent:
+        notes.append(f"No row here belongs to {_some(absent, len(classes))}: how well such rows are found is not measured.")
+    if unseen:
+        notes.append(f"The model never answers {_some(unseen, len(classes))}.")
+    return notes
+
+
+def _some(names: list[str], total: int) -> str:
+    listed = ", ".join(f'"{name}"' for name in names[:MAX_NAMES])
+    if len(names) == 1:
+        return listed
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return f"{len(names)} of {total} classes ({listed}{more})"
+
+
+def _label_set_notes(scored: Scored) -> list[str]:
+    if scored.problem != "multilabel":
+        return []
+    notes = []
+    untrue = ~(scored.targets > 0.5).any(axis=1)
+    silent = ~scored.predictions.any(axis=1)
+    if silent.any():
+        notes.append(f"The model gives no label at all to {int(silent.sum()):,} of {len(scored):,} rows.")
+    if untrue.any():
+        notes.append(
+            f"{int(untrue.sum()):,} of {len(scored):,} rows have no label. An empty answer to them is right in "
+            "subset_accuracy, but counts 0 in the means over samples."
+        )
+    return notes
+
+
+def _plain(value: Any) -> Any:
+    """Python's own types, as JSON knows them."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

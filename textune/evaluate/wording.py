@@ -1,0 +1,46 @@
+"""How numbers, names and texts of the data are written in a report, so that none of them can break its form."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_SPACE = re.compile(r"\s+")
+# Control characters can drive a terminal, direction marks can reorder a line, lone surrogates cannot be written at all.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+AVERAGED = ("precision", "recall", "f1")
+AVERAGES = ("macro", "micro", "weighted", "samples")
+
+
+def number(value: float) -> str:
+    """Four decimals, fewer for large numbers; `-` where undefined."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:.4f}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def shorten(text: str, limit: int) -> str:
+    """At most `limit` characters, an ellipsis for what is cut off."""
+    return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}…"
+
+
+def one_line(text: str, limit: int) -> str:
+    """Shortened, without line breaks and without characters that a terminal or a reader would obey."""
+    # a text may be megabytes long; what lies far beyond the limit is never looked at
+    return shorten(_UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", _SPACE.sub(" ", text[: 4 * limit + 100]).strip()), limit)
+
+
+def answer(value: str | tuple[str, ...] | float) -> str:
+    """A target or a prediction: a name, several names, or a number."""
+    if isinstance(value, tuple):
+        return ", ".join(value) if value else "(no label)"
+    return value if isinstance(value, str) else number(value)
+
+
+def split_averages(metrics: dict[str, float]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """The metrics apart from those that exist in several averages, and these as kind -> average -> value."""
+    table = {
+        kind: {average: metrics[name] for average in AVERAGES if (name := f"{kind}_{average}") in metrics} for kind in AVERAGED
+    }
+    rest = {name: value for name, value in metrics.items() if name.rpartition("_")[0] not in AVERAGED}
+    return rest, {kind: averages for kind, averages in table.items() if averages}

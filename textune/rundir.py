@@ -1,0 +1,171 @@
+"""The run folder: the only place, besides the token cache, where a run writes.
+
+    runs/x/
+      config.toml     the resolved configuration: train it again with `textune train runs/x/config.toml --run runs/y`
+      manifest.json   versions, machine, git commit, command, data fingerprints, status, result
+      metrics.jsonl   one line for every logged step and evaluation
+      best/           the best model: a plain Hugging Face folder plus textune.json
+      report.json, report.md                  the best model on the validation rows
+      report-test.json, report-test.md        the best model on the test rows, where there are any
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from textune.errors import RunError
+
+PACKAGES = ("textune", "torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "scikit-learn")
+
+
+class RunFolder:
+    """Writes one run; every file is complete or absent."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def best(self) -> Path:
+        """Folder of the best model."""
+        return self.path / "best"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    def require_free(self) -> None:
+        """RunError where the folder cannot take a new run; writes nothing."""
+        if self.path.is_file():
+            raise RunError(f"--run {self.path} is a file; a new folder was expected.", hint="Choose another name.")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            what = "already holds a run" if (self.path / "manifest.json").is_file() else "is not empty"
+            raise RunError(
+                f"the run folder {self.path} {what}; nothing is ever overwritten.",
+                hint=f"Choose another with --run, such as --run {self._next_free()}, or remove it first.",
+            )
+        parent = next(folder for folder in [self.path, *self.path.absolute().parents] if folder.is_dir())
+        if not os.access(parent, os.W_OK):
+            raise RunError(f"the run folder {self.path} cannot be made: {parent} is read-only.", hint="Choose another with --run.")
+
+    def _next_free(self) -> Path:
+        number = 2
+        while (candidate := self.path.with_name(f"{self.path.name}-{number}")).exists():
+            number += 1
+        return candidate
+
+    def start(self, *, config_text: str, data: dict[str, str], command: list[str]) -> None:
+        """Make the folder, with the configuration and a manifest that says `running`."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.path / "config.toml", config_text)
+        self._write_manifest(
+            {
+                "status": "running",
+                "started": _now(),
+                "command": command,
+                "versions": versions(),
+                "machine": machine(),
+                "git": git_state(),
+                "data": data,
+            }
+        )
+
+    def finish(self, **facts: Any) -> None:
+        """Mark the run complete and add its results to the manifest."""
+        self._write_manifest({**read_manifest(self.path), "status": "complete", "finished": _now(), **facts})
+
+    def interrupted(self) -> None:
+        """Mark the run interrupted; what was saved stays."""
+        self._write_manifest({**read_manifest(self.path), "status": "interrupted", "finished": _now()})
+
+    def save_best(self, write: Callable[[Path], None]) -> None:
+        """Replace `best/` by what `write(folder)` writes: aside first, then renamed."""
+        aside, old = self.path / "best.writing", self.path / "best.old"
+        for leftover in (aside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        aside.mkdir()
+        write(aside)
+        _sync(aside)
+        if self.best.exists():
+            self.best.rename(old)
+        aside.rename(self.best)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> None:
+        write_text(self.path / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file aside, then rename it: readers see the old text or the new one."""
+    aside = path.with_name(path.name + ".writing")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """The manifest of a run folder; RunError where there is none or it is damaged."""
+    path = run / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{run} is not a run folder: it has no manifest.json.", hint="Give the folder that `textune train` wrote.") from None
+    except (ValueError, OSError) as error:
+        raise RunError(f"{path} is damaged: {error}.", hint="Restore it from a copy, or train again.") from error
+    assert isinstance(manifest, dict)
+    return manifest
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+
+
+def machine() -> dict[str, str]:
+    """What computed the run."""
+    return {"system": platform.platform(), "processor": platform.processor() or platform.machine(), "cores": str(os.cpu_count())}
+
+
+def git_state() -> dict[str, str]:
+    """Commit of the current directory and whether it has changes; empty outside a git checkout or without git."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return {"commit": commit, "changed": "yes" if _git("status", "--porcelain") else "no"}
+    except (OSError, subprocess.SubprocessError):
+        return {}
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _sync(folder: Path) -> None:
+    """Make the files of a folder survive a crash of the machine."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+
+
+def command_line() -> list[str]:
+    """The command that started this process."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]

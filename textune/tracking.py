@@ -1,0 +1,115 @@
+"""What a run says while it works: one protocol, written as JSON lines, shown by the CLI, silent for Python callers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+
+class Tracker(Protocol):
+    """Receives the facts of a run as they arise."""
+
+    def header(self, facts: Mapping[str, str]) -> None:
+        """What is about to be trained, once."""
+
+    def notice(self, message: str) -> None:
+        """Something the user should know."""
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """How far a long stage is; `done == total` ends it."""
+
+    def step(self, values: Mapping[str, Any]) -> None:
+        """A logged training step: step, total_steps, epoch, loss, lr, grad_norm, tokens_per_second, ..."""
+
+    def evaluation(self, values: Mapping[str, Any]) -> None:
+        """An evaluation: step, epoch, metrics, main, is_best."""
+
+
+class SilentTracker:
+    """Says nothing."""
+
+    def header(self, facts: Mapping[str, str]) -> None:
+        """Ignored."""
+
+    def notice(self, message: str) -> None:
+        """Ignored."""
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Ignored."""
+
+    def step(self, values: Mapping[str, Any]) -> None:
+        """Ignored."""
+
+    def evaluation(self, values: Mapping[str, Any]) -> None:
+        """Ignored."""
+
+
+class JsonlTracker(SilentTracker):
+    """Appends steps, evaluations and notices to a file, a JSON object a line, flushed at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+
+    def notice(self, message: str) -> None:
+        self._write("notice", {"message": message})
+
+    def step(self, values: Mapping[str, Any]) -> None:
+        self._write("step", values)
+
+    def evaluation(self, values: Mapping[str, Any]) -> None:
+        self._write("evaluation", values)
+
+    def _write(self, kind: str, values: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps({"kind": kind, **finite(values)}, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+
+class Trackers:
+    """Several trackers as one."""
+
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        self._trackers = trackers
+
+    def header(self, facts: Mapping[str, str]) -> None:
+        """Passed on."""
+        for tracker in self._trackers:
+            tracker.header(facts)
+
+    def notice(self, message: str) -> None:
+        """Passed on."""
+        for tracker in self._trackers:
+            tracker.notice(message)
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Passed on."""
+        for tracker in self._trackers:
+            tracker.progress(stage, done, total)
+
+    def step(self, values: Mapping[str, Any]) -> None:
+        """Passed on."""
+        for tracker in self._trackers:
+            tracker.step(values)
+
+    def evaluation(self, values: Mapping[str, Any]) -> None:
+        """Passed on."""
+        for tracker in self._trackers:
+            tracker.evaluation(values)
+
+
+def finite(value: Any) -> Any:
+    """The value with NaN and infinities as None, which is all that JSON can hold."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
