@@ -19,15 +19,22 @@ TASKS = {
     "goemotions": "GoEmotions",
     "wnli": "WNLI",
 }
-SHOWN = {"sst2": ["accuracy"], "cola": ["mcc", "accuracy"], "mrpc": ["f1", "accuracy"], "rte": ["accuracy"], "stsb": ["pearson", "spearman"]}
+SHOWN = {
+    "sst2": ["accuracy"],
+    "cola": ["mcc", "accuracy"],
+    "mrpc": ["f1", "accuracy"],
+    "rte": ["accuracy"],
+    "stsb": ["pearson", "spearman"],
+}
 SHOWN |= {"trec": ["accuracy"], "banking77": ["accuracy"], "goemotions": ["f1_micro", "f1_macro"], "wnli": ["accuracy"]}
 
 INTRODUCTION = """# Results
 
-All rows: all-MiniLM-L6-v2 (22.7 M parameters; a sentence embedder of six layers, so these are not the scores of a base-size model), the settings of
+All rows: all-MiniLM-L6-v2 (22.7 M parameters; a sentence embedder of six layers, so these are not the scores of a base-size
+model), the settings of
 `examples/TASK.toml`, the score of the last epoch on the published dev set (TREC, banking77: test set). Beside textune stands
-`transformers.Trainer` with the same backbone, rows, hyper-parameters and seeds; it draws batches of similar length, textune true random ones. Each entry
-is the mean over the seeds, in brackets each seed.
+`transformers.Trainer` with the same backbone, rows, hyper-parameters and seeds; it draws batches of similar length, textune
+true random ones. Each entry is the mean over the seeds, in brackets each seed.
 
 Repeat a row with `make bench TASK=trec SEEDS="0 1 2" DATA=PATH`, where PATH holds the data sets as published (`glue/`, `trec/`, `banking77/`,
 `goemotions/`); rebuild this page with `make docs`. The single runs lie in `bench/results/`.
@@ -71,8 +78,8 @@ def table() -> str:
         if not ours:
             continue
         for metric in SHOWN[task]:
-            seeds = ", ".join(map(str, sorted(ours)))
-            lines.append(f"| {name} | {metric} | {cell(ours, metric)} | {cell(theirs, metric)} | {verdict(ours, theirs, metric)} | {seeds} |")
+            cells = [name, metric, cell(ours, metric), cell(theirs, metric), verdict(ours, theirs, metric)]
+            lines.append(f"| {' | '.join([*cells, ', '.join(map(str, sorted(ours)))])} |")
     return "\n".join(lines)
 
 
@@ -85,7 +92,9 @@ def baselines() -> str:
             main, baseline = report["main"], report["baseline"]
             low, high = main["interval_95"] or (float("nan"), float("nan"))
             base = "undefined" if baseline["value"] is None else f"{baseline['value']:.3f}"
-            lines.append(f"| {name} | {report['rows']:,} | {main['metric']} {main['value']:.3f} | {low:.3f} to {high:.3f} | {base} |")
+            lines.append(
+                f"| {name} | {report['rows']:,} | {main['metric']} {main['value']:.3f} | {low:.3f} to {high:.3f} | {base} |"
+            )
     return "\n".join(lines)
 
 
@@ -105,15 +114,21 @@ def machines() -> str:
 
 WNLI = """## WNLI
 
-WNLI's dev set contradicts its train set: the same sentences with the opposite answer. Whatever learns the train set scores below the majority class on dev.
-textune therefore prints the majority baseline beside every report and warns where the model does not beat it; the row above is such a case.
+WNLI's dev set contradicts its train set: the same sentences with the opposite answer. Whatever learns the train set scores
+below the majority class on dev.
+textune therefore prints the majority baseline beside every report and warns where the model does not beat it; the row above is
+such a case.
 """
 
 
 def main() -> None:
     """Write the page."""
     page = [INTRODUCTION, table(), "\n## What the scores are worth\n", baselines(), "", WNLI, "## Machine\n"]
-    page += ["Two cores of an AMD EPYC (Zen 4, AVX-512 with bf16), shared with other work, so times are not reported.\n", machines(), ""]
+    page += [
+        "Two cores of an AMD EPYC (Zen 4, AVX-512 with bf16), shared with other work, so times are not reported.\n",
+        machines(),
+        "",
+    ]
     (HERE.parent / "docs" / "results.md").write_text("\n".join(page), encoding="utf-8")
 
 

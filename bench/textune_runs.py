@@ -69,7 +69,8 @@ def main() -> None:
                 continue
             result = run(example, seed, str(Path(options.data_folder).absolute()), options.set)
             target.write_text(json.dumps(result, indent=1) + "\n")
-            print(f"{example.stem} seed {seed}: {result['metric']} {result['best'][result['metric']]:.4f} in {result['seconds']} s", flush=True)
+            score = f"{result['metric']} {result['best'][result['metric']]:.4f}"
+            print(f"{example.stem} seed {seed}: {score} in {result['seconds']} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,21 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "textune"
-FLOW = ["errors", "config", "data", "tasks", "model", "training", "prediction", "evaluation", "rundir", "tracking", "pipeline", "console", "cli"]
+FLOW = [
+    "errors",
+    "config",
+    "data",
+    "tasks",
+    "model",
+    "training",
+    "prediction",
+    "evaluation",
+    "rundir",
+    "tracking",
+    "pipeline",
+    "console",
+    "cli",
+]
 MAY_SEE_EXPERIMENT = {"config", "pipeline", "cli"}
 
 

@@ -209,12 +209,30 @@ FAMILIES: dict[str, Family] = {
         {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "initializer_range": 0.2},
     ),
     "llama": Family("LlamaConfig", _llama, _DECODER),
+    "mistral": Family("MistralConfig", _llama, {**_DECODER, "sliding_window": 6}),
+    "gemma": Family("GemmaConfig", _gemma, _DECODER),
+    "gemma2": Family("Gemma2Config", _gemma, {**_DECODER, "sliding_window": 6, "query_pre_attn_scalar": 8}),
     "qwen2": Family("Qwen2Config", _qwen, {key: value for key, value in _DECODER.items() if key != "head_dim"}),
     "qwen3": Family("Qwen3Config", _qwen, _DECODER),
     "gemma3": Family(
         "Gemma3TextConfig",
         _gemma,
         {**_DECODER, "num_hidden_layers": 3, "sliding_window": 6, "sliding_window_pattern": 3, "query_pre_attn_scalar": 8},
+    ),
+    "bart": Family(
+        "BartConfig",
+        _roberta,
+        {
+            "d_model": 32,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 64,
+            "decoder_ffn_dim": 64,
+            "max_position_embeddings": 512,
+            "init_std": 0.2,
+        },
     ),
     "mpnet": Family("MPNetConfig", _mpnet, {**_ENCODER, "max_position_embeddings": 514}),
     "deberta-v2": Family(
@@ -235,7 +253,15 @@ FAMILIES: dict[str, Family] = {
     "t5": Family(
         "T5Config",
         _t5,
-        {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4},
+        {
+            "d_model": 32,
+            "d_kv": 8,
+            "d_ff": 64,
+            "num_layers": 2,
+            "num_decoder_layers": 2,
+            "num_heads": 4,
+            "decoder_start_token_id": 0,
+        },
     ),
     "xlnet": Family(
         "XLNetConfig",

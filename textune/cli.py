@@ -53,7 +53,8 @@ def main(arguments: list[str] | None = None) -> None:
         hint = "Lower train.max_tokens or evaluate.max_tokens, or use a smaller backbone."
         code = _complain(error, f"memory does not suffice. {hint}", 2, debug=debug)
     except Exception as error:  # the last resort: our own faults end in a sentence too
-        text = f"textune failed in a way it should not: {type(error).__name__}: {error}\nRun it again with --debug and report what it prints."
+        text = f"textune failed in a way it should not: {type(error).__name__}: {error}"
+        text += "\nRun it again with --debug and report what it prints."
         code = _complain(error, text, 1, debug=debug)
     sys.exit(code)
 
@@ -83,13 +84,17 @@ Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
 def _config_options(function: Callable[..., None]) -> Callable[..., None]:
-    function = click.option("--unset", multiple=True, metavar="KEY", help="Take an optional key back, such as data.columns.weight.")(function)
+    function = click.option(
+        "--unset", multiple=True, metavar="KEY", help="Take an optional key back, such as data.columns.weight."
+    )(function)
     function = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")(function)
     return click.argument("config", metavar="CONFIG.toml")(function)
 
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-_device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute.")
+_device = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
+)
 _precision = click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
@@ -108,7 +113,11 @@ def commands() -> None:
     """
 
 
-@commands.command(cls=Examples, examples="textune init reviews.csv --out config.toml\ntextune init train.tsv --out config.toml --pretrained path/to/backbone")
+@commands.command(
+    cls=Examples,
+    examples="textune init reviews.csv --out config.toml\n"
+    "textune init train.tsv --out config.toml --pretrained path/to/backbone",
+)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--out", required=True, metavar="CONFIG.toml", help="The file to write; an existing one is refused.")
 @click.option("--pretrained", metavar="BACKBONE", help="Folder or hub name of the backbone.")
@@ -143,7 +152,9 @@ def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], as_js
         print_findings(console, result.findings)
         counts = {level: sum(f.level == level for f in result.findings) for level in ("error", "warning")}
         verdict = f"ready: textune train {config}" if result.ok else "not ready: mend the errors first"
-        console.print(f"{counts['error']} errors, {counts['warning']} warnings; {verdict}", highlight=False, soft_wrap=True, markup=False)
+        console.print(
+            f"{counts['error']} errors, {counts['warning']} warnings; {verdict}", highlight=False, soft_wrap=True, markup=False
+        )
     if not result.ok:
         raise click.exceptions.Exit(2)
 
@@ -164,7 +175,9 @@ def show(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], diff: 
         click.echo(show_config(loaded, diff=diff), nl=False)
 
 
-@commands.command(cls=Examples, examples="textune schema > textune.schema.json\ntextune schema --markdown > docs/configuration.md")
+@commands.command(
+    cls=Examples, examples="textune schema > textune.schema.json\ntextune schema --markdown > docs/configuration.md"
+)
 @click.option("--markdown", is_flag=True, help="A reference page instead of JSON Schema.")
 def schema(markdown: bool) -> None:
     """Print the JSON Schema of the config, for editors that complete and check TOML."""
@@ -188,7 +201,13 @@ def schema(markdown: bool) -> None:
 @click.option("--fast-dev-run", is_flag=True, help="One batch of everything, in a folder that is removed again.")
 @_json
 def train(
-    config: str, overrides: tuple[str, ...], unset: tuple[str, ...], run: str | None, dry_run: bool, fast_dev_run: bool, as_json: bool
+    config: str,
+    overrides: tuple[str, ...],
+    unset: tuple[str, ...],
+    run: str | None,
+    dry_run: bool,
+    fast_dev_run: bool,
+    as_json: bool,
 ) -> None:
     """Train, keep the best model, evaluate it, and write the run folder."""
     from textune.pipeline.training import train as run_train
@@ -211,7 +230,8 @@ def train(
         return
     folder = result.run
     console.print(
-        f"\nTrained {result.steps:,} steps in {result.seconds:.0f} s; the best model (step {result.best_step}) is in {folder}/best.\n"
+        f"\nTrained {result.steps:,} steps in {result.seconds:.0f} s."
+        f" The best model (step {result.best_step}) is in {folder}/best.\n"
         f"Next:  echo 'a text' | textune predict {folder}\n"
         f"       textune evaluate {folder} --data FILE\n"
         f"       textune info {folder}",
@@ -221,9 +241,13 @@ def train(
     )
 
 
-@commands.command(cls=Examples, examples="textune evaluate runs/first\ntextune evaluate runs/first --data test.tsv --metric f1_macro --json")
+@commands.command(
+    cls=Examples, examples="textune evaluate runs/first\ntextune evaluate runs/first --data test.tsv --metric f1_macro --json"
+)
 @click.argument("run", metavar="RUN")
-@click.option("--data", metavar="FILE", multiple=True, help="Labelled rows; by default the run's own test rows, else its validation rows.")
+@click.option(
+    "--data", metavar="FILE", multiple=True, help="Labelled rows; by default the run's own test rows, else its validation rows."
+)
 @click.option("--part", type=click.Choice(["validation", "test"]), help="Which of the run's own rows.")
 @click.option("--metric", help="Main metric, instead of the run's.")
 @click.option("--text", metavar="COLUMN", help="Text column of --data, if not the run's.")
@@ -267,10 +291,16 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options: Any) -> 
     "textune predict runs/first --input big.parquet --output scored.parquet --all-scores",
 )
 @click.argument("run", metavar="RUN")
-@click.option("--input", "source", default="-", metavar="FILE", help="csv, tsv, jsonl, parquet or text; by default standard input.")
+@click.option(
+    "--input", "source", default="-", metavar="FILE", help="csv, tsv, jsonl, parquet or text; by default standard input."
+)
 @click.option("--output", "target", default="-", metavar="FILE", help="By default standard output.")
-@click.option("--format", "format_", metavar="FORMAT", help="Format of the input, where its name does not say; standard input is text.")
-@click.option("--output-format", metavar="FORMAT", help="Format of the output; by default by its name, else the input's (text: jsonl).")
+@click.option(
+    "--format", "format_", metavar="FORMAT", help="Format of the input, where its name does not say; standard input is text."
+)
+@click.option(
+    "--output-format", metavar="FORMAT", help="Format of the output; by default by its name, else the input's (text: jsonl)."
+)
 @click.option("--text", metavar="COLUMN", help="Text column, if not the run's.")
 @click.option("--text-pair", metavar="COLUMN", help="Column of the second text of a pair, if not the run's.")
 @click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of the input.")
@@ -283,7 +313,7 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options: Any) -> 
 def predict(run: str, source: str, target: str, all_scores: bool, **options: Any) -> None:
     """Add the model's predictions to rows, keeping their columns and order."""
     from textune.pipeline.predicting import predict_file
-    from textune.prediction import load, read_card, find_model
+    from textune.prediction import find_model, load, read_card
 
     columns = _predict_columns(read_card(find_model(run)).columns, options)
     source_options, target_options = _stream_options(source, target, options)
@@ -318,7 +348,10 @@ def info(run: str, as_json: bool) -> None:
     else:
         from textune.console import print_facts
 
-        print_facts(_console(), {name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for name, value in facts.items()})
+        print_facts(
+            _console(),
+            {name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for name, value in facts.items()},
+        )
 
 
 def _console() -> Console:

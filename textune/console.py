@@ -1,4 +1,5 @@
-"""How a run looks in a terminal: a progress bar where there is one, otherwise one plain line per interval. Used by `cli.py` alone."""
+"""How a run looks in a terminal: a progress bar where there is one, otherwise one plain line per interval. Used by `cli.py`
+alone."""
 
 from __future__ import annotations
 
@@ -77,10 +78,16 @@ class ConsoleTracker:
     def evaluation(self, values: Mapping[str, Any]) -> None:
         """The main metric and a few others."""
         metrics, main = values["metrics"], values["main"]
-        others = [name for name in ("accuracy", "f1", "f1_macro", "mcc", "log_loss", "pearson", "mae") if name in metrics and name != main]
+        others = [
+            name
+            for name in ("accuracy", "f1", "f1_macro", "mcc", "log_loss", "pearson", "mae")
+            if name in metrics and name != main
+        ]
         shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in [main, *others[:3]])
         best = "  [green]best so far[/green]" if values["is_best"] else ""
-        self._console.print(f"evaluated at step {values['step']}, epoch {values['epoch']:.2f}: {shown}{best}", highlight=False, soft_wrap=True)
+        self._console.print(
+            f"evaluated at step {values['step']}, epoch {values['epoch']:.2f}: {shown}{best}", highlight=False, soft_wrap=True
+        )
 
     def _show_bar(self, stage: str, done: int, total: int, extra: str) -> None:
         assert self._bar is not None

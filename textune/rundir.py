@@ -1,12 +1,12 @@
 """The run folder: the only place, besides the token cache, where a run writes.
 
-    runs/x/
-      config.toml     the resolved configuration: train it again with `textune train runs/x/config.toml --run runs/y`
-      manifest.json   versions, machine, git commit, command, data fingerprints, status, result
-      metrics.jsonl   one line for every logged step and evaluation
-      best/           the best model: a plain Hugging Face folder plus textune.json
-      report.json, report.md                  the best model on the validation rows
-      report-test.json, report-test.md        the best model on the test rows, where there are any
+runs/x/
+  config.toml     the resolved configuration: train it again with `textune train runs/x/config.toml --run runs/y`
+  manifest.json   versions, machine, git commit, command, data fingerprints, status, result
+  metrics.jsonl   one line for every logged step and evaluation
+  best/           the best model: a plain Hugging Face folder plus textune.json
+  report.json, report.md                  the best model on the validation rows
+  report-test.json, report-test.md        the best model on the test rows, where there are any
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from textune.errors import RunError
 
@@ -56,7 +56,9 @@ class RunFolder:
             )
         parent = next(folder for folder in [self.path, *self.path.absolute().parents] if folder.is_dir())
         if not os.access(parent, os.W_OK):
-            raise RunError(f"the run folder {self.path} cannot be made: {parent} is read-only.", hint="Choose another with --run.")
+            raise RunError(
+                f"the run folder {self.path} cannot be made: {parent} is read-only.", hint="Choose another with --run."
+            )
 
     def _next_free(self) -> Path:
         number = 2
@@ -84,9 +86,9 @@ class RunFolder:
         """Mark the run complete and add its results to the manifest."""
         self._write_manifest({**read_manifest(self.path), "status": "complete", "finished": _now(), **facts})
 
-    def interrupted(self) -> None:
-        """Mark the run interrupted; what was saved stays."""
-        self._write_manifest({**read_manifest(self.path), "status": "interrupted", "finished": _now()})
+    def stop(self, status: Literal["interrupted", "failed"], reason: str = "") -> None:
+        """Mark the run as ended early; what was saved stays."""
+        self._write_manifest({**read_manifest(self.path), "status": status, "finished": _now(), "reason": reason})
 
     def save_best(self, write: Callable[[Path], None]) -> None:
         """Replace `best/` by what `write(folder)` writes: aside first, then renamed."""
@@ -118,7 +120,9 @@ def read_manifest(run: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{run} is not a run folder: it has no manifest.json.", hint="Give the folder that `textune train` wrote.") from None
+        raise RunError(
+            f"{run} is not a run folder: it has no manifest.json.", hint="Give the folder that `textune train` wrote."
+        ) from None
     except (ValueError, OSError) as error:
         raise RunError(f"{path} is damaged: {error}.", hint="Restore it from a copy, or train again.") from error
     assert isinstance(manifest, dict)
@@ -138,7 +142,11 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, str]:
     """What computed the run."""
-    return {"system": platform.platform(), "processor": platform.processor() or platform.machine(), "cores": str(os.cpu_count())}
+    return {
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": str(os.cpu_count()),
+    }
 
 
 def git_state() -> dict[str, str]:

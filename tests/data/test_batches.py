@@ -69,7 +69,8 @@ def test_groups_hold_all_rows_and_cost_no_more_than_any_single_cut(lengths: np.n
         assert group.length == ascending[start : start + group.rows].max()
         start += group.rows
     one_cut = [
-        [Group(cut, int(ascending[cut - 1])), Group(len(ascending) - cut, int(ascending[-1]))] for cut in range(1, len(ascending))
+        [Group(cut, int(ascending[cut - 1])), Group(len(ascending) - cut, int(ascending[-1]))]
+        for cut in range(1, len(ascending))
     ]
     alternatives = [[Group(len(ascending), int(ascending[-1]))], [Group(1, int(n)) for n in ascending], *one_cut]
     assert cost(list(groups)) <= min(cost(other) for other in alternatives)

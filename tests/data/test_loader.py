@@ -51,7 +51,10 @@ def test_types_that_are_all_zero_are_left_out(store: TokenStore) -> None:
 
 def signature(batch: Batch) -> list[object]:
     parts = batch.micro_batches
-    return [batch.step, *[(p.tokens.ids_T.tolist(), p.targets.tolist(), None if p.weights is None else p.weights.tolist()) for p in parts]]
+    return [
+        batch.step,
+        *[(p.tokens.ids_T.tolist(), p.targets.tolist(), None if p.weights is None else p.weights.tolist()) for p in parts],
+    ]
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 3])
@@ -81,7 +84,7 @@ def test_a_loader_goes_on_exactly_where_its_state_says(rows: TrainingRows) -> No
         iterator = iter(loader)
         for _ in range(stop):
             next(iterator)
-        iterator.close()  # type: ignore[attr-defined]
+        iterator.close()
         resumed = Loader(rows, section, layout="packed", pad_id=0, first_step=loader.state_dict()["next_step"])
         assert [signature(batch) for batch in islice(iter(resumed), 11 - stop)] == whole[stop:]
 

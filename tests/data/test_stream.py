@@ -83,11 +83,13 @@ def test_files_without_a_header_and_other_encodings(tmp_path: Path) -> None:
         ("x.jsonl", b"[1]\n", {}, r"line 1: '\[1\]' is not a JSON object"),
         ("x.jsonl", b"[" * 100_000, {}, r"line 1: not JSON"),
         ("x.parquet", b"PAR1 no", {}, "is not a readable parquet file"),
-        ("x.csv.gz", gzip.compress(b"text\n" + b"abc\n" * 9999)[:60], {}, "cannot be read further"),
-        ("x.csv.gz", b"no gzip", {}, "cannot be read further"),
+        ("x.csv.gz", gzip.compress(b"text\n" + b"abc\n" * 9999)[:60], {}, "cannot be unpacked"),
+        ("x.csv.gz", b"no gzip", {}, "cannot be unpacked"),
     ],
 )
-def test_broken_input_is_a_sentence_with_its_line(tmp_path: Path, name: str, content: bytes, options: dict[str, Any], words: str) -> None:
+def test_broken_input_is_a_sentence_with_its_line(
+    tmp_path: Path, name: str, content: bytes, options: dict[str, Any], words: str
+) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(DataError, match=words):
@@ -102,7 +104,7 @@ def test_any_bytes_are_rows_or_a_sentence(tmp_path: Path, content: bytes, format
     try:
         rows = read(path, StreamOptions(format=format_))
     except DataError as error:
-        assert str(path) in str(error)
+        assert path.name in str(error)
     else:
         assert all(isinstance(row, dict) for row in rows)
 
@@ -129,7 +131,13 @@ def test_parquet_keeps_types(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("path", "wanted", "found"),
-    [("a.csv", None, "csv"), ("a.TSV.gz", None, "tsv"), ("a.txt", None, "text"), ("a", "jsonl", "jsonl"), ("a.ndjson", None, "jsonl")],
+    [
+        ("a.csv", None, "csv"),
+        ("a.TSV.gz", None, "tsv"),
+        ("a.txt", None, "text"),
+        ("a", "jsonl", "jsonl"),
+        ("a.ndjson", None, "jsonl"),
+    ],
 )
 def test_formats_go_by_name(path: str, wanted: str | None, found: str) -> None:
     assert stream_format(path, wanted) == found

@@ -22,7 +22,9 @@ def logits_BC() -> torch.Tensor:
     return torch.randn(7, 3, generator=torch.Generator().manual_seed(0)) * 3
 
 
-def mean_loss(task: SupervisedTask, logits_BC: torch.Tensor, targets: torch.Tensor, weights_B: torch.Tensor | None = None) -> torch.Tensor:
+def mean_loss(
+    task: SupervisedTask, logits_BC: torch.Tensor, targets: torch.Tensor, weights_B: torch.Tensor | None = None
+) -> torch.Tensor:
     weights = task.row_weights(targets, weights_B)
     return (task.row_losses(logits_BC, targets) * weights).sum() / weights.sum()
 
@@ -49,7 +51,9 @@ def test_balanced_weights_are_scikit_learns() -> None:
     targets = np.array([0, 0, 0, 0, 1, 2, 2])
     task = build_task(AutoTask(class_weights="balanced"), MULTICLASS, targets=targets)
     assert task.class_weights is not None
-    np.testing.assert_allclose(task.class_weights.numpy(), compute_class_weight("balanced", classes=np.arange(3), y=targets), rtol=1e-6)
+    np.testing.assert_allclose(
+        task.class_weights.numpy(), compute_class_weight("balanced", classes=np.arange(3), y=targets), rtol=1e-6
+    )
 
 
 def test_row_weights_multiply_class_weights() -> None:

@@ -130,16 +130,15 @@ def _leaks(part: _Audited, earlier: _Audited) -> list[Finding]:
     """Rows of a later part that an earlier one holds too."""
     findings = []
     exact = shared(part.text, earlier.text)
-    share = f"{len(exact) / len(part.examples):.1%}"
     if len(exact):
-        message = f"{count(len(exact), f'{part.name} text')} ({share}) stand{'s' if len(exact) == 1 else ''} in the {earlier.name} rows too."
+        texts = count(len(exact), f"{part.name} text stands", f"{part.name} texts stand")
+        message = f"{texts} in the {earlier.name} rows too ({len(exact) / len(part.examples):.1%} of {part.name})."
         findings.append(Finding("warning", "leak-exact", message, len(exact), part.show(exact)))
     near = np.setdiff1d(shared(part.plain, earlier.plain), exact)
     if len(near):
-        message = (
-            f"{count(len(near), f'{part.name} text')} ({len(near) / len(part.examples):.1%}) differ"
-            f"{'s' if len(near) == 1 else ''} from one of the {earlier.name} rows in case, spacing or punctuation only."
-        )
+        texts = count(len(near), f"{part.name} text differs", f"{part.name} texts differ")
+        where = f"({len(near) / len(part.examples):.1%} of {part.name})"
+        message = f"{texts} from one of the {earlier.name} rows in case, spacing or punctuation only {where}."
         findings.append(Finding("warning", "leak-normalised", message, len(near), part.show(near)))
     return findings
 
@@ -228,7 +227,8 @@ def _token_findings(tokens: TokenFacts) -> list[Finding]:
         message = f"{rate:.2%} of the tokens ({tokens.num_unknown:,}) are unknown to the tokenizer."
         findings.append(Finding(level, "unknown-tokens", message, tokens.num_unknown))
     if tokens.padding_share is not None:
-        wasted = round(tokens.padding_share * int(tokens.lengths["train"].sum()) / max(1 - tokens.padding_share, 1e-9))
+        used = int(tokens.lengths["train"].sum()) if "train" in tokens.lengths else 0
+        wasted = round(used * tokens.padding_share / max(1 - tokens.padding_share, 1e-9))
         message = f"A padded run would spend {tokens.padding_share:.0%} of its computation on padding."
         findings.append(Finding("note", "padding", message, wasted))
     return findings

@@ -47,8 +47,10 @@ def plan_epoch(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
 def cut_by_tokens(lengths: np.ndarray, max_tokens: int, *, layout: Layout) -> list[np.ndarray]:
     """Positions (into `lengths`) of micro-batches of at most `max_tokens` tokens each, rows sorted by length.
 
-    A padded micro-batch counts as rows x its longest row, a packed one as its real tokens (grouping adds a few). Rows keep their
-    order among equals, so the cut is a function of the lengths alone. A row longer than `max_tokens` stands alone: the caller has refused or accepted that before.
+    A padded micro-batch counts as rows x its longest row, a packed one as its real tokens (grouping adds a few). Rows keep
+    their
+    order among equals, so the cut is a function of the lengths alone. A row longer than `max_tokens` stands alone: the caller
+    has refused or accepted that before.
     """
     positions = np.argsort(lengths, kind="stable")
     cuts: list[np.ndarray] = []

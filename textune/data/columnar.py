@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,17 @@ _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, Overfl
 """What pyarrow raises over damaged bytes."""
 
 
-def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None) -> Piece:
-    """A parquet file; only the wanted columns, if it has them all."""
+def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None, max_rows: int | None = None) -> Piece:
+    """A parquet file; only the wanted columns, if it has them all; with `max_rows`, no more than about its first rows."""
     source = _as_source(path, name)
     try:
         file = pq.ParquetFile(source, memory_map=isinstance(source, str))
         names = file.schema_arrow.names
         columns = [one for one in names if one in wanted] if wanted and wanted <= set(names) else None
-        table = file.read(columns=columns)
+        if max_rows is None:
+            table = file.read(columns=columns)
+        else:
+            table = pa.Table.from_batches(islice(file.iter_batches(max_rows, columns=columns), 1), file.schema_arrow)
     except _DAMAGE as error:
         raise _damaged(name, "parquet", error) from error
     return arrow_piece(table, name)
@@ -69,7 +73,12 @@ def _damaged(name: str, what: str, error: BaseException) -> DataError:
 
 def arrow_piece(table: pa.Table, name: str) -> Piece:
     """A table of any origin as a piece: checked to its last byte, text as large_string, dictionaries decoded."""
-    names = table.column_names
+    try:
+        names = table.column_names
+        for one in table.schema:
+            _read_names(one.type)
+    except UnicodeDecodeError as error:
+        raise _damaged(name, "Arrow", error) from error
     twice = sorted({one for one in names if names.count(one) > 1})
     if twice:
         raise DataError(f"{name} has two columns of the same name: {listing(repr(one) for one in twice)}.")
@@ -90,6 +99,14 @@ def arrow_piece(table: pa.Table, name: str) -> Piece:
     keep_N = np.ones(len(number_N), bool)
     keep_N[list(broken)] = False
     return piece.take(np.flatnonzero(keep_N))
+
+
+def _read_names(kind: pa.DataType) -> None:
+    """UnicodeDecodeError where the name of a nested field is not UTF-8."""
+    for index in range(kind.num_fields):
+        inner = kind.field(index)
+        _ = inner.name
+        _read_names(inner.type)
 
 
 def _checked(column: pa.ChunkedArray, column_name: str, name: str, broken: dict[int, str]) -> pa.ChunkedArray:

@@ -50,7 +50,7 @@ def read_delimited(path: Path, name: str, section: FilesSource, *, tabs: bool) -
     if delimiter in '"\n\r\0':
         raise DataError(f"delimiter = {delimiter!r} cannot separate columns.")
     quoting = section.quoting == "standard" or (section.quoting == "auto" and not tabs)
-    feed = _Feed(text_blocks(path, section.encoding))
+    feed = _Feed(*text_blocks(path, section.encoding))
     names, header_bytes, header_lines = _header(feed, name, section, delimiter, quoting)
     feed.advance(header_bytes, header_lines)
     result = _Result([[] for _ in names])
@@ -80,10 +80,10 @@ def _delimiter_hint(names: tuple[str, ...], delimiter: str) -> str:
 class _Feed:
     """The bytes not yet used, topped up from the file."""
 
-    def __init__(self, blocks: Iterator[bytes]) -> None:
+    def __init__(self, offset: int, blocks: Iterator[bytes]) -> None:
         self._blocks = blocks
         self.data = b""
-        self.offset = 0
+        self.offset = offset
         self.line = 1
         self.final = False
         self.pull()
@@ -112,23 +112,18 @@ class _Feed:
 
 def _header(feed: _Feed, name: str, section: FilesSource, delimiter: str, quoting: bool) -> tuple[tuple[str, ...], int, int]:
     """Column names, and the bytes and lines that the header takes (none with `column_names`)."""
-    start = 0
-    while feed.data[start : start + 1] in {b"\n", b"\r"}:
-        start += 1
-    if start == len(feed.data):
-        raise DataError(f"{name} is empty: it holds blank lines only.")
+    start = _skip_blank(feed, name)
     if section.column_names:
         return _given_names(feed, section, start, delimiter, quoting), 0, 0
+    parsed = _first_row(feed, start, delimiter, quoting)
     if feed.data.find(b"\n", start, start + _HEADER_BYTES) < 0:
-        raise DataError(
-            f"{name}: its first line is longer than {_HEADER_BYTES:,} bytes, which is no header.", hint=_NO_HEADER_HINT
-        )
-    parsed = _parse_row(feed.data[: start + _HEADER_BYTES], start, delimiter.encode(), quoting=quoting)
+        hint = 'For a file without header set column_names; for lines of text set format = "text".'
+        raise DataError(f"{name}: its first line is longer than {_HEADER_BYTES:,} bytes, which is no header.", hint=hint)
     if isinstance(parsed, str):
         raise DataError(f"{name}, line 1: the header cannot be read: {parsed}.", hint=_QUOTE_HINT)
     raw, end = parsed
     line = feed.data.count(b"\n", 0, start) + 1
-    reason = undecodable(feed.data, start, end, 0) or ("it holds a NUL byte" if b"\0" in feed.data[start:end] else "")
+    reason = undecodable(feed.data, start, end, feed.offset) or ("it holds a NUL byte" if b"\0" in feed.data[start:end] else "")
     if reason:
         raise DataError(f"{name}, line {line}: {reason}.", hint=NUL_HINT if "NUL" in reason else ENCODING_HINT)
     if any(b"\r" in cell for cell in raw) and b"\n" not in feed.data[:-1]:
@@ -137,14 +132,35 @@ def _header(feed: _Feed, name: str, section: FilesSource, delimiter: str, quotin
     return _check_names(names, f"{name}, line {line}"), end, feed.data.count(b"\n", 0, end)
 
 
+def _skip_blank(feed: _Feed, name: str) -> int:
+    """Where the first line that is not blank begins."""
+    start = 0
+    while True:
+        while feed.data[start : start + 1] in {b"\n", b"\r"}:
+            start += 1
+        if start < len(feed.data):
+            return start
+        if feed.final:
+            raise DataError(f"{name} is empty: it holds blank lines only.")
+        feed.pull()
+
+
+def _first_row(feed: _Feed, start: int, delimiter: str, quoting: bool) -> tuple[list[bytes], int] | str:
+    """The cells of the first row and its end, or why there are none within the first bytes."""
+    while True:
+        data = feed.data[: start + _HEADER_BYTES]
+        parsed = _parse_row(data, start, delimiter.encode(), quoting=quoting)
+        whole = not isinstance(parsed, str) and parsed[1] <= len(data)
+        if whole or feed.final or len(feed.data) > start + _HEADER_BYTES:
+            return parsed
+        feed.pull()
+
+
 def _given_names(feed: _Feed, section: FilesSource, start: int, delimiter: str, quoting: bool) -> tuple[str, ...]:
-    parsed = _parse_row(feed.data[: start + _HEADER_BYTES], start, delimiter.encode(), quoting=quoting)
+    parsed = _first_row(feed, start, delimiter, quoting)
     if not isinstance(parsed, str) and [cell.decode("utf-8", "replace") for cell in parsed[0]] == list(section.column_names):
         raise DataError("The first line of the file repeats column_names: it is a header.", hint="Remove column_names.")
     return _check_names(section.column_names, "column_names")
-
-
-_NO_HEADER_HINT = 'For a file without header set column_names; for lines of text set format = "text".'
 
 
 def _check_names(names: tuple[str, ...], where: str) -> tuple[str, ...]:

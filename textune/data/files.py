@@ -7,6 +7,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,7 +33,7 @@ FORMATS = {
     ".txt": "text",
     ".text": "text",
 }
-_COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 _FOREIGN = {
     b"\x1f\x8b": "is packed with gzip: give it a name that ends in .gz",
     b"\x28\xb5\x2f\xfd": "is packed with zstd: give it a name that ends in .zst",
@@ -98,7 +99,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 def bare_suffix(path: Path) -> str:
     """The ending that names the format: `.csv` of `train.csv.gz`."""
     name = Path(path.name.lower())
-    return Path(name.stem).suffix if name.suffix in _COMPRESSION else name.suffix
+    return Path(name.stem).suffix if name.suffix in COMPRESSION else name.suffix
 
 
 def format_of(path: Path, chosen: str) -> str:
@@ -115,7 +116,7 @@ def format_of(path: Path, chosen: str) -> str:
 
 
 def _open(path: Path) -> pa.NativeFile:
-    packed = _COMPRESSION.get(path.suffix.lower())
+    packed = COMPRESSION.get(path.suffix.lower())
     stream = pa.OSFile(str(path), "rb") if path.is_file() else pa.PythonFile(path.open("rb"), "r")
     return pa.CompressedInputStream(stream, packed) if packed else stream
 
@@ -127,7 +128,7 @@ def raw_blocks(path: Path) -> Iterator[bytes]:
             while block := stream.read(BLOCK_BYTES):
                 yield block
     except (OSError, pa.ArrowException, EOFError) as error:
-        if path.suffix.lower() in _COMPRESSION:
+        if path.suffix.lower() in COMPRESSION:
             message = f"{path.name} cannot be unpacked: it is cut short or damaged ({error})."
             raise DataError(message, hint="Fetch or write the file again.") from error
         reason = getattr(error, "strerror", None) or error
@@ -135,20 +136,15 @@ def raw_blocks(path: Path) -> Iterator[bytes]:
 
 
 def is_utf8(encoding: str) -> bool:
-    """Whether the encoding's name means UTF-8. DataError for a name that Python does not know."""
-    try:
-        b"".decode(encoding)
-        name = codecs.lookup(encoding).name
-    except (LookupError, UnicodeError, ValueError) as error:
-        hint = 'Common ones are "utf-8", "latin-1", "cp1252", "utf-16".'
-        raise DataError(f"encoding = {encoding!r} is not a text encoding.", hint=hint) from error
-    return name in {"utf-8", "utf-8-sig", "ascii"}
+    """Whether the encoding's name means UTF-8 or a part of it."""
+    return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig", "ascii"}
 
 
-def text_blocks(path: Path, encoding: str) -> Iterator[bytes]:
-    """The text of a file as UTF-8 bytes without byte-order mark, in blocks cut anywhere between two characters or, for a file
-    that claims to be UTF-8, anywhere; such bytes are not checked here. DataError for an empty file, for a file of another
-    kind, and where another encoding cannot decode it.
+def text_blocks(path: Path, encoding: str) -> tuple[int, Iterator[bytes]]:
+    """The text of a file as UTF-8 bytes, in blocks, and how many bytes of byte-order mark stood before it.
+
+    Blocks are cut between two characters or, for a file that claims to be UTF-8, anywhere; such bytes are not checked here.
+    DataError for an empty file, for a file of another kind, and (from the blocks) where another encoding cannot decode it.
     """
     blocks = raw_blocks(path)
     plain = is_utf8(encoding)
@@ -158,13 +154,12 @@ def text_blocks(path: Path, encoding: str) -> Iterator[bytes]:
     for magic, what in _FOREIGN.items():
         if first.startswith(magic):
             raise DataError(f"{path.name} {what}.")
-    if plain and first[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+    if not plain:
+        return 0, _decoded(path, first, blocks, encoding)
+    if first[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         raise DataError(f"{path.name} is UTF-16 text, not {encoding}.", hint='Set encoding = "utf-16".')
-    if plain:
-        yield first.removeprefix(codecs.BOM_UTF8)
-        yield from blocks
-    else:
-        yield from _decoded(path, first, blocks, encoding)
+    text = first.removeprefix(codecs.BOM_UTF8)
+    return len(first) - len(text), chain([text], blocks)
 
 
 def _decoded(path: Path, first: bytes, blocks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
@@ -195,12 +190,13 @@ def _decoded(path: Path, first: bytes, blocks: Iterator[bytes], encoding: str) -
 
 def read_text(path: Path, encoding: str) -> str:
     """A whole text file. DataError names line and byte where it is not what `encoding` says."""
-    data = b"".join(text_blocks(path, encoding))
+    skipped, blocks = text_blocks(path, encoding)
+    data = b"".join(blocks)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path.name}, line {line}: {not_utf8(data, error.start, 0)}.", hint=ENCODING_HINT) from error
+        raise DataError(f"{path.name}, line {line}: {not_utf8(data, error.start, skipped)}.", hint=ENCODING_HINT) from error
 
 
 ENCODING_HINT = 'If the file is in an older encoding, set encoding = "latin-1" or "cp1252".'

@@ -48,8 +48,9 @@ def read_lines(path: Path, encoding: str) -> Lines:
 def _line_blocks(path: Path, encoding: str) -> Iterator[tuple[bytes, int, bool]]:
     """Blocks of whole lines, with their place in the file; the last line gets a line feed where it has none."""
     rest: list[bytes] = []
-    offset, size = 0, 0
-    for block in text_blocks(path, encoding):
+    offset, blocks = text_blocks(path, encoding)
+    size = 0
+    for block in blocks:
         rest.append(block)
         size += len(block)
         if size < BLOCK_BYTES or b"\n" not in block:
@@ -107,13 +108,8 @@ def _match(
     text: pa.ChunkedArray, line_N: np.ndarray, pattern: str, bad: list[BadLine]
 ) -> tuple[dict[str, pa.ChunkedArray], np.ndarray]:
     """The named groups of each line, and which lines matched."""
-    try:
-        matcher = re.compile(pattern)
-    except re.error as error:
-        raise DataError(f"pattern = {pattern!r} is not a regular expression: {error}.") from error
+    matcher = re.compile(pattern)
     names = list(matcher.groupindex)
-    if not names:
-        raise DataError(f"pattern = {pattern!r} has no named group.", hint="Write groups as (?P<text>.*).")
     found: dict[str, list[str | None]] = {name: [] for name in names}
     kept: list[int] = []
     for index, line in enumerate(text.to_pylist()):

@@ -19,8 +19,8 @@ from textune.data.tokens import TokenStore
 class TokenBatch:
     """Rows sorted by length and laid out group after group, row after row, each row padded to its group's length only.
 
-    Shapes: B rows, T = sum of rows x length over the groups. A padded batch is one group; a packed batch has several, with little
-    or no padding inside.
+    Shapes: B rows, T = sum of rows x length over the groups. A padded batch is one group; a packed batch has several, with
+    little or no padding inside.
     """
 
     ids_T: torch.Tensor
@@ -130,7 +130,7 @@ class Loader:
         """Where to go on: batches handed out, not merely prefetched."""
         return {"next_step": self._next_step}
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch]:
         """Endless; the training loop decides when to stop."""
         batches = self._produce() if self._section.prefetch == 0 else _prefetch(self._produce(), self._section.prefetch)
         try:

@@ -1,4 +1,5 @@
-"""The data room's builder: sources, columns, labels and splits put together; its result is all that later rooms know of rows."""
+"""The data room's builder: sources, columns, labels and splits put together; its result is all that later rooms know of
+rows."""
 
 from __future__ import annotations
 
@@ -95,7 +96,9 @@ def prepare_data(section: DataSection, *, kind: str) -> PreparedData:
             parts[name] = Part(name, examples, targets, rest[aside])  # type: ignore[arg-type]
             rest = rest[kept]
         elif source is not None:
-            own_examples, own_targets = _encode(source, label_map, section.labels, name=f"data.{name}", bad=bad, skipped=skipped)
+            own_examples, own_targets = _encode(
+                source, label_map, section.labels, name=f"data.{name}", bad=bad, skipped=skipped
+            )
             parts[name] = Part(name, own_examples, own_targets, np.arange(len(own_examples)))  # type: ignore[arg-type]
     return PreparedData(
         label_map=label_map,
@@ -125,9 +128,17 @@ def _read(source: HeldOut, columns: Columns, *, name: str, bad: Literal["error",
 
 
 def _encode(
-    examples: Examples, label_map: LabelMap, labels: Labels, *, name: str, bad: Literal["error", "skip"], skipped: list[SkippedRow]
+    examples: Examples,
+    label_map: LabelMap,
+    labels: Labels,
+    *,
+    name: str,
+    bad: Literal["error", "skip"],
+    skipped: list[SkippedRow],
 ) -> tuple[Examples, np.ndarray]:
     encoded, targets = encode_labels(examples, label_map, labels, on_bad_row=bad)
     if len(encoded) == 0:
-        raise DataError(f"{name}: no row of {examples.rows.source} has a label that can be used.", hint="Check data.columns.label.")
+        raise DataError(
+            f"{name}: no row of {examples.rows.source} has a label that can be used.", hint="Check data.columns.label."
+        )
     return encoded, targets

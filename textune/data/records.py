@@ -281,6 +281,8 @@ def _other_kind(value: Any, own: str, kind: str) -> str:
 def _article(kind: str) -> str:
     if kind in {"text", "true/false"}:
         return {"text": "text", "true/false": "a true/false value"}[kind]
+    if kind.startswith("list of "):
+        return _PLURAL[kind].replace("lists", "a list", 1)
     return f"an {kind}" if kind[0] in "aeio" else f"a {kind}"
 
 

@@ -87,8 +87,6 @@ def _read(source: Source, on_bad_row: OnBadRow) -> tuple[Piece, str]:
 
 
 def _read_concat(source: ConcatSource, on_bad_row: OnBadRow) -> tuple[Piece, str]:
-    if not source.sources:
-        raise DataError("sources is empty: there is nothing to join.")
     pieces, names = zip(*(_read(one, on_bad_row) for one in source.sources), strict=True)
     return join_pieces(pieces, names), " + ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
 

@@ -1,15 +1,13 @@
 """Rows in and rows out, a window at a time: what `textune predict` reads and writes, in bounded memory and in order.
 
-Rows are dictionaries with their columns as they stood in the input, so that what is written keeps all of them. Cells of csv and tsv are
-strings; jsonl and parquet keep their types.
+Rows are dictionaries with their columns as they stood in the input, so that what is written keeps all of them. Cells of csv
+and tsv are strings; jsonl and parquet keep their types.
 """
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import csv
-import gzip
 import io
 import json
 import sys
@@ -21,6 +19,7 @@ from typing import IO, Any, Literal, Self, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from textune.data.files import COMPRESSION, is_utf8, raw_blocks
 from textune.errors import DataError
 
 StreamFormat = Literal["csv", "tsv", "jsonl", "parquet", "text"]
@@ -71,51 +70,49 @@ def read_rows(path: str, options: StreamOptions, *, text_column: str) -> Iterato
     if options.format == "parquet":
         yield from _read_parquet(path, name)
         return
-    with contextlib.ExitStack() as stack:
-        binary = sys.stdin.buffer if path == STANDARD else stack.enter_context(_open_binary(path))
-        lines = _decoded(binary, options.encoding, name)
+    with contextlib.closing(sys.stdin.buffer if path == STANDARD else _Unpacked(Path(path))) as binary:
+        # Only csv gives a lone carriage return a meaning; elsewhere it is a character of the line.
+        lines = _decoded(binary, options.encoding, name, newline="\n" if options.format in {"text", "jsonl"} else "")
         if options.format == "text":
             for number, line in enumerate(lines, 1):
-                yield f"{name}, line {number}", {text_column: line.rstrip("\r\n")}
+                yield f"{name}, line {number}", {text_column: line.removesuffix("\n").removesuffix("\r")}
         elif options.format == "jsonl":
             yield from _read_jsonl(lines, name)
         else:
             yield from _read_csv(lines, name, options)
 
 
-def _open_binary(path: str) -> IO[bytes]:
-    try:
-        if path.endswith(".gz"):
-            return gzip.open(path, "rb")  # type: ignore[return-value]
-        if path.endswith(".zst"):
-            import zstandard
+class _Unpacked(io.RawIOBase):
+    """The unpacked bytes of a file, as a stream."""
 
-            return zstandard.open(path, "rb")  # type: ignore[no-any-return]
-        return Path(path).open("rb")
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist.", hint="Check the path.") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder; a file was expected.") from None
+    def __init__(self, path: Path) -> None:
+        self._blocks = raw_blocks(path)
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._rest = self._rest or next(self._blocks, b"")
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
 
 
-def _decoded(binary: IO[bytes], encoding: str, name: str) -> Iterator[str]:
-    """Lines with their ends; a byte-order mark is skipped; a bad byte or a broken archive is a DataError with its line."""
-    try:
-        codec = codecs.lookup("utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding)
-    except LookupError:
-        raise DataError(f"the encoding {encoding!r} does not exist.", hint='Such as "utf-8" or "latin-1".') from None
+def _decoded(binary: Any, encoding: str, name: str, *, newline: str) -> Iterator[str]:
+    """Lines with their ends; a byte-order mark is skipped; a bad byte is a DataError with its line."""
     number = 0
     try:
-        text = io.TextIOWrapper(binary, encoding=codec.name, newline="")
-        for number, line in enumerate(text, 1):
+        for line in io.TextIOWrapper(binary, encoding="utf-8-sig" if is_utf8(encoding) else encoding, newline=newline):
+            number += 1
             yield line
-        text.detach()
-    except UnicodeDecodeError as error:
+    except LookupError:
+        raise DataError(f"the encoding {encoding!r} does not exist.", hint='Such as "utf-8" or "latin-1".') from None
+    except UnicodeError as error:
         raise DataError(
-            f"{name}, after line {number}: a byte is not {encoding} ({error.reason}).", hint='Try --encoding latin-1, or "utf-16".'
+            f"{name}, after line {number}: a byte is not {encoding} ({error}).", hint="Try --encoding latin-1 or utf-16."
         ) from None
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
-        raise DataError(f"{name}, after line {number}: the file cannot be read further ({error}).", hint="It may be cut off.") from None
 
 
 def _read_jsonl(lines: Iterator[str], name: str) -> Iterator[tuple[str, Row]]:
@@ -128,7 +125,9 @@ def _read_jsonl(lines: Iterator[str], name: str) -> Iterator[tuple[str, Row]]:
         except (ValueError, RecursionError) as error:
             raise DataError(f"{place}: not JSON ({error}).", hint="Each line must be one JSON object.") from None
         if not isinstance(row, dict):
-            raise DataError(f"{place}: {line.strip()[:40]!r} is not a JSON object.", hint='Each line must be one, such as {"text": "..."}.')
+            raise DataError(
+                f"{place}: {line.strip()[:40]!r} is not a JSON object.", hint='Each line must be one, such as {"text": "..."}.'
+            )
         yield place, row
 
 
@@ -204,10 +203,10 @@ class RowWriter:
             self._text = sys.stdout
         else:
             try:
-                opened = gzip.open(self._aside, "wb") if self._path.endswith(".gz") else self._aside.open("wb")
+                opened = pa.output_stream(self._aside, compression=COMPRESSION.get(Path(self._path).suffix.lower()))
             except OSError as error:
-                raise DataError(f"{self._path} cannot be written: {error.strerror}.", hint="Choose another --output.") from None
-            self._text = io.TextIOWrapper(opened, encoding="utf-8", newline="")  # type: ignore[type-var]
+                raise DataError(f"{self._path} cannot be written: {error}.", hint="Choose another --output.") from None
+            self._text = io.TextIOWrapper(opened, encoding="utf-8", newline="")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -265,7 +264,9 @@ class RowWriter:
                 self._parquet = pq.ParquetWriter(self._aside, schema)
             self._parquet.write_table(pa.Table.from_pylist(rows, schema=self._parquet.schema))
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{self._path} cannot be written as parquet: {str(error).splitlines()[0]}.", hint="Write jsonl instead.") from None
+            raise DataError(
+                f"{self._path} cannot be written as parquet: {str(error).splitlines()[0]}.", hint="Write jsonl instead."
+            ) from None
 
 
 def _cell(value: Any) -> str:

@@ -1,9 +1,10 @@
 """Texts to token ids, once: a flat, memory-mapped, shared token store; after `labels.py`, before `batches.py`.
 
-    texts --Rust tokenizer, untruncated, in batches--> truncate --> ids.bin (int32) + offsets.bin (int64) [+ types.bin] + meta.json
+    texts --Rust tokenizer, untruncated, in batches--> truncate --> ids.bin (int32) + offsets.bin (int64) [+ types.bin] +
+    meta.json
 
-A store is found by the hash of (texts, tokenizer, options). It is written aside and renamed, so it is complete or absent, whoever
-else builds the same one at the same time; the least recently used stores are removed above a size limit.
+A store is found by the hash of (texts, tokenizer, options). It is written aside and renamed, so it is complete or absent,
+whoever else builds the same one at the same time; the least recently used stores are removed above a size limit.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ class TokenStore:
 class TextEncoder:
     """A backbone's fast tokenizer with textune's truncation: the only way from text to token ids.
 
-    Rows that fit are exactly what `tokenizer(text, text_pair)` gives. Longer ones lose content tokens, never special tokens: of a
-    pair, the longer text first (`longest_first` of the tokenizers library).
+    Rows that fit are exactly what `tokenizer(text, text_pair)` gives. Longer ones lose content tokens, never special tokens:
+    of a pair, the longer text first (`longest_first` of the tokenizers library).
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, section: TokensSection) -> None:

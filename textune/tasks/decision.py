@@ -12,11 +12,11 @@ MULTILABEL_THRESHOLD = 0.5
 def decide(scores: np.ndarray, problem: Problem) -> np.ndarray:
     """What the scores say.
 
-    Binary and multiclass: int64 [N], the class of the highest score (the first of equals). Multilabel: int64 [N, K] of 0 and 1, one
-    where the score is at least 0.5. Regression: the values [N] themselves.
+    Binary and multiclass: int64 [N], the class of the highest score (the first of equals). Multilabel: int64 [N, K] of 0 and
+    1, one where the score is at least 0.5. Regression: the values [N] themselves.
     """
     if problem == "regression":
         return scores
     if problem == "multilabel":
         return (scores >= MULTILABEL_THRESHOLD).astype(np.int64)
-    return scores.argmax(axis=1)
+    return np.asarray(scores.argmax(axis=1))

@@ -1,7 +1,8 @@
 """Supervised tasks: how logits become losses and scores; after `data`, before `model`.
 
 Every loss is given row by row, with a weight for each row. The loss of an optimizer batch is the weighted mean over *all* its rows,
-so that cutting the batch into micro-batches cannot change the gradient: each part contributes sum(weight x loss) / total weight.
+so that cutting the batch into micro-batches cannot change the gradient: each part contributes sum(weight x loss) / total
+weight.
 
 Shapes: B rows, C outputs of the model, K classes (K == C but for a binary task with one logit, where K = 2 and C = 1).
 """
@@ -109,7 +110,8 @@ class SupervisedTask:
 def build_task(section: TaskSection, label_map: LabelMap, *, targets: np.ndarray | None = None) -> SupervisedTask:
     """The task for these labels; `targets` (of the training rows) are needed where class weights are `balanced`.
 
-    Raises ConfigError where the section does not fit the labels: class weights or smoothing for a regression, an unknown class name.
+    Raises ConfigError where the section does not fit the labels: class weights or smoothing for a regression, an unknown class
+    name.
     """
     if label_map.problem == "regression":
         if isinstance(section, AutoTask) and (section.class_weights != "none" or section.label_smoothing):
@@ -155,5 +157,7 @@ def _weights_from_table(table: Mapping[str, float], label_map: LabelMap) -> torc
             )
         weights[label_map.ids[name]] = weight
     if not weights.any():
-        raise ConfigError("task.class_weights: all weights are 0, nothing would be learnt.", hint="Give some label a weight above 0.")
+        raise ConfigError(
+            "task.class_weights: all weights are 0, nothing would be learnt.", hint="Give some label a weight above 0."
+        )
     return torch.from_numpy(weights)

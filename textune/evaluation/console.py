@@ -11,13 +11,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from textune.evaluate.wording import answer, number, one_line, split_averages
+from textune.evaluation.wording import answer, number, one_line, split_averages
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from textune.evaluate.mistakes import Mistake
-    from textune.evaluate.report import Report
+    from textune.evaluation.mistakes import Mistake
+    from textune.evaluation.report import Report
 
 MAX_CLASSES = 15
 MAX_MATRIX = 10
@@ -68,7 +68,7 @@ class _Printer:
         interval = "no interval"
         if report.interval is not None:
             interval = f"95 % interval {number(report.interval[0])} to {number(report.interval[1])}"
-        about = self._text(f'{baseline.compared} of always answering "{baseline.answer}", {baseline.reason}')
+        about = self._text(f"{baseline.compared} of {baseline.rule}")
         grid.add_row(Text(report.metric, "bold"), Text(number(report.value), "bold"), interval)
         grid.add_row("baseline", number(baseline.value), about)
         grid.add_row("rows", f"{report.num_rows:,}", self._text(report.about()))

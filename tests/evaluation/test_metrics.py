@@ -13,9 +13,9 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from textune.errors import ConfigError, DataError, ModelError
-from textune.evaluate import METRICS, compute_metrics, metrics_for, per_class, resolve_metric
-from textune.evaluate.metrics import MAIN_METRIC, class_table
-from textune.evaluate.scored import Scored
+from textune.evaluation import METRICS, compute_metrics, metrics_for, per_class, resolve_metric
+from textune.evaluation.metrics import MAIN_METRIC, class_table
+from textune.evaluation.scored import Scored
 
 PROBLEMS = ("binary", "multiclass", "multilabel", "regression")
 AVERAGES = ("micro", "macro", "weighted")

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from textune.evaluate.scored import Scored
-from textune.evaluate.wording import shorten
+from textune.evaluation.scored import Scored
+from textune.evaluation.wording import shorten
 
 MAX_TEXT = 300
 """Characters of a text that a report keeps."""

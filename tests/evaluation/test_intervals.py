@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from textune.evaluate import METRICS, bootstrap_interval, intervals, metrics_for
-from textune.evaluate.intervals import interval_of
-from textune.evaluate.scored import Scored
+from textune.evaluation import METRICS, bootstrap_interval, intervals, metrics_for
+from textune.evaluation.intervals import interval_of
+from textune.evaluation.scored import Scored
 
 NUM_ROWS = 400
 
@@ -57,13 +57,13 @@ def test_resampling_cells_is_like_resampling_rows(problem: Any, monkeypatch: pyt
     cells, _ = intervals._cells(scored)
     assert len(cells) < len(scored) / 4
     metrics = [metric for metric in metrics_for(problem) if metric.uses == "decisions"]
-    fast = {metric.name: interval_of(metric, scored, samples=3000, seed=1) for metric in metrics}
+    fast = {metric.name: interval_of(metric, scored, samples=1500, seed=1) for metric in metrics}
     monkeypatch.setattr(intervals, "_cells", lambda scored: (scored, intervals._draw_rows(len(scored))))
     for metric in metrics:
-        lower, upper = interval_of(metric, scored, samples=3000, seed=2)
+        lower, upper = interval_of(metric, scored, samples=1500, seed=2)
         width = upper - lower
         assert width > 0
-        assert fast[metric.name] == pytest.approx((lower, upper), abs=0.12 * width), metric.name
+        assert fast[metric.name] == pytest.approx((lower, upper), abs=0.15 * width), metric.name
 
 
 def test_cells_keep_every_row() -> None:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from textune.errors import ConfigError, DataError
-from textune.evaluate import formulas
-from textune.evaluate.formulas import Formula, Kind, averaged, class_scores
-from textune.evaluate.scored import Areas, Scored
+from textune.evaluation import formulas
+from textune.evaluation.formulas import Formula, Kind, averaged, class_scores
+from textune.evaluation.scored import Areas, Scored
 
 if TYPE_CHECKING:
     from textune.data.labels import Problem

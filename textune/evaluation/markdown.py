@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from textune.evaluate.metrics import METRICS
-from textune.evaluate.wording import answer, number, one_line, split_averages
+from textune.evaluation.metrics import METRICS
+from textune.evaluation.wording import answer, number, one_line, split_averages
 
 if TYPE_CHECKING:
-    from textune.evaluate.report import Report
+    from textune.evaluation.report import Report
 
 MAX_MATRIX = 20
 """Classes up to which the confusion matrix is drawn; above, the most frequent confusions are listed."""
@@ -65,7 +65,7 @@ def _head(report: Report) -> str:
     )
     baseline = report.baseline
     values = ", ".join(f"{name} {number(value)}" for name, value in baseline.metrics.items())
-    lines.append(f'Always answering "{escape(baseline.answer, MAX_NAME)}", {baseline.reason}: {values}.')
+    lines.append(f"Baseline, {escape(baseline.rule, 2 * MAX_TEXT)}: {values}.")
     lines.extend(f"> **Warning:** {escape(warning, 2000)}" for warning in report.warnings)
     if report.fingerprint:
         lines.append(f"Data fingerprint: `{report.fingerprint}`")

@@ -7,21 +7,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from textune.evaluate.metrics import METRICS, Metric
-from textune.evaluate.scored import Scored
-from textune.evaluate.wording import answer, number
+from textune.evaluation.metrics import METRICS, Metric
+from textune.evaluation.scored import Scored
+from textune.evaluation.wording import answer, number
 
 _FALLBACK = {"binary": "accuracy", "multiclass": "accuracy", "multilabel": "subset_accuracy", "regression": "rmse"}
+_KINDS = {
+    "binary": "the most frequent class",
+    "multiclass": "the most frequent class",
+    "multilabel": "the most frequent label set",
+    "regression": "the mean",
+}
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """The best constant answer: the most frequent class or label set, or the mean."""
+    """The best constant answer: the most frequent class or label set, or the mean; for probabilities, the classes' shares."""
 
     answer: str
-    """What is always answered."""
-    reason: str
-    """Why this: "the most frequent class of the training rows"."""
+    """The most frequent class or label set, or the mean, in words."""
+    rule: str
+    """What the baseline does: `always answering "no", the most frequent class of the training rows`."""
     metrics: dict[str, float]
     """Its value in the main metric and in the plain one (accuracy, subset_accuracy, rmse)."""
     compared: str
@@ -51,10 +57,11 @@ def find_baseline(
     compared = plain if math.isnan(values[metric.name]) else metric
     own, other = metrics[compared.name], values[compared.name]
     beaten = None if math.isnan(own) or math.isnan(other) else own > other if compared.higher_is_better else own < other
-    kind = {"multilabel": "the most frequent label set", "regression": "the mean"}.get(
-        scored.problem, "the most frequent class"
-    )
-    return Baseline(text, f"{kind} of {source}", values, compared.name, beaten)
+    if scored.problem == "regression" or compared.uses == "decisions":
+        rule = f'always answering "{text}", {_KINDS[scored.problem]} of {source}'
+    else:
+        rule = f"always giving each class its share of {source} as its probability"
+    return Baseline(text, rule, values, compared.name, beaten)
 
 
 def _constant(scored: Scored, names: tuple[str, ...], known: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from textune.evaluate.scored import Scored, Weights, rank, ratio
+from textune.evaluation.scored import Scored, Weights, rank, ratio
 
 Formula = Callable[[Scored, Weights], float]
 Average = Literal["positive", "macro", "micro", "weighted", "samples"]

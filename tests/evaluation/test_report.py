@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from textune.evaluate import METRICS, Report, bootstrap_interval, build_report, compute_metrics, resolve_metric
+from textune.evaluation import METRICS, Report, bootstrap_interval, build_report, compute_metrics, resolve_metric
 
 NASTY = 'a | b\nc [bold red]d[/bold red] [/] `e` *f* _g_ <script>alert("h")</script> \x1b[31mi\x1b[0m \u202ej $k$ :smile: \\'
 
@@ -131,7 +131,7 @@ def test_a_model_that_does_not_beat_the_majority_is_warned_of() -> None:
     (warning,) = report.warnings
     assert warning == (
         "The model does not beat a constant answer: its accuracy is 0.1000, while always answering "
-        '"a" (the most frequent class of these rows) gives 0.6000.'
+        '"a", the most frequent class of these rows, gives 0.6000.'
     )
     assert "> **Warning:** The model does not beat" in report.markdown()
     assert "Warning: The model does not beat" in printed(report, 200)
@@ -144,7 +144,7 @@ def test_equal_to_the_majority_is_not_better() -> None:
 def test_the_training_rows_decide_the_baseline() -> None:
     report = binary_report(train_targets=np.array([0, 0, 0, 1]))
     assert report.baseline.answer == "a"
-    assert report.baseline.reason == "the most frequent class of the training rows"
+    assert report.baseline.rule == 'always answering "a", the most frequent class of the training rows'
     assert report.baseline.value == 3 / 8 and report.baseline.beaten and not report.warnings
     assert report.train_support == (3, 1)
     assert [row["train_support"] for row in report.to_dict()["classes"]] == [3, 1]
@@ -159,8 +159,9 @@ def test_baselines_of_other_metrics_and_problems() -> None:
     report = binary_report(metric=METRICS["f1"])
     assert report.baseline.value == pytest.approx(2 * 5 / 13) and report.baseline.beaten is False
     log_loss = binary_report(metric=METRICS["log_loss"]).baseline
+    assert log_loss.rule == "always giving each class its share of these rows as its probability"
     assert log_loss.value == pytest.approx(-(3 * math.log(3 / 8) + 5 * math.log(5 / 8)) / 8)
-    assert log_loss.beaten is True
+    assert log_loss.beaten is False
     assert binary_report(metric=METRICS["roc_auc"]).baseline.value == 0.5
     numbers = regression_report().baseline
     assert (numbers.answer, numbers.compared, numbers.beaten) == ("2.5000", "rmse", True)
@@ -252,7 +253,7 @@ def test_markdown_of_a_binary_report() -> None:
     assert text.startswith("# Evaluation of test.csv\n\n**accuracy 0.6250** (95 % interval ")
     for fragment in (
         ' on 8 rows; binary, the positive class is "b".',
-        'Always answering "b", the most frequent class of these rows: accuracy 0.6250.',
+        'Baseline, always answering "b", the most frequent class of these rows: accuracy 0.6250.',
         "| mcc | 0.2582 | Matthews' correlation of predicted and true classes |",
         "| average | macro | micro | weighted |\n| --- | ---: | ---: | ---: |\n| precision | 0.6250 | 0.6250 | 0.6562 |",
         "| a | 3 | 4 | 2 | 0.5000 | 0.6667 | 0.5714 | 0.6667 | ",
@@ -298,7 +299,7 @@ def test_console_of_a_binary_report() -> None:
     for fragment in (
         "Evaluation of test.csv\n  accuracy  0.6250  95 % interval ",
         '  baseline  0.6250  accuracy of always answering "b", the most frequent class of',
-        "\n  b     5     0.7500  0.6000  0.6667   0.6667\n",
+        "\n  b         5     0.7500  0.6000  0.6667   0.6667\n",
         "\n  b  2  3\n",
         "Most confident mistakes (3 of 3)\n  0.9500  predicted b, true a  test.csv, line 4\n    text 2\n",
     ):

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from textune.evaluate.baseline import Baseline, find_baseline
-from textune.evaluate.intervals import interval_of
-from textune.evaluate.metrics import METRICS, ClassMetrics, Metric, class_table, compute_all, scored_rows
-from textune.evaluate.mistakes import Mistake, Texts, find_mistakes
-from textune.evaluate.scored import Scored
-from textune.evaluate.wording import number
+from textune.evaluation.baseline import Baseline, find_baseline
+from textune.evaluation.intervals import interval_of
+from textune.evaluation.metrics import METRICS, ClassMetrics, Metric, class_table, compute_all, scored_rows
+from textune.evaluation.mistakes import Mistake, Texts, find_mistakes
+from textune.evaluation.scored import Scored
+from textune.evaluation.wording import number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,13 +123,13 @@ class Report:
 
     def markdown(self) -> str:
         """The report as a Markdown document."""
-        from textune.evaluate.markdown import write_markdown
+        from textune.evaluation.markdown import write_markdown
 
         return write_markdown(self)
 
     def console(self, console: Console) -> None:
         """Print what people look at first."""
-        from textune.evaluate.console import print_report
+        from textune.evaluation.console import print_report
 
         print_report(self, console)
 
@@ -222,7 +222,7 @@ def _warnings(baseline: Baseline, metrics: dict[str, float]) -> tuple[str, ...]:
     if baseline.beaten is not False:
         return ()
     own = f"its {baseline.compared} is {number(metrics[baseline.compared])}"
-    other = f'always answering "{baseline.answer}" ({baseline.reason}) gives {number(baseline.value)}'
+    other = f"{baseline.rule}, gives {number(baseline.value)}"
     return (f"The model does not beat a constant answer: {own}, while {other}.",)
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textune.evaluate.scored import Scored
+from textune.evaluation.scored import Scored
 
 if TYPE_CHECKING:
     from textune.data.labels import Problem
-    from textune.evaluate.metrics import Metric
+    from textune.evaluation.metrics import Metric
 
 MAX_WORK = 500_000_000
-"""Values looked at in all resamples together: about ten seconds on one core."""
+"""Values looked at in all resamples together: ten to twenty seconds on one core, at most."""
 MIN_ROWS = 1000
 """Fewer rows than these do not stand for a larger data set."""
 PERCENTILES = (2.5, 97.5)

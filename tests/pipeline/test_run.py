@@ -1,0 +1,295 @@
+"""A whole run on a tiny backbone: what it writes, what it says, and that what it keeps is what it measured."""
+
+import csv
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_backbone
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import textune
+from textune.errors import ConfigError, DataError, RunError, TextuneError
+from textune.tracking import SilentTracker
+
+GOOD, BAD = ["good", "fine", "great", "charming", "brilliant"], ["bad", "dull", "boring", "poor", "worst"]
+
+
+def reviews(num_rows: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows whose label is plain from their words, of very different lengths."""
+    generator = random.Random(seed)
+    rows = []
+    for number in range(num_rows):
+        positive = number % 2 == 0
+        words = generator.choices(["the", "film", "is", "a", "movie", "and"], k=generator.randint(1, 20))
+        words += generator.choices(GOOD if positive else BAD, k=2)
+        generator.shuffle(words)
+        rows.append(
+            {
+                "id": number,
+                "text": " ".join(words),
+                "label": "pos" if positive else "neg",
+                "number": round(generator.random(), 3),
+            }
+        )
+    return rows
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    tiny_backbone("bert", folder / "backbone")
+    write_csv(folder / "reviews.csv", reviews(200))
+    (folder / "config.toml").write_text(
+        f"""
+[data.train]
+files = "reviews.csv"
+[data.validation]
+ratio = 0.2
+[data.test]
+kind = "split"
+count = 21
+[tokens]
+max_length = 24
+cache = "{folder / "cache"}"
+[model]
+pretrained = "backbone"
+[train]
+duration = "6 epochs"
+batch_size = 16
+precision = "fp32"
+device = "cpu"
+evaluate_every = "1 epochs"
+[train.optimizer]
+lr = 3e-3
+[evaluate]
+bootstrap = 50
+""",
+        encoding="utf-8",
+    )
+    return folder
+
+
+class Listener(SilentTracker):
+    """Keeps what a run says."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, str] = {}
+        self.notices: list[str] = []
+        self.evaluations: list[Any] = []
+
+    def header(self, facts: Any) -> None:
+        self.facts = dict(facts)
+
+    def notice(self, message: str) -> None:
+        self.notices.append(message)
+
+    def evaluation(self, values: Any) -> None:
+        self.evaluations.append(values)
+
+
+@pytest.fixture(scope="module")
+def trained(home: Path) -> Any:
+    listener = Listener()
+    result = textune.train(home / "config.toml", run=home / "runs" / "first", tracker=listener)
+    return result, listener
+
+
+def test_a_run_learns_and_says_what_it_did(trained: Any, home: Path) -> None:
+    result, listener = trained
+    assert result.reports["validation"].value > 0.85
+    assert result.reports["test"].num_rows == 21
+    assert "packed" in listener.facts["layout"]
+    assert "143 train, 36 validation, 21 test" in listener.facts["rows"].replace(",", ",")
+    manifest = json.loads((result.run / "manifest.json").read_text())
+    assert manifest["status"] == "complete"
+    assert manifest["steps"] == 54
+    lines = [json.loads(line) for line in (result.run / "metrics.jsonl").read_text().splitlines()]
+    assert {line["kind"] for line in lines} >= {"step", "evaluation"}
+    assert sorted(path.name for path in result.run.iterdir()) == [
+        *("best", "config.toml", "manifest.json", "metrics.jsonl"),
+        *("report-test.json", "report-test.md", "report.json", "report.md"),
+    ]
+
+
+def test_the_best_model_is_the_best_evaluation(trained: Any) -> None:
+    result, listener = trained
+    values = [entry["metrics"]["accuracy"] for entry in listener.evaluations]
+    best = max(range(len(values)), key=lambda i: (values[i], -i))
+    assert result.best_step == listener.evaluations[best]["step"]
+    assert result.reports["validation"].value == pytest.approx(values[best], abs=1e-12)
+
+
+def test_saved_is_loaded_bitwise_and_plain_transformers_agrees(trained: Any) -> None:
+    result, _ = trained
+    texts = [row["text"] for row in reviews(30, seed=5)]
+    first, second = textune.load(result.run), textune.load(result.run / "best")
+    scores = first.score(texts)
+    assert np.array_equal(scores, second.score(texts))
+
+    tokenizer = AutoTokenizer.from_pretrained(result.run / "best")
+    model = AutoModelForSequenceClassification.from_pretrained(result.run / "best").eval()
+    assert model.config.id2label == {0: "neg", 1: "pos"}
+    inputs = tokenizer(texts, return_tensors="pt", padding=True, truncation=True)
+    with torch.inference_mode():
+        plain = torch.softmax(model(**inputs).logits, dim=1).numpy()
+    np.testing.assert_allclose(scores, plain, atol=1e-5)
+
+
+def test_a_text_alone_and_in_any_batch_scores_the_same(trained: Any) -> None:
+    predictor = textune.load(trained[0].run)
+    texts = [row["text"] for row in reviews(40, seed=6)]
+    together = predictor.score(texts)
+    alone = np.concatenate([predictor.score([text]) for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(together[::-1], predictor.score(texts[::-1]), atol=1e-5)
+
+
+@pytest.mark.parametrize("num_rows", list(range(1, 41)))
+def test_every_row_is_counted_once(trained: Any, home: Path, tmp_path: Path, num_rows: int) -> None:
+    """R6: the metric equals scikit-learn's on all rows, whatever the number of rows and the size of the batches."""
+    from sklearn.metrics import accuracy_score
+
+    from textune.config.schema import FilesSource
+
+    rows = reviews(num_rows, seed=num_rows)
+    path = write_csv(tmp_path / "test.csv", rows)
+    predictor = textune.load(trained[0].run, max_tokens=24 + 37 * (num_rows % 7))
+    scores = predictor.score([row["text"] for row in rows])
+    wanted = accuracy_score([row["label"] == "pos" for row in rows], scores.argmax(axis=1) == 1)
+    report = textune.evaluate(trained[0].run / "best", data=FilesSource(files=(str(path),)), precision="fp32")
+    assert report.num_rows == num_rows
+    assert report.metrics["accuracy"] == pytest.approx(wanted, abs=1e-12)
+
+
+def test_evaluating_again_gives_the_run_s_own_figures(trained: Any) -> None:
+    result, _ = trained
+    for part in ("validation", "test"):
+        again = textune.evaluate(result.run, part=part)
+        assert again.metrics == result.reports[part].metrics
+    assert (result.run / "evaluations" / "test.json").is_file()
+
+
+def test_training_again_from_the_written_config_gives_the_same_model(trained: Any, home: Path) -> None:
+    result, _ = trained
+    again = textune.train(result.run / "config.toml", run=home / "runs" / "again")
+    assert again is not None
+    assert (again.run / "best" / "model.safetensors").read_bytes() == (result.run / "best" / "model.safetensors").read_bytes()
+
+
+def test_a_dry_run_and_a_fast_development_run_leave_nothing(home: Path) -> None:
+    before = sorted(home.rglob("*"))
+    assert textune.train(home / "config.toml", run=home / "runs" / "dry", dry_run=True) is None
+    quick = textune.train(home / "config.toml", run=home / "runs" / "quick", fast_dev_run=True)
+    assert quick is not None and quick.steps == 1 and quick.reports["test"].num_rows == 16
+    assert sorted(home.rglob("*")) == before
+
+
+def test_early_stopping_keeps_the_best_and_says_so(home: Path) -> None:
+    listener = Listener()
+    overrides = ["train.early_stopping.patience=1", "train.optimizer.lr=1e-9", "train.duration=20 epochs"]
+    result = textune.train(home / "config.toml", run=home / "runs" / "stopped", overrides=overrides, tracker=listener)
+    assert result is not None and result.steps == 18 and result.best_step == 9
+    assert any("stopped early after step 18" in notice for notice in listener.notices)
+
+
+def test_without_validation_the_last_step_is_kept(home: Path) -> None:
+    overrides = ["data.validation.kind=none", "train.duration=3 steps"]
+    result = textune.train(home / "config.toml", run=home / "runs" / "unvalidated", overrides=overrides)
+    assert result is not None and result.best_step == 3 and set(result.reports) == {"test"}
+    with pytest.raises(ConfigError, match="no validation rows to judge by"):
+        textune.train(home / "config.toml", run=home / "x", overrides=[*overrides, "train.early_stopping.patience=2"])
+
+
+def test_regression_and_one_logit_run_through(home: Path) -> None:
+    regression = textune.train(
+        home / "config.toml", run=home / "runs" / "number", overrides=["data.columns.label=number", "train.duration=4 steps"]
+    )
+    assert regression is not None and "pearson" in regression.reports["test"].metrics
+    value = textune.load(regression.run).predict(["a film"])[0]
+    assert isinstance(value.label, float) and value.label == value.score
+
+    one = textune.train(
+        home / "config.toml",
+        run=home / "runs" / "one",
+        overrides=["task.kind=binary", "task.num_logits=1", "train.duration=27 steps"],
+    )
+    assert one is not None
+    scores = textune.load(one.run).score(["a good film", "a bad film"])
+    assert scores.shape == (2, 2) and scores.sum(axis=1) == pytest.approx([1, 1])
+    plain = AutoModelForSequenceClassification.from_pretrained(one.run / "best")
+    assert plain.config.num_labels == 1
+
+
+def test_check_predicts_and_trains_nothing(home: Path) -> None:
+    before = sorted(home.rglob("*"))
+    result = textune.check(home / "config.toml")
+    assert result.ok
+    assert {"time", "memory", "padding", "tokens"} <= set(result.facts)
+    assert sorted(home.rglob("*")) == before
+    json.dumps(result.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "words"),
+    [
+        (["data.train.files=nowhere.csv"], DataError, "nowhere.csv"),
+        (["data.columns.text=txt"], DataError, "txt.*text"),
+        (["data.columns.label=labels"], DataError, "labels.*label"),
+        (["evaluate.metric=acuracy"], ConfigError, "accuracy"),
+        (["evaluate.metric=pearson"], ConfigError, "pearson"),
+        (["model.pretrained=./missing"], TextuneError, "missing"),
+        (
+            ["train.max_tokens=10"],
+            ConfigError,
+            r"train.max_tokens = 10 is smaller than the longest train row: .* has 24 tokens",
+        ),
+        (["tokens.drop_longer=2"], DataError, "leaves no train rows"),
+        (["task.kind=regression"], DataError, "neg|pos"),
+        (["data.train.take=1"], DataError, "."),
+        (["train.device=cuda"], TextuneError, "CUDA"),
+        (["data.validation.count=500"], DataError, "500"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence_and_nothing_is_written(
+    home: Path, overrides: list[str], error: type, words: str
+) -> None:
+    with pytest.raises(error, match=f"(?s){words}") as caught:
+        textune.train(home / "config.toml", run=home / "runs" / "refused", overrides=overrides)
+    assert "Traceback" not in str(caught.value) and len(str(caught.value)) < 700
+    assert not (home / "runs" / "refused").exists()
+
+
+def test_an_occupied_folder_is_refused_before_the_data_is_read(trained: Any, home: Path) -> None:
+    with pytest.raises(RunError, match=r"already holds a run.*--run .*first-2"):
+        textune.train(home / "config.toml", run=trained[0].run, overrides=["data.train.files=nowhere.csv"])
+    with pytest.raises(RunError, match="is not empty"):
+        textune.train(home / "config.toml", run=home)
+
+
+def test_divergence_stops_the_run(home: Path) -> None:
+    with pytest.raises(TextuneError, match="diverged"):
+        textune.train(
+            home / "config.toml",
+            run=home / "runs" / "diverged",
+            overrides=["train.optimizer.lr=1e30", "train.max_grad_norm=0", "train.schedule.warmup=0 steps"],
+        )
+    assert json.loads((home / "runs" / "diverged" / "manifest.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "backbone"])
+def test_what_is_no_run_is_said(home: Path, folder: str) -> None:
+    with pytest.raises(RunError, match=r"does not exist|is not a run folder"):
+        textune.load(home / folder)

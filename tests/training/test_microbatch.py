@@ -1,0 +1,162 @@
+"""Micro-batches of any size train the same weights as whole batches (fp32, dropout off)."""
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_backbone
+
+from textune.config.schema import (
+    AdamW,
+    ModelSection,
+    MulticlassTask,
+    MultilabelTask,
+    RegressionTask,
+    Schedule,
+    TokensSection,
+    TrainSection,
+)
+from textune.data.labels import LabelMap
+from textune.data.loader import Loader, TrainingRows
+from textune.data.tokens import TextEncoder
+from textune.model.backbone import TextModel, load_model, load_tokenizer
+from textune.model.device import Device
+from textune.tasks import SupervisedTask, build_task
+from textune.training import steps
+from textune.training.microbatch import accumulate_gradients
+
+WORDS = ["the", "a", "film", "movie", "good", "bad", "very", "boring", "brilliant", "plot"]
+CPU = Device(torch.device("cpu"), "fp32")
+
+
+def multiclass(num_rows: int) -> tuple[SupervisedTask, np.ndarray]:
+    targets = np.random.default_rng(1).integers(0, 3, num_rows)
+    return build_task(MulticlassTask(class_weights={"b": 4.0}), LabelMap("multiclass", ("a", "b", "c"))), targets
+
+
+def multilabel(num_rows: int) -> tuple[SupervisedTask, np.ndarray]:
+    targets = (np.random.default_rng(1).random((num_rows, 3)) > 0.6).astype(np.float32)
+    task = build_task(MultilabelTask(class_weights="balanced"), LabelMap("multilabel", ("x", "y", "z")), targets=targets)
+    return task, targets
+
+
+def regression(num_rows: int) -> tuple[SupervisedTask, np.ndarray]:
+    return build_task(RegressionTask(), LabelMap("regression", ("score",))), np.random.default_rng(1).random(num_rows).astype(
+        np.float32
+    )
+
+
+def rows_and_model(
+    folder: Path, task: SupervisedTask, targets: np.ndarray, *, layout: str, weighted: bool
+) -> tuple[TrainingRows, TextModel]:
+    generator = np.random.default_rng(0)
+    texts = [" ".join(generator.choice(WORDS, generator.integers(1, 30))) for _ in targets]
+    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    section = ModelSection(pretrained=str(folder), attention=layout, config=dropout)  # type: ignore[arg-type]
+    tokenizer = load_tokenizer(section)
+    store = TextEncoder(tokenizer, TokensSection(max_length=40)).encode(texts)
+    weights = generator.random(len(texts)).astype(np.float32) if weighted else None
+    model = load_model(section, tokenizer, label_map=task.label_map, num_logits=task.num_logits, seed=0)
+    return TrainingRows(store, np.arange(len(texts)), targets, weights), model
+
+
+@pytest.mark.parametrize("problem", [multiclass, multilabel, regression])
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_fifty_steps_of_micro_batches_give_the_weights_of_whole_batches(tmp_path: Path, problem: object, layout: str) -> None:
+    """R5: uneven last batch and groups, class weights, row weights, multilabel."""
+    task, targets = problem(50)  # type: ignore[operator]
+    tiny_backbone("bert", tmp_path)
+    trained = {}
+    for max_tokens in (40, 100, 10_000):
+        section = TrainSection(
+            batch_size=16,
+            max_tokens=max_tokens,
+            optimizer=AdamW(lr=1e-3, eps=1e-4),
+            schedule=Schedule(warmup="5 steps"),  # type: ignore[arg-type]
+        )
+        rows, model = rows_and_model(tmp_path, task, targets, layout=layout, weighted=True)
+        loader = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
+        results = list(steps(model, task, loader, section, device=CPU, total_steps=50, warmup_steps=5))
+        assert len(results) == 50
+        trained[max_tokens] = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        if max_tokens == 40:
+            counts = {len(batch.micro_batches) for batch in islice(iter(loader), 4)}
+            assert min(counts) > 1
+    for name, whole in trained[10_000].items():
+        for max_tokens in (40, 100):
+            assert (trained[max_tokens][name] - whole).abs().max() <= 1e-6, (name, max_tokens)
+
+
+def test_a_batch_without_weight_has_no_gradient(tmp_path: Path) -> None:
+    task, targets = multiclass(4)
+    tiny_backbone("bert", tmp_path)
+    rows, model = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
+    nothing = TrainingRows(rows.store, rows.indices, rows.targets, np.zeros(4, dtype=np.float32))
+    batch = next(iter(Loader(nothing, TrainSection(), layout=model.layout, pad_id=model.pad_id)))
+    loss = accumulate_gradients(model, task, batch, CPU)
+    assert float(loss) == 0
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+def test_the_loss_of_a_step_is_the_weighted_mean_over_its_rows(tmp_path: Path) -> None:
+    task, targets = multiclass(12)
+    tiny_backbone("bert", tmp_path)
+    rows, model = rows_and_model(tmp_path, task, targets, layout="packed", weighted=True)
+    batch = next(iter(Loader(rows, TrainSection(max_tokens=40), layout=model.layout, pad_id=model.pad_id)))
+    model.eval()
+    losses, weights = [], []
+    with torch.no_grad():
+        for part in batch.micro_batches:
+            losses.append(task.row_losses(model(part.tokens), part.targets))
+            weights.append(task.row_weights(part.targets, part.weights))
+    loss, weight = torch.cat(losses), torch.cat(weights)
+    torch.testing.assert_close(accumulate_gradients(model, task, batch, CPU), (loss * weight).sum() / weight.sum())
+
+
+def test_a_step_depends_on_seed_and_step_not_on_what_ran_before(tmp_path: Path) -> None:
+    task, targets = multiclass(20)
+    tiny_backbone("bert", tmp_path)
+    section = TrainSection(batch_size=8)
+    losses = []
+    for disturb in (False, True):
+        rows, _ = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
+        plain = ModelSection(pretrained=str(tmp_path))  # dropout as the backbone has it
+        model = load_model(plain, load_tokenizer(plain), label_map=task.label_map, num_logits=3, seed=0)
+        loader = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
+        run = []
+        for result in steps(model, task, loader, section, device=CPU, total_steps=6, warmup_steps=0):
+            run.append(float(result.loss))
+            if disturb:
+                torch.rand(100)
+        losses.append(run)
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_learns_too(tmp_path: Path, precision: str) -> None:
+    task, targets = multiclass(32)
+    tiny_backbone("bert", tmp_path)
+    rows, model = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
+    section = TrainSection(batch_size=32, optimizer=AdamW(lr=5e-3))
+    device = Device(torch.device("cpu"), precision)  # type: ignore[arg-type]
+    loader = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
+    losses = [float(r.loss) for r in steps(model, task, loader, section, device=device, total_steps=60, warmup_steps=0)]
+    assert losses[-1] < 0.6 * losses[0]
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_decay_leaves_biases_and_norms_alone(tmp_path: Path) -> None:
+    from textune.training.optim import build_optimizer
+
+    task, targets = multiclass(4)
+    tiny_backbone("bert", tmp_path)
+    _, model = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
+    names = {id(p): name for name, p in model.named_parameters()}
+    optimizer = build_optimizer(model, AdamW(weight_decay=0.1))
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            assert (group["weight_decay"] == 0.0) == (name.endswith("bias") or "LayerNorm" in name), name
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(names)

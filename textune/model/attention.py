@@ -1,0 +1,195 @@
+"""The one seam where sequences matter: attention over packed rows, registered with transformers under a name of its own.
+
+Everything else in a backbone works token by token on [1, T]. Each layer calls `packed_attention`, which receives the
+batch's `PackedLayout` through the keyword arguments of the backbone's forward. No mask function is registered beside it, so
+transformers builds no mask. Per group of rows: written-out products or `scaled_dot_product_attention`, whichever is faster.
+
+Shapes: T tokens, h heads of d, g key heads, n rows of L tokens in a group, N = n * L.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import AttentionInterface
+
+from textune.data.batches import Group
+from textune.model.products import compute_dtype, product_attention
+
+PACKED = "textune_packed"
+"""Name of the attention implementation."""
+
+MAX_PRODUCT_LENGTH = {
+    # (bf16, backward, dropout): longest rows, in tokens
+    (True, True, True): 512,
+    (True, True, False): 512,
+    (False, True, True): 512,
+    (False, True, False): 128,
+    (True, False, False): 256,
+    (False, False, False): 0,
+}
+"""How long rows may be for a CPU to multiply them out; beyond it, SDPA is faster or needs far less memory (12 heads of 32)."""
+
+
+class PackedLayout:
+    """Where the rows of a packed batch lie; made once a batch and handed to every layer, which shares its masks.
+
+    `groups` and `lengths_B` are those of a TokenBatch.
+    """
+
+    def __init__(self, groups: tuple[Group, ...], lengths_B: torch.Tensor) -> None:
+        self.groups = groups
+        self.lengths_B = lengths_B
+        self.sizes = [group.rows * group.length for group in groups]
+        device = lengths_B.device
+        starts, has_padding, token, row = [], [], 0, 0
+        lengths = lengths_B.tolist()
+        for group, size in zip(groups, self.sizes, strict=True):
+            starts.append(torch.arange(token, token + size, group.length, device=device))
+            has_padding.append(min(lengths[row : row + group.rows]) < group.length)
+            token += size
+            row += group.rows
+        self.starts_B = torch.cat(starts)
+        """int64 [B] position of each row's first token."""
+        self._has_padding = has_padding
+        self._biases: dict[tuple[int, bool, int | None, torch.dtype], torch.Tensor | None] = {}
+
+    def split(self, tensor_T: torch.Tensor) -> list[torch.Tensor]:
+        """[T] as one [rows, length] view for each group."""
+        pieces = tensor_T.split(self.sizes)
+        return [piece.view(group.rows, group.length) for piece, group in zip(pieces, self.groups, strict=True)]
+
+    def real(self, index: int) -> torch.Tensor:
+        """bool [n, L]: True where group `index` holds a real token."""
+        group = self.groups[index]
+        first = sum(other.rows for other in self.groups[:index])
+        lengths_n = self.lengths_B[first : first + group.rows]
+        return torch.arange(group.length, device=lengths_n.device) < lengths_n.unsqueeze(1)
+
+    def bias(self, index: int, *, causal: bool, window: int | None, dtype: torch.dtype) -> torch.Tensor | None:
+        """0 where a token may look, minus infinity elsewhere: broadcastable to [n, h, L, L]; None where all may look at all.
+
+        `window`: only tokens less than so many positions away are seen. Padding is hidden from real tokens; what padded
+        positions compute is never read, but stays finite.
+        """
+        if window is not None and window >= self.groups[index].length:
+            window = None
+        key = (index, causal, window, dtype)
+        if key not in self._biases:
+            allowed = self._allowed(index, causal=causal, window=window)
+            self._biases[key] = None if allowed is None else _as_bias(allowed, dtype)
+        return self._biases[key]
+
+    def _allowed(self, index: int, *, causal: bool, window: int | None) -> torch.Tensor | None:
+        # Padding stands at the end of its row: a causal token never reaches it.
+        padding = self._has_padding[index] and not causal
+        if window is None and not causal:
+            return self.real(index)[:, None, None, :] if padding else None
+        steps = torch.arange(self.groups[index].length, device=self.lengths_B.device)
+        distance_LL = steps[:, None] - steps[None, :]
+        allowed = distance_LL >= 0 if causal else torch.ones_like(distance_LL, dtype=torch.bool)
+        if window is not None:
+            allowed = allowed & (distance_LL.abs() < window)
+        if not padding:
+            return allowed
+        # A padded position far behind the last real token would see nothing at all, and softmax of nothing is not a number.
+        return (allowed & self.real(index)[:, None, None, :]) | (distance_LL == 0)
+
+
+def _as_bias(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, -torch.inf)
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    textune_layout: PackedLayout,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    is_causal: bool | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention within each row: query [1, h, T, d], key and value [1, g, T, d] to ([1, T, h, d], None).
+
+    The signature is transformers' own; `textune_layout` travels through the keyword arguments of the backbone. A row attends
+    only to itself, so `attention_mask` is not used.
+    """
+    device = query.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    causal = bool(module.is_causal) if is_causal is None else is_causal
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    splits = (tensor.squeeze(0).split(textune_layout.sizes, dim=1) for tensor in (query, key, value))
+    options: dict[str, Any] = {
+        "causal": causal,
+        "window": sliding_window,
+        "scale": scale,
+        "dropout": dropout,
+        "softcap": softcap,
+    }
+    outputs = [
+        _group_attention(query_hNd, key_gNd, value_gNd, textune_layout, index, **options)
+        for index, (query_hNd, key_gNd, value_gNd) in enumerate(zip(*splits, strict=True))
+    ]
+    output_Thd = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    return output_Thd.unsqueeze(0), None
+
+
+def _group_attention(
+    query_hNd: torch.Tensor,
+    key_gNd: torch.Tensor,
+    value_gNd: torch.Tensor,
+    layout: PackedLayout,
+    index: int,
+    *,
+    causal: bool,
+    window: int | None,
+    scale: float,
+    dropout: float,
+    softcap: float | None,
+) -> torch.Tensor:
+    """Attention of one group: [h, N, d] and [g, N, d] to [N, h, d]."""
+    group = layout.groups[index]
+    if softcap is None and group.length <= _max_product_length(query_hNd, key_gNd, value_gNd, dropout):
+        dtype = compute_dtype(query_hNd.dtype, group.length)
+        bias = layout.bias(index, causal=causal, window=window, dtype=dtype)
+        return product_attention(query_hNd, key_gNd, value_gNd, bias, num_rows=group.rows, scale=scale, dropout=dropout)
+    repeats = query_hNd.shape[0] // key_gNd.shape[0]
+    query, key, value = (
+        tensor.unflatten(1, (group.rows, group.length)).transpose(0, 1) for tensor in (query_hNd, key_gNd, value_gNd)
+    )
+    if repeats > 1:
+        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    if softcap is None:
+        # A causal row needs no mask, and without one the fused kernels are faster.
+        plain_causal = causal and (window is None or window >= group.length)
+        bias = None if plain_causal else layout.bias(index, causal=causal, window=window, dtype=query.dtype)
+        output = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias, dropout_p=dropout, is_causal=plain_causal, scale=scale
+        )
+    else:
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        bias = layout.bias(index, causal=causal, window=window, dtype=dtype)
+        scores = torch.tanh(torch.matmul(query, key.transpose(-1, -2)) * (scale / softcap)) * softcap
+        weights = torch.softmax(scores if bias is None else scores + bias, dim=-1, dtype=dtype).to(query.dtype)
+        output = torch.matmul(functional.dropout(weights, dropout), value)
+    return output.transpose(1, 2).reshape(group.rows * group.length, query_hNd.shape[0], -1)
+
+
+def _max_product_length(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float) -> int:
+    if query.device.type != "cpu" or dropout > 0.99:
+        return 0
+    backward = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
+    return MAX_PRODUCT_LENGTH.get((query.dtype == torch.bfloat16, backward, backward and dropout > 0), 0)
+
+
+AttentionInterface.register(PACKED, packed_attention)

@@ -1,0 +1,331 @@
+"""A pretrained backbone with Hugging Face's own head, as one module from TokenBatch to logits.
+
+    load_tokenizer -> load_model -> TextModel(batch) -> logits -> save: a plain Hugging Face folder
+
+Shapes: B rows, T packed tokens, L tokens of the longest row, C logits.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import transformers
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from torch import nn
+
+from textune.config.schema import ModelSection
+from textune.data.batches import Layout
+from textune.data.labels import LabelMap
+from textune.data.loader import TokenBatch
+from textune.errors import ConfigError, ModelError
+from textune.model.attention import PACKED, PackedLayout
+from textune.model.freeze import freeze_parts
+from textune.model.heads import OWN_ATTENTION, PACKED_FAMILIES, PADDED_HEADS, reads_last_position
+from textune.model.pretrained import (
+    PICKLE_HINT,
+    Pretrained,
+    checkpoint_labels,
+    find_pretrained,
+    quiet_transformers,
+    read_config,
+    require_weights,
+)
+from textune.model.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["TextModel", "checkpoint_labels", "load_model", "load_tokenizer", "require_backbone"]
+
+OWN_KEYS = frozenset(
+    {"id2label", "label2id", "num_labels", "problem_type", "model_type", "architectures", "dtype", "torch_dtype"}
+)
+"""Keys of a backbone's configuration that follow from the data or from textune itself."""
+
+
+class TextModel(nn.Module):
+    """A Hugging Face sequence classifier that computes packed batches without padding, where its family allows it.
+
+    `hf` is the Hugging Face model, `layout` what batches must look like, `reason` why; `notes` say which weights start new or
+    are not used; `pad_id` fills the padding of batches.
+    """
+
+    def __init__(
+        self,
+        hf: Any,
+        *,
+        pad_id: int,
+        attention: Literal["auto", "packed", "padded"] = "auto",
+        notes: tuple[str, ...] = (),
+        unknown_id: int | None = None,
+    ) -> None:
+        """ModelError where `attention` is "packed" and the family cannot. `unknown_id` stands for ids without an embedding."""
+        super().__init__()
+        self.hf = hf
+        self.pad_id = pad_id
+        self.notes = notes
+        self.layout: Layout = "padded"
+        self._unknown_id = unknown_id
+        self._own_attention = hf.config._attn_implementation
+        self._accepted = frozenset(inspect.signature(hf.forward).parameters)
+        self._base_accepted = frozenset(inspect.signature(hf.base_model.forward).parameters)
+        # A table of one token type, or none, has nothing to choose from.
+        self._has_types = getattr(hf.config, "type_vocab_size", 2) > 1
+        self._obstacle = _obstacle_to_packing(hf)
+        self.reason = 'model.attention = "padded"' if attention == "padded" else self._obstacle
+        if attention == "packed" or (attention == "auto" and not self._obstacle):
+            self.set_layout("packed")
+            self.reason = f"{hf.config.model_type} computes attention row by row, without padding"
+
+    def set_layout(self, layout: Layout) -> None:
+        """Expect packed or padded batches from now on; ModelError where the family cannot run packed."""
+        if layout == "packed" and self._obstacle:
+            raise ModelError(
+                f'model.attention = "packed", but {self._obstacle}.',
+                hint=f'Use "auto". Families that run packed: {", ".join(PACKED_FAMILIES)}.',
+            )
+        if layout != self.layout:
+            with quiet_transformers():
+                self.hf.set_attn_implementation(PACKED if layout == "packed" else self._own_attention)
+        self.layout = layout
+
+    @property
+    def max_positions(self) -> int | None:
+        """The longest row in tokens that the backbone has positions for; None where positions are relative or computed."""
+        for name, module in self.hf.base_model.named_modules():
+            if name.rpartition(".")[2] in {"position_embeddings", "wpe", "embed_positions"} and isinstance(
+                module, nn.Embedding
+            ):
+                # RoBERTa's positions begin behind the pad id, BART's at an offset.
+                skipped = module.padding_idx + 1 if module.padding_idx is not None else int(getattr(module, "offset", 0))
+                return module.num_embeddings - skipped
+        return None
+
+    def forward(self, batch: TokenBatch) -> torch.Tensor:
+        """Logits float32 [B, C] of a batch in this model's layout, in the order of its rows."""
+        ids_T = batch.ids_T
+        if self._unknown_id is not None:
+            known = self.hf.get_input_embeddings().weight.shape[0]
+            ids_T = ids_T.masked_fill(ids_T >= known, self._unknown_id)
+        logits_BC = self._packed(ids_T, batch) if self.layout == "packed" else self._padded(ids_T, batch)
+        return logits_BC.float()
+
+    def _packed(self, ids_T: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
+        family = PACKED_FAMILIES[self.hf.config.model_type]
+        layout = PackedLayout(batch.groups, batch.lengths_B)
+        inputs: dict[str, Any] = {
+            "input_ids": ids_T.unsqueeze(0),
+            "position_ids": family.positions(self.hf, ids_T, batch.positions_T, layout).unsqueeze(0),
+            # Never read; its absence would make some families warn of padding.
+            "attention_mask": torch.ones_like(ids_T).unsqueeze(0),
+            "textune_layout": layout,
+        }
+        if batch.types_T is not None and self._has_types and "token_type_ids" in self._base_accepted:
+            inputs["token_type_ids"] = batch.types_T.unsqueeze(0)
+        if "use_cache" in self._base_accepted:
+            inputs["use_cache"] = False
+        hidden_TH = self.hf.base_model(**inputs).last_hidden_state.squeeze(0)
+        return family.pool(self.hf, hidden_TH, ids_T, layout)
+
+    def _padded(self, ids_T: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
+        assert len(batch.groups) == 1, f"a padded batch is one group, not {len(batch.groups)}"
+        (group,) = batch.groups
+        tensors = {"input_ids": ids_T.view(group)}
+        if batch.types_T is not None and self._has_types and "token_type_ids" in self._accepted:
+            tensors["token_type_ids"] = batch.types_T.view(group)
+        steps_L = torch.arange(group.length, device=ids_T.device)
+        tensors["attention_mask"] = (steps_L < batch.lengths_B.unsqueeze(1)).long()
+        if reads_last_position(self.hf.config):
+            # Padding moves from behind each row to its front.
+            source_BL = (steps_L - (group.length - batch.lengths_B.unsqueeze(1))) % group.length
+            tensors = {name: tensor.gather(1, source_BL) for name, tensor in tensors.items()}
+        head = PADDED_HEADS.get(self.hf.config.model_type)
+        if head is not None:
+            return head(self.hf, tensors)
+        options = {"use_cache": False} if "use_cache" in self._accepted else {}
+        logits: torch.Tensor = self.hf(**tensors, **options).logits
+        return logits
+
+    def save(self, folder: Path) -> None:
+        """Write config.json and model.safetensors (float32) that plain transformers loads; `folder` must exist."""
+        layout = self.layout
+        self.set_layout("padded")
+        try:
+            with quiet_transformers():
+                self.hf.save_pretrained(folder)
+        finally:
+            self.set_layout(layout)
+
+
+def load_model(
+    section: ModelSection, tokenizer: PreTrainedTokenizerBase, *, label_map: LabelMap, num_logits: int, seed: int
+) -> TextModel:
+    """The backbone in fp32 with a head of `num_logits` outputs for the problem of `label_map`.
+
+    Weights that the checkpoint lacks (the head) depend on `seed` alone. One logit for two classes is saved as a sigmoid output
+    named after the second label, which is how transformers' own pipeline reads it. Raises ModelError for files that are
+    missing, broken, of another shape or incomplete, ConfigError for `model.config` and `model.freeze`.
+    """
+    found = find_pretrained(section.pretrained, section, key="model.pretrained")
+    config = read_config(found)
+    require_weights(found)
+    _set_labels(config, label_map, num_logits)
+    _override_config(config, section.config)
+    text_config = config.get_text_config()
+    if getattr(text_config, "pad_token_id", None) is None or text_config.pad_token_id < 0:
+        text_config.pad_token_id = tokenizer.pad_token_id
+    hf, info = _read_weights(found, config, seed=seed)
+    new_tensors = _new_tensors(found, hf, info, section)
+    if hasattr(hf, "score"):
+        # Heads that read the last token look for it by the pad id.
+        text_config.pad_token_id = tokenizer.pad_token_id
+    unknown_id, notes = _unembedded(found, hf, tokenizer)
+    if new_tensors:
+        notes.append(f"{_listed(new_tensors)} start new")
+    if info["unexpected_keys"]:
+        notes.append(f"{_listed(info['unexpected_keys'])} of the checkpoint are not used")
+    freeze_parts(hf, section.freeze, new_tensors=new_tensors)
+    assert isinstance(tokenizer.pad_token_id, int)
+    return TextModel(hf, pad_id=tokenizer.pad_token_id, attention=section.attention, notes=tuple(notes), unknown_id=unknown_id)
+
+
+def require_backbone(section: ModelSection) -> None:
+    """Raise early what `load_model` finds wrong before it reads weights: the folder, its files, `model.config`."""
+    found = find_pretrained(section.pretrained, section, key="model.pretrained")
+    _override_config(read_config(found), section.config)
+    require_weights(found)
+
+
+def _obstacle_to_packing(hf: Any) -> str:
+    """Why this model cannot run packed; empty where it can."""
+    family = hf.config.model_type
+    if not type(hf).__module__.startswith("transformers."):
+        return f"{type(hf).__name__} is code of its own"
+    if family in OWN_ATTENTION:
+        return f"{family} computes its own kind of attention"
+    if family not in PACKED_FAMILIES:
+        return f"textune knows no packed form of {family}"
+    if getattr(hf.config, "chunk_size_feed_forward", 0):
+        return "chunk_size_feed_forward needs rows of a fixed length"
+    return ""
+
+
+def _set_labels(config: Any, label_map: LabelMap, num_logits: int) -> None:
+    """id2label has one entry an output: transformers takes the number of outputs from it."""
+    names = label_map.names if num_logits == len(label_map.names) else label_map.names[-num_logits:]
+    if label_map.problem == "regression":
+        problem_type = "regression"
+    else:
+        softmax = label_map.problem in {"binary", "multiclass"} and num_logits > 1
+        problem_type = "single_label_classification" if softmax else "multi_label_classification"
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
+    config.problem_type = problem_type
+
+
+def _override_config(config: Any, overrides: dict[str, Any]) -> None:
+    known = {key for key in config.to_dict() if not key.startswith("_")} | set(config.attribute_map)
+    for key, value in overrides.items():
+        if key in OWN_KEYS:
+            raise ConfigError(f"model.config.{key} cannot be set: it follows from the data.", hint="Remove the key.")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = (
+                f"Did you mean model.config.{near[0]}?" if near else f"Its keys are in the config.json of {config.model_type}."
+            )
+            raise ConfigError(f"model.config.{key}: {config.model_type} has no such key.", hint=hint)
+        try:
+            setattr(config, key, value)
+            config.validate()
+        except (StrictDataclassError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"model.config.{key} = {value!r} is refused by {config.model_type}: {reason}") from error
+
+
+def _read_weights(found: Pretrained, config: Any, *, seed: int) -> tuple[Any, dict[str, Any]]:
+    try:
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            # Shapes that differ are judged by `_new_tensors`, which can name both.
+            hf, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+                found.name,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **found.options,
+            )
+    except (OSError, SafetensorError) as error:
+        if found.folder is None and "safetensors" in str(error):
+            raise ModelError(f"{found.key}: the {found.where} has no safetensors weights.", hint=PICKLE_HINT) from error
+        raise found.error(error, "weights") from error
+    except (ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
+        if "Unrecognized configuration class" in str(error):
+            raise ModelError(
+                f"{found.key}: transformers has no sequence classifier for {config.model_type} ({found.where}).",
+                hint="Choose a text backbone.",
+            ) from error
+        raise found.error(error, "a model") from error
+    return hf, info
+
+
+def _new_tensors(found: Pretrained, hf: Any, info: dict[str, Any], section: ModelSection) -> list[str]:
+    """Names of the head's tensors that start random; ModelError for any other, since it would silently spoil the backbone."""
+    lost = sorted(name for name in info["missing_keys"] if not _is_head(hf, name))
+    if lost:
+        raise ModelError(
+            f"{found.key}: the {found.where} lacks {len(lost)} weights of a {hf.config.model_type} backbone,"
+            f" such as {lost[0]}.",
+            hint="They would start random. " + ("Check model.config." if section.config else "Choose a complete checkpoint."),
+        )
+    for name, saved, wanted in sorted(info["mismatched_keys"]):
+        if section.ignore_mismatched_sizes and _is_head(hf, name):
+            continue
+        raise ModelError(
+            f"{found.key}: {name} is {tuple(saved)} in the {found.where}, but must be {tuple(wanted)} here.",
+            hint="Set model.ignore_mismatched_sizes = true to start the head anew."
+            if _is_head(hf, name)
+            else "Only a head can start anew: check model.config and the checkpoint's config.json.",
+        )
+    return sorted(info["missing_keys"] | {name for name, _, _ in info["mismatched_keys"]})
+
+
+def _is_head(hf: Any, name: str) -> bool:
+    """Poolers count as heads: checkpoints of language models often lack them."""
+    return "pooler" in name.split(".") or (hf.base_model is not hf and not name.startswith(hf.base_model_prefix + "."))
+
+
+def _unembedded(found: Pretrained, hf: Any, tokenizer: Any) -> tuple[int | None, list[str]]:
+    """What stands for token ids without an embedding, and a note; (None, []) where all have one. Embeddings are never resized.
+
+    Some checkpoints have special tokens for images or sounds behind the last embedding: a text that spells one out gets the
+    unknown token. ModelError where ordinary tokens, or special ones that every row contains, are beyond the embeddings.
+    """
+    rows = hf.get_input_embeddings().weight.shape[0]
+    beyond = sorted((index, token) for token, index in tokenizer.get_vocab().items() if index >= rows)
+    if not beyond:
+        return None, []
+    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    used = {tokenizer.pad_token_id, *tokenizer("")["input_ids"]}
+    wrong = next(((index, token) for index, token in beyond if index not in special or index in used), None)
+    if wrong is not None:
+        raise ModelError(
+            f'{found.key}: the tokenizer has {beyond[-1][0] + 1} token ids ("{wrong[1]}" is {wrong[0]}), but the {found.where}'
+            f" only {rows} embeddings.",
+            hint="Backbone and tokenizer do not belong together: check model.tokenizer.",
+        )
+    stand_in = tokenizer.pad_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
+    names = _listed([token for _, token in beyond])
+    return stand_in, [f"{names} have no embedding; in a text they count as {tokenizer.convert_ids_to_tokens(stand_in)}"]
+
+
+def _listed(names: Any, limit: int = 4) -> str:
+    names = sorted(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,60 @@
+"""Where to compute and in which precision; shared by training and prediction."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from textune.errors import ModelError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device and the precision of its matrix products; weights are fp32 throughout."""
+
+    torch: torch.device
+    precision: Precision
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """Lower precision where the operation allows it; nothing for fp32."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        return torch.autocast(self.torch.type, dtype=dtype)
+
+    def __str__(self) -> str:
+        name = torch.cuda.get_device_name(self.torch) if self.torch.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+        return f"{name}, {self.precision}"
+
+
+def resolve_device(device: Literal["auto", "cpu", "cuda"], precision: Literal["auto", "fp32", "bf16", "fp16"]) -> Device:
+    """The device and precision that `auto` stands for here; ModelError where the machine lacks what was asked for."""
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        raise ModelError(
+            'train.device = "cuda", but this machine has no usable CUDA device.', hint='Use train.device = "auto" or "cpu".'
+        )
+    chosen = torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
+    has_bf16 = _has_bf16(chosen)
+    if precision == "auto":
+        return Device(chosen, "bf16" if has_bf16 else "fp32")
+    if precision == "bf16" and not has_bf16:
+        raise ModelError(
+            f'train.precision = "bf16", but this {chosen.type} device has no bf16 arithmetic.',
+            hint='Use train.precision = "auto" or "fp32".',
+        )
+    return Device(chosen, precision)
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if platform.machine().lower() in {"x86_64", "amd64"}:
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,0 +1,62 @@
+"""Parts of a backbone that are not trained; applied by `backbone.py` after the weights are read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+
+from textune.errors import ConfigError
+
+
+def freeze_parts(hf: Any, patterns: Sequence[str], *, new_tensors: Collection[str]) -> int:
+    """Switch gradients off for the parameters that `patterns` name; returns their number.
+
+    `backbone` is everything that was pretrained, `embeddings` the embedding tables with what belongs to them, anything else a
+    pattern (`*`, `?`, `[...]`) of full parameter names. `new_tensors` start random and are never part of `backbone`.
+    ConfigError where a pattern matches nothing, or nothing is left to train.
+    """
+    names = [name for name, _ in hf.named_parameters()]
+    frozen: set[str] = set()
+    for pattern in patterns:
+        matching = _matching(hf, names, pattern, new_tensors)
+        if not matching:
+            raise ConfigError(f'model.freeze: "{pattern}" matches no parameter of this backbone.', hint=_near(pattern, names))
+        frozen.update(matching)
+    if len(frozen) == len(names):
+        raise ConfigError(
+            "model.freeze leaves nothing to train.", hint="Take a pattern out, so that at least the head is trained."
+        )
+    for name, parameter in hf.named_parameters():
+        if name in frozen:
+            parameter.requires_grad_(False)
+    return len(frozen)
+
+
+def _matching(hf: Any, names: Sequence[str], pattern: str, new_tensors: Collection[str]) -> set[str]:
+    if pattern == "backbone":
+        prefix = hf.base_model_prefix + "."
+        return {name for name in names if name.startswith(prefix) and name not in new_tensors}
+    if pattern == "embeddings":
+        return _embeddings(hf, names)
+    return {name for name in names if fnmatchcase(name, pattern)}
+
+
+def _embeddings(hf: Any, names: Sequence[str]) -> set[str]:
+    """Everything inside a module called `embeddings`, and every embedding table but those of relative positions."""
+    inside = {name for name in names if "embeddings" in name.split(".")[:-1]}
+    tables = {f"{path}.weight" for path, module in hf.named_modules() if isinstance(module, nn.Embedding)}
+    relative = {name for name in tables if "relative" in name or "rel_embeddings" in name}
+    return inside | (tables - relative) & set(names)
+
+
+def _near(pattern: str, names: Sequence[str]) -> str:
+    """The words and parameter names that look most like `pattern`."""
+    words = difflib.get_close_matches(pattern, ["backbone", "embeddings"], n=1)
+    if words:
+        return f'Did you mean "{words[0]}"?'
+    near = difflib.get_close_matches(pattern.strip("*."), names, n=3, cutoff=0.3) or list(names[:3])
+    return f'Patterns match whole names, such as "{near[0]}" (others: {", ".join(near[1:])}); begin with * to match a part.'

@@ -1,0 +1,177 @@
+"""Where a pretrained model is and what is wrong with its files, in sentences; before `tokenizer.py` and `backbone.py`."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import transformers
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+from transformers.utils import logging as transformers_logging
+
+from textune.config.schema import ModelSection
+from textune.errors import ConfigError, ModelError
+
+HUB_TIMEOUT = 5.0
+"""Seconds to wait for the hub before the cache alone is used; transformers' own retries would take most of a minute."""
+
+PICKLE_HINT = (
+    "textune reads safetensors only, since unpickling a file can run any code. Load it once with transformers where you trust"
+    " it and save it with `save_pretrained`."
+)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A folder, or a name on the hub, and how to open it."""
+
+    name: str
+    """What `from_pretrained` takes."""
+    folder: Path | None
+    """The folder; None for a hub name."""
+    key: str
+    """Configuration key that gave the name."""
+    options: dict[str, Any]
+    """Keyword arguments of `from_pretrained`."""
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return f"folder {self.name}" if self.folder else f"hub model {self.name}"
+
+    def error(self, error: Exception, what: str) -> ModelError:
+        """The sentence for an `error` that transformers raised while it read `what`."""
+        reason = " ".join(str(error).split())
+        if "trust_remote_code" in reason or "custom code" in reason:
+            return ModelError(
+                f"{self.key}: the {self.where} comes with Python code of its own, which is not run.",
+                hint="Set model.trust_remote_code = true if you have read that code and trust it.",
+            )
+        if self.folder is None and isinstance(error, OSError):
+            if self.options["local_files_only"]:
+                reason = "the hub cannot be reached, and nothing of that name is in the local cache"
+            return ModelError(
+                f"{self.key}: there is no folder {self.name}, and no hub model of that name could be fetched:"
+                f" {_shortened(reason)}.",
+                hint="Check the name and the revision, or give a folder with the files.",
+            )
+        return ModelError(
+            f"{self.key}: the {self.where} has {what} that cannot be read: {_shortened(reason)}.",
+            hint="Copy or download it again, or choose another backbone.",
+        )
+
+
+def find_pretrained(name: str, section: ModelSection, *, key: str) -> Pretrained:
+    """Where `name` is: an existing folder, else a name on the hub; ModelError where it can be neither."""
+    if not name:
+        raise ConfigError(
+            f"{key} is not set.", hint='Set a folder or hub name, such as "sentence-transformers/all-MiniLM-L6-v2".'
+        )
+    options: dict[str, Any] = {"trust_remote_code": section.trust_remote_code, "revision": section.revision}
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return Pretrained(str(folder), folder, key, options | {"local_files_only": True})
+    if folder.is_file():
+        raise ModelError(f"{key}: {name} is a file; a folder with config.json was expected.", hint=f"Try {folder.parent}.")
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ModelError(f"{key}: there is no folder {name}.", hint=_neighbours(folder)) from error
+    return Pretrained(name, None, key, options | {"local_files_only": not hub_answers()})
+
+
+def hub_answers() -> bool:
+    """Whether the Hugging Face hub can be reached within `HUB_TIMEOUT`."""
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return False
+    request = urllib.request.Request(huggingface_hub.constants.ENDPOINT, method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=HUB_TIMEOUT).close()
+    except urllib.error.HTTPError:
+        return True
+    except urllib.error.URLError as error:
+        # Certificates that only the hub's own client knows: let that client try.
+        return isinstance(error.reason, ssl.SSLError)
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and load reports: what matters in them becomes notes and errors of ours."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def read_config(found: Pretrained) -> Any:
+    """The backbone's own configuration; ModelError where there is none or it cannot be read."""
+    if found.folder is not None and not (found.folder / "config.json").is_file():
+        raise ModelError(f"{found.key}: {found.name} holds no config.json, so it is no backbone.", hint=_contents(found.folder))
+    try:
+        with quiet_transformers():
+            return transformers.AutoConfig.from_pretrained(found.name, **found.options)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, StrictDataclassError) as error:
+        raise found.error(error, "a config.json") from error
+
+
+def require_weights(found: Pretrained) -> None:
+    """ModelError where a folder holds no safetensors weights; a hub name is only known when it is fetched."""
+    if found.folder is None:
+        return
+    if any((found.folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+        return
+    pickles = sorted(path.name for path in found.folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
+    if pickles:
+        raise ModelError(f"{found.key}: {found.name} holds weights as a pickle only ({pickles[0]}).", hint=PICKLE_HINT)
+    raise ModelError(f"{found.key}: {found.name} holds no weights (model.safetensors).", hint=_contents(found.folder))
+
+
+def checkpoint_labels(section: ModelSection) -> tuple[str, ...] | None:
+    """Label names of a checkpoint that was already fine-tuned, in the order of its ids; None for a backbone without labels.
+
+    The same errors as `load_model` for a folder or name that cannot be read.
+    """
+    config = read_config(find_pretrained(section.pretrained, section, key="model.pretrained"))
+    is_classifier = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
+    names = tuple(str(config.id2label[index]) for index in sorted(config.id2label or {}))
+    # transformers fills in LABEL_0, LABEL_1, ... where nobody named them.
+    unnamed = all(name == f"LABEL_{index}" for index, name in enumerate(names))
+    return names if is_classifier and not unnamed else None
+
+
+def _shortened(reason: str, limit: int = 300) -> str:
+    return (reason if len(reason) <= limit else reason[:limit].rsplit(" ", 1)[0] + " ...").rstrip(".")
+
+
+def _contents(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir())
+    if not names:
+        return "The folder is empty."
+    return f"It holds {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}."
+
+
+def _neighbours(folder: Path) -> str:
+    """What the nearest existing parent folder holds."""
+    parent = next((parent for parent in folder.parents if parent.is_dir()), None)
+    if parent is None:
+        return "Give a folder, or a hub name such as owner/model."
+    names = sorted(path.name for path in parent.iterdir() if path.is_dir())
+    return (
+        f"{parent} holds {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}." if names else f"{parent} holds no folders."
+    )

@@ -1,0 +1,144 @@
+"""Attention written out as two batched products with a softmax between; the CPU's fast path behind `attention.py`.
+
+Against `scaled_dot_product_attention`, forward and backward on a CPU: 2 to 5 times faster in bf16, whose flash backward is
+slow, and up to 1.6 times in fp32 with dropout. It keeps the probabilities for the backward pass: n x h x L x L numbers.
+
+Shapes: n rows of L tokens, h heads of d, g key heads (h is a multiple of g), N = n * L tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+EXACT_BELOW = 32
+"""Rows shorter than this are computed in fp32 even under bf16: as fast, because small bf16 products of ever new shapes cost
+more to prepare than to compute."""
+
+
+def product_attention(
+    query_hNd: torch.Tensor,
+    key_gNd: torch.Tensor,
+    value_gNd: torch.Tensor,
+    bias: torch.Tensor | None,
+    *,
+    num_rows: int,
+    scale: float,
+    dropout: float = 0.0,
+) -> torch.Tensor:
+    """Attention within each of `num_rows` rows of equal length that lie one after the other; returns [N, h, d].
+
+    `bias` is added to the scores [n, h, L, L] (broadcast; minus infinity hides a key). `dropout` is rounded to a multiple of
+    1/65536 and applied to the probabilities.
+    """
+    output: torch.Tensor = _Products.apply(query_hNd, key_gNd, value_gNd, bias, num_rows, scale, dropout)
+    return output
+
+
+def compute_dtype(dtype: torch.dtype, length: int) -> torch.dtype:
+    """The type that the products of `length` tokens are computed in."""
+    if dtype == torch.float64:
+        return dtype
+    return dtype if dtype == torch.bfloat16 and length >= EXACT_BELOW else torch.float32
+
+
+class _Products(torch.autograd.Function):
+    """One autograd node for the whole group: few passes over the scores, no copies but the head transposes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query_hNd: torch.Tensor,
+        key_gNd: torch.Tensor,
+        value_gNd: torch.Tensor,
+        bias: torch.Tensor | None,
+        num_rows: int,
+        scale: float,
+        dropout: float,
+    ) -> torch.Tensor:
+        num_heads, num_tokens, width = query_hNd.shape
+        length = num_tokens // num_rows
+        dtype = compute_dtype(query_hNd.dtype, length)
+        drop_in_65536 = round(dropout * 65536)
+        rescale = 65536 / (65536 - drop_in_65536)
+        repeats = num_heads // key_gNd.shape[0]
+        # Autocast would turn the fp32 products of short rows back into bf16 ones.
+        with torch.autocast(query_hNd.device.type, enabled=False):
+            query_bLd = _by_row(query_hNd, num_rows, dtype).mul_(scale)
+            scores_bLL = torch.bmm(query_bLd, _by_row(key_gNd, num_rows, dtype, repeats).transpose(1, 2))
+            if bias is not None:
+                scores_bLL.view(num_rows, num_heads, length, length).add_(bias)
+            weights_bLL = torch.softmax(scores_bLL, dim=-1)
+            kept_bLL = weights_bLL * _random_mask(weights_bLL, drop_in_65536) if drop_in_65536 else weights_bLL
+            output_bLd = torch.bmm(kept_bLL, _by_row(value_gNd, num_rows, dtype, repeats))
+            if drop_in_65536:
+                output_bLd.mul_(rescale)
+        output_Nhd = query_hNd.new_empty(num_tokens, num_heads, width)
+        output_Nhd.view(num_rows, length, num_heads, width).copy_(
+            output_bLd.view(num_rows, num_heads, length, width).transpose(1, 2)
+        )
+        ctx.save_for_backward(query_hNd, key_gNd, value_gNd, output_Nhd, weights_bLL, kept_bLL)
+        ctx.num_rows, ctx.scale, ctx.rescale = num_rows, scale, rescale
+        return output_Nhd
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_Nhd: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query_hNd, key_gNd, value_gNd, output_Nhd, weights_bLL, kept_bLL = ctx.saved_tensors
+        num_rows, scale, dtype = ctx.num_rows, ctx.scale, weights_bLL.dtype
+        num_heads, repeats = query_hNd.shape[0], query_hNd.shape[0] // key_gNd.shape[0]
+        with torch.autocast(query_hNd.device.type, enabled=False):
+            query_bLd = _by_row(query_hNd, num_rows, dtype).mul_(scale)
+            key_bLd = _by_row(key_gNd, num_rows, dtype, repeats)
+            value_bLd = _by_row(value_gNd, num_rows, dtype, repeats)
+            grad_bLd = _by_row(grad_Nhd.transpose(0, 1), num_rows, dtype)
+            # Softmax subtracts sum(probability x its gradient), which equals sum(output x its gradient): far fewer numbers.
+            inner_hN1 = (grad_Nhd * output_Nhd).sum(-1, dtype=torch.promote_types(dtype, torch.float32)).t().unsqueeze(-1)
+            inner_bL1 = _by_row(inner_hN1, num_rows, dtype)
+            grad_bLd.mul_(ctx.rescale)
+            grad_value_bLd = torch.bmm(kept_bLL.transpose(1, 2), grad_bLd)
+            grad_scores_bLL = torch.bmm(grad_bLd, value_bLd.transpose(1, 2))
+            if ctx.rescale == 1.0:
+                grad_scores_bLL.sub_(inner_bL1).mul_(weights_bLL)
+            else:
+                grad_scores_bLL.mul_(kept_bLL).addcmul_(weights_bLL, inner_bL1, value=-1)
+            grad_query_bLd = torch.bmm(grad_scores_bLL, key_bLd).mul_(scale)
+            grad_key_bLd = torch.bmm(grad_scores_bLL.transpose(1, 2), query_bLd)
+        return (
+            _by_head(grad_query_bLd, num_rows, num_heads, query_hNd.dtype),
+            _by_head(grad_key_bLd, num_rows, num_heads, key_gNd.dtype, repeats),
+            _by_head(grad_value_bLd, num_rows, num_heads, value_gNd.dtype, repeats),
+            None,
+            None,
+            None,
+            None,
+        )
+
+
+def _by_row(tensor_gNd: torch.Tensor, num_rows: int, dtype: torch.dtype, repeats: int = 1) -> torch.Tensor:
+    """[g, N, d] to a fresh [n * h, L, d], every head `repeats` times."""
+    num_heads, num_tokens, width = tensor_gNd.shape
+    length = num_tokens // num_rows
+    view = tensor_gNd.unflatten(1, (num_rows, length)).transpose(0, 1).unsqueeze(2)
+    fresh = torch.empty(num_rows, num_heads, repeats, length, width, dtype=dtype, device=tensor_gNd.device)
+    return fresh.copy_(view.expand_as(fresh)).view(-1, length, width)
+
+
+def _by_head(tensor_bLd: torch.Tensor, num_rows: int, num_heads: int, dtype: torch.dtype, repeats: int = 1) -> torch.Tensor:
+    """[n * h, L, d] to [g, N, d] (a view of [N, g, d], as the layers around lay it out), summing repeated heads."""
+    _, length, width = tensor_bLd.shape
+    view = tensor_bLd.view(num_rows, num_heads // repeats, repeats, length, width)
+    summed = view.squeeze(2) if repeats == 1 else view.sum(2)
+    fresh = torch.empty(num_rows, length, num_heads // repeats, width, dtype=dtype, device=tensor_bLd.device)
+    return fresh.copy_(summed.transpose(1, 2)).view(num_rows * length, -1, width).transpose(0, 1)
+
+
+def _random_mask(like: torch.Tensor, drop_in_65536: int) -> torch.Tensor:
+    """Ones and `drop_in_65536` zeros in 65536, of the type of `like`; 16 random bits each, 5 times faster than `bernoulli_`."""
+    count = like.numel()
+    bits = torch.empty((count + 3) // 4, dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    mask = torch.empty_like(like)
+    torch.ge(bits.view(torch.int16)[:count], drop_in_65536 - 32768, out=mask.view(-1))
+    return mask

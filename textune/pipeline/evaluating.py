@@ -1,0 +1,99 @@
+"""Evaluates a trained model on labelled rows: the run's own, or a file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from textune.config import Experiment, load_config
+from textune.config.schema import Columns, EvaluateSection, FilesSource, TokensSection
+from textune.data.prepare import prepare_data, prepare_held_out
+from textune.data.tokens import open_store
+from textune.errors import RunError
+from textune.evaluation import Report, resolve_metric
+from textune.pipeline.gather import Tokenized
+from textune.pipeline.reporting import report_part, write_report
+from textune.prediction import load
+from textune.tracking import SilentTracker, Tracker
+
+
+def evaluate(
+    run: str | Path,
+    *,
+    data: FilesSource | None = None,
+    columns: Columns | None = None,
+    part: Literal["test", "validation"] | None = None,
+    metric: str | None = None,
+    on_bad_row: Literal["error", "skip"] = "error",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    tracker: Tracker | None = None,
+) -> Report:
+    """Report on a model with the rows of `data`, or with the run's own test (else validation) rows.
+
+    In a run folder the report is kept as `evaluations/NAME.json` and `.md`. Raises RunError where the run has no such rows or
+    its data has changed since training.
+    """
+    run = Path(run)
+    tracker = tracker or SilentTracker()
+    predictor = load(run, device=device, precision=precision)
+    experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
+    section = experiment.evaluate if experiment is not None else EvaluateSection()
+    chosen_metric = resolve_metric(metric or section.metric, predictor.card.problem)
+    card = predictor.card
+    train_targets = None
+    if data is not None:
+        chosen = prepare_held_out(
+            data, columns=columns or card.columns, labels=card.labels, label_map=card.label_map, on_bad_row=on_bad_row
+        )
+        name = Path(data.files[0]).name
+    else:
+        if experiment is None:
+            raise RunError(
+                f"{run} is a model folder without a run: it does not know its data.", hint="Name a file with --data FILE."
+            )
+        prepared = prepare_data(experiment.data, kind=experiment.task.kind)
+        name = part or ("test" if prepared.test is not None else "validation")
+        found = prepared.test if name == "test" else prepared.validation
+        if found is None:
+            raise RunError(f"{run} has no {name} rows.", hint="Name a file with --data FILE.")
+        if card.data.get(name) != found.fingerprint:
+            raise RunError(
+                f"the {name} data of {run} has changed since training ({found.examples.rows.source}).",
+                hint="Restore it, or evaluate what is there now with --data FILE.",
+            )
+        chosen, train_targets = found, prepared.train.chosen_targets
+    tokens = _tokens_section(experiment, card.max_length, card.truncate)
+    store = open_store(
+        chosen.examples.text,
+        chosen.examples.text_pair,
+        predictor.encoder,
+        tokens,
+        place=chosen.examples.place,
+        progress=lambda done, total: tracker.progress("tokenising", done, total),
+    )
+    if tokens.drop_longer is not None and data is None:
+        chosen = chosen.only(store.raw_lengths <= tokens.drop_longer)
+    report = report_part(
+        predictor,
+        Tokenized(chosen, store),
+        metric=chosen_metric,
+        train_targets=train_targets,
+        bootstrap=section.bootstrap,
+        mistakes=section.mistakes,
+        tracker=tracker,
+    )
+    if (run / "manifest.json").is_file():
+        folder = run / "evaluations"
+        folder.mkdir(exist_ok=True)
+        write_report(report, folder, re.sub(r"[^\w.-]+", "_", name))
+    return report
+
+
+def _tokens_section(
+    experiment: Experiment | None, max_length: int, truncate: Literal["head", "tail", "head_tail", "error"]
+) -> TokensSection:
+    if experiment is not None:
+        return experiment.tokens
+    return TokensSection(max_length=max_length, truncate=truncate)

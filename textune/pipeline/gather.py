@@ -1,0 +1,221 @@
+"""Builds every part of a run in the order the data flows; the first half of the pipeline, shared by `train` and `check`.
+
+data -> metric -> task -> tokens -> model
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from textune.config import Experiment, require_runnable
+from textune.data.batches import epoch_order, num_steps_per_epoch, padding_waste, plan_epoch
+from textune.data.loader import Loader, TrainingRows
+from textune.data.prepare import Part, PreparedData, prepare_data
+from textune.data.tokens import TextEncoder, TokenStore, open_store
+from textune.errors import ConfigError, DataError
+from textune.evaluation import Metric, resolve_metric
+from textune.model.backbone import TextModel, load_model, load_tokenizer
+from textune.model.device import Device, resolve_device
+from textune.prediction import ModelCard, Predictor
+from textune.tasks import SupervisedTask, build_task
+from textune.tracking import Tracker
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """A part and the token store of its source."""
+
+    part: Part
+    store: TokenStore
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [N] tokens of the part's rows, after truncation."""
+        return np.asarray(self.store.offsets[self.part.indices + 1] - self.store.offsets[self.part.indices])
+
+    @property
+    def num_truncated(self) -> int:
+        """Rows that lost tokens."""
+        return int((self.store.raw_lengths[self.part.indices] > self.lengths).sum())
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """All that a run is made of, before anything is trained or written."""
+
+    experiment: Experiment
+    data: PreparedData
+    parts: dict[str, Tokenized]
+    tokenizer: PreTrainedTokenizerBase
+    encoder: TextEncoder
+    task: SupervisedTask
+    model: TextModel
+    device: Device
+    metric: Metric
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps that see every training row once."""
+        return num_steps_per_epoch(len(self.parts["train"].part), self.experiment.train.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.experiment.train.duration.steps(self.steps_per_epoch)
+
+    @property
+    def card(self) -> ModelCard:
+        """What is saved beside the model."""
+        return ModelCard(
+            problem=self.data.label_map.problem,
+            names=self.data.label_map.names,
+            task=self.experiment.task,
+            max_length=self.experiment.tokens.max_length,
+            truncate=self.experiment.tokens.truncate,
+            columns=self.experiment.data.columns,
+            labels=self.experiment.data.labels,
+            precision=self.device.precision,
+            data={part.name: part.fingerprint for part in self.data.parts},
+        )
+
+    def predictor(self) -> Predictor:
+        """The live model behind the one inference path."""
+        limit = self.experiment.evaluate.max_tokens
+        return Predictor(self.model, self.tokenizer, self.task, self.card, device=self.device, max_tokens=limit)
+
+    def training_rows(self) -> TrainingRows:
+        """What the loader reads."""
+        part = self.parts["train"].part
+        weights = part.examples.weight
+        return TrainingRows(
+            store=self.parts["train"].store,
+            indices=part.indices,
+            targets=part.chosen_targets,
+            weights=None if weights is None else weights[part.indices],
+        )
+
+    def loader(self, rows: TrainingRows) -> Loader:
+        """Batches from the first step on."""
+        return Loader(rows, self.experiment.train, layout=self.model.layout, pad_id=self.model.pad_id)
+
+
+def gather(experiment: Experiment, *, tracker: Tracker) -> Ingredients:
+    """Build every part of a run in flow order; raises what any of them finds wrong and writes nothing but the token cache."""
+    require_runnable(experiment)
+    device = resolve_device(experiment.train.device, experiment.train.precision)
+    data = prepare_data(experiment.data, kind=experiment.task.kind)
+    metric = resolve_metric(experiment.evaluate.metric, data.label_map.problem)
+    task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets)
+    if data.validation is None and experiment.train.early_stopping.patience:
+        raise ConfigError(
+            "train.early_stopping.patience is set, but there are no validation rows to judge by.",
+            hint='Set data.validation, such as { kind = "split", ratio = 0.1 }, or remove early_stopping.',
+        )
+    tokenizer = load_tokenizer(experiment.model)
+    encoder = TextEncoder(tokenizer, experiment.tokens)
+    data, stores = _tokenize(experiment, data, encoder, tracker)
+    parts: dict[str, Tokenized] = {part.name: Tokenized(part, stores[id(part.examples)]) for part in data.parts}
+    _require_room(experiment, parts)
+    model = load_model(
+        experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_logits, seed=experiment.train.seed
+    )
+    _require_positions(experiment, model, parts)
+    model.to(device.torch)
+    for notice in (*data.notices, *model.notes):
+        tracker.notice(notice)
+    if data.skipped:
+        tracker.notice(f"{len(data.skipped)} rows left out, the first: {data.skipped[0].place}: {data.skipped[0].reason}")
+    return Ingredients(experiment, data, parts, tokenizer, encoder, task, model, device, metric)
+
+
+def _tokenize(
+    experiment: Experiment, data: PreparedData, encoder: TextEncoder, tracker: Tracker
+) -> tuple[PreparedData, dict[int, TokenStore]]:
+    """Token stores by source (`id` of its examples), and the data without rows that `tokens.drop_longer` leaves out."""
+    stores: dict[int, TokenStore] = {}
+    for part in data.parts:
+        examples = part.examples
+        if id(examples) not in stores:
+            stores[id(examples)] = open_store(
+                examples.text,
+                examples.text_pair,
+                encoder,
+                experiment.tokens,
+                place=examples.place,
+                progress=lambda done, total, name=part.name: tracker.progress(f"tokenising {name}", done, total),  # type: ignore[misc]
+            )
+    limit = experiment.tokens.drop_longer
+    if limit is None:
+        return data, stores
+    kept: dict[str, Part | None] = {"train": data.train, "validation": data.validation, "test": data.test}
+    for part in data.parts:
+        shorter = part.only(stores[id(part.examples)].raw_lengths <= limit)
+        if len(shorter) == 0:
+            raise DataError(f"tokens.drop_longer = {limit} leaves no {part.name} rows.", hint="Raise it.")
+        if len(shorter) < len(part):
+            tracker.notice(f"{len(part) - len(shorter)} of {len(part)} {part.name} rows left out: longer than {limit} tokens.")
+        kept[part.name] = shorter
+    assert kept["train"] is not None
+    return replace(data, train=kept["train"], validation=kept["validation"], test=kept["test"]), stores
+
+
+def _require_room(experiment: Experiment, parts: dict[str, Tokenized]) -> None:
+    """ConfigError where one row alone exceeds `max_tokens`: it could never be computed within the bound."""
+    for key, limit, names in (
+        ("train.max_tokens", experiment.train.max_tokens, ["train"]),
+        ("evaluate.max_tokens", experiment.evaluate.max_tokens, ["validation", "test"]),
+    ):
+        for name in names:
+            if name in parts and (longest := int(parts[name].lengths.max())) > limit:
+                row = int(parts[name].lengths.argmax())
+                place = parts[name].part.examples.place(int(parts[name].part.indices[row]))
+                raise ConfigError(
+                    f"{key} = {limit} is smaller than the longest {name} row: {place} has {longest} tokens.",
+                    hint=f"Use {key} = {longest} or more, or lower tokens.max_length.",
+                )
+
+
+def _require_positions(experiment: Experiment, model: TextModel, parts: dict[str, Tokenized]) -> None:
+    limit = model.max_positions
+    longest = max(int(tokenized.lengths.max()) for tokenized in parts.values())
+    if limit is not None and longest > limit:
+        raise ConfigError(
+            f"tokens.max_length = {experiment.tokens.max_length} and a row has {longest} tokens, but {experiment.model.pretrained}"
+            f" has positions for {limit}.",
+            hint=f"Set tokens.max_length = {limit} or less.",
+        )
+
+
+def describe(parts: Ingredients) -> dict[str, str]:
+    """The facts that a person wants to see before a run starts."""
+    train, section = parts.parts["train"], parts.experiment.train
+    names = parts.data.label_map.names
+    rows = ", ".join(f"{len(tokenized.part):,} {name}" for name, tokenized in parts.parts.items())
+    limit = parts.experiment.tokens.max_length
+    truncated = sum(tokenized.num_truncated for tokenized in parts.parts.values())
+    trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in parts.model.parameters())
+    batches = plan_epoch(epoch_order(len(train.part), seed=section.seed, epoch=0, order=section.order), section.batch_size)
+    labels = f"{len(names)} labels: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+    return {
+        "task": parts.task.problem if parts.task.problem == "regression" else f"{parts.task.problem}, {labels}",
+        "rows": rows,
+        "tokens": f"{int(train.lengths.sum()):,} a training epoch, median row {int(np.median(train.lengths))}, longest"
+        f" {int(train.lengths.max())}; {truncated:,} rows truncated to {limit}",
+        "padding": f"padded batch by batch, {padding_waste(train.lengths, batches):.0%} of the computed tokens would be padding;"
+        f" padded to {limit}, {padding_waste(train.lengths, batches, pad_to=limit):.0%}",
+        "model": f"{parts.experiment.model.pretrained} ({parts.model.hf.config.model_type}), {total / 1e6:.1f} M parameters"
+        + ("" if trained == total else f", {trained / 1e6:.1f} M trained"),
+        "layout": f"{parts.model.layout}: {parts.model.reason}",
+        "device": str(parts.device),
+        "steps": f"{parts.total_steps:,} of {section.batch_size} rows ({section.duration}; an epoch has {parts.steps_per_epoch:,})",
+        "best by": f"{parts.metric.name} on the validation rows"
+        if parts.data.validation
+        else "no validation rows: the last step",
+    }

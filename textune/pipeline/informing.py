@@ -1,0 +1,41 @@
+"""Says what a run folder holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from textune.errors import RunError
+from textune.prediction import find_model, read_card
+from textune.rundir import read_manifest
+
+
+def info(run: str | Path) -> dict[str, Any]:
+    """Status, data, results and versions of a run folder (or of a model folder), as JSON holds them."""
+    run = Path(run)
+    facts: dict[str, Any] = {}
+    if (run / "manifest.json").is_file():
+        manifest = read_manifest(run)
+        facts = {
+            key: manifest[key]
+            for key in ("status", "started", "finished", "reason", "command", "steps", "best_step", "seconds", "rows")
+            if key in manifest
+        }
+        facts |= {f"metrics, {part}": metrics for part, metrics in manifest.get("metrics", {}).items()}
+        facts |= {"versions": manifest.get("versions", {}), "git": manifest.get("git", {})}
+    try:
+        model = find_model(run)
+    except RunError:
+        if not facts:
+            raise
+        return {**facts, "model": "none saved yet"}
+    card = read_card(model)
+    size = sum(file.stat().st_size for file in model.rglob("*") if file.is_file())
+    return {
+        "model": f"{model} ({size / 1e6:.1f} MB)",
+        "problem": card.problem,
+        "labels": list(card.names),
+        "max_length": card.max_length,
+        "precision": card.precision,
+        **facts,
+    }

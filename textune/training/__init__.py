@@ -1,0 +1,6 @@
+"""From a model and batches to trained weights; after `model`, before `predict`."""
+
+from textune.training.loop import StepResult, steps
+from textune.training.stopping import BestTracker, Improvement
+
+__all__ = ["BestTracker", "Improvement", "StepResult", "steps"]

@@ -1,0 +1,92 @@
+"""The training loop as a visible generator: one optimizer step at a time, nothing else.
+
+The driver (`pipeline.py`) logs, evaluates, saves and stops; whoever wants another driver writes a `for` over `steps()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from textune.config.schema import TrainSection
+from textune.data.loader import Batch
+from textune.model.backbone import TextModel
+from textune.model.device import Device
+from textune.tasks import Task
+from textune.training.microbatch import accumulate_gradients
+from textune.training.optim import build_optimizer
+from textune.training.schedule import learning_rate
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step did; tensors stay on the device so that reading them is the driver's choice."""
+
+    step: int
+    """Optimizer steps done, from 1."""
+    loss: torch.Tensor
+    """Weighted mean loss of the batch, float32 []."""
+    grad_norm: torch.Tensor
+    """Norm of the gradient before clipping, float32 []."""
+    lr: float
+    """Learning rate of this step."""
+    num_rows: int
+    num_tokens: int
+    """Real tokens, padding left out."""
+
+
+def steps(
+    model: TextModel,
+    task: Task,
+    batches: Iterable[Batch],
+    section: TrainSection,
+    *,
+    device: Device,
+    total_steps: int,
+    warmup_steps: int,
+) -> Iterator[StepResult]:
+    """Train on `batches` and yield after every optimizer step, until `total_steps` are done.
+
+    Dropout depends on (seed, step) alone, so a step is the same step whatever ran before it. A gradient that is not finite is
+    an overflow for fp16's scaler, which skips that update; elsewhere it surfaces in the loss, for the driver to judge.
+    """
+    optimizer = build_optimizer(model, section.optimizer)
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    scaler = torch.amp.GradScaler(device.torch.type) if device.precision == "fp16" else None
+    for batch in batches:
+        if batch.step >= total_steps:
+            return
+        model.train()
+        torch.manual_seed(_step_seed(section.seed, batch.step))
+        lr = learning_rate(
+            batch.step,
+            kind=section.schedule.kind,
+            peak=section.optimizer.lr,
+            warmup_steps=warmup_steps,
+            total_steps=total_steps,
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+
+        optimizer.zero_grad(set_to_none=True)
+        loss = accumulate_gradients(model, task, batch, device, scaler=scaler)
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        # A limit of infinity measures the norm and changes nothing.
+        grad_norm = torch.nn.utils.clip_grad_norm_(trained, section.max_grad_norm or float("inf"))
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+
+        yield StepResult(batch.step + 1, loss, grad_norm, lr, batch.num_rows, batch.num_tokens)
+        if batch.step + 1 == total_steps:
+            return
+
+
+def _step_seed(seed: int, step: int) -> int:
+    """A seed of its own for every step; the multiplier (2^64 / golden ratio) keeps neighbouring seeds and steps apart."""
+    return ((seed + 1) * 0x9E3779B97F4A7C15 + step) % (1 << 63)

@@ -1,0 +1,48 @@
+"""Which evaluation was the best so far, and whether to go on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from textune.config.schema import EarlyStopping
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """What one evaluation meant for the run."""
+
+    is_best: bool
+    """Better than every evaluation before it, by any margin: the model to keep."""
+    should_stop: bool
+    """`patience` evaluations in a row did not improve by `threshold`."""
+
+
+class BestTracker:
+    """Follows one metric over the evaluations of a run.
+
+    The best model is the one with the best value, by any margin; patience counts only improvements larger than the threshold.
+    A value that is not a number is never best.
+    """
+
+    def __init__(self, section: EarlyStopping, *, higher_is_better: bool) -> None:
+        self._section = section
+        self._sign = 1.0 if higher_is_better else -1.0
+        self.best_value: float | None = None
+        self.best_step: int | None = None
+        self._reference: float | None = None
+        self._evaluations_without = 0
+
+    def update(self, value: float, step: int) -> Improvement:
+        """Record the value of the metric after `step` optimizer steps."""
+        is_best = not math.isnan(value) and (self.best_value is None or self._sign * (value - self.best_value) > 0)
+        if is_best:
+            self.best_value, self.best_step = value, step
+        if not math.isnan(value) and (
+            self._reference is None or self._sign * (value - self._reference) > self._section.threshold
+        ):
+            self._reference, self._evaluations_without = value, 0
+        else:
+            self._evaluations_without += 1
+        patience = self._section.patience
+        return Improvement(is_best, should_stop=patience > 0 and self._evaluations_without >= patience)
