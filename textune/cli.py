@@ -30,10 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        commands(words, prog_name="textune", standalone_mode=False)
-        code = 0
-    except click.exceptions.Exit as exit_request:
-        code = exit_request.exit_code
+        # Outside of click's standalone mode the code of `Exit` comes back as the result.
+        code = commands(words, prog_name="textune", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -414,7 +412,7 @@ def _stream_options(source: str, target: str, options: dict[str, Any]) -> tuple[
 
     from textune.data.stream import StreamOptions, stream_format
 
-    source_format = stream_format(source, options["format_"], default="text")
+    source_format = stream_format(source, options["format_"], default="text" if source == "-" else None)
     reading = StreamOptions(
         format=source_format,
         encoding=options["encoding"],

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
 
 from textune.config.schema import FilesSource
 from textune.data.columns import Examples
@@ -56,3 +60,20 @@ def read(path: Path | str, content: bytes | str | None = None, *, on_bad_row: On
 def cells(rows: Rows) -> dict[str, list[Any]]:
     """The table as lists."""
     return dict(rows.table.to_pydict())
+
+
+def packed_rows(name: str) -> bytes:
+    """A few hundred rows, packed as the ending of the name says."""
+    content = "text,label\n" + "".join(f"row {index},{index % 2}\n" for index in range(300))
+    if name.endswith(".gz"):
+        return gzip.compress(content.encode())
+    if name.endswith(".zst"):
+        return bytes(zstandard.compress(content.encode()))
+    table = pa.table({"text": [f"row {index}" for index in range(50)], "label": [index % 2 for index in range(50)]})
+    stream = io.BytesIO()
+    if name.endswith(".parquet"):
+        pq.write_table(table, stream)
+    else:
+        with pa.ipc.new_file(stream, table.schema) as file:
+            file.write_table(table)
+    return bytes(stream.getvalue())

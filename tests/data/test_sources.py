@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,43 @@ def test_json_numbers_of_different_files_join(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text('{"n": 2.5, "l": ["x"]}\n')
     rows = read_source(FilesSource(files=(str(tmp_path / "*.jsonl"),)))
     assert cells(rows) == {"n": [1.0, 2.5], "l": [[], ["x"]]}
+
+
+def test_files_without_rows_have_no_say(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("\n")
+    (tmp_path / "b.jsonl").write_text('{"text": "x"}\n')
+    (tmp_path / "c.csv").write_text("other\n")
+    assert cells(read_source(FilesSource(files=(str(tmp_path / "*"),)))) == {"text": ["x"]}
+
+
+def test_objects_of_different_files_join_or_are_dropped(tmp_path: Path) -> None:
+    for name, value in (("a", {"x": 1}), ("b", {"x": "one"})):
+        pq.write_table(pa.table({"text": [name], "object": [value]}), tmp_path / f"{name}.parquet")
+    rows = read_source(FilesSource(files=(str(tmp_path / "*.parquet"),)))
+    assert cells(rows) == {"text": ["a", "b"]}
+    assert rows.dropped["object"] == "it holds struct<x: int64> in a.parquet but struct<x: string> in b.parquet"
+
+
+def test_parquet_joins_csv(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"], "label": ["1"]}), tmp_path / "a.parquet")
+    (tmp_path / "b.csv").write_text("text,label\nb,0\n")
+    rows = read_source(FilesSource(files=(str(tmp_path / "*.*"),)))
+    assert cells(rows) == {"text": ["a", "b"], "label": ["1", "0"]}
+    (tmp_path / "c.csv").write_text("other\nb\n")
+    with pytest.raises(
+        DataError, match=r"share no column: a.parquet has 'text', 'label', b.csv has 'text', 'label', c.csv has 'other'"
+    ):
+        read_source(FilesSource(files=(str(tmp_path / "*.*"),)))
+
+
+def test_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.csv"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=(_CSV,))
+    writer.start()
+    rows = read(path)
+    writer.join()
+    assert cells(rows)["text"] == ["good", "bad", "fine"]
 
 
 def test_concat(tmp_path: Path) -> None:

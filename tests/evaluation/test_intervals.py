@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from textune.evaluation import METRICS, bootstrap_interval, intervals, metrics_for
+from textune.evaluation import METRICS, Metric, bootstrap_interval, intervals, metrics_for
 from textune.evaluation.intervals import interval_of
-from textune.evaluation.scored import Scored
+from textune.evaluation.scored import Scored, scored_rows
 
 NUM_ROWS = 400
 
@@ -31,46 +32,60 @@ def simulate(problem: str, seed: int, num_rows: int = NUM_ROWS) -> tuple[np.ndar
     return targets, exponents / exponents.sum(axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize(
-    ("problem", "name"),
-    [
-        ("multiclass", "accuracy"),
-        ("multiclass", "f1_macro"),
-        ("binary", "roc_auc"),
-        ("multilabel", "f1_micro"),
-        ("regression", "pearson"),
-    ],
-)
-def test_nineteen_of_twenty_intervals_hold_the_true_value(problem: Any, name: str) -> None:
-    metric = METRICS[name]
-    truth = metric.function(Scored(problem, *simulate(problem, 999, 200_000)), None)
-    trials, held = 150, 0
+def mean_right(scored: Scored) -> float:
+    return float(np.average(scored.right, weights=scored.weights))
+
+
+def mean_error(scored: Scored) -> float:
+    return float(np.average(np.abs(scored.targets - scored.predictions), weights=scored.weights))
+
+
+# what costs next to nothing, for tests of the drawing alone
+RIGHT = Metric("right", ("binary", "multiclass", "multilabel"), True, mean_right, "share of right rows")
+ERROR = Metric("error", ("regression",), False, mean_error, "mean error", "scores")
+
+
+@pytest.mark.parametrize(("problem", "metric"), [("multiclass", RIGHT), ("multilabel", RIGHT), ("regression", ERROR)])
+def test_nineteen_of_twenty_intervals_hold_the_true_value(problem: Any, metric: Metric) -> None:
+    truth = metric.of(scored_rows(problem, *simulate(problem, 999, 200_000)))
+    trials, held = 100, 0
     for seed in range(trials):
-        lower, upper = bootstrap_interval(metric, problem, *simulate(problem, seed), samples=150, seed=seed)
+        lower, upper = bootstrap_interval(metric, problem, *simulate(problem, seed), samples=120, seed=seed)
         held += lower <= truth <= upper
-    assert 0.88 <= held / trials <= 0.995
+    assert 0.89 <= held / trials <= 0.985
+
+
+def test_intervals_are_as_wide_as_theory_says() -> None:
+    targets, scores = simulate("multiclass", 6)
+    share = METRICS["accuracy"].of(scored_rows("multiclass", targets, scores))
+    error = 1.96 * math.sqrt(share * (1 - share) / NUM_ROWS)
+    found = bootstrap_interval(METRICS["accuracy"], "multiclass", targets, scores, samples=200)
+    assert found == pytest.approx((share - error, share + error), abs=0.3 * error)
+    targets, scores = simulate("regression", 6)
+    correlation = METRICS["pearson"].of(scored_rows("regression", targets, scores))
+    # Fisher's transformation
+    expected = [math.tanh(math.atanh(correlation) + side * 1.96 / math.sqrt(NUM_ROWS - 3)) for side in (-1, 1)]
+    found = bootstrap_interval(METRICS["pearson"], "regression", targets, scores, samples=200)
+    assert found == pytest.approx(tuple(expected), abs=0.15 * (expected[1] - expected[0]))
+
+
+@pytest.mark.parametrize(("problem", "name"), [("binary", "mcc"), ("multiclass", "f1_macro"), ("multilabel", "f1_micro")])
+def test_resampling_cells_is_like_resampling_rows(problem: Any, name: str) -> None:
+    scored = scored_rows(problem, *simulate(problem, 3))
+    by_cells, by_rows = METRICS[name], replace(METRICS[name], uses="scores")
+    assert len(by_cells.units(scored)) < len(by_rows.units(scored)) / 4
+    lower, upper = interval_of(by_rows, scored, samples=200, seed=2)
+    assert upper > lower
+    assert interval_of(by_cells, scored, samples=200, seed=1) == pytest.approx((lower, upper), abs=0.25 * (upper - lower))
 
 
 @pytest.mark.parametrize("problem", ["binary", "multiclass", "multilabel"])
-def test_resampling_cells_is_like_resampling_rows(problem: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    scored = Scored(problem, *simulate(problem, 3))
-    cells, _ = intervals._cells(scored)
-    assert len(cells) < len(scored) / 4
-    metrics = [metric for metric in metrics_for(problem) if metric.uses == "decisions"]
-    fast = {metric.name: interval_of(metric, scored, samples=1500, seed=1) for metric in metrics}
-    monkeypatch.setattr(intervals, "_cells", lambda scored: (scored, intervals._draw_rows(len(scored))))
-    for metric in metrics:
-        lower, upper = interval_of(metric, scored, samples=1500, seed=2)
-        width = upper - lower
-        assert width > 0
-        assert fast[metric.name] == pytest.approx((lower, upper), abs=0.15 * width), metric.name
-
-
-def test_cells_keep_every_row() -> None:
-    for problem in ("multiclass", "multilabel"):
-        scored = Scored(problem, *simulate(problem, 4))  # type: ignore[arg-type]
-        _, draw = intervals._cells(scored)
-        assert draw(np.random.default_rng(0)).sum() == NUM_ROWS
+def test_a_resample_has_as_many_rows_as_there_are(problem: Any) -> None:
+    scored = scored_rows(problem, *simulate(problem, 4))
+    for units in (scored, scored.cells):
+        drawn = intervals._resample(units, np.random.default_rng(0))
+        assert drawn.weights is not None
+        assert drawn.weights.min() > 0 and drawn.weights.sum() == NUM_ROWS
 
 
 @pytest.mark.parametrize("problem", ["binary", "multiclass", "multilabel", "regression"])
@@ -78,8 +93,8 @@ def test_every_metric_has_an_interval_around_its_value(problem: Any) -> None:
     targets, scores = simulate(problem, 5)
     targets = targets + 10 if problem == "regression" else targets  # away from 0, where mape is undefined
     for metric in metrics_for(problem):
-        lower, upper = bootstrap_interval(metric, problem, targets, scores, samples=200)
-        assert lower < metric.function(Scored(problem, targets, scores), None) < upper, metric.name
+        lower, upper = bootstrap_interval(metric, problem, targets, scores, samples=12)
+        assert lower < metric.of(scored_rows(problem, targets, scores)) < upper, metric.name
 
 
 def test_the_seed_decides() -> None:
@@ -91,19 +106,35 @@ def test_the_seed_decides() -> None:
         assert first == again != other
 
 
-@pytest.mark.parametrize("name", ["roc_auc", "log_loss", "f1_micro"])
-def test_too_much_work_is_done_on_a_part_of_the_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    problem: Any = "multilabel" if name == "f1_micro" else "binary"
-    targets, scores = simulate(problem, 2, 20_000)
-    whole = bootstrap_interval(METRICS[name], problem, targets, scores, samples=300)
-    monkeypatch.setattr(intervals, "MAX_WORK", 300 * 3 * 2000)
-    monkeypatch.setattr(intervals, "_cells", lambda scored: (scored, intervals._draw_rows(len(scored))))
-    asked: list[int] = []
-    draw_rows = intervals._draw_rows
-    monkeypatch.setattr(intervals, "_draw_rows", lambda num_rows: (asked.append(num_rows), draw_rows(num_rows))[1])
-    part = bootstrap_interval(METRICS[name], problem, targets, scores, samples=300)
-    assert asked[-1] < 20_000
-    assert part == pytest.approx(whole, abs=0.3 * (whole[1] - whole[0]))
+def test_too_much_work_is_done_with_fewer_resamples_on_a_part_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets, scores = simulate("regression", 2, 20_000)
+    seen: list[int] = []
+
+    def watched(scored: Scored) -> float:
+        seen.append(len(scored) if scored.weights is None else int(scored.weights.sum()))
+        return mean_error(scored)
+
+    metric = replace(ERROR, function=watched)
+    whole = bootstrap_interval(metric, "regression", targets, scores, samples=400)
+    assert seen == [20_000] * 401
+    work = 20_000 + intervals.CALL
+    monkeypatch.setattr(intervals, "MAX_WORK", 300 * work)
+    seen.clear()
+    fewer = bootstrap_interval(metric, "regression", targets, scores, samples=400)
+    assert seen == [20_000] * 301
+    monkeypatch.setattr(intervals, "MAX_WORK", 100 * (2000 + intervals.CALL))
+    seen.clear()
+    part = bootstrap_interval(metric, "regression", targets, scores, samples=400)
+    assert seen == [20_000] + [2000] * 101
+    width = whole[1] - whole[0]
+    assert fewer == pytest.approx(whole, abs=0.25 * width)
+    assert part == pytest.approx(whole, abs=0.3 * width)
+
+
+def test_work_is_counted_by_class_where_the_classes_are_ranked() -> None:
+    scored = scored_rows("multiclass", *simulate("multiclass", 2))
+    assert intervals._work(METRICS["accuracy"], scored) == intervals._work(METRICS["log_loss"], scored) == (intervals.CALL, 1)
+    assert intervals._work(METRICS["roc_auc"], scored) == (5 * intervals.CALL, 5)
 
 
 def test_far_too_much_work_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,13 +161,13 @@ def test_undefined_resamples_are_left_out_unless_they_are_most() -> None:
     # with one positive among the rows, a third of the resamples have none
     targets, scores = np.zeros(20, dtype=np.int64), np.full((20, 2), 0.5)
     targets[0] = 1
-    lower, upper = bootstrap_interval(METRICS["roc_auc"], "binary", targets, scores)
+    lower, upper = bootstrap_interval(METRICS["roc_auc"], "binary", targets, scores, samples=200)
     assert lower == upper == 0.5
     # two rows of different classes: half of the resamples hold one class only
-    limits = bootstrap_interval(METRICS["roc_auc"], "binary", targets[:2], scores[:2], samples=1001, seed=3)
+    limits = bootstrap_interval(METRICS["roc_auc"], "binary", targets[:2], scores[:2], samples=201, seed=3)
     assert limits == (0.5, 0.5) or all(math.isnan(limit) for limit in limits)
 
 
 def test_perfect_predictions_have_a_point() -> None:
     targets = np.arange(50) % 3
-    assert bootstrap_interval(METRICS["accuracy"], "multiclass", targets, np.eye(3)[targets]) == (1, 1)
+    assert bootstrap_interval(METRICS["accuracy"], "multiclass", targets, np.eye(3)[targets], samples=100) == (1, 1)

@@ -25,7 +25,7 @@ def report_of(problem: Any, targets: Any, scores: Any, **changes: Any) -> Report
         "names": names,
         "texts": [f"text {index}" for index in range(len(targets))],
         "metric": resolve_metric("auto", problem),
-        "bootstrap": 100,
+        "bootstrap": 20,
         "dataset": "test.csv",
         "fingerprint": "f00d",
     }
@@ -69,13 +69,13 @@ def printed(report: Report, width: int = 80, **options: Any) -> str:
 
 
 def test_the_numbers_are_those_of_the_metrics() -> None:
-    report = binary_report(bootstrap=300, seed=4)
+    report = binary_report(bootstrap=100, seed=4)
     targets = np.array([0, 0, 0, 1, 1, 1, 1, 1])
     positive = np.array([0.1, 0.2, 0.95, 0.9, 0.8, 0.7, 0.3, 0.4])
     scores = np.stack([1 - positive, positive], axis=1)
     assert report.metrics == compute_metrics("binary", targets, scores, ["a", "b"])
     assert report.value == 5 / 8
-    assert report.interval == bootstrap_interval(METRICS["accuracy"], "binary", targets, scores, samples=300, seed=4)
+    assert report.interval == bootstrap_interval(METRICS["accuracy"], "binary", targets, scores, samples=100, seed=4)
     assert report.matrix == ((2, 1), (2, 3))
     assert [tuple(pair) for pair in report.confusions] == [("b", "a", 2), ("a", "b", 1)]
     assert [(row.name, row.support, row.predicted, row.correct) for row in report.classes] == [("a", 3, 4, 2), ("b", 5, 4, 3)]
@@ -117,8 +117,8 @@ def test_texts_may_be_arrow_columns_and_are_shortened() -> None:
 def test_many_classes_keep_their_matrix_up_to_a_size() -> None:
     matrix = many_classes_report(30).matrix
     assert matrix is not None and sum(map(sum, matrix)) == 120
-    assert many_classes_report(201).matrix is None
-    assert many_classes_report(201).confusions
+    report = many_classes_report(201)
+    assert report.matrix is None and report.confusions
 
 
 # --- baseline, warnings, notes ----------------------------------------------------------------------------------------

@@ -1,110 +1,17 @@
 """A whole run on a tiny backbone: what it writes, what it says, and that what it keeps is what it measured."""
 
-import csv
 import json
-import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_backbone
+from runkit import Listener, reviews, write_csv
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
 from textune.errors import ConfigError, DataError, RunError, TextuneError
-from textune.tracking import SilentTracker
-
-GOOD, BAD = ["good", "fine", "great", "charming", "brilliant"], ["bad", "dull", "boring", "poor", "worst"]
-
-
-def reviews(num_rows: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows whose label is plain from their words, of very different lengths."""
-    generator = random.Random(seed)
-    rows = []
-    for number in range(num_rows):
-        positive = number % 2 == 0
-        words = generator.choices(["the", "film", "is", "a", "movie", "and"], k=generator.randint(1, 20))
-        words += generator.choices(GOOD if positive else BAD, k=2)
-        generator.shuffle(words)
-        rows.append(
-            {
-                "id": number,
-                "text": " ".join(words),
-                "label": "pos" if positive else "neg",
-                "number": round(generator.random(), 3),
-            }
-        )
-    return rows
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("home")
-    tiny_backbone("bert", folder / "backbone")
-    write_csv(folder / "reviews.csv", reviews(200))
-    (folder / "config.toml").write_text(
-        f"""
-[data.train]
-files = "reviews.csv"
-[data.validation]
-ratio = 0.2
-[data.test]
-kind = "split"
-count = 21
-[tokens]
-max_length = 24
-cache = "{folder / "cache"}"
-[model]
-pretrained = "backbone"
-[train]
-duration = "6 epochs"
-batch_size = 16
-precision = "fp32"
-device = "cpu"
-evaluate_every = "1 epochs"
-[train.optimizer]
-lr = 3e-3
-[evaluate]
-bootstrap = 50
-""",
-        encoding="utf-8",
-    )
-    return folder
-
-
-class Listener(SilentTracker):
-    """Keeps what a run says."""
-
-    def __init__(self) -> None:
-        self.facts: dict[str, str] = {}
-        self.notices: list[str] = []
-        self.evaluations: list[Any] = []
-
-    def header(self, facts: Any) -> None:
-        self.facts = dict(facts)
-
-    def notice(self, message: str) -> None:
-        self.notices.append(message)
-
-    def evaluation(self, values: Any) -> None:
-        self.evaluations.append(values)
-
-
-@pytest.fixture(scope="module")
-def trained(home: Path) -> Any:
-    listener = Listener()
-    result = textune.train(home / "config.toml", run=home / "runs" / "first", tracker=listener)
-    return result, listener
 
 
 def test_a_run_learns_and_says_what_it_did(trained: Any, home: Path) -> None:
@@ -112,7 +19,7 @@ def test_a_run_learns_and_says_what_it_did(trained: Any, home: Path) -> None:
     assert result.reports["validation"].value > 0.85
     assert result.reports["test"].num_rows == 21
     assert "packed" in listener.facts["layout"]
-    assert "143 train, 36 validation, 21 test" in listener.facts["rows"].replace(",", ",")
+    assert "143 train, 36 validation, 21 test" in listener.facts["rows"]
     manifest = json.loads((result.run / "manifest.json").read_text())
     assert manifest["status"] == "complete"
     assert manifest["steps"] == 54
@@ -293,3 +200,20 @@ def test_divergence_stops_the_run(home: Path) -> None:
 def test_what_is_no_run_is_said(home: Path, folder: str) -> None:
     with pytest.raises(RunError, match=r"does not exist|is not a run folder"):
         textune.load(home / folder)
+
+
+@pytest.mark.parametrize(
+    ("override", "name"),
+    [
+        ("evaluate.metric=f1_makro", "f1_makro"),
+        ("data.columns.weight=weights", "weights"),
+        ("data.columns.text_pair=other", "other"),
+        ("task.class_weights.positive=2", "positive"),
+        ('data.labels.names=["pos", "negative"]', "neg"),
+    ],
+)
+def test_names_are_resolved_before_anything_slow(home: Path, monkeypatch: pytest.MonkeyPatch, override: str, name: str) -> None:
+    """R11: metric, column and label names fail before a tokenizer or a model is touched."""
+    monkeypatch.setattr("textune.pipeline.gather.load_tokenizer", lambda *_: pytest.fail("too late"))
+    with pytest.raises(TextuneError, match=name):
+        textune.train(home / "config.toml", run=home / "runs" / "refused", overrides=[override])

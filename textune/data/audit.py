@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -66,8 +67,11 @@ class _Audited:
     examples: Examples
     targets: np.ndarray
     text: pa.Array
-    plain: pa.Array
-    """Normalised texts."""
+
+    @cached_property
+    def plain(self) -> pa.Array:
+        """Normalised texts."""
+        return normalised(self.text)
 
     def show(self, rows: Iterable[int]) -> tuple[str, ...]:
         """Places and texts of the first few rows."""
@@ -80,8 +84,7 @@ def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[
     parts = []
     for part in data.parts:
         examples = part.chosen_examples
-        text = joined_text(examples)
-        parts.append(_Audited(part.name, examples, part.chosen_targets, text, normalised(text)))
+        parts.append(_Audited(part.name, examples, part.chosen_targets, joined_text(examples)))
     findings: list[Finding] = []
     for one in parts:
         findings += _blank_texts(one)

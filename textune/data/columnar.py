@@ -14,7 +14,7 @@ import pyarrow.types as kinds
 
 from textune.config.schema import HubSource, SavedSource
 from textune.data.files import raw_blocks
-from textune.data.rows import Piece, Places, SkippedRow, listing
+from textune.data.rows import Piece, Places, SkippedRow, listing, repeated_names
 from textune.data.scan import undecodable
 from textune.errors import DataError
 
@@ -79,7 +79,7 @@ def arrow_piece(table: pa.Table, name: str) -> Piece:
             _read_names(one.type)
     except UnicodeDecodeError as error:
         raise _damaged(name, "Arrow", error) from error
-    twice = sorted({one for one in names if names.count(one) > 1})
+    twice = repeated_names(names)
     if twice:
         raise DataError(f"{name} has two columns of the same name: {listing(repr(one) for one in twice)}.")
     class_names = _class_names(table.schema)
@@ -89,7 +89,8 @@ def arrow_piece(table: pa.Table, name: str) -> Piece:
     for one in table.schema:
         column = _checked(table.column(one.name), one.name, name, broken)
         columns.append(column)
-        fields.append(pa.field(one.name, column.type, metadata=one.metadata))
+        # Without the file's own notes on the field, which would tell it from the same column of other files.
+        fields.append(pa.field(one.name, column.type))
     result = pa.Table.from_arrays(columns, schema=pa.schema(fields))
     number_N = np.arange(1, result.num_rows + 1)
     bad = tuple(SkippedRow(f"{name}, row {index + 1}", broken[index]) for index in sorted(broken))

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 from textune.config.schema import Columns
-from textune.data.numeric import is_text, to_floats
+from textune.data.numeric import to_floats
 from textune.data.rows import JSON_FIELD, OnBadRow, Rows, SkippedRow, missing_column, refuse, shorten
 from textune.errors import DataError
 
@@ -153,7 +153,7 @@ def _text_column(rows: Rows, name: str, *, key: str) -> pa.ChunkedArray:
             f"{rows.source}: column {name!r} holds lists, such as {first}, not text.", hint=f"Set {key} to a text column."
         )
     try:
-        text = column if is_text(column.type) else column.cast(_TEXT)
+        text = column if column.type == _TEXT else column.cast(_TEXT)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(f"{rows.source}: column {name!r} ({column.type}) cannot be read as text: {error}.") from error
     return pc.fill_null(text, pa.scalar("", _TEXT))

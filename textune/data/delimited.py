@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from textune.config.schema import FilesSource
 from textune.data.files import BLOCK_BYTES, ENCODING_HINT, text_blocks
-from textune.data.rows import Piece, Places, SkippedRow, count, listing, shorten
+from textune.data.rows import Piece, Places, SkippedRow, count, listing, repeated_names, shorten
 from textune.data.scan import NUL_HINT, BadLine, Scan, ragged, scan_block, undecodable
 from textune.errors import DataError
 
@@ -25,6 +25,8 @@ _SLOW_BYTES = 4 << 20
 
 _HEADER_BYTES = 1 << 20
 """A header row longer than this is none."""
+
+_MAX_COLUMNS = 10_000
 
 _DELIMITERS = {"\t": '"\\t"', ",": '","', ";": '";"', "|": '"|"'}
 
@@ -164,7 +166,11 @@ def _given_names(feed: _Feed, section: FilesSource, start: int, delimiter: str, 
 
 
 def _check_names(names: tuple[str, ...], where: str) -> tuple[str, ...]:
-    twice = sorted({one for one in names if names.count(one) > 1})
+    if len(names) > _MAX_COLUMNS:
+        raise DataError(
+            f"{where}: {len(names):,} columns are more than the limit of {_MAX_COLUMNS:,}.", hint="Is the delimiter right?"
+        )
+    twice = repeated_names(names)
     if twice:
         what = listing(shorten(one) for one in twice)
         hint = "Rename them, or set column_names if the file has no header line."

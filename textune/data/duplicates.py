@@ -5,6 +5,8 @@ Legend: N rows; equal texts share a code.
 
 from __future__ import annotations
 
+import string
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,8 +28,38 @@ def joined_text(examples: Examples) -> pa.Array:
 def normalised(texts: pa.Array) -> pa.Array:
     """Texts in Unicode form NFKC, in lower case, without punctuation, white space collapsed."""
     folded = pc.utf8_lower(pc.utf8_normalize(texts, form="NFKC"))
-    plain = pc.replace_substring_regex(folded, pattern=r"[\pP\s\pZ]+", replacement=" ")
-    return pc.utf8_trim_whitespace(plain)
+    blocks = [_collapsed(folded.slice(start, _BLOCK_ROWS)) for start in range(0, len(folded), _BLOCK_ROWS)]
+    plain = flat(pa.chunked_array(blocks, pa.large_string()))
+    foreign = pc.invert(pc.string_is_ascii(plain))
+    if not pc.any(foreign).as_py():
+        return plain
+    # Marks beyond ASCII need the slower regular expression; other rows are done.
+    rest = pc.replace_substring_regex(plain.filter(foreign), pattern=r"[\pP\s\pZ]+", replacement=" ")
+    return pc.replace_with_mask(plain, foreign, pc.utf8_trim_whitespace(rest))
+
+
+_BLOCK_ROWS = 1 << 16
+_IS_MARK = np.array([chr(byte).isspace() or chr(byte) in string.punctuation for byte in range(128)] + [False] * 128)
+
+
+def _collapsed(texts: pa.Array) -> pa.Array:
+    """The texts with each run of ASCII white space and punctuation made one space, none at the ends."""
+    _, offsets, data = texts.buffers()
+    offset_N = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    if data is None or offset_N[0] == offset_N[-1]:
+        return texts
+    bytes_T = np.frombuffer(data, np.uint8)[offset_N[0] : offset_N[-1]]
+    offset_N = offset_N - offset_N[0]
+    mark_T = _IS_MARK[bytes_T]
+    after_mark_T = np.append(True, mark_T[:-1])
+    after_mark_T[offset_N[:-1][offset_N[:-1] < len(bytes_T)]] = True
+    keep_T = ~(mark_T & after_mark_T)
+    kept = np.where(mark_T, np.uint8(ord(" ")), bytes_T)[keep_T]
+    kept_before = np.append(0, np.cumsum(keep_T))
+    result = pa.LargeStringArray.from_buffers(
+        len(texts), pa.py_buffer(kept_before[offset_N].tobytes()), pa.py_buffer(kept.tobytes())
+    )
+    return pc.ascii_trim_whitespace(result)
 
 
 def is_blank(texts: pa.Array) -> np.ndarray:

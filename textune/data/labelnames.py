@@ -7,7 +7,7 @@ from pathlib import Path
 
 from textune.config.schema import Labels
 from textune.data.files import read_text
-from textune.data.rows import listing, shorten
+from textune.data.rows import listing, repeated_names, shorten
 from textune.errors import DataError
 
 
@@ -41,7 +41,7 @@ def _from_file(path: Path) -> tuple[str, ...]:
 def _checked(names: tuple[str, ...], where: str) -> tuple[str, ...]:
     if "" in names:
         raise DataError(f"{where}: name {names.index('') + 1} is empty.", hint="Each line or entry is the name of one label.")
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = repeated_names(names)
     if twice:
         raise DataError(f"{where}: {listing(repr(name) for name in twice)} stands there more than once.")
     return names

@@ -21,13 +21,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow.compute as pc
 
 from textune.config.schema import Labels
 from textune.data.columns import Examples
 from textune.data.labelmap import REGRESSION, LabelLookup, LabelMap, Problem
 from textune.data.labelnames import given_names
 from textune.data.labelvalues import LabelValues, label_column, label_values, multi_hot_width, whole
-from textune.data.numeric import to_floats
+from textune.data.numeric import is_text, to_floats
 from textune.data.rows import count, listing, shorten
 from textune.data.targets import encode_labels
 from textune.errors import DataError
@@ -36,6 +37,7 @@ __all__ = ["LabelMap", "Problem", "encode_labels", "infer_labels"]
 
 MAX_WHOLE_CLASSES = 50
 MAX_AUTO_CLASSES = 1000
+_NUM_PROBED = 1000
 
 
 def infer_labels(
@@ -46,12 +48,12 @@ def infer_labels(
     `kind` is `auto` or the problem that the user wants. DataError where the labels do not allow it: one class only, mixed
     kinds, a number of classes other than wanted, free text.
     """
-    if kind == "regression":
+    names = given_names(section, train.label_names)
+    if kind == "regression" or (kind == "auto" and not names and section.delimiter is None and _has_fractions(train)):
         return _regression(train)
     sets = [train, *others]
     values = [label_values(examples, section) for examples in sets]
     _check_form(train, sets, values, section, kind)
-    names = given_names(section, train.label_names)
     if values[0].is_lists:
         label_map, notes = _multilabel(train, values, names)
     else:
@@ -73,10 +75,24 @@ def _regression(train: Examples, notes: tuple[str, ...] = ()) -> tuple[LabelMap,
             f"{where} holds no numbers but such as {first}, and regression needs numbers.",
             hint="Set task.kind, or the label column.",
         )
-    distinct = np.unique(value_N[number_N])
-    if len(train) > 1 and len(distinct) == 1:
-        raise DataError(f"{where}: every number is {distinct[0]:g}, so there is nothing to learn.")
+    low, high = float(value_N[number_N].min()), float(value_N[number_N].max())
+    if len(train) > 1 and low == high:
+        raise DataError(f"{where}: every number is {low:g}, so there is nothing to learn.")
     return REGRESSION, notes
+
+
+def _has_fractions(train: Examples) -> bool:
+    """Whether the labels are numbers and some of the first have a fraction: then nothing else need be looked at."""
+    label = label_column(train)
+    head_N, _ = to_floats(label.slice(0, _NUM_PROBED))
+    finite_N = head_N[np.isfinite(head_N)]
+    if not (finite_N % 1 != 0).any():
+        return False
+    _, number_N = to_floats(label)
+    if not is_text(label.type):
+        return True
+    num_empty = int(pc.sum(pc.equal(pc.utf8_trim_whitespace(label), "")).as_py() or 0)
+    return bool(number_N.sum() + num_empty + label.null_count == len(label))
 
 
 def _check_form(train: Examples, sets: Sequence[Examples], values: Sequence[LabelValues], section: Labels, kind: str) -> None:
@@ -112,7 +128,8 @@ def _multilabel(train: Examples, values: Sequence[LabelValues], names: tuple[str
     assert length_N is not None
     notes = []
     row_K, code_K = values[0].row_K, values[0].code_K
-    repeated = len(code_K) - len(np.unique(row_K * (len(values[0].texts) + 1) + code_K))
+    key_K = np.sort(row_K * (len(values[0].texts) + 1) + code_K)
+    repeated = int((np.diff(key_K) == 0).sum())
     if repeated:
         notes.append(
             f"{count(repeated, 'label')} in {train.rows.source} repeat another one of the same row; each counts once a row."
@@ -182,8 +199,8 @@ def _ordered(train: Examples, values: Sequence[LabelValues]) -> tuple[tuple[str,
                 totals[text] += int(num)
         raise DataError(
             f"{train.rows.source}: label column {train.label_column!r} holds labels of mixed kinds: "
-            f"{sum(totals[text] for text in numbers):,} are numbers, such as {listing(map(shorten, numbers), 3)}; "
-            f"{sum(totals[text] for text in words):,} are names, such as {listing(map(shorten, words), 3)}.",
+            f"{count(sum(totals[text] for text in numbers), 'number')}, such as {listing(map(shorten, numbers[:3]))}, and "
+            f"{count(sum(totals[text] for text in words), 'name')}, such as {listing(map(shorten, words[:3]))}.",
             hint="Mend the labels, or list all of them in labels.names.",
         )
     if words:

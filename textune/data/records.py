@@ -60,6 +60,7 @@ class RecordTable:
         self._wanted = wanted
         self._chunks: dict[str, list[_Chunk]] = {}
         self._tally: dict[str, Counter[str]] = {}
+        self._known: set[str] = set()
         self._rows: list[dict[str, Any]] = []
         self._numbers: list[int] = []
         self._total = 0
@@ -77,18 +78,31 @@ class RecordTable:
         if len(self._rows) >= _BLOCK_ROWS:
             self._flush()
 
+    def add_all(self, records: Sequence[Any], numbers: Sequence[int]) -> None:
+        """Take many records at once; the same as `add` for each."""
+        known = set(map(type, records)) == {dict} and all(records) and self._known.issuperset(chain.from_iterable(records))
+        if not known:
+            for record, number in zip(records, numbers, strict=True):
+                self.add(record, number)
+            return
+        self._rows.extend(records)
+        self._numbers.extend(numbers)
+        if len(self._rows) >= _BLOCK_ROWS:
+            self._flush()
+
     def _refusal(self, record: Any) -> str:
         if not isinstance(record, Mapping):
-            return f"{shorten(_json(record))} is {_article(_kind(record))}, not an object with columns"
+            return f"{_show(record, 60)} is {_article(_kind(record))}, not an object with columns"
         if not record:
             return "it is an object without any columns"
         for key in record:
-            if key in self._chunks:
+            if key in self._known:
                 continue
             if not isinstance(key, str):
                 return f"its key {shorten(repr(key))} is not text"
             if not _is_unicode(key):
                 return f"its key {shorten(ascii(key))} is not valid Unicode"
+            self._known.add(key)
             if self._wanted is None or key in self._wanted:
                 self._chunks[key], self._tally[key] = [], Counter()
         if len(self._chunks) > MAX_COLUMNS:
@@ -263,19 +277,19 @@ def _converter(kind: str) -> Callable[[Any], Any]:
 
 def _scalar(value: Any, kind: str) -> Any:
     if kind == "integer" and not -_MAX_INT <= value < _MAX_INT:
-        raise _Misfit(f"holds an integer of more than 64 bits, {shorten(_json(value), 30)}")
+        raise _Misfit(f"holds an integer of more than 64 bits, {_show(value, 30)}")
     if kind == "number":
         try:
             return float(value)
         except OverflowError:
-            raise _Misfit(f"holds a number that is too large, {shorten(_json(value), 30)}") from None
+            raise _Misfit(f"holds a number that is too large, {_show(value, 30)}") from None
     if kind == "text" and not _is_unicode(value):
         raise _Misfit(f"holds text that is not valid Unicode (half of a surrogate pair), {shorten(ascii(value), 40)}")
     return value
 
 
 def _other_kind(value: Any, own: str, kind: str) -> str:
-    return f"holds {_article(own)}, {shorten(_json(value), 40)}, where most rows hold {_PLURAL.get(kind, kind)}"
+    return f"holds {_article(own)}, {_show(value, 40)}, where most rows hold {_PLURAL.get(kind, kind)}"
 
 
 def _article(kind: str) -> str:
@@ -295,12 +309,22 @@ def _is_unicode(text: str) -> bool:
 
 
 def _json(value: Any) -> str:
-    """JSON text (surrogates and all else escaped where needed); what JSON does not know is written as Python shows it."""
+    """JSON text (escaped where it would not be valid Unicode); what JSON does not know is written as Python shows it."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=repr)
         return text if _is_unicode(text) else json.dumps(value, default=repr)
-    except (TypeError, ValueError, RecursionError):
-        return ascii(value)[:1000]
+    except RecursionError:
+        raise _Misfit("is nested too deeply") from None
+    except (TypeError, ValueError) as error:
+        raise _Misfit(f"cannot be written as JSON: {error}") from None
+
+
+def _show(value: Any, width: int) -> str:
+    """A value for a message."""
+    try:
+        return shorten(_json(value), width)
+    except _Misfit as misfit:
+        return f"which {misfit}"
 
 
 def plain_value(value: Any) -> Any:

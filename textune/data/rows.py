@@ -6,6 +6,7 @@ First stop of the flow `sources -> columns -> labels -> splits -> tokens`; every
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -136,6 +137,11 @@ def listing(names: Iterable[object], limit: int = 12) -> str:
     if len(items) <= limit:
         return ", ".join(items)
     return f"{', '.join(items[:limit])} and {len(items) - limit:,} more"
+
+
+def repeated_names(names: Iterable[str]) -> list[str]:
+    """Names that stand there more than once, sorted."""
+    return sorted(name for name, num in Counter(names).items() if num > 1)
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:

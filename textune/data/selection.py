@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 from textune.config.schema import RowSelection
-from textune.data.rows import Piece, Places, listing, missing_column, shorten
+from textune.data.rows import Piece, Places, listing, missing_column, repeated_names, shorten
 from textune.data.shuffle import permutation
 from textune.errors import DataError
 
@@ -67,7 +67,7 @@ def _rename(piece: Piece, rename: dict[str, str], name: str) -> Piece:
         if old not in piece.table.column_names:
             raise missing_column(old, piece, source=name, key="rename")
     names = [rename.get(old, old) for old in piece.table.column_names]
-    twice = sorted({one for one in names if names.count(one) > 1})
+    twice = repeated_names(names)
     if twice:
         raise DataError(f"{name}: rename makes two columns of the name {twice[0]!r}.")
     class_names = {rename.get(old, old): labels for old, labels in piece.class_names.items()}
@@ -75,40 +75,57 @@ def _rename(piece: Piece, rename: dict[str, str], name: str) -> Piece:
 
 
 def join_pieces(pieces: Sequence[Piece], names: Sequence[str]) -> Piece:
-    """Parts one after the other, with the columns that all have; the others are dropped, and remembered with the reason."""
+    """Pieces one after the other, with the columns that all have; the others are dropped, and remembered with the reason.
+
+    Pieces without rows have no say in the columns.
+    """
     if len(pieces) == 1:
         return pieces[0]
-    dropped: dict[str, str] = {}
-    for piece in pieces:
-        dropped.update(piece.dropped)
-    fields: list[pa.Field] = []
-    for column in dict.fromkeys(column for piece in pieces for column in piece.table.column_names):
-        lacking = [name for piece, name in zip(pieces, names, strict=True) if column not in piece.table.column_names]
-        if lacking:
-            having = next(name for piece, name in zip(pieces, names, strict=True) if column in piece.table.column_names)
-            dropped[column] = f"it is in {having} but not in {listing(lacking, 3)}"
-            continue
-        field = _common_field([piece.table.schema.field(column) for piece in pieces])
-        if field is None:
-            first, other = _unlike(column, pieces, names)
-            dropped[column] = f"it holds {first} but {other}"
+    filled = [(piece, name) for piece, name in zip(pieces, names, strict=True) if piece.table.num_rows]
+    filled = filled or [(pieces[0], names[0])]
+    dropped = {column: why for piece, _ in filled for column, why in piece.dropped.items()}
+    columns: dict[str, tuple[pa.Field, pa.ChunkedArray]] = {}
+    for column in dict.fromkeys(column for piece, _ in filled for column in piece.table.column_names):
+        joined = _join_column(column, filled)
+        if isinstance(joined, str):
+            dropped[column] = joined
         else:
-            fields.append(field)
-    schema = pa.schema(fields)
-    tables = [piece.table.select(schema.names).cast(schema) for piece in pieces]
-    class_names = {
-        column: labels
-        for column, labels in pieces[0].class_names.items()
-        if all(piece.class_names.get(column) == labels for piece in pieces)
-    }
+            columns[column] = joined
+    if not columns:
+        shown = listing((f"{name} has {listing(map(repr, piece.table.column_names), 4)}" for piece, name in filled), 3)
+        raise DataError(f"The files share no column: {shown}.")
+    class_names = filled[0][0].class_names
+    schema = pa.schema([field for field, _ in columns.values()])
     return Piece(
-        table=pa.concat_tables(tables),
-        places=Places.concat([piece.places for piece in pieces]),
+        table=pa.Table.from_arrays([array for _, array in columns.values()], schema=schema),
+        places=Places.concat([piece.places for piece, _ in filled]),
         bad=tuple(row for piece in pieces for row in piece.bad),
-        class_names=class_names,
-        dropped={column: why for column, why in dropped.items() if column not in schema.names},
+        class_names={
+            column: labels
+            for column, labels in class_names.items()
+            if all(one.class_names.get(column) == labels for one, _ in filled)
+        },
+        dropped={column: why for column, why in dropped.items() if column not in columns},
         hint=next((piece.hint for piece in pieces if piece.hint), ""),
     )
+
+
+def _join_column(column: str, filled: Sequence[tuple[Piece, str]]) -> tuple[pa.Field, pa.ChunkedArray] | str:
+    """The column of all pieces, or why there is none."""
+    having = [name for piece, name in filled if column in piece.table.column_names]
+    if len(having) < len(filled):
+        return f"it is in {having[0]} but not in {listing((name for _, name in filled if name not in having), 3)}"
+    fields = [piece.table.schema.field(column) for piece, _ in filled]
+    field = _common_field(fields)
+    try:
+        if field is not None:
+            chunks = [chunk for piece, _ in filled for chunk in piece.table.column(column).cast(field.type).chunks]
+            return field, pa.chunked_array(chunks, field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        # Such as objects whose inner fields differ.
+        pass
+    other = next((index for index, one in enumerate(fields) if one.type != fields[0].type), 0)
+    return f"it holds {fields[0].type} in {filled[0][1]} but {fields[other].type} in {filled[other][1]}"
 
 
 def _common_field(fields: Sequence[pa.Field]) -> pa.Field | None:
@@ -123,12 +140,3 @@ def _common_field(fields: Sequence[pa.Field]) -> pa.Field | None:
         return None
     metadata = dict(marks.pop()) if marks else {}
     return common.with_metadata(metadata) if metadata else common
-
-
-def _unlike(column: str, pieces: Sequence[Piece], names: Sequence[str]) -> tuple[str, str]:
-    kind = pieces[0].table.schema.field(column).type
-    for piece, name in zip(pieces[1:], names[1:], strict=True):
-        other = piece.table.schema.field(column)
-        if _common_field([pieces[0].table.schema.field(column), other]) is None:
-            return f"{kind} in {names[0]}", f"{other.type} in {name}"
-    return f"{kind} in {names[0]}", "other kinds in the files that follow"

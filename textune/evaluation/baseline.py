@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from textune.evaluation.metrics import METRICS, Metric
-from textune.evaluation.scored import Scored
+from textune.evaluation.scored import Scored, scored_rows
 from textune.evaluation.wording import answer, number
 
 _FALLBACK = {"binary": "accuracy", "multiclass": "accuracy", "multilabel": "subset_accuracy", "regression": "rmse"}
@@ -52,8 +52,8 @@ def find_baseline(
     values = {}
     for wanted in (metric, plain):
         constant = decision if wanted.uses == "decisions" else probabilities
-        always = Scored(scored.problem, scored.targets, np.broadcast_to(constant, scored.scores.shape))
-        values[wanted.name] = wanted.function(always, None)
+        always = scored_rows(scored.problem, scored.targets, np.broadcast_to(constant, scored.scores.shape))
+        values[wanted.name] = wanted.of(always)
     compared = plain if math.isnan(values[metric.name]) else metric
     own, other = metrics[compared.name], values[compared.name]
     beaten = None if math.isnan(own) or math.isnan(other) else own > other if compared.higher_is_better else own < other

@@ -1,252 +1,155 @@
-"""What each metric computes, from `scored.py` to the table in `metrics.py`.
+"""How each metric asks scikit-learn or scipy for its value; from `scored.py` to the table in `metrics.py`.
 
-Each formula is `(scored, weights) -> float`; it equals scikit-learn's or scipy's function on the repeated rows (tests hold this
-to 1e-12). They are written here, not called there, because a bootstrap needs them a thousand times on the same sorted rows, and
-because a class that is absent, or never predicted, must give a defined value and not a warning.
+Ours are only the guards, where a library would warn or raise, and the mean over the classes that have a value. The libraries
+are imported at the first call, so that importing this room stays cheap.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
-from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from textune.evaluation.scored import Scored, Weights, rank, ratio
+from textune.evaluation.scored import Scored
 
-Formula = Callable[[Scored, Weights], float]
-Average = Literal["positive", "macro", "micro", "weighted", "samples"]
-Kind = Literal["precision", "recall", "f"]
-
-# --- decisions --------------------------------------------------------------------------------------------------------
+Formula = Callable[[Scored], float]
+Area = Literal["roc_auc_score", "average_precision_score"]
 
 
-def accuracy(scored: Scored, weights: Weights) -> float:
-    """Share of rows that are right; multilabel: in every label."""
-    return scored.mean(_right, weights)
+def library(function: str, **options: Any) -> Formula:
+    """`sklearn.metrics.<function>` of what is true and what is answered."""
+
+    def compute(scored: Scored) -> float:
+        from sklearn import metrics
+
+        call = getattr(metrics, function)
+        return float(call(scored.targets, scored.predictions, sample_weight=scored.weights, **options))
+
+    return compute
 
 
-def hamming_loss(scored: Scored, weights: Weights) -> float:
-    """Share of (row, label) pairs that are wrong."""
-    return scored.mean(_wrong_labels, weights)
+def averaged(function: str, average: str, **options: Any) -> Formula:
+    """The same for precision, recall and F: 0 where nothing is predicted or nothing is true; `binary`: of class 1."""
+    return library(function, average=average, zero_division=0, **options)
 
 
-def balanced_accuracy(scored: Scored, weights: Weights) -> float:
-    """Mean recall of the classes that occur in the targets."""
-    counts = scored.counts(weights)
-    occurs = counts.support > 0
-    return float((counts.correct[occurs] / counts.support[occurs]).mean())
+def balanced_accuracy(scored: Scored) -> float:
+    """Mean recall of the classes that occur; `balanced_accuracy_score` is the same, with a warning if others are predicted."""
+    return averaged("recall_score", "macro", labels=np.unique(scored.targets))(scored)
 
 
-def matthews(scored: Scored, weights: Weights) -> float:
-    """Correlation of predicted and true classes; 0 where either is constant."""
-    counts = scored.counts(weights)
-    total = counts.rows**2
-    spread = (total - counts.predicted @ counts.predicted) * (total - counts.support @ counts.support)
-    if spread <= 0:
+def matthews(scored: Scored) -> float:
+    """Correlation of predicted and true classes; 0 where either is constant (the library warns if there is one class only)."""
+    if _constant(np.concatenate([scored.targets, scored.predictions])):
         return 0.0
-    return float((counts.correct.sum() * counts.rows - counts.support @ counts.predicted) / math.sqrt(spread))
+    return library("matthews_corrcoef")(scored)
 
 
-def class_scores(kind: Kind, beta: float, correct: np.ndarray, predicted: np.ndarray, support: np.ndarray) -> np.ndarray:
-    """Precision, recall or F of each class (or row); 0 where undefined."""
-    if kind == "precision":
-        return ratio(correct, predicted)
-    if kind == "recall":
-        return ratio(correct, support)
-    return ratio((1 + beta**2) * correct, beta**2 * support + predicted)
+def log_loss(scored: Scored) -> float:
+    """Mean negative logarithm of the probability of what is true; multilabel: over rows and labels.
 
-
-def averaged(kind: Kind, average: Average, beta: float = 1.0) -> Formula:
-    """Precision, recall or F over the classes.
-
-    positive: the second class. macro: plain mean; binary and multiclass over the classes that occur in targets or predictions,
-    multilabel over all labels. micro: from the sums. weighted: mean by the rows of each class. samples: mean over the rows.
+    The library is asked about that probability alone, as of an event that happened: it would warn where the rounding of float32
+    keeps a row from adding up to one.
     """
-    if average == "samples":
-        rows = partial(_row_scores, kind, beta)
+    from sklearn import metrics
 
-        def over_rows(scored: Scored, weights: Weights) -> float:
-            return scored.mean(rows, weights)
-
-        return over_rows
-
-    def over_classes(scored: Scored, weights: Weights) -> float:
-        correct, predicted, support, _ = scored.counts(weights)
-        if average == "micro":
-            return float(class_scores(kind, beta, correct.sum(), predicted.sum(), support.sum()))
-        scores_C = class_scores(kind, beta, correct, predicted, support)
-        if average == "positive":
-            return float(scores_C[1])
-        if average == "weighted":
-            return float(ratio(scores_C @ support, support.sum()))
-        return float(scores_C.mean() if scored.problem == "multilabel" else scores_C[(predicted + support) > 0].mean())
-
-    return over_classes
-
-
-def _right(scored: Scored) -> np.ndarray:
-    return scored.right.astype(np.float64)
-
-
-def _wrong_labels(scored: Scored) -> np.ndarray:
-    wrong: np.ndarray = (scored.predictions != (scored.targets > 0.5)).mean(axis=1)
-    return wrong
-
-
-def _row_scores(kind: Kind, beta: float, scored: Scored) -> np.ndarray:
-    true = scored.targets > 0.5
-    correct, predicted, support = (
-        labels.sum(axis=1, dtype=np.float64) for labels in (true & scored.predictions, scored.predictions, true)
-    )
-    return class_scores(kind, beta, correct, predicted, support)
-
-
-# --- probabilities ----------------------------------------------------------------------------------------------------
-
-
-def log_loss(scored: Scored, weights: Weights) -> float:
-    """Mean negative logarithm of the probability of what is true; multilabel: also over the labels."""
-    return scored.mean(_log_losses, weights)
-
-
-def brier(scored: Scored, weights: Weights) -> float:
-    """Mean squared error of the probability of the second class."""
-    return scored.mean(_brier_errors, weights)
-
-
-def roc_auc(scored: Scored, weights: Weights) -> float:
-    """Area under the ROC curve; several classes: mean of each against the rest, over those with both kinds of rows."""
-    return _class_mean([scored.areas(column, weights).roc_auc for column in _columns(scored)])
-
-
-def average_precision(scored: Scored, weights: Weights) -> float:
-    """Area under the precision-recall steps; several classes: mean over those that occur in the targets."""
-    return _class_mean([scored.areas(column, weights).average_precision for column in _columns(scored)])
-
-
-def average_precision_micro(scored: Scored, weights: Weights) -> float:
-    """The same with all (row, label) pairs as one."""
-    return scored.areas(-1, weights).average_precision
-
-
-def _columns(scored: Scored) -> list[int]:
-    return [1] if scored.problem == "binary" else [int(column) for column in np.flatnonzero(scored.counts().support)]
-
-
-def _class_mean(values: list[float]) -> float:
-    defined = [value for value in values if not math.isnan(value)]
-    return float(np.mean(defined)) if defined else math.nan
-
-
-def _log_losses(scored: Scored) -> np.ndarray:
-    smallest = float(np.finfo(np.float64).eps)
     if scored.problem == "multilabel":
-        probabilities = np.where(scored.targets > 0.5, scored.scores, 1 - scored.scores)
+        probabilities = np.where(scored.targets > 0, scored.scores, 1 - scored.scores).ravel()
     else:
         probabilities = scored.scores[np.arange(len(scored)), scored.targets]
-    losses: np.ndarray = -np.log(probabilities.clip(smallest, 1 - smallest))
-    return np.asarray(losses.mean(axis=1)) if losses.ndim == 2 else losses
+    happened = np.ones(len(probabilities), dtype=np.int64)
+    weights = _pair_weights(scored) if scored.problem == "multilabel" else scored.weights
+    return float(metrics.log_loss(happened, probabilities.clip(0, 1), labels=[0, 1], sample_weight=weights))
 
 
-def _brier_errors(scored: Scored) -> np.ndarray:
-    errors: np.ndarray = np.square(scored.scores[:, 1] - scored.targets)
-    return errors
+def brier(scored: Scored) -> float:
+    """Mean squared error of the probability of the second class."""
+    from sklearn import metrics
+
+    positive = scored.scores[:, 1].clip(0, 1)
+    return float(metrics.brier_score_loss(scored.targets, positive, pos_label=1, sample_weight=scored.weights))
 
 
-# --- numbers ----------------------------------------------------------------------------------------------------------
+def area(function: Area) -> Formula:
+    """Area under a curve of the second class (binary); else the mean over the classes where it is defined; NaN if nowhere."""
+
+    def compute(scored: Scored) -> float:
+        columns = [1] if scored.problem == "binary" else range(scored.num_classes)
+        areas = class_areas(function, scored, columns)
+        return float(np.nanmean(areas)) if not np.isnan(areas).all() else math.nan
+
+    return compute
 
 
-def mean_squared_error(scored: Scored, weights: Weights) -> float:
-    """Mean of the squared errors."""
-    return scored.mean(_squared_errors, weights)
+def class_areas(function: Area, scored: Scored, columns: range | list[int]) -> np.ndarray:
+    """float64 [len(columns)] area of each class against the rest; NaN without rows of it, for ROC also without any others."""
+    from sklearn import metrics
+
+    hits = scored.hits[:, columns]
+    defined = hits.any(axis=0)
+    if function == "roc_auc_score":
+        defined &= ~hits.all(axis=0)
+    areas = np.full(len(columns), math.nan)
+    if defined.any():
+        scores = scored.scores[:, columns][:, defined]
+        areas[defined] = getattr(metrics, function)(hits[:, defined], scores, average=None, sample_weight=scored.weights)
+    return areas
 
 
-def root_mean_squared_error(scored: Scored, weights: Weights) -> float:
-    """Its root, in the unit of the targets."""
-    return math.sqrt(scored.mean(_squared_errors, weights))
+def average_precision_micro(scored: Scored) -> float:
+    """Area under the precision-recall steps with all (row, label) pairs as one; NaN without any label."""
+    from sklearn import metrics
 
-
-def mean_absolute_error(scored: Scored, weights: Weights) -> float:
-    """Mean size of the errors."""
-    return scored.mean(_absolute_errors, weights)
-
-
-def mean_absolute_percentage_error(scored: Scored, weights: Weights) -> float:
-    """Mean size of the errors as a share of the target; NaN if a target is 0."""
-    used = slice(None) if weights is None else weights > 0
-    if (scored.targets[used] == 0).any():
+    hits = scored.hits.ravel()
+    if not hits.any():
         return math.nan
-    return scored.mean(_relative_errors, weights)
+    return float(metrics.average_precision_score(hits, scored.scores.ravel(), sample_weight=_pair_weights(scored)))
 
 
-def r2(scored: Scored, weights: Weights) -> float:
-    """Share of the targets' variance that is explained; NaN for one row; constant targets: 1 if all are met, else 0."""
-    if (len(scored) if weights is None else weights.sum()) < 2:
+def mean_absolute_percentage_error(scored: Scored) -> float:
+    """Mean size of the errors as a share of the target; NaN if a target is 0, where the library divides by a tiny number."""
+    if (scored.targets == 0).any():
         return math.nan
-    errors = scored.mean(_squared_errors, weights)
-    targets = _used(scored.targets, weights)
-    if (targets == targets[0]).all():
-        return 1.0 if errors == 0 else 0.0
-    return 1 - errors / float(np.average((scored.targets - np.average(scored.targets, weights=weights)) ** 2, weights=weights))
+    return library("mean_absolute_percentage_error")(scored)
 
 
-def pearson(scored: Scored, weights: Weights) -> float:
-    """Linear correlation; NaN where the targets or the predictions are constant."""
-    return _correlation(scored.targets, scored.scores, weights)
+def r2(scored: Scored) -> float:
+    """Share of the targets' variance that is explained; NaN for one row.
+
+    Constant targets: 1 if all are met, else 0. This is the library's rule, which the rounding of their mean can keep from it.
+    """
+    if len(scored) < 2:
+        return math.nan
+    if _constant(scored.targets):
+        return float(np.array_equal(scored.targets, scored.predictions))
+    return library("r2_score")(scored)
 
 
-def spearman(scored: Scored, weights: Weights) -> float:
-    """Correlation of the ranks (equal values share their mean rank); NaN where the targets or the predictions are constant."""
-    # With the group of each row among the sorted values, the mean ranks of any resample take no sorting.
-    targets, scores = (_mean_ranks(scored.remember(groups), weights) for groups in (_target_groups, _score_groups))
-    return _correlation(targets, scores, weights)
+def correlation(function: Literal["pearsonr", "spearmanr"]) -> Formula:
+    """`scipy.stats.<function>`, which knows no weights, of the repeated rows; NaN where either side is constant."""
 
+    def compute(scored: Scored) -> float:
+        from scipy import stats
 
-def _squared_errors(scored: Scored) -> np.ndarray:
-    errors: np.ndarray = np.square(scored.scores - scored.targets)
-    return errors
-
-
-def _absolute_errors(scored: Scored) -> np.ndarray:
-    errors: np.ndarray = np.abs(scored.scores - scored.targets)
-    return errors
-
-
-def _relative_errors(scored: Scored) -> np.ndarray:
-    return ratio(np.abs(scored.scores - scored.targets), np.abs(scored.targets))
-
-
-def _used(values: np.ndarray, weights: Weights) -> np.ndarray:
-    return values if weights is None else values[weights > 0]
-
-
-def _correlation(first: np.ndarray, second: np.ndarray, weights: Weights) -> float:
-    deviations = []
-    for values in (first.astype(np.float64), second.astype(np.float64)):
-        used = _used(values, weights)
-        if (used == used[0]).all():
+        sides = [scored.targets, scored.predictions]
+        if any(_constant(side) for side in sides):
             return math.nan
-        deviation = values - np.average(values, weights=weights)
-        norm = math.sqrt(float((deviation**2).sum() if weights is None else weights @ deviation**2))
-        if norm == 0:  # differences too small for floating point
-            return math.nan
-        deviations.append(deviation / norm)
-    product = deviations[0] * deviations[1]
-    return float(np.clip(product.sum() if weights is None else weights @ product, -1, 1))
+        if scored.weights is not None:
+            sides = [np.repeat(side, scored.weights) for side in sides]
+        with warnings.catch_warnings():  # only the library knows which values it takes for nearly constant
+            warnings.simplefilter("ignore", stats.NearConstantInputWarning)
+            return float(getattr(stats, function)(*sides).statistic)
+
+    return compute
 
 
-def _target_groups(scored: Scored) -> np.ndarray:
-    return rank(scored.targets).groups()
+def _constant(values: np.ndarray) -> bool:
+    return bool((values == values[0]).all())
 
 
-def _score_groups(scored: Scored) -> np.ndarray:
-    return rank(scored.scores).groups()
-
-
-def _mean_ranks(groups: np.ndarray, weights: Weights) -> np.ndarray:
-    sizes = np.bincount(groups, weights)
-    mean_ranks: np.ndarray = np.cumsum(sizes) - (sizes - 1) / 2
-    return np.asarray(mean_ranks[groups])
+def _pair_weights(scored: Scored) -> np.ndarray | None:
+    """The weight of each (row, label) pair."""
+    return None if scored.weights is None else np.repeat(scored.weights, scored.num_classes)

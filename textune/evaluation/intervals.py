@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textune.evaluation.scored import Scored
+from textune.evaluation.scored import Scored, scored_rows
 
 if TYPE_CHECKING:
     from textune.data.labels import Problem
     from textune.evaluation.metrics import Metric
 
-MAX_WORK = 500_000_000
-"""Values looked at in all resamples together: ten to twenty seconds on one core, at most."""
+MAX_WORK = 15_000_000
+"""Values that the library looks at in all resamples together: some four seconds on one core."""
+CALL = 4000
+"""What one call of the library costs beside its values, in values."""
+MIN_SAMPLES = 100
+"""Fewer resamples than these give no limits."""
 MIN_ROWS = 1000
 """Fewer rows than these do not stand for a larger data set."""
 PERCENTILES = (2.5, 97.5)
-
-Draw = Callable[[np.random.Generator], np.ndarray]
-"""Makes one resample: int64 [N] how often each row is in it."""
 
 
 def bootstrap_interval(
@@ -29,33 +29,33 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """95 % percentile bootstrap interval of `metric`, resampling rows; the same `seed` gives the same interval.
 
-    Time is bounded. A metric of decisions is resampled by cells, rows of equal target and decision as one, so that the number
-    of rows hardly matters. Any other is computed on the rows; above `MAX_WORK` it is resampled on a random part of m of the N
-    rows, and the deviations are scaled by sqrt(m / N) (the m-out-of-n bootstrap). Undefined resamples are left out.
+    A metric of decisions is resampled by cells, rows of equal target and decision as one, so that the number of rows hardly
+    matters. Any other is computed on the rows. Time is bounded by `MAX_WORK`: above it there are fewer resamples, down to
+    `MIN_SAMPLES`, and if these are still too much they are drawn from a random part of m of the N rows, the deviations scaled
+    by sqrt(m / N) (the m-out-of-n bootstrap). Undefined resamples are left out.
 
     Returns (nan, nan) for fewer than two rows, if the metric or more than half of the resamples are undefined, or if even
     `MIN_ROWS` rows would be too much work.
     """
-    return interval_of(metric, Scored(problem, targets, scores), samples=samples, seed=seed)
+    return interval_of(metric, scored_rows(problem, targets, scores), samples=samples, seed=seed)
 
 
 def interval_of(metric: Metric, scored: Scored, *, samples: int, seed: int) -> tuple[float, float]:
     """The same, for rows that are scored already."""
-    value = metric.function(scored, None)
+    value = center = metric.of(scored)
     if len(scored) < 2 or samples < 1 or math.isnan(value):
         return math.nan, math.nan
     generator = np.random.default_rng(seed)
-    width = scored.num_classes if metric.uses == "ranks" or scored.problem == "multilabel" else 1
-    width = 4 if scored.problem == "regression" else width  # moments and ranks pass over the rows several times
-    part, draw = _cells(scored) if metric.uses == "decisions" else (scored, _draw_rows(len(scored)))
-    scale, center = 1.0, value
-    if len(part) * width * samples > MAX_WORK:
-        num_rows = MAX_WORK // (width * samples)
-        if num_rows < MIN_ROWS:
+    part, scale = metric.units(scored), 1.0
+    fixed, per_row = _work(metric, scored)
+    max_rows = (MAX_WORK // min(samples, MIN_SAMPLES) - fixed) // per_row
+    if len(part) > max_rows:
+        if max_rows < MIN_ROWS:
             return math.nan, math.nan
-        part = scored.take(np.sort(generator.choice(len(scored), min(num_rows, len(scored)), replace=False)))
-        draw, scale, center = _draw_rows(len(part)), math.sqrt(len(part) / len(scored)), metric.function(part, None)
-    values = np.array([metric.function(part, draw(generator)) for _ in range(samples)])
+        smaller = scored.take(np.sort(generator.choice(len(scored), max_rows, replace=False)))
+        part, scale, center = metric.units(smaller), math.sqrt(max_rows / len(scored)), metric.of(smaller)
+    samples = min(samples, max(MIN_SAMPLES, MAX_WORK // (fixed + per_row * len(part))))
+    values = np.array([metric.function(_resample(part, generator)) for _ in range(samples)])
     defined = values[~np.isnan(values)]
     if len(defined) * 2 < samples or math.isnan(center):
         return math.nan, math.nan
@@ -64,20 +64,21 @@ def interval_of(metric: Metric, scored: Scored, *, samples: int, seed: int) -> t
     return (lower, min(upper, 1.0)) if metric.higher_is_better else (max(lower, 0.0), upper)
 
 
-def _draw_rows(num_rows: int) -> Draw:
-    return lambda generator: np.bincount(generator.integers(0, num_rows, num_rows), minlength=num_rows)
+def _work(metric: Metric, scored: Scored) -> tuple[int, int]:
+    """Work of one resample: what it takes whatever the rows, and what each row adds."""
+    if metric.uses == "decisions":
+        return CALL, max(1, scored.num_classes // 8) if scored.problem == "multilabel" else 1  # labels come cheaper than scores
+    by_class = scored.problem == "multilabel" or (scored.problem == "multiclass" and metric.uses == "ranks")
+    columns = scored.num_classes if by_class else 1
+    return CALL * (columns if metric.uses == "ranks" else 1), columns
 
 
-def _cells(scored: Scored) -> tuple[Scored, Draw]:
-    """One row for each pair of target and decision, and a draw of how often each occurs in a resample of all rows."""
-    if scored.problem == "multilabel":
-        bits = np.packbits(np.concatenate([scored.targets > 0.5, scored.predictions], axis=1), axis=1)
-        _, first, counts = np.unique(bits, axis=0, return_index=True, return_counts=True)
+def _resample(scored: Scored, generator: np.random.Generator) -> Scored:
+    """As many rows as there are, drawn with replacement: each row that was drawn, with how often it was."""
+    if scored.weights is None:
+        times = np.bincount(generator.integers(0, len(scored), len(scored)), minlength=len(scored))
     else:
-        pairs = scored.targets.astype(np.int64) * scored.num_classes + scored.predictions
-        _, first, counts = np.unique(pairs, return_index=True, return_counts=True)
-    num_rows = len(scored)
-    if len(first) * 4 > num_rows:  # drawing rows is then the quicker way
-        return scored, _draw_rows(num_rows)
-    shares = counts / num_rows
-    return scored.take(first), lambda generator: generator.multinomial(num_rows, shares)
+        num_rows = scored.weights.sum()
+        times = generator.multinomial(num_rows, scored.weights / num_rows)
+    drawn = np.flatnonzero(times)
+    return scored.take(drawn, times[drawn])

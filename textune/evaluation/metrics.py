@@ -9,17 +9,16 @@ values, is NaN; `Metric.undefined` says when. `macro` is taken over the classes 
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from textune.errors import ConfigError, DataError
+from textune.errors import ConfigError
 from textune.evaluation import formulas
-from textune.evaluation.formulas import Formula, Kind, averaged, class_scores
-from textune.evaluation.scored import Areas, Scored
+from textune.evaluation.formulas import Formula, averaged, class_areas, library
+from textune.evaluation.scored import Scored, scored_rows
 
 if TYPE_CHECKING:
     from textune.data.labels import Problem
@@ -34,52 +33,73 @@ class Metric:
     higher_is_better: bool
     """If so the best value is 1, otherwise 0."""
     function: Formula
-    """`(scored, weights) -> float`; NaN where undefined."""
+    """`(scored) -> float`; NaN where undefined."""
     description: str
     uses: Literal["decisions", "scores", "ranks"] = "decisions"
     """What of the scores it looks at: the decisions alone, each row's scores, or their order over all rows."""
     undefined: str = ""
     """When the value is NaN, as the end of a sentence; empty: never."""
 
+    def units(self, scored: Scored) -> Scored:
+        """The rows; for a metric of decisions, which gives the same for both, their few cells."""
+        return scored.cells if self.uses == "decisions" else scored
+
+    def of(self, scored: Scored) -> float:
+        """Its value; NaN where undefined."""
+        return self.function(self.units(scored))
+
 
 _SINGLE: tuple[Problem, ...] = ("binary", "multiclass")
 _MULTI: tuple[Problem, ...] = ("multilabel",)
 _CLASSES: tuple[Problem, ...] = ("binary", "multiclass", "multilabel")
 _NUMBERS: tuple[Problem, ...] = ("regression",)
-_KINDS: tuple[Kind, ...] = ("precision", "recall", "f")
 _ONE_KIND = "no class has both rows that belong to it and rows that do not"
 _CONSTANT = "the targets or the predictions are all the same"
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", _SINGLE, True, formulas.accuracy, "share of rows that are right"),
+        Metric("accuracy", _SINGLE, True, library("accuracy_score"), "share of rows that are right"),
         Metric("balanced_accuracy", _SINGLE, True, formulas.balanced_accuracy, "mean recall of the classes"),
-        Metric("precision", ("binary",), True, averaged("precision", "positive"), "share of rows predicted positive that are"),
-        Metric("recall", ("binary",), True, averaged("recall", "positive"), "share of positive rows that are found"),
-        Metric("f1", ("binary",), True, averaged("f", "positive"), "harmonic mean of precision and recall"),
-        Metric("f_half", ("binary",), True, averaged("f", "positive", 0.5), "F0.5: precision counts twice as much as recall"),
-        Metric("f1_macro", _CLASSES, True, averaged("f", "macro"), "mean F1 of the classes"),
-        Metric("f1_micro", _CLASSES, True, averaged("f", "micro"), "F1 of the counts summed over the classes"),
-        Metric("f1_weighted", _CLASSES, True, averaged("f", "weighted"), "mean F1 of the classes, weighted by their rows"),
-        Metric("f1_samples", _MULTI, True, averaged("f", "samples"), "mean F1 of the rows' label sets"),
-        Metric("precision_macro", _CLASSES, True, averaged("precision", "macro"), "mean precision of the classes"),
-        Metric("precision_micro", _CLASSES, True, averaged("precision", "micro"), "precision of the summed counts"),
-        Metric("precision_weighted", _CLASSES, True, averaged("precision", "weighted"), "mean precision, weighted by rows"),
-        Metric("precision_samples", _MULTI, True, averaged("precision", "samples"), "mean precision of the rows' label sets"),
-        Metric("recall_macro", _CLASSES, True, averaged("recall", "macro"), "mean recall of the classes"),
-        Metric("recall_micro", _CLASSES, True, averaged("recall", "micro"), "recall of the summed counts"),
-        Metric("recall_weighted", _CLASSES, True, averaged("recall", "weighted"), "mean recall, weighted by rows"),
-        Metric("recall_samples", _MULTI, True, averaged("recall", "samples"), "mean recall of the rows' label sets"),
-        Metric("f_half_macro", _CLASSES, True, averaged("f", "macro", 0.5), "mean F0.5 of the classes"),
-        Metric("subset_accuracy", _MULTI, True, formulas.accuracy, "share of rows with every label right"),
-        Metric("hamming_loss", _MULTI, False, formulas.hamming_loss, "share of (row, label) pairs that are wrong"),
+        Metric(
+            "precision", ("binary",), True, averaged("precision_score", "binary"), "share of rows predicted positive that are"
+        ),
+        Metric("recall", ("binary",), True, averaged("recall_score", "binary"), "share of positive rows that are found"),
+        Metric("f1", ("binary",), True, averaged("f1_score", "binary"), "harmonic mean of precision and recall"),
+        Metric(
+            "f_half",
+            ("binary",),
+            True,
+            averaged("fbeta_score", "binary", beta=0.5),
+            "F0.5: precision counts twice as much as recall",
+        ),
+        Metric("f1_macro", _CLASSES, True, averaged("f1_score", "macro"), "mean F1 of the classes"),
+        Metric("f1_micro", _CLASSES, True, averaged("f1_score", "micro"), "F1 of the counts summed over the classes"),
+        Metric(
+            "f1_weighted", _CLASSES, True, averaged("f1_score", "weighted"), "mean F1 of the classes, weighted by their rows"
+        ),
+        Metric("f1_samples", _MULTI, True, averaged("f1_score", "samples"), "mean F1 of the rows' label sets"),
+        Metric("precision_macro", _CLASSES, True, averaged("precision_score", "macro"), "mean precision of the classes"),
+        Metric("precision_micro", _CLASSES, True, averaged("precision_score", "micro"), "precision of the summed counts"),
+        Metric(
+            "precision_weighted", _CLASSES, True, averaged("precision_score", "weighted"), "mean precision, weighted by rows"
+        ),
+        Metric(
+            "precision_samples", _MULTI, True, averaged("precision_score", "samples"), "mean precision of the rows' label sets"
+        ),
+        Metric("recall_macro", _CLASSES, True, averaged("recall_score", "macro"), "mean recall of the classes"),
+        Metric("recall_micro", _CLASSES, True, averaged("recall_score", "micro"), "recall of the summed counts"),
+        Metric("recall_weighted", _CLASSES, True, averaged("recall_score", "weighted"), "mean recall, weighted by rows"),
+        Metric("recall_samples", _MULTI, True, averaged("recall_score", "samples"), "mean recall of the rows' label sets"),
+        Metric("f_half_macro", _CLASSES, True, averaged("fbeta_score", "macro", beta=0.5), "mean F0.5 of the classes"),
+        Metric("subset_accuracy", _MULTI, True, library("accuracy_score"), "share of rows with every label right"),
+        Metric("hamming_loss", _MULTI, False, library("hamming_loss"), "share of (row, label) pairs that are wrong"),
         Metric("mcc", _SINGLE, True, formulas.matthews, "Matthews' correlation of predicted and true classes"),
         Metric(
             "roc_auc",
             _CLASSES,
             True,
-            formulas.roc_auc,
+            formulas.area("roc_auc_score"),
             "area under the ROC curve, each class against the rest",
             "ranks",
             _ONE_KIND,
@@ -88,7 +108,7 @@ METRICS: dict[str, Metric] = {
             "average_precision",
             _CLASSES,
             True,
-            formulas.average_precision,
+            formulas.area("average_precision_score"),
             "area under the precision-recall steps, each class against the rest",
             "ranks",
             "no row belongs to the class",
@@ -104,12 +124,12 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("log_loss", _CLASSES, False, formulas.log_loss, "mean negative log probability of what is true", "scores"),
         Metric("brier", ("binary",), False, formulas.brier, "mean squared error of the positive probability", "scores"),
-        Metric("pearson", _NUMBERS, True, formulas.pearson, "linear correlation", "scores", _CONSTANT),
-        Metric("spearman", _NUMBERS, True, formulas.spearman, "correlation of the ranks", "ranks", _CONSTANT),
+        Metric("pearson", _NUMBERS, True, formulas.correlation("pearsonr"), "linear correlation", "scores", _CONSTANT),
+        Metric("spearman", _NUMBERS, True, formulas.correlation("spearmanr"), "correlation of the ranks", "ranks", _CONSTANT),
         Metric("r2", _NUMBERS, True, formulas.r2, "share of the variance that is explained", "scores", "there is only one row"),
-        Metric("rmse", _NUMBERS, False, formulas.root_mean_squared_error, "root of the mean squared error", "scores"),
-        Metric("mse", _NUMBERS, False, formulas.mean_squared_error, "mean squared error", "scores"),
-        Metric("mae", _NUMBERS, False, formulas.mean_absolute_error, "mean absolute error", "scores"),
+        Metric("rmse", _NUMBERS, False, library("root_mean_squared_error"), "root of the mean squared error", "scores"),
+        Metric("mse", _NUMBERS, False, library("mean_squared_error"), "mean squared error", "scores"),
+        Metric("mae", _NUMBERS, False, library("mean_absolute_error"), "mean absolute error", "scores"),
         Metric(
             "mape",
             _NUMBERS,
@@ -175,14 +195,14 @@ def compute_metrics(problem: Problem, targets: np.ndarray, scores: np.ndarray, n
 
     targets: int64 [N] class ids (binary, multiclass), 0 or 1 as [N, C] (multilabel), float [N] (regression).
     scores: probabilities float [N, C] in the order of `names` (binary: C = 2, the second is positive), or values [N].
-    Raises DataError or ModelError as `Scored` does.
+    Raises DataError or ModelError as `scored_rows` does.
     """
     return compute_all(scored_rows(problem, targets, scores, names))
 
 
 def compute_all(scored: Scored) -> dict[str, float]:
     """The same, for rows that are scored already."""
-    return {metric.name: metric.function(scored, None) for metric in metrics_for(scored.problem)}
+    return {metric.name: metric.of(scored) for metric in metrics_for(scored.problem)}
 
 
 @dataclass(frozen=True)
@@ -214,22 +234,30 @@ def class_table(scored: Scored, names: Sequence[str]) -> tuple[ClassMetrics, ...
     """The same, for rows that are scored already."""
     if scored.problem == "regression":
         return ()
-    counts = scored.counts()
-    columns = [class_scores(kind, 1.0, *counts[:3]) for kind in _KINDS]
-    rows = []
-    for index, name in enumerate(names):
-        support, predicted, correct = (int(column[index]) for column in (counts.support, counts.predicted, counts.correct))
-        precision, recall, f1 = (float(column[index]) for column in columns)
-        areas = scored.areas(index) if support else Areas(math.nan, math.nan)
-        rows.append(ClassMetrics(name, support, predicted, correct, precision, recall, f1, *areas))
-    return tuple(rows)
+    from sklearn.metrics import multilabel_confusion_matrix, precision_recall_fscore_support
 
-
-def scored_rows(problem: Problem, targets: np.ndarray, scores: np.ndarray, names: Sequence[str]) -> Scored:
-    scored = Scored(problem, targets, scores)
-    if len(names) != scored.num_classes:
-        raise DataError(f"{len(names)} label names do not fit scores of {scored.num_classes} classes.")
-    return scored
+    cells, classes = scored.cells, range(scored.num_classes)
+    answers = cells.targets, cells.predictions
+    options: dict[str, Any] = {"labels": np.array(classes), "sample_weight": cells.weights}
+    precision_C, recall_C, f1_C, support_C = precision_recall_fscore_support(*answers, zero_division=0, **options)
+    # [class, belongs to it, predicted as it]
+    counts_C22 = multilabel_confusion_matrix(*answers, **options)
+    roc_auc_C = class_areas("roc_auc_score", scored, classes)
+    average_precision_C = class_areas("average_precision_score", scored, classes)
+    return tuple(
+        ClassMetrics(
+            name=name,
+            support=int(support_C[index]),
+            predicted=int(counts_C22[index, :, 1].sum()),
+            correct=int(counts_C22[index, 1, 1]),
+            precision=float(precision_C[index]),
+            recall=float(recall_C[index]),
+            f1=float(f1_C[index]),
+            roc_auc=float(roc_auc_C[index]),
+            average_precision=float(average_precision_C[index]),
+        )
+        for index, name in enumerate(names)
+    )
 
 
 def _join(words: Sequence[str], last: str) -> str:

@@ -14,9 +14,9 @@ import numpy as np
 
 from textune.evaluation.baseline import Baseline, find_baseline
 from textune.evaluation.intervals import interval_of
-from textune.evaluation.metrics import METRICS, ClassMetrics, Metric, class_table, compute_all, scored_rows
+from textune.evaluation.metrics import METRICS, ClassMetrics, Metric, class_table, compute_all
 from textune.evaluation.mistakes import Mistake, Texts, find_mistakes
-from textune.evaluation.scored import Scored
+from textune.evaluation.scored import Scored, scored_rows
 from textune.evaluation.wording import number
 
 if TYPE_CHECKING:
@@ -205,14 +205,14 @@ def _train_support(problem: Problem, train_targets: np.ndarray | None, num_class
 def _confusions(scored: Scored, names: tuple[str, ...]) -> tuple[tuple[tuple[int, ...], ...] | None, tuple[Confusion, ...]]:
     if scored.problem not in ("binary", "multiclass"):
         return None, ()
-    num_classes = scored.num_classes
-    cells, counts = np.unique(scored.targets.astype(np.int64) * num_classes + scored.predictions, return_counts=True)
-    true, predicted = np.divmod(cells, num_classes)
+    cells = scored.cells
+    true, predicted, counts = cells.targets, cells.predictions, np.asarray(cells.weights)
     matrix = None
-    if num_classes <= MAX_MATRIX:
-        dense = np.zeros((num_classes, num_classes), dtype=np.int64)
-        dense[true, predicted] = counts
-        matrix = tuple(tuple(row) for row in dense.tolist())
+    if len(names) <= MAX_MATRIX:
+        from sklearn.metrics import confusion_matrix
+
+        dense = confusion_matrix(true, predicted, labels=np.arange(len(names)), sample_weight=counts)
+        matrix = tuple(tuple(int(count) for count in row) for row in dense)
     order = np.argsort(-counts, kind="stable")
     order = order[true[order] != predicted[order]][:MAX_CONFUSIONS]
     return matrix, tuple(Confusion(names[true[cell]], names[predicted[cell]], int(counts[cell])) for cell in order)

@@ -36,11 +36,12 @@ MAX_PRODUCT_LENGTH = {
 class PackedLayout:
     """Where the rows of a packed batch lie; made once a batch and handed to every layer, which shares its masks.
 
-    `groups` and `lengths_B` are those of a TokenBatch.
+    `groups` and `lengths_B` are those of a TokenBatch; `num_filler` tokens behind the last row belong to none.
     """
 
-    def __init__(self, groups: tuple[Group, ...], lengths_B: torch.Tensor) -> None:
+    def __init__(self, groups: tuple[Group, ...], lengths_B: torch.Tensor, *, num_filler: int = 0) -> None:
         self.groups = groups
+        self.num_filler = num_filler
         self.lengths_B = lengths_B
         self.sizes = [group.rows * group.length for group in groups]
         device = lengths_B.device
@@ -56,10 +57,13 @@ class PackedLayout:
         self._has_padding = has_padding
         self._biases: dict[tuple[int, bool, int | None, torch.dtype], torch.Tensor | None] = {}
 
-    def split(self, tensor_T: torch.Tensor) -> list[torch.Tensor]:
+    def split(self, tensor: torch.Tensor, dim: int = 0) -> tuple[torch.Tensor, ...]:
+        """The tokens of each group along `dim`; filler is left out."""
+        return tensor.split([*self.sizes, self.num_filler], dim)[:-1]
+
+    def by_row(self, tensor_T: torch.Tensor) -> list[torch.Tensor]:
         """[T] as one [rows, length] view for each group."""
-        pieces = tensor_T.split(self.sizes)
-        return [piece.view(group.rows, group.length) for piece, group in zip(pieces, self.groups, strict=True)]
+        return [piece.view(group) for piece, group in zip(self.split(tensor_T), self.groups, strict=True)]
 
     def real(self, index: int) -> torch.Tensor:
         """bool [n, L]: True where group `index` holds a real token."""
@@ -128,7 +132,7 @@ def packed_attention(
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     causal = bool(module.is_causal) if is_causal is None else is_causal
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    splits = (tensor.squeeze(0).split(textune_layout.sizes, dim=1) for tensor in (query, key, value))
+    splits = (textune_layout.split(tensor.squeeze(0), dim=1) for tensor in (query, key, value))
     options: dict[str, Any] = {
         "causal": causal,
         "window": sliding_window,
@@ -140,6 +144,8 @@ def packed_attention(
         _group_attention(query_hNd, key_gNd, value_gNd, textune_layout, index, **options)
         for index, (query_hNd, key_gNd, value_gNd) in enumerate(zip(*splits, strict=True))
     ]
+    if textune_layout.num_filler:
+        outputs.append(outputs[0].new_zeros(textune_layout.num_filler, *outputs[0].shape[1:]))
     output_Thd = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     return output_Thd.unsqueeze(0), None
 

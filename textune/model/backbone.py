@@ -17,6 +17,7 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
+from torch.nn import functional
 
 from textune.config.schema import ModelSection
 from textune.data.batches import Layout
@@ -46,6 +47,11 @@ OWN_KEYS = frozenset(
     {"id2label", "label2id", "num_labels", "problem_type", "model_type", "architectures", "dtype", "torch_dtype"}
 )
 """Keys of a backbone's configuration that follow from the data or from textune itself."""
+
+ROUND_TO = 32
+"""A packed batch is filled up to a multiple of so many tokens ..."""
+ROUND_FROM = 256
+"""... if it has so many: one short text alone should not wait for filler."""
 
 
 class TextModel(nn.Module):
@@ -117,16 +123,19 @@ class TextModel(nn.Module):
 
     def _packed(self, ids_T: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
         family = PACKED_FAMILIES[self.hf.config.model_type]
-        layout = PackedLayout(batch.groups, batch.lengths_B)
+        num_filler = _num_filler(len(ids_T))
+        layout = PackedLayout(batch.groups, batch.lengths_B, num_filler=num_filler)
+        ids_T = functional.pad(ids_T, (0, num_filler), value=self.pad_id)
+        positions_T = functional.pad(batch.positions_T, (0, num_filler))
         inputs: dict[str, Any] = {
             "input_ids": ids_T.unsqueeze(0),
-            "position_ids": family.positions(self.hf, ids_T, batch.positions_T, layout).unsqueeze(0),
+            "position_ids": family.positions(self.hf, ids_T, positions_T, layout).unsqueeze(0),
             # Never read; its absence would make some families warn of padding.
             "attention_mask": torch.ones_like(ids_T).unsqueeze(0),
             "textune_layout": layout,
         }
         if batch.types_T is not None and self._has_types and "token_type_ids" in self._base_accepted:
-            inputs["token_type_ids"] = batch.types_T.unsqueeze(0)
+            inputs["token_type_ids"] = functional.pad(batch.types_T, (0, num_filler)).unsqueeze(0)
         if "use_cache" in self._base_accepted:
             inputs["use_cache"] = False
         hidden_TH = self.hf.base_model(**inputs).last_hidden_state.squeeze(0)
@@ -201,6 +210,11 @@ def require_backbone(section: ModelSection) -> None:
     require_weights(found)
 
 
+def _num_filler(num_tokens: int) -> int:
+    """Tokens that round a large batch up, so that few sizes occur: oneDNN builds new kernels for each."""
+    return -num_tokens % ROUND_TO if num_tokens >= ROUND_FROM else 0
+
+
 def _obstacle_to_packing(hf: Any) -> str:
     """Why this model cannot run packed; empty where it can."""
     family = hf.config.model_type
@@ -241,7 +255,8 @@ def _override_config(config: Any, overrides: dict[str, Any]) -> None:
             raise ConfigError(f"model.config.{key}: {config.model_type} has no such key.", hint=hint)
         try:
             setattr(config, key, value)
-            config.validate()
+            if hasattr(config, "validate"):
+                config.validate()
         except (StrictDataclassError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"model.config.{key} = {value!r} is refused by {config.model_type}: {reason}") from error

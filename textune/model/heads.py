@@ -56,7 +56,7 @@ def _distilbert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: 
 
 def _modernbert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     if hf.config.classifier_pooling == "mean":
-        pieces = hidden_TH.split(layout.sizes)
+        pieces = layout.split(hidden_TH)
         sums = [
             (piece.view(*layout.groups[index], -1) * layout.real(index).unsqueeze(-1)).sum(1)
             for index, piece in enumerate(pieces)
@@ -76,7 +76,7 @@ def _decoder(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: Pack
     """
     pad_id = hf.config.get_text_config().pad_token_id
     lasts = []
-    for index, ids_nL in enumerate(layout.split(ids_T)):
+    for index, ids_nL in enumerate(layout.by_row(ids_T)):
         counts = (ids_nL != pad_id) & layout.real(index)
         steps = torch.arange(ids_nL.shape[1], device=ids_nL.device)
         lasts.append((counts * steps).argmax(1))
@@ -91,8 +91,9 @@ def _from_zero(_hf: Any, _ids_T: torch.Tensor, positions_T: torch.Tensor, _layou
 def _after_padding(hf: Any, ids_T: torch.Tensor, _positions_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """RoBERTa's positions: from pad id + 1; a pad token, even one that a text spells out, gets pad id and is not counted."""
     pad_id = hf.config.pad_token_id
-    counts = [(ids_nL != pad_id).long() for ids_nL in layout.split(ids_T)]
-    positions_T: torch.Tensor = torch.cat([(count.cumsum(1) * count).flatten() for count in counts]) + pad_id
+    counts = [(ids_nL != pad_id).long() for ids_nL in layout.by_row(ids_T)]
+    filler = ids_T.new_zeros(layout.num_filler)
+    positions_T: torch.Tensor = torch.cat([*((count.cumsum(1) * count).flatten() for count in counts), filler]) + pad_id
     return positions_T
 
 

@@ -10,7 +10,7 @@ from textune.config import Experiment, load_config
 from textune.config.schema import Columns, EvaluateSection, FilesSource, TokensSection
 from textune.data.prepare import prepare_data, prepare_held_out
 from textune.data.tokens import open_store
-from textune.errors import RunError
+from textune.errors import DataError, RunError
 from textune.evaluation import Report, resolve_metric
 from textune.pipeline.gather import Tokenized
 from textune.pipeline.reporting import report_part, write_report
@@ -44,9 +44,14 @@ def evaluate(
     card = predictor.card
     train_targets = None
     if data is not None:
-        chosen = prepare_held_out(
-            data, columns=columns or card.columns, labels=card.labels, label_map=card.label_map, on_bad_row=on_bad_row
-        )
+        try:
+            chosen = prepare_held_out(
+                data, columns=columns or card.columns, labels=card.labels, label_map=card.label_map, on_bad_row=on_bad_row
+            )
+        except DataError as error:
+            if "data.columns" not in error.hint:
+                raise
+            raise DataError(error.message, hint="Name the columns with --text, --text-pair and --label.") from None
         name = Path(data.files[0]).name
     else:
         if experiment is None:

@@ -19,7 +19,7 @@ def info(run: str | Path) -> dict[str, Any]:
         facts = {
             key: manifest[key]
             for key in ("status", "started", "finished", "reason", "command", "steps", "best_step", "seconds", "rows")
-            if key in manifest
+            if manifest.get(key)
         }
         facts |= {f"metrics, {part}": metrics for part, metrics in manifest.get("metrics", {}).items()}
         facts |= {"versions": manifest.get("versions", {}), "git": manifest.get("git", {})}

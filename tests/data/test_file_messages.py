@@ -1,0 +1,210 @@
+"""What is said about files that cannot be read: place, reason and what to do, fragment by fragment."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from rowmaking import packed_rows, read
+
+from textune.config.schema import FilesSource
+from textune.data.sources import read_source
+from textune.errors import DataError
+
+_BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
+    ("a.csv", b"", {}, "a.csv is empty."),
+    ("a.csv", b"\xef\xbb\xbf", {}, "a.csv is empty"),
+    ("a.csv", b"\n\n\r\n", {}, "a.csv is empty: it holds blank lines only."),
+    ("a.csv", b"text,label\n", {}, "a.csv holds no rows. A csv or tsv file needs rows below its header line."),
+    ("a.csv", b"text,label", {}, "a.csv holds no rows."),
+    ("a.csv", b"text,label,text\na,1,b\n", {}, "a.csv, line 1: 1 column name stands there twice: 'text'."),
+    (
+        "a.csv",
+        b"text,label\na,1\nb\nc,1,2\n",
+        {},
+        "line 3: 1 cell where 2 are expected (text, label). 1 more row of a.csv cannot",
+    ),
+    ("a.csv", b"text,label\na,1\nb\n", {}, 'Mend the file, or set data.on_bad_row = "skip" to leave such rows out.'),
+    (
+        "a.csv",
+        b"text;label\na, b;1\n",
+        {},
+        'line 2: 2 cells where 1 is expected (text;label). The delimiter looks wrong: ";" would make 2 columns',
+    ),
+    (
+        "a.csv",
+        b'text,label\n"a,1\nb,2\n',
+        {},
+        "line 2: a quote opens a cell here and is never closed. If quotes are plain characters",
+    ),
+    ("a.csv", b'text,label\n"a" b,1\n', {}, "line 2: a quoted cell is followed by 'b,1', not by a delimiter"),
+    ("a.csv", b'text,label\n"a\nb\nc" d,1\n', {}, "a.csv, line 2: a quoted cell is followed by 'd,1' 2 lines further on"),
+    ("a.csv", b'"text,label\na,1\n', {}, "a.csv, line 1: the header cannot be read: a quote opens a cell here"),
+    (
+        "a.csv",
+        b"text,label\ncaf\xe9,1\n",
+        {},
+        "line 2: byte 0xe9 at offset 14 of the file is not UTF-8. If the file is in an older encoding, set encoding =",
+    ),
+    ("a.csv", b"\xef\xbb\xbftext,label\ncaf\xe9,1\n", {}, "a.csv, line 2: byte 0xe9 at offset 17 of the file"),
+    ("a.csv", b"te\xe9xt,label\na,1\n", {}, "a.csv, line 1: byte 0xe9 at offset 2 of the file is not UTF-8."),
+    ("a.csv", "text,label\nä,1\n".encode("utf-16"), {}, 'a.csv is UTF-16 text, not utf-8. Set encoding = "utf-16".'),
+    (
+        "a.csv",
+        "text,label\nx,1\n".encode("utf-16-le"),
+        {},
+        "line 1: it holds a NUL byte. A text file holds none; if it is UTF-16, set",
+    ),
+    ("a.csv", b"text,label\na\0b,1\n", {}, "a.csv, line 2: it holds a NUL byte."),
+    ("a.csv", b"text,label\ra,1\rb,2\r", {}, "a.csv ends its lines with carriage returns only."),
+    ("a.csv", gzip.compress(b"text,label\na,1\n"), {}, "a.csv is packed with gzip: give it a name that ends in .gz."),
+    ("a.csv", zstandard.compress(b"text,label\na,1\n"), {}, "a.csv is packed with zstd"),
+    ("a.csv", b"PK\x03\x04rest", {}, "a.csv is a zip archive or a spreadsheet: unpack it, or save it as csv."),
+    ("a.csv", packed_rows("a.parquet"), {}, 'a.csv is a parquet file: set format = "parquet".'),
+    ("a.csv.gz", gzip.compress(b"text,label\na,1\n" * 99)[:-20], {}, "a.csv.gz cannot be unpacked: it is cut short or damaged"),
+    (
+        "a.csv.zst",
+        zstandard.compress(b"text,label\na,1\n" * 99)[:-5],
+        {},
+        "a.csv.zst cannot be unpacked: it is cut short or damaged",
+    ),
+    ("a.csv.gz", b"text,label\na,1\n", {}, "a.csv.gz cannot be unpacked"),
+    (
+        "a.tsv",
+        b"text,label\na,1\n",
+        {"where": {"label": ("1",)}},
+        'found: \'text,label\'. The delimiter looks wrong: "," would make 2 columns of the header; set delimiter = ",".',
+    ),
+    ("a.xyz", b"a", {}, 'a.xyz: its name does not tell the format. Set format = "..." to one of arrow, csv,'),
+    (
+        "a.json",
+        b'[{"text": "a"}, {"text": "b"',
+        {},
+        "line 1, column 29: not JSON: Expecting ',' delimiter. The file is cut short.",
+    ),
+    ("a.json", b'[{"text": "a",}]', {}, "a.json, line 1, column 1"),
+    ("a.json", b" \n", {}, "a.json is empty: it holds white space only."),
+    ("a.json", b"[]", {}, "a.json holds no rows."),
+    ("a.json", b"3", {}, "a.json holds '3', not a list of records or an object keyed by row."),
+    (
+        "a.json",
+        b'{"data": [{"text": "a"}]}',
+        {},
+        "a.json is an object with the keys 'data', not rows. The key 'data' holds a list.",
+    ),
+    ("a.json", b'[{"text": "a"}, 5]', {}, "a.json, record 2: '5' is an integer, not an object with columns."),
+    (
+        "a.json",
+        b'{"0": {"text": "a"}, "1": [5]}',
+        {},
+        "a.json, key 1: '[5]' is a list of integers, not an object with columns.",
+    ),
+    ("a.json", b"[" * 100_000, {}, "a.json: not usable JSON: nested too deeply."),
+    ("a.json", b'[{"text": "a", "text": "b"}]', {}, "a.json: not usable JSON: the key 'text' stands there twice."),
+    ("a.json", b'[{"text": "caf\xe9"}]', {}, "a.json, line 1: byte 0xe9 at offset 14 of the file is not UTF-8."),
+    ("a.jsonl", b'{"text": "a"}\n{"text": \n', {}, "a.jsonl, line 2: not JSON: Expecting value at column 10."),
+    ("a.jsonl", b'[\n{"text": "a"}\n]\n', {}, 'A JSON list needs format = "json".'),
+    (
+        "a.jsonl",
+        b'{"text": "a"}\n{"text": "b", "text": "c"}\n',
+        {},
+        "a.jsonl, line 2: not usable JSON: the key 'text' stands there twice.",
+    ),
+    (
+        "a.jsonl",
+        b'{"text": "a"}\n{"text": 5}\n',
+        {},
+        "a.jsonl, line 2: column 'text' holds an integer, '5', where most rows hold text.",
+    ),
+    (
+        "a.jsonl",
+        b'{"text": "a"}\n{"text": "\\ud83d"}\n',
+        {},
+        "a.jsonl, line 2: column 'text' holds text that is not valid Unicode",
+    ),
+    ("a.jsonl", b'{"n": 1}\n{"n": 1' + b"0" * 5000 + b"}\n", {}, "a.jsonl, line 2: not usable JSON: Exceeds the limit"),
+    (
+        "a.jsonl",
+        b"\n".join(b'{"k%d": 1}' % index for index in range(1001)),
+        {},
+        "The rows have more than 1,000 different columns.",
+    ),
+    (
+        "a.csv",
+        b"," * 20_000 + b"\n",
+        {},
+        "a.csv, line 1: 20,001 columns are more than the limit of 10,000. Is the delimiter right?",
+    ),
+    ("a.jsonl", b'{"x": ' + b"[" * 900 + b"]" * 900 + b'}\n{"x": 1}\n{"x": 2}\n', {}, "where most rows hold integers"),
+    ("a.txt", b"a\nb\0\n", {}, "a.txt, line 2: it holds a NUL byte."),
+    ("a.txt", b"a\n\xe9\n", {}, "a.txt, line 2: byte 0xe9 at offset 2 of the file is not UTF-8."),
+    ("a.parquet", b"", {}, "a.parquet is empty."),
+    (
+        "a.parquet",
+        packed_rows("a.parquet")[:-9],
+        {},
+        "a.parquet is not a whole parquet file: Parquet magic bytes not found in footer.",
+    ),
+    ("a.parquet", b"text,label\na,1\n", {}, "a.parquet is not a whole parquet file"),
+    ("a.arrow", packed_rows("a.arrow")[:200], {}, "a.arrow is not a whole Arrow file"),
+    ("a.txt", b"a\n", {"delimiter": ","}, "delimiter is for csv and tsv files, but a.txt is read as text. Set format."),
+    ("a.csv", b"text\na\n", {"pattern": "(?P<x>a)"}, "pattern is for text files, but a.csv is read as csv. Set format."),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "options", "message"), _BROKEN)
+def test_message(tmp_path: Path, name: str, content: bytes, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read(tmp_path / name, content, **options)
+    assert message in re.sub(r"\s+", " ", str(caught.value))
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,1\n")
+    (tmp_path / "folder").mkdir()
+    for name, message in (
+        ("trian.csv", f"File not found: {tmp_path}/trian.csv. Did you mean 'train.csv'?"),
+        ("zzz.parquet", f"The folder {tmp_path} holds train.csv."),
+        ("nowhere/a.csv", f"There is no folder {tmp_path}/nowhere either."),
+        ("*.tsv", f"No file matches the pattern '{tmp_path}/*.tsv'. The folder {tmp_path} holds train.csv."),
+        (".", f"{tmp_path} is a folder, not a file. Name its files, such as '{tmp_path}/*.csv'."),
+        ("folder", "is a folder, not a file."),
+    ):
+        with pytest.raises(DataError) as caught:
+            read(tmp_path / name)
+        assert message in str(caught.value)
+    with pytest.raises(DataError, match="No data files are given"):
+        read_source(FilesSource())
+
+
+def test_skip_mode_without_a_good_row(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a.csv has no row that can be read: a.csv, line 2: 1 cell where 2 are expected"):
+        read(tmp_path / "a.csv", "text,label\none\n", on_bad_row="skip")
+
+
+def test_long_lines_and_cells(tmp_path: Path) -> None:
+    """Ten megabytes in one line are read, or refused in a sentence that does not repeat them."""
+    big = b"word " * 2_000_000
+    for name, content in (
+        ("a.txt", big),
+        ("a.jsonl", b'{"text": "' + big + b'"}'),
+        ("a.json", b'[{"text": "' + big + b'"}]'),
+        ("b.tsv", b"text\tlabel\n" + big + b"\t1\n"),
+    ):
+        assert len(read(tmp_path / name, content)) == 1
+    for name, content in (
+        ("a.csv", b"text,label\n" + big + b"\n"),
+        ("b.csv", b'text,label\n"' + big),
+        ("c.jsonl", big),
+        ("d.json", big),
+        ("e.json", b'"' + big + b'"'),
+        ("f.jsonl", b'["' + big + b'"]'),
+        ("g.csv", big),
+    ):
+        with pytest.raises(DataError) as caught:
+            read(tmp_path / name, content)
+        assert len(str(caught.value)) < 500

@@ -1,0 +1,91 @@
+"""The table of metrics, what a wrong metric name is told, and values that cannot be."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from textune.errors import ConfigError, DataError, ModelError
+from textune.evaluation import METRICS, compute_metrics, metrics_for, resolve_metric
+from textune.evaluation.metrics import MAIN_METRIC
+
+PROBLEMS = ("binary", "multiclass", "multilabel", "regression")
+
+
+def test_the_table_is_complete_and_described() -> None:
+    assert {problem: len(metrics_for(problem)) for problem in PROBLEMS} == {  # type: ignore[arg-type]
+        "binary": 21,
+        "multiclass": 16,
+        "multilabel": 19,
+        "regression": 7,
+    }
+    for problem in PROBLEMS:
+        assert resolve_metric("auto", problem).name == MAIN_METRIC[problem]  # type: ignore[arg-type, index]
+    for name, metric in METRICS.items():
+        assert metric.name == name and metric.description and metric.problems
+    losses = {name for name, metric in METRICS.items() if not metric.higher_is_better}
+    assert losses == {"hamming_loss", "log_loss", "brier", "rmse", "mse", "mae", "mape"}
+
+
+@pytest.mark.parametrize(
+    ("name", "problem", "reason", "suggestion"),
+    [
+        ("f1", "multiclass", "a metric for binary problems", "Did you mean f1_macro, f1_micro or f1_weighted?"),
+        ("f1_samples", "multiclass", "a metric for multilabel problems", "Did you mean f1_macro, f1_micro or f1_weighted?"),
+        ("acuracy", "binary", "there is no such metric", "Did you mean accuracy"),
+        ("AUC", "multiclass", "there is no such metric", "Did you mean roc_auc?"),
+        ("matthews_correlation", "binary", "there is no such metric", "Did you mean mcc?"),
+        ("F1-macro", "multiclass", "there is no such metric", "Did you mean f1_macro?"),
+        ("pearson", "binary", "a metric for regression problems", "Metrics for binary: auto, accuracy,"),
+        ("accuracy", "regression", "a metric for binary and multiclass problems", "Metrics for regression: auto, pearson,"),
+        ("", "binary", "there is no such metric", "Metrics for binary"),
+    ],
+)
+def test_a_wrong_name_is_told_what_to_write(name: str, problem: Any, reason: str, suggestion: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve_metric(name, problem)
+    assert caught.value.message.startswith(f'evaluate.metric = "{name}": ')
+    assert reason in caught.value.message
+    assert suggestion in caught.value.hint
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+def test_scores_that_are_not_numbers_are_refused() -> None:
+    scores = np.array([[0.5, 0.5], [math.nan, 0.5], [math.inf, 0.5]])
+    with pytest.raises(ModelError, match="for 2 of 3 rows, the first of them row 2"):
+        compute_metrics("binary", np.array([0, 1, 1]), scores, ["a", "b"])
+    with pytest.raises(ModelError, match="diverged"):
+        compute_metrics("regression", np.array([0.0]), np.array([math.nan]), ["score"])
+
+
+@pytest.mark.parametrize(
+    ("problem", "targets", "scores", "reason"),
+    [
+        ("binary", np.zeros(0, dtype=np.int64), np.zeros((0, 2)), "no rows"),
+        ("binary", np.array([0]), np.array([[0.1, 0.2, 0.7]]), "do not fit"),
+        ("binary", np.array([0, 1]), np.array([[0.1, 0.9]]), "do not fit"),
+        ("binary", np.array([0]), np.array([0.1]), "do not fit"),
+        ("multiclass", np.array([[0]]), np.array([[0.1, 0.2, 0.7]]), "do not fit"),
+        ("multiclass", np.array([3]), np.array([[0.1, 0.2, 0.7]]), "class ids up to 2"),
+        ("multiclass", np.array([-1]), np.array([[0.1, 0.2, 0.7]]), "class ids up to 2"),
+        ("multiclass", np.array([1.0]), np.array([[0.1, 0.2, 0.7]]), "class ids up to 2"),
+        ("multiclass", np.array([0]), np.array([[0.1, 4.0, -2.0]]), "probabilities"),
+        ("multilabel", np.array([[1]]), np.array([[0.1]]), "two labels or more"),
+        ("multilabel", np.array([[0.5, 1]]), np.array([[0.1, 0.2]]), "0 or 1"),
+        ("regression", np.array([math.nan]), np.array([1.0]), "not a number"),
+        ("regression", np.array([1.0]), np.array([[1.0]]), "do not fit"),
+    ],
+)
+def test_input_that_cannot_be_is_refused(problem: Any, targets: np.ndarray, scores: np.ndarray, reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        compute_metrics(problem, targets, scores, ["a", "b", "c"])
+
+
+def test_names_must_fit() -> None:
+    with pytest.raises(DataError, match="3 label names do not fit scores of 2 classes"):
+        compute_metrics("binary", np.array([0]), np.array([[0.4, 0.6]]), ["a", "b", "c"])

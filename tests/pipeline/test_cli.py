@@ -1,0 +1,270 @@
+"""The command line as a person uses it: what it prints, where, and its exit codes."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from runkit import reviews, write_csv
+
+import textune
+from textune.cli import commands, main
+
+
+class Answer:
+    """Exit code and output of one command."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], home: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*words: object, stdin: str = "") -> Answer:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
+        with pytest.raises(SystemExit) as exit_:
+            main([str(word) for word in words])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err + captured.out
+        return Answer(int(exit_.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.mark.parametrize("verb", ["", *commands.commands])
+def test_help_shows_an_example(run: Any, verb: str) -> None:
+    answer = run(*([verb] if verb else []), "--help")
+    assert answer.code == 0
+    assert f"textune {verb}" in answer.out
+    if verb:
+        assert "Examples:" in answer.out
+
+
+def test_every_verb_is_there() -> None:
+    assert sorted(commands.commands) == ["check", "evaluate", "info", "init", "predict", "schema", "show", "train"]
+
+
+def test_init_check_and_train_from_a_bare_file(run: Any, home: Path) -> None:
+    answer = run("init", "reviews.csv", "--out", "started.toml", "--pretrained", "backbone")
+    assert answer.code == 0, answer.err
+    text = (home / "started.toml").read_text()
+    assert 'text = "text"' in text and 'label = "label"' in text and "reviews.csv" in text
+    checked = run("check", "started.toml", "--json", f"tokens.cache={home / 'cache'}")
+    assert checked.code == 0, checked.err
+    assert json.loads(checked.out)["ok"] is True
+    trained = run("train", "started.toml", "--run", "runs/started", "--fast-dev-run", f"tokens.cache={home / 'cache'}")
+    assert trained.code == 0, trained.err
+    assert "one batch of everything works" in trained.out
+
+    again = run("init", "reviews.csv", "--out", "started.toml")
+    assert again.code == 2 and "nothing is ever overwritten" in again.err
+
+
+def test_check_prints_facts_and_findings(run: Any) -> None:
+    answer = run("check", "config.toml")
+    assert answer.code == 0, answer.err
+    assert "binary" in answer.out and "ready: textune train config.toml" in answer.out
+
+
+def test_check_fails_on_what_cannot_train(run: Any, home: Path) -> None:
+    rows = [{"text": " ", "label": "a"}, {"text": "", "label": "b"}] * 10
+    write_csv(home / "empty.csv", rows)
+    answer = run("check", "config.toml", "data.train.files=empty.csv", "data.test.kind=none")
+    assert answer.code == 2
+    assert "error" in answer.out and "not ready" in answer.out
+
+
+def test_show_and_schema(run: Any) -> None:
+    shown = run("show", "config.toml", "train.optimizer.lr=0.5", "--diff")
+    assert shown.code == 0 and "lr = 0.5" in shown.out and "command line" in shown.out and "max_grad_norm" not in shown.out
+    assert json.loads(run("show", "config.toml", "--json").out)["config"]["train"]["batch_size"] == 16
+    assert json.loads(run("schema").out)["properties"]["train"]
+    assert run("schema", "--markdown").out.startswith("#")
+
+
+def test_train_prints_the_report_and_what_to_do_next(run: Any) -> None:
+    answer = run("train", "config.toml", "--run", "runs/cli", "train.duration=9 steps")
+    assert answer.code == 0, answer.err
+    assert "packed" in answer.err and "step 9/9" in answer.err
+    for words in (
+        "accuracy",
+        "95 % interval",
+        "textune predict runs/cli",
+        "textune evaluate runs/cli",
+        "textune info runs/cli",
+    ):
+        assert words in answer.out
+    info = json.loads(run("info", "runs/cli", "--json").out)
+    assert info["status"] == "complete" and info["labels"] == ["neg", "pos"]
+    assert "complete" in run("info", "runs/cli").out
+
+
+def test_json_goes_to_standard_output_alone(run: Any, trained: Any) -> None:
+    answer = run("evaluate", trained[0].run, "--json")
+    assert answer.code == 0 and answer.err == ""
+    assert json.loads(answer.out)["metrics"]["accuracy"] == trained[0].reports["test"].metrics["accuracy"]
+
+
+def test_evaluate_a_file_with_other_columns(run: Any, trained: Any, home: Path) -> None:
+    rows = [{"review": row["text"], "verdict": row["label"]} for row in reviews(12, seed=3)]
+    with (home / "other.tsv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["review", "verdict"], delimiter="\t")
+        writer.writeheader()
+        writer.writerows(rows)
+    wrong = run("evaluate", trained[0].run, "--data", "other.tsv")
+    assert wrong.code == 2 and "'review', 'verdict'" in wrong.err and "--text" in wrong.err
+    answer = run("evaluate", trained[0].run, "--data", "other.tsv", "--text", "review", "--label", "verdict")
+    assert answer.code == 0 and "12" in answer.out
+    assert (trained[0].run / "evaluations" / "other.tsv.json").is_file()
+
+
+def test_lines_from_standard_input_are_predicted_in_order(run: Any, trained: Any) -> None:
+    answer = run("predict", trained[0].run, stdin="a good great film\n\na bad poor film\n")
+    assert answer.code == 0 and answer.err == ""
+    rows = [json.loads(line) for line in answer.out.splitlines()]
+    assert [row["text"] for row in rows] == ["a good great film", "", "a bad poor film"]
+    assert [rows[0]["predicted_label"], rows[2]["predicted_label"]] == ["pos", "neg"]
+    assert 0.5 <= rows[0]["predicted_score"] <= 1
+
+
+@pytest.mark.parametrize("format_", ["csv", "tsv", "jsonl", "parquet"])
+def test_files_keep_their_columns_and_order(run: Any, trained: Any, home: Path, tmp_path: Path, format_: str) -> None:
+    rows = reviews(25, seed=9)
+    source, target = tmp_path / f"in.{format_}", tmp_path / f"out.{format_}"
+    if format_ == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), source)
+    elif format_ == "jsonl":
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        with source.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="," if format_ == "csv" else "\t")
+            writer.writeheader()
+            writer.writerows(rows)
+    answer = run("predict", trained[0].run, "--input", source, "--output", target, "--all-scores")
+    assert answer.code == 0, answer.err
+    if format_ == "parquet":
+        written = pq.read_table(target).to_pylist()
+    elif format_ == "jsonl":
+        written = [json.loads(line) for line in target.read_text().splitlines()]
+    else:
+        lines = target.read_text().splitlines()
+        written = list(csv.DictReader(lines, delimiter="," if format_ == "csv" else "\t"))
+    wanted = textune.load(trained[0].run).predict([row["text"] for row in rows])
+    for row, out, prediction in zip(rows, written, wanted, strict=True):
+        assert {key: str(out[key]) for key in row} == {key: str(value) for key, value in row.items()}
+        assert out["predicted_label"] == prediction.label
+        assert float(out["predicted_score"]) == pytest.approx(prediction.score, abs=1e-5)
+        assert float(out["score_pos"]) == pytest.approx(prediction.scores["pos"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["train", "nowhere.toml"], 2, "nowhere.toml"),
+        (["train", "config.toml", "train.lr=1"], 2, "train.optimizer.lr"),
+        (["train", "config.toml", "train.batch_size=many"], 2, "train.batch_size"),
+        (["train", "config.toml", "train.duration=3"], 2, "2 epochs"),
+        (["predict", "nowhere"], 2, "nowhere does not exist"),
+        (["predict", "{run}", "--input", "nowhere.csv"], 2, "nowhere.csv does not exist"),
+        (["predict", "{run}", "--input", "config.toml"], 2, "Name one with --format|has no column"),
+        (["predict", "{run}", "--input", "reviews.csv", "--output", "reviews.csv"], 2, "is the input itself"),
+        (
+            ["predict", "{run}", "--input", "reviews.csv", "--text", "body"],
+            2,
+            "has no column 'body'; its columns are: id, text, label",
+        ),
+        (["predict", "{run}", "--input", "reviews.csv", "--output", "no/such/folder.csv"], 2, "cannot be written"),
+        (["evaluate", "{run}", "--metric", "acuracy"], 2, "accuracy"),
+        (["evaluate", "{run}", "--data", "nowhere.csv"], 2, "nowhere.csv"),
+        (["info", "backbone"], 2, "is not a run folder"),
+        (["frain"], 2, "No such command"),
+        (["train"], 2, "Missing argument"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_exit_2(run: Any, trained: Any, words: list[str], code: int, message: str) -> None:
+    import re
+
+    answer = run(*[word.format(run=trained[0].run) for word in words])
+    assert answer.code == code
+    assert re.search(message, answer.err), answer.err
+    assert len(answer.err) < 900
+
+
+def test_a_fault_of_ours_is_a_sentence_and_exit_1(run: Any, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import textune.pipeline.informing
+
+    monkeypatch.setattr(textune.pipeline.informing, "info", lambda run: 1 / 0)
+    answer = run("info", trained[0].run)
+    assert answer.code == 1
+    assert "failed in a way it should not: ZeroDivisionError" in answer.err and "--debug" in answer.err
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    with pytest.raises(SystemExit):
+        main(["--debug", "show", str(home / "nowhere.toml")])
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_keeps_what_it_saved(run: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import textune.pipeline.training as training
+
+    real = training.steps
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        for result in real(*args, **kwargs):
+            if result.step == 10:  # after the first evaluation
+                raise KeyboardInterrupt
+            yield result
+
+    monkeypatch.setattr(training, "steps", interrupted)
+    answer = run("train", "config.toml", "--run", "runs/interrupted")
+    assert answer.code == 130 and "Interrupted" in answer.err
+    monkeypatch.undo()
+    assert textune.load(home / "runs" / "interrupted").predict(["a film"])
+    assert json.loads((home / "runs" / "interrupted" / "manifest.json").read_text())["status"] == "interrupted"
+
+
+def test_a_reader_that_goes_away_is_no_error(trained: Any) -> None:
+    command = f"yes 'a good film' | head -20000 | {sys.executable} -m textune predict {trained[0].run} | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    assert json.loads(done.stdout)["predicted_label"] == "pos"
+    assert done.stderr == ""
+
+
+NO_NETWORK = """
+import socket, sys
+def refuse(*args, **kwargs):
+    raise OSError("the network was used")
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+from textune.cli import main
+main(sys.argv[1:])
+"""
+
+
+def test_no_network_is_needed(home: Path, trained: Any, tmp_path: Path) -> None:
+    """R16: with the network gone and no offline switch set, train, evaluate and predict work on local files."""
+    import os
+
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    for words in (
+        ["train", str(home / "config.toml"), "--run", str(tmp_path / "run"), "train.duration=1 steps"],
+        ["evaluate", str(trained[0].run)],
+        ["predict", str(trained[0].run), "--input", str(home / "reviews.csv"), "--output", str(tmp_path / "out.csv")],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", NO_NETWORK, *words],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=Path(__file__).parents[2],
+        )
+        assert done.returncode == 0, done.stderr

