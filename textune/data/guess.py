@@ -198,6 +198,8 @@ def _records(layout: Layout) -> Iterator[Any]:
 
 def _roles(columns: list[_Column], file: str) -> tuple[str, str | None, str | None]:
     """Names of the text, of the second text of a pair, and of the label."""
+    # A column without a name (often a row number) cannot be chosen in a configuration.
+    columns = [column for column in columns if column.name]
     by_lower = {column.name.lower(): column for column in columns}
     pair = next(((by_lower[one].name, by_lower[two].name) for one, two in _PAIRS if one in by_lower and two in by_lower), None)
     texts = [column for column in columns if column.can_be_text]
