@@ -59,7 +59,8 @@ class PackedLayout:
 
     def split(self, tensor: torch.Tensor, dim: int = 0) -> tuple[torch.Tensor, ...]:
         """The tokens of each group along `dim`; filler is left out."""
-        return tensor.split([*self.sizes, self.num_filler], dim)[:-1]
+        pieces: tuple[torch.Tensor, ...] = tensor.split([*self.sizes, self.num_filler], dim)
+        return pieces[:-1]
 
     def by_row(self, tensor_T: torch.Tensor) -> list[torch.Tensor]:
         """[T] as one [rows, length] view for each group."""
