@@ -56,6 +56,8 @@ class ModelCard(Section):
     """What is predicted."""
     names: tuple[str, ...]
     """Label names in the order of their ids."""
+    multi_hot: bool | None = None
+    """Multilabel: whether lists in the data are multi-hot rows."""
     task: Task
     """The task's own section."""
     max_length: int
@@ -65,7 +67,7 @@ class ModelCard(Section):
     columns: Columns
     """Where text was found in the training data."""
     labels: Labels
-    """How labels were read."""
+    """How labels were read; names that were given are here, whatever file they came from."""
     precision: Precision
     """Arithmetic of the run's own evaluation."""
     data: dict[str, str] = Field(default_factory=dict)
@@ -74,7 +76,7 @@ class ModelCard(Section):
     @property
     def label_map(self) -> LabelMap:
         """The labels and what they are."""
-        return LabelMap(self.problem, self.names)
+        return LabelMap(self.problem, self.names, self.multi_hot)
 
 
 @dataclass(frozen=True)

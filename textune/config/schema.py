@@ -56,7 +56,7 @@ class RowSelection(Section):
 
 
 class FilesSource(RowSelection):
-    """Files on disk; several files or patterns are read as one table in sorted order."""
+    """Files on disk; several are read as one table, the matches of a pattern in sorted order."""
 
     kind: Literal["files"] = "files"
     """A data source made of files."""

@@ -224,7 +224,11 @@ def _check_number(label_map: LabelMap, train: Examples, values: LabelValues, loo
     if len(present) == 1 or len(names) == 1:
         name = shorten(names[present.pop()] if present else names[0])
         num_rows = count(int(values.counts.sum()), "labelled row")
-        raise DataError(f"{where} has one class only: {name} ({num_rows}). There is nothing to tell apart.")
+        unknown = [shorten(text) for text in values.texts if lookup(text) is None]
+        raise DataError(
+            f"{where} has one class only: {name} ({num_rows}). There is nothing to tell apart.",
+            hint=f"Not among the names given: {listing(unknown, 5)}." if unknown else "",
+        )
     if kind == "binary" and len(names) != 2:
         raise DataError(
             f"{where} has {len(names)} classes ({listing(map(shorten, names), 6)}), but task.kind = binary needs exactly two.",

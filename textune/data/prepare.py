@@ -77,15 +77,16 @@ def prepare_data(section: DataSection, *, kind: str) -> PreparedData:
     """Read, select, label and split; `kind` is the task's kind (or `auto`). DataError says what does not fit, and where."""
     bad: Literal["error", "skip"] = section.on_bad_row
     train = _read(section.train, section.columns, name="data.train", bad=bad)
+    unweighted = section.columns.model_copy(update={"weight": None})  # weights belong to the loss
     own = {
-        name: None if isinstance(held_out, Split | Absent) else _read(held_out, section.columns, name=f"data.{name}", bad=bad)
+        name: None if isinstance(held_out, Split | Absent) else _read(held_out, unweighted, name=f"data.{name}", bad=bad)
         for name, held_out in (("validation", section.validation), ("test", section.test))
     }
     others = [examples for examples in own.values() if examples is not None]
     label_map, notices = infer_labels(train, others, section.labels, kind=kind)
 
-    skipped = [*train.rows.skipped, *(row for examples in others for row in examples.rows.skipped)]
-    examples, targets = _encode(train, label_map, section.labels, name="data.train", bad=bad, skipped=skipped)
+    examples, targets = _encode(train, label_map, section.labels, name="data.train", bad=bad)
+    skipped = list(examples.skipped)
     rest = np.arange(len(examples))
     parts: dict[str, Part | None] = {}
     for name, held_out in (("test", section.test), ("validation", section.validation)):
@@ -96,9 +97,8 @@ def prepare_data(section: DataSection, *, kind: str) -> PreparedData:
             parts[name] = Part(name, examples, targets, rest[aside])  # type: ignore[arg-type]
             rest = rest[kept]
         elif source is not None:
-            own_examples, own_targets = _encode(
-                source, label_map, section.labels, name=f"data.{name}", bad=bad, skipped=skipped
-            )
+            own_examples, own_targets = _encode(source, label_map, section.labels, name=f"data.{name}", bad=bad)
+            skipped += own_examples.skipped
             parts[name] = Part(name, own_examples, own_targets, np.arange(len(own_examples)))  # type: ignore[arg-type]
     return PreparedData(
         label_map=label_map,
@@ -114,8 +114,9 @@ def prepare_held_out(
     source: Source, *, columns: Columns, labels: Labels, label_map: LabelMap, on_bad_row: Literal["error", "skip"]
 ) -> Part:
     """Labelled rows for evaluating a model whose label map is fixed."""
-    examples = _read(source, columns, name="--data", bad=on_bad_row)
-    examples, targets = _encode(examples, label_map, labels, name="--data", bad=on_bad_row, skipped=[])
+    unweighted = columns.model_copy(update={"weight": None})
+    examples = _read(source, unweighted, name="--data", bad=on_bad_row)
+    examples, targets = _encode(examples, label_map, labels, name="--data", bad=on_bad_row)
     return Part("test", examples, targets, np.arange(len(examples)))
 
 
@@ -128,13 +129,7 @@ def _read(source: HeldOut, columns: Columns, *, name: str, bad: Literal["error",
 
 
 def _encode(
-    examples: Examples,
-    label_map: LabelMap,
-    labels: Labels,
-    *,
-    name: str,
-    bad: Literal["error", "skip"],
-    skipped: list[SkippedRow],
+    examples: Examples, label_map: LabelMap, labels: Labels, *, name: str, bad: Literal["error", "skip"]
 ) -> tuple[Examples, np.ndarray]:
     encoded, targets = encode_labels(examples, label_map, labels, on_bad_row=bad)
     if len(encoded) == 0:

@@ -53,6 +53,8 @@ def evaluate(
                 raise
             raise DataError(error.message, hint="Name the columns with --text, --text-pair and --label.") from None
         name = Path(data.files[0]).name
+        if skipped := chosen.examples.skipped:
+            tracker.notice(f"{len(skipped)} rows left out, the first: {skipped[0].place}: {skipped[0].reason}")
     else:
         if experiment is None:
             raise RunError(

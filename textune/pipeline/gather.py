@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textune.config import Experiment, require_runnable
+from textune.config.schema import Labels
 from textune.data.batches import epoch_order, num_steps_per_epoch, padding_waste, plan_epoch
 from textune.data.loader import Loader, TrainingRows
 from textune.data.prepare import Part, PreparedData, prepare_data
@@ -72,14 +73,16 @@ class Ingredients:
     @property
     def card(self) -> ModelCard:
         """What is saved beside the model."""
+        section, names = self.experiment.data.labels, self.data.label_map.names
         return ModelCard(
             problem=self.data.label_map.problem,
-            names=self.data.label_map.names,
+            names=names,
+            multi_hot=self.data.label_map.multi_hot,
             task=self.experiment.task,
             max_length=self.experiment.tokens.max_length,
             truncate=self.experiment.tokens.truncate,
             columns=self.experiment.data.columns,
-            labels=self.experiment.data.labels,
+            labels=Labels(names=names if section.names or section.names_file else (), delimiter=section.delimiter),
             precision=self.device.precision,
             data={part.name: part.fingerprint for part in self.data.parts},
         )
@@ -186,8 +189,8 @@ def _require_positions(experiment: Experiment, model: TextModel, parts: dict[str
     longest = max(int(tokenized.lengths.max()) for tokenized in parts.values())
     if limit is not None and longest > limit:
         raise ConfigError(
-            f"tokens.max_length = {experiment.tokens.max_length} and a row has {longest} tokens, but {experiment.model.pretrained}"
-            f" has positions for {limit}.",
+            f"tokens.max_length = {experiment.tokens.max_length} and a row has {longest} tokens, but"
+            f" {experiment.model.pretrained} has positions for {limit}.",
             hint=f"Set tokens.max_length = {limit} or less.",
         )
 
@@ -208,13 +211,15 @@ def describe(parts: Ingredients) -> dict[str, str]:
         "rows": rows,
         "tokens": f"{int(train.lengths.sum()):,} a training epoch, median row {int(np.median(train.lengths))}, longest"
         f" {int(train.lengths.max())}; {truncated:,} rows truncated to {limit}",
-        "padding": f"padded batch by batch, {padding_waste(train.lengths, batches):.0%} of the computed tokens would be padding;"
+        "padding": f"padded batch by batch, {padding_waste(train.lengths, batches):.0%} of what is computed would be padding;"
         f" padded to {limit}, {padding_waste(train.lengths, batches, pad_to=limit):.0%}",
         "model": f"{parts.experiment.model.pretrained} ({parts.model.hf.config.model_type}), {total / 1e6:.1f} M parameters"
         + ("" if trained == total else f", {trained / 1e6:.1f} M trained"),
         "layout": f"{parts.model.layout}: {parts.model.reason}",
         "device": str(parts.device),
-        "steps": f"{parts.total_steps:,} of {section.batch_size} rows ({section.duration}; an epoch has {parts.steps_per_epoch:,})",
+        "steps": f"{parts.total_steps:,} of {section.batch_size} rows ({section.duration} of {parts.steps_per_epoch:,} steps)"
+        if section.duration.unit == "epochs"
+        else f"{parts.total_steps:,} of {section.batch_size} rows ({parts.total_steps / parts.steps_per_epoch:.2g} epochs)",
         "best by": f"{parts.metric.name} on the validation rows"
         if parts.data.validation
         else "no validation rows: the last step",

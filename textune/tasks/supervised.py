@@ -1,7 +1,7 @@
 """Supervised tasks: how logits become losses and scores; after `data`, before `model`.
 
-Every loss is given row by row, with a weight for each row. The loss of an optimizer batch is the weighted mean over *all* its rows,
-so that cutting the batch into micro-batches cannot change the gradient: each part contributes sum(weight x loss) / total
+Every loss is given row by row, with a weight for each row. The loss of an optimizer batch is the weighted mean over *all* its
+rows, so that cutting the batch into micro-batches cannot change the gradient: each part contributes sum(weight x loss) / total
 weight.
 
 Shapes: B rows, C outputs of the model, K classes (K == C but for a binary task with one logit, where K = 2 and C = 1).
