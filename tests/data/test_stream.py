@@ -59,6 +59,22 @@ def test_a_plain_tsv_keeps_its_quotes_and_stays_one_line_a_row(tmp_path: Path) -
     assert (tmp_path / "y.tsv").read_text() == 'text\tn\nsay "hi\ta b c\n'
 
 
+def test_places_name_the_line_where_a_row_begins(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(b'text,n\r\n"two\r\nlines",1\r\n\r\nlast,2')
+    found = list(read_rows(str(path), StreamOptions(format="csv"), text_column="text"))
+    assert [(place.removeprefix(str(path)), row["text"]) for place, row in found] == [
+        (", line 2", "two\r\nlines"),
+        (", line 5", "last"),
+    ]
+
+
+@pytest.mark.parametrize("format_", ["csv", "tsv", "jsonl", "text"])
+def test_an_empty_file_has_no_rows(tmp_path: Path, format_: Any) -> None:
+    (tmp_path / "x").touch()
+    assert read(tmp_path / "x", StreamOptions(format=format_)) == []
+
+
 def test_files_without_a_header_and_other_encodings(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes("a;café\n".encode("latin-1"))
@@ -75,9 +91,12 @@ def test_files_without_a_header_and_other_encodings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "options", "words"),
     [
-        ("x.csv", b"text,n\na,1\nb\n", {}, r"line 3: 1 cells where the header has 2 columns \(text, n\)"),
+        ("x.csv", b"text,n\na,1\nb\n", {}, r"line 3: 1 cell where 2 are expected \(text, n\)"),
+        ("x.csv", b"text,text\na,1\n", {}, r"line 1: 1 column name stands there twice: 'text'"),
+        ("x.tsv", b"text\nok\nn\0ul\n", {}, r"line 3: it holds a NUL byte"),
+        ("x.txt", b"ok\n\xff\n", {}, r"line 2: byte 0xff at offset 3 of the file is not UTF-8"),
         ("x.csv", b'text\n"open\n', {}, r"line 2: .*quote|unexpected end of data"),
-        ("x.csv", b"text\n\xff\n", {}, r"is not utf-8"),
+        ("x.csv", b"text\n\xff\n", {}, r"line 2: byte 0xff at offset 5 of the file is not UTF-8"),
         ("x.csv", b"text\nx\n", {"encoding": "klingon"}, "the encoding 'klingon' does not exist"),
         ("x.jsonl", b'{"text": "a"}\n{"text": \n', {}, r"line 2: not JSON"),
         ("x.jsonl", b"[1]\n", {}, r"line 1: '\[1\]' is not a JSON object"),

@@ -325,6 +325,7 @@ def test_patterns_of_parameter_names(bert: Path) -> None:
     still = {name for name, p in model.hf.named_parameters() if not p.requires_grad}
     assert len([name for name in still if ".layer.0." in name]) == 16
     assert all(".layer.0." in name or "embeddings" in name for name in still)
+    assert "bert.embeddings.LayerNorm.weight" in still
 
 
 @pytest.mark.parametrize(

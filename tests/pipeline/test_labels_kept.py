@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runkit import write_csv
+from runkit import Listener, write_csv
 from transformers import AutoConfig
 
 import textune
@@ -43,8 +43,6 @@ def test_a_given_order_of_names_is_honoured(home: Path, tmp_path: Path) -> None:
 
 
 def test_a_label_in_validation_only_gets_an_output_and_is_reported(home: Path, tmp_path: Path) -> None:
-    from runkit import Listener
-
     write_csv(tmp_path / "validation.csv", [{"text": "a film", "label": "mixed"}, {"text": "good", "label": "pos"}])
     listener = Listener()
     overrides = [
@@ -56,3 +54,17 @@ def test_a_label_in_validation_only_gets_an_output_and_is_reported(home: Path, t
     result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides, tracker=listener)
     assert result is not None and textune.load(result.run).card.names == ("mixed", "neg", "pos")
     assert any("mixed" in notice for notice in listener.notices)
+
+
+def test_the_label_order_of_a_fine_tuned_backbone_is_kept(home: Path, tmp_path: Path) -> None:
+    overrides = ['data.labels.names=["pos", "neg"]', "train.duration=30 steps"]
+    first = textune.train(home / "config.toml", run=tmp_path / "first", overrides=overrides)
+    assert first is not None
+    listener = Listener()
+    overrides = [f"model.pretrained={first.run / 'best'}", "train.duration=1 steps"]
+    second = textune.train(home / "config.toml", run=tmp_path / "second", overrides=overrides, tracker=listener)
+    assert second is not None and textune.load(second.run).card.names == ("pos", "neg")
+    assert any("keep the order that the backbone has: pos, neg" in notice for notice in listener.notices)
+    # One step at the start of the warm-up has learning rate 0: the head is the one that was trained.
+    assert second.reports["test"].metrics == first.reports["test"].metrics
+    assert textune.evaluate(second.run).metrics == second.reports["test"].metrics

@@ -1,14 +1,17 @@
-"""Files on disk to bytes: patterns, formats by name, unpacking, decoding; below the readers of each format."""
+"""Files on disk to bytes and lines: patterns, formats by name, unpacking, decoding; below the readers of each format."""
 
 from __future__ import annotations
 
 import codecs
 import glob
+import io
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -136,33 +139,36 @@ def raw_blocks(path: Path) -> Iterator[bytes]:
 
 
 def is_utf8(encoding: str) -> bool:
-    """Whether the encoding's name means UTF-8 or a part of it."""
+    """Whether the encoding's name means UTF-8 or a part of it; DataError where there is none of this name."""
+    try:
+        "".encode(encoding)
+    except LookupError:
+        raise DataError(f"the encoding {encoding!r} does not exist.", hint='Such as "utf-8" or "latin-1".') from None
     return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig", "ascii"}
 
 
-def text_blocks(path: Path, encoding: str) -> tuple[int, Iterator[bytes]]:
+def text_blocks(name: str, blocks: Iterator[bytes], encoding: str) -> tuple[int, Iterator[bytes]]:
     """The text of a file as UTF-8 bytes, in blocks, and how many bytes of byte-order mark stood before it.
 
     Blocks are cut between two characters or, for a file that claims to be UTF-8, anywhere; such bytes are not checked here.
     DataError for an empty file, for a file of another kind, and (from the blocks) where another encoding cannot decode it.
     """
-    blocks = raw_blocks(path)
     plain = is_utf8(encoding)
     first = next(blocks, b"")
     if not first:
-        raise DataError(f"{path.name} is empty.")
+        raise DataError(f"{name} is empty.")
     for magic, what in _FOREIGN.items():
         if first.startswith(magic):
-            raise DataError(f"{path.name} {what}.")
+            raise DataError(f"{name} {what}.")
     if not plain:
-        return 0, _decoded(path, first, blocks, encoding)
+        return 0, _decoded(name, first, blocks, encoding)
     if first[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-        raise DataError(f"{path.name} is UTF-16 text, not {encoding}.", hint='Set encoding = "utf-16".')
+        raise DataError(f"{name} is UTF-16 text, not {encoding}.", hint='Set encoding = "utf-16".')
     text = first.removeprefix(codecs.BOM_UTF8)
     return len(first) - len(text), chain([text], blocks)
 
 
-def _decoded(path: Path, first: bytes, blocks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+def _decoded(name: str, first: bytes, blocks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(encoding)()
     position, lines, at_start = 0, 1, True
     block: bytes | None = first
@@ -179,7 +185,7 @@ def _decoded(path: Path, first: bytes, blocks: Iterator[bytes], encoding: str) -
             head = error.object[:start] if isinstance(error, UnicodeDecodeError) else b""
             offset, line = position - pending + start, lines + head.count(b"\n")
             raise DataError(
-                f"{path.name}, line {line}: the bytes at offset {offset} are not {encoding} text.",
+                f"{name}, line {line}: the bytes at offset {offset} are not {encoding} text.",
                 hint='Set encoding to the file\'s own, such as "utf-8" or "latin-1".',
             ) from error
         position += len(block)
@@ -190,7 +196,7 @@ def _decoded(path: Path, first: bytes, blocks: Iterator[bytes], encoding: str) -
 
 def read_text(path: Path, encoding: str) -> str:
     """A whole text file. DataError names line and byte where it is not what `encoding` says."""
-    skipped, blocks = text_blocks(path, encoding)
+    skipped, blocks = text_blocks(path.name, raw_blocks(path), encoding)
     data = b"".join(blocks)
     try:
         return data.decode("utf-8")
@@ -199,9 +205,87 @@ def read_text(path: Path, encoding: str) -> str:
         raise DataError(f"{path.name}, line {line}: {not_utf8(data, error.start, skipped)}.", hint=ENCODING_HINT) from error
 
 
+@dataclass(frozen=True)
+class BadLine:
+    """A line, or the row that begins there, that cannot be read."""
+
+    line: int
+    """From 1."""
+    reason: str
+    hint: str = ""
+
+
+class TextLines:
+    """The lines of a text, with their ends; only a line feed ends one. Tells which was read last and what is wrong with it.
+
+    A byte that is not UTF-8 stands in the line as a lone surrogate. Several loops may share one object, each going on where
+    the last one stopped.
+    """
+
+    def __init__(self, name: str, blocks: Iterator[bytes], encoding: str) -> None:
+        """DataError as in `text_blocks`; `name` is for messages."""
+        self.number = 0
+        """Number of the line read last, from 1."""
+        self.text = ""
+        """The line read last."""
+        self.problem: BadLine | None = None
+        """The first NUL byte or byte that is not UTF-8 since this was last set to None."""
+        self.ended = False
+        """Whether a line was asked for after the last one."""
+        self._offset, text = text_blocks(name, blocks, encoding)
+        self._stream = io.TextIOWrapper(_Bytes(text), encoding="utf-8", errors="surrogateescape", newline="\n")  # type: ignore[type-var]
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._stream:
+            self.number += 1
+            self.text = line
+            try:
+                self._offset += len(line) if line.isascii() else len(line.encode("utf-8"))
+            except UnicodeEncodeError:
+                data = line.encode("utf-8", "surrogateescape")
+                self.problem = self.problem or BadLine(self.number, undecodable(data, self._offset), ENCODING_HINT)
+                self._offset += len(data)
+            if "\0" in line:
+                self.problem = self.problem or BadLine(self.number, "it holds a NUL byte", _NUL_HINT)
+            yield line
+        self.ended = True
+
+
+class _Bytes(io.RawIOBase):
+    """Blocks of bytes as a stream."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._rest = memoryview(block)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+
+_NUL_HINT = 'A text file holds none; if it is UTF-16, set encoding = "utf-16".'
 ENCODING_HINT = 'If the file is in an older encoding, set encoding = "latin-1" or "cp1252".'
 
 
 def not_utf8(data: bytes, start: int, offset: int) -> str:
     """The reason for bytes that are not UTF-8; `offset` is the place of `data` in its file."""
     return f"byte 0x{data[start]:02x} at offset {offset + start:,} of the file is not UTF-8"
+
+
+def undecodable(data: bytes, offset: int = 0) -> str:
+    """Why `data`, which stands at `offset` in its file, is not UTF-8; empty if it is."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return not_utf8(data, error.start, offset)
+    return ""

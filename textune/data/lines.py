@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from textune.data.files import BLOCK_BYTES, text_blocks
+from textune.data.delimited import collect
+from textune.data.files import BadLine, TextLines, raw_blocks
 from textune.data.rows import Piece, Places, SkippedRow, count, listing, shorten
-from textune.data.scan import BadLine, scan_block
 from textune.errors import DataError
 
 
@@ -31,37 +31,15 @@ class Lines:
 
 def read_lines(path: Path, encoding: str) -> Lines:
     """All lines of a text file; lines with NUL bytes or bytes that are not UTF-8 are set aside."""
-    chunks: list[pa.Array] = []
-    lines: list[np.ndarray] = []
-    bad: list[BadLine] = []
-    total = 0
-    for block, offset, final in _line_blocks(path, encoding):
-        scan = scan_block(block, 1, delimiter=None, quoting=False, keep_blank=True, offset=offset, final=final)
-        chunks.append(scan.columns[0])
-        lines.append(scan.line_R + total + 1)
-        bad.extend(BadLine(one.line + total + 1, one.reason, one.hint) for one in scan.bad)
-        total += scan.num_lines
-    line_N = np.concatenate(lines) if lines else np.zeros(0, np.int64)
-    return Lines(pa.chunked_array(chunks, pa.large_string()), line_N, bad, total)
+    lines = TextLines(path.name, raw_blocks(path), encoding)
+    (text,), line_N, bad = collect(_numbered(lines), 1)
+    return Lines(text, line_N, bad, lines.number)
 
 
-def _line_blocks(path: Path, encoding: str) -> Iterator[tuple[bytes, int, bool]]:
-    """Blocks of whole lines, with their place in the file; the last line gets a line feed where it has none."""
-    rest: list[bytes] = []
-    offset, blocks = text_blocks(path, encoding)
-    size = 0
-    for block in blocks:
-        rest.append(block)
-        size += len(block)
-        if size < BLOCK_BYTES or b"\n" not in block:
-            continue
-        data = b"".join(rest)
-        end = data.rindex(b"\n") + 1
-        yield data[:end], offset, False
-        rest, size, offset = [data[end:]], len(data) - end, offset + end
-    data = b"".join(rest)
-    if data:
-        yield data if data.endswith(b"\n") else data + b"\n", offset, True
+def _numbered(lines: TextLines) -> Iterator[tuple[int, tuple[str] | BadLine]]:
+    for line in lines:
+        problem, lines.problem = lines.problem, None
+        yield lines.number, problem or (line.removesuffix("\n").removesuffix("\r"),)
 
 
 def read_text_file(path: Path, name: str, *, encoding: str, pattern: str | None, labels: Path | None) -> Piece:

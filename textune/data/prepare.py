@@ -3,7 +3,7 @@ rows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -73,8 +73,12 @@ class PreparedData:
         return [part for part in (self.train, self.validation, self.test) if part is not None]
 
 
-def prepare_data(section: DataSection, *, kind: str) -> PreparedData:
-    """Read, select, label and split; `kind` is the task's kind (or `auto`). DataError says what does not fit, and where."""
+def prepare_data(section: DataSection, *, kind: str, known_names: tuple[str, ...] | None = None) -> PreparedData:
+    """Read, select, label and split; `kind` is the task's kind (or `auto`). DataError says what does not fit, and where.
+
+    `known_names`: label names in the order that a fine-tuned backbone already has; where the data has the same ones and
+    `data.labels` gives no order, that order is kept, so that the backbone's head keeps its meaning.
+    """
     bad: Literal["error", "skip"] = section.on_bad_row
     train = _read(section.train, section.columns, name="data.train", bad=bad)
     unweighted = section.columns.model_copy(update={"weight": None})  # weights belong to the loss
@@ -84,6 +88,11 @@ def prepare_data(section: DataSection, *, kind: str) -> PreparedData:
     }
     others = [examples for examples in own.values() if examples is not None]
     label_map, notices = infer_labels(train, others, section.labels, kind=kind)
+
+    given = section.labels.names or section.labels.names_file
+    if known_names and not given and known_names != label_map.names and sorted(known_names) == sorted(label_map.names):
+        label_map = replace(label_map, names=known_names)
+        notices = (*notices, f"the labels keep the order that the backbone has: {', '.join(known_names[:8])}")
 
     examples, targets = _encode(train, label_map, section.labels, name="data.train", bad=bad)
     skipped = list(examples.skipped)

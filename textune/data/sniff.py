@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from textune.config.schema import FilesSource
+from textune.data.delimited import csv_reader
 from textune.data.files import FORMATS, bare_suffix, raw_blocks
 from textune.data.numeric import NUMBER
 from textune.errors import DataError
@@ -114,10 +115,8 @@ def _lines(text: str) -> tuple[tuple[str, ...], ...]:
 
 def _parse(text: str, delimiter: str, *, quoting: bool) -> list[list[str]]:
     rows: list[list[str]] = []
-    csv.field_size_limit(max(csv.field_size_limit(), 1 << 30))
-    mode: Literal[0, 3] = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
     try:
-        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=mode):
+        for row in csv_reader(io.StringIO(text, newline=""), delimiter, quoting=quoting, strict=False):
             if row:
                 rows.append(row)
             if len(rows) >= SAMPLE_ROWS:

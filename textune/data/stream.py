@@ -6,26 +6,29 @@ and tsv are strings; jsonl and parquet keep their types.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Literal, Self, get_args
+from typing import IO, Any, Literal, Self, cast, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from textune.data.files import COMPRESSION, is_utf8, raw_blocks
+from textune.data.delimited import read_cells
+from textune.data.files import COMPRESSION, BadLine, TextLines, raw_blocks
 from textune.errors import DataError
 
 StreamFormat = Literal["csv", "tsv", "jsonl", "parquet", "text"]
 STANDARD = "-"
 """The path that means standard input or output."""
 Row = dict[str, Any]
+
+_PIPE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -70,56 +73,45 @@ def read_rows(path: str, options: StreamOptions, *, text_column: str) -> Iterato
     if options.format == "parquet":
         yield from _read_parquet(path, name)
         return
-    with contextlib.closing(sys.stdin.buffer if path == STANDARD else _Unpacked(Path(path))) as binary:
-        # Only csv gives a lone carriage return a meaning; elsewhere it is a character of the line.
-        lines = _decoded(binary, options.encoding, name, newline="\n" if options.format in {"text", "jsonl"} else "")
-        if options.format == "text":
-            for number, line in enumerate(lines, 1):
-                yield f"{name}, line {number}", {text_column: line.removesuffix("\n").removesuffix("\r")}
-        elif options.format == "jsonl":
-            yield from _read_jsonl(lines, name)
-        else:
-            yield from _read_csv(lines, name, options)
+    blocks = _standard_blocks() if path == STANDARD else raw_blocks(Path(path))
+    first = next(blocks, b"")
+    if not first:
+        return
+    lines = TextLines(name, chain([first], blocks), options.encoding)
+    if options.format == "text":
+        for line in _sound(lines, name):
+            yield f"{name}, line {lines.number}", {text_column: line.removesuffix("\n").removesuffix("\r")}
+    elif options.format == "jsonl":
+        yield from _read_jsonl(lines, name)
+    else:
+        yield from _read_csv(lines, name, options)
 
 
-class _Unpacked(io.RawIOBase):
-    """The unpacked bytes of a file, as a stream."""
-
-    def __init__(self, path: Path) -> None:
-        self._blocks = raw_blocks(path)
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._rest = self._rest or next(self._blocks, b"")
-        size = min(len(buffer), len(self._rest))
-        buffer[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
-        return size
+def _standard_blocks() -> Iterator[bytes]:
+    """Standard input as it comes, without waiting for a whole block."""
+    binary = cast(io.BufferedReader, sys.stdin.buffer)
+    while block := binary.read1(_PIPE_BYTES):
+        yield block
 
 
-def _decoded(binary: Any, encoding: str, name: str, *, newline: str) -> Iterator[str]:
-    """Lines with their ends; a byte-order mark is skipped; a bad byte is a DataError with its line."""
-    number = 0
-    try:
-        for line in io.TextIOWrapper(binary, encoding="utf-8-sig" if is_utf8(encoding) else encoding, newline=newline):
-            number += 1
-            yield line
-    except LookupError:
-        raise DataError(f"the encoding {encoding!r} does not exist.", hint='Such as "utf-8" or "latin-1".') from None
-    except UnicodeError as error:
-        raise DataError(
-            f"{name}, after line {number}: a byte is not {encoding} ({error}).", hint="Try --encoding latin-1 or utf-16."
-        ) from None
+def _sound(lines: TextLines, name: str) -> Iterator[str]:
+    for line in lines:
+        if lines.problem is not None:
+            raise _refusal(lines.problem, name)
+        yield line
 
 
-def _read_jsonl(lines: Iterator[str], name: str) -> Iterator[tuple[str, Row]]:
-    for number, line in enumerate(lines, 1):
+def _refusal(bad: BadLine, name: str) -> DataError:
+    return DataError(
+        f"{name}, line {bad.line}: {bad.reason}.", hint="Mend the line, or check --encoding, --delimiter and --quoting."
+    )
+
+
+def _read_jsonl(lines: TextLines, name: str) -> Iterator[tuple[str, Row]]:
+    for line in _sound(lines, name):
         if not line.strip():
             continue
-        place = f"{name}, line {number}"
+        place = f"{name}, line {lines.number}"
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -131,29 +123,14 @@ def _read_jsonl(lines: Iterator[str], name: str) -> Iterator[tuple[str, Row]]:
         yield place, row
 
 
-def _read_csv(lines: Iterator[str], name: str, options: StreamOptions) -> Iterator[tuple[str, Row]]:
-    csv.field_size_limit(sys.maxsize)
-    if options.quoted:
-        reader = csv.reader(lines, delimiter=options.separator, strict=True)
-    else:
-        reader = csv.reader(lines, delimiter=options.separator, quoting=csv.QUOTE_NONE)
-    names = list(options.column_names)
-    try:
-        for cells in reader:
-            place = f"{name}, line {reader.line_num}"
-            if not cells:
-                continue
-            if not names:
-                names = cells
-                continue
-            if len(cells) != len(names):
-                raise DataError(
-                    f"{place}: {len(cells)} cells where the header has {len(names)} columns ({', '.join(names[:8])}).",
-                    hint="Check the delimiter and the quotes, or mend the line.",
-                )
-            yield place, dict(zip(names, cells, strict=True))
-    except csv.Error as error:
-        raise DataError(f"{name}, line {reader.line_num}: {error}.", hint="Check the quotes (--quoting none).") from None
+def _read_csv(lines: TextLines, name: str, options: StreamOptions) -> Iterator[tuple[str, Row]]:
+    names, rows = read_cells(
+        lines, name, delimiter=options.separator, quoting=options.quoted, column_names=options.column_names
+    )
+    for number, cells in rows:
+        if isinstance(cells, BadLine):
+            raise _refusal(cells, name)
+        yield f"{name}, line {number}", dict(zip(names, cells, strict=True))
 
 
 def _read_parquet(path: str, name: str) -> Iterator[tuple[str, Row]]:

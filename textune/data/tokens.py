@@ -63,7 +63,8 @@ class TokenStore:
 class TextEncoder:
     """A backbone's fast tokenizer with textune's truncation: the only way from text to token ids.
 
-    Rows that fit are exactly what `tokenizer(text, text_pair)` gives. Longer ones lose content tokens, never special tokens:
+    Rows that fit are exactly what `tokenizer(text, text_pair)` gives; where that is nothing at all (an empty text without special
+    tokens), one token stands for it. Longer ones lose content tokens, never special tokens:
     of a pair, the longer text first (`longest_first` of the tokenizers library).
     """
 
@@ -75,6 +76,10 @@ class TextEncoder:
         self._section = section
         self.has_types = "token_type_ids" in tokenizer.model_input_names
         self.unknown_id: int | None = tokenizer.unk_token_id
+        # Tokenizers without special tokens make nothing of an empty text; a model needs a token to look at.
+        self._empty_id = next(
+            i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0) if i is not None
+        )
         self._num_special = {pair: self._backend.num_special_tokens_to_add(pair) for pair in (False, True)}
 
     def fingerprint(self) -> str:
@@ -105,6 +110,10 @@ class TextEncoder:
             ids[index] = [ids[index][i] for i in kept]
             if types is not None:
                 types[index] = [types[index][i] for i in kept]
+        for index in np.flatnonzero(raw_lengths == 0):
+            ids[index] = [self._empty_id]
+            if types is not None:
+                types[index] = [0]
         offsets = np.zeros(len(ids) + 1, dtype=np.int64)
         np.cumsum([len(row) for row in ids], out=offsets[1:])
         total = int(offsets[-1])

@@ -60,7 +60,7 @@ def evaluate(
             raise RunError(
                 f"{run} is a model folder without a run: it does not know its data.", hint="Name a file with --data FILE."
             )
-        prepared = prepare_data(experiment.data, kind=experiment.task.kind)
+        prepared = prepare_data(experiment.data, kind=experiment.task.kind, known_names=card.names)
         name = part or ("test" if prepared.test is not None else "validation")
         found = prepared.test if name == "test" else prepared.validation
         if found is None:

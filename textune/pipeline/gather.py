@@ -18,7 +18,7 @@ from textune.data.prepare import Part, PreparedData, prepare_data
 from textune.data.tokens import TextEncoder, TokenStore, open_store
 from textune.errors import ConfigError, DataError
 from textune.evaluation import Metric, resolve_metric
-from textune.model.backbone import TextModel, load_model, load_tokenizer
+from textune.model import TextModel, checkpoint_labels, load_model, load_tokenizer, require_backbone
 from textune.model.device import Device, resolve_device
 from textune.prediction import ModelCard, Predictor
 from textune.tasks import SupervisedTask, build_task
@@ -112,7 +112,9 @@ def gather(experiment: Experiment, *, tracker: Tracker) -> Ingredients:
     """Build every part of a run in flow order; raises what any of them finds wrong and writes nothing but the token cache."""
     require_runnable(experiment)
     device = resolve_device(experiment.train.device, experiment.train.precision)
-    data = prepare_data(experiment.data, kind=experiment.task.kind)
+    require_backbone(experiment.model)
+    known_names = checkpoint_labels(experiment.model)
+    data = prepare_data(experiment.data, kind=experiment.task.kind, known_names=known_names)
     metric = resolve_metric(experiment.evaluate.metric, data.label_map.problem)
     task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets)
     if data.validation is None and experiment.train.early_stopping.patience:
@@ -121,13 +123,13 @@ def gather(experiment: Experiment, *, tracker: Tracker) -> Ingredients:
             hint='Set data.validation, such as { kind = "split", ratio = 0.1 }, or remove early_stopping.',
         )
     tokenizer = load_tokenizer(experiment.model)
+    model = load_model(
+        experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_logits, seed=experiment.train.seed
+    )
     encoder = TextEncoder(tokenizer, experiment.tokens)
     data, stores = _tokenize(experiment, data, encoder, tracker)
     parts: dict[str, Tokenized] = {part.name: Tokenized(part, stores[id(part.examples)]) for part in data.parts}
     _require_room(experiment, parts)
-    model = load_model(
-        experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_logits, seed=experiment.train.seed
-    )
     _require_positions(experiment, model, parts)
     model.to(device.torch)
     for notice in (*data.notices, *model.notes):
