@@ -36,8 +36,8 @@ model), the settings of
 `transformers.Trainer` with the same backbone, rows, hyper-parameters and seeds; it draws batches of similar length, textune
 true random ones. Each entry is the mean over the seeds, in brackets each seed.
 
-Repeat a row with `make bench TASK=trec SEEDS="0 1 2" DATA=PATH`, where PATH holds the data sets as published (`glue/`, `trec/`, `banking77/`,
-`goemotions/`); rebuild this page with `make docs`. The single runs lie in `bench/results/`.
+Repeat a row with `make bench TASK=trec SEEDS="0 1 2" DATA=PATH`, where PATH holds the data sets as published (`glue/`,
+`trec/`, `banking77/`, `goemotions/`); rebuild this page with `make docs`. The single runs lie in `bench/results/`.
 """
 
 

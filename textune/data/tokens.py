@@ -63,8 +63,8 @@ class TokenStore:
 class TextEncoder:
     """A backbone's fast tokenizer with textune's truncation: the only way from text to token ids.
 
-    Rows that fit are exactly what `tokenizer(text, text_pair)` gives; where that is nothing at all (an empty text without special
-    tokens), one token stands for it. Longer ones lose content tokens, never special tokens:
+    Rows that fit are exactly what `tokenizer(text, text_pair)` gives; where that is nothing at all (an empty text without
+    special tokens), one token stands for it. Longer ones lose content tokens, never special tokens:
     of a pair, the longer text first (`longest_first` of the tokenizers library).
     """
 

@@ -150,7 +150,8 @@ def _weights_from_table(table: Mapping[str, float], label_map: LabelMap) -> torc
     weights = np.ones(len(label_map.names), dtype=np.float32)
     for name, weight in table.items():
         if name not in label_map.ids:
-            near = difflib.get_close_matches(name, label_map.names, n=1)
+            by_lower = {known.lower(): known for known in label_map.names}
+            near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=1)]
             raise ConfigError(
                 f"task.class_weights names the label {name!r}, which is not among the labels of the data.",
                 hint=f"Did you mean {near[0]!r}?" if near else f"The labels are: {', '.join(label_map.names[:20])}.",
