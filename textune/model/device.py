@@ -29,7 +29,11 @@ class Device:
         return torch.autocast(self.torch.type, dtype=dtype)
 
     def __str__(self) -> str:
-        name = torch.cuda.get_device_name(self.torch) if self.torch.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+        if self.torch.type == "cuda":
+            name = torch.cuda.get_device_name(self.torch)
+        else:
+            threads = torch.get_num_threads()
+            name = f"{threads} CPU thread{'s' if threads > 1 else ''}"
         return f"{name}, {self.precision}"
 
 
