@@ -15,10 +15,11 @@ setup: .venv/installed
 demo: setup
 	$(BIN)/textune train examples/demo.toml --run runs/demo-$$(date +%Y%m%d-%H%M%S)
 
-# The same on 640 rows, to see that everything works.
+# The same on 560 rows, to see that everything works.
 demo-short: setup
 	$(BIN)/textune train examples/demo.toml --run runs/demo-short-$$(date +%Y%m%d-%H%M%S) \
-		data.train.take=800 data.train.shuffle=true data.test.count=160 "train.duration=1 epochs"
+		data.train.take=800 data.train.shuffle=true data.test.count=160 \
+		data.validation.count=80 "train.duration=1 epochs" "train.schedule.warmup=2 steps"
 
 test: setup
 	$(BIN)/python -m pytest

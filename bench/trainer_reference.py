@@ -218,10 +218,24 @@ class TimedTrainer(Trainer):  # type: ignore[misc]
             self.evaluation_seconds += time.perf_counter() - start
 
 
+def resolve_precision(wanted: str) -> str:
+    """`auto` is bf16 where the device computes in it, else fp32."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif platform.machine().lower() in {"x86_64", "amd64"}:
+        has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        has_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bf16" if has_bf16 else "fp32"
+
+
 def training_arguments(example: Tree, seed: int, num_rows: int, folder: str) -> TrainingArguments:
     """The example's `[train]` table in the Trainer's words."""
     train = example["train"]
     optimizer, schedule = train["optimizer"], train["schedule"]
+    precision = resolve_precision(train["precision"])
     amount, unit = parse_duration(schedule["warmup"])
     warmup = amount if unit == "step" else amount * math.ceil(num_rows / train["batch_size"])
     length, unit = parse_duration(train["duration"])
@@ -243,8 +257,8 @@ def training_arguments(example: Tree, seed: int, num_rows: int, folder: str) -> 
         max_grad_norm=train["max_grad_norm"],
         lr_scheduler_type=schedule["kind"],
         warmup_steps=round(warmup),
-        bf16=train["precision"] == "bf16",
-        fp16=train["precision"] == "fp16",
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
         use_cpu=not torch.cuda.is_available(),
         eval_strategy="epoch",
         save_strategy="no",
@@ -330,6 +344,7 @@ def run(example: Tree, task: str, seed: int, folder: Path, max_rows: int | None)
         "reading_seconds": round(reading_seconds, 2),
         "threads": torch.get_num_threads(),
         "device": str(trainer.args.device),
+        "precision": resolve_precision(example["train"]["precision"]),
         "attention": model.config._attn_implementation,
         "versions": {name: version(name) for name in ("torch", "transformers", "accelerate", "tokenizers", "scikit-learn")},
         "machine": describe_machine(),

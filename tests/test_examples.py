@@ -1,6 +1,8 @@
 """Every shipped example loads, says what it is, and runs."""
 
 import importlib.util
+import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -54,6 +56,25 @@ def test_the_demo_runs_on_its_real_data_and_backbone(tmp_path: Path) -> None:
     overrides += ["data.validation.count=50"]
     result = textune.train(ROOT / "examples" / "demo.toml", run=tmp_path / "run", overrides=overrides, fast_dev_run=True)
     assert result is not None and result.reports["test"].num_rows == 32
+
+
+def demo_short_overrides() -> list[str]:
+    """What `make demo-short` sets on the command line."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    match = re.search(r"^demo-short:.*\n\t(.*)$", makefile, re.MULTILINE)
+    assert match is not None
+    words = shlex.split(match[1])
+    assert words[1:4] == ["train", "examples/demo.toml", "--run"]
+    return words[5:]
+
+
+@pytest.mark.skipif(not HAS_DEMO, reason="the demo packages are not installed")
+def test_make_demo_short_fits_its_data(tmp_path: Path) -> None:
+    overrides = demo_short_overrides()
+    assert "data.train.take=800" in overrides
+    overrides.append(f"tokens.cache={tmp_path / 'cache'}")
+    textune.train(ROOT / "examples" / "demo.toml", run=tmp_path / "run", overrides=overrides, dry_run=True)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

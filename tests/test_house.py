@@ -98,6 +98,22 @@ def test_every_dependency_has_its_line() -> None:
     assert [name for name in names if name.lower() not in constraints] == []
 
 
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {dependency.split(">")[0].replace("-", "_") for dependency in project["dependencies"]}
+    imported = set()
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+                imported.add(node.module.split(".")[0])
+    # pydantic pins its core; scikit-learn is called otherwise in Python.
+    other_names = {"sklearn": "scikit_learn", "pydantic_core": "pydantic"}
+    third_party = imported - set(sys.stdlib_module_names) - {"textune"}
+    assert {other_names.get(name, name) for name in third_party} == declared
+
+
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [

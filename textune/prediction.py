@@ -33,7 +33,7 @@ from textune.data.batches import cut_by_tokens
 from textune.data.labels import LabelMap
 from textune.data.loader import collate
 from textune.data.tokens import TextEncoder, TokenStore
-from textune.errors import RunError
+from textune.errors import DataError, ModelError, RunError
 from textune.model.backbone import TextModel, load_model, load_tokenizer
 from textune.model.device import Device, Precision, resolve_device
 from textune.tasks import SupervisedTask, build_task
@@ -70,6 +70,10 @@ class ModelCard(Section):
     """How labels were read; names that were given are here, whatever file they came from."""
     precision: Precision
     """Arithmetic of the run's own evaluation."""
+    max_tokens: int = 16384
+    """Most tokens computed at once in the run's own evaluation."""
+    metric: str = "auto"
+    """The run's main metric."""
     data: dict[str, str] = Field(default_factory=dict)
     """Fingerprints of the data, by split."""
 
@@ -130,7 +134,13 @@ class Predictor:
             with torch.inference_mode():
                 # The longest first: if memory does not suffice, that shows at once.
                 for positions in reversed(cut_by_tokens(lengths, self.max_tokens, layout=self.model.layout)):
-                    batch = collate(store, chosen[positions], layout=self.model.layout, pad_id=self.model.pad_id)
+                    batch = collate(
+                        store,
+                        chosen[positions],
+                        layout=self.model.layout,
+                        pad_id=self.model.pad_id,
+                        max_tokens=self.max_tokens,
+                    )
                     with self.device.autocast():
                         logits_BC = self.model(batch.to(self.device.torch))
                     scores[positions] = self.task.scores(logits_BC.double()).cpu().numpy()
@@ -141,15 +151,37 @@ class Predictor:
             self.model.train(was_training)
         return scores
 
-    def score(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-        """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression."""
-        return self.score_store(self.encoder.encode(texts, pairs))
+    def score(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] | None = None
+    ) -> np.ndarray:
+        """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression.
 
-    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
-        """Predict texts, or text pairs, in order."""
-        if isinstance(texts, str):
-            raise TypeError("predict takes a list of texts; for one text write predict([text])")
-        return self.name_scores(self.score(texts, pairs))
+        `place` names a text for messages, by its index. Raises TypeError or ValueError for what is no list of texts (of equal
+        length), DataError for texts where the model takes pairs or the other way round, and for one that is too long with
+        `tokens.truncate = "error"`.
+        """
+        _require_texts("texts", texts)
+        if pairs is not None:
+            _require_texts("pairs", pairs)
+            if len(pairs) != len(texts):
+                raise ValueError(f"{len(texts)} texts, but {len(pairs)} pairs: each text needs its own second text")
+        second = self.card.columns.text_pair
+        if second is not None and pairs is None:
+            raise DataError(
+                f"the model was trained on pairs of texts (second column: {second!r}), but there is only one text a row.",
+                hint="Give the second texts too.",
+            )
+        if second is None and pairs is not None:
+            raise DataError(
+                "the model was trained on single texts, but there are two texts a row.", hint="Leave the second texts out."
+            )
+        return self.score_store(self.encoder.encode(texts, pairs, place=place or "texts[{}]".format))
+
+    def predict(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] | None = None
+    ) -> list[Prediction]:
+        """Predict texts, or text pairs, in order; `place` and errors as in `score`."""
+        return self.name_scores(self.score(texts, pairs, place=place))
 
     def predict_stream(self, rows: Iterable[tuple[str, str | None]]) -> Iterator[Prediction]:
         """Predict (text, pair or None) after (text, pair or None), in order, holding `WINDOW_ROWS` of them at a time."""
@@ -189,25 +221,28 @@ def load(
     *,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
-    max_tokens: int = 16384,
+    max_tokens: int | None = None,
 ) -> Predictor:
     """Open a run folder (its best model) or a model folder that textune saved.
 
-    `precision = "auto"` is the one of the model's own run, or fp32 where this machine lacks it. Raises RunError where the
-    folder is no such thing, ModelError where its files are broken.
+    `precision = "auto"` is the one of the model's own run, or fp32 where this machine lacks it; `max_tokens`, the most tokens
+    computed at once, is by default that of the run. Raises RunError where the folder is no such thing, ModelError where its
+    files are broken or the machine lacks the device or precision.
     """
     folder = find_model(folder)
     card = read_card(folder)
-    chosen = resolve_device(device, "auto" if precision == "auto" else precision)
-    if precision == "auto":
-        supported = card.precision == "fp32" or chosen.precision == card.precision
-        chosen = Device(chosen.torch, card.precision if supported else "fp32")
+    try:
+        chosen = resolve_device(device, card.precision if precision == "auto" else precision, key="--")
+    except ModelError:
+        if precision != "auto":
+            raise
+        chosen = resolve_device(device, "fp32", key="--")
     section = ModelSection(pretrained=str(folder))
     tokenizer = load_tokenizer(section)
     task = build_task(_without_class_weights(card.task), card.label_map)
     model = load_model(section, tokenizer, label_map=card.label_map, num_logits=task.num_logits, seed=0)
     model.to(chosen.torch)
-    return Predictor(model, tokenizer, task, card, device=chosen, max_tokens=max(max_tokens, card.max_length))
+    return Predictor(model, tokenizer, task, card, device=chosen, max_tokens=max(max_tokens or card.max_tokens, card.max_length))
 
 
 def find_model(folder: str | Path) -> Path:
@@ -241,10 +276,21 @@ def read_card(folder: Path) -> ModelCard:
         if tree.get("version", 1) != 1:
             raise RunError(f"{path} was written by a later version of textune.", hint="Upgrade textune to read it.")
         return ModelCard.model_validate(tree)
-    except (ValueError, ValidationError) as error:
-        raise RunError(
-            f"{path} is damaged: {str(error).splitlines()[0]}.", hint="Train again, or restore the file from a copy."
-        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise RunError(f"{path} is damaged: {reason}.", hint="Train again, or restore the file from a copy.") from error
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{path} is damaged: {reason}.", hint="Train again, or restore the file from a copy.") from error
+
+
+def _require_texts(name: str, texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise TypeError(f"{name} is one text; a list of texts is needed, such as [text]")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"{name}[{index}] is {text!r:.40}, not a text (str)")
 
 
 def _without_class_weights(section: AutoTask | BinaryTask | MulticlassTask | MultilabelTask | RegressionTask) -> Any:

@@ -5,6 +5,7 @@ runs/x/
   manifest.json   versions, machine, git commit, command, data fingerprints, status, result
   metrics.jsonl   one line for every logged step and evaluation
   best/           the best model: a plain Hugging Face folder plus textune.json
+  last/           the weights at the moment of an interruption, if there was one after the first evaluation
   report.json, report.md                  the best model on the validation rows
   report-test.json, report-test.md        the best model on the test rows, where there are any
 """
@@ -66,8 +67,8 @@ class RunFolder:
             number += 1
         return candidate
 
-    def start(self, *, config_text: str, data: dict[str, str], command: list[str]) -> None:
-        """Make the folder, with the configuration and a manifest that says `running`."""
+    def start(self, *, config_text: str, command: list[str], **facts: Any) -> None:
+        """Make the folder, with the configuration and a manifest that says `running` and holds the facts."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / "config.toml", config_text)
         self._write_manifest(
@@ -78,7 +79,7 @@ class RunFolder:
                 "versions": versions(),
                 "machine": machine(),
                 "git": git_state(),
-                "data": data,
+                **facts,
             }
         )
 
@@ -90,17 +91,25 @@ class RunFolder:
         """Mark the run as ended early; what was saved stays."""
         self._write_manifest({**read_manifest(self.path), "status": status, "finished": _now(), "reason": reason})
 
-    def save_best(self, write: Callable[[Path], None]) -> None:
-        """Replace `best/` by what `write(folder)` writes: aside first, then renamed."""
-        aside, old = self.path / "best.writing", self.path / "best.old"
-        for leftover in (aside, old):
+    def save_model(self, name: Literal["best", "last"], write: Callable[[Path], None]) -> None:
+        """Replace `best/` or `last/` by what `write(folder)` writes.
+
+        `NAME.writing` is incomplete; `NAME.new` and `NAME` are complete. A crash at any moment leaves at least one complete
+        model where there was one before (`complete_model` finds it).
+        """
+        model = self.path / name
+        writing, new, old = (self.path / f"{name}.{state}" for state in ("writing", "new", "old"))
+        for leftover in (writing, new):
             shutil.rmtree(leftover, ignore_errors=True)
-        aside.mkdir()
-        write(aside)
-        _sync(aside)
-        if self.best.exists():
-            self.best.rename(old)
-        aside.rename(self.best)
+        writing.mkdir()
+        write(writing)
+        _sync(writing)
+        writing.rename(new)
+        shutil.rmtree(old, ignore_errors=True)
+        if model.exists():
+            model.rename(old)
+        new.rename(model)
+        _sync_folder(self.path)
         shutil.rmtree(old, ignore_errors=True)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
@@ -110,8 +119,12 @@ class RunFolder:
 def write_text(path: Path, text: str) -> None:
     """Write a file aside, then rename it: readers see the old text or the new one."""
     aside = path.with_name(path.name + ".writing")
-    aside.write_text(text, encoding="utf-8")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     aside.replace(path)
+    _sync_folder(path.parent)
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
@@ -125,8 +138,14 @@ def read_manifest(run: Path) -> dict[str, Any]:
         ) from None
     except (ValueError, OSError) as error:
         raise RunError(f"{path} is damaged: {error}.", hint="Restore it from a copy, or train again.") from error
-    assert isinstance(manifest, dict)
+    if not isinstance(manifest, dict):
+        raise RunError(f"{path} is damaged: not a JSON object.", hint="Restore it from a copy, or train again.")
     return manifest
+
+
+def complete_model(run: Path) -> Path | None:
+    """The best model of a run folder, even where the run was killed while it replaced it; None if there is none yet."""
+    return next((folder for name in ("best", "best.new", "best.old") if (folder := run / name).is_dir()), None)
 
 
 def versions() -> dict[str, str]:
@@ -172,6 +191,17 @@ def _sync(folder: Path) -> None:
         if file.is_file():
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive; where folders cannot be opened (Windows) the system does so by itself."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def command_line() -> list[str]:

@@ -74,6 +74,16 @@ class JsonlTracker(SilentTracker):
         self._file.flush()
 
 
+class NoticeKeeper(SilentTracker):
+    """Keeps notices, so that what was said before there was a run folder can be written into it."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def notice(self, message: str) -> None:
+        self.notices.append(message)
+
+
 class Trackers:
     """Several trackers as one."""
 

@@ -5,15 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textune.config.schema import TrainSection
 from textune.data.batches import (
     Group,
     cut_by_tokens,
     epoch_order,
     lay_out,
+    num_laid_out,
     num_steps_per_epoch,
     padding_waste,
     plan_epoch,
 )
+from textune.data.loader import Loader, TrainingRows
+from textune.data.tokens import TokenStore
 
 lengths_strategy = st.lists(st.integers(1, 300), min_size=1, max_size=120).map(np.array)
 
@@ -49,6 +53,34 @@ def test_micro_batches_cover_all_rows_within_the_bound(lengths: np.ndarray, max_
         assert (np.diff(lengths[cut]) >= 0).all()
         size = len(cut) * lengths[cut].max() if layout == "padded" else lengths[cut].sum()
         assert size <= max_tokens
+
+
+@given(lengths_strategy, st.integers(1, 2000), st.sampled_from(["packed", "padded"]))
+def test_what_is_computed_stays_within_the_bound_padding_included(lengths: np.ndarray, max_tokens: int, layout: str) -> None:
+    for cut in cut_by_tokens(lengths, max_tokens, layout=layout):  # type: ignore[arg-type]
+        groups = lay_out(lengths[cut], layout=layout, max_tokens=max_tokens)  # type: ignore[arg-type]
+        assert sum(group.rows for group in groups) == len(cut)
+        assert num_laid_out(groups) <= max_tokens or (len(cut) == 1 and num_laid_out(groups) == lengths[cut][0])
+
+
+def test_the_loader_computes_no_more_than_max_tokens() -> None:
+    lengths = np.tile(np.arange(8, 32), 3)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    store = TokenStore(np.ones(offsets[-1], np.int32), None, offsets, lengths.astype(np.int32))
+    rows = TrainingRows(store, np.arange(len(lengths)), np.zeros(len(lengths), np.int64), None)
+    section = TrainSection(batch_size=24, max_tokens=480, prefetch=0, order="sequential")
+    batch = next(iter(Loader(rows, section, layout="packed", pad_id=0)))
+    assert batch.num_tokens == 468
+    assert [len(part.tokens.ids_T) <= 480 for part in batch.micro_batches] == [True]
+
+
+def test_padding_gives_way_to_the_bound_and_no_further() -> None:
+    lengths = np.arange(8, 32)  # 468 tokens in 24 rows
+    free = lay_out(lengths, layout="packed")
+    assert num_laid_out(free) > 480
+    bounded = lay_out(lengths, layout="packed", max_tokens=480)
+    assert 468 <= num_laid_out(bounded) <= 480 and len(bounded) <= 24
+    assert lay_out(lengths, layout="packed", max_tokens=num_laid_out(free)) == free
 
 
 def test_a_row_longer_than_the_bound_stands_alone() -> None:

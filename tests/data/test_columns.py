@@ -77,7 +77,7 @@ def test_columns_of_any_plain_type_become_text() -> None:
 def test_templates(template: str, expected: str) -> None:
     columns = {"title": ["T"], "body": ["B"], "my column": ["C"], "a.b": ["D"]}
     assert _texts(columns, template=template) == [expected]
-    assert Template(template).fill({name: values[0] for name, values in columns.items()}) == expected
+    assert set(Template(template).names) <= set(columns)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,9 @@
 """The token store: the tokenizer's own ids, cut as asked, built once."""
 
+import os
+import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ from transformers import AutoTokenizer
 from textune.config.schema import TokensSection
 from textune.data import tokens
 from textune.data.tokens import TextEncoder, TokenStore, open_store
-from textune.errors import DataError
+from textune.errors import ConfigError, DataError
 
 WORDS = ["the", "a", "film", "good", "bad", "very", "of", "one", "unheard", "zzz"]
 text_strategy = st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join)
@@ -127,3 +131,113 @@ def test_a_cache_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     section = TokensSection(cache=str(tmp_path / "cache"))
     with pytest.raises(DataError, match=r"the token cache .* cannot be written"):
         open_store(chunked(["a"], 9), None, TextEncoder(tokenizer, section), section)
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_max_length_without_room_for_text_is_refused_before_anything_is_tokenised(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pair: bool
+) -> None:
+    num_special = tokenizer.num_special_tokens_to_add(pair)
+    smallest = max(2, num_special + (2 if pair else 1))
+    texts, pairs = chunked(["the very good film"] * 3, 9), chunked(["a"] * 3, 9) if pair else None
+    fits = TokensSection(max_length=smallest, cache=str(tmp_path / "fits"))
+    store = open_store(texts, pairs, TextEncoder(tokenizer, fits), fits)
+    assert store.lengths.tolist() == [smallest] * 3
+
+    monkeypatch.setattr(TextEncoder, "encode", lambda *_, **__: pytest.fail("tokenised"))
+    for max_length in range(2, smallest):
+        section = TokensSection(max_length=max_length, cache=str(tmp_path / "absent"))
+        with pytest.raises(ConfigError) as caught:
+            open_store(texts, pairs, TextEncoder(tokenizer, section), section)
+        message = str(caught.value)
+        assert f"tokens.max_length = {max_length} leaves no room" in message
+        assert f"{num_special} special tokens" in message and f"Set it to {smallest} at least" in message
+    assert not (tmp_path / "absent").exists()
+
+
+def test_texts_in_memory_need_room_too(tmp_path: Path) -> None:
+    encoder = TextEncoder(AutoTokenizer.from_pretrained(tiny_backbone("bert", tmp_path)), TokensSection(max_length=4))
+    assert encoder.encode(["the film"]).lengths.tolist() == [4]
+    with pytest.raises(ConfigError, match="leaves no room for the texts of a pair: 3 special tokens"):
+        encoder.encode(["a"], ["a"])
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return AutoTokenizer.from_pretrained(tiny_backbone("bert", tmp_path_factory.mktemp("bert")))
+
+
+def lists_of(store: TokenStore) -> list[list[int]]:
+    assert store.types is not None
+    return [array.tolist() for array in (store.ids, store.types, store.offsets, store.raw_lengths)]
+
+
+def halve(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "halved": halve,
+    "one byte short": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + bytes(8)),
+    "emptied": lambda path: path.write_bytes(b""),
+    "deleted": Path.unlink,
+}
+STORE_FILES = ["ids.bin", "types.bin", "offsets.bin", "raw_lengths.bin", "meta.json"]
+
+
+def open_pairs(tokenizer: Any, cache: Path) -> TokenStore:
+    section = TokensSection(cache=str(cache))
+    texts, pairs = ["the film", "", "a very good one"] * 4, ["of", "the zzz", ""] * 4
+    return open_store(chunked(texts, 5), chunked(pairs, 5), TextEncoder(tokenizer, section), section)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", STORE_FILES)
+def test_a_damaged_store_is_built_again(bert: Any, tmp_path: Path, name: str, damage: str) -> None:
+    wanted = lists_of(open_pairs(bert, tmp_path))
+    (folder,) = tmp_path.iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == sorted(STORE_FILES)
+    DAMAGE[damage](folder / name)
+    assert lists_of(open_pairs(bert, tmp_path)) == wanted
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(STORE_FILES)
+
+
+@given(
+    garbage=st.one_of(
+        st.binary(max_size=40),
+        st.sampled_from(
+            [b"null", b"[]", b"{}", b"[" * 200_000, b'{"version": 1, "rows": 12, "tokens": null}', b'{"rows": "a"}']
+        ),
+    )
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+def test_a_store_with_garbage_for_its_description_is_built_again(bert: Any, tmp_path: Path, garbage: bytes) -> None:
+    wanted = lists_of(open_pairs(bert, tmp_path))
+    (folder,) = tmp_path.iterdir()
+    (folder / "meta.json").write_bytes(garbage)
+    assert lists_of(open_pairs(bert, tmp_path)) == wanted
+
+
+def test_what_killed_processes_left_is_removed_after_a_day_and_nothing_else(bert: Any, tmp_path: Path) -> None:
+    section = TokensSection(cache=str(tmp_path))
+    open_store(chunked(["a"], 9), None, TextEncoder(bert, section), section)
+    (store,) = tmp_path.iterdir()
+    killed, building = tmp_path / f"building-17-{'a' * 32}", tmp_path / f"building-18-{'b' * 32}"
+    half_removed, foreign = tmp_path / ("c" * 32), tmp_path / "photos"
+    for folder in (killed, building, half_removed, foreign):
+        shutil.copytree(store, folder)
+    (half_removed / "meta.json").unlink()
+    long_ago = time.time() - tokens.STALE_SECONDS - 60
+    for folder in (killed, half_removed, foreign):
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (long_ago, long_ago))
+    os.utime(building, (long_ago, long_ago))  # its files are still being written
+    open_store(chunked(["the"], 9), None, TextEncoder(bert, section), section)
+    assert not killed.exists() and not half_removed.exists()
+    assert store.exists() and building.exists() and foreign.exists()
+
+    tiny = TokensSection(cache=str(tmp_path), cache_size_gb=1e-9)
+    open_store(chunked(["of"], 9), None, TextEncoder(bert, tiny), tiny)
+    assert not store.exists() and (foreign / "ids.bin").exists()

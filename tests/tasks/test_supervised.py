@@ -104,6 +104,17 @@ def test_regression_losses_follow_the_activation() -> None:
     torch.testing.assert_close(weighted, (logits[0, 0] - targets[0]) ** 2)
 
 
+def test_targets_that_a_sigmoid_cannot_reach_are_refused() -> None:
+    bounded = RegressionTask(activation="sigmoid")
+    for targets, range_ in ((np.array([0.0, 4.75, 2.0]), "from 0 to 4.75"), (np.array([-0.5, 1.0]), "from -0.5 to 1")):
+        with pytest.raises(ConfigError, match=range_) as caught:
+            build_task(bounded, REGRESSION, targets=targets.astype(np.float32))
+        assert 'task.activation = "sigmoid"' in str(caught.value) and '"linear", or scale the labels' in str(caught.value)
+        assert build_task(RegressionTask(), REGRESSION, targets=targets).num_logits == 1
+    assert build_task(bounded, REGRESSION, targets=np.array([0.0, 1.0])).regression == bounded
+    assert build_task(bounded, REGRESSION).regression == bounded  # a saved model has no training targets
+
+
 def test_wrong_weights_are_sentences() -> None:
     with pytest.raises(ConfigError, match=r"the label 'B', which is not among the labels of the data. Did you mean 'b'\?"):
         build_task(MulticlassTask(class_weights={"B": 1.0}), MULTICLASS)

@@ -7,6 +7,7 @@ Everything here is deterministic and knows nothing of devices or of the number o
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -47,10 +48,9 @@ def plan_epoch(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
 def cut_by_tokens(lengths: np.ndarray, max_tokens: int, *, layout: Layout) -> list[np.ndarray]:
     """Positions (into `lengths`) of micro-batches of at most `max_tokens` tokens each, rows sorted by length.
 
-    A padded micro-batch counts as rows x its longest row, a packed one as its real tokens (grouping adds a few). Rows keep
-    their
-    order among equals, so the cut is a function of the lengths alone. A row longer than `max_tokens` stands alone: the caller
-    has refused or accepted that before.
+    A padded micro-batch counts as rows x its longest row, a packed one as its real tokens; `lay_out` keeps its padding within
+    the same bound. Rows keep their order among equals, so the cut is a function of the lengths alone. A row longer than
+    `max_tokens` stands alone: the caller has refused or accepted that before.
     """
     positions = np.argsort(lengths, kind="stable")
     cuts: list[np.ndarray] = []
@@ -68,15 +68,32 @@ def cut_by_tokens(lengths: np.ndarray, max_tokens: int, *, layout: Layout) -> li
     return cuts
 
 
-def lay_out(sorted_lengths: np.ndarray, *, layout: Layout, group_cost: int = GROUP_COST_TOKENS) -> tuple[Group, ...]:
+def num_laid_out(groups: Iterable[Group]) -> int:
+    """Tokens that a layout computes, padding included."""
+    return sum(group.rows * group.length for group in groups)
+
+
+def lay_out(
+    sorted_lengths: np.ndarray, *, layout: Layout, group_cost: int = GROUP_COST_TOKENS, max_tokens: int | None = None
+) -> tuple[Group, ...]:
     """Cut rows that ascend in length into groups, minimising tokens computed + `group_cost` x number of groups.
 
-    `padded` gives one group. Dynamic programming over the distinct lengths; `group_cost=0` leaves no padding at all.
+    `padded` gives one group. `group_cost=0` leaves no padding at all, so it is halved until the groups fit into `max_tokens`;
+    they always do where the real tokens fit.
     """
     if len(sorted_lengths) == 0:
         return ()
     if layout == "padded":
         return (Group(len(sorted_lengths), int(sorted_lengths[-1])),)
+    groups = _best_groups(sorted_lengths, group_cost)
+    while max_tokens is not None and group_cost > 0 and num_laid_out(groups) > max_tokens:
+        group_cost //= 2
+        groups = _best_groups(sorted_lengths, group_cost)
+    return groups
+
+
+def _best_groups(sorted_lengths: np.ndarray, group_cost: int) -> tuple[Group, ...]:
+    """Dynamic programming over the distinct lengths."""
     distinct, counts = np.unique(sorted_lengths, return_counts=True)
     rows_before = np.concatenate([[0], np.cumsum(counts)])
     best = np.zeros(len(distinct) + 1)

@@ -92,13 +92,7 @@ def select_columns(rows: Rows, columns: Columns, *, with_labels: bool, on_bad_ro
 
     DataError for a column that is not there or of a kind that cannot be used, and for a bad weight with `on_bad_row` "error".
     """
-    if columns.template is not None:
-        template = Template(columns.template)
-        cells = {name: _text_column(rows, name, key="data.columns.template") for name in template.names}
-        text = template.fill_columns(cells)
-    else:
-        text = _text_column(rows, columns.text, key="data.columns.text")
-    pair = None if columns.text_pair is None else _text_column(rows, columns.text_pair, key="data.columns.text_pair")
+    text, pair = select_texts(rows, columns)
     label: pa.ChunkedArray | None = None
     weight_N: np.ndarray | None = None
     bad: dict[int, str] = {}
@@ -126,6 +120,27 @@ def select_columns(rows: Rows, columns: Columns, *, with_labels: bool, on_bad_ro
     if examples.weight is not None and not examples.weight.any():
         raise DataError(f"{rows.source}: all weights in column {columns.weight!r} are zero, so nothing would be learned.")
     return examples
+
+
+def select_texts(rows: Rows, columns: Columns) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
+    """Text and second text of every row, large_string [N] without nulls: the only way from cells to text.
+
+    DataError for a column that is not there or cannot be text.
+    """
+    if columns.template is not None:
+        template = Template(columns.template)
+        cells = {name: _text_column(rows, name, key="data.columns.template") for name in template.names}
+        text = template.fill_columns(cells)
+    else:
+        text = _text_column(rows, columns.text, key="data.columns.text")
+    pair = None if columns.text_pair is None else _text_column(rows, columns.text_pair, key="data.columns.text_pair")
+    return text, pair
+
+
+def text_columns(columns: Columns) -> tuple[str, ...]:
+    """Names of the columns that the texts are made of, each once."""
+    names = [columns.text] if columns.template is None else [*Template(columns.template).names]
+    return tuple(dict.fromkeys([*names, *([columns.text_pair] if columns.text_pair else [])]))
 
 
 def _find(rows: Rows, name: str, *, key: str) -> pa.ChunkedArray:
@@ -186,10 +201,6 @@ class Template:
     def names(self) -> tuple[str, ...]:
         """The columns that it takes, each once."""
         return tuple(dict.fromkeys(name for _, name in self._parts if name is not None))
-
-    def fill(self, cells: Mapping[str, str]) -> str:
-        """The text of one row."""
-        return "".join(literal + (cells[name] if name is not None else "") for literal, name in self._parts)
 
     def fill_columns(self, columns: Mapping[str, pa.ChunkedArray]) -> pa.ChunkedArray:
         """The texts of all rows, large_string [N]; the columns hold no nulls."""

@@ -11,7 +11,16 @@ import numpy as np
 import torch
 
 from textune.config.schema import TrainSection
-from textune.data.batches import Group, Layout, cut_by_tokens, epoch_order, lay_out, num_steps_per_epoch, plan_epoch
+from textune.data.batches import (
+    Group,
+    Layout,
+    cut_by_tokens,
+    epoch_order,
+    lay_out,
+    num_laid_out,
+    num_steps_per_epoch,
+    plan_epoch,
+)
 from textune.data.tokens import TokenStore
 
 
@@ -84,11 +93,16 @@ class Batch:
     """Real tokens, padding left out."""
 
 
-def collate(store: TokenStore, indices: np.ndarray, *, layout: Layout, pad_id: int) -> TokenBatch:
-    """Lay rows of a store out as one batch; `indices` must ascend in length, as `cut_by_tokens` leaves them."""
+def collate(
+    store: TokenStore, indices: np.ndarray, *, layout: Layout, pad_id: int, max_tokens: int | None = None
+) -> TokenBatch:
+    """Lay rows of a store out as one batch; `indices` must ascend in length, as `cut_by_tokens` leaves them.
+
+    With the `max_tokens` of that cut, padding stays within it too.
+    """
     starts, lengths = store.offsets[indices], store.offsets[indices + 1] - store.offsets[indices]
-    groups = lay_out(lengths, layout=layout)
-    total = sum(group.rows * group.length for group in groups)
+    groups = lay_out(lengths, layout=layout, max_tokens=max_tokens)
+    total = num_laid_out(groups)
     ids = np.full(total, pad_id, dtype=np.int64)
     types = None if store.types is None else np.zeros(total, dtype=np.int64)
     positions = np.empty(total, dtype=np.int64)
@@ -154,12 +168,14 @@ class Loader:
         rows = self._rows
         indices = rows.indices[chosen]
         lengths = rows.store.offsets[indices + 1] - rows.store.offsets[indices]
+        layout, max_tokens = self._layout, self._section.max_tokens
         micro_batches = []
-        for positions in cut_by_tokens(lengths, self._section.max_tokens, layout=self._layout):
+        for positions in cut_by_tokens(lengths, max_tokens, layout=layout):
             picked = chosen[positions]
+            part = indices[positions]
             micro_batches.append(
                 MicroBatch(
-                    tokens=collate(rows.store, indices[positions], layout=self._layout, pad_id=self._pad_id),
+                    tokens=collate(rows.store, part, layout=layout, pad_id=self._pad_id, max_tokens=max_tokens),
                     targets=torch.from_numpy(rows.targets[picked]),
                     weights=None if rows.weights is None else torch.from_numpy(rows.weights[picked]),
                 )

@@ -1,16 +1,18 @@
 """Rows in and rows out, a window at a time: what `textune predict` reads and writes, in bounded memory and in order.
 
 Rows are dictionaries with their columns as they stood in the input, so that what is written keeps all of them. Cells of csv
-and tsv are strings; jsonl and parquet keep their types.
+and tsv are strings; jsonl and parquet keep their types. `window_rows` makes of a window what `sources.py` makes of a file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,8 +21,11 @@ from typing import IO, Any, Literal, Self, cast, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from textune.data.columnar import arrow_piece
 from textune.data.delimited import read_cells
 from textune.data.files import COMPRESSION, BadLine, TextLines, raw_blocks
+from textune.data.records import RecordTable
+from textune.data.rows import Rows, listing, repeated_names, shorten
 from textune.errors import DataError
 
 StreamFormat = Literal["csv", "tsv", "jsonl", "parquet", "text"]
@@ -29,6 +34,9 @@ STANDARD = "-"
 Row = dict[str, Any]
 
 _PIPE_BYTES = 1 << 16
+_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, TypeError)
+"""What pyarrow raises over damaged bytes, and over values that its types cannot hold."""
+_INSTEAD = "Write jsonl instead."
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,10 @@ class StreamOptions:
     quoting: Literal["auto", "standard", "none"] = "auto"
     column_names: tuple[str, ...] = ()
     """Names for the columns of csv or tsv without a header; for text the one column is named `text`."""
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise DataError(f"--delimiter {self.delimiter!r} is not one character.", hint='Such as "," or ";" or a tab.')
 
     @property
     def separator(self) -> str:
@@ -67,9 +79,17 @@ def stream_format(path: str, wanted: str | None, *, default: StreamFormat | None
     )
 
 
-def read_rows(path: str, options: StreamOptions, *, text_column: str) -> Iterator[tuple[str, Row]]:
-    """Yield (place, row) from a file or from standard input; DataError names the line of a row that cannot be read."""
-    name = "standard input" if path == STANDARD else path
+def stream_name(path: str) -> str:
+    """The path for messages."""
+    return "standard input" if path == STANDARD else path
+
+
+def read_rows(path: str, options: StreamOptions, *, text_column: str) -> Iterator[tuple[int, Row]]:
+    """Yield (number of the line, in parquet of the row; row) from a file or from standard input.
+
+    DataError names the line of a row that cannot be read.
+    """
+    name = stream_name(path)
     if options.format == "parquet":
         yield from _read_parquet(path, name)
         return
@@ -80,7 +100,7 @@ def read_rows(path: str, options: StreamOptions, *, text_column: str) -> Iterato
     lines = TextLines(name, chain([first], blocks), options.encoding)
     if options.format == "text":
         for line in _sound(lines, name):
-            yield f"{name}, line {lines.number}", {text_column: line.removesuffix("\n").removesuffix("\r")}
+            yield lines.number, {text_column: line.removesuffix("\n").removesuffix("\r")}
     elif options.format == "jsonl":
         yield from _read_jsonl(lines, name)
     else:
@@ -107,7 +127,7 @@ def _refusal(bad: BadLine, name: str) -> DataError:
     )
 
 
-def _read_jsonl(lines: TextLines, name: str) -> Iterator[tuple[str, Row]]:
+def _read_jsonl(lines: TextLines, name: str) -> Iterator[tuple[int, Row]]:
     for line in _sound(lines, name):
         if not line.strip():
             continue
@@ -120,33 +140,42 @@ def _read_jsonl(lines: TextLines, name: str) -> Iterator[tuple[str, Row]]:
             raise DataError(
                 f"{place}: {line.strip()[:40]!r} is not a JSON object.", hint='Each line must be one, such as {"text": "..."}.'
             )
-        yield place, row
+        yield lines.number, row
 
 
-def _read_csv(lines: TextLines, name: str, options: StreamOptions) -> Iterator[tuple[str, Row]]:
+def _read_csv(lines: TextLines, name: str, options: StreamOptions) -> Iterator[tuple[int, Row]]:
     names, rows = read_cells(
         lines, name, delimiter=options.separator, quoting=options.quoted, column_names=options.column_names
     )
     for number, cells in rows:
         if isinstance(cells, BadLine):
             raise _refusal(cells, name)
-        yield f"{name}, line {number}", dict(zip(names, cells, strict=True))
+        yield number, dict(zip(names, cells, strict=True))
 
 
-def _read_parquet(path: str, name: str) -> Iterator[tuple[str, Row]]:
+def _read_parquet(path: str, name: str) -> Iterator[tuple[int, Row]]:
     if path == STANDARD:
         raise DataError("parquet cannot be read from standard input.", hint="Give the file with --input.")
+    number = 0
     try:
-        file = pq.ParquetFile(path)
-        number = 0
-        for batch in file.iter_batches(batch_size=4096):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{name}, row {number}", row
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist.", hint="Check the path.") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{name} is not a readable parquet file: {str(error).splitlines()[0]}.") from None
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=4096):
+                batch.validate(full=True)
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except _DAMAGE as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str, error: Exception) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{path} does not exist.", hint="Check the path.")
+    return DataError(f"{path} is not a readable parquet file: {_first_line(error)}.")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 def parquet_schema(path: str, options: StreamOptions) -> pa.Schema | None:
@@ -154,16 +183,65 @@ def parquet_schema(path: str, options: StreamOptions) -> pa.Schema | None:
     if options.format != "parquet" or path == STANDARD:
         return None
     try:
-        return pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a readable parquet file: {str(error).splitlines()[0]}.") from None
+        schema = pq.read_schema(path)
+        names = list(schema.names)
+    except _DAMAGE as error:
+        raise _unreadable(path, error) from None
+    if twice := repeated_names(names):
+        raise DataError(f"{path} has two columns of the same name: {listing(repr(one) for one in twice)}.")
+    return schema
+
+
+def window_rows(
+    window: Sequence[tuple[int, Row]],
+    path: str,
+    options: StreamOptions,
+    *,
+    wanted: Sequence[str],
+    schema: pa.Schema | None = None,
+) -> Rows:
+    """The wanted columns of a window as a source has them, so that the rest of the flow cannot tell the two apart.
+
+    A column that no row of the window has is all missing. DataError names the first row whose value is of another kind than
+    the column's, as the readers of whole files do. `schema`: as `parquet_schema` gives it.
+    """
+    name, unit = stream_name(path), "row" if options.format == "parquet" else "line"
+    numbers = [number for number, _ in window]
+    if schema is None:
+        records = RecordTable(frozenset(wanted))
+        records.add_all([row for _, row in window], numbers)
+        piece = records.finish(name, unit)
+    else:
+        piece = arrow_piece(_typed_table(window, name, wanted, schema), name)
+    if piece.bad:
+        first = piece.bad[0]
+        raise DataError(f"{first.place}: {first.reason}.", hint=f"{first.hint} Mend the row, or leave it out.".strip())
+    table = piece.table
+    for column in wanted:
+        if column not in table.column_names:
+            table = table.append_column(column, pa.nulls(table.num_rows))
+    return Rows(table, name, "", (), piece.places)
+
+
+def _typed_table(window: Sequence[tuple[int, Row]], name: str, wanted: Sequence[str], schema: pa.Schema) -> pa.Table:
+    """The columns of parquet rows in the types of their file."""
+    columns = {}
+    try:
+        for column in wanted:
+            kind = schema.field(column).type
+            while isinstance(kind, pa.ExtensionType):
+                kind = kind.storage_type
+            columns[column] = pa.array([row[column] for _, row in window], kind)
+    except _DAMAGE as error:
+        raise DataError(f"{name}: column {column!r} ({kind}) cannot be read as text: {_first_line(error)}.") from None
+    return pa.table(columns)
 
 
 class RowWriter:
     """Writes windows of rows in one format; a file appears under its name only when it is complete."""
 
     def __init__(self, path: str, options: StreamOptions, *, schema: pa.Schema | None = None) -> None:
-        """`schema`: types of columns that come from a parquet file, which keep them in parquet."""
+        """`schema`: types that columns have in parquet whatever their first rows hold."""
         self._path = path
         self._options = options
         self._schema = schema
@@ -171,6 +249,8 @@ class RowWriter:
         self._names: list[str] | None = None
         self._parquet: pq.ParquetWriter | None = None
         self._text: IO[str] | None = None
+        self.num_changed = 0
+        """Cells in which a blank took the place of a delimiter or line end, for want of quotes."""
 
     def __enter__(self) -> Self:
         if self._options.format == "parquet":
@@ -187,63 +267,114 @@ class RowWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None and self._options.format == "parquet" and self._parquet is None:
+                self._open_parquet(self._schema or pa.schema([]))
+            with contextlib.suppress(*_DAMAGE) if kind is not None else contextlib.nullcontext():
+                self._close()
+            if kind is None and self._aside is not None:
+                self._aside.replace(self._path)
+        finally:
+            if self._aside is not None:
+                self._aside.unlink(missing_ok=True)
+
+    def _close(self) -> None:
         if self._parquet is not None:
             self._parquet.close()
         if self._text is not None and self._aside is not None:
             self._text.close()
         elif self._text is not None:
             self._text.flush()
-        if self._aside is not None and self._aside.exists():
-            if kind is None:
-                self._aside.replace(self._path)
-            else:
-                self._aside.unlink()
 
-    def write(self, rows: list[Row]) -> None:
-        """Append rows; all rows of csv, tsv and parquet have the columns of the first."""
+    def write(self, rows: list[Row], places: Sequence[str] = ()) -> None:
+        """Append rows. In csv, tsv and parquet all have the columns of the first; what a row lacks stays empty there.
+
+        DataError where a row cannot be written in the format; `places` say where each comes from.
+        """
         if not rows:
             return
-        if self._options.format == "parquet":
-            self._write_parquet(rows)
-            return
-        assert self._text is not None
         if self._options.format == "jsonl":
-            self._text.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+            self._write_jsonl(rows, places)
             return
-        self._write_csv(rows)
-
-    def _write_csv(self, rows: list[Row]) -> None:
-        assert self._text is not None
-        options = self._options
-        plain = csv.writer(self._text, delimiter=options.separator, lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
-        quoting = csv.writer(self._text, delimiter=options.separator, lineterminator="\n")
-        # Python before 3.13 leaves a lone carriage return unquoted, which readers take for the end of the line.
-        quoting_all = csv.writer(self._text, delimiter=options.separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
         if self._names is None:
             self._names = list(rows[0])
-            if not options.column_names:
-                (quoting if options.quoted else plain).writerow(self._names)
-        for row in rows:
-            cells = [_cell(row.get(name)) for name in self._names]
-            if options.quoted:
-                (quoting_all if any("\r" in cell for cell in cells) else quoting).writerow(cells)
-            else:
-                # Where quotes are plain characters nothing can enclose a tab or a line end: a blank takes their place.
-                plain.writerow([" ".join(cell.replace(options.separator, " ").splitlines()) for cell in cells])
+            if self._options.format != "parquet":
+                self._write_header(self._names)
+        known = set(self._names)
+        for index, row in enumerate(rows):
+            if not row.keys() <= known:
+                key = next(key for key in row if key not in known)
+                raise DataError(
+                    f"{_place(places, index)}: the key {shorten(ascii(key)[1:-1], 40)} is not in the first row, whose keys are"
+                    f" the columns of the {self._options.format} output.",
+                    hint=_INSTEAD,
+                )
+        if self._options.format == "parquet":
+            self._write_parquet(rows)
+        else:
+            self._write_csv(rows, places)
+
+    def _write_jsonl(self, rows: list[Row], places: Sequence[str]) -> None:
+        assert self._text is not None
+        for index, row in enumerate(rows):
+            try:
+                try:
+                    self._text.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+                except UnicodeEncodeError:  # half of a surrogate pair, or a terminal that knows fewer characters
+                    self._text.write(json.dumps(row, default=str) + "\n")
+            except (RecursionError, ValueError, TypeError) as error:
+                raise DataError(f"{_place(places, index)} cannot be written as JSON: {_first_line(error)}.") from None
+
+    def _write_header(self, names: list[str]) -> None:
+        if not self._options.column_names:
+            self._write_csv([dict(zip(names, names, strict=True))], ["the names of the columns"])
+
+    def _write_csv(self, rows: list[Row], places: Sequence[str]) -> None:
+        assert self._text is not None and self._names is not None
+        separator = self._options.separator
+        plain = csv.writer(self._text, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
+        quoting = csv.writer(self._text, delimiter=separator, lineterminator="\n")
+        # Python before 3.13 leaves a lone carriage return unquoted, which readers take for the end of the line.
+        quoting_all = csv.writer(self._text, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        # Where quotes are plain characters nothing can enclose a tab or a line end: a blank takes their place.
+        unsafe, blank = re.compile(f"\r\n|[\r\n{re.escape(separator)}]"), "_" if separator == " " else " "
+        for index, row in enumerate(rows):
+            try:
+                cells = [_cell(row.get(name)) for name in self._names]
+                if self._options.quoted:
+                    (quoting_all if any("\r" in cell for cell in cells) else quoting).writerow(cells)
+                else:
+                    safe = [unsafe.sub(blank, cell) for cell in cells]
+                    self.num_changed += sum(a != b for a, b in zip(cells, safe, strict=True))
+                    plain.writerow(safe)
+            except (RecursionError, ValueError, TypeError, csv.Error) as error:
+                raise DataError(
+                    f"{_place(places, index)} cannot be written as {self._options.format}: {_first_line(error)}.", hint=_INSTEAD
+                ) from None
 
     def _write_parquet(self, rows: list[Row]) -> None:
-        assert self._aside is not None
+        assert self._names is not None
         try:
             if self._parquet is None:
-                schema = pa.Table.from_pylist(rows).schema
+                schema = pa.Table.from_pylist(rows).select(self._names).schema
                 for field in self._schema or ():
-                    schema = schema.set(schema.get_field_index(field.name), field)
-                self._parquet = pq.ParquetWriter(self._aside, schema)
+                    if field.name in self._names:
+                        schema = schema.set(schema.get_field_index(field.name), field)
+                self._open_parquet(schema)
+            assert self._parquet is not None
             self._parquet.write_table(pa.Table.from_pylist(rows, schema=self._parquet.schema))
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(
-                f"{self._path} cannot be written as parquet: {str(error).splitlines()[0]}.", hint="Write jsonl instead."
-            ) from None
+        except (*_DAMAGE, RecursionError) as error:
+            raise DataError(f"{self._path} cannot be written as parquet: {_first_line(error)}.", hint=_INSTEAD) from None
+
+    def _open_parquet(self, schema: pa.Schema) -> None:
+        try:
+            self._parquet = pq.ParquetWriter(self._aside, schema)
+        except OSError as error:
+            raise DataError(f"{self._path} cannot be written: {error}.", hint="Choose another --output.") from None
+
+
+def _place(places: Sequence[str], index: int) -> str:
+    return places[index] if places else f"row {index + 1}"
 
 
 def _cell(value: Any) -> str:

@@ -14,7 +14,9 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,13 +28,18 @@ import pyarrow as pa
 from tokenizers import Encoding, Tokenizer
 
 from textune.config.schema import TokensSection
-from textune.errors import DataError
+from textune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 STORE_VERSION = 1
 CHUNK_ROWS = 8192
+STALE_SECONDS = 24 * 3600.0
+"""Age from which an unfinished store is taken for the remains of a process that was killed."""
+
+_OUR_FOLDERS = re.compile(r"(building-\d+-)?[0-9a-f]{32}")
+"""The cache may be a folder with other things in it: nothing else is ever removed."""
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
@@ -82,6 +89,17 @@ class TextEncoder:
         )
         self._num_special = {pair: self._backend.num_special_tokens_to_add(pair) for pair in (False, True)}
 
+    def require_room(self, *, pair: bool) -> None:
+        """ConfigError where `tokens.max_length` leaves no token for a text, or for either text of a pair."""
+        num_special, num_texts = self._num_special[pair], 2 if pair else 1
+        if self._section.max_length < num_special + num_texts:
+            what = "the texts of a pair" if pair else "a text"
+            raise ConfigError(
+                f"tokens.max_length = {self._section.max_length} leaves no room for {what}: {num_special} special tokens of the"
+                " backbone go with every row.",
+                hint=f"Set it to {num_special + num_texts} at least; 128 is usual.",
+            )
+
     def fingerprint(self) -> str:
         """Hash of all that decides the ids of a text."""
         options = {"max_length": self._section.max_length, "truncate": self._section.truncate, "types": self.has_types}
@@ -91,7 +109,11 @@ class TextEncoder:
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, place: Callable[[int], str] = "row {}".format
     ) -> TokenStore:
-        """Tokenise in memory; DataError where `truncate = "error"` meets a longer row, naming it by `place(index)`."""
+        """Tokenise in memory; DataError where `truncate = "error"` meets a longer row, naming it by `place(index)`.
+
+        ConfigError as `require_room`.
+        """
+        self.require_room(pair=pairs is not None)
         rows: Any = texts if pairs is None else list(zip(texts, pairs, strict=True))
         encodings = self._backend.encode_batch_fast(rows, add_special_tokens=True)
         raw_lengths = np.fromiter((len(e) for e in encodings), dtype=np.int32, count=len(encodings))
@@ -170,23 +192,24 @@ def open_store(
 
     Raises DataError where the cache folder cannot be written, or as `TextEncoder.encode`.
     """
+    encoder.require_room(pair=pairs is not None)
     cache = Path(section.cache) if section.cache else default_cache()
     key = hashlib.blake2b(digest_size=16)
     key.update(encoder.fingerprint().encode())
     for column in (texts, pairs):
         key.update(b"absent" if column is None else _hash_strings(column))
     folder = cache / key.hexdigest()
-    if not (folder / "meta.json").is_file():
+    store = _open(folder, len(texts), has_types=encoder.has_types)
+    if store is None:
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            _build(folder, texts, pairs, encoder, place=place, progress=progress)
+            store = _build(folder, texts, pairs, encoder, place=place, progress=progress)
         except OSError as error:
             raise DataError(
                 f"the token cache {cache} cannot be written: {error.strerror or error}.",
                 hint="Free some space there or set tokens.cache to another folder.",
             ) from error
         _prune(cache, keep=folder, max_bytes=section.cache_size_gb * 1e9)
-    store = _open(folder)
     with contextlib.suppress(OSError):
         os.utime(folder / "meta.json")  # for "least recently used"; a read-only shared cache works without it
     return store
@@ -212,7 +235,7 @@ def _build(
     *,
     place: Callable[[int], str],
     progress: Progress | None,
-) -> None:
+) -> TokenStore:
     aside = folder.with_name(f"building-{os.getpid()}-{uuid.uuid4().hex}")
     aside.mkdir()
     try:
@@ -238,37 +261,76 @@ def _build(
             for file in files.values():
                 file.flush()
                 os.fsync(file.fileno())
-        (aside / "meta.json").write_text(json.dumps({"version": STORE_VERSION, "rows": num_rows, "tokens": total}))
-        try:
-            aside.rename(folder)
-        except OSError:
-            # Another process was faster: its store is as good. Anything else is a real failure.
-            if not (folder / "meta.json").is_file():
-                raise
+        (aside / "meta.json").write_text(json.dumps(_meta(num_rows, total)))
+        return _publish(aside, folder, num_rows, has_types=encoder.has_types)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _open(folder: Path) -> TokenStore:
-    def array(name: str, dtype: type) -> np.ndarray:
-        path = folder / f"{name}.bin"
-        return np.memmap(path, dtype=dtype, mode="r") if path.stat().st_size else np.zeros(0, dtype=dtype)
+def _publish(aside: Path, folder: Path, num_rows: int, *, has_types: bool) -> TokenStore:
+    """Rename a finished store to its place and open it; remains of a broken one there are replaced."""
+    try:
+        aside.rename(folder)
+    except OSError:
+        # Another process was faster: its store is as good.
+        store = _open(folder, num_rows, has_types=has_types)
+        if store is not None:
+            return store
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+    store = _open(folder, num_rows, has_types=has_types)
+    if store is None:
+        raise OSError(f"{folder} does not hold what was just written there")
+    return store
 
-    return TokenStore(
-        ids=array("ids", np.int32),
-        types=array("types", np.uint8) if (folder / "types.bin").is_file() else None,
-        offsets=np.array(array("offsets", np.int64)),
-        raw_lengths=array("raw_lengths", np.int32),
-    )
+
+def _open(folder: Path, num_rows: int, *, has_types: bool) -> TokenStore | None:
+    """The store in `folder`; None where there is none, or one whose files do not fit together."""
+
+    def array(name: str, dtype: type, length: int) -> np.ndarray:
+        path = folder / f"{name}.bin"
+        if path.stat().st_size != length * np.dtype(dtype).itemsize:
+            raise ValueError(f"{path} is not as long as it should be")
+        return np.memmap(path, dtype=dtype, mode="r") if length else np.zeros(0, dtype=dtype)
+
+    try:
+        offsets = np.array(array("offsets", np.int64, num_rows + 1))
+        total = int(offsets[-1])
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        if meta != _meta(num_rows, total):
+            return None
+        return TokenStore(
+            ids=array("ids", np.int32, total),
+            types=array("types", np.uint8, total) if has_types else None,
+            offsets=offsets,
+            raw_lengths=array("raw_lengths", np.int32, num_rows),
+        )
+    except (OSError, ValueError, RecursionError):  # absent, cut short, no JSON
+        return None
+
+
+def _meta(num_rows: int, num_tokens: int) -> dict[str, int]:
+    return {"version": STORE_VERSION, "rows": num_rows, "tokens": num_tokens}
 
 
 def _prune(cache: Path, *, keep: Path, max_bytes: float) -> None:
-    """Remove the least recently used stores until the cache fits; a store that is open elsewhere stays readable there."""
+    """Remove remains of killed processes, and the least recently used stores until the cache fits.
+
+    A store that is open elsewhere stays readable there.
+    """
     stores = []
-    for meta in cache.glob("*/meta.json"):
+    for folder in cache.iterdir():
+        if not _OUR_FOLDERS.fullmatch(folder.name):
+            continue
         with contextlib.suppress(OSError):  # removed by another process meanwhile
-            size = sum(file.stat().st_size for file in meta.parent.iterdir())
-            stores.append((meta.stat().st_mtime, size, meta.parent))
+            states = {file.name: file.stat() for file in folder.iterdir()}
+            if "meta.json" in states and not folder.name.startswith("building-"):
+                size = sum(state.st_size for state in states.values())
+                stores.append((states["meta.json"].st_mtime, size, folder))
+                continue
+            newest = max([folder.stat().st_mtime, *(state.st_mtime for state in states.values())])
+            if time.time() - newest > STALE_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
     total = sum(size for _, size, _ in stores)
     for _, size, folder in sorted(stores):
         if total <= max_bytes:

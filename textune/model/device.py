@@ -37,12 +37,19 @@ class Device:
         return f"{name}, {self.precision}"
 
 
-def resolve_device(device: Literal["auto", "cpu", "cuda"], precision: Literal["auto", "fp32", "bf16", "fp16"]) -> Device:
-    """The device and precision that `auto` stands for here; ModelError where the machine lacks what was asked for."""
+def resolve_device(
+    device: Literal["auto", "cpu", "cuda"], precision: Literal["auto", "fp32", "bf16", "fp16"], *, key: str = "train."
+) -> Device:
+    """The device and precision that `auto` stands for here; ModelError where the machine lacks what was asked for.
+
+    `key` stands before `device` and `precision` in messages: the section's name, or `--` for options of the command line.
+    """
     has_cuda = torch.cuda.is_available()
+    equals = (lambda name, value: f"--{name} {value}") if key == "--" else (lambda name, value: f'{key}{name} = "{value}"')
     if device == "cuda" and not has_cuda:
         raise ModelError(
-            'train.device = "cuda", but this machine has no usable CUDA device.', hint='Use train.device = "auto" or "cpu".'
+            f"{equals('device', 'cuda')}, but this machine has no usable CUDA device.",
+            hint=f"Use {equals('device', 'auto')} or {equals('device', 'cpu')}.",
         )
     chosen = torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
     has_bf16 = _has_bf16(chosen)
@@ -50,8 +57,8 @@ def resolve_device(device: Literal["auto", "cpu", "cuda"], precision: Literal["a
         return Device(chosen, "bf16" if has_bf16 else "fp32")
     if precision == "bf16" and not has_bf16:
         raise ModelError(
-            f'train.precision = "bf16", but this {chosen.type} device has no bf16 arithmetic.',
-            hint='Use train.precision = "auto" or "fp32".',
+            f"{equals('precision', 'bf16')}, but this {chosen.type} device has no bf16 arithmetic.",
+            hint=f"Use {equals('precision', 'auto')} or {equals('precision', 'fp32')}.",
         )
     return Device(chosen, precision)
 

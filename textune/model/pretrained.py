@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +24,12 @@ from textune.errors import ConfigError, ModelError
 
 HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub before the cache alone is used; transformers' own retries would take most of a minute."""
+
+HUB_MEMORY = 300.0
+"""Seconds for which the hub is not asked again; a run opens config, tokenizer and weights one after the other."""
+
+_answers: dict[tuple[str, str | None], tuple[float, bool]] = {}
+"""(name, revision) to when the hub was asked and whether it answered."""
 
 PICKLE_HINT = (
     "textune reads safetensors only, since unpickling a file can run any code. Load it once with transformers where you trust"
@@ -85,7 +93,17 @@ def find_pretrained(name: str, section: ModelSection, *, key: str) -> Pretrained
         validate_repo_id(name)
     except HFValidationError as error:
         raise ModelError(f"{key}: there is no folder {name}.", hint=_neighbours(folder)) from error
-    return Pretrained(name, None, key, options | {"local_files_only": not hub_answers()})
+    return Pretrained(name, None, key, options | {"local_files_only": not _may_fetch(name, section.revision)})
+
+
+def _may_fetch(name: str, revision: str | None) -> bool:
+    """`hub_answers`, asked once for all that a run opens: each try costs `HUB_TIMEOUT` where packets are dropped."""
+    asked, answered = _answers.get((name, revision), (-math.inf, False))
+    now = time.monotonic()
+    if now - asked > HUB_MEMORY:
+        answered = hub_answers()
+        _answers[(name, revision)] = (now, answered)
+    return answered
 
 
 def hub_answers() -> bool:

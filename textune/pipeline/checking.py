@@ -54,7 +54,7 @@ def check(
     tracker = tracker or SilentTracker()
     for note in loaded.notes:
         tracker.notice(note)
-    parts = gather(loaded.experiment, tracker=tracker)
+    parts = gather(loaded.experiment, tracker=tracker, audit=False)
     facts = describe(parts)
     findings = audit_data(parts.data, tokens=_token_facts(parts))
     if not any(finding.level == "error" for finding in findings):
@@ -88,7 +88,7 @@ def _predict_cost(parts: Ingredients) -> dict[str, str]:
     parts.model.train()
     for number, batch in enumerate(islice(batches, PROBED_BATCHES + 1)):
         started = time.perf_counter()
-        accumulate_gradients(parts.model, parts.task, batch, parts.device)
+        float(accumulate_gradients(parts.model, parts.task, batch, parts.device))  # waits for a GPU
         if number or len(rows) <= parts.experiment.train.batch_size:
             speeds.append(batch.num_tokens / (time.perf_counter() - started))
     batches.close()
@@ -96,7 +96,7 @@ def _predict_cost(parts: Ingredients) -> dict[str, str]:
     tokens = int(parts.parts["train"].lengths.sum()) * parts.total_steps / parts.steps_per_epoch
     seconds = tokens / float(np.median(speeds))
     return {
-        "time": f"about {_minutes(seconds)} of training steps here, from {len(speeds)} measured batches",
+        "time": f"about {_minutes(seconds)} of forward and backward passes here, from {len(speeds)} measured batches",
         "memory": _memory(parts),
     }
 

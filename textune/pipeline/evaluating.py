@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 from textune.config import Experiment, load_config
 from textune.config.schema import Columns, EvaluateSection, FilesSource, TokensSection
 from textune.data.prepare import prepare_data, prepare_held_out
+from textune.data.rows import count
 from textune.data.tokens import open_store
 from textune.errors import DataError, RunError
 from textune.evaluation import Report, resolve_metric
@@ -28,6 +30,7 @@ def evaluate(
     on_bad_row: Literal["error", "skip"] = "error",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    max_tokens: int | None = None,
     tracker: Tracker | None = None,
 ) -> Report:
     """Report on a model with the rows of `data`, or with the run's own test (else validation) rows.
@@ -37,9 +40,9 @@ def evaluate(
     """
     run = Path(run)
     tracker = tracker or SilentTracker()
-    predictor = load(run, device=device, precision=precision)
     experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
     section = experiment.evaluate if experiment is not None else EvaluateSection()
+    predictor = load(run, device=device, precision=precision, max_tokens=max_tokens or section.max_tokens)
     chosen_metric = resolve_metric(metric or section.metric, predictor.card.problem)
     card = predictor.card
     train_targets = None
@@ -54,7 +57,7 @@ def evaluate(
             raise DataError(error.message, hint="Name the columns with --text, --text-pair and --label.") from None
         name = Path(data.files[0]).name
         if skipped := chosen.examples.skipped:
-            tracker.notice(f"{len(skipped)} rows left out, the first: {skipped[0].place}: {skipped[0].reason}")
+            tracker.notice(f"{count(len(skipped), 'row')} left out, the first: {skipped[0].place}: {skipped[0].reason}")
     else:
         if experiment is None:
             raise RunError(
@@ -65,10 +68,12 @@ def evaluate(
         found = prepared.test if name == "test" else prepared.validation
         if found is None:
             raise RunError(f"{run} has no {name} rows.", hint="Name a file with --data FILE.")
-        if card.data.get(name) != found.fingerprint:
+        changed = [part.name for part in (prepared.train, found) if card.data.get(part.name) != part.fingerprint]
+        if changed or prepared.label_map != card.label_map:
+            what = f"the {' and '.join(changed)} data" if changed else "the labels of the data"
             raise RunError(
-                f"the {name} data of {run} has changed since training ({found.examples.rows.source}).",
-                hint="Restore it, or evaluate what is there now with --data FILE.",
+                f"{what} of {run} changed since training ({found.examples.rows.source}).",
+                hint="Restore the files, or evaluate what is there now with --data FILE.",
             )
         chosen, train_targets = found, prepared.train.chosen_targets
     tokens = _tokens_section(experiment, card.max_length, card.truncate)
@@ -94,7 +99,7 @@ def evaluate(
     if (run / "manifest.json").is_file():
         folder = run / "evaluations"
         folder.mkdir(exist_ok=True)
-        write_report(report, folder, re.sub(r"[^\w.-]+", "_", name))
+        write_report(report, folder, _free_stem(folder, re.sub(r"[^\w.-]+", "_", name), report))
     return report
 
 
@@ -104,3 +109,11 @@ def _tokens_section(
     if experiment is not None:
         return experiment.tokens
     return TokensSection(max_length=max_length, truncate=truncate)
+
+
+def _free_stem(folder: Path, stem: str, report: Report) -> str:
+    """The name of a report's files: other rows under the same file name get a name of their own."""
+    existing = folder / f"{stem}.json"
+    if existing.is_file() and json.loads(existing.read_text(encoding="utf-8"))["fingerprint"] != report.fingerprint:
+        return f"{stem}-{report.fingerprint[:8]}"
+    return stem

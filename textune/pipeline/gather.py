@@ -12,9 +12,11 @@ import numpy as np
 
 from textune.config import Experiment, require_runnable
 from textune.config.schema import Labels
+from textune.data.audit import audit_data
 from textune.data.batches import epoch_order, num_steps_per_epoch, padding_waste, plan_epoch
 from textune.data.loader import Loader, TrainingRows
 from textune.data.prepare import Part, PreparedData, prepare_data
+from textune.data.rows import count
 from textune.data.tokens import TextEncoder, TokenStore, open_store
 from textune.errors import ConfigError, DataError
 from textune.evaluation import Metric, resolve_metric
@@ -74,6 +76,8 @@ class Ingredients:
     def card(self) -> ModelCard:
         """What is saved beside the model."""
         section, names = self.experiment.data.labels, self.data.label_map.names
+        # Given by the user, or by the source (a data set with named classes): integers in the data are positions then.
+        named = section.names or section.names_file or self.data.train.examples.label_names
         return ModelCard(
             problem=self.data.label_map.problem,
             names=names,
@@ -82,7 +86,7 @@ class Ingredients:
             max_length=self.experiment.tokens.max_length,
             truncate=self.experiment.tokens.truncate,
             columns=self.experiment.data.columns,
-            labels=Labels(names=names if section.names or section.names_file else (), delimiter=section.delimiter),
+            labels=Labels(names=names if named else (), delimiter=section.delimiter),
             precision=self.device.precision,
             data={part.name: part.fingerprint for part in self.data.parts},
         )
@@ -108,13 +112,18 @@ class Ingredients:
         return Loader(rows, self.experiment.train, layout=self.model.layout, pad_id=self.model.pad_id)
 
 
-def gather(experiment: Experiment, *, tracker: Tracker) -> Ingredients:
-    """Build every part of a run in flow order; raises what any of them finds wrong and writes nothing but the token cache."""
+def gather(experiment: Experiment, *, tracker: Tracker, audit: bool) -> Ingredients:
+    """Build every part of a run in flow order; raises what any of them finds wrong and writes nothing but the token cache.
+
+    `audit`: look through the rows before anything slow, refuse what cannot train and say what is usually a mistake.
+    """
     require_runnable(experiment)
     device = resolve_device(experiment.train.device, experiment.train.precision)
     require_backbone(experiment.model)
     known_names = checkpoint_labels(experiment.model)
     data = prepare_data(experiment.data, kind=experiment.task.kind, known_names=known_names)
+    if audit:
+        _audit(data, tracker)
     metric = resolve_metric(experiment.evaluate.metric, data.label_map.problem)
     task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets)
     if data.validation is None and experiment.train.early_stopping.patience:
@@ -127,16 +136,45 @@ def gather(experiment: Experiment, *, tracker: Tracker) -> Ingredients:
         experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_logits, seed=experiment.train.seed
     )
     encoder = TextEncoder(tokenizer, experiment.tokens)
+    num_rows = len(data.train)
     data, stores = _tokenize(experiment, data, encoder, tracker)
+    if len(data.train) < num_rows:  # balanced weights are those of the rows that are left
+        task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets)
     parts: dict[str, Tokenized] = {part.name: Tokenized(part, stores[id(part.examples)]) for part in data.parts}
     _require_room(experiment, parts)
     _require_positions(experiment, model, parts)
     model.to(device.torch)
-    for notice in (*data.notices, *model.notes):
+    ingredients = Ingredients(experiment, data, parts, tokenizer, encoder, task, model, device, metric)
+    for notice in (*data.notices, *model.notes, *_warnings(ingredients)):
         tracker.notice(notice)
-    if data.skipped:
-        tracker.notice(f"{len(data.skipped)} rows left out, the first: {data.skipped[0].place}: {data.skipped[0].reason}")
-    return Ingredients(experiment, data, parts, tokenizer, encoder, task, model, device, metric)
+    return ingredients
+
+
+def _audit(data: PreparedData, tracker: Tracker) -> None:
+    findings = audit_data(data)
+    errors = [finding.message for finding in findings if finding.level == "error"]
+    if errors:
+        raise DataError(" ".join(errors), hint="`textune check` shows the rows.")
+    for finding in findings:
+        if finding.level == "warning":
+            tracker.notice(f"{finding.message} (`textune check` shows the rows)")
+
+
+def _warnings(parts: Ingredients) -> list[str]:
+    """What a person should know before the first step."""
+    experiment, warnings = parts.experiment, []
+    if parts.data.skipped:
+        first = parts.data.skipped[0]
+        warnings.append(f"{count(len(parts.data.skipped), 'row')} left out, the first: {first.place}: {first.reason}")
+    warmup = experiment.train.schedule.warmup
+    if warmup.steps(parts.steps_per_epoch) >= parts.total_steps > 1:
+        warnings.append(
+            f"train.schedule.warmup = {warmup} is no shorter than the run of {parts.total_steps} steps: the learning rate never"
+            " reaches its peak"
+        )
+    if experiment.model.trust_remote_code:
+        warnings.append(f"model.trust_remote_code is on: Python code that comes with {experiment.model.pretrained} runs here")
+    return warnings
 
 
 def _tokenize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,16 +13,19 @@ from typing import Any
 import torch
 
 from textune.config import Duration, Loaded, load_config, show
-from textune.data.audit import Finding, audit_data
 from textune.data.prepare import Part
-from textune.errors import DataError, ModelError
+from textune.errors import ModelError
 from textune.evaluation import Report, compute_metrics
 from textune.pipeline.gather import Ingredients, Tokenized, describe, gather
+from textune.pipeline.interruption import Interruption, finishing_steps
 from textune.pipeline.reporting import report_part, write_report
 from textune.prediction import Predictor, load
 from textune.rundir import RunFolder, command_line
-from textune.tracking import JsonlTracker, SilentTracker, Tracker, Trackers
+from textune.tracking import JsonlTracker, NoticeKeeper, SilentTracker, Tracker, Trackers
 from textune.training import BestTracker, steps
+
+MAX_SKIPPED_SHOWN = 100
+"""Rows left out whose place and reason stand in the manifest."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class TrainResult:
     """Wall time of the training loop, evaluations included."""
     reports: dict[str, Report]
     """By part: `validation`, `test`."""
+    notices: tuple[str, ...] = ()
+    """What a person should know about the run, in sentences."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -47,6 +52,7 @@ class TrainResult:
             "steps": self.steps,
             "best_step": self.best_step,
             "seconds": round(self.seconds, 1),
+            "notices": list(self.notices),
             "reports": {name: report.to_dict() for name, report in self.reports.items()},
         }
 
@@ -69,24 +75,23 @@ def train(
     loaded = load_config(config, overrides, unset)
     name = loaded.path.stem if loaded.path else "model"
     folder = RunFolder(Path(run) if run is not None else Path("runs") / name)
-    if fast_dev_run:
-        folder = RunFolder(folder.path.with_name(f"{folder.path.name}.fast-dev-run"))
-        shutil.rmtree(folder.path, ignore_errors=True)
-    folder.require_free()
+    if not fast_dev_run:
+        folder.require_free()
     tracker = tracker or SilentTracker()
+    kept = NoticeKeeper()
+    everyone = Trackers([kept, tracker])
     for note in loaded.notes:
-        tracker.notice(note)
-    ingredients = gather(loaded.experiment, tracker=tracker)
-    _refuse_findings(audit_data(ingredients.data, tokens=None))
+        everyone.notice(note)
+    ingredients = gather(loaded.experiment, tracker=everyone, audit=True)
     tracker.header(describe(ingredients))
     if dry_run:
         return None
     if not fast_dev_run:
-        return _train_into(folder, loaded, ingredients, tracker)
-    try:
-        return _train_into(folder, loaded, _one_batch_of_everything(ingredients), tracker)
-    finally:
-        shutil.rmtree(folder.path, ignore_errors=True)
+        return _train_into(folder, loaded, ingredients, tracker, kept)
+    parent = folder.path.absolute().parent
+    made = next(ancestor for ancestor in [parent, *parent.parents] if ancestor.is_dir())
+    with tempfile.TemporaryDirectory(prefix=".fast-dev-run-", dir=made) as scratch:
+        return _train_into(RunFolder(Path(scratch)), loaded, _one_batch_of_everything(ingredients), tracker, kept)
 
 
 def _one_batch_of_everything(parts: Ingredients) -> Ingredients:
@@ -106,31 +111,43 @@ def _one_batch_of_everything(parts: Ingredients) -> Ingredients:
     )
 
 
-def _refuse_findings(findings: list[Finding]) -> None:
-    errors = [finding for finding in findings if finding.level == "error"]
-    if errors:
-        raise DataError("; ".join(finding.message for finding in errors), hint="`textune check` shows the rows.")
-
-
-def _train_into(folder: RunFolder, loaded: Loaded, parts: Ingredients, tracker: Tracker) -> TrainResult:
+def _train_into(folder: RunFolder, loaded: Loaded, parts: Ingredients, tracker: Tracker, kept: NoticeKeeper) -> TrainResult:
     folder.start(
         config_text=show(loaded, diff=False),
-        data={part.name: part.fingerprint for part in parts.data.parts},
         command=command_line(),
+        data={part.name: part.fingerprint for part in parts.data.parts},
+        rows={part.name: len(part) for part in parts.data.parts},
+        truncated={name: tokenized.num_truncated for name, tokenized in parts.parts.items()},
+        skipped=[f"{row.place}: {row.reason}" for row in parts.data.skipped[:MAX_SKIPPED_SHOWN]],
+        num_skipped=len(parts.data.skipped),
     )
     started = time.perf_counter()
-    with JsonlTracker(folder.metrics) as lines:
-        everyone = Trackers([lines, tracker])
-        try:
-            done, best_step = _drive(parts, folder, everyone)
-        except KeyboardInterrupt:
-            folder.stop("interrupted")
-            raise
-        except Exception as error:
-            folder.stop("failed", str(error))
-            raise
-    seconds = time.perf_counter() - started
-    # The reports come from the saved folder, not from the live model: what is reported is what was kept.
+    try:
+        with JsonlTracker(folder.metrics) as lines, finishing_steps() as interruption:
+            for notice in kept.notices:
+                lines.notice(notice)
+            done, best_step = _drive(parts, folder, Trackers([lines, kept, tracker]), interruption)
+        seconds = time.perf_counter() - started
+        reports = _write_reports(parts, folder, tracker)
+        result = TrainResult(folder.path, done, best_step, seconds, reports, tuple(kept.notices))
+        folder.finish(
+            steps=done,
+            best_step=best_step,
+            seconds=round(seconds, 1),
+            notices=kept.notices,
+            metrics={name: report.to_dict()["metrics"] for name, report in reports.items()},
+        )
+    except KeyboardInterrupt:
+        folder.stop("interrupted")
+        raise
+    except Exception as error:
+        folder.stop("failed", str(error))
+        raise
+    return result
+
+
+def _write_reports(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> dict[str, Report]:
+    """Report on the saved folder, not on the live model: what is reported is what was kept."""
     saved = load(
         folder.best,
         device=_device_name(parts),
@@ -142,23 +159,15 @@ def _train_into(folder: RunFolder, loaded: Loaded, parts: Ingredients, tracker: 
         if name in parts.parts:
             reports[name] = _report(saved, parts.parts[name], parts, tracker)
             write_report(reports[name], folder.path, "report" if name == "validation" else "report-test")
-    result = TrainResult(folder.path, done, best_step, seconds, reports)
-    folder.finish(
-        steps=done,
-        best_step=best_step,
-        seconds=round(seconds, 1),
-        rows={part.name: len(part) for part in parts.data.parts},
-        metrics={name: report.to_dict()["metrics"] for name, report in reports.items()},
-    )
-    return result
+    return reports
 
 
 def _device_name(parts: Ingredients) -> Any:
     return parts.device.torch.type
 
 
-def _drive(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> tuple[int, int]:
-    """Run the loop; returns (steps done, step of the best model)."""
+def _drive(parts: Ingredients, folder: RunFolder, tracker: Tracker, interruption: Interruption) -> tuple[int, int]:
+    """Run the loop; returns (steps done, step of the best model). KeyboardInterrupt, once saved, where a person stopped it."""
     section, total = parts.experiment.train, parts.total_steps
     log_every = max(1, section.log_every.steps(parts.steps_per_epoch))
     evaluate_every = max(1, section.evaluate_every.steps(parts.steps_per_epoch))
@@ -181,7 +190,7 @@ def _drive(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> tuple[int
             }
         )
         if verdict.is_best:
-            folder.save_best(predictor.save)
+            folder.save_model("best", predictor.save)
         return verdict.should_stop
 
     if validation is not None and section.evaluate_first:
@@ -209,6 +218,9 @@ def _drive(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> tuple[int
                 }
             )
             logged_at, tokens, rows, losses = time.perf_counter(), 0, 0, []
+        if interruption.asked:
+            folder.save_model("best" if best.best_step is None else "last", predictor.save)
+            raise KeyboardInterrupt
         if validation is not None and (done % evaluate_every == 0 or done == total):
             paused = time.perf_counter()
             should_stop = evaluate_now(done)
@@ -223,7 +235,7 @@ def _drive(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> tuple[int
     if best.best_step is None:
         if validation is not None:
             tracker.notice(f"{parts.metric.name} was undefined in every evaluation; the model of the last step is kept.")
-        folder.save_best(predictor.save)
+        folder.save_model("best", predictor.save)
     return done, done if best.best_step is None else best.best_step
 
 

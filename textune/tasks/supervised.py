@@ -111,7 +111,7 @@ def build_task(section: TaskSection, label_map: LabelMap, *, targets: np.ndarray
     """The task for these labels; `targets` (of the training rows) are needed where class weights are `balanced`.
 
     Raises ConfigError where the section does not fit the labels: class weights or smoothing for a regression, an unknown class
-    name.
+    name, targets that a sigmoid can never reach.
     """
     if label_map.problem == "regression":
         if isinstance(section, AutoTask) and (section.class_weights != "none" or section.label_smoothing):
@@ -120,6 +120,8 @@ def build_task(section: TaskSection, label_map: LabelMap, *, targets: np.ndarray
                 hint='Remove them, or set task.kind = "multiclass" if the numbers are classes.',
             )
         regression = section if isinstance(section, RegressionTask) else RegressionTask()
+        if targets is not None:
+            _require_reachable(regression, targets)
         return SupervisedTask(label_map, num_logits=1, regression=regression)
     assert not isinstance(section, RegressionTask), "labels were read as another kind than the task's"
     one_logit = isinstance(section, BinaryTask) and section.num_logits == 1
@@ -129,6 +131,18 @@ def build_task(section: TaskSection, label_map: LabelMap, *, targets: np.ndarray
         label_smoothing=section.label_smoothing,
         class_weights=_class_weights(section.class_weights, label_map, targets),
     )
+
+
+def _require_reachable(section: RegressionTask, targets: np.ndarray) -> None:
+    if section.activation != "sigmoid" or not len(targets):
+        return
+    lowest, highest = float(targets.min()), float(targets.max())
+    if lowest < 0 or highest > 1:
+        raise ConfigError(
+            f'task.activation = "sigmoid" predicts numbers from 0 to 1, but the training labels go from {lowest:g} to'
+            f" {highest:g}.",
+            hint='Set task.activation = "linear", or scale the labels to 0..1.',
+        )
 
 
 def _class_weights(wanted: ClassWeights, label_map: LabelMap, targets: np.ndarray | None) -> torch.Tensor | None:

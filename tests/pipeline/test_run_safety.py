@@ -1,0 +1,162 @@
+"""What a run keeps, says and refuses when something goes wrong around it."""
+
+import json
+import os
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runkit import Listener, reviews, write_csv
+
+import textune
+import textune.pipeline.training as training
+from textune.errors import RunError
+from textune.rundir import RunFolder, complete_model, read_manifest
+
+
+def status(run: Path) -> str:
+    return str(read_manifest(run)["status"])
+
+
+def interrupt_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send this process a real SIGINT while it trains."""
+    real = training.steps
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        for result in real(*args, **kwargs):
+            if result.step == step:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield result
+
+    monkeypatch.setattr(training, "steps", interrupted)
+
+
+@pytest.mark.parametrize(("step", "kept"), [(2, "best"), (12, "last")])
+def test_ctrl_c_finishes_the_step_and_saves(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, kept: str
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    interrupt_after(step, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        textune.train(home / "config.toml", run=tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) is before
+    assert status(tmp_path / "run") == "interrupted"
+    assert textune.load(tmp_path / "run" / kept).predict(["a film"])
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    evaluated = [line["step"] for line in lines if line["kind"] == "evaluation"]
+    assert evaluated == ([] if step == 2 else [9])
+
+
+def test_a_run_that_fails_after_training_says_so(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the disk is gone")
+
+    monkeypatch.setattr(training, "write_report", fail)
+    with pytest.raises(RuntimeError):
+        textune.train(home / "config.toml", run=tmp_path / "run", overrides=["train.duration=1 steps"])
+    assert status(tmp_path / "run") == "failed"
+    assert read_manifest(tmp_path / "run")["reason"] == "the disk is gone"
+    assert textune.load(tmp_path / "run").predict(["a film"])
+
+
+@pytest.mark.parametrize("calls_until_crash", range(1, 4))
+def test_a_crash_while_the_best_model_is_replaced_loses_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls_until_crash: int
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.save_model("best", lambda path: (path / "model").write_text("first") and None)
+    real, calls = Path.rename, 0
+
+    def crashing(self: Path, target: Path) -> Path:
+        nonlocal calls
+        calls += 1
+        if calls == calls_until_crash:
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", crashing)
+    with pytest.raises(KeyboardInterrupt):
+        folder.save_model("best", lambda path: (path / "model").write_text("second") and None)
+    monkeypatch.undo()
+    found = complete_model(tmp_path)
+    assert found is not None and (found / "model").read_text() in {"first", "second"}
+    folder.save_model("best", lambda path: (path / "model").write_text("third") and None)
+    assert complete_model(tmp_path) == tmp_path / "best" and (tmp_path / "best" / "model").read_text() == "third"
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_a_fast_development_run_touches_nothing_of_the_users(home: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.fast-dev-run"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("keep me")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep me too")
+    assert textune.train(home / "config.toml", run=tmp_path / "mine", fast_dev_run=True) is not None
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "mine", "mine.fast-dev-run", "mine.fast-dev-run/notes.txt", "mine/notes.txt",
+    ]  # fmt: skip
+
+
+def test_evaluating_after_the_training_labels_changed_is_refused(home: Path, tmp_path: Path) -> None:
+    rows = reviews(60)
+    write_csv(tmp_path / "train.csv", rows)
+    write_csv(tmp_path / "held.csv", reviews(20, seed=1))
+    overrides = [f"data.train.files={tmp_path / 'train.csv'}", "data.test.kind=none", "train.duration=1 steps"]
+    overrides += ["data.validation.kind=files", f"data.validation.files={tmp_path / 'held.csv'}"]
+    result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides)
+    assert result is not None
+    write_csv(tmp_path / "train.csv", [{**row, "label": "also"} if row["id"] < 4 else row for row in rows])
+    with pytest.raises(RunError, match=r"the train data of .* changed since training.*--data FILE"):
+        textune.evaluate(result.run)
+
+
+def test_what_was_left_out_and_noticed_stands_in_the_run_folder(home: Path, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = reviews(80)
+    rows[5]["label"] = ""
+    rows += [dict(rows[0], label="pos"), dict(rows[0], label="neg")]
+    write_csv(tmp_path / "train.csv", rows)
+    overrides = [f"data.train.files={tmp_path / 'train.csv'}", "data.on_bad_row=skip", "tokens.max_length=8"]
+    overrides += ["train.duration=2 steps", "train.schedule.warmup=50 steps"]
+    listener = Listener()
+    result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides, tracker=listener)
+    assert result is not None
+    manifest = read_manifest(result.run)
+    assert manifest["num_skipped"] == 1 and "train.csv, line 7" in manifest["skipped"][0]
+    assert manifest["truncated"]["train"] > 0
+    assert manifest["notices"] == list(result.notices) == listener.notices
+    text = "\n".join(result.notices)
+    for words in ("1 row left out", "never reaches its peak", "stands in the train rows too"):
+        assert words in text, text
+    kinds = [json.loads(line)["kind"] for line in (result.run / "metrics.jsonl").read_text().splitlines()]
+    assert kinds.count("notice") == len(result.notices)
+
+
+def test_balanced_weights_are_those_of_the_rows_that_are_trained(home: Path, tmp_path: Path) -> None:
+    from textune.config import load_config
+    from textune.pipeline.gather import gather
+
+    rows = (
+        [{"text": "good", "label": "pos"}] * 30
+        + [{"text": "bad " * 12, "label": "neg"}] * 20
+        + [{"text": "bad", "label": "neg"}] * 10
+    )
+    random.Random(0).shuffle(rows)
+    write_csv(tmp_path / "train.csv", rows)
+    overrides = [f"data.train.files={tmp_path / 'train.csv'}", "tokens.drop_longer=6", "task.class_weights=balanced"]
+    overrides += ["data.validation.kind=none", "data.test.kind=none"]
+    parts = gather(load_config(home / "config.toml", overrides).experiment, tracker=Listener(), audit=False)
+    assert parts.task.class_weights is not None
+    assert parts.task.class_weights.tolist() == [pytest.approx(40 / 20), pytest.approx(40 / 60)]
+
+
+def test_files_of_one_name_get_reports_of_their_own(home: Path, trained: Any, tmp_path: Path) -> None:
+    from textune.config.schema import FilesSource
+
+    for folder, seed in (("a", 1), ("b", 2)):
+        (tmp_path / folder).mkdir()
+        path = write_csv(tmp_path / folder / "same.csv", reviews(10, seed=seed))
+        for _ in range(2):  # the same rows again: the same report
+            textune.evaluate(trained[0].run, data=FilesSource(files=(str(path),)))
+    assert len(list((trained[0].run / "evaluations").glob("same.csv*.json"))) == 2
