@@ -114,7 +114,7 @@ def machines() -> str:
             for result in read(system, task).values():
                 packages = result["versions"]
                 lines.add(
-                    f"- {system}: {result['date'][:10]}, {result['threads']} thread{'s' if result['threads'] > 1 else ''}, bf16,"
+                    f"- {system}: {result['date'][:10]}, threads: {result['threads']}, bf16,"
                     f" torch {packages['torch']}, transformers {packages['transformers']}"
                 )
     return "\n".join(sorted(lines))

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "textune"
 FLOW = [
     "errors",
+    "rundir",
+    "tracking",
     "config",
     "data",
     "tasks",
@@ -19,10 +21,9 @@ FLOW = [
     "training",
     "prediction",
     "evaluation",
-    "rundir",
-    "tracking",
     "pipeline",
     "console",
+    "options",
     "cli",
 ]
 MAY_SEE_EXPERIMENT = {"config", "pipeline", "cli"}

@@ -5,23 +5,33 @@ Exit codes: 0 done; 1 a fault of textune; 2 something the user can mend; 130 int
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from textune import __version__
-from textune.errors import ConfigError, RunError, TextuneError
+from textune.errors import DataError, RunError, TextuneError
+from textune.options import (
+    Examples,
+    config_options,
+    device_options,
+    evaluation_columns,
+    evaluation_source,
+    json_option,
+    predict_columns,
+    stream_options,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from textune.console import ConsoleTracker
-    from textune.data.stream import StreamOptions
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,10 +57,10 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         code = _complain(error, f"{place}{error.strerror or error}.", 2, debug=debug)
-    except MemoryError as error:
-        hint = "Lower train.max_tokens or evaluate.max_tokens, or use a smaller backbone."
-        code = _complain(error, f"memory does not suffice. {hint}", 2, debug=debug)
     except Exception as error:  # the last resort: our own faults end in a sentence too
+        if _is_out_of_memory(error):
+            hint = "Lower train.max_tokens or evaluate.max_tokens (--max-tokens), or use a smaller backbone."
+            sys.exit(_complain(error, f"memory does not suffice. {hint}", 2, debug=debug))
         text = f"textune failed in a way it should not: {type(error).__name__}: {error}"
         text += "\nRun it again with --debug and report what it prints."
         code = _complain(error, text, 1, debug=debug)
@@ -64,42 +74,12 @@ def _complain(error: BaseException, text: str, code: int, *, debug: bool) -> int
     return code
 
 
-class Examples(click.Command):
-    """A command whose help ends with examples, printed as they stand."""
-
-    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.examples = examples
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Examples, one a line."""
-        with formatter.section("Examples"):
-            for line in self.examples.splitlines():
-                formatter.write(f"{' ' * formatter.current_indent}{line}\n")
-
-
-Decorator = Callable[[Callable[..., None]], Callable[..., None]]
-
-
-def _config_options(function: Callable[..., None]) -> Callable[..., None]:
-    function = click.option(
-        "--unset", multiple=True, metavar="KEY", help="Take an optional key back, such as data.columns.weight."
-    )(function)
-    function = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")(function)
-    return click.argument("config", metavar="CONFIG.toml")(function)
-
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-_device = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
-)
-_precision = click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    default="auto",
-    show_default=True,
-    help="Arithmetic; auto is that of the model's own run.",
-)
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out. Torch's own error goes by its name and its words: torch is not imported to look at it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(part in str(error).lower() for part in words)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -119,18 +99,23 @@ def commands() -> None:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--out", required=True, metavar="CONFIG.toml", help="The file to write; an existing one is refused.")
 @click.option("--pretrained", metavar="BACKBONE", help="Folder or hub name of the backbone.")
-def init(files: tuple[str, ...], out: str, pretrained: str | None) -> None:
+@json_option
+def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool) -> None:
     """Look at a file of labelled text and write a commented config for it."""
     from textune.pipeline.starting import init as write_config
 
-    for note in write_config(list(files), out, pretrained=pretrained):
+    notes = write_config(list(files), out, pretrained=pretrained)
+    if as_json:
+        _print_json({"path": out, "notes": notes})
+        return
+    for note in notes:
         click.echo(f"note: {note}", err=True)
     click.echo(f"Wrote {out}. Next: textune check {out}")
 
 
 @commands.command(cls=Examples, examples="textune check config.toml\ntextune check config.toml data.on_bad_row=skip --json")
-@_config_options
-@_json
+@config_options
+@json_option
 def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], as_json: bool) -> None:
     """Check a config and its data, and predict tokens, padding, memory and time; trains nothing.
 
@@ -158,9 +143,9 @@ def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], as_js
 
 
 @commands.command(cls=Examples, examples="textune show config.toml\ntextune show config.toml train.optimizer.lr=3e-5 --diff")
-@_config_options
+@config_options
 @click.option("--diff", is_flag=True, help="Only what differs from the defaults.")
-@_json
+@json_option
 def show(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], diff: bool, as_json: bool) -> None:
     """Print the resolved config, with the origin of every value."""
     from textune.config import load_config
@@ -193,11 +178,11 @@ def schema(markdown: bool) -> None:
     "textune train config.toml --run runs/second train.optimizer.lr=3e-5 'train.duration=2 epochs'\n"
     "textune train config.toml --fast-dev-run",
 )
-@_config_options
+@config_options
 @click.option("--run", metavar="FOLDER", help="The run folder; by default runs/NAME-OF-CONFIG. An occupied one is refused.")
 @click.option("--dry-run", is_flag=True, help="Build and check everything, show what would be trained, write nothing.")
 @click.option("--fast-dev-run", is_flag=True, help="One batch of everything, in a folder that is removed again.")
-@_json
+@json_option
 def train(
     config: str,
     overrides: tuple[str, ...],
@@ -230,7 +215,7 @@ def train(
     console.print(
         f"\nTrained {result.steps:,} steps in {result.seconds:.0f} s."
         f" The best model (step {result.best_step}) is in {folder}/best.\n"
-        f"Next:  echo 'a text' | textune predict {folder}\n"
+        f"Next:  {_predict_example(folder)}\n"
         f"       textune evaluate {folder} --data FILE\n"
         f"       textune info {folder}",
         highlight=False,
@@ -257,23 +242,23 @@ def train(
 @click.option("--quoting", default="auto", help="auto, standard or none.")
 @click.option("--column-names", metavar="A,B,...", help="Names for the columns of a file without a header.")
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be used, and say how many.")
-@_device
-@_precision
-@_json
+@device_options
+@json_option
 def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Report on a trained model with labelled rows."""
     from textune.pipeline.evaluating import evaluate as run_evaluate
 
-    with _tracker(quiet=as_json) as tracker:
+    with _tracker(quiet=as_json) as tracker, _hints_of_options(active=bool(data)):
         report = run_evaluate(
             run,
-            data=_evaluation_source(data, options) if data else None,
-            columns=_evaluation_columns(run, options) if data else None,
+            data=evaluation_source(data, options) if data else None,
+            columns=evaluation_columns(run, options) if data else None,
             part=options["part"],
             metric=options["metric"],
             on_bad_row="skip" if options["skip_bad_rows"] else "error",
             device=options["device"],
             precision=options["precision"],
+            max_tokens=options["max_tokens"],
             tracker=tracker,
         )
     if as_json:
@@ -306,19 +291,23 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options: Any) -> 
 @click.option("--quoting", type=click.Choice(["auto", "standard", "none"]), default="auto", help="Quotes in csv and tsv.")
 @click.option("--column-names", metavar="A,B,...", help="Names for the columns of a file without a header.")
 @click.option("--all-scores", is_flag=True, help="Add the score of every label.")
-@_device
-@_precision
-def predict(run: str, source: str, target: str, all_scores: bool, **options: Any) -> None:
+@click.option("--force", is_flag=True, help="Replace an --output that exists.")
+@device_options
+@json_option
+def predict(run: str, source: str, target: str, all_scores: bool, force: bool, as_json: bool, **options: Any) -> None:
     """Add the model's predictions to rows, keeping their columns and order."""
-    from textune.pipeline.predicting import predict_file
+    if as_json and target == "-":
+        raise click.UsageError("--json reports on --output FILE; predictions on standard output are the result themselves.")
+    from textune.pipeline.predicting import predict_file, require_target
     from textune.prediction import find_model, load, read_card
 
-    columns = _predict_columns(read_card(find_model(run)).columns, options)
-    source_options, target_options = _stream_options(source, target, options)
+    columns = predict_columns(read_card(find_model(run)).columns, options)
+    source_options, target_options = stream_options(source, target, options)
     if source != "-" and not os.path.exists(source):
         raise RunError(f"--input {source} does not exist.", hint="Check the path.")
-    predictor = load(run, device=options["device"], precision=options["precision"])
-    with _tracker(quiet=target == "-") as tracker:
+    require_target(source, target, force=force)
+    predictor = load(run, device=options["device"], precision=options["precision"], max_tokens=options["max_tokens"])
+    with _tracker(quiet=as_json, only_notices=target == "-") as tracker:
         count = predict_file(
             predictor,
             source=source,
@@ -327,15 +316,18 @@ def predict(run: str, source: str, target: str, all_scores: bool, **options: Any
             target_options=target_options,
             columns=columns,
             all_scores=all_scores,
+            force=force,
             tracker=tracker,
         )
-    if target != "-":
+    if as_json:
+        _print_json({"rows": count, "output": target})
+    elif target != "-":
         click.echo(f"Wrote {count:,} rows to {target}.", err=True)
 
 
 @commands.command(cls=Examples, examples="textune info runs/first\ntextune info runs/first --json")
 @click.argument("run", metavar="RUN")
-@_json
+@json_option
 def info(run: str, as_json: bool) -> None:
     """Show what a run folder holds: its status, data, results and versions."""
     from textune.pipeline.informing import info as run_info
@@ -352,80 +344,41 @@ def info(run: str, as_json: bool) -> None:
         )
 
 
+def _predict_example(run: Any) -> str:
+    """How to predict with a run: a line of text is enough only where it takes one text column."""
+    from textune.prediction import find_model, read_card
+
+    columns = read_card(find_model(run)).columns
+    if columns.template is None and columns.text_pair is None:
+        return f"echo 'a text' | textune predict {run}"
+    return f"textune predict {run} --input FILE --output FILE"
+
+
+@contextlib.contextmanager
+def _hints_of_options(*, active: bool) -> Iterator[None]:
+    """Hints that name a key of the config name the option of the command instead."""
+    try:
+        yield
+    except DataError as error:
+        key = 'set data.on_bad_row = "skip"'
+        if not active or key not in error.hint:
+            raise
+        raise DataError(error.message, hint=error.hint.replace(key, "add --skip-bad-rows")) from error
+
+
 def _console() -> Console:
     from rich.console import Console
 
     return Console(soft_wrap=False)
 
 
-def _tracker(*, quiet: bool) -> ConsoleTracker:
+def _tracker(*, quiet: bool, only_notices: bool = False) -> ConsoleTracker:
     from rich.console import Console
 
     from textune.console import ConsoleTracker
 
-    return ConsoleTracker(Console(stderr=True, quiet=quiet))
+    return ConsoleTracker(Console(stderr=True, quiet=quiet), only_notices=only_notices)
 
 
 def _print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",")) if text else ()
-
-
-def _evaluation_source(data: tuple[str, ...], options: dict[str, Any]) -> Any:
-    from pydantic import ValidationError
-
-    from textune.config.schema import FilesSource
-
-    try:
-        return FilesSource(
-            files=tuple(os.path.abspath(path) for path in data),
-            format=options["format_"],
-            encoding=options["encoding"],
-            delimiter=options["delimiter"],
-            quoting=options["quoting"],
-            column_names=_names(options["column_names"]),
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"--{str(first['loc'][0]).replace('_', '-')} {first['input']!r}: {first['msg']}.") from None
-
-
-def _evaluation_columns(run: str, options: dict[str, Any]) -> Any:
-    from textune.prediction import find_model, read_card
-
-    columns = _predict_columns(read_card(find_model(run)).columns, options)
-    return columns if options["label"] is None else columns.model_copy(update={"label": options["label"]})
-
-
-def _predict_columns(columns: Any, options: dict[str, Any]) -> Any:
-    changed = {key: options[key] for key in ("text", "text_pair") if options[key] is not None}
-    if "text" in changed:
-        changed["template"] = None
-    return columns.model_copy(update=changed)
-
-
-def _stream_options(source: str, target: str, options: dict[str, Any]) -> tuple[StreamOptions, StreamOptions]:
-    from dataclasses import replace
-
-    from textune.data.stream import StreamOptions, stream_format
-
-    source_format = stream_format(source, options["format_"], default="text" if source == "-" else None)
-    reading = StreamOptions(
-        format=source_format,
-        encoding=options["encoding"],
-        delimiter=options["delimiter"],
-        quoting=options["quoting"],
-        column_names=_names(options["column_names"]),
-    )
-    same = "jsonl" if source_format == "text" else source_format
-    if target == "-" and options["output_format"] is None:
-        return reading, replace(reading, format=same if same != "parquet" else "jsonl")
-    target_format = stream_format(target, options["output_format"], default=same)
-    if target_format == "text":
-        target_format = "jsonl"
-    if target_format != source_format:  # options of the input's form say nothing about another form
-        return reading, StreamOptions(format=target_format)
-    return reading, replace(reading, format=target_format)

@@ -20,15 +20,17 @@ LEVEL_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 class ConsoleTracker:
     """Shows a run on standard error, so that standard output holds nothing but results."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, only_notices: bool = False) -> None:
+        """`only_notices`: no progress, for a command whose result goes to the terminal itself."""
         self._console = console
+        self._only_notices = only_notices
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last_line = float("-inf")
         self._started: tuple[float, int] | None = None
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._only_notices:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
@@ -55,6 +57,8 @@ class ConsoleTracker:
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """The bar of a stage; without a terminal a line now and then. `total` 0 means not known."""
+        if self._only_notices:
+            return
         if self._bar is not None:
             self._show_bar(stage, done, total, "")
         elif (done < total or total == 0) and self._is_due():

@@ -36,6 +36,7 @@ from textune.data.tokens import TextEncoder, TokenStore
 from textune.errors import DataError, ModelError, RunError
 from textune.model.backbone import TextModel, load_model, load_tokenizer
 from textune.model.device import Device, Precision, resolve_device
+from textune.rundir import complete_model
 from textune.tasks import SupervisedTask, build_task
 from textune.tasks.decision import decide
 
@@ -242,7 +243,9 @@ def load(
     task = build_task(_without_class_weights(card.task), card.label_map)
     model = load_model(section, tokenizer, label_map=card.label_map, num_logits=task.num_logits, seed=0)
     model.to(chosen.torch)
-    return Predictor(model, tokenizer, task, card, device=chosen, max_tokens=max(max_tokens or card.max_tokens, card.max_length))
+    return Predictor(
+        model, tokenizer, task, card, device=chosen, max_tokens=max(max_tokens or card.max_tokens, card.max_length)
+    )
 
 
 def find_model(folder: str | Path) -> Path:
@@ -253,8 +256,8 @@ def find_model(folder: str | Path) -> Path:
         raise RunError(
             f"{folder} {reason}; a run folder was expected.", hint="Give the folder that `textune train` wrote, such as runs/x."
         )
-    for candidate in (folder, folder / "best"):
-        if (candidate / CARD_NAME).is_file():
+    for candidate in (folder, complete_model(folder)):
+        if candidate is not None and (candidate / CARD_NAME).is_file():
             return candidate
     if (folder / "manifest.json").is_file():
         raise RunError(

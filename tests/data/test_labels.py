@@ -128,7 +128,7 @@ def test_forced_kinds() -> None:
         (["a", "b", "c"], "binary", "has 3 classes ('a', 'b', 'c'), but task.kind = binary needs exactly two. Set task.kind"),
         ([0.5, 1.5], "multiclass", "holds numbers such as 0.5, where task.kind = multiclass needs names or integers"),
         (["a", "b"], "regression", "holds no numbers but such as 'a', and regression needs numbers"),
-        (["a", "b"], "multilabel", "has one label a row, but task.kind is multilabel. Set labels.delimiter"),
+        (["a", "b"], "multilabel", "has one label a row, but task.kind is multilabel. Set data.labels.delimiter"),
         ([["a"], ["b"]], "binary", "has several labels a row (the data holds lists), but task.kind is binary"),
         ([["a"], ["b"]], "regression", "holds no numbers"),
         ([["a"], ["a"]], "auto", "names one label only, 'a'"),

@@ -55,18 +55,16 @@ def test_a_plain_tsv_keeps_its_quotes_and_stays_one_line_a_row(tmp_path: Path) -
     path.write_text('text\tn\nsay "hi\t1\n', encoding="utf-8")
     assert read(path, options) == [{"text": 'say "hi', "n": "1"}]
     with RowWriter(str(tmp_path / "y.tsv"), options) as writer:
-        writer.write([{"text": 'say "hi', "n": "a\tb\nc"}])
-    assert (tmp_path / "y.tsv").read_text() == 'text\tn\nsay "hi\ta b c\n'
+        writer.write([{"text": 'say "hi', "n": "a\tb\r\nc"}, {"text": "x", "n": "y\u2028"}])
+    assert (tmp_path / "y.tsv").read_text() == 'text\tn\nsay "hi\ta b c\nx\ty\u2028\n'
+    assert writer.num_changed == 1
 
 
 def test_places_name_the_line_where_a_row_begins(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes(b'text,n\r\n"two\r\nlines",1\r\n\r\nlast,2')
     found = list(read_rows(str(path), StreamOptions(format="csv"), text_column="text"))
-    assert [(place.removeprefix(str(path)), row["text"]) for place, row in found] == [
-        (", line 2", "two\r\nlines"),
-        (", line 5", "last"),
-    ]
+    assert [(number, row["text"]) for number, row in found] == [(2, "two\r\nlines"), (5, "last")]
 
 
 @pytest.mark.parametrize("format_", ["csv", "tsv", "jsonl", "text"])
@@ -172,3 +170,66 @@ def test_what_is_written_is_what_csv_readers_read(tmp_path: Path) -> None:
         writer.write([{"text": "a", "list": ["x", "y"], "none": None, "n": 1.5}])
     (row,) = csv.DictReader(io.StringIO((tmp_path / "x.csv").read_text()))
     assert (row["none"], row["n"], json.loads(row["list"])) == ("", "1.5", ["x", "y"])
+
+
+@pytest.mark.parametrize("format_", ["csv", "tsv", "parquet"])
+@pytest.mark.parametrize("windows", [1, 2])
+def test_a_key_that_the_first_row_lacks_is_never_dropped(tmp_path: Path, format_: Any, windows: int) -> None:
+    rows = [{"text": "a", "id": "1"}, {"text": "b"}, {"text": "c", "id": "3", "extra": "x"}]
+    places = ["in.jsonl, line 1", "in.jsonl, line 2", "in.jsonl, line 7"]
+    path = tmp_path / f"x.{format_}"
+    with (
+        pytest.raises(DataError, match=r"^in.jsonl, line 7: the key 'extra' .* Write jsonl instead") as caught,
+        RowWriter(str(path), StreamOptions(format=format_)) as writer,
+    ):
+        for start in range(0, 3, 3 if windows == 1 else 2):
+            stop = start + (3 if windows == 1 else 2)
+            writer.write(rows[start:stop], places[start:stop])
+    assert format_ in str(caught.value) and list(tmp_path.iterdir()) == []
+    with RowWriter(str(path), StreamOptions(format=format_)) as writer:
+        writer.write(rows[:2])
+    lacking = None if format_ == "parquet" else ""
+    assert read(path, StreamOptions(format=format_)) == [rows[0], {"text": "b", "id": lacking}]
+
+
+def test_jsonl_writes_whatever_keys_a_row_has(tmp_path: Path) -> None:
+    rows = [{"text": "a"}, {"text": "b", "extra": 1}, {"text": "\ud800"}]
+    with RowWriter(str(tmp_path / "x.jsonl"), StreamOptions(format="jsonl")) as writer:
+        writer.write(rows)
+    assert read(tmp_path / "x.jsonl", StreamOptions(format="jsonl")) == rows
+
+
+@pytest.mark.parametrize(
+    ("format_", "value"), [("csv", "\ud800"), ("tsv", "\ud800"), ("parquet", "\ud800"), ("parquet", 2**70)]
+)
+def test_a_value_that_a_format_cannot_hold_is_a_sentence(tmp_path: Path, format_: Any, value: Any) -> None:
+    with (
+        pytest.raises(DataError, match=f"cannot be written as {format_}.*Write jsonl instead"),
+        RowWriter(str(tmp_path / "x"), StreamOptions(format=format_)) as writer,
+    ):
+        writer.write([{"text": value, "n": 1}])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_columns_stay_on_their_line(tmp_path: Path) -> None:
+    with RowWriter(str(tmp_path / "x.tsv"), StreamOptions(format="tsv")) as writer:
+        writer.write([{"te\txt": "a", "n": "1"}])
+    assert (tmp_path / "x.tsv").read_text() == "te xt\tn\na\t1\n"
+
+
+def test_no_rows_are_an_empty_parquet_file(tmp_path: Path) -> None:
+    schema = pa.schema([("text", pa.string())])
+    with RowWriter(str(tmp_path / "x.parquet"), StreamOptions(format="parquet"), schema=schema):
+        pass
+    assert pq.read_table(tmp_path / "x.parquet").equals(schema.empty_table())
+
+
+def test_two_parquet_columns_of_one_name_are_a_sentence(tmp_path: Path) -> None:
+    pq.write_table(pa.table([["a"], ["b"]], names=["text", "text"]), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="two columns of the same name: 'text'"):
+        parquet_schema(str(tmp_path / "x.parquet"), StreamOptions(format="parquet"))
+
+
+def test_a_delimiter_is_one_character() -> None:
+    with pytest.raises(DataError, match="--delimiter ';;' is not one character"):
+        StreamOptions(format="csv", delimiter=";;")

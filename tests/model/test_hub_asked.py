@@ -24,7 +24,7 @@ clock = [0.0]
 
 
 def test_one_name_and_revision_is_asked_for_once_in_a_while(asked: list[float]) -> None:
-    def find(name: str, revision: str | None = None) -> bool:
+    def find(name: str, revision: str = "main") -> bool:
         section = ModelSection(pretrained=name, revision=revision)
         found = find_pretrained(name, section, key="model.pretrained")
         assert found.options["revision"] == revision

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from runkit import reviews, write_csv
@@ -40,34 +40,48 @@ def without(*names: str) -> Callable[[Path], None]:
 
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-NO_HELD_OUT = ("data.validation.kind=none", "data.test.kind=none")
 CASES = [
-    Case("missing file", ("data.train", "nowhere.csv", "does not exist"), ("data.train.files=nowhere.csv",)),
+    Case("missing file", ("File not found", "nowhere.csv", "reviews.csv"), ("data.train.files=nowhere.csv",)),
     Case("empty file", ("bad.csv", "empty"), content=""),
     Case("header only", ("bad.csv", "no rows"), content="text,label\n"),
-    Case("wrong delimiter", ("bad.csv", "column"), content="text;label\n" + "a film;pos\nbad;neg\n" * 20),
-    Case("delimiter named wrongly", ("reviews.csv", "column"), ("data.train.delimiter=;",)),
-    Case("missing text column", ("reviews.csv", "'body'", "id, text, label, number"), ("data.columns.text=body",)),
-    Case("missing label column", ("reviews.csv", "'verdict'", "id, text, label, number"), ("data.columns.label=verdict",)),
-    Case("one class", ("pos",), content=csv_of("a film,pos", times=30)),
-    Case("all texts empty", ("empty",), content=csv_of(" ,pos", ",neg", times=30)),
-    Case("labels of mixed kinds", ("bad.csv", "label"), content=csv_of("a film,pos", "bad,1.5", times=30)),
+    Case(
+        "wrong delimiter",
+        ("bad.csv", "'text;label'", "delimiter looks wrong", '";"'),
+        content="text;label\n" + "a film;pos\nbad;neg\n" * 20,
+    ),
+    Case("delimiter named wrongly", ("reviews.csv", "delimiter looks wrong", '","'), ("data.train.delimiter=;",)),
+    Case("missing text column", ("reviews.csv", "'body'", "'id', 'text', 'label', 'number'"), ("data.columns.text=body",)),
+    Case(
+        "missing label column", ("reviews.csv", "'verdict'", "'id', 'text', 'label', 'number'"), ("data.columns.label=verdict",)
+    ),
+    Case("one class", ("bad.csv", "'label'", "one class only: 'pos'"), content=csv_of("a film,pos", times=30)),
+    Case("all texts empty", ("All train texts are empty",), content=csv_of(" ,pos", ",neg", times=30)),
+    Case(
+        "labels of mixed kinds",
+        ("bad.csv", "'label'", "mixed kinds", "1.5", "pos"),
+        content=csv_of("a film,pos", "bad,1.5", times=30),
+    ),
     Case(
         "a fraction where names were expected",
-        ("task.kind", "multiclass"),
+        ("bad.csv", "'label'", "0.5", "task.kind = multiclass", "regression"),
         ("task.kind=multiclass",),
         content=csv_of("a film,0.5", "bad,1.25", "the,3.0", times=30),
     ),
     Case(
         "no rows left for validation",
-        ("validation", "no rows"),
+        ("held.csv", "no rows"),
         ("data.validation.kind=files", "data.validation.files=held.csv"),
         make=lambda folder: (folder / "held.csv").write_text("text,label\n"),
     ),
-    Case("a share of no rows", ("data.validation", "0"), ("data.validation.ratio=0.001",)),
+    Case("a share of no rows", ("data.validation would have zero rows", "0.001"), ("data.validation.ratio=0.001",)),
     Case("unknown metric", ("evaluate.metric", "acuracy", "accuracy"), ("evaluate.metric=acuracy",)),
     Case("backbone without tokenizer", ("bad", "tokenizer"), ("model.pretrained=bad",), make=without(*TOKENIZER_FILES)),
-    Case("backbone without weights", ("bad", "weights", "model.safetensors"), ("model.pretrained=bad",), make=without("model.safetensors")),
+    Case(
+        "backbone without weights",
+        ("bad", "weights", "model.safetensors"),
+        ("model.pretrained=bad",),
+        make=without("model.safetensors"),
+    ),
     Case("backbone without config", ("bad", "config.json"), ("model.pretrained=bad",), make=without("config.json")),
     Case("no backbone there", ("model.pretrained", "nowhere/at/all"), ("model.pretrained=nowhere/at/all",)),
     Case(
@@ -80,7 +94,7 @@ CASES = [
         "labels beyond a sigmoid",
         ("task.activation", "from 0 to 5", "linear"),
         ("task.kind=regression", "task.activation=sigmoid"),
-        content=csv_of("a film,5", "bad,0", "the,2.5", times=30),
+        content=csv_of(*(f"the film number {n},{n / 20}" for n in range(101))),
     ),
 ]
 

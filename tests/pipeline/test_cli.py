@@ -180,11 +180,13 @@ def test_files_keep_their_columns_and_order(run: Any, trained: Any, home: Path, 
         (
             ["predict", "{run}", "--input", "reviews.csv", "--text", "body"],
             2,
-            "has no column 'body'; its columns are: id, text, label",
+            "has no column 'body'; its columns are: 'id', 'text', 'label'",
         ),
         (["predict", "{run}", "--input", "reviews.csv", "--output", "no/such/folder.csv"], 2, "cannot be written"),
         (["evaluate", "{run}", "--metric", "acuracy"], 2, "accuracy"),
         (["evaluate", "{run}", "--data", "nowhere.csv"], 2, "nowhere.csv"),
+        (["predict", "{run}", "--input", "reviews.csv", "--output", "./backbone/../reviews.csv"], 2, "is the input itself"),
+        (["predict", "{run}", "--text-pair", "label", "--input", "reviews.csv"], 2, "single texts.*Leave --text-pair out"),
         (["info", "backbone"], 2, "is not a run folder"),
         (["frain"], 2, "No such command"),
         (["train"], 2, "Missing argument"),
@@ -197,6 +199,95 @@ def test_mistakes_are_one_sentence_and_exit_2(run: Any, trained: Any, words: lis
     assert answer.code == code
     assert re.search(message, answer.err), answer.err
     assert len(answer.err) < 900
+
+
+def test_an_output_that_exists_needs_force(run: Any, trained: Any, tmp_path: Path) -> None:
+    target = tmp_path / "out.csv"
+    words = ["predict", trained[0].run, "--input", "reviews.csv", "--output", target]
+    assert "Wrote 200 rows" in run(*words).err
+    target.write_text("precious")
+    again = run(*words)
+    assert again.code == 2 and "exists already. Choose another file, or add --force" in again.err
+    assert target.read_text() == "precious"
+    forced = run(*words, "--force", "--json")
+    assert forced.code == 0 and forced.err == "" and json.loads(forced.out) == {"rows": 200, "output": str(target)}
+    assert len(target.read_text().splitlines()) == 201
+
+
+def test_init_and_predict_speak_json(run: Any, trained: Any) -> None:
+    answer = run("init", "reviews.csv", "--out", "as_json.toml", "--json")
+    assert answer.code == 0 and answer.err == ""
+    made = json.loads(answer.out)
+    assert made["path"] == "as_json.toml" and any("model.pretrained is empty" in note for note in made["notes"])
+    refused = run("predict", trained[0].run, "--json", stdin="a film\n")
+    assert refused.code == 2 and "--output FILE" in refused.err and refused.out == ""
+
+
+def test_after_training_on_several_columns_the_example_works(run: Any) -> None:
+    answer = run(
+        "train", "config.toml", "--run", "runs/template", "train.duration=1 steps", "data.columns.template={text} {number}"
+    )
+    assert answer.code == 0, answer.err
+    assert "textune predict runs/template --input FILE --output FILE" in answer.out and "echo" not in answer.out
+    done = run("predict", "runs/template", "--input", "reviews.csv", "--output", "templates.csv")
+    assert done.code == 0, done.err
+
+
+def test_hints_name_options_where_there_is_no_config(run: Any, trained: Any, home: Path) -> None:
+    (home / "ragged.csv").write_text("text,label\na good film,pos\nbad\na bad film,neg\n")
+    answer = run("evaluate", trained[0].run, "--data", "ragged.csv")
+    assert answer.code == 2 and "add --skip-bad-rows to leave such rows out" in answer.err and "on_bad_row" not in answer.err
+    assert run("evaluate", trained[0].run, "--data", "ragged.csv", "--skip-bad-rows").code == 0
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict"])
+def test_max_tokens_reaches_the_predictor(run: Any, trained: Any, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import textune.prediction
+
+    seen = []
+    real = textune.prediction.cut_by_tokens
+
+    def spy(lengths: Any, max_tokens: int, **more: Any) -> Any:
+        seen.append(max_tokens)
+        return real(lengths, max_tokens, **more)
+
+    monkeypatch.setattr(textune.prediction, "cut_by_tokens", spy)
+    assert run(verb, trained[0].run, "--max-tokens", 31, stdin="a film\n").code == 0
+    assert set(seen) == {31}
+    assert run(verb, trained[0].run, "--max-tokens", 0, stdin="a film\n").code == 2
+
+
+def test_changed_cells_are_reported_beside_standard_output(run: Any, trained: Any) -> None:
+    words = ["predict", trained[0].run, "--format", "jsonl", "--output-format"]
+    line = json.dumps({"text": "a\tfilm"}) + "\n"
+    answer = run(*words, "tsv", stdin=line)
+    assert answer.code == 0 and "a film\tpos" in answer.out.replace("neg", "pos")
+    assert "1 cells held a delimiter" in answer.err and "predicting" not in answer.err
+    assert run(*words, "jsonl", stdin=line).err == ""
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names its own."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4 bytes"),
+    ],
+)
+def test_too_little_memory_is_a_sentence(run: Any, trained: Any, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    import textune.pipeline.informing
+
+    def fail(folder: str) -> None:
+        raise error
+
+    monkeypatch.setattr(textune.pipeline.informing, "info", fail)
+    answer = run("info", trained[0].run)
+    assert answer.code == 2 and answer.err.startswith("Error: memory does not suffice. Lower train.max_tokens")
 
 
 def test_a_fault_of_ours_is_a_sentence_and_exit_1(run: Any, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:

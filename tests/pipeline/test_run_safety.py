@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,11 @@ def test_a_crash_while_the_best_model_is_replaced_loses_no_model(
     folder.save_model("best", lambda path: (path / "model").write_text("third") and None)
     assert complete_model(tmp_path) == tmp_path / "best" and (tmp_path / "best" / "model").read_text() == "third"
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_a_run_that_was_killed_while_it_replaced_its_model_still_predicts(trained: Any, tmp_path: Path) -> None:
+    shutil.copytree(trained[0].run / "best", tmp_path / "run" / "best.old")
+    assert textune.load(tmp_path / "run").predict(["a film"]) == textune.load(trained[0].run).predict(["a film"])
 
 
 def test_a_fast_development_run_touches_nothing_of_the_users(home: Path, tmp_path: Path) -> None:

@@ -12,20 +12,20 @@ from textune.errors import DataError
 
 
 def given_names(section: Labels, by_source: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """`labels.names`, else those of `labels.names_file` (one a line, or a JSON list), else the source's own; else ().
+    """`data.labels.names`, else those of `data.labels.names_file` (one a line, or a JSON list), else the source's own; else ().
 
     DataError for both at once, a file that cannot be read, empty or repeated names.
     """
     if section.names and section.names_file:
-        raise DataError("labels.names and labels.names_file are both given.", hint="Remove one of them.")
+        raise DataError("data.labels.names and data.labels.names_file are both given.", hint="Remove one of them.")
     if section.names_file is not None:
         return _checked(_from_file(Path(section.names_file)), Path(section.names_file).name)
-    return _checked(section.names or by_source, "labels.names")
+    return _checked(section.names or by_source, "data.labels.names")
 
 
 def _from_file(path: Path) -> tuple[str, ...]:
     if not path.is_file():
-        raise DataError(f"The file of label names {path} does not exist.", hint="Set labels.names_file.")
+        raise DataError(f"The file of label names {path} does not exist.", hint="Set data.labels.names_file.")
     text = read_text(path, "utf-8")
     if path.suffix.lower() != ".json" and not text.lstrip().startswith("["):
         return tuple(line.strip() for line in text.rstrip().split("\n"))

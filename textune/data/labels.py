@@ -2,16 +2,18 @@
 
 How labels are read (`kind = "auto"`; white space around text does not count):
 
-- Lists, or text with `labels.delimiter`: multilabel. Lists are multi-hot if they have one length of at least 2 and hold nothing
+- Lists, or text with `data.labels.delimiter`: multilabel. Lists are multi-hot if they have one length of at least 2 and hold
+nothing
   but 0 and 1 (from length 3 on it is enough that most do, as no list of ids would name an id twice; the others are bad rows).
   All other lists hold ids or names. An empty list, or an empty delimited cell, means that none of the labels applies.
 - Integers, also written as text: classes in numeric order. true/false: classes in that order. Other text: in sorted order.
 - Numbers, at least one of them with a fraction: regression. Numbers such as 1.0 and 2.0 that are all whole are the classes 1
   and 2 as long as there are at most 50 of them, otherwise regression; a note says so.
-- Numbers and names in one column: an error, unless `labels.names` is given.
+- Numbers and names in one column: an error, unless `data.labels.names` is given.
 - Two classes are binary, more are multiclass. A column of more than 1,000 values, different in most rows, is an error.
 
-With `labels.names` (or a source that names its integers) the order is the given one; a label is one of the names or, where it
+With `data.labels.names` (or a source that names its integers) the order is the given one; a label is one of the names or,
+where it
 is an integer and no name is one, the position of a name. Without, the map is made from all training and held-out rows, so it
 depends neither on the order of rows nor on that of files.
 """
@@ -103,12 +105,14 @@ def _check_form(train: Examples, sets: Sequence[Examples], values: Sequence[Labe
             forms = ["lists" if item.is_lists else "single labels" for item in (values[0], one)]
             raise DataError(f"Labels are {forms[0]} in {train.rows.source} but {forms[1]} in {examples.rows.source}.")
     if values[0].is_lists and kind in {"binary", "multiclass"}:
-        cause = "labels.delimiter makes them so" if section.delimiter else "the data holds lists"
+        cause = "data.labels.delimiter makes them so" if section.delimiter else "the data holds lists"
         raise DataError(
             f"{where} has several labels a row ({cause}), but task.kind is {kind}.", hint='Set task.kind = "multilabel".'
         )
     if not values[0].is_lists and kind == "multilabel":
-        raise DataError(f"{where} has one label a row, but task.kind is multilabel.", hint='Set labels.delimiter, such as ",".')
+        raise DataError(
+            f"{where} has one label a row, but task.kind is multilabel.", hint='Set data.labels.delimiter, such as ",".'
+        )
     if not values[0].texts:
         raise DataError(f"{where} holds no label at all.")
 
@@ -201,7 +205,7 @@ def _ordered(train: Examples, values: Sequence[LabelValues]) -> tuple[tuple[str,
             f"{train.rows.source}: label column {train.label_column!r} holds labels of mixed kinds: "
             f"{count(sum(totals[text] for text in numbers), 'number')}, such as {listing(map(shorten, numbers[:3]))}, and "
             f"{count(sum(totals[text] for text in words), 'name')}, such as {listing(map(shorten, words[:3]))}.",
-            hint="Mend the labels, or list all of them in labels.names.",
+            hint="Mend the labels, or list all of them in data.labels.names.",
         )
     if words:
         return tuple(words), ""

@@ -90,7 +90,7 @@ def read_labels(column: pa.ChunkedArray, *, delimiter: str | None, label_names: 
 
 def _split(array: pa.Array, delimiter: str, label_names: tuple[str, ...], where: str) -> LabelValues:
     if not delimiter:
-        raise DataError("labels.delimiter is empty.", hint='Set it to what stands between two labels, such as ",".')
+        raise DataError("data.labels.delimiter is empty.", hint='Set it to what stands between two labels, such as ",".')
     encoded = pc.dictionary_encode(array.cast(pa.large_string()))
     # Cells repeat, so the distinct ones are cut and then spread over the rows.
     cells = [[piece for one in cell.split(delimiter) if (piece := one.strip())] for cell in encoded.dictionary.to_pylist()]

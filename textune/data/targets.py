@@ -96,7 +96,7 @@ def _multilabel_targets(
     values: LabelValues, label_map: LabelMap, bad: dict[int, str], hints: dict[str, str], *, given: bool, where: str
 ) -> np.ndarray:
     if values.length_N is None:
-        raise DataError(f"{where} has one label a row, but the model was made for several.", hint="Set labels.delimiter.")
+        raise DataError(f"{where} has one label a row, but the model was made for several.", hint="Set data.labels.delimiter.")
     size = len(label_map.names)
     for row in np.flatnonzero(values.length_N == MISSING):
         bad[int(row)] = _NO_LABEL

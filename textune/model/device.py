@@ -45,11 +45,10 @@ def resolve_device(
     `key` stands before `device` and `precision` in messages: the section's name, or `--` for options of the command line.
     """
     has_cuda = torch.cuda.is_available()
-    equals = (lambda name, value: f"--{name} {value}") if key == "--" else (lambda name, value: f'{key}{name} = "{value}"')
     if device == "cuda" and not has_cuda:
         raise ModelError(
-            f"{equals('device', 'cuda')}, but this machine has no usable CUDA device.",
-            hint=f"Use {equals('device', 'auto')} or {equals('device', 'cpu')}.",
+            f"{_setting(key, 'device', 'cuda')}, but this machine has no usable CUDA device.",
+            hint=f"Use {_setting(key, 'device', 'auto')} or {_setting(key, 'device', 'cpu')}.",
         )
     chosen = torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
     has_bf16 = _has_bf16(chosen)
@@ -57,10 +56,14 @@ def resolve_device(
         return Device(chosen, "bf16" if has_bf16 else "fp32")
     if precision == "bf16" and not has_bf16:
         raise ModelError(
-            f"{equals('precision', 'bf16')}, but this {chosen.type} device has no bf16 arithmetic.",
-            hint=f"Use {equals('precision', 'auto')} or {equals('precision', 'fp32')}.",
+            f"{_setting(key, 'precision', 'bf16')}, but this {chosen.type} device has no bf16 arithmetic.",
+            hint=f"Use {_setting(key, 'precision', 'auto')} or {_setting(key, 'precision', 'fp32')}.",
         )
     return Device(chosen, precision)
+
+
+def _setting(key: str, name: str, value: str) -> str:
+    return f"--{name} {value}" if key == "--" else f'{key}{name} = "{value}"'
 
 
 def _has_bf16(device: torch.device) -> bool:

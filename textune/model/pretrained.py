@@ -28,7 +28,7 @@ HUB_TIMEOUT = 5.0
 HUB_MEMORY = 300.0
 """Seconds for which the hub is not asked again; a run opens config, tokenizer and weights one after the other."""
 
-_answers: dict[tuple[str, str | None], tuple[float, bool]] = {}
+_answers: dict[tuple[str, str], tuple[float, bool]] = {}
 """(name, revision) to when the hub was asked and whether it answered."""
 
 PICKLE_HINT = (
@@ -96,7 +96,7 @@ def find_pretrained(name: str, section: ModelSection, *, key: str) -> Pretrained
     return Pretrained(name, None, key, options | {"local_files_only": not _may_fetch(name, section.revision)})
 
 
-def _may_fetch(name: str, revision: str | None) -> bool:
+def _may_fetch(name: str, revision: str) -> bool:
     """`hub_answers`, asked once for all that a run opens: each try costs `HUB_TIMEOUT` where packets are dropped."""
     asked, answered = _answers.get((name, revision), (-math.inf, False))
     now = time.monotonic()

@@ -42,8 +42,8 @@ def evaluate(
     tracker = tracker or SilentTracker()
     experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
     section = experiment.evaluate if experiment is not None else EvaluateSection()
-    predictor = load(run, device=device, precision=precision, max_tokens=max_tokens or section.max_tokens)
-    chosen_metric = resolve_metric(metric or section.metric, predictor.card.problem)
+    predictor = load(run, device=device, precision=precision, max_tokens=max_tokens)
+    chosen_metric = resolve_metric(metric or predictor.card.metric, predictor.card.problem)
     card = predictor.card
     train_targets = None
     if data is not None:

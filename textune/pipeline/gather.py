@@ -88,6 +88,8 @@ class Ingredients:
             columns=self.experiment.data.columns,
             labels=Labels(names=names if named else (), delimiter=section.delimiter),
             precision=self.device.precision,
+            max_tokens=self.experiment.evaluate.max_tokens,
+            metric=self.metric.name,
             data={part.name: part.fingerprint for part in self.data.parts},
         )
 

@@ -152,7 +152,6 @@ def _write_reports(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> d
         folder.best,
         device=_device_name(parts),
         precision=parts.device.precision,
-        max_tokens=parts.experiment.evaluate.max_tokens,
     )
     reports: dict[str, Report] = {}
     for name in ("validation", "test"):

@@ -1,0 +1,438 @@
+"""Files predicted: the same texts as in training, every row and column kept, nothing overwritten, or one sentence."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import io
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from runkit import Listener
+
+import textune
+from textune.config.schema import AutoTask, Columns, FilesSource, Labels, TokensSection
+from textune.data.columns import select_columns
+from textune.data.sources import read_source
+from textune.data.stream import StreamOptions, read_rows, stream_format
+from textune.data.tokens import TextEncoder
+from textune.errors import DataError, ModelError, RunError, TextuneError
+from textune.model import device as device_module
+from textune.pipeline import predicting
+from textune.pipeline.predicting import predict_file
+from textune.prediction import ModelCard, Prediction, Predictor
+
+
+def card_of(**changes: Any) -> ModelCard:
+    facts: dict[str, Any] = {
+        "problem": "binary",
+        "names": ("neg", "pos"),
+        "task": AutoTask(),
+        "max_length": 24,
+        "truncate": "head",
+        "columns": Columns(),
+        "labels": Labels(),
+        "precision": "fp32",
+    }
+    return ModelCard(**facts | changes)
+
+
+class Parrot:
+    """A predictor that keeps the texts it is given."""
+
+    def __init__(self, value: Prediction | None = None, **card: Any) -> None:
+        self.card = card_of(**card)
+        self.texts: list[str] = []
+        self.pairs: list[str] = []
+        self._value = value or Prediction("pos", 0.123456789, {"neg": 0.876543211, "pos": 0.123456789})
+
+    def predict(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] | None = None
+    ) -> list[Prediction]:
+        assert all(type(text) is str for text in [*texts, *(pairs or ())])
+        assert place is not None and (not texts or place(len(texts) - 1))
+        self.texts += texts
+        self.pairs += pairs or ()
+        return [self._value] * len(texts)
+
+
+def predict(parrot: Any, source: Path, target: Path, columns: Columns | None = None, **options: Any) -> int:
+    return predict_file(
+        cast(Predictor, parrot),
+        source=str(source),
+        source_options=StreamOptions(format=stream_format(str(source), None)),
+        target=str(target),
+        target_options=StreamOptions(format=stream_format(str(target), None)),
+        columns=columns or Columns(),
+        tracker=options.pop("tracker", Listener()),
+        **options,
+    )
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [row for _, row in read_rows(str(path), StreamOptions(format=stream_format(str(path), None)), text_column="text")]
+
+
+# --- the same texts as in training --------------------------------------------------------------------------------------
+
+DAY = datetime.date(2024, 1, 2)
+TABLE = {
+    "text": pa.array(["a", None, "c"]),
+    "int": pa.array([1, None, -3]),
+    "float": pa.array([1.0, 2.5, None]),
+    "small": pa.array([0.1, 1e10, 3.0], pa.float32()),
+    "flag": pa.array([True, False, None]),
+    "date": pa.array([DAY, None, DAY]),
+    "time": pa.array([1, None, 1_000_000_007], pa.timestamp("ns")),
+    "price": pa.array([decimal.Decimal("1.50"), None, decimal.Decimal("2.00")]),
+    "word": pa.array(["x", "y", "x"]).dictionary_encode(),
+    "nothing": pa.nulls(3),
+}
+RECORDS: dict[str, list[Any]] = {
+    "text": ["a", None, "c"],
+    "int": [1, None, -3],
+    "float": [1.0, 2.5, None],
+    "mixed": [1, 2.5, 3],
+    "large": [1e20, 1e-7, 12345678.0],
+    "flag": [True, False, None],
+    "date": ["2024-01-02", None, "01"],
+    "nothing": [None, None, None],
+}
+
+
+def seen_by_both(path: Path, columns: Columns, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[str]]:
+    examples = select_columns(read_source(FilesSource(files=(str(path),))), columns, with_labels=False)
+    parrot = Parrot()
+    monkeypatch.setattr(predicting, "WINDOW_ROWS", 2)
+    predict(parrot, path, path.with_name("out.jsonl"), columns, force=True)
+    if examples.text_pair is not None:
+        assert parrot.pairs == examples.text_pair.to_pylist()
+    return parrot.texts, examples.text.to_pylist()
+
+
+@pytest.mark.parametrize("name", [*TABLE])
+def test_parquet_cells_become_the_texts_of_training(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(pa.table(TABLE), tmp_path / "x.parquet")
+    for columns in (Columns(text=name), Columns(text_pair=name), Columns(template=f"{{text}}\\n{{{name}}}!")):
+        seen, wanted = seen_by_both(tmp_path / "x.parquet", columns, monkeypatch)
+        assert seen == wanted
+
+
+@pytest.mark.parametrize("name", [*RECORDS])
+def test_jsonl_cells_become_the_texts_of_training(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [json.dumps({key: values[i] for key, values in RECORDS.items()}) for i in range(3)]
+    (tmp_path / "x.jsonl").write_text("\n".join([*lines, '{"other": 1}']) + "\n")
+    for columns in (Columns(text=name), Columns(text_pair=name), Columns(template=f"{{text}}\\n{{{name}}}!")):
+        seen, wanted = seen_by_both(tmp_path / "x.jsonl", columns, monkeypatch)
+        assert seen == wanted and len(seen) == 4
+
+
+def test_the_usual_forms_of_values(tmp_path: Path) -> None:
+    pq.write_table(pa.table(TABLE), tmp_path / "x.parquet")
+    parrot = Parrot()
+    columns = Columns(template="{int}|{float}|{flag}|{date}|{nothing}")
+    assert predict(parrot, tmp_path / "x.parquet", tmp_path / "y.parquet", columns) == 3
+    assert parrot.texts == ["1|1|true|2024-01-02|", "|2.5|false||", "-3|||2024-01-02|"]
+    assert pq.read_table(tmp_path / "y.parquet").select([*TABLE]).cast(pa.table(TABLE).schema).equals(pa.table(TABLE))
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (["a", "b", 3], "line 3: column 'text' holds an integer, '3', where most rows hold text"),
+        ([["a"], ["b"]], "column 'text' holds lists"),
+        ([{"a": 1}], "column 'text' holds objects"),
+        (["a", "\ud800"], "line 2: column 'text' holds text that is not valid Unicode"),
+    ],
+)
+def test_what_training_refuses_prediction_refuses(tmp_path: Path, values: list[Any], reason: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps({"text": value}) + "\n" for value in values))
+    with pytest.raises(DataError, match=reason):
+        select_columns(read_source(FilesSource(files=(str(path),))), Columns(), with_labels=False)
+    with pytest.raises(DataError, match=reason) as caught:
+        predict(Parrot(), path, tmp_path / "out.jsonl")
+    assert "data.columns" not in str(caught.value) and not (tmp_path / "out.jsonl").exists()
+
+
+# --- nothing is overwritten ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["sub/../in.jsonl", "symbolic.jsonl", "hard.jsonl", "in.jsonl"])
+@pytest.mark.parametrize("force", [False, True])
+def test_the_input_is_never_overwritten(tmp_path: Path, name: str, force: bool) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "a"}\n')
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "symbolic.jsonl").symlink_to(source)
+    (tmp_path / "hard.jsonl").hardlink_to(source)
+    with pytest.raises(DataError, match="is the input itself"):
+        predict(Parrot(), source, tmp_path / name, force=force)
+    assert source.read_text() == '{"text": "a"}\n'
+
+
+def test_an_existing_output_is_replaced_on_demand_only(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"text": "a"}\n')
+    target.write_text("precious")
+    with pytest.raises(DataError, match=r"out.jsonl exists already\. .*--force"):
+        predict(Parrot(), source, target)
+    assert target.read_text() == "precious"
+    predict(Parrot(), source, target, force=True)
+    assert read(target) == [{"text": "a", "predicted_label": "pos", "predicted_score": 0.123457}]
+    with pytest.raises(DataError, match="is no regular file"):
+        predict_file(
+            cast(Predictor, Parrot()),
+            source=str(source),
+            source_options=StreamOptions(format="jsonl"),
+            target=str(tmp_path),
+            target_options=StreamOptions(format="jsonl"),
+            columns=Columns(),
+            force=True,
+            tracker=Listener(),
+        )
+
+
+# --- what is written ----------------------------------------------------------------------------------------------------
+
+
+def test_a_later_key_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicting, "WINDOW_ROWS", 1)
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n\n{"text": "b", "id": 1}\n')
+    with pytest.raises(DataError, match=r"in.jsonl, line 3: the key 'id' .* Write jsonl instead"):
+        predict(Parrot(), tmp_path / "in.jsonl", tmp_path / "out.csv")
+    assert [file.name for file in tmp_path.iterdir()] == ["in.jsonl"]
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": "b", "predicted_score": 1}\n')
+    with pytest.raises(DataError, match="already has a column 'predicted_score'"):
+        predict(Parrot(), tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+
+
+def test_values_of_a_regression_keep_their_digits(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n')
+    value = 1.23456789012e-7
+    parrot = Parrot(Prediction(value, value, {"score": value}), problem="regression", names=("score",))
+    predict(parrot, tmp_path / "in.jsonl", tmp_path / "out.jsonl", all_scores=True)
+    (row,) = read(tmp_path / "out.jsonl")
+    assert [row["predicted_label"], row["predicted_score"], row["score_score"]] == [value] * 3
+
+
+def test_labels_that_come_late_fit_in_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicting, "WINDOW_ROWS", 1)
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+    parrot = Parrot(Prediction((), 0.1, {"neg": 0.1, "pos": 0.1}), problem="multilabel")
+    answers = iter([(), ("neg",)])
+    monkeypatch.setattr(parrot, "predict", lambda texts, *_, **__: [Prediction(next(answers), 0.1, {})])
+    predict(parrot, tmp_path / "in.jsonl", tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet").column("predicted_label").to_pylist() == [[], ["neg"]]
+
+
+def test_changed_cells_are_counted_once_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicting, "WINDOW_ROWS", 1)
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ["a\tb", "c\nd", "e"]))
+    listener = Listener()
+    predict(Parrot(), tmp_path / "in.jsonl", tmp_path / "out.tsv", tracker=listener)
+    assert len(listener.notices) == 1 and listener.notices[0].startswith("2 cells held")
+    assert [row["text"] for row in read(tmp_path / "out.tsv")] == ["a b", "c d", "e"]
+
+
+def test_an_empty_parquet_file_gives_one(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "in.parquet")
+    assert predict(Parrot(), tmp_path / "in.parquet", tmp_path / "out.parquet") == 0
+    assert pq.read_schema(tmp_path / "out.parquet").names == ["text", "predicted_label", "predicted_score"]
+
+
+# --- the predictor's own words -------------------------------------------------------------------------------------------
+
+
+def test_a_text_that_is_too_long_is_named_by_its_line(trained: Any, tmp_path: Path) -> None:
+    predictor = textune.load(trained[0].run)
+    predictor.encoder = TextEncoder(predictor.tokenizer, TokensSection(max_length=4, truncate="error"))
+    (tmp_path / "in.jsonl").write_text('\n\n{"text": "a"}\n{"text": "a film that is long"}\n')
+    with pytest.raises(DataError, match=r"in.jsonl, line 4: 7 tokens.* Shorten or split the text"):
+        predict(predictor, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    with pytest.raises(DataError, match=r"^texts\[1\]: 7 tokens"):
+        predictor.predict(["a", "a film that is long"])
+
+
+def test_what_is_no_list_of_texts_is_a_clear_mistake(trained: Any) -> None:
+    predictor = textune.load(trained[0].run)
+    with pytest.raises(TypeError, match="texts is one text; a list of texts is needed"):
+        predictor.predict("a film")
+    with pytest.raises(TypeError, match=r"texts\[1\] is None, not a text"):
+        predictor.predict(["a", None])  # type: ignore[list-item]
+    assert predictor.predict([]) == []
+    with pytest.raises(DataError, match="was trained on single texts"):
+        predictor.predict(["a"], ["b"])
+    predictor.card = predictor.card.model_copy(update={"columns": Columns(text_pair="b")})
+    with pytest.raises(DataError, match=r"was trained on pairs of texts \(second column: 'b'\)"):
+        predictor.predict(["a"])
+    with pytest.raises(ValueError, match="2 texts, but 1 pairs"):
+        predictor.predict(["a", "b"], ["c"])
+    with pytest.raises(TypeError, match=r"pairs\[0\] is 3, not a text"):
+        predictor.predict(["a"], [3])  # type: ignore[list-item]
+    assert len(predictor.predict(["a"], ["c"])) == 1
+
+
+# --- any bytes ----------------------------------------------------------------------------------------------------------
+
+FORMATS = ["csv", "tsv", "jsonl", "parquet", "text"]
+value = (
+    st.sampled_from(["\ud800", 2**70, {}])
+    | st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=6)
+    | st.lists(st.integers(), max_size=2)
+)
+plain_record = st.fixed_dictionaries({"text": st.text(max_size=6), "id": value})
+record = st.dictionaries(st.sampled_from(["text", "id", "a\tb", "predicted_label"]) | st.text(max_size=3), value, max_size=4)
+
+
+def parquet_bytes(rows: list[dict[str, Any]], damage: tuple[int, int] | None) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        pq.write_table(pa.Table.from_pylist(rows), buffer)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        return b"PAR1"
+    data = bytearray(buffer.getvalue())
+    if damage is not None:
+        data[damage[0] % len(data)] = damage[1]
+    return bytes(data)
+
+
+contents = st.one_of(
+    st.binary(max_size=120),
+    st.text('text,\t"\n\rab{}:1\u2028\ud800', max_size=60).map(
+        lambda text: b"text,b\n" + text.encode("utf-8", "surrogatepass")
+    ),
+    st.text('ab\t"\n\r', max_size=60).map(lambda text: b"text\tb\n" + text.encode()),
+    st.lists(plain_record, max_size=3).map(lambda rows: "".join(json.dumps(row) + "\n" for row in rows).encode()),
+    st.lists(record, max_size=4).map(lambda rows: "".join(json.dumps(row) + "\n" for row in rows).encode()),
+    st.builds(parquet_bytes, st.lists(record, max_size=4), st.none() | st.tuples(st.integers(0, 5000), st.integers(0, 255))),
+)
+
+
+@given(contents, st.sampled_from(FORMATS), st.sampled_from(["csv", "tsv", "jsonl", "parquet"]), st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=500)
+def test_any_bytes_give_as_many_rows_or_a_sentence(
+    tmp_path: Path, content: bytes, source_format: Any, target_format: Any, in_template: bool
+) -> None:
+    folder = tmp_path / uuid.uuid4().hex
+    folder.mkdir()
+    source, target = folder / "in", folder / f"out.{target_format}"
+    source.write_bytes(content)
+    reading, writing = StreamOptions(format=source_format), StreamOptions(format=target_format)
+    try:
+        done = predict_file(
+            cast(Predictor, Parrot()),
+            source=str(source),
+            source_options=reading,
+            target=str(target),
+            target_options=writing,
+            columns=Columns(template="<{text}>") if in_template else Columns(),
+            tracker=Listener(),
+        )
+    except TextuneError:
+        assert [file.name for file in folder.iterdir()] == ["in"]
+        return
+    assert sorted(file.name for file in folder.iterdir()) == ["in", target.name]
+    assert done == sum(1 for _ in read_rows(str(source), reading, text_column="text"))
+    if b"\\u0000" not in content and b"\0" not in content:  # which no csv or tsv can hold
+        assert len(read(target)) == done
+
+
+def test_a_broken_stream_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicting, "WINDOW_ROWS", 1)
+    for name, content in {
+        "x.jsonl": b'{"text": "a"}\n{"text": ',
+        "x.csv": b"text,n\na,1\nb\n",
+        "x.tsv": b"text\na\n\xff",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        for ending in ("csv", "tsv", "jsonl", "parquet"):
+            with pytest.raises(DataError, match="line"):
+                predict(Parrot(), tmp_path / name, tmp_path / f"out.{ending}")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["x.csv", "x.jsonl", "x.tsv"]
+
+
+def test_standard_output_gets_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "a", "n": "b"}\n')
+    options = StreamOptions(format="jsonl")
+    predict_file(
+        cast(Predictor, Parrot()),
+        source=str(tmp_path / "in.jsonl"),
+        source_options=options,
+        target="-",
+        target_options=options,
+        columns=Columns(),
+        tracker=Listener(),
+    )
+    row = json.loads(capsys.readouterr().out)
+    assert row == {"text": "a", "n": "b", "predicted_label": "pos", "predicted_score": 0.123457}
+
+
+# --- a saved model ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(trained: Any, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained[0].run / "best", tmp_path / "saved"))
+
+
+def change_card(folder: Path, **changes: Any) -> None:
+    path = folder / "textune.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_the_precision_of_the_run_comes_back(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_card(saved, precision="fp16")
+    assert textune.load(saved, device="cpu").device.precision == "fp16"
+    change_card(saved, precision="bf16")
+    monkeypatch.setattr(device_module, "_has_bf16", lambda device: True)
+    assert textune.load(saved, device="cpu").device.precision == "bf16"
+    monkeypatch.setattr(device_module, "_has_bf16", lambda device: False)
+    assert textune.load(saved, device="cpu").device.precision == "fp32"
+    with pytest.raises(ModelError, match=r"^--precision bf16, but .* Use --precision auto or --precision fp32"):
+        textune.load(saved, device="cpu", precision="bf16")
+    with pytest.raises(ModelError, match=r'^train.precision = "bf16", but .* Use train.precision = "auto"'):
+        device_module.resolve_device("cpu", "bf16")
+
+
+def test_a_device_that_is_not_there_is_named_as_the_option(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ModelError, match=r"^--device cuda, but .* Use --device auto or --device cpu"):
+        textune.load(saved, device="cuda")
+
+
+def test_the_bound_of_the_run_comes_back(saved: Path) -> None:
+    card = json.loads((saved / "textune.json").read_text())
+    for key in ("max_tokens", "metric"):
+        card.pop(key, None)
+    (saved / "textune.json").write_text(json.dumps(card))
+    assert textune.load(saved).max_tokens == 16384  # a card of an earlier version
+    change_card(saved, max_tokens=100, metric="f1")
+    loaded = textune.load(saved)
+    assert (loaded.max_tokens, loaded.card.metric) == (100, "f1")
+    assert textune.load(saved, max_tokens=50).max_tokens == 50
+
+
+def test_a_damaged_card_names_the_key(saved: Path) -> None:
+    change_card(saved, max_length="many")
+    with pytest.raises(RunError, match=r"textune.json is damaged: max_length: Input should be a valid integer"):
+        textune.load(saved)
+    change_card(saved, max_length=24, columns={"text": 3})
+    with pytest.raises(RunError, match=r"is damaged: columns.text: Input should be a valid string"):
+        textune.load(saved)
+    (saved / "textune.json").write_text("{")
+    with pytest.raises(RunError, match="is damaged: Expecting property name"):
+        textune.load(saved)
