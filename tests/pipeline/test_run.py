@@ -218,3 +218,28 @@ def test_names_are_resolved_before_anything_slow(home: Path, monkeypatch: pytest
     monkeypatch.setattr("textune.pipeline.gather.load_tokenizer", lambda *_: pytest.fail("too late"))
     with pytest.raises(TextuneError, match=name):
         textune.train(home / "config.toml", run=home / "runs" / "refused", overrides=[override])
+
+
+def test_multilabel_with_weights_runs_through(home: Path, tmp_path: Path) -> None:
+    """Several labels in a cell, balanced class weights, smoothing, a weight for each row; written back as they were read."""
+    rows = [
+        {"text": row["text"], "label": "film" if row["label"] == "pos" else "film|dull", "weight": 0.5 + row["number"]}
+        for row in reviews(120)
+    ]
+    rows += [{"text": "nothing", "label": "", "weight": 1.0}] * 3
+    write_csv(tmp_path / "rows.csv", rows)
+    overrides = [f"data.train.files={tmp_path / 'rows.csv'}", "data.labels.delimiter=|", "data.columns.weight=weight"]
+    overrides += ["task.class_weights=balanced", "task.label_smoothing=0.05", "train.duration=8 epochs"]
+    result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides)
+    assert result is not None
+    report = result.reports["validation"]
+    assert report.problem == "multilabel" and report.names == ("dull", "film")
+    assert {"f1_micro", "f1_macro", "f1_samples", "subset_accuracy", "hamming_loss"} <= set(report.metrics)
+    assert report.metrics["roc_auc"] > 0.8
+    predictor = textune.load(result.run)
+    prediction = predictor.predict(["a dull boring bad film"])[0]
+    assert prediction.label == tuple(name for name in ("dull", "film") if prediction.scores[name] >= 0.5)
+    assert prediction.score == max(prediction.scores.values())
+    plain = AutoModelForSequenceClassification.from_pretrained(result.run / "best")
+    assert plain.config.problem_type == "multi_label_classification"
+    assert textune.evaluate(result.run).num_rows == 21
