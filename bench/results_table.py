@@ -122,9 +122,9 @@ def machines() -> str:
 
 REMARKS = """
 GoEmotions after one epoch is unfinished with either system: the validation losses are close (binary cross-entropy 0.137 with
-textune, 0.139 with the Trainer), but few probabilities have reached one half yet, so F1 hangs on where exactly they stand; the report warns that the model does
-not beat a constant answer.
-On STS-B the Trainer's order may cost it something; that was not separated here. RTE is hardly learnt by this backbone at all.
+textune, 0.139 with the Trainer), but few probabilities have reached one half yet, so F1 hangs on where exactly they stand;
+the report warns that the model does not beat a constant answer. On STS-B the Trainer's order may cost it something; that was
+not separated here. RTE is hardly learnt by this backbone at all.
 """
 
 WNLI = """## WNLI
