@@ -6,9 +6,8 @@ texts --TextEncoder--> token store --sort by length, cut by tokens--> packed for
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -183,13 +182,6 @@ class Predictor:
     ) -> list[Prediction]:
         """Predict texts, or text pairs, in order; `place` and errors as in `score`."""
         return self.name_scores(self.score(texts, pairs, place=place))
-
-    def predict_stream(self, rows: Iterable[tuple[str, str | None]]) -> Iterator[Prediction]:
-        """Predict (text, pair or None) after (text, pair or None), in order, holding `WINDOW_ROWS` of them at a time."""
-        iterator = iter(rows)
-        while window := list(islice(iterator, WINDOW_ROWS)):
-            pairs = None if window[0][1] is None else [pair or "" for _, pair in window]
-            yield from self.predict([text for text, _ in window], pairs)
 
     def name_scores(self, scores: np.ndarray) -> list[Prediction]:
         """Put label names to scores."""
