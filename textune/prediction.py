@@ -128,6 +128,7 @@ class Predictor:
         regression = self.card.problem == "regression"
         scores = np.empty(len(chosen) if regression else (len(chosen), len(self.card.names)), dtype=np.float64)
         done = 0
+        self.model.speed_up(int(lengths.sum()), training=False)
         was_training = self.model.training
         self.model.eval()
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from tiny import tiny_backbone
 from transformers import AutoModelForSequenceClassification
@@ -18,6 +19,7 @@ from textune.data.batches import Group
 from textune.data.labels import LabelMap
 from textune.data.loader import TokenBatch
 from textune.model import TextModel, load_model, load_tokenizer
+from textune.model.native.build import BuildError, find_compiler
 
 COLORS = LabelMap("multiclass", ("red", "green", "blue"))
 
@@ -139,6 +141,14 @@ def plain_copy(built: Built, folder: Path, *, attention: str = "eager") -> Any:
     built.tokenizer.save_pretrained(folder)
     plain = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation=attention)
     return plain.train(built.model.training)
+
+
+def require_compiler() -> None:
+    """Skip where kernels cannot be compiled."""
+    try:
+        find_compiler()
+    except BuildError as error:
+        pytest.skip(str(error))
 
 
 def without_dropout(module: torch.nn.Module) -> None:

@@ -21,6 +21,7 @@ from modelkit import (
     plain_inputs,
     random_rows,
     random_types,
+    require_compiler,
     without_dropout,
 )
 from torch.nn import functional
@@ -49,9 +50,11 @@ def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=TOLERANCE)
 
 
-@pytest.fixture(params=["products", "sdpa"])
+@pytest.fixture(params=["products", "sdpa", "compiled"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to compute a group's attention."""
+    """The ways to compute attention: PyTorch's operators, and the kernels, which do more than attention."""
+    if request.param == "compiled":
+        require_compiler()
     if request.param == "sdpa":
         monkeypatch.setattr(attention, "MAX_PRODUCT_LENGTH", {})
     return str(request.param)
@@ -61,8 +64,10 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 def test_packed_loss_and_gradients_are_those_of_the_padded_forward(
     family: str, tmp_path: Path, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built = build(family, tmp_path / "backbone")
+    built = build(family, tmp_path / "backbone", section={"compile": "on" if kernel == "compiled" else "off"})
     assert built.model.layout == "packed", built.model.reason
+    built.model.speed_up(0, training=True)
+    assert (built.model.accelerator.kernels is not None) == (kernel == "compiled")
     built.model.train()
     plain = plain_copy(built, tmp_path / "saved")
     for module in (built.model, plain):

@@ -304,6 +304,9 @@ class ModelSection(Section):
     """Parts that are not trained: `backbone`, `embeddings`, or patterns of parameter names such as `*.layer.0.*`."""
     attention: Literal["auto", "packed", "padded"] = "auto"
     """`packed` computes no padding; `auto` packs every backbone that allows it."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile kernels for this machine, for training and prediction: needs g++ on a CPU. `auto` does so where the work is long
+    enough to gain, `on` stops where it is impossible."""
     config: dict[str, Any] = {}
     """Keys of the backbone's own configuration to change, such as `{ hidden_dropout_prob = 0.2 }`."""
 

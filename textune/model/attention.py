@@ -16,6 +16,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from textune.data.batches import Group
+from textune.model.native.kernels import AttentionShape, Kernels, kernel_attention
 from textune.model.products import compute_dtype, product_attention
 
 PACKED = "textune_packed"
@@ -36,11 +37,15 @@ MAX_PRODUCT_LENGTH = {
 class PackedLayout:
     """Where the rows of a packed batch lie; made once a batch and handed to every layer, which shares its masks.
 
-    `groups` and `lengths_B` are those of a TokenBatch; `num_filler` tokens behind the last row belong to none.
+    `groups` and `lengths_B` are those of a TokenBatch; `num_filler` tokens behind the last row belong to none. `kernels`, where
+    there are any, compute attention on a CPU.
     """
 
-    def __init__(self, groups: tuple[Group, ...], lengths_B: torch.Tensor, *, num_filler: int = 0) -> None:
+    def __init__(
+        self, groups: tuple[Group, ...], lengths_B: torch.Tensor, *, num_filler: int = 0, kernels: Kernels | None = None
+    ) -> None:
         self.groups = groups
+        self.kernels = kernels
         self.num_filler = num_filler
         self.lengths_B = lengths_B
         self.sizes = [group.rows * group.length for group in groups]
@@ -133,6 +138,13 @@ def packed_attention(
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     causal = bool(module.is_causal) if is_causal is None else is_causal
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    kernels = textune_layout.kernels
+    if kernels is not None and softcap is None and dropout < 1 and query.dtype in {torch.float32, torch.bfloat16}:
+        shape = AttentionShape(
+            textune_layout.starts_B, textune_layout.lengths_B, scale, causal=causal, window=sliding_window or 0, dropout=dropout
+        )
+        by_token = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))
+        return kernel_attention(kernels, shape, *by_token).unsqueeze(0), None
     splits = (textune_layout.split(tensor.squeeze(0), dim=1) for tensor in (query, key, value))
     options: dict[str, Any] = {
         "causal": causal,

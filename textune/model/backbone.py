@@ -24,6 +24,7 @@ from textune.data.batches import Layout
 from textune.data.labels import LabelMap
 from textune.data.loader import TokenBatch
 from textune.errors import ConfigError, ModelError
+from textune.model.accelerator import Accelerator
 from textune.model.attention import PACKED, PackedLayout
 from textune.model.freeze import freeze_parts
 from textune.model.heads import OWN_ATTENTION, PACKED_FAMILIES, PADDED_HEADS, reads_last_position
@@ -67,6 +68,7 @@ class TextModel(nn.Module):
         *,
         pad_id: int,
         attention: Literal["auto", "packed", "padded"] = "auto",
+        compile: Literal["auto", "on", "off"] = "auto",
         notes: tuple[str, ...] = (),
         unknown_id: int | None = None,
     ) -> None:
@@ -76,6 +78,7 @@ class TextModel(nn.Module):
         self.pad_id = pad_id
         self.notes = notes
         self.layout: Layout = "padded"
+        self.accelerator = Accelerator(hf, compile)
         self._unknown_id = unknown_id
         self._own_attention = hf.config._attn_implementation
         self._accepted = frozenset(inspect.signature(hf.forward).parameters)
@@ -112,6 +115,13 @@ class TextModel(nn.Module):
                 return module.num_embeddings - skipped
         return None
 
+    def speed_up(self, num_tokens: int, *, training: bool) -> None:
+        """Compile what is worth compiling for computing so many tokens on the device where the model is now.
+
+        ModelError where `model.compile = "on"` and this machine cannot.
+        """
+        self.accelerator.prepare(self.layout, num_tokens, training=training)
+
     def forward(self, batch: TokenBatch) -> torch.Tensor:
         """Logits float32 [B, C] of a batch in this model's layout, in the order of its rows."""
         ids_T = batch.ids_T
@@ -124,7 +134,7 @@ class TextModel(nn.Module):
     def _packed(self, ids_T: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
         family = PACKED_FAMILIES[self.hf.config.model_type]
         num_filler = _num_filler(len(ids_T))
-        layout = PackedLayout(batch.groups, batch.lengths_B, num_filler=num_filler)
+        layout = PackedLayout(batch.groups, batch.lengths_B, num_filler=num_filler, kernels=self.accelerator.kernels)
         ids_T = functional.pad(ids_T, (0, num_filler), value=self.pad_id)
         positions_T = functional.pad(batch.positions_T, (0, num_filler))
         inputs: dict[str, Any] = {
@@ -200,7 +210,14 @@ def load_model(
         notes.append(f"{_listed(info['unexpected_keys'])} of the checkpoint are not used")
     freeze_parts(hf, section.freeze, new_tensors=new_tensors)
     assert isinstance(tokenizer.pad_token_id, int)
-    return TextModel(hf, pad_id=tokenizer.pad_token_id, attention=section.attention, notes=tuple(notes), unknown_id=unknown_id)
+    return TextModel(
+        hf,
+        pad_id=tokenizer.pad_token_id,
+        attention=section.attention,
+        compile=section.compile,
+        notes=tuple(notes),
+        unknown_id=unknown_id,
+    )
 
 
 def require_backbone(section: ModelSection) -> None:

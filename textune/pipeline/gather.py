@@ -73,6 +73,11 @@ class Ingredients:
         return self.experiment.train.duration.steps(self.steps_per_epoch)
 
     @property
+    def num_trained_tokens(self) -> int:
+        """Real tokens of all steps of the run, about."""
+        return int(self.parts["train"].lengths.mean() * self.total_steps * self.experiment.train.batch_size)
+
+    @property
     def card(self) -> ModelCard:
         """What is saved beside the model."""
         section, names = self.experiment.data.labels, self.data.label_map.names
@@ -147,6 +152,7 @@ def gather(experiment: Experiment, *, tracker: Tracker, audit: bool) -> Ingredie
     _require_positions(experiment, model, parts)
     model.to(device.torch)
     ingredients = Ingredients(experiment, data, parts, tokenizer, encoder, task, model, device, metric)
+    model.speed_up(ingredients.num_trained_tokens, training=True)
     for notice in (*data.notices, *model.notes, *_warnings(ingredients)):
         tracker.notice(notice)
     return ingredients
@@ -258,6 +264,7 @@ def describe(parts: Ingredients) -> dict[str, str]:
         "model": f"{parts.experiment.model.pretrained} ({parts.model.hf.config.model_type}), {total / 1e6:.1f} M parameters"
         + ("" if trained == total else f", {trained / 1e6:.1f} M trained"),
         "layout": f"{parts.model.layout}: {parts.model.reason}",
+        "kernels": parts.model.accelerator.note,
         "device": str(parts.device),
         "steps": f"{parts.total_steps:,} of {section.batch_size} rows ({section.duration} of {parts.steps_per_epoch:,} steps)"
         if section.duration.unit == "epochs"

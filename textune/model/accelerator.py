@@ -1,0 +1,83 @@
+"""Whether a backbone runs on kernels compiled for this machine, and why or why not; before `backbone.py`."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from typing import Any, Literal
+
+from torch import nn
+
+from textune.data.batches import Layout
+from textune.errors import ModelError
+from textune.model.native import BuildError, FastDropout, Kernels, install, is_built
+
+WORTH_BUILDING = 2e12
+"""Floating-point operations from which `auto` builds kernels that are not there yet: about ten seconds of a laptop's work."""
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+"""Numbers of glibc's `mallopt`."""
+
+
+class Accelerator:
+    """The compiled kernels of one model; `kernels` is None while PyTorch's own operators do the work, `note` says why."""
+
+    def __init__(self, hf: Any, mode: Literal["auto", "on", "off"]) -> None:
+        self.kernels: Kernels | None = None
+        self.note = 'PyTorch\'s own: model.compile = "off"' if mode == "off" else "PyTorch's own"
+        self._hf = hf
+        self._mode = mode
+
+    def prepare(self, layout: Layout, num_tokens: int, *, training: bool) -> None:
+        """Get the kernels where they help and computing `num_tokens` is worth building them.
+
+        ModelError where the mode is "on" and they cannot be had.
+        """
+        if self.kernels is not None or self._mode == "off":
+            return
+        if self._hf.device.type != "cpu":
+            self.note = "PyTorch's own, on a GPU"
+        elif layout == "padded":
+            self._refuse("they need the packed layout", hint='Set model.attention = "auto"')
+        elif self._mode == "auto" and not is_built() and self._work(num_tokens, training=training) < WORTH_BUILDING:
+            self.note = "PyTorch's own: the work is too short to compile others"
+        else:
+            self._build()
+
+    def _build(self) -> None:
+        try:
+            self.kernels = Kernels()
+        except BuildError as error:
+            self._refuse(str(error), hint="Install it (Debian and Ubuntu: apt install g++)")
+            return
+        reuse_freed_memory()
+        num_layers = install(self._hf, self.kernels)
+        for module in self._hf.modules():
+            if type(module) is nn.Dropout:
+                # The same module with another way to draw its mask: nothing that is saved changes.
+                module.__class__ = FastDropout
+                module.kernels = self.kernels  # type: ignore[assignment]
+        what = f"attention, dropout and {num_layers} whole layers" if num_layers else "attention and dropout"
+        self.note = f"compiled for this processor: {what}"
+
+    def _work(self, num_tokens: int, *, training: bool) -> float:
+        """Floating-point operations of the matrix products: 2 a weight and token forward, twice that backward."""
+        embedded: int = self._hf.get_input_embeddings().weight.numel()
+        weights: int = sum(p.numel() for p in self._hf.parameters()) - embedded
+        return (6.0 if training else 2.0) * weights * num_tokens
+
+    def _refuse(self, reason: str, *, hint: str) -> None:
+        self.note = f"PyTorch's own: {reason}"
+        if self._mode == "on":
+            raise ModelError(f'model.compile = "on", but kernels cannot be compiled: {reason}.', hint=f'{hint}, or use "auto".')
+
+
+def reuse_freed_memory() -> None:
+    """Keep freed memory in the process (glibc): each step needs the same again, and fetching pages anew costs as much as
+    computing on them."""
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+    libc.mallopt(_M_TOP_PAD, 1 << 26)

@@ -1,0 +1,295 @@
+"""Whole encoder layers with few passes over memory: products by PyTorch, everything between by the kernels.
+
+    x --one product--> query, key, value --attention kernel--> --product, norm kernel--> --product, activation kernel-->
+    --product, norm kernel--> y
+
+For layers that normalise after each residual sum (BERT and its kin, DistilBERT). The modules of the backbone keep their
+parameters and their names: `install` only gives each layer another forward for packed batches, with the same mathematics.
+
+Weights are copied to the precision of the products once an optimizer step, not once a use; biases, norms, the residual stream
+and all sums stay fp32, as under autocast. Shapes: T tokens, H hidden, I inner width, h heads, d head width.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from textune.model.attention import PackedLayout
+from textune.model.native.kernels import ACTIVATIONS, AttentionShape, Kernels, Norm, draw_seeds
+
+
+class WorkingCopy:
+    """Weights side by side in the precision of the products, copied anew when an optimizer has changed them."""
+
+    def __init__(self, *parameters: torch.Tensor) -> None:
+        self._parameters = parameters
+        self._state: tuple[Any, ...] = ()
+        self._copy = torch.empty(0)
+
+    def get(self, dtype: torch.dtype) -> torch.Tensor:
+        """[sum of rows, columns] in `dtype`."""
+        if dtype == torch.float32 and len(self._parameters) == 1:
+            return self._parameters[0].detach()
+        # Optimizers write in place, which counts up the version; moving a model gives parameters another address.
+        state = (dtype, *((p.data_ptr(), p._version) for p in self._parameters))
+        if state != self._state:
+            sizes = [len(p) for p in self._parameters]
+            # A new tensor each time: a graph may still hold the last one.
+            self._copy = torch.empty(sum(sizes), *self._parameters[0].shape[1:], dtype=dtype)
+            for piece, parameter in zip(self._copy.split(sizes), self._parameters, strict=True):
+                piece.copy_(parameter.detach())
+            self._state = state
+        return self._copy
+
+
+@dataclass(frozen=True)
+class EncoderLayer:
+    """The modules of one layer, whatever they are called in its family."""
+
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    attention_output: nn.Linear
+    attention_norm: nn.LayerNorm
+    inner: nn.Linear
+    output: nn.Linear
+    output_norm: nn.LayerNorm
+    num_heads: int
+    activation: int
+    attention_dropout: nn.Dropout
+    attention_output_dropout: nn.Dropout
+    output_dropout: nn.Dropout
+
+    def linears(self) -> tuple[nn.Linear, ...]:
+        """All of them."""
+        return self.query, self.key, self.value, self.attention_output, self.inner, self.output
+
+    def parameters(self) -> list[nn.Parameter]:
+        """In the order of `_Layer.forward`'s arguments."""
+        modules: tuple[Any, ...] = (*self.linears(), self.attention_norm, self.output_norm)
+        return [parameter for module in modules for parameter in (module.weight, module.bias)]
+
+
+class _Layer(torch.autograd.Function):
+    """One layer as one node of the graph: x float32 [T, H] to y float32 [T, H]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_TH: torch.Tensor,
+        layer: FastLayer,
+        layout: PackedLayout,
+        dtype: torch.dtype,
+        training: bool,
+        *_: torch.Tensor,
+    ) -> torch.Tensor:
+        kernels, parts = layer.kernels, layer.parts
+        seeds = draw_seeds(3) if training else [0, 0, 0]
+        heads, width = parts.num_heads, parts.query.weight.shape[0] // parts.num_heads
+        low_TH = x_TH.to(dtype)
+        qkv_weight, out_weight = layer.qkv_weight.get(dtype), layer.out_weight.get(dtype)
+        inner_weight, output_weight = layer.inner_weight.get(dtype), layer.output_weight.get(dtype)
+
+        qkv_T3hd = torch.addmm(layer.qkv_bias.get(dtype), low_TH, qkv_weight.t()).view(-1, 3, heads, width)
+        shape = AttentionShape(
+            layout.starts_B, layout.lengths_B, width**-0.5, dropout=parts.attention_dropout.p * training, seed=seeds[0]
+        )
+        attended_TH = kernels.attention(shape, *qkv_T3hd.unbind(1)).flatten(1)
+        first = layer.norm(parts.attention_output, parts.attention_norm, parts.attention_output_dropout.p * training, seeds[1])
+        mixed_TH = attended_TH @ out_weight.t()
+        middle_TH, middle_low_TH, *first_saved = kernels.norm(first, mixed_TH, x_TH)
+
+        inner_TI = middle_low_TH @ inner_weight.t()
+        activated_TI = kernels.activation(inner_TI, parts.inner.bias, parts.activation)
+        second = layer.norm(parts.output, parts.output_norm, parts.output_dropout.p * training, seeds[2])
+        back_TH = activated_TI @ output_weight.t()
+        y_TH, _low, *second_saved = kernels.norm(second, back_TH, middle_TH)
+
+        ctx.layer, ctx.shape, ctx.first, ctx.second = layer, shape, first, second
+        ctx.save_for_backward(
+            *(x_TH, low_TH, qkv_T3hd, attended_TH, mixed_TH, *first_saved),
+            *(middle_TH, middle_low_TH, inner_TI, activated_TI, back_TH, *second_saved),
+            *(qkv_weight, out_weight, inner_weight, output_weight),
+        )
+        return y_TH
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_y_TH: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (x_TH, low_TH, qkv_T3hd, attended_TH, mixed_TH, first_mean_T, first_scale_T, *rest) = ctx.saved_tensors
+        (middle_TH, middle_low_TH, inner_TI, activated_TI, back_TH, second_mean_T, second_scale_T, *weights) = rest
+        qkv_weight, out_weight, inner_weight, output_weight = weights
+        kernels, parts = ctx.layer.kernels, ctx.layer.parts
+        needed = dict(zip(_PARAMETERS, ctx.needs_input_grad[5:], strict=True))
+
+        def weight_grad(name: str, grad_TO: torch.Tensor, input_TI: torch.Tensor) -> torch.Tensor | None:
+            return (grad_TO.t() @ input_TI).float() if needed[f"{name}_weight"] else None
+
+        grads: dict[str, torch.Tensor | None] = {}
+        grad_middle_TH, grad_back_TH, *vectors = kernels.norm_backward(
+            ctx.second, back_TH, middle_TH, second_mean_T, second_scale_T, grad_y_TH.contiguous()
+        )
+        grads["output_norm_weight"], grads["output_norm_bias"], grads["output_bias"] = vectors
+        grads["output_weight"] = weight_grad("output", grad_back_TH, activated_TI)
+        grad_inner_TI, grads["inner_bias"] = kernels.activation_backward(
+            inner_TI, parts.inner.bias, grad_back_TH @ output_weight, parts.activation
+        )
+        grads["inner_weight"] = weight_grad("inner", grad_inner_TI, middle_low_TH)
+        grad_x_TH, grad_mixed_TH, *vectors = kernels.norm_backward(
+            ctx.first, mixed_TH, x_TH, first_mean_T, first_scale_T, grad_middle_TH, grad_inner_TI @ inner_weight
+        )
+        grads["attention_norm_weight"], grads["attention_norm_bias"], grads["attention_output_bias"] = vectors
+        grads["attention_output_weight"] = weight_grad("attention_output", grad_mixed_TH, attended_TH)
+        grad_qkv_T3hd = torch.empty_like(qkv_T3hd)
+        kernels.attention_backward(
+            ctx.shape,
+            *qkv_T3hd.unbind(1),
+            (grad_mixed_TH @ out_weight).view(len(x_TH), parts.num_heads, -1),
+            grad_qkv_T3hd.unbind(1),
+        )
+        grad_qkv_TO = grad_qkv_T3hd.flatten(1)
+        names = ("query", "key", "value")
+        if any(needed[f"{name}_weight"] for name in names):
+            pieces = (grad_qkv_TO.t() @ low_TH).float().chunk(3)
+            grads |= {f"{name}_weight": piece for name, piece in zip(names, pieces, strict=True)}
+        bias_pieces = kernels.column_sums(grad_qkv_TO).chunk(3)
+        grads |= {f"{name}_bias": piece for name, piece in zip(names, bias_pieces, strict=True)}
+        if ctx.needs_input_grad[0]:
+            grad_x_TH.add_(grad_qkv_TO @ qkv_weight)
+        return (
+            grad_x_TH if ctx.needs_input_grad[0] else None,
+            *(None,) * 4,
+            *(grads.get(name) if wanted else None for name, wanted in needed.items()),
+        )
+
+
+_MODULES = ("query", "key", "value", "attention_output", "inner", "output", "attention_norm", "output_norm")
+_PARAMETERS = tuple(f"{module}_{kind}" for module in _MODULES for kind in ("weight", "bias"))
+
+
+class FastLayer:
+    """One layer of a backbone with its working copies; calling it computes a packed batch."""
+
+    def __init__(self, parts: EncoderLayer, kernels: Kernels) -> None:
+        self.parts = parts
+        self.kernels = kernels
+        self.parameters = parts.parameters()
+        self.qkv_weight = WorkingCopy(parts.query.weight, parts.key.weight, parts.value.weight)
+        self.qkv_bias = WorkingCopy(parts.query.bias, parts.key.bias, parts.value.bias)
+        self.out_weight = WorkingCopy(parts.attention_output.weight)
+        self.inner_weight = WorkingCopy(parts.inner.weight)
+        self.output_weight = WorkingCopy(parts.output.weight)
+
+    def norm(self, linear: nn.Linear, norm: nn.LayerNorm, dropout: float, seed: int) -> Norm:
+        """The norm behind a product whose bias it adds."""
+        return Norm(linear.bias.detach(), norm.weight.detach(), norm.bias.detach(), norm.eps, dropout, seed)
+
+    def __call__(self, x_TH: torch.Tensor, layout: PackedLayout, *, training: bool) -> torch.Tensor:
+        """y float32 [T, H] of x float32 [T, H]."""
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        with torch.autocast("cpu", enabled=False):
+            y_TH: torch.Tensor = _Layer.apply(x_TH.contiguous(), self, layout, dtype, training, *self.parameters)
+        return y_TH
+
+
+def install(hf: Any, kernels: Kernels) -> int:
+    """Give the layers of `hf` that are of a known kind their fast forward for packed batches; returns how many."""
+    number = 0
+    for module in hf.base_model.modules():
+        describe = _KINDS.get(type(module).__name__)
+        if describe is None:
+            continue
+        parts = describe(module)
+        if parts is not None and _is_plain(parts):
+            module.forward = functools.partial(_forward, module, module.forward, FastLayer(parts, kernels))
+            number += 1
+    return number
+
+
+def _forward(
+    module: nn.Module, original: Callable[..., Any], fast: FastLayer, hidden_states: torch.Tensor, *args: Any, **kwargs: Any
+) -> Any:
+    layout = kwargs.get("textune_layout")
+    low = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != torch.bfloat16
+    if (
+        layout is None
+        or layout.kernels is None
+        or hidden_states.dtype != torch.float32
+        or low
+        or hidden_states.device.type != "cpu"
+    ):
+        return original(hidden_states, *args, **kwargs)
+    return fast(hidden_states.squeeze(0), layout, training=module.training).unsqueeze(0)
+
+
+def _is_plain(parts: EncoderLayer) -> bool:
+    """Whether the modules are PyTorch's own and fp32: adapters and quantised layers compute something else."""
+    norms = (parts.attention_norm, parts.output_norm)
+    plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in parts.linears())
+    plain = plain and all(type(norm) is nn.LayerNorm and norm.bias is not None for norm in norms)
+    dropouts = (parts.attention_dropout, parts.attention_output_dropout, parts.output_dropout)
+    return plain and max(dropout.p for dropout in dropouts) < 1 and all(p.dtype == torch.float32 for p in parts.parameters())
+
+
+def _bert_layer(module: Any) -> EncoderLayer | None:
+    config = module.attention.self.config
+    activation = ACTIVATIONS.get(config.hidden_act if isinstance(config.hidden_act, str) else "")
+    if activation is None or module.is_decoder or module.chunk_size_feed_forward:
+        return None
+    attention = module.attention
+    return EncoderLayer(
+        query=attention.self.query,
+        key=attention.self.key,
+        value=attention.self.value,
+        attention_output=attention.output.dense,
+        attention_norm=attention.output.LayerNorm,
+        inner=module.intermediate.dense,
+        output=module.output.dense,
+        output_norm=module.output.LayerNorm,
+        num_heads=attention.self.num_attention_heads,
+        activation=activation,
+        attention_dropout=attention.self.dropout,
+        attention_output_dropout=attention.output.dropout,
+        output_dropout=module.output.dropout,
+    )
+
+
+def _distilbert_layer(module: Any) -> EncoderLayer | None:
+    config = module.attention.config
+    activation = ACTIVATIONS.get(config.activation if isinstance(config.activation, str) else "")
+    if activation is None or module.ffn.chunk_size_feed_forward:
+        return None
+    return EncoderLayer(
+        query=module.attention.q_lin,
+        key=module.attention.k_lin,
+        value=module.attention.v_lin,
+        attention_output=module.attention.out_lin,
+        attention_norm=module.sa_layer_norm,
+        inner=module.ffn.lin1,
+        output=module.ffn.lin2,
+        output_norm=module.output_layer_norm,
+        num_heads=module.attention.n_heads,
+        activation=activation,
+        attention_dropout=module.attention.dropout,
+        attention_output_dropout=nn.Dropout(0.0),
+        output_dropout=module.ffn.dropout,
+    )
+
+
+_KINDS: dict[str, Callable[[Any], EncoderLayer | None]] = {
+    "BertLayer": _bert_layer,
+    "RobertaLayer": _bert_layer,
+    "XLMRobertaLayer": _bert_layer,
+    "CamembertLayer": _bert_layer,
+    "ElectraLayer": _bert_layer,
+    "ErnieLayer": _bert_layer,
+    "TransformerBlock": _distilbert_layer,
+}
+"""Class of a layer to its modules."""
