@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo demo-short test test-slow check format bench results docs
+.PHONY: setup demo demo-short test test-slow check format bench bench-gpu bench-one bench-scores docs
 
 setup: .venv/installed
 
@@ -37,11 +37,30 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Measure speed and memory beside peers, about ten minutes: bench/results/cpu.json and docs/performance.md.
+# DATA=PATH (a folder with glue/SST-2/train.tsv) measures with SST-2, otherwise with reviews that come with a package.
+# OPTIONS="--seconds 120" and the like go to the command; `python -m bench.speed --help` names them.
+DATA ?= examples/data
+SPEED_DATA := $(if $(filter-out file,$(origin DATA)),--data "$(DATA)")
+bench: setup
+	$(BIN)/python -m bench.speed --fresh $(SPEED_DATA) $(OPTIONS)
+	$(BIN)/python -m bench.speed.page
+
+# The same on one CUDA device: bench/results/gpu.json.
+bench-gpu: setup
+	$(BIN)/python -m bench.speed --device cuda --fresh $(SPEED_DATA) $(OPTIONS)
+	$(BIN)/python -m bench.speed.page
+
+# One question, such as QUESTION=train-best; its rows replace those of the results file.
+bench-one: setup
+	$(if $(QUESTION),,$(error name a question: make bench-one QUESTION=train-best; `python -m bench.speed --list` names them all))
+	$(BIN)/python -m bench.speed $(QUESTION) $(SPEED_DATA) $(OPTIONS)
+	$(BIN)/python -m bench.speed.page
+
 # Train the example named by TASK with textune and with transformers.Trainer, and rebuild docs/results.md.
 TASK ?= trec
 SEEDS ?= 0
-DATA ?= examples/data
-bench: setup
+bench-scores: setup
 	$(BIN)/python bench/textune_runs.py examples/$(TASK).toml --seeds $(SEEDS) --data-folder $(DATA)
 	$(BIN)/python bench/trainer_reference.py examples/$(TASK).toml --seeds $(SEEDS) --data-folder $(DATA)
 	$(BIN)/python bench/results_table.py
@@ -50,3 +69,4 @@ bench: setup
 docs: setup
 	$(BIN)/textune schema --markdown > docs/configuration.md
 	$(BIN)/python bench/results_table.py
+	$(BIN)/python -m bench.speed.page

@@ -39,7 +39,7 @@ model), the settings of
 similar length (`train_sampling_strategy="group_by_length"`), while textune's order is truly random, so a difference is not one
 of the mathematics alone. Each entry is the mean over the seeds, in brackets each seed.
 
-Repeat a row with `make bench TASK=trec SEEDS="0 1 2" DATA=PATH`, where PATH holds the data sets as published (`glue/`,
+Repeat a row with `make bench-scores TASK=trec SEEDS="0 1 2" DATA=PATH`, where PATH holds the data sets as published (`glue/`,
 `trec/`, `banking77/`, `goemotions/`); rebuild this page with `make docs`. The single runs lie in `bench/results/`.
 """
 

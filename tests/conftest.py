@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)
-def own_token_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep tests out of the user's token cache."""
-    folder = tmp_path_factory.getbasetemp() / "token-cache"
-    monkeypatch.setattr("textune.data.tokens.default_cache", lambda: folder)
+def own_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests out of the user's caches of tokens and compiled kernels."""
+    base = tmp_path_factory.getbasetemp()
+    monkeypatch.setattr("textune.data.tokens.default_cache", lambda: base / "token-cache")
+    monkeypatch.setattr("textune.model.native.build.default_cache", lambda: base / "kernel-cache")

@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = _complain(error, f"{place}{error.strerror or error}.", 2, debug=debug)
     except Exception as error:  # the last resort: our own faults end in a sentence too
         if _is_out_of_memory(error):
-            hint = "Lower train.max_tokens or evaluate.max_tokens (--max-tokens), or use a smaller backbone."
+            hint = "Use a smaller backbone or fewer rows, or a machine with more memory."
             sys.exit(_complain(error, f"memory does not suffice. {hint}", 2, debug=debug))
         text = f"textune failed in a way it should not: {type(error).__name__}: {error}"
         text += "\nRun it again with --debug and report what it prints."
@@ -75,11 +75,12 @@ def _complain(error: BaseException, text: str, code: int, *, debug: bool) -> int
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out. Torch's own error goes by its name and its words: torch is not imported to look at it."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    words = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, RuntimeError) and any(part in str(error).lower() for part in words)
+    """Whether memory ran out; torch is not imported to look at an error that cannot be its own."""
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from textune.model.memory import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

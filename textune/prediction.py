@@ -6,10 +6,11 @@ texts --TextEncoder--> token store --sort by length, cut by tokens--> packed for
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -30,11 +31,13 @@ from textune.config.schema import (
 )
 from textune.data.batches import cut_by_tokens
 from textune.data.labels import LabelMap
-from textune.data.loader import collate
+from textune.data.loader import TokenBatch, collate
 from textune.data.tokens import TextEncoder, TokenStore
 from textune.errors import DataError, ModelError, RunError
 from textune.model.backbone import TextModel, load_model, load_tokenizer
 from textune.model.device import Device, Precision, resolve_device
+from textune.model.memory import free_cached, halved, is_out_of_memory
+from textune.model.quantize import quantize_linears, require_int8
 from textune.rundir import complete_model
 from textune.tasks import SupervisedTask, build_task
 from textune.tasks.decision import decide
@@ -45,6 +48,9 @@ if TYPE_CHECKING:
 CARD_NAME = "textune.json"
 WINDOW_ROWS = 8192
 """Rows that a stream holds at once: enough to sort by length, little enough to stay in memory."""
+MAX_SCORES_AT_ONCE = 1 << 23
+"""Scores (rows x classes) computed at once: 64 MB for each of the few copies on the way to probabilities."""
+NO_ROOM = "Shorten the texts (in a config: tokens.max_length), or use a machine with more memory."
 
 
 class ModelCard(Section):
@@ -70,6 +76,8 @@ class ModelCard(Section):
     """How labels were read; names that were given are here, whatever file they came from."""
     precision: Precision
     """Arithmetic of the run's own evaluation."""
+    compiled: bool = False
+    """Whether the run used compiled kernels: figures that should be the same again need the same arithmetic."""
     max_tokens: int = 16384
     """Most tokens computed at once in the run's own evaluation."""
     metric: str = "auto"
@@ -83,8 +91,7 @@ class ModelCard(Section):
         return LabelMap(self.problem, self.names, self.multi_hot)
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """The model's word on one text."""
 
     label: str | tuple[str, ...] | float
@@ -93,6 +100,15 @@ class Prediction:
     """Probability of the label (multilabel: of the most probable one); the value for regression."""
     scores: dict[str, float]
     """Every label's probability."""
+
+
+class ScoredBatch(NamedTuple):
+    """Rows that were scored together."""
+
+    positions: np.ndarray
+    """int64 [n] which of the chosen rows these are."""
+    scores: np.ndarray
+    """float64 [n, K] probabilities, or [n] values for regression."""
 
 
 class Predictor:
@@ -115,47 +131,69 @@ class Predictor:
         self.device = device
         self.max_tokens = max_tokens
         self.encoder = TextEncoder(tokenizer, TokensSection(max_length=card.max_length, truncate=card.truncate))
+        self.on_notice: Callable[[str], None] = lambda _: None
+        """Told when memory ran out and `max_tokens` was halved."""
 
-    def score_store(
-        self, store: TokenStore, indices: np.ndarray | None = None, *, progress: Callable[[int], None] | None = None
-    ) -> np.ndarray:
-        """Scores of the chosen rows in their given order: float64 [N, K] probabilities, or [N] values for regression.
+    def score_batches(self, store: TokenStore, indices: np.ndarray | None = None) -> Iterator[ScoredBatch]:
+        """Score the chosen rows, all of them without `indices`; each row once, in batches of similar length.
 
-        `progress` is told the number of rows done.
+        Nothing is kept between batches, so whoever needs little of the scores needs little memory.
         """
         chosen = np.arange(len(store)) if indices is None else indices
         lengths = store.offsets[chosen + 1] - store.offsets[chosen]
-        regression = self.card.problem == "regression"
-        scores = np.empty(len(chosen) if regression else (len(chosen), len(self.card.names)), dtype=np.float64)
-        done = 0
+        layout, pad_id = self.model.layout, self.model.pad_id
         self.model.speed_up(int(lengths.sum()), training=False)
+        cost = self.model.group_cost(self.device.dtype)
+        # Many classes bound the rows at once as well, however short these are.
+        max_rows = max(1, MAX_SCORES_AT_ONCE // self.task.num_logits)
+        # The longest first: if memory does not suffice, that shows at once.
+        to_do = cut_by_tokens(lengths, self.max_tokens, layout=layout)
+        while to_do:
+            alike = to_do.pop()
+            if len(alike) > max_rows:
+                to_do.append(alike[:-max_rows])
+            positions = alike[-max_rows:]
+            batch = collate(store, chosen[positions], layout=layout, pad_id=pad_id, max_tokens=self.max_tokens, group_cost=cost)
+            try:
+                scores = self._score_batch(batch)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            else:
+                yield ScoredBatch(positions, scores)
+                continue
+            free_cached(self.device.torch)
+            self.max_tokens = halved(batch.num_laid_out, longest=int(batch.row_lengths[-1]), hint=NO_ROOM)
+            self.on_notice(f"out of memory while predicting: computing {self.max_tokens:,} tokens at once from here on")
+            left = np.concatenate([*to_do, positions])
+            to_do = [left[cut] for cut in cut_by_tokens(lengths[left], self.max_tokens, layout=layout)]
+
+    def _score_batch(self, batch: TokenBatch) -> np.ndarray:
+        """Scores of a batch, in the order of its rows; it leaves nothing behind, so that it can be tried again."""
         was_training = self.model.training
         self.model.eval()
         try:
             with torch.inference_mode():
-                # The longest first: if memory does not suffice, that shows at once.
-                for positions in reversed(cut_by_tokens(lengths, self.max_tokens, layout=self.model.layout)):
-                    batch = collate(
-                        store,
-                        chosen[positions],
-                        layout=self.model.layout,
-                        pad_id=self.model.pad_id,
-                        max_tokens=self.max_tokens,
-                    )
-                    with self.device.autocast():
-                        logits_BC = self.model(batch.to(self.device.torch))
-                    scores[positions] = self.task.scores(logits_BC.double()).cpu().numpy()
-                    done += len(positions)
-                    if progress is not None:
-                        progress(done)
+                with self.device.autocast():
+                    logits_BC = self.model(batch.to(self.device.torch))
+                scores: np.ndarray = self.task.scores(logits_BC.double()).cpu().numpy()
+                return scores
         finally:
             self.model.train(was_training)
+
+    def score_store(self, store: TokenStore, indices: np.ndarray | None = None) -> np.ndarray:
+        """Scores of the chosen rows in their given order: float64 [N, K] probabilities, or [N] values for regression."""
+        num_rows = len(store) if indices is None else len(indices)
+        regression = self.card.problem == "regression"
+        scores = np.empty(num_rows if regression else (num_rows, len(self.card.names)), dtype=np.float64)
+        for positions, values in self.score_batches(store, indices):
+            scores[positions] = values
         return scores
 
-    def score(
+    def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] | None = None
-    ) -> np.ndarray:
-        """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression.
+    ) -> TokenStore:
+        """Tokens of texts (or text pairs), for `score_store`.
 
         `place` names a text for messages, by its index. Raises TypeError or ValueError for what is no list of texts (of equal
         length), DataError for texts where the model takes pairs or the other way round, and for one that is too long with
@@ -176,29 +214,28 @@ class Predictor:
             raise DataError(
                 "the model was trained on single texts, but there are two texts a row.", hint="Leave the second texts out."
             )
-        return self.score_store(self.encoder.encode(texts, pairs, place=place or "texts[{}]".format))
+        return self.encoder.encode(texts, pairs, place=place or "texts[{}]".format)
+
+    def score(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] | None = None
+    ) -> np.ndarray:
+        """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; errors as `encode`."""
+        return self.score_store(self.encode(texts, pairs, place=place))
 
     def predict(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] | None = None
     ) -> list[Prediction]:
-        """Predict texts, or text pairs, in order; `place` and errors as in `score`."""
+        """Predict texts, or text pairs, in order; `place` and errors as in `encode`."""
         return self.name_scores(self.score(texts, pairs, place=place))
 
     def name_scores(self, scores: np.ndarray) -> list[Prediction]:
         """Put label names to scores."""
-        names = self.card.names
-        if self.card.problem == "regression":
-            return [Prediction(float(value), float(value), {names[0]: float(value)}) for value in scores]
-        decisions = decide(scores, self.card.problem)
-        predictions = []
-        for decision, row in zip(decisions, scores.tolist(), strict=True):
-            by_name = dict(zip(names, row, strict=True))
-            if self.card.problem == "multilabel":
-                label: str | tuple[str, ...] = tuple(names[i] for i in np.flatnonzero(decision))
-                predictions.append(Prediction(label, max(row), by_name))
-            else:
-                predictions.append(Prediction(names[decision], row[decision], by_name))
-        return predictions
+        names, (labels, best_N) = self.card.names, label_rows(scores, self.card)
+        rows = scores.reshape(len(scores), len(names)).tolist()
+        return [
+            Prediction(label, best, dict(zip(names, row, strict=True)))
+            for label, best, row in zip(labels, best_N.tolist(), rows, strict=True)
+        ]
 
     def save(self, folder: Path) -> None:
         """Write a plain Hugging Face folder plus `textune.json`; `folder` must exist."""
@@ -207,38 +244,69 @@ class Predictor:
         self.tokenizer.model_max_length = self.card.max_length
         self.tokenizer.truncation_side = "left" if self.card.truncate == "tail" else "right"
         self.tokenizer.save_pretrained(folder)
-        (folder / CARD_NAME).write_text(self.card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        # Halved if memory ran out: whoever loads the model need not find that out again.
+        card = self.card.model_copy(update={"max_tokens": self.max_tokens})
+        (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def label_rows(scores: np.ndarray, card: ModelCard) -> tuple[list[Any], np.ndarray]:
+    """Label and score of each row, as in `Prediction`: a list [N] and float64 [N]."""
+    if card.problem == "regression":
+        return scores.tolist(), scores
+    names, chosen = card.names, decide(scores, card.problem)
+    if card.problem != "multilabel":
+        return [names[index] for index in chosen.tolist()], scores[np.arange(len(scores)), chosen]
+    row_K, index_K = np.nonzero(chosen)
+    named = [names[index] for index in index_K.tolist()]
+    stops = np.searchsorted(row_K, np.arange(len(scores) + 1)).tolist()
+    return [tuple(named[start:stop]) for start, stop in pairwise(stops)], scores.max(axis=1)
 
 
 def load(
     folder: str | Path,
     *,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
     max_tokens: int | None = None,
 ) -> Predictor:
     """Open a run folder (its best model) or a model folder that textune saved.
 
-    `precision = "auto"` is the one of the model's own run, or fp32 where this machine lacks it; `max_tokens`, the most tokens
-    computed at once, is by default that of the run. Raises RunError where the folder is no such thing, ModelError where its
-    files are broken or the machine lacks the device or precision.
+    `precision = "auto"` is the one of the model's own run, or fp32 where this machine lacks it; `"int8"` gives the backbone's
+    linear layers int8 weights, on the processor; `max_tokens`, the most tokens computed at once, is by default that of the run.
+    Raises RunError where the folder is no such thing, ModelError where its files are broken or the machine lacks the device or
+    precision.
     """
     folder = find_model(folder)
     card = read_card(folder)
-    try:
-        chosen = resolve_device(device, card.precision if precision == "auto" else precision, key="--")
-    except ModelError:
-        if precision != "auto":
-            raise
-        chosen = resolve_device(device, "fp32", key="--")
-    section = ModelSection(pretrained=str(folder))
+    if precision == "int8":
+        require_int8(device)
+        chosen = resolve_device("cpu", "fp32")
+    else:
+        chosen = _device_of(card, device, precision)
+    # Kernels compiled for a backbone compute with float weights.
+    section = ModelSection(pretrained=str(folder), compile="off" if precision == "int8" else "auto")
     tokenizer = load_tokenizer(section)
     task = build_task(_without_class_weights(card.task), card.label_map)
     model = load_model(section, tokenizer, label_map=card.label_map, num_logits=task.num_logits, seed=0)
     model.to(chosen.torch)
+    if card.compiled:
+        model.speed_up(sys.maxsize, training=False)
+    if precision == "int8":
+        quantize_linears(model)
     return Predictor(
         model, tokenizer, task, card, device=chosen, max_tokens=max(max_tokens or card.max_tokens, card.max_length)
     )
+
+
+def _device_of(
+    card: ModelCard, device: Literal["auto", "cpu", "cuda"], precision: Literal["auto", "fp32", "bf16", "fp16"]
+) -> Device:
+    try:
+        return resolve_device(device, card.precision if precision == "auto" else precision, key="--")
+    except ModelError:
+        if precision != "auto":
+            raise
+        return resolve_device(device, "fp32", key="--")
 
 
 def find_model(folder: str | Path) -> Path:

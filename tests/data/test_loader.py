@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from textune.config.schema import TrainSection
-from textune.data.loader import Batch, Loader, TrainingRows, collate
+from textune.data.loader import Batch, Loader, TrainingRows, collate, to_device
 from textune.data.tokens import TokenStore
 
 
@@ -101,3 +101,51 @@ def test_the_plan_reads_only_the_chosen_rows(rows: TrainingRows) -> None:
     part = batch.micro_batches[0]
     assert part.targets.tolist() == (part.tokens.rows * 10).tolist()
     assert part.weights is None
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 5])
+def test_a_lower_bound_cuts_this_batch_and_all_after_it(rows: TrainingRows, prefetch: int) -> None:
+    """Also those that were prepared before it was lowered: the same rows and steps as with that bound from the start."""
+    section = TrainSection(batch_size=5, max_tokens=40, prefetch=prefetch)
+    small = Loader(rows, section, layout="packed", pad_id=0, max_tokens=9)
+    expected = [signature(batch) for batch in islice(iter(small), 8)]
+    loader = Loader(rows, section, layout="packed", pad_id=0)
+    batches = iter(loader)
+    seen = [next(batches) for _ in range(3)]
+    assert all(len(batch.micro_batches) == 1 and batch.largest > 9 for batch in seen)
+    again = loader.lower_bound(seen[-1], 9)
+    assert (again.num_rows, again.num_tokens, again.longest) == (5, seen[-1].num_tokens, seen[-1].longest)
+    assert again.largest <= 9 < seen[-1].largest
+    assert [signature(batch) for batch in (again, *islice(batches, 5))] == expected[2:]
+    batches.close()
+    assert loader.state_dict() == {"next_step": 8, "max_tokens": 9}
+
+
+def test_a_bound_that_nobody_chose_leaves_batches_whole(rows: TrainingRows) -> None:
+    for bound, parts in ((None, 1), (9, 2)):
+        loader = Loader(rows, TrainSection(batch_size=5, order="sequential"), layout="packed", pad_id=0, max_tokens=bound)
+        assert len(next(iter(loader)).micro_batches) >= parts
+        assert (len(next(iter(loader)).micro_batches) == 1) == (bound is None)
+
+
+def test_lengths_are_on_the_host_too(store: TokenStore) -> None:
+    batch = collate(store, np.argsort(store.lengths, kind="stable"), layout="packed", pad_id=0)
+    assert isinstance(batch.row_lengths, np.ndarray)
+    assert batch.row_lengths.tolist() == batch.lengths_B.tolist()
+    assert batch.num_laid_out == len(batch.ids_T)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory needs a CUDA device")
+def test_pinned_batches_reach_the_device_whole(rows: TrainingRows) -> None:
+    section = TrainSection(batch_size=5, max_tokens=9)
+    device = torch.device("cuda")
+    plain, pinned = (iter(Loader(rows, section, layout="packed", pad_id=0, pin_memory=pin)) for pin in (False, True))
+    for batch, other in islice(zip(plain, pinned, strict=False), 200):
+        copied = [part.tokens.to(device) for part in other.micro_batches]
+        for part, pinned_part, tokens in zip(batch.micro_batches, other.micro_batches, copied, strict=True):
+            assert pinned_part.tokens.ids_T.is_pinned() and pinned_part.targets.is_pinned()
+            assert not part.tokens.ids_T.is_pinned()
+            for name in ("ids_T", "types_T", "positions_T", "lengths_B"):
+                assert torch.equal(getattr(tokens, name).cpu(), getattr(part.tokens, name))
+            assert torch.equal(to_device(pinned_part.targets, device).cpu(), part.targets)

@@ -89,7 +89,7 @@ def test_a_store_is_built_once_however_the_texts_are_chunked(tmp_path: Path, mon
     built = open_store(chunked(texts, 2), None, encoder, section)
     assert rows_of(built, built.ids) == tokenizer(texts)["input_ids"]
 
-    monkeypatch.setattr(TextEncoder, "encode", lambda *_, **__: pytest.fail("tokenised twice"))
+    monkeypatch.setattr(TextEncoder, "encode_chunks", lambda *_, **__: pytest.fail("tokenised twice"))
     again = open_store(chunked(["of", *texts], 3).slice(1), None, encoder, section)
     assert again.ids.tolist() == built.ids.tolist()
     assert len(list((tmp_path / "cache").iterdir())) == 1
@@ -144,7 +144,7 @@ def test_a_max_length_without_room_for_text_is_refused_before_anything_is_tokeni
     store = open_store(texts, pairs, TextEncoder(tokenizer, fits), fits)
     assert store.lengths.tolist() == [smallest] * 3
 
-    monkeypatch.setattr(TextEncoder, "encode", lambda *_, **__: pytest.fail("tokenised"))
+    monkeypatch.setattr(TextEncoder, "encode_chunks", lambda *_, **__: pytest.fail("tokenised"))
     for max_length in range(2, smallest):
         section = TokensSection(max_length=max_length, cache=str(tmp_path / "absent"))
         with pytest.raises(ConfigError) as caught:

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from textune.evaluation import METRICS, Metric, bootstrap_interval, intervals, metrics_for
-from textune.evaluation.intervals import interval_of
-from textune.evaluation.scored import Scored, scored_rows
+from textune.evaluation import METRICS, Metric, Scored, bootstrap_interval, intervals, metrics_for, scored_rows
 
 NUM_ROWS = 400
 
@@ -50,7 +48,7 @@ def test_nineteen_of_twenty_intervals_hold_the_true_value(problem: Any, metric: 
     truth = metric.of(scored_rows(problem, *simulate(problem, 999, 200_000)))
     trials, held = 100, 0
     for seed in range(trials):
-        lower, upper = bootstrap_interval(metric, problem, *simulate(problem, seed), samples=120, seed=seed)
+        lower, upper = bootstrap_interval(metric, scored_rows(problem, *simulate(problem, seed)), samples=120, seed=seed)
         held += lower <= truth <= upper
     assert 0.89 <= held / trials <= 0.985
 
@@ -59,13 +57,13 @@ def test_intervals_are_as_wide_as_theory_says() -> None:
     targets, scores = simulate("multiclass", 6)
     share = METRICS["accuracy"].of(scored_rows("multiclass", targets, scores))
     error = 1.96 * math.sqrt(share * (1 - share) / NUM_ROWS)
-    found = bootstrap_interval(METRICS["accuracy"], "multiclass", targets, scores, samples=200)
+    found = bootstrap_interval(METRICS["accuracy"], scored_rows("multiclass", targets, scores), samples=200)
     assert found == pytest.approx((share - error, share + error), abs=0.3 * error)
     targets, scores = simulate("regression", 6)
     correlation = METRICS["pearson"].of(scored_rows("regression", targets, scores))
     # Fisher's transformation
     expected = [math.tanh(math.atanh(correlation) + side * 1.96 / math.sqrt(NUM_ROWS - 3)) for side in (-1, 1)]
-    found = bootstrap_interval(METRICS["pearson"], "regression", targets, scores, samples=200)
+    found = bootstrap_interval(METRICS["pearson"], scored_rows("regression", targets, scores), samples=200)
     assert found == pytest.approx(tuple(expected), abs=0.15 * (expected[1] - expected[0]))
 
 
@@ -74,9 +72,11 @@ def test_resampling_cells_is_like_resampling_rows(problem: Any, name: str) -> No
     scored = scored_rows(problem, *simulate(problem, 3))
     by_cells, by_rows = METRICS[name], replace(METRICS[name], uses="scores")
     assert len(by_cells.units(scored)) < len(by_rows.units(scored)) / 4
-    lower, upper = interval_of(by_rows, scored, samples=200, seed=2)
+    lower, upper = bootstrap_interval(by_rows, scored, samples=200, seed=2)
     assert upper > lower
-    assert interval_of(by_cells, scored, samples=200, seed=1) == pytest.approx((lower, upper), abs=0.25 * (upper - lower))
+    assert bootstrap_interval(by_cells, scored, samples=200, seed=1) == pytest.approx(
+        (lower, upper), abs=0.25 * (upper - lower)
+    )
 
 
 @pytest.mark.parametrize("problem", ["binary", "multiclass", "multilabel"])
@@ -93,7 +93,7 @@ def test_every_metric_has_an_interval_around_its_value(problem: Any) -> None:
     targets, scores = simulate(problem, 5)
     targets = targets + 10 if problem == "regression" else targets  # away from 0, where mape is undefined
     for metric in metrics_for(problem):
-        lower, upper = bootstrap_interval(metric, problem, targets, scores, samples=12)
+        lower, upper = bootstrap_interval(metric, scored_rows(problem, targets, scores), samples=12)
         assert lower < metric.of(scored_rows(problem, targets, scores)) < upper, metric.name
 
 
@@ -101,7 +101,8 @@ def test_the_seed_decides() -> None:
     targets, scores = simulate("binary", 1)
     for name in ("accuracy", "roc_auc"):
         first, again, other = (
-            bootstrap_interval(METRICS[name], "binary", targets, scores, samples=50, seed=seed) for seed in (7, 7, 8)
+            bootstrap_interval(METRICS[name], scored_rows("binary", targets, scores), samples=50, seed=seed)
+            for seed in (7, 7, 8)
         )
         assert first == again != other
 
@@ -115,16 +116,16 @@ def test_too_much_work_is_done_with_fewer_resamples_on_a_part_of_the_rows(monkey
         return mean_error(scored)
 
     metric = replace(ERROR, function=watched)
-    whole = bootstrap_interval(metric, "regression", targets, scores, samples=400)
+    whole = bootstrap_interval(metric, scored_rows("regression", targets, scores), samples=400)
     assert seen == [20_000] * 401
     work = 20_000 + intervals.CALL
     monkeypatch.setattr(intervals, "MAX_WORK", 300 * work)
     seen.clear()
-    fewer = bootstrap_interval(metric, "regression", targets, scores, samples=400)
+    fewer = bootstrap_interval(metric, scored_rows("regression", targets, scores), samples=400)
     assert seen == [20_000] * 301
     monkeypatch.setattr(intervals, "MAX_WORK", 100 * (2000 + intervals.CALL))
     seen.clear()
-    part = bootstrap_interval(metric, "regression", targets, scores, samples=400)
+    part = bootstrap_interval(metric, scored_rows("regression", targets, scores), samples=400)
     assert seen == [20_000] + [2000] * 101
     width = whole[1] - whole[0]
     assert fewer == pytest.approx(whole, abs=0.25 * width)
@@ -139,7 +140,7 @@ def test_work_is_counted_by_class_where_the_classes_are_ranked() -> None:
 
 def test_far_too_much_work_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intervals, "MAX_WORK", 1000)
-    limits = bootstrap_interval(METRICS["roc_auc"], "binary", *simulate("binary", 2), samples=10)
+    limits = bootstrap_interval(METRICS["roc_auc"], scored_rows("binary", *simulate("binary", 2)), samples=10)
     assert all(math.isnan(limit) for limit in limits)
 
 
@@ -153,7 +154,7 @@ def test_far_too_much_work_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_no_interval(name: str, targets: list[int], samples: int) -> None:
     scores = np.array([[0.6, 0.4], [0.3, 0.7], [0.1, 0.9]])[: len(targets)]
-    limits = bootstrap_interval(METRICS[name], "binary", np.array(targets), scores, samples=samples)
+    limits = bootstrap_interval(METRICS[name], scored_rows("binary", np.array(targets), scores), samples=samples)
     assert all(math.isnan(limit) for limit in limits)
 
 
@@ -161,13 +162,16 @@ def test_undefined_resamples_are_left_out_unless_they_are_most() -> None:
     # with one positive among the rows, a third of the resamples have none
     targets, scores = np.zeros(20, dtype=np.int64), np.full((20, 2), 0.5)
     targets[0] = 1
-    lower, upper = bootstrap_interval(METRICS["roc_auc"], "binary", targets, scores, samples=200)
+    lower, upper = bootstrap_interval(METRICS["roc_auc"], scored_rows("binary", targets, scores), samples=200)
     assert lower == upper == 0.5
     # two rows of different classes: half of the resamples hold one class only
-    limits = bootstrap_interval(METRICS["roc_auc"], "binary", targets[:2], scores[:2], samples=201, seed=3)
+    limits = bootstrap_interval(METRICS["roc_auc"], scored_rows("binary", targets[:2], scores[:2]), samples=201, seed=3)
     assert limits == (0.5, 0.5) or all(math.isnan(limit) for limit in limits)
 
 
 def test_perfect_predictions_have_a_point() -> None:
     targets = np.arange(50) % 3
-    assert bootstrap_interval(METRICS["accuracy"], "multiclass", targets, np.eye(3)[targets], samples=100) == (1, 1)
+    assert bootstrap_interval(METRICS["accuracy"], scored_rows("multiclass", targets, np.eye(3)[targets]), samples=100) == (
+        1,
+        1,
+    )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from textune.errors import ConfigError, DataError, ModelError
-from textune.evaluation import METRICS, compute_metrics, metrics_for, resolve_metric
+from textune.evaluation import METRICS, build_report, metrics_for, resolve_metric, scored_rows
 from textune.evaluation.metrics import MAIN_METRIC
 
 PROBLEMS = ("binary", "multiclass", "multilabel", "regression")
@@ -58,9 +58,9 @@ def test_a_wrong_name_is_told_what_to_write(name: str, problem: Any, reason: str
 def test_scores_that_are_not_numbers_are_refused() -> None:
     scores = np.array([[0.5, 0.5], [math.nan, 0.5], [math.inf, 0.5]])
     with pytest.raises(ModelError, match="for 2 of 3 rows, the first of them row 2"):
-        compute_metrics("binary", np.array([0, 1, 1]), scores, ["a", "b"])
+        scored_rows("binary", np.array([0, 1, 1]), scores)
     with pytest.raises(ModelError, match="diverged"):
-        compute_metrics("regression", np.array([0.0]), np.array([math.nan]), ["score"])
+        scored_rows("regression", np.array([0.0]), np.array([math.nan]))
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,10 @@ def test_scores_that_are_not_numbers_are_refused() -> None:
 )
 def test_input_that_cannot_be_is_refused(problem: Any, targets: np.ndarray, scores: np.ndarray, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
-        compute_metrics(problem, targets, scores, ["a", "b", "c"])
+        scored_rows(problem, targets, scores)
 
 
 def test_names_must_fit() -> None:
     with pytest.raises(DataError, match="3 label names do not fit scores of 2 classes"):
-        compute_metrics("binary", np.array([0]), np.array([[0.4, 0.6]]), ["a", "b", "c"])
+        scored = scored_rows("binary", np.array([0]), np.array([[0.4, 0.6]]))
+        build_report(scored, names=("a", "b", "c"), texts=["text"], metric=METRICS["accuracy"])

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from textune.evaluation import METRICS, compute_metrics, metrics_for, per_class
-from textune.evaluation.scored import scored_rows
+from textune.evaluation import METRICS, compute_metrics, metrics_for, per_class, scored_rows
 
 PROBLEMS = ("binary", "multiclass", "multilabel", "regression")
 
@@ -44,9 +43,7 @@ def make(problem: str, seed: int, *, num_rows: int | None = None) -> tuple[np.nd
 
 
 def measure(problem: Any, targets: Any, scores: Any) -> dict[str, float]:
-    scores = np.asarray(scores, dtype=np.float64)
-    names = ["score"] if problem == "regression" else [str(index) for index in range(scores.shape[1])]
-    return compute_metrics(problem, np.asarray(targets), scores, names)
+    return compute_metrics(scored_rows(problem, np.asarray(targets), np.asarray(scores, dtype=np.float64)))
 
 
 # --- known answers ----------------------------------------------------------------------------------------------------
@@ -193,7 +190,7 @@ def test_classes_and_their_means_on_random_rows(problem: Any) -> None:
         targets, scores = make(problem, seed)
         num_classes = scores.shape[1]
         values = measure(problem, targets, scores)
-        rows = per_class(problem, targets, scores, [f"class {index}" for index in range(num_classes)])
+        rows = per_class(scored_rows(problem, targets, scores), [f"class {index}" for index in range(num_classes)])
         hits = targets > 0.5 if problem == "multilabel" else targets[:, None] == np.arange(num_classes)
         answers = scores >= 0.5 if problem == "multilabel" else scores.argmax(axis=1)[:, None] == np.arange(num_classes)
         for index, row in enumerate(rows):
@@ -323,13 +320,13 @@ def test_a_target_of_zero_has_no_relative_error() -> None:
 
 
 def test_regression_has_no_classes() -> None:
-    assert per_class("regression", np.array([1.0]), np.array([1.0]), ["score"]) == ()
+    assert per_class(scored_rows("regression", np.array([1.0]), np.array([1.0])), ["score"]) == ()
 
 
 def test_float32_scores_and_small_integer_targets_are_welcome() -> None:
     targets, scores = make("multiclass", 4, num_rows=50)
-    narrow = compute_metrics("multiclass", targets.astype(np.int8), scores.astype(np.float32), list("abcdef"))
-    wide = compute_metrics("multiclass", targets, scores.astype(np.float32).astype(np.float64), list("abcdef"))
+    narrow = measure("multiclass", targets.astype(np.int8), scores.astype(np.float32))
+    wide = measure("multiclass", targets, scores.astype(np.float32).astype(np.float64))
     assert narrow == wide
     above = measure("binary", [0, 1], [(1 + 5e-7, 0.0), (0.0, 1 + 5e-7)])
     assert above["log_loss"] == nearly(0) and above["brier"] == 0

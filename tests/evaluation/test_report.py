@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from textune.evaluation import METRICS, Report, bootstrap_interval, build_report, compute_metrics, resolve_metric
+from textune.evaluation import METRICS, Report, bootstrap_interval, build_report, compute_metrics, resolve_metric, scored_rows
 
 NASTY = 'a | b\nc [bold red]d[/bold red] [/] `e` *f* _g_ <script>alert("h")</script> \x1b[31mi\x1b[0m \u202ej $k$ :smile: \\'
 
@@ -29,7 +29,7 @@ def report_of(problem: Any, targets: Any, scores: Any, **changes: Any) -> Report
         "dataset": "test.csv",
         "fingerprint": "f00d",
     }
-    return build_report(problem=problem, targets=targets, scores=scores, **(options | changes))
+    return build_report(scored_rows(problem, targets, scores), **(options | changes))
 
 
 def binary_report(**changes: Any) -> Report:
@@ -72,10 +72,10 @@ def test_the_numbers_are_those_of_the_metrics() -> None:
     report = binary_report(bootstrap=100, seed=4)
     targets = np.array([0, 0, 0, 1, 1, 1, 1, 1])
     positive = np.array([0.1, 0.2, 0.95, 0.9, 0.8, 0.7, 0.3, 0.4])
-    scores = np.stack([1 - positive, positive], axis=1)
-    assert report.metrics == compute_metrics("binary", targets, scores, ["a", "b"])
+    scored = scored_rows("binary", targets, np.stack([1 - positive, positive], axis=1))
+    assert report.metrics == compute_metrics(scored)
     assert report.value == 5 / 8
-    assert report.interval == bootstrap_interval(METRICS["accuracy"], "binary", targets, scores, samples=100, seed=4)
+    assert report.interval == bootstrap_interval(METRICS["accuracy"], scored, samples=100, seed=4)
     assert report.matrix == ((2, 1), (2, 3))
     assert [tuple(pair) for pair in report.confusions] == [("b", "a", 2), ("a", "b", 1)]
     assert [(row.name, row.support, row.predicted, row.correct) for row in report.classes] == [("a", 3, 4, 2), ("b", 5, 4, 3)]

@@ -109,6 +109,7 @@ def lay_out(
         types_T=None if types is None else flat(types, 0),
         positions_T=torch.cat([torch.arange(width) for width in widths]),
         lengths_B=torch.tensor(lengths),
+        row_lengths=np.array(lengths),
         groups=groups,
         rows=np.arange(len(rows)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,7 +43,7 @@ def make_inputs(num_heads: int = 4, num_key_heads: int = 2, dtype: torch.dtype =
 
 
 def run(tensors: list[torch.Tensor], *, causal: bool = False, **options: Any) -> torch.Tensor:
-    layout = PackedLayout(GROUPS, torch.tensor(LENGTHS))
+    layout = PackedLayout(GROUPS, torch.tensor(LENGTHS), np.array(LENGTHS))
     output, weights = packed_attention(Layer(causal), *tensors, None, textune_layout=layout, position_ids=None, **options)
     assert weights is None
     return output
@@ -50,7 +51,7 @@ def run(tensors: list[torch.Tensor], *, causal: bool = False, **options: Any) ->
 
 def real_tokens() -> torch.Tensor:
     """Positions that hold real tokens."""
-    layout = PackedLayout(GROUPS, torch.tensor(LENGTHS))
+    layout = PackedLayout(GROUPS, torch.tensor(LENGTHS), np.array(LENGTHS))
     return torch.cat([layout.real(index).flatten() for index in range(len(GROUPS))]).nonzero().flatten()
 
 
@@ -59,7 +60,7 @@ def by_hand(
 ) -> torch.Tensor:
     """Row after row, query after query."""
     query, key, value = (tensor[0] for tensor in tensors)
-    starts = PackedLayout(GROUPS, torch.tensor(LENGTHS)).starts_B.tolist()
+    starts = PackedLayout(GROUPS, torch.tensor(LENGTHS), np.array(LENGTHS)).starts_B.tolist()
     outputs = []
     for start, length in zip(starts, LENGTHS, strict=True):
         for place in range(length):
@@ -134,7 +135,9 @@ def test_gradients_go_through_the_same_dropped_probabilities() -> None:
 
     def function(*inputs: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(3)
-        return packed_attention(Layer(False), *inputs, None, textune_layout=PackedLayout(groups, lengths_B), dropout=0.4)[0]
+        return packed_attention(
+            Layer(False), *inputs, None, textune_layout=PackedLayout(groups, lengths_B, lengths_B.numpy()), dropout=0.4
+        )[0]
 
     assert torch.autograd.gradcheck(function, tuple(tensors))
 
@@ -166,7 +169,7 @@ def test_autocast_decides_the_precision_and_the_gradient_keeps_each_input_type(d
 
 
 def test_masks_are_made_once_a_batch() -> None:
-    layout = PackedLayout(GROUPS, torch.tensor(LENGTHS))
+    layout = PackedLayout(GROUPS, torch.tensor(LENGTHS), np.array(LENGTHS))
     first = layout.bias(1, causal=False, window=None, dtype=torch.float32)
     assert first is not None
     assert layout.bias(1, causal=False, window=None, dtype=torch.float32) is first

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -29,7 +30,7 @@ from textune.errors import DataError, ModelError, RunError, TextuneError
 from textune.model import device as device_module
 from textune.pipeline import predicting
 from textune.pipeline.predicting import predict_file
-from textune.prediction import ModelCard, Prediction, Predictor
+from textune.prediction import ModelCard, Predictor
 
 
 def card_of(**changes: Any) -> ModelCard:
@@ -47,22 +48,26 @@ def card_of(**changes: Any) -> ModelCard:
 
 
 class Parrot:
-    """A predictor that keeps the texts it is given."""
+    """A predictor that keeps the texts it is given, and gives every one the same scores."""
 
-    def __init__(self, value: Prediction | None = None, **card: Any) -> None:
+    def __init__(self, scores: Any = (0.123456789, 0.876543211), **card: Any) -> None:
         self.card = card_of(**card)
         self.texts: list[str] = []
         self.pairs: list[str] = []
-        self._value = value or Prediction("pos", 0.123456789, {"neg": 0.876543211, "pos": 0.123456789})
+        self.on_notice: Any = None
+        self.scores = scores
 
-    def predict(
+    def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] | None = None
-    ) -> list[Prediction]:
+    ) -> Any:
         assert all(type(text) is str for text in [*texts, *(pairs or ())])
         assert place is not None and (not texts or place(len(texts) - 1))
         self.texts += texts
         self.pairs += pairs or ()
-        return [self._value] * len(texts)
+        return texts
+
+    def score_store(self, store: Any) -> np.ndarray:
+        return np.array([self.scores] * len(store))
 
 
 def predict(parrot: Any, source: Path, target: Path, columns: Columns | None = None, **options: Any) -> int:
@@ -188,7 +193,7 @@ def test_an_existing_output_is_replaced_on_demand_only(tmp_path: Path) -> None:
         predict(Parrot(), source, target)
     assert target.read_text() == "precious"
     predict(Parrot(), source, target, force=True)
-    assert read(target) == [{"text": "a", "predicted_label": "pos", "predicted_score": 0.123457}]
+    assert read(target) == [{"text": "a", "predicted_label": "pos", "predicted_score": 0.876543}]
     with pytest.raises(DataError, match="is no regular file"):
         predict_file(
             cast(Predictor, Parrot()),
@@ -219,7 +224,7 @@ def test_a_later_key_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.
 def test_values_of_a_regression_keep_their_digits(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"text": "a"}\n')
     value = 1.23456789012e-7
-    parrot = Parrot(Prediction(value, value, {"score": value}), problem="regression", names=("score",))
+    parrot = Parrot(value, problem="regression", names=("score",))
     predict(parrot, tmp_path / "in.jsonl", tmp_path / "out.jsonl", all_scores=True)
     (row,) = read(tmp_path / "out.jsonl")
     assert [row["predicted_label"], row["predicted_score"], row["score_score"]] == [value] * 3
@@ -228,9 +233,9 @@ def test_values_of_a_regression_keep_their_digits(tmp_path: Path) -> None:
 def test_labels_that_come_late_fit_in_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predicting, "WINDOW_ROWS", 1)
     (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
-    parrot = Parrot(Prediction((), 0.1, {"neg": 0.1, "pos": 0.1}), problem="multilabel")
-    answers = iter([(), ("neg",)])
-    monkeypatch.setattr(parrot, "predict", lambda texts, *_, **__: [Prediction(next(answers), 0.1, {})])
+    parrot = Parrot(problem="multilabel")
+    answers = iter([[0.1, 0.1], [0.9, 0.1]])
+    monkeypatch.setattr(parrot, "score_store", lambda _: np.array([next(answers)]))
     predict(parrot, tmp_path / "in.jsonl", tmp_path / "out.parquet")
     assert pq.read_table(tmp_path / "out.parquet").column("predicted_label").to_pylist() == [[], ["neg"]]
 
@@ -378,7 +383,7 @@ def test_standard_output_gets_the_rows(tmp_path: Path, capsys: pytest.CaptureFix
         tracker=Listener(),
     )
     row = json.loads(capsys.readouterr().out)
-    assert row == {"text": "a", "n": "b", "predicted_label": "pos", "predicted_score": 0.123457}
+    assert row == {"text": "a", "n": "b", "predicted_label": "pos", "predicted_score": 0.876543}
 
 
 # --- a saved model ------------------------------------------------------------------------------------------------------

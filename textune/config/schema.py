@@ -331,6 +331,19 @@ class AdamW(Section):
     """Added to the denominator."""
 
 
+class AdamW8bit(AdamW):
+    """AdamW that keeps its two moments in 8 bits, a quarter of the optimizer's memory; the other keys are those of `adamw`.
+
+    It needs bitsandbytes (`pip install "textune[8bit]"`) or torchao. Steps are a little less exact, and slower on a CPU.
+    """
+
+    kind: Literal["adamw_8bit"] = "adamw_8bit"  # type: ignore[assignment]
+    """Quantised in blocks (arXiv:2110.02861)."""
+
+
+Optimizer = Annotated[AdamW | AdamW8bit, Field(discriminator="kind")]
+
+
 class Schedule(Section):
     """Learning rate as a pure function of the step."""
 
@@ -356,8 +369,11 @@ class TrainSection(Section):
     """How long to train."""
     batch_size: PositiveInt = 32
     """Rows per optimizer step, over all devices: the only size that changes the mathematics."""
-    max_tokens: PositiveInt = 8192
-    """Memory bound: tokens computed at once. A batch is cut into micro-batches of at most so many, with the same gradient."""
+    max_tokens: PositiveInt | Literal["auto"] = "auto"
+    """Memory bound: tokens computed at once. A batch is cut into micro-batches of at most so many, with the same gradient.
+    `auto` measures how many fit. When memory runs out all the same, the bound is halved and the step done again."""
+    gradient_checkpointing: bool = False
+    """Keep only each layer's input and compute the rest again for the backward pass: much less memory, a third more time."""
     order: Literal["shuffle", "sequential"] = "shuffle"
     """Order of the rows: a new true random permutation each epoch, or as they stand."""
     seed: Seed = 0
@@ -366,10 +382,13 @@ class TrainSection(Section):
     """Arithmetic of the forward and backward pass; weights stay fp32. `auto` is bf16 where the processor has it, else fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; `auto` takes a GPU if there is one."""
-    optimizer: AdamW = AdamW()
+    optimizer: Optimizer = AdamW()
     """The update rule."""
     schedule: Schedule = Schedule()
     """The learning rate over time."""
+    compact_vocabulary: Literal["auto", "on", "off"] = "auto"
+    """Give gradients and optimizer state only to the embeddings of tokens that occur in the data; the others are put back when
+    the model is saved, as the optimizer would have left them. `auto`: wherever that is exact and leaves something out."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Gradients are scaled down to this norm; 0 does not clip."""
     log_every: Period = Duration(20, "steps")

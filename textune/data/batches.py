@@ -15,7 +15,7 @@ import numpy as np
 Layout = Literal["packed", "padded"]
 
 GROUP_COST_TOKENS = 16
-"""What one more group costs in a packed batch, in tokens computed: its attention is a call of its own in every layer."""
+"""What one more group costs in a packed batch, in tokens computed, where its attention is a call of its own in every layer."""
 
 
 class Group(NamedTuple):
@@ -93,8 +93,10 @@ def lay_out(
 
 
 def _best_groups(sorted_lengths: np.ndarray, group_cost: int) -> tuple[Group, ...]:
-    """Dynamic programming over the distinct lengths."""
+    """Dynamic programming over the distinct lengths; where groups cost nothing, each length is one."""
     distinct, counts = np.unique(sorted_lengths, return_counts=True)
+    if group_cost == 0:
+        return tuple(Group(int(rows), int(length)) for rows, length in zip(counts, distinct, strict=True))
     rows_before = np.concatenate([[0], np.cumsum(counts)])
     best = np.zeros(len(distinct) + 1)
     cut_at = np.zeros(len(distinct) + 1, dtype=np.int64)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Generator, Iterator
+import sys
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from textune.config.schema import TrainSection
+from textune.data.ahead import ahead
 from textune.data.batches import (
+    GROUP_COST_TOKENS,
     Group,
     Layout,
     cut_by_tokens,
@@ -40,19 +41,33 @@ class TokenBatch:
     """int64 [T] 0, 1, 2, ... within each row; padding continues the count."""
     lengths_B: torch.Tensor
     """int64 [B] real tokens of each row."""
+    row_lengths: np.ndarray
+    """int64 [B] the same on the host, whatever device the tensors are on: reading it waits for nothing."""
     groups: tuple[Group, ...]
     """The layout of T."""
     rows: np.ndarray
     """int64 [B] the rows' numbers in their data set."""
 
-    def to(self, device: torch.device | str) -> TokenBatch:
-        """The same batch with its tensors on `device`."""
+    @property
+    def num_laid_out(self) -> int:
+        """T: tokens that this batch computes, padding included."""
+        return num_laid_out(self.groups)
+
+    def to(self, device: torch.device) -> TokenBatch:
+        """The same batch with its tensors on `device`; see `to_device`."""
+        return self._with_tensors(lambda tensor: to_device(tensor, device))
+
+    def pinned(self) -> TokenBatch:
+        """The same batch in memory that a GPU can read by itself."""
+        return self._with_tensors(torch.Tensor.pin_memory)
+
+    def _with_tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> TokenBatch:
         return replace(
             self,
-            ids_T=self.ids_T.to(device),
-            types_T=None if self.types_T is None else self.types_T.to(device),
-            positions_T=self.positions_T.to(device),
-            lengths_B=self.lengths_B.to(device),
+            ids_T=change(self.ids_T),
+            types_T=None if self.types_T is None else change(self.types_T),
+            positions_T=change(self.positions_T),
+            lengths_B=change(self.lengths_B),
         )
 
 
@@ -80,6 +95,10 @@ class MicroBatch:
     targets: torch.Tensor
     weights: torch.Tensor | None
 
+    def pinned(self) -> MicroBatch:
+        """What is copied to the device as it is, in memory that a GPU can read by itself."""
+        return replace(self, tokens=self.tokens.pinned(), targets=self.targets.pin_memory())
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -88,20 +107,52 @@ class Batch:
     step: int
     """Number of the optimizer step, from 0."""
     micro_batches: tuple[MicroBatch, ...]
-    num_rows: int
     num_tokens: int
     """Real tokens, padding left out."""
+    chosen: np.ndarray
+    """int64 [B] the batch's rows: positions in its TrainingRows."""
+    max_tokens: int
+    """The bound that its micro-batches were cut by."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the optimizer step."""
+        return len(self.chosen)
+
+    @property
+    def largest(self) -> int:
+        """Tokens of its largest micro-batch, padding included."""
+        return max(part.tokens.num_laid_out for part in self.micro_batches)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest row."""
+        return max(int(part.tokens.row_lengths[-1]) for part in self.micro_batches)
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`tensor` on `device`. A copy to a GPU is queued behind its other work, and the host goes on."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    # Only from pinned memory does the host not wait; what the loader has pinned already stays as it is.
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def collate(
-    store: TokenStore, indices: np.ndarray, *, layout: Layout, pad_id: int, max_tokens: int | None = None
+    store: TokenStore,
+    indices: np.ndarray,
+    *,
+    layout: Layout,
+    pad_id: int,
+    max_tokens: int | None = None,
+    group_cost: int = GROUP_COST_TOKENS,
 ) -> TokenBatch:
     """Lay rows of a store out as one batch; `indices` must ascend in length, as `cut_by_tokens` leaves them.
 
-    With the `max_tokens` of that cut, padding stays within it too.
+    With the `max_tokens` of that cut, padding stays within it too. `group_cost` is that of `lay_out`.
     """
     starts, lengths = store.offsets[indices], store.offsets[indices + 1] - store.offsets[indices]
-    groups = lay_out(lengths, layout=layout, max_tokens=max_tokens)
+    groups = lay_out(lengths, layout=layout, group_cost=group_cost, max_tokens=max_tokens)
     total = num_laid_out(groups)
     ids = np.full(total, pad_id, dtype=np.int64)
     types = None if store.types is None else np.zeros(total, dtype=np.int64)
@@ -120,7 +171,8 @@ def collate(
         ids_T=torch.from_numpy(ids),
         types_T=torch.from_numpy(types) if types is not None and types.any() else None,
         positions_T=torch.from_numpy(positions),
-        lengths_B=torch.from_numpy(np.ascontiguousarray(lengths)),
+        lengths_B=torch.from_numpy(lengths),
+        row_lengths=lengths,
         groups=groups,
         rows=indices,
     )
@@ -129,30 +181,56 @@ def collate(
 class Loader:
     """Batches of a run in order, from any step on, prepared ahead in a thread.
 
-    Its whole state is the number of the next step: the plan is a pure function of (number of rows, seed, epoch, batch size).
+    Its whole state is the number of the next step, since the plan is a pure function of (number of rows, seed, epoch, batch
+    size), and the bound by which batches are cut, which only memory decides.
     """
 
-    def __init__(self, rows: TrainingRows, section: TrainSection, *, layout: Layout, pad_id: int, first_step: int = 0) -> None:
+    def __init__(
+        self,
+        rows: TrainingRows,
+        section: TrainSection,
+        *,
+        layout: Layout,
+        pad_id: int,
+        first_step: int = 0,
+        max_tokens: int | None = None,
+        group_cost: int = GROUP_COST_TOKENS,
+        pin_memory: bool = False,
+    ) -> None:
+        """`max_tokens` stands for `section.max_tokens`; where both leave it open, a batch is computed at once.
+
+        `pin_memory` prepares batches for copies to a GPU.
+        """
         self._rows = rows
         self._section = section
         self._layout = layout
         self._pad_id = pad_id
         self._next_step = first_step
+        self._group_cost = group_cost
+        self._pin_memory = pin_memory
+        bound = section.max_tokens if max_tokens is None else max_tokens
+        self.max_tokens = sys.maxsize if bound == "auto" else bound
         self.steps_per_epoch = num_steps_per_epoch(len(rows), section.batch_size)
 
     def state_dict(self) -> dict[str, int]:
-        """Where to go on: batches handed out, not merely prefetched."""
-        return {"next_step": self._next_step}
+        """Where to go on (batches handed out, not merely prefetched), and the bound."""
+        return {"next_step": self._next_step, "max_tokens": self.max_tokens}
 
     def __iter__(self) -> Generator[Batch]:
         """Endless; the training loop decides when to stop."""
-        batches = self._produce() if self._section.prefetch == 0 else _prefetch(self._produce(), self._section.prefetch)
+        batches = ahead(self._produce(), self._section.prefetch, name="textune-loader")
         try:
             for batch in batches:
                 self._next_step = batch.step + 1
-                yield batch
+                # The bound may have been lowered after this batch was prepared.
+                yield batch if batch.max_tokens == self.max_tokens else self._assemble(batch.step, batch.chosen)
         finally:
             batches.close()
+
+    def lower_bound(self, batch: Batch, max_tokens: int) -> Batch:
+        """Cut this batch, and all that come after it, by a new `max_tokens`: the same rows and the same step."""
+        self.max_tokens = max_tokens
+        return self._assemble(batch.step, batch.chosen)
 
     def _produce(self) -> Generator[Batch]:
         step = self._next_step
@@ -168,51 +246,22 @@ class Loader:
         rows = self._rows
         indices = rows.indices[chosen]
         lengths = rows.store.offsets[indices + 1] - rows.store.offsets[indices]
-        layout, max_tokens = self._layout, self._section.max_tokens
+        # Read once: the training loop may lower the bound while the loader's thread is in here.
+        layout, max_tokens = self._layout, self.max_tokens
         micro_batches = []
         for positions in cut_by_tokens(lengths, max_tokens, layout=layout):
             picked = chosen[positions]
-            part = indices[positions]
-            micro_batches.append(
-                MicroBatch(
-                    tokens=collate(rows.store, part, layout=layout, pad_id=self._pad_id, max_tokens=max_tokens),
-                    targets=torch.from_numpy(rows.targets[picked]),
-                    weights=None if rows.weights is None else torch.from_numpy(rows.weights[picked]),
-                )
+            part = MicroBatch(
+                tokens=collate(
+                    rows.store,
+                    indices[positions],
+                    layout=layout,
+                    pad_id=self._pad_id,
+                    max_tokens=max_tokens,
+                    group_cost=self._group_cost,
+                ),
+                targets=torch.from_numpy(rows.targets[picked]),
+                weights=None if rows.weights is None else torch.from_numpy(rows.weights[picked]),
             )
-        return Batch(step, tuple(micro_batches), num_rows=len(chosen), num_tokens=int(lengths.sum()))
-
-
-def _prefetch(batches: Iterator[Batch], ahead: int) -> Generator[Batch]:
-    """Run `batches` in a thread, at most `ahead` in front; its errors surface here, and closing this ends it."""
-    ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=ahead)
-    stopped = threading.Event()
-
-    def put(item: Batch | BaseException) -> bool:
-        while not stopped.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for batch in batches:
-                if not put(batch):
-                    return
-        except BaseException as error:  # handed to the consumer, which raises it
-            put(error)
-
-    thread = threading.Thread(target=work, name="textune-loader", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        thread.join()
+            micro_batches.append(part.pinned() if self._pin_memory else part)
+        return Batch(step, tuple(micro_batches), int(lengths.sum()), chosen=chosen, max_tokens=max_tokens)

@@ -1,4 +1,4 @@
-"""Rows in and rows out, a window at a time: what `textune predict` reads and writes, in bounded memory and in order.
+"""Rows in, a window at a time: what `textune predict` reads, in bounded memory and in order; `rowwriter.py` writes them.
 
 Rows are dictionaries with their columns as they stood in the input, so that what is written keeps all of them. Cells of csv
 and tsv are strings; jsonl and parquet keep their types. `window_rows` makes of a window what `sources.py` makes of a file.
@@ -6,26 +6,23 @@ and tsv are strings; jsonl and parquet keep their types. `window_rows` makes of 
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import io
 import json
-import re
+import select
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Literal, Self, cast, get_args
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from textune.data.columnar import arrow_piece
 from textune.data.delimited import read_cells
-from textune.data.files import COMPRESSION, BadLine, TextLines, raw_blocks
+from textune.data.files import BadLine, TextLines, raw_blocks
 from textune.data.records import RecordTable
-from textune.data.rows import Rows, listing, repeated_names, shorten
+from textune.data.rows import Rows, listing, repeated_names
 from textune.errors import DataError
 
 StreamFormat = Literal["csv", "tsv", "jsonl", "parquet", "text"]
@@ -34,9 +31,8 @@ STANDARD = "-"
 Row = dict[str, Any]
 
 _PIPE_BYTES = 1 << 16
-_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, TypeError)
+DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, TypeError)
 """What pyarrow raises over damaged bytes, and over values that its types cannot hold."""
-_INSTEAD = "Write jsonl instead."
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def stream_name(path: str) -> str:
     return "standard input" if path == STANDARD else path
 
 
-def read_rows(path: str, options: StreamOptions, *, text_column: str) -> Iterator[tuple[int, Row]]:
+def read_rows(path: str, options: StreamOptions, *, text_column: str) -> Generator[tuple[int, Row]]:
     """Yield (number of the line, in parquet of the row; row) from a file or from standard input.
 
     DataError names the line of a row that cannot be read.
@@ -108,10 +104,17 @@ def read_rows(path: str, options: StreamOptions, *, text_column: str) -> Iterato
 
 
 def _standard_blocks() -> Iterator[bytes]:
-    """Standard input as it comes, without waiting for a whole block."""
-    binary = cast(io.BufferedReader, sys.stdin.buffer)
-    while block := binary.read1(_PIPE_BYTES):
-        yield block
+    """Standard input as it comes, without waiting for a whole block.
+
+    Read below its buffer where there is one: a thread that waits in there would hold the buffer's lock when the process ends.
+    """
+    binary = sys.stdin.buffer
+    source = getattr(binary, "raw", binary)
+    while (block := source.read(_PIPE_BYTES)) != b"":
+        if block is None:  # nothing there yet, where whoever opened the pipe made it so
+            select.select([source], [], [])
+        else:
+            yield block
 
 
 def _sound(lines: TextLines, name: str) -> Iterator[str]:
@@ -164,17 +167,17 @@ def _read_parquet(path: str, name: str) -> Iterator[tuple[int, Row]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _unreadable(path, error) from None
 
 
 def _unreadable(path: str, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
         return DataError(f"{path} does not exist.", hint="Check the path.")
-    return DataError(f"{path} is not a readable parquet file: {_first_line(error)}.")
+    return DataError(f"{path} is not a readable parquet file: {first_line(error)}.")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
@@ -185,7 +188,7 @@ def parquet_schema(path: str, options: StreamOptions) -> pa.Schema | None:
     try:
         schema = pq.read_schema(path)
         names = list(schema.names)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _unreadable(path, error) from None
     if twice := repeated_names(names):
         raise DataError(f"{path} has two columns of the same name: {listing(repr(one) for one in twice)}.")
@@ -232,152 +235,6 @@ def _typed_table(window: Sequence[tuple[int, Row]], name: str, wanted: Sequence[
             while isinstance(kind, pa.ExtensionType):
                 kind = kind.storage_type
             columns[column] = pa.array([row[column] for _, row in window], kind)
-    except _DAMAGE as error:
-        raise DataError(f"{name}: column {column!r} ({kind}) cannot be read as text: {_first_line(error)}.") from None
+    except DAMAGE as error:
+        raise DataError(f"{name}: column {column!r} ({kind}) cannot be read as text: {first_line(error)}.") from None
     return pa.table(columns)
-
-
-class RowWriter:
-    """Writes windows of rows in one format; a file appears under its name only when it is complete."""
-
-    def __init__(self, path: str, options: StreamOptions, *, schema: pa.Schema | None = None) -> None:
-        """`schema`: types that columns have in parquet whatever their first rows hold."""
-        self._path = path
-        self._options = options
-        self._schema = schema
-        self._aside = None if path == STANDARD else Path(path).with_name(Path(path).name + ".writing")
-        self._names: list[str] | None = None
-        self._parquet: pq.ParquetWriter | None = None
-        self._text: IO[str] | None = None
-        self.num_changed = 0
-        """Cells in which a blank took the place of a delimiter or line end, for want of quotes."""
-
-    def __enter__(self) -> Self:
-        if self._options.format == "parquet":
-            if self._aside is None:
-                raise DataError("parquet cannot be written to standard output.", hint="Give a file with --output.")
-        elif self._aside is None:
-            self._text = sys.stdout
-        else:
-            try:
-                opened = pa.output_stream(self._aside, compression=COMPRESSION.get(Path(self._path).suffix.lower()))
-            except OSError as error:
-                raise DataError(f"{self._path} cannot be written: {error}.", hint="Choose another --output.") from None
-            self._text = io.TextIOWrapper(opened, encoding="utf-8", newline="")
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None and self._options.format == "parquet" and self._parquet is None:
-                self._open_parquet(self._schema or pa.schema([]))
-            with contextlib.suppress(*_DAMAGE) if kind is not None else contextlib.nullcontext():
-                self._close()
-            if kind is None and self._aside is not None:
-                self._aside.replace(self._path)
-        finally:
-            if self._aside is not None:
-                self._aside.unlink(missing_ok=True)
-
-    def _close(self) -> None:
-        if self._parquet is not None:
-            self._parquet.close()
-        if self._text is not None and self._aside is not None:
-            self._text.close()
-        elif self._text is not None:
-            self._text.flush()
-
-    def write(self, rows: list[Row], places: Sequence[str] = ()) -> None:
-        """Append rows. In csv, tsv and parquet all have the columns of the first; what a row lacks stays empty there.
-
-        DataError where a row cannot be written in the format; `places` say where each comes from.
-        """
-        if not rows:
-            return
-        if self._options.format == "jsonl":
-            self._write_jsonl(rows, places)
-            return
-        if self._names is None:
-            self._names = list(rows[0])
-            if self._options.format != "parquet":
-                self._write_header(self._names)
-        known = set(self._names)
-        for index, row in enumerate(rows):
-            if not row.keys() <= known:
-                key = next(key for key in row if key not in known)
-                raise DataError(
-                    f"{_place(places, index)}: the key {shorten(ascii(key)[1:-1], 40)} is not in the first row, whose keys are"
-                    f" the columns of the {self._options.format} output.",
-                    hint=_INSTEAD,
-                )
-        if self._options.format == "parquet":
-            self._write_parquet(rows)
-        else:
-            self._write_csv(rows, places)
-
-    def _write_jsonl(self, rows: list[Row], places: Sequence[str]) -> None:
-        assert self._text is not None
-        for index, row in enumerate(rows):
-            try:
-                try:
-                    self._text.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
-                except UnicodeEncodeError:  # half of a surrogate pair, or a terminal that knows fewer characters
-                    self._text.write(json.dumps(row, default=str) + "\n")
-            except (RecursionError, ValueError, TypeError) as error:
-                raise DataError(f"{_place(places, index)} cannot be written as JSON: {_first_line(error)}.") from None
-
-    def _write_header(self, names: list[str]) -> None:
-        if not self._options.column_names:
-            self._write_csv([dict(zip(names, names, strict=True))], ["the names of the columns"])
-
-    def _write_csv(self, rows: list[Row], places: Sequence[str]) -> None:
-        assert self._text is not None and self._names is not None
-        separator = self._options.separator
-        plain = csv.writer(self._text, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
-        quoting = csv.writer(self._text, delimiter=separator, lineterminator="\n")
-        # Python before 3.13 leaves a lone carriage return unquoted, which readers take for the end of the line.
-        quoting_all = csv.writer(self._text, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        # Where quotes are plain characters nothing can enclose a tab or a line end: a blank takes their place.
-        unsafe, blank = re.compile(f"\r\n|[\r\n{re.escape(separator)}]"), "_" if separator == " " else " "
-        for index, row in enumerate(rows):
-            try:
-                cells = [_cell(row.get(name)) for name in self._names]
-                if self._options.quoted:
-                    (quoting_all if any("\r" in cell for cell in cells) else quoting).writerow(cells)
-                else:
-                    safe = [unsafe.sub(blank, cell) for cell in cells]
-                    self.num_changed += sum(a != b for a, b in zip(cells, safe, strict=True))
-                    plain.writerow(safe)
-            except (RecursionError, ValueError, TypeError, csv.Error) as error:
-                raise DataError(
-                    f"{_place(places, index)} cannot be written as {self._options.format}: {_first_line(error)}.", hint=_INSTEAD
-                ) from None
-
-    def _write_parquet(self, rows: list[Row]) -> None:
-        assert self._names is not None
-        try:
-            if self._parquet is None:
-                schema = pa.Table.from_pylist(rows).select(self._names).schema
-                for field in self._schema or ():
-                    if field.name in self._names:
-                        schema = schema.set(schema.get_field_index(field.name), field)
-                self._open_parquet(schema)
-            assert self._parquet is not None
-            self._parquet.write_table(pa.Table.from_pylist(rows, schema=self._parquet.schema))
-        except (*_DAMAGE, RecursionError) as error:
-            raise DataError(f"{self._path} cannot be written as parquet: {_first_line(error)}.", hint=_INSTEAD) from None
-
-    def _open_parquet(self, schema: pa.Schema) -> None:
-        try:
-            self._parquet = pq.ParquetWriter(self._aside, schema)
-        except OSError as error:
-            raise DataError(f"{self._path} cannot be written: {error}.", hint="Choose another --output.") from None
-
-
-def _place(places: Sequence[str], index: int) -> str:
-    return places[index] if places else f"row {index + 1}"
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,7 +1,7 @@
 """Texts to token ids, once: a flat, memory-mapped, shared token store; after `labels.py`, before `batches.py`.
 
-    texts --Rust tokenizer, untruncated, in batches--> truncate --> ids.bin (int32) + offsets.bin (int64) [+ types.bin] +
-    meta.json
+    texts --Rust tokenizer, untruncated, a chunk ahead in a thread--> truncate --> ids.bin (int32) + offsets.bin (int64)
+    [+ types.bin] + meta.json
 
 A store is found by the hash of (texts, tokenizer, options). It is written aside and renamed, so it is complete or absent,
 whoever else builds the same one at the same time; the least recently used stores are removed above a size limit.
@@ -18,23 +18,26 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from tokenizers import Encoding, Tokenizer
 
 from textune.config.schema import TokensSection
+from textune.data.ahead import ahead
 from textune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 CHUNK_ROWS = 8192
+CHUNK_CHARACTERS = 4_000_000
+"""Rows and characters tokenised at once: what the tokenizer gives is 20 times as large as the ids that are kept of it."""
 STALE_SECONDS = 24 * 3600.0
 """Age from which an unfinished store is taken for the remains of a process that was killed."""
 
@@ -43,6 +46,8 @@ _OUR_FOLDERS = re.compile(r"(building-\d+-)?[0-9a-f]{32}")
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
+Texts = tuple[Sequence[str], Sequence[str] | None]
+"""Texts of consecutive rows, and their second texts."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,8 @@ class TextEncoder:
     """A backbone's fast tokenizer with textune's truncation: the only way from text to token ids.
 
     Rows that fit are exactly what `tokenizer(text, text_pair)` gives; where that is nothing at all (an empty text without
-    special tokens), one token stands for it. Longer ones lose content tokens, never special tokens:
-    of a pair, the longer text first (`longest_first` of the tokenizers library).
+    special tokens), one token stands for it. Longer ones lose content tokens, never special tokens: of a pair, the longer text
+    first (`longest_first` of the tokenizers library).
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, section: TokensSection) -> None:
@@ -84,10 +89,14 @@ class TextEncoder:
         self.has_types = "token_type_ids" in tokenizer.model_input_names
         self.unknown_id: int | None = tokenizer.unk_token_id
         # Tokenizers without special tokens make nothing of an empty text; a model needs a token to look at.
-        self._empty_id = next(
-            i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0) if i is not None
-        )
+        candidates = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0)
+        self._empty_id: int = next(token for token in candidates if token is not None)
         self._num_special = {pair: self._backend.num_special_tokens_to_add(pair) for pair in (False, True)}
+        sample = self._backend.encode("a")
+        special = sample.special_tokens_mask
+        # The frame of special tokens around a single text; None where the sample does not show it.
+        self._frame = (special.index(0), special[::-1].index(0)) if 0 in special else None
+        self._single_types = self._frame is None or any(sample.type_ids)
 
     def require_room(self, *, pair: bool) -> None:
         """ConfigError where `tokens.max_length` leaves no token for a text, or for either text of a pair."""
@@ -106,17 +115,42 @@ class TextEncoder:
         text = json.dumps({"version": STORE_VERSION, "options": options, "tokenizer": self._backend.to_str()})
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
+    def makes_types(self, *, pair: bool) -> bool:
+        """Whether rows have token types that are worth keeping: of a single text they are all zero with most tokenizers."""
+        return self.has_types and (pair or self._single_types)
+
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, place: Callable[[int], str] = "row {}".format
     ) -> TokenStore:
-        """Tokenise in memory; DataError where `truncate = "error"` meets a longer row, naming it by `place(index)`.
-
-        ConfigError as `require_room`.
-        """
+        """Tokenise in memory; DataError where `truncate = "error"` meets a longer row, named by `place(index)`; ConfigError as
+        `require_room`."""
         self.require_room(pair=pairs is not None)
-        rows: Any = texts if pairs is None else list(zip(texts, pairs, strict=True))
-        encodings = self._backend.encode_batch_fast(rows, add_special_tokens=True)
-        raw_lengths = np.fromiter((len(e) for e in encodings), dtype=np.int32, count=len(encodings))
+        parts = list(self.encode_chunks(cut_texts(texts, pairs), place, depth=0))
+        num_before = np.cumsum([0, *(len(part.ids) for part in parts)])
+        starts = [part.offsets[:-1] + before for part, before in zip(parts, num_before[:-1], strict=True)]
+        types = [part.types for part in parts if part.types is not None]
+        return TokenStore(
+            ids=np.concatenate([np.zeros(0, np.int32), *(part.ids for part in parts)]),
+            types=np.concatenate([np.zeros(0, np.uint8), *types]) if self.makes_types(pair=pairs is not None) else None,
+            offsets=np.concatenate([*starts, num_before[-1:]]),
+            raw_lengths=np.concatenate([np.zeros(0, np.int32), *(part.raw_lengths for part in parts)]),
+        )
+
+    def encode_chunks(self, chunks: Iterable[Texts], place: Callable[[int], str], *, depth: int) -> Generator[TokenStore]:
+        """A store for each chunk; the tokenizer is `depth` chunks ahead, in a thread. Errors as `encode`."""
+        tokenise = self._backend.encode_batch_fast
+        tokenised = (
+            (pairs is not None, tokenise(texts if pairs is None else list(zip(texts, pairs, strict=True))))
+            for texts, pairs in chunks
+        )
+        start = 0
+        with contextlib.closing(ahead(tokenised, depth, name="textune-tokenizer")) as results:
+            for pair, encodings in results:
+                yield self._truncated(encodings, lambda index, start=start: place(start + index), pair=pair)  # type: ignore[misc]
+                start += len(encodings)
+
+    def _truncated(self, encodings: list[Encoding], place: Callable[[int], str], *, pair: bool) -> TokenStore:
+        raw_lengths = np.fromiter(map(len, encodings), dtype=np.int32, count=len(encodings))
         too_long = np.flatnonzero(raw_lengths > self._section.max_length)
         if len(too_long) and self._section.truncate == "error":
             first = int(too_long[0])
@@ -125,19 +159,19 @@ class TextEncoder:
                 + (f" (and {len(too_long) - 1} more rows)." if len(too_long) > 1 else "."),
                 hint='Raise tokens.max_length, set tokens.truncate = "head", or leave such rows out with tokens.drop_longer.',
             )
-        ids = [e.ids for e in encodings]
-        types = [e.type_ids for e in encodings] if self.has_types else None
+        ids = [encoding.ids for encoding in encodings]
+        types = [encoding.type_ids for encoding in encodings] if self.makes_types(pair=pair) else None
         for index in too_long:
-            kept = self._kept_positions(encodings[index], pair=pairs is not None)
-            ids[index] = [ids[index][i] for i in kept]
-            if types is not None:
-                types[index] = [types[index][i] for i in kept]
+            kept = self._kept_pieces(encodings[index], pair=pair)
+            for rows in (ids, types):
+                if rows is not None:
+                    rows[index] = [token for piece in kept for token in rows[index][piece]]
         for index in np.flatnonzero(raw_lengths == 0):
             ids[index] = [self._empty_id]
             if types is not None:
                 types[index] = [0]
         offsets = np.zeros(len(ids) + 1, dtype=np.int64)
-        np.cumsum([len(row) for row in ids], out=offsets[1:])
+        np.cumsum(np.fromiter(map(len, ids), dtype=np.int64, count=len(ids)), out=offsets[1:])
         total = int(offsets[-1])
         chained = itertools.chain.from_iterable
         return TokenStore(
@@ -147,19 +181,42 @@ class TextEncoder:
             raw_lengths=raw_lengths,
         )
 
-    def _kept_positions(self, encoding: Encoding, *, pair: bool) -> list[int]:
-        room = self._section.max_length - self._num_special[pair]
+    def _kept_pieces(self, encoding: Encoding, *, pair: bool) -> list[slice]:
+        """The stretches of a row that remain when it is cut."""
+        room, length = self._section.max_length - self._num_special[pair], len(encoding)
+        if not pair and self._frame is not None:
+            before, after = self._frame
+            head, tail = self._head_and_tail(room)
+            return [slice(0, before + head), slice(length - after - tail, length)]
         special = encoding.special_tokens_mask
         sequence = encoding.sequence_ids
         contents = [[i for i, s in enumerate(sequence) if s == which and not special[i]] for which in (0, 1)]
         kept_lengths = _longest_first(len(contents[0]), len(contents[1]), room)
         dropped: set[int] = set()
         for content, keep in zip(contents, kept_lengths, strict=True):
-            # head_tail keeps one more at the head where the number is odd.
-            from_head = {"head": keep, "tail": 0, "head_tail": keep - keep // 2}[self._section.truncate]
-            from_tail = keep - from_head
-            dropped.update(content[from_head : len(content) - from_tail])
-        return [i for i in range(len(encoding)) if i not in dropped]
+            head, tail = self._head_and_tail(keep)
+            dropped.update(content[head : len(content) - tail])
+        return [slice(i, i + 1) for i in range(length) if i not in dropped]
+
+    def _head_and_tail(self, keep: int) -> tuple[int, int]:
+        """How many of the tokens kept are from the head and from the tail; head_tail keeps an odd one at the head."""
+        head = {"head": keep, "tail": 0, "head_tail": keep - keep // 2}[self._section.truncate]
+        return head, keep - head
+
+
+def cut_texts(texts: Sequence[str], pairs: Sequence[str] | None = None) -> Iterator[Texts]:
+    """Consecutive rows in chunks of at most CHUNK_ROWS rows and CHUNK_CHARACTERS characters; a longer row is one alone."""
+    sizes = np.fromiter(map(len, texts), np.int64, len(texts))
+    if pairs is not None:
+        sizes += np.fromiter(map(len, pairs), np.int64, len(pairs))
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < len(texts):
+        done = int(ends[start - 1]) if start else 0
+        fitting = int(np.searchsorted(ends, done + CHUNK_CHARACTERS, side="right"))
+        stop = min(max(fitting, start + 1), start + CHUNK_ROWS)
+        yield texts[start:stop], None if pairs is None else pairs[start:stop]
+        start = stop
 
 
 def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
@@ -199,7 +256,7 @@ def open_store(
     for column in (texts, pairs):
         key.update(b"absent" if column is None else _hash_strings(column))
     folder = cache / key.hexdigest()
-    store = _open(folder, len(texts), has_types=encoder.has_types)
+    store = _open(folder, len(texts), has_types=encoder.makes_types(pair=pairs is not None))
     if store is None:
         try:
             cache.mkdir(parents=True, exist_ok=True)
@@ -239,32 +296,35 @@ def _build(
     aside = folder.with_name(f"building-{os.getpid()}-{uuid.uuid4().hex}")
     aside.mkdir()
     try:
-        num_rows, total = len(texts), 0
-        names = ["ids", "raw_lengths", "offsets"] + (["types"] if encoder.has_types else [])
+        num_rows, total, done = len(texts), 0, 0
+        has_types = encoder.makes_types(pair=pairs is not None)
+        names = ["ids", "raw_lengths", "offsets"] + (["types"] if has_types else [])
         with contextlib.ExitStack() as stack:
             files = {name: stack.enter_context((aside / f"{name}.bin").open("wb")) for name in names}
             files["offsets"].write(np.zeros(1, dtype=np.int64).tobytes())
-            for start in range(0, num_rows, CHUNK_ROWS):
-                part = encoder.encode(
-                    texts.slice(start, CHUNK_ROWS).to_pylist(),
-                    None if pairs is None else pairs.slice(start, CHUNK_ROWS).to_pylist(),
-                    place=lambda index, start=start: place(start + index),  # type: ignore[misc]
-                )
-                files["ids"].write(part.ids.tobytes())
-                files["raw_lengths"].write(part.raw_lengths.tobytes())
-                files["offsets"].write((part.offsets[1:] + total).tobytes())
+            parts = encoder.encode_chunks(_chunks(texts, pairs), place, depth=1)
+            for part in stack.enter_context(contextlib.closing(parts)):
+                files["ids"].write(part.ids.data)
+                files["raw_lengths"].write(part.raw_lengths.data)
+                files["offsets"].write((part.offsets[1:] + total).data)
                 if part.types is not None:
-                    files["types"].write(part.types.tobytes())
-                total += int(part.offsets[-1])
+                    files["types"].write(part.types.data)
+                total, done = total + len(part.ids), done + len(part)
                 if progress is not None:
-                    progress(min(start + CHUNK_ROWS, num_rows), num_rows)
+                    progress(done, num_rows)
             for file in files.values():
                 file.flush()
                 os.fsync(file.fileno())
         (aside / "meta.json").write_text(json.dumps(_meta(num_rows, total)))
-        return _publish(aside, folder, num_rows, has_types=encoder.has_types)
+        return _publish(aside, folder, num_rows, has_types=has_types)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _chunks(texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None) -> Iterator[Texts]:
+    for start in range(0, len(texts), CHUNK_ROWS):
+        second = None if pairs is None else pairs.slice(start, CHUNK_ROWS).to_pylist()
+        yield from cut_texts(texts.slice(start, CHUNK_ROWS).to_pylist(), second)
 
 
 def _publish(aside: Path, folder: Path, num_rows: int, *, has_types: bool) -> TokenStore:

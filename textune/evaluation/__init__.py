@@ -2,17 +2,24 @@
 
 from textune.evaluation.intervals import bootstrap_interval
 from textune.evaluation.metrics import METRICS, ClassMetrics, Metric, compute_metrics, metrics_for, per_class, resolve_metric
+from textune.evaluation.reduction import Reduction, num_ranked, ranking_note, scored_rows
 from textune.evaluation.report import Report, build_report
+from textune.evaluation.scored import Scored
 
 __all__ = [
     "METRICS",
     "ClassMetrics",
     "Metric",
+    "Reduction",
     "Report",
+    "Scored",
     "bootstrap_interval",
     "build_report",
     "compute_metrics",
     "metrics_for",
+    "num_ranked",
     "per_class",
+    "ranking_note",
     "resolve_metric",
+    "scored_rows",
 ]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from textune.evaluation.metrics import METRICS, Metric
-from textune.evaluation.scored import Scored, scored_rows
+from textune.evaluation.reduction import surprise
+from textune.evaluation.scored import Scored, count_labels, one_value, pack_labels, sum_labels, unpack_labels
 from textune.evaluation.wording import answer, number
+from textune.tasks.decision import decide
 
 _FALLBACK = {"binary": "accuracy", "multiclass": "accuracy", "multilabel": "subset_accuracy", "regression": "rmse"}
 _KINDS = {
@@ -45,15 +47,13 @@ def find_baseline(
     scored: Scored, names: tuple[str, ...], metric: Metric, metrics: dict[str, float], train_targets: np.ndarray | None
 ) -> Baseline:
     """The constant answer that the training rows suggest (or these rows, without them), and whether `metrics` beat it."""
-    known = scored.targets if train_targets is None else np.asarray(train_targets)
     source = "these rows" if train_targets is None else "the training rows"
-    decision, probabilities, text = _constant(scored, names, known)
+    decision, probabilities, text = _constant(scored, names, train_targets)
     plain = METRICS[_FALLBACK[scored.problem]]
     values = {}
     for wanted in (metric, plain):
         constant = decision if wanted.uses == "decisions" else probabilities
-        always = scored_rows(scored.problem, scored.targets, np.broadcast_to(constant, scored.scores.shape))
-        values[wanted.name] = wanted.of(always)
+        values[wanted.name] = wanted.of(_always(scored, constant))
     compared = plain if math.isnan(values[metric.name]) else metric
     own, other = metrics[compared.name], values[compared.name]
     beaten = None if math.isnan(own) or math.isnan(other) else own > other if compared.higher_is_better else own < other
@@ -64,15 +64,39 @@ def find_baseline(
     return Baseline(text, rule, values, compared.name, beaten)
 
 
-def _constant(scored: Scored, names: tuple[str, ...], known: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+def _constant(scored: Scored, names: tuple[str, ...], train_targets: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, str]:
     """The constant scores for metrics of decisions, those for metrics of probabilities, and the answer in words."""
-    if scored.problem == "regression":
-        mean = np.float64(known.mean(dtype=np.float64))
-        return np.asarray(mean), np.asarray(mean), number(float(mean))
     if scored.problem == "multilabel":
-        bits, counts = np.unique(np.packbits(known > 0.5, axis=1), axis=0, return_counts=True)
-        labels = np.unpackbits(bits[counts.argmax()], count=len(names)).astype(np.float64)
+        known = scored.targets if train_targets is None else pack_labels(train_targets)
+        _, first, counts = np.unique(one_value(known), return_index=True, return_counts=True)
+        labels = unpack_labels(known[first[counts.argmax()]], len(names)).astype(np.float64)
         chosen = tuple(names[index] for index in np.flatnonzero(labels))
-        return labels, (known > 0.5).mean(axis=0), answer(chosen)
+        return labels, count_labels(known, len(names)) / len(known), answer(chosen)
+    known = scored.targets if train_targets is None else np.asarray(train_targets)
+    if scored.problem == "regression":
+        mean = known.mean(dtype=np.float64)
+        return np.asarray(mean), np.asarray(mean), number(float(mean))
     shares = np.bincount(known, minlength=len(names)) / len(known)
     return shares, shares, names[int(shares.argmax())]
+
+
+def _always(scored: Scored, constant: np.ndarray) -> Scored:
+    """The same rows, all of them given the same scores: float64 [C], or one value. Whatever can be is a view, not a copy."""
+    decision: np.ndarray = decide(constant[None], scored.problem)[0]
+    if scored.problem == "regression":
+        return replace(scored, predictions=np.broadcast_to(decision, scored.targets.shape))
+    if scored.problem == "multilabel":
+        decision = np.packbits(decision)
+        untrue = surprise(1 - constant)
+        loss = (untrue.sum() + sum_labels(scored.targets, surprise(constant) - untrue)) / scored.num_classes
+    else:
+        loss = surprise(constant)[scored.targets]
+    return replace(
+        scored,
+        predictions=np.broadcast_to(decision, scored.targets.shape),
+        loss=loss,
+        sureness=None,
+        suspect=None,
+        scores=None if scored.scores is None else np.broadcast_to(constant, scored.scores.shape),
+        sample=None if scored.sample is None else _always(scored.sample, constant),
+    )

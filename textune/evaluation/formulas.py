@@ -1,7 +1,9 @@
-"""How each metric asks scikit-learn or scipy for its value; from `scored.py` to the table in `metrics.py`.
+"""How each metric comes out of rows that are scored; from `scored.py` to the table in `metrics.py`.
 
-Ours are only the guards, where a library would warn or raise, and the mean over the classes that have a value. The libraries
-are imported at the first call, so that importing this room stays cheap.
+Metrics of classes and labels follow scikit-learn's definitions and equal its values, but are our own: the library builds
+matrices of classes x classes or rows x labels on the way, and takes some 10 milliseconds to rank one class, which both is too
+much for thousands of classes. Everything about numbers is asked of scikit-learn and scipy; ours are only the guards, where a
+library would warn or raise. They are imported at the first call, so that importing this room stays cheap.
 """
 
 from __future__ import annotations
@@ -9,104 +11,203 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from textune.evaluation.scored import Scored
+from textune.evaluation.scored import Counts, Scored
 
 Formula = Callable[[Scored], float]
-Area = Literal["roc_auc_score", "average_precision_score"]
+Quotient = Callable[[Counts], np.ndarray]
+Average = Literal["binary", "macro", "micro", "weighted", "samples"]
+
+SCORES_AT_ONCE = 1 << 20
+"""Scores whose columns are laid side by side at a time to be ranked."""
 
 
-def library(function: str, **options: Any) -> Formula:
-    """`sklearn.metrics.<function>` of what is true and what is answered."""
+# --- decisions --------------------------------------------------------------------------------------------------------
 
-    def compute(scored: Scored) -> float:
-        from sklearn import metrics
 
-        call = getattr(metrics, function)
-        return float(call(scored.targets, scored.predictions, sample_weight=scored.weights, **options))
+def precision(counts: Counts) -> np.ndarray:
+    """Share of what is predicted that is true; 0 where nothing is predicted."""
+    return _share(counts.correct, counts.predicted)
+
+
+def recall(counts: Counts) -> np.ndarray:
+    """Share of what is true that is predicted; 0 where nothing is true."""
+    return _share(counts.correct, counts.true)
+
+
+def f_measure(beta: float) -> Quotient:
+    """Weighted harmonic mean of both: recall counts `beta` times as much as precision; 0 where neither has a value."""
+
+    def compute(counts: Counts) -> np.ndarray:
+        return _share((1 + beta**2) * counts.correct, beta**2 * counts.true + counts.predicted)
 
     return compute
 
 
-def averaged(function: str, average: str, **options: Any) -> Formula:
-    """The same for precision, recall and F: 0 where nothing is predicted or nothing is true; `binary`: of class 1."""
-    return library(function, average=average, zero_division=0, **options)
+def averaged(quotient: Quotient, average: Average) -> Formula:
+    """One number of all classes (`binary`: the second one alone; `samples`: of all rows' label sets).
+
+    `macro`: the mean over the classes that occur in targets or predictions (multilabel: over all labels); `weighted`: that
+    mean weighted by the classes' rows; `micro`: of the counts summed over the classes.
+    """
+
+    def compute(scored: Scored) -> float:
+        if average == "samples":
+            return float(np.average(quotient(scored.row_counts), weights=scored.weights))
+        counts = scored.counts
+        if average == "micro":
+            return float(quotient(Counts(*(side.sum(keepdims=True) for side in counts)))[0])
+        by_class = quotient(counts)
+        if average == "binary":
+            return float(by_class[1])
+        if average == "weighted":
+            return float(by_class @ counts.true / max(counts.true.sum(), 1))
+        if scored.problem == "multilabel":
+            return float(by_class.mean())
+        return float(by_class[counts.true + counts.predicted > 0].mean())
+
+    return compute
+
+
+def right(scored: Scored) -> float:
+    """Share of rows with the right answer; multilabel: with every label right."""
+    return float(np.average(scored.right, weights=scored.weights))
+
+
+def hamming_loss(scored: Scored) -> float:
+    """Share of (row, label) pairs that are wrong."""
+    wrong = np.bitwise_count(scored.targets ^ scored.predictions).sum(axis=1, dtype=np.int64)
+    return float(np.average(wrong, weights=scored.weights)) / scored.num_classes
 
 
 def balanced_accuracy(scored: Scored) -> float:
-    """Mean recall of the classes that occur; `balanced_accuracy_score` is the same, with a warning if others are predicted."""
-    return averaged("recall_score", "macro", labels=np.unique(scored.targets))(scored)
+    """Mean recall of the classes that occur."""
+    counts = scored.counts
+    return float(recall(counts)[counts.true > 0].mean())
 
 
 def matthews(scored: Scored) -> float:
-    """Correlation of predicted and true classes; 0 where either is constant (the library warns if there is one class only)."""
-    if _constant(np.concatenate([scored.targets, scored.predictions])):
+    """Correlation of predicted and true classes; 0 where either is constant. Gorodkin (2004), Comput. Biol. Chem. 28, 367."""
+    correct, predicted, true = scored.counts
+    rows = true.sum()
+    spreads = [rows**2 - side @ side for side in (predicted, true)]
+    if 0 in spreads:
         return 0.0
-    return library("matthews_corrcoef")(scored)
+    return float((correct.sum() * rows - predicted @ true) / math.sqrt(spreads[0] * spreads[1]))
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.asarray(np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0))
+
+
+# --- scores of each row -----------------------------------------------------------------------------------------------
 
 
 def log_loss(scored: Scored) -> float:
-    """Mean negative logarithm of the probability of what is true; multilabel: over rows and labels.
-
-    The library is asked about that probability alone, as of an event that happened: it would warn where the rounding of float32
-    keeps a row from adding up to one.
-    """
-    from sklearn import metrics
-
-    if scored.problem == "multilabel":
-        probabilities = np.where(scored.targets > 0, scored.scores, 1 - scored.scores).ravel()
-    else:
-        probabilities = scored.scores[np.arange(len(scored)), scored.targets]
-    happened = np.ones(len(probabilities), dtype=np.int64)
-    weights = _pair_weights(scored) if scored.problem == "multilabel" else scored.weights
-    return float(metrics.log_loss(happened, probabilities.clip(0, 1), labels=[0, 1], sample_weight=weights))
+    """Mean negative logarithm of the probability of what is true; multilabel: over rows and labels."""
+    assert scored.loss is not None
+    return float(np.average(scored.loss, weights=scored.weights))
 
 
 def brier(scored: Scored) -> float:
     """Mean squared error of the probability of the second class."""
-    from sklearn import metrics
+    assert scored.scores is not None
+    errors = scored.scores[:, 1].clip(0, 1) - scored.targets
+    return float(np.average(errors**2, weights=scored.weights))
 
-    positive = scored.scores[:, 1].clip(0, 1)
-    return float(metrics.brier_score_loss(scored.targets, positive, pos_label=1, sample_weight=scored.weights))
+
+# --- ranks ------------------------------------------------------------------------------------------------------------
 
 
-def area(function: Area) -> Formula:
+class Areas(NamedTuple):
+    """Areas under the ROC curve and under the precision-recall steps, of one class or, as float64 [...], of several."""
+
+    roc_auc: Any
+    """NaN where all rows belong to the class, or none."""
+    average_precision: Any
+    """NaN where no row belongs to the class."""
+
+
+def area(kind: Literal["roc_auc", "average_precision"]) -> Formula:
     """Area under a curve of the second class (binary); else the mean over the classes where it is defined; NaN if nowhere."""
 
     def compute(scored: Scored) -> float:
-        columns = [1] if scored.problem == "binary" else range(scored.num_classes)
-        areas = class_areas(function, scored, columns)
+        columns = range(1, 2) if scored.problem == "binary" else range(scored.num_classes)
+        areas: np.ndarray = getattr(class_areas(scored, columns), kind)
         return float(np.nanmean(areas)) if not np.isnan(areas).all() else math.nan
 
     return compute
 
 
-def class_areas(function: Area, scored: Scored, columns: range | list[int]) -> np.ndarray:
-    """float64 [len(columns)] area of each class against the rest; NaN without rows of it, for ROC also without any others."""
-    from sklearn import metrics
-
-    hits = scored.hits[:, columns]
-    defined = hits.any(axis=0)
-    if function == "roc_auc_score":
-        defined &= ~hits.all(axis=0)
-    areas = np.full(len(columns), math.nan)
-    if defined.any():
-        scores = scored.scores[:, columns][:, defined]
-        areas[defined] = getattr(metrics, function)(hits[:, defined], scores, average=None, sample_weight=scored.weights)
-    return areas
+def class_areas(scored: Scored, columns: range) -> Areas:
+    """Areas of each class against the rest, float64 [len(columns)]; computed once for the same rows."""
+    if columns not in scored.memory:
+        areas = []
+        step = max(1, SCORES_AT_ONCE // len(scored))
+        for block in (columns[start : start + step] for start in range(0, len(columns), step)):
+            chosen = slice(block.start, block.stop)
+            # A column is read many times: it had better lie together.
+            scores_CM, hits_CM = (np.ascontiguousarray(side[:, chosen].T) for side in (_kept_scores(scored), scored.hits))
+            areas += [_areas(*column, scored.weights) for column in zip(scores_CM, hits_CM, strict=True)]
+        scored.memory[columns] = np.array(areas).T
+    return Areas(*scored.memory[columns])
 
 
 def average_precision_micro(scored: Scored) -> float:
     """Area under the precision-recall steps with all (row, label) pairs as one; NaN without any label."""
-    from sklearn import metrics
+    weights = None if scored.weights is None else np.repeat(scored.weights, scored.num_classes)
+    return float(_areas(_kept_scores(scored).ravel(), scored.hits.ravel(), weights).average_precision)
 
-    hits = scored.hits.ravel()
-    if not hits.any():
-        return math.nan
-    return float(metrics.average_precision_score(hits, scored.scores.ravel(), sample_weight=_pair_weights(scored)))
+
+def _areas(scores_M: np.ndarray, hits_M: np.ndarray, weights_M: np.ndarray | None) -> Areas:
+    """Both areas, from where each hit stands among all rows and among the hits; equal scores count half, or as one step."""
+    at_H = scores_M[hits_M]
+    weights_H = None if weights_M is None else weights_M[hits_M]
+    total = len(scores_M) if weights_M is None else weights_M.sum()
+    total_hits = len(at_H) if weights_H is None else weights_H.sum()
+    if not total_hits:
+        return Areas(math.nan, math.nan)
+    below_H, upto_H = _weights_below(scores_M, weights_M, at_H)
+    hits_below_H, hits_upto_H = _weights_below(at_H, weights_H, at_H)
+    precision_H = (total_hits - hits_below_H) / (total - below_H)
+    average_precision = np.average(precision_H, weights=weights_H)
+    if total == total_hits:
+        return Areas(math.nan, average_precision)
+    won_H = ((below_H - hits_below_H) + (upto_H - hits_upto_H)) / 2
+    return Areas(np.average(won_H, weights=weights_H) / (total - total_hits), average_precision)
+
+
+def _weights_below(scores: np.ndarray, weights: np.ndarray | None, at_H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The weight of all scores below each of `at_H`, and of those below or equal."""
+    if weights is None:
+        ascending = np.sort(scores)
+        return np.searchsorted(ascending, at_H, "left"), np.searchsorted(ascending, at_H, "right")
+    order = np.argsort(scores)
+    ascending, before = scores[order], np.concatenate([[0], np.cumsum(weights[order])])
+    return before[np.searchsorted(ascending, at_H, "left")], before[np.searchsorted(ascending, at_H, "right")]
+
+
+def _kept_scores(scored: Scored) -> np.ndarray:
+    assert scored.scores is not None, "ranking metrics are measured on `Scored.ranked`"
+    return scored.scores
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def library(function: str) -> Formula:
+    """`sklearn.metrics.<function>` of what is true and what is answered."""
+
+    def compute(scored: Scored) -> float:
+        from sklearn import metrics
+
+        call: Any = getattr(metrics, function)
+        return float(call(scored.targets, scored.predictions, sample_weight=scored.weights))
+
+    return compute
 
 
 def mean_absolute_percentage_error(scored: Scored) -> float:
@@ -148,8 +249,3 @@ def correlation(function: Literal["pearsonr", "spearmanr"]) -> Formula:
 
 def _constant(values: np.ndarray) -> bool:
     return bool((values == values[0]).all())
-
-
-def _pair_weights(scored: Scored) -> np.ndarray | None:
-    """The weight of each (row, label) pair."""
-    return None if scored.weights is None else np.repeat(scored.weights, scored.num_classes)

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textune.evaluation.scored import Scored, scored_rows
+from textune.evaluation.scored import Scored
 
 if TYPE_CHECKING:
-    from textune.data.labels import Problem
     from textune.evaluation.metrics import Metric
 
 MAX_WORK = 15_000_000
-"""Values that the library looks at in all resamples together: some four seconds on one core."""
+"""Values that a metric looks at in all resamples together: some four seconds on one core."""
 CALL = 4000
-"""What one call of the library costs beside its values, in values."""
+"""What one call of a metric costs beside its values, in values."""
 MIN_SAMPLES = 100
 """Fewer resamples than these give no limits."""
 MIN_ROWS = 1000
@@ -24,24 +23,19 @@ MIN_ROWS = 1000
 PERCENTILES = (2.5, 97.5)
 
 
-def bootstrap_interval(
-    metric: Metric, problem: Problem, targets: np.ndarray, scores: np.ndarray, *, samples: int = 1000, seed: int = 0
-) -> tuple[float, float]:
+def bootstrap_interval(metric: Metric, scored: Scored, *, samples: int = 1000, seed: int = 0) -> tuple[float, float]:
     """95 % percentile bootstrap interval of `metric`, resampling rows; the same `seed` gives the same interval.
 
     A metric of decisions is resampled by cells, rows of equal target and decision as one, so that the number of rows hardly
-    matters. Any other is computed on the rows. Time is bounded by `MAX_WORK`: above it there are fewer resamples, down to
-    `MIN_SAMPLES`, and if these are still too much they are drawn from a random part of m of the N rows, the deviations scaled
-    by sqrt(m / N) (the m-out-of-n bootstrap). Undefined resamples are left out.
+    matters. Any other is computed on the rows; one that ranks, on those whose scores are kept, as its value is. Time is
+    bounded by `MAX_WORK`: above it there are fewer resamples, down to `MIN_SAMPLES`, and if these are still too much they are
+    drawn from a random part of m of the N rows, the deviations scaled by sqrt(m / N) (the m-out-of-n bootstrap). Undefined
+    resamples are left out.
 
     Returns (nan, nan) for fewer than two rows, if the metric or more than half of the resamples are undefined, or if even
     `MIN_ROWS` rows would be too much work.
     """
-    return interval_of(metric, scored_rows(problem, targets, scores), samples=samples, seed=seed)
-
-
-def interval_of(metric: Metric, scored: Scored, *, samples: int, seed: int) -> tuple[float, float]:
-    """The same, for rows that are scored already."""
+    scored = metric.rows(scored)
     value = center = metric.of(scored)
     if len(scored) < 2 or samples < 1 or math.isnan(value):
         return math.nan, math.nan
@@ -68,9 +62,8 @@ def _work(metric: Metric, scored: Scored) -> tuple[int, int]:
     """Work of one resample: what it takes whatever the rows, and what each row adds."""
     if metric.uses == "decisions":
         return CALL, max(1, scored.num_classes // 8) if scored.problem == "multilabel" else 1  # labels come cheaper than scores
-    by_class = scored.problem == "multilabel" or (scored.problem == "multiclass" and metric.uses == "ranks")
-    columns = scored.num_classes if by_class else 1
-    return CALL * (columns if metric.uses == "ranks" else 1), columns
+    columns = scored.num_classes if metric.uses == "ranks" and scored.problem in ("multiclass", "multilabel") else 1
+    return CALL * columns, columns
 
 
 def _resample(scored: Scored, generator: np.random.Generator) -> Scored:

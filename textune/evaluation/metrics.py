@@ -3,7 +3,8 @@
 Precision, recall and F are 0 where nothing is predicted or nothing is true (scikit-learn's `zero_division=0`), and so is
 Matthews' correlation of a constant prediction. A ranking metric without rows of both kinds, or a correlation of constant
 values, is NaN; `Metric.undefined` says when. `macro` is taken over the classes that occur in targets or predictions
-(multilabel: over all labels), ranking metrics over the classes that occur in the targets.
+(multilabel: over all labels), ranking metrics over the classes that occur in the targets. Where rows x classes are too many
+(`reduction.MAX_SCORES`), ranking metrics are those of a random part of the rows.
 """
 
 from __future__ import annotations
@@ -11,14 +12,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from textune.errors import ConfigError
 from textune.evaluation import formulas
-from textune.evaluation.formulas import Formula, averaged, class_areas, library
-from textune.evaluation.scored import Scored, scored_rows
+from textune.evaluation.formulas import Formula, averaged, class_areas, f_measure, library, precision, recall
+from textune.evaluation.scored import Scored
 
 if TYPE_CHECKING:
     from textune.data.labels import Problem
@@ -40,13 +39,17 @@ class Metric:
     undefined: str = ""
     """When the value is NaN, as the end of a sentence; empty: never."""
 
+    def rows(self, scored: Scored) -> Scored:
+        """The rows that it is measured on: all, or those whose scores are kept where it ranks them."""
+        return scored.ranked if self.uses == "ranks" else scored
+
     def units(self, scored: Scored) -> Scored:
-        """The rows; for a metric of decisions, which gives the same for both, their few cells."""
-        return scored.cells if self.uses == "decisions" else scored
+        """These rows; for a metric of decisions, which gives the same for both, their few cells."""
+        return scored.cells if self.uses == "decisions" else self.rows(scored)
 
     def of(self, scored: Scored) -> float:
         """Its value; NaN where undefined."""
-        return self.function(self.units(scored))
+        return self.function(self.rows(scored))
 
 
 _SINGLE: tuple[Problem, ...] = ("binary", "multiclass")
@@ -59,47 +62,41 @@ _CONSTANT = "the targets or the predictions are all the same"
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", _SINGLE, True, library("accuracy_score"), "share of rows that are right"),
+        Metric("accuracy", _SINGLE, True, formulas.right, "share of rows that are right"),
         Metric("balanced_accuracy", _SINGLE, True, formulas.balanced_accuracy, "mean recall of the classes"),
-        Metric(
-            "precision", ("binary",), True, averaged("precision_score", "binary"), "share of rows predicted positive that are"
-        ),
-        Metric("recall", ("binary",), True, averaged("recall_score", "binary"), "share of positive rows that are found"),
-        Metric("f1", ("binary",), True, averaged("f1_score", "binary"), "harmonic mean of precision and recall"),
+        Metric("precision", ("binary",), True, averaged(precision, "binary"), "share of rows predicted positive that are"),
+        Metric("recall", ("binary",), True, averaged(recall, "binary"), "share of positive rows that are found"),
+        Metric("f1", ("binary",), True, averaged(f_measure(1), "binary"), "harmonic mean of precision and recall"),
         Metric(
             "f_half",
             ("binary",),
             True,
-            averaged("fbeta_score", "binary", beta=0.5),
+            averaged(f_measure(0.5), "binary"),
             "F0.5: precision counts twice as much as recall",
         ),
-        Metric("f1_macro", _CLASSES, True, averaged("f1_score", "macro"), "mean F1 of the classes"),
-        Metric("f1_micro", _CLASSES, True, averaged("f1_score", "micro"), "F1 of the counts summed over the classes"),
+        Metric("f1_macro", _CLASSES, True, averaged(f_measure(1), "macro"), "mean F1 of the classes"),
+        Metric("f1_micro", _CLASSES, True, averaged(f_measure(1), "micro"), "F1 of the counts summed over the classes"),
         Metric(
-            "f1_weighted", _CLASSES, True, averaged("f1_score", "weighted"), "mean F1 of the classes, weighted by their rows"
+            "f1_weighted", _CLASSES, True, averaged(f_measure(1), "weighted"), "mean F1 of the classes, weighted by their rows"
         ),
-        Metric("f1_samples", _MULTI, True, averaged("f1_score", "samples"), "mean F1 of the rows' label sets"),
-        Metric("precision_macro", _CLASSES, True, averaged("precision_score", "macro"), "mean precision of the classes"),
-        Metric("precision_micro", _CLASSES, True, averaged("precision_score", "micro"), "precision of the summed counts"),
-        Metric(
-            "precision_weighted", _CLASSES, True, averaged("precision_score", "weighted"), "mean precision, weighted by rows"
-        ),
-        Metric(
-            "precision_samples", _MULTI, True, averaged("precision_score", "samples"), "mean precision of the rows' label sets"
-        ),
-        Metric("recall_macro", _CLASSES, True, averaged("recall_score", "macro"), "mean recall of the classes"),
-        Metric("recall_micro", _CLASSES, True, averaged("recall_score", "micro"), "recall of the summed counts"),
-        Metric("recall_weighted", _CLASSES, True, averaged("recall_score", "weighted"), "mean recall, weighted by rows"),
-        Metric("recall_samples", _MULTI, True, averaged("recall_score", "samples"), "mean recall of the rows' label sets"),
-        Metric("f_half_macro", _CLASSES, True, averaged("fbeta_score", "macro", beta=0.5), "mean F0.5 of the classes"),
-        Metric("subset_accuracy", _MULTI, True, library("accuracy_score"), "share of rows with every label right"),
-        Metric("hamming_loss", _MULTI, False, library("hamming_loss"), "share of (row, label) pairs that are wrong"),
+        Metric("f1_samples", _MULTI, True, averaged(f_measure(1), "samples"), "mean F1 of the rows' label sets"),
+        Metric("precision_macro", _CLASSES, True, averaged(precision, "macro"), "mean precision of the classes"),
+        Metric("precision_micro", _CLASSES, True, averaged(precision, "micro"), "precision of the summed counts"),
+        Metric("precision_weighted", _CLASSES, True, averaged(precision, "weighted"), "mean precision, weighted by rows"),
+        Metric("precision_samples", _MULTI, True, averaged(precision, "samples"), "mean precision of the rows' label sets"),
+        Metric("recall_macro", _CLASSES, True, averaged(recall, "macro"), "mean recall of the classes"),
+        Metric("recall_micro", _CLASSES, True, averaged(recall, "micro"), "recall of the summed counts"),
+        Metric("recall_weighted", _CLASSES, True, averaged(recall, "weighted"), "mean recall, weighted by rows"),
+        Metric("recall_samples", _MULTI, True, averaged(recall, "samples"), "mean recall of the rows' label sets"),
+        Metric("f_half_macro", _CLASSES, True, averaged(f_measure(0.5), "macro"), "mean F0.5 of the classes"),
+        Metric("subset_accuracy", _MULTI, True, formulas.right, "share of rows with every label right"),
+        Metric("hamming_loss", _MULTI, False, formulas.hamming_loss, "share of (row, label) pairs that are wrong"),
         Metric("mcc", _SINGLE, True, formulas.matthews, "Matthews' correlation of predicted and true classes"),
         Metric(
             "roc_auc",
             _CLASSES,
             True,
-            formulas.area("roc_auc_score"),
+            formulas.area("roc_auc"),
             "area under the ROC curve, each class against the rest",
             "ranks",
             _ONE_KIND,
@@ -108,7 +105,7 @@ METRICS: dict[str, Metric] = {
             "average_precision",
             _CLASSES,
             True,
-            formulas.area("average_precision_score"),
+            formulas.area("average_precision"),
             "area under the precision-recall steps, each class against the rest",
             "ranks",
             "no row belongs to the class",
@@ -190,18 +187,8 @@ def resolve_metric(name: str, problem: Problem) -> Metric:
     raise ConfigError(f'evaluate.metric = "{name}": {reason}', hint=hint)
 
 
-def compute_metrics(problem: Problem, targets: np.ndarray, scores: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-    """All metrics of the problem by name, NaN where undefined.
-
-    targets: int64 [N] class ids (binary, multiclass), 0 or 1 as [N, C] (multilabel), float [N] (regression).
-    scores: probabilities float [N, C] in the order of `names` (binary: C = 2, the second is positive), or values [N].
-    Raises DataError or ModelError as `scored_rows` does.
-    """
-    return compute_all(scored_rows(problem, targets, scores, names))
-
-
-def compute_all(scored: Scored) -> dict[str, float]:
-    """The same, for rows that are scored already."""
+def compute_metrics(scored: Scored) -> dict[str, float]:
+    """All metrics of the problem by name, NaN where undefined."""
     return {metric.name: metric.of(scored) for metric in metrics_for(scored.problem)}
 
 
@@ -220,41 +207,29 @@ class ClassMetrics:
     recall: float
     f1: float
     roc_auc: float
-    """Against the rest; NaN without rows of both kinds."""
+    """Against the rest; NaN without rows of both kinds (as for all ranking metrics: among the rows that are ranked)."""
     average_precision: float
     """Against the rest; NaN without a row that belongs to it."""
 
 
-def per_class(problem: Problem, targets: np.ndarray, scores: np.ndarray, names: Sequence[str]) -> tuple[ClassMetrics, ...]:
-    """Counts and metrics of each class in the order of `names`; empty for regression. Arguments as for `compute_metrics`."""
-    return class_table(scored_rows(problem, targets, scores, names), names)
-
-
-def class_table(scored: Scored, names: Sequence[str]) -> tuple[ClassMetrics, ...]:
-    """The same, for rows that are scored already."""
+def per_class(scored: Scored, names: Sequence[str]) -> tuple[ClassMetrics, ...]:
+    """Counts and metrics of each class in the order of `names`; empty for regression."""
     if scored.problem == "regression":
         return ()
-    from sklearn.metrics import multilabel_confusion_matrix, precision_recall_fscore_support
-
-    cells, classes = scored.cells, range(scored.num_classes)
-    answers = cells.targets, cells.predictions
-    options: dict[str, Any] = {"labels": np.array(classes), "sample_weight": cells.weights}
-    precision_C, recall_C, f1_C, support_C = precision_recall_fscore_support(*answers, zero_division=0, **options)
-    # [class, belongs to it, predicted as it]
-    counts_C22 = multilabel_confusion_matrix(*answers, **options)
-    roc_auc_C = class_areas("roc_auc_score", scored, classes)
-    average_precision_C = class_areas("average_precision_score", scored, classes)
+    counts = scored.counts
+    precision_C, recall_C, f1_C = precision(counts), recall(counts), f_measure(1)(counts)
+    areas = class_areas(scored.ranked, range(scored.num_classes))
     return tuple(
         ClassMetrics(
             name=name,
-            support=int(support_C[index]),
-            predicted=int(counts_C22[index, :, 1].sum()),
-            correct=int(counts_C22[index, 1, 1]),
+            support=int(counts.true[index]),
+            predicted=int(counts.predicted[index]),
+            correct=int(counts.correct[index]),
             precision=float(precision_C[index]),
             recall=float(recall_C[index]),
             f1=float(f1_C[index]),
-            roc_auc=float(roc_auc_C[index]),
-            average_precision=float(average_precision_C[index]),
+            roc_auc=float(areas.roc_auc[index]),
+            average_precision=float(areas.average_precision[index]),
         )
         for index, name in enumerate(names)
     )

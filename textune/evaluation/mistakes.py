@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from textune.evaluation.scored import Scored
+from textune.evaluation.scored import Scored, unpack_labels
 from textune.evaluation.wording import shorten
 
 MAX_TEXT = 300
@@ -63,27 +63,28 @@ def find_mistakes(
 def _sizes(scored: Scored) -> np.ndarray:
     """float64 [N] how sure and wrong each row is; 0 where right."""
     if scored.problem == "regression":
-        errors: np.ndarray = np.abs(scored.scores - scored.targets)
+        errors: np.ndarray = np.abs(scored.predictions - scored.targets)
         return errors
+    assert scored.sureness is not None
     if scored.problem == "multilabel":
-        wrong = scored.predictions != (scored.targets > 0.5)
-        distance: np.ndarray = np.where(wrong, np.abs(scored.scores - scored.targets), 0.0)
-        return np.asarray(distance.max(axis=1))
-    confidence = scored.scores[np.arange(len(scored)), scored.predictions]
-    return np.where(scored.right, 0.0, confidence)
+        # A label that is wrongly given is as far off as it is probable, one that is wrongly left out as it is improbable.
+        return np.where(scored.right, 0.0, np.maximum(scored.sureness, 1 - scored.sureness))
+    return np.where(scored.right, 0.0, scored.sureness)
 
 
 def _details(
     scored: Scored, names: Sequence[str], row: int
 ) -> tuple[str | tuple[str, ...] | float, str | tuple[str, ...] | float, float, str | None]:
-    scores, target, prediction = scored.scores[row], scored.targets[row], scored.predictions[row]
+    target, prediction = scored.targets[row], scored.predictions[row]
     if scored.problem == "regression":
         return float(target), float(prediction), float(prediction - target), None
+    assert scored.sureness is not None
+    sureness = float(scored.sureness[row])
     if scored.problem == "multilabel":
-        wrong = prediction != (target > 0.5)
-        worst = int(np.where(wrong, np.abs(scores - target), -1.0).argmax())
+        assert scored.suspect is not None
         true, predicted = (
-            tuple(names[int(index)] for index in np.flatnonzero(labels > 0.5)) for labels in (target, prediction)
+            tuple(names[int(index)] for index in np.flatnonzero(unpack_labels(bits, len(names))))
+            for bits in (target, prediction)
         )
-        return true, predicted, float(scores[worst]), names[worst]
-    return names[int(target)], names[int(prediction)], float(scores[prediction]), None
+        return true, predicted, sureness, names[int(scored.suspect[row])]
+    return names[int(target)], names[int(prediction)], sureness, None

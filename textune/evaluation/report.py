@@ -1,6 +1,6 @@
 """The report on one evaluation: what was measured, how sure that is, what it is worth, and where the model errs.
 
-targets + scores -> metrics, interval, baseline, classes, confusions, mistakes -> JSON, Markdown, console
+scored rows -> metrics, interval, baseline, classes, confusions, mistakes -> JSON, Markdown, console
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from textune.errors import DataError
 from textune.evaluation.baseline import Baseline, find_baseline
-from textune.evaluation.intervals import interval_of
-from textune.evaluation.metrics import METRICS, ClassMetrics, Metric, class_table, compute_all
+from textune.evaluation.intervals import bootstrap_interval
+from textune.evaluation.metrics import METRICS, ClassMetrics, Metric, compute_metrics, per_class
 from textune.evaluation.mistakes import Mistake, Texts, find_mistakes
-from textune.evaluation.scored import Scored, scored_rows
+from textune.evaluation.reduction import ranking_note
+from textune.evaluation.scored import Scored, count_labels, pack_labels
 from textune.evaluation.wording import number
 
 if TYPE_CHECKING:
@@ -135,11 +137,9 @@ class Report:
 
 
 def build_report(
+    scored: Scored,
     *,
-    problem: Problem,
     names: tuple[str, ...],
-    targets: np.ndarray,
-    scores: np.ndarray,
     texts: Texts,
     metric: Metric,
     pairs: Texts | None = None,
@@ -152,19 +152,22 @@ def build_report(
     seed: int = 0,
     notes: tuple[str, ...] = (),
 ) -> Report:
-    """Measure one evaluation; `targets`, `scores` and `names` as for `compute_metrics`, whose errors it shares.
+    """Report on one evaluation: rows that are scored, and the names of their classes (regression: of the value).
 
     texts, pairs, place: text, second text and place of a row by its number, looked up for the mistakes only.
     metric: the main one. train_targets: what the baseline answers from, and the class balance of training.
     bootstrap: resamples for the interval, 0 for none. mistakes: how many to keep. notes: what else the reader should know.
-    Memory: the scores as float64 [N, C] and a few arrays of their size; time is that of sorting each class's scores.
+    Memory: a few arrays of N numbers and as much again as the scores that are kept; time is that of sorting these by class.
+    Raises DataError where the names do not fit the rows.
     """
-    scored = scored_rows(problem, targets, scores, names)
-    metrics = compute_all(scored)
-    limits = interval_of(metric, scored, samples=bootstrap, seed=seed)
+    if len(names) != scored.num_classes:
+        raise DataError(f"{len(names)} label names do not fit scores of {scored.num_classes} classes.")
+    problem = scored.problem
+    metrics = compute_metrics(scored)
+    limits = bootstrap_interval(metric, scored, samples=bootstrap, seed=seed)
     interval = None if math.isnan(limits[0]) else limits
     baseline = find_baseline(scored, names, metric, metrics, train_targets)
-    classes = class_table(scored, names)
+    classes = per_class(scored, names)
     matrix, confusions = _confusions(scored, names)
     return Report(
         problem=problem,
@@ -189,6 +192,7 @@ def build_report(
             *_metric_notes(metric, metrics, interval, baseline, bootstrap),
             *_class_notes(classes),
             *_label_set_notes(scored),
+            *filter(None, [ranking_note(len(scored), len(scored.ranked))]),
             *notes,
         ),
     )
@@ -198,7 +202,7 @@ def _train_support(problem: Problem, train_targets: np.ndarray | None, num_class
     if train_targets is None or problem == "regression":
         return None
     if problem == "multilabel":
-        return tuple(int(count) for count in (train_targets > 0.5).sum(axis=0))
+        return tuple(int(count) for count in count_labels(pack_labels(train_targets), num_classes))
     return tuple(int(count) for count in np.bincount(train_targets, minlength=num_classes))
 
 
@@ -209,10 +213,9 @@ def _confusions(scored: Scored, names: tuple[str, ...]) -> tuple[tuple[tuple[int
     true, predicted, counts = cells.targets, cells.predictions, np.asarray(cells.weights)
     matrix = None
     if len(names) <= MAX_MATRIX:
-        from sklearn.metrics import confusion_matrix
-
-        dense = confusion_matrix(true, predicted, labels=np.arange(len(names)), sample_weight=counts)
-        matrix = tuple(tuple(int(count) for count in row) for row in dense)
+        dense = np.zeros((len(names), len(names)), dtype=np.int64)
+        dense[true, predicted] = counts
+        matrix = tuple(tuple(row) for row in dense.tolist())
     order = np.argsort(-counts, kind="stable")
     order = order[true[order] != predicted[order]][:MAX_CONFUSIONS]
     return matrix, tuple(Confusion(names[true[cell]], names[predicted[cell]], int(counts[cell])) for cell in order)
@@ -279,8 +282,7 @@ def _label_set_notes(scored: Scored) -> list[str]:
     if scored.problem != "multilabel":
         return []
     notes = []
-    untrue = ~(scored.targets > 0.5).any(axis=1)
-    silent = ~scored.predictions.any(axis=1)
+    untrue, silent = ~scored.targets.any(axis=1), ~scored.predictions.any(axis=1)
     if silent.any():
         notes.append(f"The model gives no label at all to {int(silent.sum()):,} of {len(scored):,} rows.")
     if untrue.any():

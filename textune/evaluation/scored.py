@@ -1,32 +1,53 @@
-"""Targets beside scores and decisions, checked once; the ground that all metrics stand on. No metric is computed here."""
+"""Targets beside decisions, and of every row the few numbers that metrics ask of its scores; no metric is computed here.
+
+Made by `reduction.py`, batch by batch. Shapes: N rows, M of them with their scores, C classes or labels, D = ceil(C / 8) bytes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-
-from textune.errors import DataError, ModelError
-from textune.tasks.decision import decide
 
 if TYPE_CHECKING:
     from textune.data.labels import Problem
 
+NUMBERS_AT_ONCE = 1 << 16
+"""Numbers (rows x classes) that are worked on at a time, so that what is made of them on the way stays in the cache."""
+
+
+class Counts(NamedTuple):
+    """How often something is predicted and true, predicted at all, and true at all; float64 [C] by class or [N] by row."""
+
+    correct: np.ndarray
+    predicted: np.ndarray
+    true: np.ndarray
+
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Rows with what is true and what the model says; made by `scored_rows`."""
+    """Rows with what is true and what the model says: O(N) numbers (multilabel: and 2 C bits a row), whatever C."""
 
     problem: Problem
+    num_classes: int
+    """C; one for regression."""
     targets: np.ndarray
-    """int64 [N] class ids (binary, multiclass), int64 [N, C] of 0 and 1 (multilabel), float64 [N] (regression)."""
-    scores: np.ndarray
-    """float64 probabilities [N, C] (binary: C = 2), or values [N] (regression)."""
+    """int32 [N] class ids (binary, multiclass), uint8 [N, D] the labels as bits (multilabel), float64 [N] (regression)."""
     predictions: np.ndarray
-    """What `decide` makes of the scores, in the shape of the targets."""
+    """What `decide` makes of the scores, in the form of the targets."""
+    loss: np.ndarray | None = None
+    """float64 [N] negative logarithm of the probability of what is true; multilabel: its mean over the labels."""
+    sureness: np.ndarray | None = None
+    """float64 [N] probability of the predicted class; multilabel: of the `suspect`."""
+    suspect: np.ndarray | None = None
+    """Multilabel: int32 [N] the label that a row is most wrong about; -1 where every label is right."""
+    scores: np.ndarray | None = None
+    """float64 [N, C] the probabilities themselves, where there is room for those of all rows; binary: always."""
+    sample: Scored | None = None
+    """Otherwise: the M random rows whose scores are kept."""
     weights: np.ndarray | None = None
     """int64 [N] how often each row counts, at least once; None: each once."""
 
@@ -35,18 +56,32 @@ class Scored:
 
     def take(self, rows: np.ndarray, weights: np.ndarray | None = None) -> Scored:
         """Some of the rows, each counting as often as `weights` say."""
-        return Scored(self.problem, self.targets[rows], self.scores[rows], self.predictions[rows], weights)
+
+        def taken(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[rows]
+
+        return replace(
+            self,
+            targets=self.targets[rows],
+            predictions=self.predictions[rows],
+            loss=taken(self.loss),
+            sureness=taken(self.sureness),
+            suspect=taken(self.suspect),
+            scores=taken(self.scores),
+            sample=None,
+            weights=weights,
+        )
 
     @property
-    def num_classes(self) -> int:
-        """C; one for regression."""
-        return self.scores.shape[1] if self.scores.ndim == 2 else 1
+    def ranked(self) -> Scored:
+        """The rows whose scores are kept, which ranking metrics are measured on: all of them, or the sample."""
+        return self if self.sample is None else self.sample
 
     @cached_property
     def hits(self) -> np.ndarray:
-        """bool [N, C] the classes that each row belongs to."""
+        """bool [N, C] the classes that each row belongs to; for rows whose scores are kept, which are few enough."""
         if self.problem == "multilabel":
-            return np.asarray(self.targets > 0)
+            return unpack_labels(self.targets, self.num_classes).astype(bool)
         return np.asarray(self.targets[:, None] == np.arange(self.num_classes))
 
     @cached_property
@@ -56,61 +91,80 @@ class Scored:
         return np.asarray(same.all(axis=1) if self.problem == "multilabel" else same)
 
     @cached_property
-    def cells(self) -> Scored:
-        """One row, weighted by their number, for all rows of equal target and prediction: the same to metrics of decisions."""
+    def counts(self) -> Counts:
+        """By class, each row counting as often as it weighs."""
         if self.problem == "multilabel":
-            keys = np.packbits(np.concatenate([self.targets, self.predictions], axis=1).astype(bool), axis=1)
-            _, first, counts = np.unique(keys, axis=0, return_index=True, return_counts=True)
+            sides = (self.targets & self.predictions, self.predictions, self.targets)
+            return Counts(*(count_labels(bits, self.num_classes, self.weights) for bits in sides))
+        weights = np.ones(len(self)) if self.weights is None else self.weights
+        right = self.right
+        sides = (self.targets[right], self.predictions, self.targets)
+        by_side = (weights[right], weights, weights)
+        return Counts(
+            *(np.bincount(ids, by, minlength=self.num_classes) for ids, by in zip(sides, by_side, strict=True)),
+        )
+
+    @cached_property
+    def row_counts(self) -> Counts:
+        """Multilabel: by row, the labels that it gets right, is given, and has."""
+        sides = (self.targets & self.predictions, self.predictions, self.targets)
+        return Counts(*(np.bitwise_count(bits).sum(axis=1, dtype=np.float64) for bits in sides))
+
+    @cached_property
+    def cells(self) -> Scored:
+        """One row, weighted by their number, for all rows of equal target and prediction: the same to metrics of decisions.
+
+        Together they are the confusion matrix, without its empty cells.
+        """
+        if self.problem == "multilabel":
+            pairs = one_value(np.concatenate([self.targets, self.predictions], axis=1))
         else:
-            pairs = self.targets * self.num_classes + self.predictions
-            _, first, counts = np.unique(pairs, return_index=True, return_counts=True)
-        return self.take(first, counts)
+            pairs = self.targets.astype(np.int64) * self.num_classes + self.predictions
+        _, first, counts = np.unique(pairs, return_index=True, return_counts=True)
+        return Scored(self.problem, self.num_classes, self.targets[first], self.predictions[first], weights=counts)
+
+    @cached_property
+    def memory(self) -> dict[object, np.ndarray]:
+        """What formulas have computed of these rows and will be asked for again."""
+        return {}
 
 
-def scored_rows(problem: Problem, targets: np.ndarray, scores: np.ndarray, names: Sequence[str] | None = None) -> Scored:
-    """Check the values, and the number of `names` where given, and decide.
-
-    targets: int [N] (binary, multiclass), 0 or 1 as [N, C] (multilabel), float [N] (regression).
-    scores: probabilities [N, C] (binary: C = 2), or values [N] (regression).
-    Raises DataError for shapes and values that cannot be, ModelError for scores that are not numbers.
-    """
-    targets, scores = np.asarray(targets), np.asarray(scores, dtype=np.float64)
-    _check(problem, targets, scores)
-    targets = targets.astype(np.float64 if problem == "regression" else np.int64)
-    scored = Scored(problem, targets, scores, decide(scores, problem))
-    if names is not None and len(names) != scored.num_classes:
-        raise DataError(f"{len(names)} label names do not fit scores of {scored.num_classes} classes.")
-    return scored
+def pack_labels(labels: np.ndarray) -> np.ndarray:
+    """Labels 0 or 1 as [N, C] of any number type to bits, uint8 [N, D]."""
+    packed = np.empty((len(labels), -(-labels.shape[1] // 8)), dtype=np.uint8)
+    for rows in row_blocks(len(labels), labels.shape[1]):
+        packed[rows] = np.packbits(labels[rows] > 0, axis=1)
+    return packed
 
 
-def _check(problem: Problem, targets: np.ndarray, scores: np.ndarray) -> None:
-    if len(targets) == 0:
-        raise DataError("there are no rows to evaluate.", hint="Give a data set with at least one labelled row.")
-    target_shape = (len(scores),) if problem != "multilabel" else scores.shape
-    dimensions = 1 if problem == "regression" else 2
-    if targets.shape != target_shape or scores.ndim != dimensions or (problem == "binary" and scores.shape[1] != 2):
-        raise DataError(f"{problem} scores of shape {list(scores.shape)} do not fit targets of shape {list(targets.shape)}.")
-    usable = np.isfinite(scores)
-    if not usable.all():
-        bad = ~usable if problem == "regression" else ~usable.all(axis=1)
-        raise ModelError(
-            f"the model's scores are not numbers (NaN or infinite) for {int(bad.sum()):,} of {len(scores):,} rows, "
-            f"the first of them row {int(bad.argmax()) + 1:,}.",
-            hint='The training has diverged: lower train.optimizer.lr, or set train.precision = "fp32".',
-        )
-    if problem == "regression":
-        if not np.isfinite(targets).all():
-            raise DataError("a target is not a number (NaN or infinite).")
-        return
-    # float32 probabilities may exceed one by a rounding error
-    if scores.min() < 0 or scores.max() > 1 + 1e-6:
-        raise DataError(f"scores are probabilities, from 0 to 1, but these go from {scores.min():g} to {scores.max():g}.")
-    if problem == "multilabel":
-        if scores.shape[1] < 2:
-            raise DataError("multilabel needs two labels or more.")
-        if not ((targets == 0) | (targets == 1)).all():
-            raise DataError("multilabel targets are 0 or 1.")
-    elif not np.issubdtype(targets.dtype, np.integer) or targets.min() < 0 or targets.max() >= scores.shape[1]:
-        raise DataError(
-            f"targets are whole class ids up to {scores.shape[1] - 1}, but these go from {targets.min()} to {targets.max()}."
-        )
+def one_value(bits: np.ndarray) -> np.ndarray:
+    """Rows of bytes [N, D] as values [N] that compare by their bytes: much faster to sort than rows."""
+    return np.ascontiguousarray(bits).view(np.dtype((np.void, bits.shape[1])))[:, 0]
+
+
+def unpack_labels(bits: np.ndarray, num_labels: int) -> np.ndarray:
+    """The way back: uint8 [..., C] of 0 and 1."""
+    return np.unpackbits(bits, axis=-1, count=num_labels)
+
+
+def count_labels(bits: np.ndarray, num_labels: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """float64 [C] rows that have each label; int64 `weights` [N] say how often each row counts."""
+    total = np.zeros(num_labels)
+    for rows in row_blocks(len(bits), num_labels):
+        labels = unpack_labels(bits[rows], num_labels)
+        total += labels.sum(axis=0, dtype=np.int64) if weights is None else weights[rows].astype(np.float64) @ labels
+    return total
+
+
+def sum_labels(bits: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """float64 [N] the sum of each row's labels' `values` [C]."""
+    sums = np.empty(len(bits))
+    for rows in row_blocks(len(bits), len(values)):
+        sums[rows] = unpack_labels(bits[rows], len(values)) @ values
+    return sums
+
+
+def row_blocks(num_rows: int, num_classes: int) -> Iterator[slice]:
+    """Cuts rows of `num_classes` numbers into pieces of at most `NUMBERS_AT_ONCE` numbers, or of single rows."""
+    step = max(1, NUMBERS_AT_ONCE // num_classes)
+    return (slice(start, start + step) for start in range(0, num_rows, step))

@@ -6,14 +6,18 @@ import ctypes
 import platform
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from textune.data.batches import Layout
 from textune.errors import ModelError
-from textune.model.native import BuildError, FastDropout, Kernels, install, is_built
+from textune.model.compiled import compile_on_gpu
+from textune.model.native import BuildError, FastDropout, Kernels, install
+from textune.model.varlen import describe_attention
 
 WORTH_BUILDING = 2e12
-"""Floating-point operations from which `auto` builds kernels that are not there yet: about ten seconds of a laptop's work."""
+"""Floating-point operations from which `auto` compiles: about ten seconds of a laptop's work. Kernels that lie in the cache do
+not count, so that the same run takes the same way every time."""
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 """Numbers of glibc's `mallopt`."""
@@ -36,13 +40,19 @@ class Accelerator:
         if self.kernels is not None or self._mode == "off":
             return
         if self._hf.device.type != "cpu":
-            self.note = "PyTorch's own, on a GPU"
+            self.note = "PyTorch's own"
         elif layout == "padded":
             self._refuse("they need the packed layout", hint='Set model.attention = "auto"')
-        elif self._mode == "auto" and not is_built() and self._work(num_tokens, training=training) < WORTH_BUILDING:
+        elif self._mode == "auto" and self._work(num_tokens, training=training) < WORTH_BUILDING:
             self.note = "PyTorch's own: the work is too short to compile others"
         else:
             self._build()
+
+    def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
+        """Compile layers for a GPU, if the model is on one; `dtype` is that of the run's products. Errors as in `prepare`."""
+        if self._hf.device.type == "cuda":
+            done = compile_on_gpu(self._hf, dtype=dtype, num_steps=num_steps, mode=self._mode)
+            self.note = f"{describe_attention(self._hf.device, dtype, self._hf.config)}, {done}"
 
     def _build(self) -> None:
         try:
@@ -62,7 +72,7 @@ class Accelerator:
 
     def _work(self, num_tokens: int, *, training: bool) -> float:
         """Floating-point operations of the matrix products: 2 a weight and token forward, twice that backward."""
-        embedded: int = self._hf.get_input_embeddings().weight.numel()
+        embedded: int = sum(p.numel() for p in self._hf.get_input_embeddings().parameters())
         weights: int = sum(p.numel() for p in self._hf.parameters()) - embedded
         return (6.0 if training else 2.0) * weights * num_tokens
 

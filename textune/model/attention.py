@@ -9,15 +9,19 @@ Shapes: T tokens, h heads of d, g key heads, n rows of L tokens in a group, N = 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional
 from transformers import AttentionInterface
 
 from textune.data.batches import Group
+from textune.data.loader import to_device
 from textune.model.native.kernels import AttentionShape, Kernels, kernel_attention
 from textune.model.products import compute_dtype, product_attention
+from textune.model.varlen import cut_into_sequences, varlen_attention
 
 PACKED = "textune_packed"
 """Name of the attention implementation."""
@@ -37,28 +41,41 @@ MAX_PRODUCT_LENGTH = {
 class PackedLayout:
     """Where the rows of a packed batch lie; made once a batch and handed to every layer, which shares its masks.
 
-    `groups` and `lengths_B` are those of a TokenBatch; `num_filler` tokens behind the last row belong to none. `kernels`, where
-    there are any, compute attention on a CPU.
+    `groups`, `lengths_B` and `row_lengths` (the lengths on the host) are those of a TokenBatch; `num_filler` tokens behind the
+    last row belong to none. `kernels`, where there are any, compute attention on a CPU; `in_one_call` prepares for flash
+    attention of variable length on a GPU.
     """
 
     def __init__(
-        self, groups: tuple[Group, ...], lengths_B: torch.Tensor, *, num_filler: int = 0, kernels: Kernels | None = None
+        self,
+        groups: tuple[Group, ...],
+        lengths_B: torch.Tensor,
+        row_lengths: np.ndarray,
+        *,
+        num_filler: int = 0,
+        kernels: Kernels | None = None,
+        in_one_call: bool = False,
     ) -> None:
         self.groups = groups
         self.kernels = kernels
         self.num_filler = num_filler
         self.lengths_B = lengths_B
         self.sizes = [group.rows * group.length for group in groups]
-        device = lengths_B.device
         starts, has_padding, token, row = [], [], 0, 0
-        lengths = lengths_B.tolist()
         for group, size in zip(groups, self.sizes, strict=True):
-            starts.append(torch.arange(token, token + size, group.length, device=device))
-            has_padding.append(min(lengths[row : row + group.rows]) < group.length)
+            starts.append(np.arange(token, token + size, group.length))
+            has_padding.append(int(row_lengths[row : row + group.rows].min()) < group.length)
             token += size
             row += group.rows
-        self.starts_B = torch.cat(starts)
+        starts_B = np.concatenate(starts)
+        self.starts_B = to_device(torch.from_numpy(starts_B), lengths_B.device)
         """int64 [B] position of each row's first token."""
+        self._widths = np.repeat([group.length for group in groups], [group.rows for group in groups])
+        num_tokens = token + num_filler
+        self.sequences = (
+            cut_into_sequences(starts_B, row_lengths, num_tokens=num_tokens, device=lengths_B.device) if in_one_call else None
+        )
+        """For attention in one call; None where it goes group by group."""
         self._has_padding = has_padding
         self._biases: dict[tuple[int, bool, int | None, torch.dtype], torch.Tensor | None] = {}
 
@@ -67,9 +84,10 @@ class PackedLayout:
         pieces: tuple[torch.Tensor, ...] = tensor.split([*self.sizes, self.num_filler], dim)
         return pieces[:-1]
 
-    def by_row(self, tensor_T: torch.Tensor) -> list[torch.Tensor]:
-        """[T] as one [rows, length] view for each group."""
-        return [piece.view(group) for piece, group in zip(self.split(tensor_T), self.groups, strict=True)]
+    @functools.cached_property
+    def rows_T(self) -> torch.Tensor:
+        """int64 [T without filler]: the row of each token, padding included."""
+        return to_device(torch.from_numpy(np.repeat(np.arange(len(self._widths)), self._widths)), self.lengths_B.device)
 
     def real(self, index: int) -> torch.Tensor:
         """bool [n, L]: True where group `index` holds a real token."""
@@ -138,6 +156,18 @@ def packed_attention(
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     causal = bool(module.is_causal) if is_causal is None else is_causal
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if textune_layout.sequences is not None and softcap is None:
+        output_Thd = varlen_attention(
+            query.squeeze(0),
+            key.squeeze(0),
+            value.squeeze(0),
+            textune_layout,
+            causal=causal,
+            window=sliding_window,
+            scale=scale,
+            dropout=dropout,
+        )
+        return output_Thd.unsqueeze(0), None
     kernels = textune_layout.kernels
     if kernels is not None and softcap is None and dropout < 1 and query.dtype in {torch.float32, torch.bfloat16}:
         shape = AttentionShape(

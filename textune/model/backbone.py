@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
@@ -20,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from textune.config.schema import ModelSection
-from textune.data.batches import Layout
+from textune.data.batches import GROUP_COST_TOKENS, Layout
 from textune.data.labels import LabelMap
 from textune.data.loader import TokenBatch
 from textune.errors import ConfigError, ModelError
@@ -38,6 +40,8 @@ from textune.model.pretrained import (
     require_weights,
 )
 from textune.model.tokenizer import load_tokenizer
+from textune.model.varlen import attention_obstacle
+from textune.model.vocabulary import CompactVocabulary, compact_vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -80,6 +84,8 @@ class TextModel(nn.Module):
         self.layout: Layout = "padded"
         self.accelerator = Accelerator(hf, compile)
         self._unknown_id = unknown_id
+        self._num_ids = len(hf.get_input_embeddings().weight)
+        self._vocabulary: CompactVocabulary | None = None
         self._own_attention = hf.config._attn_implementation
         self._accepted = frozenset(inspect.signature(hf.forward).parameters)
         self._base_accepted = frozenset(inspect.signature(hf.base_model.forward).parameters)
@@ -115,6 +121,26 @@ class TextModel(nn.Module):
                 return module.num_embeddings - skipped
         return None
 
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the model as it is saved."""
+        return sum(p.numel() for p in self.parameters()) + (self._vocabulary.num_left_out if self._vocabulary else 0)
+
+    def compact_vocabulary(self, token_ids: Iterable[np.ndarray], *, mode: Literal["auto", "on", "off"], optimizer: str) -> str:
+        """Train only the token embeddings that occur in `token_ids`, where that is exact; returns the fact in words.
+
+        Afterwards the model computes texts of those tokens alone, until it is saved and loaded. Arguments and errors are those
+        of `textune.model.vocabulary.compact_vocabulary`; call it once, before the model moves to its device.
+        """
+        always = [self.pad_id] if self._unknown_id is None else [self.pad_id, self._unknown_id]
+        self._vocabulary, fact = compact_vocabulary(self.hf, token_ids, always=always, mode=mode, optimizer=optimizer)
+        return fact
+
+    def group_cost(self, dtype: torch.dtype) -> int:
+        """What a group of rows costs this model in products of `dtype`: nothing where attention takes all rows in one call."""
+        one_call = self.accelerator.kernels is not None or not attention_obstacle(self.hf.device, dtype, self.hf.config)
+        return 0 if one_call else GROUP_COST_TOKENS
+
     def speed_up(self, num_tokens: int, *, training: bool) -> None:
         """Compile what is worth compiling for computing so many tokens on the device where the model is now.
 
@@ -122,19 +148,29 @@ class TextModel(nn.Module):
         """
         self.accelerator.prepare(self.layout, num_tokens, training=training)
 
+    def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
+        """The same for training so many steps on a GPU, where compilation takes place in the first steps."""
+        self.accelerator.compile_steps(num_steps, dtype)
+
     def forward(self, batch: TokenBatch) -> torch.Tensor:
         """Logits float32 [B, C] of a batch in this model's layout, in the order of its rows."""
         ids_T = batch.ids_T
         if self._unknown_id is not None:
-            known = self.hf.get_input_embeddings().weight.shape[0]
-            ids_T = ids_T.masked_fill(ids_T >= known, self._unknown_id)
+            ids_T = ids_T.masked_fill(ids_T >= self._num_ids, self._unknown_id)
         logits_BC = self._packed(ids_T, batch) if self.layout == "packed" else self._padded(ids_T, batch)
         return logits_BC.float()
 
     def _packed(self, ids_T: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
         family = PACKED_FAMILIES[self.hf.config.model_type]
         num_filler = _num_filler(len(ids_T))
-        layout = PackedLayout(batch.groups, batch.lengths_B, num_filler=num_filler, kernels=self.accelerator.kernels)
+        layout = PackedLayout(
+            batch.groups,
+            batch.lengths_B,
+            batch.row_lengths,
+            num_filler=num_filler,
+            kernels=self.accelerator.kernels,
+            in_one_call=not attention_obstacle(ids_T.device, self._compute_dtype(ids_T.device), self.hf.config),
+        )
         ids_T = functional.pad(ids_T, (0, num_filler), value=self.pad_id)
         positions_T = functional.pad(batch.positions_T, (0, num_filler))
         inputs: dict[str, Any] = {
@@ -150,6 +186,10 @@ class TextModel(nn.Module):
             inputs["use_cache"] = False
         hidden_TH = self.hf.base_model(**inputs).last_hidden_state.squeeze(0)
         return family.pool(self.hf, hidden_TH, ids_T, layout)
+
+    def _compute_dtype(self, device: torch.device) -> torch.dtype:
+        dtype: torch.dtype = self.hf.dtype
+        return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else dtype
 
     def _padded(self, ids_T: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
         assert len(batch.groups) == 1, f"a padded batch is one group, not {len(batch.groups)}"
@@ -176,7 +216,8 @@ class TextModel(nn.Module):
         self.set_layout("padded")
         try:
             with quiet_transformers():
-                self.hf.save_pretrained(folder)
+                state = self.hf.state_dict()
+                self.hf.save_pretrained(folder, state_dict=self._vocabulary.restored(state) if self._vocabulary else state)
         finally:
             self.set_layout(layout)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import platform
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 
 from textune.errors import ModelError
 
 Precision = Literal["fp32", "bf16", "fp16"]
+DType: TypeAlias = torch.dtype
+_DTYPES: dict[Precision, DType] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,16 @@ class Device:
     torch: torch.device
     precision: Precision
 
+    @property
+    def dtype(self) -> DType:
+        """The type of matrix products."""
+        return _DTYPES[self.precision]
+
     def autocast(self) -> contextlib.AbstractContextManager[None]:
         """Lower precision where the operation allows it; nothing for fp32."""
         if self.precision == "fp32":
             return contextlib.nullcontext()
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        return torch.autocast(self.torch.type, dtype=dtype)
+        return torch.autocast(self.torch.type, dtype=self.dtype)
 
     def __str__(self) -> str:
         if self.torch.type == "cuda":

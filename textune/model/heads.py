@@ -75,12 +75,11 @@ def _decoder(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: Pack
     than the last. Any other rule would give other logits than the saved model does in plain transformers.
     """
     pad_id = hf.config.get_text_config().pad_token_id
-    lasts = []
-    for index, ids_nL in enumerate(layout.by_row(ids_T)):
-        counts = (ids_nL != pad_id) & layout.real(index)
-        steps = torch.arange(ids_nL.shape[1], device=ids_nL.device)
-        lasts.append((counts * steps).argmax(1))
-    logits: torch.Tensor = hf.score(hidden_TH.index_select(0, layout.starts_B + torch.cat(lasts)))
+    rows_T = layout.rows_T
+    steps_T = torch.arange(len(rows_T), device=ids_T.device) - layout.starts_B[rows_T]
+    counts_T = (ids_T[: len(rows_T)] != pad_id) & (steps_T < layout.lengths_B[rows_T])
+    lasts_B = torch.zeros_like(layout.starts_B).scatter_reduce(0, rows_T, steps_T * counts_T, "amax")
+    logits: torch.Tensor = hf.score(hidden_TH.index_select(0, layout.starts_B + lasts_B))
     return logits
 
 
@@ -91,9 +90,12 @@ def _from_zero(_hf: Any, _ids_T: torch.Tensor, positions_T: torch.Tensor, _layou
 def _after_padding(hf: Any, ids_T: torch.Tensor, _positions_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """RoBERTa's positions: from pad id + 1; a pad token, even one that a text spells out, gets pad id and is not counted."""
     pad_id = hf.config.pad_token_id
-    counts = [(ids_nL != pad_id).long() for ids_nL in layout.by_row(ids_T)]
-    filler = ids_T.new_zeros(layout.num_filler)
-    positions_T: torch.Tensor = torch.cat([*((count.cumsum(1) * count).flatten() for count in counts), filler]) + pad_id
+    counts_T = (ids_T != pad_id).long()
+    before_T = counts_T.cumsum(0) - counts_T
+    in_rows = len(layout.rows_T)
+    # Counted from the row's start; filler behind the last row stays at pad id.
+    steps_T = (before_T[:in_rows] - before_T[layout.starts_B][layout.rows_T] + 1) * counts_T[:in_rows]
+    positions_T: torch.Tensor = functional.pad(steps_T, (0, len(ids_T) - in_rows)) + pad_id
     return positions_T
 
 

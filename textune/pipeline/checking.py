@@ -16,7 +16,8 @@ from textune.data.audit import Finding, TokenFacts, audit_data
 from textune.data.batches import epoch_order, padding_waste, plan_epoch
 from textune.pipeline.gather import Ingredients, describe, gather
 from textune.tracking import SilentTracker, Tracker
-from textune.training.microbatch import accumulate_gradients
+from textune.training.microbatch import gradients_in_memory
+from textune.training.optim import STATE_BYTES
 
 PROBED_BATCHES = 3
 """Batches computed to predict the time of a run, after one that warms up."""
@@ -58,7 +59,7 @@ def check(
     facts = describe(parts)
     findings = audit_data(parts.data, tokens=_token_facts(parts))
     if not any(finding.level == "error" for finding in findings):
-        facts |= _predict_cost(parts)
+        facts |= _predict_cost(parts, tracker)
     return CheckResult(facts, findings)
 
 
@@ -80,15 +81,20 @@ def _token_facts(parts: Ingredients) -> TokenFacts:
     )
 
 
-def _predict_cost(parts: Ingredients) -> dict[str, str]:
+def _predict_cost(parts: Ingredients, tracker: Tracker) -> dict[str, str]:
     """Time from a few real batches, memory from the sizes of what training holds."""
     rows = parts.training_rows()
-    batches = iter(parts.loader(rows))
+    loader = parts.loader(rows)
+    batches = iter(loader)
     speeds = []
     parts.model.train()
     for number, batch in enumerate(islice(batches, PROBED_BATCHES + 1)):
         started = time.perf_counter()
-        float(accumulate_gradients(parts.model, parts.task, batch, parts.device))  # waits for a GPU
+        seed = parts.experiment.train.seed
+        loss, notices = gradients_in_memory(parts.model, parts.task, loader, batch, parts.device, seed=seed)
+        float(loss)  # waits for a GPU
+        for notice in notices:
+            tracker.notice(notice)
         if number or len(rows) <= parts.experiment.train.batch_size:
             speeds.append(batch.num_tokens / (time.perf_counter() - started))
     batches.close()
@@ -103,10 +109,11 @@ def _predict_cost(parts: Ingredients) -> dict[str, str]:
 
 def _memory(parts: Ingredients) -> str:
     trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in parts.model.parameters())
-    # fp32: weights, and for what is trained a gradient and two moments of AdamW.
-    held = (4 * total + 12 * trained) / 1e9
-    return f"{held:.2f} GB for weights, gradients and optimizer, plus the activations of one micro-batch"
+    total = parts.model.num_parameters
+    # fp32: weights, and a gradient for what is trained.
+    held = (4 * total + (4 + STATE_BYTES[parts.experiment.train.optimizer.kind]) * trained) / 1e9
+    tokens = f"{parts.room.max_tokens:,} tokens"
+    return f"{held:.2f} GB for weights, gradients and optimizer, plus the activations of at most {tokens} at once"
 
 
 def _minutes(seconds: float) -> str:

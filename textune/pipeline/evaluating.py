@@ -29,7 +29,7 @@ def evaluate(
     metric: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
     max_tokens: int | None = None,
     tracker: Tracker | None = None,
 ) -> Report:
@@ -43,6 +43,7 @@ def evaluate(
     experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
     section = experiment.evaluate if experiment is not None else EvaluateSection()
     predictor = load(run, device=device, precision=precision, max_tokens=max_tokens)
+    predictor.on_notice = tracker.notice
     chosen_metric = resolve_metric(metric or predictor.card.metric, predictor.card.problem)
     card = predictor.card
     train_targets = None

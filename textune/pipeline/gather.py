@@ -22,9 +22,11 @@ from textune.errors import ConfigError, DataError
 from textune.evaluation import Metric, resolve_metric
 from textune.model import TextModel, checkpoint_labels, load_model, load_tokenizer, require_backbone
 from textune.model.device import Device, resolve_device
+from textune.model.memory import Room, checkpoint_gradients, measure_room
 from textune.prediction import ModelCard, Predictor
 from textune.tasks import SupervisedTask, build_task
 from textune.tracking import Tracker
+from textune.training.optim import STATE_BYTES, require_optimizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,6 +63,10 @@ class Ingredients:
     model: TextModel
     device: Device
     metric: Metric
+    vocabulary: str
+    """Which token embeddings are trained, in words."""
+    room: Room
+    """Tokens computed at once while training."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -71,11 +77,6 @@ class Ingredients:
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
         return self.experiment.train.duration.steps(self.steps_per_epoch)
-
-    @property
-    def num_trained_tokens(self) -> int:
-        """Real tokens of all steps of the run, about."""
-        return int(self.parts["train"].lengths.mean() * self.total_steps * self.experiment.train.batch_size)
 
     @property
     def card(self) -> ModelCard:
@@ -93,6 +94,7 @@ class Ingredients:
             columns=self.experiment.data.columns,
             labels=Labels(names=names if named else (), delimiter=section.delimiter),
             precision=self.device.precision,
+            compiled=self.model.accelerator.kernels is not None,
             max_tokens=self.experiment.evaluate.max_tokens,
             metric=self.metric.name,
             data={part.name: part.fingerprint for part in self.data.parts},
@@ -116,7 +118,15 @@ class Ingredients:
 
     def loader(self, rows: TrainingRows) -> Loader:
         """Batches from the first step on."""
-        return Loader(rows, self.experiment.train, layout=self.model.layout, pad_id=self.model.pad_id)
+        return Loader(
+            rows,
+            self.experiment.train,
+            layout=self.model.layout,
+            pad_id=self.model.pad_id,
+            max_tokens=self.room.max_tokens,
+            group_cost=self.model.group_cost(self.device.dtype),
+            pin_memory=self.device.torch.type == "cuda",
+        )
 
 
 def gather(experiment: Experiment, *, tracker: Tracker, audit: bool) -> Ingredients:
@@ -126,6 +136,7 @@ def gather(experiment: Experiment, *, tracker: Tracker, audit: bool) -> Ingredie
     """
     require_runnable(experiment)
     device = resolve_device(experiment.train.device, experiment.train.precision)
+    require_optimizer(experiment.train.optimizer)
     require_backbone(experiment.model)
     known_names = checkpoint_labels(experiment.model)
     data = prepare_data(experiment.data, kind=experiment.task.kind, known_names=known_names)
@@ -150,12 +161,30 @@ def gather(experiment: Experiment, *, tracker: Tracker, audit: bool) -> Ingredie
     parts: dict[str, Tokenized] = {part.name: Tokenized(part, stores[id(part.examples)]) for part in data.parts}
     _require_room(experiment, parts)
     _require_positions(experiment, model, parts)
+    vocabulary = model.compact_vocabulary(
+        (store.ids for store in stores.values()),
+        mode=experiment.train.compact_vocabulary,
+        optimizer=experiment.train.optimizer.kind,
+    )
     model.to(device.torch)
-    ingredients = Ingredients(experiment, data, parts, tokenizer, encoder, task, model, device, metric)
-    model.speed_up(ingredients.num_trained_tokens, training=True)
+    model.speed_up(_num_trained_tokens(experiment, parts["train"]), training=True)
+    if experiment.train.gradient_checkpointing:  # behind `speed_up`, which changes how layers compute
+        checkpoint_gradients(model)
+    room = _room(experiment, model, device, parts["train"])
+    model.compile_steps(_num_steps(experiment, parts["train"]), device.dtype)
+    ingredients = Ingredients(experiment, data, parts, tokenizer, encoder, task, model, device, metric, vocabulary, room)
     for notice in (*data.notices, *model.notes, *_warnings(ingredients)):
         tracker.notice(notice)
     return ingredients
+
+
+def _num_steps(experiment: Experiment, train: Tokenized) -> int:
+    return experiment.train.duration.steps(num_steps_per_epoch(len(train.part), experiment.train.batch_size))
+
+
+def _num_trained_tokens(experiment: Experiment, train: Tokenized) -> int:
+    """Real tokens of all steps of the run, about."""
+    return int(train.lengths.mean() * _num_steps(experiment, train) * experiment.train.batch_size)
 
 
 def _audit(data: PreparedData, tracker: Tracker) -> None:
@@ -222,6 +251,8 @@ def _require_room(experiment: Experiment, parts: dict[str, Tokenized]) -> None:
         ("train.max_tokens", experiment.train.max_tokens, ["train"]),
         ("evaluate.max_tokens", experiment.evaluate.max_tokens, ["validation", "test"]),
     ):
+        if limit == "auto":
+            continue
         for name in names:
             if name in parts and (longest := int(parts[name].lengths.max())) > limit:
                 row = int(parts[name].lengths.argmax())
@@ -230,6 +261,16 @@ def _require_room(experiment: Experiment, parts: dict[str, Tokenized]) -> None:
                     f"{key} = {limit} is smaller than the longest {name} row: {place} has {longest} tokens.",
                     hint=f"Use {key} = {longest} or more, or lower tokens.max_length.",
                 )
+
+
+def _room(experiment: Experiment, model: TextModel, device: Device, train: Tokenized) -> Room:
+    """The tokens computed at once: what the configuration says, or as many as the memory left holds."""
+    section = experiment.train
+    if section.max_tokens != "auto":
+        return Room(section.max_tokens, "train.max_tokens")
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    to_come = trained * (4 + STATE_BYTES[section.optimizer.kind])
+    return measure_room(model, device, store=train.store, indices=train.part.indices, to_come=to_come)
 
 
 def _require_positions(experiment: Experiment, model: TextModel, parts: dict[str, Tokenized]) -> None:
@@ -251,7 +292,7 @@ def describe(parts: Ingredients) -> dict[str, str]:
     limit = parts.experiment.tokens.max_length
     truncated = sum(tokenized.num_truncated for tokenized in parts.parts.values())
     trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in parts.model.parameters())
+    total = parts.model.num_parameters
     batches = plan_epoch(epoch_order(len(train.part), seed=section.seed, epoch=0, order=section.order), section.batch_size)
     labels = f"{len(names)} labels: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
     return {
@@ -263,9 +304,12 @@ def describe(parts: Ingredients) -> dict[str, str]:
         f" padded to {limit}, {padding_waste(train.lengths, batches, pad_to=limit):.0%}",
         "model": f"{parts.experiment.model.pretrained} ({parts.model.hf.config.model_type}), {total / 1e6:.1f} M parameters"
         + ("" if trained == total else f", {trained / 1e6:.1f} M trained"),
+        "vocabulary": parts.vocabulary,
         "layout": f"{parts.model.layout}: {parts.model.reason}",
         "kernels": parts.model.accelerator.note,
         "device": str(parts.device),
+        "at once": f"{parts.room.max_tokens:,} tokens ({parts.room.reason})"
+        + (", gradient checkpointing" if section.gradient_checkpointing else ""),
         "steps": f"{parts.total_steps:,} of {section.batch_size} rows ({section.duration} of {parts.steps_per_epoch:,} steps)"
         if section.duration.unit == "epochs"
         else f"{parts.total_steps:,} of {section.batch_size} rows ({parts.total_steps / parts.steps_per_epoch:.2g} epochs)",

@@ -1,26 +1,67 @@
-"""Predicts a file or a stream: reads windows of rows, adds what the model says, writes them in the same order."""
+"""Predicts a file or a stream: windows of rows are read and tokenised ahead, scored, formatted behind, written in their order.
+
+thread: read, tokenise --> here: score --> thread: add the predictions, format --> here: write
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from itertools import islice
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from textune.config.schema import Columns
+from textune.data.ahead import ahead
 from textune.data.columns import select_texts, text_columns
 from textune.data.rows import listing
-from textune.data.stream import STANDARD, Row, RowWriter, StreamOptions, parquet_schema, read_rows, stream_name, window_rows
+from textune.data.rowwriter import Formatted, RowWriter
+from textune.data.stream import (
+    STANDARD,
+    Row,
+    StreamOptions,
+    parquet_schema,
+    read_rows,
+    stream_name,
+    window_rows,
+)
+from textune.data.tokens import TokenStore
 from textune.errors import DataError
-from textune.prediction import WINDOW_ROWS, ModelCard, Prediction, Predictor
+from textune.prediction import WINDOW_ROWS, ModelCard, Predictor, label_rows
 from textune.tracking import Tracker
 
 LABEL, SCORE = "predicted_label", "predicted_score"
 _DECIMALS = 6
 """Of probabilities; a predicted value keeps all of its own."""
+WINDOW_CHARACTERS = 2_000_000
+"""A window of long texts has fewer rows: it bounds the memory, and how long nothing is heard of a slow model."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The input, and how its texts are made."""
+
+    path: str
+    options: StreamOptions
+    columns: Columns
+    schema: pa.Schema | None
+
+    @property
+    def name(self) -> str:
+        return stream_name(self.path)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Consecutive rows with the numbers of their lines, and their tokens."""
+
+    numbers: list[int]
+    rows: list[Row]
+    store: TokenStore
 
 
 def predict_file(
@@ -43,26 +84,30 @@ def predict_file(
     uses.
     """
     require_target(source, target, force=force)
-    schema = parquet_schema(source, source_options)
-    added = _added_fields(predictor.card, all_scores=all_scores)
+    predictor.on_notice = tracker.notice
+    reading = _Source(source, source_options, columns, parquet_schema(source, source_options))
+    card = predictor.card
+    added = _added_fields(card, all_scores=all_scores)
+    writer = RowWriter(target, target_options, schema=_written_schema(reading.schema, added))
     unit = "row" if source_options.format == "parquet" else "line"
-    rows = read_rows(source, source_options, text_column=columns.text)
+
+    def formatted(window: _Window, scores: np.ndarray) -> Formatted:
+        _add_predictions(window.rows, scores, card, all_scores=all_scores)
+        return writer.format(window.rows, lambda index: f"{reading.name}, {unit} {window.numbers[index]}")
+
     done = 0
-    with (
-        contextlib.closing(rows),  # type: ignore[type-var]
-        RowWriter(target, target_options, schema=_written_schema(schema, added)) as writer,
-    ):
-        while window := list(islice(rows, WINDOW_ROWS)):
-            _require_columns([row for _, row in window], columns, added.names, name=stream_name(source), first=done == 0)
-            predictions = _predict(predictor, window, source, source_options, columns, schema)
-            places = [f"{stream_name(source)}, {unit} {number}" for number, _ in window]
-            written = [
-                {**row, **_added(prediction, predictor.card, all_scores=all_scores)}
-                for (_, row), prediction in zip(window, predictions, strict=True)
-            ]
-            writer.write(written, places)
-            done += len(window)
+    behind: Future[Formatted] | None = None
+    windows = ahead(_windows(predictor, reading, added.names), 1, name="textune-reader")
+    with writer, ThreadPoolExecutor(1, "textune-formatter") as formatter, contextlib.closing(windows):
+        for window in windows:
+            scores = predictor.score_store(window.store)
+            if behind is not None:
+                writer.write(behind.result())
+            behind = formatter.submit(formatted, window, scores)
+            done += len(window.rows)
             tracker.progress("predicting", done, 0)
+        if behind is not None:
+            writer.write(behind.result())
     if writer.num_changed:
         tracker.notice(
             f"{writer.num_changed:,} cells held a delimiter or a line end, which {target_options.format} without quotes cannot"
@@ -91,18 +136,37 @@ def _same_file(one: str, other: str) -> bool:
     return Path(one).resolve() == Path(other).resolve()
 
 
-def _predict(
-    predictor: Predictor,
-    window: list[tuple[int, Row]],
-    source: str,
-    options: StreamOptions,
-    columns: Columns,
-    schema: pa.Schema | None,
-) -> list[Prediction]:
+def _windows(predictor: Predictor, source: _Source, added: list[str]) -> Generator[_Window]:
+    """The input in windows; DataError for what cannot be read, has no such column or already has one of the `added` ones."""
+    rows = read_rows(source.path, source.options, text_column=source.columns.text)
+    with contextlib.closing(rows):
+        for number, window in enumerate(_cut(rows, text_columns(source.columns))):
+            _require_columns([row for _, row in window], source, added, first=number == 0)
+            yield _Window([line for line, _ in window], [row for _, row in window], _tokenise(predictor, window, source))
+
+
+def _cut(rows: Iterable[tuple[int, Row]], texts: tuple[str, ...]) -> Iterator[list[tuple[int, Row]]]:
+    """Rows in windows of at most WINDOW_ROWS and, but for the last row, WINDOW_CHARACTERS in the columns `texts`."""
+    window: list[tuple[int, Row]] = []
+    num_characters = 0
+    for item in rows:
+        window.append(item)
+        for column in texts:
+            cell = item[1].get(column)
+            num_characters += len(cell) if isinstance(cell, str) else 0
+        if len(window) >= WINDOW_ROWS or num_characters >= WINDOW_CHARACTERS:
+            yield window
+            window, num_characters = [], 0
+    if window:
+        yield window
+
+
+def _tokenise(predictor: Predictor, window: list[tuple[int, Row]], source: _Source) -> TokenStore:
+    columns = source.columns
     try:
-        rows = window_rows(window, source, options, wanted=text_columns(columns), schema=schema)
+        rows = window_rows(window, source.path, source.options, wanted=text_columns(columns), schema=source.schema)
         text, pair = select_texts(rows, columns)
-        return predictor.predict(text.to_pylist(), None if pair is None else pair.to_pylist(), place=rows.place)
+        return predictor.encode(text.to_pylist(), None if pair is None else pair.to_pylist(), place=rows.place)
     except DataError as error:
         # The keys that such hints name belong to the config of a run; here there are options only.
         hint = error.hint
@@ -115,18 +179,19 @@ def _predict(
         raise DataError(error.message, hint=hint) from None
 
 
-def _require_columns(rows: list[Row], columns: Columns, added: list[str], *, name: str, first: bool) -> None:
-    found = dict.fromkeys(key for row in rows for key in row)
+def _require_columns(rows: list[Row], source: _Source, added: list[str], *, first: bool) -> None:
+    found = set().union(*rows)
     if first:
-        for column in text_columns(columns):
+        for column in text_columns(source.columns):
             if column not in found:
+                names = dict.fromkeys(key for row in rows for key in row)
                 raise DataError(
-                    f"{name} has no column {column!r}; its columns are: {listing(map(repr, found)) or 'none'}.",
+                    f"{source.name} has no column {column!r}; its columns are: {listing(map(repr, names)) or 'none'}.",
                     hint="Name the text column with --text (and the second of a pair with --text-pair).",
                 )
     if taken := [column for column in added if column in found]:
         raise DataError(
-            f"{name} already has a column {taken[0]!r}, which the prediction would overwrite.",
+            f"{source.name} already has a column {taken[0]!r}, which the prediction would overwrite.",
             hint="Rename it in the input first.",
         )
 
@@ -147,17 +212,18 @@ def _written_schema(schema: pa.Schema | None, added: pa.Schema) -> pa.Schema:
     return pa.schema([*kept, *added])
 
 
-def _added(prediction: Prediction, card: ModelCard, *, all_scores: bool) -> Row:
-    decimals = None if card.problem == "regression" else _DECIMALS
-    label: Any = prediction.label
-    if isinstance(label, tuple):
+def _add_predictions(rows: list[Row], scores: np.ndarray, card: ModelCard, *, all_scores: bool) -> None:
+    """Write what the model says into the rows."""
+    labels, best_N = label_rows(scores, card)
+    if card.problem == "multilabel":
         delimiter = card.labels.delimiter
-        label = list(label) if delimiter is None else delimiter.join(label)
-    added: Row = {LABEL: label, SCORE: _rounded(prediction.score, decimals)}
+        labels = [list(names) if delimiter is None else delimiter.join(names) for names in labels]
+    if card.problem != "regression":
+        scores, best_N = np.round(scores, _DECIMALS), np.round(best_N, _DECIMALS)
+    for row, label, best in zip(rows, labels, best_N.tolist(), strict=True):
+        row[LABEL] = label
+        row[SCORE] = best
     if all_scores:
-        added |= {f"score_{name}": _rounded(score, decimals) for name, score in prediction.scores.items()}
-    return added
-
-
-def _rounded(value: float, decimals: int | None) -> float:
-    return value if decimals is None else round(value, decimals)
+        columns = [f"score_{name}" for name in card.names]
+        for row, values in zip(rows, scores.reshape(len(rows), len(columns)).tolist(), strict=True):
+            row.update(zip(columns, values, strict=True))

@@ -7,11 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from textune.evaluation import Metric, Report, build_report
+from textune.evaluation import Metric, Reduction, Report, Scored, build_report
 from textune.pipeline.gather import Tokenized
 from textune.prediction import Predictor
 from textune.rundir import write_text
 from textune.tracking import Tracker
+
+
+def score_part(predictor: Predictor, tokenized: Tokenized, tracker: Tracker, *, stage: str) -> Scored:
+    """Score the rows of one part and keep of each what metrics and a report need; never all scores at once."""
+    part, card = tokenized.part, predictor.card
+    reduction = Reduction(card.problem, num_rows=len(part), num_classes=len(card.names))
+    for positions, scores in predictor.score_batches(tokenized.store, part.indices):
+        reduction.add(positions, part.targets[part.indices[positions]], scores)
+        tracker.progress(stage, reduction.num_added, len(part))
+    return reduction.finish()
 
 
 def report_part(
@@ -26,15 +36,11 @@ def report_part(
 ) -> Report:
     """Score one part with a model and report on it."""
     part = tokenized.part
-    scores = predictor.score_store(
-        tokenized.store, part.indices, progress=lambda done: tracker.progress(f"evaluating {part.name}", done, len(part))
-    )
+    scored = score_part(predictor, tokenized, tracker, stage=f"evaluating {part.name}")
     examples = part.chosen_examples
     return build_report(
-        problem=predictor.card.problem,
+        scored,
         names=predictor.card.names,
-        targets=part.chosen_targets,
-        scores=scores,
         texts=examples.text,
         pairs=examples.text_pair,
         place=examples.place,

@@ -15,10 +15,10 @@ import torch
 from textune.config import Duration, Loaded, load_config, show
 from textune.data.prepare import Part
 from textune.errors import ModelError
-from textune.evaluation import Report, compute_metrics
+from textune.evaluation import Report, compute_metrics, num_ranked, ranking_note
 from textune.pipeline.gather import Ingredients, Tokenized, describe, gather
 from textune.pipeline.interruption import Interruption, finishing_steps
-from textune.pipeline.reporting import report_part, write_report
+from textune.pipeline.reporting import report_part, score_part, write_report
 from textune.prediction import Predictor, load
 from textune.rundir import RunFolder, command_line
 from textune.tracking import JsonlTracker, NoticeKeeper, SilentTracker, Tracker, Trackers
@@ -153,6 +153,7 @@ def _write_reports(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> d
         device=_device_name(parts),
         precision=parts.device.precision,
     )
+    saved.on_notice = tracker.notice
     reports: dict[str, Report] = {}
     for name in ("validation", "test"):
         if name in parts.parts:
@@ -172,6 +173,7 @@ def _drive(parts: Ingredients, folder: RunFolder, tracker: Tracker, interruption
     evaluate_every = max(1, section.evaluate_every.steps(parts.steps_per_epoch))
     best = BestTracker(section.early_stopping, higher_is_better=parts.metric.higher_is_better)
     predictor = parts.predictor()
+    predictor.on_notice = tracker.notice
     validation = parts.parts.get("validation")
 
     def evaluate_now(step: int) -> bool:
@@ -192,12 +194,17 @@ def _drive(parts: Ingredients, folder: RunFolder, tracker: Tracker, interruption
             folder.save_model("best", predictor.save)
         return verdict.should_stop
 
+    if validation is not None and (note := _ranking_note(parts, validation)):
+        tracker.notice(note)
     if validation is not None and section.evaluate_first:
         evaluate_now(0)
     done, logged_at, tokens, rows, losses = 0, time.perf_counter(), 0, 0, []
     warmup = section.schedule.warmup.steps(parts.steps_per_epoch)
-    batches = iter(parts.loader(parts.training_rows()))
-    for result in steps(parts.model, parts.task, batches, section, device=parts.device, total_steps=total, warmup_steps=warmup):
+    loader = parts.loader(parts.training_rows())
+    results = steps(parts.model, parts.task, loader, section, device=parts.device, total_steps=total, warmup_steps=warmup)
+    for result in results:
+        for notice in result.notices:
+            tracker.notice(notice)
         done, tokens, rows = result.step, tokens + result.num_tokens, rows + result.num_rows
         losses.append(result.loss)
         if done % log_every == 0 or done == total:
@@ -230,7 +237,7 @@ def _drive(parts: Ingredients, folder: RunFolder, tracker: Tracker, interruption
                     f" {section.early_stopping.patience} evaluations; the best was at step {best.best_step}."
                 )
                 break
-    batches.close()
+    results.close()
     if best.best_step is None:
         if validation is not None:
             tracker.notice(f"{parts.metric.name} was undefined in every evaluation; the model of the last step is kept.")
@@ -247,12 +254,13 @@ def _refuse_divergence(loss: float, step: int, precision: str) -> None:
         )
 
 
+def _ranking_note(parts: Ingredients, tokenized: Tokenized) -> str:
+    label_map, num_rows = parts.data.label_map, len(tokenized.part)
+    return ranking_note(num_rows, num_ranked(label_map.problem, num_rows, len(label_map.names)))
+
+
 def _metrics(predictor: Predictor, tokenized: Tokenized, tracker: Tracker, *, stage: str) -> dict[str, float]:
-    part = tokenized.part
-    scores = predictor.score_store(
-        tokenized.store, part.indices, progress=lambda done: tracker.progress(stage, done, len(part))
-    )
-    return compute_metrics(predictor.card.problem, part.chosen_targets, scores, predictor.card.names)
+    return compute_metrics(score_part(predictor, tokenized, tracker, stage=stage))
 
 
 def _report(predictor: Predictor, tokenized: Tokenized, parts: Ingredients, tracker: Tracker) -> Report:

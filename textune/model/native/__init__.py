@@ -5,8 +5,8 @@
 Everything here has a twin in PyTorch's own operators, which is used where no compiler is found, and the tests compare both.
 """
 
-from textune.model.native.build import BuildError, is_built
+from textune.model.native.build import BuildError
 from textune.model.native.kernels import FastDropout, Kernels
 from textune.model.native.layers import install
 
-__all__ = ["BuildError", "FastDropout", "Kernels", "install", "is_built"]
+__all__ = ["BuildError", "FastDropout", "Kernels", "install"]

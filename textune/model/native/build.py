@@ -44,14 +44,6 @@ def find_compiler() -> str:
     return compiler
 
 
-def is_built() -> bool:
-    """Whether the kernels are in the cache, so that using them costs nothing."""
-    try:
-        return _library(find_compiler()).is_file()
-    except BuildError:
-        return False
-
-
 @functools.cache
 def load_library() -> ctypes.CDLL:
     """The compiled kernels, from the cache or built now (a few seconds); BuildError says why there are none."""

@@ -102,6 +102,7 @@ inline U lane_u() {
 }
 
 inline F exponential(F x) {  // Cephes' expf: 2^n times a polynomial of the rest; relative error below 2e-7
+    I tiny = x < -87.3f;
     x = x < -87.3f ? splat(-87.3f) : x;
     x = x > 88.0f ? splat(88.0f) : x;
     F half = x < 0.0f ? splat(-0.5f) : splat(0.5f);
@@ -115,7 +116,7 @@ inline F exponential(F x) {  // Cephes' expf: 2^n times a polynomial of the rest
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
-    return p * (F)((n + 127) << 23);
+    return (F)(~tiny & (I)(p * (F)((n + 127) << 23)));
 }
 
 inline F gauss(F x) { return exponential(x * x * -0.5f); }
@@ -459,35 +460,50 @@ inline void combine(const float* w, int64_t by_row, int64_t by_item, const float
     }
 }
 
-// Scores [L rounded to W] of query i to probabilities; keys outside [first, end) get zero.
-inline void softmax(float* scores, int64_t lp, int64_t first, int64_t end) {
-    F top = splat(-3.0e38f);
-    for (int64_t j = first / W * W; j < end; j += W) {
+// Scores [L rounded to W] of one query to exp(score - highest); keys outside [first, end) get zero. Returns 1 / sum.
+inline float softmax(float* scores, int64_t lp, int64_t first, int64_t end) {
+    const F nothing = splat(-3.0e38f);
+    int64_t whole = rounded(first, W), whole_end = end / W * W;  // vectors inside need no mask
+    auto masked = [&](int64_t j, F outside) {
         F at = lane() + (float)j;
-        I seen = (at >= (float)first) & (at < (float)end);
-        F s = seen ? load(scores + j) : splat(-3.0e38f);
-        top = s > top ? s : top;
+        return (at >= (float)first) & (at < (float)end) ? load(scores + j) : outside;
+    };
+    F top = nothing;
+    auto raise = [&](F s) { top = s > top ? s : top; };
+    if (whole > whole_end) {  // all within one vector
+        raise(masked(whole_end, nothing));
+    } else {
+        if (first < whole) raise(masked(whole - W, nothing));
+        for (int64_t j = whole; j < whole_end; j += W) raise(load(scores + j));
+        if (whole_end < end) raise(masked(whole_end, nothing));
     }
     float high = largest(top);
     F total{};
-    for (int64_t j = 0; j < lp; j += W) {
-        F at = lane() + (float)j;
-        I seen = (at >= (float)first) & (at < (float)end);
-        F e = seen ? exponential(load(scores + j) - high) : F{};
+    auto finish = [&](int64_t j, F s) {
+        F e = exponential(s - high);
         store(scores + j, e);
         total += e;
+    };
+    for (int64_t j = 0; j < first / W * W; j += W) store(scores + j, F{});
+    if (whole > whole_end) {
+        finish(whole_end, masked(whole_end, nothing));
+    } else {
+        if (first < whole) finish(whole - W, masked(whole - W, nothing));
+        for (int64_t j = whole; j < whole_end; j += W) finish(j, load(scores + j));
+        if (whole_end < end) finish(whole_end, masked(whole_end, nothing));
     }
-    float scale = 1.0f / sum(total);
-    for (int64_t j = first / W * W; j < end; j += W) store(scores + j, load(scores + j) * scale);
+    for (int64_t j = rounded(end, W); j < lp; j += W) store(scores + j, F{});
+    return 1.0f / sum(total);
 }
 
-// Probabilities [R, L rounded to W] of R queries from i on.
-inline void probabilities(const Attention& k, const float* query, const float* key_t, int64_t i, int64_t length, float* out) {
+// Probabilities [R, L rounded to W] of R queries from i on, each still to be multiplied by its `scales`.
+inline void probabilities(const Attention& k, const float* query, const float* key_t, int64_t i, int64_t length, float* out,
+                          float* scales) {
     int64_t dp = k.padded_d(), lp = rounded(length, W), last = i + R - 1 < length ? i + R - 1 : length - 1;
     products(query + i * dp, key_t, k.d, dp, lp, k.first_seen(i) / W * W, k.end_seen(last, length), out);
     for (int64_t r = 0; r < R; ++r) {
         if (i + r < length)
-            softmax(out + r * lp, lp, k.first_seen(i + r), k.end_seen(i + r, length));
+            scales[r] = softmax(out + r * lp, lp, k.first_seen(i + r), k.end_seen(i + r, length));
         else
             std::memset(out + r * lp, 0, sizeof(float) * lp);
     }
@@ -526,19 +542,22 @@ void attention_forward(const Attention& k, View<const E> q, View<const E> key, V
             gather(value, start, length, from, k.d, 1.0f, values.data());
             transpose(keys.data(), length, dp, keys_t.data());
             for (int64_t i = 0; i < length; i += R) {
-                probabilities(k, query.data(), keys_t.data(), i, length, p.data());
+                float scales[R];
+                probabilities(k, query.data(), keys_t.data(), i, length, p.data(), scales);
                 if (k.dropout.on())
-                    for (int64_t r = 0; r < R && i + r < length; ++r)
+                    for (int64_t r = 0; r < R && i + r < length; ++r) {
+                        uint32_t bits = k.key(start + i + r, head);
                         for (int64_t j = 0; j < length; j += W) {
                             float* at = p.data() + r * lp + j;
-                            store(at, load(at) * k.dropout.factor(k.key(start + i + r, head), (uint32_t)j));
+                            store(at, load(at) * k.dropout.factor(bits, (uint32_t)j));
                         }
+                    }
                 std::memset(o.data(), 0, sizeof(float) * R * dp);
                 int64_t last = i + R - 1 < length ? i + R - 1 : length - 1;
                 combine(p.data(), lp, 1, values.data(), k.first_seen(i), k.end_seen(last, length), dp, o.data());
                 for (int64_t r = 0; r < R && i + r < length; ++r)
                     for (int64_t c = 0; c < k.d; c += W)
-                        store(out.at(start + i + r, head) + c, load(o.data() + r * dp + c), (int)(k.d - c));
+                        store(out.at(start + i + r, head) + c, load(o.data() + r * dp + c) * scales[r], (int)(k.d - c));
             }
         }
     }
@@ -554,7 +573,7 @@ void attention_backward(const Attention& k, View<const E> q, View<const E> key, 
 #pragma omp parallel num_threads(k.threads)
     {
         std::vector<float> query(most * dp), keys(most * dp), keys_t(most * dp), values(most * dp), values_t(most * dp),
-            outer(most * dp), dk(most * dp), dv(most * dp), p(BLOCK * most), dp_(BLOCK * most), dq(R * dp);
+            outer(most * dp), dk(most * dp), dv(most * dp), p(BLOCK * most), ds(BLOCK * most), w_all(most), dq(R * dp);
 #pragma omp for schedule(dynamic, 4)
         for (int64_t item = 0; item < k.rows * k.key_heads; ++item) {
             int64_t row = item / k.key_heads, from = item % k.key_heads;
@@ -571,10 +590,10 @@ void attention_backward(const Attention& k, View<const E> q, View<const E> key, 
                 for (int64_t block = 0; block < length; block += BLOCK) {
                     int64_t end = block + BLOCK < length ? block + BLOCK : length;
                     for (int64_t i = block; i < end; i += R) {
-                        float *pi = p.data() + (i - block) * lp, *di = dp_.data() + (i - block) * lp;
+                        float *pi = p.data() + (i - block) * lp, *di = ds.data() + (i - block) * lp, scales[R];
                         int64_t last = i + R - 1 < length ? i + R - 1 : length - 1;
                         int64_t first = k.first_seen(i), stop = k.end_seen(last, length);
-                        probabilities(k, query.data(), keys_t.data(), i, length, pi);
+                        probabilities(k, query.data(), keys_t.data(), i, length, pi, scales);
                         products(outer.data() + i * dp, values_t.data(), k.d, dp, lp, first / W * W, stop, di);
                         for (int64_t r = 0; r < R; ++r) {
                             float *pr = pi + r * lp, *dr = di + r * lp;
@@ -582,22 +601,29 @@ void attention_backward(const Attention& k, View<const E> q, View<const E> key, 
                                 std::memset(dr, 0, sizeof(float) * lp);
                                 continue;
                             }
-                            uint32_t bits = k.dropout.on() ? k.key(start + i + r, head) : 0;
                             F inner{};
-                            for (int64_t j = first / W * W; j < stop; j += W) {
-                                F w = load(pr + j), g = load(dr + j);
-                                if (k.dropout.on()) {
-                                    F factor = k.dropout.factor(bits, (uint32_t)j);
-                                    g *= factor;
-                                    store(dr + j, g);
+                            if (k.dropout.on()) {
+                                uint32_t bits = k.key(start + i + r, head);
+                                for (int64_t j = first / W * W; j < stop; j += W) {
+                                    F w = load(pr + j) * scales[r], w_kept = w * k.dropout.factor(bits, (uint32_t)j);
+                                    F product = w_kept * load(dr + j);
+                                    inner += product;
+                                    store(dr + j, product);
+                                    store(pr + j, w_kept);
+                                    store(w_all.data() + j, w);
                                 }
-                                inner += w * g;
-                            }
-                            float total = sum(inner);
-                            for (int64_t j = first / W * W; j < stop; j += W) {
-                                F w = load(pr + j);
-                                store(dr + j, w * (load(dr + j) - total));
-                                if (k.dropout.on()) store(pr + j, w * k.dropout.factor(bits, (uint32_t)j));
+                                float total = sum(inner);
+                                for (int64_t j = first / W * W; j < stop; j += W)
+                                    store(dr + j, load(dr + j) - load(w_all.data() + j) * total);
+                            } else {
+                                for (int64_t j = first / W * W; j < stop; j += W) {
+                                    F w = load(pr + j) * scales[r];
+                                    inner += w * load(dr + j);
+                                    store(pr + j, w);
+                                }
+                                float total = sum(inner);
+                                for (int64_t j = first / W * W; j < stop; j += W)
+                                    store(dr + j, load(pr + j) * (load(dr + j) - total));
                             }
                             for (int64_t j = 0; j < first / W * W; j += W) store(dr + j, F{});
                             for (int64_t j = rounded(stop, W); j < lp; j += W) store(dr + j, F{});
@@ -610,7 +636,7 @@ void attention_backward(const Attention& k, View<const E> q, View<const E> key, 
                     }
                     for (int64_t j = 0; j < length; j += R) {
                         combine(p.data() + j, 1, lp, outer.data() + block * dp, 0, end - block, dp, dv.data() + j * dp);
-                        combine(dp_.data() + j, 1, lp, query.data() + block * dp, 0, end - block, dp, dk.data() + j * dp);
+                        combine(ds.data() + j, 1, lp, query.data() + block * dp, 0, end - block, dp, dk.data() + j * dp);
                     }
                 }
             }

@@ -6,8 +6,8 @@
 For layers that normalise after each residual sum (BERT and its kin, DistilBERT). The modules of the backbone keep their
 parameters and their names: `install` only gives each layer another forward for packed batches, with the same mathematics.
 
-Weights are copied to the precision of the products once an optimizer step, not once a use; biases, norms, the residual stream
-and all sums stay fp32, as under autocast. Shapes: T tokens, H hidden, I inner width, h heads, d head width.
+Weights are copied to the precision of the products once a forward pass; norms, the residual stream and all sums stay fp32, as
+under autocast. Shapes: T tokens, H hidden, I inner width, h heads, d head width.
 """
 
 from __future__ import annotations
@@ -15,37 +15,42 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from textune.model.attention import PackedLayout
 from textune.model.native.kernels import ACTIVATIONS, AttentionShape, Kernels, Norm, draw_seeds
+
+if TYPE_CHECKING:
+    from textune.model.attention import PackedLayout
 
 
 class WorkingCopy:
-    """Weights side by side in the precision of the products, copied anew when an optimizer has changed them."""
+    """Weights side by side in the precision of the products.
+
+    Every forward pass that may be followed by an optimizer's step copies anew: fused optimizers change weights without counting
+    up their version, so nothing tells a copy that is out of date. Without gradients the copy is made once.
+    """
 
     def __init__(self, *parameters: torch.Tensor) -> None:
         self._parameters = parameters
         self._state: tuple[Any, ...] = ()
         self._copy = torch.empty(0)
 
-    def get(self, dtype: torch.dtype) -> torch.Tensor:
+    def get(self, dtype: torch.dtype, *, with_grad: bool) -> torch.Tensor:
         """[sum of rows, columns] in `dtype`."""
         if dtype == torch.float32 and len(self._parameters) == 1:
             return self._parameters[0].detach()
-        # Optimizers write in place, which counts up the version; moving a model gives parameters another address.
         state = (dtype, *((p.data_ptr(), p._version) for p in self._parameters))
-        if state != self._state:
+        if with_grad or state != self._state:
             sizes = [len(p) for p in self._parameters]
             # A new tensor each time: a graph may still hold the last one.
             self._copy = torch.empty(sum(sizes), *self._parameters[0].shape[1:], dtype=dtype)
             for piece, parameter in zip(self._copy.split(sizes), self._parameters, strict=True):
                 piece.copy_(parameter.detach())
-            self._state = state
+            self._state = () if with_grad else state
         return self._copy
 
 
@@ -88,16 +93,18 @@ class _Layer(torch.autograd.Function):
         layout: PackedLayout,
         dtype: torch.dtype,
         training: bool,
+        with_grad: bool,
         *_: torch.Tensor,
     ) -> torch.Tensor:
         kernels, parts = layer.kernels, layer.parts
         seeds = draw_seeds(3) if training else [0, 0, 0]
         heads, width = parts.num_heads, parts.query.weight.shape[0] // parts.num_heads
         low_TH = x_TH.to(dtype)
-        qkv_weight, out_weight = layer.qkv_weight.get(dtype), layer.out_weight.get(dtype)
-        inner_weight, output_weight = layer.inner_weight.get(dtype), layer.output_weight.get(dtype)
+        qkv_weight, out_weight, inner_weight, output_weight, qkv_bias = (
+            copy.get(dtype, with_grad=with_grad) for copy in layer.copies
+        )
 
-        qkv_T3hd = torch.addmm(layer.qkv_bias.get(dtype), low_TH, qkv_weight.t()).view(-1, 3, heads, width)
+        qkv_T3hd = torch.addmm(qkv_bias, low_TH, qkv_weight.t()).view(-1, 3, heads, width)
         shape = AttentionShape(
             layout.starts_B, layout.lengths_B, width**-0.5, dropout=parts.attention_dropout.p * training, seed=seeds[0]
         )
@@ -127,7 +134,7 @@ class _Layer(torch.autograd.Function):
         (middle_TH, middle_low_TH, inner_TI, activated_TI, back_TH, second_mean_T, second_scale_T, *weights) = rest
         qkv_weight, out_weight, inner_weight, output_weight = weights
         kernels, parts = ctx.layer.kernels, ctx.layer.parts
-        needed = dict(zip(_PARAMETERS, ctx.needs_input_grad[5:], strict=True))
+        needed = dict(zip(_PARAMETERS, ctx.needs_input_grad[6:], strict=True))
 
         def weight_grad(name: str, grad_TO: torch.Tensor, input_TI: torch.Tensor) -> torch.Tensor | None:
             return (grad_TO.t() @ input_TI).float() if needed[f"{name}_weight"] else None
@@ -165,7 +172,7 @@ class _Layer(torch.autograd.Function):
             grad_x_TH.add_(grad_qkv_TO @ qkv_weight)
         return (
             grad_x_TH if ctx.needs_input_grad[0] else None,
-            *(None,) * 4,
+            *(None,) * 5,
             *(grads.get(name) if wanted else None for name, wanted in needed.items()),
         )
 
@@ -181,11 +188,15 @@ class FastLayer:
         self.parts = parts
         self.kernels = kernels
         self.parameters = parts.parameters()
-        self.qkv_weight = WorkingCopy(parts.query.weight, parts.key.weight, parts.value.weight)
-        self.qkv_bias = WorkingCopy(parts.query.bias, parts.key.bias, parts.value.bias)
-        self.out_weight = WorkingCopy(parts.attention_output.weight)
-        self.inner_weight = WorkingCopy(parts.inner.weight)
-        self.output_weight = WorkingCopy(parts.output.weight)
+        projections = (parts.query, parts.key, parts.value)
+        self.copies = (
+            WorkingCopy(*(linear.weight for linear in projections)),
+            WorkingCopy(parts.attention_output.weight),
+            WorkingCopy(parts.inner.weight),
+            WorkingCopy(parts.output.weight),
+            WorkingCopy(*(linear.bias for linear in projections)),
+        )
+        """Weights of queries, keys and values, of the attention's output, inner and output; biases of queries, keys, values."""
 
     def norm(self, linear: nn.Linear, norm: nn.LayerNorm, dropout: float, seed: int) -> Norm:
         """The norm behind a product whose bias it adds."""
@@ -195,7 +206,9 @@ class FastLayer:
         """y float32 [T, H] of x float32 [T, H]."""
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
         with torch.autocast("cpu", enabled=False):
-            y_TH: torch.Tensor = _Layer.apply(x_TH.contiguous(), self, layout, dtype, training, *self.parameters)
+            y_TH: torch.Tensor = _Layer.apply(
+                x_TH.contiguous(), self, layout, dtype, training, torch.is_grad_enabled(), *self.parameters
+            )
         return y_TH
 
 

@@ -1,0 +1,1 @@
+"""Worker processes that drive textune; `adapter.py` is the only place that knows its insides."""

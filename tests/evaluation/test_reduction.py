@@ -1,0 +1,294 @@
+"""Scores taken batch by batch: equal to scikit-learn on the whole, the same for every cut, and flat in memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as library
+
+from textune.errors import DataError, ModelError
+from textune.evaluation import METRICS, Reduction, Scored, build_report, compute_metrics, metrics_for, reduction, scored_rows
+
+PROBLEMS = ("binary", "multiclass", "multilabel", "regression")
+
+
+def make(problem: str, seed: int, num_rows: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random rows with ties, classes without rows, classes that are never predicted, scores of 0 and 1."""
+    random = np.random.default_rng(seed)
+    if problem == "regression":
+        targets = random.normal(size=num_rows).round(1) + 0.05
+        return targets, targets + random.normal(size=num_rows).round(1)
+    if problem == "multilabel":
+        labels = random.random((num_rows, num_classes)) < random.random(num_classes) / 2
+        return labels.astype(np.float32), random.random((num_rows, num_classes)).round(int(random.integers(1, 4)))
+    targets = random.integers(0, int(random.integers(1, num_classes + 1)), num_rows)
+    logits = random.normal(scale=2, size=(num_rows, num_classes)).round(int(random.integers(0, 3)))
+    logits[:, random.integers(num_classes)] -= 40.0
+    logits[np.arange(num_rows), targets] += random.random(num_rows) * 6
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return targets, exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def reduced(problem: Any, targets: np.ndarray, scores: np.ndarray, *, seed: int, sizes: list[int]) -> Scored:
+    """The rows in a random order, cut into batches of these sizes, over and over."""
+    order = np.random.default_rng(seed).permutation(len(targets))
+    taken = Reduction(problem, num_rows=len(targets), num_classes=scores.shape[1] if scores.ndim == 2 else 1)
+    start = number = 0
+    while start < len(order):
+        rows = order[start : start + sizes[number % len(sizes)]]
+        taken.add(rows, targets[rows], scores[rows])
+        start, number = start + len(rows), number + 1
+    return taken.finish()
+
+
+def same(one: Any, other: Any) -> bool:
+    """Bit by bit, in every field."""
+    if isinstance(one, Scored):
+        return all(
+            same(value, getattr(other, name)) for name, value in one.__dict__.items() if name in one.__dataclass_fields__
+        )
+    if isinstance(one, np.ndarray):
+        return isinstance(other, np.ndarray) and one.dtype == other.dtype and np.array_equal(one, other)
+    return bool(one == other)
+
+
+# --- equal to scikit-learn --------------------------------------------------------------------------------------------
+
+
+def averages(function: str, **options: Any) -> dict[str, Callable[..., float]]:
+    def of(average: str) -> Callable[..., float]:
+        return lambda targets, answers: getattr(library, function)(
+            targets, answers, average=average, zero_division=0, **options
+        )
+
+    return {average: of(average) for average in ("binary", "macro", "micro", "weighted", "samples")}
+
+
+LIBRARY: dict[str, Callable[..., float]] = {
+    "accuracy": library.accuracy_score,
+    "balanced_accuracy": library.balanced_accuracy_score,
+    "mcc": library.matthews_corrcoef,
+    "subset_accuracy": library.accuracy_score,
+    "hamming_loss": library.hamming_loss,
+    "precision": averages("precision_score")["binary"],
+    "recall": averages("recall_score")["binary"],
+    "f1": averages("f1_score")["binary"],
+    "f_half": averages("fbeta_score", beta=0.5)["binary"],
+    "f_half_macro": averages("fbeta_score", beta=0.5)["macro"],
+    **{f"precision_{average}": call for average, call in averages("precision_score").items()},
+    **{f"recall_{average}": call for average, call in averages("recall_score").items()},
+    **{f"f1_{average}": call for average, call in averages("f1_score").items()},
+}
+
+
+def by_the_library(name: str, problem: str, targets: np.ndarray, scores: np.ndarray) -> float:
+    """What scikit-learn gives for the whole matrix of scores."""
+    every = np.arange(len(targets))
+    hits = targets > 0.5 if problem == "multilabel" else targets[:, None] == np.arange(scores.shape[1])
+    if name == "log_loss":
+        true = np.where(hits, scores, 1 - scores).ravel() if problem == "multilabel" else scores[every, targets]
+        return float(library.log_loss(np.ones(len(true)), true, labels=[0, 1]))
+    if name == "brier":
+        return float(library.brier_score_loss(targets, scores[:, 1], pos_label=1))
+    if name == "average_precision_micro":
+        return float(library.average_precision_score(hits, scores, average="micro"))
+    if name in ("roc_auc", "average_precision"):
+        call = library.roc_auc_score if name == "roc_auc" else library.average_precision_score
+        columns = [1] if problem == "binary" else range(scores.shape[1])
+        ranked = [c for c in columns if hits[:, c].any() and (name != "roc_auc" or not hits[:, c].all())]
+        return float(np.mean([call(hits[:, c], scores[:, c]) for c in ranked])) if ranked else np.nan
+    answers = scores >= 0.5 if problem == "multilabel" else scores.argmax(axis=1)
+    return float(LIBRARY[name](targets > 0.5 if problem == "multilabel" else targets, answers))
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize(
+    ("problem", "num_rows", "num_classes"),
+    [
+        *(("binary", rows, 2) for rows in (2, 9, 60)),
+        *(("multiclass", rows, classes) for rows, classes in ((1, 3), (7, 2), (40, 5), (60, 100), (1000, 700))),
+        *(("multilabel", rows, classes) for rows, classes in ((1, 2), (30, 3), (50, 8), (40, 60))),
+    ],
+)
+def test_every_metric_is_that_of_scikit_learn(
+    problem: Any, num_rows: int, num_classes: int, sampled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sampled:
+        monkeypatch.setattr(reduction, "MAX_SCORES", num_rows * num_classes // 3)
+    for seed in range(1 if num_classes > 500 else 6):
+        targets, scores = make(problem, seed, num_rows, num_classes)
+        scored = reduced(problem, targets, scores, seed=seed, sizes=[1, 17, 400])
+        ranks = slice(None)
+        if sampled and problem != "binary":
+            drawn = np.random.default_rng(0).choice(num_rows, max(1, num_rows // 3), replace=False)
+            ranks = np.sort(drawn) if num_rows > 1 else slice(None)  # type: ignore[assignment]
+        for metric in metrics_for(problem):
+            chosen = ranks if metric.uses == "ranks" else slice(None)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the library's remarks on classes without rows
+                expected = by_the_library(metric.name, problem, targets[chosen], scores[chosen])
+            if metric.name == "average_precision_micro" and not targets[chosen].any():
+                expected = np.nan  # where the library says 0
+            assert metric.of(scored) == pytest.approx(expected, rel=1e-12, abs=1e-12, nan_ok=True), (metric.name, seed)
+
+
+# --- the cut does not matter ------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    problem=st.sampled_from(PROBLEMS),
+    seed=st.integers(0, 1000),
+    num_rows=st.integers(1, 50),
+    num_classes=st.integers(2, 20),
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=8),
+    max_scores=st.sampled_from([1, 100, 10_000]),
+)
+def test_any_cut_in_any_order_gives_the_same_bits(
+    problem: Any, seed: int, num_rows: int, num_classes: int, sizes: list[int], max_scores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reduction, "MAX_SCORES", max_scores)
+    targets, scores = make(problem, seed, num_rows, 2 if problem == "binary" else num_classes)
+    whole, cut = scored_rows(problem, targets, scores), reduced(problem, targets, scores, seed=seed, sizes=sizes)
+    assert same(whole, cut)
+    names = tuple(map(str, range(whole.num_classes)))
+    metric = metrics_for(problem)[seed % len(metrics_for(problem))]
+    one, other = (
+        build_report(scored, names=names, texts=[""] * num_rows, metric=metric, bootstrap=5, mistakes=5).to_dict()
+        for scored in (whole, cut)
+    )
+    assert one == other
+    kept = cut.ranked
+    if problem in ("multiclass", "multilabel"):
+        assert kept.scores is not None and kept.scores.size <= max(max_scores, num_classes)
+
+
+def test_few_scores_are_ranked_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets, scores = make("multiclass", 1, 400, 10)
+    everything = compute_metrics(scored_rows("multiclass", targets, scores))
+    monkeypatch.setattr(reduction, "MAX_SCORES", 1000)
+    scored = reduced("multiclass", targets, scores, seed=0, sizes=[64])
+    assert scored.scores is None and len(scored) == 400 and len(scored.ranked) == 100
+    values = compute_metrics(scored)
+    ranking = {"roc_auc", "average_precision"}
+    assert {name for name, value in values.items() if value != everything[name]} == ranking
+    assert all(values[name] == pytest.approx(everything[name], abs=0.1) for name in ranking)
+    options: dict[str, Any] = {"names": tuple("abcdefghij"), "texts": [""] * 400, "bootstrap": 20}
+    report = build_report(scored, metric=METRICS["roc_auc"], **options)
+    (note,) = (note for note in report.notes if "drawn at random" in note)
+    assert "measured on 100 of 400 rows" in note
+    assert report.interval is not None and report.interval[0] < values["roc_auc"] < report.interval[1]
+    assert report.baseline.value == 0.5
+
+
+# --- batches that cannot be -------------------------------------------------------------------------------------------
+
+
+def test_a_batch_that_is_refused_leaves_no_trace() -> None:
+    targets, scores = make("multiclass", 3, 30, 4)
+    taken = Reduction("multiclass", num_rows=30, num_classes=4)
+    rows = np.arange(30)
+    taken.add(rows[:20], targets[:20], scores[:20])
+    broken = scores[20:].copy()
+    broken[3, 1] = np.nan
+    with pytest.raises(ModelError, match="for 1 of 10 rows scored together, the first of them row 24"):
+        taken.add(rows[20:], targets[20:], broken)
+    with pytest.raises(DataError, match="class ids up to 3"):
+        taken.add(rows[20:], targets[20:] + 4, scores[20:])
+    with pytest.raises(DataError, match="do not fit"):
+        taken.add(rows[20:], targets[20:], scores[20:, :3])
+    with pytest.raises(ValueError, match="row 7 was scored before"):
+        taken.add(rows[7:9], targets[7:9], scores[7:9])
+    with pytest.raises(ValueError, match="20 rows were scored, not each of 30 once"):
+        taken.finish()
+    taken.add(rows[20:], targets[20:], scores[20:])
+    assert same(taken.finish(), scored_rows("multiclass", targets, scores))
+
+
+def test_a_row_twice_in_a_batch_is_noticed() -> None:
+    taken = Reduction("binary", num_rows=2, num_classes=2)
+    taken.add(np.array([0, 0]), np.array([0, 0]), np.full((2, 2), 0.5))
+    with pytest.raises(ValueError, match="not each of 2 once"):
+        taken.finish()
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+MEASURE = """
+import json, sys, time
+import numpy as np
+from textune.evaluation import METRICS, Reduction, build_report, reduction
+
+problem, num_rows, num_classes, reduction.MAX_SCORES = sys.argv[1], *map(int, sys.argv[2:])
+AT_ONCE = 500
+
+def peak():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) * 1024
+
+# A batch of noise is made once; of each row the score of one class is put in, so that 7 rows in 10 are right.
+random = np.random.default_rng(0)
+scores = random.random((AT_ONCE, num_classes)) / num_classes
+targets = random.integers(0, num_classes, num_rows)
+order = random.permutation(num_rows)
+right = random.random(num_rows) < 0.7
+names = tuple(map(str, range(num_classes)))
+before, start = peak(), time.perf_counter()
+taken = Reduction(problem, num_rows=num_rows, num_classes=num_classes)
+for begin in range(0, num_rows, AT_ONCE):
+    rows = order[begin : begin + AT_ONCE]
+    every = np.arange(len(rows))
+    true = targets[rows]
+    answer = np.where(right[rows], true, (true + 1) % num_classes)
+    noise = scores[every, answer]
+    scores[every, answer] = 0.6
+    if problem == "multilabel":
+        true = np.zeros((len(rows), num_classes), np.float32)
+        true[every, targets[rows]] = 1
+    taken.add(rows, true, scores[: len(rows)])
+    scores[every, answer] = noise
+metric = METRICS["f1_micro"]
+report = build_report(taken.finish(), names=names, texts=[""] * num_rows, metric=metric, bootstrap=100)
+grown = peak() - before
+print(json.dumps({"grown": grown, "seconds": time.perf_counter() - start, "metrics": report.metrics, "right": right.mean()}))
+"""
+
+
+def measure(problem: str, num_rows: int, num_classes: int, max_scores: int = reduction.MAX_SCORES) -> dict[str, Any]:
+    """One whole evaluation in a process of its own: growth of its peak memory in bytes, and what it found."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("peak memory is read from /proc")
+    arguments = [problem, *map(str, (num_rows, num_classes, max_scores))]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(MEASURE), *arguments], capture_output=True, text=True, check=True, timeout=900
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("problem", "num_rows", "num_classes", "share"),
+    [("multiclass", 200_000, 2000, 1 / 20), ("multilabel", 40_000, 1000, 1 / 3)],
+)
+def test_memory_does_not_grow_with_rows_times_classes(problem: str, num_rows: int, num_classes: int, share: float) -> None:
+    found = measure(problem, num_rows, num_classes, max_scores=2_000_000)
+    assert found["grown"] < share * num_rows * num_classes * 8
+    assert found["metrics"]["f1_micro"] == pytest.approx(found["right"], abs=1e-12)
+    assert found["metrics"]["roc_auc"] == pytest.approx((1 + found["right"]) / 2, abs=0.1)
+
+
+@pytest.mark.slow
+def test_a_million_rows_of_ten_thousand_classes() -> None:
+    found = measure("multiclass", 1_000_000, 10_000)
+    assert found["grown"] < 500e6  # 80 GB if the scores were kept
+    assert found["metrics"]["accuracy"] == pytest.approx(found["right"], abs=1e-12)

@@ -1,0 +1,367 @@
+"""How much memory there is, how many tokens fit into it, and layers that are computed again."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from modelkit import LENGTHS, UNEVEN, Built, build, gradients, lay_out, random_rows, require_compiler
+from torch.nn import functional
+
+from textune.data.loader import TokenBatch
+from textune.data.tokens import TokenStore
+from textune.errors import ModelError
+from textune.model import memory
+from textune.model.device import Device
+from textune.model.memory import available_bytes, checkpoint_gradients, halved, is_out_of_memory, measure_room
+
+CPU = Device(torch.device("cpu"), "fp32")
+BF16 = Device(torch.device("cpu"), "bf16")
+
+
+def store_of(built: Built, lengths: tuple[int, ...]) -> TokenStore:
+    rows = random_rows(built, lengths)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return TokenStore(np.concatenate(rows).astype(np.int32), None, offsets, np.array(lengths, dtype=np.int32))
+
+
+# --- out of memory ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: not enough memory: you tried"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+
+
+def test_the_errors_of_real_allocators_count() -> None:
+    with pytest.raises(Exception) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+
+
+def test_a_bound_is_halved_down_to_the_longest_row() -> None:
+    assert halved(4096, longest=100, hint="") == 2048
+    assert halved(150, longest=100, hint="") == 100
+    for largest in (100, 90):
+        with pytest.raises(ModelError, match=r"one row of 100 tokens") as caught:
+            halved(largest, longest=100, hint="Do this.")
+        assert caught.value.hint == "Do this."
+
+
+# --- how much there is ------------------------------------------------------------------------------------------------
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+MEMINFO = {"proc/meminfo": "MemTotal:       16000 kB\nMemFree:         1000 kB\nMemAvailable:    8000 kB\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8000 * 1024),
+        # Version 2; the page cache that the kernel would drop is not in use.
+        (
+            {
+                "proc/self/cgroup": "0::/job/step\n",
+                "sys/fs/cgroup/job/step/memory.max": "3000000\n",
+                "sys/fs/cgroup/job/step/memory.current": "1000000\n",
+                "sys/fs/cgroup/job/step/memory.stat": "anon 500000\ninactive_file 200000\n",
+            },
+            2_200_000,
+        ),
+        # The limit stands on the group above.
+        (
+            {
+                "proc/self/cgroup": "0::/job/step\n",
+                "sys/fs/cgroup/job/memory.max": "3000000\n",
+                "sys/fs/cgroup/job/memory.current": "2500000\n",
+                "sys/fs/cgroup/job/step/memory.max": "max\n",
+                "sys/fs/cgroup/job/step/memory.current": "1000000\n",
+            },
+            500_000,
+        ),
+        # Version 1, and the path of the host inside a container.
+        (
+            {
+                "proc/self/cgroup": "9:name=systemd:/\n4:cpu,memory:/docker/abc\n0::/\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "3000000\n",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "1000000\n",
+                "sys/fs/cgroup/memory/memory.stat": "inactive_file 7\ntotal_inactive_file 50\n",
+            },
+            2_000_050,
+        ),
+        # Version 1 says "no limit" with a huge number; another group's limit is not ours.
+        (
+            {
+                "proc/self/cgroup": "4:memory:/\n0::/\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "5\n",
+                "sys/fs/cgroup/memory/other/memory.limit_in_bytes": "10\n",
+                "sys/fs/cgroup/memory/other/memory.usage_in_bytes": "1\n",
+            },
+            8000 * 1024,
+        ),
+        # More in use than allowed (the limit was lowered): nothing is left.
+        (
+            {
+                "proc/self/cgroup": "0::/\n",
+                "sys/fs/cgroup/memory.max": "10\n",
+                "sys/fs/cgroup/memory.current": "20\n",
+            },
+            0,
+        ),
+    ],
+)
+def test_available_memory_is_the_smallest_of_the_systems_and_the_groups(
+    tmp_path: Path, files: dict[str, str], expected: int
+) -> None:
+    assert available_bytes(CPU.torch, root=write(tmp_path, MEMINFO | files)) == expected
+
+
+def test_systems_without_proc_have_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages, size = memory.os.sysconf("SC_PHYS_PAGES"), memory.os.sysconf("SC_PAGE_SIZE")
+    assert available_bytes(CPU.torch, root=tmp_path) == pages * size // 2
+    monkeypatch.delattr(memory.os, "sysconf_names")
+    assert available_bytes(CPU.torch, root=tmp_path) == memory.UNKNOWN_BYTES
+
+
+def test_this_machine_has_memory() -> None:
+    assert 1 << 20 < available_bytes(CPU.torch) < 1 << 50
+
+
+# --- auto -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return build("bert", tmp_path_factory.mktemp("bert"))
+
+
+def room_of(built: Built, available: int, *, to_come: int = 0, device: Device = CPU, lengths: tuple[int, ...] = LENGTHS) -> int:
+    store = store_of(built, lengths)
+    return measure_room(
+        built.model, device, store=store, indices=np.arange(len(store)), to_come=to_come, available=available
+    ).max_tokens
+
+
+def test_auto_is_the_power_of_two_that_fits(bert: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of what is left after `to_come`, less what any batch needs, over the bytes of a token."""
+    monkeypatch.setattr(memory, "_bytes_needed", lambda *_: (1_000_000, 1000.0))
+    assert room_of(bert, 2 * (1_000_000 + 4096 * 1000)) == 4096
+    assert room_of(bert, 2 * (1_000_000 + 4096 * 1000) - 10) == 2048
+    assert room_of(bert, 2 * (1_000_000 + 8191 * 1000)) == 4096
+    assert room_of(bert, 2 * (1_000_000 + 4096 * 1000) + 77, to_come=77) == 4096
+    assert room_of(bert, 1 << 50) == memory.MOST_TOKENS["cpu"]
+    for little in (0, 1_000_000, 2_000_000):
+        assert room_of(bert, little) == max(LENGTHS)
+    assert room_of(bert, 1 << 30, to_come=1 << 40) == max(LENGTHS)
+
+
+def test_auto_says_how_it_came_about(bert: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_bytes_needed", lambda *_: (0, 50_000.0))
+    store = store_of(bert, LENGTHS)
+    room = measure_room(bert.model, CPU, store=store, indices=np.arange(11), to_come=0, available=400_000_000)
+    assert room.max_tokens == 2048
+    assert room.reason == "auto: 50 kB a token and 0.2 GB to spare"
+    room = measure_room(bert.model, CPU, store=store, indices=np.arange(11), to_come=0, available=1 << 40)
+    assert room.reason.endswith("to spare, more brings nothing")
+
+
+def test_auto_takes_the_chosen_rows_only(bert: Built) -> None:
+    store = store_of(bert, (400, 5, 7))
+    for indices, longest in ((np.array([1, 2]), 7), (np.array([0, 1]), 400)):
+        assert measure_room(bert.model, CPU, store=store, indices=indices, to_come=0, available=0).max_tokens == longest
+
+
+def test_a_token_of_longer_rows_and_lower_precision_is_measured(bert: Built) -> None:
+    """Attention saves more for longer rows; bf16 saves half, and the weights once more."""
+
+    def needed(device: Device, lengths: tuple[int, ...]) -> tuple[float, float]:
+        store = store_of(bert, lengths)
+        order = np.argsort(store.lengths, kind="stable")
+        return memory._bytes_needed(bert.model, device, store, order, max(lengths))
+
+    _, short = needed(CPU, (4, 8, 8, 8))
+    fixed, long = needed(CPU, (4, 256))
+    # Two layers of four heads keep a probability for each pair of tokens, at least.
+    assert long - short > 2 * 4 * (256 - 8) * 4
+    bf16_fixed, bf16_long = needed(BF16, (4, 256))
+    assert bf16_long < 0.8 * long
+    assert fixed < bf16_fixed
+    assert needed(CPU, (9,))[1] > 0  # one row alone
+
+
+@pytest.mark.parametrize("device", [CPU, BF16])
+def test_the_estimate_covers_the_real_peak(bert: Built, device: Device) -> None:
+    """Against the allocations that the profiler sees in a forward and backward pass."""
+    store = store_of(bert, (3, *[120] * 12))
+    order = np.arange(len(store))
+    batch = memory.collate(store, order[1:], layout="packed", pad_id=bert.model.pad_id)
+    fixed, per_token = memory._bytes_needed(bert.model, device, store, order, 120)
+    bert.model.train()
+    for parameter in bert.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    peak = peak_bytes(bert, batch, device)
+    bert.model.zero_grad()
+    estimate = fixed + per_token * batch.num_laid_out
+    assert 0.9 * peak < estimate < 4 * peak
+
+
+def peak_bytes(built: Built, batch: TokenBatch, device: Device) -> int:
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        with device.autocast():
+            logits_BC = built.model(batch)
+        logits_BC.sum().backward()
+        del logits_BC
+    results = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
+    changes = sorted((event.start_ns(), event.nbytes()) for event in results if event.name() == "[memory]")
+    return int(np.cumsum([change for _, change in changes]).max())
+
+
+def test_measuring_leaves_nothing_behind(bert: Built) -> None:
+    bert.model.eval()
+    frozen = [p for p in bert.model.parameters() if p.ndim == 1]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    room_of(bert, 1 << 30)
+    assert torch.equal(torch.rand(3), expected)
+    assert not bert.model.training
+    assert [p for p in bert.model.parameters() if not p.requires_grad] == frozen
+    assert all(p.grad is None for p in bert.model.parameters())
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+
+
+def test_memory_that_runs_out_while_measuring_gives_the_smallest_bound(bert: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(type(bert.model), "forward", fail)
+    assert room_of(bert, 1 << 40) == max(LENGTHS)
+
+
+def test_other_errors_while_measuring_are_not_swallowed(bert: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(type(bert.model), "forward", fail)
+    with pytest.raises(RuntimeError, match="a fault"):
+        room_of(bert, 1 << 40)
+
+
+# --- gradient checkpointing -------------------------------------------------------------------------------------------
+
+
+CHECKPOINTED = [(family, "packed") for family in ("bert", "modernbert", "llama", "distilbert", "gpt2", "gemma3")]
+CHECKPOINTED += [(family, "padded") for family in ("bert", "modernbert", "llama", "t5", "bart", "deberta-v2")]
+
+
+def assert_checkpointing_changes_no_gradient(built: Built, layout: str = "packed") -> None:
+    """Dropout on: what is computed again drops the same numbers."""
+    built.model.train()
+    rows = random_rows(built)
+    batch = lay_out(built, rows, UNEVEN if layout == "packed" else None)
+    labels = torch.arange(len(rows)) % 3
+
+    def gradients_of_one_pass(seed: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(seed)
+        return gradients(built.model, functional.cross_entropy(built.model(batch), labels))
+
+    plain, other = gradients_of_one_pass(7), gradients_of_one_pass(8)
+    assert any(not torch.allclose(other[name], plain[name]) for name in plain), "dropout is off"
+    saved = memory._saved_by_forward(built.model, CPU, batch)
+    checkpoint_gradients(built.model)
+    again = gradients_of_one_pass(7)
+    for name, gradient in plain.items():
+        torch.testing.assert_close(again[name], gradient, atol=1e-6, rtol=1e-6)
+    assert memory._saved_by_forward(built.model, CPU, batch) < 0.8 * saved
+
+
+@pytest.mark.parametrize(("family", "layout"), CHECKPOINTED)
+def test_checkpointed_gradients_are_the_gradients(family: str, layout: str, tmp_path: Path) -> None:
+    names = {"t5": "dropout_rate", "gpt2": "attn_pdrop", "bert": "attention_probs_dropout_prob"}
+    names["deberta-v2"] = "hidden_dropout_prob"
+    built = build(family, tmp_path, section={"attention": layout}, **{names.get(family, "attention_dropout"): 0.3})
+    assert_checkpointing_changes_no_gradient(built, layout)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "llama"])
+def test_layers_on_compiled_kernels_are_checkpointed_too(family: str, tmp_path: Path) -> None:
+    require_compiler()
+    built = build(family, tmp_path, section={"compile": "on"}, attention_dropout=0.3)
+    built.model.speed_up(10**15, training=True)
+    assert_checkpointing_changes_no_gradient(built)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_layers_that_torch_compiles_are_checkpointed_too(tmp_path: Path) -> None:
+    built = build("bert", tmp_path, section={"attention": "padded"}, attention_probs_dropout_prob=0.3)
+    for layer in built.hf.bert.encoder.layer:
+        layer.compile(dynamic=True, backend="aot_eager")
+    try:
+        assert_checkpointing_changes_no_gradient(built, "padded")
+    finally:
+        torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("family", ["albert", "xlnet"])
+def test_families_that_cannot_be_checkpointed_are_refused(family: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=rf"gradient_checkpointing = true, but transformers cannot do that for {family}"):
+        checkpoint_gradients(build(family, tmp_path).model)
+
+
+def test_a_frozen_backbone_stays_frozen_under_checkpointing(tmp_path: Path) -> None:
+    built = build("bert", tmp_path, section={"freeze": ["backbone"]})
+    checkpoint_gradients(built.model)
+    built.model.train()
+    batch = lay_out(built, random_rows(built), UNEVEN)
+    backbone_requires_grad: list[bool] = []
+    built.hf.bert.encoder.register_forward_hook(
+        lambda *given: backbone_requires_grad.append(given[-1].last_hidden_state.requires_grad)
+    )
+    assert built.model(batch).requires_grad
+    assert backbone_requires_grad == [False]
+
+
+def test_checkpointing_leaves_room_for_more_tokens(tmp_path: Path) -> None:
+    built = build("bert", tmp_path, num_hidden_layers=6)
+    before = room_of(built, 100_000_000)
+    checkpoint_gradients(built.model)
+    after = room_of(built, 100_000_000)
+    assert after > before
+    # It is on again after the measurement that switches it off.
+    assert [layer.enabled for layer in memory.checkpointed_layers(built.model)] == [True] * 6
+
+
+def test_checkpointing_is_not_saved_with_the_model(tmp_path: Path) -> None:
+    built = build("bert", tmp_path / "backbone")
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "checkpointed").mkdir()
+    built.model.save(tmp_path / "plain")
+    checkpoint_gradients(built.model)
+    built.model.save(tmp_path / "checkpointed")
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "checkpointed" / name).read_bytes()

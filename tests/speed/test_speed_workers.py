@@ -1,0 +1,252 @@
+"""Texts and backbones to measure with, the pipe between the processes, and the questions themselves in their tiniest form."""
+
+import ast
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.speed import data, shapes
+from bench.speed.measure import compare
+from bench.speed.protocol import Channel, Skip, peak_memory_mb
+from bench.speed.questions import QUESTIONS
+from bench.speed.questions.common import write_config
+from bench.speed.questions.wholes import step_seconds
+from bench.speed.shapes import SHAPES, encoder_parameters, product_shapes
+from bench.speed.workers import Worker, WorkerError
+from textune.config import load_config
+
+ROOT = Path(__file__).parents[2]
+PEERS = ROOT / "bench" / "speed" / "peers"
+
+
+def test_peers_share_no_code_with_textune() -> None:
+    imported = set()
+    for path in PEERS.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            imported |= {name for name in names if name.split(".")[0] in {"textune", "bench"}}
+    assert imported <= {"bench.speed.protocol", "bench.speed.peers.precision"}
+
+
+# --- data and shapes --------------------------------------------------------------------------------------------------
+
+
+def test_generated_texts_have_the_lengths_of_sst2() -> None:
+    rows = data.generated(5000)
+    lengths = sorted(len(text.split()) for text, _, _ in rows)
+    assert 8.5 < sum(lengths) / len(lengths) < 10.5 and lengths[2500] in (6, 7, 8) and lengths[-1] <= 52
+    assert {label for _, _, label in rows} == {"0", "1"}
+    assert rows == data.generated(5000)
+    assert {len(text.split()) for text, _, _ in data.generated(200, words=(5, 6))} == {5, 6}
+
+
+def test_generated_words_are_all_different() -> None:
+    assert len({data.word(number) for number in range(data.NUM_WORDS)}) == data.NUM_WORDS
+
+
+def test_sst2_is_read_from_a_folder_and_repeated_where_it_is_too_small(tmp_path: Path) -> None:
+    folder = tmp_path / "glue" / "SST-2"
+    folder.mkdir(parents=True)
+    (folder / "train.tsv").write_text('sentence\tlabel\na "quoted film \t1\nbad\t0\n', encoding="utf-8")
+    texts = data.short_texts(5, tmp_path)
+    assert [text for text, _, _ in texts.examples] == ['a "quoted film', "bad", 'a "quoted film', "bad", 'a "quoted film']
+    assert texts.name == "SST-2 train (its 2 rows repeated), 5 rows"
+    with pytest.raises(Skip, match=r"must hold glue/SST-2/train\.tsv"):
+        data.short_texts(5, tmp_path / "elsewhere")
+
+
+def test_a_part_of_texts_is_a_whole_number_of_batches() -> None:
+    texts = data.Texts("x", [(str(number), None, "0") for number in range(100)])
+    assert texts.first(70, multiple_of=32).name == "x, 64 rows"
+    assert texts.first(1000, multiple_of=32).examples[-1][0] == "95"
+    assert [text for text, _, _ in texts.last(2).examples] == ["98", "99"]
+
+
+def test_pairs_are_as_long_as_mnli(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "_reviews", lambda: None)
+    pairs = data.paired_texts(3000, None)
+    first = [len(text.split()) for text, _, _ in pairs.examples]
+    second = [len((text or "").split()) for _, text, _ in pairs.examples]
+    assert 18 < sum(first) / len(first) < 22 and 9 < sum(second) / len(second) < 11
+    assert pairs.is_pairs and pairs.labels == ["0", "1", "2"]
+
+
+def test_without_the_package_texts_are_generated_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "_reviews", lambda: None)
+    assert "generated" in data.short_texts(10, None).name
+    assert "generated" in data.long_texts(10).name
+    assert len(data.long_texts(10).examples) == 10
+
+
+def test_texts_are_written_as_both_sides_read_them(tmp_path: Path) -> None:
+    texts = data.Texts("x", [('a "b", c', "second\nline", "1")])
+    path = texts.write(tmp_path / "rows.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [["text", "text_pair", "label"], ['a "b", c', "second\nline", "1"]]
+
+
+def test_sentences_are_split_and_very_short_or_long_ones_left_out() -> None:
+    text = "This is a good film. Yes!<br /><br />It has a plot and people. " + "word " * 60 + "."
+    assert data.split_sentences(text) == ["This is a good film.", "It has a plot and people."]
+
+
+@pytest.mark.parametrize(("shape", "millions"), [("bert-base", 85.05), ("xlmr-base", 85.05)])
+def test_encoder_parameters_are_those_of_the_layers(shape: str, millions: float) -> None:
+    assert round(encoder_parameters(SHAPES[shape][1]) / 1e6, 2) == millions
+
+
+def test_encoder_parameters_agree_with_a_real_model() -> None:
+    import transformers
+
+    config = transformers.BertConfig(**SHAPES["bert-tiny"][1])
+    layers = transformers.BertModel(config).encoder
+    assert encoder_parameters(config.to_dict()) == sum(p.numel() for p in layers.parameters())
+    assert product_shapes(config.to_dict(), 40, square=512) == [(40, 32, 32), (40, 64, 32), (40, 32, 64), (512, 512, 512)]
+
+
+def test_without_the_package_a_backbone_gets_a_tokenizer_of_generated_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    def missing() -> Path:
+        raise Skip("not installed")
+
+    monkeypatch.setattr(shapes, "minilm", missing)
+    shapes._write_tokenizer(tmp_path, has_types=False)
+    tokenizer = transformers.BertTokenizer.from_pretrained(tmp_path)
+    found = tokenizer(" ".join(data.word(number) for number in (0, 5, data.NUM_WORDS - 1)))
+    assert found["input_ids"] == [101, 1000, 1005, 1000 + data.NUM_WORDS - 1, 102]
+    assert set(found) == {"input_ids", "attention_mask"}
+    assert max(tokenizer.get_vocab().values()) < SHAPES["bert-base"][1]["vocab_size"]
+
+
+def test_the_config_is_one_that_textune_reads(tmp_path: Path) -> None:
+    path = write_config(
+        tmp_path / "c.toml", rows=tmp_path / 'a "b".csv', backbone=tmp_path, cache=tmp_path, pairs=True, batch_size=8
+    )
+    experiment = load_config(path).experiment
+    assert (experiment.train.batch_size, experiment.data.columns.text_pair) == (8, "text_pair")
+    assert experiment.train.order == "sequential"
+
+
+def test_step_seconds_are_those_of_the_logged_intervals() -> None:
+    """100 rows in batches of 32: 20 rows a second for the first two steps, 36 a second for the remaining 36 rows."""
+    lines: list[dict[str, Any]] = [
+        {"kind": "step", "step": 2, "rows_per_second": 20.0},
+        {"kind": "evaluation", "step": 2},
+        {"kind": "step", "step": 4, "rows_per_second": 36.0},
+    ]
+    assert step_seconds(lines, num_rows=100, batch_size=32) == pytest.approx(64 / 20 + 1.0)
+
+
+# --- the pipe ---------------------------------------------------------------------------------------------------------
+
+ECHO = """
+import sys
+from bench.speed.protocol import Channel, Skip
+with Channel() as channel:
+    spec = channel.receive()
+    if spec.get("skip"):
+        raise Skip("the thing is missing")
+    print("noise of a library")
+    channel.reply(ready=True)
+    for command in channel:
+        if command.get("fail"):
+            raise RuntimeError("broken on purpose")
+        channel.reply(seen=command["number"])
+    channel.extra = {"more": 1}
+"""
+
+
+@pytest.fixture
+def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Starts a worker that repeats numbers; its module stands beside the real ones for the time of the test."""
+    script = tmp_path / "echo.py"
+    script.write_text(ECHO, encoding="utf-8")
+    real = subprocess.Popen
+
+    def start(command: list[str], **options: Any) -> Any:
+        return real([sys.executable, str(script)], **options)
+
+    monkeypatch.setattr("bench.speed.workers.subprocess.Popen", start)
+    return lambda **spec: Worker("echo", spec, work=tmp_path)
+
+
+def test_a_worker_answers_command_by_command_whatever_libraries_print(echo: Any) -> None:
+    with echo() as worker:
+        assert worker.facts == {"ready": True}
+        assert [worker.ask(number=number)["seen"] for number in (1, 2)] == [1, 2]
+        last = worker.close()
+    assert last["more"] == 1 and last["peak_memory_mb"] > 1
+
+
+def test_a_worker_that_cannot_take_part_says_why(echo: Any) -> None:
+    with echo(skip=True) as worker, pytest.raises(Skip, match="the thing is missing"):
+        _ = worker.facts
+
+
+def test_a_worker_that_fails_leaves_the_end_of_its_log(echo: Any) -> None:
+    with echo() as worker, pytest.raises(WorkerError, match="broken on purpose") as caught:
+        worker.ask(fail=True)
+    assert "Traceback" in str(caught.value)
+
+
+def test_a_worker_that_waits_ends_with_its_block(echo: Any) -> None:
+    with echo() as worker:
+        _ = worker.facts
+        process = worker._process
+    assert process.returncode is not None
+
+
+def test_a_channel_ends_in_peace_when_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = os.dup(1)
+    try:
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps({"number": 1}) + "\n"))
+        with Channel() as channel:
+            assert channel.receive() == {"number": 1}
+            channel.receive()
+            pytest.fail("there was no second command")
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def test_peak_memory_grows_with_what_is_held() -> None:
+    before = peak_memory_mb()
+    held = bytearray(os.urandom(1024) * 1024 * 300)
+    assert peak_memory_mb() - before > 100 or before > 1000
+    del held
+
+
+def test_matrix_products_have_a_rate(tmp_path: Path) -> None:
+    with Worker("peers.matrix", {"device": "cpu"}, work=tmp_path) as worker:
+        reply = worker.ask(shapes=[(32, 32, 32), (64, 16, 8)], seconds=0.01)
+        assert set(reply["rates"]) == {"32 x 32 x 32", "64 x 16 x 8"}
+        assert reply["best"] == max(reply["rates"].values()) > 0
+        worker.close()
+
+
+# --- whole questions --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, question in QUESTIONS.items() if question.device == "cpu"])
+def test_a_question_runs_in_its_tiniest_form(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench.speed", name, "--tiny", "--out", str(tmp_path / "out.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert rows and all(row["ours"] > 0 and row["peer"] > 0 and row["ratio"] > 0 for row in rows)
+    for row in rows:
+        if "pairs" in row["details"]:
+            pairs = compare([tuple(pair) for pair in row["details"]["pairs"]])
+            assert row["ratio"] == pytest.approx(pairs.ratio, rel=0.01)

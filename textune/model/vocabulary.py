@@ -1,0 +1,209 @@
+"""Trains only the token embeddings that a run's data can touch; switched on by `TextModel.compact_vocabulary`.
+
+A token that never occurs gets no gradient. An update rule that treats every number alone then leaves its row as it is or
+multiplies it by a factor that is the same for all such rows (decoupled weight decay). So only the rows of tokens that occur
+need gradients and moments; the others are put back, decayed, when the model is saved.
+
+Shapes: V token ids, K kept ones, H numbers an embedding.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from textune.errors import ConfigError
+
+EXACT_RULES = frozenset({"adamw"})
+"""Kinds of `train.optimizer` that treat every number alone and change one without gradient by a common factor at most."""
+
+WORTH_BELOW = 0.8
+"""`auto` keeps the full table where more than this share of it occurs."""
+
+CHUNK_IDS = 1 << 22
+"""Token ids looked through at once, so that a memory-mapped store is never held whole."""
+CHUNK_ROWS = 4096
+"""Rows of the full table read at once."""
+
+_MADV_PAGEOUT = 21
+"""Linux's advice that memory is not needed for now: pages of a file are dropped, and read again when they are used."""
+
+
+def compact_vocabulary(
+    hf: Any,
+    token_ids: Iterable[np.ndarray],
+    *,
+    always: Iterable[int],
+    mode: Literal["auto", "on", "off"],
+    optimizer: str,
+) -> tuple[CompactVocabulary | None, str]:
+    """Compact the word embedding of the Hugging Face model `hf`, which is on the CPU, as `train.compact_vocabulary` says.
+
+    `token_ids` are flat arrays [tokens] of all that the model will see, `always` ids beyond those, `optimizer` the kind of
+    `train.optimizer`. Returns the compact vocabulary, None where the full table is trained, and a sentence that says so.
+    ConfigError where `mode` is "on" and training only those rows would not be exact.
+    """
+    if mode == "off":
+        return None, 'full table: train.compact_vocabulary = "off"'
+    obstacle = _obstacle(hf, optimizer)
+    if obstacle and mode == "on":
+        raise ConfigError(
+            f'train.compact_vocabulary = "on", but {obstacle}.', hint='Use "auto", which trains the whole table in such a case.'
+        )
+    if obstacle:
+        return None, f"full table: {obstacle}"
+    num_ids = hf.get_input_embeddings().num_embeddings
+    kept_K = occurring_ids(token_ids, {*always, *_special_ids(hf)}, num_ids=num_ids)
+    if mode == "auto" and len(kept_K) > WORTH_BELOW * num_ids:
+        return None, f"full table: {len(kept_K):,} of {num_ids:,} token embeddings occur in the data"
+    fact = f"{len(kept_K):,} of {num_ids:,} token embeddings trained: the others do not occur in the data"
+    return CompactVocabulary(hf, kept_K), fact
+
+
+def occurring_ids(token_ids: Iterable[np.ndarray], always: Iterable[int], *, num_ids: int) -> np.ndarray:
+    """The ids below `num_ids` that occur in the arrays [tokens] or in `always`: int64 [K], ascending."""
+    seen_V = np.zeros(num_ids, dtype=bool)
+    for ids in token_ids:
+        for start in range(0, len(ids), CHUNK_IDS):
+            chunk = ids[start : start + CHUNK_IDS]
+            seen_V[chunk[chunk < num_ids]] = True
+    seen_V[[index for index in always if 0 <= index < num_ids]] = True
+    return np.flatnonzero(seen_V)
+
+
+class CompactEmbedding(nn.Module):
+    """Stands where a word embedding stood: the same ids in, the same vectors out, from fewer rows.
+
+    It has no `weight`: code that would take rows by their full ids fails instead of taking wrong ones.
+    """
+
+    place_V: torch.Tensor
+
+    def __init__(self, rows: nn.Embedding, place_V: torch.Tensor) -> None:
+        """`rows` holds the kept embeddings, `place_V` the row of each id; one beyond the last stands for no row."""
+        super().__init__()
+        self.rows = rows
+        self.register_buffer("place_V", place_V, persistent=False)
+        self.train(rows.training)
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Embeddings [..., H] of full ids [...]; RuntimeError for an id that has no row here."""
+        places = self.place_V.index_select(0, input_ids.reshape(-1)).view(input_ids.shape)
+        # Training reads the rows that the ids were collected from; only there a wait for a GPU would cost anything.
+        if not self.training and bool((places >= self.rows.num_embeddings).any()):
+            raise RuntimeError(
+                "this model is in training and holds only the token embeddings of its run's data; other texts need the saved"
+                " model (textune.load)"
+            )
+        embeddings: torch.Tensor = self.rows(places)
+        return embeddings
+
+
+class CompactVocabulary:
+    """The word embedding of `hf`, reduced to the rows `kept_K` and one more, the witness; the full table when it is saved.
+
+    The witness is a row that no id has, so it gets no gradient either: whatever the optimizer does to it (decay at each step's
+    rate, nothing in a step that a scaler skips), it would have done to the rows left out. As a row of the parameter it is part
+    of every checkpoint. The full table stays as it was read: of an fp32 checkpoint that is its file, mapped into memory.
+    """
+
+    def __init__(self, hf: Any, kept_K: np.ndarray) -> None:
+        table: nn.Parameter = hf.get_input_embeddings().weight
+        self._table_VH = table.detach()
+        self._kept_K = torch.from_numpy(kept_K)
+        self._paths: list[str] = []
+        num_ids, num_kept = len(table), len(kept_K)
+        place_V = torch.full((num_ids,), num_kept + 1)
+        place_V[self._kept_K] = torch.arange(num_kept)
+        weight = nn.Parameter(torch.cat([self._table_VH[self._kept_K], _witness(table.shape[1]).unsqueeze(0)]))
+        made: dict[nn.Module, CompactEmbedding] = {}
+        for path, module in list(hf.named_modules(remove_duplicate=False)):
+            if getattr(module, "weight", None) is not table and module not in made:
+                continue
+            if module not in made:
+                module.weight, module.num_embeddings = weight, num_kept + 1
+                if module.padding_idx is not None:
+                    module.padding_idx = int(place_V[module.padding_idx])
+                made[module] = CompactEmbedding(module, place_V)
+            parent, _, name = path.rpartition(".")
+            setattr(hf.get_submodule(parent), name, made[module])
+            self._paths.append(path)
+        _page_out(self._table_VH)
+
+    @property
+    def num_left_out(self) -> int:
+        """Parameters that the full model has beyond the compact one; the witness is none of the model's."""
+        return self._table_VH.numel() - (len(self._kept_K) + 1) * self._table_VH.shape[1]
+
+    def restored(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The state of `hf` with the full table, float32 [V, H] on the CPU, for the compact one."""
+        restored = dict(state)
+        compact = [restored.pop(f"{path}.rows.weight") for path in self._paths]
+        rows_KH, witness_H = compact[0][:-1].cpu(), compact[0][-1].cpu()
+        # Each number is rounded in its own way at every step: the mean over many is the factor.
+        factor = float((witness_H.double() / _witness(len(witness_H)).double()).mean())
+        table_VH = torch.empty_like(self._table_VH)
+        for rows, left_out in zip(table_VH.split(CHUNK_ROWS), self._table_VH.split(CHUNK_ROWS), strict=True):
+            torch.mul(left_out, factor, out=rows)
+            _page_out(left_out)
+        table_VH[self._kept_K] = rows_KH
+        return restored | {f"{path}.weight": table_VH for path in self._paths}
+
+
+def _witness(width: int) -> torch.Tensor:
+    """Numbers from 1 to 2, float32 [H]: evenly spread over the mantissas that a weight may have."""
+    return torch.exp2(torch.arange(width, dtype=torch.float64) / width).float()
+
+
+def _page_out(table: torch.Tensor) -> None:
+    """Take a table that lies on the CPU out of this process's memory until it is read again, where the system can."""
+    if sys.platform != "linux":
+        return
+    first = table.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+    length = table.data_ptr() + table.nbytes - first
+    # A refusal (an older kernel) costs memory only.
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), _MADV_PAGEOUT)
+
+
+def _obstacle(hf: Any, optimizer: str) -> str:
+    """Why training only some rows would not be exact, or not be useful; empty where it is both."""
+    embedding = hf.get_input_embeddings()
+    if optimizer not in EXACT_RULES:
+        return f'the rule "{optimizer}" does not treat every embedding alone'
+    if not type(hf).__module__.startswith("transformers."):
+        return f"{type(hf).__name__} is code that comes with the checkpoint and may use the embeddings elsewhere"
+    if not _looks_rows_up(embedding):
+        return f"{type(embedding).__name__} is no plain table of embeddings"
+    if not embedding.weight.requires_grad:
+        return "the token embeddings are frozen"
+    modules = dict(hf.named_modules(remove_duplicate=False))
+    for name, parameter in hf.named_parameters(remove_duplicate=False):
+        path = name.rpartition(".")[0]
+        if parameter is embedding.weight and not _looks_rows_up(modules[path]):
+            return f"{path} uses the token embeddings too"
+    return ""
+
+
+def _looks_rows_up(module: Any) -> bool:
+    """A table of rows, as it is or (Gemma, BART and others; transformers names them so) times a constant."""
+    return type(module) is nn.Embedding or (
+        isinstance(module, nn.Embedding) and type(module).__name__.endswith("ScaledWordEmbedding")
+    )
+
+
+def _special_ids(hf: Any) -> set[int]:
+    """Ids that a backbone looks up by itself: padding, the start of a decoder, the padding row of its table."""
+    ids: set[int] = set()
+    for config in (hf.config, hf.config.get_text_config()):
+        for key, value in config.to_dict().items():
+            if key.endswith("_token_id"):
+                ids.update(value if isinstance(value, list) else [] if value is None else [value])
+    padding_row = hf.get_input_embeddings().padding_idx
+    return ids if padding_row is None else ids | {padding_row}
