@@ -44,12 +44,16 @@ def main(arguments: list[str] | None = None) -> int:
     if any(QUESTIONS[name].device == "cuda" for name in wanted) and (reason := _no_gpu()):
         print(f"{reason}: the questions about a GPU are left out")
         wanted = [name for name in wanted if QUESTIONS[name].device != "cuda"]
-    out: Path = options.out or ROOT / "bench" / "results" / ("gpu.json" if options.device == "cuda" else "cpu.json")
-    found, failed = _answer_all(wanted, options, out)
-    if len(wanted) > 1:
-        print(f"\n{text_table(found)}\n")
-    if found:
-        print(f"{len(found)} rows written to {out}")
+    failed = False
+    for device, file in (("cpu", "cpu.json"), ("cuda", "gpu.json")):
+        names = [name for name in wanted if QUESTIONS[name].device == device]
+        out: Path = options.out or ROOT / "bench" / "results" / file
+        found, one_failed = _answer_all(names, options, out)
+        failed |= one_failed
+        if len(names) > 1:
+            print(f"\n{text_table(found)}\n")
+        if found:
+            print(f"{len(found)} rows written to {out}")
     return 1 if failed else 0
 
 

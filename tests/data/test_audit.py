@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from rowmaking import examples_of
 
 from textune.config.schema import Labels
+from textune.data import duplicates
 from textune.data.audit import Finding, TokenFacts, audit_data
-from textune.data.duplicates import conflicting, normalised, repeated, text_codes
+from textune.data.duplicates import conflicting, normalised, repeated, text_keys
 from textune.data.labels import encode_labels, infer_labels
 from textune.data.prepare import Part, PreparedData
 
@@ -117,6 +118,17 @@ def test_texts_of_marks_alone_do_not_leak() -> None:
     assert "leak-normalised" not in _found(_data([("!!!", "yes"), ("a", "no")], [("???", "yes"), ("b", "no")]))
 
 
+@pytest.mark.parametrize("pairs", [False, True])
+def test_blocks_leave_no_trace(monkeypatch: pytest.MonkeyPatch, pairs: bool) -> None:
+    rows = [*_CLEAN, ("text number 3", "yes"), ("", "no"), ("TEXT number 3.", "no")]
+    data = _data(rows, [] if pairs else [*_CLEAN[:7], ("Text, number 9", "no")], pairs=["b"] * len(rows) if pairs else None)
+    whole = audit_data(data)
+    assert len(whole) >= 2
+    monkeypatch.setattr(duplicates, "_BLOCK_ROWS", 3)
+    monkeypatch.setattr(duplicates, "_BLOCK_KEYS", 2)
+    assert audit_data(data) == whole
+
+
 def test_class_findings() -> None:
     rows = [(f"a{index}", "big") for index in range(50)] + [("b", "single"), ("c", "small"), ("d", "small")]
     found = _found(_data(rows, [("x", "big"), ("y", "other")]))
@@ -193,15 +205,15 @@ def test_normalised_does_not_depend_on_neighbours(texts: list[str], start: int) 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1)), max_size=12))
 def test_repeated_and_conflicting(rows: list[tuple[str, int]]) -> None:
-    code_N = text_codes(pa.array([text for text, _ in rows], pa.large_string()))
+    key_N = text_keys(iter([pa.array([text for text, _ in rows], pa.large_string())]))
     seen: set[str] = set()
     again = []
     for index, (text, _) in enumerate(rows):
         if text in seen:
             again.append(index)
         seen.add(text)
-    assert repeated(code_N).tolist() == again
-    found = conflicting(code_N, np.array([target for _, target in rows]))
-    assert sorted(found.tolist()) == [
-        i for i, (text, _) in enumerate(rows) if len({t for other, t in rows if other == text}) > 1
-    ]
+    assert repeated(key_N).tolist() == again
+    found = conflicting(key_N, np.array([target for _, target in rows]))
+    texts = [text for text, _ in rows]
+    mixed = [i for i, text in enumerate(texts) if len({target for other, target in rows if other == text}) > 1]
+    assert found.tolist() == sorted(mixed, key=lambda i: (texts.index(texts[i]), i))

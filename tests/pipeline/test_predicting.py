@@ -6,9 +6,14 @@ import datetime
 import decimal
 import io
 import json
+import os
 import shutil
+import signal
+import sys
+import threading
+import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,9 +23,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from runkit import Listener
+from runkit import Listener, reviews
 
 import textune
+from textune.cli import main
 from textune.config.schema import AutoTask, Columns, FilesSource, Labels, TokensSection
 from textune.data.columns import select_columns
 from textune.data.sources import read_source
@@ -28,6 +34,7 @@ from textune.data.stream import StreamOptions, read_rows, stream_format
 from textune.data.tokens import TextEncoder
 from textune.errors import DataError, ModelError, RunError, TextuneError
 from textune.model import device as device_module
+from textune.model import quantize
 from textune.pipeline import predicting
 from textune.pipeline.predicting import predict_file
 from textune.prediction import ModelCard, Predictor
@@ -386,6 +393,150 @@ def test_standard_output_gets_the_rows(tmp_path: Path, capsys: pytest.CaptureFix
     assert row == {"text": "a", "n": "b", "predicted_label": "pos", "predicted_score": 0.876543}
 
 
+# --- reading, scoring and writing at the same time ----------------------------------------------------------------------
+
+
+def background() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("textune-reader", "textune-formatter"))]
+
+
+def many(path: Path, num: int = 25) -> Path:
+    path.write_text("".join(json.dumps({"text": f"text {number}", "id": number}) + "\n" for number in range(num)))
+    return path
+
+
+class Hesitant(Parrot):
+    """Scores by the text, after a while; `at_once` is told the number of the window before it is scored."""
+
+    def __init__(self, at_once: Callable[[int], None] = lambda _: time.sleep(0.002), **card: Any) -> None:
+        super().__init__(**card)
+        self.at_once = at_once
+        self.num_windows = 0
+
+    def score_store(self, store: Any) -> np.ndarray:
+        self.num_windows += 1
+        self.at_once(self.num_windows)
+        positive = np.array([int(text.split()[1]) for text in store]) / 100
+        return np.stack([1 - positive, positive], axis=1)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])
+@pytest.mark.parametrize("rows", [1, 4, 100])
+def test_rows_keep_their_order_and_their_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, rows: int
+) -> None:
+    monkeypatch.setattr(predicting, "WINDOW_ROWS", rows)
+    source, target = many(tmp_path / "in.jsonl"), tmp_path / f"out.{ending}"
+    assert predict(Hesitant(), source, target, all_scores=True) == 25
+    found = read(target)
+    assert [row["text"] for row in found] == [f"text {number}" for number in range(25)]
+    assert [float(row["predicted_score"]) for row in found] == [round(1 - number / 100, 6) for number in range(25)]
+    assert [float(row["score_pos"]) for row in found] == [number / 100 for number in range(25)]
+    assert background() == []
+
+
+def test_the_next_window_is_tokenised_while_one_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicting, "WINDOW_ROWS", 5)
+
+    def wait_for_the_next(window: int) -> None:
+        deadline = time.monotonic() + 10
+        while len(parrot.texts) < min(25, 5 * (window + 1)):
+            assert time.monotonic() < deadline, "nothing is read while a window is scored"
+            time.sleep(0.002)
+
+    parrot = Hesitant(wait_for_the_next)
+    assert predict(parrot, many(tmp_path / "in.jsonl"), tmp_path / "out.jsonl") == 25
+
+
+def test_long_texts_make_windows_of_fewer_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicting, "WINDOW_CHARACTERS", 20)
+    parrot = Hesitant()
+    predict(parrot, many(tmp_path / "in.jsonl"), tmp_path / "out.jsonl")
+    assert parrot.num_windows == 8  # of three or four texts of six or seven characters, and one of the last
+
+
+@pytest.mark.parametrize("stops", [ValueError("the model broke"), KeyboardInterrupt()])
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_whatever_stops_the_scoring_leaves_no_file_and_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: BaseException, ending: str
+) -> None:
+    monkeypatch.setattr(predicting, "WINDOW_ROWS", 5)
+    source = many(tmp_path / "in.jsonl")
+
+    def stop(window: int) -> None:
+        if window == 3:
+            raise stops
+
+    with pytest.raises(type(stops)):
+        predict(Hesitant(stop), source, tmp_path / f"out.{ending}")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"] and background() == []
+
+
+def test_errors_of_the_threads_are_raised_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicting, "WINDOW_ROWS", 5)
+    source = many(tmp_path / "in.jsonl")
+    with source.open("a") as file:
+        file.write("no json\n")
+    with pytest.raises(DataError, match=r"in.jsonl, line 26: not JSON"):
+        predict(Hesitant(), source, tmp_path / "out.jsonl")
+    many(source)
+    with source.open("a") as file:
+        file.write('{"text": "text 25", "other": 1}\n')
+    with pytest.raises(DataError, match=r"in.jsonl, line 26: the key 'other' is not in the first row"):
+        predict(Hesitant(), source, tmp_path / "out.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"] and background() == []
+
+
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A pipe as standard input: the end to write to."""
+    read_end, write_end = os.pipe()
+    with open(read_end, encoding="utf-8") as stream:
+        monkeypatch.setattr("sys.stdin", stream)
+        yield write_end
+
+
+def predict_standard_input(parrot: Parrot, target: Path) -> int:
+    return predict_file(
+        cast(Predictor, parrot),
+        source="-",
+        source_options=StreamOptions(format="text"),
+        target=str(target),
+        target_options=StreamOptions(format="jsonl"),
+        columns=Columns(),
+        tracker=Listener(),
+    )
+
+
+def test_a_short_pipe_is_predicted_when_it_ends(tmp_path: Path, piped: int) -> None:
+    os.write(piped, b"text 1\ntext 2\nte")
+    os.write(piped, b"xt 3")
+    os.close(piped)
+    assert predict_standard_input(Hesitant(), tmp_path / "out.jsonl") == 3
+    assert [row["text"] for row in read(tmp_path / "out.jsonl")] == ["text 1", "text 2", "text 3"]
+
+
+def test_a_pipe_that_must_not_be_waited_for_is_waited_for(tmp_path: Path, piped: int) -> None:
+    """Whoever made it may have said so; no byte there yet is not its end."""
+    os.set_blocking(sys.stdin.fileno(), False)
+    threading.Timer(0.1, lambda: (os.write(piped, b"text 1\n"), os.close(piped))).start()
+    assert predict_standard_input(Hesitant(), tmp_path / "out.jsonl") == 1
+
+
+def test_an_open_pipe_can_be_interrupted(tmp_path: Path, piped: int) -> None:
+    os.write(piped, b"text 1\n")
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        predict_standard_input(Hesitant(), tmp_path / "out.jsonl")
+    assert time.monotonic() - started < 5 and list(tmp_path.iterdir()) == []
+    os.close(piped)  # the thread sees the end of its input
+    deadline = time.monotonic() + 10
+    while background() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert background() == []
+
+
 # --- a saved model ------------------------------------------------------------------------------------------------------
 
 
@@ -411,6 +562,40 @@ def test_the_precision_of_the_run_comes_back(saved: Path, monkeypatch: pytest.Mo
         textune.load(saved, device="cpu", precision="bf16")
     with pytest.raises(ModelError, match=r'^train.precision = "bf16", but .* Use train.precision = "auto"'):
         device_module.resolve_device("cpu", "bf16")
+
+
+@pytest.mark.skipif(not quantize._has_byte_products(), reason="this processor has no fast products of bytes")
+def test_int8_is_near_fp32_in_every_verb(trained: Any, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [row["text"] for row in reviews(60, seed=5)]
+    exact = textune.load(trained[0].run, device="cpu", precision="fp32").score(texts)
+    predictor = textune.load(trained[0].run, precision="int8")
+    assert str(predictor.device).endswith("fp32") and not predictor.model.hf.bert.encoder.layer[0].output.dense.weight
+    scores = predictor.score(texts)
+    assert 0 < np.abs(scores - exact).max() < 0.05
+    assert np.abs(predictor.score(texts[:1]) - scores[:1]).max() < 1e-3  # whatever else is in the batch
+    with pytest.raises(ModelError, match="cannot be saved"):
+        predictor.save(tmp_path)
+
+    report = textune.evaluate(trained[0].run, precision="int8")
+    assert report.value == pytest.approx(textune.evaluate(trained[0].run, precision="fp32").value, abs=0.05)
+    (tmp_path / "in.txt").write_text("\n".join(texts))
+    words = [
+        "predict",
+        trained[0].run,
+        "--input",
+        tmp_path / "in.txt",
+        "--output",
+        tmp_path / "out.jsonl",
+        "--precision",
+        "int8",
+    ]
+    with pytest.raises(SystemExit) as caught:
+        main([str(word) for word in [*words, "--all-scores"]])
+    assert caught.value.code == 0, capsys.readouterr().err
+    written = np.array([row["score_pos"] for row in read(tmp_path / "out.jsonl")])
+    np.testing.assert_allclose(written, scores[:, 1], atol=1e-5)
+    with pytest.raises(ModelError, match="--precision int8 computes on the processor"):
+        textune.load(trained[0].run, device="cuda", precision="int8")
 
 
 def test_a_device_that_is_not_there_is_named_as_the_option(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

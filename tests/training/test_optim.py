@@ -19,6 +19,7 @@ from textune.errors import ModelError
 from textune.model import Device, TextModel, load_model, load_tokenizer
 from textune.tasks import build_task
 from textune.training import optim, steps
+from textune.training.loop import _update
 from textune.training.optim import STATE_BYTES, build_optimizer, require_optimizer, set_learning_rate
 
 needs_8bit = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
@@ -123,3 +124,22 @@ def test_the_learning_rate_of_every_group_is_set() -> None:
 
 def test_every_kind_has_its_bytes_of_state() -> None:
     assert set(optim.STATE_BYTES) == {AdamW().kind, AdamW8bit().kind}
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.5, 1000.0])
+def test_clipping_within_the_update_is_clipping_before_it(limit: float) -> None:
+    """Against PyTorch's own two passes, with the gradients' norm below and above the limit."""
+    results = []
+    for fused in (True, False):
+        generator = torch.Generator().manual_seed(0)
+        weights = [torch.nn.Parameter(torch.randn(size, generator=generator)) for size in (7, 33)]
+        optimizer = torch.optim.AdamW(weights, lr=0.1, fused=fused)
+        norms = []
+        for _ in range(3):
+            for weight in weights:
+                weight.grad = torch.randn(weight.shape, generator=generator)
+            norms.append(_update(optimizer, weights, None, max_grad_norm=limit))
+        results.append((torch.stack(norms), torch.cat([weight.detach() for weight in weights])))
+    (norms, ours), (their_norms, theirs) = results
+    torch.testing.assert_close(norms, their_norms)
+    torch.testing.assert_close(ours, theirs)

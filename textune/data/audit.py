@@ -12,12 +12,22 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
 from textune.data.columns import Examples
-from textune.data.duplicates import conflicting, is_blank, joined_text, normalised, one_number, repeated, shared, text_codes
+from textune.data.duplicates import (
+    EMPTY_KEY,
+    conflicting,
+    is_blank,
+    joined_blocks,
+    joined_text,
+    normalised,
+    one_number,
+    repeated,
+    shared,
+    text_keys,
+)
 from textune.data.labels import LabelMap
-from textune.data.prepare import PartName, PreparedData
+from textune.data.prepare import Part, PartName, PreparedData
 from textune.data.rows import count, listing, shorten
 
 Level = Literal["error", "warning", "note"]
@@ -60,31 +70,71 @@ class TokenFacts:
 
 
 @dataclass(frozen=True, eq=False)
-class _Audited:
-    """A part with its texts at hand."""
+class _Texts:
+    """What is kept of the texts of a source; its parts share it."""
 
-    name: PartName
     examples: Examples
-    targets: np.ndarray
-    text: pa.Array
 
     @cached_property
-    def plain(self) -> pa.Array:
-        """Normalised texts."""
-        return normalised(self.text)
+    def exact(self) -> np.ndarray:
+        """Key of each text, int64 [N]."""
+        return text_keys(joined_blocks(self.examples))
+
+    @cached_property
+    def plain(self) -> np.ndarray:
+        """Key of each normalised text, int64 [N]."""
+        return text_keys(normalised(block) for block in joined_blocks(self.examples))
+
+    @cached_property
+    def blank(self) -> np.ndarray:
+        """Whether each text holds nothing but white space, bool [N]."""
+        return np.concatenate([np.zeros(0, bool), *(is_blank(block) for block in joined_blocks(self.examples))])
+
+
+@dataclass(frozen=True, eq=False)
+class _Audited:
+    """A part and the texts of its source."""
+
+    part: Part
+    texts: _Texts
+
+    @property
+    def name(self) -> PartName:
+        return self.part.name
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        return self.part.chosen_targets
+
+    @property
+    def exact(self) -> np.ndarray:
+        """Key of each text, int64 [n]."""
+        return np.asarray(self.texts.exact[self.part.indices])
+
+    @property
+    def plain(self) -> np.ndarray:
+        """Key of each normalised text, int64 [n]."""
+        return np.asarray(self.texts.plain[self.part.indices])
+
+    @property
+    def blank(self) -> np.ndarray:
+        """Whether each text holds nothing but white space, bool [n]."""
+        return np.asarray(self.texts.blank[self.part.indices])
+
+    def __len__(self) -> int:
+        return len(self.part)
 
     def show(self, rows: Iterable[int]) -> tuple[str, ...]:
         """Places and texts of the first few rows."""
-        chosen = [int(row) for row, _ in zip(rows, range(NUM_EXAMPLES), strict=False)]
-        return tuple(f"{self.examples.place(row)}: {shorten(self.text[row].as_py())}" for row in chosen)
+        examples = self.part.examples
+        chosen = [int(self.part.indices[row]) for row, _ in zip(rows, range(NUM_EXAMPLES), strict=False)]
+        return tuple(f"{examples.place(index)}: {shorten(joined_text(examples, index))}" for index in chosen)
 
 
 def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[Finding]:
     """All findings, errors first; without `tokens`, those about tokens are left out."""
-    parts = []
-    for part in data.parts:
-        examples = part.chosen_examples
-        parts.append(_Audited(part.name, examples, part.chosen_targets, joined_text(examples)))
+    texts = {id(part.examples): _Texts(part.examples) for part in data.parts}
+    parts = [_Audited(part, texts[id(part.examples)]) for part in data.parts]
     findings: list[Finding] = []
     for one in parts:
         findings += _blank_texts(one)
@@ -100,10 +150,10 @@ def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[
 
 
 def _blank_texts(part: _Audited) -> list[Finding]:
-    rows = np.flatnonzero(is_blank(part.text))
+    rows = np.flatnonzero(part.blank)
     if not len(rows):
         return []
-    if len(rows) == len(part.examples):
+    if len(rows) == len(part):
         return [Finding("error", "all-empty", f"All {part.name} texts are empty.", len(rows), part.show(rows))]
     message = f"{count(len(rows), 'text')} of the {part.name} rows {'is' if len(rows) == 1 else 'are'} empty."
     return [Finding("warning", "empty-text", message, len(rows), part.show(rows))]
@@ -111,17 +161,17 @@ def _blank_texts(part: _Audited) -> list[Finding]:
 
 def _duplicates(part: _Audited) -> list[Finding]:
     findings = []
-    code_N = text_codes(part.text)
-    again = repeated(code_N)
-    again = again[~is_blank(part.text.take(pa.array(again)))]
+    key_N, blank_N = part.exact, part.blank
+    again = repeated(key_N)
+    again = again[~blank_N[again]]
     if len(again):
         message = f"{count(len(again), 'text')} of the {part.name} rows stood there before."
         findings.append(Finding("warning", "duplicate", message, len(again), part.show(again)))
     target_N = one_number(part.targets)
-    rows = conflicting(code_N, target_N)
-    rows = rows[~is_blank(part.text.take(pa.array(rows)))]
+    rows = conflicting(key_N, target_N)
+    rows = rows[~blank_N[rows]]
     if len(rows):
-        num = len(np.unique(code_N[rows]))
+        num = len(np.unique(key_N[rows]))
         message = (
             f"{count(num, 'text')} of the {part.name} rows {'has' if num == 1 else 'have'} different labels in different rows."
         )
@@ -132,15 +182,17 @@ def _duplicates(part: _Audited) -> list[Finding]:
 def _leaks(part: _Audited, earlier: _Audited) -> list[Finding]:
     """Rows of a later part that an earlier one holds too."""
     findings = []
-    exact = shared(part.text, earlier.text)
+    exact_N = shared(part.exact, earlier.exact) & ~part.blank
+    exact = np.flatnonzero(exact_N)
     if len(exact):
         texts = count(len(exact), f"{part.name} text stands", f"{part.name} texts stand")
-        message = f"{texts} in the {earlier.name} rows too ({len(exact) / len(part.examples):.1%} of {part.name})."
+        message = f"{texts} in the {earlier.name} rows too ({len(exact) / len(part):.1%} of {part.name})."
         findings.append(Finding("warning", "leak-exact", message, len(exact), part.show(exact)))
-    near = np.setdiff1d(shared(part.plain, earlier.plain), exact)
+    plain_N = part.plain
+    near = np.flatnonzero(shared(plain_N, earlier.plain) & (plain_N != EMPTY_KEY) & ~exact_N)
     if len(near):
         texts = count(len(near), f"{part.name} text differs", f"{part.name} texts differ")
-        where = f"({len(near) / len(part.examples):.1%} of {part.name})"
+        where = f"({len(near) / len(part):.1%} of {part.name})"
         message = f"{texts} from one of the {earlier.name} rows in case, spacing or punctuation only {where}."
         findings.append(Finding("warning", "leak-normalised", message, len(near), part.show(near)))
     return findings
@@ -155,10 +207,10 @@ def _classes(parts: list[_Audited], label_map: LabelMap) -> list[Finding]:
     present = np.flatnonzero(rows_C)
     if label_map.problem != "multilabel" and len(present) < 2:
         found = shorten(names[int(present[0])]) if len(present) else "none"
-        findings.append(Finding("error", "one-class", f"The training rows have one class only: {found}.", len(train.examples)))
+        findings.append(Finding("error", "one-class", f"The training rows have one class only: {found}.", len(train)))
         return findings
     if label_map.problem == "multilabel" and not len(present):
-        findings.append(Finding("error", "no-label", "No training row has any label.", len(train.examples)))
+        findings.append(Finding("error", "no-label", "No training row has any label.", len(train)))
         return findings
     absent = np.flatnonzero(rows_C == 0)
     if len(absent):
@@ -194,7 +246,7 @@ def _count_note(part: _Audited, names: tuple[str, ...]) -> Finding:
     rows_C = _class_counts(part.targets, len(names))
     order = np.argsort(-rows_C, kind="stable")
     shown = listing((f"{names[index]} {rows_C[index]:,}" for index in order), 8)
-    return Finding("note", "classes", f"{part.name}: {count(len(part.examples), 'row')}; {shown}.", len(part.examples))
+    return Finding("note", "classes", f"{part.name}: {count(len(part), 'row')}; {shown}.", len(part))
 
 
 def _scores(part: _Audited) -> list[Finding]:

@@ -1,11 +1,15 @@
 """Texts that stand in the data more than once, as they are or but for case, spacing and punctuation; used by `audit.py`.
 
-Legend: N rows; equal texts share a code.
+Texts are looked at in blocks, and what is kept of each is a 64-bit number, so that the memory for ten million rows is a few
+hundred MB whatever their length. Two different texts among ten million share a number once in some 400,000 runs.
+
+Legend: N rows; equal texts have the same key.
 """
 
 from __future__ import annotations
 
 import string
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -16,20 +20,38 @@ from textune.data.numeric import flat
 
 _SEPARATOR = "\x1f"
 """Between the texts of a pair; stands in no ordinary text."""
+_BLOCK_ROWS = 1 << 16
+_BLOCK_KEYS = 1 << 20
 
 
-def joined_text(examples: Examples) -> pa.Array:
-    """The text of each row, both texts of a pair in one, large_string [N]."""
-    if examples.text_pair is None:
-        return flat(examples.text)
-    return flat(pc.binary_join_element_wise(examples.text, examples.text_pair, pa.scalar(_SEPARATOR, pa.large_string())))
+def joined_blocks(examples: Examples) -> Iterator[pa.Array]:
+    """The text of each row, both texts of a pair in one, large_string, in blocks."""
+    for start in range(0, len(examples), _BLOCK_ROWS):
+        text = examples.text.slice(start, _BLOCK_ROWS)
+        if examples.text_pair is not None:
+            pair = examples.text_pair.slice(start, _BLOCK_ROWS)
+            text = pc.binary_join_element_wise(text, pair, pa.scalar(_SEPARATOR, pa.large_string()))
+        yield flat(text)
+
+
+def joined_text(examples: Examples, index: int) -> str:
+    """The text of one row."""
+    first: str = examples.text[index].as_py()
+    return first if examples.text_pair is None else f"{first}{_SEPARATOR}{examples.text_pair[index].as_py()}"
+
+
+def text_keys(blocks: Iterator[pa.Array]) -> np.ndarray:
+    """A number for each text, equal for equal texts, int64 [N]; others in the next process, as Python hashes text."""
+    keys = [np.fromiter(map(hash, block.to_pylist()), np.int64, len(block)) for block in blocks]
+    return np.concatenate([np.zeros(0, np.int64), *keys])
+
+
+EMPTY_KEY = hash("")
 
 
 def normalised(texts: pa.Array) -> pa.Array:
     """Texts in Unicode form NFKC, in lower case, without punctuation, white space collapsed."""
-    folded = pc.utf8_lower(pc.utf8_normalize(texts, form="NFKC"))
-    blocks = [_collapsed(folded.slice(start, _BLOCK_ROWS)) for start in range(0, len(folded), _BLOCK_ROWS)]
-    plain = flat(pa.chunked_array(blocks, pa.large_string()))
+    plain = _collapsed(pc.utf8_lower(pc.utf8_normalize(texts, form="NFKC")))
     foreign = pc.invert(pc.string_is_ascii(plain))
     if not pc.any(foreign).as_py():
         return plain
@@ -38,7 +60,6 @@ def normalised(texts: pa.Array) -> pa.Array:
     return pc.replace_with_mask(plain, foreign, pc.utf8_trim_whitespace(rest))
 
 
-_BLOCK_ROWS = 1 << 16
 _IS_MARK = np.array([chr(byte).isspace() or chr(byte) in string.punctuation for byte in range(128)] + [False] * 128)
 
 
@@ -68,29 +89,27 @@ def is_blank(texts: pa.Array) -> np.ndarray:
     return np.asarray(pc.equal(pc.binary_length(trimmed), 0).to_numpy(zero_copy_only=False))
 
 
-def text_codes(texts: pa.Array) -> np.ndarray:
-    """A number for each text, equal for equal texts, int64 [N]; numbered in order of first appearance."""
-    return np.asarray(pc.dictionary_encode(texts).indices.cast(pa.int64()).to_numpy(zero_copy_only=False))
-
-
-def repeated(code_N: np.ndarray) -> np.ndarray:
+def repeated(key_N: np.ndarray) -> np.ndarray:
     """Rows whose text stood there before, int64, in order."""
-    first_C = np.full(int(code_N.max()) + 1 if len(code_N) else 0, -1)
-    # Written backwards, so that the first row of each text remains.
-    first_C[code_N[::-1]] = np.arange(len(code_N))[::-1]
-    return np.flatnonzero(first_C[code_N] != np.arange(len(code_N)))
+    order = np.argsort(key_N, kind="stable")
+    sorted_N = key_N[order]
+    return np.sort(order[1:][sorted_N[1:] == sorted_N[:-1]])
 
 
-def conflicting(code_N: np.ndarray, target_N: np.ndarray) -> np.ndarray:
+def conflicting(key_N: np.ndarray, target_N: np.ndarray) -> np.ndarray:
     """Rows whose text has another target elsewhere, int64, equal texts together; `target_N` is one number a row."""
-    if not len(code_N):
+    if not len(key_N):
         return np.zeros(0, np.int64)
-    order = np.argsort(code_N, kind="stable")
-    starts = np.flatnonzero(np.diff(code_N[order], prepend=-1))
+    order = np.argsort(key_N, kind="stable")
+    sorted_N = key_N[order]
+    starts = np.flatnonzero(np.append(True, sorted_N[1:] != sorted_N[:-1]))
     sorted_N = target_N[order]
     mixed = np.minimum.reduceat(sorted_N, starts) != np.maximum.reduceat(sorted_N, starts)
     sizes = np.diff(np.append(starts, len(order)))
-    return np.asarray(order[np.repeat(mixed, sizes)])
+    rows = order[np.repeat(mixed, sizes)]
+    # Keys are other ones in each process: what is shown first must not depend on them.
+    first_rows = np.repeat(order[starts[mixed]], sizes[mixed])
+    return np.asarray(rows[np.lexsort((rows, first_rows))])
 
 
 def one_number(targets: np.ndarray) -> np.ndarray:
@@ -102,7 +121,9 @@ def one_number(targets: np.ndarray) -> np.ndarray:
     return np.asarray(np.unique(rows, return_inverse=True)[1])
 
 
-def shared(texts: pa.Array, others: pa.Array) -> np.ndarray:
-    """Rows of `texts` that stand in `others` too, int64; blank texts do not count."""
-    found = pc.is_in(texts, value_set=pc.unique(others)).to_numpy(zero_copy_only=False)
-    return np.flatnonzero(found & ~is_blank(texts))
+def shared(key_N: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Whether each key is one of `others`, bool [N]."""
+    found_N = np.zeros(len(key_N), bool)
+    for start in range(0, len(others), _BLOCK_KEYS):
+        found_N |= np.isin(key_N, others[start : start + _BLOCK_KEYS])
+    return found_N

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from textune.data.files import read_text
-from textune.data.lines import read_lines
+from textune.data.files import TextLines, raw_blocks, read_text
 from textune.data.records import RecordTable, describe_keys
 from textune.data.rows import Piece, shorten
 from textune.errors import DataError
@@ -16,20 +15,22 @@ from textune.errors import DataError
 
 def read_jsonl(path: Path, name: str, *, encoding: str, wanted: frozenset[str] | None) -> Piece:
     """One object a line; blank lines are no rows."""
-    lines = read_lines(path, encoding)
     table = RecordTable(wanted)
-    table.bad.extend((one.line, one.reason, one.hint) for one in lines.bad)
-    start = 0
-    for chunk in lines.text.chunks:
-        texts, numbers = chunk.to_pylist(), lines.line_N[start : start + len(chunk)].tolist()
-        start += len(texts)
-        for first in range(0, len(texts), _BLOCK_LINES):
-            block = slice(first, first + _BLOCK_LINES)
-            filled = [
-                (text, number) for text, number in zip(texts[block], numbers[block], strict=True) if text.strip(" \t\r\n")
-            ]
-            if filled:
-                _add_block(table, *zip(*filled, strict=True))
+    lines = TextLines(path.name, raw_blocks(path), encoding)
+    texts: list[str] = []
+    numbers: list[int] = []
+    for line in lines:
+        problem, lines.problem = lines.problem, None
+        if problem is not None:
+            table.bad.append((problem.line, problem.reason, problem.hint))
+        elif line.strip(" \t\r\n"):
+            texts.append(line.removesuffix("\n").removesuffix("\r"))
+            numbers.append(lines.number)
+        if len(texts) == _BLOCK_LINES:
+            _add_block(table, texts, numbers)
+            texts, numbers = [], []
+    if texts:
+        _add_block(table, texts, numbers)
     return table.finish(name, "line")
 
 

@@ -102,7 +102,7 @@ def prepare_data(section: DataSection, *, kind: str, known_names: tuple[str, ...
         parts[name] = None
         source = own[name]
         if isinstance(held_out, Split):
-            kept, aside = split_rows(examples.take(rest), targets[rest], held_out, name=name)
+            kept, aside = split_rows(examples.rows, examples.indices[rest], targets[rest], held_out, name=name)
             parts[name] = Part(name, examples, targets, rest[aside])  # type: ignore[arg-type]
             rest = rest[kept]
         elif source is not None:

@@ -63,6 +63,7 @@ class RecordTable:
         self._known: set[str] = set()
         self._rows: list[dict[str, Any]] = []
         self._numbers: list[int] = []
+        self._number_blocks: list[np.ndarray] = []
         self._total = 0
         self.bad: list[tuple[int, str, str]] = []
         """Number, reason and hint of rows set aside."""
@@ -80,8 +81,10 @@ class RecordTable:
 
     def add_all(self, records: Sequence[Any], numbers: Sequence[int]) -> None:
         """Take many records at once; the same as `add` for each."""
-        known = set(map(type, records)) == {dict} and all(records) and self._known.issuperset(chain.from_iterable(records))
-        if not known:
+        plain = set(map(type, records)) == {dict} and all(records)
+        if plain and not self._known:
+            self._refusal(records[0])  # its keys are those of most files
+        if not plain or not self._known.issuperset(chain.from_iterable(records)):
             for record, number in zip(records, numbers, strict=True):
                 self.add(record, number)
             return
@@ -120,12 +123,13 @@ class RecordTable:
                 self._tally[key].update(_kind(value) for value in values if value is not None)
             chunks.append(chunk)
         self._total += len(self._rows)
-        self._rows = []
+        self._number_blocks.append(np.array(self._numbers, np.int64))
+        self._rows, self._numbers = [], []
 
     def finish(self, name: str, unit: str) -> Piece:
         """The table of all good rows, with their places."""
         self._flush()
-        number_N = np.array(self._numbers, np.int64)
+        number_N = np.concatenate(self._number_blocks)
         reasons: dict[int, str] = {}
         columns: dict[str, tuple[pa.Field, pa.ChunkedArray]] = {}
         for key, chunks in self._chunks.items():

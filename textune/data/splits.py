@@ -11,27 +11,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from textune.config.schema import Split
-from textune.data.columns import Examples
 from textune.data.numeric import flat
-from textune.data.rows import count, missing_column
+from textune.data.rows import Rows, count, missing_column
 from textune.data.shuffle import permutation
 from textune.errors import DataError
 
 
-def split_rows(examples: Examples, targets: np.ndarray, section: Split, *, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Indices kept and indices set aside, int64, both sorted.
+def split_rows(
+    rows: Rows, indices: np.ndarray, targets: np.ndarray, section: Split, *, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions kept and positions set aside, of the examples that `indices` int64 [N] are the rows of; int64, both sorted.
 
     `targets` [N] of whole numbers are classes to stratify by; others are split at random. `name`: what the rows are set aside
     for (`validation`, `test`), for messages. DataError where one of the sides would be empty.
     """
-    wanted = _num_wanted(len(examples), section, name)
+    wanted = _num_wanted(len(indices), section, name)
     if section.group_by is not None:
-        chosen_N = _choose_groups(examples, section.group_by, wanted, section, name)
+        chosen_N = _choose_groups(rows, indices, section.group_by, wanted, section, name)
     elif section.stratify and targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer):
         chosen_N = _choose_by_class(targets, wanted, section, name)
     else:
-        chosen_N = np.zeros(len(examples), bool)
-        chosen_N[permutation(len(examples), seed=section.seed)[:wanted]] = True
+        chosen_N = np.zeros(len(indices), bool)
+        chosen_N[permutation(len(indices), seed=section.seed)[:wanted]] = True
     return np.flatnonzero(~chosen_N), np.flatnonzero(chosen_N)
 
 
@@ -71,11 +72,11 @@ def _choose_by_class(targets: np.ndarray, wanted: int, section: Split, name: str
             hint=f"Lower data.{name}.count, or set data.{name}.stratify = false.",
         )
     # Rows class after class, in random order within each: the first ones of each class are taken.
-    by_class = order[np.argsort(targets[order], kind="stable")]
+    by_class = np.argsort(targets[order].astype(np.min_scalar_type(len(sizes_C))), kind="stable")
     starts_C = np.cumsum(sizes_C) - sizes_C
-    rank_N = np.arange(num_rows) - np.repeat(starts_C, sizes_C)
+    taken = np.concatenate([by_class[start : start + quota] for start, quota in zip(starts_C, quota_C, strict=True)])
     chosen_N = np.zeros(num_rows, bool)
-    chosen_N[by_class[rank_N < np.repeat(quota_C, sizes_C)]] = True
+    chosen_N[order[taken]] = True
     return chosen_N
 
 
@@ -99,16 +100,16 @@ def _quotas(sizes_C: np.ndarray, wanted: int, *, seed: int) -> np.ndarray:
     return np.asarray(quota_C)
 
 
-def _choose_groups(examples: Examples, column: str, wanted: int, section: Split, name: str) -> np.ndarray:
+def _choose_groups(rows: Rows, indices: np.ndarray, column: str, wanted: int, section: Split, name: str) -> np.ndarray:
     """Rows set aside, bool [N], whole groups only: random groups as long as they fit. Rows without a group stand alone."""
-    table = examples.rows.table
+    table = rows.table
     if column not in table.column_names:
-        raise missing_column(column, examples.rows, source=examples.rows.source, key=f"data.{name}.group_by")
+        raise missing_column(column, rows, source=rows.source, key=f"data.{name}.group_by")
     try:
-        encoded = pc.dictionary_encode(flat(table.column(column).take(pa.array(examples.indices))))
+        encoded = pc.dictionary_encode(flat(table.column(column).take(pa.array(indices))))
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         kind = table.schema.field(column).type
-        raise DataError(f"{examples.rows.source}: column {column!r} holds {kind}, which cannot form groups.") from error
+        raise DataError(f"{rows.source}: column {column!r} holds {kind}, which cannot form groups.") from error
     num_groups = len(encoded.dictionary)
     alone_N = encoded.indices.is_null().to_numpy(zero_copy_only=False)
     group_N = pc.fill_null(encoded.indices.cast(pa.int64()), 0).to_numpy(zero_copy_only=False).copy()

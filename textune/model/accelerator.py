@@ -88,6 +88,7 @@ def reuse_freed_memory() -> None:
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
-    libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    # The highest value that glibc takes.
+    libc.mallopt(_M_MMAP_THRESHOLD, 1 << 25)
     libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
     libc.mallopt(_M_TOP_PAD, 1 << 26)

@@ -53,7 +53,7 @@ OWN_KEYS = frozenset(
 )
 """Keys of a backbone's configuration that follow from the data or from textune itself."""
 
-ROUND_TO = 32
+ROUND_TO = 16
 """A packed batch is filled up to a multiple of so many tokens ..."""
 ROUND_FROM = 256
 """... if it has so many: one short text alone should not wait for filler."""

@@ -7,7 +7,11 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -386,36 +390,88 @@ struct Attention {
     }
 };
 
-// One row's [L, d] of one head: as it stands, padded with zeros to [rounded L, padded d], times `factor`.
+// Products are computed in units: one fp32 number, or, where the processor multiplies pairs of bf16 numbers, such a pair.
+typedef uint32_t Pair;
+
+inline F multiply_add(float a, F b, F sum) { return sum + a * b; }
+inline F load_unit(const float* p) { return load(p); }
+#ifdef __AVX512BF16__
+inline U load_unit(const Pair* p) {
+    U v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+inline F multiply_add(Pair a, U b, F sum) { return (F)_mm512_dpbf16_ps((__m512)sum, (__m512bh)splat_u(a), (__m512bh)b); }
 template <typename E>
-void gather(const View<E>& view, int64_t start, int64_t length, int64_t head, int64_t d, float factor, float* out) {
-    int64_t dp = rounded(d, W), lp = rounded(length, R);
-    for (int64_t i = 0; i < length; ++i)
-        for (int64_t c = 0; c < dp; c += W) store(out + i * dp + c, load(view.at(start + i, head) + c, (int)(d - c)) * factor);
-    std::memset(out + length * dp, 0, sizeof(float) * (lp - length) * dp);
+using Unit = typename std::conditional<std::is_same<E, bf16>::value, Pair, float>::type;
+#else
+template <typename E>
+using Unit = float;
+#endif
+template <typename T>
+constexpr int64_t packed() {  // numbers in a unit
+    return std::is_same<T, Pair>::value ? 2 : 1;
 }
 
-// The same transposed: [padded d, L rounded to W].
-inline void transpose(const float* in, int64_t length, int64_t dp, float* out) {
+inline U pairs(F low, F high) {  // bf16 of `low` in the first half of each unit, of `high` in the second
+    return __builtin_convertvector(down(low), U) | (__builtin_convertvector(down(high), U) << 16);
+}
+inline void store_unit(Pair* p, U v) { std::memcpy(p, &v, sizeof v); }
+
+// One row's [L, d] of one head in units along d: [L rounded to R, padded d / packed].
+template <typename E>
+void gather(const View<const E>& view, int64_t start, int64_t length, int64_t head, int64_t d, float* out) {
+    int64_t dp = rounded(d, W);
+    for (int64_t i = 0; i < length; ++i)
+        for (int64_t c = 0; c < dp; c += W)
+            store(out + i * dp + c, c < d ? load(view.at(start + i, head) + c, (int)(d - c)) : F{});
+    std::memset(out + length * dp, 0, sizeof(float) * (rounded(length, R) - length) * dp);
+}
+inline void gather(const View<const bf16>& view, int64_t start, int64_t length, int64_t head, int64_t d, Pair* out) {
+    int64_t width = rounded(d, W) / 2;
+    std::memset(out, 0, sizeof(Pair) * rounded(length, R) * width);
+    for (int64_t i = 0; i < length; ++i) std::memcpy(out + i * width, view.at(start + i, head), sizeof(bf16) * d);
+}
+
+// The same in units along L: [L / packed, padded d]. Without pairs, that is what `gather` has made.
+template <typename E>
+const float* gather_along(const View<const E>&, int64_t, int64_t, int64_t, int64_t, const float* made, float*) {
+    return made;
+}
+inline const Pair* gather_along(const View<const bf16>& view, int64_t start, int64_t length, int64_t head, int64_t d, const Pair*,
+                                Pair* out) {
+    int64_t dp = rounded(d, W), even = rounded(length, BLOCK);
+    for (int64_t i = 0; i < even; i += 2)
+        for (int64_t c = 0; c < dp; c += W) {
+            F low = i < length && c < d ? load(view.at(start + i, head) + c, (int)(d - c)) : F{};
+            F high = i + 1 < length && c < d ? load(view.at(start + i + 1, head) + c, (int)(d - c)) : F{};
+            store_unit(out + i / 2 * dp + c, pairs(low, high));
+        }
+    return out;
+}
+
+// [L, width] of units to [width, L rounded to W].
+template <typename T>
+void transpose(const T* in, int64_t length, int64_t width, T* out) {
     int64_t lp = rounded(length, W);
-    for (int64_t c = 0; c < dp; ++c) {
-        float* to = out + c * lp;
-        for (int64_t i = 0; i < length; ++i) to[i] = in[i * dp + c];
-        for (int64_t i = length; i < lp; ++i) to[i] = 0.0f;
+    for (int64_t c = 0; c < width; ++c) {
+        T* to = out + c * lp;
+        for (int64_t i = 0; i < length; ++i) to[i] = in[i * width + c];
+        for (int64_t i = length; i < lp; ++i) to[i] = T{};
     }
 }
 
 // out[r, j] = sum_c rows[r, c] * columns[c, j] for R rows and j from `first` (a multiple of W) to `end`.
-inline void products(const float* rows, const float* columns, int64_t d, int64_t dp, int64_t lp, int64_t first, int64_t end,
-                     float* out) {
+template <typename T>
+void products(const T* rows, const T* columns, int64_t width, int64_t lp, int64_t first, int64_t end, float* out) {
     int64_t j = first;
     for (; j + W < end; j += 2 * W) {
         F a[R]{}, b[R]{};
-        for (int64_t c = 0; c < d; ++c) {
-            F left = load(columns + c * lp + j), right = load(columns + c * lp + j + W);
+        for (int64_t c = 0; c < width; ++c) {
+            auto left = load_unit(columns + c * lp + j), right = load_unit(columns + c * lp + j + W);
             for (int r = 0; r < R; ++r) {
-                a[r] += rows[r * dp + c] * left;
-                b[r] += rows[r * dp + c] * right;
+                a[r] = multiply_add(rows[r * width + c], left, a[r]);
+                b[r] = multiply_add(rows[r * width + c], right, b[r]);
             }
         }
         for (int r = 0; r < R; ++r) {
@@ -425,26 +481,26 @@ inline void products(const float* rows, const float* columns, int64_t d, int64_t
     }
     if (j < end) {
         F a[R]{};
-        for (int64_t c = 0; c < d; ++c) {
-            F left = load(columns + c * lp + j);
-            for (int r = 0; r < R; ++r) a[r] += rows[r * dp + c] * left;
+        for (int64_t c = 0; c < width; ++c) {
+            auto left = load_unit(columns + c * lp + j);
+            for (int r = 0; r < R; ++r) a[r] = multiply_add(rows[r * width + c], left, a[r]);
         }
         for (int r = 0; r < R; ++r) store(out + r * lp + j, a[r]);
     }
 }
 
 // out[r, :] += sum_k weights[r, k] * vectors[k, :] for R rows, where weights[r, k] = w[r * by_row + k * by_item].
-inline void combine(const float* w, int64_t by_row, int64_t by_item, const float* vectors, int64_t first, int64_t end,
-                    int64_t dp, float* out) {
+template <typename T>
+void combine(const T* w, int64_t by_row, int64_t by_item, const T* vectors, int64_t first, int64_t end, int64_t dp, float* out) {
     int64_t c = 0;
     for (; c + W < dp; c += 2 * W) {
         F a[R], b[R];
         for (int r = 0; r < R; ++r) a[r] = load(out + r * dp + c), b[r] = load(out + r * dp + c + W);
         for (int64_t k = first; k < end; ++k) {
-            F left = load(vectors + k * dp + c), right = load(vectors + k * dp + c + W);
+            auto left = load_unit(vectors + k * dp + c), right = load_unit(vectors + k * dp + c + W);
             for (int r = 0; r < R; ++r) {
-                a[r] += w[r * by_row + k * by_item] * left;
-                b[r] += w[r * by_row + k * by_item] * right;
+                a[r] = multiply_add(w[r * by_row + k * by_item], left, a[r]);
+                b[r] = multiply_add(w[r * by_row + k * by_item], right, b[r]);
             }
         }
         for (int r = 0; r < R; ++r) store(out + r * dp + c, a[r]), store(out + r * dp + c + W, b[r]);
@@ -453,15 +509,31 @@ inline void combine(const float* w, int64_t by_row, int64_t by_item, const float
         F a[R];
         for (int r = 0; r < R; ++r) a[r] = load(out + r * dp + c);
         for (int64_t k = first; k < end; ++k) {
-            F left = load(vectors + k * dp + c);
-            for (int r = 0; r < R; ++r) a[r] += w[r * by_row + k * by_item] * left;
+            auto left = load_unit(vectors + k * dp + c);
+            for (int r = 0; r < R; ++r) a[r] = multiply_add(w[r * by_row + k * by_item], left, a[r]);
         }
         for (int r = 0; r < R; ++r) store(out + r * dp + c, a[r]);
     }
 }
 
-// Scores [L rounded to W] of one query to exp(score - highest); keys outside [first, end) get zero. Returns 1 / sum.
-inline float softmax(float* scores, int64_t lp, int64_t first, int64_t end) {
+// Weights [n, lp] in units along lp: [n, lp / packed].
+inline const float* along_keys(const float* w, int64_t, int64_t, float*) { return w; }
+inline const Pair* along_keys(const float* w, int64_t n, int64_t lp, Pair* out) {
+    for (int64_t r = 0; r < n; ++r)
+        for (int64_t j = 0; j < lp; j += W) store((bf16*)(out + r * lp / 2) + j, load(w + r * lp + j));
+    return out;
+}
+
+// Weights [n, lp] (n even) in units along n: [n / packed, lp].
+inline const float* along_queries(const float* w, int64_t, int64_t, float*) { return w; }
+inline const Pair* along_queries(const float* w, int64_t n, int64_t lp, Pair* out) {
+    for (int64_t r = 0; r < n; r += 2)
+        for (int64_t j = 0; j < lp; j += W) store_unit(out + r / 2 * lp + j, pairs(load(w + r * lp + j), load(w + (r + 1) * lp + j)));
+    return out;
+}
+
+// Scores [L rounded to W] of one query to exp((score - highest) * scale); keys outside [first, end) get zero. Returns 1 / sum.
+inline float softmax(float* scores, int64_t lp, int64_t first, int64_t end, float scale) {
     const F nothing = splat(-3.0e38f);
     int64_t whole = rounded(first, W), whole_end = end / W * W;  // vectors inside need no mask
     auto masked = [&](int64_t j, F outside) {
@@ -480,7 +552,7 @@ inline float softmax(float* scores, int64_t lp, int64_t first, int64_t end) {
     float high = largest(top);
     F total{};
     auto finish = [&](int64_t j, F s) {
-        F e = exponential(s - high);
+        F e = exponential((s - high) * scale);
         store(scores + j, e);
         total += e;
     };
@@ -497,13 +569,13 @@ inline float softmax(float* scores, int64_t lp, int64_t first, int64_t end) {
 }
 
 // Probabilities [R, L rounded to W] of R queries from i on, each still to be multiplied by its `scales`.
-inline void probabilities(const Attention& k, const float* query, const float* key_t, int64_t i, int64_t length, float* out,
-                          float* scales) {
-    int64_t dp = k.padded_d(), lp = rounded(length, W), last = i + R - 1 < length ? i + R - 1 : length - 1;
-    products(query + i * dp, key_t, k.d, dp, lp, k.first_seen(i) / W * W, k.end_seen(last, length), out);
+template <typename T>
+void probabilities(const Attention& k, const T* query, const T* key_t, int64_t i, int64_t length, float* out, float* scales) {
+    int64_t width = k.padded_d() / packed<T>(), lp = rounded(length, W), last = i + R - 1 < length ? i + R - 1 : length - 1;
+    products(query + i * width, key_t, width, lp, k.first_seen(i) / W * W, k.end_seen(last, length), out);
     for (int64_t r = 0; r < R; ++r) {
         if (i + r < length)
-            scales[r] = softmax(out + r * lp, lp, k.first_seen(i + r), k.end_seen(i + r, length));
+            scales[r] = softmax(out + r * lp, lp, k.first_seen(i + r), k.end_seen(i + r, length), k.scale);
         else
             std::memset(out + r * lp, 0, sizeof(float) * lp);
     }
@@ -528,19 +600,23 @@ inline int64_t longest(const Attention& k) {
 
 template <typename E>
 void attention_forward(const Attention& k, View<const E> q, View<const E> key, View<const E> value, View<E> out) {
-    int64_t dp = k.padded_d(), most = rounded(longest(k), W);
+    using T = Unit<E>;
+    constexpr int64_t per = packed<T>();
+    int64_t dp = k.padded_d(), most = rounded(longest(k), BLOCK);
     clear_gaps(k, out, k.heads);
 #pragma omp parallel num_threads(k.threads)
     {
-        std::vector<float> query(most * dp), keys(most * dp), keys_t(most * dp), values(most * dp), p(R * most), o(R * dp);
+        std::vector<T> query(most * dp), rows(most * dp), keys_t(most * dp), along(most * dp), p_units(R * most);
+        std::vector<float> p(R * most), o(R * dp);
 #pragma omp for schedule(dynamic, 4)
         for (int64_t item = 0; item < k.rows * k.heads; ++item) {
             int64_t row = item / k.heads, head = item % k.heads, from = head / k.repeats();
             int64_t start = k.starts[row], length = k.lengths[row], lp = rounded(length, W);
-            gather(q, start, length, head, k.d, k.scale, query.data());
-            gather(key, start, length, from, k.d, 1.0f, keys.data());
-            gather(value, start, length, from, k.d, 1.0f, values.data());
-            transpose(keys.data(), length, dp, keys_t.data());
+            gather(q, start, length, head, k.d, query.data());
+            gather(key, start, length, from, k.d, rows.data());
+            transpose(rows.data(), length, dp / per, keys_t.data());
+            if (per == 1) gather(value, start, length, from, k.d, rows.data());
+            const T* values = gather_along(value, start, length, from, k.d, rows.data(), along.data());
             for (int64_t i = 0; i < length; i += R) {
                 float scales[R];
                 probabilities(k, query.data(), keys_t.data(), i, length, p.data(), scales);
@@ -553,8 +629,9 @@ void attention_forward(const Attention& k, View<const E> q, View<const E> key, V
                         }
                     }
                 std::memset(o.data(), 0, sizeof(float) * R * dp);
-                int64_t last = i + R - 1 < length ? i + R - 1 : length - 1;
-                combine(p.data(), lp, 1, values.data(), k.first_seen(i), k.end_seen(last, length), dp, o.data());
+                int64_t last = i + R - 1 < length ? i + R - 1 : length - 1, end = k.end_seen(last, length);
+                combine(along_keys(p.data(), R, lp, p_units.data()), lp / per, 1, values, k.first_seen(i) / per,
+                        rounded(end, per) / per, dp, o.data());
                 for (int64_t r = 0; r < R && i + r < length; ++r)
                     for (int64_t c = 0; c < k.d; c += W)
                         store(out.at(start + i + r, head) + c, load(o.data() + r * dp + c) * scales[r], (int)(k.d - c));
@@ -563,86 +640,98 @@ void attention_forward(const Attention& k, View<const E> q, View<const E> key, V
     }
 }
 
+// From the probabilities' gradient g [L rounded to W] of one query to the scores' gradient; p becomes what dropout kept of it.
+inline void softmax_backward(const Attention& k, float* p, float* g, float* whole, float scale, int64_t token, int64_t head,
+                             int64_t first, int64_t end) {
+    F inner{};
+    if (k.dropout.on()) {
+        uint32_t bits = k.key(token, head);
+        for (int64_t j = first; j < end; j += W) {
+            F w = load(p + j) * scale, kept = w * k.dropout.factor(bits, (uint32_t)j), product = kept * load(g + j);
+            inner += product;
+            store(g + j, product);
+            store(p + j, kept);
+            store(whole + j, w);
+        }
+        float total = sum(inner);
+        for (int64_t j = first; j < end; j += W) store(g + j, load(g + j) - load(whole + j) * total);
+    } else {
+        for (int64_t j = first; j < end; j += W) {
+            F w = load(p + j) * scale;
+            inner += w * load(g + j);
+            store(p + j, w);
+        }
+        float total = sum(inner);
+        for (int64_t j = first; j < end; j += W) store(g + j, load(p + j) * (load(g + j) - total));
+    }
+}
+
 template <typename E>
 void attention_backward(const Attention& k, View<const E> q, View<const E> key, View<const E> value, View<const E> grad,
                         View<E> grad_q, View<E> grad_key, View<E> grad_value) {
-    int64_t dp = k.padded_d(), most = rounded(longest(k), W);
+    using T = Unit<E>;
+    constexpr int64_t per = packed<T>();
+    int64_t dp = k.padded_d(), most = rounded(longest(k), BLOCK);
     clear_gaps(k, grad_q, k.heads);
     clear_gaps(k, grad_key, k.key_heads);
     clear_gaps(k, grad_value, k.key_heads);
 #pragma omp parallel num_threads(k.threads)
     {
-        std::vector<float> query(most * dp), keys(most * dp), keys_t(most * dp), values(most * dp), values_t(most * dp),
-            outer(most * dp), dk(most * dp), dv(most * dp), p(BLOCK * most), ds(BLOCK * most), w_all(most), dq(R * dp);
+        std::vector<T> query(most * dp), outer(most * dp), key_rows(most * dp), rows(most * dp), keys_t(most * dp),
+            values_t(most * dp), keys_along(most * dp), query_along(most * dp), outer_along(most * dp), units(BLOCK * most);
+        std::vector<float> dk(most * dp), dv(most * dp), p(BLOCK * most), ds(BLOCK * most), whole(most), dq(R * dp);
 #pragma omp for schedule(dynamic, 4)
         for (int64_t item = 0; item < k.rows * k.key_heads; ++item) {
             int64_t row = item / k.key_heads, from = item % k.key_heads;
             int64_t start = k.starts[row], length = k.lengths[row], lp = rounded(length, W);
-            gather(key, start, length, from, k.d, 1.0f, keys.data());
-            gather(value, start, length, from, k.d, 1.0f, values.data());
-            transpose(keys.data(), length, dp, keys_t.data());
-            transpose(values.data(), length, dp, values_t.data());
+            gather(key, start, length, from, k.d, key_rows.data());
+            gather(value, start, length, from, k.d, rows.data());
+            transpose(key_rows.data(), length, dp / per, keys_t.data());
+            transpose(rows.data(), length, dp / per, values_t.data());
+            const T* keys = gather_along(key, start, length, from, k.d, key_rows.data(), keys_along.data());
             std::memset(dk.data(), 0, sizeof(float) * rounded(length, R) * dp);
             std::memset(dv.data(), 0, sizeof(float) * rounded(length, R) * dp);
             for (int64_t head = from * k.repeats(); head < (from + 1) * k.repeats(); ++head) {
-                gather(q, start, length, head, k.d, k.scale, query.data());
-                gather(grad, start, length, head, k.d, 1.0f, outer.data());
+                gather(q, start, length, head, k.d, query.data());
+                gather(grad, start, length, head, k.d, outer.data());
+                const T* queries = gather_along(q, start, length, head, k.d, query.data(), query_along.data());
+                const T* outers = gather_along(grad, start, length, head, k.d, outer.data(), outer_along.data());
                 for (int64_t block = 0; block < length; block += BLOCK) {
                     int64_t end = block + BLOCK < length ? block + BLOCK : length;
                     for (int64_t i = block; i < end; i += R) {
                         float *pi = p.data() + (i - block) * lp, *di = ds.data() + (i - block) * lp, scales[R];
                         int64_t last = i + R - 1 < length ? i + R - 1 : length - 1;
-                        int64_t first = k.first_seen(i), stop = k.end_seen(last, length);
+                        int64_t first = k.first_seen(i) / W * W, stop = k.end_seen(last, length);
                         probabilities(k, query.data(), keys_t.data(), i, length, pi, scales);
-                        products(outer.data() + i * dp, values_t.data(), k.d, dp, lp, first / W * W, stop, di);
+                        products(outer.data() + i * (dp / per), values_t.data(), dp / per, lp, first, stop, di);
                         for (int64_t r = 0; r < R; ++r) {
-                            float *pr = pi + r * lp, *dr = di + r * lp;
-                            if (i + r >= length) {
+                            float* dr = di + r * lp;
+                            if (i + r < length)
+                                softmax_backward(k, pi + r * lp, dr, whole.data(), scales[r], start + i + r, head, first, stop);
+                            else
                                 std::memset(dr, 0, sizeof(float) * lp);
-                                continue;
-                            }
-                            F inner{};
-                            if (k.dropout.on()) {
-                                uint32_t bits = k.key(start + i + r, head);
-                                for (int64_t j = first / W * W; j < stop; j += W) {
-                                    F w = load(pr + j) * scales[r], w_kept = w * k.dropout.factor(bits, (uint32_t)j);
-                                    F product = w_kept * load(dr + j);
-                                    inner += product;
-                                    store(dr + j, product);
-                                    store(pr + j, w_kept);
-                                    store(w_all.data() + j, w);
-                                }
-                                float total = sum(inner);
-                                for (int64_t j = first / W * W; j < stop; j += W)
-                                    store(dr + j, load(dr + j) - load(w_all.data() + j) * total);
-                            } else {
-                                for (int64_t j = first / W * W; j < stop; j += W) {
-                                    F w = load(pr + j) * scales[r];
-                                    inner += w * load(dr + j);
-                                    store(pr + j, w);
-                                }
-                                float total = sum(inner);
-                                for (int64_t j = first / W * W; j < stop; j += W)
-                                    store(dr + j, load(pr + j) * (load(dr + j) - total));
-                            }
-                            for (int64_t j = 0; j < first / W * W; j += W) store(dr + j, F{});
+                            for (int64_t j = 0; j < first; j += W) store(dr + j, F{});
                             for (int64_t j = rounded(stop, W); j < lp; j += W) store(dr + j, F{});
                         }
                         std::memset(dq.data(), 0, sizeof(float) * R * dp);
-                        combine(di, lp, 1, keys.data(), first, stop, dp, dq.data());
+                        combine(along_keys(di, R, lp, units.data()), lp / per, 1, keys, first / per, rounded(stop, per) / per, dp,
+                                dq.data());
                         for (int64_t r = 0; r < R && i + r < length; ++r)
                             for (int64_t c = 0; c < k.d; c += W)
                                 store(grad_q.at(start + i + r, head) + c, load(dq.data() + r * dp + c) * k.scale, (int)(k.d - c));
                     }
-                    for (int64_t j = 0; j < length; j += R) {
-                        combine(p.data() + j, 1, lp, outer.data() + block * dp, 0, end - block, dp, dv.data() + j * dp);
-                        combine(ds.data() + j, 1, lp, query.data() + block * dp, 0, end - block, dp, dk.data() + j * dp);
-                    }
+                    int64_t count = rounded(end - block, R), items = count / per;
+                    const T* w = along_queries(p.data(), count, lp, units.data());
+                    for (int64_t j = 0; j < length; j += R)
+                        combine(w + j, 1, lp, outers + block / per * dp, 0, items, dp, dv.data() + j * dp);
+                    w = along_queries(ds.data(), count, lp, units.data());
+                    for (int64_t j = 0; j < length; j += R)
+                        combine(w + j, 1, lp, queries + block / per * dp, 0, items, dp, dk.data() + j * dp);
                 }
             }
             for (int64_t i = 0; i < length; ++i)
                 for (int64_t c = 0; c < k.d; c += W) {
-                    store(grad_key.at(start + i, from) + c, load(dk.data() + i * dp + c), (int)(k.d - c));
+                    store(grad_key.at(start + i, from) + c, load(dk.data() + i * dp + c) * k.scale, (int)(k.d - c));
                     store(grad_value.at(start + i, from) + c, load(dv.data() + i * dp + c), (int)(k.d - c));
                 }
         }
