@@ -1,11 +1,14 @@
 """Shared by all tests: a clean, offline, quiet environment."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+# A shell that starts the tests in the background has them ignore Ctrl+C, which some of them send to themselves.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 sys.path.insert(0, str(Path(__file__).parent))

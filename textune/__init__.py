@@ -9,6 +9,8 @@ Nothing heavy is imported until one of these names is used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from textune.imports import importing
+
 if TYPE_CHECKING:
     from textune.errors import TextuneError as TextuneError
     from textune.pipeline import check as check
@@ -31,7 +33,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'textune' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    with importing():
+        return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -17,6 +17,7 @@ import click
 
 from textune import __version__
 from textune.errors import DataError, RunError, TextuneError
+from textune.imports import importing
 from textune.options import (
     Examples,
     config_options,
@@ -103,7 +104,8 @@ def commands() -> None:
 @json_option
 def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool) -> None:
     """Look at a file of labelled text and write a commented config for it."""
-    from textune.pipeline.starting import init as write_config
+    with importing(for_good=True):
+        from textune.pipeline.starting import init as write_config
 
     notes = write_config(list(files), out, pretrained=pretrained)
     if as_json:
@@ -122,7 +124,8 @@ def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], as_js
 
     Exits with 2 if something stands in the way of training.
     """
-    from textune.pipeline.checking import check as run_check
+    with importing(for_good=True):
+        from textune.pipeline.checking import check as run_check
 
     with _tracker(quiet=as_json) as tracker:
         result = run_check(config, overrides=overrides, unset=unset, tracker=tracker)
@@ -194,7 +197,8 @@ def train(
     as_json: bool,
 ) -> None:
     """Train, keep the best model, evaluate it, and write the run folder."""
-    from textune.pipeline.training import train as run_train
+    with importing(for_good=True):
+        from textune.pipeline.training import train as run_train
 
     with _tracker(quiet=as_json) as tracker:
         result = run_train(
@@ -247,7 +251,8 @@ def train(
 @json_option
 def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Report on a trained model with labelled rows."""
-    from textune.pipeline.evaluating import evaluate as run_evaluate
+    with importing(for_good=True):
+        from textune.pipeline.evaluating import evaluate as run_evaluate
 
     with _tracker(quiet=as_json) as tracker, _hints_of_options(active=bool(data)):
         report = run_evaluate(
@@ -260,6 +265,7 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options: Any) -> 
             device=options["device"],
             precision=options["precision"],
             max_tokens=options["max_tokens"],
+            compile=options["compile"],
             tracker=tracker,
         )
     if as_json:
@@ -299,15 +305,22 @@ def predict(run: str, source: str, target: str, all_scores: bool, force: bool, a
     """Add the model's predictions to rows, keeping their columns and order."""
     if as_json and target == "-":
         raise click.UsageError("--json reports on --output FILE; predictions on standard output are the result themselves.")
-    from textune.pipeline.predicting import predict_file, require_target
-    from textune.prediction import find_model, load, read_card
+    with importing(for_good=True):
+        from textune.pipeline.predicting import predict_file, require_target
+        from textune.prediction import find_model, load, read_card
 
     columns = predict_columns(read_card(find_model(run)).columns, options)
     source_options, target_options = stream_options(source, target, options)
     if source != "-" and not os.path.exists(source):
         raise RunError(f"--input {source} does not exist.", hint="Check the path.")
     require_target(source, target, force=force)
-    predictor = load(run, device=options["device"], precision=options["precision"], max_tokens=options["max_tokens"])
+    predictor = load(
+        run,
+        device=options["device"],
+        precision=options["precision"],
+        max_tokens=options["max_tokens"],
+        compile=options["compile"],
+    )
     with _tracker(quiet=as_json, only_notices=target == "-") as tracker:
         count = predict_file(
             predictor,
@@ -331,7 +344,8 @@ def predict(run: str, source: str, target: str, all_scores: bool, force: bool, a
 @json_option
 def info(run: str, as_json: bool) -> None:
     """Show what a run folder holds: its status, data, results and versions."""
-    from textune.pipeline.informing import info as run_info
+    with importing(for_good=True):
+        from textune.pipeline.informing import info as run_info
 
     facts = run_info(run)
     if as_json:

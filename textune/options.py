@@ -50,6 +50,13 @@ def device_options(function: Callable[..., None]) -> Callable[..., None]:
             help="Most tokens computed at once; by default as in the run. Lower it where memory does not suffice.",
         ),
         click.option(
+            "--compile",
+            type=click.Choice(["auto", "on", "off"]),
+            default="auto",
+            show_default=True,
+            help="Kernels compiled for the processor; auto takes them where the model's own run did.",
+        ),
+        click.option(
             "--precision",
             type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
             default="auto",

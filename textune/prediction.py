@@ -142,7 +142,6 @@ class Predictor:
         chosen = np.arange(len(store)) if indices is None else indices
         lengths = store.offsets[chosen + 1] - store.offsets[chosen]
         layout, pad_id = self.model.layout, self.model.pad_id
-        self.model.speed_up(int(lengths.sum()), training=False)
         cost = self.model.group_cost(self.device.dtype)
         # Many classes bound the rows at once as well, however short these are.
         max_rows = max(1, MAX_SCORES_AT_ONCE // self.task.num_logits)
@@ -170,8 +169,10 @@ class Predictor:
 
     def _score_batch(self, batch: TokenBatch) -> np.ndarray:
         """Scores of a batch, in the order of its rows; it leaves nothing behind, so that it can be tried again."""
+        # A model that was loaded is in this mode already: several threads may predict at once.
         was_training = self.model.training
-        self.model.eval()
+        if was_training:
+            self.model.eval()
         try:
             with torch.inference_mode():
                 with self.device.autocast():
@@ -179,7 +180,8 @@ class Predictor:
                 scores: np.ndarray = self.task.scores(logits_BC.double()).cpu().numpy()
                 return scores
         finally:
-            self.model.train(was_training)
+            if was_training:
+                self.model.train()
 
     def score_store(self, store: TokenStore, indices: np.ndarray | None = None) -> np.ndarray:
         """Scores of the chosen rows in their given order: float64 [N, K] probabilities, or [N] values for regression."""
@@ -268,13 +270,14 @@ def load(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
     max_tokens: int | None = None,
+    compile: Literal["auto", "on", "off"] = "auto",
 ) -> Predictor:
     """Open a run folder (its best model) or a model folder that textune saved.
 
     `precision = "auto"` is the one of the model's own run, or fp32 where this machine lacks it; `"int8"` gives the backbone's
     linear layers int8 weights, on the processor; `max_tokens`, the most tokens computed at once, is by default that of the run.
-    Raises RunError where the folder is no such thing, ModelError where its files are broken or the machine lacks the device or
-    precision.
+    `compile = "auto"` computes with compiled kernels where the run did and this machine can. Raises RunError where the folder
+    is no such thing, ModelError where its files are broken or the machine lacks the device or precision.
     """
     folder = find_model(folder)
     card = read_card(folder)
@@ -283,16 +286,16 @@ def load(
         chosen = resolve_device("cpu", "fp32")
     else:
         chosen = _device_of(card, device, precision)
-    # Kernels compiled for a backbone compute with float weights.
-    section = ModelSection(pretrained=str(folder), compile="off" if precision == "int8" else "auto")
+    section = ModelSection(pretrained=str(folder), compile=compile)
     tokenizer = load_tokenizer(section)
     task = build_task(_without_class_weights(card.task), card.label_map)
     model = load_model(section, tokenizer, label_map=card.label_map, num_logits=task.num_logits, seed=0)
     model.to(chosen.torch)
-    if card.compiled:
-        model.speed_up(sys.maxsize, training=False)
     if precision == "int8":
         quantize_linears(model)
+    if card.compiled or compile == "on":
+        model.speed_up(sys.maxsize, training=False)
+    model.eval()
     return Predictor(
         model, tokenizer, task, card, device=chosen, max_tokens=max(max_tokens or card.max_tokens, card.max_length)
     )

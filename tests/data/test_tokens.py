@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,8 @@ from textune.data import tokens
 from textune.data.tokens import TextEncoder, TokenStore, open_store
 from textune.errors import ConfigError, DataError
 
-WORDS = ["the", "a", "film", "good", "bad", "very", "of", "one", "unheard", "zzz"]
+WORDS = ["the", "a", "film", "good", "bad", "very", "of", "one", "unheard", "zzz", "[SEP]", "</s>", "<|endoftext|>"]
+"""Special tokens may stand in a text too."""
 text_strategy = st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join)
 
 
@@ -67,6 +69,74 @@ def test_truncation_keeps_the_part_that_was_asked_for(tmp_path: Path, truncate: 
     store = encoder.encode([" ".join(words.values())])
     assert store.ids.tolist() == tokenizer(" ".join(words[letter] for letter in kept))["input_ids"]
     assert store.raw_lengths.tolist() == [10]
+
+
+@pytest.mark.parametrize("truncate", ["head", "tail", "head_tail"])
+@pytest.mark.parametrize("pair", [False, True])
+def test_chunks_leave_no_trace(tokenizer: Any, monkeypatch: pytest.MonkeyPatch, truncate: Any, pair: bool) -> None:
+    encoder = TextEncoder(tokenizer, TokensSection(max_length=9, truncate=truncate))
+    texts = ["the film", "", "a very good one of one of one of", "of", "unheard", "zzz " * 9, "the", "a"]
+    pairs = texts[::-1] if pair else None
+    whole = encoder.encode(texts, pairs)
+    monkeypatch.setattr(tokens, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(tokens, "CHUNK_CHARACTERS", 15)
+    chunks = list(tokens.cut_texts(texts, pairs))
+    assert len(chunks) > 3 and [text for chunk, _ in chunks for text in chunk] == texts
+    assert all(
+        len(chunk) <= 3 and (len("".join([*chunk, *(second or ())])) <= 15 or len(chunk) == 1) for chunk, second in chunks
+    )
+    for found in (encoder.encode(texts, pairs), *_stored(encoder, texts, pairs)):
+        assert rows_of(found, found.ids) == rows_of(whole, whole.ids)
+        assert found.raw_lengths.tolist() == whole.raw_lengths.tolist()
+        assert (found.types is None) == (whole.types is None)
+        assert found.types is None or whole.types is None or found.types.tolist() == whole.types.tolist()
+
+
+def _stored(encoder: TextEncoder, texts: list[str], pairs: list[str] | None) -> list[TokenStore]:
+    """Built, and found again."""
+    columns = (chunked(texts, 3), None if pairs is None else chunked(pairs, 4))
+    return [open_store(*columns, encoder, TokensSection()) for _ in range(2)]
+
+
+def test_rows_are_named_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "CHUNK_ROWS", 2)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_backbone("bert", tmp_path))
+    encoder = TextEncoder(tokenizer, TokensSection(max_length=4, truncate="error"))
+    with pytest.raises(DataError, match=r"^row 4: 5 tokens"):
+        encoder.encode(["a", "a", "a", "a", "a film of"])
+
+
+def test_types_are_kept_where_they_tell_something(tmp_path: Path) -> None:
+    texts, pairs = ["the film", "a"], ["of", "the very one"]
+    for family, single, pair in (("bert", False, True), ("roberta", False, False), ("deberta-v2", False, True)):
+        tokenizer = AutoTokenizer.from_pretrained(tiny_backbone(family, tmp_path / family))
+        encoder = TextEncoder(tokenizer, TokensSection())
+        assert (encoder.encode(texts).types is not None, encoder.encode(texts, pairs).types is not None) == (single, pair)
+    # One that gives a special token of a single text a type of its own.
+    own = AutoTokenizer.from_pretrained(tiny_backbone("xlnet", tmp_path / "xlnet"))
+    own.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    store = TextEncoder(own, TokensSection()).encode(texts)
+    assert store.types is not None and rows_of(store, store.types) == own(texts)["token_type_ids"]
+    assert store.types.any()
+
+
+def test_the_next_chunk_is_tokenised_ahead(tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_backbone("bert", tmp_path))
+    encoder, tokenised = TextEncoder(tokenizer, TokensSection()), []
+
+    def chunks() -> Any:
+        for text in ("a", "the", "of", "one"):
+            tokenised.append(text)
+            yield [text], None
+
+    parts = encoder.encode_chunks(chunks(), str, depth=1)
+    next(parts)
+    deadline = time.monotonic() + 10
+    while len(tokenised) < 3 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    assert tokenised == ["a", "the", "of"]  # one in use, one waiting, one that finds no room
+    parts.close()
+    assert "textune-tokenizer" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_truncate_error_names_the_row(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from textune.model import device as device_module
 from textune.model import quantize
 from textune.pipeline import predicting
 from textune.pipeline.predicting import predict_file
-from textune.prediction import ModelCard, Predictor
+from textune.prediction import ModelCard, Predictor, label_rows
 
 
 def card_of(**changes: Any) -> ModelCard:
@@ -292,6 +292,29 @@ def test_what_is_no_list_of_texts_is_a_clear_mistake(trained: Any) -> None:
     with pytest.raises(TypeError, match=r"pairs\[0\] is 3, not a text"):
         predictor.predict(["a"], [3])  # type: ignore[list-item]
     assert len(predictor.predict(["a"], ["c"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("problem", "scores", "labels", "best"),
+    [
+        ("binary", [[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]], ["b", "a", "a"], [0.8, 0.5, 0.9]),
+        ("multiclass", [[0.2, 0.1, 0.7]], ["c"], [0.7]),
+        ("multilabel", [[0.2, 0.5, 0.7], [0.1, 0.2, 0.3], [0.9, 0.8, 0.7]], [("b", "c"), (), ("a", "b", "c")], [0.7, 0.3, 0.9]),
+        ("multilabel", [], [], []),
+        ("regression", [2.5, -1.0], [2.5, -1.0], [2.5, -1.0]),
+    ],
+)
+def test_scores_become_labels(problem: Any, scores: list[Any], labels: list[Any], best: list[float]) -> None:
+    names = ("score",) if problem == "regression" else ("a", "b", "c")[: len(scores[0]) if scores else 3]
+    card = card_of(problem=problem, names=names)
+    array = np.array(scores) if scores else np.zeros((0, 3))
+    found, best_N = label_rows(array, card)
+    assert found == labels and best_N.tolist() == best
+    predictor = Predictor.__new__(Predictor)
+    predictor.card = card
+    for prediction, label, score, row in zip(predictor.name_scores(array), labels, best, scores, strict=True):
+        assert (prediction.label, prediction.score) == (label, score)
+        assert prediction.scores == dict(zip(names, [row] if problem == "regression" else row, strict=True))
 
 
 # --- any bytes ----------------------------------------------------------------------------------------------------------

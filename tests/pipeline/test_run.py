@@ -229,7 +229,7 @@ def test_multilabel_with_weights_runs_through(home: Path, tmp_path: Path) -> Non
     rows += [{"text": "nothing", "label": "", "weight": 1.0}] * 3
     write_csv(tmp_path / "rows.csv", rows)
     overrides = [f"data.train.files={tmp_path / 'rows.csv'}", "data.labels.delimiter=|", "data.columns.weight=weight"]
-    overrides += ["task.class_weights=balanced", "task.label_smoothing=0.05", "train.duration=8 epochs"]
+    overrides += ["task.class_weights=balanced", "task.label_smoothing=0.05", "train.duration=20 epochs"]
     result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides)
     assert result is not None
     report = result.reports["validation"]

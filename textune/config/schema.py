@@ -305,8 +305,9 @@ class ModelSection(Section):
     attention: Literal["auto", "packed", "padded"] = "auto"
     """`packed` computes no padding; `auto` packs every backbone that allows it."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile kernels for this machine, for training and prediction: needs g++ on a CPU. `auto` does so where the work is long
-    enough to gain, `on` stops where it is impossible."""
+    """Compile for this machine. On a CPU, for training and prediction, kernels in C++ (needs g++); on a GPU, for training, its
+    layers (needs Triton and a C compiler). `auto` does so where the run is long enough to gain, `on` stops where it is
+    impossible."""
     config: dict[str, Any] = {}
     """Keys of the backbone's own configuration to change, such as `{ hidden_dropout_prob = 0.2 }`."""
 

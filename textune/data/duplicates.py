@@ -42,7 +42,7 @@ def joined_text(examples: Examples, index: int) -> str:
 
 def text_keys(blocks: Iterator[pa.Array]) -> np.ndarray:
     """A number for each text, equal for equal texts, int64 [N]; others in the next process, as Python hashes text."""
-    keys = [np.fromiter(map(hash, block.to_pylist()), np.int64, len(block)) for block in blocks]
+    keys = [np.fromiter(map(hash, block.to_numpy(zero_copy_only=False)), np.int64, len(block)) for block in blocks]
     return np.concatenate([np.zeros(0, np.int64), *keys])
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 STORE_VERSION = 2
 CHUNK_ROWS = 8192
 CHUNK_CHARACTERS = 4_000_000
-"""Rows and characters tokenised at once: what the tokenizer gives is 20 times as large as the ids that are kept of it."""
+"""Rows and characters tokenised at once: what the tokenizer gives is 50 times as large as the ids that are kept of it."""
 STALE_SECONDS = 24 * 3600.0
 """Age from which an unfinished store is taken for the remains of a process that was killed."""
 

@@ -16,8 +16,8 @@ from textune.model.native import BuildError, FastDropout, Kernels, install
 from textune.model.varlen import describe_attention
 
 WORTH_BUILDING = 2e12
-"""Floating-point operations from which `auto` compiles: about ten seconds of a laptop's work. Kernels that lie in the cache do
-not count, so that the same run takes the same way every time."""
+"""Floating-point operations from which `auto` compiles: about ten seconds of a laptop's work. Kernels that lie in the cache
+already do not count, so that the same run takes the same way every time."""
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 """Numbers of glibc's `mallopt`."""
@@ -42,7 +42,7 @@ class Accelerator:
         if self._hf.device.type != "cpu":
             self.note = "PyTorch's own"
         elif layout == "padded":
-            self._refuse("they need the packed layout", hint='Set model.attention = "auto"')
+            self._refuse("they need the packed layout", hint="Choose a backbone that runs packed")
         elif self._mode == "auto" and self._work(num_tokens, training=training) < WORTH_BUILDING:
             self.note = "PyTorch's own: the work is too short to compile others"
         else:
@@ -58,7 +58,7 @@ class Accelerator:
         try:
             self.kernels = Kernels()
         except BuildError as error:
-            self._refuse(str(error), hint="Install it (Debian and Ubuntu: apt install g++)")
+            self._refuse(str(error), hint=error.hint)
             return
         reuse_freed_memory()
         num_layers = install(self._hf, self.kernels)
@@ -67,8 +67,14 @@ class Accelerator:
                 # The same module with another way to draw its mask: nothing that is saved changes.
                 module.__class__ = FastDropout
                 module.kernels = self.kernels  # type: ignore[assignment]
-        what = f"attention, dropout and {num_layers} whole layers" if num_layers else "attention and dropout"
+        parts = ["dropout"] if self.has_softcap else ["attention", "dropout"]
+        what = " and ".join([", ".join(parts), f"{num_layers} whole layers"] if num_layers else parts)
         self.note = f"compiled for this processor: {what}"
+
+    @property
+    def has_softcap(self) -> bool:
+        """Whether attention has a term that the kernels do not compute (Gemma 2)."""
+        return bool(getattr(self._hf.config.get_text_config(), "attn_logit_softcapping", None))
 
     def _work(self, num_tokens: int, *, training: bool) -> float:
         """Floating-point operations of the matrix products: 2 a weight and token forward, twice that backward."""

@@ -169,7 +169,8 @@ def packed_attention(
         )
         return output_Thd.unsqueeze(0), None
     kernels = textune_layout.kernels
-    if kernels is not None and softcap is None and dropout < 1 and query.dtype in {torch.float32, torch.bfloat16}:
+    known = device == "cpu" and query.dtype in {torch.float32, torch.bfloat16}
+    if kernels is not None and known and softcap is None and dropout < 1:
         shape = AttentionShape(
             textune_layout.starts_B, textune_layout.lengths_B, scale, causal=causal, window=sliding_window or 0, dropout=dropout
         )

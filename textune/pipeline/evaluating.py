@@ -31,6 +31,7 @@ def evaluate(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
     max_tokens: int | None = None,
+    compile: Literal["auto", "on", "off"] = "auto",
     tracker: Tracker | None = None,
 ) -> Report:
     """Report on a model with the rows of `data`, or with the run's own test (else validation) rows.
@@ -42,7 +43,7 @@ def evaluate(
     tracker = tracker or SilentTracker()
     experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
     section = experiment.evaluate if experiment is not None else EvaluateSection()
-    predictor = load(run, device=device, precision=precision, max_tokens=max_tokens)
+    predictor = load(run, device=device, precision=precision, max_tokens=max_tokens, compile=compile)
     predictor.on_notice = tracker.notice
     chosen_metric = resolve_metric(metric or predictor.card.metric, predictor.card.problem)
     card = predictor.card

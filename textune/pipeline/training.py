@@ -115,6 +115,7 @@ def _train_into(folder: RunFolder, loaded: Loaded, parts: Ingredients, tracker: 
     folder.start(
         config_text=show(loaded, diff=False),
         command=command_line(),
+        resolved=describe(parts),
         data={part.name: part.fingerprint for part in parts.data.parts},
         rows={part.name: len(part) for part in parts.data.parts},
         truncated={name: tokenized.num_truncated for name, tokenized in parts.parts.items()},

@@ -81,6 +81,7 @@ def steps(
                 if is_out_of_memory(error):
                     raise refuse_update(batch.step + 1) from error
                 raise
+            model.zero_grad(set_to_none=True)  # evaluating and saving need the memory
             yield StepResult(batch.step + 1, loss, grad_norm, lr, batch.num_rows, batch.num_tokens, notices)
             if batch.step + 1 == total_steps:
                 return

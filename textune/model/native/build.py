@@ -6,6 +6,7 @@ the reason is a phrase for the run's header: the same work is then done by PyTor
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -19,14 +20,19 @@ from pathlib import Path
 
 import torch
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+SOURCES = Path(__file__).parent
+"""Folder of kernels.cpp and what it includes."""
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-Wno-psabi")
 BUILD_SECONDS = 120.0
 """A compiler that takes longer is taken for hung."""
 
 
 class BuildError(Exception):
-    """Why there are no kernels, as a phrase."""
+    """Why there are no kernels, as a phrase; `hint` says what would help."""
+
+    def __init__(self, reason: str, *, hint: str = "Leave them out") -> None:
+        super().__init__(reason)
+        self.hint = hint
 
 
 def default_cache() -> Path:
@@ -40,17 +46,37 @@ def find_compiler() -> str:
         raise BuildError(f"kernels are built on Linux only, not on {platform.system()}")
     compiler = shutil.which("g++")
     if compiler is None:
-        raise BuildError("no C++ compiler (g++) was found")
+        raise BuildError("no C++ compiler (g++) was found", hint="Install it (Debian and Ubuntu: apt install g++)")
     return compiler
 
 
-@functools.cache
 def load_library() -> ctypes.CDLL:
-    """The compiled kernels, from the cache or built now (a few seconds); BuildError says why there are none."""
+    """The compiled kernels, from the cache or built now (a few seconds); BuildError says why there are none.
+
+    One attempt a process: what failed once is not tried again for every batch.
+    """
+    outcome = _attempt()
+    if isinstance(outcome, BuildError):
+        raise outcome
+    return outcome
+
+
+@functools.cache
+def _attempt() -> ctypes.CDLL | BuildError:
+    try:
+        return _load()
+    except BuildError as error:
+        return error
+
+
+def _load() -> ctypes.CDLL:
     compiler = find_compiler()
     library = _library(compiler)
-    if not library.is_file():
-        _build(compiler, library)
+    if library.is_file():
+        # A file that was damaged, or belongs to a library that is gone, is built anew.
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(str(library))
+    _build(compiler, library)
     try:
         return ctypes.CDLL(str(library))
     except OSError as error:
@@ -60,7 +86,9 @@ def load_library() -> ctypes.CDLL:
 def _library(compiler: str) -> Path:
     """Where the kernels for this source, compiler and processor are."""
     stat = os.stat(os.path.realpath(compiler))
-    parts = [SOURCE.read_text(encoding="utf-8"), *FLAGS, compiler, f"{stat.st_size} {stat.st_mtime_ns}", _processor()]
+    sources = [file.read_text(encoding="utf-8") for file in sorted(SOURCES.glob("*.[ch]*"))]
+    versions = [compiler, f"{stat.st_size} {stat.st_mtime_ns}", torch.__version__, *_openmp()]
+    parts = [*sources, *FLAGS, *versions, _processor()]
     return default_cache() / f"{hashlib.blake2b('|'.join(parts).encode(), digest_size=16).hexdigest()}.so"
 
 
@@ -79,7 +107,7 @@ def _build(compiler: str, library: Path) -> None:
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="building-", dir=library.parent) as scratch:
             compiled, linked = Path(scratch) / "kernels.o", Path(scratch) / "kernels.so"
-            _run([compiler, *FLAGS, "-c", str(SOURCE), "-o", str(compiled)])
+            _run([compiler, *FLAGS, "-c", str(SOURCES / "kernels.cpp"), "-o", str(compiled)])
             # PyTorch's own OpenMP: a second one would bring a second pool of threads, and both would spin.
             _run([compiler, "-shared", str(compiled), *_openmp(), "-o", str(linked)])
             linked.replace(library)
@@ -88,18 +116,28 @@ def _build(compiler: str, library: Path) -> None:
 
 
 def _openmp() -> list[str]:
-    """The OpenMP library that PyTorch has loaded; the compiler's own where PyTorch has none."""
-    assert torch.get_num_threads() > 0  # loads it
-    paths = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line}
-    loaded = sorted(path for path in paths if Path(path).name.startswith(("libgomp", "libiomp5")))
-    return loaded[:1] or ["-fopenmp"]
+    """The OpenMP library that came with PyTorch; the compiler's own where none did.
+
+    Other packages bring copies under other names: linked with one of theirs, the kernels would not load without that package.
+    """
+    package = Path(torch.__file__).parent
+    for folder in (package / "lib", package.with_name("torch.libs")):
+        found = sorted(file for name in ("libgomp*.so*", "libiomp5*.so*") for file in folder.glob(name))
+        if found:
+            return [str(found[0])]
+    return ["-fopenmp"]
+
+
+_BROKEN = "Mend the compiler's installation (Debian and Ubuntu: apt install --reinstall g++)"
 
 
 def _run(command: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)
+    except OSError as error:
+        raise BuildError(f"{command[0]} cannot be run ({error.strerror or error})") from error
     except subprocess.TimeoutExpired as error:
         raise BuildError(f"{command[0]} did not finish within {BUILD_SECONDS:.0f} seconds") from error
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip() or "no message")
-        raise BuildError(f"{command[0]} failed: {reason}")
+        raise BuildError(f"{command[0]} failed: {reason}", hint=_BROKEN)

@@ -74,14 +74,29 @@ class Kernels:
         self._calls: dict[str, Any] = {}
         for name, types in _SIGNATURES.items():
             call = getattr(library, f"textune_{name}")
-            call.argtypes, call.restype = types, None
+            call.argtypes, call.restype = types, ctypes.c_int
             self._calls[name] = call
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles of a model take the library of the process where they are opened."""
+        return Kernels, ()
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        if self._calls[name](*arguments):
+            raise MemoryError(f"no memory for the kernel {name}")
 
     def activation(self, x_TI: torch.Tensor, bias_I: torch.Tensor, kind: int) -> torch.Tensor:
         """activation(x + bias)."""
         y_TI = torch.empty_like(x_TI)
-        self._calls["activation_forward"](
-            _low(x_TI), kind, torch.get_num_threads(), *x_TI.shape, x_TI.data_ptr(), bias_I.data_ptr(), y_TI.data_ptr()
+        self._call(
+            "activation_forward",
+            _low(x_TI),
+            kind,
+            torch.get_num_threads(),
+            *x_TI.shape,
+            x_TI.data_ptr(),
+            bias_I.data_ptr(),
+            y_TI.data_ptr(),
         )
         return y_TI
 
@@ -90,7 +105,8 @@ class Kernels:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Gradients of x (in the place of `grad_TI`) and of the bias."""
         grad_bias_I = torch.empty_like(bias_I)
-        self._calls["activation_backward"](
+        self._call(
+            "activation_backward",
             _low(x_TI),
             kind,
             torch.get_num_threads(),
@@ -105,15 +121,15 @@ class Kernels:
     def dropout(self, x_TH: torch.Tensor, probability: float, seed: int) -> torch.Tensor:
         """x with a share of zeros, the rest scaled up; its own gradient when called with the gradient of its output."""
         y_TH = torch.empty_like(x_TH)
-        self._calls["dropout"](
-            _low(x_TH), torch.get_num_threads(), *x_TH.shape, probability, seed, x_TH.data_ptr(), y_TH.data_ptr()
+        self._call(
+            "dropout", _low(x_TH), torch.get_num_threads(), *x_TH.shape, probability, seed, x_TH.data_ptr(), y_TH.data_ptr()
         )
         return y_TH
 
     def column_sums(self, x_TI: torch.Tensor) -> torch.Tensor:
         """float32 [I]: the sum of each column."""
         sums_I = x_TI.new_empty(x_TI.shape[1], dtype=torch.float32)
-        self._calls["column_sums"](_low(x_TI), torch.get_num_threads(), *x_TI.shape, x_TI.data_ptr(), sums_I.data_ptr())
+        self._call("column_sums", _low(x_TI), torch.get_num_threads(), *x_TI.shape, x_TI.data_ptr(), sums_I.data_ptr())
         return sums_I
 
     def norm(
@@ -123,7 +139,8 @@ class Kernels:
         y_TH = torch.empty_like(residual_TH)
         low_TH = y_TH if x_TH.dtype == torch.float32 else torch.empty_like(x_TH)
         mean_T, scale_T = y_TH.new_empty(len(y_TH)), y_TH.new_empty(len(y_TH))
-        self._calls["norm_forward"](
+        self._call(
+            "norm_forward",
             *_norm_numbers(norm, x_TH),
             x_TH.data_ptr(),
             norm.bias.data_ptr(),
@@ -150,7 +167,8 @@ class Kernels:
         """Gradients of (residual, x, gamma, beta, bias), where y's gradient is `grad_TH` float32 + `grad_low_TH`."""
         grad_residual_TH, grad_x_TH = torch.empty_like(residual_TH), torch.empty_like(x_TH)
         vectors = [torch.empty_like(norm.gamma) for _ in range(3)]
-        self._calls["norm_backward"](
+        self._call(
+            "norm_backward",
             *_norm_numbers(norm, x_TH),
             x_TH.data_ptr(),
             norm.bias.data_ptr(),
@@ -191,8 +209,11 @@ class Kernels:
     def _attend(
         self, name: str, shape: AttentionShape, query: torch.Tensor, key: torch.Tensor, tensors: tuple[torch.Tensor, ...]
     ) -> None:
+        # The kernels take the shapes on trust.
+        assert query.shape[2] == key.shape[2] and all(t.dtype == query.dtype and t.stride(2) == 1 for t in tensors)
         strides = [number for tensor in tensors for number in tensor.stride()[:2]]
-        self._calls[name](
+        self._call(
+            name,
             _low(query),
             torch.get_num_threads(),
             len(shape.lengths_B),

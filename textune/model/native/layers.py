@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from textune.model.native.kernels import ACTIVATIONS, AttentionShape, Kernels, Norm, draw_seeds
 
@@ -27,11 +28,21 @@ if TYPE_CHECKING:
     from textune.model.attention import PackedLayout
 
 
+def _count_up(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    for group in optimizer.param_groups:
+        torch.autograd.graph.increment_version(group["params"])
+
+
+@functools.cache
+def _watch_optimizers() -> None:
+    """Fused optimizers change weights without counting up their version; from here on every step of any optimizer does."""
+    register_optimizer_step_post_hook(_count_up)
+
+
 class WorkingCopy:
     """Weights side by side in the precision of the products.
 
-    Every forward pass that may be followed by an optimizer's step copies anew: fused optimizers change weights without counting
-    up their version, so nothing tells a copy that is out of date. Without gradients the copy is made once.
+    A forward pass with gradients copies anew. Without gradients a copy serves until the weights' version counts up.
     """
 
     def __init__(self, *parameters: torch.Tensor) -> None:
@@ -46,11 +57,13 @@ class WorkingCopy:
         state = (dtype, *((p.data_ptr(), p._version) for p in self._parameters))
         if with_grad or state != self._state:
             sizes = [len(p) for p in self._parameters]
-            # A new tensor each time: a graph may still hold the last one.
-            self._copy = torch.empty(sum(sizes), *self._parameters[0].shape[1:], dtype=dtype)
-            for piece, parameter in zip(self._copy.split(sizes), self._parameters, strict=True):
+            # A new tensor each time: a graph, or another thread, may still hold the last one.
+            fresh = torch.empty(sum(sizes), *self._parameters[0].shape[1:], dtype=dtype)
+            for piece, parameter in zip(fresh.split(sizes), self._parameters, strict=True):
                 piece.copy_(parameter.detach())
-            self._state = () if with_grad else state
+            if with_grad:
+                return fresh
+            self._copy, self._state = fresh, state
         return self._copy
 
 
@@ -213,14 +226,18 @@ class FastLayer:
 
 
 def install(hf: Any, kernels: Kernels) -> int:
-    """Give the layers of `hf` that are of a known kind their fast forward for packed batches; returns how many."""
+    """Give the layers of `hf` that are of a known kind their fast forward for packed batches; returns how many.
+
+    A layer whose forward somebody has replaced already (to compute it again in the backward pass, say) is left alone.
+    """
+    _watch_optimizers()
     number = 0
     for module in hf.base_model.modules():
         describe = _KINDS.get(type(module).__name__)
         if describe is None:
             continue
         parts = describe(module)
-        if parts is not None and _is_plain(parts):
+        if parts is not None and _is_plain(parts) and "forward" not in vars(module):
             module.forward = functools.partial(_forward, module, module.forward, FastLayer(parts, kernels))
             number += 1
     return number
