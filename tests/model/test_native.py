@@ -247,6 +247,21 @@ def test_known_layers_run_whole_and_bf16_stays_near_fp32(family: str, tmp_path: 
         assert (low[name] - gradient).norm() < 0.05 * gradient.norm() + 0.01 * whole_norm, name
 
 
+def test_of_the_last_layer_only_what_the_head_reads_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = compiled("bert", tmp_path)
+    batch = lay_out(built, random_rows(built), (2, 3, 4, 2))
+    rows = []
+    norm = Kernels.norm
+
+    def counted(self: Kernels, parameters: Norm, x_TH: torch.Tensor, residual_TH: torch.Tensor) -> Any:
+        rows.append(len(x_TH))
+        return norm(self, parameters, x_TH, residual_TH)
+
+    monkeypatch.setattr(Kernels, "norm", counted)
+    built.model(batch)
+    assert rows == [len(batch.ids_T)] * 2 + [len(batch.rows)] * 2
+
+
 def test_working_copies_follow_the_optimizer(tmp_path: Path) -> None:
     built = compiled("bert", tmp_path)
     kernels = built.model.accelerator.kernels

@@ -43,7 +43,7 @@ class PackedLayout:
 
     `groups`, `lengths_B` and `row_lengths` (the lengths on the host) are those of a TokenBatch; `num_filler` tokens behind the
     last row belong to none. `kernels`, where there are any, compute attention on a CPU; `in_one_call` prepares for flash
-    attention of variable length on a GPU.
+    attention of variable length on a GPU. `reads_first`: of the last layer only each row's first token is read.
     """
 
     def __init__(
@@ -55,9 +55,11 @@ class PackedLayout:
         num_filler: int = 0,
         kernels: Kernels | None = None,
         in_one_call: bool = False,
+        reads_first: bool = False,
     ) -> None:
         self.groups = groups
         self.kernels = kernels
+        self.reads_first = reads_first
         self.num_filler = num_filler
         self.lengths_B = lengths_B
         self.sizes = [group.rows * group.length for group in groups]

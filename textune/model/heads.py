@@ -105,6 +105,8 @@ class PackedFamily:
 
     pool: Pool
     positions: Positions = _from_zero
+    reads_first: bool = True
+    """The head reads the first token of each row, and nothing else."""
 
 
 PACKED_FAMILIES: dict[str, PackedFamily] = {
@@ -116,15 +118,15 @@ PACKED_FAMILIES: dict[str, PackedFamily] = {
     "camembert": PackedFamily(_roberta, _after_padding),
     "albert": PackedFamily(_albert),
     "distilbert": PackedFamily(_distilbert),
-    "modernbert": PackedFamily(_modernbert),
-    "gpt2": PackedFamily(_decoder),
-    "llama": PackedFamily(_decoder),
-    "mistral": PackedFamily(_decoder),
-    "qwen2": PackedFamily(_decoder),
-    "qwen3": PackedFamily(_decoder),
-    "gemma": PackedFamily(_decoder),
-    "gemma2": PackedFamily(_decoder),
-    "gemma3_text": PackedFamily(_decoder),
+    "modernbert": PackedFamily(_modernbert, reads_first=False),
+    "gpt2": PackedFamily(_decoder, reads_first=False),
+    "llama": PackedFamily(_decoder, reads_first=False),
+    "mistral": PackedFamily(_decoder, reads_first=False),
+    "qwen2": PackedFamily(_decoder, reads_first=False),
+    "qwen3": PackedFamily(_decoder, reads_first=False),
+    "gemma": PackedFamily(_decoder, reads_first=False),
+    "gemma2": PackedFamily(_decoder, reads_first=False),
+    "gemma3_text": PackedFamily(_decoder, reads_first=False),
 }
 """`model_type` of a configuration to how it runs packed; each has its twin test."""
 

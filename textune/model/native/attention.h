@@ -23,10 +23,12 @@ struct View {  // [tokens, heads, d], d contiguous
 struct Attention {
     const int64_t *starts, *lengths;
     int64_t rows, tokens, heads, key_heads, d, window;  // window: 0 sees everything
-    int causal;
+    int causal, first_only;  // first_only: a row's first token alone asks, and its answers lie row by row
     float scale;
     Dropout dropout;
     int threads;
+    int64_t queries(int64_t row) const { return first_only ? 1 : lengths[row]; }
+    int64_t answer(int64_t row, int64_t i) const { return first_only ? row : starts[row] + i; }
     int64_t repeats() const { return heads / key_heads; }
     int64_t padded_d() const { return rounded(d, W); }
     uint32_t key(int64_t token, int64_t head) const { return dropout.row((uint32_t)(token * heads + head)); }
@@ -217,11 +219,12 @@ inline float softmax(float* scores, int64_t lp, int64_t first, int64_t end, floa
 
 // Probabilities [R, L rounded to W] of R queries from i on, each still to be multiplied by its `scales`.
 template <typename T>
-void probabilities(const Attention& k, const T* query, const T* key_t, int64_t i, int64_t length, float* out, float* scales) {
-    int64_t width = k.padded_d() / packed<T>(), lp = rounded(length, W), last = i + R - 1 < length ? i + R - 1 : length - 1;
+void probabilities(const Attention& k, const T* query, const T* key_t, int64_t i, int64_t queries, int64_t length, float* out,
+                   float* scales) {
+    int64_t width = k.padded_d() / packed<T>(), lp = rounded(length, W), last = i + R - 1 < queries ? i + R - 1 : queries - 1;
     products(query + i * width, key_t, width, lp, k.first_seen(i) / W * W, k.end_seen(last, length), out);
     for (int64_t r = 0; r < R; ++r) {
-        if (i + r < length)
+        if (i + r < queries)
             scales[r] = softmax(out + r * lp, lp, k.first_seen(i + r), k.end_seen(i + r, length), k.scale);
         else
             std::memset(out + r * lp, 0, sizeof(float) * lp);
@@ -229,13 +232,13 @@ void probabilities(const Attention& k, const T* query, const T* key_t, int64_t i
 }
 
 template <typename E>
-void clear_gaps(const Attention& k, const View<E>& view, int64_t heads) {  // tokens of no row
+void clear_gaps(const Attention& k, const View<E>& view, int64_t heads, bool first_only) {  // tokens that nobody writes
     int64_t next = 0;
     for (int64_t row = 0; row <= k.rows; ++row) {
         int64_t start = row < k.rows ? k.starts[row] : k.tokens;
         for (int64_t t = next; t < start; ++t)
             for (int64_t h = 0; h < heads; ++h) std::memset(view.at(t, h), 0, sizeof(E) * k.d);
-        if (row < k.rows) next = start + k.lengths[row];
+        if (row < k.rows) next = start + (first_only ? 1 : k.lengths[row]);
     }
 }
 
@@ -252,7 +255,7 @@ int attention_forward(const Attention& k, View<const E> q, View<const E> key, Vi
     int64_t dp = k.padded_d(), most = rounded(longest(k), BLOCK);
     Scratch scratch(4 * room(most * dp, 4) + 2 * room(R * most, 4) + room(R * dp, 4), k.threads);
     if (!scratch) return 1;
-    clear_gaps(k, out, k.heads);
+    if (!k.first_only) clear_gaps(k, out, k.heads, false);
 #pragma omp parallel num_threads(k.threads)
     {
         Scratch::Part part = scratch.part(omp_get_thread_num());
@@ -262,17 +265,17 @@ int attention_forward(const Attention& k, View<const E> q, View<const E> key, Vi
 #pragma omp for schedule(dynamic, 4)
         for (int64_t item = 0; item < k.rows * k.heads; ++item) {
             int64_t row = item / k.heads, head = item % k.heads, from = head / k.repeats();
-            int64_t start = k.starts[row], length = k.lengths[row], lp = rounded(length, W);
-            gather(q, start, length, head, k.d, query);
+            int64_t start = k.starts[row], length = k.lengths[row], lp = rounded(length, W), queries = k.queries(row);
+            gather(q, start, queries, head, k.d, query);
             gather(key, start, length, from, k.d, rows);
             transpose(rows, length, dp / per, keys_t);
             if (per == 1) gather(value, start, length, from, k.d, rows);
             const T* values = gather_along(value, start, length, from, k.d, rows, along);
-            for (int64_t i = 0; i < length; i += R) {
+            for (int64_t i = 0; i < queries; i += R) {
                 float scales[R];
-                probabilities(k, query, keys_t, i, length, p, scales);
+                probabilities(k, query, keys_t, i, queries, length, p, scales);
                 if (k.dropout.on())
-                    for (int64_t r = 0; r < R && i + r < length; ++r) {
+                    for (int64_t r = 0; r < R && i + r < queries; ++r) {
                         uint32_t bits = k.key(start + i + r, head);
                         for (int64_t j = 0; j < length; j += W) {
                             float* at = p + r * lp + j;
@@ -280,12 +283,12 @@ int attention_forward(const Attention& k, View<const E> q, View<const E> key, Vi
                         }
                     }
                 std::memset(o, 0, sizeof(float) * R * dp);
-                int64_t last = i + R - 1 < length ? i + R - 1 : length - 1, end = k.end_seen(last, length);
+                int64_t last = i + R - 1 < queries ? i + R - 1 : queries - 1, end = k.end_seen(last, length);
                 combine(along_keys(p, R, lp, p_units), lp / per, 1, values, k.first_seen(i) / per,
                         rounded(end, per) / per, dp, o);
-                for (int64_t r = 0; r < R && i + r < length; ++r)
+                for (int64_t r = 0; r < R && i + r < queries; ++r)
                     for (int64_t c = 0; c < k.d; c += W)
-                        store(out.at(start + i + r, head) + c, load(o + r * dp + c) * scales[r], (int)(k.d - c));
+                        store(out.at(k.answer(row, i + r), head) + c, load(o + r * dp + c) * scales[r], (int)(k.d - c));
             }
         }
     }
@@ -326,9 +329,9 @@ int attention_backward(const Attention& k, View<const E> q, View<const E> key, V
     int64_t dp = k.padded_d(), most = rounded(longest(k), BLOCK);
     Scratch scratch(11 * room(most * dp, 4) + 3 * room(BLOCK * most, 4) + room(most, 4) + room(R * dp, 4), k.threads);
     if (!scratch) return 1;
-    clear_gaps(k, grad_q, k.heads);
-    clear_gaps(k, grad_key, k.key_heads);
-    clear_gaps(k, grad_value, k.key_heads);
+    clear_gaps(k, grad_q, k.heads, k.first_only);
+    clear_gaps(k, grad_key, k.key_heads, false);
+    clear_gaps(k, grad_value, k.key_heads, false);
 #pragma omp parallel num_threads(k.threads)
     {
         Scratch::Part part = scratch.part(omp_get_thread_num());
@@ -341,7 +344,7 @@ int attention_backward(const Attention& k, View<const E> q, View<const E> key, V
 #pragma omp for schedule(dynamic, 4)
         for (int64_t item = 0; item < k.rows * k.key_heads; ++item) {
             int64_t row = item / k.key_heads, from = item % k.key_heads;
-            int64_t start = k.starts[row], length = k.lengths[row], lp = rounded(length, W);
+            int64_t start = k.starts[row], length = k.lengths[row], lp = rounded(length, W), queries = k.queries(row);
             gather(key, start, length, from, k.d, key_rows);
             gather(value, start, length, from, k.d, rows);
             transpose(key_rows, length, dp / per, keys_t);
@@ -350,21 +353,22 @@ int attention_backward(const Attention& k, View<const E> q, View<const E> key, V
             std::memset(dk, 0, sizeof(float) * rounded(length, R) * dp);
             std::memset(dv, 0, sizeof(float) * rounded(length, R) * dp);
             for (int64_t head = from * k.repeats(); head < (from + 1) * k.repeats(); ++head) {
-                gather(q, start, length, head, k.d, query);
-                gather(grad, start, length, head, k.d, outer);
-                const T* queries = gather_along(q, start, length, head, k.d, query, query_along);
-                const T* outers = gather_along(grad, start, length, head, k.d, outer, outer_along);
-                for (int64_t block = 0; block < length; block += BLOCK) {
-                    int64_t end = block + BLOCK < length ? block + BLOCK : length;
+                int64_t answer = k.answer(row, 0);
+                gather(q, start, queries, head, k.d, query);
+                gather(grad, answer, queries, head, k.d, outer);
+                const T* asking = gather_along(q, start, queries, head, k.d, query, query_along);
+                const T* outers = gather_along(grad, answer, queries, head, k.d, outer, outer_along);
+                for (int64_t block = 0; block < queries; block += BLOCK) {
+                    int64_t end = block + BLOCK < queries ? block + BLOCK : queries;
                     for (int64_t i = block; i < end; i += R) {
                         float *pi = p + (i - block) * lp, *di = ds + (i - block) * lp, scales[R];
-                        int64_t last = i + R - 1 < length ? i + R - 1 : length - 1;
+                        int64_t last = i + R - 1 < queries ? i + R - 1 : queries - 1;
                         int64_t first = k.first_seen(i) / W * W, stop = k.end_seen(last, length);
-                        probabilities(k, query, keys_t, i, length, pi, scales);
+                        probabilities(k, query, keys_t, i, queries, length, pi, scales);
                         products(outer + i * (dp / per), values_t, dp / per, lp, first, stop, di);
                         for (int64_t r = 0; r < R; ++r) {
                             float* dr = di + r * lp;
-                            if (i + r < length)
+                            if (i + r < queries)
                                 softmax_backward(k, pi + r * lp, dr, whole, scales[r], start + i + r, head, first, stop);
                             else
                                 std::memset(dr, 0, sizeof(float) * lp);
@@ -374,7 +378,7 @@ int attention_backward(const Attention& k, View<const E> q, View<const E> key, V
                         std::memset(dq, 0, sizeof(float) * R * dp);
                         combine(along_keys(di, R, lp, units), lp / per, 1, keys, first / per, rounded(stop, per) / per, dp,
                                 dq);
-                        for (int64_t r = 0; r < R && i + r < length; ++r)
+                        for (int64_t r = 0; r < R && i + r < queries; ++r)
                             for (int64_t c = 0; c < k.d; c += W)
                                 store(grad_q.at(start + i + r, head) + c, load(dq + r * dp + c) * k.scale, (int)(k.d - c));
                     }
@@ -385,7 +389,7 @@ int attention_backward(const Attention& k, View<const E> q, View<const E> key, V
                         combine(w + j, 1, lp, outers + block / per * dp, 0, items, dp, dv + j * dp);
                     w = along_queries(ds, count, lp, units);
                     for (int64_t j = from_key; j < to_key; j += R)
-                        combine(w + j, 1, lp, queries + block / per * dp, 0, items, dp, dk + j * dp);
+                        combine(w + j, 1, lp, asking + block / per * dp, 0, items, dp, dk + j * dp);
                 }
             }
             for (int64_t i = 0; i < length; ++i)

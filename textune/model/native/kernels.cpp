@@ -298,10 +298,10 @@ int textune_norm_backward(int low, int threads, int64_t rows, int64_t width, flo
 
 // strides: token and head strides of query, key, value, output, in elements
 int textune_attention_forward(int low, int threads, int64_t rows, int64_t tokens, int64_t heads, int64_t key_heads, int64_t d,
-                               int64_t window, int causal, float scale, double dropout, uint64_t seed, const int64_t* starts,
+                               int64_t window, int causal, int first_only, float scale, double dropout, uint64_t seed, const int64_t* starts,
                                const int64_t* lengths, const int64_t* strides, const void* q, const void* key,
                                const void* value, void* out) {
-    Attention k{starts, lengths, rows, tokens, heads, key_heads, d, window, causal, scale, Dropout(dropout, seed), threads};
+    Attention k{starts, lengths, rows, tokens, heads, key_heads, d, window, causal, first_only, scale, Dropout(dropout, seed), threads};
     const int64_t* s = strides;
     int status = 0;
     BY_TYPE(low, status = (attention_forward<E>(k, {(const E*)q, s[0], s[1]}, {(const E*)key, s[2], s[3]}, {(const E*)value, s[4], s[5]},
@@ -311,10 +311,10 @@ int textune_attention_forward(int low, int threads, int64_t rows, int64_t tokens
 
 // strides: of query, key, value, the output's gradient, and the gradients of query, key, value
 int textune_attention_backward(int low, int threads, int64_t rows, int64_t tokens, int64_t heads, int64_t key_heads, int64_t d,
-                                int64_t window, int causal, float scale, double dropout, uint64_t seed, const int64_t* starts,
+                                int64_t window, int causal, int first_only, float scale, double dropout, uint64_t seed, const int64_t* starts,
                                 const int64_t* lengths, const int64_t* strides, const void* q, const void* key,
                                 const void* value, const void* grad, void* grad_q, void* grad_key, void* grad_value) {
-    Attention k{starts, lengths, rows, tokens, heads, key_heads, d, window, causal, scale, Dropout(dropout, seed), threads};
+    Attention k{starts, lengths, rows, tokens, heads, key_heads, d, window, causal, first_only, scale, Dropout(dropout, seed), threads};
     const int64_t* s = strides;
     int status = 0;
     BY_TYPE(low, status = (attention_backward<E>(k, {(const E*)q, s[0], s[1]}, {(const E*)key, s[2], s[3]},

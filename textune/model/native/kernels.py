@@ -28,7 +28,7 @@ _P, _I, _L, _F, _D, _U = (
     ctypes.c_uint64,
 )
 _NORM = [_I, _I, _L, _L, _F, _D, _U]
-_ATTENTION = [_I, _I, _L, _L, _L, _L, _L, _L, _I, _F, _D, _U]
+_ATTENTION = [_I, _I, _L, _L, _L, _L, _L, _L, _I, _I, _F, _D, _U]
 _SIGNATURES = {
     "activation_forward": [_I, _I, _I, _L, _L, *[_P] * 3],
     "activation_backward": [_I, _I, _I, _L, _L, *[_P] * 4],
@@ -55,7 +55,10 @@ class Norm:
 
 @dataclass(frozen=True)
 class AttentionShape:
-    """What attention within rows needs to know; `starts_B` and `lengths_B` are int64, `window` 0 sees everything."""
+    """What attention within rows needs to know; `starts_B` and `lengths_B` are int64, `window` 0 sees everything.
+
+    With `first_only` only the first token of each row asks: the output is [B, h, d].
+    """
 
     starts_B: torch.Tensor
     lengths_B: torch.Tensor
@@ -64,6 +67,7 @@ class AttentionShape:
     window: int = 0
     dropout: float = 0.0
     seed: int = 0
+    first_only: bool = False
 
 
 class Kernels:
@@ -189,7 +193,8 @@ class Kernels:
         self, shape: AttentionShape, query_Thd: torch.Tensor, key_Tgd: torch.Tensor, value_Tgd: torch.Tensor
     ) -> torch.Tensor:
         """Attention within each row, [T, h, d]; zero for tokens of no row."""
-        output_Thd = torch.empty(query_Thd.shape, dtype=query_Thd.dtype)
+        num_answers = len(shape.starts_B) if shape.first_only else len(query_Thd)
+        output_Thd = torch.empty(num_answers, *query_Thd.shape[1:], dtype=query_Thd.dtype)
         tensors = (query_Thd, key_Tgd, value_Tgd, output_Thd)
         self._attend("attention_forward", shape, query_Thd, key_Tgd, tensors)
         return output_Thd
@@ -222,6 +227,7 @@ class Kernels:
             query.shape[2],
             shape.window,
             shape.causal,
+            shape.first_only,
             shape.scale,
             shape.dropout,
             shape.seed,

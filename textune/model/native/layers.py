@@ -96,7 +96,11 @@ class EncoderLayer:
 
 
 class _Layer(torch.autograd.Function):
-    """One layer as one node of the graph: x float32 [T, H] to y float32 [T, H]."""
+    """One layer as one node of the graph: x float32 [T, H] to y float32 [T, H].
+
+    Where a head reads the first token of each row alone, the last layer computes its answers for those R tokens only, and
+    zeros for the others; else R = T.
+    """
 
     @staticmethod
     def forward(
@@ -118,33 +122,40 @@ class _Layer(torch.autograd.Function):
         )
 
         qkv_T3hd = torch.addmm(qkv_bias, low_TH, qkv_weight.t()).view(-1, 3, heads, width)
+        reads_R = layout.starts_B if layer.is_last and layout.reads_first else None
         shape = AttentionShape(
-            layout.starts_B, layout.lengths_B, width**-0.5, dropout=parts.attention_dropout.p * training, seed=seeds[0]
+            layout.starts_B,
+            layout.lengths_B,
+            width**-0.5,
+            dropout=parts.attention_dropout.p * training,
+            seed=seeds[0],
+            first_only=reads_R is not None,
         )
-        attended_TH = kernels.attention(shape, *qkv_T3hd.unbind(1)).flatten(1)
+        residual_RH = x_TH if reads_R is None else x_TH.index_select(0, reads_R)
+        attended_RH = kernels.attention(shape, *qkv_T3hd.unbind(1)).flatten(1)
         first = layer.norm(parts.attention_output, parts.attention_norm, parts.attention_output_dropout.p * training, seeds[1])
-        mixed_TH = attended_TH @ out_weight.t()
-        middle_TH, middle_low_TH, *first_saved = kernels.norm(first, mixed_TH, x_TH)
+        mixed_RH = attended_RH @ out_weight.t()
+        middle_RH, middle_low_RH, *first_saved = kernels.norm(first, mixed_RH, residual_RH)
 
-        inner_TI = middle_low_TH @ inner_weight.t()
-        activated_TI = kernels.activation(inner_TI, parts.inner.bias, parts.activation)
+        inner_RI = middle_low_RH @ inner_weight.t()
+        activated_RI = kernels.activation(inner_RI, parts.inner.bias, parts.activation)
         second = layer.norm(parts.output, parts.output_norm, parts.output_dropout.p * training, seeds[2])
-        back_TH = activated_TI @ output_weight.t()
-        y_TH, _low, *second_saved = kernels.norm(second, back_TH, middle_TH)
+        back_RH = activated_RI @ output_weight.t()
+        y_RH, _low, *second_saved = kernels.norm(second, back_RH, middle_RH)
 
-        ctx.layer, ctx.shape, ctx.first, ctx.second = layer, shape, first, second
+        ctx.layer, ctx.shape, ctx.first, ctx.second, ctx.reads_R = layer, shape, first, second, reads_R
         ctx.save_for_backward(
-            *(x_TH, low_TH, qkv_T3hd, attended_TH, mixed_TH, *first_saved),
-            *(middle_TH, middle_low_TH, inner_TI, activated_TI, back_TH, *second_saved),
+            *(residual_RH, low_TH, qkv_T3hd, attended_RH, mixed_RH, *first_saved),
+            *(middle_RH, middle_low_RH, inner_RI, activated_RI, back_RH, *second_saved),
             *(qkv_weight, out_weight, inner_weight, output_weight),
         )
-        return y_TH
+        return y_RH if reads_R is None else torch.zeros_like(x_TH).index_copy_(0, reads_R, y_RH)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_y_TH: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (x_TH, low_TH, qkv_T3hd, attended_TH, mixed_TH, first_mean_T, first_scale_T, *rest) = ctx.saved_tensors
-        (middle_TH, middle_low_TH, inner_TI, activated_TI, back_TH, second_mean_T, second_scale_T, *weights) = rest
+    def backward(ctx: Any, grad_y_RH: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (residual_RH, low_TH, qkv_T3hd, attended_RH, mixed_RH, first_mean_R, first_scale_R, *rest) = ctx.saved_tensors
+        (middle_RH, middle_low_RH, inner_RI, activated_RI, back_RH, second_mean_R, second_scale_R, *weights) = rest
         qkv_weight, out_weight, inner_weight, output_weight = weights
         kernels, parts = ctx.layer.kernels, ctx.layer.parts
         needed = dict(zip(_PARAMETERS, ctx.needs_input_grad[6:], strict=True))
@@ -153,25 +164,27 @@ class _Layer(torch.autograd.Function):
             return (grad_TO.t() @ input_TI).float() if needed[f"{name}_weight"] else None
 
         grads: dict[str, torch.Tensor | None] = {}
-        grad_middle_TH, grad_back_TH, *vectors = kernels.norm_backward(
-            ctx.second, back_TH, middle_TH, second_mean_T, second_scale_T, grad_y_TH.contiguous()
+        if ctx.reads_R is not None:
+            grad_y_RH = grad_y_RH.index_select(0, ctx.reads_R)
+        grad_middle_RH, grad_back_RH, *vectors = kernels.norm_backward(
+            ctx.second, back_RH, middle_RH, second_mean_R, second_scale_R, grad_y_RH.contiguous()
         )
         grads["output_norm_weight"], grads["output_norm_bias"], grads["output_bias"] = vectors
-        grads["output_weight"] = weight_grad("output", grad_back_TH, activated_TI)
-        grad_inner_TI, grads["inner_bias"] = kernels.activation_backward(
-            inner_TI, parts.inner.bias, grad_back_TH @ output_weight, parts.activation
+        grads["output_weight"] = weight_grad("output", grad_back_RH, activated_RI)
+        grad_inner_RI, grads["inner_bias"] = kernels.activation_backward(
+            inner_RI, parts.inner.bias, grad_back_RH @ output_weight, parts.activation
         )
-        grads["inner_weight"] = weight_grad("inner", grad_inner_TI, middle_low_TH)
-        grad_x_TH, grad_mixed_TH, *vectors = kernels.norm_backward(
-            ctx.first, mixed_TH, x_TH, first_mean_T, first_scale_T, grad_middle_TH, grad_inner_TI @ inner_weight
+        grads["inner_weight"] = weight_grad("inner", grad_inner_RI, middle_low_RH)
+        grad_residual_RH, grad_mixed_RH, *vectors = kernels.norm_backward(
+            ctx.first, mixed_RH, residual_RH, first_mean_R, first_scale_R, grad_middle_RH, grad_inner_RI @ inner_weight
         )
         grads["attention_norm_weight"], grads["attention_norm_bias"], grads["attention_output_bias"] = vectors
-        grads["attention_output_weight"] = weight_grad("attention_output", grad_mixed_TH, attended_TH)
+        grads["attention_output_weight"] = weight_grad("attention_output", grad_mixed_RH, attended_RH)
         grad_qkv_T3hd = torch.empty_like(qkv_T3hd)
         kernels.attention_backward(
             ctx.shape,
             *qkv_T3hd.unbind(1),
-            (grad_mixed_TH @ out_weight).view(len(x_TH), parts.num_heads, -1),
+            (grad_mixed_RH @ out_weight).view(len(residual_RH), parts.num_heads, -1),
             grad_qkv_T3hd.unbind(1),
         )
         grad_qkv_TO = grad_qkv_T3hd.flatten(1)
@@ -181,10 +194,13 @@ class _Layer(torch.autograd.Function):
             grads |= {f"{name}_weight": piece for name, piece in zip(names, pieces, strict=True)}
         bias_pieces = kernels.column_sums(grad_qkv_TO).chunk(3)
         grads |= {f"{name}_bias": piece for name, piece in zip(names, bias_pieces, strict=True)}
-        if ctx.needs_input_grad[0]:
-            grad_x_TH.add_(grad_qkv_TO @ qkv_weight)
+        grad_x_TH = None
+        if ctx.needs_input_grad[0] and ctx.reads_R is None:
+            grad_x_TH = grad_residual_RH.add_(grad_qkv_TO @ qkv_weight)
+        elif ctx.needs_input_grad[0]:
+            grad_x_TH = (grad_qkv_TO @ qkv_weight).float().index_add_(0, ctx.reads_R, grad_residual_RH)
         return (
-            grad_x_TH if ctx.needs_input_grad[0] else None,
+            grad_x_TH,
             *(None,) * 5,
             *(grads.get(name) if wanted else None for name, wanted in needed.items()),
         )
@@ -197,8 +213,9 @@ _PARAMETERS = tuple(f"{module}_{kind}" for module in _MODULES for kind in ("weig
 class FastLayer:
     """One layer of a backbone with its working copies; calling it computes a packed batch."""
 
-    def __init__(self, parts: EncoderLayer, kernels: Kernels) -> None:
+    def __init__(self, parts: EncoderLayer, kernels: Kernels, *, is_last: bool) -> None:
         self.parts = parts
+        self.is_last = is_last
         self.kernels = kernels
         self.parameters = parts.parameters()
         projections = (parts.query, parts.key, parts.value)
@@ -232,13 +249,12 @@ def install(hf: Any, kernels: Kernels) -> int:
     """
     _watch_optimizers()
     number = 0
-    for module in hf.base_model.modules():
-        describe = _KINDS.get(type(module).__name__)
-        if describe is None:
-            continue
-        parts = describe(module)
+    layers = [module for module in hf.base_model.modules() if type(module).__name__ in _KINDS]
+    for module in layers:
+        parts = _KINDS[type(module).__name__](module)
         if parts is not None and _is_plain(parts) and "forward" not in vars(module):
-            module.forward = functools.partial(_forward, module, module.forward, FastLayer(parts, kernels))
+            fast = FastLayer(parts, kernels, is_last=module is layers[-1])
+            module.forward = functools.partial(_forward, module, module.forward, fast)
             number += 1
     return number
 
