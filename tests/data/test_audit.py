@@ -217,3 +217,18 @@ def test_repeated_and_conflicting(rows: list[tuple[str, int]]) -> None:
     texts = [text for text, _ in rows]
     mixed = [i for i, text in enumerate(texts) if len({target for other, target in rows if other == text}) > 1]
     assert found.tolist() == sorted(mixed, key=lambda i: (texts.index(texts[i]), i))
+
+
+def test_where_a_pair_is_divided_matters() -> None:
+    """Both rows are the same characters; only the border between the texts differs."""
+    joined = [f"{first}{duplicates._SEPARATOR}{second}" for first, second in (("a", "b c"), ("a b", "c"))]
+    one, two = normalised(pa.array(joined, pa.large_string())).to_pylist()
+    assert one != two
+
+
+def test_long_texts_are_looked_at_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "_BLOCK_BYTES", 10)
+    texts = ["abc", "", "defg", "x" * 30, "hi", "", "j" * 11, "k"]
+    pieces = [piece.to_pylist() for piece in duplicates._by_bytes(pa.array(texts, pa.large_string()).slice(1))]
+    assert [text for piece in pieces for text in piece] == texts[1:]
+    assert all(len(piece) == 1 or sum(map(len, piece)) <= 10 for piece in pieces)

@@ -141,3 +141,23 @@ def test_no_rows_are_an_empty_parquet_file(tmp_path: Path) -> None:
     with RowWriter(str(tmp_path / "x.parquet"), StreamOptions(format="parquet"), schema=schema):
         pass
     assert pq.read_table(tmp_path / "x.parquet").equals(schema.empty_table())
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "csv", "parquet"])
+def test_a_neighbour_of_a_similar_name_is_not_touched(tmp_path: Path, format_: Any) -> None:
+    neighbour = tmp_path / f"rows.{format_}.writing"
+    neighbour.write_text("mine")
+    for _ in range(2):  # and two writers of one target do not meet
+        with RowWriter(str(tmp_path / f"rows.{format_}"), StreamOptions(format=format_)) as writer:
+            put(writer, ROWS)
+    assert neighbour.read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"rows.{format_}", neighbour.name]
+
+
+def test_a_folder_that_is_missing_shows_before_the_first_row(tmp_path: Path) -> None:
+    for format_ in ("jsonl", "csv", "parquet"):
+        with (
+            pytest.raises(DataError, match="cannot be written: No such file or directory"),
+            RowWriter(str(tmp_path / "absent" / "x"), StreamOptions(format=format_)),  # type: ignore[arg-type]
+        ):
+            raise AssertionError("the writer was opened")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -399,6 +401,10 @@ def test_a_build_that_failed_is_not_tried_again(tmp_path: Path, monkeypatch: pyt
         for _ in range(3):
             built.model.speed_up(10**15, training=True)
         assert len(calls) == 1 and built.model.accelerator.note == "PyTorch's own: the disk is full"
+        model = weakref.ref(built.model)
+        del built
+        gc.collect()
+        assert model() is None  # what is remembered of the failure does not hold who met it
     finally:
         building._attempt.cache_clear()
 
@@ -439,3 +445,19 @@ def test_softcaps_keep_their_groups(tmp_path: Path) -> None:
     built = compiled("gemma2", tmp_path)
     assert built.model.accelerator.note == "compiled for this processor: dropout"
     assert built.model.group_cost(torch.float32) > 0 == compiled("llama", tmp_path / "llama").model.group_cost(torch.float32)
+
+
+def test_without_a_home_folder_there_are_no_kernels_and_no_crash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    require_compiler()
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(building, "default_cache", homeless)
+    building._attempt.cache_clear()
+    try:
+        built = build("bert", tmp_path)
+        built.model.speed_up(10**15, training=True)
+        assert "no place to be kept" in built.model.accelerator.note
+    finally:
+        building._attempt.cache_clear()

@@ -649,3 +649,9 @@ def test_a_damaged_card_names_the_key(saved: Path) -> None:
     (saved / "textune.json").write_text("{")
     with pytest.raises(RunError, match="is damaged: Expecting property name"):
         textune.load(saved)
+
+
+def test_windows_shrink_where_labels_are_many() -> None:
+    rows = [(number, {"text": "a"}) for number in range(10)]
+    assert [len(window) for window in predicting._cut(rows, ("text",), max_rows=4)] == [4, 4, 2]
+    assert [len(window) for window in predicting._cut(rows, ("text",), max_rows=1)] == [1] * 10

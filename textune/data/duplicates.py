@@ -21,6 +21,8 @@ from textune.data.numeric import flat
 _SEPARATOR = "\x1f"
 """Between the texts of a pair; stands in no ordinary text."""
 _BLOCK_ROWS = 1 << 16
+_BLOCK_BYTES = 1 << 23
+"""Normalising a block takes some twenty times its size."""
 _BLOCK_KEYS = 1 << 20
 
 
@@ -31,7 +33,18 @@ def joined_blocks(examples: Examples) -> Iterator[pa.Array]:
         if examples.text_pair is not None:
             pair = examples.text_pair.slice(start, _BLOCK_ROWS)
             text = pc.binary_join_element_wise(text, pair, pa.scalar(_SEPARATOR, pa.large_string()))
-        yield flat(text)
+        yield from _by_bytes(flat(text))
+
+
+def _by_bytes(texts: pa.Array) -> Iterator[pa.Array]:
+    """The same in pieces of at most `_BLOCK_BYTES`, but for a longer text, which is one of its own."""
+    offset_N = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    start = 0
+    while start < len(texts):
+        end = int(np.searchsorted(offset_N, offset_N[start] + _BLOCK_BYTES, side="right")) - 1
+        end = min(len(texts), max(end, start + 1))
+        yield texts.slice(start, end - start)
+        start = end
 
 
 def joined_text(examples: Examples, index: int) -> str:
@@ -61,6 +74,7 @@ def normalised(texts: pa.Array) -> pa.Array:
 
 
 _IS_MARK = np.array([chr(byte).isspace() or chr(byte) in string.punctuation for byte in range(128)] + [False] * 128)
+_IS_MARK[ord(_SEPARATOR)] = False  # Python takes it for white space, but where a pair is divided matters
 
 
 def _collapsed(texts: pa.Array) -> pa.Array:

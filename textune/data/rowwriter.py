@@ -9,6 +9,7 @@ import json
 import math
 import re
 import sys
+import uuid
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -42,7 +43,8 @@ class RowWriter:
         self._path = path
         self._options = options
         self._schema = schema
-        self._aside = None if path == STANDARD else Path(path).with_name(Path(path).name + ".writing")
+        # A name that nobody else has: neither a file of the user's nor that of another process with the same target.
+        self._aside = None if path == STANDARD else Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex}.writing")
         self._names: list[str] | None = None
         self._row_schema: pa.Schema | None = None
         self._parquet: pq.ParquetWriter | None = None
@@ -51,17 +53,18 @@ class RowWriter:
         """Cells in which a blank took the place of a delimiter or line end, for want of quotes."""
 
     def __enter__(self) -> Self:
-        if self._options.format == "parquet":
-            if self._aside is None:
+        if self._aside is None:
+            if self._options.format == "parquet":
                 raise DataError("parquet cannot be written to standard output.", hint="Give a file with --output.")
-        elif self._aside is None:
             self._text = sys.stdout
-        else:
-            try:
+            return self
+        try:
+            self._aside.touch()  # whether it can be written shows now, though parquet's columns are known later
+            if self._options.format != "parquet":
                 opened = pa.output_stream(self._aside, compression=COMPRESSION.get(Path(self._path).suffix.lower()))
-            except OSError as error:
-                raise DataError(f"{self._path} cannot be written: {error}.", hint="Choose another --output.") from None
-            self._text = io.TextIOWrapper(opened, encoding="utf-8", newline="")
+                self._text = io.TextIOWrapper(opened, encoding="utf-8", newline="")
+        except OSError as error:
+            raise self._unwritable(error) from None
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -115,6 +118,8 @@ class RowWriter:
         if isinstance(formatted, str):
             assert self._text is not None
             self._text.write(formatted)
+            if self._aside is None:
+                self._text.flush()  # whoever reads the other end should not wait for the next window
             return
         try:
             if self._parquet is None:
@@ -200,7 +205,10 @@ class RowWriter:
         try:
             self._parquet = pq.ParquetWriter(self._aside, schema)
         except OSError as error:
-            raise DataError(f"{self._path} cannot be written: {error}.", hint="Choose another --output.") from None
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> DataError:
+        return DataError(f"{self._path} cannot be written: {error.strerror or error}.", hint="Choose another --output.")
 
 
 def _cell(value: Any) -> str:

@@ -105,28 +105,28 @@ class PackedFamily:
 
     pool: Pool
     positions: Positions = _from_zero
-    reads_first: bool = True
+    reads_first: bool = False
     """The head reads the first token of each row, and nothing else."""
 
 
 PACKED_FAMILIES: dict[str, PackedFamily] = {
-    "bert": PackedFamily(_bert),
-    "ernie": PackedFamily(_bert),
-    "electra": PackedFamily(_roberta),
-    "roberta": PackedFamily(_roberta, _after_padding),
-    "xlm-roberta": PackedFamily(_roberta, _after_padding),
-    "camembert": PackedFamily(_roberta, _after_padding),
-    "albert": PackedFamily(_albert),
-    "distilbert": PackedFamily(_distilbert),
-    "modernbert": PackedFamily(_modernbert, reads_first=False),
-    "gpt2": PackedFamily(_decoder, reads_first=False),
-    "llama": PackedFamily(_decoder, reads_first=False),
-    "mistral": PackedFamily(_decoder, reads_first=False),
-    "qwen2": PackedFamily(_decoder, reads_first=False),
-    "qwen3": PackedFamily(_decoder, reads_first=False),
-    "gemma": PackedFamily(_decoder, reads_first=False),
-    "gemma2": PackedFamily(_decoder, reads_first=False),
-    "gemma3_text": PackedFamily(_decoder, reads_first=False),
+    "bert": PackedFamily(_bert, reads_first=True),
+    "ernie": PackedFamily(_bert, reads_first=True),
+    "electra": PackedFamily(_roberta, reads_first=True),
+    "roberta": PackedFamily(_roberta, _after_padding, reads_first=True),
+    "xlm-roberta": PackedFamily(_roberta, _after_padding, reads_first=True),
+    "camembert": PackedFamily(_roberta, _after_padding, reads_first=True),
+    "albert": PackedFamily(_albert, reads_first=True),
+    "distilbert": PackedFamily(_distilbert, reads_first=True),
+    "modernbert": PackedFamily(_modernbert),
+    "gpt2": PackedFamily(_decoder),
+    "llama": PackedFamily(_decoder),
+    "mistral": PackedFamily(_decoder),
+    "qwen2": PackedFamily(_decoder),
+    "qwen3": PackedFamily(_decoder),
+    "gemma": PackedFamily(_decoder),
+    "gemma2": PackedFamily(_decoder),
+    "gemma3_text": PackedFamily(_decoder),
 }
 """`model_type` of a configuration to how it runs packed; each has its twin test."""
 

@@ -19,7 +19,7 @@ from textune.config.schema import Columns
 from textune.data.ahead import ahead
 from textune.data.columns import select_texts, text_columns
 from textune.data.rows import listing
-from textune.data.rowwriter import Formatted, RowWriter
+from textune.data.rowwriter import RowWriter
 from textune.data.stream import (
     STANDARD,
     Row,
@@ -34,6 +34,8 @@ from textune.errors import DataError
 from textune.prediction import WINDOW_ROWS, ModelCard, Predictor, label_rows
 from textune.tracking import Tracker
 
+MAX_WINDOW_SCORES = 10_000_000
+"""Numbers that a window's scores may have: 80 MB, however many labels there are."""
 LABEL, SCORE = "predicted_label", "predicted_score"
 _DECIMALS = 6
 """Of probabilities; a predicted value keeps all of its own."""
@@ -91,23 +93,25 @@ def predict_file(
     writer = RowWriter(target, target_options, schema=_written_schema(reading.schema, added))
     unit = "row" if source_options.format == "parquet" else "line"
 
-    def formatted(window: _Window, scores: np.ndarray) -> Formatted:
+    def write(window: _Window, scores: np.ndarray) -> None:
         _add_predictions(window.rows, scores, card, all_scores=all_scores)
-        return writer.format(window.rows, lambda index: f"{reading.name}, {unit} {window.numbers[index]}")
+        writer.write(writer.format(window.rows, lambda index: f"{reading.name}, {unit} {window.numbers[index]}"))
 
     done = 0
-    behind: Future[Formatted] | None = None
-    windows = ahead(_windows(predictor, reading, added.names), 1, name="textune-reader")
-    with writer, ThreadPoolExecutor(1, "textune-formatter") as formatter, contextlib.closing(windows):
+    # Each label of a row with all scores becomes a name and a number in the row.
+    max_rows = max(1, MAX_WINDOW_SCORES // len(card.names) // (10 if all_scores else 1))
+    behind: Future[None] | None = None
+    windows = ahead(_windows(predictor, reading, added.names, max_rows=max_rows), 1, name="textune-reader")
+    with writer, ThreadPoolExecutor(1, "textune-writer") as behind_us, contextlib.closing(windows):
         for window in windows:
             scores = predictor.score_store(window.store)
             if behind is not None:
-                writer.write(behind.result())
-            behind = formatter.submit(formatted, window, scores)
+                behind.result()
+            behind = behind_us.submit(write, window, scores)
             done += len(window.rows)
             tracker.progress("predicting", done, 0)
         if behind is not None:
-            writer.write(behind.result())
+            behind.result()
     if writer.num_changed:
         tracker.notice(
             f"{writer.num_changed:,} cells held a delimiter or a line end, which {target_options.format} without quotes cannot"
@@ -136,17 +140,20 @@ def _same_file(one: str, other: str) -> bool:
     return Path(one).resolve() == Path(other).resolve()
 
 
-def _windows(predictor: Predictor, source: _Source, added: list[str]) -> Generator[_Window]:
-    """The input in windows; DataError for what cannot be read, has no such column or already has one of the `added` ones."""
+def _windows(predictor: Predictor, source: _Source, added: list[str], *, max_rows: int) -> Generator[_Window]:
+    """The input in windows of at most so many rows.
+
+    DataError for what cannot be read, has no such column or already has one of the `added` ones.
+    """
     rows = read_rows(source.path, source.options, text_column=source.columns.text)
     with contextlib.closing(rows):
-        for number, window in enumerate(_cut(rows, text_columns(source.columns))):
+        for number, window in enumerate(_cut(rows, text_columns(source.columns), max_rows=min(WINDOW_ROWS, max_rows))):
             _require_columns([row for _, row in window], source, added, first=number == 0)
             yield _Window([line for line, _ in window], [row for _, row in window], _tokenise(predictor, window, source))
 
 
-def _cut(rows: Iterable[tuple[int, Row]], texts: tuple[str, ...]) -> Iterator[list[tuple[int, Row]]]:
-    """Rows in windows of at most WINDOW_ROWS and, but for the last row, WINDOW_CHARACTERS in the columns `texts`."""
+def _cut(rows: Iterable[tuple[int, Row]], texts: tuple[str, ...], *, max_rows: int) -> Iterator[list[tuple[int, Row]]]:
+    """Rows in windows of at most `max_rows` and, but for the last row, WINDOW_CHARACTERS in the columns `texts`."""
     window: list[tuple[int, Row]] = []
     num_characters = 0
     for item in rows:
@@ -154,7 +161,7 @@ def _cut(rows: Iterable[tuple[int, Row]], texts: tuple[str, ...]) -> Iterator[li
         for column in texts:
             cell = item[1].get(column)
             num_characters += len(cell) if isinstance(cell, str) else 0
-        if len(window) >= WINDOW_ROWS or num_characters >= WINDOW_CHARACTERS:
+        if len(window) >= max_rows or num_characters >= WINDOW_CHARACTERS:
             yield window
             window, num_characters = [], 0
     if window:
@@ -219,11 +226,12 @@ def _add_predictions(rows: list[Row], scores: np.ndarray, card: ModelCard, *, al
         delimiter = card.labels.delimiter
         labels = [list(names) if delimiter is None else delimiter.join(names) for names in labels]
     if card.problem != "regression":
-        scores, best_N = np.round(scores, _DECIMALS), np.round(best_N, _DECIMALS)
+        best_N = np.round(best_N, _DECIMALS)
     for row, label, best in zip(rows, labels, best_N.tolist(), strict=True):
         row[LABEL] = label
         row[SCORE] = best
     if all_scores:
         columns = [f"score_{name}" for name in card.names]
+        scores = scores if card.problem == "regression" else np.round(scores, _DECIMALS)
         for row, values in zip(rows, scores.reshape(len(rows), len(columns)).tolist(), strict=True):
             row.update(zip(columns, values, strict=True))

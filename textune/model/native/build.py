@@ -56,17 +56,20 @@ def load_library() -> ctypes.CDLL:
     One attempt a process: what failed once is not tried again for every batch.
     """
     outcome = _attempt()
-    if isinstance(outcome, BuildError):
-        raise outcome
-    return outcome
+    if isinstance(outcome, ctypes.CDLL):
+        return outcome
+    raise BuildError(outcome[0], hint=outcome[1])
 
 
 @functools.cache
-def _attempt() -> ctypes.CDLL | BuildError:
+def _attempt() -> ctypes.CDLL | tuple[str, str]:
+    """The library, or (reason, hint): an exception that is kept would keep every model that met it."""
     try:
         return _load()
     except BuildError as error:
-        return error
+        return str(error), error.hint
+    except (OSError, RuntimeError) as error:  # no home folder, files that cannot be read
+        return f"the kernels have no place to be kept ({error})", BuildError("").hint
 
 
 def _load() -> ctypes.CDLL:
