@@ -430,7 +430,13 @@ def test_copies_of_a_model_compute_the_same(tmp_path: Path) -> None:
     batch = lay_out(built, random_rows(built), (2, 3, 4, 2))
     twin = copy.deepcopy(built.model)
     with torch.no_grad():
-        close(twin(batch), built.model(batch))
+        before = built.model(batch)
+        close(twin(batch), before)
+        # The copy has weights of its own: changing the model's leaves it alone.
+        for parameter in built.model.parameters():
+            parameter.mul_(0.5)
+        close(twin(batch), before)
+        assert not torch.allclose(built.model(batch), before)
 
 
 def test_checkpointed_layers_are_left_alone(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ class Accelerator:
             return
         if self._hf.device.type != "cpu":
             self.note = "PyTorch's own"
+            if not training:  # for training, `compile_steps` follows
+                self._refuse("they are for processors, and the model is on a GPU", hint="Leave it out")
         elif layout == "padded":
             self._refuse("they need the packed layout", hint="Choose a backbone that runs packed")
         elif self._mode == "auto" and self._work(num_tokens, training=training) < WORTH_BUILDING:

@@ -263,14 +263,9 @@ def _forward(
     module: nn.Module, original: Callable[..., Any], fast: FastLayer, hidden_states: torch.Tensor, *args: Any, **kwargs: Any
 ) -> Any:
     layout = kwargs.get("textune_layout")
-    low = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != torch.bfloat16
-    if (
-        layout is None
-        or layout.kernels is None
-        or hidden_states.dtype != torch.float32
-        or low
-        or hidden_states.device.type != "cpu"
-    ):
+    is_fp16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.float16
+    on_cpu = hidden_states.device.type == "cpu" and hidden_states.dtype == torch.float32
+    if layout is None or layout.kernels is None or not on_cpu or is_fp16:
         return original(hidden_states, *args, **kwargs)
     return fast(hidden_states.squeeze(0), layout, training=module.training).unsqueeze(0)
 
