@@ -1,0 +1,76 @@
+"""Where the wall time of a training step goes on a CPU: `python bench/step_profile.py examples/sst2.toml data.folder=PATH`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from textune.config import load_config
+from textune.model.native.layers import WorkingCopy
+from textune.pipeline.gather import gather
+from textune.tracking import SilentTracker
+from textune.training import loop, steps
+
+WARM_UP, STEPS = 6, 40
+
+
+def main() -> None:
+    """Time each part from outside, on the compiled path."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config")
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_args()
+    section = load_config(options.config, ["model.compile=on", *options.overrides]).experiment
+    parts = gather(section, tracker=SilentTracker(), audit=False)
+    seconds: dict[str, float] = defaultdict(float)
+
+    def timed(owner: Any, name: str, part: str) -> None:
+        inner: Callable[..., Any] = getattr(owner, name)
+
+        def outer(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return inner(*args, **kwargs)
+            finally:
+                seconds[part] += time.perf_counter() - start
+
+        setattr(owner, name, outer)
+
+    kernels = parts.model.accelerator.kernels
+    for name in ("attention", "norm", "activation"):
+        timed(kernels, name, f"{name} kernel")
+        timed(kernels, f"{name}_backward", f"{name} kernel")
+    timed(torch.Tensor, "__matmul__", "matrix products of the layers")
+    timed(torch, "addmm", "matrix products of the layers")
+    timed(torch.Tensor, "float", "gradients to fp32")
+    timed(WorkingCopy, "get", "weights to bf16")
+    timed(loop, "_update", "gradient norm, clipping, AdamW")
+    run = steps(
+        parts.model,
+        parts.task,
+        parts.loader(parts.training_rows()),
+        section.train,
+        device=parts.device,
+        total_steps=WARM_UP + STEPS,
+        warmup_steps=WARM_UP,
+    )
+    for _ in range(WARM_UP):
+        next(run)
+    seconds.clear()
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        next(run)
+    whole = time.perf_counter() - start
+    seconds["everything else"] = whole - sum(seconds.values())
+    for part, spent in sorted(seconds.items(), key=lambda item: -item[1]):
+        print(f"{part:32} {spent / STEPS * 1e3:7.1f} ms")
+    print(f"{'whole step':32} {whole / STEPS * 1e3:7.1f} ms   ({parts.device})")
+
+
+if __name__ == "__main__":
+    main()
