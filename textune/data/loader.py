@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -176,6 +177,22 @@ def collate(
         groups=groups,
         rows=indices,
     )
+
+
+class Batches(Protocol):
+    """What the training loop reads: batches in order from any step on, with a state that says where to go on."""
+
+    max_tokens: int
+    """The bound that micro-batches are cut by."""
+
+    def __iter__(self) -> Generator[Batch]:
+        """Endless; the training loop decides when to stop."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where to go on (batches handed out, not merely prefetched), and the bound; as JSON holds it."""
+
+    def lower_bound(self, batch: Batch, max_tokens: int) -> Batch:
+        """Cut this batch, and all that come after it, by a new `max_tokens`: the same rows and the same step."""
 
 
 class Loader:

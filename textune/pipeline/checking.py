@@ -15,7 +15,9 @@ from textune.config import load_config
 from textune.data.audit import Finding, TokenFacts, audit_data
 from textune.data.batches import epoch_order, padding_waste, plan_epoch
 from textune.pipeline.gather import Ingredients, describe, gather
+from textune.ranks import ALONE
 from textune.tracking import SilentTracker, Tracker
+from textune.training import Learner
 from textune.training.microbatch import gradients_in_memory
 from textune.training.optim import STATE_BYTES
 
@@ -85,13 +87,14 @@ def _predict_cost(parts: Ingredients, tracker: Tracker) -> dict[str, str]:
     """Time from a few real batches, memory from the sizes of what training holds."""
     rows = parts.training_rows()
     loader = parts.loader(rows)
+    learner = Learner(parts.model, parts.experiment.train, parts.device, ALONE)
     batches = iter(loader)
     speeds = []
     parts.model.train()
     for number, batch in enumerate(islice(batches, PROBED_BATCHES + 1)):
         started = time.perf_counter()
         seed = parts.experiment.train.seed
-        loss, notices = gradients_in_memory(parts.model, parts.task, loader, batch, parts.device, seed=seed)
+        loss, notices = gradients_in_memory(learner, parts.task, loader, batch, seed=seed)
         float(loss)  # waits for a GPU
         for notice in notices:
             tracker.notice(notice)

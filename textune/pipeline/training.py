@@ -20,9 +20,10 @@ from textune.pipeline.gather import Ingredients, Tokenized, describe, gather
 from textune.pipeline.interruption import Interruption, finishing_steps
 from textune.pipeline.reporting import report_part, score_part, write_report
 from textune.prediction import Predictor, load
+from textune.ranks import ALONE
 from textune.rundir import RunFolder, command_line
 from textune.tracking import JsonlTracker, NoticeKeeper, SilentTracker, Tracker, Trackers
-from textune.training import BestTracker, steps
+from textune.training import BestTracker, build_learner, steps
 
 MAX_SKIPPED_SHOWN = 100
 """Rows left out whose place and reason stand in the manifest."""
@@ -202,7 +203,8 @@ def _drive(parts: Ingredients, folder: RunFolder, tracker: Tracker, interruption
     done, logged_at, tokens, rows, losses = 0, time.perf_counter(), 0, 0, []
     warmup = section.schedule.warmup.steps(parts.steps_per_epoch)
     loader = parts.loader(parts.training_rows())
-    results = steps(parts.model, parts.task, loader, section, device=parts.device, total_steps=total, warmup_steps=warmup)
+    learner = build_learner(parts.model, section, parts.device, ALONE)
+    results = steps(learner, parts.task, loader, section, total_steps=total, warmup_steps=warmup)
     for result in results:
         for notice in result.notices:
             tracker.notice(notice)
