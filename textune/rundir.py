@@ -109,7 +109,7 @@ class RunFolder:
         if model.exists():
             model.rename(old)
         new.rename(model)
-        _sync_folder(self.path)
+        sync_folder(self.path)
         shutil.rmtree(old, ignore_errors=True)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
@@ -124,7 +124,7 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
@@ -191,10 +191,10 @@ def _sync(folder: Path) -> None:
         if file.is_file():
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive; where folders cannot be opened (Windows) the system does so by itself."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)

@@ -212,13 +212,16 @@ class TextModel(nn.Module):
         logits: torch.Tensor = self.hf(**tensors, **options).logits
         return logits
 
-    def save(self, folder: Path) -> None:
-        """Write config.json and model.safetensors (float32) that plain transformers loads; `folder` must exist."""
+    def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
+        """Write config.json and model.safetensors (float32) that plain transformers loads; `folder` must exist.
+
+        `state` is that of the Hugging Face model, where this process holds only parts of it.
+        """
         layout = self.layout
         self.set_layout("padded")
         try:
             with quiet_transformers():
-                state = self.hf.state_dict()
+                state = self.hf.state_dict() if state is None else state
                 self.hf.save_pretrained(folder, state_dict=self._vocabulary.restored(state) if self._vocabulary else state)
         finally:
             self.set_layout(layout)
