@@ -13,7 +13,7 @@ import numpy as np
 from textune.config import Experiment, require_runnable
 from textune.config.schema import Labels
 from textune.data.audit import audit_data
-from textune.data.batches import epoch_order, num_steps_per_epoch, padding_waste, plan_epoch
+from textune.data.batches import num_steps_per_epoch, padding_waste, plan_epoch, require_drawable
 from textune.data.loader import Loader, TrainingRows
 from textune.data.prepare import Part, PreparedData, prepare_data
 from textune.data.rows import count
@@ -116,6 +116,18 @@ class Ingredients:
             weights=None if weights is None else weights[part.indices],
         )
 
+    def first_epoch(self) -> list[np.ndarray]:
+        """The optimizer batches of the first epoch: positions in the training rows."""
+        section, rows = self.experiment.train, self.training_rows()
+        return plan_epoch(
+            rows.lengths,
+            batch_size=section.batch_size,
+            order=section.order,
+            seed=section.seed,
+            epoch=0,
+            weights_N=rows.weights,
+        )
+
     def loader(self, rows: TrainingRows) -> Loader:
         """Batches from the first step on."""
         return Loader(
@@ -140,6 +152,7 @@ def gather(experiment: Experiment, *, tracker: Tracker, audit: bool) -> Ingredie
     require_backbone(experiment.model)
     known_names = checkpoint_labels(experiment.model)
     data = prepare_data(experiment.data, kind=experiment.task.kind, known_names=known_names)
+    _require_weights(experiment, data)
     if audit:
         _audit(data, tracker)
     metric = resolve_metric(experiment.evaluate.metric, data.label_map.problem)
@@ -156,6 +169,7 @@ def gather(experiment: Experiment, *, tracker: Tracker, audit: bool) -> Ingredie
     encoder = TextEncoder(tokenizer, experiment.tokens)
     num_rows = len(data.train)
     data, stores = _tokenize(experiment, data, encoder, tracker)
+    _require_weights(experiment, data)
     if len(data.train) < num_rows:  # balanced weights are those of the rows that are left
         task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets)
     parts: dict[str, Tokenized] = {part.name: Tokenized(part, stores[id(part.examples)]) for part in data.parts}
@@ -245,6 +259,13 @@ def _tokenize(
     return replace(data, train=kept["train"], validation=kept["validation"], test=kept["test"]), stores
 
 
+def _require_weights(experiment: Experiment, data: PreparedData) -> None:
+    """DataError where rows are to be drawn by weight and none of those that are trained has any."""
+    if experiment.train.order == "weighted":
+        weights = data.train.examples.weight
+        require_drawable(None if weights is None else weights[data.train.indices])
+
+
 def _require_room(experiment: Experiment, parts: dict[str, Tokenized]) -> None:
     """ConfigError where one row alone exceeds `max_tokens`: it could never be computed within the bound."""
     for key, limit, names in (
@@ -293,13 +314,13 @@ def describe(parts: Ingredients) -> dict[str, str]:
     truncated = sum(tokenized.num_truncated for tokenized in parts.parts.values())
     trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
     total = parts.model.num_parameters
-    batches = plan_epoch(epoch_order(len(train.part), seed=section.seed, epoch=0, order=section.order), section.batch_size)
+    batches = parts.first_epoch()
     labels = f"{len(names)} labels: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
     return {
         "task": parts.task.problem if parts.task.problem == "regression" else f"{parts.task.problem}, {labels}",
         "rows": rows,
-        "tokens": f"{int(train.lengths.sum()):,} a training epoch, median row {int(np.median(train.lengths))}, longest"
-        f" {int(train.lengths.max())}; {truncated:,} rows truncated to {limit}",
+        "tokens": f"{int(train.lengths[np.concatenate(batches)].sum()):,} a training epoch, median row"
+        f" {int(np.median(train.lengths))}, longest {int(train.lengths.max())}; {truncated:,} rows truncated to {limit}",
         "padding": f"padded batch by batch, {padding_waste(train.lengths, batches):.0%} of what is computed would be padding;"
         f" padded to {limit}, {padding_waste(train.lengths, batches, pad_to=limit):.0%}",
         "model": f"{parts.experiment.model.pretrained} ({parts.model.hf.config.model_type}), {total / 1e6:.1f} M parameters"

@@ -21,13 +21,24 @@ def accumulate_gradients(
 
     The loss is sum(weight x row loss) / sum(weight) over all rows of the batch. The total weight is known before the first
     forward pass, so micro-batches of any size give the gradient of the whole batch.
+
+    Where ranks share the batch, the total weight is that of the rows of all ranks: loss and gradient are this rank's part, and
+    their sums (not their means) over the ranks are those of the whole batch.
     """
     weights = [task.row_weights(part.targets, part.weights) for part in batch.micro_batches]
+    if batch.all_targets is None:
+        total_weight = torch.stack([weights_B.sum() for weights_B in weights]).sum()
+    else:
+        total_weight = task.row_weights(batch.all_targets, batch.all_weights).sum()
     # A batch whose rows all weigh nothing has loss and gradient zero instead of 0 / 0.
-    total_weight = torch.stack([weights_B.sum() for weights_B in weights]).sum().clamp(min=torch.finfo(torch.float32).tiny)
-    parts = [
-        (part.tokens.to(device.torch), to_device(part.targets, device.torch), to_device(weights_B / total_weight, device.torch))
+    total_weight = total_weight.clamp(min=torch.finfo(torch.float32).tiny)
+    shares = [
+        weights_B / total_weight if part.counts else torch.zeros_like(weights_B)
         for part, weights_B in zip(batch.micro_batches, weights, strict=True)
+    ]
+    parts = [
+        (part.tokens.to(device.torch), to_device(part.targets, device.torch), to_device(shares_B, device.torch))
+        for part, shares_B in zip(batch.micro_batches, shares, strict=True)
     ]
     loss = torch.zeros((), device=device.torch)
     for tokens, targets, shares_B in parts:
