@@ -21,7 +21,6 @@ Layout = Literal["packed", "padded"]
 GROUP_COST_TOKENS = 16
 """What one more group costs in a packed batch, in tokens computed, where its attention is a call of its own in every layer."""
 
-
 BUCKET_BATCHES = 50
 """Batches that `bucket` sorts by length at a time: enough for rows of nearly equal length, few enough to mix anew."""
 
