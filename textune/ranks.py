@@ -26,7 +26,7 @@ since its connections close."""
 
 _ADDED_BY_GLOO = frozenset({"float64", "float32", "int64", "int32", "uint8", "int8"})
 
-_PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Ranks:
     """Number of processes."""
     local_rank: int = 0
     """Number of this process on its machine: the GPU that it takes."""
+    local_world: int = 1
+    """Processes of the run on this machine."""
     group: Any = None
     """The group of processes that host memory is exchanged in (gloo); None for a process alone."""
 
@@ -118,7 +120,7 @@ ALONE = Ranks()
 
 def launched() -> bool:
     """Whether a launcher started this process as one of several, or as one that may become one of several."""
-    return all(name in os.environ for name in _PLACE[:3])
+    return all(name in os.environ for name in _PLACE)
 
 
 def launched_rank() -> int:
@@ -135,8 +137,8 @@ def join(*, group_needed: bool = False) -> Ranks:
     """
     if not launched() and not group_needed:
         return ALONE
-    facts = {name: _number(name) for name in _PLACE[:3]} if launched() else dict.fromkeys(_PLACE[:3], 0) | {"WORLD_SIZE": 1}
-    rank, world, local_rank = (facts[name] for name in _PLACE[:3])
+    facts = {name: _number(name) for name in _PLACE} if launched() else dict.fromkeys(_PLACE, 0) | {"WORLD_SIZE": 1}
+    rank, world, local_rank = (facts[name] for name in _PLACE)
     if not 0 <= rank < world:
         raise ConfigError(f"RANK = {rank} does not fit WORLD_SIZE = {world}.", hint="Start the run with torchrun.")
     if world == 1 and not group_needed:
@@ -149,7 +151,8 @@ def join(*, group_needed: bool = False) -> Ranks:
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
     if not dist.is_initialized():
         _start_group(dist, rank, world, "cpu:gloo,cuda:nccl" if has_cuda else "gloo")
-    return Ranks(rank, world, local_rank, dist.new_group(backend="gloo", timeout=UNLIMITED))
+    local_world = _number("LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in os.environ else 1
+    return Ranks(rank, world, local_rank, local_world, dist.new_group(backend="gloo", timeout=UNLIMITED))
 
 
 def leave() -> None:

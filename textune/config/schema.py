@@ -172,7 +172,7 @@ class Columns(Section):
     label: ColumnName = "label"
     """Column of the label, or labels."""
     weight: ColumnName | None = None
-    """Column of the weight of each row in the loss."""
+    """Column of the weight of each row in the loss, or in the draw of rows (`train.order = "weighted"`)."""
 
 
 class Labels(Section):
@@ -420,6 +420,8 @@ class DeepSpeed(Section):
 
 Distributed = Annotated[DataParallel | Sharded | DeepSpeed, Field(discriminator="kind")]
 
+RowOrder = Literal["shuffle", "bucket", "sequential", "weighted"]
+
 
 class TrainSection(Section):
     """The training run."""
@@ -433,8 +435,10 @@ class TrainSection(Section):
     `auto` measures how many fit. When memory runs out all the same, the bound is halved and the step done again."""
     gradient_checkpointing: bool = False
     """Keep only each layer's input and compute the rest again for the backward pass: much less memory, a third more time."""
-    order: Literal["shuffle", "sequential"] = "shuffle"
-    """Order of the rows: a new true random permutation each epoch, or as they stand."""
+    order: RowOrder = "shuffle"
+    """Order of the rows. `shuffle`: a new true random permutation each epoch. `bucket`: the same, but rows of similar length
+    share a batch, which spares padding where a backbone runs padded. `sequential`: as they stand. `weighted`: drawn with
+    replacement in proportion to `data.columns.weight`, which then counts in the draw and not in the loss."""
     seed: Seed = 0
     """Seed of the head's weights, the order and dropout."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -7,6 +7,7 @@ Shapes: B rows, T packed tokens, L tokens of the longest row, C logits.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 from collections.abc import Iterable
@@ -142,12 +143,13 @@ class TextModel(nn.Module):
         one_call = by_kernels or not attention_obstacle(self.hf.device, dtype, self.hf.config)
         return 0 if one_call else GROUP_COST_TOKENS
 
-    def speed_up(self, num_tokens: int, *, training: bool) -> None:
+    def speed_up(self, num_tokens: int, *, training: bool, sharded: bool = False) -> None:
         """Compile what is worth compiling for computing so many tokens on the device where the model is now.
 
+        `sharded`: this process will hold only parts of the weights, which no kernel of ours can gather.
         ModelError where `model.compile = "on"` and this machine cannot.
         """
-        self.accelerator.prepare(self.layout, num_tokens, training=training)
+        self.accelerator.prepare(self.layout, num_tokens, training=training, sharded=sharded)
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
         """The same for training so many steps on a GPU, where compilation takes place in the first steps."""
@@ -211,6 +213,18 @@ class TextModel(nn.Module):
         options = {"use_cache": False} if "use_cache" in self._accepted else {}
         logits: torch.Tensor = self.hf(**tensors, **options).logits
         return logits
+
+    @property
+    def left_out_fingerprint(self) -> str:
+        """Hash of the token embeddings that are not trained and so in no checkpoint; empty where all are."""
+        return "" if self._vocabulary is None else self._vocabulary.fingerprint
+
+    def save_config(self, folder: Path) -> None:
+        """Write config.json as `save` does."""
+        config = copy.deepcopy(self.hf.config)
+        config.architectures = [type(self.hf).__name__]
+        config._attn_implementation = self._own_attention
+        config.save_pretrained(folder)
 
     def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
         """Write config.json and model.safetensors (float32) that plain transformers loads; `folder` must exist.

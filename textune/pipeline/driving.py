@@ -68,7 +68,7 @@ class Drive:
         self._loader = loader
         self._folder = folder
         self._keeper = keeper
-        self._tracker = tracker
+        self.tracker = tracker
         self._interruption = interruption
         self._section = section
         self._ranks = learner.ranks
@@ -120,18 +120,18 @@ class Drive:
         self._note_ranking()
         self._evaluate_if_due()
         warmup = section.schedule.warmup.steps(parts.steps_per_epoch)
-        if self.progress.step < total and not self.progress.stopped:
+        if not self._is_over():
             results = steps(self.learner, parts.task, self._loader, section, total_steps=total, warmup_steps=warmup)
             for result in results:
                 self._take(result)
                 self._evaluate_if_due()
                 self._control()
-                if self.progress.stopped:
+                if self._is_over():
                     break
             results.close()
         if self.best.best_step is None:
             if self._validation is not None:
-                self._tracker.notice(
+                self.tracker.notice(
                     f"{parts.metric.name} was undefined in every evaluation; the model of the last step is kept."
                 )
             self.save_best()
@@ -139,11 +139,14 @@ class Drive:
         self._keeper.finish()
         return self._seconds()
 
+    def _is_over(self) -> bool:
+        return self.progress.stopped or self.progress.step >= self.parts.total_steps
+
     def _take(self, result: StepResult) -> None:
         """Count a step, and log where it is time."""
         progress = self.progress
         for notice in result.notices:
-            self._tracker.notice(notice)
+            self.tracker.notice(notice)
         progress.step, progress.evaluated = result.step, False
         progress.tokens, progress.rows = progress.tokens + result.num_tokens, progress.rows + result.num_rows
         self._pending_losses.append(result.loss)
@@ -153,7 +156,7 @@ class Drive:
         loss = sum(progress.losses) / len(progress.losses)
         seconds = time.perf_counter() - self._logged_at
         _refuse_divergence(loss, result.step, self._section.precision)
-        self._tracker.step(
+        self.tracker.step(
             {
                 "step": result.step,
                 "total_steps": self.parts.total_steps,
@@ -216,14 +219,14 @@ class Drive:
         if self._validation is None or not due or progress.evaluated or progress.stopped:
             return
         paused = time.perf_counter()
-        scored = score_part(self._predictor, self._validation, self._tracker, stage="evaluating", stop=self._stopped_alone)
+        scored = score_part(self._predictor, self._validation, self.tracker, stage="evaluating", stop=self._stopped_alone)
         if scored is None:  # a signal came: the checkpoint says that this evaluation is still to be made
             return
         values = compute_metrics(scored)
         value, metric = values[self.parts.metric.name], self.parts.metric.name
         verdict = self.best.update(value, step)
         progress.evaluated = True
-        self._tracker.evaluation(
+        self.tracker.evaluation(
             {
                 "step": step,
                 "epoch": step / self.parts.steps_per_epoch,
@@ -237,7 +240,7 @@ class Drive:
         if verdict.should_stop:
             progress.stopped = True
             patience = self._section.early_stopping.patience
-            self._tracker.notice(
+            self.tracker.notice(
                 f"stopped early after step {step}: {metric} did not improve for {patience} evaluations; the best was at step"
                 f" {self.best.best_step}."
             )
@@ -261,7 +264,7 @@ class Drive:
         label_map, num_rows = self.parts.data.label_map, len(self._validation.part)
         note = ranking_note(num_rows, num_ranked(label_map.problem, num_rows, len(label_map.names)))
         if note and self.progress.step == 0:
-            self._tracker.notice(note)
+            self.tracker.notice(note)
 
 
 def _refuse_divergence(loss: float, step: int, precision: str) -> None:

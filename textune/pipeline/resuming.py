@@ -1,9 +1,9 @@
 """Where a run starts: anew, where it stopped, or from a checkpoint of another; and whether that is still the same run.
 
-    --resume            the run folder's newest whole checkpoint
-    --resume auto       the same where there is one, else a new run: what a scheduler starts again and again
-    --resume PATH       the newest checkpoint of another run folder, or one checkpoint; with --run, into a folder of its own
-    (nothing)           a new run; but a run that a scheduler had stopped goes on
+--resume            the run folder's newest whole checkpoint
+--resume auto       the same where there is one, else a new run: what a scheduler starts again and again
+--resume PATH       the newest checkpoint of another run folder, or one checkpoint; with --run, into a folder of its own
+(nothing)           a new run; but a run that a scheduler had stopped goes on
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+import torch
 
 from textune.config import Experiment, load_config
 from textune.config.load import leaves
 from textune.config.toml import format_key, format_value
 from textune.data.rows import listing
 from textune.errors import RunError
+from textune.pipeline.gather import Ingredients
 from textune.prediction import read_card
 from textune.rundir import RunFolder, complete_model, read_manifest
+from textune.training import Learner
 from textune.training.checkpoint import Checkpoint, newest, open_checkpoint
 
 LATEST, AUTO = "latest", "auto"
@@ -110,7 +114,7 @@ def _start_elsewhere(folder: RunFolder, experiment: Experiment, path: Path) -> S
     """From a checkpoint, or the newest of a run folder, into this run folder."""
     path = path.expanduser()
     passed: list[str] = []
-    if (path / "checkpoints").is_dir() or (path / "config.toml").is_file() and (path / "metrics.jsonl").is_file():
+    if (path / "checkpoints").is_dir() or ((path / "config.toml").is_file() and (path / "metrics.jsonl").is_file()):
         found, passed = newest(path / "checkpoints")
         if found is None:
             raise RunError(
@@ -125,7 +129,7 @@ def _start_elsewhere(folder: RunFolder, experiment: Experiment, path: Path) -> S
     last = newest(folder.checkpoints)[0]
     if last is not None and last.step > found.step:
         raise RunError(
-            f"{found.folder} is not the newest checkpoint of {folder.path}: {last.folder.name} came after it and would be lost.",
+            f"{found.folder} is not the newest checkpoint of its run: {last.folder.name} came after it and would be lost.",
             hint="Name a folder of its own for what follows, with --run.",
         )
     return _resumed(folder, experiment, found, passed)
@@ -138,7 +142,8 @@ def compare(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: str) -> 
     """Sentences about harmless changes between two resolved configurations; RunError names the others."""
     before, after = flat(saved), flat(now)
     schedule_is_flat = before.get("train.schedule.kind") == "constant" == after.get("train.schedule.kind")
-    harmless, refused = [], []
+    harmless: list[str] = []
+    refused: list[str] = []
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) == after.get(key) or key.rpartition(".")[2] in BY_CONTENT:
             continue
@@ -200,11 +205,37 @@ def compare_facts(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: st
     return [f"the machine computes otherwise ({'; '.join(changed)}): what follows is the same run, but not bit for bit"]
 
 
+def facts_of_run(parts: Ingredients, learner: Learner) -> dict[str, dict[str, Any]]:
+    """What a checkpoint notes for `compare_facts`: the content of data and backbone, and what decides the last bits."""
+    content: dict[str, Any] = {f"the {part.name} data": part.fingerprint for part in parts.data.parts}
+    content |= {f"the number of {part.name} rows": len(part) for part in parts.data.parts}
+    content["the labels"] = [parts.data.label_map.problem, *parts.data.label_map.names]
+    content["the tokenizer"] = parts.encoder.fingerprint()
+    content["the token embeddings of the backbone"] = parts.model.left_out_fingerprint
+    machine = {
+        "torch": torch.__version__,
+        "device": str(parts.device),
+        "kernels": parts.model.accelerator.note,
+        "number of processes": parts.ranks.world,
+        "way of sharing the work": type(learner).__name__,
+    }
+    return {"content": content, "machine": machine}
+
+
 # --- the best model ---------------------------------------------------------------------------------------------------
 
 
-def best_of(run: Path) -> tuple[Path, int, float | None] | None:
-    """(folder, step, value) of a run's best model; None where there is none or it does not say."""
+class BestModel(NamedTuple):
+    """The model that a run folder holds as its best."""
+
+    folder: Path
+    step: int
+    value: float | None
+    """The main metric; None where there was no evaluation."""
+
+
+def best_of(run: Path) -> BestModel | None:
+    """The best model of a run folder; None where there is none or it does not say of which step it is."""
     folder = complete_model(run)
     if folder is None:
         return None
@@ -212,13 +243,17 @@ def best_of(run: Path) -> tuple[Path, int, float | None] | None:
         card = read_card(folder)
     except RunError:
         return None
-    return None if card.step is None else (folder, card.step, card.value)
+    return None if card.step is None else BestModel(folder, card.step, card.value)
 
 
 def bring_best(source: Path, target: RunFolder, *, step: int) -> bool:
     """Copy the best model of another run, as it was at `step`; whether there is one."""
     found = best_of(source)
-    if found is None or found[1] != step:
+    if found is None or found.step != step:
         return False
-    target.save_model("best", lambda folder: shutil.copytree(found[0], folder, dirs_exist_ok=True) and None)
+
+    def copy(folder: Path) -> None:
+        shutil.copytree(found.folder, folder, dirs_exist_ok=True)
+
+    target.save_model("best", copy)
     return True

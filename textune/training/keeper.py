@@ -113,7 +113,8 @@ class CheckpointKeeper:
             self._values[step] = value
         pending = _Pending(step, self.folder / (checkpoint_name(step) + WRITING))
         self._pending = pending
-        pending.thread = threading.Thread(target=self._write, args=(pending, tensors, files), name="textune-checkpoint", daemon=True)
+        work = (pending, tensors, files)
+        pending.thread = threading.Thread(target=self._write, args=work, name="textune-checkpoint", daemon=True)
         pending.thread.start()
         if not self._section.background:
             self.finish()

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from textune.config.schema import TrainSection
+from textune.config.schema import Distributed, TrainSection
 from textune.data.loader import TokenBatch
 from textune.model.backbone import TextModel
 from textune.model.device import Device
@@ -52,6 +52,8 @@ class Learner:
         self.optimizer = build_optimizer(model, section.optimizer)
         self.scaler = torch.amp.GradScaler(device.torch.type) if device.precision == "fp16" else None
         self._max_grad_norm = section.max_grad_norm
+        self.may_redo = True
+        """Whether this rank may compute the step again by itself, when memory ran out: no other has seen anything of it yet."""
 
     # --- a step -------------------------------------------------------------------------------------------------------
 
@@ -93,11 +95,11 @@ class Learner:
 
         The order is the same on all ranks: for a sharded model each tensor is put together by all of them.
         """
-        yield from ((MODEL + name, tensor.detach()) for name, tensor in weights_of(self.model).items())
+        yield from ((MODEL + name, self._gathered(tensor.detach())) for name, tensor in weights_of(self.model).items())
         for name, parameter in self._trained().items():
             for key, value in sorted(self.optimizer.state.get(parameter, {}).items()):
                 if isinstance(value, torch.Tensor):
-                    yield f"{OPTIMIZER}{name}/{key}", value
+                    yield f"{OPTIMIZER}{name}/{key}", self._gathered(value)
 
     def numbers(self) -> dict[str, Any]:
         """The rest of the state, as JSON holds it."""
@@ -114,13 +116,14 @@ class Learner:
         """Take over what `tensors` and `numbers` gave; `names` are all that `read` knows. KeyError where a weight lacks."""
         with torch.no_grad():
             for name, tensor in weights_of(self.model).items():
-                tensor.copy_(read(MODEL + name))
+                tensor.copy_(self._placed(read(MODEL + name), tensor))
         state: dict[int, dict[str, Any]] = {}
         order = [p for group in self.optimizer.param_groups for p in group["params"]]
         places = {id(parameter): index for index, parameter in enumerate(order)}
         for name, parameter in self._trained().items():
             start = f"{OPTIMIZER}{name}/"
-            values = {key.removeprefix(start): read(key) for key in names if key.startswith(start)}
+            found = sorted(key for key in names if key.startswith(start))
+            values = {key.removeprefix(start): self._placed(read(key), parameter) for key in found}
             values |= numbers["optimizer"].get(name, {})
             if values:
                 state[places[id(parameter)]] = values
@@ -132,6 +135,14 @@ class Learner:
         """The whole state of `model.hf` for saving it; None where the model holds it itself. Only the first rank saves."""
         return None
 
+    def _gathered(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The whole of a tensor of which this rank may hold a part."""
+        return tensor
+
+    def _placed(self, whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """What this rank holds of a whole tensor: of a weight, or of something in a weight's shape."""
+        return whole
+
     def _trained(self) -> dict[str, torch.nn.Parameter]:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
@@ -142,6 +153,11 @@ def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     persistent = model.state_dict(keep_vars=True)
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
     return parameters | buffers
+
+
+def is_sharded(section: Distributed) -> bool:
+    """Whether a rank holds only parts of the weights, so that each pass gathers them from all ranks."""
+    return section.kind == "fsdp" or (section.kind == "deepspeed" and section.stage == 3)
 
 
 def build_learner(model: TextModel, section: TrainSection, device: Device, ranks: Ranks) -> Learner:

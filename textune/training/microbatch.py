@@ -18,14 +18,25 @@ def accumulate_gradients(learner: Learner, task: Task, batch: Batch) -> torch.Te
 
     The loss is sum(weight x row loss) / sum(weight) over all rows of the batch. The total weight is known before the first
     forward pass, so micro-batches of any size give the gradient of the whole batch.
+
+    Where ranks share the batch, the total weight is that of the rows of all ranks: loss and gradient are this rank's part, and
+    their sums (not their means) over the ranks are those of the whole batch.
     """
     weights = [task.row_weights(part.targets, part.weights) for part in batch.micro_batches]
+    if batch.all_targets is None:
+        total_weight = torch.stack([weights_B.sum() for weights_B in weights]).sum()
+    else:
+        total_weight = task.row_weights(batch.all_targets, batch.all_weights).sum()
     # A batch whose rows all weigh nothing has loss and gradient zero instead of 0 / 0.
-    total_weight = torch.stack([weights_B.sum() for weights_B in weights]).sum().clamp(min=torch.finfo(torch.float32).tiny)
+    total_weight = total_weight.clamp(min=torch.finfo(torch.float32).tiny)
     device = learner.device
-    parts = [
-        (part.tokens.to(device.torch), to_device(part.targets, device.torch), to_device(weights_B / total_weight, device.torch))
+    shares = [
+        weights_B / total_weight if part.counts else torch.zeros_like(weights_B)
         for part, weights_B in zip(batch.micro_batches, weights, strict=True)
+    ]
+    parts = [
+        (part.tokens.to(device.torch), to_device(part.targets, device.torch), to_device(shares_B, device.torch))
+        for part, shares_B in zip(batch.micro_batches, shares, strict=True)
     ]
     loss = torch.zeros((), device=device.torch)
     for number, (tokens, targets, shares_B) in enumerate(parts, start=1):
@@ -53,12 +64,22 @@ def gradients_in_memory(
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+            if not learner.may_redo:
+                raise _refuse_redo(learner, batch) from error
         # Only here, behind the handler, is the error gone with its traceback, which held the whole graph.
         learner.zero_grad()
         free_cached(learner.device.torch)
         bound = halved(batch.largest, longest=batch.longest, hint=NO_ROOM)
         notices.append(f"out of memory at step {batch.step + 1}: computing {bound:,} tokens at once from here on")
         batch = loader.lower_bound(batch, bound)
+
+
+def _refuse_redo(learner: Learner, batch: Batch) -> ModelError:
+    """The error of a step that ran out of memory while its ranks exchanged gradients or weights."""
+    return ModelError(
+        f"memory ran out at step {batch.step + 1} on rank {learner.ranks.rank}, while the ranks were working together.",
+        hint=f"Go on with --resume and train.max_tokens = {max(batch.largest // 2, batch.longest)}: the step stays the same.",
+    )
 
 
 def refuse_update(step: int) -> ModelError:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from textune.config.schema import EarlyStopping
 
-
 _STATE = ("best_value", "best_step", "last_value", "_reference", "_evaluations_without")
 
 
