@@ -291,7 +291,8 @@ class ModelSection(Section):
     """The pretrained backbone."""
 
     pretrained: HubPath = ""
-    """Folder or hub name of the backbone, such as `google-bert/bert-base-uncased`; a folder is relative to the config file."""
+    """Folder or hub name of the backbone, such as `google-bert/bert-base-uncased`, or a run to go on from, such as `runs/x`; a
+    folder is relative to the config file."""
     tokenizer: HubPath | None = None
     """Folder or hub name of the tokenizer, where it is not the backbone's own."""
     revision: str = "main"
@@ -299,7 +300,7 @@ class ModelSection(Section):
     trust_remote_code: bool = False
     """Run Python code that comes with the backbone. Leave it off unless you have read that code."""
     ignore_mismatched_sizes: bool = False
-    """Start a head of another size anew instead of stopping."""
+    """Start a head of another size anew instead of stopping, where its outputs have no label names to go by."""
     freeze: Names = ()
     """Parts that are not trained: `backbone`, `embeddings`, or patterns of parameter names such as `*.layer.0.*`."""
     attention: Literal["auto", "packed", "padded"] = "auto"

@@ -20,9 +20,10 @@ from textune.data.rows import count
 from textune.data.tokens import TextEncoder, TokenStore, open_store
 from textune.errors import ConfigError, DataError
 from textune.evaluation import Metric, resolve_metric
-from textune.model import TextModel, checkpoint_labels, load_model, load_tokenizer, require_backbone
+from textune.model import TextModel, load_model, load_tokenizer, require_backbone
 from textune.model.device import Device, resolve_device
 from textune.model.memory import Room, available_bytes, checkpoint_gradients, measure_room
+from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.prediction import ModelCard, Predictor
 from textune.ranks import ALONE, Ranks
 from textune.tasks import SupervisedTask, build_task
@@ -162,7 +163,8 @@ def gather(
     device = resolve_device(experiment.train.device, experiment.train.precision)
     require_optimizer(experiment.train.optimizer)
     require_backbone(experiment.model)
-    known_names = checkpoint_labels(experiment.model)
+    card = earlier_card(experiment.model)
+    known_names = known_labels(experiment.model, card)
     with ranks.one_first():
         data = prepare_data(experiment.data, kind=experiment.task.kind, known_names=known_names)
     _require_weights(experiment, data)
@@ -202,7 +204,7 @@ def gather(
     room = _room(experiment, model, device, parts["train"], ranks=ranks, bound=bound)
     model.compile_steps(_num_steps(experiment, parts["train"]), device.dtype)
     ingredients = Ingredients(experiment, data, parts, tokenizer, encoder, task, model, device, metric, vocabulary, room, ranks)
-    for notice in (*data.notices, *model.notes, *_warnings(ingredients)):
+    for notice in (*data.notices, *model.notes, *_warnings(ingredients, card)):
         tracker.notice(notice)
     return ingredients
 
@@ -226,9 +228,10 @@ def _audit(data: PreparedData, tracker: Tracker) -> None:
             tracker.notice(f"{finding.message} (`textune check` shows the rows)")
 
 
-def _warnings(parts: Ingredients) -> list[str]:
-    """What a person should know before the first step."""
+def _warnings(parts: Ingredients, earlier: ModelCard | None) -> list[str]:
+    """What a person should know before the first step; `earlier` is the card of the model that training goes on from."""
     experiment, warnings = parts.experiment, []
+    warnings += differences(earlier, experiment, parts.tokenizer, parts.data.label_map)
     if parts.data.skipped:
         first = parts.data.skipped[0]
         warnings.append(f"{count(len(parts.data.skipped), 'row')} left out, the first: {first.place}: {first.reason}")
