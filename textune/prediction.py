@@ -344,7 +344,8 @@ def find_model(folder: str | Path) -> Path:
             return candidate
     if (folder / "manifest.json").is_file():
         raise RunError(
-            f"{folder} is a run that has not saved a model yet.", hint="Wait for its first evaluation, or train it again."
+            f"{folder} is a run that has not saved a model yet.",
+            hint=f"Train on with --resume; `textune export {folder} --out FOLDER` makes a model of its newest checkpoint.",
         )
     raise RunError(
         f"{folder} is not a run folder: it holds neither {CARD_NAME} nor best/{CARD_NAME}.",

@@ -156,6 +156,21 @@ class RunFolder:
         write_text(self.path / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Make a folder of what `write(folder)` writes: complete or absent."""
+    aside = folder.with_name(folder.name + ".writing")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        write(aside)
+        _sync(aside)
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    sync_folder(folder.parent)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file aside, then rename it: readers see the old text or the new one."""
     aside = path.with_name(path.name + ".writing")

@@ -210,6 +210,15 @@ class TextModel(nn.Module):
         logits: torch.Tensor = self.hf(**tensors, **options).logits
         return logits
 
+    def take_vocabulary(self, kept_K: np.ndarray) -> None:
+        """Hold only the token embeddings of the ids `kept_K`, as a run did that had compacted them."""
+        self._vocabulary = CompactVocabulary(self.hf, kept_K)
+
+    @property
+    def kept_ids(self) -> torch.Tensor | None:
+        """The ids, int64 [K], whose token embeddings are trained; None where all are."""
+        return None if self._vocabulary is None else self._vocabulary.kept_ids
+
     @property
     def left_out_fingerprint(self) -> str:
         """Hash of the token embeddings that are not trained and so in no checkpoint; empty where all are."""

@@ -139,6 +139,11 @@ class CompactVocabulary:
         _page_out(self._table_VH)
 
     @property
+    def kept_ids(self) -> torch.Tensor:
+        """The ids that have a row, int64 [K], ascending."""
+        return self._kept_K
+
+    @property
     def num_left_out(self) -> int:
         """Parameters that the full model has beyond the compact one; the witness is none of the model's."""
         return self._table_VH.numel() - (len(self._kept_K) + 1) * self._table_VH.shape[1]

@@ -30,6 +30,7 @@ from textune.tasks import SupervisedTask, build_task
 from textune.tracking import Tracker
 from textune.training.learner import Learner, is_sharded
 from textune.training.optim import STATE_BYTES, require_optimizer
+from textune.training.schedule import learning_rate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -332,6 +333,19 @@ def _require_positions(experiment: Experiment, model: TextModel, parts: dict[str
         )
 
 
+def _rates(parts: Ingredients) -> str:
+    """The learning rate where it turns, as every rank and every kind of learner sets it."""
+    section, total = parts.experiment.train, parts.total_steps
+    warmup = section.schedule.warmup.steps(parts.steps_per_epoch)
+    places = {min(warmup, total - 1): "end of warm-up", total - 1: "last step", 0: "first step"}
+    rates = (
+        learning_rate(step, kind=section.schedule.kind, peak=section.optimizer.lr, warmup_steps=warmup, total_steps=total)
+        for step in sorted(places)
+    )
+    shown = (f"{rate:.3g} at step {step + 1:,} ({places[step]})" for step, rate in zip(sorted(places), rates, strict=True))
+    return f"{section.schedule.kind}: " + ", ".join(shown)
+
+
 def describe(parts: Ingredients) -> dict[str, str]:
     """The facts that a person wants to see before a run starts."""
     train, section = parts.parts["train"], parts.experiment.train
@@ -361,6 +375,7 @@ def describe(parts: Ingredients) -> dict[str, str]:
         "steps": f"{parts.total_steps:,} of {section.batch_size} rows ({section.duration} of {parts.steps_per_epoch:,} steps)"
         if section.duration.unit == "epochs"
         else f"{parts.total_steps:,} of {section.batch_size} rows ({parts.total_steps / parts.steps_per_epoch:.2g} epochs)",
+        "rates": _rates(parts),
         "best by": f"{parts.metric.name} on the validation rows"
         if parts.data.validation
         else "no validation rows: the last step",

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors.torch import save
+
 from textune.config import Duration, Loaded, load_config, show
 from textune.data.prepare import Part
 from textune.errors import Preempted, RunError
@@ -24,7 +26,7 @@ from textune.ranks import Ranks, join, leave
 from textune.rundir import RunFolder, command_line, read_manifest
 from textune.tracking import JsonlTracker, NoticeKeeper, SilentTracker, Tracker, Trackers, cut_lines
 from textune.training import CheckpointKeeper, Learner, build_learner
-from textune.training.checkpoint import VERSION, Checkpoint
+from textune.training.checkpoint import KEPT_IDS, VERSION, Checkpoint
 from textune.training.randomness import restore_random_states
 
 MAX_SKIPPED_SHOWN = 100
@@ -269,6 +271,9 @@ class _Session:
             self.parts.model.save_config(folder)
             self.parts.predictor().save_card(folder)
             files = {f"model/{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        kept = self.parts.model.kept_ids
+        if kept is not None:
+            files["model/kept.safetensors"] = save({KEPT_IDS: kept})
         return files | {"config.toml": (self.folder.path / "config.toml").read_bytes()}
 
     def _restore(self, drive: Drive, learner: Learner, checkpoint: Checkpoint) -> None:

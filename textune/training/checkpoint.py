@@ -28,6 +28,8 @@ from textune.rundir import sync_folder
 from textune.training.tensorfile import FileFacts, facts_of, write_bytes
 
 VERSION = 1
+KEPT_IDS = "vocabulary/kept"
+"""The tensor of the token ids whose embeddings a run trains, int64 [K], where it does not train them all."""
 MANIFEST, STATE = "manifest.json", "state.json"
 WRITING = ".writing"
 _NAME = re.compile(r"step-(\d+)")
