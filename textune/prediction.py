@@ -345,7 +345,7 @@ def find_model(folder: str | Path) -> Path:
     if (folder / "manifest.json").is_file():
         raise RunError(
             f"{folder} is a run that has not saved a model yet.",
-            hint=f"Train on with --resume; `textune export {folder} --out FOLDER` makes a model of its newest checkpoint.",
+            hint=f"Train on with --resume, or make a model of its newest checkpoint: `textune export {folder} --out FOLDER`.",
         )
     raise RunError(
         f"{folder} is not a run folder: it holds neither {CARD_NAME} nor best/{CARD_NAME}.",
