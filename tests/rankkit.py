@@ -95,14 +95,14 @@ class Done:
 
 
 def torchrun(world: int, *words: object, home: Path, stdin: bytes = b"", seconds: float = 240.0) -> Done:
-    """`torchrun ... -m textune WORDS` with so many processes on this machine; all of them are gone when it returns."""
+    """`torchrun ... WORDS` with so many processes on this machine; all of them are gone when it returns."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     mark = f"TEXTUNE_TEST={uuid.uuid4().hex}"
     environment |= {"HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     environment |= dict([mark.split("=")])
     with subprocess.Popen(
-        [*launcher, "-m", "textune", *map(str, words)],
+        [*launcher, *map(str, words)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -229,11 +229,11 @@ def _naming_the_loss() -> Iterator[None]:
     except RuntimeError as error:
         raise RanksError(
             f"another rank is gone ({_first_line(error)}).",
-            hint="The rank that stopped first says why. Start the run again with --resume: what was saved is whole.",
+            hint="The rank that stopped first says why. What was saved is whole: a training run goes on with --resume.",
         ) from error
 
 
 def _first_line(error: BaseException) -> str:
     line = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
-    # torch puts the place in its C++ sources first.
-    return line.rpartition("] ")[2] or line
+    # torch puts the place in its C++ sources first, and gloo its good wishes last.
+    return (line.rpartition("] ")[2] or line).partition(". ")[0]
