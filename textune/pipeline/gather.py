@@ -109,7 +109,16 @@ class Ingredients:
     def predictor(self, learner: Learner | None = None) -> Predictor:
         """The live model behind the one inference path; that of `learner`, where one trains it."""
         limit = self.experiment.evaluate.max_tokens
-        return Predictor(self.model, self.tokenizer, self.task, self.card, device=self.device, max_tokens=limit)
+        return Predictor(
+            self.model,
+            self.tokenizer,
+            self.task,
+            self.card,
+            device=self.device,
+            max_tokens=limit,
+            ranks=self.ranks,
+            even=learner is not None and learner.even,
+        )
 
     def training_rows(self) -> TrainingRows:
         """What the loader reads."""
@@ -346,6 +355,14 @@ def _rates(parts: Ingredients) -> str:
     return f"{section.schedule.kind}: " + ", ".join(shown)
 
 
+def _shared(parts: Ingredients) -> str:
+    """How several processes share the work; nothing for one alone."""
+    kind = parts.experiment.train.distributed.kind
+    if parts.ranks.alone and kind == "ddp":
+        return ""
+    return f", {count(parts.ranks.world, 'process', 'processes')} ({kind})"
+
+
 def describe(parts: Ingredients) -> dict[str, str]:
     """The facts that a person wants to see before a run starts."""
     train, section = parts.parts["train"], parts.experiment.train
@@ -369,7 +386,7 @@ def describe(parts: Ingredients) -> dict[str, str]:
         "vocabulary": parts.vocabulary,
         "layout": f"{parts.model.layout}: {parts.model.reason}",
         "kernels": parts.model.accelerator.note,
-        "device": str(parts.device),
+        "device": str(parts.device) + _shared(parts),
         "at once": f"{parts.room.max_tokens:,} tokens ({parts.room.reason})"
         + (", gradient checkpointing" if section.gradient_checkpointing else ""),
         "steps": f"{parts.total_steps:,} of {section.batch_size} rows ({section.duration} of {parts.steps_per_epoch:,} steps)"

@@ -22,7 +22,7 @@ from textune.pipeline.interruption import finishing_steps
 from textune.pipeline.reporting import report_part, write_report
 from textune.pipeline.resuming import Start, best_of, bring_best, compare_facts, facts_of_run, plan_start
 from textune.prediction import load
-from textune.ranks import Ranks, join, leave
+from textune.ranks import Ranks, joined
 from textune.rundir import RunFolder, command_line, read_manifest
 from textune.tracking import JsonlTracker, NoticeKeeper, SilentTracker, Tracker, Trackers, cut_lines
 from textune.training import CheckpointKeeper, Learner, build_learner
@@ -119,16 +119,13 @@ def train(
 def _joined(loaded: Loaded) -> Iterator[Ranks]:
     """The ranks of this run, for as long as it takes."""
     section = loaded.experiment.train
-    try:
-        ranks = join(group_needed=section.distributed.kind != "ddp")
+    with joined(group_needed=section.distributed.kind != "ddp") as ranks:
         if ranks.world > section.batch_size:
             raise RunError(
                 f"{ranks.world} processes cannot share batches of train.batch_size = {section.batch_size} rows.",
                 hint="Start fewer processes, or raise train.batch_size (which changes the training).",
             )
         yield ranks
-    finally:
-        leave()
 
 
 @contextlib.contextmanager
@@ -328,7 +325,7 @@ class _Session:
         """Report on the saved folder, not on the live model: what is reported is what was kept."""
         parts = self.parts
         device: Any = parts.device.torch.type
-        saved = load(self.folder.best, device=device, precision=parts.device.precision)
+        saved = load(self.folder.best, device=device, precision=parts.device.precision, ranks=self.ranks)
         saved.on_notice = self.tracker.notice
         reports: dict[str, Report] = {}
         for name in ("validation", "test"):
