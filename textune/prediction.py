@@ -204,7 +204,8 @@ class Predictor:
         if was_training:
             self.model.eval()
         try:
-            with torch.inference_mode():
+            # Weights that are gathered for a pass are used again in training: tensors of inference could not be.
+            with torch.no_grad() if self.even else torch.inference_mode():
                 with self.device.autocast():
                     logits_BC = self.model(batch.to(self.device.torch))
                 scores: np.ndarray = self.task.scores(logits_BC.double()).cpu().numpy()
