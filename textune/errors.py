@@ -4,7 +4,8 @@
     ├── ConfigError         a key, a value, an override or a combination of keys
     ├── DataError           a file, a row, a column, a label or a split
     ├── ModelError          a backbone, a tokenizer, a device or a precision
-    └── RunError            a run folder: occupied, incomplete, or not one at all
+    ├── RunError            a run folder: occupied, incomplete, or not one at all
+    └── LaunchError         a job for a scheduler: its size, its options, or something that is not installed
 
 Anything else that escapes is a bug of ours: the CLI says so, names `--debug`, and exits with 1.
 """
@@ -38,3 +39,7 @@ class ModelError(TextuneError):
 
 class RunError(TextuneError):
     """A run folder that is occupied, incomplete or not a run folder."""
+
+
+class LaunchError(TextuneError):
+    """A job that cannot be handed to a scheduler."""
