@@ -93,4 +93,4 @@ def launch(
     if as_json:
         click.echo(json.dumps({"job": handle}))
     else:
-        click.echo(f"Submitted: {handle}")
+        click.echo(f"{'Done' if scheduler == 'local' else 'Submitted'}: {handle}")

@@ -1,4 +1,4 @@
-"""A one-machine Slurm cluster of its own in a folder: munged, slurmctld and two slurmd, started without systemd and ended again.
+"""A one-machine Slurm cluster in a folder of its own: munged, slurmctld and two slurmd, started without systemd and ended.
 
 It touches no other Slurm on the machine: own configuration, ports, socket, key and state; and it ends only its own processes.
 """
@@ -100,7 +100,12 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     munge = [f"--{name}-file={folder}/munge.{name}" for name in ("pid", "seed", "log")]
     try:
         made.start(
-            shutil.which("munged") or "munged", "--foreground", "--force", f"--socket={folder}/munge.socket", f"--key-file={key}", *munge
+            shutil.which("munged") or "munged",
+            "--foreground",
+            "--force",
+            f"--socket={folder}/munge.socket",
+            f"--key-file={key}",
+            *munge,
         )
         made.wait_for("munged", (folder / "munge.socket").exists, 20)
         made.start("slurmctld", "-D", "-i")

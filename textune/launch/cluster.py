@@ -84,6 +84,8 @@ def _through_torchx(job: Job, scheduler: str, options: Sequence[str]) -> Request
         runner = get_runner("textune")
         known = dict(runner.scheduler_run_opts(backend))
     said, sbatch = _options(scheduler, options, known)
+    if backend == "local_cwd" and job.gpus:
+        said.setdefault("auto_set_cuda_visible_devices", True)  # each node of this machine gets GPUs of its own
     job = replace(job, sbatch={**job.sbatch, **sbatch})
     with _foreign(scheduler):
         info = runner.dryrun(application(job), backend, said)
