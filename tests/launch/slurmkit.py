@@ -65,10 +65,9 @@ class Cluster:
 
     def start(self, *words: str) -> None:
         """A daemon that stays in the foreground of its own process."""
-        log = (self.folder / f"{Path(words[0]).name}-{len(self.processes)}.log").open("wb")
-        self.processes.append(
-            subprocess.Popen(words, env={**os.environ, **self.environment}, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        )
+        environment = {**os.environ, **self.environment}
+        with (self.folder / f"{Path(words[0]).name}-{len(self.processes)}.log").open("wb") as log:
+            self.processes.append(subprocess.Popen(words, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
 
     def end(self) -> None:
         """Cancel what still runs, then end the daemons, the last first."""
