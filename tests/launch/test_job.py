@@ -50,7 +50,7 @@ def test_torchrun_understands_the_command(config: Path) -> None:
     job = checked(Job(config.name, overrides=("train.seed=1",), processes=2))
     parsed = parse_args(shlex.split(job.command(endpoint="localhost:0", job_id="x"))[5:])
     assert (parsed.module, parsed.training_script, parsed.nproc_per_node) == (True, "textune", "2")
-    assert parsed.training_script_args == ["train", str(config), "--run", job.run, "--resume", "auto", "train.seed=1"]
+    assert parsed.training_script_args == ["train", str(config), "--run-folder", job.run, "--resume", "auto", "train.seed=1"]
 
 
 def test_an_image_has_its_own_python(config: Path) -> None:

@@ -68,8 +68,8 @@ class Job:
         python = "python" if self.image else sys.executable  # an image has its own
         before = [python, "-m", "textune.launch.node", f"--signals={signals}"]
         before += [f"--nnodes={self.nodes}", f"--nproc-per-node={self.processes}", "--max-restarts=0", "--rdzv-backend=c10d"]
-        # Without the dashes torchrun takes our --run for its own --run-path, shortened.
-        after = ["-m", "--", "textune", "train", self.config, "--run", self.run, "--resume", "auto"]
+        # torchrun would take --run for its own --run-path, shortened.
+        after = ["-m", "textune", "train", self.config, "--run-folder", self.run, "--resume", "auto"]
         after += [word for key in self.unset for word in ("--unset", key)] + list(self.overrides)
         meeting = f'--rdzv-endpoint="{endpoint}" --rdzv-id="{job_id}"'
         return f"exec {shlex.join(before)} {meeting} {shlex.join(after)}"

@@ -47,6 +47,8 @@ class TrainResult:
     """By part: `validation`, `test`."""
     notices: tuple[str, ...] = ()
     """What a person should know about the run, in sentences."""
+    complete_before: bool = False
+    """Whether the run was complete already, and nothing was done."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -91,7 +93,13 @@ def train(
         if start.kind == "complete":
             manifest = read_manifest(folder.path)
             return TrainResult(
-                folder.path, manifest["steps"], manifest["best_step"], manifest["seconds"], {}, tuple(kept.notices)
+                folder.path,
+                manifest["steps"],
+                manifest["best_step"],
+                manifest["seconds"],
+                reports={},
+                notices=tuple(kept.notices),
+                complete_before=True,
             )
         bound = None if start.checkpoint is None else start.checkpoint.state["loader"]["max_tokens"]
         audit = start.checkpoint is None
