@@ -25,8 +25,6 @@ FLOW = [
     "pipeline",
     "launch",
     "console",
-    "options",
-    "cli_launch",
     "cli",
 ]
 MAY_SEE_EXPERIMENT = {"config", "pipeline", "cli"}

@@ -1,4 +1,4 @@
-"""How a run looks in a terminal: a progress bar where there is one, otherwise one plain line per interval. Used by `cli.py`
+"""How a run looks in a terminal: a progress bar where there is one, otherwise one plain line per interval. Used by `cli`
 alone."""
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ def test_help_shows_an_example(run: Any, verb: str) -> None:
 
 
 def test_every_verb_is_there() -> None:
-    assert sorted(commands.commands) == ["check", "evaluate", "info", "init", "predict", "schema", "show", "train"]
+    verbs = ["check", "evaluate", "export", "info", "init", "launch", "predict", "schema", "show", "train"]
+    assert sorted(commands.commands) == verbs
 
 
 def test_init_check_and_train_from_a_bare_file(run: Any, home: Path) -> None:
@@ -306,9 +307,9 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], home: Pat
 
 
 def test_an_interrupted_run_keeps_what_it_saved(run: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import textune.pipeline.training as training
+    import textune.pipeline.driving as driving
 
-    real = training.steps
+    real = driving.steps
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
         for result in real(*args, **kwargs):
@@ -316,7 +317,7 @@ def test_an_interrupted_run_keeps_what_it_saved(run: Any, home: Path, monkeypatc
                 raise KeyboardInterrupt
             yield result
 
-    monkeypatch.setattr(training, "steps", interrupted)
+    monkeypatch.setattr(driving, "steps", interrupted)
     answer = run("train", "config.toml", "--run", "runs/interrupted")
     assert answer.code == 130 and "Interrupted" in answer.err
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""Options of the command line that several verbs share, and what becomes of them; used by `cli.py` alone."""
+"""Options of the command line that several verbs share, and what becomes of them; used by `cli` alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb `launch`, registered by `cli.py`: a config, a scheduler and a number of machines to a job."""
+"""The verb `launch`, registered in the front door: a config, a scheduler and a number of machines to a job."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from textune.cli.options import Examples, config_options, json_option
 from textune.errors import LaunchError
-from textune.options import Examples, config_options, json_option
 
 
 def _pairs(option: str, words: tuple[str, ...]) -> dict[str, str]:

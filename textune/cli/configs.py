@@ -1,0 +1,90 @@
+"""Verbs about a config: init, check, show, schema."""
+
+from __future__ import annotations
+
+import click
+
+from textune.cli.options import Examples, config_options, json_option
+from textune.cli.output import print_json, result_console, run_tracker
+from textune.imports import importing
+
+
+@click.command(
+    cls=Examples,
+    examples="textune init reviews.csv --out config.toml\n"
+    "textune init train.tsv --out config.toml --pretrained path/to/backbone",
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--out", required=True, metavar="CONFIG.toml", help="The file to write; an existing one is refused.")
+@click.option("--pretrained", metavar="BACKBONE", help="Folder or hub name of the backbone.")
+@json_option
+def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool) -> None:
+    """Look at a file of labelled text and write a commented config for it."""
+    with importing(for_good=True):
+        from textune.pipeline.starting import init as write_config
+
+    notes = write_config(list(files), out, pretrained=pretrained)
+    if as_json:
+        print_json({"path": out, "notes": notes})
+        return
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(f"Wrote {out}. Next: textune check {out}")
+
+
+@click.command(cls=Examples, examples="textune check config.toml\ntextune check config.toml data.on_bad_row=skip --json")
+@config_options
+@json_option
+def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], as_json: bool) -> None:
+    """Check a config and its data, and predict tokens, padding, memory and time; trains nothing.
+
+    Exits with 2 if something stands in the way of training.
+    """
+    with importing(for_good=True):
+        from textune.pipeline.checking import check as run_check
+
+    with run_tracker(quiet=as_json) as tracker:
+        result = run_check(config, overrides=overrides, unset=unset, tracker=tracker)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        from textune.console import print_facts, print_findings
+
+        console = result_console()
+        print_facts(console, result.facts)
+        print_findings(console, result.findings)
+        counts = {level: sum(f.level == level for f in result.findings) for level in ("error", "warning")}
+        verdict = f"ready: textune train {config}" if result.ok else "not ready: mend the errors first"
+        console.print(
+            f"{counts['error']} errors, {counts['warning']} warnings; {verdict}", highlight=False, soft_wrap=True, markup=False
+        )
+    if not result.ok:
+        raise click.exceptions.Exit(2)
+
+
+@click.command(cls=Examples, examples="textune show config.toml\ntextune show config.toml train.optimizer.lr=3e-5 --diff")
+@config_options
+@click.option("--diff", is_flag=True, help="Only what differs from the defaults.")
+@json_option
+def show(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], diff: bool, as_json: bool) -> None:
+    """Print the resolved config, with the origin of every value."""
+    from textune.config import load_config
+    from textune.config import show as show_config
+
+    loaded = load_config(config, overrides, unset)
+    if as_json:
+        print_json({"config": loaded.experiment.model_dump(mode="json"), "origins": loaded.origins})
+    else:
+        click.echo(show_config(loaded, diff=diff), nl=False)
+
+
+@click.command(cls=Examples, examples="textune schema > textune.schema.json\ntextune schema --markdown > docs/configuration.md")
+@click.option("--markdown", is_flag=True, help="A reference page instead of JSON Schema.")
+def schema(markdown: bool) -> None:
+    """Print the JSON Schema of the config, for editors that complete and check TOML."""
+    from textune.config import json_schema, reference_markdown
+
+    if markdown:
+        click.echo(reference_markdown(), nl=False)
+    else:
+        print_json(json_schema())

@@ -1,0 +1,177 @@
+"""Verbs about a trained model: evaluate, predict, info, export."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import click
+
+from textune.cli.options import (
+    Examples,
+    device_options,
+    evaluation_columns,
+    evaluation_source,
+    hints_of_options,
+    json_option,
+    predict_columns,
+    stream_options,
+)
+from textune.cli.output import print_json, result_console, run_tracker
+from textune.errors import RunError
+from textune.imports import importing
+from textune.ranks import joined
+
+
+@click.command(
+    cls=Examples, examples="textune evaluate runs/first\ntextune evaluate runs/first --data test.tsv --metric f1_macro --json"
+)
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--data", metavar="FILE", multiple=True, help="Labelled rows; by default the run's own test rows, else its validation rows."
+)
+@click.option("--part", type=click.Choice(["validation", "test"]), help="Which of the run's own rows.")
+@click.option("--metric", help="Main metric, instead of the run's.")
+@click.option("--text", metavar="COLUMN", help="Text column of --data, if not the run's.")
+@click.option("--text-pair", metavar="COLUMN", help="Column of the second text of a pair.")
+@click.option("--label", metavar="COLUMN", help="Label column of --data, if not the run's.")
+@click.option("--format", "format_", default="auto", help="Format of --data: csv, tsv, json, jsonl, parquet, arrow or text.")
+@click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of --data.")
+@click.option("--delimiter", help="Column delimiter of csv and tsv.")
+@click.option("--quoting", default="auto", help="auto, standard or none.")
+@click.option("--column-names", metavar="A,B,...", help="Names for the columns of a file without a header.")
+@click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be used, and say how many.")
+@device_options
+@json_option
+def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Report on a trained model with labelled rows."""
+    with importing(for_good=True):
+        from textune.pipeline.evaluating import evaluate as run_evaluate
+
+    with run_tracker(quiet=as_json) as tracker, hints_of_options(active=bool(data)):
+        report = run_evaluate(
+            run,
+            data=evaluation_source(data, options) if data else None,
+            columns=evaluation_columns(run, options) if data else None,
+            part=options["part"],
+            metric=options["metric"],
+            on_bad_row="skip" if options["skip_bad_rows"] else "error",
+            device=options["device"],
+            precision=options["precision"],
+            max_tokens=options["max_tokens"],
+            compile=options["compile"],
+            tracker=tracker,
+        )
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        report.console(result_console())
+
+
+@click.command(
+    cls=Examples,
+    examples="echo 'a fine film' | textune predict runs/first\n"
+    "textune predict runs/first --input new.csv --output scored.csv\n"
+    "textune predict runs/first --input big.parquet --output scored.parquet --all-scores",
+)
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--input", "source", default="-", metavar="FILE", help="csv, tsv, jsonl, parquet or text; by default standard input."
+)
+@click.option("--output", "target", default="-", metavar="FILE", help="By default standard output.")
+@click.option(
+    "--format", "format_", metavar="FORMAT", help="Format of the input, where its name does not say; standard input is text."
+)
+@click.option(
+    "--output-format", metavar="FORMAT", help="Format of the output; by default by its name, else the input's (text: jsonl)."
+)
+@click.option("--text", metavar="COLUMN", help="Text column, if not the run's.")
+@click.option("--text-pair", metavar="COLUMN", help="Column of the second text of a pair, if not the run's.")
+@click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of the input.")
+@click.option("--delimiter", help="Column delimiter of csv and tsv.")
+@click.option("--quoting", type=click.Choice(["auto", "standard", "none"]), default="auto", help="Quotes in csv and tsv.")
+@click.option("--column-names", metavar="A,B,...", help="Names for the columns of a file without a header.")
+@click.option("--all-scores", is_flag=True, help="Add the score of every label.")
+@click.option("--force", is_flag=True, help="Replace an --output that exists.")
+@device_options
+@json_option
+def predict(run: str, source: str, target: str, all_scores: bool, force: bool, as_json: bool, **options: Any) -> None:
+    """Add the model's predictions to rows, keeping their columns and order."""
+    if as_json and target == "-":
+        raise click.UsageError("--json reports on --output FILE; predictions on standard output are the result themselves.")
+    with importing(for_good=True):
+        from textune.pipeline.predicting import predict_file, require_target
+        from textune.prediction import find_model, load, read_card
+
+    columns = predict_columns(read_card(find_model(run)).columns, options)
+    source_options, target_options = stream_options(source, target, options)
+    if source != "-" and not os.path.exists(source):
+        raise RunError(f"--input {source} does not exist.", hint="Check the path.")
+    require_target(source, target, force=force)
+    with joined() as ranks, run_tracker(quiet=as_json, only_notices=target == "-") as tracker:
+        predictor = load(
+            run,
+            device=options["device"],
+            precision=options["precision"],
+            max_tokens=options["max_tokens"],
+            compile=options["compile"],
+            ranks=ranks,
+        )
+        count = predict_file(
+            predictor,
+            source=source,
+            source_options=source_options,
+            target=target,
+            target_options=target_options,
+            columns=columns,
+            all_scores=all_scores,
+            force=force,
+            tracker=tracker,
+        )
+    if as_json:
+        print_json({"rows": count, "output": target})
+    elif target != "-" and ranks.is_first:
+        click.echo(f"Wrote {count:,} rows to {target}.", err=True)
+
+
+@click.command(cls=Examples, examples="textune info runs/first\ntextune info runs/first --json")
+@click.argument("run", metavar="RUN")
+@json_option
+def info(run: str, as_json: bool) -> None:
+    """Show what a run folder holds: its status, data, results and versions."""
+    with importing(for_good=True):
+        from textune.pipeline.informing import info as run_info
+
+    facts = run_info(run)
+    if as_json:
+        print_json(facts)
+    else:
+        from textune.console import print_facts
+
+        print_facts(
+            result_console(),
+            {name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for name, value in facts.items()},
+        )
+
+
+@click.command(
+    cls=Examples,
+    examples="textune export runs/first --out model\ntextune export runs/first/checkpoints/step-120 --out model-120",
+)
+@click.argument("run", metavar="RUN")
+@click.option("--out", required=True, metavar="FOLDER", help="The folder to write; an existing one is refused.")
+@json_option
+def export(run: str, out: str, as_json: bool) -> None:
+    """Write a plain Hugging Face folder: a run's best model (before its first evaluation the newest checkpoint's), or that of
+    one checkpoint.
+    """
+    with importing(for_good=True):
+        from textune.pipeline.exporting import export as run_export
+
+    done = run_export(run, out)
+    if as_json:
+        print_json({"folder": str(done.folder), "step": done.step, "source": str(done.source)})
+        return
+    step = "" if done.step is None else f" (step {done.step:,})"
+    click.echo(f"Wrote {done.folder}: the model of {done.source}{step}.", err=True)

@@ -1,0 +1,111 @@
+"""Verbs that make a run: train."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from textune.cli.options import Examples, config_options, json_option, resume_and_overrides, resume_option, run_option
+from textune.cli.output import print_json, result_console, run_tracker
+from textune.imports import importing
+from textune.ranks import launched
+
+
+@click.command(
+    cls=Examples,
+    examples="textune train config.toml --run runs/first\n"
+    "textune train config.toml --run runs/second train.optimizer.lr=3e-5 'train.duration=2 epochs'\n"
+    "textune train config.toml --run runs/first --resume\n"
+    "textune train config.toml --run runs/branch --resume runs/first/checkpoints/step-120\n"
+    "textune train config.toml --fast-dev-run",
+)
+@config_options
+@run_option
+@resume_option
+@click.option("--dry-run", is_flag=True, help="Build and check everything, show what would be trained, write nothing.")
+@click.option("--fast-dev-run", is_flag=True, help="One batch of everything, in a folder that is removed again.")
+@json_option
+@click.pass_obj
+def train(
+    words: list[str] | None,
+    config: str,
+    overrides: tuple[str, ...],
+    unset: tuple[str, ...],
+    run: str | None,
+    resume: str | None,
+    dry_run: bool,
+    fast_dev_run: bool,
+    as_json: bool,
+) -> None:
+    """Train, keep the best model, evaluate it, and write the run folder.
+
+    A run that was stopped goes on with --resume, exactly where its last checkpoint is.
+    """
+    resume, overrides = resume_and_overrides(resume, overrides)
+    with importing(for_good=True):
+        from textune.pipeline.training import train as run_train
+
+    if not (dry_run or launched()):
+        _share_among_devices(config, overrides, unset, words or [])
+
+    with run_tracker(quiet=as_json) as tracker:
+        result = run_train(
+            config,
+            run=run,
+            overrides=overrides,
+            unset=unset,
+            resume=resume,
+            dry_run=dry_run,
+            fast_dev_run=fast_dev_run,
+            tracker=tracker,
+        )
+    if as_json:
+        print_json(None if result is None else result.to_dict())
+        return
+    console = result_console()
+    if result is None:
+        console.print("Dry run: nothing was trained or written.")
+        return
+    if not result.reports and result.complete_before:
+        console.print(f"textune info {result.run} shows its results.", highlight=False, soft_wrap=True, markup=False)
+        return
+    for report in result.reports.values():
+        report.console(console)
+    if fast_dev_run:
+        console.print("Fast development run: one batch of everything works; its folder is removed again.")
+        return
+    folder = result.run
+    console.print(
+        f"\nTrained {result.steps:,} steps in {result.seconds:.0f} s."
+        f" The best model (step {result.best_step}) is in {folder}/best.\n"
+        f"Next:  {_predict_example(folder)}\n"
+        f"       textune evaluate {folder} --data FILE\n"
+        f"       textune info {folder}",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _share_among_devices(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], words: list[str]) -> None:
+    """Start a process for each device, where there are several; this process then ends in them."""
+    import torch
+
+    from textune.config import load_config
+    from textune.launch.processes import become_processes, num_processes
+
+    section = load_config(config, overrides, unset).experiment.train
+    count = num_processes(section, num_gpus=torch.cuda.device_count())
+    if count > 1:
+        become_processes(count, words)
+
+
+def _predict_example(run: Any) -> str:
+    """How to predict with a run: a line of text is enough only where it takes one text column."""
+    from textune.prediction import find_model, read_card
+
+    columns = read_card(find_model(run)).columns
+    if columns.template is None and columns.text_pair is None:
+        return f"echo 'a text' | textune predict {run}"
+    return f"textune predict {run} --input FILE --output FILE"
