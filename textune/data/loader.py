@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -113,6 +114,8 @@ class Batch:
     """int64 [B] the batch's rows: positions in its TrainingRows."""
     max_tokens: int
     """The bound that its micro-batches were cut by."""
+    notices: tuple[str, ...] = ()
+    """What the user should know of how its rows were read."""
 
     @property
     def num_rows(self) -> int:
@@ -178,6 +181,22 @@ def collate(
     )
 
 
+class Batches(Protocol):
+    """What the training loop reads: batches in order from any step on, with a state that says where to go on."""
+
+    max_tokens: int
+    """The bound that micro-batches are cut by."""
+
+    def __iter__(self) -> Generator[Batch]:
+        """Endless; the training loop decides when to stop."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where to go on (batches handed out, not merely prefetched), and the bound; as JSON holds it."""
+
+    def lower_bound(self, batch: Batch, max_tokens: int) -> Batch:
+        """Cut this batch, and all that come after it, by a new `max_tokens`: the same rows and the same step."""
+
+
 class Loader:
     """Batches of a run in order, from any step on, prepared ahead in a thread.
 
@@ -223,14 +242,14 @@ class Loader:
             for batch in batches:
                 self._next_step = batch.step + 1
                 # The bound may have been lowered after this batch was prepared.
-                yield batch if batch.max_tokens == self.max_tokens else self._assemble(batch.step, batch.chosen)
+                yield batch if batch.max_tokens == self.max_tokens else self.assemble(batch.step, batch.chosen)
         finally:
             batches.close()
 
     def lower_bound(self, batch: Batch, max_tokens: int) -> Batch:
         """Cut this batch, and all that come after it, by a new `max_tokens`: the same rows and the same step."""
         self.max_tokens = max_tokens
-        return self._assemble(batch.step, batch.chosen)
+        return self.assemble(batch.step, batch.chosen)
 
     def _produce(self) -> Generator[Batch]:
         step = self._next_step
@@ -239,10 +258,11 @@ class Loader:
             section = self._section
             order = epoch_order(len(self._rows), seed=section.seed, epoch=epoch, order=section.order)
             for chosen in plan_epoch(order, section.batch_size)[step % self.steps_per_epoch :]:
-                yield self._assemble(step, chosen)
+                yield self.assemble(step, chosen)
                 step += 1
 
-    def _assemble(self, step: int, chosen: np.ndarray) -> Batch:
+    def assemble(self, step: int, chosen: np.ndarray) -> Batch:
+        """The batch of these rows, int64 [B], cut by the bound as it is now."""
         rows = self._rows
         indices = rows.indices[chosen]
         lengths = rows.store.offsets[indices + 1] - rows.store.offsets[indices]

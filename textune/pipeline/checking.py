@@ -99,8 +99,7 @@ def _predict_cost(parts: Ingredients, tracker: Tracker) -> dict[str, str]:
             speeds.append(batch.num_tokens / (time.perf_counter() - started))
     batches.close()
     parts.model.zero_grad()
-    tokens = int(parts.parts["train"].lengths.sum()) * parts.total_steps / parts.steps_per_epoch
-    seconds = tokens / float(np.median(speeds))
+    seconds = parts.num_tokens / float(np.median(speeds))
     return {
         "time": f"about {_minutes(seconds)} of forward and backward passes here, from {len(speeds)} measured batches",
         "memory": _memory(parts),

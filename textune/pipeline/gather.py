@@ -6,17 +6,19 @@ data -> metric -> task -> tokens -> model
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from textune.config import Experiment, require_runnable
-from textune.config.schema import Labels
+from textune.config.schema import Labels, StreamSource
 from textune.data.audit import audit_data
 from textune.data.batches import epoch_order, num_steps_per_epoch, padding_waste, plan_epoch
-from textune.data.loader import Loader, TrainingRows
+from textune.data.loader import Batches, Loader, TrainingRows
 from textune.data.prepare import Part, PreparedData, prepare_data
 from textune.data.rows import count
+from textune.data.streamloader import StreamLoader
 from textune.data.tokens import TextEncoder, TokenStore, open_store
 from textune.errors import ConfigError, DataError
 from textune.evaluation import Metric, resolve_metric
@@ -70,13 +72,37 @@ class Ingredients:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps that see every training row once."""
-        return num_steps_per_epoch(len(self.parts["train"].part), self.experiment.train.batch_size)
+        """Optimizer steps that see every training row once; of a stream of unknown length, those of the whole run."""
+        return _steps_per_epoch(self.experiment, self.parts["train"])
 
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
         return self.experiment.train.duration.steps(self.steps_per_epoch)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the whole run computes, about."""
+        if self.data.stream is not None:
+            return _num_trained_tokens(self.experiment, self.parts["train"])
+        return int(self.parts["train"].lengths.sum()) * self.total_steps // self.steps_per_epoch
+
+    @property
+    def num_rows(self) -> dict[str, int | None]:
+        """Rows of each part; None where a stream's are not known."""
+        rows: dict[str, int | None] = {name: len(tokenized.part) for name, tokenized in self.parts.items()}
+        return rows | ({"train": self.data.stream.section.num_rows} if self.data.stream is not None else {})
+
+    @property
+    def num_truncated(self) -> dict[str, int]:
+        """Rows of each part that lose tokens; nobody knows of a stream's."""
+        known = {name: tokenized.num_truncated for name, tokenized in self.parts.items()}
+        return {name: num for name, num in known.items() if name != "train" or self.data.stream is None}
+
+    @property
+    def train_targets(self) -> np.ndarray | None:
+        """Targets of all training rows, for the baselines of a report; None of a stream."""
+        return None if self.data.stream is not None else self.data.train.chosen_targets
 
     @property
     def card(self) -> ModelCard:
@@ -116,16 +142,26 @@ class Ingredients:
             weights=None if weights is None else weights[part.indices],
         )
 
-    def loader(self, rows: TrainingRows) -> Loader:
-        """Batches from the first step on."""
-        return Loader(
-            rows,
-            self.experiment.train,
+    def loader(self, rows: TrainingRows) -> Batches:
+        """Batches from the first step on; those of a stream, whatever `rows` are."""
+        build = partial(
+            Loader,
+            section=self.experiment.train,
             layout=self.model.layout,
             pad_id=self.model.pad_id,
             max_tokens=self.room.max_tokens,
             group_cost=self.model.group_cost(self.device.dtype),
             pin_memory=self.device.torch.type == "cuda",
+        )
+        if self.data.stream is None:
+            return build(rows)
+        return StreamLoader(
+            self.data.stream,
+            self.experiment.train,
+            self.encoder,
+            build,
+            drop_longer=self.experiment.tokens.drop_longer,
+            max_tokens=self.room.max_tokens,
         )
 
 
@@ -161,11 +197,14 @@ def gather(experiment: Experiment, *, tracker: Tracker, audit: bool) -> Ingredie
     parts: dict[str, Tokenized] = {part.name: Tokenized(part, stores[id(part.examples)]) for part in data.parts}
     _require_room(experiment, parts)
     _require_positions(experiment, model, parts)
-    vocabulary = model.compact_vocabulary(
-        (store.ids for store in stores.values()),
-        mode=experiment.train.compact_vocabulary,
-        optimizer=experiment.train.optimizer.kind,
-    )
+    if data.stream is None:
+        vocabulary = model.compact_vocabulary(
+            (store.ids for store in stores.values()),
+            mode=experiment.train.compact_vocabulary,
+            optimizer=experiment.train.optimizer.kind,
+        )
+    else:
+        vocabulary = "full table: which tokens occur in a stream is not known in advance"
     model.to(device.torch)
     model.speed_up(_num_trained_tokens(experiment, parts["train"]), training=True)
     if experiment.train.gradient_checkpointing:  # behind `speed_up`, which changes how layers compute
@@ -178,8 +217,17 @@ def gather(experiment: Experiment, *, tracker: Tracker, audit: bool) -> Ingredie
     return ingredients
 
 
+def _steps_per_epoch(experiment: Experiment, train: Tokenized) -> int:
+    section, source, num_rows = experiment.train, experiment.data.train, len(train.part)
+    if isinstance(source, StreamSource):
+        if source.num_rows is None:  # all durations are in steps
+            return section.duration.steps(0)
+        num_rows = source.num_rows
+    return num_steps_per_epoch(num_rows, section.batch_size)
+
+
 def _num_steps(experiment: Experiment, train: Tokenized) -> int:
-    return experiment.train.duration.steps(num_steps_per_epoch(len(train.part), experiment.train.batch_size))
+    return experiment.train.duration.steps(_steps_per_epoch(experiment, train))
 
 
 def _num_trained_tokens(experiment: Experiment, train: Tokenized) -> int:
@@ -276,6 +324,8 @@ def _room(experiment: Experiment, model: TextModel, device: Device, train: Token
 def _require_positions(experiment: Experiment, model: TextModel, parts: dict[str, Tokenized]) -> None:
     limit = model.max_positions
     longest = max(int(tokenized.lengths.max()) for tokenized in parts.values())
+    if isinstance(experiment.data.train, StreamSource):  # rows that nobody has seen may be as long as they can be
+        longest = min(experiment.tokens.max_length, experiment.tokens.drop_longer or experiment.tokens.max_length)
     if limit is not None and longest > limit:
         raise ConfigError(
             f"tokens.max_length = {experiment.tokens.max_length} and a row has {longest} tokens, but"
@@ -288,7 +338,12 @@ def describe(parts: Ingredients) -> dict[str, str]:
     """The facts that a person wants to see before a run starts."""
     train, section = parts.parts["train"], parts.experiment.train
     names = parts.data.label_map.names
-    rows = ", ".join(f"{len(tokenized.part):,} {name}" for name, tokenized in parts.parts.items())
+    rows = ", ".join(f"{'unknown number of' if num is None else f'{num:,}'} {name}" for name, num in parts.num_rows.items())
+    amount, sampled = f"{int(train.lengths.sum()):,} a training epoch", ""
+    if parts.data.stream is not None:
+        rows += f"; train streamed from {count(len(parts.data.stream.shards), 'shard')}"
+        amount = f"about {train.lengths.mean():.0f} a training row"
+        sampled = f" (of the first {count(len(train.part), 'row')})"
     limit = parts.experiment.tokens.max_length
     truncated = sum(tokenized.num_truncated for tokenized in parts.parts.values())
     trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
@@ -298,8 +353,8 @@ def describe(parts: Ingredients) -> dict[str, str]:
     return {
         "task": parts.task.problem if parts.task.problem == "regression" else f"{parts.task.problem}, {labels}",
         "rows": rows,
-        "tokens": f"{int(train.lengths.sum()):,} a training epoch, median row {int(np.median(train.lengths))}, longest"
-        f" {int(train.lengths.max())}; {truncated:,} rows truncated to {limit}",
+        "tokens": f"{amount}, median row {int(np.median(train.lengths))}, longest"
+        f" {int(train.lengths.max())}; {truncated:,} rows truncated to {limit}{sampled}",
         "padding": f"padded batch by batch, {padding_waste(train.lengths, batches):.0%} of what is computed would be padding;"
         f" padded to {limit}, {padding_waste(train.lengths, batches, pad_to=limit):.0%}",
         "model": f"{parts.experiment.model.pretrained} ({parts.model.hf.config.model_type}), {total / 1e6:.1f} M parameters"
@@ -308,12 +363,18 @@ def describe(parts: Ingredients) -> dict[str, str]:
         "layout": f"{parts.model.layout}: {parts.model.reason}",
         "kernels": parts.model.accelerator.note,
         "device": str(parts.device),
-        "at once": f"{parts.room.max_tokens:,} tokens ({parts.room.reason})"
+        "at once": f"{parts.room.max_tokens:,} tokens ({parts.room.reason}){sampled}"
         + (", gradient checkpointing" if section.gradient_checkpointing else ""),
-        "steps": f"{parts.total_steps:,} of {section.batch_size} rows ({section.duration} of {parts.steps_per_epoch:,} steps)"
-        if section.duration.unit == "epochs"
-        else f"{parts.total_steps:,} of {section.batch_size} rows ({parts.total_steps / parts.steps_per_epoch:.2g} epochs)",
+        "steps": f"{parts.total_steps:,} of {section.batch_size} rows{_in_epochs(parts)}",
         "best by": f"{parts.metric.name} on the validation rows"
         if parts.data.validation
         else "no validation rows: the last step",
     }
+
+
+def _in_epochs(parts: Ingredients) -> str:
+    """How many epochs the run has, as a remark in brackets; nothing where nobody knows."""
+    duration = parts.experiment.train.duration
+    if duration.unit == "epochs":
+        return f" ({duration} of {parts.steps_per_epoch:,} steps)"
+    return "" if parts.num_rows["train"] is None else f" ({parts.total_steps / parts.steps_per_epoch:.2g} epochs)"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from textune.config.schema import TrainSection
-from textune.data.loader import Loader
+from textune.data.loader import Batches
 from textune.model.backbone import TextModel
 from textune.model.device import Device
 from textune.model.memory import is_out_of_memory
@@ -44,7 +44,7 @@ class StepResult:
 def steps(
     model: TextModel,
     task: Task,
-    loader: Loader,
+    loader: Batches,
     section: TrainSection,
     *,
     device: Device,
@@ -82,7 +82,7 @@ def steps(
                     raise refuse_update(batch.step + 1) from error
                 raise
             model.zero_grad(set_to_none=True)  # evaluating and saving need the memory
-            yield StepResult(batch.step + 1, loss, grad_norm, lr, batch.num_rows, batch.num_tokens, notices)
+            yield StepResult(batch.step + 1, loss, grad_norm, lr, batch.num_rows, batch.num_tokens, [*batch.notices, *notices])
             if batch.step + 1 == total_steps:
                 return
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from textune.data.loader import Batch, Loader, to_device
+from textune.data.loader import Batch, Batches, to_device
 from textune.errors import ModelError
 from textune.model.backbone import TextModel
 from textune.model.device import Device
@@ -42,7 +42,7 @@ def accumulate_gradients(
 def gradients_in_memory(
     model: TextModel,
     task: Task,
-    loader: Loader,
+    loader: Batches,
     batch: Batch,
     device: Device,
     *,
