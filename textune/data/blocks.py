@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -56,10 +57,9 @@ class RowStream:
 
     def first_examples(self) -> Examples:
         """The first rows that can be used, labels as they stand; DataError where no shard has any, or a column is missing."""
-        reader = BlockReader(self, seed=_SAMPLE_SEED, order="shuffle")
         skipped: list[SkippedRow] = []
         cursor = Cursor()
-        try:
+        with closing(BlockReader(self, seed=_SAMPLE_SEED, order="shuffle")) as reader:
             while cursor.epoch == 0:
                 pieces, cursor = reader.read_pieces(cursor)
                 for piece in pieces:
@@ -67,17 +67,12 @@ class RowStream:
                     skipped += examples.skipped
                     if len(examples):
                         return examples
-        finally:
-            reader.close()
         raise no_rows(self.name, skipped)
 
     def sample(self) -> Block:
         """The first block, about as a run will see it."""
-        reader = BlockReader(self, seed=_SAMPLE_SEED, order="shuffle")
-        try:
+        with closing(BlockReader(self, seed=_SAMPLE_SEED, order="shuffle")) as reader:
             return reader.read(Cursor())
-        finally:
-            reader.close()
 
     def select(self, piece: Piece) -> Examples:
         """Texts, weights and labels of a piece of one shard; DataError for a bad row, unless those are skipped."""

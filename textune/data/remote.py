@@ -76,11 +76,10 @@ def open_shard(shard: Shard) -> io.BufferedReader:
     """
     if shard.is_local:
         try:
-            file = open(shard.location, "rb")  # noqa: SIM115  the caller closes it
             _require_size(shard, Path(shard.location).stat().st_size)
+            return open(shard.location, "rb")
         except OSError as error:
             raise _lost(shard.name, error) from error
-        return file
     raw = _WebFile(shard) if shard.location.startswith(("http://", "https://")) else _StoreFile(shard)
     return io.BufferedReader(raw, BUFFER_BYTES)
 

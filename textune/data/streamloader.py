@@ -30,7 +30,7 @@ class _Place:
     position: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Tokenised:
     """A block as the loader reads it."""
 
@@ -171,14 +171,11 @@ class StreamLoader:
         return loader.assemble(step, np.arange(len(rows))), loader
 
     def _blocks(self, cursor: Cursor) -> Generator[_Tokenised]:
-        reader = BlockReader(self._stream, seed=self._section.seed, order=self._section.order)
-        try:
+        with closing(BlockReader(self._stream, seed=self._section.seed, order=self._section.order)) as reader:
             while True:
                 block = self._tokenised(reader.read(cursor))
                 yield block
                 cursor = block.after
-        finally:
-            reader.close()
 
     def _tokenised(self, block: Block) -> _Tokenised:
         examples, after = block.examples, block.after

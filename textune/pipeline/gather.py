@@ -324,12 +324,13 @@ def _room(experiment: Experiment, model: TextModel, device: Device, train: Token
 def _require_positions(experiment: Experiment, model: TextModel, parts: dict[str, Tokenized]) -> None:
     limit = model.max_positions
     longest = max(int(tokenized.lengths.max()) for tokenized in parts.values())
-    if isinstance(experiment.data.train, StreamSource):  # rows that nobody has seen may be as long as they can be
+    streamed = isinstance(experiment.data.train, StreamSource)
+    if streamed:  # rows that nobody has seen may be as long as they can be
         longest = min(experiment.tokens.max_length, experiment.tokens.drop_longer or experiment.tokens.max_length)
     if limit is not None and longest > limit:
         raise ConfigError(
-            f"tokens.max_length = {experiment.tokens.max_length} and a row has {longest} tokens, but"
-            f" {experiment.model.pretrained} has positions for {limit}.",
+            f"tokens.max_length = {experiment.tokens.max_length} and a row {'may have' if streamed else 'has'} {longest}"
+            f" tokens, but {experiment.model.pretrained} has positions for {limit}.",
             hint=f"Set tokens.max_length = {limit} or less.",
         )
 
