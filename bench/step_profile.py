@@ -13,8 +13,9 @@ import torch
 from textune.config import load_config
 from textune.model.native.layers import WorkingCopy
 from textune.pipeline.gather import gather
+from textune.ranks import ALONE
 from textune.tracking import SilentTracker
-from textune.training import loop, steps
+from textune.training import Learner, learner, steps
 
 WARM_UP, STEPS = 6, 40
 
@@ -49,13 +50,12 @@ def main() -> None:
     timed(torch, "addmm", "matrix products of the layers")
     timed(torch.Tensor, "float", "gradients to fp32")
     timed(WorkingCopy, "get", "weights to bf16")
-    timed(loop, "_update", "gradient norm, clipping, AdamW")
+    timed(learner, "update_weights", "gradient norm, clipping, AdamW")
     run = steps(
-        parts.model,
+        Learner(parts.model, section.train, parts.device, ALONE),
         parts.task,
         parts.loader(parts.training_rows()),
         section.train,
-        device=parts.device,
         total_steps=WARM_UP + STEPS,
         warmup_steps=WARM_UP,
     )

@@ -80,8 +80,8 @@ def make_loader(stream: RowStream, tokenizer: Any, *, state: Any = None, drop_lo
 
 
 def numbers(batch: Batch) -> list[int]:
-    """The rows of a batch by their numbers in the stream."""
-    return [int(target) for part in batch.micro_batches for target in part.targets.tolist()]
+    """The rows of a batch that this rank computes, by their numbers in the stream."""
+    return [int(target) for part in batch.micro_batches if part.counts for target in part.targets.tolist()]
 
 
 def signature(batch: Batch) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textune import __version__
-from textune.errors import DataError, RunError, TextuneError
+from textune.errors import ConfigError, DataError, Preempted, RunError, TextuneError
 from textune.imports import importing
 from textune.options import (
     Examples,
@@ -26,8 +26,12 @@ from textune.options import (
     evaluation_source,
     json_option,
     predict_columns,
+    resume_and_overrides,
+    resume_option,
+    run_option,
     stream_options,
 )
+from textune.ranks import launched_rank
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,12 +51,16 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted; everything saved so far stays.", err=True)
+        if launched_rank() == 0:
+            click.echo("Interrupted; everything saved so far stays.", err=True)
         code = 130
     except BrokenPipeError:
         # The reader of our output is gone (`| head`): nothing is left to say, not even by the interpreter at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except Preempted as error:
+        click.echo(f"{error}", err=True)
+        code = error.exit_code
     except TextuneError as error:
         code = _complain(error, str(error), error.exit_code, debug=debug)
     except OSError as error:
@@ -71,7 +79,11 @@ def main(arguments: list[str] | None = None) -> None:
 def _complain(error: BaseException, text: str, code: int, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    click.echo(f"Error: {text}", err=True)
+    rank = launched_rank()
+    if rank == 0:
+        click.echo(f"Error: {text}", err=True)
+    elif not isinstance(error, ConfigError):  # which every rank finds: the first has said it
+        click.echo(f"Error on rank {rank}: {text}", err=True)
     return code
 
 
@@ -180,10 +192,13 @@ def schema(markdown: bool) -> None:
     cls=Examples,
     examples="textune train config.toml --run runs/first\n"
     "textune train config.toml --run runs/second train.optimizer.lr=3e-5 'train.duration=2 epochs'\n"
+    "textune train config.toml --run runs/first --resume\n"
+    "textune train config.toml --run runs/branch --resume runs/first/checkpoints/step-120\n"
     "textune train config.toml --fast-dev-run",
 )
 @config_options
-@click.option("--run", metavar="FOLDER", help="The run folder; by default runs/NAME-OF-CONFIG. An occupied one is refused.")
+@run_option
+@resume_option
 @click.option("--dry-run", is_flag=True, help="Build and check everything, show what would be trained, write nothing.")
 @click.option("--fast-dev-run", is_flag=True, help="One batch of everything, in a folder that is removed again.")
 @json_option
@@ -192,17 +207,29 @@ def train(
     overrides: tuple[str, ...],
     unset: tuple[str, ...],
     run: str | None,
+    resume: str | None,
     dry_run: bool,
     fast_dev_run: bool,
     as_json: bool,
 ) -> None:
-    """Train, keep the best model, evaluate it, and write the run folder."""
+    """Train, keep the best model, evaluate it, and write the run folder.
+
+    A run that was stopped goes on with --resume, exactly where its last checkpoint is.
+    """
+    resume, overrides = resume_and_overrides(resume, overrides)
     with importing(for_good=True):
         from textune.pipeline.training import train as run_train
 
     with _tracker(quiet=as_json) as tracker:
         result = run_train(
-            config, run=run, overrides=overrides, unset=unset, dry_run=dry_run, fast_dev_run=fast_dev_run, tracker=tracker
+            config,
+            run=run,
+            overrides=overrides,
+            unset=unset,
+            resume=resume,
+            dry_run=dry_run,
+            fast_dev_run=fast_dev_run,
+            tracker=tracker,
         )
     if as_json:
         _print_json(None if result is None else result.to_dict())
@@ -210,6 +237,9 @@ def train(
     console = _console()
     if result is None:
         console.print("Dry run: nothing was trained or written.")
+        return
+    if not result.reports and result.complete_before:
+        console.print(f"textune info {result.run} shows its results.", highlight=False, soft_wrap=True, markup=False)
         return
     for report in result.reports.values():
         report.console(console)

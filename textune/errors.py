@@ -4,7 +4,9 @@
     ├── ConfigError         a key, a value, an override or a combination of keys
     ├── DataError           a file, a row, a column, a label or a split
     ├── ModelError          a backbone, a tokenizer, a device or a precision
-    └── RunError            a run folder: occupied, incomplete, or not one at all
+    ├── RunError            a run folder: occupied, incomplete, or not one at all
+    ├── RanksError          processes that should work together: one does not come, or is gone
+    └── Preempted           no error: a scheduler asked the run to stop, and everything is saved (exit code 128 + signal)
 
 Anything else that escapes is a bug of ours: the CLI says so, names `--debug`, and exits with 1.
 """
@@ -38,3 +40,15 @@ class ModelError(TextuneError):
 
 class RunError(TextuneError):
     """A run folder that is occupied, incomplete or not a run folder."""
+
+
+class RanksError(TextuneError):
+    """Processes of one run that do not find, or have lost, each other."""
+
+
+class Preempted(TextuneError):
+    """A signal asked the run to stop; it has saved everything and goes on when the same command is started again."""
+
+    def __init__(self, message: str, *, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -37,6 +37,32 @@ def config_options(function: Callable[..., None]) -> Callable[..., None]:
     return click.argument("config", metavar="CONFIG.toml")(function)
 
 
+# torchrun takes `--run` for the start of an option of its own, wherever it stands; there the longer name serves.
+run_option = click.option(
+    "--run",
+    "--run-folder",
+    "run",
+    metavar="FOLDER",
+    help="The run folder; by default runs/NAME-OF-CONFIG. An occupied one is refused.",
+)
+
+resume_option = click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="latest",
+    metavar="[PATH|auto]",
+    help="Go on with the run folder; `auto`: or start it, if there is nothing to go on with. PATH: a run or a checkpoint"
+    " (runs/x/checkpoints/step-120) to go on from.",
+)
+
+
+def resume_and_overrides(resume: str | None, overrides: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """The two apart: in `--resume key=value` the parser takes the first override for the option's own value."""
+    if resume is not None and "=" in resume and not os.path.exists(resume):
+        return "latest", (resume, *overrides)
+    return resume, overrides
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 

@@ -84,6 +84,10 @@ class ModelCard(Section):
     """The run's main metric."""
     data: dict[str, str] = Field(default_factory=dict)
     """Fingerprints of the data, by split."""
+    step: int | None = None
+    """Optimizer steps that made this model."""
+    value: float | None = None
+    """The main metric on the validation rows; None where there was no evaluation."""
 
     @property
     def label_map(self) -> LabelMap:
@@ -239,15 +243,30 @@ class Predictor:
             for label, best, row in zip(labels, best_N.tolist(), rows, strict=True)
         ]
 
-    def save(self, folder: Path) -> None:
-        """Write a plain Hugging Face folder plus `textune.json`; `folder` must exist."""
-        self.model.save(folder)
+    def save(
+        self,
+        folder: Path,
+        weights: dict[str, torch.Tensor] | None = None,
+        *,
+        step: int | None = None,
+        value: float | None = None,
+    ) -> None:
+        """Write a plain Hugging Face folder plus `textune.json`; `folder` must exist.
+
+        `weights`: the state of the Hugging Face model where the model itself holds only parts of it. `step` and `value` of the
+        main metric are noted in the card.
+        """
+        self.model.save(folder, weights)
+        self.save_card(folder, step=step, value=value)
+
+    def save_card(self, folder: Path, *, step: int | None = None, value: float | None = None) -> None:
+        """Write what stands beside the weights: the tokenizer and `textune.json`."""
         # So that plain transformers cuts where textune does (head_tail is textune's own).
         self.tokenizer.model_max_length = self.card.max_length
         self.tokenizer.truncation_side = "left" if self.card.truncate == "tail" else "right"
         self.tokenizer.save_pretrained(folder)
         # Halved if memory ran out: whoever loads the model need not find that out again.
-        card = self.card.model_copy(update={"max_tokens": self.max_tokens})
+        card = self.card.model_copy(update={"max_tokens": self.max_tokens, "step": step, "value": value})
         (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
@@ -289,7 +308,7 @@ def load(
     section = ModelSection(pretrained=str(folder), compile=compile)
     tokenizer = load_tokenizer(section)
     task = build_task(_without_class_weights(card.task), card.label_map)
-    model = load_model(section, tokenizer, label_map=card.label_map, num_logits=task.num_logits, seed=0)
+    model = load_model(section, tokenizer, label_map=card.label_map, num_logits=task.num_logits, seed=0, as_saved=True)
     model.to(chosen.torch)
     if precision == "int8":
         quantize_linears(model)
@@ -325,7 +344,8 @@ def find_model(folder: str | Path) -> Path:
             return candidate
     if (folder / "manifest.json").is_file():
         raise RunError(
-            f"{folder} is a run that has not saved a model yet.", hint="Wait for its first evaluation, or train it again."
+            f"{folder} is a run that has not saved a model yet.",
+            hint=f"Train on with --resume; `textune export {folder} --out FOLDER` makes a model of its newest checkpoint.",
         )
     raise RunError(
         f"{folder} is not a run folder: it holds neither {CARD_NAME} nor best/{CARD_NAME}.",

@@ -5,13 +5,15 @@ runs/x/
   manifest.json   versions, machine, git commit, command, data fingerprints, status, result
   metrics.jsonl   one line for every logged step and evaluation
   best/           the best model: a plain Hugging Face folder plus textune.json
-  last/           the weights at the moment of an interruption, if there was one after the first evaluation
+  checkpoints/    all that a run needs to go on where it stopped: step-120/ and the like
+  lock            held by the process that is at work here
   report.json, report.md                  the best model on the validation rows
   report-test.json, report-test.md        the best model on the test rows, where there are any
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -20,11 +22,14 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from textune.errors import RunError
+
+if sys.platform != "win32":
+    import fcntl
 
 PACKAGES = ("textune", "torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "scikit-learn")
 
@@ -45,15 +50,44 @@ class RunFolder:
         """One JSON object a line."""
         return self.path / "metrics.jsonl"
 
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """For as long as a process writes here; RunError where another one does. A process that is killed lets go of it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a+", encoding="utf-8") as file:
+            try:
+                # Windows has no such locks; there two processes are not kept apart.
+                if sys.platform != "win32":
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise RunError(
+                    f"another process is at work in {self.path} ({file.read().strip() or 'it does not say which'}).",
+                    hint="Wait for it or stop it, or choose another folder with --run.",
+                ) from None
+            except OSError:
+                pass  # a file system without locks
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
+            yield
+
     def require_free(self) -> None:
         """RunError where the folder cannot take a new run; writes nothing."""
         if self.path.is_file():
             raise RunError(f"--run {self.path} is a file; a new folder was expected.", hint="Choose another name.")
         if self.path.is_dir() and any(self.path.iterdir()):
-            what = "already holds a run" if (self.path / "manifest.json").is_file() else "is not empty"
+            holds_run = (self.path / "manifest.json").is_file()
+            what = "already holds a run" if holds_run else "is not empty"
             raise RunError(
                 f"the run folder {self.path} {what}; nothing is ever overwritten.",
-                hint=f"Choose another with --run, such as --run {self._next_free()}, or remove it first.",
+                hint=("Go on with it with --resume, or choose another" if holds_run else "Choose another")
+                + f" with --run, such as --run {self._next_free()}.",
             )
         parent = next(folder for folder in [self.path, *self.path.absolute().parents] if folder.is_dir())
         if not os.access(parent, os.W_OK):
@@ -83,16 +117,22 @@ class RunFolder:
             }
         )
 
+    def resume(self, **facts: Any) -> None:
+        """Mark a run that had stopped as running again; `facts` of this time stand under `resumed`."""
+        manifest = {name: value for name, value in read_manifest(self.path).items() if name not in ("finished", "reason")}
+        again = {"started": _now(), "command": command_line(), "versions": versions(), "machine": machine(), **facts}
+        self._write_manifest({**manifest, "status": "running", "resumed": [*manifest.get("resumed", []), again]})
+
     def finish(self, **facts: Any) -> None:
         """Mark the run complete and add its results to the manifest."""
         self._write_manifest({**read_manifest(self.path), "status": "complete", "finished": _now(), **facts})
 
-    def stop(self, status: Literal["interrupted", "failed"], reason: str = "") -> None:
+    def stop(self, status: Literal["interrupted", "preempted", "failed"], reason: str = "") -> None:
         """Mark the run as ended early; what was saved stays."""
         self._write_manifest({**read_manifest(self.path), "status": status, "finished": _now(), "reason": reason})
 
-    def save_model(self, name: Literal["best", "last"], write: Callable[[Path], None]) -> None:
-        """Replace `best/` or `last/` by what `write(folder)` writes.
+    def save_model(self, name: Literal["best"], write: Callable[[Path], None]) -> None:
+        """Replace `best/` by what `write(folder)` writes.
 
         `NAME.writing` is incomplete; `NAME.new` and `NAME` are complete. A crash at any moment leaves at least one complete
         model where there was one before (`complete_model` finds it).
@@ -109,11 +149,26 @@ class RunFolder:
         if model.exists():
             model.rename(old)
         new.rename(model)
-        _sync_folder(self.path)
+        sync_folder(self.path)
         shutil.rmtree(old, ignore_errors=True)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         write_text(self.path / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Make a folder of what `write(folder)` writes: complete or absent."""
+    aside = folder.with_name(folder.name + ".writing")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        write(aside)
+        _sync(aside)
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    sync_folder(folder.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -124,7 +179,7 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
@@ -191,10 +246,10 @@ def _sync(folder: Path) -> None:
         if file.is_file():
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive; where folders cannot be opened (Windows) the system does so by itself."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -69,9 +70,20 @@ class JsonlTracker(SilentTracker):
     def evaluation(self, values: Mapping[str, Any]) -> None:
         self._write("evaluation", values)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file so far: where a run that goes on from here writes on."""
+        return self._file.tell()
+
     def _write(self, kind: str, values: Mapping[str, Any]) -> None:
         self._file.write(json.dumps({"kind": kind, **finite(values)}, ensure_ascii=False) + "\n")
         self._file.flush()
+
+
+def cut_lines(path: Path, size: int) -> None:
+    """Take away what a JSON-lines file holds beyond `size` bytes: steps that will be done again."""
+    if path.is_file() and path.stat().st_size > size:
+        os.truncate(path, size)
 
 
 class NoticeKeeper(SilentTracker):

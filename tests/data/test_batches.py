@@ -1,4 +1,4 @@
-"""Plans and layouts: every row once, within the bound, the same everywhere."""
+"""Micro-batches and layouts: every row once, within the bound."""
 
 import numpy as np
 import pytest
@@ -9,12 +9,9 @@ from textune.config.schema import TrainSection
 from textune.data.batches import (
     Group,
     cut_by_tokens,
-    epoch_order,
     lay_out,
     num_laid_out,
-    num_steps_per_epoch,
     padding_waste,
-    plan_epoch,
 )
 from textune.data.loader import Loader, TrainingRows
 from textune.data.tokens import TokenStore
@@ -22,29 +19,6 @@ from textune.data.tokens import TokenStore
 lengths_strategy = st.lists(st.integers(1, 300), min_size=1, max_size=120).map(np.array)
 # Neighbours that differ by a token or two: where padding is cheaper than one more group.
 near_lengths_strategy = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).integers(1, 40, size=100))
-
-
-def test_an_epoch_is_a_permutation_that_depends_on_seed_and_epoch_alone() -> None:
-    first = epoch_order(1000, seed=3, epoch=0, order="shuffle")
-    assert sorted(first) == list(range(1000))
-    assert (first == epoch_order(1000, seed=3, epoch=0, order="shuffle")).all()
-    assert (first != epoch_order(1000, seed=3, epoch=1, order="shuffle")).any()
-    assert (first != epoch_order(1000, seed=4, epoch=0, order="shuffle")).any()
-    # The golden values guard against a change of generator, which would change every run silently.
-    assert epoch_order(8, seed=0, epoch=0, order="shuffle").tolist() == [5, 0, 6, 1, 7, 2, 4, 3]
-
-
-def test_a_shuffled_order_is_not_biased_by_length_or_position() -> None:
-    means = [np.corrcoef(np.arange(500), epoch_order(500, seed=s, epoch=0, order="shuffle"))[0, 1] for s in range(40)]
-    assert abs(np.mean(means)) < 0.03
-
-
-@given(st.integers(1, 200), st.integers(1, 50))
-def test_every_row_is_in_exactly_one_batch(num_rows: int, batch_size: int) -> None:
-    batches = plan_epoch(epoch_order(num_rows, seed=0, epoch=2, order="shuffle"), batch_size)
-    assert len(batches) == num_steps_per_epoch(num_rows, batch_size)
-    assert sorted(np.concatenate(batches)) == list(range(num_rows))
-    assert all(len(batch) == batch_size for batch in batches[:-1])
 
 
 @given(lengths_strategy, st.integers(300, 2000), st.sampled_from(["packed", "padded"]))

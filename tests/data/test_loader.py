@@ -76,19 +76,6 @@ def test_batches_hold_each_row_once_an_epoch_with_its_target_and_weight(rows: Tr
     assert [signature(b) for b in batches[:3]] != [signature(b) for b in batches[3:]]
 
 
-def test_a_loader_goes_on_exactly_where_its_state_says(rows: TrainingRows) -> None:
-    section = TrainSection(batch_size=3, prefetch=2)
-    whole = [signature(batch) for batch in islice(iter(Loader(rows, section, layout="packed", pad_id=0)), 11)]
-    for stop in range(11):
-        loader = Loader(rows, section, layout="packed", pad_id=0)
-        iterator = iter(loader)
-        for _ in range(stop):
-            next(iterator)
-        iterator.close()
-        resumed = Loader(rows, section, layout="packed", pad_id=0, first_step=loader.state_dict()["next_step"])
-        assert [signature(batch) for batch in islice(iter(resumed), 11 - stop)] == whole[stop:]
-
-
 def test_an_error_in_the_thread_reaches_the_loop(rows: TrainingRows) -> None:
     broken = replace(rows, targets=np.array([]))
     with pytest.raises(IndexError):

@@ -290,7 +290,7 @@ def test_a_key_that_later_rows_leave_out_is_empty_text(tmp_path: Path) -> None:
     rows = [{"text": "a", "label": 1.0}, {"text": "b", "label": 2.0}, {"label": 3.0}, {"label": 4.0}]
     stream = open_rows([str(write_shard(tmp_path / "a.jsonl", rows))], block_rows=2)
 
-    reader = BlockReader(stream, seed=0, order="sequential")
+    reader = BlockReader(stream, seed=0, shuffles=False)
     block = reader.read(Cursor())
     assert reader.read(block.after).examples.text.to_pylist() == ["", ""]
     reader.close()

@@ -22,8 +22,9 @@ from textune.errors import ConfigError
 from textune.model import TextModel
 from textune.model.device import Device
 from textune.model.vocabulary import CompactEmbedding, occurring_ids
+from textune.ranks import ALONE
 from textune.tasks import build_task
-from textune.training import steps
+from textune.training import Learner, steps
 from textune.training.optim import build_optimizer
 
 WORDS = ["the", "film", "good", "bad", "very", "plot", "boring"]
@@ -62,7 +63,9 @@ def train(built: Built, num_steps: int, **keys: Any) -> None:
     loader = Loader(rows, section, layout=built.model.layout, pad_id=built.model.pad_id)
     device = Device(built.hf.device, "fp32")
     task = build_task(MulticlassTask(), COLORS)
-    results = list(steps(built.model, task, loader, section, device=device, total_steps=num_steps, warmup_steps=5))
+    results = list(
+        steps(Learner(built.model, section, device, ALONE), task, loader, section, total_steps=num_steps, warmup_steps=5)
+    )
     assert len(results) == num_steps
     built.model.eval()
 

@@ -1,16 +1,22 @@
 """Whole runs whose training rows are streamed: trained, checked, dry, fast, and refused in a sentence."""
 
 import json
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from resumekit import end_of, same_end
 from runkit import Listener, reviews
 from streamkit import web_server
 from tiny import tiny_backbone
 
 import textune
+import textune.pipeline.driving as driving
 from textune.cli import main
+from textune.errors import Preempted
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -100,6 +106,52 @@ def test_shards_elsewhere_train_the_same_model(home: Path) -> None:
     assert local.reports["validation"].to_dict()["metrics"] == remote.reports["validation"].to_dict()["metrics"]
     weights = [(home / name / "best" / "model.safetensors").read_bytes() for name in ("here", "there")]
     assert weights[0] == weights[1]
+
+
+CHECKPOINTS = [
+    "train.duration=2 epochs",
+    "train.evaluate_every=6 steps",
+    "train.log_every=2 steps",
+    "train.checkpoint.every=never",
+]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(home: Path) -> Path:
+    textune.train(home / "config.toml", run=home / "whole", overrides=CHECKPOINTS)
+    return home / "whole"
+
+
+@pytest.mark.parametrize("step", [1, 9, 15, 29])
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
+    home: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    real = driving.steps
+
+    def stopped(*args: Any, **keys: Any) -> Iterator[Any]:
+        for result in real(*args, **keys):
+            if result.step == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield result
+
+    with monkeypatch.context() as patch, pytest.raises(Preempted):
+        patch.setattr(driving, "steps", stopped)
+        textune.train(home / "config.toml", run=tmp_path / "run", overrides=CHECKPOINTS)
+    result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=CHECKPOINTS)
+    assert result is not None and result.steps == 30
+    same_end(end_of(tmp_path / "run"), end_of(uninterrupted))
+
+
+def test_shards_that_changed_while_a_run_was_stopped_are_refused(home: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    checkpoint = sorted((uninterrupted / "checkpoints").glob("step-*"))[-1]
+    for change, words in (
+        (["data.train.files=part-[012].jsonl", f"data.folder={home}"], "the train data of .* changed since it was trained"),
+        (["data.train.block_rows=60"], r"data\.train\.block_rows was 50 and is 60"),
+    ):
+        with pytest.raises(textune.TextuneError, match=words):
+            textune.train(
+                home / "config.toml", run=tmp_path / words[-9:], overrides=[*CHECKPOINTS, *change], resume=str(checkpoint)
+            )
 
 
 def test_an_epoch_of_unknown_length(home: Path) -> None:

@@ -26,8 +26,9 @@ from textune.data.labels import LabelMap
 from textune.data.loader import Loader, TrainingRows
 from textune.data.tokens import TokenStore
 from textune.model import Device, load_model, load_tokenizer
+from textune.ranks import ALONE
 from textune.tasks import build_task
-from textune.training import steps
+from textune.training import Learner, steps
 
 RECORDED = Path(__file__).with_name("golden_losses.json")
 STEPS = 100
@@ -50,7 +51,7 @@ def losses(folder: Path) -> list[float]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        results = steps(model, task, loader, keys, device=device, total_steps=STEPS, warmup_steps=10)
+        results = steps(Learner(model, keys, device, ALONE), task, loader, keys, total_steps=STEPS, warmup_steps=10)
         return [float(result.loss) for result in results]
     finally:
         torch.set_num_threads(before)

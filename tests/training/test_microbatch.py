@@ -19,12 +19,13 @@ from textune.config.schema import (
     TrainSection,
 )
 from textune.data.labels import LabelMap
-from textune.data.loader import Loader, TrainingRows
+from textune.data.loader import Batch, Loader, TrainingRows
 from textune.data.tokens import TextEncoder
 from textune.model.backbone import TextModel, load_model, load_tokenizer
 from textune.model.device import Device
+from textune.ranks import ALONE
 from textune.tasks import SupervisedTask, build_task
-from textune.training import steps
+from textune.training import Learner, steps
 from textune.training.microbatch import accumulate_gradients
 
 WORDS = ["the", "a", "film", "movie", "good", "bad", "very", "boring", "brilliant", "plot"]
@@ -78,7 +79,7 @@ def test_fifty_steps_of_micro_batches_give_the_weights_of_whole_batches(tmp_path
         )
         rows, model = rows_and_model(tmp_path, task, targets, layout=layout, weighted=True)
         loader = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
-        results = list(steps(model, task, loader, section, device=CPU, total_steps=50, warmup_steps=5))
+        results = list(steps(Learner(model, section, CPU, ALONE), task, loader, section, total_steps=50, warmup_steps=5))
         assert len(results) == 50
         trained[max_tokens] = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         if max_tokens == 40:
@@ -95,8 +96,57 @@ def test_a_batch_without_weight_has_no_gradient(tmp_path: Path) -> None:
     rows, model = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
     nothing = TrainingRows(rows.store, rows.indices, rows.targets, np.zeros(4, dtype=np.float32))
     batch = next(iter(Loader(nothing, TrainSection(), layout=model.layout, pad_id=model.pad_id)))
-    loss = accumulate_gradients(model, task, batch, CPU)
+    loss = accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, batch)
     assert float(loss) == 0
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.parametrize("problem", [multiclass, multilabel, regression])
+@pytest.mark.parametrize(("world", "max_tokens", "even"), [(2, 10_000, False), (4, 60, False), (4, 60, True)])
+def test_the_gradients_of_all_ranks_add_up_to_that_of_the_whole_batch(
+    tmp_path: Path, problem: object, world: int, max_tokens: int, even: bool
+) -> None:
+    """Uneven last batch with fewer rows than four ranks, class weights, row weights, multilabel."""
+    task, targets = problem(19)  # type: ignore[operator]
+    tiny_backbone("bert", tmp_path)
+    rows, model = rows_and_model(tmp_path, task, targets, layout="packed", weighted=True)
+    section = TrainSection(batch_size=8, max_tokens=max_tokens, prefetch=0)
+
+    def gradients(batch: Batch) -> tuple[float, dict[str, torch.Tensor]]:
+        model.zero_grad(set_to_none=True)
+        loss = float(accumulate_gradients(model, task, batch, CPU))
+        return loss, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    alone = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
+    shared = [
+        Loader(rows, section, layout=model.layout, pad_id=model.pad_id, rank=rank, world=world, even=even)
+        for rank in range(world)
+    ]
+    idle = 0
+    for whole, *parts in islice(zip(alone, *shared, strict=False), 3):
+        loss, expected = gradients(whole)
+        ranks = [gradients(batch) for batch in parts]
+        assert sum(part_loss for part_loss, _ in ranks) == pytest.approx(loss, abs=1e-6)
+        for name, gradient in expected.items():
+            total = torch.stack([found[name] for _, found in ranks]).sum(dim=0)
+            assert (total - gradient).abs().max() <= 1e-6, name
+        for batch, (part_loss, found) in zip(parts, ranks, strict=True):
+            if not any(part.counts for part in batch.micro_batches):
+                # It takes part in the exchange, so every parameter has a gradient, and it adds nothing.
+                idle += 1
+                assert part_loss == 0 and found.keys() == expected.keys()
+                assert not any(gradient.any() for gradient in found.values())
+    assert (idle > 0) == (world == 4)
+
+
+def test_ranks_whose_rows_weigh_nothing_have_no_gradient(tmp_path: Path) -> None:
+    task, targets = multiclass(4)
+    tiny_backbone("bert", tmp_path)
+    rows, model = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
+    nothing = TrainingRows(rows.store, rows.indices, rows.targets, np.zeros(4, dtype=np.float32))
+    for rank in range(2):
+        loader = Loader(nothing, TrainSection(), layout=model.layout, pad_id=model.pad_id, rank=rank, world=2)
+        assert float(accumulate_gradients(model, task, next(iter(loader)), CPU)) == 0
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
@@ -112,7 +162,9 @@ def test_the_loss_of_a_step_is_the_weighted_mean_over_its_rows(tmp_path: Path) -
             losses.append(task.row_losses(model(part.tokens), part.targets))
             weights.append(task.row_weights(part.targets, part.weights))
     loss, weight = torch.cat(losses), torch.cat(weights)
-    torch.testing.assert_close(accumulate_gradients(model, task, batch, CPU), (loss * weight).sum() / weight.sum())
+    torch.testing.assert_close(
+        accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, batch), (loss * weight).sum() / weight.sum()
+    )
 
 
 def test_a_step_depends_on_seed_and_step_not_on_what_ran_before(tmp_path: Path) -> None:
@@ -126,7 +178,7 @@ def test_a_step_depends_on_seed_and_step_not_on_what_ran_before(tmp_path: Path) 
         model = load_model(plain, load_tokenizer(plain), label_map=task.label_map, num_logits=3, seed=0)
         loader = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
         run = []
-        for result in steps(model, task, loader, section, device=CPU, total_steps=6, warmup_steps=0):
+        for result in steps(Learner(model, section, CPU, ALONE), task, loader, section, total_steps=6, warmup_steps=0):
             run.append(float(result.loss))
             if disturb:
                 torch.rand(100)
@@ -142,7 +194,10 @@ def test_lower_precision_learns_too(tmp_path: Path, precision: str) -> None:
     section = TrainSection(batch_size=32, optimizer=AdamW(lr=5e-3))
     device = Device(torch.device("cpu"), precision)  # type: ignore[arg-type]
     loader = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
-    losses = [float(r.loss) for r in steps(model, task, loader, section, device=device, total_steps=60, warmup_steps=0)]
+    losses = [
+        float(r.loss)
+        for r in steps(Learner(model, section, device, ALONE), task, loader, section, total_steps=60, warmup_steps=0)
+    ]
     assert losses[-1] < 0.6 * losses[0]
     assert all(p.dtype == torch.float32 for p in model.parameters())
 

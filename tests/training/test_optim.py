@@ -17,9 +17,10 @@ from textune.data.loader import Loader, TrainingRows
 from textune.data.tokens import TokenStore
 from textune.errors import ModelError
 from textune.model import Device, TextModel, load_model, load_tokenizer
+from textune.ranks import ALONE
 from textune.tasks import build_task
-from textune.training import optim, steps
-from textune.training.loop import _update
+from textune.training import Learner, optim, steps
+from textune.training.learner import update_weights
 from textune.training.optim import STATE_BYTES, build_optimizer, require_optimizer, set_learning_rate
 
 needs_8bit = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
@@ -41,7 +42,7 @@ def train(folder: Path, section: AdamW) -> tuple[np.ndarray, dict[str, torch.Ten
     keys = TrainSection(batch_size=16, prefetch=0, optimizer=section)
     loader = Loader(TrainingRows(store, np.arange(64), targets, None), keys, layout=model.layout, pad_id=model.pad_id)
     device = Device(torch.device("cpu"), "fp32")
-    results = list(steps(model, TASK, loader, keys, device=device, total_steps=50, warmup_steps=5))
+    results = list(steps(Learner(model, keys, device, ALONE), TASK, loader, keys, total_steps=50, warmup_steps=5))
     return np.array([float(result.loss) for result in results]), {k: v.detach().clone() for k, v in model.state_dict().items()}
 
 
@@ -138,7 +139,7 @@ def test_clipping_within_the_update_is_clipping_before_it(limit: float) -> None:
         for _ in range(3):
             for weight in weights:
                 weight.grad = torch.randn(weight.shape, generator=generator)
-            norms.append(_update(optimizer, weights, None, max_grad_norm=limit))
+            norms.append(update_weights(optimizer, None, max_grad_norm=limit))
         results.append((torch.stack(norms), torch.cat([weight.detach() for weight in weights])))
     (norms, ours), (their_norms, theirs) = results
     torch.testing.assert_close(norms, their_norms)

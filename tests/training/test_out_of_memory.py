@@ -22,8 +22,9 @@ from textune.data.tokens import TextEncoder
 from textune.errors import ModelError
 from textune.model.backbone import TextModel, load_model, load_tokenizer
 from textune.model.device import Device
+from textune.ranks import ALONE
 from textune.tasks import SupervisedTask, build_task
-from textune.training import StepResult, steps
+from textune.training import Learner, StepResult, steps
 
 FP32, FP16 = (Device(torch.device("cpu"), precision) for precision in ("fp32", "fp16"))
 WORDS = ["the", "a", "film", "movie", "good", "bad", "very", "boring", "brilliant", "plot"]
@@ -85,7 +86,9 @@ class Setting:
         train = self.section(max_tokens=max_tokens, batch_size=batch_size, prefetch=prefetch)
         loader = Loader(self.rows, train, layout=model.layout, pad_id=model.pad_id)
         limited = Limited(model, limit, error)
-        results = list(steps(model, self.task, loader, train, device=device, total_steps=NUM_STEPS, warmup_steps=2))
+        results = list(
+            steps(Learner(model, train, device, ALONE), self.task, loader, train, total_steps=NUM_STEPS, warmup_steps=2)
+        )
         largest = self.largest_micro_batches(max_tokens=max_tokens, batch_size=batch_size)
         return Run(model, results, loader, limited, largest)
 
@@ -225,8 +228,9 @@ from textune.data.labels import LabelMap
 from textune.data.loader import Loader, TrainingRows
 from textune.data.tokens import TokenStore
 from textune.model import Device, load_model, load_tokenizer
+from textune.ranks import ALONE
 from textune.tasks import build_task
-from textune.training import steps
+from textune.training import Learner, steps
 
 torch.set_num_threads(1)
 task = build_task(MulticlassTask(), LabelMap("multiclass", ("a", "b", "c")))
@@ -243,7 +247,8 @@ for limited in (True, False):
     most = in_use + (128 << 20) if limited else resource.RLIM_INFINITY
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
     loader = Loader(rows, train, layout=model.layout, pad_id=model.pad_id)
-    results = list(steps(model, task, loader, train, device=Device(torch.device("cpu"), "fp32"), total_steps=2, warmup_steps=0))
+    learner = Learner(model, train, Device(torch.device("cpu"), "fp32"), ALONE)
+    results = list(steps(learner, task, loader, train, total_steps=2, warmup_steps=0))
     runs.append([[float(result.loss) for result in results], [n for result in results for n in result.notices]])
 print(json.dumps(runs))
 """

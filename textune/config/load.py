@@ -78,6 +78,10 @@ def require_runnable(experiment: Experiment) -> None:
             Problem(("model", "pretrained"), "model.pretrained is not set: there is no backbone to start from.", hint)
         )
     data = experiment.data
+    if experiment.train.order == "weighted" and data.columns.weight is None:
+        message = 'train.order = "weighted" draws rows by their weights, but data.columns.weight is not set.'
+        hint = "Name the column of the weights there, or choose another train.order."
+        problems.append(Problem(("train", "order"), message, hint))
     for name in ("train", "validation", "test"):
         problems += _without_files(getattr(data, name), ("data", name))
     if data.labels.names and data.labels.names_file is not None:

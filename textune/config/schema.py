@@ -193,7 +193,7 @@ class Columns(Section):
     label: ColumnName = "label"
     """Column of the label, or labels."""
     weight: ColumnName | None = None
-    """Column of the weight of each row in the loss."""
+    """Column of the weight of each row in the loss, or in the draw of rows (`train.order = "weighted"`)."""
 
 
 class Labels(Section):
@@ -312,7 +312,8 @@ class ModelSection(Section):
     """The pretrained backbone."""
 
     pretrained: HubPath = ""
-    """Folder or hub name of the backbone, such as `google-bert/bert-base-uncased`; a folder is relative to the config file."""
+    """Folder or hub name of the backbone, such as `google-bert/bert-base-uncased`, or a run to go on from, such as `runs/x`; a
+    folder is relative to the config file."""
     tokenizer: HubPath | None = None
     """Folder or hub name of the tokenizer, where it is not the backbone's own."""
     revision: str = "main"
@@ -320,7 +321,7 @@ class ModelSection(Section):
     trust_remote_code: bool = False
     """Run Python code that comes with the backbone. Leave it off unless you have read that code."""
     ignore_mismatched_sizes: bool = False
-    """Start a head of another size anew instead of stopping."""
+    """Start a head of another size anew instead of stopping, where its outputs have no label names to go by."""
     freeze: Names = ()
     """Parts that are not trained: `backbone`, `embeddings`, or patterns of parameter names such as `*.layer.0.*`."""
     attention: Literal["auto", "packed", "padded"] = "auto"
@@ -384,6 +385,66 @@ class EarlyStopping(Section):
     """Smallest change that counts as improvement."""
 
 
+class Checkpointing(Section):
+    """What is saved while training, so that a run goes on exactly where it stopped."""
+
+    every: Period | Literal["never"] = Duration(1, "epochs")
+    """How often to save. One that is due while the last is still being written waits for it and training goes on. `never`
+    leaves only `at_steps`, the end of the run and a stop by a signal."""
+    at_steps: tuple[PositiveInt, ...] = ()
+    """Steps to save at whatever `every` says; these checkpoints are never removed."""
+    keep: PositiveInt | Literal["all"] = 1
+    """How many of the newest checkpoints to keep."""
+    keep_best: Annotated[int, Field(ge=0)] = 0
+    """How many of the checkpoints with the best evaluations to keep beyond those; one is saved at each that is best so far."""
+    save_only_model: bool = False
+    """Save models that can be loaded but not gone on from: a third of the size, for AdamW."""
+    background: bool = True
+    """Write in a thread while training goes on; a step then waits for a copy in memory at most."""
+
+
+class DataParallel(Section):
+    """Every device holds the whole model."""
+
+    kind: Literal["ddp"] = "ddp"
+    """PyTorch's DistributedDataParallel."""
+    devices: PositiveInt | Literal["auto"] = "auto"
+    """Processes that `textune train` starts on this machine: `auto` one for each GPU it sees, one without a GPU. torchrun and
+    its like start processes themselves; then this key says nothing."""
+
+
+class Sharded(Section):
+    """Weights, gradients and optimizer state are cut over the devices."""
+
+    kind: Literal["fsdp"] = "fsdp"
+    """PyTorch's `fully_shard` (FSDP2), layer by layer."""
+    devices: PositiveInt | Literal["auto"] = "auto"
+    """As for `ddp`."""
+    cpu_offload: bool = False
+    """Keep weights, gradients and optimizer state in the computer's memory; slower, for models that no GPU holds."""
+
+
+class DeepSpeed(Section):
+    """DeepSpeed's ZeRO."""
+
+    kind: Literal["deepspeed"] = "deepspeed"
+    """The DeepSpeed library (`pip install "textune[deepspeed]"`)."""
+    devices: PositiveInt | Literal["auto"] = "auto"
+    """As for `ddp`."""
+    stage: Annotated[Literal[1, 2, 3], BeforeValidator(whole_number)] = 2
+    """What is cut over the devices: 1 the optimizer state, 2 the gradients too, 3 the weights too."""
+    cpu_offload: bool = False
+    """Keep the optimizer state (with stage 3 the weights too) in the computer's memory."""
+    config: FilePath | None = None
+    """A DeepSpeed JSON file of your own. What it says beyond this config is taken over; a value that contradicts this config
+    is refused with both values; `"auto"` takes this config's."""
+
+
+Distributed = Annotated[DataParallel | Sharded | DeepSpeed, Field(discriminator="kind")]
+
+RowOrder = Literal["shuffle", "bucket", "sequential", "weighted"]
+
+
 class TrainSection(Section):
     """The training run."""
 
@@ -396,8 +457,10 @@ class TrainSection(Section):
     `auto` measures how many fit. When memory runs out all the same, the bound is halved and the step done again."""
     gradient_checkpointing: bool = False
     """Keep only each layer's input and compute the rest again for the backward pass: much less memory, a third more time."""
-    order: Literal["shuffle", "sequential"] = "shuffle"
-    """Order of the rows: a new true random permutation each epoch, or as they stand."""
+    order: RowOrder = "shuffle"
+    """Order of the rows. `shuffle`: a new true random permutation each epoch. `bucket`: the same, but rows of similar length
+    share a batch, which spares padding where a backbone runs padded. `sequential`: as they stand. `weighted`: drawn with
+    replacement in proportion to `data.columns.weight`, which then counts in the draw and not in the loss."""
     seed: Seed = 0
     """Seed of the head's weights, the order and dropout."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -423,6 +486,10 @@ class TrainSection(Section):
     """When to stop early."""
     prefetch: Annotated[int, Field(ge=0)] = 2
     """Batches prepared ahead in a thread; 0 prepares each when it is needed."""
+    checkpoint: Checkpointing = Checkpointing()
+    """What is saved while training."""
+    distributed: Distributed = DataParallel()
+    """How several devices share the work."""
 
 
 class EvaluateSection(Section):

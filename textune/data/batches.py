@@ -1,21 +1,28 @@
-"""Pure functions of lengths: which rows form a batch, how a batch is cut and laid out; after `tokens.py`, before `loader.py`.
+"""Pure functions of lengths: which rows form a batch, how it is shared, cut and laid out. After `tokens.py`.
 
-    row numbers --epoch_order--> order --plan_epoch--> optimizer batches --cut_by_tokens--> micro-batches --lay_out--> groups
+    lengths --plan_epoch--> optimizer batches --share_rows--> a rank's rows --cut_by_tokens--> micro-batches --lay_out--> groups
 
-Everything here is deterministic and knows nothing of devices or of the number of processes.
+Everything here is deterministic and knows nothing of devices. The plan knows nothing of the number of processes either.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from textune.config.schema import RowOrder
+from textune.errors import DataError
+
 Layout = Literal["packed", "padded"]
 
 GROUP_COST_TOKENS = 16
 """What one more group costs in a packed batch, in tokens computed, where its attention is a call of its own in every layer."""
+
+BUCKET_BATCHES = 50
+"""Batches that `bucket` sorts by length at a time: enough for rows of nearly equal length, few enough to mix anew."""
 
 
 class Group(NamedTuple):
@@ -32,17 +39,88 @@ def num_steps_per_epoch(num_rows: int, batch_size: int) -> int:
     return -(-num_rows // batch_size)
 
 
-def epoch_order(num_rows: int, *, seed: int, epoch: int, order: Literal["shuffle", "sequential"]) -> np.ndarray:
-    """Row numbers in the order of one epoch, int64 [num_rows]: a true random permutation, or 0, 1, 2, ..."""
+def plan_epoch(
+    lengths_N: np.ndarray,
+    *,
+    batch_size: int,
+    order: RowOrder,
+    seed: int,
+    epoch: int,
+    weights_N: np.ndarray | None = None,
+) -> list[np.ndarray]:
+    """The optimizer batches of one epoch: int64 row numbers below N, `num_steps_per_epoch` batches of at most `batch_size`.
+
+    `shuffle` is a true random permutation, `sequential` 0, 1, 2, ...; the last batch may be short. `bucket` is a permutation
+    cut into blocks of `BUCKET_BATCHES` batches; each block is sorted by length, cut into batches, and all batches of the epoch
+    are put in random order, so the short one may stand anywhere. `weighted` draws N rows with replacement in proportion to
+    `weights_N`, float32 [N]; DataError where no weight is above 0. The others hold every row exactly once.
+
+    The same arguments give the same batches on every platform, whatever the number of processes.
+    """
+    num_rows = len(lengths_N)
     if order == "sequential":
-        return np.arange(num_rows, dtype=np.int64)
+        return _slices(np.arange(num_rows, dtype=np.int64), batch_size)
     # Philox is counter based: the same (seed, epoch) gives the same order on every platform.
-    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_rows).astype(np.int64)
+    generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    if order == "weighted":
+        return _slices(_draw(require_drawable(weights_N), generator), batch_size)
+    shuffled_N = generator.permutation(num_rows).astype(np.int64)
+    if order == "shuffle":
+        return _slices(shuffled_N, batch_size)
+    return _bucketed(shuffled_N, lengths_N, batch_size, generator)
 
 
-def plan_epoch(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """The optimizer batches of one epoch: consecutive slices of `order`."""
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+def require_drawable(weights_N: np.ndarray | None) -> np.ndarray:
+    """The weights that rows are drawn by; DataError where there is none above 0."""
+    if weights_N is None or not weights_N.any():
+        raise DataError(
+            'train.order = "weighted" draws rows in proportion to their weights, but no training row has a weight above 0.',
+            hint="Give rows a weight above 0 in the column that data.columns.weight names, or choose another train.order.",
+        )
+    return weights_N
+
+
+def _slices(order_N: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    return [order_N[start : start + batch_size] for start in range(0, len(order_N), batch_size)]
+
+
+def _draw(weights_N: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """As many draws as there are rows, by the inverse of the weights' running sum; a row of weight 0 is never drawn."""
+    # A running sum adds one after the other, which gives the same bits on every platform; `sum` may add in groups.
+    reached_N = np.cumsum(weights_N, dtype=np.float64)
+    drawn_N = np.searchsorted(reached_N, generator.random(len(weights_N)) * reached_N[-1], side="right")
+    return np.asarray(drawn_N, dtype=np.int64)
+
+
+def _bucketed(
+    shuffled_N: np.ndarray, lengths_N: np.ndarray, batch_size: int, generator: np.random.Generator
+) -> list[np.ndarray]:
+    batches: list[np.ndarray] = []
+    for block in _slices(shuffled_N, BUCKET_BATCHES * batch_size):
+        ascending = block[np.argsort(lengths_N[block], kind="stable")]
+        num_whole, num_left = divmod(len(block), batch_size)
+        sizes = [batch_size] * num_whole
+        if num_left:
+            # At a random place: a row of the short batch counts for more, and these must not be the longest in every epoch.
+            sizes.insert(int(generator.integers(num_whole + 1)), num_left)
+        batches += np.split(ascending, np.cumsum(sizes)[:-1])
+    return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def share_rows(lengths_B: np.ndarray, world: int) -> list[np.ndarray]:
+    """Positions (into `lengths_B`, ascending) of the rows of each of `world` ranks; every row belongs to exactly one.
+
+    Balanced by tokens: the longest row first, each to the rank with the fewest tokens so far, the lowest of equals. No rank
+    then has more tokens than any other plus one row's. With fewer rows than ranks, some ranks have none; one rank has all rows
+    as they stand.
+    """
+    loads = [(0, rank) for rank in range(world)]
+    shares: list[list[int]] = [[] for _ in range(world)]
+    for position in np.argsort(-lengths_B, kind="stable").tolist():
+        tokens, rank = loads[0]
+        shares[rank].append(position)
+        heapq.heapreplace(loads, (tokens + int(lengths_B[position]), rank))
+    return [np.sort(np.array(share, dtype=np.int64)) for share in shares]
 
 
 def cut_by_tokens(lengths: np.ndarray, max_tokens: int, *, layout: Layout) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +59,7 @@ class RowStream:
         """The first rows that can be used, labels as they stand; DataError where no shard has any, or a column is missing."""
         skipped: list[SkippedRow] = []
         cursor = Cursor()
-        with closing(BlockReader(self, seed=_SAMPLE_SEED, order="shuffle")) as reader:
+        with closing(BlockReader(self, seed=_SAMPLE_SEED, shuffles=True)) as reader:
             while cursor.epoch == 0:
                 pieces, cursor = reader.read_pieces(cursor)
                 for piece in pieces:
@@ -71,7 +71,7 @@ class RowStream:
 
     def sample(self) -> Block:
         """The first block, about as a run will see it."""
-        with closing(BlockReader(self, seed=_SAMPLE_SEED, order="shuffle")) as reader:
+        with closing(BlockReader(self, seed=_SAMPLE_SEED, shuffles=True)) as reader:
             return reader.read(Cursor())
 
     def select(self, piece: Piece) -> Examples:
@@ -144,10 +144,11 @@ class Block:
 class BlockReader:
     """Reads block after block; going on where the last one ended costs nothing, any other cursor opens its shards anew."""
 
-    def __init__(self, stream: RowStream, *, seed: int, order: Literal["shuffle", "sequential"]) -> None:
+    def __init__(self, stream: RowStream, *, seed: int, shuffles: bool) -> None:
+        """`shuffles`: else the rows come as they stand, shard after shard, and `seed` says nothing."""
         self._stream = stream
         self._seed = seed
-        self._shuffles = order == "shuffle"
+        self._shuffles = shuffles
         self._readers: list[tuple[int, ShardReader]] = []
         columns = stream.columns
         self._texts = text_columns(columns.model_copy(update={"text_pair": None}))

@@ -17,11 +17,11 @@ from textune.data.batches import (
     Group,
     Layout,
     cut_by_tokens,
-    epoch_order,
     lay_out,
     num_laid_out,
     num_steps_per_epoch,
     plan_epoch,
+    share_rows,
 )
 from textune.data.tokens import TokenStore
 
@@ -77,6 +77,7 @@ class TrainingRows:
     """What supervised training reads: N chosen rows of a token store.
 
     `indices` int64 [N] into the store; `targets` [N] or [N, C] and `weights` float32 [N] (or None) go with them.
+    Weights count in the loss or, with `train.order = "weighted"`, in the draw.
     """
 
     store: TokenStore
@@ -87,6 +88,11 @@ class TrainingRows:
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [N] tokens of each row."""
+        return np.asarray(self.store.offsets[self.indices + 1] - self.store.offsets[self.indices])
+
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -95,6 +101,9 @@ class MicroBatch:
     tokens: TokenBatch
     targets: torch.Tensor
     weights: torch.Tensor | None
+    counts: bool = True
+    """False where the rows are computed only so that this rank takes part in what all ranks do together: their share of the
+    loss and of the gradient is exactly zero, whatever `weights` says."""
 
     def pinned(self) -> MicroBatch:
         """What is copied to the device as it is, in memory that a GPU can read by itself."""
@@ -103,33 +112,38 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class Batch:
-    """Everything one optimizer step sees."""
+    """Everything one optimizer step sees, and the part of it that this rank computes."""
 
     step: int
     """Number of the optimizer step, from 0."""
     micro_batches: tuple[MicroBatch, ...]
+    """What this rank computes: its share of the rows, at least one micro-batch."""
     num_tokens: int
-    """Real tokens, padding left out."""
+    """Real tokens of the whole batch, of all ranks; padding left out."""
     chosen: np.ndarray
-    """int64 [B] the batch's rows: positions in its TrainingRows."""
+    """int64 [B] the rows of the whole batch, of all ranks: positions in its TrainingRows."""
     max_tokens: int
     """The bound that its micro-batches were cut by."""
+    all_targets: torch.Tensor | None = None
+    """Targets ([B] or [B, C]) of `chosen`, by which a rank weighs its share of the loss; None where one rank has all rows."""
+    all_weights: torch.Tensor | None = None
+    """Weights that go with `all_targets`, float32 [B]; None where the rows have none."""
     notices: tuple[str, ...] = ()
     """What the user should know of how its rows were read."""
 
     @property
     def num_rows(self) -> int:
-        """Rows of the optimizer step."""
+        """Rows of the optimizer step, of all ranks."""
         return len(self.chosen)
 
     @property
     def largest(self) -> int:
-        """Tokens of its largest micro-batch, padding included."""
+        """Tokens of this rank's largest micro-batch, padding included."""
         return max(part.tokens.num_laid_out for part in self.micro_batches)
 
     @property
     def longest(self) -> int:
-        """Tokens of its longest row."""
+        """Tokens of this rank's longest row."""
         return max(int(part.tokens.row_lengths[-1]) for part in self.micro_batches)
 
 
@@ -200,8 +214,12 @@ class Batches(Protocol):
 class Loader:
     """Batches of a run in order, from any step on, prepared ahead in a thread.
 
-    Its whole state is the number of the next step, since the plan is a pure function of (number of rows, seed, epoch, batch
-    size), and the bound by which batches are cut, which only memory decides.
+    Its whole state is the number of the next step, since the plan is a pure function of (lengths, weights, seed, epoch, batch
+    size), and the bound by which batches are cut, which only memory decides. Neither depends on the number of ranks: a state
+    written with four goes on with two.
+
+    Every rank plans the whole optimizer batch and computes its share of it (`share_rows`). A rank without a row in a step gets
+    one micro-batch that does not count, since it must take part in the exchange of gradients.
     """
 
     def __init__(
@@ -215,18 +233,26 @@ class Loader:
         max_tokens: int | None = None,
         group_cost: int = GROUP_COST_TOKENS,
         pin_memory: bool = False,
+        rank: int = 0,
+        world: int = 1,
+        even: bool = False,
     ) -> None:
         """`max_tokens` stands for `section.max_tokens`; where both leave it open, a batch is computed at once.
 
-        `pin_memory` prepares batches for copies to a GPU.
+        To go on from a `state_dict()`, give its `next_step` as `first_step` and its `max_tokens`. `pin_memory` prepares batches
+        for copies to a GPU. `rank` of `world` says whose share of each batch to prepare; `even` gives all ranks the same number
+        of micro-batches in a step, for models whose every forward pass is a joint effort (FSDP, ZeRO-3).
         """
         self._rows = rows
         self._section = section
+        # What decides how often a row is drawn must not count in the loss again.
+        self._weights = None if section.order == "weighted" else rows.weights
         self._layout = layout
         self._pad_id = pad_id
         self._next_step = first_step
         self._group_cost = group_cost
         self._pin_memory = pin_memory
+        self._rank, self._world, self._even = rank, world, even
         bound = section.max_tokens if max_tokens is None else max_tokens
         self.max_tokens = sys.maxsize if bound == "auto" else bound
         self.steps_per_epoch = num_steps_per_epoch(len(rows), section.batch_size)
@@ -247,41 +273,75 @@ class Loader:
             batches.close()
 
     def lower_bound(self, batch: Batch, max_tokens: int) -> Batch:
-        """Cut this batch, and all that come after it, by a new `max_tokens`: the same rows and the same step."""
+        """Cut this batch, and all that come after it, by a new `max_tokens`: the same rows and the same step.
+
+        With `even`, the ranks' numbers of micro-batches follow from the bound: the caller sees to it that all ranks set the
+        same one at the same step. The exchange of gradients at the end of a step makes that necessary without `even` too, as
+        all ranks must do a step again or none.
+        """
         self.max_tokens = max_tokens
         return self.assemble(batch.step, batch.chosen)
 
     def _produce(self) -> Generator[Batch]:
-        step = self._next_step
+        step, section = self._next_step, self._section
         while True:
-            epoch = step // self.steps_per_epoch
-            section = self._section
-            order = epoch_order(len(self._rows), seed=section.seed, epoch=epoch, order=section.order)
-            for chosen in plan_epoch(order, section.batch_size)[step % self.steps_per_epoch :]:
+            batches = plan_epoch(
+                self._rows.lengths,
+                batch_size=section.batch_size,
+                order=section.order,
+                seed=section.seed,
+                epoch=step // self.steps_per_epoch,
+                weights_N=self._rows.weights,
+            )
+            for chosen in batches[step % self.steps_per_epoch :]:
                 yield self.assemble(step, chosen)
                 step += 1
 
     def assemble(self, step: int, chosen: np.ndarray) -> Batch:
-        """The batch of these rows, int64 [B], cut by the bound as it is now."""
-        rows = self._rows
+        """The batch of these rows (int64 [B], positions in the TrainingRows), cut by the bound as it is now."""
+        rows, weights = self._rows, self._weights
         indices = rows.indices[chosen]
         lengths = rows.store.offsets[indices + 1] - rows.store.offsets[indices]
         # Read once: the training loop may lower the bound while the loader's thread is in here.
-        layout, max_tokens = self._layout, self.max_tokens
-        micro_batches = []
-        for positions in cut_by_tokens(lengths, max_tokens, layout=layout):
-            picked = chosen[positions]
-            part = MicroBatch(
-                tokens=collate(
-                    rows.store,
-                    indices[positions],
-                    layout=layout,
-                    pad_id=self._pad_id,
-                    max_tokens=max_tokens,
-                    group_cost=self._group_cost,
-                ),
-                targets=torch.from_numpy(rows.targets[picked]),
-                weights=None if rows.weights is None else torch.from_numpy(rows.weights[picked]),
-            )
-            micro_batches.append(part.pinned() if self._pin_memory else part)
-        return Batch(step, tuple(micro_batches), int(lengths.sum()), chosen=chosen, max_tokens=max_tokens)
+        max_tokens = self.max_tokens
+        own, num_parts = self._share(lengths, max_tokens)
+        micro_batches = [self._micro_batch(chosen[positions], max_tokens) for positions in own]
+        if len(own) < num_parts:
+            shortest = self._micro_batch(chosen[[lengths.argmin()]], max_tokens, counts=False)
+            micro_batches += [shortest] * (num_parts - len(own))
+        return Batch(
+            step,
+            tuple(micro_batches),
+            int(lengths.sum()),
+            chosen=chosen,
+            max_tokens=max_tokens,
+            all_targets=None if self._world == 1 else torch.from_numpy(rows.targets[chosen]),
+            all_weights=None if self._world == 1 or weights is None else torch.from_numpy(weights[chosen]),
+        )
+
+    def _share(self, lengths: np.ndarray, max_tokens: int) -> tuple[list[np.ndarray], int]:
+        """Positions of each of this rank's micro-batches, and how many it computes: with `even`, as many as any rank has."""
+        cuts = {}
+        for rank, share in enumerate(share_rows(lengths, self._world)):
+            if rank == self._rank or self._even:
+                parts = cut_by_tokens(lengths[share], max_tokens, layout=self._layout)
+                cuts[rank] = [share[positions] for positions in parts]
+        return cuts[self._rank], max(1, *map(len, cuts.values()))
+
+    def _micro_batch(self, picked: np.ndarray, max_tokens: int, *, counts: bool = True) -> MicroBatch:
+        """The rows `picked` (positions in the TrainingRows, ascending in length), computed at once."""
+        rows = self._rows
+        part = MicroBatch(
+            tokens=collate(
+                rows.store,
+                rows.indices[picked],
+                layout=self._layout,
+                pad_id=self._pad_id,
+                max_tokens=max_tokens,
+                group_cost=self._group_cost,
+            ),
+            targets=torch.from_numpy(rows.targets[picked]),
+            weights=None if self._weights is None else torch.from_numpy(self._weights[picked]),
+            counts=counts,
+        )
+        return part.pinned() if self._pin_memory else part

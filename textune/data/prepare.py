@@ -72,6 +72,11 @@ class PreparedData:
     """Where the training rows are streamed: all of them; `train` holds the first block then."""
 
     @property
+    def train_targets(self) -> np.ndarray | None:
+        """Targets of all training rows, for the baselines of a report; None of a stream."""
+        return None if self.stream is not None else self.train.chosen_targets
+
+    @property
     def parts(self) -> list[Part]:
         """The parts that exist, in order."""
         return [part for part in (self.train, self.validation, self.test) if part is not None]

@@ -16,7 +16,7 @@ from textune.data.blocks import Block, BlockReader, Cursor, RowStream
 from textune.data.loader import Batch, Loader, TrainingRows
 from textune.data.rows import count
 from textune.data.tokens import TextEncoder, TokenStore
-from textune.errors import ConfigError, DataError
+from textune.errors import DataError
 
 BuildLoader = Callable[[TrainingRows], Loader]
 """Makes the loader that assembles a batch of these rows: with the layout of the model and the share of this process."""
@@ -63,15 +63,18 @@ class StreamLoader:
         max_tokens: int | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> None:
-        """`drop_longer` is that of the section `tokens`; `max_tokens` as for `Loader`; `state` as `state_dict` gave it.
+        """`drop_longer` is that of the section `tokens`; `max_tokens` stands for that of the section and that
+        of the `state`, which is what `state_dict` gave.
 
-        DataError for a state of other shards, ConfigError for one of another order.
+        DataError for a state of other shards; seed, order and the keys of the source are taken to be those of the state.
         """
         self._stream = stream
         self._section = section
         self._encoder = encoder
         self._build = build
         self._drop_longer = drop_longer
+        if max_tokens is None:
+            max_tokens = None if state is None else state["max_tokens"]
         bound = section.max_tokens if max_tokens is None else max_tokens
         self.max_tokens = sys.maxsize if bound == "auto" else bound
         self._next_step = 0
@@ -80,16 +83,6 @@ class StreamLoader:
         if state is not None:
             self._go_on_from(state)
 
-    def _order(self) -> dict[str, Any]:
-        """What a cursor means nothing without."""
-        source, section = self._stream.section, self._section
-        return {
-            "train.order": section.order,
-            "train.seed": section.seed,
-            "data.train.block_rows": source.block_rows,
-            "data.train.interleave": source.interleave,
-        }
-
     def state_dict(self) -> dict[str, Any]:
         """Where to go on (batches handed out, not merely prefetched), and the bound."""
         return {
@@ -97,32 +90,16 @@ class StreamLoader:
             "max_tokens": self.max_tokens,
             "cursor": self._place.cursor.to_dict(),
             "position": self._place.position,
-            "order": self._order(),
-            "shards": self._shards(),
+            "shards": self._stream.fingerprint,
         }
 
-    def _shards(self) -> dict[str, Any]:
-        shards = self._stream.shards
-        total = sum(shard.size for shard in shards)
-        return {"count": len(shards), "bytes": total, "fingerprint": self._stream.fingerprint}
-
     def _go_on_from(self, state: Mapping[str, Any]) -> None:
-        then, now = state["shards"], self._shards()
-        if then["fingerprint"] != now["fingerprint"]:
+        if state["shards"] != self._stream.fingerprint:
             raise DataError(
-                f"the shards of data.train are not those that the run was reading: {then['count']:,} of {then['bytes']:,} bytes"
-                f" then, {now['count']:,} of {now['bytes']:,} bytes now.",
-                hint="Put the shards back as they were (names and sizes count), or start a new run.",
+                f"the shards of data.train ({self._stream.name}) are not those that the run was reading.",
+                hint="Put them back as they were (names and sizes count), or start a new run.",
             )
-        for key, value in self._order().items():
-            if state["order"][key] != value:
-                raise ConfigError(
-                    f"{key} is {value!r}, but the run that is gone on with has {state['order'][key]!r}: the order of its rows"
-                    " follows from it.",
-                    hint=f"Set {key} back, or start a new run.",
-                )
         self._next_step = state["next_step"]
-        self.max_tokens = state["max_tokens"]
         self._place = _Place(Cursor.from_dict(state["cursor"]), state["position"])
 
     def __iter__(self) -> Generator[Batch]:
@@ -171,7 +148,8 @@ class StreamLoader:
         return loader.assemble(step, np.arange(len(rows))), loader
 
     def _blocks(self, cursor: Cursor) -> Generator[_Tokenised]:
-        with closing(BlockReader(self._stream, seed=self._section.seed, order=self._section.order)) as reader:
+        shuffles = self._section.order == "shuffle"
+        with closing(BlockReader(self._stream, seed=self._section.seed, shuffles=shuffles)) as reader:
             while True:
                 block = self._tokenised(reader.read(cursor))
                 yield block

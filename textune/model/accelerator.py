@@ -32,8 +32,10 @@ class Accelerator:
         self._hf = hf
         self._mode = mode
 
-    def prepare(self, layout: Layout, num_tokens: int, *, training: bool) -> None:
+    def prepare(self, layout: Layout, num_tokens: int, *, training: bool, sharded: bool = False) -> None:
         """Get the kernels where they help and computing `num_tokens` is worth building them.
+
+        `sharded`: this process will hold only parts of the weights.
 
         ModelError where the mode is "on" and they cannot be had.
         """
@@ -43,6 +45,8 @@ class Accelerator:
             self.note = "PyTorch's own"
             if not training:  # for training, `compile_steps` follows
                 self._refuse("they are for processors, and the model is on a GPU", hint="Leave it out")
+        elif sharded:
+            self._refuse("they need whole weights, and these are cut over the ranks", hint='Use train.distributed.kind = "ddp"')
         elif layout == "padded":
             self._refuse("they need the packed layout", hint="Choose a backbone that runs packed")
         elif self._mode == "auto" and self._work(num_tokens, training=training) < WORTH_BUILDING:

@@ -7,7 +7,7 @@ Shapes: B rows, T packed tokens, L tokens of the longest row, C logits.
 
 from __future__ import annotations
 
-import difflib
+import copy
 import inspect
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional
@@ -25,16 +24,19 @@ from textune.config.schema import ModelSection
 from textune.data.batches import GROUP_COST_TOKENS, Layout
 from textune.data.labels import LabelMap
 from textune.data.loader import TokenBatch
-from textune.errors import ConfigError, ModelError
+from textune.data.rows import listing
+from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
 from textune.model.attention import PACKED, PackedLayout
 from textune.model.freeze import freeze_parts
 from textune.model.heads import OWN_ATTENTION, PACKED_FAMILIES, PADDED_HEADS, reads_last_position
+from textune.model.labelhead import change_head, plan_head, wanted_head
 from textune.model.pretrained import (
     PICKLE_HINT,
     Pretrained,
     checkpoint_labels,
     find_pretrained,
+    override_config,
     quiet_transformers,
     read_config,
     require_weights,
@@ -47,11 +49,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["TextModel", "checkpoint_labels", "load_model", "load_tokenizer", "require_backbone"]
-
-OWN_KEYS = frozenset(
-    {"id2label", "label2id", "num_labels", "problem_type", "model_type", "architectures", "dtype", "torch_dtype"}
-)
-"""Keys of a backbone's configuration that follow from the data or from textune itself."""
 
 ROUND_TO = 16
 """A packed batch is filled up to a multiple of so many tokens ..."""
@@ -142,12 +139,13 @@ class TextModel(nn.Module):
         one_call = by_kernels or not attention_obstacle(self.hf.device, dtype, self.hf.config)
         return 0 if one_call else GROUP_COST_TOKENS
 
-    def speed_up(self, num_tokens: int, *, training: bool) -> None:
+    def speed_up(self, num_tokens: int, *, training: bool, sharded: bool = False) -> None:
         """Compile what is worth compiling for computing so many tokens on the device where the model is now.
 
+        `sharded`: this process will hold only parts of the weights, which no kernel of ours can gather.
         ModelError where `model.compile = "on"` and this machine cannot.
         """
-        self.accelerator.prepare(self.layout, num_tokens, training=training)
+        self.accelerator.prepare(self.layout, num_tokens, training=training, sharded=sharded)
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
         """The same for training so many steps on a GPU, where compilation takes place in the first steps."""
@@ -212,32 +210,67 @@ class TextModel(nn.Module):
         logits: torch.Tensor = self.hf(**tensors, **options).logits
         return logits
 
-    def save(self, folder: Path) -> None:
-        """Write config.json and model.safetensors (float32) that plain transformers loads; `folder` must exist."""
+    def take_vocabulary(self, kept_K: np.ndarray) -> None:
+        """Hold only the token embeddings of the ids `kept_K`, as a run did that had compacted them."""
+        self._vocabulary = CompactVocabulary(self.hf, kept_K)
+
+    @property
+    def kept_ids(self) -> torch.Tensor | None:
+        """The ids, int64 [K], whose token embeddings are trained; None where all are."""
+        return None if self._vocabulary is None else self._vocabulary.kept_ids
+
+    @property
+    def left_out_fingerprint(self) -> str:
+        """Hash of the token embeddings that are not trained and so in no checkpoint; empty where all are."""
+        return "" if self._vocabulary is None else self._vocabulary.fingerprint
+
+    def save_config(self, folder: Path) -> None:
+        """Write config.json as `save` does."""
+        config = copy.deepcopy(self.hf.config)
+        config.architectures = [type(self.hf).__name__]
+        config._attn_implementation = self._own_attention
+        config.save_pretrained(folder)
+
+    def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
+        """Write config.json and model.safetensors (float32) that plain transformers loads; `folder` must exist.
+
+        `state` is that of the Hugging Face model, where this process holds only parts of it.
+        """
         layout = self.layout
         self.set_layout("padded")
         try:
             with quiet_transformers():
-                state = self.hf.state_dict()
+                state = self.hf.state_dict() if state is None else state
                 self.hf.save_pretrained(folder, state_dict=self._vocabulary.restored(state) if self._vocabulary else state)
         finally:
             self.set_layout(layout)
 
 
 def load_model(
-    section: ModelSection, tokenizer: PreTrainedTokenizerBase, *, label_map: LabelMap, num_logits: int, seed: int
+    section: ModelSection,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    label_map: LabelMap,
+    num_logits: int,
+    seed: int,
+    as_saved: bool = False,
 ) -> TextModel:
     """The backbone in fp32 with a head of `num_logits` outputs for the problem of `label_map`.
 
-    Weights that the checkpoint lacks (the head) depend on `seed` alone. One logit for two classes is saved as a sigmoid output
-    named after the second label, which is how transformers' own pipeline reads it. Raises ModelError for files that are
-    missing, broken, of another shape or incomplete, ConfigError for `model.config` and `model.freeze`.
+    Weights that the checkpoint lacks (the head) depend on `seed` alone. A head that was trained before keeps the rows of those
+    labels that it knows by name; `as_saved` says that it was saved for this very label map, and takes it as it stands. One
+    logit for two classes is saved as a sigmoid output named after the second label, which is how transformers' own pipeline
+    reads it. Raises ModelError for files that are missing, broken, of another shape or incomplete, ConfigError for
+    `model.config` and `model.freeze`.
     """
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
     config = read_config(found)
     require_weights(found)
-    _set_labels(config, label_map, num_logits)
-    _override_config(config, section.config)
+    head = wanted_head(label_map, num_logits)
+    change = None if as_saved else plan_head(found, config, head)
+    if change is None or not change.earlier_size:
+        head.describe_on(config)
+    override_config(config, section.config)
     text_config = config.get_text_config()
     if getattr(text_config, "pad_token_id", None) is None or text_config.pad_token_id < 0:
         text_config.pad_token_id = tokenizer.pad_token_id
@@ -247,10 +280,13 @@ def load_model(
         # Heads that read the last token look for it by the pad id.
         text_config.pad_token_id = tokenizer.pad_token_id
     unknown_id, notes = _unembedded(found, hf, tokenizer)
+    if change is not None:
+        notice = change_head(hf, change, head, found=found, new_tensors=new_tensors, seed=seed)
+        notes += [notice] if notice else []
     if new_tensors:
-        notes.append(f"{_listed(new_tensors)} start new")
+        notes.append(f"{listing(sorted(new_tensors), 4)} start new")
     if info["unexpected_keys"]:
-        notes.append(f"{_listed(info['unexpected_keys'])} of the checkpoint are not used")
+        notes.append(f"{listing(sorted(info['unexpected_keys']), 4)} of the checkpoint are not used")
     freeze_parts(hf, section.freeze, new_tensors=new_tensors)
     assert isinstance(tokenizer.pad_token_id, int)
     return TextModel(
@@ -266,7 +302,7 @@ def load_model(
 def require_backbone(section: ModelSection) -> None:
     """Raise early what `load_model` finds wrong before it reads weights: the folder, its files, `model.config`."""
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
-    _override_config(read_config(found), section.config)
+    override_config(read_config(found), section.config)
     require_weights(found)
 
 
@@ -287,39 +323,6 @@ def _obstacle_to_packing(hf: Any) -> str:
     if getattr(hf.config, "chunk_size_feed_forward", 0):
         return "chunk_size_feed_forward needs rows of a fixed length"
     return ""
-
-
-def _set_labels(config: Any, label_map: LabelMap, num_logits: int) -> None:
-    """id2label has one entry an output: transformers takes the number of outputs from it."""
-    names = label_map.names if num_logits == len(label_map.names) else label_map.names[-num_logits:]
-    if label_map.problem == "regression":
-        problem_type = "regression"
-    else:
-        softmax = label_map.problem in {"binary", "multiclass"} and num_logits > 1
-        problem_type = "single_label_classification" if softmax else "multi_label_classification"
-    config.id2label = dict(enumerate(names))
-    config.label2id = {name: index for index, name in enumerate(names)}
-    config.problem_type = problem_type
-
-
-def _override_config(config: Any, overrides: dict[str, Any]) -> None:
-    known = {key for key in config.to_dict() if not key.startswith("_")} | set(config.attribute_map)
-    for key, value in overrides.items():
-        if key in OWN_KEYS:
-            raise ConfigError(f"model.config.{key} cannot be set: it follows from the data.", hint="Remove the key.")
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = (
-                f"Did you mean model.config.{near[0]}?" if near else f"Its keys are in the config.json of {config.model_type}."
-            )
-            raise ConfigError(f"model.config.{key}: {config.model_type} has no such key.", hint=hint)
-        try:
-            setattr(config, key, value)
-            if hasattr(config, "validate"):
-                config.validate()
-        except (StrictDataclassError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise ConfigError(f"model.config.{key} = {value!r} is refused by {config.model_type}: {reason}") from error
 
 
 def _read_weights(found: Pretrained, config: Any, *, seed: int) -> tuple[Any, dict[str, Any]]:
@@ -396,11 +399,5 @@ def _unembedded(found: Pretrained, hf: Any, tokenizer: Any) -> tuple[int | None,
             hint="Backbone and tokenizer do not belong together: check model.tokenizer.",
         )
     stand_in = tokenizer.pad_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
-    names = _listed([token for _, token in beyond])
+    names = listing(sorted(token for _, token in beyond), 4)
     return stand_in, [f"{names} have no embedding; in a text they count as {tokenizer.convert_ids_to_tokens(stand_in)}"]
-
-
-def _listed(names: Any, limit: int = 4) -> str:
-    names = sorted(names)
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import math
 import ssl
 import time
@@ -21,12 +22,18 @@ from transformers.utils import logging as transformers_logging
 
 from textune.config.schema import ModelSection
 from textune.errors import ConfigError, ModelError
+from textune.rundir import complete_model
 
 HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub before the cache alone is used; transformers' own retries would take most of a minute."""
 
 HUB_MEMORY = 300.0
 """Seconds for which the hub is not asked again; a run opens config, tokenizer and weights one after the other."""
+
+OWN_KEYS = frozenset(
+    {"id2label", "label2id", "num_labels", "problem_type", "model_type", "architectures", "dtype", "torch_dtype"}
+)
+"""Keys of a backbone's configuration that follow from the data or from textune itself."""
 
 _answers: dict[tuple[str, str], tuple[float, bool]] = {}
 """(name, revision) to when the hub was asked and whether it answered."""
@@ -78,13 +85,16 @@ class Pretrained:
 
 
 def find_pretrained(name: str, section: ModelSection, *, key: str) -> Pretrained:
-    """Where `name` is: an existing folder, else a name on the hub; ModelError where it can be neither."""
+    """Where `name` is: a model folder, a run folder (its best model is meant), else a name on the hub.
+
+    ModelError where it can be none of them.
+    """
     if not name:
         raise ConfigError(
             f"{key} is not set.", hint='Set a folder or hub name, such as "sentence-transformers/all-MiniLM-L6-v2".'
         )
     options: dict[str, Any] = {"trust_remote_code": section.trust_remote_code, "revision": section.revision}
-    folder = Path(name).expanduser()
+    folder = _model_folder(Path(name).expanduser(), key)
     if folder.is_dir():
         return Pretrained(str(folder), folder, key, options | {"local_files_only": True})
     if folder.is_file():
@@ -94,6 +104,29 @@ def find_pretrained(name: str, section: ModelSection, *, key: str) -> Pretrained
     except HFValidationError as error:
         raise ModelError(f"{key}: there is no folder {name}.", hint=_neighbours(folder)) from error
     return Pretrained(name, None, key, options | {"local_files_only": not _may_fetch(name, section.revision)})
+
+
+def _model_folder(folder: Path, key: str) -> Path:
+    """The best model of a run folder; any other folder as it is. ModelError where a run or a checkpoint is no model."""
+    if folder.name == "best" and not folder.exists():
+        # Killed between the two renames that replace it.
+        return complete_model(folder.parent) or folder
+    if not folder.is_dir() or (folder / "config.json").is_file():
+        return folder
+    if (folder / "state.json").is_file():
+        raise ModelError(
+            f"{key}: {folder} is a checkpoint, which holds the state of a run and no model folder.",
+            hint="Go on with that run by `--resume`, or make a model folder of it with `textune export`.",
+        )
+    best = complete_model(folder)
+    if best is not None and (best / "config.json").is_file():
+        return best
+    if (folder / "manifest.json").is_file():
+        raise ModelError(
+            f"{key}: {folder} is a run that has not saved a model yet.",
+            hint="Wait for its first evaluation, or name the model that it started from.",
+        )
+    return folder
 
 
 def _may_fetch(name: str, revision: str) -> bool:
@@ -148,6 +181,27 @@ def read_config(found: Pretrained) -> Any:
         raise found.error(error, "a config.json") from error
 
 
+def override_config(config: Any, overrides: dict[str, Any]) -> None:
+    """Set the keys of `model.config`; ConfigError for those that are unknown, refused or follow from the data."""
+    known = {key for key in config.to_dict() if not key.startswith("_")} | set(config.attribute_map)
+    for key, value in overrides.items():
+        if key in OWN_KEYS:
+            raise ConfigError(f"model.config.{key} cannot be set: it follows from the data.", hint="Remove the key.")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = (
+                f"Did you mean model.config.{near[0]}?" if near else f"Its keys are in the config.json of {config.model_type}."
+            )
+            raise ConfigError(f"model.config.{key}: {config.model_type} has no such key.", hint=hint)
+        try:
+            setattr(config, key, value)
+            if hasattr(config, "validate"):
+                config.validate()
+        except (StrictDataclassError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"model.config.{key} = {value!r} is refused by {config.model_type}: {reason}") from error
+
+
 def require_weights(found: Pretrained) -> None:
     """ModelError where a folder holds no safetensors weights; a hub name is only known when it is fetched."""
     if found.folder is None:
@@ -166,11 +220,23 @@ def checkpoint_labels(section: ModelSection) -> tuple[str, ...] | None:
     The same errors as `load_model` for a folder or name that cannot be read.
     """
     config = read_config(find_pretrained(section.pretrained, section, key="model.pretrained"))
-    is_classifier = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
-    names = tuple(str(config.id2label[index]) for index in sorted(config.id2label or {}))
-    # transformers fills in LABEL_0, LABEL_1, ... where nobody named them.
-    unnamed = all(name == f"LABEL_{index}" for index, name in enumerate(names))
-    return names if is_classifier and not unnamed else None
+    names = label_names(config)
+    return names if is_classifier(config) and not is_unnamed(names) else None
+
+
+def is_classifier(config: Any) -> bool:
+    """Whether a checkpoint may have a head for whole texts; a configuration that names no architecture does not deny it."""
+    return not config.architectures or any(name.endswith("ForSequenceClassification") for name in config.architectures)
+
+
+def label_names(config: Any) -> tuple[str, ...]:
+    """The names of a configuration's outputs, in order."""
+    return tuple(str(config.id2label[index]) for index in sorted(config.id2label or {}))
+
+
+def is_unnamed(names: tuple[str, ...]) -> bool:
+    """Whether these are the LABEL_0, LABEL_1, ... that transformers fills in where nobody named the outputs."""
+    return all(name == f"LABEL_{index}" for index, name in enumerate(names))
 
 
 def _shortened(reason: str, limit: int = 300) -> str:

@@ -10,6 +10,7 @@ Shapes: V token ids, K kept ones, H numbers an embedding.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import mmap
 import sys
 from collections.abc import Iterable
@@ -138,9 +139,23 @@ class CompactVocabulary:
         _page_out(self._table_VH)
 
     @property
+    def kept_ids(self) -> torch.Tensor:
+        """The ids that have a row, int64 [K], ascending."""
+        return self._kept_K
+
+    @property
     def num_left_out(self) -> int:
         """Parameters that the full model has beyond the compact one; the witness is none of the model's."""
         return self._table_VH.numel() - (len(self._kept_K) + 1) * self._table_VH.shape[1]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the full table as it was read, and of which rows are trained."""
+        digest = hashlib.blake2b(self._kept_K.numpy().tobytes(), digest_size=16)
+        for rows in self._table_VH.split(CHUNK_ROWS):
+            digest.update(rows.contiguous().numpy().data)
+            _page_out(rows)
+        return digest.hexdigest()
 
     def restored(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The state of `hf` with the full table, float32 [V, H] on the CPU, for the compact one."""

@@ -13,9 +13,12 @@ import numpy as np
 
 from textune.config import load_config
 from textune.data.audit import Finding, TokenFacts, audit_data
-from textune.data.batches import epoch_order, padding_waste, plan_epoch
-from textune.pipeline.gather import Ingredients, describe, gather
+from textune.data.batches import padding_waste
+from textune.pipeline.facts import describe
+from textune.pipeline.gather import Ingredients, gather
+from textune.ranks import ALONE
 from textune.tracking import SilentTracker, Tracker
+from textune.training import Learner
 from textune.training.microbatch import gradients_in_memory
 from textune.training.optim import STATE_BYTES
 
@@ -64,9 +67,7 @@ def check(
 
 
 def _token_facts(parts: Ingredients) -> TokenFacts:
-    section = parts.experiment.train
     lengths = {part.name: parts.parts[part.name].lengths for part in parts.data.parts}
-    order = epoch_order(len(lengths["train"]), seed=section.seed, epoch=0, order=section.order)
     unknown, total = 0, 0
     for store in {id(tokenized.store): tokenized.store for tokenized in parts.parts.values()}.values():
         unknown += 0 if parts.encoder.unknown_id is None else int((store.ids == parts.encoder.unknown_id).sum())
@@ -77,7 +78,7 @@ def _token_facts(parts: Ingredients) -> TokenFacts:
         max_length=parts.experiment.tokens.max_length,
         num_unknown=unknown,
         num_tokens=total,
-        padding_share=padding_waste(lengths["train"], plan_epoch(order, section.batch_size)),
+        padding_share=padding_waste(lengths["train"], parts.first_epoch()),
     )
 
 
@@ -85,13 +86,14 @@ def _predict_cost(parts: Ingredients, tracker: Tracker) -> dict[str, str]:
     """Time from a few real batches, memory from the sizes of what training holds."""
     rows = parts.training_rows()
     loader = parts.loader(rows)
+    learner = Learner(parts.model, parts.experiment.train, parts.device, ALONE)
     batches = iter(loader)
     speeds = []
     parts.model.train()
     for number, batch in enumerate(islice(batches, PROBED_BATCHES + 1)):
         started = time.perf_counter()
         seed = parts.experiment.train.seed
-        loss, notices = gradients_in_memory(parts.model, parts.task, loader, batch, parts.device, seed=seed)
+        loss, notices = gradients_in_memory(learner, parts.task, loader, batch, seed=seed)
         float(loss)  # waits for a GPU
         for notice in notices:
             tracker.notice(notice)

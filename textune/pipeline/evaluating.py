@@ -77,7 +77,7 @@ def evaluate(
                 f"{what} of {run} changed since training ({found.examples.rows.source}).",
                 hint="Restore the files, or evaluate what is there now with --data FILE.",
             )
-        chosen, train_targets = found, prepared.train.chosen_targets
+        chosen, train_targets = found, prepared.train_targets
     tokens = _tokens_section(experiment, card.max_length, card.truncate)
     store = open_store(
         chosen.examples.text,

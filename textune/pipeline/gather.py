@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from textune.config import Experiment, require_runnable
 from textune.config.schema import Labels, StreamSource
 from textune.data.audit import audit_data
-from textune.data.batches import epoch_order, num_steps_per_epoch, padding_waste, plan_epoch
+from textune.data.batches import num_steps_per_epoch, plan_epoch, require_drawable
 from textune.data.loader import Batches, Loader, TrainingRows
 from textune.data.prepare import Part, PreparedData, prepare_data
 from textune.data.rows import count
@@ -22,12 +22,15 @@ from textune.data.streamloader import StreamLoader
 from textune.data.tokens import TextEncoder, TokenStore, open_store
 from textune.errors import ConfigError, DataError
 from textune.evaluation import Metric, resolve_metric
-from textune.model import TextModel, checkpoint_labels, load_model, load_tokenizer, require_backbone
+from textune.model import TextModel, load_model, load_tokenizer, require_backbone
 from textune.model.device import Device, resolve_device
-from textune.model.memory import Room, checkpoint_gradients, measure_room
+from textune.model.memory import Room, available_bytes, checkpoint_gradients, measure_room
+from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.prediction import ModelCard, Predictor
+from textune.ranks import ALONE, Ranks
 from textune.tasks import SupervisedTask, build_task
 from textune.tracking import Tracker
+from textune.training.learner import Learner, is_sharded
 from textune.training.optim import STATE_BYTES, require_optimizer
 
 if TYPE_CHECKING:
@@ -69,6 +72,8 @@ class Ingredients:
     """Which token embeddings are trained, in words."""
     room: Room
     """Tokens computed at once while training."""
+    ranks: Ranks = ALONE
+    """The processes that share the run."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -79,13 +84,6 @@ class Ingredients:
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
         return self.experiment.train.duration.steps(self.steps_per_epoch)
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens that the whole run computes, about."""
-        if self.data.stream is not None:
-            return _num_trained_tokens(self.experiment, self.parts["train"])
-        return int(self.parts["train"].lengths.sum()) * self.total_steps // self.steps_per_epoch
 
     @property
     def num_rows(self) -> dict[str, int | None]:
@@ -100,9 +98,12 @@ class Ingredients:
         return {name: num for name, num in known.items() if name != "train" or self.data.stream is None}
 
     @property
-    def train_targets(self) -> np.ndarray | None:
-        """Targets of all training rows, for the baselines of a report; None of a stream."""
-        return None if self.data.stream is not None else self.data.train.chosen_targets
+    def num_tokens(self) -> int:
+        """Tokens that the whole run computes, about."""
+        if self.data.stream is not None:
+            return _num_trained_tokens(self.experiment, self.parts["train"])
+        lengths = self.parts["train"].lengths[np.concatenate(self.first_epoch())]
+        return int(lengths.sum()) * self.total_steps // self.steps_per_epoch
 
     @property
     def card(self) -> ModelCard:
@@ -126,8 +127,8 @@ class Ingredients:
             data={part.name: part.fingerprint for part in self.data.parts},
         )
 
-    def predictor(self) -> Predictor:
-        """The live model behind the one inference path."""
+    def predictor(self, learner: Learner | None = None) -> Predictor:
+        """The live model behind the one inference path; that of `learner`, where one trains it."""
         limit = self.experiment.evaluate.max_tokens
         return Predictor(self.model, self.tokenizer, self.task, self.card, device=self.device, max_tokens=limit)
 
@@ -142,19 +143,37 @@ class Ingredients:
             weights=None if weights is None else weights[part.indices],
         )
 
-    def loader(self, rows: TrainingRows) -> Batches:
-        """Batches from the first step on; those of a stream, whatever `rows` are."""
+    def first_epoch(self) -> list[np.ndarray]:
+        """The optimizer batches of the first epoch: positions in the training rows."""
+        section, rows = self.experiment.train, self.training_rows()
+        return plan_epoch(
+            rows.lengths,
+            batch_size=section.batch_size,
+            order=section.order,
+            seed=section.seed,
+            epoch=0,
+            weights_N=rows.weights,
+        )
+
+    def loader(self, rows: TrainingRows, *, state: dict[str, Any] | None = None) -> Batches:
+        """Batches from the first step on, or from where another loader was when its state was taken.
+
+        Those of a stream where the training rows are streamed: `rows` are its first ones only.
+        """
         build = partial(
             Loader,
             section=self.experiment.train,
             layout=self.model.layout,
             pad_id=self.model.pad_id,
             max_tokens=self.room.max_tokens,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+            even=is_sharded(self.experiment.train.distributed),
             group_cost=self.model.group_cost(self.device.dtype),
             pin_memory=self.device.torch.type == "cuda",
         )
         if self.data.stream is None:
-            return build(rows)
+            return build(rows, first_step=0 if state is None else state["next_step"])
         return StreamLoader(
             self.data.stream,
             self.experiment.train,
@@ -162,20 +181,28 @@ class Ingredients:
             build,
             drop_longer=self.experiment.tokens.drop_longer,
             max_tokens=self.room.max_tokens,
+            state=state,
         )
 
 
-def gather(experiment: Experiment, *, tracker: Tracker, audit: bool) -> Ingredients:
+def gather(
+    experiment: Experiment, *, tracker: Tracker, audit: bool, ranks: Ranks = ALONE, bound: int | None = None
+) -> Ingredients:
     """Build every part of a run in flow order; raises what any of them finds wrong and writes nothing but the token cache.
 
-    `audit`: look through the rows before anything slow, refuse what cannot train and say what is usually a mistake.
+    `audit`: look through the rows before anything slow, refuse what cannot train and say what is usually a mistake. Of several
+    `ranks` the first on each machine reads and tokenises, the others find its work in the cache. `bound`: the tokens computed
+    at once that a run had found out before it stopped.
     """
     require_runnable(experiment)
     device = resolve_device(experiment.train.device, experiment.train.precision)
     require_optimizer(experiment.train.optimizer)
     require_backbone(experiment.model)
-    known_names = checkpoint_labels(experiment.model)
-    data = prepare_data(experiment.data, kind=experiment.task.kind, known_names=known_names)
+    card = earlier_card(experiment.model)
+    known_names = known_labels(experiment.model, card)
+    with ranks.one_first():
+        data = prepare_data(experiment.data, kind=experiment.task.kind, known_names=known_names)
+    _require_weights(experiment, data)
     if audit:
         _audit(data, tracker)
     metric = resolve_metric(experiment.evaluate.metric, data.label_map.problem)
@@ -191,7 +218,9 @@ def gather(experiment: Experiment, *, tracker: Tracker, audit: bool) -> Ingredie
     )
     encoder = TextEncoder(tokenizer, experiment.tokens)
     num_rows = len(data.train)
-    data, stores = _tokenize(experiment, data, encoder, tracker)
+    with ranks.one_first():
+        data, stores = _tokenize(experiment, data, encoder, tracker)
+    _require_weights(experiment, data)
     if len(data.train) < num_rows:  # balanced weights are those of the rows that are left
         task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets)
     parts: dict[str, Tokenized] = {part.name: Tokenized(part, stores[id(part.examples)]) for part in data.parts}
@@ -206,13 +235,14 @@ def gather(experiment: Experiment, *, tracker: Tracker, audit: bool) -> Ingredie
     else:
         vocabulary = "full table: which tokens occur in a stream is not known in advance"
     model.to(device.torch)
-    model.speed_up(_num_trained_tokens(experiment, parts["train"]), training=True)
+    sharded = is_sharded(experiment.train.distributed)
+    model.speed_up(_num_trained_tokens(experiment, parts["train"]), training=True, sharded=sharded)
     if experiment.train.gradient_checkpointing:  # behind `speed_up`, which changes how layers compute
         checkpoint_gradients(model)
-    room = _room(experiment, model, device, parts["train"])
+    room = _room(experiment, model, device, parts["train"], ranks=ranks, bound=bound)
     model.compile_steps(_num_steps(experiment, parts["train"]), device.dtype)
-    ingredients = Ingredients(experiment, data, parts, tokenizer, encoder, task, model, device, metric, vocabulary, room)
-    for notice in (*data.notices, *model.notes, *_warnings(ingredients)):
+    ingredients = Ingredients(experiment, data, parts, tokenizer, encoder, task, model, device, metric, vocabulary, room, ranks)
+    for notice in (*data.notices, *model.notes, *_warnings(ingredients, card)):
         tracker.notice(notice)
     return ingredients
 
@@ -245,9 +275,10 @@ def _audit(data: PreparedData, tracker: Tracker) -> None:
             tracker.notice(f"{finding.message} (`textune check` shows the rows)")
 
 
-def _warnings(parts: Ingredients) -> list[str]:
-    """What a person should know before the first step."""
+def _warnings(parts: Ingredients, earlier: ModelCard | None) -> list[str]:
+    """What a person should know before the first step; `earlier` is the card of the model that training goes on from."""
     experiment, warnings = parts.experiment, []
+    warnings += differences(earlier, experiment, parts.tokenizer, parts.data.label_map)
     if parts.data.skipped:
         first = parts.data.skipped[0]
         warnings.append(f"{count(len(parts.data.skipped), 'row')} left out, the first: {first.place}: {first.reason}")
@@ -293,6 +324,13 @@ def _tokenize(
     return replace(data, train=kept["train"], validation=kept["validation"], test=kept["test"]), stores
 
 
+def _require_weights(experiment: Experiment, data: PreparedData) -> None:
+    """DataError where rows are to be drawn by weight and none of those that are trained has any."""
+    if experiment.train.order == "weighted":
+        weights = data.train.examples.weight
+        require_drawable(None if weights is None else weights[data.train.indices])
+
+
 def _require_room(experiment: Experiment, parts: dict[str, Tokenized]) -> None:
     """ConfigError where one row alone exceeds `max_tokens`: it could never be computed within the bound."""
     for key, limit, names in (
@@ -311,14 +349,23 @@ def _require_room(experiment: Experiment, parts: dict[str, Tokenized]) -> None:
                 )
 
 
-def _room(experiment: Experiment, model: TextModel, device: Device, train: Tokenized) -> Room:
-    """The tokens computed at once: what the configuration says, or as many as the memory left holds."""
+def _room(
+    experiment: Experiment, model: TextModel, device: Device, train: Tokenized, *, ranks: Ranks, bound: int | None
+) -> Room:
+    """The tokens computed at once: as configured, as before the run stopped, or as many as the memory left holds."""
     section = experiment.train
     if section.max_tokens != "auto":
         return Room(section.max_tokens, "train.max_tokens")
+    if bound is not None:
+        return Room(bound, "as before the run stopped")
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     to_come = trained * (4 + STATE_BYTES[section.optimizer.kind])
-    return measure_room(model, device, store=train.store, indices=train.part.indices, to_come=to_come)
+    available = available_bytes(device.torch)
+    if device.torch.type == "cpu":  # its memory is that of all ranks on it
+        available //= ranks.local_world
+    room = measure_room(model, device, store=train.store, indices=train.part.indices, to_come=to_come, available=available)
+    # All ranks cut by the smallest bound, so that a run is the same whichever of them is asked.
+    return replace(room, max_tokens=-ranks.agree([-room.max_tokens])[0])
 
 
 def _require_positions(experiment: Experiment, model: TextModel, parts: dict[str, Tokenized]) -> None:
@@ -333,49 +380,3 @@ def _require_positions(experiment: Experiment, model: TextModel, parts: dict[str
             f" tokens, but {experiment.model.pretrained} has positions for {limit}.",
             hint=f"Set tokens.max_length = {limit} or less.",
         )
-
-
-def describe(parts: Ingredients) -> dict[str, str]:
-    """The facts that a person wants to see before a run starts."""
-    train, section = parts.parts["train"], parts.experiment.train
-    names = parts.data.label_map.names
-    rows = ", ".join(f"{'unknown number of' if num is None else f'{num:,}'} {name}" for name, num in parts.num_rows.items())
-    amount, sampled = f"{int(train.lengths.sum()):,} a training epoch", ""
-    if parts.data.stream is not None:
-        rows += f"; train streamed from {count(len(parts.data.stream.shards), 'shard')}"
-        amount = f"about {train.lengths.mean():.0f} a training row"
-        sampled = f" (of the first {count(len(train.part), 'row')})"
-    limit = parts.experiment.tokens.max_length
-    truncated = sum(tokenized.num_truncated for tokenized in parts.parts.values())
-    trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    total = parts.model.num_parameters
-    batches = plan_epoch(epoch_order(len(train.part), seed=section.seed, epoch=0, order=section.order), section.batch_size)
-    labels = f"{len(names)} labels: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
-    return {
-        "task": parts.task.problem if parts.task.problem == "regression" else f"{parts.task.problem}, {labels}",
-        "rows": rows,
-        "tokens": f"{amount}, median row {int(np.median(train.lengths))}, longest"
-        f" {int(train.lengths.max())}; {truncated:,} rows truncated to {limit}{sampled}",
-        "padding": f"padded batch by batch, {padding_waste(train.lengths, batches):.0%} of what is computed would be padding;"
-        f" padded to {limit}, {padding_waste(train.lengths, batches, pad_to=limit):.0%}",
-        "model": f"{parts.experiment.model.pretrained} ({parts.model.hf.config.model_type}), {total / 1e6:.1f} M parameters"
-        + ("" if trained == total else f", {trained / 1e6:.1f} M trained"),
-        "vocabulary": parts.vocabulary,
-        "layout": f"{parts.model.layout}: {parts.model.reason}",
-        "kernels": parts.model.accelerator.note,
-        "device": str(parts.device),
-        "at once": f"{parts.room.max_tokens:,} tokens ({parts.room.reason}){sampled}"
-        + (", gradient checkpointing" if section.gradient_checkpointing else ""),
-        "steps": f"{parts.total_steps:,} of {section.batch_size} rows{_in_epochs(parts)}",
-        "best by": f"{parts.metric.name} on the validation rows"
-        if parts.data.validation
-        else "no validation rows: the last step",
-    }
-
-
-def _in_epochs(parts: Ingredients) -> str:
-    """How many epochs the run has, as a remark in brackets; nothing where nobody knows."""
-    duration = parts.experiment.train.duration
-    if duration.unit == "epochs":
-        return f" ({duration} of {parts.steps_per_epoch:,} steps)"
-    return "" if parts.num_rows["train"] is None else f" ({parts.total_steps / parts.steps_per_epoch:.2g} epochs)"

@@ -1,25 +1,40 @@
-"""Ctrl+C while training: once, the step is finished and the weights are saved; twice, everything stops at once."""
+"""Signals while training: once, the step is finished and everything is saved; twice, everything stops at once.
+
+SIGINT is a person's Ctrl+C. SIGTERM and SIGUSR1 come from a scheduler that wants the machine back (Slurm sends SIGUSR1 as its
+warning): the run is saved and marked as preempted, so that the same command goes on with it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""Signals that end a run in good order; Windows has no SIGUSR1."""
+
+SAME_SECONDS = 1.0
+"""A terminal sends Ctrl+C to every process, and torchrun passes on what it got: what comes so soon again is the same signal."""
+
 
 @dataclass
 class Interruption:
-    """Whether a person has asked the run to stop."""
+    """Whether the run was asked to stop, and by what."""
 
-    asked: bool = False
+    signal: int = 0
+    """The signal's number; 0 while nobody has asked."""
+    at: float = 0.0
+    """When, by the monotonic clock."""
 
 
 @contextlib.contextmanager
 def finishing_steps() -> Iterator[Interruption]:
-    """Within this, the first SIGINT only sets `asked`; the second raises KeyboardInterrupt wherever the program is.
+    """Within this, a first signal only sets `signal`; another one stops the program wherever it is.
 
     Outside of the main thread Python delivers no signals; there nothing is changed.
     """
@@ -29,12 +44,17 @@ def finishing_steps() -> Iterator[Interruption]:
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if interruption.asked:
-            raise KeyboardInterrupt
-        interruption.asked = True
+        if not interruption.signal:
+            interruption.signal, interruption.at = number, time.monotonic()
+        elif time.monotonic() - interruption.at >= SAME_SECONDS:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = {number: signal.signal(number, ask) for number in STOPPING}
     try:
         yield interruption
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,25 @@ from textune.rundir import write_text
 from textune.tracking import Tracker
 
 
-def score_part(predictor: Predictor, tokenized: Tokenized, tracker: Tracker, *, stage: str) -> Scored:
-    """Score the rows of one part and keep of each what metrics and a report need; never all scores at once."""
+def score_part(
+    predictor: Predictor,
+    tokenized: Tokenized,
+    tracker: Tracker,
+    *,
+    stage: str,
+    stop: Callable[[], bool] = lambda: False,
+) -> Scored | None:
+    """Score the rows of one part and keep of each what metrics and a report need; never all scores at once.
+
+    None where `stop`, asked after each batch, says so.
+    """
     part, card = tokenized.part, predictor.card
     reduction = Reduction(card.problem, num_rows=len(part), num_classes=len(card.names))
     for positions, scores in predictor.score_batches(tokenized.store, part.indices):
         reduction.add(positions, part.targets[part.indices[positions]], scores)
         tracker.progress(stage, reduction.num_added, len(part))
+        if stop():
+            return None
     return reduction.finish()
 
 
@@ -37,6 +50,7 @@ def report_part(
     """Score one part with a model and report on it."""
     part = tokenized.part
     scored = score_part(predictor, tokenized, tracker, stage=f"evaluating {part.name}")
+    assert scored is not None
     examples = part.chosen_examples
     return build_report(
         scored,

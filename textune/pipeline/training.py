@@ -1,28 +1,34 @@
-"""Trains: gathers the parts, drives the loop, keeps the best model and reports on it."""
+"""Trains: gathers the parts, starts or resumes the run, drives it, and reports on the model that was kept."""
 
 from __future__ import annotations
 
-import math
+import contextlib
+import os
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
+from safetensors.torch import save
 
 from textune.config import Duration, Loaded, load_config, show
 from textune.data.prepare import Part
-from textune.errors import ModelError
-from textune.evaluation import Report, compute_metrics, num_ranked, ranking_note
-from textune.pipeline.gather import Ingredients, Tokenized, describe, gather
-from textune.pipeline.interruption import Interruption, finishing_steps
-from textune.pipeline.reporting import report_part, score_part, write_report
-from textune.prediction import Predictor, load
-from textune.rundir import RunFolder, command_line
-from textune.tracking import JsonlTracker, NoticeKeeper, SilentTracker, Tracker, Trackers
-from textune.training import BestTracker, steps
+from textune.errors import Preempted, RunError
+from textune.evaluation import Report
+from textune.pipeline.driving import Drive
+from textune.pipeline.facts import describe
+from textune.pipeline.gather import Ingredients, Tokenized, gather
+from textune.pipeline.interruption import finishing_steps
+from textune.pipeline.reporting import report_part, write_report
+from textune.pipeline.resuming import Start, best_of, bring_best, compare_facts, facts_of_run, plan_start
+from textune.prediction import load
+from textune.ranks import Ranks, join, leave
+from textune.rundir import RunFolder, command_line, read_manifest
+from textune.tracking import JsonlTracker, NoticeKeeper, SilentTracker, Tracker, Trackers, cut_lines
+from textune.training import CheckpointKeeper, Learner, build_learner
+from textune.training.checkpoint import KEPT_IDS, VERSION, Checkpoint
+from textune.training.randomness import restore_random_states
 
 MAX_SKIPPED_SHOWN = 100
 """Rows left out whose place and reason stand in the manifest."""
@@ -44,6 +50,8 @@ class TrainResult:
     """By part: `validation`, `test`."""
     notices: tuple[str, ...] = ()
     """What a person should know about the run, in sentences."""
+    complete_before: bool = False
+    """Whether the run was complete already, and nothing was done."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -63,35 +71,79 @@ def train(
     run: str | Path | None = None,
     overrides: Sequence[str] = (),
     unset: Sequence[str] = (),
+    resume: str | None = None,
     dry_run: bool = False,
     fast_dev_run: bool = False,
     tracker: Tracker | None = None,
 ) -> TrainResult | None:
     """Train, choose the best model, evaluate it and write the run folder (by default `runs/<name of the config>`).
 
-    `dry_run` builds every part and writes nothing (returns None); `fast_dev_run` does one batch of everything in a folder that
-    it removes again. Raises TextuneError before the first step for whatever does not fit.
+    `resume`: "latest" goes on with the run folder, "auto" does so where there is something to go on with, a path names the
+    checkpoint or run to go on from (`textune.pipeline.resuming`). `dry_run` builds every part and writes nothing (returns
+    None); `fast_dev_run` does one batch of everything in a folder that it removes again. Raises TextuneError before the first
+    step for whatever does not fit, Preempted where a scheduler stopped the run.
     """
     loaded = load_config(config, overrides, unset)
     name = loaded.path.stem if loaded.path else "model"
     folder = RunFolder(Path(run) if run is not None else Path("runs") / name)
-    if not fast_dev_run:
-        folder.require_free()
-    tracker = tracker or SilentTracker()
     kept = NoticeKeeper()
-    everyone = Trackers([kept, tracker])
-    for note in loaded.notes:
-        everyone.notice(note)
-    ingredients = gather(loaded.experiment, tracker=everyone, audit=True)
-    tracker.header(describe(ingredients))
-    if dry_run:
-        return None
-    if not fast_dev_run:
-        return _train_into(folder, loaded, ingredients, tracker, kept)
-    parent = folder.path.absolute().parent
+    with _joined(loaded) as ranks:
+        tracker = tracker if tracker is not None and ranks.is_first else SilentTracker()
+        everyone = Trackers([kept, tracker])
+        start = Start("new") if fast_dev_run else plan_start(folder, loaded.experiment, resume)
+        for note in (*loaded.notes, *start.notices):
+            everyone.notice(note)
+        if start.kind == "complete":
+            manifest = read_manifest(folder.path)
+            return TrainResult(
+                folder.path,
+                manifest["steps"],
+                manifest["best_step"],
+                manifest["seconds"],
+                reports={},
+                notices=tuple(kept.notices),
+                complete_before=True,
+            )
+        bound = None if start.checkpoint is None else start.checkpoint.state["loader"]["max_tokens"]
+        audit = start.checkpoint is None
+        parts = gather(loaded.experiment, ranks=ranks, tracker=everyone, audit=audit, bound=bound)
+        tracker.header(describe(parts))
+        if dry_run:
+            return None
+        if not fast_dev_run:
+            return _Session(folder, loaded, parts, start, tracker=tracker, kept=kept).run()
+        with _scratch(folder.path, ranks) as scratch:
+            small = _one_batch_of_everything(parts)
+            return _Session(RunFolder(scratch), loaded, small, start, tracker=tracker, kept=kept).run()
+
+
+@contextlib.contextmanager
+def _joined(loaded: Loaded) -> Iterator[Ranks]:
+    """The ranks of this run, for as long as it takes."""
+    section = loaded.experiment.train
+    try:
+        ranks = join(group_needed=section.distributed.kind != "ddp")
+        if ranks.world > section.batch_size:
+            raise RunError(
+                f"{ranks.world} processes cannot share batches of train.batch_size = {section.batch_size} rows.",
+                hint="Start fewer processes, or raise train.batch_size (which changes the training).",
+            )
+        yield ranks
+    finally:
+        leave()
+
+
+@contextlib.contextmanager
+def _scratch(path: Path, ranks: Ranks) -> Iterator[Path]:
+    """A folder beside `path` that is removed again."""
+    parent = path.absolute().parent
     made = next(ancestor for ancestor in [parent, *parent.parents] if ancestor.is_dir())
-    with tempfile.TemporaryDirectory(prefix=".fast-dev-run-", dir=made) as scratch:
-        return _train_into(RunFolder(Path(scratch)), loaded, _one_batch_of_everything(ingredients), tracker, kept)
+    with contextlib.ExitStack() as stack:
+        name = None
+        if ranks.is_first:
+            name = stack.enter_context(tempfile.TemporaryDirectory(prefix=".fast-dev-run-", dir=made))
+        yield Path(ranks.told(name))
+        ranks.wait()
 
 
 def _one_batch_of_everything(parts: Ingredients) -> Ingredients:
@@ -111,166 +163,185 @@ def _one_batch_of_everything(parts: Ingredients) -> Ingredients:
     )
 
 
-def _train_into(folder: RunFolder, loaded: Loaded, parts: Ingredients, tracker: Tracker, kept: NoticeKeeper) -> TrainResult:
-    folder.start(
-        config_text=show(loaded, diff=False),
-        command=command_line(),
-        resolved=describe(parts),
-        data={part.name: part.fingerprint for part in parts.data.parts},
-        rows=parts.num_rows,
-        truncated=parts.num_truncated,
-        skipped=[f"{row.place}: {row.reason}" for row in parts.data.skipped[:MAX_SKIPPED_SHOWN]],
-        num_skipped=len(parts.data.skipped),
-    )
-    started = time.perf_counter()
-    try:
-        with JsonlTracker(folder.metrics) as lines, finishing_steps() as interruption:
-            for notice in kept.notices:
-                lines.notice(notice)
-            done, best_step = _drive(parts, folder, Trackers([lines, kept, tracker]), interruption)
-        seconds = time.perf_counter() - started
-        reports = _write_reports(parts, folder, tracker)
-        result = TrainResult(folder.path, done, best_step, seconds, reports, tuple(kept.notices))
-        folder.finish(
-            steps=done,
-            best_step=best_step,
-            seconds=round(seconds, 1),
-            notices=kept.notices,
-            metrics={name: report.to_dict()["metrics"] for name, report in reports.items()},
-        )
-    except KeyboardInterrupt:
-        folder.stop("interrupted")
-        raise
-    except Exception as error:
-        folder.stop("failed", str(error))
-        raise
-    return result
+class _Session:
+    """One process's work on a run, from the first write to the last."""
 
+    def __init__(
+        self,
+        folder: RunFolder,
+        loaded: Loaded,
+        parts: Ingredients,
+        start: Start,
+        *,
+        tracker: Tracker,
+        kept: NoticeKeeper,
+    ) -> None:
+        self.folder = folder
+        self.loaded = loaded
+        self.parts = parts
+        self.start = start
+        self.ranks = parts.ranks
+        self.tracker = tracker
+        self.kept = kept
 
-def _write_reports(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> dict[str, Report]:
-    """Report on the saved folder, not on the live model: what is reported is what was kept."""
-    saved = load(
-        folder.best,
-        device=_device_name(parts),
-        precision=parts.device.precision,
-    )
-    saved.on_notice = tracker.notice
-    reports: dict[str, Report] = {}
-    for name in ("validation", "test"):
-        if name in parts.parts:
-            reports[name] = _report(saved, parts.parts[name], parts, tracker)
-            write_report(reports[name], folder.path, "report" if name == "validation" else "report-test")
-    return reports
+    def run(self) -> TrainResult:
+        """Train and report; the run folder says how it ended, whatever happens."""
+        with self.folder.lock() if self.ranks.is_first else contextlib.nullcontext():
+            try:
+                return self._run()
+            except KeyboardInterrupt:
+                self._mark("interrupted")
+                raise
+            except Preempted:
+                self._mark("preempted")
+                raise
+            except Exception as error:
+                self._mark("failed", str(error))
+                raise
 
+    def _mark(self, status: Literal["interrupted", "preempted", "failed"], reason: str = "") -> None:
+        if self.ranks.is_first and (self.folder.path / "manifest.json").is_file():
+            self.folder.stop(status, reason)
 
-def _device_name(parts: Ingredients) -> Any:
-    return parts.device.torch.type
-
-
-def _drive(parts: Ingredients, folder: RunFolder, tracker: Tracker, interruption: Interruption) -> tuple[int, int]:
-    """Run the loop; returns (steps done, step of the best model). KeyboardInterrupt, once saved, where a person stopped it."""
-    section, total = parts.experiment.train, parts.total_steps
-    log_every = max(1, section.log_every.steps(parts.steps_per_epoch))
-    evaluate_every = max(1, section.evaluate_every.steps(parts.steps_per_epoch))
-    best = BestTracker(section.early_stopping, higher_is_better=parts.metric.higher_is_better)
-    predictor = parts.predictor()
-    predictor.on_notice = tracker.notice
-    validation = parts.parts.get("validation")
-
-    def evaluate_now(step: int) -> bool:
-        """Evaluate, keep the model if it is the best; whether to stop."""
-        assert validation is not None
-        values = _metrics(predictor, validation, tracker, stage="evaluating")
-        verdict = best.update(values[parts.metric.name], step)
-        tracker.evaluation(
-            {
-                "step": step,
-                "epoch": step / parts.steps_per_epoch,
-                "main": parts.metric.name,
-                "is_best": verdict.is_best,
-                "metrics": values,
-            }
-        )
-        if verdict.is_best:
-            folder.save_model("best", predictor.save)
-        return verdict.should_stop
-
-    if validation is not None and (note := _ranking_note(parts, validation)):
-        tracker.notice(note)
-    if validation is not None and section.evaluate_first:
-        evaluate_now(0)
-    done, logged_at, tokens, rows, losses = 0, time.perf_counter(), 0, 0, []
-    warmup = section.schedule.warmup.steps(parts.steps_per_epoch)
-    loader = parts.loader(parts.training_rows())
-    results = steps(parts.model, parts.task, loader, section, device=parts.device, total_steps=total, warmup_steps=warmup)
-    for result in results:
-        for notice in result.notices:
-            tracker.notice(notice)
-        done, tokens, rows = result.step, tokens + result.num_tokens, rows + result.num_rows
-        losses.append(result.loss)
-        if done % log_every == 0 or done == total:
-            loss = float(torch.stack(losses).mean())
-            seconds = time.perf_counter() - logged_at
-            _refuse_divergence(loss, done, section.precision)
-            tracker.step(
-                {
-                    "step": done,
-                    "total_steps": total,
-                    "epoch": done / parts.steps_per_epoch,
-                    "loss": loss,
-                    "lr": result.lr,
-                    "grad_norm": float(result.grad_norm),
-                    "tokens_per_second": tokens / seconds,
-                    "rows_per_second": rows / seconds,
-                }
+    def _run(self) -> TrainResult:
+        parts, checkpoint = self.parts, self.start.checkpoint
+        learner = build_learner(parts.model, parts.experiment.train, parts.device, self.ranks)
+        facts = facts_of_run(parts, learner)
+        if checkpoint is not None:
+            for note in compare_facts(checkpoint.state, facts, where=str(self.folder.path)):
+                Trackers([self.kept, self.tracker]).notice(note)
+        if self.ranks.is_first:
+            self._open_folder()
+        self.ranks.wait()
+        with self._lines() as lines, finishing_steps() as interruption:
+            tracker = Trackers([lines, self.kept, self.tracker])
+            loader = parts.loader(parts.training_rows(), state=None if checkpoint is None else checkpoint.state["loader"])
+            keeper = CheckpointKeeper(
+                self.folder.checkpoints, parts.experiment.train.checkpoint, self.ranks, small_files=self._small_files()
             )
-            logged_at, tokens, rows, losses = time.perf_counter(), 0, 0, []
-        if interruption.asked:
-            folder.save_model("best" if best.best_step is None else "last", predictor.save)
-            raise KeyboardInterrupt
-        if validation is not None and (done % evaluate_every == 0 or done == total):
-            paused = time.perf_counter()
-            should_stop = evaluate_now(done)
-            logged_at += time.perf_counter() - paused  # the speed is that of training alone
-            if should_stop:
-                tracker.notice(
-                    f"stopped early after step {done}: {parts.metric.name} did not improve for"
-                    f" {section.early_stopping.patience} evaluations; the best was at step {best.best_step}."
-                )
-                break
-    results.close()
-    if best.best_step is None:
-        if validation is not None:
-            tracker.notice(f"{parts.metric.name} was undefined in every evaluation; the model of the last step is kept.")
-        folder.save_model("best", predictor.save)
-    return done, done if best.best_step is None else best.best_step
+            keeper.begin()
+            drive = Drive(parts, learner, loader, self.folder, keeper=keeper, tracker=tracker, interruption=interruption)
+            drive.other_state = lambda: {
+                "version": VERSION,
+                "config": self.loaded.experiment.model_dump(mode="json"),
+                "trackers": {"metrics_bytes": lines.size},
+                **facts,
+            }
+            if checkpoint is not None:
+                self._restore(drive, learner, checkpoint)
+            self._adopt_best(drive)
+            try:
+                seconds = drive.run()
+            finally:
+                keeper.abandon()
+        return self._finish(drive, seconds)
 
-
-def _refuse_divergence(loss: float, step: int, precision: str) -> None:
-    if not math.isfinite(loss):
-        raise ModelError(
-            f"the loss is {loss} at step {step}: training diverged, and the weights are lost from here on.",
-            hint="Lower train.optimizer.lr, lengthen train.schedule.warmup"
-            + (', or use train.precision = "fp32".' if precision != "fp32" else "."),
+    def _open_folder(self) -> None:
+        """Make the run folder, or take up the one that is there; only the first rank writes."""
+        parts, start = self.parts, self.start
+        if start.kind == "resumed" and (self.folder.path / "manifest.json").is_file():
+            position = 0 if start.checkpoint is None else start.checkpoint.state["trackers"]["metrics_bytes"]
+            cut_lines(self.folder.metrics, position)
+            self.folder.resume(step=start.step, resolved=describe(parts))
+            return
+        self.folder.start(
+            config_text=show(self.loaded, diff=False),
+            command=command_line(),
+            resolved=describe(parts),
+            data={part.name: part.fingerprint for part in parts.data.parts},
+            rows=parts.num_rows,
+            truncated=parts.num_truncated,
+            skipped=[f"{row.place}: {row.reason}" for row in parts.data.skipped[:MAX_SKIPPED_SHOWN]],
+            num_skipped=len(parts.data.skipped),
+            **({} if start.checkpoint is None else {"from_checkpoint": str(start.checkpoint.folder)}),
         )
 
+    def _lines(self) -> JsonlTracker:
+        """What is written to metrics.jsonl, with what was said before there was a run folder; nothing on other ranks."""
+        lines = JsonlTracker(self.folder.metrics if self.ranks.is_first else Path(os.devnull))
+        for notice in self.kept.notices:
+            lines.notice(notice)
+        return lines
 
-def _ranking_note(parts: Ingredients, tokenized: Tokenized) -> str:
-    label_map, num_rows = parts.data.label_map, len(tokenized.part)
-    return ranking_note(num_rows, num_ranked(label_map.problem, num_rows, len(label_map.names)))
+    def _small_files(self) -> dict[str, bytes]:
+        """What every checkpoint holds beside tensors and state: enough to make a plain model folder of it."""
+        if not self.ranks.is_first:
+            return {}
+        with tempfile.TemporaryDirectory(prefix=".model-", dir=self.folder.path) as scratch:
+            folder = Path(scratch)
+            self.parts.model.save_config(folder)
+            self.parts.predictor().save_card(folder)
+            files = {f"model/{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        kept = self.parts.model.kept_ids
+        if kept is not None:
+            files["model/kept.safetensors"] = save({KEPT_IDS: kept})
+        return files | {"config.toml": (self.folder.path / "config.toml").read_bytes()}
 
+    def _restore(self, drive: Drive, learner: Learner, checkpoint: Checkpoint) -> None:
+        try:
+            learner.restore(checkpoint.names, checkpoint.read, checkpoint.state["learner"])
+            drive.restore(checkpoint.state)
+        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            raise RunError(
+                f"the checkpoint {checkpoint.folder} does not fit the model of this configuration: {error}.",
+                hint="Go on with the backbone and the configuration that it was made with.",
+            ) from error
+        restore_random_states(self.ranks.rank, checkpoint.names, checkpoint.read)
 
-def _metrics(predictor: Predictor, tokenized: Tokenized, tracker: Tracker, *, stage: str) -> dict[str, float]:
-    return compute_metrics(score_part(predictor, tokenized, tracker, stage=stage))
+    def _adopt_best(self, drive: Drive) -> None:
+        """Make what the run knows of its best model, and the model in the folder, agree again.
 
+        The folder may hold a model that was saved after the checkpoint: then the run knows of it from now on, and the
+        evaluations up to there, made again, find nothing better. The first of the ranks looks, since it alone writes.
+        """
+        checkpoint, best = self.start.checkpoint, drive.best
+        if self.ranks.is_first and checkpoint is not None and best.best_step is not None:
+            source = checkpoint.folder.parent.parent
+            if source.resolve() != self.folder.path.resolve() and not bring_best(source, self.folder, step=best.best_step):
+                drive.tracker.notice(
+                    f"the best model of {source} up to step {checkpoint.step} is no longer there: the best from here on is kept"
+                )
+        found = self.ranks.told(None if self.start.kind == "new" else best_of(self.folder.path))
+        if found is None:
+            best.best_step = best.best_value = None
+        elif best.best_step is None or found.step > best.best_step:
+            best.best_step, best.best_value = found.step, found.value
 
-def _report(predictor: Predictor, tokenized: Tokenized, parts: Ingredients, tracker: Tracker) -> Report:
-    return report_part(
-        predictor,
-        tokenized,
-        metric=parts.metric,
-        train_targets=parts.train_targets,
-        bootstrap=parts.experiment.evaluate.bootstrap,
-        mistakes=parts.experiment.evaluate.mistakes,
-        tracker=tracker,
-    )
+    def _finish(self, drive: Drive, seconds: float) -> TrainResult:
+        reports = self._write_reports()
+        best = best_of(self.folder.path)
+        steps = drive.progress.step
+        best_step = steps if best is None else best.step
+        notices = self.kept.notices
+        if self.ranks.is_first:
+            self.folder.finish(
+                steps=steps,
+                best_step=best_step,
+                seconds=round(seconds, 1),
+                notices=notices,
+                metrics={name: report.to_dict()["metrics"] for name, report in reports.items()},
+            )
+        self.ranks.wait()
+        return TrainResult(self.folder.path, steps, best_step, seconds, reports, tuple(notices))
+
+    def _write_reports(self) -> dict[str, Report]:
+        """Report on the saved folder, not on the live model: what is reported is what was kept."""
+        parts = self.parts
+        device: Any = parts.device.torch.type
+        saved = load(self.folder.best, device=device, precision=parts.device.precision)
+        saved.on_notice = self.tracker.notice
+        reports: dict[str, Report] = {}
+        for name in ("validation", "test"):
+            if name in parts.parts:
+                reports[name] = report_part(
+                    saved,
+                    parts.parts[name],
+                    metric=parts.metric,
+                    train_targets=parts.data.train_targets,
+                    bootstrap=parts.experiment.evaluate.bootstrap,
+                    mistakes=parts.experiment.evaluate.mistakes,
+                    tracker=self.tracker,
+                )
+                if self.ranks.is_first:
+                    write_report(reports[name], self.folder.path, "report" if name == "validation" else "report-test")
+        return reports

@@ -6,48 +6,49 @@ import torch
 
 from textune.data.loader import Batch, Batches, to_device
 from textune.errors import ModelError
-from textune.model.backbone import TextModel
-from textune.model.device import Device
 from textune.model.memory import free_cached, halved, is_out_of_memory
 from textune.tasks import Task
+from textune.training.learner import Learner
 
 NO_ROOM = "Lower tokens.max_length, set train.gradient_checkpointing = true, or choose a smaller backbone."
 
 
-def accumulate_gradients(
-    model: TextModel, task: Task, batch: Batch, device: Device, *, scaler: torch.amp.GradScaler | None = None
-) -> torch.Tensor:
+def accumulate_gradients(learner: Learner, task: Task, batch: Batch) -> torch.Tensor:
     """Add the gradient of the batch's loss to the parameters; returns the loss, detached, float32 [] on the device.
 
     The loss is sum(weight x row loss) / sum(weight) over all rows of the batch. The total weight is known before the first
     forward pass, so micro-batches of any size give the gradient of the whole batch.
+
+    Where ranks share the batch, the total weight is that of the rows of all ranks: loss and gradient are this rank's part, and
+    their sums (not their means) over the ranks are those of the whole batch.
     """
     weights = [task.row_weights(part.targets, part.weights) for part in batch.micro_batches]
+    if batch.all_targets is None:
+        total_weight = torch.stack([weights_B.sum() for weights_B in weights]).sum()
+    else:
+        total_weight = task.row_weights(batch.all_targets, batch.all_weights).sum()
     # A batch whose rows all weigh nothing has loss and gradient zero instead of 0 / 0.
-    total_weight = torch.stack([weights_B.sum() for weights_B in weights]).sum().clamp(min=torch.finfo(torch.float32).tiny)
-    parts = [
-        (part.tokens.to(device.torch), to_device(part.targets, device.torch), to_device(weights_B / total_weight, device.torch))
+    total_weight = total_weight.clamp(min=torch.finfo(torch.float32).tiny)
+    device = learner.device
+    shares = [
+        weights_B / total_weight if part.counts else torch.zeros_like(weights_B)
         for part, weights_B in zip(batch.micro_batches, weights, strict=True)
     ]
+    parts = [
+        (part.tokens.to(device.torch), to_device(part.targets, device.torch), to_device(shares_B, device.torch))
+        for part, shares_B in zip(batch.micro_batches, shares, strict=True)
+    ]
     loss = torch.zeros((), device=device.torch)
-    for tokens, targets, shares_B in parts:
-        with device.autocast():
-            logits_BC = model(tokens)
-        part_loss = (task.row_losses(logits_BC, targets) * shares_B).sum()
-        (part_loss if scaler is None else scaler.scale(part_loss)).backward()
+    for number, (tokens, targets, shares_B) in enumerate(parts, start=1):
+        with learner.part(last=number == len(parts)):
+            part_loss = (task.row_losses(learner.logits(tokens), targets) * shares_B).sum()
+            learner.backward(part_loss)
         loss += part_loss.detach()
     return loss
 
 
 def gradients_in_memory(
-    model: TextModel,
-    task: Task,
-    loader: Batches,
-    batch: Batch,
-    device: Device,
-    *,
-    seed: int,
-    scaler: torch.amp.GradScaler | None = None,
+    learner: Learner, task: Task, loader: Batches, batch: Batch, *, seed: int
 ) -> tuple[torch.Tensor, list[str]]:
     """Set the parameters' gradients to those of the batch; returns (its loss, what to tell the user).
 
@@ -56,19 +57,29 @@ def gradients_in_memory(
     """
     notices: list[str] = []
     while True:
-        model.zero_grad(set_to_none=True)
+        learner.zero_grad()
         torch.manual_seed(seed)
         try:
-            return accumulate_gradients(model, task, batch, device, scaler=scaler), notices
+            return accumulate_gradients(learner, task, batch), notices
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+            if not learner.may_redo:
+                raise _refuse_redo(learner, batch) from error
         # Only here, behind the handler, is the error gone with its traceback, which held the whole graph.
-        model.zero_grad(set_to_none=True)
-        free_cached(device.torch)
+        learner.zero_grad()
+        free_cached(learner.device.torch)
         bound = halved(batch.largest, longest=batch.longest, hint=NO_ROOM)
         notices.append(f"out of memory at step {batch.step + 1}: computing {bound:,} tokens at once from here on")
         batch = loader.lower_bound(batch, bound)
+
+
+def _refuse_redo(learner: Learner, batch: Batch) -> ModelError:
+    """The error of a step that ran out of memory while its ranks exchanged gradients or weights."""
+    return ModelError(
+        f"memory ran out at step {batch.step + 1} on rank {learner.ranks.rank}, while the ranks were working together.",
+        hint=f"Go on with --resume and train.max_tokens = {max(batch.largest // 2, batch.longest)}: the step stays the same.",
+    )
 
 
 def refuse_update(step: int) -> ModelError:

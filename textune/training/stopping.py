@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from textune.config.schema import EarlyStopping
 
+_STATE = ("best_value", "best_step", "last_value", "_reference", "_evaluations_without")
+
 
 @dataclass(frozen=True)
 class Improvement:
@@ -30,11 +32,14 @@ class BestTracker:
         self._sign = 1.0 if higher_is_better else -1.0
         self.best_value: float | None = None
         self.best_step: int | None = None
+        self.last_value: float | None = None
+        """The last value, signed so that the larger is the better; None before the first and where it was not a number."""
         self._reference: float | None = None
         self._evaluations_without = 0
 
     def update(self, value: float, step: int) -> Improvement:
         """Record the value of the metric after `step` optimizer steps."""
+        self.last_value = None if math.isnan(value) else self._sign * value
         is_best = not math.isnan(value) and (self.best_value is None or self._sign * (value - self.best_value) > 0)
         if is_best:
             self.best_value, self.best_step = value, step
@@ -46,3 +51,12 @@ class BestTracker:
             self._evaluations_without += 1
         patience = self._section.patience
         return Improvement(is_best, should_stop=patience > 0 and self._evaluations_without >= patience)
+
+    def state_dict(self) -> dict[str, float | int | None]:
+        """All that decides later verdicts, as JSON holds it."""
+        return {name: getattr(self, name) for name in _STATE}
+
+    def load_state_dict(self, state: dict[str, float | int | None]) -> None:
+        """Take over what `state_dict` gave."""
+        for name in _STATE:
+            setattr(self, name, state[name])

@@ -11,9 +11,11 @@ import torch
 
 from textune.config import load_config
 from textune.data.loader import Batch, TrainingRows
-from textune.pipeline.gather import Ingredients, describe, gather
+from textune.pipeline.facts import describe
+from textune.pipeline.gather import Ingredients, gather
+from textune.ranks import ALONE
 from textune.tracking import SilentTracker
-from textune.training import steps
+from textune.training import Learner, steps
 from textune.training.loop import StepResult
 
 
@@ -61,11 +63,10 @@ def stepping(parts: Ingredients, rows: TrainingRows) -> Generator[StepResult]:
     """The training loop as a run drives it; endless for all that is measured here."""
     section = parts.experiment.train
     yield from steps(
-        parts.model,
+        Learner(parts.model, section, parts.device, ALONE),
         parts.task,
         parts.loader(rows),
         section,
-        device=parts.device,
         total_steps=parts.total_steps,
         warmup_steps=section.schedule.warmup.steps(parts.steps_per_epoch),
     )

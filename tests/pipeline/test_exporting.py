@@ -1,0 +1,86 @@
+"""A checkpoint, whatever its form, becomes a plain Hugging Face folder with the model of its step."""
+
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_resume import SMALL, stop_after
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import textune
+from textune.errors import ModelError, Preempted, RunError
+from textune.pipeline.exporting import export
+
+LAST = [*SMALL, "train.evaluate_every=3 epochs"]
+"""One evaluation, at the end: the last checkpoint and the best model are of the same step."""
+
+
+@pytest.fixture(scope="module", params=["on", "off"])
+def run(request: pytest.FixtureRequest, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("exported") / "run"
+    overrides = [*LAST, f"train.compact_vocabulary={request.param}"]
+    textune.train(home / "config.toml", run=folder, overrides=overrides)
+    return folder
+
+
+def test_the_last_checkpoint_is_the_best_model_of_its_step(run: Path, tmp_path: Path) -> None:
+    done = export(run / "checkpoints" / "step-15", tmp_path / "model")
+    assert done.step == 15
+    ours, best = (load_file(folder / "model.safetensors") for folder in (tmp_path / "model", run / "best"))
+    assert ours.keys() == best.keys() and all(torch.equal(ours[name], best[name]) for name in best)
+    texts = ["a good film", "the worst movie"]
+    assert (textune.load(tmp_path / "model").score(texts) == textune.load(run).score(texts)).all()
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
+    inputs = AutoTokenizer.from_pretrained(tmp_path / "model")(texts, return_tensors="pt", padding=True)
+    with torch.inference_mode():
+        plain = torch.softmax(model(**inputs).logits, dim=1).double().numpy()
+    assert abs(plain - textune.load(run).score(texts)).max() < 1e-5
+
+
+def test_a_run_gives_its_best_model_and_nothing_is_overwritten(run: Path, tmp_path: Path) -> None:
+    done = export(run, tmp_path / "model")
+    assert done.source == run / "best"
+    assert textune.load(tmp_path / "model").predict(["a film"]) == textune.load(run).predict(["a film"])
+    with pytest.raises(RunError, match=r"model exists; nothing is ever overwritten"):
+        export(run, tmp_path / "model")
+
+
+def test_a_run_without_an_evaluation_gives_its_newest_checkpoint(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Preempted):
+        stop_after(3, patch, signal.SIGTERM)
+        textune.train(home / "config.toml", run=tmp_path / "run", overrides=LAST)
+    with pytest.raises(RunError, match="has not saved a model yet"):
+        textune.load(tmp_path / "run")
+    assert export(tmp_path / "run", tmp_path / "model").step == 3
+    assert textune.load(tmp_path / "model").predict(["a film"])
+
+
+def test_what_cannot_be_exported_is_said(home: Path, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="does not exist"):
+        export(tmp_path / "nothing", tmp_path / "model")
+    with pytest.raises(RunError, match=r"no complete checkpoint: it has no manifest\.json"):
+        export(home, tmp_path / "model")
+    shutil.copytree(run / "checkpoints" / "step-15", tmp_path / "torn")
+    shard = tmp_path / "torn" / "state-1-of-1.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(RunError, match=r"is damaged: state-1-of-1\.safetensors"):
+        export(tmp_path / "torn", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_another_backbone_behind_a_compact_checkpoint_is_noticed(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "backbone", tmp_path / "backbone")
+    overrides = [*LAST, "train.compact_vocabulary=on", f"model.pretrained={tmp_path / 'backbone'}"]
+    textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides)
+    weights = tmp_path / "backbone" / "model.safetensors"
+
+    tensors = load_file(home / "backbone" / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("word_embeddings.weight"))
+    save_file(tensors | {name: tensors[name] + 1}, weights, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"token embeddings of .*backbone changed since"):
+        export(tmp_path / "run" / "checkpoints" / "step-15", tmp_path / "model")

@@ -1,0 +1,230 @@
+"""The last layer of a head, which has one row of weights for each output: what the outputs stand for, and which rows of a model
+that was fine-tuned before stay, by the names of its labels. Before `backbone.py`.
+
+All other layers of a head are carried over as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from textune.data.labels import LabelMap
+from textune.data.rows import listing
+from textune.errors import ModelError
+from textune.model.pretrained import Pretrained, is_classifier, is_unnamed, label_names
+
+Form = Literal["softmax", "sigmoid", "regression", "unknown"]
+
+_PROBLEM_TYPES: dict[str, Form] = {
+    "single_label_classification": "softmax",
+    "multi_label_classification": "sigmoid",
+    "regression": "regression",
+}
+
+Row = tuple[int, int]
+"""A row of the earlier layer and the sign that its weights get."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the outputs of a head stand for."""
+
+    outputs: tuple[str, ...]
+    """A name for each output."""
+    form: Form
+    """How outputs become scores; `unknown` for one output that may be a number or the argument of a sigmoid."""
+    opposite: str | None = None
+    """The label that one output of a binary task speaks against."""
+
+    def describe_on(self, config: Any) -> None:
+        """Write the outputs into a configuration: transformers takes their number from it."""
+        config.id2label = dict(enumerate(self.outputs))
+        config.label2id = {name: index for index, name in enumerate(self.outputs)}
+        config.problem_type = next(key for key, form in _PROBLEM_TYPES.items() if form == self.form)
+
+    def __str__(self) -> str:
+        number = f"{len(self.outputs)} output{'' if len(self.outputs) == 1 else 's'}"
+        return f"{self.form} on {number}" if self.form in {"softmax", "sigmoid"} else f"{self.form} with {number}"
+
+
+@dataclass(frozen=True)
+class HeadChange:
+    """How the last layer follows from that of an earlier model."""
+
+    rows: tuple[Row | None, ...]
+    """For each output the row that it takes over; None where it starts new."""
+    notice: str
+    """What a person should know; empty if nothing changes."""
+    earlier_size: bool = True
+    """Whether the model is to be loaded with the outputs that its configuration names, not with those that are wanted."""
+
+
+def wanted_head(label_map: LabelMap, num_logits: int) -> Head:
+    """The head that a task needs; one logit for two classes stands for the second of them."""
+    if label_map.problem == "regression":
+        return Head(label_map.names, "regression")
+    names = label_map.names
+    if num_logits < len(names):
+        return Head(names[-num_logits:], "sigmoid", opposite=names[0])
+    return Head(names, "sigmoid" if label_map.problem == "multilabel" else "softmax")
+
+
+def earlier_head(config: Any) -> Head:
+    """The head that a configuration describes; without a problem type as transformers itself reads it."""
+    names = label_names(config)
+    form = _PROBLEM_TYPES.get(config.problem_type or "")
+    return Head(names, form or ("unknown" if len(names) == 1 else "softmax"))
+
+
+def plan_head(found: Pretrained, config: Any, wanted: Head) -> HeadChange | None:
+    """How the head of an earlier model becomes the wanted one; None where there is nothing to carry over or to say.
+
+    None as well for unnamed outputs of another number: whether that head may be dropped is asked of the user, by
+    `model.ignore_mismatched_sizes`.
+    """
+    new: tuple[Row | None, ...] = (None,) * len(wanted.outputs)
+    if not is_classifier(config):
+        kind = config.architectures[0]
+        notice = f"the head starts new: the {found.where} is a {kind}, whose head is for another task"
+        return HeadChange(new, notice, earlier_size=False)
+    earlier = earlier_head(config)
+    if earlier.form != wanted.form and not (earlier.form == "unknown" and wanted.form in {"regression", "sigmoid"}):
+        return HeadChange(new, f"the head starts new: that of the {found.where} is a {earlier}, and this task needs a {wanted}")
+    if wanted.form == "regression":
+        return None if len(earlier.outputs) == 1 else HeadChange(new, f"the head starts new: the {found.where} has a {earlier}")
+    if is_unnamed(earlier.outputs) and not set(wanted.outputs) & set(earlier.outputs):
+        return _unnamed(found, earlier, wanted)
+    if earlier.outputs == wanted.outputs:
+        return None
+    rows = _rows_by_name(earlier, wanted)
+    return HeadChange(rows, _report(found, earlier, wanted, rows))
+
+
+def _unnamed(found: Pretrained, earlier: Head, wanted: Head) -> HeadChange | None:
+    size = len(earlier.outputs)
+    known = listing(earlier.outputs, 8)
+    if size > 1 and sorted(wanted.outputs) == sorted(map(str, range(size))):
+        rows = tuple((int(name), 1) for name in wanted.outputs)
+        return HeadChange(rows, f"the head is kept: the outputs {known} of the {found.where} are taken for 0 to {size - 1}")
+    if size != len(wanted.outputs):
+        return None
+    return HeadChange(
+        (None,) * size,
+        f"the head starts new: the {found.where} calls its outputs {known}, so it is unknown which of them mean"
+        f" {listing(wanted.outputs, 8)} (to keep them, name them under id2label in its config.json)",
+    )
+
+
+def _rows_by_name(earlier: Head, wanted: Head) -> tuple[Row | None, ...]:
+    ids = {name: index for index, name in enumerate(earlier.outputs)}
+    if len(ids) < len(earlier.outputs):  # a name that stands twice says nothing
+        ids = {name: index for name, index in ids.items() if earlier.outputs.count(name) == 1}
+    if wanted.opposite in ids and wanted.outputs[0] not in ids:
+        # sigmoid(-x) = 1 - sigmoid(x)
+        return ((ids[wanted.opposite], -1),)
+    return tuple((ids[name], 1) if name in ids else None for name in wanted.outputs)
+
+
+def _report(found: Pretrained, earlier: Head, wanted: Head, rows: tuple[Row | None, ...]) -> str:
+    there, here = listing(earlier.outputs, 8), listing(wanted.outputs, 8)
+    if not any(rows):
+        return f"the head starts new: the {found.where} knows the labels {there}, and none of those here ({here})"
+    if rows[0] is not None and rows[0][1] < 0:
+        return (
+            f"the head is kept, its weights negated: the output of the {found.where} stands for {wanted.opposite},"
+            f" here for {wanted.outputs[0]}"
+        )
+    if set(earlier.outputs) == set(wanted.outputs):
+        return f"the head is kept, its outputs in the order of the labels here: {here} (in the {found.where}: {there})"
+    kept = [name for name, row in zip(wanted.outputs, rows, strict=True) if row is not None]
+    new = [name for name, row in zip(wanted.outputs, rows, strict=True) if row is None]
+    gone = [name for name in earlier.outputs if name not in {*wanted.outputs, wanted.opposite}]
+    parts = [f"the head of the {found.where} is kept for {listing(kept, 8)}"]
+    if new:
+        parts.append(f"starts new for {listing(new, 8)}")
+    if gone:
+        parts.append(f"loses {listing(gone, 8)}, which this data lacks (to keep a label, list it in data.labels.names)")
+    return "; it ".join(parts)
+
+
+# --- the layer itself -------------------------------------------------------------------------------------------------
+
+
+def change_head(
+    hf: Any, change: HeadChange, wanted: Head, *, found: Pretrained, new_tensors: Collection[str], seed: int
+) -> str:
+    """Give the last layer of `hf` the rows of `change`, and its configuration the wanted outputs; returns what to tell.
+
+    New rows are initialised as their family does it and depend on `seed` alone. `new_tensors` are those that the checkpoint
+    lacks: where the last layer is one of them, no row is taken over, and there is nothing to tell. ModelError where the outputs
+    of a head are not the rows of one linear layer.
+    """
+    num_outputs = len(wanted.outputs)
+    if not change.earlier_size and not _has_read_head(hf, new_tensors):
+        return ""
+    name = _label_layer(hf, num_outputs, found)
+    earlier: nn.Linear = hf.get_submodule(name)
+    lacking = f"{name}.weight" in new_tensors
+    rows = (None,) * num_outputs if lacking else change.rows
+    layer = _new_layer(hf, name, earlier, num_outputs, seed)
+    with torch.no_grad():
+        for index, row in enumerate(rows):
+            if row is not None:
+                source, sign = row
+                layer.weight[index] = sign * earlier.weight[source]
+                if layer.bias is not None:
+                    layer.bias[index] = sign * earlier.bias[source]
+    hf.set_submodule(name, layer)
+    hf.num_labels = num_outputs
+    wanted.describe_on(hf.config)
+    return "" if lacking else change.notice
+
+
+def _has_read_head(hf: Any, new_tensors: Collection[str]) -> bool:
+    """Whether any parameter beyond the backbone's came from the checkpoint."""
+    prefix = hf.base_model_prefix + "."
+    return any(not name.startswith(prefix) and name not in new_tensors for name, _ in hf.named_parameters())
+
+
+def _label_layer(hf: Any, num_outputs: int, found: Pretrained) -> str:
+    """Name of the linear layer whose rows are the outputs: what alone changes its shape with their number."""
+    shapes = [{name: p.shape for name, p in _twin(hf, number).named_parameters()} for number in (num_outputs, num_outputs + 1)]
+    differing = {name for name, shape in shapes[0].items() if shapes[1][name] != shape}
+    layers = {name.rpartition(".")[0] for name in differing}
+    name = layers.pop() if len(layers) == 1 else ""
+    if not name or type(hf.get_submodule(name)) is not nn.Linear:
+        raise ModelError(
+            f"{found.key}: the head of the {found.where} ({type(hf).__name__}) does not end in one linear layer, so its labels"
+            " cannot be changed.",
+            hint="Train on the same labels, or save its backbone without the head and start from that.",
+        )
+    return name
+
+
+def _new_layer(hf: Any, name: str, earlier: nn.Linear, num_outputs: int, seed: int) -> nn.Linear:
+    """The layer as a new model of its family would have it: some families initialise it from a module around it."""
+    twin = _twin(hf, num_outputs)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layer = nn.Linear(earlier.in_features, num_outputs, bias=earlier.bias is not None)
+        twin.set_submodule(name, layer)
+        path = name
+        while path:
+            twin._init_weights(twin.get_submodule(path))
+            path = path.rpartition(".")[0]
+        twin._init_weights(twin)
+    return layer
+
+
+def _twin(hf: Any, num_outputs: int) -> Any:
+    """The same model with another number of outputs, without memory for its weights."""
+    config = copy.deepcopy(hf.config)
+    config.num_labels = num_outputs
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return type(hf)(config)

@@ -1,0 +1,70 @@
+"""Going on from a model that an earlier run saved: what its `textune.json` tells about labels and inputs; used by `gather.py`.
+
+The weights and the head are carried over in `model/labelhead.py`; class weights and all else of the earlier task are not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textune.config import Experiment
+from textune.config.schema import BinaryTask, ModelSection, RegressionTask, Task
+from textune.data.labels import LabelMap
+from textune.model import checkpoint_labels, load_tokenizer
+from textune.model.pretrained import find_pretrained
+from textune.prediction import CARD_NAME, ModelCard, read_card
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def earlier_card(section: ModelSection) -> ModelCard | None:
+    """The card of the model that `model.pretrained` names; None where textune did not save it. RunError for a damaged card."""
+    folder = find_pretrained(section.pretrained, section, key="model.pretrained").folder
+    return read_card(folder) if folder is not None and (folder / CARD_NAME).is_file() else None
+
+
+def known_labels(section: ModelSection, card: ModelCard | None) -> tuple[str, ...] | None:
+    """Label names of the earlier model in the order of its ids; None for a backbone without labels."""
+    names = checkpoint_labels(section)
+    # One output for two classes is named after the second; the card has both.
+    return card.names if card is not None and names == card.names[1:] else names
+
+
+def differences(
+    card: ModelCard | None, experiment: Experiment, tokenizer: PreTrainedTokenizerBase, labels: LabelMap
+) -> list[str]:
+    """In sentences: which folder is meant, and what the earlier model was trained with that is otherwise here."""
+    model, tokens, columns, task = experiment.model, experiment.tokens, experiment.data.columns, experiment.task
+    folder = find_pretrained(model.pretrained, model, key="model.pretrained").folder
+    notices = []
+    if folder is not None and folder != Path(model.pretrained).expanduser():
+        notices.append(f"model.pretrained = {model.pretrained} means the best model of that run: {folder}")
+    if card is None:
+        return notices
+    found = []
+    if card.max_length != tokens.max_length:
+        found.append(f"tokens.max_length = {card.max_length} (here {tokens.max_length})")
+    if card.truncate != tokens.truncate:
+        found.append(f'tokens.truncate = "{card.truncate}" (here "{tokens.truncate}")')
+    if (card.columns.text_pair is None) != (columns.text_pair is None):
+        found.append("single texts (here pairs)" if card.columns.text_pair is None else "pairs of texts (here single ones)")
+    if card.problem == labels.problem == "regression" and _activation(card.task) != _activation(task):
+        found.append(f'task.activation = "{_activation(card.task)}" (here "{_activation(task)}")')
+    others = [name for name in labels.names if name != card.names[-1]]
+    if _one_logit(card.task) and _one_logit(task) and len(others) == 1 and others[0] != card.names[0]:
+        found.append(f"one output that tells {card.names[1]} from {card.names[0]} (here from {others[0]})")
+    if model.tokenizer is not None:
+        own = load_tokenizer(model.model_copy(update={"tokenizer": None}))
+        if own.get_vocab() != tokenizer.get_vocab():
+            found.append(f"another tokenizer (here that of {model.tokenizer})")
+    return [*notices, f"{model.pretrained} was trained with {', '.join(found)}"] if found else notices
+
+
+def _one_logit(task: Task) -> bool:
+    return isinstance(task, BinaryTask) and task.num_logits == 1
+
+
+def _activation(task: Task) -> str:
+    return (task if isinstance(task, RegressionTask) else RegressionTask()).activation

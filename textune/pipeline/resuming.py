@@ -1,0 +1,259 @@
+"""Where a run starts: anew, where it stopped, or from a checkpoint of another; and whether that is still the same run.
+
+--resume            the run folder's newest whole checkpoint
+--resume auto       the same where there is one, else a new run: what a scheduler starts again and again
+--resume PATH       the newest checkpoint of another run folder, or one checkpoint; with --run, into a folder of its own
+(nothing)           a new run; but a run that a scheduler had stopped goes on
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from textune.config import Experiment, load_config
+from textune.config.load import leaves
+from textune.config.toml import format_key, format_value
+from textune.data.rows import listing
+from textune.errors import RunError
+from textune.pipeline.gather import Ingredients
+from textune.prediction import read_card
+from textune.rundir import RunFolder, complete_model, read_manifest
+from textune.training import Learner
+from textune.training.checkpoint import Checkpoint, newest, open_checkpoint
+
+LATEST, AUTO = "latest", "auto"
+
+HARMLESS = (
+    "train.log_every",
+    "train.evaluate_every",
+    "train.evaluate_first",
+    "train.early_stopping",
+    "train.prefetch",
+    "train.checkpoint",
+    "train.distributed",
+    "train.device",
+    "train.max_tokens",
+    "train.gradient_checkpointing",
+    "tokens.cache",
+    "tokens.cache_size_gb",
+    "model.compile",
+    "model.trust_remote_code",
+    "evaluate.max_tokens",
+    "evaluate.bootstrap",
+    "evaluate.mistakes",
+)
+"""Keys, or the tables that hold them, that may change when a run goes on: they say how and where it is computed, watched and
+saved. Every other key decides what is learnt, and a changed one is refused."""
+
+BY_CONTENT = ("files", "label_files", "folder", "names_file", "pretrained", "tokenizer", "revision")
+"""Keys that name files: what they hold is compared by fingerprint, wherever it stands now."""
+
+_OURS_BEFORE_THE_MANIFEST = {"lock", "config.toml", "config.toml.writing", "manifest.json.writing"}
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run begins."""
+
+    kind: Literal["new", "resumed", "complete"]
+    """`complete`: the run is over, and nothing is left to do."""
+    checkpoint: Checkpoint | None = None
+    """Where it goes on; None from the first step."""
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done already."""
+        return self.checkpoint.step if self.checkpoint else 0
+
+
+def plan_start(folder: RunFolder, experiment: Experiment, resume: str | None) -> Start:
+    """What `--resume` means for this run folder; RunError where it cannot be, or where the run is another one by now."""
+    if resume not in (None, LATEST, AUTO):
+        return _start_elsewhere(folder, experiment, Path(resume))
+    if not (folder.path / "manifest.json").is_file():
+        if resume == LATEST and not _may_be_killed_early(folder.path):
+            raise RunError(
+                f"there is no run in {folder.path} to go on with.", hint="Start it without --resume, or with --resume auto."
+            )
+        if resume is None or not _may_be_killed_early(folder.path):
+            folder.require_free()
+        return Start("new")
+    status = read_manifest(folder.path).get("status")
+    if resume is None and status != "preempted":
+        folder.require_free()
+    if status == "complete":
+        return Start("complete", notices=[f"{folder.path} is complete: nothing is left to do."])
+    return _resumed(folder, experiment, *newest(folder.checkpoints))
+
+
+def _may_be_killed_early(path: Path) -> bool:
+    """Whether a folder holds no more than a run writes before its manifest."""
+    return path.is_dir() and {item.name for item in path.iterdir()} <= _OURS_BEFORE_THE_MANIFEST
+
+
+def _resumed(folder: RunFolder, experiment: Experiment, checkpoint: Checkpoint | None, passed: list[str]) -> Start:
+    if checkpoint is None:
+        before = load_config(folder.path / "config.toml").experiment
+        where = "no checkpoint was complete when it stopped: it starts from its first step"
+        saved = before.model_dump(mode="json")
+    else:
+        where = f"goes on from {checkpoint.folder.name} ({checkpoint.folder.parent.parent})"
+        saved = checkpoint.state["config"]
+    changes = compare(saved, experiment.model_dump(mode="json"), where=str(folder.path))
+    return Start("resumed", checkpoint, [*passed, where, *changes])
+
+
+def _start_elsewhere(folder: RunFolder, experiment: Experiment, path: Path) -> Start:
+    """From a checkpoint, or the newest of a run folder, into this run folder."""
+    path = path.expanduser()
+    passed: list[str] = []
+    if (path / "checkpoints").is_dir() or ((path / "config.toml").is_file() and (path / "metrics.jsonl").is_file()):
+        found, passed = newest(path / "checkpoints")
+        if found is None:
+            raise RunError(
+                " ".join([*passed, f"{path} has no whole checkpoint to go on from."]), hint="Start a new run without --resume."
+            )
+    else:
+        found = open_checkpoint(path)
+    source = found.folder.parent.parent
+    if source.resolve() != folder.path.resolve():
+        folder.require_free()
+        return _resumed(folder, experiment, found, passed)
+    last = newest(folder.checkpoints)[0]
+    if last is not None and last.step > found.step:
+        raise RunError(
+            f"{found.folder} is not the newest checkpoint of its run: {last.folder.name} came after it and would be lost.",
+            hint="Name a folder of its own for what follows, with --run.",
+        )
+    return _resumed(folder, experiment, found, passed)
+
+
+# --- is it the same run? ----------------------------------------------------------------------------------------------
+
+
+def compare(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: str) -> list[str]:
+    """Sentences about harmless changes between two resolved configurations; RunError names the others."""
+    before, after = flat(saved), flat(now)
+    schedule_is_flat = before.get("train.schedule.kind") == "constant" == after.get("train.schedule.kind")
+    harmless: list[str] = []
+    refused: list[str] = []
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) == after.get(key) or key.rpartition(".")[2] in BY_CONTENT:
+            continue
+        change = f"{key} was {_shown(before, key)} and is {_shown(after, key)}"
+        free = any(key == name or key.startswith(name + ".") for name in HARMLESS)
+        # A schedule that falls to the end of the run would have had other rates from the start.
+        free = free or (key == "train.duration" and schedule_is_flat)
+        (harmless if free else refused).append(change)
+    if refused:
+        raise RunError(
+            f"{where} was trained with another configuration: {'; '.join(refused)}.",
+            hint="Go on with the values of its config.toml, or start another run from its model:"
+            ' model.pretrained = "RUN/best".',
+        )
+    return [f"{change} from here on" for change in harmless]
+
+
+def flat(tree: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+    """A nested table as dotted keys; lists of tables by number."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = f"{start}{name}"
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, key + ".")
+        elif isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+            found |= flat({str(index): item for index, item in enumerate(value)}, key + ".")
+        elif value is not None:
+            found[key] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def every_key(experiment: Experiment) -> list[str]:
+    """Every dotted key of a configuration."""
+    return [format_key(*place) for place in leaves(experiment)]
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return format_value(values[key], one_line=True) if key in values else "not set"
+
+
+def compare_facts(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: str) -> list[str]:
+    """What the configuration does not show: the content of data and backbone; RunError where that is other, by name.
+
+    Sentences about the machine, whose last bits may differ, so that a person knows why figures do.
+    """
+    other = [name for name, value in saved["content"].items() if now["content"].get(name) != value]
+    if other:
+        raise RunError(
+            f"{listing(sorted(other), 6)} of {where} changed since it was trained.",
+            hint="Restore the files as they were, or start a new run; a model is trained on with model.pretrained.",
+        )
+    changed = [
+        f"{name} was {value}, is {now['machine'].get(name)}"
+        for name, value in saved["machine"].items()
+        if now["machine"].get(name) != value
+    ]
+    if not changed:
+        return []
+    return [f"the machine computes otherwise ({'; '.join(changed)}): what follows is the same run, but not bit for bit"]
+
+
+def facts_of_run(parts: Ingredients, learner: Learner) -> dict[str, dict[str, Any]]:
+    """What a checkpoint notes for `compare_facts`: the content of data and backbone, and what decides the last bits."""
+    content: dict[str, Any] = {f"the {part.name} data": part.fingerprint for part in parts.data.parts}
+    content |= {f"the number of {part.name} rows": len(part) for part in parts.data.parts}
+    content["the labels"] = [parts.data.label_map.problem, *parts.data.label_map.names]
+    content["the tokenizer"] = parts.encoder.fingerprint()
+    content["the token embeddings of the backbone"] = parts.model.left_out_fingerprint
+    machine = {
+        "torch": torch.__version__,
+        "device": str(parts.device),
+        "kernels": parts.model.accelerator.note,
+        "number of processes": parts.ranks.world,
+        "way of sharing the work": type(learner).__name__,
+    }
+    return {"content": content, "machine": machine}
+
+
+# --- the best model ---------------------------------------------------------------------------------------------------
+
+
+class BestModel(NamedTuple):
+    """The model that a run folder holds as its best."""
+
+    folder: Path
+    step: int
+    value: float | None
+    """The main metric; None where there was no evaluation."""
+
+
+def best_of(run: Path) -> BestModel | None:
+    """The best model of a run folder; None where there is none or it does not say of which step it is."""
+    folder = complete_model(run)
+    if folder is None:
+        return None
+    try:
+        card = read_card(folder)
+    except RunError:
+        return None
+    return None if card.step is None else BestModel(folder, card.step, card.value)
+
+
+def bring_best(source: Path, target: RunFolder, *, step: int) -> bool:
+    """Copy the best model of another run, as it was at `step`; whether there is one."""
+    found = best_of(source)
+    if found is None or found.step != step:
+        return False
+
+    def copy(folder: Path) -> None:
+        shutil.copytree(found.folder, folder, dirs_exist_ok=True)
+
+    target.save_model("best", copy)
+    return True

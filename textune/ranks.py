@@ -1,0 +1,207 @@
+"""The processes that work on one run together: which of them this is, and how they agree; below every room that computes.
+
+A launcher (torchrun, `accelerate launch`, TorchX, or `textune train` itself) starts the processes and tells each its place in
+environment variables; nothing else is read from there. One process alone needs no launcher, and torch is not imported for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from textune.errors import ConfigError, RanksError
+
+if TYPE_CHECKING:
+    import torch
+
+UNLIMITED = datetime.timedelta(days=365)
+"""Ranks wait so long for one that reads, tokenises or saves: the work takes what it takes. One that died is noticed at once,
+since its connections close."""
+
+_ADDED_BY_GLOO = frozenset({"float64", "float32", "int64", "int32", "uint8", "int8"})
+
+_PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of its run. The default is a process alone; every exchange then costs nothing."""
+
+    rank: int = 0
+    """Number of this process, from 0."""
+    world: int = 1
+    """Number of processes."""
+    local_rank: int = 0
+    """Number of this process on its machine: the GPU that it takes."""
+    local_world: int = 1
+    """Processes of the run on this machine."""
+    group: Any = None
+    """The group of processes that host memory is exchanged in (gloo); None for a process alone."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that speaks and writes for all."""
+        return self.rank == 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other process."""
+        return self.world == 1
+
+    def agree(self, values: Sequence[int]) -> list[int]:
+        """The largest of each value over all ranks; every rank must call it, and with as many values."""
+        if self.alone:
+            return list(values)
+        import torch
+
+        tensor = torch.tensor(list(values), dtype=torch.int64)
+        with _naming_the_loss():
+            torch.distributed.all_reduce(tensor, torch.distributed.ReduceOp.MAX, group=self.group)
+        return [int(value) for value in tensor.tolist()]
+
+    def total(self, array: np.ndarray) -> np.ndarray:
+        """The sum of an array over all ranks, in its shape and type."""
+        if self.alone:
+            return array
+        import torch
+
+        # Types that gloo cannot add (bool, uint16, ...) go as wider ones.
+        wide = (
+            array.dtype if array.dtype.name in {"float64", "float32", "int64", "int32", "uint8", "int8"} else np.dtype("int64")
+        )
+        tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=wide).copy())
+        with _naming_the_loss():
+            torch.distributed.all_reduce(tensor, group=self.group)
+        return tensor.numpy().astype(array.dtype, copy=False)
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all ranks, on its device; the tensor itself is changed."""
+        if self.alone:
+            return tensor
+        import torch
+
+        with _naming_the_loss():
+            torch.distributed.all_reduce(tensor, group=self.group if tensor.device.type == "cpu" else None)
+        return tensor
+
+    def told(self, value: Any) -> Any:
+        """What the first rank has as `value`: a plain value (numbers, texts, lists, dictionaries)."""
+        if self.alone:
+            return value
+        import torch
+
+        box = [value]
+        with _naming_the_loss():
+            torch.distributed.broadcast_object_list(box, src=0, group=self.group)
+        return box[0]
+
+    def wait(self) -> None:
+        """Until every rank has come here."""
+        self.agree([0])
+
+    @contextlib.contextmanager
+    def one_first(self) -> Iterator[None]:
+        """The first rank of each machine does this, then the others: what one builds in a cache, the others find there."""
+        if self.local_rank > 0:
+            self.wait()
+        yield
+        if self.local_rank == 0:
+            self.wait()
+
+
+ALONE = Ranks()
+
+
+def launched() -> bool:
+    """Whether a launcher started this process as one of several, or as one that may become one of several."""
+    return all(name in os.environ for name in _PLACE)
+
+
+def launched_rank() -> int:
+    """The number of this process as its launcher says, before it has joined the others; 0 without a launcher."""
+    text = os.environ.get("RANK", "0") if launched() else "0"
+    return int(text) if text.isdigit() else 0
+
+
+def join(*, group_needed: bool = False) -> Ranks:
+    """Meet the other processes of the run. Called once, before anything that they must agree on; `leave` ends it.
+
+    `group_needed`: a process alone makes a group too, for libraries that ask for one. ConfigError where the launcher's
+    variables make no sense, RanksError where the others do not come.
+    """
+    if not launched() and not group_needed:
+        return ALONE
+    facts = {name: _number(name) for name in _PLACE} if launched() else dict.fromkeys(_PLACE, 0) | {"WORLD_SIZE": 1}
+    rank, world, local_rank = (facts[name] for name in _PLACE)
+    if not 0 <= rank < world:
+        raise ConfigError(f"RANK = {rank} does not fit WORLD_SIZE = {world}.", hint="Start the run with torchrun.")
+    if world == 1 and not group_needed:
+        return ALONE
+    import torch
+    import torch.distributed as dist
+
+    has_cuda = torch.cuda.is_available()
+    if has_cuda:
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+    if not dist.is_initialized():
+        _start_group(dist, rank, world, "cpu:gloo,cuda:nccl" if has_cuda else "gloo")
+    local_world = _number("LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in os.environ else 1
+    return Ranks(rank, world, local_rank, local_world, dist.new_group(backend="gloo", timeout=UNLIMITED))
+
+
+def leave() -> None:
+    """Part from the other processes, where there are any."""
+    import sys
+
+    if "torch.distributed" not in sys.modules:
+        return
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _start_group(dist: Any, rank: int, world: int, backend: str) -> None:
+    if launched():
+        address = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
+        try:
+            dist.init_process_group(backend)
+        except (RuntimeError, ValueError) as error:
+            raise RanksError(
+                f"rank {rank} of {world} could not meet the others at {address}: {_first_line(error)}.",
+                hint="Start all of them with the same torchrun command, and see that the address can be reached.",
+            ) from error
+        return
+    store = dist.HashStore()
+    dist.init_process_group(backend, store=store, rank=0, world_size=1)
+
+
+def _number(name: str) -> int:
+    text = os.environ[name]
+    if not text.isdigit():
+        raise ConfigError(f"{name} = {text!r} is not a number.", hint="A launcher such as torchrun sets it.")
+    return int(text)
+
+
+@contextlib.contextmanager
+def _naming_the_loss() -> Iterator[None]:
+    """An exchange that breaks off means that another rank is gone: a sentence instead of a socket's error."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RanksError(
+            f"another rank is gone ({_first_line(error)}).",
+            hint="The rank that stopped first says why. Start the run again with --resume: what was saved is whole.",
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    line = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+    # torch puts the place in its C++ sources first.
+    return line.rpartition("] ")[2] or line

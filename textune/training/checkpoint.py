@@ -1,0 +1,172 @@
+"""A checkpoint on disk: everything that decides the future of a run, complete or absent; after `learner.py`.
+
+    checkpoints/step-120/
+      state-1-of-2.safetensors   weights, optimizer and random states: whole tensors, dealt to the ranks that wrote them
+      state-2-of-2.safetensors
+      state.json                 the rest: step, position in the data, best metric, early stopping, configuration, fingerprints
+      config.toml, model/        the run's configuration; config.json, tokenizer and textune.json of the model
+      manifest.json              size and hash of every file; written last
+
+A folder is written as `step-120.writing` and renamed when its manifest is on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from textune.errors import RunError
+from textune.rundir import sync_folder
+from textune.training.tensorfile import FileFacts, facts_of, write_bytes
+
+VERSION = 1
+KEPT_IDS = "vocabulary/kept"
+"""The tensor of the token ids whose embeddings a run trains, int64 [K], where it does not train them all."""
+MANIFEST, STATE = "manifest.json", "state.json"
+WRITING = ".writing"
+_NAME = re.compile(r"step-(\d+)")
+START_AGAIN = "Resume from an earlier checkpoint, or train again."
+
+
+def checkpoint_name(step: int) -> str:
+    """The name of a checkpoint's folder."""
+    return f"step-{step}"
+
+
+def shard_name(rank: int, world: int) -> str:
+    """The name of the file of tensors that a rank writes."""
+    return f"state-{rank + 1}-of-{world}.safetensors"
+
+
+def seal(writing: Path, files: dict[str, FileFacts], *, kind: str) -> Path:
+    """Write the manifest of a folder whose files are on the disk, and give it its name; returns that."""
+    manifest = {"version": VERSION, "kind": kind, "files": {name: facts.to_dict() for name, facts in sorted(files.items())}}
+    write_bytes(writing / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
+    sync_folder(writing)
+    final = writing.with_name(writing.name.removesuffix(WRITING))
+    if final.exists():  # of a run that went on from an earlier step
+        shutil.rmtree(final)
+    writing.rename(final)
+    sync_folder(final.parent)
+    return final
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose files are what its manifest says."""
+
+    folder: Path
+    state: dict[str, Any]
+    """What `state.json` holds."""
+    places: dict[str, Path]
+    """The file of each tensor."""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return int(self.state["step"])
+
+    @property
+    def names(self) -> set[str]:
+        """The names of its tensors."""
+        return set(self.places)
+
+    def read(self, name: str) -> torch.Tensor:
+        """A tensor, on the CPU; KeyError where there is none of that name."""
+        with safe_open(self.places[name], framework="pt") as file:
+            tensor: torch.Tensor = file.get_tensor(name)
+            return tensor
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Open and check a checkpoint; RunError says what is missing, torn or changed."""
+    manifest = _manifest(folder)
+    for name, facts in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise RunError(f"the checkpoint {folder} lacks {name}.", hint=START_AGAIN)
+        if path.stat().st_size != facts["bytes"] or facts_of(path).blake2b != facts["blake2b"]:
+            raise RunError(f"the checkpoint {folder} is damaged: {name} is not what was written.", hint=START_AGAIN)
+    if manifest.get("kind") == "model":
+        raise RunError(
+            f"the checkpoint {folder} holds only the model (train.checkpoint.save_only_model = true).",
+            hint=f'It can start another run: model.pretrained = "{folder}".',
+        )
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        places: dict[str, Path] = {}
+        for name in manifest["files"]:
+            if name.endswith(".safetensors"):
+                with safe_open(folder / name, framework="pt") as file:
+                    places |= dict.fromkeys(file.keys(), folder / name)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise RunError(f"the checkpoint {folder} cannot be read: {error}.", hint=START_AGAIN) from error
+    return Checkpoint(folder, state, places)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise RunError(
+            f"there is no checkpoint {folder}.", hint="Give a folder such as runs/x/checkpoints/step-120, or runs/x."
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(manifest["version"], int) or not isinstance(manifest["files"], dict):
+            raise ValueError("it lacks what every manifest has")
+    except FileNotFoundError:
+        raise RunError(f"{folder} is no complete checkpoint: it has no {MANIFEST}.", hint=START_AGAIN) from None
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise RunError(f"the checkpoint {folder} is damaged: {path.name}: {error}.", hint=START_AGAIN) from error
+    if manifest["version"] > VERSION:
+        raise RunError(
+            f"the checkpoint {folder} was written by a later version of textune (form {manifest['version']}, here {VERSION}).",
+            hint="Upgrade textune to go on from it.",
+        )
+    found: dict[str, Any] = manifest
+    return found
+
+
+def checkpoints_in(folder: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of the checkpoints in a folder, the first step first; whether they are whole is not looked at."""
+    if not folder.is_dir():
+        return []
+    named = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir() if path.is_dir())
+    return sorted((int(match[1]), path) for match, path in named if match)
+
+
+def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint in a folder that is whole, and a sentence for each newer one that was passed over."""
+    passed: list[str] = []
+    for _, path in reversed(checkpoints_in(folder)):
+        try:
+            return open_checkpoint(path), passed
+        except RunError as error:
+            passed.append(f"{error.message} An earlier one is tried.")
+    return None, passed
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a run that was killed while it wrote has left."""
+    for path in _unfinished(folder):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _unfinished(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        yield from (path for path in folder.iterdir() if path.name.endswith((WRITING, ".removing")))
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint so that no half of it ever looks like a whole one."""
+    aside = path.with_name(path.name + ".removing")
+    path.rename(aside)
+    shutil.rmtree(aside)

@@ -1,0 +1,102 @@
+"""Safetensors files, written as they are hashed; below `checkpoint.py`.
+
+The safetensors library copies every tensor before it writes, and a file must be read again to be hashed. A checkpoint is
+several times as large as the model and is written while training goes on, so its bytes are touched once: straight from the
+tensors to file and hash, outside of Python's lock. Reading is left to the library.
+
+Format: https://github.com/huggingface/safetensors#format (8 bytes length, JSON header, tensors).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+TYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_ALIGNMENT = 8
+_BLOCK_BYTES = 1 << 22
+"""Written and hashed at once."""
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What tells a whole file from a torn or changed one."""
+
+    bytes: int
+    blake2b: str
+
+    def to_dict(self) -> dict[str, int | str]:
+        """As JSON holds it."""
+        return {"bytes": self.bytes, "blake2b": self.blake2b}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> FileFacts:
+    """Write contiguous tensors of the CPU as a safetensors file and see it to the disk; OSError where there is no room.
+
+    ValueError for a type that the format has no name for.
+    """
+    header: dict[str, dict[str, object]] = {}
+    start = 0
+    for name, tensor in tensors.items():
+        if tensor.dtype not in TYPES:
+            raise ValueError(f"{name}: a safetensors file cannot hold {tensor.dtype}")
+        end = start + tensor.nbytes
+        header[name] = {"dtype": TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("wb", buffering=0) as file:
+        written = 0
+        start_of_file = len(text).to_bytes(8, "little") + text
+        for view in (memoryview(start_of_file), *(_bytes_of(tensor) for tensor in tensors.values())):
+            for at in range(0, len(view), _BLOCK_BYTES):
+                part = view[at : at + _BLOCK_BYTES]
+                done = 0
+                while done < len(part):  # without a buffer a write may take less than it is given
+                    done += file.write(part[done:])
+                digest.update(part)
+                written += len(part)
+        os.fsync(file.fileno())
+    return FileFacts(written, digest.hexdigest())
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    flat = tensor.detach().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
+
+
+def write_bytes(path: Path, data: bytes) -> FileFacts:
+    """Write a small file and see it to the disk."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return FileFacts(len(data), hashlib.blake2b(data, digest_size=16).hexdigest())
+
+
+def facts_of(path: Path) -> FileFacts:
+    """Size and hash of a file as it stands."""
+    digest, size = hashlib.blake2b(digest_size=16), 0
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            size += len(block)
+    return FileFacts(size, digest.hexdigest())
