@@ -5,18 +5,17 @@ Exit codes: 0 done; 1 a fault of textune; 2 something the user can mend; 130 int
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from textune import __version__
-from textune.errors import ConfigError, DataError, Preempted, RunError, TextuneError
+from textune.cli_launch import launch
+from textune.errors import ConfigError, Preempted, RunError, TextuneError
 from textune.imports import importing
 from textune.options import (
     Examples,
@@ -24,6 +23,7 @@ from textune.options import (
     device_options,
     evaluation_columns,
     evaluation_source,
+    hints_of_options,
     json_option,
     predict_columns,
     resume_and_overrides,
@@ -31,7 +31,7 @@ from textune.options import (
     run_option,
     stream_options,
 )
-from textune.ranks import launched_rank
+from textune.ranks import joined, launched_rank
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,7 +96,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return is_out_of_memory(error)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(commands=[launch], context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="textune")
 def commands() -> None:
     """A file of labelled text and one TOML config in; a fine-tuned, evaluated, reusable text model out.
@@ -284,7 +284,7 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options: Any) -> 
     with importing(for_good=True):
         from textune.pipeline.evaluating import evaluate as run_evaluate
 
-    with _tracker(quiet=as_json) as tracker, _hints_of_options(active=bool(data)):
+    with _tracker(quiet=as_json) as tracker, hints_of_options(active=bool(data)):
         report = run_evaluate(
             run,
             data=evaluation_source(data, options) if data else None,
@@ -344,14 +344,15 @@ def predict(run: str, source: str, target: str, all_scores: bool, force: bool, a
     if source != "-" and not os.path.exists(source):
         raise RunError(f"--input {source} does not exist.", hint="Check the path.")
     require_target(source, target, force=force)
-    predictor = load(
-        run,
-        device=options["device"],
-        precision=options["precision"],
-        max_tokens=options["max_tokens"],
-        compile=options["compile"],
-    )
-    with _tracker(quiet=as_json, only_notices=target == "-") as tracker:
+    with joined() as ranks, _tracker(quiet=as_json, only_notices=target == "-") as tracker:
+        predictor = load(
+            run,
+            device=options["device"],
+            precision=options["precision"],
+            max_tokens=options["max_tokens"],
+            compile=options["compile"],
+            ranks=ranks,
+        )
         count = predict_file(
             predictor,
             source=source,
@@ -365,7 +366,7 @@ def predict(run: str, source: str, target: str, all_scores: bool, force: bool, a
         )
     if as_json:
         _print_json({"rows": count, "output": target})
-    elif target != "-":
+    elif target != "-" and ranks.is_first:
         click.echo(f"Wrote {count:,} rows to {target}.", err=True)
 
 
@@ -399,22 +400,10 @@ def _predict_example(run: Any) -> str:
     return f"textune predict {run} --input FILE --output FILE"
 
 
-@contextlib.contextmanager
-def _hints_of_options(*, active: bool) -> Iterator[None]:
-    """Hints that name a key of the config name the option of the command instead."""
-    try:
-        yield
-    except DataError as error:
-        key = 'set data.on_bad_row = "skip"'
-        if not active or key not in error.hint:
-            raise
-        raise DataError(error.message, hint=error.hint.replace(key, "add --skip-bad-rows")) from error
-
-
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(soft_wrap=False)
+    return Console(soft_wrap=False, quiet=launched_rank() > 0)
 
 
 def _tracker(*, quiet: bool, only_notices: bool = False) -> ConsoleTracker:
@@ -422,8 +411,9 @@ def _tracker(*, quiet: bool, only_notices: bool = False) -> ConsoleTracker:
 
     from textune.console import ConsoleTracker
 
-    return ConsoleTracker(Console(stderr=True, quiet=quiet), only_notices=only_notices)
+    return ConsoleTracker(Console(stderr=True, quiet=quiet or launched_rank() > 0), only_notices=only_notices)
 
 
 def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    if launched_rank() == 0:  # of the processes of one run: all would print the same
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -6,7 +6,8 @@
     ├── ModelError          a backbone, a tokenizer, a device or a precision
     ├── RunError            a run folder: occupied, incomplete, or not one at all
     ├── RanksError          processes that should work together: one does not come, or is gone
-    └── Preempted           no error: a scheduler asked the run to stop, and everything is saved (exit code 128 + signal)
+    ├── Preempted           no error: a scheduler asked the run to stop, and everything is saved (exit code 128 + signal)
+    └── LaunchError         a job for a scheduler: its size, its options, or something that is not installed
 
 Anything else that escapes is a bug of ours: the CLI says so, names `--debug`, and exits with 1.
 """
@@ -52,3 +53,7 @@ class Preempted(TextuneError):
     def __init__(self, message: str, *, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+class LaunchError(TextuneError):
+    """A job that cannot be handed to a scheduler."""

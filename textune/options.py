@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from textune.errors import ConfigError
+from textune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from textune.data.stream import StreamOptions
@@ -99,6 +100,18 @@ def device_options(function: Callable[..., None]) -> Callable[..., None]:
     ):
         function = decorate(function)
     return function
+
+
+@contextlib.contextmanager
+def hints_of_options(*, active: bool) -> Iterator[None]:
+    """Hints that name a key of the config name the option of the command instead."""
+    try:
+        yield
+    except DataError as error:
+        key = 'set data.on_bad_row = "skip"'
+        if not active or key not in error.hint:
+            raise
+        raise DataError(error.message, hint=error.hint.replace(key, "add --skip-bad-rows")) from error
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ from textune.model.backbone import TextModel, load_model, load_tokenizer
 from textune.model.device import Device, Precision, resolve_device
 from textune.model.memory import free_cached, halved, is_out_of_memory
 from textune.model.quantize import quantize_linears, require_int8
+from textune.ranks import ALONE, Ranks
 from textune.rundir import complete_model
 from textune.tasks import SupervisedTask, build_task
 from textune.tasks.decision import decide
@@ -127,13 +128,21 @@ class Predictor:
         *,
         device: Device,
         max_tokens: int,
+        ranks: Ranks = ALONE,
+        even: bool = False,
     ) -> None:
+        """`ranks` share the work; what scores rows must then be called by all of them, for the same rows.
+
+        `even`: every rank must make as many forward passes as the others, since each pass gathers weights from all of them.
+        """
         self.model = model
         self.tokenizer = tokenizer
         self.task = task
         self.card = card
         self.device = device
         self.max_tokens = max_tokens
+        self.ranks = ranks
+        self.even = even
         self.encoder = TextEncoder(tokenizer, TokensSection(max_length=card.max_length, truncate=card.truncate))
         self.on_notice: Callable[[str], None] = lambda _: None
         """Told when memory ran out and `max_tokens` was halved."""
@@ -141,21 +150,22 @@ class Predictor:
     def score_batches(self, store: TokenStore, indices: np.ndarray | None = None) -> Iterator[ScoredBatch]:
         """Score the chosen rows, all of them without `indices`; each row once, in batches of similar length.
 
+        Of several ranks each yields its own batches, which together are those of a process alone; all must come to the end.
         Nothing is kept between batches, so whoever needs little of the scores needs little memory.
         """
         chosen = np.arange(len(store)) if indices is None else indices
         lengths = store.offsets[chosen + 1] - store.offsets[chosen]
         layout, pad_id = self.model.layout, self.model.pad_id
         cost = self.model.group_cost(self.device.dtype)
-        # Many classes bound the rows at once as well, however short these are.
-        max_rows = max(1, MAX_SCORES_AT_ONCE // self.task.num_logits)
-        # The longest first: if memory does not suffice, that shows at once.
-        to_do = cut_by_tokens(lengths, self.max_tokens, layout=layout)
+        # Memory may have run out on some ranks only: all cut alike, or rows would be scored twice and others never.
+        self.max_tokens = -self.ranks.agree([-self.max_tokens])[0]
+        batches = self._cut(np.arange(len(chosen)), lengths)
+        # In turns: sizes descend, so no rank gets more than about one batch more than another.
+        to_do = batches[self.ranks.rank :: self.ranks.world]
+        num_idle = -(-len(batches) // self.ranks.world) - len(to_do) if self.even else 0
+        to_do = [*to_do, *batches[-1:] * num_idle][::-1]
         while to_do:
-            alike = to_do.pop()
-            if len(alike) > max_rows:
-                to_do.append(alike[:-max_rows])
-            positions = alike[-max_rows:]
+            positions = to_do.pop()
             batch = collate(store, chosen[positions], layout=layout, pad_id=pad_id, max_tokens=self.max_tokens, group_cost=cost)
             try:
                 scores = self._score_batch(batch)
@@ -163,13 +173,29 @@ class Predictor:
                 if not is_out_of_memory(error):
                     raise
             else:
-                yield ScoredBatch(positions, scores)
+                if len(to_do) >= num_idle:
+                    yield ScoredBatch(positions, scores)
                 continue
+            if self.even and not self.ranks.alone:
+                raise ModelError(
+                    f"memory does not suffice for predicting {batch.num_laid_out:,} tokens at once, and ranks that share one"
+                    " model's weights cannot each go on in smaller parts.",
+                    hint=f"Lower evaluate.max_tokens = {self.max_tokens}.",
+                )
             free_cached(self.device.torch)
             self.max_tokens = halved(batch.num_laid_out, longest=int(batch.row_lengths[-1]), hint=NO_ROOM)
             self.on_notice(f"out of memory while predicting: computing {self.max_tokens:,} tokens at once from here on")
             left = np.concatenate([*to_do, positions])
-            to_do = [left[cut] for cut in cut_by_tokens(lengths[left], self.max_tokens, layout=layout)]
+            to_do = self._cut(left, lengths)[::-1]
+
+    def _cut(self, positions: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        """These rows in batches, the longest first: if memory does not suffice, that shows at once."""
+        # Many classes bound the rows at once as well, however short these are.
+        max_rows = max(1, MAX_SCORES_AT_ONCE // self.task.num_logits)
+        alike = cut_by_tokens(lengths[positions], self.max_tokens, layout=self.model.layout)
+        return [
+            positions[cut[max(0, stop - max_rows) : stop]] for cut in reversed(alike) for stop in range(len(cut), 0, -max_rows)
+        ]
 
     def _score_batch(self, batch: TokenBatch) -> np.ndarray:
         """Scores of a batch, in the order of its rows; it leaves nothing behind, so that it can be tried again."""
@@ -178,7 +204,8 @@ class Predictor:
         if was_training:
             self.model.eval()
         try:
-            with torch.inference_mode():
+            # Weights that are gathered for a pass are used again in training: tensors of inference could not be.
+            with torch.no_grad() if self.even else torch.inference_mode():
                 with self.device.autocast():
                     logits_BC = self.model(batch.to(self.device.torch))
                 scores: np.ndarray = self.task.scores(logits_BC.double()).cpu().numpy()
@@ -188,13 +215,16 @@ class Predictor:
                 self.model.train()
 
     def score_store(self, store: TokenStore, indices: np.ndarray | None = None) -> np.ndarray:
-        """Scores of the chosen rows in their given order: float64 [N, K] probabilities, or [N] values for regression."""
+        """Scores of the chosen rows in their given order: float64 [N, K] probabilities, or [N] values for regression.
+
+        Of several ranks each scores its share, and each gets the scores of all rows.
+        """
         num_rows = len(store) if indices is None else len(indices)
         regression = self.card.problem == "regression"
-        scores = np.empty(num_rows if regression else (num_rows, len(self.card.names)), dtype=np.float64)
+        scores = np.zeros(num_rows if regression else (num_rows, len(self.card.names)), dtype=np.float64)
         for positions, values in self.score_batches(store, indices):
             scores[positions] = values
-        return scores
+        return self.ranks.put_together(scores)
 
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] | None = None
@@ -290,6 +320,7 @@ def load(
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
     max_tokens: int | None = None,
     compile: Literal["auto", "on", "off"] = "auto",
+    ranks: Ranks = ALONE,
 ) -> Predictor:
     """Open a run folder (its best model) or a model folder that textune saved.
 
@@ -297,6 +328,7 @@ def load(
     linear layers int8 weights, on the processor; `max_tokens`, the most tokens computed at once, is by default that of the run.
     `compile = "auto"` computes with compiled kernels where the run did and this machine can. Raises RunError where the folder
     is no such thing, ModelError where its files are broken or the machine lacks the device or precision.
+    `ranks`: processes that each open it and share the work.
     """
     folder = find_model(folder)
     card = read_card(folder)
@@ -315,9 +347,8 @@ def load(
     if card.compiled or compile == "on":
         model.speed_up(sys.maxsize, training=False)
     model.eval()
-    return Predictor(
-        model, tokenizer, task, card, device=chosen, max_tokens=max(max_tokens or card.max_tokens, card.max_length)
-    )
+    limit = max(max_tokens or card.max_tokens, card.max_length)
+    return Predictor(model, tokenizer, task, card, device=chosen, max_tokens=limit, ranks=ranks)
 
 
 def _device_of(
@@ -345,7 +376,7 @@ def find_model(folder: str | Path) -> Path:
     if (folder / "manifest.json").is_file():
         raise RunError(
             f"{folder} is a run that has not saved a model yet.",
-            hint=f"Train on with --resume; `textune export {folder} --out FOLDER` makes a model of its newest checkpoint.",
+            hint=f"Train on with --resume, or make a model of its newest checkpoint: `textune export {folder} --out FOLDER`.",
         )
     raise RunError(
         f"{folder} is not a run folder: it holds neither {CARD_NAME} nor best/{CARD_NAME}.",

@@ -26,6 +26,9 @@ since its connections close."""
 
 _ADDED_BY_GLOO = frozenset({"float64", "float32", "int64", "int32", "uint8", "int8"})
 
+_NUMBERS_AT_ONCE = 1 << 22
+"""Numbers exchanged in one go: of a large array never the whole is there twice."""
+
 _PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
@@ -72,13 +75,25 @@ class Ranks:
         import torch
 
         # Types that gloo cannot add (bool, uint16, ...) go as wider ones.
-        wide = (
-            array.dtype if array.dtype.name in {"float64", "float32", "int64", "int32", "uint8", "int8"} else np.dtype("int64")
-        )
+        wide = array.dtype if array.dtype.name in _ADDED_BY_GLOO else np.dtype("int64")
         tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=wide).copy())
         with _naming_the_loss():
             torch.distributed.all_reduce(tensor, group=self.group)
         return tensor.numpy().astype(array.dtype, copy=False)
+
+    def put_together(self, array: np.ndarray) -> np.ndarray:
+        """An array of which each rank has filled its share and left zeros elsewhere: whole on every rank, bit for bit.
+
+        The array itself is changed; it is contiguous. What two ranks have both filled comes out as nonsense.
+        """
+        if self.alone:
+            return array
+        # As whole numbers: to those a zero adds nothing, while among floats it would turn -0.0 into 0.0.
+        numbers = array.reshape(-1).view(f"i{array.itemsize}")
+        for start in range(0, len(numbers), _NUMBERS_AT_ONCE):
+            piece = numbers[start : start + _NUMBERS_AT_ONCE]
+            piece[:] = self.total(piece)
+        return array
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all ranks, on its device; the tensor itself is changed."""
@@ -157,14 +172,32 @@ def join(*, group_needed: bool = False) -> Ranks:
 
 def leave() -> None:
     """Part from the other processes, where there are any."""
+    if _in_group():
+        import torch.distributed as dist
+
+        dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def joined(*, group_needed: bool = False) -> Iterator[Ranks]:
+    """The ranks of a piece of work: met at its start, left at its end; a group that was there before stays. As `join`."""
+    belonged = _in_group()
+    ranks = join(group_needed=group_needed)
+    try:
+        yield ranks
+    finally:
+        if not belonged:
+            leave()
+
+
+def _in_group() -> bool:
     import sys
 
     if "torch.distributed" not in sys.modules:
-        return
+        return False
     import torch.distributed as dist
 
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
+    return dist.is_available() and dist.is_initialized()
 
 
 def _start_group(dist: Any, rank: int, world: int, backend: str) -> None:
@@ -197,11 +230,11 @@ def _naming_the_loss() -> Iterator[None]:
     except RuntimeError as error:
         raise RanksError(
             f"another rank is gone ({_first_line(error)}).",
-            hint="The rank that stopped first says why. Start the run again with --resume: what was saved is whole.",
+            hint="The rank that stopped first says why. What was saved is whole: a training run goes on with --resume.",
         ) from error
 
 
 def _first_line(error: BaseException) -> str:
     line = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
-    # torch puts the place in its C++ sources first.
-    return line.rpartition("] ")[2] or line
+    # torch puts the place in its C++ sources first, and gloo its good wishes last.
+    return (line.rpartition("] ")[2] or line).partition(". ")[0]

@@ -141,10 +141,18 @@ class RunFolder:
         writing, new, old = (self.path / f"{name}.{state}" for state in ("writing", "new", "old"))
         for leftover in (writing, new):
             shutil.rmtree(leftover, ignore_errors=True)
-        writing.mkdir()
-        write(writing)
-        _sync(writing)
-        writing.rename(new)
+        try:
+            writing.mkdir()
+            write(writing)
+            _sync(writing)
+            writing.rename(new)
+        except OSError as error:
+            shutil.rmtree(writing, ignore_errors=True)
+            kept = f" {model} is as it was before." if model.exists() else ""
+            raise RunError(
+                f"the model cannot be written to {model}: {error.strerror or error}.{kept}",
+                hint="Free space there, or mend what stands in the way, then go on with --resume.",
+            ) from error
         shutil.rmtree(old, ignore_errors=True)
         if model.exists():
             model.rename(old)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sklearn import metrics as library
+from metrickit import PROBLEMS, by_the_library, make_rows, same
 
 from textune.errors import DataError, ModelError
 from textune.evaluation import METRICS, Reduction, Scored, build_report, compute_metrics, metrics_for, reduction, scored_rows
-
-PROBLEMS = ("binary", "multiclass", "multilabel", "regression")
-
-
-def make(problem: str, seed: int, num_rows: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random rows with ties, classes without rows, classes that are never predicted, scores of 0 and 1."""
-    random = np.random.default_rng(seed)
-    if problem == "regression":
-        targets = random.normal(size=num_rows).round(1) + 0.05
-        return targets, targets + random.normal(size=num_rows).round(1)
-    if problem == "multilabel":
-        labels = random.random((num_rows, num_classes)) < random.random(num_classes) / 2
-        return labels.astype(np.float32), random.random((num_rows, num_classes)).round(int(random.integers(1, 4)))
-    targets = random.integers(0, int(random.integers(1, num_classes + 1)), num_rows)
-    logits = random.normal(scale=2, size=(num_rows, num_classes)).round(int(random.integers(0, 3)))
-    logits[:, random.integers(num_classes)] -= 40.0
-    logits[np.arange(num_rows), targets] += random.random(num_rows) * 6
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return targets, exponents / exponents.sum(axis=1, keepdims=True)
 
 
 def reduced(problem: Any, targets: np.ndarray, scores: np.ndarray, *, seed: int, sizes: list[int]) -> Scored:
@@ -52,64 +32,7 @@ def reduced(problem: Any, targets: np.ndarray, scores: np.ndarray, *, seed: int,
     return taken.finish()
 
 
-def same(one: Any, other: Any) -> bool:
-    """Bit by bit, in every field."""
-    if isinstance(one, Scored):
-        return all(
-            same(value, getattr(other, name)) for name, value in one.__dict__.items() if name in one.__dataclass_fields__
-        )
-    if isinstance(one, np.ndarray):
-        return isinstance(other, np.ndarray) and one.dtype == other.dtype and np.array_equal(one, other)
-    return bool(one == other)
-
-
 # --- equal to scikit-learn --------------------------------------------------------------------------------------------
-
-
-def averages(function: str, **options: Any) -> dict[str, Callable[..., float]]:
-    def of(average: str) -> Callable[..., float]:
-        return lambda targets, answers: getattr(library, function)(
-            targets, answers, average=average, zero_division=0, **options
-        )
-
-    return {average: of(average) for average in ("binary", "macro", "micro", "weighted", "samples")}
-
-
-LIBRARY: dict[str, Callable[..., float]] = {
-    "accuracy": library.accuracy_score,
-    "balanced_accuracy": library.balanced_accuracy_score,
-    "mcc": library.matthews_corrcoef,
-    "subset_accuracy": library.accuracy_score,
-    "hamming_loss": library.hamming_loss,
-    "precision": averages("precision_score")["binary"],
-    "recall": averages("recall_score")["binary"],
-    "f1": averages("f1_score")["binary"],
-    "f_half": averages("fbeta_score", beta=0.5)["binary"],
-    "f_half_macro": averages("fbeta_score", beta=0.5)["macro"],
-    **{f"precision_{average}": call for average, call in averages("precision_score").items()},
-    **{f"recall_{average}": call for average, call in averages("recall_score").items()},
-    **{f"f1_{average}": call for average, call in averages("f1_score").items()},
-}
-
-
-def by_the_library(name: str, problem: str, targets: np.ndarray, scores: np.ndarray) -> float:
-    """What scikit-learn gives for the whole matrix of scores."""
-    every = np.arange(len(targets))
-    hits = targets > 0.5 if problem == "multilabel" else targets[:, None] == np.arange(scores.shape[1])
-    if name == "log_loss":
-        true = np.where(hits, scores, 1 - scores).ravel() if problem == "multilabel" else scores[every, targets]
-        return float(library.log_loss(np.ones(len(true)), true, labels=[0, 1]))
-    if name == "brier":
-        return float(library.brier_score_loss(targets, scores[:, 1], pos_label=1))
-    if name == "average_precision_micro":
-        return float(library.average_precision_score(hits, scores, average="micro"))
-    if name in ("roc_auc", "average_precision"):
-        call = library.roc_auc_score if name == "roc_auc" else library.average_precision_score
-        columns = [1] if problem == "binary" else range(scores.shape[1])
-        ranked = [c for c in columns if hits[:, c].any() and (name != "roc_auc" or not hits[:, c].all())]
-        return float(np.mean([call(hits[:, c], scores[:, c]) for c in ranked])) if ranked else np.nan
-    answers = scores >= 0.5 if problem == "multilabel" else scores.argmax(axis=1)
-    return float(LIBRARY[name](targets > 0.5 if problem == "multilabel" else targets, answers))
 
 
 @pytest.mark.parametrize("sampled", [False, True])
@@ -127,7 +50,7 @@ def test_every_metric_is_that_of_scikit_learn(
     if sampled:
         monkeypatch.setattr(reduction, "MAX_SCORES", num_rows * num_classes // 3)
     for seed in range(1 if num_classes > 500 else 6):
-        targets, scores = make(problem, seed, num_rows, num_classes)
+        targets, scores = make_rows(problem, seed, num_rows, num_classes)
         scored = reduced(problem, targets, scores, seed=seed, sizes=[1, 17, 400])
         ranks = slice(None)
         if sampled and problem != "binary":
@@ -159,7 +82,7 @@ def test_any_cut_in_any_order_gives_the_same_bits(
     problem: Any, seed: int, num_rows: int, num_classes: int, sizes: list[int], max_scores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reduction, "MAX_SCORES", max_scores)
-    targets, scores = make(problem, seed, num_rows, 2 if problem == "binary" else num_classes)
+    targets, scores = make_rows(problem, seed, num_rows, 2 if problem == "binary" else num_classes)
     whole, cut = scored_rows(problem, targets, scores), reduced(problem, targets, scores, seed=seed, sizes=sizes)
     assert same(whole, cut)
     names = tuple(map(str, range(whole.num_classes)))
@@ -175,7 +98,7 @@ def test_any_cut_in_any_order_gives_the_same_bits(
 
 
 def test_few_scores_are_ranked_where_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    targets, scores = make("multiclass", 1, 400, 10)
+    targets, scores = make_rows("multiclass", 1, 400, 10)
     everything = compute_metrics(scored_rows("multiclass", targets, scores))
     monkeypatch.setattr(reduction, "MAX_SCORES", 1000)
     scored = reduced("multiclass", targets, scores, seed=0, sizes=[64])
@@ -196,7 +119,7 @@ def test_few_scores_are_ranked_where_there_are_too_many(monkeypatch: pytest.Monk
 
 
 def test_a_batch_that_is_refused_leaves_no_trace() -> None:
-    targets, scores = make("multiclass", 3, 30, 4)
+    targets, scores = make_rows("multiclass", 3, 30, 4)
     taken = Reduction("multiclass", num_rows=30, num_classes=4)
     rows = np.arange(30)
     taken.add(rows[:20], targets[:20], scores[:20])

@@ -38,6 +38,7 @@ from textune.model import quantize
 from textune.pipeline import predicting
 from textune.pipeline.predicting import predict_file
 from textune.prediction import ModelCard, Predictor, label_rows
+from textune.ranks import ALONE
 
 
 def card_of(**changes: Any) -> ModelCard:
@@ -62,6 +63,7 @@ class Parrot:
         self.texts: list[str] = []
         self.pairs: list[str] = []
         self.on_notice: Any = None
+        self.ranks = ALONE
         self.scores = scores
 
     def encode(

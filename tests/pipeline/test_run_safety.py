@@ -1,7 +1,6 @@
 """What a run keeps, says and refuses when something goes wrong around it."""
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -10,41 +9,29 @@ from typing import Any
 
 import pytest
 from runkit import Listener, reviews, write_csv
+from test_resume import stop_after
 
 import textune
 import textune.pipeline.training as training
 from textune.errors import RunError
 from textune.rundir import RunFolder, complete_model, read_manifest
+from textune.training.checkpoint import newest
 
 
 def status(run: Path) -> str:
     return str(read_manifest(run)["status"])
 
 
-def interrupt_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send this process a real SIGINT while it trains."""
-    real = training.steps
-
-    def interrupted(*args: Any, **kwargs: Any) -> Any:
-        for result in real(*args, **kwargs):
-            if result.step == step:
-                os.kill(os.getpid(), signal.SIGINT)
-            yield result
-
-    monkeypatch.setattr(training, "steps", interrupted)
-
-
-@pytest.mark.parametrize(("step", "kept"), [(2, "best"), (12, "last")])
-def test_ctrl_c_finishes_the_step_and_saves(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, kept: str
-) -> None:
+@pytest.mark.parametrize("step", [2, 12])
+def test_ctrl_c_finishes_the_step_and_saves(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     before = signal.getsignal(signal.SIGINT)
-    interrupt_after(step, monkeypatch)
+    stop_after(step, monkeypatch, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         textune.train(home / "config.toml", run=tmp_path / "run")
     assert signal.getsignal(signal.SIGINT) is before
     assert status(tmp_path / "run") == "interrupted"
-    assert textune.load(tmp_path / "run" / kept).predict(["a film"])
+    checkpoint, _ = newest(tmp_path / "run" / "checkpoints")
+    assert checkpoint is not None and checkpoint.step == step
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     evaluated = [line["step"] for line in lines if line["kind"] == "evaluation"]
     assert evaluated == ([] if step == 2 else [9])

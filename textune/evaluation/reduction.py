@@ -1,6 +1,6 @@
 """Scores, batch by batch, to the few numbers of each row that an evaluation needs; after `prediction`, before `metrics.py`.
 
-    batches of (rows, targets, scores) --Reduction.add--> arrays of N numbers --finish--> Scored
+    batches of (rows, targets, scores) --Reduction.add--> arrays of N numbers --(merge)--> those of all ranks --finish--> Scored
 
 A matrix of all scores, N rows by C classes, is never built: of a million rows by ten thousand classes it would take 80 GB.
 Only ranking metrics (areas under curves) compare whole columns of scores. For these the scores are kept while they are at most
@@ -20,6 +20,7 @@ from textune.tasks.decision import decide
 
 if TYPE_CHECKING:
     from textune.data.labels import Problem
+    from textune.ranks import Ranks
 
 MAX_SCORES = 20_000_000
 """Scores (rows x classes) kept for ranking metrics: 160 MB."""
@@ -48,7 +49,8 @@ def ranking_note(num_rows: int, num_ranked: int) -> str:
 
 
 class Reduction:
-    """Takes every row once, in any order and in batches of any size; the result does not depend on the cut."""
+    """Takes every row once, in any order and in batches of any size; the result does not depend on the cut, nor on which of
+    several processes took which rows."""
 
     def __init__(self, problem: Problem, *, num_rows: int, num_classes: int) -> None:
         """`num_classes` C (regression: 1). Raises DataError where there is nothing to evaluate."""
@@ -66,7 +68,7 @@ class Reduction:
         if problem == "regression":
             return
         num_kept = num_ranked(problem, num_rows, num_classes)
-        self._scores_MC = np.empty((num_kept, num_classes))
+        self._scores_MC = np.zeros((num_kept, num_classes))
         if num_kept < num_rows:
             self._sampled_M = np.sort(np.random.default_rng(0).choice(num_rows, num_kept, replace=False))
 
@@ -93,6 +95,24 @@ class Reduction:
             self._scores_MC[rows] = scores
         self._seen_N[rows] = True
         self.num_added += len(rows)
+
+    def merge(self, ranks: Ranks) -> None:
+        """Put together what every rank has taken; each rank then has all rows. All of them must call it, and only once.
+
+        Raises ValueError on every rank where a row was taken by none of them or by several.
+        """
+        if ranks.alone:
+            return
+        times_N = ranks.total(self._seen_N.astype(np.int32))
+        if (wrong := np.flatnonzero(times_N != 1)).size:
+            raise ValueError(f"row {wrong[0]} was scored {times_N[wrong[0]]} times on {ranks.world} ranks, not once")
+        self.num_added = int(ranks.total(np.array([self.num_added]))[0])
+        self._seen_N[:] = True
+        # In the order of their names: what is exchanged must be the same on every rank.
+        for name in sorted(self._kept):
+            ranks.put_together(self._kept[name])
+        if self._scores_MC is not None:
+            ranks.put_together(self._scores_MC)
 
     def finish(self) -> Scored:
         """What is known when every row was taken; ValueError where one is missing."""
@@ -128,16 +148,16 @@ def surprise(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _room(problem: Problem, num_rows: int, num_classes: int) -> dict[str, np.ndarray]:
-    """Where the numbers of all rows will stand, by field of `Scored`."""
+    """Where the numbers of all rows will stand, by field of `Scored`; zeros, which `merge` builds on."""
     if problem == "regression":
-        return {"targets": np.empty(num_rows), "predictions": np.empty(num_rows)}
-    room = {"loss": np.empty(num_rows), "sureness": np.empty(num_rows)}
+        return {"targets": np.zeros(num_rows), "predictions": np.zeros(num_rows)}
+    room = {"loss": np.zeros(num_rows), "sureness": np.zeros(num_rows)}
     sides: tuple[int, ...] = (num_rows,)
     if problem == "multilabel":
         sides = (num_rows, -(-num_classes // 8))
-        room["suspect"] = np.empty(num_rows, dtype=np.int32)
+        room["suspect"] = np.zeros(num_rows, dtype=np.int32)
     dtype = np.uint8 if problem == "multilabel" else np.int32
-    return room | {name: np.empty(sides, dtype=dtype) for name in ("targets", "predictions")}
+    return room | {name: np.zeros(sides, dtype=dtype) for name in ("targets", "predictions")}
 
 
 def _reduce(problem: Problem, targets: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:

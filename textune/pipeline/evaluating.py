@@ -7,16 +7,19 @@ import re
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from textune.config import Experiment, load_config
 from textune.config.schema import Columns, EvaluateSection, FilesSource, TokensSection
-from textune.data.prepare import prepare_data, prepare_held_out
+from textune.data.prepare import Part, prepare_data, prepare_held_out
 from textune.data.rows import count
 from textune.data.tokens import open_store
 from textune.errors import DataError, RunError
 from textune.evaluation import Report, resolve_metric
 from textune.pipeline.gather import Tokenized
 from textune.pipeline.reporting import report_part, write_report
-from textune.prediction import load
+from textune.prediction import ModelCard, load
+from textune.ranks import joined
 from textune.tracking import SilentTracker, Tracker
 
 
@@ -37,72 +40,94 @@ def evaluate(
     """Report on a model with the rows of `data`, or with the run's own test (else validation) rows.
 
     In a run folder the report is kept as `evaluations/NAME.json` and `.md`. Raises RunError where the run has no such rows or
-    its data has changed since training.
+    its data has changed since training. Processes that a launcher started together share the rows: all of them call it and
+    get the report, the first one writes it.
     """
     run = Path(run)
-    tracker = tracker or SilentTracker()
-    experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
-    section = experiment.evaluate if experiment is not None else EvaluateSection()
-    predictor = load(run, device=device, precision=precision, max_tokens=max_tokens, compile=compile)
-    predictor.on_notice = tracker.notice
-    chosen_metric = resolve_metric(metric or predictor.card.metric, predictor.card.problem)
-    card = predictor.card
-    train_targets = None
-    if data is not None:
-        try:
-            chosen = prepare_held_out(
-                data, columns=columns or card.columns, labels=card.labels, label_map=card.label_map, on_bad_row=on_bad_row
+    with joined() as ranks:
+        tracker = tracker if tracker is not None and ranks.is_first else SilentTracker()
+        predictor = load(run, device=device, precision=precision, max_tokens=max_tokens, compile=compile, ranks=ranks)
+        predictor.on_notice = tracker.notice
+        card = predictor.card
+        chosen_metric = resolve_metric(metric or card.metric, card.problem)
+        experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
+        section = experiment.evaluate if experiment is not None else EvaluateSection()
+        if data is None:
+            name, found, train_targets = _own_rows(run, experiment, card, part)
+        else:
+            name, train_targets = Path(data.files[0]).name, None
+            found = _rows_of(data, columns, card, on_bad_row=on_bad_row, tracker=tracker)
+        if ranks.told(found.fingerprint) != found.fingerprint:
+            raise DataError(
+                f"rank {ranks.rank} reads other rows than the first rank ({found.examples.rows.source}).",
+                hint="The files must be the same on every machine.",
             )
-        except DataError as error:
-            if "data.columns" not in error.hint:
-                raise
-            raise DataError(error.message, hint="Name the columns with --text, --text-pair and --label.") from None
-        name = Path(data.files[0]).name
-        if skipped := chosen.examples.skipped:
-            tracker.notice(f"{count(len(skipped), 'row')} left out, the first: {skipped[0].place}: {skipped[0].reason}")
-    else:
-        if experiment is None:
-            raise RunError(
-                f"{run} is a model folder without a run: it does not know its data.", hint="Name a file with --data FILE."
+        tokens = _tokens_section(experiment, card.max_length, card.truncate)
+        with ranks.one_first():
+            store = open_store(
+                found.examples.text,
+                found.examples.text_pair,
+                predictor.encoder,
+                tokens,
+                place=found.examples.place,
+                progress=lambda done, total: tracker.progress("tokenising", done, total),
             )
-        prepared = prepare_data(experiment.data, kind=experiment.task.kind, known_names=card.names)
-        name = part or ("test" if prepared.test is not None else "validation")
-        found = prepared.test if name == "test" else prepared.validation
-        if found is None:
-            raise RunError(f"{run} has no {name} rows.", hint="Name a file with --data FILE.")
-        changed = [part.name for part in (prepared.train, found) if card.data.get(part.name) != part.fingerprint]
-        if changed or prepared.label_map != card.label_map:
-            what = f"the {' and '.join(changed)} data" if changed else "the labels of the data"
-            raise RunError(
-                f"{what} of {run} changed since training ({found.examples.rows.source}).",
-                hint="Restore the files, or evaluate what is there now with --data FILE.",
-            )
-        chosen, train_targets = found, prepared.train_targets
-    tokens = _tokens_section(experiment, card.max_length, card.truncate)
-    store = open_store(
-        chosen.examples.text,
-        chosen.examples.text_pair,
-        predictor.encoder,
-        tokens,
-        place=chosen.examples.place,
-        progress=lambda done, total: tracker.progress("tokenising", done, total),
-    )
-    if tokens.drop_longer is not None and data is None:
-        chosen = chosen.only(store.raw_lengths <= tokens.drop_longer)
-    report = report_part(
-        predictor,
-        Tokenized(chosen, store),
-        metric=chosen_metric,
-        train_targets=train_targets,
-        bootstrap=section.bootstrap,
-        mistakes=section.mistakes,
-        tracker=tracker,
-    )
-    if (run / "manifest.json").is_file():
-        folder = run / "evaluations"
-        folder.mkdir(exist_ok=True)
-        write_report(report, folder, _free_stem(folder, re.sub(r"[^\w.-]+", "_", name), report))
+        if tokens.drop_longer is not None and data is None:
+            found = found.only(store.raw_lengths <= tokens.drop_longer)
+        report = report_part(
+            predictor,
+            Tokenized(found, store),
+            metric=chosen_metric,
+            train_targets=train_targets,
+            bootstrap=section.bootstrap,
+            mistakes=section.mistakes,
+            tracker=tracker,
+        )
+        if ranks.is_first and (run / "manifest.json").is_file():
+            folder = run / "evaluations"
+            folder.mkdir(exist_ok=True)
+            write_report(report, folder, _free_stem(folder, re.sub(r"[^\w.-]+", "_", name), report))
     return report
+
+
+def _rows_of(
+    data: FilesSource, columns: Columns | None, card: ModelCard, *, on_bad_row: Literal["error", "skip"], tracker: Tracker
+) -> Part:
+    """Labelled rows of files, for a model that knows its labels."""
+    try:
+        found = prepare_held_out(
+            data, columns=columns or card.columns, labels=card.labels, label_map=card.label_map, on_bad_row=on_bad_row
+        )
+    except DataError as error:
+        if "data.columns" not in error.hint:
+            raise
+        raise DataError(error.message, hint="Name the columns with --text, --text-pair and --label.") from None
+    if skipped := found.examples.skipped:
+        tracker.notice(f"{count(len(skipped), 'row')} left out, the first: {skipped[0].place}: {skipped[0].reason}")
+    return found
+
+
+def _own_rows(
+    run: Path, experiment: Experiment | None, card: ModelCard, part: Literal["test", "validation"] | None
+) -> tuple[str, Part, np.ndarray | None]:
+    """The run's own test (else validation) rows: (name of the part, the rows, targets of the training rows)."""
+    if experiment is None:
+        raise RunError(
+            f"{run} is a model folder without a run: it does not know its data.", hint="Name a file with --data FILE."
+        )
+    prepared = prepare_data(experiment.data, kind=experiment.task.kind, known_names=card.names)
+    name = part or ("test" if prepared.test is not None else "validation")
+    found = prepared.test if name == "test" else prepared.validation
+    if found is None:
+        raise RunError(f"{run} has no {name} rows.", hint="Name a file with --data FILE.")
+    changed = [part.name for part in (prepared.train, found) if card.data.get(part.name) != part.fingerprint]
+    if changed or prepared.label_map != card.label_map:
+        what = f"the {' and '.join(changed)} data" if changed else "the labels of the data"
+        raise RunError(
+            f"{what} of {run} changed since training ({found.examples.rows.source}).",
+            hint="Restore the files, or evaluate what is there now with --data FILE.",
+        )
+    return name, found, prepared.train_targets
 
 
 def _tokens_section(

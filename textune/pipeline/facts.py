@@ -38,7 +38,7 @@ def describe(parts: Ingredients) -> dict[str, str]:
         "vocabulary": parts.vocabulary,
         "layout": f"{parts.model.layout}: {parts.model.reason}",
         "kernels": parts.model.accelerator.note,
-        "device": str(parts.device),
+        "device": str(parts.device) + _shared(parts),
         "at once": f"{parts.room.max_tokens:,} tokens ({parts.room.reason}){sampled}"
         + (", gradient checkpointing" if section.gradient_checkpointing else ""),
         "steps": f"{parts.total_steps:,} of {section.batch_size} rows{_in_epochs(parts)}",
@@ -68,3 +68,11 @@ def _in_epochs(parts: Ingredients) -> str:
     if duration.unit == "epochs":
         return f" ({duration} of {parts.steps_per_epoch:,} steps)"
     return "" if parts.num_rows["train"] is None else f" ({parts.total_steps / parts.steps_per_epoch:.2g} epochs)"
+
+
+def _shared(parts: Ingredients) -> str:
+    """How several processes share the work; nothing for one alone."""
+    kind = parts.experiment.train.distributed.kind
+    if parts.ranks.alone and kind == "ddp":
+        return ""
+    return f", {count(parts.ranks.world, 'process', 'processes')} ({kind})"

@@ -130,7 +130,16 @@ class Ingredients:
     def predictor(self, learner: Learner | None = None) -> Predictor:
         """The live model behind the one inference path; that of `learner`, where one trains it."""
         limit = self.experiment.evaluate.max_tokens
-        return Predictor(self.model, self.tokenizer, self.task, self.card, device=self.device, max_tokens=limit)
+        return Predictor(
+            self.model,
+            self.tokenizer,
+            self.task,
+            self.card,
+            device=self.device,
+            max_tokens=limit,
+            ranks=self.ranks,
+            even=learner is not None and learner.even,
+        )
 
     def training_rows(self) -> TrainingRows:
         """What the loader reads."""
@@ -354,10 +363,10 @@ def _room(
 ) -> Room:
     """The tokens computed at once: as configured, as before the run stopped, or as many as the memory left holds."""
     section = experiment.train
-    if section.max_tokens != "auto":
-        return Room(section.max_tokens, "train.max_tokens")
     if bound is not None:
         return Room(bound, "as before the run stopped")
+    if section.max_tokens != "auto":
+        return Room(section.max_tokens, "train.max_tokens")
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     to_come = trained * (4 + STATE_BYTES[section.optimizer.kind])
     available = available_bytes(device.torch)

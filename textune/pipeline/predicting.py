@@ -1,6 +1,9 @@
 """Predicts a file or a stream: windows of rows are read and tokenised ahead, scored, formatted behind, written in their order.
 
 thread: read, tokenise --> here: score --> thread: add the predictions, format --> here: write
+
+Of several ranks only the first one reads and writes. It tells the others the tokens of each window, so that input which can be
+read but once (a pipe), or by one machine only, is shared like any other.
 """
 
 from __future__ import annotations
@@ -84,7 +87,11 @@ def predict_file(
     every label. Texts are made of cells just as in training. An existing `target` is replaced with `force` only.
     Raises DataError with its line for a row that cannot be read, a missing column, or an added name that the input already
     uses.
+
+    Several ranks (those of `predictor`) all call it: each scores its share of every window.
     """
+    if not predictor.ranks.is_first:
+        return _score_along(predictor)
     require_target(source, target, force=force)
     predictor.on_notice = tracker.notice
     reading = _Source(source, source_options, columns, parquet_schema(source, source_options))
@@ -104,12 +111,13 @@ def predict_file(
     windows = ahead(_windows(predictor, reading, added.names, max_rows=max_rows), 1, name="textune-reader")
     with writer, ThreadPoolExecutor(1, "textune-writer") as behind_us, contextlib.closing(windows):
         for window in windows:
-            scores = predictor.score_store(window.store)
+            scores = predictor.score_store(predictor.ranks.told(window.store))
             if behind is not None:
                 behind.result()
             behind = behind_us.submit(write, window, scores)
             done += len(window.rows)
             tracker.progress("predicting", done, 0)
+        predictor.ranks.told(None)
         if behind is not None:
             behind.result()
     if writer.num_changed:
@@ -117,6 +125,15 @@ def predict_file(
             f"{writer.num_changed:,} cells held a delimiter or a line end, which {target_options.format} without quotes cannot"
             " hold; blanks stand there now. Write jsonl, or use --quoting standard, to keep them."
         )
+    return done
+
+
+def _score_along(predictor: Predictor) -> int:
+    """Score this rank's share of every window that the first rank reads; returns the number of rows of all."""
+    done = 0
+    while (store := predictor.ranks.told(None)) is not None:
+        predictor.score_store(store)
+        done += len(store)
     return done
 
 

@@ -25,15 +25,22 @@ def score_part(
 ) -> Scored | None:
     """Score the rows of one part and keep of each what metrics and a report need; never all scores at once.
 
-    None where `stop`, asked after each batch, says so.
+    Of several ranks each scores its share, and each gets the result of all: the same bits as those of a process alone. None
+    where `stop`, asked after each batch, says so.
     """
-    part, card = tokenized.part, predictor.card
+    part, card, ranks = tokenized.part, predictor.card, predictor.ranks
     reduction = Reduction(card.problem, num_rows=len(part), num_classes=len(card.names))
     for positions, scores in predictor.score_batches(tokenized.store, part.indices):
         reduction.add(positions, part.targets[part.indices[positions]], scores)
-        tracker.progress(stage, reduction.num_added, len(part))
+        if ranks.alone:
+            tracker.progress(stage, reduction.num_added, len(part))
+        else:  # the others are about as far
+            tracker.progress(stage, min(reduction.num_added * ranks.world, len(part) - 1), len(part))
         if stop():
             return None
+    reduction.merge(ranks)
+    if not ranks.alone:
+        tracker.progress(stage, len(part), len(part))
     return reduction.finish()
 
 

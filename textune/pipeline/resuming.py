@@ -17,7 +17,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from textune.config import Experiment, load_config
-from textune.config.load import leaves
+from textune.config.load import experiment_from_dict, leaves
+from textune.config.schema import TrainSection
 from textune.config.toml import format_key, format_value
 from textune.data.rows import listing
 from textune.errors import RunError
@@ -72,6 +73,12 @@ class Start:
         """Optimizer steps done already."""
         return self.checkpoint.step if self.checkpoint else 0
 
+    def bound(self, section: TrainSection) -> int | None:
+        """The tokens computed at once that the run had found out; None where it has to find out, or is told, anew."""
+        if self.checkpoint is None or self.checkpoint.state["config"]["train"]["max_tokens"] != section.max_tokens:
+            return None
+        return int(self.checkpoint.state["loader"]["max_tokens"])
+
 
 def plan_start(folder: RunFolder, experiment: Experiment, resume: str | None) -> Start:
     """What `--resume` means for this run folder; RunError where it cannot be, or where the run is another one by now."""
@@ -102,10 +109,11 @@ def _resumed(folder: RunFolder, experiment: Experiment, checkpoint: Checkpoint |
     if checkpoint is None:
         before = load_config(folder.path / "config.toml").experiment
         where = "no checkpoint was complete when it stopped: it starts from its first step"
-        saved = before.model_dump(mode="json")
     else:
         where = f"goes on from {checkpoint.folder.name} ({checkpoint.folder.parent.parent})"
-        saved = checkpoint.state["config"]
+        # Keys that a later version has added get the defaults that they stand for.
+        before = experiment_from_dict(checkpoint.state["config"], base=Path.cwd())
+    saved = before.model_dump(mode="json")
     changes = compare(saved, experiment.model_dump(mode="json"), where=str(folder.path))
     return Start("resumed", checkpoint, [*passed, where, *changes])
 

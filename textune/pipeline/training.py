@@ -23,11 +23,11 @@ from textune.pipeline.interruption import finishing_steps
 from textune.pipeline.reporting import report_part, write_report
 from textune.pipeline.resuming import Start, best_of, bring_best, compare_facts, facts_of_run, plan_start
 from textune.prediction import load
-from textune.ranks import Ranks, join, leave
+from textune.ranks import Ranks, joined
 from textune.rundir import RunFolder, command_line, read_manifest
 from textune.tracking import JsonlTracker, NoticeKeeper, SilentTracker, Tracker, Trackers, cut_lines
 from textune.training import CheckpointKeeper, Learner, build_learner
-from textune.training.checkpoint import KEPT_IDS, VERSION, Checkpoint
+from textune.training.checkpoint import KEPT_IDS, VERSION, WRITING, Checkpoint
 from textune.training.randomness import restore_random_states
 
 MAX_SKIPPED_SHOWN = 100
@@ -104,8 +104,7 @@ def train(
                 notices=tuple(kept.notices),
                 complete_before=True,
             )
-        bound = None if start.checkpoint is None else start.checkpoint.state["loader"]["max_tokens"]
-        audit = start.checkpoint is None
+        audit, bound = start.checkpoint is None, start.bound(loaded.experiment.train)
         parts = gather(loaded.experiment, ranks=ranks, tracker=everyone, audit=audit, bound=bound)
         tracker.header(describe(parts))
         if dry_run:
@@ -121,16 +120,13 @@ def train(
 def _joined(loaded: Loaded) -> Iterator[Ranks]:
     """The ranks of this run, for as long as it takes."""
     section = loaded.experiment.train
-    try:
-        ranks = join(group_needed=section.distributed.kind != "ddp")
+    with joined(group_needed=section.distributed.kind != "ddp") as ranks:
         if ranks.world > section.batch_size:
             raise RunError(
                 f"{ranks.world} processes cannot share batches of train.batch_size = {section.batch_size} rows.",
                 hint="Start fewer processes, or raise train.batch_size (which changes the training).",
             )
         yield ranks
-    finally:
-        leave()
 
 
 @contextlib.contextmanager
@@ -200,8 +196,10 @@ class _Session:
                 raise
 
     def _mark(self, status: Literal["interrupted", "preempted", "failed"], reason: str = "") -> None:
-        if self.ranks.is_first and (self.folder.path / "manifest.json").is_file():
-            self.folder.stop(status, reason)
+        # On a full disk the error that is on its way says more than this one would.
+        with contextlib.suppress(OSError):
+            if self.ranks.is_first and (self.folder.path / "manifest.json").is_file():
+                self.folder.stop(status, reason)
 
     def _run(self) -> TrainResult:
         parts, checkpoint = self.parts, self.start.checkpoint
@@ -216,10 +214,9 @@ class _Session:
         with self._lines() as lines, finishing_steps() as interruption:
             tracker = Trackers([lines, self.kept, self.tracker])
             loader = parts.loader(parts.training_rows(), state=None if checkpoint is None else checkpoint.state["loader"])
-            keeper = CheckpointKeeper(
-                self.folder.checkpoints, parts.experiment.train.checkpoint, self.ranks, small_files=self._small_files()
-            )
-            keeper.begin()
+            keeper = CheckpointKeeper(self.folder.checkpoints, parts.experiment.train.checkpoint, self.ranks)
+            keeper.begin(self.start.step)
+            keeper.small_files = self._small_files()
             drive = Drive(parts, learner, loader, self.folder, keeper=keeper, tracker=tracker, interruption=interruption)
             drive.other_state = lambda: {
                 "version": VERSION,
@@ -267,7 +264,8 @@ class _Session:
         """What every checkpoint holds beside tensors and state: enough to make a plain model folder of it."""
         if not self.ranks.is_first:
             return {}
-        with tempfile.TemporaryDirectory(prefix=".model-", dir=self.folder.path) as scratch:
+        # Where a run that is killed right here is cleaned up behind.
+        with tempfile.TemporaryDirectory(suffix=WRITING, dir=self.folder.checkpoints) as scratch:
             folder = Path(scratch)
             self.parts.model.save_config(folder)
             self.parts.predictor().save_card(folder)
@@ -328,7 +326,7 @@ class _Session:
         """Report on the saved folder, not on the live model: what is reported is what was kept."""
         parts = self.parts
         device: Any = parts.device.torch.type
-        saved = load(self.folder.best, device=device, precision=parts.device.precision)
+        saved = load(self.folder.best, device=device, precision=parts.device.precision, ranks=self.ranks)
         saved.on_notice = self.tracker.notice
         reports: dict[str, Report] = {}
         for name in ("validation", "test"):

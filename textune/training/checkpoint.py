@@ -36,6 +36,10 @@ _NAME = re.compile(r"step-(\d+)")
 START_AGAIN = "Resume from an earlier checkpoint, or train again."
 
 
+class LaterVersionError(RunError):
+    """A checkpoint that this version cannot know to be whole."""
+
+
 def checkpoint_name(step: int) -> str:
     """The name of a checkpoint's folder."""
     return f"step-{step}"
@@ -52,8 +56,6 @@ def seal(writing: Path, files: dict[str, FileFacts], *, kind: str) -> Path:
     write_bytes(writing / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
     sync_folder(writing)
     final = writing.with_name(writing.name.removesuffix(WRITING))
-    if final.exists():  # of a run that went on from an earlier step
-        shutil.rmtree(final)
     writing.rename(final)
     sync_folder(final.parent)
     return final
@@ -127,7 +129,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise RunError(f"the checkpoint {folder} is damaged: {path.name}: {error}.", hint=START_AGAIN) from error
     if manifest["version"] > VERSION:
-        raise RunError(
+        raise LaterVersionError(
             f"the checkpoint {folder} was written by a later version of textune (form {manifest['version']}, here {VERSION}).",
             hint="Upgrade textune to go on from it.",
         )
@@ -149,6 +151,8 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     for _, path in reversed(checkpoints_in(folder)):
         try:
             return open_checkpoint(path), passed
+        except LaterVersionError:
+            raise
         except RunError as error:
             passed.append(f"{error.message} An earlier one is tried.")
     return None, passed

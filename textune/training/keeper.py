@@ -39,6 +39,7 @@ from textune.training.tensorfile import FileFacts, facts_of, write_bytes, write_
 
 SPARE_BYTES = 16 << 20
 """What the small files of a checkpoint, and the file system itself, may take beside the tensors."""
+DAMAGED = ".damaged"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -57,23 +58,29 @@ class _Pending:
 class CheckpointKeeper:
     """Saves and removes the checkpoints of one folder. Several ranks call every method together; all of them see the folder."""
 
-    def __init__(self, folder: Path, section: Checkpointing, ranks: Ranks, *, small_files: Mapping[str, bytes]) -> None:
-        """`small_files`: what every checkpoint holds beside tensors and state, by path within it."""
+    def __init__(self, folder: Path, section: Checkpointing, ranks: Ranks) -> None:
         self.folder = folder
         self._section = section
         self._ranks = ranks
-        self._small_files = small_files
+        self.small_files: Mapping[str, bytes] = {}
+        """What every checkpoint holds beside tensors and state, by path within it."""
         self._pending: _Pending | None = None
         self._values: dict[int, float] = {}
         self._pinned_buffers: dict[str, torch.Tensor] = {}
         self.last_step = 0
         """The step of the newest complete checkpoint; 0 before the first."""
 
-    def begin(self) -> None:
-        """Clean up behind a run that was killed, and look at what is there. RunError where a rank does not see the folder."""
+    def begin(self, step: int) -> None:
+        """Clean up behind a run that was killed, and look at what is there up to `step`, where the run goes on.
+
+        What came later is damaged, or the run would go on from there; it is put aside. RunError where a rank does not see the
+        folder.
+        """
         if self._ranks.is_first:
             self.folder.mkdir(parents=True, exist_ok=True)
             remove_unfinished(self.folder)
+            for _, path in (found for found in checkpoints_in(self.folder) if found[0] > step):
+                path.rename(path.with_name(path.name + DAMAGED))
         self._ranks.wait()
         missing = self._ranks.agree([0 if self.folder.is_dir() else self._ranks.rank + 1])[0]
         if missing:
@@ -81,11 +88,12 @@ class CheckpointKeeper:
                 f"rank {missing - 1} does not see the run folder {self.folder.parent}.",
                 hint="Put it on a file system that all machines share, with --run.",
             )
-        for step, path in checkpoints_in(self.folder):
-            self.last_step = step
+        self._ranks.wait()
+        for saved, path in checkpoints_in(self.folder):
+            self.last_step = saved
             value = _evaluation_value(path)
             if value is not None:
-                self._values[step] = value
+                self._values[saved] = value
 
     @property
     def busy(self) -> bool:
@@ -106,7 +114,7 @@ class CheckpointKeeper:
         if step == self.last_step:
             return
         tensors = self._snapshot(learner)
-        files = dict(self._small_files) if self._ranks.is_first else {}
+        files = dict(self.small_files) if self._ranks.is_first else {}
         if self._ranks.is_first:
             files[STATE] = json.dumps(state | {"evaluation": value}).encode()
         if value is not None:

@@ -1,0 +1,176 @@
+"""`evaluate` and `predict` started by torchrun: the files that one process writes, byte for byte, and one voice."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rankkit import on_ranks, torchrun
+from runkit import Listener, reviews, write_csv
+
+import textune
+from textune.cli import main
+from textune.config.schema import Columns, FilesSource
+from textune.data.stream import StreamOptions
+from textune.errors import DataError
+from textune.pipeline import evaluating, predicting
+from textune.pipeline.predicting import predict_file
+from textune.ranks import ALONE, Ranks
+
+WORLDS = [2, pytest.param(4, marks=pytest.mark.slow)]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As torchrun has it: sums in the same order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_evaluate_with_processes_writes_the_same_report(trained: Any, tmp_path: Path, world: int, one_thread: None) -> None:
+    options: dict[str, Any] = {"part": "validation", "max_tokens": 60, "compile": "off"}
+    shutil.copytree(trained[0].run, tmp_path / "alone")
+    alone = textune.evaluate(tmp_path / "alone", **options)
+    shutil.copytree(trained[0].run, tmp_path / "ranks")
+    words = ["--part", "validation", "--max-tokens", 60, "--compile", "off", "--json"]
+    done = torchrun(world, "-m", "textune", "evaluate", tmp_path / "ranks", *words, home=tmp_path)
+    assert done.code == 0, done.err
+    # One document: the first rank alone prints, the first rank alone writes.
+    assert json.loads(done.out) == alone.to_dict()
+    files = {folder: sorted((tmp_path / folder / "evaluations").iterdir()) for folder in ("alone", "ranks")}
+    assert [file.name for file in files["ranks"]] == ["validation.json", "validation.md"]
+    for one, other in zip(files["alone"], files["ranks"], strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_predict_with_processes_writes_the_same_file(trained: Any, tmp_path: Path, world: int, one_thread: None) -> None:
+    source = write_csv(tmp_path / "in.csv", reviews(301, seed=5))
+    options = ["--all-scores", "--max-tokens", "80", "--compile", "off"]
+    run = str(trained[0].run)
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", run, "--input", str(source), "--output", str(tmp_path / "alone.csv"), *options])
+    assert not ended.value.code
+    # Through a pipe, which only one process can read.
+    words = ["--format", "csv", "--output-format", "csv", *options]
+    done = torchrun(world, "-m", "textune", "predict", run, *words, home=tmp_path, stdin=source.read_bytes())
+    assert done.code == 0, done.err
+    assert done.out == (tmp_path / "alone.csv").read_bytes()
+    if world > 2:
+        done = torchrun(
+            world,
+            "-m",
+            "textune",
+            "predict",
+            run,
+            "--input",
+            source,
+            "--output",
+            tmp_path / "ranks.csv",
+            *options,
+            home=tmp_path,
+        )
+        assert done.code == 0, done.err
+        assert (tmp_path / "ranks.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
+        assert done.err.count("Wrote 301 rows") == 1
+
+
+# --- the same with threads as ranks -------------------------------------------------------------------------------------
+
+
+def predicted(run: Path, ranks: Ranks, source: Path, target: Path, listener: Listener | None = None) -> int:
+    predictor = textune.load(run, max_tokens=60, compile="off", ranks=ranks)
+    options = StreamOptions(format="jsonl")
+    return predict_file(
+        predictor,
+        source=str(source),
+        source_options=options,
+        target=str(target),
+        target_options=options,
+        columns=Columns(),
+        tracker=listener or Listener(),
+    )
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_windows_are_shared(
+    trained: Any, tmp_path: Path, world: int, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicting, "WINDOW_ROWS", 17)
+    rows = reviews(90, seed=7)
+    for num_rows in (90, 17, 1, 0):
+        source = tmp_path / "in.jsonl"
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows[:num_rows]))
+        alone, target = tmp_path / f"alone-{num_rows}.jsonl", tmp_path / f"ranks-{num_rows}.jsonl"
+        assert predicted(trained[0].run, ALONE, source, alone) == num_rows
+        # Nothing but the first rank's paths is read or written.
+        places = {0: (source, target)}
+        counts = on_ranks(
+            world,
+            lambda ranks: predicted(trained[0].run, ranks, *places.get(ranks.rank, (tmp_path / "no", tmp_path / "no"))),  # noqa: B023
+        )
+        assert counts == [num_rows] * world
+        assert target.read_bytes() == alone.read_bytes() and alone.read_bytes().count(b"\n") == num_rows
+        assert not (tmp_path / "no").exists()
+
+
+def test_what_the_first_rank_cannot_read_ends_all(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicting, "WINDOW_ROWS", 2)
+    (tmp_path / "in.jsonl").write_text('{"text": "good"}\n' * 5 + "{broken\n")
+    with pytest.raises(DataError, match=r"in.jsonl, line 6: not JSON"):
+        on_ranks(3, lambda ranks: predicted(trained[0].run, ranks, tmp_path / "in.jsonl", tmp_path / "out.jsonl"))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_one_rank_writes_and_speaks(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained[0].run, run)
+    source = write_csv(tmp_path / "rows.csv", [*reviews(30, seed=2), {**reviews(1)[0], "label": "unheard of"}])
+    listeners = [Listener() for _ in range(3)]
+
+    def work(ranks: Ranks) -> dict[str, Any]:
+        place.ranks = ranks
+        data = FilesSource(files=(str(source),))
+        options: dict[str, Any] = {"data": data, "on_bad_row": "skip", "max_tokens": 40, "compile": "off"}
+        return textune.evaluate(run, tracker=listeners[ranks.rank], **options).to_dict()
+
+    place = threading.local()
+    monkeypatch.setattr(evaluating, "joined", lambda: contextlib.nullcontext(place.ranks))
+    reports = on_ranks(3, work)
+    assert reports[0]["rows"] == 30 and reports[1] == reports[0] == reports[2]
+    assert [len(listener.notices) for listener in listeners] == [1, 0, 0]
+    assert sorted(file.name for file in (run / "evaluations").iterdir()) == ["rows.csv.json", "rows.csv.md"]
+
+    other = write_csv(tmp_path / "other.csv", reviews(30, seed=3))
+    paths = {2: other}
+
+    def elsewhere(ranks: Ranks) -> None:
+        place.ranks = ranks
+        textune.evaluate(run, data=FilesSource(files=(str(paths.get(ranks.rank, source)),)), on_bad_row="skip", compile="off")
+
+    with pytest.raises(DataError, match="rank 2 reads other rows than the first rank"):
+        on_ranks(3, elsewhere)
+
+
+# --- what goes wrong ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_row_that_cannot_be_read_ends_all_processes_with_a_sentence(trained: Any, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "good"}\n' * 9000 + "{broken\n")
+    words = ["--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.jsonl", "--compile", "off"]
+    done = torchrun(2, "-m", "textune", "predict", trained[0].run, *words, home=tmp_path)
+    assert done.code != 0
+    assert "Error: " in done.err and "in.jsonl, line 9001: not JSON" in done.err
+    assert "textune/" not in done.err  # the only traceback is the launcher's own
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []

@@ -1,0 +1,96 @@
+"""The verb `launch`, registered by `cli.py`: a config, a scheduler and a number of machines to a job."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from textune.errors import LaunchError
+from textune.options import Examples, config_options, json_option
+
+
+def _pairs(option: str, words: tuple[str, ...]) -> dict[str, str]:
+    for word in words:
+        if "=" not in word:
+            raise LaunchError(f"{option} {word}: expected NAME=VALUE.")
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
+
+
+@click.command(
+    cls=Examples,
+    examples="textune launch config.toml --scheduler slurm --nodes 2 --gpus 8 --scheduler-option time=4:00:00\n"
+    "textune launch config.toml --scheduler slurm --gpus 0 --processes 4 --dry-run train.optimizer.lr=3e-5\n"
+    "textune launch config.toml --scheduler kubernetes --gpus 1 --image registry/textune:1 \\\n"
+    "    --mount type=volume,src=work,dst=/work --scheduler-option queue=default",
+)
+@config_options
+@click.option(
+    "--scheduler",
+    default="local",
+    show_default=True,
+    metavar="NAME",
+    help="local, slurm, kubernetes, local_docker, ray, lsf, aws_batch, aws_sagemaker, gcp_batch or kubernetes_mcad.",
+)
+@click.option(
+    "--run", default="", metavar="FOLDER", help="The run folder, which all machines reach; by default runs/NAME-OF-CONFIG."
+)
+@click.option("--nodes", type=int, default=1, show_default=True, help="Machines.")
+@click.option(
+    "--gpus", type=int, help="GPUs of each machine, one process for each; 0 for machines without. Needed off this machine."
+)
+@click.option(
+    "--processes", type=int, default=0, help="Processes of each machine, where no GPUs are asked for; by default one."
+)
+@click.option("--cpus", type=int, default=0, help="Processor cores of each machine; by default four for each process.")
+@click.option("--memory-mb", type=int, default=0, help="Memory of each machine in MB; by default what the scheduler gives.")
+@click.option("--image", default="", help="Container image, where the scheduler runs containers.")
+@click.option("--mount", multiple=True, metavar="SPEC", help="What containers see, such as type=volume,src=CLAIM,dst=/data.")
+@click.option("--env", multiple=True, metavar="NAME=VALUE", help="Environment variable of every process.")
+@click.option(
+    "--scheduler-option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Said to the scheduler: time, partition, account, queue, ...",
+)
+@click.option(
+    "--grace", type=int, default=120, show_default=True, help="Seconds between the scheduler's warning and the end, to save in."
+)
+@click.option("--max-retries", type=int, default=3, show_default=True, help="How often a job that failed is started again.")
+@click.option("--dry-run", is_flag=True, help="Print the exact request and submit nothing.")
+@json_option
+def launch(
+    config: str,
+    scheduler: str,
+    options: tuple[str, ...],
+    gpus: int | None,
+    dry_run: bool,
+    as_json: bool,
+    **words: Any,
+) -> None:
+    """Train on one or many machines: hand the run to a scheduler, which starts it again after a pre-emption.
+
+    Each start goes on from the last checkpoint (`textune train --resume auto`). The config is checked first.
+    """
+    from textune.launch import Job, prepare
+
+    if gpus is None and scheduler != "local":
+        raise LaunchError("--gpus is not said: how many GPUs has each machine?", hint="--gpus 0 for machines without.")
+    job = Job(
+        config,
+        gpus=gpus or 0,
+        mounts=words.pop("mount"),
+        env=_pairs("--env", words.pop("env")),
+        **words,
+    )
+    request = prepare(job, scheduler, options, dry_run=dry_run)
+    if dry_run:
+        click.echo(json.dumps({"request": request.text}) if as_json else request.text, nl=as_json)
+        return
+    handle = request.submit()
+    if as_json:
+        click.echo(json.dumps({"job": handle}))
+    else:
+        click.echo(f"{'Done' if scheduler == 'local' else 'Submitted'}: {handle}")

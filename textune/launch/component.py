@@ -1,0 +1,68 @@
+"""The component that TorchX finds: `torchx run -s local_cwd textune/launch/component.py:train --config config.toml`.
+
+TorchX reads this file's source, and annotations as they stand: no postponed ones, and `Optional` where Python has `|`.
+"""
+
+import sys
+from typing import Dict, List, Optional  # noqa: UP035
+
+from torchx import specs
+
+from textune import errors
+from textune.launch import application, job
+
+
+def train(
+    *overrides: str,
+    config: str,
+    run: str = "",
+    nodes: int = 1,
+    gpus: int = 0,
+    processes: int = 0,
+    cpus: int = 0,
+    memory_mb: int = 0,
+    image: str = "",
+    mounts: Optional[List[str]] = None,  # noqa: UP006, UP045
+    env: Optional[Dict[str, str]] = None,  # noqa: UP006, UP045
+    sbatch: Optional[Dict[str, str]] = None,  # noqa: UP006, UP045
+    grace: int = 120,
+    max_retries: int = 3,
+) -> specs.AppDef:
+    """Train with textune on one or more nodes, going on from the last checkpoint where there is one.
+
+    Args:
+        overrides: key=value words that change the config, at the end of the command
+        config: the TOML file
+        run: the run folder, which all nodes reach; by default runs/NAME-OF-CONFIG
+        nodes: number of machines
+        gpus: GPUs of each machine, one process for each
+        processes: processes of each machine where no GPUs are asked for
+        cpus: processor cores of each machine; by default four for each process
+        memory_mb: memory of each machine in MB; by default what the scheduler gives
+        image: container image, where the scheduler runs containers
+        mounts: what containers see of the outside, such as type=volume,src=claim,dst=/data
+        env: environment variables of every process, such as A=1,B=2
+        sbatch: further options of sbatch, such as account=physics,qos=long
+        grace: seconds between the scheduler's warning and the end, to save a checkpoint in
+        max_retries: how often a job that failed is started again
+    """
+    try:
+        asked = job.Job(
+            config,
+            run=run,
+            overrides=overrides,
+            nodes=nodes,
+            gpus=gpus,
+            processes=processes,
+            cpus=cpus,
+            memory_mb=memory_mb,
+            image=image,
+            mounts=(",".join(mounts),) if mounts else (),
+            env=env or {},
+            sbatch=sbatch or {},
+            grace=grace,
+            max_retries=max_retries,
+        )
+        return application.application(job.checked(asked))
+    except errors.TextuneError as error:
+        sys.exit(f"Error: {error}")  # TorchX would show a traceback
