@@ -9,7 +9,8 @@ from runkit import Listener, reviews, write_csv
 import textune
 from textune.config import load_config
 from textune.errors import ConfigError, DataError
-from textune.pipeline.gather import Ingredients, describe, gather
+from textune.pipeline.facts import describe
+from textune.pipeline.gather import Ingredients, gather
 
 
 @pytest.fixture(scope="module")

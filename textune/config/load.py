@@ -18,7 +18,8 @@ from textune.config.merge import Merged, Origin
 from textune.config.overrides import COMMAND_LINE, gather, parse_unset
 from textune.config.paths import absolute
 from textune.config.problems import Problem, refuse, translate
-from textune.config.schema import ConcatSource, Experiment, FilesSource, Section
+from textune.config.schema import ConcatSource, Experiment, FilesSource, Section, StreamSource
+from textune.config.streams import stream_problems
 from textune.config.toml import format_key, format_value, printable, read_toml
 from textune.errors import ConfigError
 
@@ -86,6 +87,7 @@ def require_runnable(experiment: Experiment) -> None:
     if data.labels.names and data.labels.names_file is not None:
         hint = "Keep one of them (--unset takes a key of a parent file away)."
         problems.append(Problem(("data", "labels"), "data.labels.names and data.labels.names_file are both set.", hint))
+    problems += stream_problems(experiment)
     refuse(problems)
 
 
@@ -150,7 +152,7 @@ def _without_files(source: Section, place: Place) -> list[Problem]:
     if isinstance(source, ConcatSource):
         nested = [_without_files(item, (*place, "sources", index)) for index, item in enumerate(source.sources)]
         return [problem for found in nested for problem in found]
-    if not isinstance(source, FilesSource) or source.files:
+    if not isinstance(source, FilesSource | StreamSource) or source.files:
         return []
     key = format_key(*place, "files")
     return [Problem(place, f"{key} is not set: there are no rows to read.", f'Name the data, such as {key} = ["reviews.csv"].')]

@@ -126,6 +126,23 @@ class ConcatSource(RowSelection):
     """The sources, as an array of tables."""
 
 
+class StreamSource(Section):
+    """Training rows read while training: shards larger than memory or disk, here or elsewhere."""
+
+    kind: Literal["stream"] = "stream"
+    """Training rows read while training."""
+    files: FilePaths = ()
+    """Shards: paths or glob patterns, relative to the config file, or URLs such as `https://`, `s3://`, `gs://`, `hf://`."""
+    format: Literal["auto", "jsonl", "parquet"] = "auto"
+    """File format; `auto` goes by the file name. jsonl may be packed as `.gz` or `.zst`."""
+    block_rows: PositiveInt = 10_000
+    """Rows held in memory and shuffled together."""
+    interleave: PositiveInt = 4
+    """Shards read side by side, so that a block holds rows of several; with `train.order = "sequential"` it is one."""
+    num_rows: PositiveInt | None = None
+    """Rows of all shards: what durations in epochs are counted by. Without it they have to be in steps."""
+
+
 class Split(Section):
     """Rows set aside from the training data."""
 
@@ -152,6 +169,10 @@ class Absent(Section):
 
 Source = Annotated[
     FilesSource | HubSource | SavedSource | PythonSource | ConcatSource,
+    Field(discriminator="kind"),
+]
+TrainSource = Annotated[
+    FilesSource | HubSource | SavedSource | PythonSource | ConcatSource | StreamSource,
     Field(discriminator="kind"),
 ]
 HeldOut = Annotated[
@@ -191,7 +212,7 @@ class DataSection(Section):
 
     folder: FilePath | None = None
     """Folder that relative data files start from; by default the folder of the config file (of the command for an override)."""
-    train: Source = FilesSource()
+    train: TrainSource = FilesSource()
     """The training rows."""
     validation: HeldOut = Split()
     """Rows for choosing the best model: a share of the training rows, a source of their own, or none."""

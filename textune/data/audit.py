@@ -7,7 +7,7 @@ normalised (Unicode form, case, spacing, punctuation).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -36,6 +36,8 @@ NUM_EXAMPLES = 3
 MAX_IMBALANCE = 20
 """How many times more rows the largest class may have than the smallest before it is worth a warning."""
 MAX_TRUNCATED, MAX_UNKNOWN = 0.1, 0.01
+_OF_ALL_ROWS = {"one-class", "no-label", "one-score"}
+"""Errors that only the whole of the training rows can prove."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[
     findings += _classes(parts, data.label_map)
     if tokens is not None:
         findings += _token_findings(tokens)
+    if data.stream is not None:  # later rows may have what the first block lacks
+        findings = [replace(finding, level="warning") if finding.code in _OF_ALL_ROWS else finding for finding in findings]
     rank = {"error": 0, "warning": 1, "note": 2}
     return sorted(findings, key=lambda finding: rank[finding.level])
 

@@ -17,7 +17,7 @@ from textune.data.files import raw_blocks, undecodable
 from textune.data.rows import Piece, Places, SkippedRow, listing, repeated_names
 from textune.errors import DataError
 
-_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError, TypeError)
+DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError, TypeError)
 """What pyarrow raises over damaged bytes."""
 
 
@@ -32,8 +32,8 @@ def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None, max_ro
             table = file.read(columns=columns)
         else:
             table = pa.Table.from_batches(islice(file.iter_batches(max_rows, columns=columns), 1), file.schema_arrow)
-    except _DAMAGE as error:
-        raise _damaged(name, "parquet", error) from error
+    except DAMAGE as error:
+        raise damaged(name, "parquet", error) from error
     return arrow_piece(table, name)
 
 
@@ -46,8 +46,8 @@ def read_arrow(path: Path, name: str) -> Piece:
         buffer.seek(0)
         reader = pa.ipc.open_file(buffer) if head == b"ARROW1" else pa.ipc.open_stream(buffer)
         table = reader.read_all()
-    except _DAMAGE as error:
-        raise _damaged(name, "Arrow", error) from error
+    except DAMAGE as error:
+        raise damaged(name, "Arrow", error) from error
     return arrow_piece(table, name)
 
 
@@ -63,21 +63,25 @@ def _as_source(path: Path, name: str) -> str | pa.BufferReader:
     return str(path)
 
 
-def _damaged(name: str, what: str, error: BaseException) -> DataError:
+def damaged(name: str, what: str, error: BaseException) -> DataError:
+    """The error for a file or table that is not whole."""
     reason = " ".join(str(error).split()).rstrip(".")
     return DataError(
         f"{name} is not a whole {what} file: {reason or type(error).__name__}.", hint="Fetch or write the file again."
     )
 
 
-def arrow_piece(table: pa.Table, name: str) -> Piece:
-    """A table of any origin as a piece: checked to its last byte, text as large_string, dictionaries decoded."""
+def arrow_piece(table: pa.Table, name: str, *, first: int = 1) -> Piece:
+    """A table of any origin as a piece: checked to its last byte, text as large_string, dictionaries decoded.
+
+    `first`: number of its first row.
+    """
     try:
         names = table.column_names
         for one in table.schema:
             _read_names(one.type)
     except UnicodeDecodeError as error:
-        raise _damaged(name, "Arrow", error) from error
+        raise damaged(name, "Arrow", error) from error
     twice = repeated_names(names)
     if twice:
         raise DataError(f"{name} has two columns of the same name: {listing(repr(one) for one in twice)}.")
@@ -91,8 +95,8 @@ def arrow_piece(table: pa.Table, name: str) -> Piece:
         # Without the file's own notes on the field, which would tell it from the same column of other files.
         fields.append(pa.field(one.name, column.type))
     result = pa.Table.from_arrays(columns, schema=pa.schema(fields))
-    number_N = np.arange(1, result.num_rows + 1)
-    bad = tuple(SkippedRow(f"{name}, row {index + 1}", broken[index]) for index in sorted(broken))
+    number_N = np.arange(first, first + result.num_rows)
+    bad = tuple(SkippedRow(f"{name}, row {first + index}", broken[index]) for index in sorted(broken))
     piece = Piece(result, Places.of_file(name, "row", number_N), bad, class_names)
     if not broken:
         return piece
@@ -128,8 +132,8 @@ def _checked(column: pa.ChunkedArray, column_name: str, name: str, broken: dict[
             return texts.cast(pa.large_string())
         except pa.ArrowInvalid:
             return _readable(texts, column_name, broken)
-    except _DAMAGE as error:
-        raise _damaged(f"{name}, column {column_name!r},", "table in this", error) from error
+    except DAMAGE as error:
+        raise damaged(f"{name}, column {column_name!r},", "table in this", error) from error
 
 
 def _readable(texts: pa.ChunkedArray, column_name: str, broken: dict[int, str]) -> pa.ChunkedArray:
@@ -171,7 +175,7 @@ def read_saved(section: SavedSource) -> Piece:
         raise DataError(f"The data set folder {folder} does not exist.")
     try:
         loaded = datasets.load_from_disk(str(folder))
-    except (*_DAMAGE, datasets.exceptions.DatasetsError) as error:
+    except (*DAMAGE, datasets.exceptions.DatasetsError) as error:
         raise DataError(f"{folder} is not a folder saved by the datasets library: {error}.") from error
     if isinstance(loaded, datasets.DatasetDict):
         splits = list(loaded)
@@ -195,7 +199,7 @@ def read_hub(section: HubSource) -> Piece:
     name = f"{section.name}/{section.config or ''}/{section.split}".replace("//", "/")
     try:
         loaded = datasets.load_dataset(section.name, section.config, split=section.split, revision=section.revision)
-    except (*_DAMAGE, datasets.exceptions.DatasetsError, ImportError, NotImplementedError) as error:
+    except (*DAMAGE, datasets.exceptions.DatasetsError, ImportError, NotImplementedError) as error:
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         hint = 'Check name, config, split and revision, and the network; a saved copy is read with kind = "saved".'
         raise DataError(

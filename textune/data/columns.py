@@ -80,7 +80,7 @@ def leave_out(
         raise refuse(skipped, examples.rows.source)
     keep_N = np.ones(len(examples), bool)
     keep_N[list(bad)] = False
-    if not keep_N.any():
+    if not keep_N.any() and not examples.rows.partial:
         raise DataError(
             f"{examples.rows.source}: no row can be used. {skipped[0].place}: {skipped[0].reason}.", hint=skipped[0].hint
         )
@@ -117,7 +117,7 @@ def select_columns(rows: Rows, columns: Columns, *, with_labels: bool, on_bad_ro
         label_column=columns.label,
     )
     examples = leave_out(examples, bad, on_bad_row=on_bad_row)
-    if examples.weight is not None and not examples.weight.any():
+    if examples.weight is not None and not examples.weight.any() and not rows.partial:
         raise DataError(f"{rows.source}: all weights in column {columns.weight!r} are zero, so nothing would be learned.")
     return examples
 

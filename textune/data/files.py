@@ -233,7 +233,7 @@ class TextLines:
         self.ended = False
         """Whether a line was asked for after the last one."""
         self._offset, text = text_blocks(name, blocks, encoding)
-        self._stream = io.TextIOWrapper(_Bytes(text), encoding="utf-8", errors="surrogateescape", newline="\n")  # type: ignore[type-var]
+        self._stream = io.TextIOWrapper(Blocks(text), encoding="utf-8", errors="surrogateescape", newline="\n")  # type: ignore[type-var]
 
     def __iter__(self) -> Iterator[str]:
         for line in self._stream:
@@ -251,7 +251,7 @@ class TextLines:
         self.ended = True
 
 
-class _Bytes(io.RawIOBase):
+class Blocks(io.RawIOBase):
     """Blocks of bytes as a stream."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:

@@ -27,10 +27,10 @@ def read_jsonl(path: Path, name: str, *, encoding: str, wanted: frozenset[str] |
             texts.append(line.removesuffix("\n").removesuffix("\r"))
             numbers.append(lines.number)
         if len(texts) == _BLOCK_LINES:
-            _add_block(table, texts, numbers)
+            add_lines(table, texts, numbers)
             texts, numbers = [], []
     if texts:
-        _add_block(table, texts, numbers)
+        add_lines(table, texts, numbers)
     return table.finish(name, "line")
 
 
@@ -39,7 +39,8 @@ _BETWEEN = "\x01end of line\x01"
 """Stands between two lines parsed together; no JSON text can hold it."""
 
 
-def _add_block(table: RecordTable, texts: Sequence[str], numbers: Sequence[int]) -> None:
+def add_lines(table: RecordTable, texts: Sequence[str], numbers: Sequence[int]) -> None:
+    """Add the JSON objects of lines with these numbers, together where that is possible; those that are none are set aside."""
     records = _parse_together(texts)
     if records is not None:
         table.add_all(records, numbers)

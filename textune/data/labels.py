@@ -78,7 +78,7 @@ def _regression(train: Examples, notes: tuple[str, ...] = ()) -> tuple[LabelMap,
             hint="Set task.kind, or the label column.",
         )
     low, high = float(value_N[number_N].min()), float(value_N[number_N].max())
-    if len(train) > 1 and low == high:
+    if len(train) > 1 and low == high and not train.rows.partial:
         raise DataError(f"{where}: every number is {low:g}, so there is nothing to learn.")
     return REGRESSION, notes
 
@@ -225,7 +225,7 @@ def _check_number(label_map: LabelMap, train: Examples, values: LabelValues, loo
             raise DataError(f"{where} names one label only, {shorten(names[0])}, and multilabel needs two or more.")
         return
     present = {place for text in values.texts if (place := lookup(text)) is not None}
-    if len(present) == 1 or len(names) == 1:
+    if (len(present) == 1 and not train.rows.partial) or len(names) == 1:
         name = shorten(names[present.pop()] if present else names[0])
         num_rows = count(int(values.counts.sum()), "labelled row")
         unknown = [shorten(text) for text in values.texts if lookup(text) is None]
@@ -244,7 +244,7 @@ def _absent_from_training(
     sets: Sequence[Examples], values: Sequence[LabelValues], label_map: LabelMap, lookup: LabelLookup, *, given: bool
 ) -> tuple[str, ...]:
     """Labels of the held-out data, and given names, that no training row has."""
-    if label_map.multi_hot:
+    if label_map.multi_hot or sets[0].rows.partial:
         return ()
     seen = {lookup(text) for text in values[0].texts}
     notes = []

@@ -128,6 +128,8 @@ class Batch:
     """Targets ([B] or [B, C]) of `chosen`, by which a rank weighs its share of the loss; None where one rank has all rows."""
     all_weights: torch.Tensor | None = None
     """Weights that go with `all_targets`, float32 [B]; None where the rows have none."""
+    notices: tuple[str, ...] = ()
+    """What the user should know of how its rows were read."""
 
     @property
     def num_rows(self) -> int:
@@ -266,7 +268,7 @@ class Loader:
             for batch in batches:
                 self._next_step = batch.step + 1
                 # The bound may have been lowered after this batch was prepared.
-                yield batch if batch.max_tokens == self.max_tokens else self._assemble(batch.step, batch.chosen)
+                yield batch if batch.max_tokens == self.max_tokens else self.assemble(batch.step, batch.chosen)
         finally:
             batches.close()
 
@@ -278,7 +280,7 @@ class Loader:
         all ranks must do a step again or none.
         """
         self.max_tokens = max_tokens
-        return self._assemble(batch.step, batch.chosen)
+        return self.assemble(batch.step, batch.chosen)
 
     def _produce(self) -> Generator[Batch]:
         step, section = self._next_step, self._section
@@ -292,10 +294,11 @@ class Loader:
                 weights_N=self._rows.weights,
             )
             for chosen in batches[step % self.steps_per_epoch :]:
-                yield self._assemble(step, chosen)
+                yield self.assemble(step, chosen)
                 step += 1
 
-    def _assemble(self, step: int, chosen: np.ndarray) -> Batch:
+    def assemble(self, step: int, chosen: np.ndarray) -> Batch:
+        """The batch of these rows (int64 [B], positions in the TrainingRows), cut by the bound as it is now."""
         rows, weights = self._rows, self._weights
         indices = rows.indices[chosen]
         lengths = rows.store.offsets[indices + 1] - rows.store.offsets[indices]

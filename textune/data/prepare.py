@@ -8,9 +8,11 @@ from typing import Literal
 
 import numpy as np
 
-from textune.config.schema import Absent, Columns, DataSection, HeldOut, Labels, Source, Split
+from textune.config.schema import Absent, Columns, DataSection, HeldOut, Labels, Source, Split, StreamSource
+from textune.data.blocks import RowStream, open_stream
 from textune.data.columns import Examples, select_columns
 from textune.data.labels import LabelMap, encode_labels, infer_labels
+from textune.data.rows import count
 from textune.data.sources import SkippedRow, read_source
 from textune.data.splits import split_rows
 from textune.errors import DataError
@@ -66,6 +68,13 @@ class PreparedData:
     """What was decided or noticed on the way, in sentences."""
     skipped: tuple[SkippedRow, ...]
     """Rows left out because `data.on_bad_row` is `skip`."""
+    stream: RowStream | None = None
+    """Where the training rows are streamed: all of them; `train` holds the first block then."""
+
+    @property
+    def train_targets(self) -> np.ndarray | None:
+        """Targets of all training rows, for the baselines of a report; None of a stream."""
+        return None if self.stream is not None else self.train.chosen_targets
 
     @property
     def parts(self) -> list[Part]:
@@ -80,7 +89,12 @@ def prepare_data(section: DataSection, *, kind: str, known_names: tuple[str, ...
     `data.labels` gives no order, that order is kept, so that the backbone's head keeps its meaning.
     """
     bad: Literal["error", "skip"] = section.on_bad_row
-    train = _read(section.train, section.columns, name="data.train", bad=bad)
+    stream: RowStream | None = None
+    if isinstance(section.train, StreamSource):
+        stream = open_stream(section.train, section.columns, section.labels, on_bad_row=bad)
+        train = stream.first_examples()
+    else:
+        train = _read(section.train, section.columns, name="data.train", bad=bad)
     unweighted = section.columns.model_copy(update={"weight": None})  # weights belong to the loss
     own = {
         name: None if isinstance(held_out, Split | Absent) else _read(held_out, unweighted, name=f"data.{name}", bad=bad)
@@ -94,8 +108,14 @@ def prepare_data(section: DataSection, *, kind: str, known_names: tuple[str, ...
         label_map = replace(label_map, names=known_names)
         notices = (*notices, f"the labels keep the order that the backbone has: {', '.join(known_names[:8])}")
 
-    examples, targets = _encode(train, label_map, section.labels, name="data.train", bad=bad)
-    skipped = list(examples.skipped)
+    if stream is not None:
+        stream = replace(stream, label_map=label_map)
+        first = stream.sample()
+        examples, targets, skipped = first.examples, first.targets, []
+        notices = (*notices, *_of_first_rows(examples))
+    else:
+        examples, targets = _encode(train, label_map, section.labels, name="data.train", bad=bad)
+        skipped = list(examples.skipped)
     rest = np.arange(len(examples))
     parts: dict[str, Part | None] = {}
     for name, held_out in (("test", section.test), ("validation", section.validation)):
@@ -116,7 +136,17 @@ def prepare_data(section: DataSection, *, kind: str, known_names: tuple[str, ...
         test=parts["test"],
         notices=tuple(notices),
         skipped=tuple(skipped),
+        stream=stream,
     )
+
+
+def _of_first_rows(examples: Examples) -> list[str]:
+    """What to say of the first block of a stream, which stands for the rows that nobody has seen yet."""
+    notices = [f"the training rows are streamed: what is said of them is of their first {count(len(examples), 'row')} only"]
+    if examples.skipped:
+        bad = examples.skipped[0]
+        notices.append(f"{count(len(examples.skipped), 'row')} beside them left out, the first: {bad.place}: {bad.reason}")
+    return notices
 
 
 def prepare_held_out(

@@ -109,6 +109,8 @@ class Rows:
     """Columns left out because the files differ, and how."""
     hint: str = ""
     """A suspicion to add to a message about a missing column."""
+    partial: bool = False
+    """A stretch of a stream: what it lacks (a usable row, a second class) other stretches may have."""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

@@ -14,7 +14,8 @@ import numpy as np
 from textune.config import load_config
 from textune.data.audit import Finding, TokenFacts, audit_data
 from textune.data.batches import padding_waste
-from textune.pipeline.gather import Ingredients, describe, gather
+from textune.pipeline.facts import describe
+from textune.pipeline.gather import Ingredients, gather
 from textune.ranks import ALONE
 from textune.tracking import SilentTracker, Tracker
 from textune.training import Learner
@@ -100,8 +101,7 @@ def _predict_cost(parts: Ingredients, tracker: Tracker) -> dict[str, str]:
             speeds.append(batch.num_tokens / (time.perf_counter() - started))
     batches.close()
     parts.model.zero_grad()
-    tokens = int(rows.lengths[np.concatenate(parts.first_epoch())].sum()) * parts.total_steps / parts.steps_per_epoch
-    seconds = tokens / float(np.median(speeds))
+    seconds = parts.num_tokens / float(np.median(speeds))
     return {
         "time": f"about {_minutes(seconds)} of forward and backward passes here, from {len(speeds)} measured batches",
         "memory": _memory(parts),

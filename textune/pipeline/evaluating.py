@@ -109,7 +109,7 @@ def _rows_of(
 
 def _own_rows(
     run: Path, experiment: Experiment | None, card: ModelCard, part: Literal["test", "validation"] | None
-) -> tuple[str, Part, np.ndarray]:
+) -> tuple[str, Part, np.ndarray | None]:
     """The run's own test (else validation) rows: (name of the part, the rows, targets of the training rows)."""
     if experiment is None:
         raise RunError(
@@ -127,7 +127,7 @@ def _own_rows(
             f"{what} of {run} changed since training ({found.examples.rows.source}).",
             hint="Restore the files, or evaluate what is there now with --data FILE.",
         )
-    return name, found, prepared.train.chosen_targets
+    return name, found, prepared.train_targets
 
 
 def _tokens_section(

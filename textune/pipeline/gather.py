@@ -6,17 +6,19 @@ data -> metric -> task -> tokens -> model
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from textune.config import Experiment, require_runnable
-from textune.config.schema import Labels
+from textune.config.schema import Labels, StreamSource
 from textune.data.audit import audit_data
-from textune.data.batches import num_steps_per_epoch, padding_waste, plan_epoch, require_drawable
-from textune.data.loader import Loader, TrainingRows
+from textune.data.batches import num_steps_per_epoch, plan_epoch, require_drawable
+from textune.data.loader import Batches, Loader, TrainingRows
 from textune.data.prepare import Part, PreparedData, prepare_data
 from textune.data.rows import count
+from textune.data.streamloader import StreamLoader
 from textune.data.tokens import TextEncoder, TokenStore, open_store
 from textune.errors import ConfigError, DataError
 from textune.evaluation import Metric, resolve_metric
@@ -30,7 +32,6 @@ from textune.tasks import SupervisedTask, build_task
 from textune.tracking import Tracker
 from textune.training.learner import Learner, is_sharded
 from textune.training.optim import STATE_BYTES, require_optimizer
-from textune.training.schedule import learning_rate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -76,13 +77,33 @@ class Ingredients:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps that see every training row once."""
-        return num_steps_per_epoch(len(self.parts["train"].part), self.experiment.train.batch_size)
+        """Optimizer steps that see every training row once; of a stream of unknown length, those of the whole run."""
+        return _steps_per_epoch(self.experiment, self.parts["train"])
 
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
         return self.experiment.train.duration.steps(self.steps_per_epoch)
+
+    @property
+    def num_rows(self) -> dict[str, int | None]:
+        """Rows of each part; None where a stream's are not known."""
+        rows: dict[str, int | None] = {name: len(tokenized.part) for name, tokenized in self.parts.items()}
+        return rows | ({"train": self.data.stream.section.num_rows} if self.data.stream is not None else {})
+
+    @property
+    def num_truncated(self) -> dict[str, int]:
+        """Rows of each part that lose tokens; nobody knows of a stream's."""
+        known = {name: tokenized.num_truncated for name, tokenized in self.parts.items()}
+        return {name: num for name, num in known.items() if name != "train" or self.data.stream is None}
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the whole run computes, about."""
+        if self.data.stream is not None:
+            return _num_trained_tokens(self.experiment, self.parts["train"])
+        lengths = self.parts["train"].lengths[np.concatenate(self.first_epoch())]
+        return int(lengths.sum()) * self.total_steps // self.steps_per_epoch
 
     @property
     def card(self) -> ModelCard:
@@ -143,20 +164,33 @@ class Ingredients:
             weights_N=rows.weights,
         )
 
-    def loader(self, rows: TrainingRows, *, state: dict[str, Any] | None = None) -> Loader:
-        """Batches from the first step on, or from where another loader was when its state was taken."""
-        return Loader(
-            rows,
-            self.experiment.train,
+    def loader(self, rows: TrainingRows, *, state: dict[str, Any] | None = None) -> Batches:
+        """Batches from the first step on, or from where another loader was when its state was taken.
+
+        Those of a stream where the training rows are streamed: `rows` are its first ones only.
+        """
+        build = partial(
+            Loader,
+            section=self.experiment.train,
             layout=self.model.layout,
             pad_id=self.model.pad_id,
-            first_step=0 if state is None else state["next_step"],
             max_tokens=self.room.max_tokens,
             rank=self.ranks.rank,
             world=self.ranks.world,
             even=is_sharded(self.experiment.train.distributed),
             group_cost=self.model.group_cost(self.device.dtype),
             pin_memory=self.device.torch.type == "cuda",
+        )
+        if self.data.stream is None:
+            return build(rows, first_step=0 if state is None else state["next_step"])
+        return StreamLoader(
+            self.data.stream,
+            self.experiment.train,
+            self.encoder,
+            build,
+            drop_longer=self.experiment.tokens.drop_longer,
+            max_tokens=self.room.max_tokens,
+            state=state,
         )
 
 
@@ -201,11 +235,14 @@ def gather(
     parts: dict[str, Tokenized] = {part.name: Tokenized(part, stores[id(part.examples)]) for part in data.parts}
     _require_room(experiment, parts)
     _require_positions(experiment, model, parts)
-    vocabulary = model.compact_vocabulary(
-        (store.ids for store in stores.values()),
-        mode=experiment.train.compact_vocabulary,
-        optimizer=experiment.train.optimizer.kind,
-    )
+    if data.stream is None:
+        vocabulary = model.compact_vocabulary(
+            (store.ids for store in stores.values()),
+            mode=experiment.train.compact_vocabulary,
+            optimizer=experiment.train.optimizer.kind,
+        )
+    else:
+        vocabulary = "full table: which tokens occur in a stream is not known in advance"
     model.to(device.torch)
     sharded = is_sharded(experiment.train.distributed)
     model.speed_up(_num_trained_tokens(experiment, parts["train"]), training=True, sharded=sharded)
@@ -219,8 +256,17 @@ def gather(
     return ingredients
 
 
+def _steps_per_epoch(experiment: Experiment, train: Tokenized) -> int:
+    section, source, num_rows = experiment.train, experiment.data.train, len(train.part)
+    if isinstance(source, StreamSource):
+        if source.num_rows is None:  # all durations are in steps
+            return section.duration.steps(0)
+        num_rows = source.num_rows
+    return num_steps_per_epoch(num_rows, section.batch_size)
+
+
 def _num_steps(experiment: Experiment, train: Tokenized) -> int:
-    return experiment.train.duration.steps(num_steps_per_epoch(len(train.part), experiment.train.batch_size))
+    return experiment.train.duration.steps(_steps_per_epoch(experiment, train))
 
 
 def _num_trained_tokens(experiment: Experiment, train: Tokenized) -> int:
@@ -334,66 +380,12 @@ def _room(
 def _require_positions(experiment: Experiment, model: TextModel, parts: dict[str, Tokenized]) -> None:
     limit = model.max_positions
     longest = max(int(tokenized.lengths.max()) for tokenized in parts.values())
+    streamed = isinstance(experiment.data.train, StreamSource)
+    if streamed:  # rows that nobody has seen may be as long as they can be
+        longest = min(experiment.tokens.max_length, experiment.tokens.drop_longer or experiment.tokens.max_length)
     if limit is not None and longest > limit:
         raise ConfigError(
-            f"tokens.max_length = {experiment.tokens.max_length} and a row has {longest} tokens, but"
-            f" {experiment.model.pretrained} has positions for {limit}.",
+            f"tokens.max_length = {experiment.tokens.max_length} and a row {'may have' if streamed else 'has'} {longest}"
+            f" tokens, but {experiment.model.pretrained} has positions for {limit}.",
             hint=f"Set tokens.max_length = {limit} or less.",
         )
-
-
-def _rates(parts: Ingredients) -> str:
-    """The learning rate where it turns, as every rank and every kind of learner sets it."""
-    section, total = parts.experiment.train, parts.total_steps
-    warmup = section.schedule.warmup.steps(parts.steps_per_epoch)
-    places = {min(warmup, total - 1): "end of warm-up", total - 1: "last step", 0: "first step"}
-    rates = (
-        learning_rate(step, kind=section.schedule.kind, peak=section.optimizer.lr, warmup_steps=warmup, total_steps=total)
-        for step in sorted(places)
-    )
-    shown = (f"{rate:.3g} at step {step + 1:,} ({places[step]})" for step, rate in zip(sorted(places), rates, strict=True))
-    return f"{section.schedule.kind}: " + ", ".join(shown)
-
-
-def _shared(parts: Ingredients) -> str:
-    """How several processes share the work; nothing for one alone."""
-    kind = parts.experiment.train.distributed.kind
-    if parts.ranks.alone and kind == "ddp":
-        return ""
-    return f", {count(parts.ranks.world, 'process', 'processes')} ({kind})"
-
-
-def describe(parts: Ingredients) -> dict[str, str]:
-    """The facts that a person wants to see before a run starts."""
-    train, section = parts.parts["train"], parts.experiment.train
-    names = parts.data.label_map.names
-    rows = ", ".join(f"{len(tokenized.part):,} {name}" for name, tokenized in parts.parts.items())
-    limit = parts.experiment.tokens.max_length
-    truncated = sum(tokenized.num_truncated for tokenized in parts.parts.values())
-    trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    total = parts.model.num_parameters
-    batches = parts.first_epoch()
-    labels = f"{len(names)} labels: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
-    return {
-        "task": parts.task.problem if parts.task.problem == "regression" else f"{parts.task.problem}, {labels}",
-        "rows": rows,
-        "tokens": f"{int(train.lengths[np.concatenate(batches)].sum()):,} a training epoch, median row"
-        f" {int(np.median(train.lengths))}, longest {int(train.lengths.max())}; {truncated:,} rows truncated to {limit}",
-        "padding": f"padded batch by batch, {padding_waste(train.lengths, batches):.0%} of what is computed would be padding;"
-        f" padded to {limit}, {padding_waste(train.lengths, batches, pad_to=limit):.0%}",
-        "model": f"{parts.experiment.model.pretrained} ({parts.model.hf.config.model_type}), {total / 1e6:.1f} M parameters"
-        + ("" if trained == total else f", {trained / 1e6:.1f} M trained"),
-        "vocabulary": parts.vocabulary,
-        "layout": f"{parts.model.layout}: {parts.model.reason}",
-        "kernels": parts.model.accelerator.note,
-        "device": str(parts.device) + _shared(parts),
-        "at once": f"{parts.room.max_tokens:,} tokens ({parts.room.reason})"
-        + (", gradient checkpointing" if section.gradient_checkpointing else ""),
-        "steps": f"{parts.total_steps:,} of {section.batch_size} rows ({section.duration} of {parts.steps_per_epoch:,} steps)"
-        if section.duration.unit == "epochs"
-        else f"{parts.total_steps:,} of {section.batch_size} rows ({parts.total_steps / parts.steps_per_epoch:.2g} epochs)",
-        "rates": _rates(parts),
-        "best by": f"{parts.metric.name} on the validation rows"
-        if parts.data.validation
-        else "no validation rows: the last step",
-    }

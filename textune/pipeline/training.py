@@ -17,7 +17,8 @@ from textune.data.prepare import Part
 from textune.errors import Preempted, RunError
 from textune.evaluation import Report
 from textune.pipeline.driving import Drive
-from textune.pipeline.gather import Ingredients, Tokenized, describe, gather
+from textune.pipeline.facts import describe
+from textune.pipeline.gather import Ingredients, Tokenized, gather
 from textune.pipeline.interruption import finishing_steps
 from textune.pipeline.reporting import report_part, write_report
 from textune.pipeline.resuming import Start, best_of, bring_best, compare_facts, facts_of_run, plan_start
@@ -245,8 +246,8 @@ class _Session:
             command=command_line(),
             resolved=describe(parts),
             data={part.name: part.fingerprint for part in parts.data.parts},
-            rows={part.name: len(part) for part in parts.data.parts},
-            truncated={name: tokenized.num_truncated for name, tokenized in parts.parts.items()},
+            rows=parts.num_rows,
+            truncated=parts.num_truncated,
             skipped=[f"{row.place}: {row.reason}" for row in parts.data.skipped[:MAX_SKIPPED_SHOWN]],
             num_skipped=len(parts.data.skipped),
             **({} if start.checkpoint is None else {"from_checkpoint": str(start.checkpoint.folder)}),
@@ -334,7 +335,7 @@ class _Session:
                     saved,
                     parts.parts[name],
                     metric=parts.metric,
-                    train_targets=parts.data.train.chosen_targets,
+                    train_targets=parts.data.train_targets,
                     bootstrap=parts.experiment.evaluate.bootstrap,
                     mistakes=parts.experiment.evaluate.mistakes,
                     tracker=self.tracker,

@@ -76,7 +76,7 @@ def steps(
                     raise refuse_update(batch.step + 1) from error
                 raise
             learner.zero_grad()  # evaluating and saving need the memory
-            yield StepResult(batch.step + 1, loss, grad_norm, lr, batch.num_rows, batch.num_tokens, notices)
+            yield StepResult(batch.step + 1, loss, grad_norm, lr, batch.num_rows, batch.num_tokens, [*batch.notices, *notices])
             if batch.step + 1 == total_steps:
                 return
 

@@ -11,7 +11,8 @@ import torch
 
 from textune.config import load_config
 from textune.data.loader import Batch, TrainingRows
-from textune.pipeline.gather import Ingredients, describe, gather
+from textune.pipeline.facts import describe
+from textune.pipeline.gather import Ingredients, gather
 from textune.ranks import ALONE
 from textune.tracking import SilentTracker
 from textune.training import Learner, steps

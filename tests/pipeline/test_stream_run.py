@@ -1,0 +1,232 @@
+"""Whole runs whose training rows are streamed: trained, checked, dry, fast, and refused in a sentence."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from resumekit import end_of, same_end
+from runkit import Listener, reviews
+from streamkit import web_server
+from tiny import tiny_backbone
+
+import textune
+import textune.pipeline.driving as driving
+from textune.cli import main
+from textune.errors import Preempted
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stream")
+    tiny_backbone("bert", folder / "backbone")
+    rows = reviews(240)
+    for number in range(4):
+        write_jsonl(folder / f"part-{number}.jsonl", rows[number * 60 : (number + 1) * 60 - number])
+    write_jsonl(folder / "held-out.jsonl", reviews(60, seed=1))
+    (folder / "config.toml").write_text(
+        f"""
+[data.train]
+kind = "stream"
+files = "part-*.jsonl"
+block_rows = 50
+num_rows = 234
+[data.validation]
+kind = "files"
+files = "held-out.jsonl"
+[data.labels]
+names = ["neg", "pos"]
+[task]
+kind = "binary"
+[tokens]
+max_length = 24
+cache = "{folder / "cache"}"
+[model]
+pretrained = "backbone"
+[train]
+duration = "4 epochs"
+batch_size = 16
+precision = "fp32"
+device = "cpu"
+[train.optimizer]
+lr = 3e-3
+[evaluate]
+bootstrap = 20
+"""
+    )
+    return folder
+
+
+def test_a_stream_trains_as_well_as_a_file(home: Path) -> None:
+    listener = Listener()
+    result = textune.train(home / "config.toml", run=home / "run", tracker=listener)
+    assert result is not None and result.steps == 4 * 15
+    assert result.reports["validation"].to_dict()["metrics"]["accuracy"] > 0.9
+    assert listener.facts["rows"] == "234 train, 60 validation; train streamed from 4 shards"
+    assert listener.facts["vocabulary"].startswith("full table: which tokens occur in a stream is not known")
+    assert listener.facts["steps"] == "60 of 16 rows (4 epochs of 15 steps)"
+    assert "of the first 50 rows" in listener.facts["tokens"] and "of the first 50 rows" in listener.facts["at once"]
+    assert any("said of them is of their first 50 rows only" in notice for notice in listener.notices)
+    assert not any("num_rows" in notice for notice in listener.notices)
+    manifest = json.loads((home / "run" / "manifest.json").read_text())
+    assert manifest["rows"] == {"train": 234, "validation": 60}
+    assert manifest["truncated"] == {"validation": 0} and len(manifest["data"]["train"]) == 32
+    assert [row["epoch"] for row in listener.evaluations] == [1, 2, 3, 4]
+    assert textune.load(home / "run").predict(["a great charming film"])[0].label == "pos"
+
+
+def test_the_other_verbs_know_streams(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = textune.check(home / "config.toml")
+    assert result.ok and "measured batches" in result.facts["time"]
+    assert textune.train(home / "config.toml", dry_run=True, run=home / "dry") is None
+    fast = textune.train(home / "config.toml", fast_dev_run=True, run=home / "fast")
+    assert fast is not None and fast.steps == 1
+    assert not (home / "dry").exists() and not (home / "fast").exists()
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(home / "config.toml")])
+    assert ended.value.code == 0
+    assert "streamed from 4 shards" in capsys.readouterr().out
+
+
+def test_shards_elsewhere_train_the_same_model(home: Path) -> None:
+    config, here, there = home / "config.toml", Listener(), Listener()
+    one_epoch = ["train.duration=1 epochs", "train.prefetch=0"]
+    local = textune.train(config, run=home / "here", overrides=one_epoch, tracker=here)
+    with web_server(home) as server:
+        urls = [f"{server.url}/part-{number}.jsonl" for number in range(4)]
+        remote = textune.train(config, run=home / "there", overrides=[*one_epoch, f"data.train.files={urls}"], tracker=there)
+    assert local is not None and remote is not None
+    assert local.reports["validation"].to_dict()["metrics"] == remote.reports["validation"].to_dict()["metrics"]
+    weights = [(home / name / "best" / "model.safetensors").read_bytes() for name in ("here", "there")]
+    assert weights[0] == weights[1]
+
+
+CHECKPOINTS = [
+    "train.duration=2 epochs",
+    "train.evaluate_every=6 steps",
+    "train.log_every=2 steps",
+    "train.checkpoint.every=never",
+]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(home: Path) -> Path:
+    textune.train(home / "config.toml", run=home / "whole", overrides=CHECKPOINTS)
+    return home / "whole"
+
+
+@pytest.mark.parametrize("step", [1, 9, 15, 29])
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
+    home: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    real = driving.steps
+
+    def stopped(*args: Any, **keys: Any) -> Iterator[Any]:
+        for result in real(*args, **keys):
+            if result.step == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield result
+
+    with monkeypatch.context() as patch, pytest.raises(Preempted):
+        patch.setattr(driving, "steps", stopped)
+        textune.train(home / "config.toml", run=tmp_path / "run", overrides=CHECKPOINTS)
+    result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=CHECKPOINTS)
+    assert result is not None and result.steps == 30
+    same_end(end_of(tmp_path / "run"), end_of(uninterrupted))
+
+
+def test_shards_that_changed_while_a_run_was_stopped_are_refused(home: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    checkpoint = sorted((uninterrupted / "checkpoints").glob("step-*"))[-1]
+    for change, words in (
+        (["data.train.files=part-[012].jsonl", f"data.folder={home}"], "the train data of .* changed since it was trained"),
+        (["data.train.block_rows=60"], r"data\.train\.block_rows was 50 and is 60"),
+    ):
+        with pytest.raises(textune.TextuneError, match=words):
+            textune.train(
+                home / "config.toml", run=tmp_path / words[-9:], overrides=[*CHECKPOINTS, *change], resume=str(checkpoint)
+            )
+
+
+def test_an_epoch_of_unknown_length(home: Path) -> None:
+    listener = Listener()
+    overrides = ["train.duration=20 steps", "train.evaluate_every=10 steps", "train.schedule.warmup=2 steps"]
+    config = home / "config.toml"
+    result = textune.train(config, run=home / "unknown", overrides=overrides, unset=["data.train.num_rows"], tracker=listener)
+    assert result is not None and result.steps == 20
+    assert listener.facts["rows"] == "unknown number of train, 60 validation; train streamed from 4 shards"
+    assert listener.facts["steps"] == "20 of 16 rows"
+    assert [row["epoch"] for row in listener.evaluations] == [0.5, 1.0]
+    assert json.loads((home / "unknown" / "manifest.json").read_text())["rows"]["train"] is None
+
+
+def test_bad_rows_far_down_stop_the_run_or_are_reported(home: Path) -> None:
+    rows = reviews(300)
+    lines = [json.dumps(row) for row in rows]
+    lines[250] = "{broken"
+    lines[251] = json.dumps(rows[251] | {"label": "unsure"})
+    (home / "bad.jsonl").write_text("\n".join(lines))
+    overrides = ["data.train.files=bad.jsonl", "train.duration=1 epochs", "train.batch_size=32", f"data.folder={home}"]
+    with pytest.raises(textune.TextuneError, match=r"bad\.jsonl, line 251: not JSON"):
+        textune.train(home / "config.toml", run=home / "bad", overrides=overrides)
+    listener = Listener()
+    overrides += ["data.on_bad_row=skip", "data.train.num_rows=320"]
+    result = textune.train(home / "config.toml", run=home / "skipped", overrides=overrides, tracker=listener)
+    assert result is not None and result.steps == 10
+    assert any("of the stream left out so far, such as bad.jsonl, line 251: not JSON" in n for n in listener.notices)
+    assert any("num_rows = 320, but the stream has 298 usable rows" in notice for notice in listener.notices)
+
+
+def test_rows_of_one_class_at_first_are_a_warning(home: Path) -> None:
+    """Shards that are sorted by class, read one after the other: the first block shows one class only."""
+    rows = sorted(reviews(120), key=lambda row: str(row["label"]))
+    write_jsonl(home / "sorted.jsonl", rows)
+    overrides = ["data.train.files=sorted.jsonl", f"data.folder={home}", "train.order=sequential", "train.duration=1 steps"]
+    listener = Listener()
+    result = textune.train(home / "config.toml", run=home / "sorted", overrides=overrides, tracker=listener)
+    assert result is not None and result.steps == 1
+    assert any("one class only: 'neg'" in notice for notice in listener.notices)
+
+
+def test_a_number_streams_as_a_regression(home: Path) -> None:
+    overrides = [
+        "task.kind=regression",
+        "data.columns.label=number",
+        "train.duration=1 epochs",
+        "tokens.drop_longer=20",
+        "data.labels.names=[]",
+    ]
+    listener = Listener()
+    result = textune.train(home / "config.toml", run=home / "numbers", overrides=overrides, tracker=listener)
+    assert result is not None
+    assert "of the stream left out so far: longer than 20 tokens" in " ".join(listener.notices)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data.train.files=nowhere-*.jsonl"], "No file matches the pattern"),
+        (["data.train.files=nonsense://a/b.jsonl"], "Protocol not known: nonsense"),
+        (["data.columns.text=body"], "has no column 'body'"),
+        (['data.labels.names=["yes", "no"]'], "is not one of the 2 labels"),
+        (['data.labels.names=["a"]'], "one class only"),
+        (['data.labels.names=["neg", "pos", "more"]'], "task.kind = binary needs exactly two"),
+        (["data.validation.kind=split"], "data.validation is a share of the training rows"),
+        (["tokens.max_length=100000"], "has positions for"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(
+    home: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], words: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", str(home / "config.toml"), "--run", str(home / "never"), *overrides])
+    assert ended.value.code == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert words in said and "Traceback" not in said
+    assert not (home / "never").exists()

@@ -1,0 +1,70 @@
+"""What a run whose training rows are streamed cannot have, since nobody has seen all of its rows before it starts."""
+
+from __future__ import annotations
+
+from textune.config.problems import Problem
+from textune.config.schema import Absent, AutoTask, Experiment, RegressionTask, Split, StreamSource
+from textune.config.values import Duration
+
+
+def stream_problems(experiment: Experiment) -> list[Problem]:
+    """Every key that needs what only the whole of the training rows could tell; none where they are not streamed."""
+    source, data, train = experiment.data.train, experiment.data, experiment.train
+    if not isinstance(source, StreamSource):
+        return []
+    problems = []
+    for name in ("validation", "test"):
+        if isinstance(getattr(data, name), Split):
+            hint = f'Give it rows of its own, such as data.{name} = {{ kind = "files", files = "{name}.jsonl" }}, or none.'
+            message = f"data.{name} is a share of the training rows, which are streamed: there is no set to take a share of."
+            problems.append(Problem(("data", name), message, hint))
+    if train.order not in ("shuffle", "sequential"):
+        message = f'train.order = "{train.order}" needs the lengths or labels of all rows, which a stream does not know.'
+        problems.append(Problem(("train", "order"), message, 'Use "shuffle" or "sequential".'))
+    if train.compact_vocabulary == "on":
+        message = 'train.compact_vocabulary = "on" needs the tokens of all rows, which a stream does not know.'
+        problems.append(Problem(("train", "compact_vocabulary"), message, 'Use "auto".'))
+    longest = min(experiment.tokens.max_length, experiment.tokens.drop_longer or experiment.tokens.max_length)
+    if train.max_tokens != "auto" and train.max_tokens < longest:
+        message = f"train.max_tokens = {train.max_tokens} is smaller than {longest} tokens, which a row of a stream may have."
+        problems.append(Problem(("train", "max_tokens"), message, f"Use {longest} or more, or lower tokens.max_length."))
+    return [*problems, *_label_problems(experiment), *_duration_problems(experiment, source)]
+
+
+def _label_problems(experiment: Experiment) -> list[Problem]:
+    task, labels = experiment.task, experiment.data.labels
+    if isinstance(task, AutoTask):
+        message = 'task.kind = "auto" decides from the labels of all rows, which a stream does not know.'
+        hint = "Set task.kind to binary, multiclass, multilabel or regression."
+        return [Problem(("task", "kind"), message, hint)]
+    if isinstance(task, RegressionTask):
+        return []
+    problems = []
+    if not labels.names and labels.names_file is None:
+        message = "data.labels.names is not set, and the labels of a stream are not known before it has been read."
+        hint = 'List all of them, such as data.labels.names = ["neg", "pos"], or set data.labels.names_file.'
+        problems.append(Problem(("data", "labels"), message, hint))
+    if task.class_weights == "balanced":
+        message = 'task.class_weights = "balanced" counts the rows of each class, which are not known of a stream.'
+        problems.append(Problem(("task", "class_weights"), message, "Give a table of weights by label name."))
+    return problems
+
+
+def _duration_problems(experiment: Experiment, source: StreamSource) -> list[Problem]:
+    """Durations in epochs where nobody has said how long an epoch is."""
+    if source.num_rows is not None:
+        return []
+    train = experiment.train
+    durations: dict[str, Duration] = {
+        "duration": train.duration,
+        "schedule.warmup": train.schedule.warmup,
+        "log_every": train.log_every,
+    }
+    if not isinstance(experiment.data.validation, Absent):
+        durations["evaluate_every"] = train.evaluate_every
+    in_epochs = [f'train.{key} = "{value}"' for key, value in durations.items() if value.unit == "epochs" and value.amount]
+    if not in_epochs:
+        return []
+    message = f"{', '.join(in_epochs)}: how long an epoch of a stream is, is not known."
+    hint = 'Set data.train.num_rows to the number of its rows, or write "500 steps".'
+    return [Problem(("data", "train", "num_rows"), message, hint)]

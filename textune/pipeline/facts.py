@@ -1,0 +1,78 @@
+"""The facts of a run in words, for its header and its manifest; made of what `gather.py` has built."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from textune.data.batches import padding_waste
+from textune.data.rows import count
+from textune.pipeline.gather import Ingredients
+from textune.training.schedule import learning_rate
+
+
+def describe(parts: Ingredients) -> dict[str, str]:
+    """The facts that a person wants to see before a run starts."""
+    train, section = parts.parts["train"], parts.experiment.train
+    names = parts.data.label_map.names
+    rows = ", ".join(f"{'unknown number of' if num is None else f'{num:,}'} {name}" for name, num in parts.num_rows.items())
+    limit = parts.experiment.tokens.max_length
+    truncated = sum(tokenized.num_truncated for tokenized in parts.parts.values())
+    trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
+    total = parts.model.num_parameters
+    batches = parts.first_epoch()
+    amount, sampled = f"{int(train.lengths[np.concatenate(batches)].sum()):,} a training epoch", ""
+    if parts.data.stream is not None:
+        rows += f"; train streamed from {count(len(parts.data.stream.shards), 'shard')}"
+        amount = f"about {train.lengths.mean():.0f} a training row"
+        sampled = f" (of the first {count(len(train.part), 'row')})"
+    labels = f"{len(names)} labels: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+    return {
+        "task": parts.task.problem if parts.task.problem == "regression" else f"{parts.task.problem}, {labels}",
+        "rows": rows,
+        "tokens": f"{amount}, median row {int(np.median(train.lengths))}, longest {int(train.lengths.max())};"
+        f" {truncated:,} rows truncated to {limit}{sampled}",
+        "padding": f"padded batch by batch, {padding_waste(train.lengths, batches):.0%} of what is computed would be padding;"
+        f" padded to {limit}, {padding_waste(train.lengths, batches, pad_to=limit):.0%}",
+        "model": f"{parts.experiment.model.pretrained} ({parts.model.hf.config.model_type}), {total / 1e6:.1f} M parameters"
+        + ("" if trained == total else f", {trained / 1e6:.1f} M trained"),
+        "vocabulary": parts.vocabulary,
+        "layout": f"{parts.model.layout}: {parts.model.reason}",
+        "kernels": parts.model.accelerator.note,
+        "device": str(parts.device) + _shared(parts),
+        "at once": f"{parts.room.max_tokens:,} tokens ({parts.room.reason}){sampled}"
+        + (", gradient checkpointing" if section.gradient_checkpointing else ""),
+        "steps": f"{parts.total_steps:,} of {section.batch_size} rows{_in_epochs(parts)}",
+        "rates": _rates(parts),
+        "best by": f"{parts.metric.name} on the validation rows"
+        if parts.data.validation
+        else "no validation rows: the last step",
+    }
+
+
+def _rates(parts: Ingredients) -> str:
+    """The learning rate where it turns, as every rank and every kind of learner sets it."""
+    section, total = parts.experiment.train, parts.total_steps
+    warmup = section.schedule.warmup.steps(parts.steps_per_epoch)
+    places = {min(warmup, total - 1): "end of warm-up", total - 1: "last step", 0: "first step"}
+    rates = (
+        learning_rate(step, kind=section.schedule.kind, peak=section.optimizer.lr, warmup_steps=warmup, total_steps=total)
+        for step in sorted(places)
+    )
+    shown = (f"{rate:.3g} at step {step + 1:,} ({places[step]})" for step, rate in zip(sorted(places), rates, strict=True))
+    return f"{section.schedule.kind}: " + ", ".join(shown)
+
+
+def _in_epochs(parts: Ingredients) -> str:
+    """How many epochs the run has, as a remark in brackets; nothing where nobody knows."""
+    duration = parts.experiment.train.duration
+    if duration.unit == "epochs":
+        return f" ({duration} of {parts.steps_per_epoch:,} steps)"
+    return "" if parts.num_rows["train"] is None else f" ({parts.total_steps / parts.steps_per_epoch:.2g} epochs)"
+
+
+def _shared(parts: Ingredients) -> str:
+    """How several processes share the work; nothing for one alone."""
+    kind = parts.experiment.train.distributed.kind
+    if parts.ranks.alone and kind == "ddp":
+        return ""
+    return f", {count(parts.ranks.world, 'process', 'processes')} ({kind})"
