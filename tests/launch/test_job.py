@@ -27,20 +27,8 @@ def test_every_word_reaches_the_node_as_it_was_written(config: Path) -> None:
     start = ["exec", sys.executable, "-m", "textune.launch.node", "--signals=everyone", "--nnodes=2", "--nproc-per-node=3"]
     assert words[:7] == start
     assert {"--max-restarts=0", "--rdzv-endpoint=$HOST:1", "--rdzv-id=$ID"} < set(words)
-    train = [
-        "-m",
-        "--",
-        "textune",
-        "train",
-        str(config),
-        "--run",
-        job.run,
-        "--resume",
-        "auto",
-        "--unset",
-        "train.seed",
-        *overrides,
-    ]
+    train = ["-m", "textune", "train", str(config), "--run-folder", job.run, "--resume", "auto", "--unset", "train.seed"]
+    train += overrides
     assert words[-len(train) :] == train
 
 

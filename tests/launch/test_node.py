@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from textune.launch.node import telling
+
 WORKER = """
 import os, signal, sys, time
 from pathlib import Path
@@ -38,8 +40,21 @@ def test_the_exit_code_is_the_workers(tmp_path: Path) -> None:
     process = start(tmp_path, "agent", "138")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 138, errors
-    assert "rank 0 was the first to stop, with exit code 138" in errors
+    assert "rank 0 stopped with exit code 138" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ({0: 2, 1: -9}, (1, 137)),
+        ({0: 2, 1: 1}, (1, 1)),
+        ({0: 138, 1: 2, 2: -15}, (2, 143)),
+        ({0: 2, 1: 2}, (0, 2)),
+    ],
+)
+def test_the_rank_that_explains_the_others(codes: dict[int, int], expected: tuple[int, int]) -> None:
+    assert telling(codes) == expected
 
 
 @pytest.mark.parametrize(

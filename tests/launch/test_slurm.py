@@ -27,12 +27,12 @@ cache = "tokens"
 pretrained = "backbone"
 compile = "off"
 [train]
-duration = "4000 steps"
+duration = "2500 steps"
 batch_size = 8
 precision = "fp32"
 device = "cpu"
 log_every = "20 steps"
-evaluate_every = "1000 steps"
+evaluate_every = "500 steps"
 [train.checkpoint]
 every = "never"
 [evaluate]
@@ -97,7 +97,7 @@ def test_a_job_that_is_warned_and_preempted_ends_as_if_it_had_not_been(
     slurm.command("sbatch", *wish, str(script))  # takes every processor: Slurm pre-empts our job
     slurm.wait_for("the second requeue", lambda: slurm.fact(job, "Restarts") == "2", 90)
     at_preemption = last_step(run)
-    assert at_warning < at_preemption < 4000
+    assert at_warning < at_preemption < 2500
 
     slurm.wait_for("the end", lambda: slurm.fact(job, "JobState") in ("COMPLETED", "FAILED"), 400)
     assert slurm.fact(job, "JobState") == "COMPLETED", outputs(home, job)
@@ -105,7 +105,7 @@ def test_a_job_that_is_warned_and_preempted_ends_as_if_it_had_not_been(
     assert json.loads((run / "manifest.json").read_text())["status"] == "complete"
 
     launch(home, "--processes", str(nodes * processes), "--run", str(calm))
-    assert last_step(run) == last_step(calm) == 4000
+    assert last_step(run) == last_step(calm) == 2500
     assert (run / "best" / "model.safetensors").read_bytes() == (calm / "best" / "model.safetensors").read_bytes()
 
 

@@ -1,6 +1,6 @@
 """torchrun on one node of a job, with an exit code that a scheduler can act on: `python -m textune.launch.node ...`.
 
-torchrun itself ends with 1 whatever its workers said. This one passes on the exit code of the worker that ended first: 138 and
+torchrun itself ends with 1 whatever its workers said. This one passes on the exit code of the worker that tells most: 138 and
 143 (a run that was warned by SIGUSR1 or SIGTERM, saved and stopped) tell the scheduler to start the job again.
 
 `--signals=agent` (a container, a terminal): only this process receives signals; torchrun sends them on to its workers.
@@ -37,13 +37,22 @@ def main(arguments: list[str]) -> int:
     try:
         torchrun.run(torchrun.parse_args(arguments))
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        code = failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode
-        sys.stderr.write(f"textune: rank {rank} was the first to stop, with exit code {code}.\n")
+        rank, code = telling({rank: failure.exitcode for rank, failure in error.failures.items()})
+        sys.stderr.write(f"textune: rank {rank} stopped with exit code {code}.\n")
         return code
     except SignalException as error:
         return 128 + int(error.sigval)
     return 0
+
+
+def telling(codes: dict[int, int]) -> tuple[int, int]:
+    """The rank whose end explains the others', and its exit code as a shell gives it (128 + signal for a killed one).
+
+    2 explains least: it is also how those end that have lost another rank. Of the others the highest counts, as srun has it.
+    """
+    ended = {rank: code if code >= 0 else 128 - code for rank, code in codes.items()}
+    rank = max(ended, key=lambda rank: (ended[rank] != 2, ended[rank]))
+    return rank, ended[rank]
 
 
 def _leave_to_workers(number: int, frame: FrameType | None) -> None:
