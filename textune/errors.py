@@ -44,7 +44,9 @@ class RunError(TextuneError):
 
 
 class RanksError(TextuneError):
-    """Processes of one run that do not find, or have lost, each other."""
+    """Processes of one run that do not find, or have lost, each other; what a scheduler may simply try again (EX_TEMPFAIL)."""
+
+    exit_code = 75
 
 
 class Preempted(TextuneError):

@@ -30,6 +30,10 @@ class Interruption:
     """The signal's number; 0 while nobody has asked."""
     at: float = 0.0
     """When, by the monotonic clock."""
+    repeated: bool = False
+    """Whether it was asked again, and stops wherever it is."""
+    at_once: bool = False
+    """Nothing is left to finish: the first signal too stops the program where it is."""
 
 
 @contextlib.contextmanager
@@ -44,9 +48,10 @@ def finishing_steps() -> Iterator[Interruption]:
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if not interruption.signal:
+        if not (interruption.signal or interruption.at_once):
             interruption.signal, interruption.at = number, time.monotonic()
-        elif time.monotonic() - interruption.at >= SAME_SECONDS:
+        elif interruption.at_once or time.monotonic() - interruption.at >= SAME_SECONDS:
+            interruption.repeated = True
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             signal.signal(number, signal.SIG_DFL)

@@ -19,7 +19,7 @@ from textune.evaluation import Report
 from textune.pipeline.driving import Drive
 from textune.pipeline.facts import describe
 from textune.pipeline.gather import Ingredients, Tokenized, gather
-from textune.pipeline.interruption import finishing_steps
+from textune.pipeline.interruption import Interruption, finishing_steps
 from textune.pipeline.reporting import report_part, write_report
 from textune.pipeline.resuming import Start, best_of, bring_best, compare_facts, facts_of_run, plan_start
 from textune.prediction import load
@@ -182,14 +182,14 @@ class _Session:
 
     def run(self) -> TrainResult:
         """Train and report; the run folder says how it ended, whatever happens."""
-        with self.folder.lock() if self.ranks.is_first else contextlib.nullcontext():
+        # Signals are handled until the run is marked: torchrun sends one as soon as the first of the ranks has ended.
+        with self.folder.lock() if self.ranks.is_first else contextlib.nullcontext(), finishing_steps() as interruption:
             try:
-                return self._run()
-            except KeyboardInterrupt:
-                self._mark("interrupted")
-                raise
-            except Preempted:
-                self._mark("preempted")
+                return self._run(interruption)
+            except (KeyboardInterrupt, Preempted) as stop:
+                self._mark("preempted" if isinstance(stop, Preempted) else "interrupted")
+                if interruption.signal and not interruption.repeated:  # all ranks have stopped after the same step
+                    self.ranks.wait()
                 raise
             except Exception as error:
                 self._mark("failed", str(error))
@@ -201,7 +201,7 @@ class _Session:
             if self.ranks.is_first and (self.folder.path / "manifest.json").is_file():
                 self.folder.stop(status, reason)
 
-    def _run(self) -> TrainResult:
+    def _run(self, interruption: Interruption) -> TrainResult:
         parts, checkpoint = self.parts, self.start.checkpoint
         learner = build_learner(parts.model, parts.experiment.train, parts.device, self.ranks)
         facts = facts_of_run(parts, learner)
@@ -211,7 +211,7 @@ class _Session:
         if self.ranks.is_first:
             self._open_folder()
         self.ranks.wait()
-        with self._lines() as lines, finishing_steps() as interruption:
+        with self._lines() as lines:
             tracker = Trackers([lines, self.kept, self.tracker])
             loader = parts.loader(parts.training_rows(), state=None if checkpoint is None else checkpoint.state["loader"])
             keeper = CheckpointKeeper(self.folder.checkpoints, parts.experiment.train.checkpoint, self.ranks)
@@ -231,6 +231,7 @@ class _Session:
                 seconds = drive.run()
             finally:
                 keeper.abandon()
+        interruption.at_once = True
         return self._finish(drive, seconds)
 
     def _open_folder(self) -> None:
