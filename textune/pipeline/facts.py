@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 
 from textune.data.batches import padding_waste
 from textune.data.rows import count
 from textune.pipeline.gather import Ingredients
+from textune.training.optim import STATE_BYTES
 from textune.training.schedule import learning_rate
 
 
@@ -43,6 +47,7 @@ def describe(parts: Ingredients) -> dict[str, str]:
         + (", gradient checkpointing" if section.gradient_checkpointing else ""),
         "steps": f"{parts.total_steps:,} of {section.batch_size} rows{_in_epochs(parts)}",
         "rates": _rates(parts),
+        "saved": _saved(parts),
         "best by": f"{parts.metric.name} on the validation rows"
         if parts.data.validation
         else "no validation rows: the last step",
@@ -60,6 +65,42 @@ def _rates(parts: Ingredients) -> str:
     )
     shown = (f"{rate:.3g} at step {step + 1:,} ({places[step]})" for step, rate in zip(sorted(places), rates, strict=True))
     return f"{section.schedule.kind}: " + ", ".join(shown)
+
+
+def checkpoint_bytes(parts: Ingredients) -> int:
+    """About how large a checkpoint is: weights, and the optimizer's moments of those that are trained."""
+    section = parts.experiment.train
+    held = sum(p.numel() for p in parts.model.parameters())
+    trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
+    return 4 * held + (0 if section.checkpoint.save_only_model else STATE_BYTES[section.optimizer.kind] * trained)
+
+
+def disk_warning(parts: Ingredients, folder: Path) -> str:
+    """What to say where the disk of a run folder will not hold what the run keeps; nothing where it will."""
+    section, size = parts.experiment.train.checkpoint, checkpoint_bytes(parts)
+    kept = (1 if section.keep == "all" else section.keep) + section.keep_best + len(section.at_steps)
+    # Besides: the one being written, the best model and the one that replaces it.
+    needed = (kept + 1) * size + 2 * 4 * parts.model.num_parameters
+    parent = next(ancestor for ancestor in [folder.absolute(), *folder.absolute().parents] if ancestor.is_dir())
+    free = shutil.disk_usage(parent).free
+    if free >= needed:
+        return ""
+    return (
+        f"the disk of {folder} has {free / 1e9:,.1f} GB free and this run may take {needed / 1e9:,.1f} GB: it will stop, and can"
+        " go on with --resume, where there is no more room"
+    )
+
+
+def _saved(parts: Ingredients) -> str:
+    """When checkpoints are made, how large they are, and which are kept."""
+    section = parts.experiment.train.checkpoint
+    size = f"{checkpoint_bytes(parts) / 1e6:,.1f} MB each" + (", models only" if section.save_only_model else "")
+    if section.every == "never":
+        return f"at the end, {size}"
+    every = section.every.steps(parts.steps_per_epoch)
+    kept = "all kept" if section.keep == "all" else f"the last {section.keep} kept" if section.keep > 1 else "the last one kept"
+    best = f" and the {section.keep_best} with the best evaluations" if section.keep_best else ""
+    return f"every {count(max(1, every), 'step')} and at the end, {size}, {kept}{best}"
 
 
 def _in_epochs(parts: Ingredients) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from textune.errors import RunError
 from textune.prediction import find_model, read_card
 from textune.rundir import read_manifest
+from textune.training.checkpoint import checkpoints_in
 
 
 def info(run: str | Path) -> dict[str, Any]:
@@ -22,6 +23,8 @@ def info(run: str | Path) -> dict[str, Any]:
             if manifest.get(key)
         }
         facts |= {f"metrics, {part}": metrics for part, metrics in manifest.get("metrics", {}).items()}
+        saved = [str(path) for _, path in checkpoints_in(run / "checkpoints")]
+        facts |= {"checkpoints": saved} if saved else {}
         facts |= {"versions": manifest.get("versions", {}), "git": manifest.get("git", {})}
     try:
         model = find_model(run)

@@ -17,7 +17,7 @@ from textune.data.prepare import Part
 from textune.errors import Preempted, RunError
 from textune.evaluation import Report
 from textune.pipeline.driving import Drive
-from textune.pipeline.facts import describe
+from textune.pipeline.facts import describe, disk_warning
 from textune.pipeline.gather import Ingredients, Tokenized, gather
 from textune.pipeline.interruption import Interruption, finishing_steps
 from textune.pipeline.reporting import report_part, write_report
@@ -109,6 +109,8 @@ def train(
         tracker.header(describe(parts))
         if dry_run:
             return None
+        if (warning := disk_warning(parts, folder.path)) and not fast_dev_run:
+            everyone.notice(warning)
         if not fast_dev_run:
             return _Session(folder, loaded, parts, start, tracker=tracker, kept=kept).run()
         with _scratch(folder.path, ranks) as scratch:
