@@ -70,9 +70,11 @@ def _rates(parts: Ingredients) -> str:
 def checkpoint_bytes(parts: Ingredients) -> int:
     """About how large a checkpoint is: weights, and the optimizer's moments of those that are trained."""
     section = parts.experiment.train
+    if section.checkpoint.save_only_model:
+        return 4 * parts.model.num_parameters
     held = sum(p.numel() for p in parts.model.parameters())
     trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    return 4 * held + (0 if section.checkpoint.save_only_model else STATE_BYTES[section.optimizer.kind] * trained)
+    return 4 * held + STATE_BYTES[section.optimizer.kind] * trained
 
 
 def disk_warning(parts: Ingredients, folder: Path) -> str:
@@ -86,8 +88,8 @@ def disk_warning(parts: Ingredients, folder: Path) -> str:
     if free >= needed:
         return ""
     return (
-        f"the disk of {folder} has {free / 1e9:,.1f} GB free and this run may take {needed / 1e9:,.1f} GB: it will stop, and can"
-        " go on with --resume, where there is no more room"
+        f"the disk of {folder} has {free / 1e9:,.1f} GB free and this run may take {needed / 1e9:,.1f} GB: it will stop where"
+        " there is no more room, and can go on with --resume"
     )
 
 

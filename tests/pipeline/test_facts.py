@@ -1,0 +1,72 @@
+"""What the header of a run says about rates and checkpoints, held against what the run does."""
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from runkit import Listener
+
+import textune
+from textune.config import load_config
+from textune.pipeline.facts import checkpoint_bytes, describe, disk_warning
+from textune.pipeline.gather import Ingredients, gather
+from textune.ranks import ALONE
+from textune.training import build_learner, steps
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def gathered(home: Path, *overrides: str) -> Ingredients:
+    return gather(load_config(home / "config.toml", overrides).experiment, tracker=Listener(), audit=False)
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])
+def test_the_rates_of_the_header_are_those_of_the_optimizer(home: Path, kind: str) -> None:
+    parts = gathered(home, f"train.schedule.kind={kind}", "train.schedule.warmup=3 steps", "train.duration=8 steps")
+    section = parts.experiment.train
+    learner = build_learner(parts.model, section, parts.device, ALONE)
+    rates = []
+    run = steps(learner, parts.task, parts.loader(parts.training_rows()), section, total_steps=8, warmup_steps=3)
+    for result in run:
+        assert learner.learning_rate == result.lr
+        rates.append(learner.learning_rate)
+    expected = f"0 at step 1 (first step), {rates[3]:.3g} at step 4 (end of warm-up), {rates[7]:.3g} at step 8 (last step)"
+    assert describe(parts)["rates"] == f"{kind}: {expected}"
+    assert rates[0] == 0 and rates[3] == section.optimizer.lr
+
+
+def test_a_checkpoint_is_as_large_as_the_header_says(home: Path, tmp_path: Path) -> None:
+    overrides = ["train.duration=1 steps", "data.test.kind=none"]
+    predicted = checkpoint_bytes(gathered(home, *overrides))
+    textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides)
+    shard = tmp_path / "run" / "checkpoints" / "step-1" / "state-1-of-1.safetensors"
+    # Beside the tensors stand their names, the optimizer's step counts and the random states.
+    assert predicted < shard.stat().st_size < predicted + 40_000
+
+
+def test_a_small_disk_is_said_before_the_first_step(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = gathered(home)
+    assert disk_warning(parts, tmp_path / "run") == ""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1, 1, 1000))
+    assert "has 0.0 GB free and this run may take" in disk_warning(parts, tmp_path / "not" / "there" / "run")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ([], "every 9 steps and at the end, SIZE each, the last one kept"),
+        (
+            ["train.checkpoint.every=5 steps", "train.checkpoint.keep=3"],
+            "every 5 steps and at the end, SIZE each, the last 3 kept",
+        ),
+        (
+            ["train.checkpoint.every=1 step", "train.checkpoint.keep=all", "train.checkpoint.keep_best=2"],
+            "all kept and the 2 with",
+        ),
+        (["train.checkpoint.every=never", "train.checkpoint.save_only_model=true"], "at the end, SIZE each, models only"),
+    ],
+)
+def test_what_is_saved_is_said(home: Path, overrides: list[str], says: str) -> None:
+    parts = gathered(home, *overrides)
+    assert says.replace("SIZE", f"{checkpoint_bytes(parts) / 1e6:,.1f} MB") in describe(parts)["saved"]
