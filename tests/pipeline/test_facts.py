@@ -68,5 +68,5 @@ def test_a_small_disk_is_said_before_the_first_step(home: Path, tmp_path: Path, 
     ],
 )
 def test_what_is_saved_is_said(home: Path, overrides: list[str], says: str) -> None:
-    parts = gathered(home, *overrides)
+    parts = gathered(home, *(f"train.checkpoint.{override}" for override in overrides))
     assert says.replace("SIZE", f"{checkpoint_bytes(parts) / 1e6:,.1f} MB") in describe(parts)["saved"]
