@@ -56,15 +56,9 @@ def test_a_small_disk_is_said_before_the_first_step(home: Path, tmp_path: Path, 
     ("overrides", "says"),
     [
         ([], "every 9 steps and at the end, SIZE each, the last one kept"),
-        (
-            ["train.checkpoint.every=5 steps", "train.checkpoint.keep=3"],
-            "every 5 steps and at the end, SIZE each, the last 3 kept",
-        ),
-        (
-            ["train.checkpoint.every=1 step", "train.checkpoint.keep=all", "train.checkpoint.keep_best=2"],
-            "all kept and the 2 with",
-        ),
-        (["train.checkpoint.every=never", "train.checkpoint.save_only_model=true"], "at the end, SIZE each, models only"),
+        (["every=5 steps", "keep=3"], "every 5 steps and at the end, SIZE each, the last 3 kept"),
+        (["every=1 step", "keep=all", "keep_best=2"], "every 1 step and at the end, SIZE each, all kept and the 2 with the best"),
+        (["every=never", "save_only_model=true"], "at the end, SIZE each, models only"),
     ],
 )
 def test_what_is_saved_is_said(home: Path, overrides: list[str], says: str) -> None:
