@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textune.config import Experiment, require_runnable
-from textune.config.schema import Labels
+from textune.config.schema import DeepSpeed, Labels
 from textune.data.audit import audit_data
 from textune.data.batches import epoch_order, num_steps_per_epoch, padding_waste, plan_epoch
 from textune.data.loader import Loader, TrainingRows
@@ -167,6 +167,11 @@ def gather(experiment: Experiment, *, tracker: Tracker, audit: bool) -> Ingredie
         optimizer=experiment.train.optimizer.kind,
     )
     model.to(device.torch)
+    if isinstance(experiment.train.distributed, DeepSpeed) and experiment.train.distributed.stage == 3:
+        # A compiled layer computes without calling its modules, and only their calls bring the weights.
+        model.accelerator.forbid(
+            "stage 3 of DeepSpeed brings each module's weights when it is called", hint="Use a lower stage"
+        )
     model.speed_up(_num_trained_tokens(experiment, parts["train"]), training=True)
     if experiment.train.gradient_checkpointing:  # behind `speed_up`, which changes how layers compute
         checkpoint_gradients(model)
