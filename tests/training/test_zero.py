@@ -137,7 +137,10 @@ def test_lower_precision_and_loss_scale_are_those_of_one_process(folder: Path) -
         logits = evaluate(work, learner)
         if learner.scaler is not None:
             learner.scaler.update(TOO_LARGE)
-        steps += work.steps(learner, 4, 8)
+        steps += work.steps(learner, 4, 6)
+        if learner.scaler is not None:
+            learner.scaler.update(2.0**16)
+        steps += work.steps(learner, 6, 8)
         save_state(learner, folder, f"{precision}-alone", steps=steps, logits=logits.tolist())
     assert run_ranks(SCRIPT, "precisions", str(folder), world=2) == ["", ""]
     for precision in ("bf16", "fp16"):
@@ -148,8 +151,9 @@ def test_lower_precision_and_loss_scale_are_those_of_one_process(folder: Path) -
             assert difference(folder, f"{precision}-{stage}", f"{precision}-alone")[0] < 2e-3
             assert np.abs(np.array(other["logits"]) - alone["logits"]).max() < 0.05
             assert other["numbers"]["scaler"] == alone["numbers"]["scaler"]
-    scaler = alone["numbers"]["scaler"]
-    assert scaler["scale"] < TOO_LARGE and 0 < scaler["_growth_tracker"] < 4, "some steps overflowed, and some did not"
+            overflowed = [not np.isfinite(step["norm"]) for step in other["steps"]]
+            assert overflowed == [precision == "fp16" and number in (4, 5) for number in range(8)]
+    assert alone["numbers"]["scaler"]["_growth_tracker"] == 2, "good steps since the last that was left out"
 
 
 @pytest.mark.slow

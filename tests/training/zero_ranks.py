@@ -27,7 +27,7 @@ TASK = build_task(MulticlassTask(class_weights={"b": 4.0}), LabelMap("multiclass
 
 
 TOO_LARGE = 2.0**121
-"""A loss scale that makes gradients overflow even in fp32, for two steps or so."""
+"""A loss scale that no fp16 gradient stands."""
 NO_DROPOUT = {
     "bart": dict.fromkeys(["dropout", "attention_dropout", "activation_dropout", "classifier_dropout"], 0.0),
     "t5": {"dropout_rate": 0.0},
@@ -165,7 +165,10 @@ def precisions(folder: Path, ranks: Ranks) -> None:
             logits = evaluate(work, learner)
             if learner.scale is not None:
                 learner.scale.value = TOO_LARGE
-            steps += work.steps(learner, 4, 8)
+            steps += work.steps(learner, 4, 6)
+            if learner.scale is not None:
+                learner.scale.value = 2.0**16
+            steps += work.steps(learner, 6, 8)
             save_state(learner, folder, f"{precision}-{stage}", steps=steps, logits=logits.tolist())
             assert all(p.dtype == torch.float32 for p in learner.model.parameters())
 

@@ -16,12 +16,12 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from packaging.version import Version
 
 from textune.config.schema import DeepSpeed, TrainSection
 from textune.data.loader import TokenBatch
@@ -35,7 +35,7 @@ from textune.training.learner import MODEL, OPTIMIZER, Learner, Read, weights_of
 from textune.training.lossscale import LossScale
 from textune.training.zeroconfig import ZeroPlan, plan_zero
 
-OLDEST = "0.19.8"
+OLDEST = (0, 19, 8)
 """The first DeepSpeed that notices gradients that are not finite in every precision, and skips such a step."""
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -86,7 +86,8 @@ class ZeroLearner(Learner):
     def backward(self, loss: torch.Tensor) -> None:
         """Add the gradient of this rank's share; DeepSpeed takes the mean over the ranks, textune's shares want the sum."""
         if self.scale is not None:
-            self._zero.override_loss_scale(self.scale.value)
+            # With the factor below, this rank's gradients are scaled as in one process, and overflow where they would there.
+            self._zero.override_loss_scale(self.scale.value / self.ranks.world)
         self._engine.backward(loss * self.ranks.world, scale_wrt_gas=False)
 
     def update(self) -> torch.Tensor:
@@ -218,9 +219,9 @@ def import_deepspeed(device: Device) -> Any:
             hint='Run `pip install "textune[deepspeed]"`, or use "fsdp".',
         )
     found = importlib.metadata.version("deepspeed")
-    if Version(found) < Version(OLDEST):
+    if tuple(map(int, re.findall(r"\d+", found)[:3])) < OLDEST:
         raise ModelError(
-            f"DeepSpeed {found} is installed, and textune needs {OLDEST} or later.",
+            f"DeepSpeed {found} is installed, and textune needs {'.'.join(map(str, OLDEST))} or later.",
             hint='Run `pip install --upgrade "textune[deepspeed]"`.',
         )
     # Without it DeepSpeed asks after NVIDIA's tools; it takes a GPU wherever it finds one.
