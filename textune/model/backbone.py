@@ -139,13 +139,12 @@ class TextModel(nn.Module):
         one_call = by_kernels or not attention_obstacle(self.hf.device, dtype, self.hf.config)
         return 0 if one_call else GROUP_COST_TOKENS
 
-    def speed_up(self, num_tokens: int, *, training: bool, sharded: bool = False) -> None:
+    def speed_up(self, num_tokens: int, *, training: bool) -> None:
         """Compile what is worth compiling for computing so many tokens on the device where the model is now.
 
-        `sharded`: this process will hold only parts of the weights, which no kernel of ours can gather.
         ModelError where `model.compile = "on"` and this machine cannot.
         """
-        self.accelerator.prepare(self.layout, num_tokens, training=training, sharded=sharded)
+        self.accelerator.prepare(self.layout, num_tokens, training=training)
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
         """The same for training so many steps on a GPU, where compilation takes place in the first steps."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import logging
 import math
 import ssl
 import time
@@ -154,6 +155,15 @@ def hub_answers() -> bool:
     except OSError:
         return False
     return True
+
+
+def is_error(record: logging.LogRecord) -> bool:
+    """A filter of log records."""
+    return record.levelno >= logging.ERROR
+
+
+# transformers imports DeepSpeed where it is installed, and that would print warnings between textune's own output.
+logging.getLogger("DeepSpeed").addFilter(is_error)
 
 
 @contextlib.contextmanager

@@ -164,8 +164,8 @@ class Ingredients:
             weights_N=rows.weights,
         )
 
-    def loader(self, rows: TrainingRows, *, state: dict[str, Any] | None = None) -> Batches:
-        """Batches from the first step on, or from where another loader was when its state was taken.
+    def loader(self, rows: TrainingRows, *, learner: Learner | None = None, state: dict[str, Any] | None = None) -> Batches:
+        """Batches for `learner` from the first step on, or from where another loader was when its state was taken.
 
         Those of a stream where the training rows are streamed: `rows` are its first ones only.
         """
@@ -177,7 +177,7 @@ class Ingredients:
             max_tokens=self.room.max_tokens,
             rank=self.ranks.rank,
             world=self.ranks.world,
-            even=is_sharded(self.experiment.train.distributed),
+            even=learner is not None and learner.even,
             group_cost=self.model.group_cost(self.device.dtype),
             pin_memory=self.device.torch.type == "cuda",
         )
@@ -244,8 +244,11 @@ def gather(
     else:
         vocabulary = "full table: which tokens occur in a stream is not known in advance"
     model.to(device.torch)
-    sharded = is_sharded(experiment.train.distributed)
-    model.speed_up(_num_trained_tokens(experiment, parts["train"]), training=True, sharded=sharded)
+    if is_sharded(experiment.train.distributed):
+        # A compiled layer computes without calling its modules, and only their calls bring the weights.
+        hint = 'Use train.distributed.kind = "ddp"'
+        model.accelerator.forbid("weights are cut over the ranks, and brought when a module is called", hint=hint)
+    model.speed_up(_num_trained_tokens(experiment, parts["train"]), training=True)
     if experiment.train.gradient_checkpointing:  # behind `speed_up`, which changes how layers compute
         checkpoint_gradients(model)
     room = _room(experiment, model, device, parts["train"], ranks=ranks, bound=bound)

@@ -215,7 +215,9 @@ class _Session:
         self.ranks.wait()
         with self._lines() as lines:
             tracker = Trackers([lines, self.kept, self.tracker])
-            loader = parts.loader(parts.training_rows(), state=None if checkpoint is None else checkpoint.state["loader"])
+            loader = parts.loader(
+                parts.training_rows(), learner=learner, state=None if checkpoint is None else checkpoint.state["loader"]
+            )
             keeper = CheckpointKeeper(self.folder.checkpoints, parts.experiment.train.checkpoint, self.ranks)
             keeper.begin(self.start.step)
             keeper.small_files = self._small_files()
