@@ -307,10 +307,10 @@ def _room(
 ) -> Room:
     """The tokens computed at once: as configured, as before the run stopped, or as many as the memory left holds."""
     section = experiment.train
-    if section.max_tokens != "auto":
-        return Room(section.max_tokens, "train.max_tokens")
     if bound is not None:
         return Room(bound, "as before the run stopped")
+    if section.max_tokens != "auto":
+        return Room(section.max_tokens, "train.max_tokens")
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     to_come = trained * (4 + STATE_BYTES[section.optimizer.kind])
     available = available_bytes(device.torch)

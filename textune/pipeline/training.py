@@ -101,7 +101,7 @@ def train(
                 notices=tuple(kept.notices),
                 complete_before=True,
             )
-        bound = None if start.checkpoint is None else start.checkpoint.state["loader"]["max_tokens"]
+        bound = _bound_of(start.checkpoint, loaded)
         audit = start.checkpoint is None
         parts = gather(loaded.experiment, ranks=ranks, tracker=everyone, audit=audit, bound=bound)
         tracker.header(describe(parts))
@@ -112,6 +112,14 @@ def train(
         with _scratch(folder.path, ranks) as scratch:
             small = _one_batch_of_everything(parts)
             return _Session(RunFolder(scratch), loaded, small, start, tracker=tracker, kept=kept).run()
+
+
+def _bound_of(checkpoint: Checkpoint | None, loaded: Loaded) -> int | None:
+    """The tokens computed at once when the run stopped, which it may have lowered itself; None where the user sets others."""
+    if checkpoint is None or checkpoint.state["config"]["train"]["max_tokens"] != loaded.experiment.train.max_tokens:
+        return None
+    bound: int = checkpoint.state["loader"]["max_tokens"]
+    return bound
 
 
 @contextlib.contextmanager
@@ -180,6 +188,7 @@ class _Session:
         self.ranks = parts.ranks
         self.tracker = tracker
         self.kept = kept
+        self._is_open = False
 
     def run(self) -> TrainResult:
         """Train and report; the run folder says how it ended, whatever happens."""
@@ -197,7 +206,8 @@ class _Session:
                 raise
 
     def _mark(self, status: Literal["interrupted", "preempted", "failed"], reason: str = "") -> None:
-        if self.ranks.is_first and (self.folder.path / "manifest.json").is_file():
+        # What is refused before the first write leaves the run as it was.
+        if self._is_open and self.ranks.is_first:
             self.folder.stop(status, reason)
 
     def _run(self) -> TrainResult:
@@ -209,6 +219,7 @@ class _Session:
                 Trackers([self.kept, self.tracker]).notice(note)
         if self.ranks.is_first:
             self._open_folder()
+        self._is_open = True
         self.ranks.wait()
         with self._lines() as lines, finishing_steps() as interruption:
             tracker = Trackers([lines, self.kept, self.tracker])
