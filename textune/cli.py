@@ -231,6 +231,8 @@ def train(
             fast_dev_run=fast_dev_run,
             tracker=tracker,
         )
+    if launched_rank():
+        return  # the first of several processes speaks for all
     if as_json:
         _print_json(None if result is None else result.to_dict())
         return
