@@ -120,6 +120,14 @@ class Ranks:
         """Until every rank has come here."""
         self.agree([0])
 
+    def end_together(self) -> None:
+        """As `wait`, before this process ends: the last exchange of others may need its connections until they are here too.
+
+        Whoever finds the others gone already has missed nothing.
+        """
+        with contextlib.suppress(RanksError):
+            self.wait()
+
     @contextlib.contextmanager
     def one_first(self) -> Iterator[None]:
         """The first rank of each machine does this, then the others: what one builds in a cache, the others find there."""
@@ -185,6 +193,7 @@ def joined(*, group_needed: bool = False) -> Iterator[Ranks]:
     ranks = join(group_needed=group_needed)
     try:
         yield ranks
+        ranks.end_together()
     finally:
         if not belonged:
             leave()

@@ -81,7 +81,8 @@ class RunFolder:
         """RunError where the folder cannot take a new run; writes nothing."""
         if self.path.is_file():
             raise RunError(f"--run {self.path} is a file; a new folder was expected.", hint="Choose another name.")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        # The lock alone is what a run leaves that was refused before it wrote.
+        if self.path.is_dir() and any(item.name != "lock" for item in self.path.iterdir()):
             holds_run = (self.path / "manifest.json").is_file()
             what = "already holds a run" if holds_run else "is not empty"
             raise RunError(

@@ -49,7 +49,9 @@ def uninterrupted(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("step", range(1, STEPS))
+@pytest.mark.parametrize(
+    "step", [pytest.param(step, marks=[] if step in (1, 4, 10) else pytest.mark.slow) for step in range(1, STEPS)]
+)
 def test_stopped_at_any_step_and_gone_on_is_never_stopped(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Path, step: int
 ) -> None:

@@ -15,7 +15,7 @@ from tiny import FAMILIES, tiny_backbone
 pytest.importorskip("deepspeed")
 
 import zero_ranks
-from ranking import run_ranks
+from rankscripts import run_ranks
 from zero_ranks import (
     NO_DROPOUT,
     TOO_LARGE,

@@ -103,6 +103,8 @@ class Drive:
         """Take over what `state` gave; the learner's and the loader's own states are theirs to restore."""
         self.progress = Progress(**state["progress"])
         self.best.load_state_dict(state["best"])
+        # Early stopping may have become more patient.
+        self.progress.stopped = self.progress.stopped and self.best.is_exhausted
 
     def _seconds(self) -> float:
         return self.progress.seconds + time.perf_counter() - self._started
@@ -119,6 +121,9 @@ class Drive:
         self._started = self._logged_at = time.perf_counter()
         self._note_ranking()
         self._evaluate_if_due()
+        # An evaluation that was given up is to be made before any step is.
+        if asked := self._ranks.agree([self._interruption.signal])[0]:
+            self._stop(asked)
         warmup = section.schedule.warmup.steps(parts.steps_per_epoch)
         if not self._is_over():
             results = steps(self.learner, parts.task, self._loader, section, total_steps=total, warmup_steps=warmup)
@@ -208,7 +213,8 @@ class Drive:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         name = signal.Signals(number).name
-        message = f"stopped by {name} after step {step}; everything is saved, and the same command goes on from there."
+        when = f"after step {step}" if step else "before the first step"
+        message = f"stopped by {name} {when}; everything is saved, and the same command goes on from there."
         raise Preempted(message, signal_number=number)
 
     # --- evaluation ---------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,8 +45,8 @@ HARMLESS = (
     "train.gradient_checkpointing",
     "tokens.cache",
     "tokens.cache_size_gb",
+    "model.attention",
     "model.compile",
-    "model.trust_remote_code",
     "evaluate.max_tokens",
     "evaluate.bootstrap",
     "evaluate.mistakes",
@@ -52,8 +54,15 @@ HARMLESS = (
 """Keys, or the tables that hold them, that may change when a run goes on: they say how and where it is computed, watched and
 saved. Every other key decides what is learnt, and a changed one is refused."""
 
-BY_CONTENT = ("files", "label_files", "folder", "names_file", "pretrained", "tokenizer", "revision")
-"""Keys that name files: what they hold is compared by fingerprint, wherever it stands now."""
+_SOURCE = r"data\.(train|validation|test)(\.sources\.\d+)*"
+BY_CONTENT = re.compile(
+    rf"data\.folder|{_SOURCE}\.(files|label_files|folder|name|revision)|data\.labels\.names_file"
+    r"|model\.(pretrained|tokenizer|revision)"
+)
+"""Keys that say where something stands: what is found there is compared (`compare_facts`), wherever it stands now."""
+
+_NOT_COMPUTED = {"transformers_version", "architectures", "dtype", "torch_dtype", "id2label", "label2id", "use_cache"}
+"""Keys of a backbone's configuration that change nothing of what is learnt."""
 
 _OURS_BEFORE_THE_MANIFEST = {"lock", "config.toml", "config.toml.writing", "manifest.json.writing"}
 
@@ -95,9 +104,12 @@ def plan_start(folder: RunFolder, experiment: Experiment, resume: str | None) ->
     status = read_manifest(folder.path).get("status")
     if resume is None and status != "preempted":
         folder.require_free()
-    if status == "complete":
+    start = _resumed(folder, experiment, *newest(folder.checkpoints))
+    # Where `compare` let another duration pass, the run is no longer complete.
+    duration = experiment.train.model_dump(mode="json")["duration"]
+    if status == "complete" and (start.checkpoint is None or start.checkpoint.state["config"]["train"]["duration"] == duration):
         return Start("complete", notices=[f"{folder.path} is complete: nothing is left to do."])
-    return _resumed(folder, experiment, *newest(folder.checkpoints))
+    return start
 
 
 def _may_be_killed_early(path: Path) -> bool:
@@ -153,7 +165,7 @@ def compare(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: str) -> 
     harmless: list[str] = []
     refused: list[str] = []
     for key in sorted(before.keys() | after.keys()):
-        if before.get(key) == after.get(key) or key.rpartition(".")[2] in BY_CONTENT:
+        if before.get(key) == after.get(key) or BY_CONTENT.fullmatch(key):
             continue
         change = f"{key} was {_shown(before, key)} and is {_shown(after, key)}"
         free = any(key == name or key.startswith(name + ".") for name in HARMLESS)
@@ -178,7 +190,7 @@ def flat(tree: Mapping[str, Any], start: str = "") -> dict[str, Any]:
             found |= flat(value, key + ".")
         elif isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
             found |= flat({str(index): item for index, item in enumerate(value)}, key + ".")
-        elif value is not None:
+        elif value is not None and value != {}:
             found[key] = list(value) if isinstance(value, tuple) else value
     return found
 
@@ -198,6 +210,9 @@ def compare_facts(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: st
     Sentences about the machine, whose last bits may differ, so that a person knows why figures do.
     """
     other = [name for name, value in saved["content"].items() if now["content"].get(name) != value]
+    # Another version of transformers may know more keys, or fewer.
+    shared = saved["backbone"].keys() & now["backbone"].keys()
+    other += [f"{name} of the backbone" for name in shared if saved["backbone"][name] != now["backbone"][name]]
     if other:
         raise RunError(
             f"{listing(sorted(other), 6)} of {where} changed since it was trained.",
@@ -227,7 +242,9 @@ def facts_of_run(parts: Ingredients, learner: Learner) -> dict[str, dict[str, An
         "number of processes": parts.ranks.world,
         "way of sharing the work": type(learner).__name__,
     }
-    return {"content": content, "machine": machine}
+    config = parts.model.hf.config.to_dict()
+    backbone = {name: value for name, value in config.items() if name not in _NOT_COMPUTED and not name.startswith("_")}
+    return {"content": content, "machine": machine, "backbone": json.loads(json.dumps(backbone, default=str))}
 
 
 # --- the best model ---------------------------------------------------------------------------------------------------

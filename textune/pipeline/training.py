@@ -181,6 +181,7 @@ class _Session:
         self.ranks = parts.ranks
         self.tracker = tracker
         self.kept = kept
+        self._is_open = False
 
     def run(self) -> TrainResult:
         """Train and report; the run folder says how it ended, whatever happens."""
@@ -191,7 +192,7 @@ class _Session:
             except (KeyboardInterrupt, Preempted) as stop:
                 self._mark("preempted" if isinstance(stop, Preempted) else "interrupted")
                 if interruption.signal and not interruption.repeated:  # all ranks have stopped after the same step
-                    self.ranks.wait()
+                    self.ranks.end_together()
                 raise
             except Exception as error:
                 self._mark("failed", str(error))
@@ -200,7 +201,8 @@ class _Session:
     def _mark(self, status: Literal["interrupted", "preempted", "failed"], reason: str = "") -> None:
         # On a full disk the error that is on its way says more than this one would.
         with contextlib.suppress(OSError):
-            if self.ranks.is_first and (self.folder.path / "manifest.json").is_file():
+            # What is refused before the first write leaves the run as it was.
+            if self._is_open and self.ranks.is_first:
                 self.folder.stop(status, reason)
 
     def _run(self, interruption: Interruption) -> TrainResult:
@@ -212,6 +214,7 @@ class _Session:
                 Trackers([self.kept, self.tracker]).notice(note)
         if self.ranks.is_first:
             self._open_folder()
+        self._is_open = True
         self.ranks.wait()
         with self._lines() as lines:
             tracker = Trackers([lines, self.kept, self.tracker])

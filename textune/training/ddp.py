@@ -26,8 +26,9 @@ class DataParallelLearner(Learner):
             model,
             device_ids=[torch.cuda.current_device()] if device.torch.type == "cuda" else None,
             find_unused_parameters=True,
-            broadcast_buffers=False,
         )
+        # Buffers are the same everywhere from the start. As an argument this has another name in every other version.
+        self._parallel.broadcast_buffers = False
 
     @contextlib.contextmanager
     def part(self, *, last: bool) -> Iterator[None]:

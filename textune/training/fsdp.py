@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -17,7 +17,7 @@ from textune.errors import ModelError
 from textune.model.backbone import TextModel
 from textune.model.device import Device
 from textune.ranks import Ranks
-from textune.training.learner import Learner
+from textune.training.learner import Learner, Read
 
 
 class ShardedLearner(Learner):
@@ -59,8 +59,24 @@ class ShardedLearner(Learner):
         self.optimizer.step()
         return _whole(grad_norm)
 
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """As `Learner`."""
+        self._give_back()
+        yield from super().tensors()
+
+    def numbers(self) -> dict[str, Any]:
+        """As `Learner`."""
+        self._give_back()
+        return super().numbers()
+
+    def restore(self, names: set[str], read: Read, numbers: dict[str, Any]) -> None:
+        """As `Learner`."""
+        self._give_back()
+        super().restore(names, read, numbers)
+
     def model_state(self) -> dict[str, torch.Tensor]:
         """Every weight of the Hugging Face model, whole, on the CPU of the first rank; the others get nothing."""
+        self._give_back()
         state: dict[str, torch.Tensor] = {}
         gathered: dict[int, torch.Tensor] = {}
         for name, tensor in self.model.hf.state_dict(keep_vars=True).items():
@@ -69,6 +85,12 @@ class ShardedLearner(Learner):
                 gathered[id(tensor)] = whole if self.ranks.is_first else torch.empty(0)
             state[name] = gathered[id(tensor)]
         return state
+
+    def _give_back(self) -> None:
+        """Free the whole weights of the outermost layers, which an evaluation leaves in the place of this rank's parts."""
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
 
     def _gathered(self, tensor: torch.Tensor) -> torch.Tensor:
         return _whole(tensor)

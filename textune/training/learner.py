@@ -113,10 +113,18 @@ class Learner:
         }
 
     def restore(self, names: set[str], read: Read, numbers: dict[str, Any]) -> None:
-        """Take over what `tensors` and `numbers` gave; `names` are all that `read` knows. KeyError where a weight lacks."""
+        """Take over what `tensors` and `numbers` gave; `names` are all that `read` knows. KeyError where a weight lacks,
+        ValueError where one has another shape or no place."""
+        weights = weights_of(self.model)
+        unknown = sorted(name for name in names if name.startswith(MODEL) and name.removeprefix(MODEL) not in weights)
+        if unknown:
+            raise ValueError(f"the model has no {unknown[0].removeprefix(MODEL)}")
         with torch.no_grad():
-            for name, tensor in weights_of(self.model).items():
-                tensor.copy_(self._placed(read(MODEL + name), tensor))
+            for name, tensor in weights.items():
+                whole = read(MODEL + name)
+                if whole.shape != tensor.shape:
+                    raise ValueError(f"{name} is {list(whole.shape)} there and {list(tensor.shape)} here")
+                tensor.copy_(self._placed(whole, tensor))
         state: dict[int, dict[str, Any]] = {}
         order = [p for group in self.optimizer.param_groups for p in group["params"]]
         places = {id(parameter): index for index, parameter in enumerate(order)}

@@ -41,6 +41,8 @@ class BestTracker:
         """Record the value of the metric after `step` optimizer steps."""
         self.last_value = None if math.isnan(value) else self._sign * value
         is_best = not math.isnan(value) and (self.best_value is None or self._sign * (value - self.best_value) > 0)
+        # A run that was killed behind its best evaluation makes it again.
+        is_best = is_best or (step == self.best_step and value == self.best_value)
         if is_best:
             self.best_value, self.best_step = value, step
         if not math.isnan(value) and (
@@ -49,8 +51,12 @@ class BestTracker:
             self._reference, self._evaluations_without = value, 0
         else:
             self._evaluations_without += 1
-        patience = self._section.patience
-        return Improvement(is_best, should_stop=patience > 0 and self._evaluations_without >= patience)
+        return Improvement(is_best, should_stop=self.is_exhausted)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether `patience` evaluations in a row did not improve."""
+        return 0 < self._section.patience <= self._evaluations_without
 
     def state_dict(self) -> dict[str, float | int | None]:
         """All that decides later verdicts, as JSON holds it."""

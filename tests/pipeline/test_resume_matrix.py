@@ -1,0 +1,133 @@
+"""A run goes on bit for bit (R2) from every step, under everything that decides how a step is computed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from resumekit import same_end
+from resumption import Kit, end, quick, record
+from runkit import reviews, write_csv
+from tiny import tiny_backbone
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+
+PLACES: dict[str, list[str]] = {
+    "shuffle": [],
+    "bucket": ["train.order=bucket", "train.prefetch=0"],
+    "sequential": ["train.order=sequential", "train.evaluate_first=true"],
+    "weighted": ["train.order=weighted", "data.columns.weight=weight"],
+    "row weights": ["data.columns.weight=weight", "train.prefetch=0"],
+    "accumulation": ["train.max_tokens=100", "train.order=bucket"],
+    "stopped early": ["train.early_stopping.patience=2", "train.early_stopping.threshold=0.5"],
+    "bf16": ["train.precision=bf16"],
+    "fp16": ["train.precision=fp16"],
+    "without dropout": ["model.config.hidden_dropout_prob=0.0", "model.config.attention_probs_dropout_prob=0.0"],
+    "cosine": ["train.schedule.kind=cosine", "train.max_grad_norm=0"],
+    "whole vocabulary": ["train.compact_vocabulary=off"],
+    "compact vocabulary": ["train.compact_vocabulary=on"],
+    "gradient checkpointing": ["train.gradient_checkpointing=true"],
+    "frozen": ["model.freeze=embeddings"],
+    "padded": ["model.attention=padded"],
+    "padded backbone": ["model.pretrained=mpnet", "train.max_tokens=200"],
+    "compiled": ["model.compile=on"],
+    "compiled bf16": ["model.compile=on", "train.precision=bf16", "train.max_tokens=200"],
+    "8 bits": ["train.optimizer.kind=adamw_8bit", "train.compact_vocabulary=off"],
+    "logged behind its end": ["train.log_every=7 steps", "train.evaluate_every=1 epochs", "train.duration=13 steps"],
+    "nothing to evaluate": ["data.validation.kind=none"],
+}
+"""What a run is resumed under, every time from each of its steps."""
+
+FAST = {
+    "weighted": [3],
+    "accumulation": [4, 7],
+    "stopped early": [3],
+    "compiled": [6],
+    "padded backbone": [5],
+    "bf16": [8],
+    "sequential": [1],
+    "bucket": [9],
+    "logged behind its end": [12],
+}
+"""Of these some steps are enough for every day."""
+
+
+@pytest.fixture(scope="module")
+def rows(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data, with weights, and two backbones."""
+    folder = tmp_path_factory.mktemp("rows")
+    data = [{**row, "weight": 0.25 + (row["id"] % 5) / 2} for row in reviews(200)]
+    write_csv(folder / "reviews.csv", data)
+    tiny_backbone("bert", folder / "backbone")
+    tiny_backbone("mpnet", folder / "mpnet")
+    text = (home / "config.toml").read_text(encoding="utf-8")
+    (folder / "config.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def undelayed() -> Iterator[None]:
+    with quick():
+        yield
+
+
+def kit_of(rows: Path, place: str) -> Kit:
+    if place == "8 bits":
+        pytest.importorskip("bitsandbytes")
+    overrides = [
+        f"model.pretrained={rows / override.partition('=')[2]}" if override.startswith("model.pretrained=") else override
+        for override in PLACES[place]
+    ]
+    return Kit.of(rows / "config.toml", overrides)
+
+
+def test_what_is_resumed_is_what_the_names_say(rows: Path, tmp_path: Path) -> None:
+    cut = kit_of(rows, "accumulation").parts
+    batches = iter(cut.loader(cut.training_rows()))
+    assert min(len(next(batches).micro_batches) for _ in range(cut.total_steps - 1)) > 1
+    batches.close()
+    early = kit_of(rows, "stopped early")
+    whole = record(early, tmp_path / "early")
+    assert 1 < whole.steps < early.parts.total_steps
+    assert kit_of(rows, "padded backbone").parts.model.layout == "padded" != cut.model.layout
+    # Dropout draws, unless it is taken out.
+    assert cut.model.hf.config.hidden_dropout_prob == 0.1
+
+
+def prove(kit: Kit, folder: Path, steps: list[int] | None = None) -> None:
+    whole = record(kit, folder / "whole")
+    expected = end(whole.folder)
+    assert expected.lines and len(expected.tensors) > 100
+    for step in steps or range(1, whole.steps + 1):
+        run = whole.at(step, folder / f"from-{step}")
+        listener = kit.run(run, resume="latest")
+        assert not any("not bit for bit" in notice for notice in listener.notices)
+        try:
+            same_end(end(run), expected)
+        except AssertionError as error:
+            raise AssertionError(f"resumed at step {step}: {error}") from error
+        shutil.rmtree(run)
+
+
+@pytest.mark.parametrize(
+    "place", [pytest.param(place, marks=[needs_compiler] * place.startswith("compiled")) for place in FAST]
+)
+def test_resumed_is_never_stopped(rows: Path, tmp_path: Path, place: str) -> None:
+    prove(kit_of(rows, place), tmp_path, FAST[place])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "place", [pytest.param(place, marks=[needs_compiler] * place.startswith("compiled")) for place in PLACES]
+)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_resumed_at_every_step_is_never_stopped(rows: Path, tmp_path: Path, place: str, threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        prove(kit_of(rows, place), tmp_path)
+    finally:
+        torch.set_num_threads(before)
