@@ -25,6 +25,7 @@ FLOW = [
     "pipeline",
     "console",
     "options",
+    "cli_chaos",
     "cli",
 ]
 MAY_SEE_EXPERIMENT = {"config", "pipeline", "cli"}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textune import __version__
+from textune.cli_chaos import chaos
 from textune.errors import ConfigError, DataError, Preempted, RunError, TextuneError
 from textune.imports import importing
 from textune.options import (
@@ -96,7 +97,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return is_out_of_memory(error)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(commands=[chaos], context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="textune")
 def commands() -> None:
     """A file of labelled text and one TOML config in; a fine-tuned, evaluated, reusable text model out.
