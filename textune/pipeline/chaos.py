@@ -28,7 +28,7 @@ from textune.config import Loaded, load_config
 from textune.config.schema import Checkpointing
 from textune.errors import ConfigError, RunError
 from textune.pipeline.comparing import End, end_of, first_difference, lines_of
-from textune.pipeline.resuming import AUTO, BY_CONTENT, flat
+from textune.pipeline.resuming import AUTO, compare
 from textune.pipeline.watching import Phase, Watcher
 from textune.rundir import RunFolder, read_manifest
 from textune.training.checkpoint import newest
@@ -154,7 +154,7 @@ def _require_saving(section: Checkpointing) -> None:
     if section.every == "never" and not section.at_steps:
         raise ConfigError(
             'train.checkpoint.every = "never": a run that is killed has nothing to go on from.',
-            hint='Add \'train.checkpoint.every=10 steps\' or the like to the command.',
+            hint="Add 'train.checkpoint.every=10 steps' or the like to the command.",
         )
 
 
@@ -416,16 +416,13 @@ def _require_same(loaded: Loaded, reference: Path) -> None:
     status = read_manifest(reference).get("status")
     if status != "complete":
         raise RunError(f"--reference {reference} is not complete: {status}.", hint="Let it come to its end first.")
-    before = flat(load_config(reference / "config.toml").experiment.model_dump(mode="json"))
-    now = flat(loaded.experiment.model_dump(mode="json"))
-    other = [
-        key
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key.rpartition(".")[2] not in BY_CONTENT and key != "tokens.cache"
-    ]
+    before = load_config(reference / "config.toml").experiment.model_dump(mode="json")
+    harmless = compare(before, loaded.experiment.model_dump(mode="json"), where=f"--reference {reference}")
+    # What may change while a run goes on (when to evaluate, say) still makes another run.
+    other = [change.removesuffix(" from here on") for change in harmless if not change.startswith("tokens.cache")]
     if other:
         raise RunError(
-            f"--reference {reference} was trained with another configuration: {', '.join(other)} differ.",
+            f"--reference {reference} was trained with another configuration: {'; '.join(other)}.",
             hint="Leave --reference out, and an uninterrupted run is trained first.",
         )
 

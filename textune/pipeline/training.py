@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ from textune.training.randomness import restore_random_states
 
 MAX_SKIPPED_SHOWN = 100
 """Rows left out whose place and reason stand in the manifest."""
+
+_SCRATCH = ".model-"
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,8 @@ class _Session:
 
     def _mark(self, status: Literal["interrupted", "preempted", "failed"], reason: str = "") -> None:
         if self.ranks.is_first and (self.folder.path / "manifest.json").is_file():
-            self.folder.stop(status, reason)
+            with contextlib.suppress(OSError):  # a disk that is full takes no manifest either; what stopped the run is said
+                self.folder.stop(status, reason)
 
     def _run(self) -> TrainResult:
         parts, checkpoint = self.parts, self.start.checkpoint
@@ -216,7 +220,7 @@ class _Session:
             keeper = CheckpointKeeper(
                 self.folder.checkpoints, parts.experiment.train.checkpoint, self.ranks, small_files=self._small_files()
             )
-            keeper.begin()
+            keeper.begin(self.start.step)
             drive = Drive(parts, learner, loader, self.folder, keeper=keeper, tracker=tracker, interruption=interruption)
             drive.other_state = lambda: {
                 "version": VERSION,
@@ -239,6 +243,9 @@ class _Session:
         if start.kind == "resumed" and (self.folder.path / "manifest.json").is_file():
             position = 0 if start.checkpoint is None else start.checkpoint.state["trackers"]["metrics_bytes"]
             cut_lines(self.folder.metrics, position)
+            self.folder.settle_model("best")
+            for scratch in self.folder.path.glob(f"{_SCRATCH}*"):  # of a process that was killed
+                shutil.rmtree(scratch)
             self.folder.resume(step=start.step, resolved=describe(parts))
             return
         self.folder.start(
@@ -264,7 +271,7 @@ class _Session:
         """What every checkpoint holds beside tensors and state: enough to make a plain model folder of it."""
         if not self.ranks.is_first:
             return {}
-        with tempfile.TemporaryDirectory(prefix=".model-", dir=self.folder.path) as scratch:
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=self.folder.path) as scratch:
             folder = Path(scratch)
             self.parts.model.save_config(folder)
             self.parts.predictor().save_card(folder)
@@ -285,8 +292,8 @@ class _Session:
     def _adopt_best(self, drive: Drive) -> None:
         """Make what the run knows of its best model, and the model in the folder, agree again.
 
-        The folder may hold a model that was saved after the checkpoint: then the run knows of it from now on, and the
-        evaluations up to there, made again, find nothing better. The first of the ranks looks, since it alone writes.
+        The folder may hold a model that was saved after the checkpoint: it stays until the run is there again, and better than
+        what the evaluations on the way find. The first of the ranks looks, since it alone writes.
         """
         checkpoint, best = self.start.checkpoint, drive.best
         if self.ranks.is_first and checkpoint is not None and best.best_step is not None:
@@ -298,8 +305,8 @@ class _Session:
         found = self.ranks.told(None if self.start.kind == "new" else best_of(self.folder.path))
         if found is None:
             best.best_step = best.best_value = None
-        elif best.best_step is None or found.step > best.best_step:
-            best.best_step, best.best_value = found.step, found.value
+        else:
+            drive.kept_step = found.step
 
     def _finish(self, drive: Drive, seconds: float) -> TrainResult:
         reports = self._write_reports()

@@ -23,6 +23,7 @@ import torch
 from textune.config.schema import Checkpointing
 from textune.errors import RunError
 from textune.ranks import Ranks
+from textune.rundir import sync_tree, system_errors
 from textune.training.checkpoint import (
     STATE,
     WRITING,
@@ -66,11 +67,15 @@ class CheckpointKeeper:
         self._pending: _Pending | None = None
         self._values: dict[int, float] = {}
         self._pinned_buffers: dict[str, torch.Tensor] = {}
+        self._steps: list[int] = []
         self.last_step = 0
         """The step of the newest complete checkpoint; 0 before the first."""
 
-    def begin(self) -> None:
-        """Clean up behind a run that was killed, and look at what is there. RunError where a rank does not see the folder."""
+    def begin(self, step: int) -> None:
+        """Clean up behind a run that was killed, and look at what is there. RunError where a rank does not see the folder.
+
+        The run goes on from `step`: a later checkpoint in the folder was passed over, so it is not whole.
+        """
         if self._ranks.is_first:
             self.folder.mkdir(parents=True, exist_ok=True)
             remove_unfinished(self.folder)
@@ -81,11 +86,14 @@ class CheckpointKeeper:
                 f"rank {missing - 1} does not see the run folder {self.folder.parent}.",
                 hint="Put it on a file system that all machines share, with --run.",
             )
-        for step, path in checkpoints_in(self.folder):
-            self.last_step = step
+        for earlier, path in checkpoints_in(self.folder):
+            if earlier > step:
+                break
+            self._steps.append(earlier)
+            self.last_step = earlier
             value = _evaluation_value(path)
             if value is not None:
-                self._values[step] = value
+                self._values[earlier] = value
 
     @property
     def busy(self) -> bool:
@@ -119,17 +127,21 @@ class CheckpointKeeper:
         if not self._section.background:
             self.finish()
 
-    def save_model(self, step: int, write: Callable[[Path], None]) -> None:
+    def save_model(self, step: int, write: Callable[[Path], None], *, value: float | None = None) -> None:
         """Write a model alone as the checkpoint of `step`: what `write(folder)`, called on the first rank, writes."""
         if step == self.last_step:
             return
+        if value is not None:
+            self._values[step] = value
         writing = self.folder / (checkpoint_name(step) + WRITING)
         if self._ranks.is_first:
             try:
-                writing.mkdir(parents=True)
-                write(writing)
-                files = {str(p.relative_to(writing)): facts_of(p) for p in writing.rglob("*") if p.is_file()}
-                seal(writing, files, kind="model")
+                with system_errors():
+                    writing.mkdir(parents=True)
+                    write(writing)
+                    sync_tree(writing)
+                    files = {str(p.relative_to(writing)): facts_of(p) for p in writing.rglob("*") if p.is_file()}
+                    seal(writing, files, kind="model")
             except OSError as error:
                 raise self._failure(error, writing) from error
             self._remove_old(step)
@@ -259,16 +271,20 @@ class CheckpointKeeper:
     # --- removing -----------------------------------------------------------------------------------------------------
 
     def _remove_old(self, newest_step: int) -> None:
-        """Remove what is neither among the last, nor the best, nor asked for by `at_steps`."""
+        """Remove what is neither among the last, nor the best, nor asked for by `at_steps`.
+
+        What was passed over as torn when the run started counts for none of these, once the run is beyond it.
+        """
         section = self._section
+        self._steps.append(newest_step)
         if section.keep == "all":
             return
-        steps = [step for step, _ in checkpoints_in(self.folder) if step <= newest_step]
         best = sorted(self._values, key=lambda step: (-self._values[step], step))[: section.keep_best]
-        kept = {*steps[-section.keep :], *best, *section.at_steps}
-        for step in steps:
-            if step not in kept:
-                remove(self.folder / checkpoint_name(step))
+        kept = {*self._steps[-section.keep :], *best, *section.at_steps}
+        for step, path in checkpoints_in(self.folder):
+            if step <= newest_step and step not in kept:
+                remove(path)
+        self._steps = [step for step in self._steps if step in kept]
 
 
 def _evaluation_value(path: Path) -> float | None:
