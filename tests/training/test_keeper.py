@@ -269,6 +269,6 @@ def test_a_folder_that_became_read_only_is_said(tmp_path: Path, monkeypatch: pyt
         real(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "mkdir", refused)
-    with pytest.raises(RunError, match="the checkpoint of step 2 cannot be written to .*: Permission denied"):
+    with pytest.raises(RunError, match=r"the checkpoint of step 2 cannot be written to .*: Permission denied"):
         save(keeper, 2)
     assert open_checkpoint(folder / "step-1").step == 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +115,14 @@ _Tensors = dict[str, Callable[[], torch.Tensor]]
 
 def _of_checkpoint(checkpoint: Checkpoint) -> _Tensors:
     names = sorted(name for name in checkpoint.names if not name.startswith(_OWN_TO_A_PROCESS))
-    return {name: lambda name=name: checkpoint.read(name) for name in names}
+    return {name: partial(checkpoint.read, name) for name in names}
 
 
 def _of_folder(folder: Path) -> _Tensors:
     tensors: _Tensors = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
-            tensors |= {name: lambda name=name, path=path: _read(path, name) for name in sorted(file.keys())}
+            tensors |= {name: partial(_read, path, name) for name in sorted(file.keys())}
     return tensors
 
 
