@@ -1,8 +1,8 @@
 """What a checkpoint costs: `python bench/checkpoint_cost.py examples/sst2.toml data.folder=PATH`.
 
 Trains in one process, in turns: a stretch of steps without saving, then one with a checkpoint every so many steps, and so on,
-so that whatever else the machine does meets both. Prints a line for people on standard error and JSON on standard output: seconds
-that a step waits for the copy, seconds of writing in the thread, bytes, and the share that saving adds to a step.
+so that whatever else the machine does meets both. Prints a line for people on standard error and JSON on standard output:
+seconds that a step waits for the copy, seconds of writing in the thread, bytes, and the share that saving adds to a step.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from killkit import Forked
 import textune
 from textune.cli import commands
 from textune.errors import ConfigError, RunError
-from textune.pipeline.chaos import ChaosResult, chaos
+from textune.pipeline.chaos import ChaosResult, Kill, chaos
 
 SMALL = (
     "data.test.kind=none",
@@ -77,6 +77,28 @@ def test_the_verb_kills_real_processes_and_says_what_it_found(home: Path, tmp_pa
     result = json.loads(done.stdout)
     assert result["equal"] and result["difference"] == "" and len(result["kills"]) == 2
     assert result["reference"] == str(reference)
+
+
+@pytest.mark.parametrize(("difference", "code"), [("", 0), ("after kill 1 of run-1 its end is another.", 1)])
+def test_the_verdict_is_a_sentence_and_an_exit_code(monkeypatch: pytest.MonkeyPatch, difference: str, code: int) -> None:
+    kill = Kill(1, "run-1", 2.5, "writing", "while it wrote step-8.writing", 4, ("step-8.writing",))
+
+    def judged(config: str, **options: Any) -> ChaosResult:
+        options["say"](f"kill 1: {kill.sentence()}")
+        return ChaosResult(Path("reference"), [kill], 1, difference)
+
+    monkeypatch.setattr("textune.pipeline.chaos.chaos", judged)
+    done = CliRunner().invoke(commands, ["chaos", "config.toml"])
+    assert done.exit_code == code
+    told, verdict = done.stdout.splitlines()
+    assert told == (
+        "kill 1: run-1, 2.50 s after its start, while it wrote step-8.writing; goes on from step 4;"
+        " torn and passed over: step-8.writing"
+    )
+    if difference:
+        assert verdict == f"Not the same: {difference}"
+    else:
+        assert verdict.startswith("1 kills (1 in writing) in 1 runs") and verdict.endswith("the uninterrupted run.")
 
 
 def test_an_end_that_is_not_the_same_is_named_and_kept(home: Path, tmp_path: Path, reference: Path) -> None:
