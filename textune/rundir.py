@@ -19,6 +19,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -136,30 +137,37 @@ class RunFolder:
         """Replace `best/` by what `write(folder)` writes.
 
         `NAME.writing` is incomplete; `NAME.new` and `NAME` are complete. A crash at any moment leaves at least one complete
-        model where there was one before (`complete_model` finds it).
+        model where there was one before (`complete_model` finds it). RunError where the disk does not take it.
         """
         model = self.path / name
         writing, new, old = (self.path / f"{name}.{state}" for state in ("writing", "new", "old"))
-        for leftover in (writing, new):
-            shutil.rmtree(leftover, ignore_errors=True)
+        self.settle_model(name)
         try:
-            writing.mkdir()
-            write(writing)
-            _sync(writing)
-            writing.rename(new)
+            with system_errors():
+                writing.mkdir()
+                write(writing)
+                sync_tree(writing)
         except OSError as error:
             shutil.rmtree(writing, ignore_errors=True)
-            kept = f" {model} is as it was before." if model.exists() else ""
+            kept = " The one before is still there." if model.is_dir() else ""
             raise RunError(
-                f"the model cannot be written to {model}: {error.strerror or error}.{kept}",
-                hint="Free space there, or mend what stands in the way, then go on with --resume.",
+                f"the {name} model cannot be written to {self.path}: {error.strerror or error}.{kept}",
+                hint="Mend that (free space: other runs, their checkpoints), then go on with --resume.",
             ) from error
-        shutil.rmtree(old, ignore_errors=True)
+        writing.rename(new)
         if model.exists():
             model.rename(old)
         new.rename(model)
         sync_folder(self.path)
         shutil.rmtree(old, ignore_errors=True)
+
+    def settle_model(self, name: Literal["best"]) -> None:
+        """Give a complete model its name where a process was killed before it could, and remove what it left unfinished."""
+        found = complete_model(self.path)
+        if found is not None and found != self.path / name:
+            found.rename(self.path / name)
+        for state in ("writing", "new", "old"):
+            shutil.rmtree(self.path / f"{name}.{state}", ignore_errors=True)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         write_text(self.path / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
@@ -172,12 +180,26 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     aside.mkdir(parents=True)
     try:
         write(aside)
-        _sync(aside)
+        sync_tree(aside)
         aside.rename(folder)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     sync_folder(folder.parent)
+
+
+@contextlib.contextmanager
+def system_errors() -> Iterator[None]:
+    """OSError for what the system refused, also where a library written in Rust (safetensors, tokenizers) says so in words."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        said = re.search(r"\(os error (\d+)\)", str(error))
+        if said is None:
+            raise
+        raise OSError(int(said[1]), os.strerror(int(said[1]))) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -249,12 +271,14 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _sync(folder: Path) -> None:
-    """Make the files of a folder survive a crash of the machine."""
-    for file in folder.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as handle:
+def sync_tree(folder: Path) -> None:
+    """Make a folder survive a crash of the machine, with all files and folders in it."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as handle:
                 os.fsync(handle.fileno())
+        elif path.is_dir():
+            sync_folder(path)
     sync_folder(folder)
 
 

@@ -50,7 +50,7 @@ def test_help_shows_an_example(run: Any, verb: str) -> None:
 
 
 def test_every_verb_is_there() -> None:
-    verbs = ["check", "evaluate", "export", "info", "init", "launch", "predict", "schema", "show", "train"]
+    verbs = ["chaos", "check", "evaluate", "export", "info", "init", "launch", "predict", "schema", "show", "train"]
     assert sorted(commands.commands) == verbs
 
 

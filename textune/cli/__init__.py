@@ -12,6 +12,7 @@ import traceback
 import click
 
 from textune import __version__
+from textune.cli.chaos import chaos
 from textune.cli.configs import check, init, schema, show
 from textune.cli.launching import launch
 from textune.cli.models import evaluate, export, info, predict
@@ -80,7 +81,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 @click.group(
-    commands=[init, check, show, schema, train, evaluate, predict, info, export, launch],
+    commands=[init, check, show, schema, train, evaluate, predict, info, export, launch, chaos],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="textune")

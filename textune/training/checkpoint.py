@@ -52,6 +52,8 @@ def shard_name(rank: int, world: int) -> str:
 
 def seal(writing: Path, files: dict[str, FileFacts], *, kind: str) -> Path:
     """Write the manifest of a folder whose files are on the disk, and give it its name; returns that."""
+    for inner in {(writing / name).parent for name in files} - {writing}:
+        sync_folder(inner)
     manifest = {"version": VERSION, "kind": kind, "files": {name: facts.to_dict() for name, facts in sorted(files.items())}}
     write_bytes(writing / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
     sync_folder(writing)
@@ -95,9 +97,13 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         path = folder / name
         if not path.is_file():
             raise RunError(f"the checkpoint {folder} lacks {name}.", hint=START_AGAIN)
-        if path.stat().st_size != facts["bytes"] or facts_of(path).blake2b != facts["blake2b"]:
+        try:
+            whole = path.stat().st_size == facts["bytes"] and facts_of(path).blake2b == facts["blake2b"]
+        except OSError as error:  # a disk that fails is as good as a torn file: an earlier checkpoint may be readable
+            raise RunError(f"the checkpoint {folder} cannot be read: {name}: {error}.", hint=START_AGAIN) from error
+        if not whole:
             raise RunError(f"the checkpoint {folder} is damaged: {name} is not what was written.", hint=START_AGAIN)
-    if manifest.get("kind") == "model":
+    if manifest["kind"] == "model":
         raise RunError(
             f"the checkpoint {folder} holds only the model (train.checkpoint.save_only_model = true).",
             hint=f'It can start another run: model.pretrained = "{folder}".',
@@ -122,11 +128,14 @@ def _manifest(folder: Path) -> dict[str, Any]:
         )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(manifest["version"], int) or not isinstance(manifest["files"], dict):
-            raise ValueError("it lacks what every manifest has")
+        version = manifest["version"]
+        if not isinstance(version, int) or version < 1 or (version <= VERSION and not _is_of_this_form(manifest)):
+            raise ValueError("it is not what was written")
     except FileNotFoundError:
         raise RunError(f"{folder} is no complete checkpoint: it has no {MANIFEST}.", hint=START_AGAIN) from None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except KeyError as error:
+        raise RunError(f"the checkpoint {folder} is damaged: {path.name} lacks {error}.", hint=START_AGAIN) from error
+    except (ValueError, TypeError, OSError) as error:
         raise RunError(f"the checkpoint {folder} is damaged: {path.name}: {error}.", hint=START_AGAIN) from error
     if manifest["version"] > VERSION:
         raise LaterVersionError(
@@ -135,6 +144,13 @@ def _manifest(folder: Path) -> dict[str, Any]:
         )
     found: dict[str, Any] = manifest
     return found
+
+
+def _is_of_this_form(manifest: dict[str, Any]) -> bool:
+    kind, files = manifest["kind"], manifest["files"]
+    if not isinstance(files, dict) or (STATE not in files if kind == "state" else kind != "model"):
+        return False
+    return all(isinstance(facts, dict) and facts.keys() == {"bytes", "blake2b"} for facts in files.values())
 
 
 def checkpoints_in(folder: Path) -> list[tuple[int, Path]]:

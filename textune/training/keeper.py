@@ -23,6 +23,7 @@ import torch
 from textune.config.schema import Checkpointing
 from textune.errors import RunError
 from textune.ranks import Ranks
+from textune.rundir import sync_tree, system_errors
 from textune.training.checkpoint import (
     STATE,
     WRITING,
@@ -127,20 +128,24 @@ class CheckpointKeeper:
         if not self._section.background:
             self.finish()
 
-    def save_model(self, step: int, write: Callable[[Path], None]) -> None:
+    def save_model(self, step: int, write: Callable[[Path], None], *, value: float | None = None) -> None:
         """Write a model alone as the checkpoint of `step`: what `write(folder)`, called on the first rank, writes."""
         if step == self.last_step:
             return
+        if value is not None:
+            self._values[step] = value
         writing = self.folder / (checkpoint_name(step) + WRITING)
         if self._ranks.is_first:
             try:
-                writing.mkdir(parents=True)
-                write(writing)
-                files = {str(p.relative_to(writing)): facts_of(p) for p in writing.rglob("*") if p.is_file()}
-                seal(writing, files, kind="model")
+                with system_errors():
+                    writing.mkdir(parents=True)
+                    write(writing)
+                    sync_tree(writing)
+                    files = {str(p.relative_to(writing)): facts_of(p) for p in writing.rglob("*") if p.is_file()}
+                    seal(writing, files, kind="model")
             except OSError as error:
                 raise self._failure(error, writing) from error
-            self._remove_old(step)
+            self._remove_old()
         self.last_step = step
         self._ranks.wait()
 
@@ -242,7 +247,7 @@ class CheckpointKeeper:
 
     def _seal(self, pending: _Pending, files: dict[str, FileFacts]) -> None:
         seal(pending.writing, files, kind="state")
-        self._remove_old(pending.step)
+        self._remove_old()
 
     def _require_room(self, needed: int) -> None:
         free = shutil.disk_usage(self.folder).free
@@ -266,13 +271,13 @@ class CheckpointKeeper:
 
     # --- removing -----------------------------------------------------------------------------------------------------
 
-    def _remove_old(self, newest_step: int) -> None:
+    def _remove_old(self) -> None:
         """Remove what is neither among the last, nor the best, nor asked for by `at_steps`."""
         section = self._section
         if section.keep == "all":
             return
-        steps = [step for step, _ in checkpoints_in(self.folder) if step <= newest_step]
         best = sorted(self._values, key=lambda step: (-self._values[step], step))[: section.keep_best]
+        steps = [step for step, _ in checkpoints_in(self.folder)]
         kept = {*steps[-section.keep :], *best, *section.at_steps}
         for step in steps:
             if step not in kept:

@@ -1,0 +1,64 @@
+"""The verb `chaos`, registered in the front door: a config to a proof that its run survives being killed."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from textune.cli.options import Examples, config_options, json_option
+from textune.imports import importing
+
+
+@click.command(
+    cls=Examples,
+    examples="textune chaos config.toml\n"
+    "textune chaos config.toml --kills 200 'train.checkpoint.every=5 steps'\n"
+    "textune chaos config.toml --reference runs/first --run /scratch/chaos",
+)
+@config_options
+@click.option("--kills", type=click.IntRange(min=1), default=20, show_default=True, help="How often to kill.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the moments.")
+@click.option("--run", "folder", metavar="FOLDER", help="Where everything is written; by default runs/NAME-OF-CONFIG-chaos.")
+@click.option("--reference", metavar="RUN", help="A complete run of the same config, instead of training it first.")
+@json_option
+def chaos(
+    config: str,
+    overrides: tuple[str, ...],
+    unset: tuple[str, ...],
+    kills: int,
+    seed: int,
+    folder: str | None,
+    reference: str | None,
+    as_json: bool,
+) -> None:
+    """Kill the run of a config at random moments, resume it, and prove that it ends as one that nobody killed.
+
+    Compared bit for bit: the last checkpoint, the best model, metrics.jsonl (but for times) and the reports. Exits with 1 if
+    anything differs.
+    """
+    with importing(for_good=True):
+        from textune.pipeline.chaos import chaos as run_chaos
+
+    result = run_chaos(
+        config,
+        kills=kills,
+        seed=seed,
+        folder=folder,
+        reference=reference,
+        overrides=overrides,
+        unset=unset,
+        say=(lambda line: None) if as_json else click.echo,
+    )
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), indent=2))
+    elif result.difference:
+        click.echo(f"Not the same: {result.difference}")
+    else:
+        during = ", ".join(f"{count} in {phase}" for phase, count in sorted(result.during.items()))
+        click.echo(
+            f"{len(result.kills)} kills ({during}) in {result.runs} runs: every run went on, and every end is bit-equal to the"
+            " uninterrupted run."
+        )
+    if result.difference:
+        raise click.exceptions.Exit(1)
