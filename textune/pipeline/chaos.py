@@ -399,7 +399,10 @@ class _Chaos:
         if code:
             self.result.difference = f"{after} it could not go on: {self._last_words(run)}"
             return
-        difference = first_difference(end_of(run), self._end)
+        try:
+            difference = first_difference(end_of(run), self._end)
+        except RunError as error:
+            difference = error.message
         if difference:
             self.result.difference = f"{after} its end is not that of the uninterrupted run: {difference}"
             return
