@@ -138,7 +138,9 @@ def require_same(run: Path, whole: Path) -> None:
     weights = [load_file(folder / "best" / "model.safetensors") for folder in (run, whole)]
     assert weights[0].keys() == weights[1].keys()
     for name, tensor in weights[0].items():
-        torch.testing.assert_close(tensor, weights[1][name], atol=2e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            tensor, weights[1][name], atol=2e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def require_rows(ended: Ended, whole: Whole, *, first: int = 0) -> None:
@@ -171,9 +173,7 @@ def fsdp() -> list[str]:
         for way in ("ddp", "fsdp")
     ],
 )
-def test_ranks_train_as_one_process_does(
-    place: Path, tmp_path: Path, whole: Any, world: int, kind: str, way: str
-) -> None:
+def test_ranks_train_as_one_process_does(place: Path, tmp_path: Path, whole: Any, world: int, kind: str, way: str) -> None:
     alone = whole(kind)
     words = [*KINDS[kind], f"train.distributed.kind={way}"]
     ended = train_on(world, place, tmp_path / "run", *words, watch=Watch(record=tmp_path / "record"))
@@ -222,9 +222,7 @@ def test_a_run_stops_on_some_ranks_and_goes_on_with_others(place: Path, tmp_path
     require_same(run, alone.run)
 
 
-@pytest.mark.parametrize(
-    ("act", "way"), [("exit", "ddp"), pytest.param("SIGKILL", "fsdp", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("act", "way"), [("exit", "ddp"), pytest.param("SIGKILL", "fsdp", marks=pytest.mark.slow)])
 def test_ranks_stop_by_themselves_when_one_dies(place: Path, tmp_path: Path, whole: Any, act: str, way: str) -> None:
     alone, run = whole("plain"), tmp_path / "run"
     words = [f"train.distributed.kind={way}"]

@@ -65,6 +65,8 @@ class Drive:
         self.best = BestTracker(section.early_stopping, higher_is_better=parts.metric.higher_is_better)
         self.other_state: Callable[[], dict[str, Any]] = dict
         """Gives what a checkpoint holds beside the state of this drive."""
+        self.kept_step = 0
+        """The step of the best model that the folder held when this session began; 0 where there was none."""
         self._loader = loader
         self._folder = folder
         self._keeper = keeper
@@ -257,9 +259,11 @@ class Drive:
         return self._ranks.alone and self._interruption.signal != 0
 
     def save_best(self) -> None:
-        """Make the model as it is now the best one."""
-        weights = self.learner.model_state()
+        """Make the model as it is now the best one, unless the folder holds a later one, of steps that are done again."""
         step, value = self.progress.step, self.best.best_value
+        if step < self.kept_step:
+            return
+        weights = self.learner.model_state()
         if self._ranks.is_first:
             self._folder.save_model("best", lambda path: self._predictor.save(path, weights, step=step, value=value))
         self._ranks.wait()

@@ -296,8 +296,8 @@ class _Session:
     def _adopt_best(self, drive: Drive) -> None:
         """Make what the run knows of its best model, and the model in the folder, agree again.
 
-        The folder may hold a model that was saved after the checkpoint: then the run knows of it from now on, and the
-        evaluations up to there, made again, find nothing better. The first of the ranks looks, since it alone writes.
+        The folder may hold a model that was saved after the checkpoint: it stays until the run is there again, and better than
+        what the evaluations on the way find. The first of the ranks looks, since it alone writes.
         """
         checkpoint, best = self.start.checkpoint, drive.best
         if self.ranks.is_first and checkpoint is not None and best.best_step is not None:
@@ -309,8 +309,8 @@ class _Session:
         found = self.ranks.told(None if self.start.kind == "new" else best_of(self.folder.path))
         if found is None:
             best.best_step = best.best_value = None
-        elif best.best_step is None or found.step > best.best_step:
-            best.best_step, best.best_value = found.step, found.value
+        else:
+            drive.kept_step = found.step
 
     def _finish(self, drive: Drive, seconds: float) -> TrainResult:
         reports = self._write_reports()

@@ -34,6 +34,10 @@ _NAME = re.compile(r"step-(\d+)")
 START_AGAIN = "Resume from an earlier checkpoint, or train again."
 
 
+class LaterVersionError(RunError):
+    """A checkpoint that only a later version of textune understands: whole, and so never passed over for an earlier one."""
+
+
 def checkpoint_name(step: int) -> str:
     """The name of a checkpoint's folder."""
     return f"step-{step}"
@@ -125,7 +129,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise RunError(f"the checkpoint {folder} is damaged: {path.name}: {error}.", hint=START_AGAIN) from error
     if manifest["version"] > VERSION:
-        raise RunError(
+        raise LaterVersionError(
             f"the checkpoint {folder} was written by a later version of textune (form {manifest['version']}, here {VERSION}).",
             hint="Upgrade textune to go on from it.",
         )
@@ -142,13 +146,18 @@ def checkpoints_in(folder: Path) -> list[tuple[int, Path]]:
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint in a folder that is whole, and a sentence for each newer one that was passed over."""
+    """The newest checkpoint in a folder that is whole, and a sentence for each newer one that was passed over.
+
+    RunError where a newer one is of a later version.
+    """
     passed: list[str] = []
     for _, path in reversed(checkpoints_in(folder)):
         try:
             return open_checkpoint(path), passed
         except RunError as error:
-            passed.append(f"{error.message} An earlier one is tried.")
+            if isinstance(error, LaterVersionError):
+                raise
+            passed.append(error.message)
     return None, passed
 
 
