@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -155,7 +156,7 @@ def require_one_exchange(ended: Ended) -> None:
     """The gradients of a step are exchanged once, however many micro-batches it has."""
     for record in ended.records:
         assert max(line["parts"] for line in record) > 1
-        steps = [after["exchanges"] - before["exchanges"] for before, after in zip(record, record[1:], strict=False)]
+        steps = [after["exchanges"] - before["exchanges"] for before, after in itertools.pairwise(record)]
         assert len(set(steps)) == 1 and steps[0] >= 1, steps
 
 

@@ -1,4 +1,4 @@
-"""The work before the first batch of a resumed run does not grow with the step (R4); counted in rows and batches, not seconds."""
+"""The work before the first batch of a resumed run does not grow with the step (R4): rows are counted, not seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every key of the configuration, changed when a run goes on: refused by name, let pass with a sentence, or compared by content."""
+"""Every key of the configuration, changed when a run goes on: refused, let pass with a sentence, or compared by content."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def test_a_folder_with_other_things_is_never_taken(source: Path, tmp_path: Path)
 
 
 def test_latest_wants_a_run(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="there is no run in .* to go on with"):
+    with pytest.raises(RunError, match=r"there is no run in .* to go on with"):
         train(source, tmp_path / "run", resume="latest")
     assert not (tmp_path / "run").exists()
 
