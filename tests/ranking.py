@@ -32,7 +32,7 @@ class Watch:
     act_step: int = 0
     """When `act` is done: by this rank, behind this step; 0 never."""
     act: str = ""
-    """The name of a signal that the rank sends itself, or `exit`, which ends it at once."""
+    """The names of signals that the rank sends itself, one after the other, or `exit`, which ends it at once."""
 
 
 @dataclass
@@ -130,9 +130,11 @@ def _work(rank: int, world: int, port: int, arguments: list[str], log: Path, wat
 @contextlib.contextmanager
 def _watching(rank: int, watch: Watch) -> Iterator[None]:
     import textune.pipeline.driving as driving
+    import textune.pipeline.interruption as interruption
     import textune.training.loop as loop
 
     if watch.act_step:
+        interruption.SAME_SECONDS = 0.0
         _replace_steps(driving, rank, watch)
     if watch.record is None:
         yield
@@ -161,7 +163,9 @@ def _replace_steps(driving: Any, rank: int, watch: Watch) -> None:
             if (rank, result.step) == (watch.act_rank, watch.act_step):
                 if watch.act == "exit":
                     os._exit(7)
-                os.kill(os.getpid(), getattr(signal, watch.act))
+                for name in watch.act.split():
+                    os.kill(os.getpid(), getattr(signal, name))
+                    time.sleep(0.01)  # Python runs its handler
             yield result
 
     driving.steps = acting

@@ -9,4 +9,5 @@ __all__ = ["End", "end_of", "same_end"]
 
 def same_end(one: End, other: End) -> None:
     """Bit for bit."""
-    assert first_difference(one, other) == ""
+    difference = first_difference(one, other)
+    assert not difference, difference

@@ -19,9 +19,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from textune.config import Experiment, load_config
-from textune.config.load import experiment_from_dict, leaves
+from textune.config.load import experiment_from_dict
 from textune.config.schema import TrainSection
-from textune.config.toml import format_key, format_value
+from textune.config.toml import format_value
 from textune.data.rows import listing
 from textune.errors import RunError
 from textune.pipeline.gather import Ingredients
@@ -118,6 +118,11 @@ def _may_be_killed_early(path: Path) -> bool:
 
 
 def _resumed(folder: RunFolder, experiment: Experiment, checkpoint: Checkpoint | None, passed: list[str]) -> Start:
+    if checkpoint is None and passed and not experiment.train.checkpoint.save_only_model:
+        raise RunError(
+            f"no checkpoint of {folder.path} can be gone on from: {' '.join(passed)}",
+            hint=f"Restore one of them from a copy, or remove {folder.checkpoints} to start from the first step.",
+        )
     if checkpoint is None:
         before = load_config(folder.path / "config.toml").experiment
         where = "no checkpoint was complete when it stopped: it starts from its first step"
@@ -195,11 +200,6 @@ def flat(tree: Mapping[str, Any], start: str = "") -> dict[str, Any]:
     return found
 
 
-def every_key(experiment: Experiment) -> list[str]:
-    """Every dotted key of a configuration."""
-    return [format_key(*place) for place in leaves(experiment)]
-
-
 def _shown(values: Mapping[str, Any], key: str) -> str:
     return format_value(values[key], one_line=True) if key in values else "not set"
 
@@ -212,7 +212,7 @@ def compare_facts(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: st
     other = [name for name, value in saved["content"].items() if now["content"].get(name) != value]
     # Another version of transformers may know more keys, or fewer.
     shared = saved["backbone"].keys() & now["backbone"].keys()
-    other += [f"{name} of the backbone" for name in shared if saved["backbone"][name] != now["backbone"][name]]
+    other += [f"the backbone's {name}" for name in shared if saved["backbone"][name] != now["backbone"][name]]
     if other:
         raise RunError(
             f"{listing(sorted(other), 6)} of {where} changed since it was trained.",

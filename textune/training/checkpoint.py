@@ -37,7 +37,7 @@ START_AGAIN = "Resume from an earlier checkpoint, or train again."
 
 
 class LaterVersionError(RunError):
-    """A checkpoint that this version cannot know to be whole."""
+    """A checkpoint that only a later version of textune understands: whole, and so never passed over for an earlier one."""
 
 
 def checkpoint_name(step: int) -> str:
@@ -162,7 +162,10 @@ def checkpoints_in(folder: Path) -> list[tuple[int, Path]]:
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint in a folder that is whole, and a sentence for each newer one that was passed over."""
+    """The newest checkpoint in a folder that is whole, and a sentence for each newer one that was passed over.
+
+    RunError where a newer one is of a later version.
+    """
     passed: list[str] = []
     for _, path in reversed(checkpoints_in(folder)):
         try:
@@ -170,7 +173,7 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         except LaterVersionError:
             raise
         except RunError as error:
-            passed.append(f"{error.message} An earlier one is tried.")
+            passed.append(error.message)
     return None, passed
 
 

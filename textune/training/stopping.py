@@ -41,8 +41,6 @@ class BestTracker:
         """Record the value of the metric after `step` optimizer steps."""
         self.last_value = None if math.isnan(value) else self._sign * value
         is_best = not math.isnan(value) and (self.best_value is None or self._sign * (value - self.best_value) > 0)
-        # A run that was killed behind its best evaluation makes it again.
-        is_best = is_best or (step == self.best_step and value == self.best_value)
         if is_best:
             self.best_value, self.best_step = value, step
         if not math.isnan(value) and (

@@ -1,0 +1,38 @@
+"""Seconds from a loader's start to its first batch, at the beginning and deep in a long run: `python bench/resume_time.py`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+
+from textune.config.schema import TrainSection
+from textune.data.loader import Loader, TrainingRows
+from textune.data.tokens import TokenStore
+
+
+def main() -> None:
+    """Print a line for every order and step."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--epochs", type=int, default=100)
+    options = parser.parse_args()
+    lengths = np.random.default_rng(0).integers(4, 12, options.rows)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    store = TokenStore(np.zeros(offsets[-1], dtype=np.int32), None, offsets, lengths.astype(np.int32))
+    targets, weights = np.zeros(options.rows, dtype=np.int64), np.ones(options.rows, dtype=np.float32)
+    rows = TrainingRows(store, np.arange(options.rows), targets, weights)
+    for order in ("shuffle", "bucket", "sequential", "weighted"):
+        section = TrainSection(order=order, prefetch=0)
+        per_epoch = -(-options.rows // section.batch_size)
+        for step in (1, per_epoch // 2, per_epoch * options.epochs - 1):
+            began = time.perf_counter()
+            batches = iter(Loader(rows, section, layout="packed", pad_id=0, first_step=step))
+            next(batches)
+            print(f"{order:10}  step {step:>12,}  {time.perf_counter() - began:.3f} s")
+            batches.close()
+
+
+if __name__ == "__main__":
+    main()

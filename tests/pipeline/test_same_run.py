@@ -1,0 +1,218 @@
+"""Every key of the configuration, changed when a run goes on: refused, let pass with a sentence, or compared by content."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from textune.config import Duration
+from textune.config.fields import keys_of, variants
+from textune.config.schema import (
+    AdamW8bit,
+    BinaryTask,
+    ConcatSource,
+    DeepSpeed,
+    Experiment,
+    FilesSource,
+    HubSource,
+    MulticlassTask,
+    MultilabelTask,
+    PythonSource,
+    RegressionTask,
+    SavedSource,
+    Section,
+    Sharded,
+    Split,
+    StreamSource,
+)
+from textune.errors import RunError
+from textune.pipeline.resuming import compare, flat
+
+WHERE = "runs/x"
+
+HARMLESS = {
+    # How it is computed: the same sums in another order.
+    "train.device", "train.max_tokens", "train.gradient_checkpointing", "train.prefetch", "model.compile", "model.attention",
+    "train.distributed.kind", "train.distributed.devices", "train.distributed.cpu_offload", "train.distributed.stage",
+    "train.distributed.config", "evaluate.max_tokens", "tokens.cache", "tokens.cache_size_gb",
+    # How it is watched and saved.
+    "train.log_every", "train.evaluate_every", "train.evaluate_first", "train.early_stopping.patience",
+    "train.early_stopping.threshold", "train.checkpoint.every", "train.checkpoint.at_steps", "train.checkpoint.keep",
+    "train.checkpoint.keep_best", "train.checkpoint.save_only_model", "train.checkpoint.background", "evaluate.bootstrap",
+    "evaluate.mistakes",
+}  # fmt: skip
+BY_CONTENT = {
+    "data.folder", "data.labels.names_file", "model.pretrained", "model.tokenizer", "model.revision",
+    *(f"data.{part}{source}.{key}" for part in ("train", "validation", "test") for source in ("", ".sources.0", ".sources.1")
+      for key in ("files", "label_files", "folder", "name", "revision")),
+}  # fmt: skip
+
+FILES, MORE = FilesSource(files=("a.csv",)), FilesSource(files=("b.csv",))
+CONCAT = ConcatSource(sources=(FILES, HubSource(name="x/y")))
+SAVED, PYTHON = SavedSource(folder="s"), PythonSource(object="m:f")
+EXPERIMENTS = {
+    "files": Experiment(),
+    "hub": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": HubSource(name="x/y")})}),
+    "saved": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": SAVED, "test": MORE})}),
+    "stream": Experiment().model_copy(
+        update={"data": Experiment().data.model_copy(update={"train": StreamSource(files=("a.jsonl",))})}
+    ),
+    "python": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": PYTHON, "test": SAVED})}),
+    "concat": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": CONCAT, "test": CONCAT})}),
+    "held out": Experiment().model_copy(
+        update={"data": Experiment().data.model_copy(update={"validation": HubSource(name="x/y"), "test": Split()})}
+    ),
+    **{task.__name__: Experiment(task=task()) for task in (BinaryTask, MulticlassTask, MultilabelTask, RegressionTask)},
+    **{
+        way.__name__: Experiment().model_copy(update={"train": Experiment().train.model_copy(update={"distributed": way()})})
+        for way in (Sharded, DeepSpeed)
+    },
+    "8 bits": Experiment().model_copy(update={"train": Experiment().train.model_copy(update={"optimizer": AdamW8bit()})}),
+}
+
+
+def values_of(section: Section, place: tuple[str, ...] = ()) -> dict[str, tuple[Any, Any]]:
+    """Every key by its place, with its annotation and value; sections of lists by number."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name, annotation in keys_of(type(section)).items():
+        value, here = getattr(section, name), (*place, name)
+        if isinstance(value, Section):
+            found |= values_of(value, here)
+            if len(variants(annotation)) > 1:
+                found[".".join((*here, "kind"))] = (str, value.kind)  # type: ignore[attr-defined]
+        elif isinstance(value, tuple) and value and isinstance(value[0], Section):
+            for number, item in enumerate(value):
+                found |= values_of(item, (*here, str(number)))
+        else:
+            found[".".join(here)] = (annotation, value)
+    return found
+
+
+def other_than(value: Any) -> Any:
+    """Another value, as JSON holds it; `compare` sees resolved values and judges no types."""
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value + 1
+        case str():
+            return value + "x"
+        case Duration():
+            return str(Duration(value.amount + 1, value.unit))
+        case dict():
+            return {**value, "folder": "changed"}
+        case tuple() | list():
+            return [*value, "changed"]
+        case None:
+            return "set"
+    raise AssertionError(value)
+
+
+def changed(tree: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    name, _, rest = key.partition(".")
+    if not rest:
+        return {**tree, name: value}
+    if isinstance(tree[name], list):
+        number, _, rest = rest.partition(".")
+        items = list(tree[name])
+        items[int(number)] = changed(items[int(number)], rest, value)
+        return {**tree, name: items}
+    return {**tree, name: changed(tree[name], rest, value)}
+
+
+CASES = [(name, key) for name, experiment in EXPERIMENTS.items() for key in values_of(experiment)]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_key_is_refused_listed_or_compared_by_content(name: str) -> None:
+    experiment = EXPERIMENTS[name]
+    saved = experiment.model_dump(mode="json")
+    assert compare(saved, saved, where=WHERE) == []
+    for key, (_, value) in values_of(experiment).items():
+        now = changed(saved, key, other_than(value))
+        if key in BY_CONTENT:
+            assert compare(saved, now, where=WHERE) == [], key
+        elif key in HARMLESS:
+            for before, after in ((saved, now), (now, saved)):
+                notes = compare(before, after, where=WHERE)
+                assert len(notes) == 1 and notes[0].startswith(f"{key} was ") and notes[0].endswith(" from here on"), notes
+        else:
+            for before, after in ((saved, now), (now, saved)):
+                with pytest.raises(RunError, match="was trained with another configuration") as caught:
+                    compare(before, after, where=WHERE)
+                assert f"{key}" in caught.value.message, caught.value.message
+                assert " from here on" not in caught.value.message
+
+
+def test_the_cases_are_all_keys_of_all_variants() -> None:
+    """A new key, or a new kind of table, must come by here."""
+
+    def kinds(section: type[Section]) -> set[type[Section]]:
+        found = {section}
+        for name, annotation in keys_of(section).items():
+            for variant in variants(annotation).values():
+                if name != "sources":
+                    found |= kinds(variant)
+        return found
+
+    def seen(section: Section) -> set[type[Section]]:
+        found = {type(section)}
+        for name in keys_of(type(section)):
+            value = getattr(section, name)
+            for item in value if isinstance(value, tuple) else (value,):
+                if isinstance(item, Section):
+                    found |= seen(item)
+        return found
+
+    assert kinds(Experiment) == set(itertools.chain.from_iterable(seen(experiment) for experiment in EXPERIMENTS.values()))
+    everything = {key for _, key in CASES}
+    assert everything >= HARMLESS
+    assert BY_CONTENT & everything >= {"data.train.files", "data.train.sources.0.files", "data.train.sources.1.name"}
+
+
+@pytest.mark.parametrize(
+    ("key", "table"),
+    [
+        ("task.class_weights", "task"),
+        ("model.config", "model"),
+        ("data.train.where", "data.train"),
+        ("data.train.rename", "data.train"),
+    ],
+)
+@pytest.mark.parametrize("name", ["folder", "files", "tokenizer", "revision"])
+def test_a_name_of_the_users_own_is_no_key_that_says_where_something_stands(key: str, table: str, name: str) -> None:
+    """A label, a column or a key of the backbone may be called `folder`."""
+    saved = Experiment().model_dump(mode="json")
+    before, after = changed(saved, key, {name: 1}), changed(saved, key, {name: 2})
+    with pytest.raises(RunError, match=rf"{key}\.{name} was 1 and is 2"):
+        compare(before, after, where=WHERE)
+    with pytest.raises(RunError, match=rf"{key}\.{name} was not set and is 2\.") as caught:
+        compare(changed(saved, key, {}), after, where=WHERE)
+    assert caught.value.message.count(" was ") == 2
+
+
+def test_a_longer_run_is_the_same_run_only_under_a_flat_schedule() -> None:
+    saved = Experiment().model_dump(mode="json")
+    longer = changed(saved, "train.duration", "5 epochs")
+    with pytest.raises(RunError, match=r'train\.duration was "3 epochs" and is "5 epochs"'):
+        compare(saved, longer, where=WHERE)
+    flat_before, flat_after = (changed(tree, "train.schedule.kind", "constant") for tree in (saved, longer))
+    assert compare(flat_before, flat_after, where=WHERE) == ['train.duration was "3 epochs" and is "5 epochs" from here on']
+    with pytest.raises(RunError, match=r"train\.schedule\.kind was") as caught:
+        compare(saved, flat_after, where=WHERE)
+    assert "train.duration" in caught.value.message
+
+
+def test_several_changes_are_all_named() -> None:
+    saved = Experiment().model_dump(mode="json")
+    now = changed(changed(changed(saved, "train.seed", 3), "train.order", "bucket"), "train.prefetch", 0)
+    with pytest.raises(RunError, match=r'train\.order was "shuffle" and is "bucket"; train\.seed was 0 and is 3\.') as caught:
+        compare(saved, now, where=WHERE)
+    assert "prefetch" not in caught.value.message and "RUN/best" in caught.value.hint
+
+
+def test_tables_are_flat() -> None:
+    tree = {"a": {"b": 1, "c": None, "d": {}}, "e": [{"f": 2}, {"f": 3}], "g": (1, 2), "h": []}
+    assert flat(tree) == {"a.b": 1, "e.0.f": 2, "e.1.f": 3, "g": [1, 2], "h": []}
