@@ -30,7 +30,7 @@ from textune.prediction import ModelCard, Predictor
 from textune.ranks import ALONE, Ranks
 from textune.tasks import SupervisedTask, build_task
 from textune.tracking import Tracker
-from textune.training.learner import Learner, is_sharded
+from textune.training.learner import Learner, is_sharded, require_learner
 from textune.training.optim import STATE_BYTES, require_optimizer
 
 if TYPE_CHECKING:
@@ -206,6 +206,7 @@ def gather(
     require_runnable(experiment)
     device = resolve_device(experiment.train.device, experiment.train.precision)
     require_optimizer(experiment.train.optimizer)
+    require_learner(experiment.train, device, ranks)
     require_backbone(experiment.model)
     card = earlier_card(experiment.model)
     known_names = known_labels(experiment.model, card)
@@ -233,6 +234,7 @@ def gather(
     if len(data.train) < num_rows:  # balanced weights are those of the rows that are left
         task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets)
     parts: dict[str, Tokenized] = {part.name: Tokenized(part, stores[id(part.examples)]) for part in data.parts}
+    require_learner(experiment.train, device, ranks, steps_per_epoch=_steps_per_epoch(experiment, parts["train"]))
     _require_room(experiment, parts)
     _require_positions(experiment, model, parts)
     if data.stream is None:

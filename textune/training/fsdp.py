@@ -13,7 +13,6 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from textune.config.schema import Sharded, TrainSection
-from textune.errors import ModelError
 from textune.model.backbone import TextModel
 from textune.model.device import Device
 from textune.ranks import Ranks
@@ -27,12 +26,6 @@ class ShardedLearner(Learner):
 
     def __init__(self, model: TextModel, section: TrainSection, device: Device, ranks: Ranks) -> None:
         assert isinstance(section.distributed, Sharded)
-        if device.precision == "fp16":
-            raise ModelError(
-                'train.precision = "fp16" does not go with train.distributed.kind = "fsdp": a rank would not see another\'s'
-                " overflow.",
-                hint='Use "bf16" or "fp32".',
-            )
         mesh = init_device_mesh(device.torch.type, (ranks.world,))
         offload = CPUOffloadPolicy() if section.distributed.cpu_offload else OffloadPolicy()
         layers = [module for module in model.hf.modules() if isinstance(module, GradientCheckpointingLayer)]

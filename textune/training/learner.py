@@ -20,6 +20,7 @@ import torch
 
 from textune.config.schema import Distributed, TrainSection
 from textune.data.loader import TokenBatch
+from textune.errors import ModelError
 from textune.model.backbone import TextModel
 from textune.model.device import Device
 from textune.ranks import Ranks
@@ -166,6 +167,24 @@ def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def is_sharded(section: Distributed) -> bool:
     """Whether a rank holds only parts of the weights, so that each pass gathers them from all ranks."""
     return section.kind == "fsdp" or (section.kind == "deepspeed" and section.stage == 3)
+
+
+def require_learner(section: TrainSection, device: Device, ranks: Ranks, *, steps_per_epoch: int | None = None) -> None:
+    """Raise early what `build_learner` would find wrong with `train.distributed`.
+
+    With `steps_per_epoch`, as soon as it is known, also what a DeepSpeed file of the user's own says of steps.
+    """
+    if section.distributed.kind == "deepspeed":
+        from textune.training.zero import require_deepspeed
+        from textune.training.zeroconfig import plan_zero
+
+        require_deepspeed()
+        plan_zero(section, world=ranks.world, precision=device.precision, num_trained=1, steps_per_epoch=steps_per_epoch)
+    elif section.distributed.kind == "fsdp" and device.precision == "fp16":
+        raise ModelError(
+            'train.precision = "fp16" does not go with train.distributed.kind = "fsdp": no rank sees another\'s overflow.',
+            hint='Use "bf16" or "fp32".',
+        )
 
 
 def build_learner(model: TextModel, section: TrainSection, device: Device, ranks: Ranks) -> Learner:

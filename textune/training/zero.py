@@ -211,8 +211,8 @@ class ZeroLearner(Learner):
         utils.safe_set_local_optimizer_state(parameter, padded.narrow(0, size * self.ranks.rank, size), key)
 
 
-def import_deepspeed(device: Device) -> Any:
-    """The library, told to be quiet; ModelError where it is missing or too old."""
+def require_deepspeed() -> None:
+    """ModelError where the library is missing or too old; it is not imported for that."""
     if importlib.util.find_spec("deepspeed") is None:
         raise ModelError(
             'train.distributed.kind = "deepspeed", but DeepSpeed is not installed.',
@@ -224,6 +224,11 @@ def import_deepspeed(device: Device) -> Any:
             f"DeepSpeed {found} is installed, and textune needs {'.'.join(map(str, OLDEST))} or later.",
             hint='Run `pip install --upgrade "textune[deepspeed]"`.',
         )
+
+
+def import_deepspeed(device: Device) -> Any:
+    """The library, told to be quiet; errors as `require_deepspeed`."""
+    require_deepspeed()
     # Without it DeepSpeed asks after NVIDIA's tools; it takes a GPU wherever it finds one.
     os.environ.setdefault("DS_ACCELERATOR", device.torch.type)
     with warnings.catch_warnings():
