@@ -38,7 +38,7 @@ config = { hidden_dropout_prob = 0.0, attention_probs_dropout_prob = 0.0 }
 [train]
 duration = "2 epochs"
 batch_size = 12
-max_tokens = 60
+max_tokens = 30
 precision = "fp32"
 device = "cpu"
 log_every = "1 steps"
