@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from textune.config import load_config
-from textune.config.schema import Checkpointing
+from textune.config.sharing import Checkpointing
 from textune.pipeline.gather import Ingredients, gather
 from textune.ranks import ALONE
 from textune.tracking import SilentTracker

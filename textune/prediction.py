@@ -25,10 +25,10 @@ from textune.config.schema import (
     MulticlassTask,
     MultilabelTask,
     RegressionTask,
-    Section,
     Task,
     TokensSection,
 )
+from textune.config.section import Section
 from textune.data.batches import cut_by_tokens
 from textune.data.labels import LabelMap
 from textune.data.loader import TokenBatch, collate

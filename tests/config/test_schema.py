@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 import textune.config.schema as schema
 from textune.config import Duration
-from textune.config.schema import AutoTask, BinaryTask, Experiment, FilesSource, Labels, Section, TrainSection
+from textune.config.schema import AutoTask, BinaryTask, Experiment, FilesSource, Labels, TrainSection
+from textune.config.section import Section
 
 
 def sections(root: type[Section] = Section) -> Iterator[type[Section]]:

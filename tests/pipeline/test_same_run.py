@@ -13,7 +13,6 @@ from textune.config.schema import (
     AdamW8bit,
     BinaryTask,
     ConcatSource,
-    DeepSpeed,
     Experiment,
     FilesSource,
     HubSource,
@@ -22,11 +21,11 @@ from textune.config.schema import (
     PythonSource,
     RegressionTask,
     SavedSource,
-    Section,
-    Sharded,
     Split,
     StreamSource,
 )
+from textune.config.section import Section
+from textune.config.sharing import DeepSpeed, Sharded
 from textune.errors import RunError
 from textune.pipeline.resuming import compare, flat
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from textune.config.schema import Checkpointing
+from textune.config.sharing import Checkpointing
 from textune.ranks import ALONE
 from textune.training import CheckpointKeeper
 

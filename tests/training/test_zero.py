@@ -27,7 +27,8 @@ from zero_ranks import (
     without_dropout,
 )
 
-from textune.config.schema import AdamW8bit, DeepSpeed, TrainSection
+from textune.config.schema import AdamW8bit, TrainSection
+from textune.config.sharing import DeepSpeed
 from textune.errors import ConfigError, ModelError, RunError
 from textune.model.device import Device
 from textune.ranks import ALONE, join, leave

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from textune.config.schema import AdamW, DataParallel, DeepSpeed, Schedule, TrainSection
+from textune.config.schema import AdamW, Schedule, TrainSection
+from textune.config.sharing import DataParallel, DeepSpeed
 from textune.errors import ConfigError
 from textune.training import zerokeys
 from textune.training.zeroconfig import LARGEST_BUCKET, ZeroPlan, plan_zero, read_json

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from textune.config.schema import AdamW, DeepSpeed, ModelSection, MulticlassTask, TokensSection, TrainSection
+from textune.config.schema import AdamW, ModelSection, MulticlassTask, TokensSection, TrainSection
+from textune.config.sharing import DeepSpeed
 from textune.data.labels import LabelMap
 from textune.data.loader import collate
 from textune.data.tokens import TextEncoder

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from textune.config.fields import REQUIRED, Place, default_of, keys_of
 from textune.config.load import DEFAULT, Loaded
-from textune.config.schema import Experiment, Section
+from textune.config.schema import Experiment
+from textune.config.section import Section
 from textune.config.toml import align, format_key, format_value, printable, shorten
 
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from textune.config.schema import Experiment, Section
+from textune.config.schema import Experiment
+from textune.config.section import Section
 from textune.config.values import Duration, PathMarker
 
 Place = tuple[str | int, ...]

@@ -18,7 +18,8 @@ from textune.config.merge import Merged, Origin
 from textune.config.overrides import COMMAND_LINE, gather, parse_unset
 from textune.config.paths import absolute
 from textune.config.problems import Problem, refuse, translate
-from textune.config.schema import ConcatSource, Experiment, FilesSource, Section, StreamSource
+from textune.config.schema import ConcatSource, Experiment, FilesSource, StreamSource
+from textune.config.section import Section
 from textune.config.streams import stream_problems
 from textune.config.toml import format_key, format_value, printable, read_toml
 from textune.errors import ConfigError

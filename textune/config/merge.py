@@ -27,7 +27,8 @@ from textune.config.fields import (
 )
 from textune.config.paths import absolute
 from textune.config.problems import Problem, not_a_table, set_in, unknown_key, unknown_kind, wrong_value
-from textune.config.schema import Experiment, Section
+from textune.config.schema import Experiment
+from textune.config.section import Section
 from textune.config.toml import format_key
 from textune.config.values import PathMarker
 from textune.errors import ConfigError

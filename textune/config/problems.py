@@ -19,7 +19,8 @@ from textune.config.fields import (
     table_values,
     variants,
 )
-from textune.config.schema import Experiment, Section
+from textune.config.schema import Experiment
+from textune.config.section import Section
 from textune.config.toml import format_key, format_value, shorten
 from textune.errors import ConfigError
 

@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from textune.config.fields import REQUIRED, default_of, description_of, expected, keys_of, variants
-from textune.config.schema import Experiment, RowSelection, Section
+from textune.config.schema import Experiment, RowSelection
+from textune.config.section import Section
 from textune.config.toml import format_value
 
 _HEADER = """\

@@ -18,14 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from textune.config.schema import (
-    ConcatSource,
-    FilesSource,
-    HubSource,
-    PythonSource,
-    SavedSource,
-    Source,
-)
+from textune.config.schema import ConcatSource, FilesSource, HubSource, PythonSource, SavedSource, Source
 from textune.data.columnar import arrow_piece, read_arrow, read_hub, read_parquet, read_saved
 from textune.data.delimited import read_delimited
 from textune.data.files import find_files, format_of, short_names

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from textune.config import Loaded, load_config
-from textune.config.schema import Checkpointing
+from textune.config.sharing import Checkpointing
 from textune.errors import ConfigError, RunError
 from textune.pipeline.comparing import End, end_of, first_difference, lines_of
 from textune.pipeline.resuming import AUTO, compare

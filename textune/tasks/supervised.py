@@ -18,14 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from textune.config.schema import (
-    AutoTask,
-    BinaryTask,
-    ClassWeights,
-    MulticlassTask,
-    MultilabelTask,
-    RegressionTask,
-)
+from textune.config.schema import AutoTask, BinaryTask, ClassWeights, MulticlassTask, MultilabelTask, RegressionTask
 from textune.data.labels import LabelMap, Problem
 from textune.errors import ConfigError
 

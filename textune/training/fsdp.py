@@ -12,7 +12,8 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, 
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from textune.config.schema import Sharded, TrainSection
+from textune.config.schema import TrainSection
+from textune.config.sharing import Sharded
 from textune.model.backbone import TextModel
 from textune.model.device import Device
 from textune.ranks import Ranks

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from textune.config.schema import Checkpointing
+from textune.config.sharing import Checkpointing
 from textune.errors import RunError
 from textune.ranks import Ranks
 from textune.rundir import sync_tree, system_errors

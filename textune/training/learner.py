@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from textune.config.schema import Distributed, TrainSection
+from textune.config.schema import TrainSection
+from textune.config.sharing import Distributed
 from textune.data.loader import TokenBatch
 from textune.errors import ModelError
 from textune.model.backbone import TextModel

@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 
-from textune.config.schema import DeepSpeed, TrainSection
+from textune.config.schema import TrainSection
+from textune.config.sharing import DeepSpeed
 from textune.data.loader import TokenBatch
 from textune.errors import ConfigError, ModelError, RunError
 from textune.model.backbone import TextModel

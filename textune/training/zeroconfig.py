@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from textune.config.schema import DeepSpeed, TrainSection
+from textune.config.schema import TrainSection
+from textune.config.sharing import DeepSpeed
 from textune.errors import ConfigError
 from textune.training import zerokeys as keys
 
