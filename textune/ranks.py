@@ -20,9 +20,11 @@ from textune.errors import ConfigError, RanksError
 if TYPE_CHECKING:
     import torch
 
+_PARENT = os.getppid()
+
 UNLIMITED = datetime.timedelta(days=365)
 """Ranks wait so long for one that reads, tokenises or saves: the work takes what it takes. One that died is noticed at once,
-since its connections close."""
+since its connections close (those of gloo; NCCL notices after its own time limit, or when the launcher ends all)."""
 
 _ADDED_BY_GLOO = frozenset({"float64", "float32", "int64", "int32", "uint8", "int8"})
 
@@ -64,7 +66,7 @@ class Ranks:
         import torch
 
         tensor = torch.tensor(list(values), dtype=torch.int64)
-        with _naming_the_loss():
+        with naming_the_loss():
             torch.distributed.all_reduce(tensor, torch.distributed.ReduceOp.MAX, group=self.group)
         return [int(value) for value in tensor.tolist()]
 
@@ -77,7 +79,7 @@ class Ranks:
         # Types that gloo cannot add (bool, uint16, ...) go as wider ones.
         wide = array.dtype if array.dtype.name in _ADDED_BY_GLOO else np.dtype("int64")
         tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=wide).copy())
-        with _naming_the_loss():
+        with naming_the_loss():
             torch.distributed.all_reduce(tensor, group=self.group)
         return tensor.numpy().astype(array.dtype, copy=False)
 
@@ -101,7 +103,7 @@ class Ranks:
             return tensor
         import torch
 
-        with _naming_the_loss():
+        with naming_the_loss():
             torch.distributed.all_reduce(tensor, group=self.group if tensor.device.type == "cpu" else None)
         return tensor
 
@@ -112,13 +114,31 @@ class Ranks:
         import torch
 
         box = [value]
-        with _naming_the_loss():
+        with naming_the_loss():
             torch.distributed.broadcast_object_list(box, src=0, group=self.group)
         return box[0]
+
+    def gathered(self, value: Any) -> list[Any]:
+        """What every rank has as `value` (as for `told`), by rank."""
+        if self.alone:
+            return [value]
+        import torch
+
+        values = [None] * self.world
+        with naming_the_loss():
+            torch.distributed.all_gather_object(values, value, group=self.group)
+        return values
 
     def wait(self) -> None:
         """Until every rank has come here."""
         self.agree([0])
+
+    def require_launcher(self) -> None:
+        """RanksError where the launcher that started this process is gone: nobody would ever end it."""
+        if not self.alone and os.getppid() != _PARENT:
+            raise RanksError(
+                "the launcher of this process (torchrun or its like) is gone.", hint="Start the run again with --resume."
+            )
 
     def end_together(self) -> None:
         """As `wait`, before this process ends: the last exchange of others may need its connections until they are here too.
@@ -152,11 +172,12 @@ def launched_rank() -> int:
     return int(text) if text.isdigit() else 0
 
 
-def join(*, group_needed: bool = False) -> Ranks:
+def join(*, group_needed: bool = False, device: str = "auto") -> Ranks:
     """Meet the other processes of the run. Called once, before anything that they must agree on; `leave` ends it.
 
-    `group_needed`: a process alone makes a group too, for libraries that ask for one. ConfigError where the launcher's
-    variables make no sense, RanksError where the others do not come.
+    `group_needed`: a process alone makes a group too, for libraries that ask for one. `device`: where they will compute, as
+    in the configuration. ConfigError where the launcher's variables make no sense or ask for more GPUs than there are,
+    RanksError where the others do not come.
     """
     if not launched() and not group_needed:
         return ALONE
@@ -169,12 +190,17 @@ def join(*, group_needed: bool = False) -> Ranks:
     import torch
     import torch.distributed as dist
 
-    has_cuda = torch.cuda.is_available()
+    local_world = _number("LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in os.environ else 1
+    has_cuda = device != "cpu" and torch.cuda.is_available()
     if has_cuda:
-        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+        if local_world > torch.cuda.device_count():
+            raise ConfigError(
+                f"{local_world} processes on this machine, which has {torch.cuda.device_count()} GPUs.",
+                hint='Start one process for each GPU, or compute on the processor: train.device = "cpu".',
+            )
+        torch.cuda.set_device(local_rank)
     if not dist.is_initialized():
         _start_group(dist, rank, world, "cpu:gloo,cuda:nccl" if has_cuda else "gloo")
-    local_world = _number("LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in os.environ else 1
     return Ranks(rank, world, local_rank, local_world, dist.new_group(backend="gloo", timeout=UNLIMITED))
 
 
@@ -187,16 +213,19 @@ def leave() -> None:
 
 
 @contextlib.contextmanager
-def joined(*, group_needed: bool = False) -> Iterator[Ranks]:
-    """The ranks of a piece of work: met at its start, left at its end; a group that was there before stays. As `join`."""
+def joined(*, group_needed: bool = False, device: str = "auto") -> Iterator[Ranks]:
+    """The ranks of a piece of work: met at its start, left at its end; a group that was there before stays. As `join`.
+
+    RanksError where another rank is lost on the way.
+    """
     belonged = _in_group()
-    ranks = join(group_needed=group_needed)
-    try:
+    ranks = join(group_needed=group_needed, device=device)
+    with naming_the_loss():
         yield ranks
         ranks.end_together()
-    finally:
-        if not belonged:
-            leave()
+    # On an error NCCL would wait for ranks that no longer come; the process ends anyway, and its connections with it.
+    if not belonged:
+        leave()
 
 
 def _in_group() -> bool:
@@ -232,15 +261,27 @@ def _number(name: str) -> int:
 
 
 @contextlib.contextmanager
-def _naming_the_loss() -> Iterator[None]:
+def naming_the_loss() -> Iterator[None]:
     """An exchange that breaks off means that another rank is gone: a sentence instead of a socket's error."""
     try:
         yield
     except RuntimeError as error:
+        if not _is_lost_connection(error):
+            raise
         raise RanksError(
             f"another rank is gone ({_first_line(error)}).",
             hint="The rank that stopped first says why. What was saved is whole: a training run goes on with --resume.",
         ) from error
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    """Whether gloo, NCCL or the store that ranks meet at says so; other libraries raise RuntimeError too."""
+    import torch.distributed as dist
+
+    if isinstance(error, dist.DistError):  # of the backends, the network and the store
+        return True
+    text = str(error).lower()
+    return any(word in text for word in ("gloo", "pair.cc", "connection closed", "connection reset", "broken pipe", "nccl"))
 
 
 def _first_line(error: BaseException) -> str:

@@ -43,7 +43,8 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Preempted as error:
-        click.echo(f"{error}", err=True)
+        if launched_rank() == 0:
+            click.echo(f"{error}", err=True)
         code = error.exit_code
     except TextuneError as error:
         code = _complain(error, str(error), error.exit_code, debug=debug)

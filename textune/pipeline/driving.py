@@ -83,6 +83,7 @@ class Drive:
         every = section.checkpoint.every
         self._save_every = 0 if every == "never" else max(1, every.steps(parts.steps_per_epoch))
         self._owed = False
+        self._untold: list[str] = []
         self._pending_losses: list[torch.Tensor] = []
         self._started = self._logged_at = time.perf_counter()
 
@@ -154,6 +155,8 @@ class Drive:
         progress = self.progress
         for notice in result.notices:
             self.tracker.notice(notice)
+            if not self._ranks.is_first:
+                self._untold.append(f"rank {self._ranks.rank}: {notice}")
         progress.step, progress.evaluated = result.step, False
         progress.tokens, progress.rows = progress.tokens + result.num_tokens, progress.rows + result.num_rows
         self._pending_losses.append(result.loss)
@@ -187,9 +190,15 @@ class Drive:
     def _control(self) -> None:
         """What all ranks agree on after a step: whether a signal came, and whether a checkpoint is complete or due."""
         step, checkpoint = self.progress.step, self._section.checkpoint
-        asked, busy = self._ranks.agree([self._interruption.signal, int(self._keeper.busy)])
+        self._ranks.require_launcher()
+        asked, busy, told = self._ranks.agree([self._interruption.signal, int(self._keeper.busy), int(bool(self._untold))])
+        if told:  # what another rank has to say: the first one speaks for all
+            for notices in self._ranks.gathered(self._untold)[1:]:
+                for notice in notices:
+                    self.tracker.notice(notice)
+            self._untold = []
         if self._keeper.unfinished and not busy:
-            self._keeper.completed()
+            self._keeper.finish()
         if asked:
             self._stop(asked)
         self._owed = self._owed or (self._save_every > 0 and step % self._save_every == 0)

@@ -205,6 +205,11 @@ def gather(
     """
     require_runnable(experiment)
     device = resolve_device(experiment.train.device, experiment.train.precision)
+    if ranks.told(device.precision) != device.precision:
+        raise ConfigError(
+            f"rank {ranks.rank} would compute in {device.precision}, unlike rank 0.",
+            hint="Set train.precision for all of them.",
+        )
     require_optimizer(experiment.train.optimizer)
     require_learner(experiment.train, device, ranks)
     require_backbone(experiment.model)

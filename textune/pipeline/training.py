@@ -23,7 +23,7 @@ from textune.pipeline.interruption import Interruption, finishing_steps
 from textune.pipeline.reporting import report_part, write_report
 from textune.pipeline.resuming import Start, best_of, bring_best, compare_facts, facts_of_run, plan_start
 from textune.prediction import load
-from textune.ranks import Ranks, joined
+from textune.ranks import Ranks, joined, naming_the_loss
 from textune.rundir import RunFolder, command_line, read_manifest
 from textune.tracking import JsonlTracker, NoticeKeeper, SilentTracker, Tracker, Trackers, cut_lines
 from textune.training import CheckpointKeeper, Learner, build_learner
@@ -91,6 +91,7 @@ def train(
         tracker = tracker if tracker is not None and ranks.is_first else SilentTracker()
         everyone = Trackers([kept, tracker])
         start = Start("new") if fast_dev_run else plan_start(folder, loaded.experiment, resume)
+        _require_same_start(ranks, start)
         for note in (*loaded.notes, *start.notices):
             everyone.notice(note)
         if start.kind == "complete":
@@ -122,13 +123,24 @@ def train(
 def _joined(loaded: Loaded) -> Iterator[Ranks]:
     """The ranks of this run, for as long as it takes."""
     section = loaded.experiment.train
-    with joined(group_needed=section.distributed.kind != "ddp") as ranks:
+    with joined(group_needed=section.distributed.kind != "ddp", device=section.device) as ranks:
         if ranks.world > section.batch_size:
             raise RunError(
                 f"{ranks.world} processes cannot share batches of train.batch_size = {section.batch_size} rows.",
                 hint="Start fewer processes, or raise train.batch_size (which changes the training).",
             )
         yield ranks
+
+
+def _require_same_start(ranks: Ranks, start: Start) -> None:
+    """RunError where a rank sees another run folder than the first one does."""
+    mine = [start.kind, start.step]
+    first = ranks.told(mine)
+    if mine != first:
+        raise RunError(
+            f"rank {ranks.rank} sees another run folder than rank 0: {mine[0]} at step {mine[1]}, there {first[0]}, {first[1]}.",
+            hint="Put it on a file system that all machines share, with --run.",
+        )
 
 
 @contextlib.contextmanager
@@ -188,7 +200,8 @@ class _Session:
         # Signals are handled until the run is marked: torchrun sends one as soon as the first of the ranks has ended.
         with self.folder.lock() if self.ranks.is_first else contextlib.nullcontext(), finishing_steps() as interruption:
             try:
-                return self._run(interruption)
+                with naming_the_loss():
+                    return self._run(interruption)
             except (KeyboardInterrupt, Preempted) as stop:
                 self._mark("preempted" if isinstance(stop, Preempted) else "interrupted")
                 if interruption.signal and not interruption.repeated:  # all ranks have stopped after the same step

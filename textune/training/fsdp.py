@@ -28,7 +28,9 @@ class ShardedLearner(Learner):
     def __init__(self, model: TextModel, section: TrainSection, device: Device, ranks: Ranks) -> None:
         assert isinstance(section.distributed, Sharded)
         mesh = init_device_mesh(device.torch.type, (ranks.world,))
-        offload = CPUOffloadPolicy() if section.distributed.cpu_offload else OffloadPolicy()
+        offload = (
+            CPUOffloadPolicy(pin_memory=device.torch.type == "cuda") if section.distributed.cpu_offload else OffloadPolicy()
+        )
         layers = [module for module in model.hf.modules() if isinstance(module, GradientCheckpointingLayer)]
         for module in (*layers, model):
             fully_shard(module, mesh=mesh, offload_policy=offload)

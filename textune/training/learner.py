@@ -181,6 +181,11 @@ def require_learner(section: TrainSection, device: Device, ranks: Ranks, *, step
 
         require_deepspeed()
         plan_zero(section, world=ranks.world, precision=device.precision, num_trained=1, steps_per_epoch=steps_per_epoch)
+    elif section.distributed.kind == "fsdp" and section.optimizer.kind != "adamw":
+        raise ModelError(
+            f'train.optimizer.kind = "{section.optimizer.kind}" cannot be cut over ranks by FSDP.',
+            hint='Use "adamw" (its state is divided by the number of devices), or train.distributed.kind = "ddp".',
+        )
     elif section.distributed.kind == "fsdp" and device.precision == "fp16":
         raise ModelError(
             'train.precision = "fp16" does not go with train.distributed.kind = "fsdp": no rank sees another\'s overflow.',
