@@ -1,5 +1,25 @@
-"""Imported by the process that `killkit` forks from: all that training a tiny BERT imports, and no threads."""
+"""Imports what training a tiny BERT imports, and starts no threads; `killkit` forks from a process that has done so."""
+
+import contextlib
+import importlib
 
 import torch
 
+NEEDED = (
+    "scipy.stats",
+    "sklearn.metrics",
+    "textune.cli",
+    "textune.console",
+    "textune.pipeline.training",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.bert.tokenization_bert",
+)
+IF_THERE = ("accelerate.utils", "deepspeed")
+"""What transformers imports to save a model, where it is installed."""
+
+for name in NEEDED:
+    importlib.import_module(name)
+for name in IF_THERE:
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)
 torch.set_num_threads(1)

@@ -60,7 +60,7 @@ def test_twenty_kills_change_nothing(home: Path, tmp_path: Path, reference: Path
         (),
         ("train.checkpoint.every=1 step", "train.checkpoint.keep=1", "train.checkpoint.background=false"),
         ("train.checkpoint.every=3 steps", "train.checkpoint.keep_best=1", "train.checkpoint.at_steps=[5]"),
-        ("train.checkpoint.every=7 steps", "train.order=bucket", "train.accumulate=2"),
+        ("train.checkpoint.every=7 steps", "train.order=bucket", "train.max_tokens=120"),
     ],
 )
 def test_two_hundred_kills_change_nothing(home: Path, tmp_path: Path, overrides: tuple[str, ...]) -> None:

@@ -19,6 +19,7 @@ from textune.errors import RunError
 from textune.pipeline.comparing import lines_of
 from textune.pipeline.resuming import best_of
 from textune.rundir import RunFolder, read_manifest
+from textune.training import CheckpointKeeper
 from textune.training.checkpoint import checkpoints_in, open_checkpoint
 
 SMALL = (
@@ -93,17 +94,20 @@ def test_models_alone_load_anywhere_and_cannot_be_gone_on_from(home: Path, tmp_p
     assert not (tmp_path / "other").exists()
 
 
-def test_evaluations_made_again_are_told_as_the_first_time(home: Path, tmp_path: Path, whole: Path) -> None:
-    """Killed behind an evaluation that was the best so far, and before the next checkpoint."""
-    run = tmp_path / "run"
-    words = ["train", str(home / "config.toml"), "--run", str(run), "--resume", "auto", *SMALL]
-    words.append("train.checkpoint.every=5 steps")
-    process = Forked(words, tmp_path / "log")
-    while best_of(run) is None and process.poll() is None:
-        pass
-    process.kill()
+def test_evaluations_made_again_are_told_as_the_first_time(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
+) -> None:
+    """Stopped behind an evaluation that was the best so far, and before the first checkpoint."""
+    run, every = tmp_path / "run", "train.checkpoint.every=5 steps"
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(CheckpointKeeper, "save", stopped)
+        train(home, run, every)
     assert best_of(run) is not None and steps_in(run) == []
-    train(home, run, "train.checkpoint.every=5 steps", resume="auto")
+    train(home, run, every, resume="auto")
     assert lines_of(run) == lines_of(whole)
     same_end(end_of(run), end_of(whole))
 
