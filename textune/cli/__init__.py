@@ -34,9 +34,9 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
         if launched_rank() == 0:
-            click.echo("Interrupted; everything saved so far stays.", err=True)
+            click.echo(str(error) or "Interrupted; everything saved so far stays.", err=True)
         code = 130
     except BrokenPipeError:
         # The reader of our output is gone (`| head`): nothing is left to say, not even by the interpreter at its exit.

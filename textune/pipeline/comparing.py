@@ -53,7 +53,7 @@ def end_of(run: Path) -> End:
     if checkpoint is None:
         raise RunError(" ".join([*passed, f"{run} has no whole checkpoint to compare."]), hint="Let it train to its end first.")
     state = {key: value for key, value in checkpoint.state.items() if key not in _OF_THE_FOLDER}
-    state["progress"] = {key: value for key, value in state["progress"].items() if key != "seconds"}
+    state["progress"] = {key: value for key, value in state["progress"].items() if key not in ("seconds", "since_logged")}
     manifest = read_manifest(run)
     return End(
         checkpoint,

@@ -40,6 +40,8 @@ class Progress:
     tokens: int = 0
     rows: int = 0
     """Real tokens and rows since then."""
+    since_logged: float = 0.0
+    """Seconds of training in which they were computed."""
     seconds: float = 0.0
     """Wall time of the training loop in all sessions together, evaluations included."""
 
@@ -65,8 +67,8 @@ class Drive:
         self.best = BestTracker(section.early_stopping, higher_is_better=parts.metric.higher_is_better)
         self.other_state: Callable[[], dict[str, Any]] = dict
         """Gives what a checkpoint holds beside the state of this drive."""
-        self.kept_step = 0
-        """The step of the best model that the folder held when this session began; 0 where there was none."""
+        self.kept: tuple[int, float | None] = (0, None)
+        """Step and metric of the best model that the folder held when this session began; step 0 where there was none."""
         self._loader = loader
         self._folder = folder
         self._keeper = keeper
@@ -84,6 +86,7 @@ class Drive:
         self._save_every = 0 if every == "never" else max(1, every.steps(parts.steps_per_epoch))
         self._owed = False
         self._untold: list[str] = []
+        self._last_norm: torch.Tensor | None = None
         self._pending_losses: list[torch.Tensor] = []
         self._started = self._logged_at = time.perf_counter()
 
@@ -92,7 +95,8 @@ class Drive:
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds beside tensors, as JSON holds it."""
         self._read_losses()
-        progress = vars(self.progress) | {"seconds": self._seconds()}
+        since_logged = time.perf_counter() - self._logged_at
+        progress = vars(self.progress) | {"seconds": self._seconds(), "since_logged": since_logged}
         return {
             "step": self.progress.step,
             "progress": progress,
@@ -121,7 +125,8 @@ class Drive:
         diverges, RunError where a checkpoint cannot be written.
         """
         parts, section, total = self.parts, self._section, self.parts.total_steps
-        self._started = self._logged_at = time.perf_counter()
+        self._started = time.perf_counter()
+        self._logged_at = self._started - self.progress.since_logged
         self._note_ranking()
         self._evaluate_if_due()
         # An evaluation that was given up is to be made before any step is.
@@ -160,12 +165,12 @@ class Drive:
         progress.step, progress.evaluated = result.step, False
         progress.tokens, progress.rows = progress.tokens + result.num_tokens, progress.rows + result.num_rows
         self._pending_losses.append(result.loss)
+        self._last_norm = result.grad_norm
         if result.step % self._log_every and result.step != self.parts.total_steps:
             return
         self._read_losses()
         loss = sum(progress.losses) / len(progress.losses)
         seconds = time.perf_counter() - self._logged_at
-        _refuse_divergence(loss, result.step, self._section.precision)
         self.tracker.step(
             {
                 "step": result.step,
@@ -186,6 +191,8 @@ class Drive:
         if self._pending_losses:
             self.progress.losses += self._ranks.sum(torch.stack(self._pending_losses)).tolist()
             self._pending_losses = []
+            for loss in self.progress.losses:
+                _refuse_divergence(loss, self.progress.step, self._section.precision)
 
     def _control(self) -> None:
         """What all ranks agree on after a step: whether a signal came, and whether a checkpoint is complete or due."""
@@ -206,25 +213,32 @@ class Drive:
         if step in checkpoint.at_steps or is_best or (self._owed and not self._keeper.unfinished):
             self._save()
 
-    def _save(self) -> None:
-        """A checkpoint of this step."""
+    def _save(self, *, whole: bool = False) -> None:
+        """A checkpoint of this step; `whole`: with all state, even where only models are saved."""
         self._owed = False
         step = self.progress.step
+        self._refuse_lost_weights()
         value = self.best.last_value if self.progress.evaluated else None
-        if self._section.checkpoint.save_only_model:
+        if self._section.checkpoint.save_only_model and not whole:
             weights = self.learner.model_state()
             self._keeper.save_model(step, lambda path: self._predictor.save(path, weights), value=value)
             return
         self._keeper.save(self.learner, step, self.state(), value=value)
 
+    def _refuse_lost_weights(self) -> None:
+        """Never replace a good checkpoint by weights that are no numbers: the last gradient would have made them so."""
+        self._read_losses()
+        if self._last_norm is not None and self.learner.scaler is None and self._section.precision != "fp16":
+            _refuse_divergence(float(self._last_norm), self.progress.step, self._section.precision)
+
     def _stop(self, number: int) -> None:
-        self._save()
+        self._save(whole=True)
         self._keeper.finish()
         step = self.progress.step
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        name = signal.Signals(number).name
         when = f"after step {step}" if step else "before the first step"
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt(f"Stopped {when}; everything is saved. Go on with --resume.")
+        name = signal.Signals(number).name
         message = f"stopped by {name} {when}; everything is saved, and the same command goes on from there."
         raise Preempted(message, signal_number=number)
 
@@ -268,9 +282,10 @@ class Drive:
         return self._ranks.alone and self._interruption.signal != 0
 
     def save_best(self) -> None:
-        """Make the model as it is now the best one, unless the folder holds a later one, of steps that are done again."""
+        """Make the model as it is now the best one, unless the folder holds a better one, of steps that are done again."""
         step, value = self.progress.step, self.best.best_value
-        if step < self.kept_step:
+        kept_step, kept_value = self.kept
+        if step < kept_step and kept_value is not None and not self.best.is_better(value, kept_value):
             return
         weights = self.learner.model_state()
         if self._ranks.is_first:
@@ -289,7 +304,7 @@ class Drive:
 def _refuse_divergence(loss: float, step: int, precision: str) -> None:
     if not math.isfinite(loss):
         raise ModelError(
-            f"the loss is {loss} at step {step}: training diverged, and the weights are lost from here on.",
+            f"the loss or its gradient is {loss} at step {step}: training diverged, and the weights are lost from here on.",
             hint="Lower train.optimizer.lr, lengthen train.schedule.warmup"
             + (', or use train.precision = "fp32".' if precision != "fp32" else ".")
             + " Checkpoints from before stand in the run folder.",

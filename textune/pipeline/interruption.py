@@ -14,6 +14,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
+from typing import NoReturn
+
+from textune.errors import Preempted
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """Signals that end a run in good order; Windows has no SIGUSR1."""
@@ -35,6 +38,15 @@ class Interruption:
     at_once: bool = False
     """Nothing is left to finish: the first signal too stops the program where it is."""
 
+    def stop(self, number: int) -> NoReturn:
+        """Stop a run that is trained and has only its reports to make. KeyboardInterrupt or Preempted."""
+        self.signal = number
+        what = "the training is done and saved; its reports are made when the run goes on"
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt(f"Stopped: {what}, with --resume.")
+        name = signal.Signals(number).name
+        raise Preempted(f"stopped by {name}: {what}, by the same command.", signal_number=number)
+
 
 @contextlib.contextmanager
 def finishing_steps() -> Iterator[Interruption]:
@@ -50,7 +62,9 @@ def finishing_steps() -> Iterator[Interruption]:
     def ask(number: int, frame: FrameType | None) -> None:
         if not (interruption.signal or interruption.at_once):
             interruption.signal, interruption.at = number, time.monotonic()
-        elif interruption.at_once or time.monotonic() - interruption.at >= SAME_SECONDS:
+        elif interruption.at_once:
+            interruption.stop(number)
+        elif time.monotonic() - interruption.at >= SAME_SECONDS:
             interruption.repeated = True
             if number == signal.SIGINT:
                 raise KeyboardInterrupt

@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,7 +28,7 @@ from textune.pipeline.gather import Ingredients
 from textune.prediction import read_card
 from textune.rundir import RunFolder, complete_model, read_manifest
 from textune.training import Learner
-from textune.training.checkpoint import Checkpoint, newest, open_checkpoint
+from textune.training.checkpoint import Checkpoint, models_in, newest, open_checkpoint
 
 LATEST, AUTO = "latest", "auto"
 
@@ -64,8 +64,6 @@ BY_CONTENT = re.compile(
 _NOT_COMPUTED = {"transformers_version", "architectures", "dtype", "torch_dtype", "id2label", "label2id", "use_cache"}
 """Keys of a backbone's configuration that change nothing of what is learnt."""
 
-_OURS_BEFORE_THE_MANIFEST = {"lock", "config.toml", "config.toml.writing", "manifest.json.writing"}
-
 
 @dataclass(frozen=True)
 class Start:
@@ -76,6 +74,8 @@ class Start:
     checkpoint: Checkpoint | None = None
     """Where it goes on; None from the first step."""
     notices: list[str] = field(default_factory=list)
+    seen: tuple[object, ...] = ()
+    """What stood in the run folder when this was planned (`RunFolder.witness`)."""
 
     @property
     def step(self) -> int:
@@ -91,20 +91,31 @@ class Start:
 
 def plan_start(folder: RunFolder, experiment: Experiment, resume: str | None) -> Start:
     """What `--resume` means for this run folder; RunError where it cannot be, or where the run is another one by now."""
-    if resume not in (None, LATEST, AUTO):
+    seen = folder.witness()
+    return replace(_planned(folder, experiment, resume), seen=seen)
+
+
+def _planned(folder: RunFolder, experiment: Experiment, resume: str | None) -> Start:
+    if resume == "":
+        raise RunError("--resume= names nothing.", hint="Write --resume, --resume auto, or the path of a run or checkpoint.")
+    if resume is not None and resume not in (LATEST, AUTO):
         return _start_elsewhere(folder, experiment, Path(resume))
     if not (folder.path / "manifest.json").is_file():
-        if resume == LATEST and not _may_be_killed_early(folder.path):
+        if resume == LATEST and not folder.was_killed_early:
             raise RunError(
                 f"there is no run in {folder.path} to go on with.", hint="Start it without --resume, or with --resume auto."
             )
-        if resume is None or not _may_be_killed_early(folder.path):
+        if resume is None or not folder.was_killed_early:
             folder.require_free()
         return Start("new")
-    status = read_manifest(folder.path).get("status")
+    manifest = read_manifest(folder.path)
+    status = manifest.get("status")
     if resume is None and status != "preempted":
         folder.require_free()
-    start = _resumed(folder, experiment, *newest(folder.checkpoints))
+    checkpoint, passed = newest(folder.checkpoints)
+    if checkpoint is None and (origin := manifest.get("from_checkpoint")):
+        checkpoint = open_checkpoint(Path(origin))  # a branch that was stopped before it had a checkpoint of its own
+    start = _resumed(folder, experiment, checkpoint, passed)
     # Where `compare` let another duration pass, the run is no longer complete.
     duration = experiment.train.model_dump(mode="json")["duration"]
     if status == "complete" and (start.checkpoint is None or start.checkpoint.state["config"]["train"]["duration"] == duration):
@@ -112,13 +123,19 @@ def plan_start(folder: RunFolder, experiment: Experiment, resume: str | None) ->
     return start
 
 
-def _may_be_killed_early(path: Path) -> bool:
-    """Whether a folder holds no more than a run writes before its manifest."""
-    return path.is_dir() and {item.name for item in path.iterdir()} <= _OURS_BEFORE_THE_MANIFEST
+def _refuse_models(run: Path) -> None:
+    """RunError where a run without a checkpoint to go on from has saved models."""
+    if models := models_in(run / "checkpoints"):
+        raise RunError(
+            f"{run} has saved only models (train.checkpoint.save_only_model = true) and cannot go on.",
+            hint=f'Start another run from the last one: model.pretrained = "{models[-1]}".',
+        )
 
 
 def _resumed(folder: RunFolder, experiment: Experiment, checkpoint: Checkpoint | None, passed: list[str]) -> Start:
-    if checkpoint is None and passed and not experiment.train.checkpoint.save_only_model:
+    if checkpoint is None:
+        _refuse_models(folder.path)
+    if checkpoint is None and passed:
         raise RunError(
             f"no checkpoint of {folder.path} can be gone on from: {' '.join(passed)}",
             hint=f"Restore one of them from a copy, or remove {folder.checkpoints} to start from the first step.",
@@ -142,6 +159,7 @@ def _start_elsewhere(folder: RunFolder, experiment: Experiment, path: Path) -> S
     if (path / "checkpoints").is_dir() or ((path / "config.toml").is_file() and (path / "metrics.jsonl").is_file()):
         found, passed = newest(path / "checkpoints")
         if found is None:
+            _refuse_models(path)
             raise RunError(
                 " ".join([*passed, f"{path} has no whole checkpoint to go on from."]), hint="Start a new run without --resume."
             )
@@ -149,6 +167,8 @@ def _start_elsewhere(folder: RunFolder, experiment: Experiment, path: Path) -> S
         found = open_checkpoint(path)
     source = found.folder.parent.parent
     if source.resolve() != folder.path.resolve():
+        if _is_branch_of(folder, found):
+            return _planned(folder, experiment, LATEST)
         folder.require_free()
         return _resumed(folder, experiment, found, passed)
     last = newest(folder.checkpoints)[0]
@@ -158,6 +178,13 @@ def _start_elsewhere(folder: RunFolder, experiment: Experiment, path: Path) -> S
             hint="Name a folder of its own for what follows, with --run.",
         )
     return _resumed(folder, experiment, found, passed)
+
+
+def _is_branch_of(folder: RunFolder, checkpoint: Checkpoint) -> bool:
+    """Whether a run folder holds a run that began at this checkpoint: then the same command goes on with it."""
+    if not (folder.path / "manifest.json").is_file():
+        return False
+    return read_manifest(folder.path).get("from_checkpoint") == str(checkpoint.folder.resolve())
 
 
 # --- is it the same run? ----------------------------------------------------------------------------------------------

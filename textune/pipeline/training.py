@@ -138,7 +138,7 @@ def _require_same_start(ranks: Ranks, start: Start) -> None:
     first = ranks.told(mine)
     if mine != first:
         raise RunError(
-            f"rank {ranks.rank} sees another run folder than rank 0: {mine[0]} at step {mine[1]}, there {first[0]}, {first[1]}.",
+            f"rank {ranks.rank} sees another run folder than rank 0: {mine[0]}, step {mine[1]}, not {first[0]}, {first[1]}.",
             hint="Put it on a file system that all machines share, with --run.",
         )
 
@@ -219,6 +219,10 @@ class _Session:
                 self.folder.stop(status, reason)
 
     def _run(self, interruption: Interruption) -> TrainResult:
+        if self.start.seen and self.ranks.is_first and self.folder.witness() != self.start.seen:
+            raise RunError(
+                f"another process has worked in {self.folder.path} since this one looked.", hint="Start the same command again."
+            )
         parts, checkpoint = self.parts, self.start.checkpoint
         learner = build_learner(parts.model, parts.experiment.train, parts.device, self.ranks)
         facts = facts_of_run(parts, learner)
@@ -241,7 +245,7 @@ class _Session:
             drive.other_state = lambda: {
                 "version": VERSION,
                 "config": self.loaded.experiment.model_dump(mode="json"),
-                "trackers": {"metrics_bytes": lines.size},
+                "trackers": {"metrics_bytes": lines.synced_size()},
                 **facts,
             }
             if checkpoint is not None:
@@ -252,16 +256,23 @@ class _Session:
             finally:
                 keeper.abandon()
         interruption.at_once = True
+        if interruption.signal:  # it came when nothing was left to finish
+            interruption.stop(interruption.signal)
         return self._finish(drive, seconds)
 
     def _open_folder(self) -> None:
         """Make the run folder, or take up the one that is there; only the first rank writes."""
         parts, start = self.parts, self.start
         if start.kind == "resumed" and (self.folder.path / "manifest.json").is_file():
-            position = 0 if start.checkpoint is None else start.checkpoint.state["trackers"]["metrics_bytes"]
+            position, checkpoint = 0, start.checkpoint
+            if checkpoint is not None and checkpoint.folder.parent.resolve() == self.folder.checkpoints.resolve():
+                position = checkpoint.state["trackers"]["metrics_bytes"]
             cut_lines(self.folder.metrics, position)
             self.folder.settle_model("best")
-            self.folder.resume(step=start.step, resolved=describe(parts))
+            changes = start.notices
+            self.folder.resume(
+                config_text=show(self.loaded, diff=False), step=start.step, resolved=describe(parts), said=changes
+            )
             return
         self.folder.start(
             config_text=show(self.loaded, diff=False),
@@ -272,7 +283,7 @@ class _Session:
             truncated=parts.num_truncated,
             skipped=[f"{row.place}: {row.reason}" for row in parts.data.skipped[:MAX_SKIPPED_SHOWN]],
             num_skipped=len(parts.data.skipped),
-            **({} if start.checkpoint is None else {"from_checkpoint": str(start.checkpoint.folder)}),
+            **({} if start.checkpoint is None else {"from_checkpoint": str(start.checkpoint.folder.resolve())}),
         )
 
     def _lines(self) -> JsonlTracker:
@@ -325,7 +336,7 @@ class _Session:
         if found is None:
             best.best_step = best.best_value = None
         else:
-            drive.kept_step = found.step
+            drive.kept = (found.step, found.value)
 
     def _finish(self, drive: Drive, seconds: float) -> TrainResult:
         reports = self._write_reports()

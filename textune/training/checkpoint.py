@@ -12,6 +12,7 @@ A folder is written as `step-120.writing` and renamed when its manifest is on th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -40,6 +41,10 @@ class LaterVersionError(RunError):
     """A checkpoint that only a later version of textune understands: whole, and so never passed over for an earlier one."""
 
 
+class ModelOnlyError(RunError):
+    """A whole checkpoint that holds a model and no state to go on from."""
+
+
 def checkpoint_name(step: int) -> str:
     """The name of a checkpoint's folder."""
     return f"step-{step}"
@@ -58,6 +63,8 @@ def seal(writing: Path, files: dict[str, FileFacts], *, kind: str) -> Path:
     write_bytes(writing / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
     sync_folder(writing)
     final = writing.with_name(writing.name.removesuffix(WRITING))
+    if final.exists():  # a model alone, from before a run went on from an earlier step
+        remove(final)
     writing.rename(final)
     sync_folder(final.parent)
     return final
@@ -104,7 +111,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         if not whole:
             raise RunError(f"the checkpoint {folder} is damaged: {name} is not what was written.", hint=START_AGAIN)
     if manifest["kind"] == "model":
-        raise RunError(
+        raise ModelOnlyError(
             f"the checkpoint {folder} holds only the model (train.checkpoint.save_only_model = true).",
             hint=f'It can start another run: model.pretrained = "{folder}".',
         )
@@ -170,11 +177,23 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     for _, path in reversed(checkpoints_in(folder)):
         try:
             return open_checkpoint(path), passed
+        except ModelOnlyError:
+            continue
         except LaterVersionError:
             raise
         except RunError as error:
             passed.append(error.message)
     return None, passed
+
+
+def models_in(folder: Path) -> list[Path]:
+    """The folders of models that were saved alone, the first step first."""
+    found = []
+    for _, path in checkpoints_in(folder):
+        with contextlib.suppress(RunError):
+            if _manifest(path)["kind"] == "model":
+                found.append(path)
+    return found
 
 
 def remove_unfinished(folder: Path) -> None:

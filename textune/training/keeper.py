@@ -29,6 +29,7 @@ from textune.training.checkpoint import (
     WRITING,
     checkpoint_name,
     checkpoints_in,
+    models_in,
     remove,
     remove_unfinished,
     seal,
@@ -38,7 +39,7 @@ from textune.training.learner import Learner
 from textune.training.randomness import random_states
 from textune.training.tensorfile import FileFacts, facts_of, write_bytes, write_tensors
 
-SPARE_BYTES = 16 << 20
+SPARE_BYTES = 1 << 20
 """What the small files of a checkpoint, and the file system itself, may take beside the tensors."""
 DAMAGED = ".damaged"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -80,8 +81,11 @@ class CheckpointKeeper:
         if self._ranks.is_first:
             self.folder.mkdir(parents=True, exist_ok=True)
             remove_unfinished(self.folder)
-            for _, path in (found for found in checkpoints_in(self.folder) if found[0] > step):
-                path.rename(path.with_name(path.name + DAMAGED))
+            models = models_in(self.folder)
+            for _, path in (found for found in checkpoints_in(self.folder) if found[0] > step and found[1] not in models):
+                aside = path.with_name(path.name + DAMAGED)
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
         self._ranks.wait()
         missing = self._ranks.agree([0 if self.folder.is_dir() else self._ranks.rank + 1])[0]
         if missing:
@@ -91,6 +95,8 @@ class CheckpointKeeper:
             )
         self._ranks.wait()
         for saved, path in checkpoints_in(self.folder):
+            if saved > step:
+                break
             self.last_step = saved
             value = _evaluation_value(path)
             if value is not None:
@@ -214,7 +220,7 @@ class CheckpointKeeper:
 
     def _write(self, pending: _Pending, tensors: dict[str, torch.Tensor], files: dict[str, bytes]) -> None:
         try:
-            needed = sum(tensor.nbytes for tensor in tensors.values()) + SPARE_BYTES
+            needed = sum(tensor.nbytes for tensor in tensors.values()) + sum(map(len, files.values())) + SPARE_BYTES
             self._require_room(needed)
             written: dict[str, FileFacts] = {}
             pending.writing.mkdir(parents=True, exist_ok=True)
@@ -252,7 +258,7 @@ class CheckpointKeeper:
     def _require_room(self, needed: int) -> None:
         free = shutil.disk_usage(self.folder).free
         if free < needed:
-            raise OSError(errno.ENOSPC, f"{needed / 1e9:,.2f} GB are needed and {free / 1e9:,.2f} GB free")
+            raise OSError(errno.ENOSPC, f"{needed / 1e6:,.1f} MB are needed and {free / 1e6:,.1f} MB free")
 
     def _failure(self, error: BaseException, writing: Path) -> RunError:
         step = writing.name.removesuffix(WRITING).rpartition("-")[2]

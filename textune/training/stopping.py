@@ -51,6 +51,10 @@ class BestTracker:
             self._evaluations_without += 1
         return Improvement(is_best, should_stop=self.is_exhausted)
 
+    def is_better(self, value: float | None, than: float) -> bool:
+        """Whether one value of the metric is better than another; none is not."""
+        return value is not None and self._sign * (value - than) > 0
+
     @property
     def is_exhausted(self) -> bool:
         """Whether `patience` evaluations in a row did not improve."""
