@@ -21,18 +21,26 @@ def stop(number, frame):
     sys.exit(128 + number)
 for number in (signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, stop)
+if sys.argv[1] == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if sys.argv[1] == "mistake" and os.environ["RANK"] == "1":  # loses rank 0, which takes longer to end
+    while not Path("ready").exists():
+        time.sleep(0.01)
+    sys.exit(75)
+if sys.argv[1] == "mistake":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(2))
 Path("ready").write_text(str(os.getpid()))
-if sys.argv[1] == "wait":
+if not sys.argv[1].isdigit():
     time.sleep(60)
 sys.exit(int(sys.argv[1]))
 """
 
 
-def start(folder: Path, signals: str, argument: str) -> subprocess.Popen[str]:
+def start(folder: Path, signals: str, argument: str, *, processes: int = 1, **variables: str) -> subprocess.Popen[str]:
     (folder / "worker.py").write_text(WORKER, encoding="utf-8")
-    words = ["-m", "textune.launch.node", f"--signals={signals}", "--nnodes=1", "--nproc-per-node=1", "--max-restarts=0"]
-    words += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "worker.py", argument]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    words = ["-m", "textune.launch.node", f"--signals={signals}", "--nnodes=1", f"--nproc-per-node={processes}"]
+    words += ["--max-restarts=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "worker.py", argument]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **variables}
     return subprocess.Popen([sys.executable, *words], cwd=folder, stderr=subprocess.PIPE, text=True, env=environment)
 
 
@@ -44,17 +52,63 @@ def test_the_exit_code_is_the_workers(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
+def test_a_mistake_is_the_highest_of_all_nodes(tmp_path: Path) -> None:
+    process = start(tmp_path, "everyone", "2")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 200, errors
+
+
+def test_a_mistake_counts_though_the_others_end_first(tmp_path: Path) -> None:
+    process = start(tmp_path, "agent", "mistake", processes=2)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert "rank 0 stopped with exit code 2" in errors
+
+
 @pytest.mark.parametrize(
     ("codes", "expected"),
     [
         ({0: 2, 1: -9}, (1, 137)),
         ({0: 2, 1: 1}, (1, 1)),
-        ({0: 138, 1: 2, 2: -15}, (2, 143)),
         ({0: 2, 1: 2}, (0, 2)),
+        ({0: 2, 1: 75}, (0, 2)),  # 75: lost another
+        ({0: 75, 1: -15}, (1, 143)),
+        ({0: 138, 1: 2, 2: -15}, (1, 2)),
+        ({0: 143, 1: 1}, (1, 1)),
+        ({0: 143, 1: 143, 2: 0}, (0, 143)),
+        ({0: 138, 1: -10}, (0, 138)),
+        ({0: 130, 1: -9}, (1, 137)),  # killed while it saved
     ],
 )
 def test_the_rank_that_explains_the_others(codes: dict[int, int], expected: tuple[int, int]) -> None:
     assert telling(codes) == expected
+
+
+@pytest.mark.parametrize(
+    ("codes", "closed", "expected"),
+    [
+        ({0: 75, 1: -15}, [1], (0, 75)),
+        ({0: 75, 1: 2}, [1], (1, 2)),  # slower to end than the one that lost it
+        ({0: 2, 1: -9}, [1], (0, 2)),
+        ({0: 1, 1: 143}, [1], (0, 1)),
+        ({0: 138, 1: 143}, [1], (0, 138)),
+        ({0: 138, 1: -9}, [1], (1, 137)),
+    ],
+)
+def test_who_was_ended_by_torchrun_explains_nothing(
+    codes: dict[int, int], closed: list[int], expected: tuple[int, int]
+) -> None:
+    assert telling(codes, closed) == expected
+
+
+def wait_for_worker(process: subprocess.Popen[str], folder: Path) -> int:
+    """The number of the worker's process, once torchrun watches it."""
+    ready = folder / "ready"
+    while not (ready.exists() and ready.read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.3)
+    return int(ready.read_text())
 
 
 @pytest.mark.parametrize(
@@ -63,13 +117,18 @@ def test_the_rank_that_explains_the_others(codes: dict[int, int], expected: tupl
 )
 def test_a_warning_reaches_the_worker_once(tmp_path: Path, signals: str, receivers: tuple[str, ...], number: int) -> None:
     process = start(tmp_path, signals, "wait")
-    ready = tmp_path / "ready"
-    while not (ready.exists() and ready.read_text()):
-        assert process.poll() is None
-        time.sleep(0.05)
-    time.sleep(0.3)  # torchrun watches its workers by now
+    worker = wait_for_worker(process, tmp_path)
     for receiver in receivers:
-        os.kill(process.pid if receiver == "agent" else int(ready.read_text()), number)
+        os.kill(process.pid if receiver == "agent" else worker, number)
     _, errors = process.communicate(timeout=60)
     assert (tmp_path / "signals").read_text() == f"{int(number)}\n"
     assert process.returncode == 128 + number, errors
+
+
+def test_a_worker_that_is_killed_while_it_saves_has_not_saved(tmp_path: Path) -> None:
+    process = start(tmp_path, "agent", "deaf", TORCH_ELASTIC_SHUTDOWN_TIMEOUT="1")
+    wait_for_worker(process, tmp_path)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 137, errors
+    assert "stopped with exit code 137" in errors

@@ -7,7 +7,7 @@ from typing import Any
 
 from torchx import specs
 
-from textune.errors import LaunchError
+from textune.errors import LaunchError, TextuneError
 from textune.launch.job import PORT, Job
 from textune.launch.slurm import slurm_request
 
@@ -27,8 +27,22 @@ class TrainingRole(specs.Role):  # type: ignore[misc]  # TorchX is not typed
             dryrun_info.request = slurm_request(self.job, first.sbatch_opts | said, first.env)
         elif scheduler == "kubernetes":
             for task in request.resource["spec"]["tasks"]:
-                task["template"].spec.termination_grace_period_seconds = self.job.grace
+                _complete(task, self.job.grace)
         return dryrun_info
+
+
+def _complete(task: dict[str, Any], grace: int) -> None:
+    """What TorchX leaves out of a task of Volcano."""
+    pod = task["template"].spec
+    pod.termination_grace_period_seconds = grace
+    for container in pod.containers:
+        # Kubernetes would put a variable in the place of $(NAME); it reads $$ as a plain $.
+        container.command = [word.replace("$", "$$") for word in container.command]
+        for variable in container.env:
+            variable.value = variable.value and variable.value.replace("$", "$$")
+    if "policies" in task:
+        # The first policy that fits counts, and a pod that ends with 2 is a failed one too.
+        task["policies"] = [{"exitCode": TextuneError.exit_code, "action": "TerminateJob"}, *task["policies"]]
 
 
 def application(job: Job) -> specs.AppDef:
@@ -45,7 +59,7 @@ def application(job: Job) -> specs.AppDef:
                 image=job.image,
                 entrypoint="bash",
                 args=["-c", command],
-                env=job.variables(),
+                env={name: value.replace("$", "$$") for name, value in job.variables().items()},
                 num_replicas=job.nodes,
                 max_retries=job.max_retries,
                 resource=specs.Resource(cpu=job.cores, gpu=job.gpus, memMB=job.memory_mb),

@@ -15,6 +15,8 @@ from textune.errors import LaunchError
 
 PORT = 29500
 """Where the nodes of a job meet, unless the scheduler's script says otherwise: torchrun's own default."""
+MISTAKE = 200
+"""What exit code 2 of a node becomes where srun passes on the highest of all nodes: more than 128 + any signal."""
 _CPUS_PER_PROCESS = 4
 
 

@@ -1,10 +1,12 @@
 """torchrun on one node of a job, with an exit code that a scheduler can act on: `python -m textune.launch.node ...`.
 
 torchrun itself ends with 1 whatever its workers said. This one passes on the exit code of the worker that tells most: 138 and
-143 (a run that was warned by SIGUSR1 or SIGTERM, saved and stopped) tell the scheduler to start the job again.
+143 (a run that was warned by SIGUSR1 or SIGTERM, saved and stopped) tell the scheduler to start the job again, 2 (a mistake
+that a new start would repeat) not to.
 
 `--signals=agent` (a container, a terminal): only this process receives signals; torchrun sends them on to its workers.
 `--signals=everyone` (Slurm): the workers receive them too; sent on, each would come twice. So this process takes no notice.
+There srun passes on the highest exit code of all nodes, so 2 becomes 200, above whatever the nodes say that lost this one.
 All other arguments are torchrun's.
 """
 
@@ -13,8 +15,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
 
+from textune.errors import RanksError, TextuneError
+from textune.launch.job import MISTAKE
+
+_ASKED = (130, 138, 143)
+_KILLED = 137
 _TO_AGENT = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
 _TO_EVERYONE = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
@@ -30,29 +40,80 @@ def main(arguments: list[str]) -> int:
             signal.signal(number, _leave_to_workers)
     os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGQUIT" if everyone else _TO_AGENT
 
+    code = _torchrun(arguments)
+    return MISTAKE if everyone and code == TextuneError.exit_code else code
+
+
+def _torchrun(arguments: list[str]) -> int:
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    workers = _watch_workers()
     try:
         torchrun.run(torchrun.parse_args(arguments))
     except ChildFailedError as error:
-        rank, code = telling({rank: failure.exitcode for rank, failure in error.failures.items()})
+        closed = [rank for rank, failure in error.failures.items() if failure.local_rank in workers.closed]
+        rank, code = telling({rank: failure.exitcode for rank, failure in error.failures.items()}, closed)
         sys.stderr.write(f"textune: rank {rank} stopped with exit code {code}.\n")
         return code
     except SignalException as error:
-        return 128 + int(error.sigval)
+        if not workers.codes:
+            return 128 + int(error.sigval)
+        rank, code = telling(workers.codes)
+        sys.stderr.write(f"textune: process {rank} of this node stopped with exit code {code}.\n")
+        return code
     return 0
 
 
-def telling(codes: dict[int, int]) -> tuple[int, int]:
+def telling(codes: dict[int, int], closed: Collection[int] = ()) -> tuple[int, int]:
     """The rank whose end explains the others', and its exit code as a shell gives it (128 + signal for a killed one).
 
-    2 explains least: it is also how those end that have lost another rank. Of the others the highest counts, as srun has it.
+    `closed` are ranks that torchrun itself ended because another one had failed: only a mistake (2) of theirs tells anything.
+    Then explains least who lost another rank (75), next who was asked to stop, then a mistake, then any other failure; of
+    several the highest code, as srun has it. Who was asked to stop has saved only if none had to be killed meanwhile.
     """
     ended = {rank: code if code >= 0 else 128 - code for rank, code in codes.items()}
-    rank = max(ended, key=lambda rank: (ended[rank] != 2, ended[rank]))
+
+    def explains(rank: int) -> tuple[int, int]:
+        code = ended[rank]
+        if rank in closed and code != TextuneError.exit_code:
+            return 0, code
+        known = {0: 0, RanksError.exit_code: 1, **dict.fromkeys(_ASKED, 2), TextuneError.exit_code: 3}
+        return known.get(code, 4), code
+
+    rank = max(ended, key=explains)
+    if ended[rank] in _ASKED:
+        rank = next((other for other, code in ended.items() if code == _KILLED), rank)
     return rank, ended[rank]
+
+
+@dataclass
+class _Workers:
+    """How the workers of this node ended, by their number on it."""
+
+    codes: dict[int, int] = field(default_factory=dict)
+    closed: set[int] = field(default_factory=set)
+    """Those that still ran when torchrun told all to end."""
+
+
+def _watch_workers() -> _Workers:
+    """What torchrun keeps to itself: whom it told to end, and with which code each did."""
+    from torch.distributed.elastic.multiprocessing.api import SubprocessContext
+
+    workers = _Workers()
+    close = SubprocessContext.close
+
+    def watched(context: SubprocessContext, *args: Any, **options: Any) -> None:
+        processes = {rank: handler.proc for rank, handler in context.subprocess_handlers.items()}
+        workers.closed |= {rank for rank, process in processes.items() if process.poll() is None}
+        close(context, *args, **options)
+        # None: not even SIGKILL ended it (a process that hangs in a driver).
+        codes = {rank: process.poll() for rank, process in processes.items()}
+        workers.codes |= {rank: -signal.SIGKILL if code is None else code for rank, code in codes.items()}
+
+    SubprocessContext.close = watched  # type: ignore[assignment,method-assign]
+    return workers
 
 
 def _leave_to_workers(number: int, frame: FrameType | None) -> None:

@@ -10,6 +10,8 @@ from typing import NoReturn
 from textune.config.schema import TrainSection
 from textune.errors import LaunchError
 
+_SECONDS_TO_SAVE = 600
+
 
 def num_processes(section: TrainSection, *, num_gpus: int) -> int:
     """How many processes `train.distributed.devices` means on a machine that has so many GPUs.
@@ -35,6 +37,8 @@ def become_processes(count: int, words: Sequence[str]) -> NoReturn:
     sys.stderr.flush()
     # torchrun itself would give each process one thread, and say so at length.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    # torchrun itself would kill after 30 s who is still saving.
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SECONDS_TO_SAVE))
     node = ["-m", "textune.launch.node", "--signals=agent", "--standalone", f"--nproc-per-node={count}"]
     # Behind the dashes torchrun looks for no options of its own.
     os.execv(sys.executable, [sys.executable, *node, "-m", "--", "textune", *words])
