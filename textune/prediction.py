@@ -373,6 +373,11 @@ def find_model(folder: str | Path) -> Path:
     for candidate in (folder, complete_model(folder)):
         if candidate is not None and (candidate / CARD_NAME).is_file():
             return candidate
+    if (folder / "state.json").is_file():
+        raise RunError(
+            f"{folder} is a checkpoint, the state of a run, and no model.",
+            hint=f"Make a model of it: `textune export {folder} --out FOLDER`.",
+        )
     if (folder / "manifest.json").is_file():
         raise RunError(
             f"{folder} is a run that has not saved a model yet.",

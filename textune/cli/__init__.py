@@ -1,6 +1,7 @@
 """The command line: each verb is a thin wrapper over an importable function, and the only place that prints.
 
-Exit codes: 0 done; 1 a fault of textune; 2 something the user can mend; 130 interrupted.
+Exit codes: 0 done; 1 a fault of textune, or a proof that failed; 2 something the user can mend;
+75 another process of the run is gone, try again; 130, 138, 143 stopped by Ctrl+C, SIGUSR1, SIGTERM.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ import torch
 import transformers
 
 from textune.config.load import experiment_from_dict
-from textune.errors import ModelError, RunError
+from textune.errors import ConfigError, ModelError, RunError
 from textune.model import TextModel, load_model, load_tokenizer
 from textune.prediction import CARD_NAME, read_card
 from textune.rundir import complete_model, write_folder
-from textune.training.checkpoint import KEPT_IDS, Checkpoint, newest, open_checkpoint
+from textune.training.checkpoint import KEPT_IDS, MANIFEST, Checkpoint, newest, open_checkpoint, require_whole
 from textune.training.learner import MODEL, weights_of
 
 
@@ -44,6 +44,8 @@ def export(source: str | Path, target: str | Path) -> Exported:
         )
     model = source if (source / CARD_NAME).is_file() else complete_model(source)
     if model is not None:
+        if (model / MANIFEST).is_file():  # a checkpoint that holds a model alone
+            require_whole(model)
         write_folder(target, lambda folder: _copy_model(model, folder))
         return Exported(target, read_card(model).step, model)
     checkpoint = _find_checkpoint(source)
@@ -65,7 +67,7 @@ def _find_checkpoint(source: Path) -> Checkpoint:
 
 def _copy_model(model: Path, folder: Path) -> None:
     for path in model.iterdir():
-        if path.is_file() and path.name != "manifest.json":
+        if path.is_file() and path.name != MANIFEST:
             shutil.copy2(path, folder / path.name)
 
 
@@ -99,8 +101,15 @@ def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
     """Every token embedding as the backbone of the run has it."""
     experiment = experiment_from_dict(checkpoint.state["config"], base=Path.cwd())
     card = read_card(checkpoint.folder / "model")
-    tokenizer = load_tokenizer(experiment.model)
-    model = load_model(experiment.model, tokenizer, label_map=card.label_map, num_logits=num_logits, seed=0)
+    try:
+        tokenizer = load_tokenizer(experiment.model)
+        model = load_model(experiment.model, tokenizer, label_map=card.label_map, num_logits=num_logits, seed=0)
+    except (ModelError, ConfigError) as error:
+        raise RunError(
+            f"the checkpoint {checkpoint.folder} holds only the token embeddings that the run trained; the others are read from"
+            f" its backbone: {error.message}",
+            hint="Put the backbone back where it was.",
+        ) from error
     table: torch.Tensor = model.hf.get_input_embeddings().weight
     return table
 

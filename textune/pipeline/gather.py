@@ -261,7 +261,8 @@ def gather(
     room = _room(experiment, model, device, parts["train"], ranks=ranks, bound=bound)
     model.compile_steps(_num_steps(experiment, parts["train"]), device.dtype)
     ingredients = Ingredients(experiment, data, parts, tokenizer, encoder, task, model, device, metric, vocabulary, room, ranks)
-    for notice in (*data.notices, *model.notes, *_warnings(ingredients, card)):
+    # A run that goes on takes all weights from its checkpoint: nothing starts new there.
+    for notice in (*data.notices, *(model.notes if audit else ()), *_warnings(ingredients, card)):
         tracker.notice(notice)
     return ingredients
 

@@ -8,13 +8,23 @@ from typing import Any
 from textune.errors import RunError
 from textune.prediction import find_model, read_card
 from textune.rundir import read_manifest
-from textune.training.checkpoint import checkpoints_in
+from textune.training.checkpoint import STATE, checkpoints_in, open_checkpoint
 
 
 def info(run: str | Path) -> dict[str, Any]:
     """Status, data, results and versions of a run folder (or of a model folder), as JSON holds them."""
     run = Path(run)
     facts: dict[str, Any] = {}
+    if (run / STATE).is_file():
+        checkpoint = open_checkpoint(run)
+        size = sum(file.stat().st_size for file in run.rglob("*") if file.is_file())
+        return {
+            "checkpoint": f"{run} ({size / 1e6:.1f} MB), whole",
+            "step": checkpoint.step,
+            "best step so far": checkpoint.state["best"]["best_step"],
+            "run": str(run.parent.parent),
+            "computed on": checkpoint.state["machine"],
+        }
     if (run / "manifest.json").is_file():
         manifest = read_manifest(run)
         facts = {

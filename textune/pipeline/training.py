@@ -62,6 +62,7 @@ class TrainResult:
             "seconds": round(self.seconds, 1),
             "notices": list(self.notices),
             "reports": {name: report.to_dict() for name, report in self.reports.items()},
+            "complete_before": self.complete_before,
         }
 
 
@@ -87,6 +88,8 @@ def train(
     name = loaded.path.stem if loaded.path else "model"
     folder = RunFolder(Path(run) if run is not None else Path("runs") / name)
     kept = NoticeKeeper()
+    if fast_dev_run and resume is not None:
+        raise RunError("--fast-dev-run and --resume do not go together.", hint="A run for development always starts anew.")
     with _joined(loaded) as ranks:
         tracker = tracker if tracker is not None and ranks.is_first else SilentTracker()
         everyone = Trackers([kept, tracker])

@@ -97,8 +97,8 @@ class Checkpoint:
             return tensor
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """Open and check a checkpoint; RunError says what is missing, torn or changed."""
+def require_whole(folder: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint whose files are what it says; RunError says what is missing, torn or changed."""
     manifest = _manifest(folder)
     for name, facts in manifest["files"].items():
         path = folder / name
@@ -110,6 +110,12 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             raise RunError(f"the checkpoint {folder} cannot be read: {name}: {error}.", hint=START_AGAIN) from error
         if not whole:
             raise RunError(f"the checkpoint {folder} is damaged: {name} is not what was written.", hint=START_AGAIN)
+    return manifest
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Open and check a checkpoint; RunError says what is missing, torn or changed."""
+    manifest = require_whole(folder)
     if manifest["kind"] == "model":
         raise ModelOnlyError(
             f"the checkpoint {folder} holds only the model (train.checkpoint.save_only_model = true).",
@@ -139,6 +145,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
         if not isinstance(version, int) or version < 1 or (version <= VERSION and not _is_of_this_form(manifest)):
             raise ValueError("it is not what was written")
     except FileNotFoundError:
+        if (folder / "config.json").is_file():
+            raise RunError(
+                f"{folder} is a model, no checkpoint to go on from.",
+                hint=f'Start another run from it: model.pretrained = "{folder}".',
+            ) from None
         raise RunError(f"{folder} is no complete checkpoint: it has no {MANIFEST}.", hint=START_AGAIN) from None
     except KeyError as error:
         raise RunError(f"the checkpoint {folder} is damaged: {path.name} lacks {error}.", hint=START_AGAIN) from error
