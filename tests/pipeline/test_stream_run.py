@@ -163,18 +163,17 @@ def test_a_run_is_evaluated_without_its_shards(home: Path, uninterrupted: Path, 
     gone = re.sub(r"part-\*", "gone-*", config)
     assert gone != config
     (run / "config.toml").write_text(gone)
-    before = json.loads((run / "report.validation.json").read_text()) if (run / "report.validation.json").is_file() else None
     report = textune.evaluate(run, part="validation").to_dict()
     whole = textune.evaluate(uninterrupted, part="validation").to_dict()
-    assert report["metrics"] == whole["metrics"] and (before is None or before["metrics"] == whole["metrics"])
+    assert report["metrics"] == whole["metrics"]
     with pytest.raises(textune.TextuneError, match="has no test rows"):
         textune.evaluate(run, part="test")
     (run / "config.toml").write_text(gone.replace('"neg", "pos"', '"pos", "neg"'))
-    with pytest.raises(textune.TextuneError, match="the labels of the data of .* changed since training"):
+    with pytest.raises(textune.TextuneError, match=r"the labels of the data of .* changed since training"):
         textune.evaluate(run)
     write_jsonl(tmp_path / "held-out.jsonl", reviews(61, seed=1))
     (run / "config.toml").write_text(gone.replace(str(home / "held-out.jsonl"), str(tmp_path / "held-out.jsonl")))
-    with pytest.raises(textune.TextuneError, match="the validation data of .* changed since training"):
+    with pytest.raises(textune.TextuneError, match=r"the validation data of .* changed since training"):
         textune.evaluate(run)
 
 
@@ -184,7 +183,7 @@ def test_a_login_in_a_url_is_kept_out_of_all_but_the_config(home: Path, tmp_path
         urls = [f"{server.url}/part-{number}.jsonl?sig=HUSH".replace("//", "//me:S3CRET@") for number in range(4)]
         overrides = ["train.duration=1 steps", f"data.train.files={urls}"]
         textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides, tracker=listener)
-    (notice,) = [notice for notice in listener.notices if "as written, with the user information or query" in notice]
+    assert sum("as written, with the user information or query" in notice for notice in listener.notices) == 1
     assert "HUSH" not in " ".join(listener.notices) and "S3CRET" not in " ".join(listener.notices)
     files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
     assert {path.name for path in files if b"S3CRET" in path.read_bytes()} <= {"config.toml", "state.json"}
