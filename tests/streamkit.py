@@ -108,6 +108,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.requests.append((self.path, self.headers["Range"]))
+        self.server.logins.append(self.headers["Authorization"])
         path = self.server.folder / self.path.partition("?")[0].lstrip("/")
         if self.server.refusals:
             self.send_error(self.server.refusals.pop())
@@ -153,7 +154,8 @@ class _Server(http.server.ThreadingHTTPServer):
 def web_server(folder: Path, *, ranges: bool = True) -> Iterator[Any]:
     """A server of the files in a folder; `server.url` is its address."""
     server: Any = _Server(("127.0.0.1", 0), _Handler)
-    server.folder, server.ranges, server.cuts, server.refusals, server.requests = folder, ranges, 0, [], []
+    server.folder, server.ranges, server.cuts, server.refusals = folder, ranges, 0, []
+    server.requests, server.logins = [], []
     server.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -1,19 +1,25 @@
 """Finding and reading shards: here, on a web server, in a store; every format from every position; what is wrong with them."""
 
+import base64
 import gzip
 import io
 import json
 import sys
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.utils import infer_storage_options
 from streamkit import make_rows, open_rows, read_bytes, web_server, write_shard
 
 from textune.config.schema import Columns
 from textune.data import remote, shards
 from textune.data.blocks import BlockReader, Cursor
+from textune.data.files import short_names
 from textune.data.remote import find_shards, open_shard
 from textune.data.shards import BEGINNING, open_reader, shard_format
 from textune.errors import DataError
@@ -86,6 +92,24 @@ def test_shards_are_found_in_order_and_once(tmp_path: Path) -> None:
     assert stream.fingerprint == same.fingerprint
     write_shard(tmp_path / "b.jsonl", make_rows(0, 2))
     assert open_rows([str(tmp_path / "*.jsonl")]).fingerprint != stream.fingerprint
+
+
+def test_shards_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """By their folders, as far up as needed and no farther: the data may be moved as a whole."""
+    for home, sizes in (("home", (1, 2, 3)), ("moved", (1, 2, 3)), ("other", (2, 1, 3))):
+        for folder, num in zip(("a/x", "b/x", "b/y"), sizes, strict=True):
+            (tmp_path / home / folder).mkdir(parents=True)
+            write_shard(tmp_path / home / folder / "s.jsonl", make_rows(0, num))
+    names, fingerprints = set(), []
+    for home in ("home", "moved", "other"):
+        stream = open_rows([str(tmp_path / home / "**" / "*.jsonl")])
+        names.add(tuple(shard.name for shard in stream.shards))
+        fingerprints.append(stream.fingerprint)
+    assert names == {("a/x/s.jsonl", "b/x/s.jsonl", "y/s.jsonl")}
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+    swapped = open_rows([str(tmp_path / "home" / folder / "s.jsonl") for folder in ("b/x", "a/x", "b/y")])
+    assert swapped.fingerprint != fingerprints[0]
+    assert short_names([Path("s"), Path("a/s"), Path("t"), Path("t")]) == ["s", "a/s", "t", "t"]
 
 
 # --- web servers --------------------------------------------------------------------------------------------------------
@@ -161,6 +185,40 @@ def test_a_damaged_file_on_the_web_is_named(tmp_path: Path) -> None:
         all_rows(f"{server.url}/a.parquet")
 
 
+def test_secrets_of_a_url_are_sent_and_never_shown(tmp_path: Path) -> None:
+    data = write_shard(tmp_path / "a.jsonl", make_rows(0, 9)).read_bytes()
+    with web_server(tmp_path) as server:
+        place = server.url.removeprefix("http://")
+        url = f"http://me:S3CRET@{place}/a.jsonl?sig=HUSH"
+        (shard,) = find_shards([url])
+        assert read_bytes(open_shard(shard)) == data
+        assert set(server.logins) == {"Basic " + base64.b64encode(b"me:S3CRET").decode()}
+        assert shard.name == f"{server.url}/a.jsonl" and "S3CRET" not in repr(shard) and "HUSH" not in repr(shard)
+        rotated = open_rows([f"http://me:OTHER@{place}/a.jsonl?sig=OTHER"])
+        assert rotated.fingerprint == open_rows([url]).fingerprint == open_rows([f"{server.url}/a.jsonl"]).fingerprint
+        server.refusals = [403]
+        with pytest.raises(DataError) as refused:
+            find_shards([url])
+    with pytest.raises(DataError) as unreachable:
+        find_shards([url])
+    with pytest.raises(DataError) as odd:
+        find_shards([url.replace("/a.jsonl", "/a b.jsonl")])
+    for caught, words in ((refused, "answers 403"), (unreachable, "refused"), (odd, "a blank is written %20")):
+        said = "".join(traceback.format_exception(caught.value)) if caught is not odd else str(caught.value)
+        assert words in said.replace("A blank", "a blank") and "S3CRET" not in str(caught.value) and "HUSH" not in said
+
+
+def test_a_connection_that_always_breaks_is_tried_so_many_times(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(bytes(1000))
+    with web_server(tmp_path, ranges=False) as server:
+        (shard,) = find_shards([f"{server.url}/a.jsonl"])
+        server.cuts = 1000
+        with open_shard(shard) as file, pytest.raises(DataError, match="the connection ended before the file did"):
+            file.seek(900)
+            file.read()
+        assert len(server.requests) == 1 + remote.TRIES
+
+
 # --- stores -------------------------------------------------------------------------------------------------------------
 
 
@@ -171,7 +229,7 @@ def test_a_store_of_fsspec(tmp_path: Path) -> None:
             store.pipe(f"/shards/{name}", write_shard(tmp_path / name, make_rows(0, 9)).read_bytes())
             assert all_rows(f"memory://shards/{name}") == list(range(9))
         found = find_shards(["memory://shards/*.*"])
-        assert [shard.name for shard in found] == ["memory:///shards/one.jsonl.gz", "memory:///shards/two.parquet"]
+        assert [shard.name for shard in found] == ["memory://shards/one.jsonl.gz", "memory://shards/two.parquet"]
         for pattern, words in (("memory://shards/*.csv", "No file matches"), ("memory://shards", "is not a file")):
             with pytest.raises(DataError, match=words):
                 find_shards([pattern])
@@ -186,6 +244,85 @@ def test_a_store_of_fsspec(tmp_path: Path) -> None:
             open_shard(shard)
     finally:
         store.rm("/shards", recursive=True)
+
+
+class FlakyFile(io.BytesIO):
+    """Breaks after two bytes, as often as `breaks` says."""
+
+    breaks: ClassVar[list[Exception]] = []
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.breaks and self.tell():
+            raise self.breaks.pop()
+        return super().read(2 if self.breaks else size)
+
+
+class FlakyStore(MemoryFileSystem):
+    """Needs a host and a password as ftp does, forgets them in the names it gives, and breaks as often as `breaks` says."""
+
+    protocol = "flaky"
+    cachable = False
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    breaks: ClassVar[list[Exception]] = []
+
+    def __init__(self, host: str, password: str = "", **keys: Any) -> None:
+        super().__init__(**keys)
+        if password == "wrong":
+            raise RuntimeError(f"{host} refuses {password}; sent to flaky://me:{password}@{host}/?sig=HUSH")
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> Any:
+        return str(infer_storage_options(path)["path"]).rstrip("/")
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
+        found = infer_storage_options(path)
+        return {key: found[key] for key in ("host", "password") if key in found}
+
+    def _open(self, path: str, *args: Any, **keys: Any) -> Any:
+        if self.breaks and "r" in (args[0] if args else keys.get("mode", "rb")):
+            raise self.breaks.pop()
+        file = super()._open(path, *args, **keys)
+        return FlakyFile(file.getvalue()) if file.getvalue() else file
+
+
+@pytest.fixture
+def flaky() -> Iterator[FlakyStore]:
+    fsspec.register_implementation("flaky", FlakyStore, clobber=True)
+    FlakyStore.breaks.clear()
+    yield FlakyStore("h")
+    FlakyStore.store.clear()
+
+
+def test_matches_in_a_store_with_a_host_are_opened_again(flaky: FlakyStore) -> None:
+    for name in ("one", "two"):
+        flaky.pipe(f"/d/{name}.jsonl", name.encode())
+    found = find_shards(["flaky://me:S3CRET@h/d/*.jsonl"])
+    assert [shard.name for shard in found] == ["flaky://h/d/one.jsonl", "flaky://h/d/two.jsonl"]
+    assert [read_bytes(open_shard(shard)) for shard in found] == [b"one", b"two"]
+    assert find_shards(["flaky://me:S3CRET@h/d/one.jsonl", "flaky://me:S3CRET@h/d/*.jsonl"]) == found
+    with pytest.raises(DataError, match=r"^flaky://h/d cannot be read: h refuses \.\.\.; sent to flaky://h/") as caught:
+        find_shards(["flaky://me:wrong@h/d?sig=HUSH"])
+    assert "wrong" not in str(caught.value) and "HUSH" not in str(caught.value)
+
+
+def test_connections_to_a_store_are_made_again(flaky: FlakyStore) -> None:
+    flaky.pipe("/a.jsonl", b"0123456789")
+    (shard,) = find_shards(["flaky://h/a.jsonl"])
+    FlakyStore.breaks += [RuntimeError("reset"), OSError("reset")]
+    assert read_bytes(open_shard(shard)) == b"0123456789"
+    FlakyFile.breaks += [RuntimeError("reset"), TimeoutError("late")]
+    assert read_bytes(open_shard(shard)) == b"0123456789"
+    assert not FlakyStore.breaks and not FlakyFile.breaks
+    FlakyStore.breaks += [OSError("reset")] * 50
+    with pytest.raises(DataError, match=r"flaky://h/a\.jsonl cannot be read: reset"):
+        open_shard(shard)
+    assert len(FlakyStore.breaks) == 50 - remote.TRIES
+    FlakyStore.breaks += [PermissionError("no")]
+    with pytest.raises(DataError, match=r"a\.jsonl cannot be read: no"):
+        open_shard(shard)
+    assert len(FlakyStore.breaks) == 50 - remote.TRIES
 
 
 # --- what is wrong, in a sentence ---------------------------------------------------------------------------------------

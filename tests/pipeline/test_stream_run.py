@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +154,39 @@ def test_shards_that_changed_while_a_run_was_stopped_are_refused(home: Path, uni
             textune.train(
                 home / "config.toml", run=tmp_path / words[-9:], overrides=[*CHECKPOINTS, *change], resume=str(checkpoint)
             )
+
+
+def test_a_run_is_evaluated_without_its_shards(home: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    config = (run / "config.toml").read_text()
+    gone = re.sub(r"part-\*", "gone-*", config)
+    assert gone != config
+    (run / "config.toml").write_text(gone)
+    report = textune.evaluate(run, part="validation").to_dict()
+    whole = textune.evaluate(uninterrupted, part="validation").to_dict()
+    assert report["metrics"] == whole["metrics"]
+    with pytest.raises(textune.TextuneError, match="has no test rows"):
+        textune.evaluate(run, part="test")
+    (run / "config.toml").write_text(gone.replace('"neg", "pos"', '"pos", "neg"'))
+    with pytest.raises(textune.TextuneError, match=r"the labels of the data of .* changed since training"):
+        textune.evaluate(run)
+    write_jsonl(tmp_path / "held-out.jsonl", reviews(61, seed=1))
+    (run / "config.toml").write_text(gone.replace(str(home / "held-out.jsonl"), str(tmp_path / "held-out.jsonl")))
+    with pytest.raises(textune.TextuneError, match=r"the validation data of .* changed since training"):
+        textune.evaluate(run)
+
+
+def test_a_login_in_a_url_is_kept_out_of_all_but_the_config(home: Path, tmp_path: Path) -> None:
+    listener = Listener()
+    with web_server(home) as server:
+        urls = [f"{server.url}/part-{number}.jsonl?sig=HUSH".replace("//", "//me:S3CRET@") for number in range(4)]
+        overrides = ["train.duration=1 steps", f"data.train.files={urls}"]
+        textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides, tracker=listener)
+    assert sum("as written, with the user information or query" in notice for notice in listener.notices) == 1
+    assert "HUSH" not in " ".join(listener.notices) and "S3CRET" not in " ".join(listener.notices)
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert {path.name for path in files if b"S3CRET" in path.read_bytes()} <= {"config.toml", "state.json"}
 
 
 def test_an_epoch_of_unknown_length(home: Path) -> None:

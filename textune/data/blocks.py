@@ -51,9 +51,9 @@ class RowStream:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the names and sizes of the shards; their content is not known before it is read."""
+        """Hash of the names and sizes of the shards in order; their content is not known before it is read."""
         listed = json.dumps([[shard.name, shard.size] for shard in self.shards])
-        return hashlib.sha256(f"textune stream 1 {listed}".encode()).hexdigest()[:32]
+        return hashlib.sha256(f"textune stream 2 {listed}".encode()).hexdigest()[:32]
 
     def first_examples(self) -> Examples:
         """The first rows that can be used, labels as they stand; DataError where no shard has any, or a column is missing."""

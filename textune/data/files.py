@@ -94,9 +94,16 @@ def _folder_hint(path: Path) -> str:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """File names for messages; with their folder where two files have the same name."""
-    seen = Counter(path.name for path in paths)
-    return [path.name if seen[path.name] == 1 else f"{path.parent.name}/{path.name}" for path in paths]
+    """File names for messages; where two files have the same name, with as many folders as tell them apart."""
+    names: dict[Path, str] = {}
+    left, depth = set(paths), 0
+    while left:
+        depth += 1
+        ends = {path: str(Path(*path.parts[-depth:])) for path in left}
+        seen = Counter(ends.values())
+        names |= {path: end for path, end in ends.items() if seen[end] == 1 or depth >= len(path.parts)}
+        left -= names.keys()
+    return [names[path] for path in paths]
 
 
 def bare_suffix(path: Path) -> str:

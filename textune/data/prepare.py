@@ -15,6 +15,7 @@ from textune.data.labels import LabelMap, encode_labels, infer_labels
 from textune.data.rows import count
 from textune.data.sources import SkippedRow, read_source
 from textune.data.splits import split_rows
+from textune.data.urls import told_of_secrets
 from textune.errors import DataError
 
 PartName = Literal["train", "validation", "test"]
@@ -112,7 +113,7 @@ def prepare_data(section: DataSection, *, kind: str, known_names: tuple[str, ...
         stream = replace(stream, label_map=label_map)
         first = stream.sample()
         examples, targets, skipped = first.examples, first.targets, []
-        notices = (*notices, *_of_first_rows(examples))
+        notices = (*notices, *_of_first_rows(examples), *told_of_secrets(stream.section.files))
     else:
         examples, targets = _encode(train, label_map, section.labels, name="data.train", bad=bad)
         skipped = list(examples.skipped)
@@ -150,13 +151,20 @@ def _of_first_rows(examples: Examples) -> list[str]:
 
 
 def prepare_held_out(
-    source: Source, *, columns: Columns, labels: Labels, label_map: LabelMap, on_bad_row: Literal["error", "skip"]
+    source: Source,
+    *,
+    columns: Columns,
+    labels: Labels,
+    label_map: LabelMap,
+    on_bad_row: Literal["error", "skip"],
+    name: Literal["validation", "test"] | None = None,
 ) -> Part:
-    """Labelled rows for evaluating a model whose label map is fixed."""
+    """Labelled rows for evaluating a model whose label map is fixed: those of `--data`, or the part `name` of a run."""
     unweighted = columns.model_copy(update={"weight": None})
-    examples = _read(source, unweighted, name="--data", bad=on_bad_row)
-    examples, targets = _encode(examples, label_map, labels, name="--data", bad=on_bad_row)
-    return Part("test", examples, targets, np.arange(len(examples)))
+    key = f"data.{name}" if name is not None else "--data"
+    examples = _read(source, unweighted, name=key, bad=on_bad_row)
+    examples, targets = _encode(examples, label_map, labels, name=key, bad=on_bad_row)
+    return Part(name or "test", examples, targets, np.arange(len(examples)))
 
 
 def _read(source: HeldOut, columns: Columns, *, name: str, bad: Literal["error", "skip"]) -> Examples:

@@ -12,16 +12,18 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from textune.data.files import find_files
+from textune.data.files import find_files, short_names
+from textune.data.urls import is_on_the_web, scrubbed, secrets, shown, web_address
 from textune.errors import DataError
 
 TRIES = 5
-"""Times that a request is made before a server counts as lost."""
+"""Times that a place of a shard is asked for before its server or store counts as lost."""
 RETRY_SECONDS = 1.0
 """Wait before the second try; it doubles from try to try."""
 TIMEOUT_SECONDS = 60.0
@@ -36,12 +38,16 @@ _BROKEN = (http.client.HTTPException, OSError)
 class Shard:
     """One file of a stream."""
 
-    location: str
-    """Path or URL."""
+    location: str = field(repr=False)
+    """Path or URL, with all that opening it needs."""
     name: str
-    """For messages: without the query of a URL, which may hold a key."""
+    """For messages and the stream's fingerprint: a URL as `shown`, of a path as much of its end as tells it apart."""
     size: int
     """Bytes."""
+    store: Any = field(default=None, repr=False, compare=False)
+    """fsspec's file system, of a file in a store."""
+    path: str = field(default="", repr=False)
+    """Its path in that store."""
 
     @property
     def is_local(self) -> bool:
@@ -61,12 +67,14 @@ def find_shards(files: Sequence[str]) -> tuple[Shard, ...]:
         protocol = entry.partition("://")[0] if "://" in entry else "file"
         if protocol == "file":
             shards = _local(entry)
-        elif protocol in {"http", "https"}:
+        elif is_on_the_web(entry):
             shards = [_on_the_web(entry)]
         else:
             shards = _in_a_store(entry, protocol)
         found |= {shard.location: shard for shard in shards}
-    return tuple(found.values())
+    here = [shard.location for shard in found.values() if shard.is_local]
+    names = dict(zip(here, short_names([Path(location) for location in here]), strict=True))
+    return tuple(replace(shard, name=names.get(shard.location, shard.name)) for shard in found.values())
 
 
 def open_shard(shard: Shard) -> io.BufferedReader:
@@ -80,7 +88,7 @@ def open_shard(shard: Shard) -> io.BufferedReader:
             return open(shard.location, "rb")
         except OSError as error:
             raise _lost(shard.name, error) from error
-    raw = _WebFile(shard) if shard.location.startswith(("http://", "https://")) else _StoreFile(shard)
+    raw: _FarFile = _StoreFile(shard) if shard.store is not None else _WebFile(shard)
     return io.BufferedReader(raw, BUFFER_BYTES)
 
 
@@ -92,12 +100,24 @@ def _require_size(shard: Shard, size: int | None) -> None:
         )
 
 
-def _lost(name: str, error: Exception) -> DataError:
-    reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
+def _lost(url: str, error: Exception) -> DataError:
+    if isinstance(error, urllib.error.HTTPError):
+        reason = f"the server answers {error.code} {error.reason}"
+    else:
+        reason = str(getattr(error, "strerror", None) or getattr(error, "reason", None) or error)
+    reason = " ".join(scrubbed(reason, url).split()).rstrip(".")
+    refused = isinstance(error, urllib.error.HTTPError) and error.code not in _WORTH_A_RETRY
     return DataError(
-        f"{name} cannot be read: {' '.join(str(reason).split()).rstrip('.') or type(error).__name__}.",
-        hint="Check that the shard is still there and may be read.",
+        f"{shown(url)} cannot be read: {reason or type(error).__name__}.",
+        hint="Check the URL, and whether it needs a key."
+        if refused
+        else "Check that the shard is still there and may be read.",
     )
+
+
+def _cause(url: str, error: Exception) -> Exception | None:
+    """The library's error, unless its text may hold a secret of the URL."""
+    return None if secrets(url) else error
 
 
 # --- files --------------------------------------------------------------------------------------------------------------
@@ -107,7 +127,8 @@ def _local(entry: str) -> list[Shard]:
     if entry.startswith("file://"):
         host, slash, rest = entry.removeprefix("file://").partition("/")
         if host not in {"", "localhost"}:
-            raise DataError(f"{entry} names the computer {host!r}.", hint="A file here is file:///folder/name.")
+            host = host.rpartition("@")[2]
+            raise DataError(f"{shown(entry)} names the computer {host!r}.", hint="A file here is file:///folder/name.")
         entry = urllib.parse.unquote(slash + rest)
     paths = find_files([entry], key="data.train.files")
     for path in paths:
@@ -120,46 +141,58 @@ def _local(entry: str) -> list[Shard]:
 
 
 def _on_the_web(url: str) -> Shard:
-    name = url.partition("?")[0]
-    if glob.has_magic(name):
+    name = shown(url)
+    if glob.has_magic(urllib.parse.urlsplit(web_address(url).url).path):
         raise DataError(
             f"{name} is a pattern, but a web server does not list its files.", hint="Name every shard in data.train.files."
         )
-    # The first byte instead of HEAD, which signed URLs refuse.
-    response = _request(url, name, first=0, last=0)
-    with response:
-        size = _whole_size(response)
+    for number in range(TRIES):
+        try:
+            # The first byte instead of HEAD, which signed URLs refuse.
+            with _request(url, first=0, last=0) as response:
+                size = _whole_size(response)
+            break
+        except _BROKEN as error:
+            _wait_or_give_up(url, number, error)
     if size is None:
         raise DataError(f"The server of {name} does not say how large it is.", hint="Fetch the file and name its copy.")
     return Shard(url, name, size)
 
 
-def _request(url: str, name: str, *, first: int, last: int | None = None) -> Any:
-    """The answer to a request for bytes from `first` on; DataError where it is refused or nobody answers."""
+def _wait_or_give_up(url: str, number: int, error: Exception) -> None:
+    """After try `number` (from 0) has failed: wait for the next one, or DataError after the last."""
+    if number + 1 == TRIES:
+        raise _lost(url, error) from _cause(url, error)
+    time.sleep(RETRY_SECONDS * 2**number)
+
+
+def _request(url: str, *, first: int, last: int | None = None) -> Any:
+    """The answer to one request for bytes from `first` on.
+
+    DataError where it is refused for good, one of `_BROKEN` where another try may help.
+    """
+    address = web_address(url)
     headers = {
         "Range": f"bytes={first}-{'' if last is None else last}",
         "Accept-Encoding": "identity",
         "User-Agent": "textune",
     }
-    for number in range(TRIES):
-        try:
-            return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
-        except urllib.error.HTTPError as error:
-            if error.code == 416:  # no byte there: the file is empty
-                return error
-            error.close()
-            if error.code not in _WORTH_A_RETRY or number + 1 == TRIES:
-                raise DataError(
-                    f"{name} cannot be read: the server answers {error.code} {error.reason}.",
-                    hint="Check the URL, and whether it needs a key.",
-                ) from error
-        except _BROKEN as error:
-            if number + 1 == TRIES:
-                raise _lost(name, error) from error
-        except ValueError as error:
-            raise DataError(f"{name} is not a URL: {error}.", hint="Check data.train.files.") from error
-        time.sleep(RETRY_SECONDS * 2**number)
-    raise AssertionError("the last try returns or raises")
+    request = urllib.request.Request(address.url, headers=headers)
+    if address.authorization:  # not for the server that this one may send us to
+        request.add_unredirected_header("Authorization", address.authorization)
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # no byte there: the file is empty
+            return error
+        error.close()
+        if error.code not in _WORTH_A_RETRY:
+            raise _lost(url, error) from _cause(url, error)
+        raise
+    except (http.client.InvalidURL, ValueError) as error:
+        raise DataError(f"{shown(url)} is not a URL: {scrubbed(str(error), url)}.", hint="Check data.train.files.") from _cause(
+            url, error
+        )
 
 
 def _whole_size(response: Any) -> int | None:
@@ -171,14 +204,25 @@ def _whole_size(response: Any) -> int | None:
     return int(length) if length.isdigit() else None
 
 
-class _WebFile(io.RawIOBase):
-    """A file on a web server: each place that is sought is one request, and a connection that breaks is made again."""
+class _FarFile(io.RawIOBase):
+    """A file elsewhere, read from any place: a connection that breaks is made again, `TRIES` times in all for one place."""
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
         self._at = 0
-        self._answer: Any = None
-        self._answer_at = 0
+
+    @abstractmethod
+    def _read_at(self, buffer: memoryview) -> int:
+        """Bytes from `_at` on, connecting where there is no connection.
+
+        One of `_broken` where another try may help, DataError where none will.
+        """
+
+    @abstractmethod
+    def _hang_up(self) -> None:
+        """Let go of the connection, if there is one."""
+
+    _broken: tuple[type[Exception], ...] = _BROKEN
 
     def readable(self) -> bool:
         return True
@@ -200,24 +244,41 @@ class _WebFile(io.RawIOBase):
             return 0
         for number in range(TRIES):
             try:
-                if self._answer is None or self._answer_at != self._at:
-                    self._ask()
-                num_read = int(self._answer.readinto(memoryview(buffer)[:wanted]))
-                if num_read:
+                if num_read := self._read_at(memoryview(buffer)[:wanted]):
                     self._at += num_read
-                    self._answer_at = self._at
                     return num_read
-                error: Exception = OSError("the connection ended before the file did")
-            except _BROKEN as broken:
-                error = broken
+                raise OSError("the connection ended before the file did")
+            except DataError:
+                raise
+            except self._broken as error:
+                self._hang_up()
+                _wait_or_give_up(self._shard.location, number, error)
+        raise AssertionError("the last try returns or raises")
+
+    def close(self) -> None:
+        if not self.closed:
             self._hang_up()
-            if number + 1 < TRIES:
-                time.sleep(RETRY_SECONDS * 2**number)
-        raise _lost(self._shard.name, error) from error
+        super().close()
+
+
+class _WebFile(_FarFile):
+    """A file on a web server: each place that is sought is one request."""
+
+    def __init__(self, shard: Shard) -> None:
+        super().__init__(shard)
+        self._answer: Any = None
+        self._answer_at = 0
+
+    def _read_at(self, buffer: memoryview) -> int:
+        if self._answer is None or self._answer_at != self._at:
+            self._ask()
+        num_read = int(self._answer.readinto(buffer))
+        self._answer_at = self._at + num_read
+        return num_read
 
     def _ask(self) -> None:
         self._hang_up()
-        self._answer = _request(self._shard.location, self._shard.name, first=self._at)
+        self._answer = _request(self._shard.location, first=self._at)
         _require_size(self._shard, _whole_size(self._answer))
         if self._answer.status != 206:  # the whole file, from a server that knows no parts
             left = self._at
@@ -233,31 +294,41 @@ class _WebFile(io.RawIOBase):
             self._answer.close()
             self._answer = None
 
-    def close(self) -> None:
-        self._hang_up()
-        super().close()
-
 
 # --- stores -------------------------------------------------------------------------------------------------------------
 
 
+_GONE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
+"""What a store raises where no other try helps."""
+_HERE = "\0"
+"""Stands for a path that is shown as it is."""
+
+
 def _in_a_store(url: str, protocol: str) -> list[Shard]:
     store, path = _store(url, protocol)
-    name = url.partition("?")[0]
+    is_pattern = glob.has_magic(shown("store://" + path))  # without a query, whose question mark is no wildcard
     try:
-        matches = sorted(store.glob(path)) if glob.has_magic(path) else [path]
+        matches = sorted(map(str, store.glob(path))) if is_pattern else [path]
         infos = [store.info(match) for match in matches]
     except Exception as error:  # each store raises errors of its own
-        raise _lost(name, error) from error
+        raise _lost(url, error) from _cause(url, error)
     if not infos:
-        raise DataError(f"No file matches the pattern {name!r}.", hint="Check data.train.files.")
+        raise DataError(f"No file matches the pattern {shown(url)!r}.", hint="Check data.train.files.")
     shards = []
     for match, info in zip(matches, infos, strict=True):
-        location = url if len(infos) == 1 and match == path else str(store.unstrip_protocol(match))
+        location, name = _of_match(url, path, match) if is_pattern else (url, shown(url))
         if info.get("type") != "file" or info.get("size") is None:
-            raise DataError(f"{location} is not a file.", hint="Name its files, such as .../*.jsonl.gz.")
-        shards.append(Shard(location, location.partition("?")[0], int(info["size"])))
+            raise DataError(f"{name} is not a file.", hint="Name its files, such as .../*.jsonl.gz.")
+        shards.append(Shard(location, name, int(info["size"]), store, match))
     return shards
+
+
+def _of_match(url: str, pattern: str, match: str) -> tuple[str, str]:
+    """URL and name of one match: the pattern's own URL with the match in its place, as stores forget their host and user."""
+    before, found, after = url.rpartition(pattern)
+    if not found:
+        before, after = url.partition("://")[0] + "://", ""
+    return before + match + after, shown(before + _HERE + after).replace(_HERE, match)
 
 
 def _store(url: str, protocol: str) -> tuple[Any, str]:
@@ -268,51 +339,55 @@ def _store(url: str, protocol: str) -> tuple[Any, str]:
         store, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
         raise DataError(
-            f"{protocol}:// needs a package that is not installed: {error}.", hint="Install it with pip."
-        ) from error
+            f"{protocol}:// needs a package that is not installed: {scrubbed(str(error), url)}.", hint="Install it with pip."
+        ) from _cause(url, error)
     except ValueError as error:
         known = "https, s3, gs, az, hf and file"
         raise DataError(
-            f"{url.partition('?')[0]}: {str(error).rstrip('.')}.", hint=f"Usual protocols are {known}; see data.train.files."
-        ) from error
+            f"{shown(url)}: {scrubbed(str(error), url).rstrip('.')}.",
+            hint=f"Usual protocols are {known}; see data.train.files.",
+        ) from _cause(url, error)
     except Exception as error:  # such as credentials that are not there
-        raise _lost(url.partition("?")[0], error) from error
+        raise _lost(url, error) from _cause(url, error)
     return store, str(path)
 
 
-class _StoreFile(io.RawIOBase):
+class _StoreFile(_FarFile):
     """A file of a store, whose own errors become sentences."""
 
+    _broken = (Exception,)  # each store raises errors of its own
+
     def __init__(self, shard: Shard) -> None:
-        self._name = shard.name
-        store, path = _store(shard.location, shard.location.partition("://")[0])
+        super().__init__(shard)
+        self._file: Any = None
+        for number in range(TRIES):
+            try:
+                self._open()
+                break
+            except DataError:
+                raise
+            except Exception as error:  # as above
+                _wait_or_give_up(shard.location, number, error)
+
+    def _open(self) -> None:
         try:
-            self._file = store.open(path, "rb")
-        except Exception as error:  # each store raises errors of its own
-            raise _lost(shard.name, error) from error
-        _require_size(shard, getattr(self._file, "size", None))
+            self._file = self._shard.store.open(self._shard.path, "rb")
+        except _GONE as error:
+            raise _lost(self._shard.location, error) from _cause(self._shard.location, error)
+        _require_size(self._shard, getattr(self._file, "size", None))
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return int(self._file.tell())
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return int(self._file.seek(offset, whence))
-
-    def readinto(self, buffer: Any) -> int:
+    def _read_at(self, buffer: memoryview) -> int:
+        if self._file is None:
+            self._open()
         try:
+            self._file.seek(self._at)
             data = self._file.read(len(buffer))
-        except Exception as error:  # each store raises errors of its own
-            raise _lost(self._name, error) from error
+        except _GONE as error:
+            raise _lost(self._shard.location, error) from _cause(self._shard.location, error)
         buffer[: len(data)] = data
         return len(data)
 
-    def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-        super().close()
+    def _hang_up(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()

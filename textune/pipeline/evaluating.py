@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 
 from textune.config import Experiment, load_config
-from textune.config.schema import Columns, EvaluateSection, FilesSource, TokensSection
+from textune.config.schema import Absent, Columns, EvaluateSection, FilesSource, Split, StreamSource, TokensSection
+from textune.data.labelnames import given_names
 from textune.data.prepare import Part, prepare_data, prepare_held_out
 from textune.data.rows import count
 from textune.data.tokens import open_store
@@ -115,19 +116,38 @@ def _own_rows(
         raise RunError(
             f"{run} is a model folder without a run: it does not know its data.", hint="Name a file with --data FILE."
         )
-    prepared = prepare_data(experiment.data, kind=experiment.task.kind, known_names=card.names)
-    name = part or ("test" if prepared.test is not None else "validation")
-    found = prepared.test if name == "test" else prepared.validation
-    if found is None:
+    name = part or ("validation" if isinstance(experiment.data.test, Absent) else "test")
+    section, streamed = experiment.data, isinstance(experiment.data.train, StreamSource)
+    source = section.test if name == "test" else section.validation
+    if isinstance(source, Absent) or (streamed and isinstance(source, Split)):
         raise RunError(f"{run} has no {name} rows.", hint="Name a file with --data FILE.")
-    changed = [part.name for part in (prepared.train, found) if card.data.get(part.name) != part.fingerprint]
-    if changed or prepared.label_map != card.label_map:
+    train_targets = None
+    if streamed and not isinstance(source, Split):
+        # The shards may be elsewhere by now, and say nothing of these rows: the labels were given.
+        found = prepare_held_out(
+            source,
+            columns=section.columns,
+            labels=section.labels,
+            label_map=card.label_map,
+            on_bad_row=section.on_bad_row,
+            name=name,
+        )
+        read = [found]
+        same_labels = card.problem == "regression" or given_names(section.labels) == card.names
+    else:
+        prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names)
+        own = prepared.test if name == "test" else prepared.validation
+        assert own is not None, "there is a source"
+        found, read, train_targets = own, [prepared.train, own], prepared.train_targets
+        same_labels = prepared.label_map == card.label_map
+    changed = [part.name for part in read if card.data.get(part.name) != part.fingerprint]
+    if changed or not same_labels:
         what = f"the {' and '.join(changed)} data" if changed else "the labels of the data"
         raise RunError(
             f"{what} of {run} changed since training ({found.examples.rows.source}).",
             hint="Restore the files, or evaluate what is there now with --data FILE.",
         )
-    return name, found, prepared.train_targets
+    return name, found, train_targets
 
 
 def _tokens_section(
