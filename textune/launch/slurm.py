@@ -117,7 +117,7 @@ def _script(job: Job, directives: Mapping[str, str | None], environment: Mapping
         f"srun --cpus-per-task={job.cores} --kill-on-bad-exit=0 --wait={job.grace} {logs} \\",
         f"  bash -c {shlex.quote(command)}",
         "code=$?",
-        f"if [ $code -eq {MISTAKE} ]; then code=2; fi  # so that it is the highest of all nodes",
+        f"if [ $code -eq {MISTAKE} ]; then code=2; fi  # the highest of all nodes, and a mistake",
         "",
         *_ENDING.format(retries=job.max_retries).splitlines(),
     ]
