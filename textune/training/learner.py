@@ -176,8 +176,7 @@ def require_learner(section: TrainSection, device: Device, ranks: Ranks, *, step
     With `steps_per_epoch`, as soon as it is known, also what a DeepSpeed file of the user's own says of steps.
     """
     if section.distributed.kind == "deepspeed":
-        from textune.training.zero import require_deepspeed
-        from textune.training.zeroconfig import plan_zero
+        from textune.training.zeroconfig import plan_zero, require_deepspeed
 
         require_deepspeed()
         plan_zero(section, world=ranks.world, precision=device.precision, num_trained=1, steps_per_epoch=steps_per_epoch)

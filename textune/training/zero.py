@@ -16,7 +16,6 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
-import re
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -34,10 +33,7 @@ from textune.model.pretrained import is_error
 from textune.ranks import Ranks
 from textune.training.learner import MODEL, OPTIMIZER, Learner, Read, weights_of
 from textune.training.lossscale import LossScale
-from textune.training.zeroconfig import ZeroPlan, plan_zero
-
-OLDEST = (0, 19, 8)
-"""The first DeepSpeed that notices gradients that are not finite in every precision, and skips such a step."""
+from textune.training.zeroconfig import ZeroPlan, plan_zero, require_deepspeed
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's tensors of the shape of a weight; `step` is one number."""
@@ -210,21 +206,6 @@ class ZeroLearner(Learner):
         size = parameter.ds_tensor.numel()  # type: ignore[attr-defined]
         padded = torch.nn.functional.pad(value.flatten(), (0, size * self.ranks.world - value.numel()))
         utils.safe_set_local_optimizer_state(parameter, padded.narrow(0, size * self.ranks.rank, size), key)
-
-
-def require_deepspeed() -> None:
-    """ModelError where the library is missing or too old; it is not imported for that."""
-    if importlib.util.find_spec("deepspeed") is None:
-        raise ModelError(
-            'train.distributed.kind = "deepspeed", but DeepSpeed is not installed.',
-            hint='Run `pip install "textune[deepspeed]"`, or use "fsdp".',
-        )
-    found = importlib.metadata.version("deepspeed")
-    if tuple(map(int, re.findall(r"\d+", found)[:3])) < OLDEST:
-        raise ModelError(
-            f"DeepSpeed {found} is installed, and textune needs {'.'.join(map(str, OLDEST))} or later.",
-            hint='Run `pip install --upgrade "textune[deepspeed]"`.',
-        )
 
 
 def import_deepspeed(device: Device) -> Any:

@@ -7,7 +7,10 @@ file too, but only with the same value or as `"auto"`; what it does not speak of
 from __future__ import annotations
 
 import difflib
+import importlib.metadata
+import importlib.util
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +18,7 @@ from typing import Any
 
 from textune.config.schema import TrainSection
 from textune.config.sharing import DeepSpeed
-from textune.errors import ConfigError
+from textune.errors import ConfigError, ModelError
 from textune.training import zerokeys as keys
 
 AUTO = "auto"
@@ -25,6 +28,10 @@ LARGEST_BUCKET = 500_000_000
 """Numbers that DeepSpeed adds up at once; its buffer of so many is made whether the model has them or not."""
 
 Tree = dict[str, Any]
+
+
+OLDEST = (0, 19, 8)
+"""The first DeepSpeed that notices gradients that are not finite in every precision, and skips such a step."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,21 @@ class ZeroPlan:
     scale_interval: int = 2000
     """Good steps after which the scale is doubled."""
     min_scale: float = 0.0
+
+
+def require_deepspeed() -> None:
+    """ModelError where the library is missing or too old; it is not imported for that."""
+    if importlib.util.find_spec("deepspeed") is None:
+        raise ModelError(
+            'train.distributed.kind = "deepspeed", but DeepSpeed is not installed.',
+            hint='Run `pip install "textune[deepspeed]"`, or use "fsdp".',
+        )
+    found = importlib.metadata.version("deepspeed")
+    if tuple(map(int, re.findall(r"\d+", found)[:3])) < OLDEST:
+        raise ModelError(
+            f"DeepSpeed {found} is installed, and textune needs {'.'.join(map(str, OLDEST))} or later.",
+            hint='Run `pip install --upgrade "textune[deepspeed]"`.',
+        )
 
 
 def plan_zero(
