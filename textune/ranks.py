@@ -193,12 +193,13 @@ def join(*, group_needed: bool = False, device: str = "auto") -> Ranks:
     local_world = _number("LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in os.environ else 1
     has_cuda = device != "cpu" and torch.cuda.is_available()
     if has_cuda:
-        if local_world > torch.cuda.device_count():
+        # A scheduler may show each process one GPU of its own.
+        if 1 < torch.cuda.device_count() < local_world:
             raise ConfigError(
                 f"{local_world} processes on this machine, which has {torch.cuda.device_count()} GPUs.",
                 hint='Start one process for each GPU, or compute on the processor: train.device = "cpu".',
             )
-        torch.cuda.set_device(local_rank)
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
     if not dist.is_initialized():
         _start_group(dist, rank, world, "cpu:gloo,cuda:nccl" if has_cuda else "gloo")
     return Ranks(rank, world, local_rank, local_world, dist.new_group(backend="gloo", timeout=UNLIMITED))
