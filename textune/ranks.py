@@ -20,8 +20,6 @@ from textune.errors import ConfigError, RanksError
 if TYPE_CHECKING:
     import torch
 
-_PARENT = os.getppid()
-
 UNLIMITED = datetime.timedelta(days=365)
 """Ranks wait so long for one that reads, tokenises or saves: the work takes what it takes. One that died is noticed at once,
 since its connections close (those of gloo; NCCL notices after its own time limit, or when the launcher ends all)."""
@@ -46,6 +44,8 @@ class Ranks:
     """Number of this process on its machine: the GPU that it takes."""
     local_world: int = 1
     """Processes of the run on this machine."""
+    launcher: int = 0
+    """The process that started this one, by its number."""
     group: Any = None
     """The group of processes that host memory is exchanged in (gloo); None for a process alone."""
 
@@ -135,7 +135,7 @@ class Ranks:
 
     def require_launcher(self) -> None:
         """RanksError where the launcher that started this process is gone: nobody would ever end it."""
-        if not self.alone and os.getppid() != _PARENT:
+        if not self.alone and os.getppid() != self.launcher:
             raise RanksError(
                 "the launcher of this process (torchrun or its like) is gone.", hint="Start the run again with --resume."
             )
@@ -202,7 +202,7 @@ def join(*, group_needed: bool = False, device: str = "auto") -> Ranks:
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
     if not dist.is_initialized():
         _start_group(dist, rank, world, "cpu:gloo,cuda:nccl" if has_cuda else "gloo")
-    return Ranks(rank, world, local_rank, local_world, dist.new_group(backend="gloo", timeout=UNLIMITED))
+    return Ranks(rank, world, local_rank, local_world, os.getppid(), dist.new_group(backend="gloo", timeout=UNLIMITED))
 
 
 def leave() -> None:
