@@ -15,7 +15,7 @@ from tiny import tiny_backbone
 import textune
 from textune.errors import ConfigError, ModelError
 from textune.model import TextModel, memory
-from textune.pipeline import gather
+from textune.pipeline import facts, gather
 
 QUICK = ["train.duration=2 epochs", "data.train.take=120"]
 HALVED = re.compile(r"out of memory (at step \d+|while predicting): computing [\d,]+ tokens at once from here on")
@@ -90,14 +90,14 @@ def test_check_survives_it_too(home: Path, limits: dict[str, int]) -> None:
 
 
 def test_the_header_and_check_say_the_bound_and_why(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available_bytes", lambda device: 1 << 40)
+    monkeypatch.setattr(gather, "available_bytes", lambda device: 1 << 40)
     listener = Listener()
     textune.train(home / "config.toml", dry_run=True, tracker=listener)
     said = r"16,384 tokens \(auto: \d+ kB a token and 5\d\d\.\d GB to spare, more brings nothing\)"
     assert re.fullmatch(said, listener.facts["at once"])
-    facts = textune.check(home / "config.toml").facts
-    assert re.fullmatch(said, facts["at once"])
-    assert "16,384 tokens at once" in facts["memory"]
+    checked = textune.check(home / "config.toml").facts
+    assert re.fullmatch(said, checked["at once"])
+    assert "16,384 tokens at once" in checked["memory"]
     textune.train(home / "config.toml", dry_run=True, tracker=listener, overrides=["train.max_tokens=512"])
     assert listener.facts["at once"] == "512 tokens (train.max_tokens)"
 
@@ -113,12 +113,12 @@ def test_little_memory_gives_a_small_bound(home: Path, tmp_path: Path, monkeypat
 
     measure = gather.measure_room
 
-    def measure_in_little(*args: Any, to_come: int, **keys: Any) -> memory.Room:
+    def measure_in_little(*args: Any, to_come: int, available: int, **keys: Any) -> memory.Room:
         return measure(*args, **keys, to_come=to_come, available=to_come + 3_000_000)
 
     monkeypatch.setattr(gather, "measure_room", measure_in_little)
     listener = Listener()
-    original = gather.describe
+    original = facts.describe
 
     def describe(parts: Any) -> dict[str, str]:
         monkeypatch.setattr(TextModel, "forward", spy)  # from here on, the measurement is over

@@ -39,9 +39,10 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.parametrize("world", WORLDS)
 def test_evaluate_with_processes_writes_the_same_report(trained: Any, tmp_path: Path, world: int, one_thread: None) -> None:
     options: dict[str, Any] = {"part": "validation", "max_tokens": 60, "compile": "off"}
-    shutil.copytree(trained[0].run, tmp_path / "alone")
+    fresh = shutil.ignore_patterns("evaluations")  # of other tests
+    shutil.copytree(trained[0].run, tmp_path / "alone", ignore=fresh)
     alone = textune.evaluate(tmp_path / "alone", **options)
-    shutil.copytree(trained[0].run, tmp_path / "ranks")
+    shutil.copytree(trained[0].run, tmp_path / "ranks", ignore=fresh)
     words = ["--part", "validation", "--max-tokens", 60, "--compile", "off", "--json"]
     done = torchrun(world, "-m", "textune", "evaluate", tmp_path / "ranks", *words, home=tmp_path)
     assert done.code == 0, done.err
@@ -134,7 +135,7 @@ def test_what_the_first_rank_cannot_read_ends_all(trained: Any, tmp_path: Path, 
 
 def test_one_rank_writes_and_speaks(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
-    shutil.copytree(trained[0].run, run)
+    shutil.copytree(trained[0].run, run, ignore=shutil.ignore_patterns("evaluations"))
     source = write_csv(tmp_path / "rows.csv", [*reviews(30, seed=2), {**reviews(1)[0], "label": "unheard of"}])
     listeners = [Listener() for _ in range(3)]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ranking import Watch, textune_ranks
 from resumekit import same_end
 from resumption import end
@@ -38,6 +39,15 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the processes of these tests have it: sums in the same order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def whole(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
@@ -59,7 +69,7 @@ def test_a_signal_saves_the_step_and_says_so(home: Path, tmp_path: Path, whole: 
     checkpoint, passed = newest(run / "checkpoints")
     assert checkpoint is not None and (checkpoint.step, passed) == (5, [])
     if name == "SIGINT":
-        assert "Interrupted; everything saved so far stays." in ended.said[0]
+        assert "Stopped after step 5; everything is saved. Go on with --resume." in ended.said[0]
         assert read_manifest(run)["status"] == "interrupted"
     else:
         said = f"stopped by {name} after step 5; everything is saved, and the same command goes on from there."

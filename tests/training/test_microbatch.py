@@ -114,7 +114,7 @@ def test_the_gradients_of_all_ranks_add_up_to_that_of_the_whole_batch(
 
     def gradients(batch: Batch) -> tuple[float, dict[str, torch.Tensor]]:
         model.zero_grad(set_to_none=True)
-        loss = float(accumulate_gradients(model, task, batch, CPU))
+        loss = float(accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, batch))
         return loss, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
     alone = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
@@ -146,7 +146,7 @@ def test_ranks_whose_rows_weigh_nothing_have_no_gradient(tmp_path: Path) -> None
     nothing = TrainingRows(rows.store, rows.indices, rows.targets, np.zeros(4, dtype=np.float32))
     for rank in range(2):
         loader = Loader(nothing, TrainSection(), layout=model.layout, pad_id=model.pad_id, rank=rank, world=2)
-        assert float(accumulate_gradients(model, task, next(iter(loader)), CPU)) == 0
+        assert float(accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, next(iter(loader)))) == 0
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 

@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
         if launched_rank() == 0:
-            click.echo(str(error) or "Interrupted; everything saved so far stays.", err=True)
+            said = str(error.__cause__ or "")  # click puts an error of its own before it
+            click.echo(said or "Interrupted; everything saved so far stays.", err=True)
         code = 130
     except BrokenPipeError:
         # The reader of our output is gone (`| head`): nothing is left to say, not even by the interpreter at its exit.
