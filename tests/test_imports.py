@@ -41,7 +41,7 @@ def test_a_collector_that_someone_set_is_left_alone() -> None:
     frozen = gc.get_freeze_count()
     with importing(for_good=True):
         assert gc.isenabled()
-    assert gc.get_freeze_count() == frozen > 0
+    assert 0 < gc.get_freeze_count() <= frozen  # objects die meanwhile, but no more are frozen
 
 
 def test_verbs_freeze_what_they_import_and_the_library_does_not(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,8 @@ from textune.cli import commands
 from textune.errors import ConfigError, RunError
 from textune.pipeline.chaos import ChaosResult, Kill, chaos
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = (
     "data.test.kind=none",
     "train.duration=3 epochs",

@@ -6,12 +6,10 @@ import contextlib
 import json
 import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from rankkit import on_ranks, torchrun
 from runkit import Listener, reviews, write_csv
 
@@ -25,15 +23,6 @@ from textune.pipeline.predicting import predict_file
 from textune.ranks import ALONE, Ranks
 
 WORLDS = [2, pytest.param(4, marks=pytest.mark.slow)]
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As torchrun has it: sums in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -195,13 +195,19 @@ class Ingredients:
 
 
 def gather(
-    experiment: Experiment, *, tracker: Tracker, audit: bool, ranks: Ranks = ALONE, bound: int | None = None
+    experiment: Experiment,
+    *,
+    tracker: Tracker,
+    audit: bool,
+    ranks: Ranks = ALONE,
+    bound: int | None = None,
+    resumed: bool = False,
 ) -> Ingredients:
     """Build every part of a run in flow order; raises what any of them finds wrong and writes nothing but the token cache.
 
     `audit`: look through the rows before anything slow, refuse what cannot train and say what is usually a mistake. Of several
     `ranks` the first on each machine reads and tokenises, the others find its work in the cache. `bound`: the tokens computed
-    at once that a run had found out before it stopped.
+    at once that a run had found out before it stopped. `resumed`: its weights come from a checkpoint.
     """
     require_runnable(experiment)
     device = resolve_device(experiment.train.device, experiment.train.precision)
@@ -262,7 +268,7 @@ def gather(
     model.compile_steps(_num_steps(experiment, parts["train"]), device.dtype)
     ingredients = Ingredients(experiment, data, parts, tokenizer, encoder, task, model, device, metric, vocabulary, room, ranks)
     # A run that goes on takes all weights from its checkpoint: nothing starts new there.
-    for notice in (*data.notices, *(model.notes if audit else ()), *_warnings(ingredients, card)):
+    for notice in (*data.notices, *(() if resumed else model.notes), *_warnings(ingredients, card)):
         tracker.notice(notice)
     return ingredients
 

@@ -108,8 +108,8 @@ def train(
                 notices=tuple(kept.notices),
                 complete_before=True,
             )
-        audit, bound = start.checkpoint is None, start.bound(loaded.experiment.train)
-        parts = gather(loaded.experiment, ranks=ranks, tracker=everyone, audit=audit, bound=bound)
+        resumed, bound = start.checkpoint is not None, start.bound(loaded.experiment.train)
+        parts = gather(loaded.experiment, ranks=ranks, tracker=everyone, audit=not resumed, bound=bound, resumed=resumed)
         tracker.header(describe(parts))
         if dry_run:
             return None
