@@ -93,6 +93,9 @@ def test_models_alone_load_anywhere_and_cannot_be_gone_on_from(home: Path, tmp_p
     assert f'model.pretrained = "{saved}"' in raised.value.hint
     with pytest.raises(RunError, match="has saved only models"):
         train(home, tmp_path / "other", resume=str(run))
+    # What a scheduler starts once more is complete; there is nothing to refuse.
+    again = train(home, run, "train.checkpoint.save_only_model=true", "train.evaluate_every=5 steps", resume="auto")
+    assert again.complete_before
     assert not (tmp_path / "other").exists()
 
 

@@ -115,6 +115,8 @@ def _planned(folder: RunFolder, experiment: Experiment, resume: str | None) -> S
     checkpoint, passed = newest(folder.checkpoints)
     if checkpoint is None and (origin := manifest.get("from_checkpoint")):
         checkpoint = open_checkpoint(Path(origin))  # a branch that was stopped before it had a checkpoint of its own
+    if status == "complete" and checkpoint is None and models_in(folder.checkpoints):  # it has saved models only
+        return Start("complete", notices=[f"{folder.path} is complete: nothing is left to do."])
     start = _resumed(folder, experiment, checkpoint, passed)
     # Where `compare` let another duration pass, the run is no longer complete.
     duration = experiment.train.model_dump(mode="json")["duration"]

@@ -207,7 +207,8 @@ class _Session:
                     return self._run(interruption)
             except (KeyboardInterrupt, Preempted) as stop:
                 self._mark("preempted" if isinstance(stop, Preempted) else "interrupted")
-                if interruption.signal and not interruption.repeated:  # all ranks have stopped after the same step
+                # All ranks have stopped after the same step; while reporting, or on a second signal, each stops by itself.
+                if not (interruption.at_once or interruption.repeated):
                     self.ranks.end_together()
                 raise
             except Exception as error:
