@@ -23,7 +23,7 @@ DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, Overflo
 
 def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None, max_rows: int | None = None) -> Piece:
     """A parquet file; only the wanted columns, if it has them all; with `max_rows`, no more than about its first rows."""
-    source = _as_source(path, name)
+    source = as_source(path, name)
     try:
         file = pq.ParquetFile(source, memory_map=isinstance(source, str))
         names = file.schema_arrow.names
@@ -39,7 +39,7 @@ def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None, max_ro
 
 def read_arrow(path: Path, name: str) -> Piece:
     """An Arrow IPC file or stream."""
-    source = _as_source(path, name)
+    source = as_source(path, name)
     try:
         buffer = pa.memory_map(source) if isinstance(source, str) else source
         head = buffer.read(6)
@@ -51,7 +51,7 @@ def read_arrow(path: Path, name: str) -> Piece:
     return arrow_piece(table, name)
 
 
-def _as_source(path: Path, name: str) -> str | pa.BufferReader:
+def as_source(path: Path, name: str) -> str | pa.BufferReader:
     """The path for mapping, or the unpacked bytes of a compressed file."""
     if path.suffix.lower() in {".gz", ".zst"} or not path.is_file():
         data = b"".join(raw_blocks(path))

@@ -46,7 +46,7 @@ def read_delimited(path: Path, name: str, section: FilesSource, *, tabs: bool) -
     columns, line_N, bad = collect(rows, len(names))
     skipped = tuple(SkippedRow(f"{name}, line {one.line}", one.reason, one.hint) for one in bad)
     places = Places.of_file(name, "line", line_N)
-    return Piece(pa.table(columns, names=list(names)), places, skipped, hint=_delimiter_hint(names, delimiter))
+    return Piece(pa.table(columns, names=list(names)), places, skipped, hint=delimiter_hint(names, delimiter))
 
 
 def collect(
@@ -129,7 +129,7 @@ def _check_names(names: tuple[str, ...], where: str) -> tuple[str, ...]:
     return names
 
 
-def _delimiter_hint(names: tuple[str, ...], delimiter: str) -> str:
+def delimiter_hint(names: tuple[str, ...], delimiter: str) -> str:
     """What to say when the header is one column that another delimiter would cut."""
     if len(names) != 1:
         return ""
@@ -168,7 +168,7 @@ def _rows(lines: TextLines, delimiter: str, quoting: bool, names: tuple[str, ...
         elif cells and names and len(cells) != num_columns:
             verb = "is" if num_columns == 1 else "are"
             reason = f"{count(len(cells), 'cell')} where {num_columns} {verb} expected ({listing(names, 6)})"
-            hint = _delimiter_hint(names, delimiter)
+            hint = delimiter_hint(names, delimiter)
         if reason:
             yield first, BadLine(first, reason, hint)
         elif cells:

@@ -1,0 +1,66 @@
+"""Parquet and Arrow files piece by piece, in the types of their file: below `stream.py`, as `columnar.py` for whole files."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from textune.data.columnar import DAMAGE, as_source, damaged
+from textune.data.rows import listing, repeated_names
+from textune.errors import DataError
+
+_BATCH_ROWS = 4096
+
+
+def open_tables(path: Path, name: str, kind: Literal["parquet", "arrow"]) -> tuple[pa.Schema, Generator[pa.Table]]:
+    """The columns of a file, and its rows in tables of about 4,096; DataError where it is damaged."""
+    batches = _parquet(path, name) if kind == "parquet" else _arrow(path, name)
+    tables = _tables(batches, name, kind)
+    first = next(tables)
+    if twice := repeated_names(first.column_names):
+        tables.close()
+        raise DataError(f"{name} has two columns of the same name: {listing(repr(one) for one in twice)}.")
+    return first.schema, _chained(first, tables)
+
+
+def _chained(first: pa.Table, rest: Generator[pa.Table]) -> Generator[pa.Table]:
+    with closing(rest):
+        yield from chain([first], rest)
+
+
+def _tables(batches: Iterator[pa.Table], name: str, kind: str) -> Generator[pa.Table]:
+    """The tables of a file; what is damaged in it is a sentence, whenever it shows."""
+    try:
+        yield from batches
+    except DAMAGE as error:
+        raise damaged(name, "parquet" if kind == "parquet" else "Arrow", error) from error
+
+
+def _parquet(path: Path, name: str) -> Iterator[pa.Table]:
+    """An empty table first, which has the columns."""
+    with pq.ParquetFile(as_source(path, name)) as file:
+        yield file.schema_arrow.empty_table()
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+            yield pa.Table.from_batches([batch], file.schema_arrow)
+
+
+def _arrow(path: Path, name: str) -> Iterator[pa.Table]:
+    source = as_source(path, name)
+    with pa.memory_map(source) if isinstance(source, str) else source as buffer:
+        head = buffer.read(6)
+        buffer.seek(0)
+        if head == b"ARROW1":
+            reader = pa.ipc.open_file(buffer)
+            batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
+        else:
+            batches = reader = pa.ipc.open_stream(buffer)
+        yield reader.schema.empty_table()
+        for batch in batches:
+            for start in range(0, batch.num_rows, _BATCH_ROWS):
+                yield pa.Table.from_batches([batch.slice(start, _BATCH_ROWS)])
