@@ -4,7 +4,7 @@ from textune.config.explain import show
 from textune.config.load import Loaded, experiment_from_dict, load_config, require_runnable
 from textune.config.reference import json_schema, reference_markdown
 from textune.config.schema import Experiment
-from textune.config.starter import StarterFacts, starter_config
+from textune.config.starter import StarterFacts, starter_config, validation_ratio
 from textune.config.values import Duration
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "require_runnable",
     "show",
     "starter_config",
+    "validation_ratio",
 ]
