@@ -84,6 +84,7 @@ class _Trial:
         self._labels: Counter[str] = Counter()
         self._first = ""
         self._several = False
+        self._words: set[str] = set()
         self._num_inside = 0
         """Lines whose text has one of the labels among its words."""
 
@@ -100,7 +101,8 @@ class _Trial:
         self._first = labels[0] if is_first else self._first
         self._labels.update(labels)
         if self.rank == _BY_WORD:
-            self._num_inside += not self._labels.keys().isdisjoint(match["text"].split())
+            self._words.update(label.lower() for label in labels)
+            self._num_inside += not self._words.isdisjoint(match["text"].lower().split())
         return len(self._labels) <= _MAX_LABELS + 1
 
     @property

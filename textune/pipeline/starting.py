@@ -177,9 +177,8 @@ def _chosen(guess: Guess, data: PreparedData | None) -> dict[str, str]:
         chosen["label"] = guess.columns.label
     if data is not None:
         names = _class_names(data)
-        kind = {"binary": "binary", "multiclass": "one of", "multilabel": "any of", "regression": "a number"}
-        problem = data.label_map.problem
-        chosen["task"] = f"{problem}, {count(len(names), 'class', 'classes')}: {listing(names, 6)}" if names else kind[problem]
+        what = f"{count(len(names), 'class', 'classes')}: {listing(names, 6)}" if names else "the number in each row"
+        chosen["task"] = f"{data.label_map.problem}, {what}"
         chosen["rows"] = ", ".join(f"{len(part):,} for {_PURPOSES[part.name]}" for part in data.parts)
     return chosen
 
