@@ -35,6 +35,13 @@ def _lines(*formats: str, num: int = 60, head: str = "", names: tuple[str, ...] 
     return head + "\n".join(lines) + "\n"
 
 
+def _splits() -> str:
+    rows = [[_text(index), ["a", "b"][index % 2]] for index in range(40)]
+    return json.dumps({"train": rows[:30], "val": rows[30:]})
+
+
+_BITS = ("1,0,0", "0,1,1", "1,1,0", "0,0,1")
+
 SETTLED: dict[str, tuple[str, str, str]] = {
     # name -> content, the task, the label or labels
     "sorted.csv": (
@@ -51,6 +58,26 @@ SETTLED: dict[str, tuple[str, str, str]] = {
         "multiclass",
         "mood",
     ),
+    "splits.json": (_splits(), "binary", "label"),
+    "orange.tab": (_lines("{label}\t{text}", head="Category\tText\nd\tstring\nclass\t\n"), "multiclass", "Category"),
+    "preamble.csv": (_lines("{label};{text}", head="Report\nmade on Monday\nkind;words\n"), "multiclass", "kind"),
+    "unnamed.csv": (_lines("{label},{text},,,", head="v1,v2,,,\n"), "multiclass", "v1"),
+    "r.csv": (_lines('"{n}","{text}","{label}"', head='"words","mood"\n'), "multiclass", "mood"),
+    "trailing.csv": (_lines("{text},{label},", head="text,label\n"), "multiclass", "label"),
+    "excel.csv": (_lines("{text};{label}", head="sep=;\ntext;mood\n"), "multiclass", "mood"),
+    "twice.csv": (_lines("{n},{text},{label},{n}", head="id,text,label,id\n"), "multiclass", "label"),
+    "listed.jsonl": ("".join(json.dumps([_text(n), "ab"[n % 2]]) + "\n" for n in range(40)), "binary", "label"),
+    "by_column.json": (
+        json.dumps({"text": {n: _text(n) for n in range(40)}, "mood": {n: "ab"[n % 2] for n in range(40)}}),
+        "binary",
+        "mood",
+    ),
+    "inside.json": (
+        json.dumps({"version": 1, "data": [{"text": _text(n), "mood": "ab"[n % 2]} for n in range(40)]}),
+        "binary",
+        "mood",
+    ),
+    "header_in_lines.all": (_lines("{label}\t{text}; \t it", head="label\ttext\n"), "multiclass", "label"),
     "pipe.data": (_lines("{label}|{text}"), "multiclass", "label"),
     "front.csv": (_lines("{label},{text}"), "multiclass", "label"),
     "tags.jsonl": (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from textune.data.files import FORMATS, bare_suffix
+from textune.data.files import COMPRESSION, FORMATS, bare_suffix
 from textune.data.rows import listing
 from textune.errors import DataError
 
@@ -49,12 +49,12 @@ class FileParts:
 
 def sort_files(paths: Sequence[Path], given: Sequence[str]) -> FileParts:
     """The parts of these files, `given` as patterns; DataError where label files have no texts."""
-    labels = [path for path in paths if _is_lines(path) and set(_words(path)) & set(_LABEL_WORDS)]
+    labels = [path for path in paths if _is_lines(path) and set(_words(_stem(path))) & set(_LABEL_WORDS)]
     texts = [path for path in paths if path not in labels] or list(paths)
     labels = [path for path in labels if path not in texts]
     by_part: dict[PartName, list[Path]] = {"train": [], "validation": [], "test": []}
     for path in texts:
-        by_part[part_of(path)].append(path)
+        by_part[part_of(_stem(path))].append(path)
     if not by_part["train"]:
         by_part = {"train": texts, "validation": [], "test": []}
     sets = {part: _with_labels(files, labels) for part, files in by_part.items() if files}
@@ -64,16 +64,25 @@ def sort_files(paths: Sequence[Path], given: Sequence[str]) -> FileParts:
     return _look_beside(parts, texts) if len(sets) == 1 else replace(parts, notes=_told(parts))
 
 
-def part_of(path: Path) -> PartName:
-    """What a file's name says it is for; training if it says nothing."""
-    words = set(_words(path))
+def part_of(name: str) -> PartName:
+    """What a name says it is for; training if it says nothing."""
+    words = set(_words(name))
     return next((part for part, known in _WORDS.items() if words & set(known)), "train")
 
 
-def _words(path: Path) -> list[str]:
-    return re.findall(
-        r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", path.name.removesuffix("".join(path.suffixes[-2:]))).lower()
-    )
+def is_training(name: str) -> bool:
+    """Whether a name says that it is for training."""
+    return bool(set(_words(name)) & set(_WORDS["train"]))
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
+
+
+def _stem(path: Path) -> str:
+    """The file's name without what tells its format."""
+    bare = path.name.removesuffix(path.suffix) if path.suffix.lower() in COMPRESSION else path.name
+    return Path(bare).stem if FORMATS.get(bare_suffix(path)) else path.name
 
 
 def _is_lines(path: Path) -> bool:
@@ -95,7 +104,7 @@ def _with_labels(files: Sequence[Path], labels: Sequence[Path]) -> FileSet:
 
 def _core(path: Path) -> tuple[str, tuple[str, ...]]:
     """What a file of text and its file of labels have in common."""
-    return str(path.parent), tuple(word for word in _words(path) if word not in (*_LABEL_WORDS, *_TEXT_WORDS))
+    return str(path.parent), tuple(word for word in _words(_stem(path)) if word not in (*_LABEL_WORDS, *_TEXT_WORDS))
 
 
 def _look_beside(parts: FileParts, texts: Sequence[Path]) -> FileParts:

@@ -60,10 +60,7 @@ class CellOptions:
 
 def read_delimited(path: Path, name: str, section: FilesSource, *, tabs: bool) -> Piece:
     """One csv (or with `tabs`, tsv) file; DataError where it has no usable header or is damaged as a whole."""
-    options = CellOptions(
-        tabs, section.delimiter, section.quoting, section.column_names, section.skip_lines, section.extra_cells
-    )
-    cells = Cells(TextLines(path.name, raw_blocks(path), section.encoding), name, options)
+    cells = open_cells(path, name, section, tabs=tabs)
     columns, line_N, bad = collect(cells, len(cells.names))
     skipped = tuple(SkippedRow(f"{name}, line {one.line}", one.reason, one.hint) for one in bad)
     places = Places.of_file(name, "line", line_N)
@@ -73,6 +70,14 @@ def read_delimited(path: Path, name: str, section: FilesSource, *, tabs: bool) -
     if left := len(cells.names) - len(named):
         notes.append(f"{name}: {count(left, 'column')} without a name left out")
     return Piece(table, places, skipped, hint=_delimiter_hint(cells.names, cells.delimiter), notes=tuple(notes))
+
+
+def open_cells(path: Path, name: str, section: FilesSource, *, tabs: bool) -> Cells:
+    """The rows of one file, read as the section says."""
+    options = CellOptions(
+        tabs, section.delimiter, section.quoting, section.column_names, section.skip_lines, section.extra_cells
+    )
+    return Cells(TextLines(path.name, raw_blocks(path), section.encoding), name, options)
 
 
 def collect(

@@ -9,19 +9,21 @@ beside.py    which files are for training, validation and test, and which hold l
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from textune.config.schema import Columns, FilesSource, Labels
-from textune.data.beside import FileParts, FileSet, sort_files
-from textune.data.files import FORMATS, bare_suffix, find_files, format_of
+from textune.data.beside import FileParts, FileSet, PartName, is_training, part_of, sort_files
+from textune.data.documents import splits_of
+from textune.data.files import FORMATS, bare_suffix, find_files, format_of, read_text
 from textune.data.lineguess import find_columns, find_pattern
 from textune.data.profile import Profile, profile_file
 from textune.data.roles import Roles, find_roles
-from textune.data.rows import listing
+from textune.data.rows import count, listing
 from textune.data.sniff import Layout, sniff, to_source
 
 
@@ -63,6 +65,8 @@ def guess_layout(files: Sequence[str]) -> Guess:
     if parts.train.labels:
         source = to_source(layout, parts.train.files, by_name=None)
         guess = Guess(source.model_copy(update={"format": "text", "label_files": parts.train.labels}), Columns())
+    elif layout.format in {"json", "jsonl"}:
+        guess = _guess_document(path, layout, text, parts.train.files)
     elif layout.format == "text":
         guess = _guess_lines(path, layout, text, parts.train.files)
     else:
@@ -80,7 +84,7 @@ def _guess_lines(path: Path, layout: Layout, text: str, files: tuple[str, ...]) 
     source = to_source(layout, files, by_name=FORMATS.get(bare_suffix(path)))
     found = find_pattern(path, layout.encoding)
     if found is not None:
-        source = source.model_copy(update={"pattern": found.pattern} | _skipping(found.skip_lines))
+        source = source.model_copy(update={"pattern": found.pattern, "skip_lines": found.skip_lines})
         roles = Roles("text", label="label", delimiter=found.delimiter, notes=(found.note,))
     else:
         what = "set data.train.label_files, or data.train.pattern or delimiter"
@@ -88,17 +92,74 @@ def _guess_lines(path: Path, layout: Layout, text: str, files: tuple[str, ...]) 
     return _propose(source, profile_file(path, source), roles, ())
 
 
-def _skipping(num_lines: int) -> dict[str, object]:
-    return {"skip_lines": num_lines} if num_lines else {}
-
-
 def _guess_columns(path: Path, layout: Layout, files: tuple[str, ...]) -> Guess:
     source, profile, notes = _read_whole(path, layout, files)
-    roles = find_roles(profile.columns, path.name, named=layout.has_header)
-    if not layout.has_header:
-        source, roles = _name_columns(source, roles, profile)
-        notes.append(f"{path.name} seems to have no header line: its columns are named {listing(source.column_names)}.")
+    if layout.skip_lines:
+        notes.append(f"{path.name} begins with {count(layout.skip_lines, 'line')} to skip (data.train.skip_lines).")
+    if layout.has_header:
+        return _propose(source, profile, find_roles(profile.columns, path.name, named=True), notes)
+    notes.append(f"{path.name} seems to have no header line")
+    return _guess_numbered(path, source, profile, notes)
+
+
+def _guess_numbered(path: Path, source: FilesSource, profile: Profile, notes: list[str]) -> Guess:
+    """The proposal for columns that nothing names; what is said of that is the last of the notes."""
+    roles = find_roles(profile.columns, path.name, named=False)
+    source, roles = _name_columns(source, roles, profile)
+    notes[-1] += f": its columns are named {listing(source.column_names)}."
     return _propose(source, profile, roles, notes)
+
+
+def _guess_document(path: Path, layout: Layout, text: str, files: tuple[str, ...]) -> Guess:
+    """JSON: its rows, or those of one of its parts; the other parts are for validation and test."""
+    source = to_source(layout, files, by_name=FORMATS.get(bare_suffix(path)))
+    document: Any = (
+        _load(read_text(path, layout.encoding)) if layout.format == "json" else [_load(text.lstrip().partition("\n")[0])]
+    )
+    splits = splits_of(document)
+    notes: list[str] = []
+    by_part: dict[PartName, str] = {}
+    if splits:
+        by_part = _deal_out(splits)
+        source = source.model_copy(update={"split": by_part["train"]})
+        document = document[by_part["train"]]
+        shown = ", ".join(f"{key!r} ({count(splits[key], 'row')}) for {_PURPOSES[part]}" for part, key in by_part.items())
+        notes.append(f"{path.name} holds named rows: {shown} (split).")
+        unused = [repr(key) for key in splits if key not in by_part.values()]
+        notes += [f"Its rows {listing(unused)} are not used."] if unused else []
+    if isinstance(document, list) and document and isinstance(document[0], list):
+        numbered = tuple(map(str, range(1, len(document[0]) + 1)))
+        source = source.model_copy(update={"column_names": numbered})
+        notes.append(f"The rows of {path.name} are lists of values")
+        guess = _guess_numbered(path, source, profile_file(path, source), notes)
+    else:
+        profile = profile_file(path, source)
+        guess = _propose(source, profile, find_roles(profile.columns, path.name, named=True), notes)
+    held_out = {part: guess.source.model_copy(update={"split": key}) for part, key in by_part.items()}
+    return replace(guess, validation=held_out.get("validation"), test=held_out.get("test"))
+
+
+_PURPOSES: dict[PartName, str] = {"train": "training", "validation": "validation", "test": "the test"}
+
+
+def _load(text: str) -> Any:
+    """The document, or None where it is none: the reader says why."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _deal_out(splits: Mapping[str, int]) -> dict[PartName, str]:
+    """Which of the named parts are for training, validation and test; training has the largest of those left."""
+    told: dict[PartName, str] = {}
+    for key in splits:
+        told.setdefault(part_of(key), key)
+    named: dict[PartName, str] = {part: key for part, key in told.items() if part != "train"}
+    rest = [key for key in splits if key not in named.values()] or list(splits)
+    train = next((key for key in rest if is_training(key)), max(rest, key=splits.__getitem__))
+    chosen: dict[PartName, str] = {"train": train}
+    return chosen | {part: key for part, key in named.items() if key != train}
 
 
 def _propose(source: FilesSource, profile: Profile, roles: Roles, notes: Sequence[str]) -> Guess:
@@ -158,7 +219,7 @@ def _name_columns(source: FilesSource, roles: Roles, profile: Profile) -> tuple[
 
 def _with_held_out(guess: Guess, parts: FileParts) -> Guess:
     """The proposal with the files for validation and test that can be read like those for training."""
-    if guess.unsettled:
+    if guess.unsettled or (parts.validation is None and parts.test is None):
         return guess
     notes: list[str] = []
     validation = _held_out(guess, parts.validation, "validation", notes)

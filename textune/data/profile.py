@@ -16,8 +16,8 @@ from typing import Any
 
 from textune.config.schema import FilesSource
 from textune.data.columnar import table_batches
-from textune.data.delimited import read_cells
-from textune.data.files import BadLine, TextLines, format_of, raw_blocks
+from textune.data.delimited import open_cells
+from textune.data.files import BadLine, TextLines, format_of, raw_blocks, skip_lines
 from textune.data.jsonfiles import read_json
 from textune.data.numeric import INTEGER, NUMBER
 
@@ -191,11 +191,6 @@ def profile_file(path: Path, source: FilesSource) -> Profile:
     return _profile(blocks, names)
 
 
-def profile_rows(names: Sequence[str], rows: Iterable[Sequence[str]]) -> Profile:
-    """The same of rows in memory."""
-    return _profile(_cut(names, ((0, row) for row in rows)), {})
-
-
 _Block = tuple[dict[str, Sequence[Any]], int, int]
 """Values by column, the number of rows, and how many could not be read beside them."""
 
@@ -214,11 +209,8 @@ def _profile(blocks: Iterable[_Block], class_names: dict[str, tuple[str, ...]]) 
 
 
 def _delimited_blocks(path: Path, source: FilesSource, *, tabs: bool) -> Iterator[_Block]:
-    delimiter = source.delimiter or ("\t" if tabs else ",")
-    quoting = source.quoting == "standard" or (source.quoting == "auto" and not tabs)
-    lines = TextLines(path.name, raw_blocks(path), source.encoding)
-    names, rows = read_cells(lines, path.name, delimiter=delimiter, quoting=quoting, column_names=source.column_names)
-    return _cut(names, rows)
+    cells = open_cells(path, path.name, source, tabs=tabs)
+    return _cut(cells.names, cells)
 
 
 def _cut(names: Sequence[str], rows: Iterable[tuple[int, Sequence[str] | BadLine]]) -> Iterator[_Block]:
@@ -247,6 +239,8 @@ def _jsonl_blocks(path: Path, source: FilesSource) -> Iterator[_Block]:
             record = json.loads(line)
         except (ValueError, RecursionError):
             record = None
+        if isinstance(record, list) and len(record) == len(source.column_names):
+            record = dict(zip(source.column_names, record, strict=True))
         if isinstance(record, dict):
             block.append(record)
         else:
@@ -269,6 +263,7 @@ def _text_blocks(path: Path, source: FilesSource) -> Iterator[_Block]:
 
     def rows() -> Iterator[tuple[int, Sequence[str] | BadLine]]:
         lines = TextLines(path.name, raw_blocks(path), source.encoding)
+        skip_lines(lines, source.skip_lines, path.name)
         for line in lines:
             match = matcher.fullmatch(line.removesuffix("\n").removesuffix("\r"))
             yield lines.number, [match[name] or "" for name in names] if match else BadLine(lines.number, "")
@@ -278,7 +273,7 @@ def _text_blocks(path: Path, source: FilesSource) -> Iterator[_Block]:
 
 def _table_blocks(path: Path, source: FilesSource, kind: str, class_names: dict[str, tuple[str, ...]]) -> Iterator[_Block]:
     if kind == "json":
-        piece = read_json(path, path.name, encoding=source.encoding, wanted=None, lenient=source.format == "auto")
+        piece = read_json(path, path.name, source, wanted=None)
         pieces: Iterable[Any] = [piece]
     else:
         pieces = table_batches(path, path.name, arrow=kind == "arrow", max_rows=_BLOCK_ROWS)

@@ -275,6 +275,7 @@ def _texts(columns: Sequence[Column], taken: set[str], file: str, notes: list[st
         and column.num_dates * 2 <= column.num_values
     ]
     texts = [column for column in plain if not _is_id(column)]
+    texts = [column for column in texts if column.name.lower() not in _LABEL_NAMES] or texts
     if not texts and plain:
         chosen = max(plain, key=lambda column: (column.name.lower() in _TEXT_NAMES, column.num_distinct, column.mean_length))
         notes.append(f"No column holds sentences; `{chosen.name}` is taken for the text.")
@@ -296,7 +297,7 @@ def _pick_text(texts: Sequence[Column], notes: list[str], *, named: bool) -> tup
             return by_name[one].name, by_name[two].name
     for column in texts if named else ():
         partner = _second_name(column.name)
-        if partner in by_name:
+        if partner in by_name and _is_prose(column) and _is_prose(by_name[partner]):
             return column.name, by_name[partner].name
     exact = [column for name in ("text", "sentence") for column in texts if column.name.lower() == name]
     known = [column for column in texts if column.name.lower() in _TEXT_NAMES and _is_prose(column)]

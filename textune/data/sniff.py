@@ -8,7 +8,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +26,7 @@ _DELIMITERS = (",", "\t", ";", "|")
 _MAX_NAME = 40
 _MAX_SKIPPED = 20
 """Lines before the header that are looked for."""
-_SEPARATOR_LINE = re.compile(r"sep=(.)\n")
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\n', re.I)
 _COLUMN_TYPES = frozenset(
     {"d", "c", "s", "t", "m", "string", "discrete", "continuous", "time", "class", "meta", "ignore", "text"}
 )
@@ -50,11 +50,13 @@ class Layout:
     quoting: Literal["auto", "standard", "none"] = "auto"
     has_header: bool = True
     skip_lines: int = 0
-    """Lines before the header or the first row."""
+    """Lines before the header, or before the first row."""
     names: tuple[str, ...] = ()
     """The cells of the header; numbers where there is none."""
     renames: bool = False
     """Whether the header cannot name the columns as it stands, so that `names` have to."""
+    has_extra: bool = False
+    """Whether every row has one more cell, an empty one, than the header."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def sniff(path: Path) -> tuple[Layout, str]:
     text = _decode(sample, encoding)
     named = FORMATS.get(bare_suffix(path))
     if named in {"json", "jsonl"} or (named is None and text.lstrip()[:1] in {"{", "["}):
-        return Layout(_json_format(text), encoding), text
+        return Layout(_json_format(text, by_lines=named == "jsonl"), encoding), text
     if "\0" in text:
         raise DataError(f"{path.name} holds NUL bytes: it is not a text file that textune can read.")
     if not text.strip():
@@ -119,10 +121,14 @@ def _decode(sample: bytes, encoding: str) -> str:
     return text[: text.rindex("\n") + 1] if len(sample) >= SAMPLE_BYTES and "\n" in text else text
 
 
-def _json_format(text: str) -> Format:
+def _json_format(text: str, *, by_lines: bool) -> Format:
+    """A value in each line, or one document; a single line is what the file's name says."""
     first, _, rest = text.strip().partition("\n")
-    is_record = first.startswith("{") and first.rstrip().endswith("}")
-    return "jsonl" if is_record and (not rest or rest.lstrip()[:1] == "{") else "json"
+    if not rest:
+        return "jsonl" if by_lines else "json"
+    is_record = first.rstrip()[:1] + first.rstrip()[-1:] == "{}" and rest.lstrip()[:1] == "{"
+    is_list = first.rstrip()[:1] + first.rstrip()[-1:] == "[]" and rest.lstrip()[:1] == "["
+    return "jsonl" if is_record or is_list else "json"
 
 
 def _parse(text: str, delimiter: str, *, quoting: bool) -> list[_Row]:
@@ -165,18 +171,10 @@ def sniff_cells(text: str, encoding: str, kind: Literal["csv", "tsv"], delimiter
     if evenness(parsed[best]) == 0:
         best = tries[0]
     delimiter, quoting = best
-    skip, has_header, names, renames = _header(parsed[best])
     chosen: Literal["auto", "standard", "none"] = "auto" if quoting == (kind == "csv") else "standard" if quoting else "none"
-    return Layout(
-        format=kind,
-        encoding=encoding,
-        delimiter=None if delimiter == own else delimiter,
-        quoting=chosen,
-        has_header=has_header,
-        skip_lines=skip + (1 if told else 0),
-        names=names,
-        renames=renames,
-    )
+    layout = _with_header(Layout(kind, encoding, None if delimiter == own else delimiter, chosen), parsed[best])
+    # The reader takes the line `sep=;` by itself where it is the first that it sees.
+    return replace(layout, skip_lines=layout.skip_lines + 1) if told and layout.skip_lines else layout
 
 
 def _ways(text: str, delimiter: str, kind: str) -> tuple[bool, bool]:
@@ -199,29 +197,34 @@ def _is_quoted(rows: Sequence[_Row]) -> bool:
     )
 
 
-def _header(rows: Sequence[_Row]) -> tuple[int, bool, tuple[str, ...], bool]:
-    """Lines to skip, whether there is a header, the names of the columns, and whether they have to be given."""
+def _with_header(layout: Layout, rows: Sequence[_Row]) -> Layout:
+    """The layout with the names of the columns, and with what stands before the first row."""
     width = _width(rows)
     first = next((index for index, row in enumerate(rows[: _MAX_SKIPPED + 1]) if len(row.cells) == width), 0)
-    if first == 1 and len(rows[0].cells) == width - 1 and _looks_like_names(rows[0].cells, [row.cells[1:] for row in rows[1:]]):
-        # As R writes it: the names of the rows have no name.
-        return rows[1].line - 1, True, ("row", *(cell.strip() for cell in rows[0].cells)), True
-    skip = rows[first].line - 1 if rows else 0
-    head = rows[first].cells if rows else []
+    head = [cell.strip() for cell in rows[first].cells]
     body = [row.cells for row in rows[first + 1 :] if len(row.cells) == width]
-    has_header = bool(rows) and _looks_like_names(head, body)
-    numbered = tuple(map(str, range(1, width + 1)))
-    if not has_header:
-        # A line of other cells than the rest is worth skipping only above a header.
-        plain = first > 0 and not any(len(row.cells) > 1 for row in rows[:first])
-        return skip if plain else 0, False, numbered, False
-    names = tuple(cell.strip() for cell in head)
+    if first > 0 and len(rows[first - 1].cells) == width - 1 > 1:
+        above = [cell.strip() for cell in rows[first - 1].cells]
+        skipped = rows[first - 1].line - 1
+        if all(not cells[-1].strip() for cells in [head, *body]) and _looks_like_names(above, [cells[:-1] for cells in body]):
+            return replace(layout, skip_lines=skipped, names=tuple(above), has_extra=True)
+        below_names = [cells[1:] for cells in [head, *body]]
+        if not _looks_like_names(head, body) and _looks_like_names(above, below_names):
+            # As R writes it: the names of the rows have no name.
+            return replace(layout, skip_lines=rows[first].line - 1, names=_unique(("row", *above)), renames=True)
+    skipped = rows[first].line - 1
+    if not _looks_like_names(head, body):
+        # A line of other cells than the rest is worth skipping only above a header, or where it is no row at all.
+        plain = first > 0 and all(len(row.cells) == 1 for row in rows[:first])
+        names = tuple(map(str, range(1, width + 1)))
+        return replace(layout, has_header=False, skip_lines=skipped if plain else 0, names=names)
     below = 0
-    while below < 2 and below < len(body) and _are_types(body[below]):
+    while below < min(2, len(body)) and _are_types(body[below]):
         below += 1
-    if below:
-        return rows[first + below + 1].line - 1, True, _unique(names), True
-    return skip, True, names, False
+    if below or len(set(filter(None, head))) < len(list(filter(None, head))):
+        after = rows[first + below + 1].line - 1 if first + below + 1 < len(rows) else skipped + 1
+        return replace(layout, skip_lines=after, names=_unique(head), renames=True)
+    return replace(layout, skip_lines=skipped, names=tuple(head))
 
 
 def _are_types(cells: Sequence[str]) -> bool:
@@ -244,7 +247,7 @@ def _looks_like_names(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bo
     """Whether the first row holds names: different, no numbers, not of the kind of what stands below them."""
     cells = [cell.strip() for cell in first]
     named = [cell for cell in cells if cell]
-    if not named or len(set(named)) < len(named) or any(NUMBER.fullmatch(cell) for cell in named):
+    if not named or any(NUMBER.fullmatch(cell) for cell in named):
         return False
     # Unnamed columns stand at the end (of a spreadsheet), or one at the beginning (row numbers).
     if "" in cells[1:] and any(cells[cells.index("", 1) :]):
@@ -255,6 +258,8 @@ def _looks_like_names(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bo
         return False
     if 1 in signs or any(_KNOWN_NAMES.search(cell) for cell in named):
         return True
+    if len(set(named)) < len(named):
+        return False
     return not any(len(cell) > _MAX_NAME or len(cell.split()) > 5 for cell in named) and not re.search(r"[.!?]$", named[0])
 
 
@@ -277,4 +282,6 @@ def to_source(layout: Layout, files: tuple[str, ...], *, by_name: str | None) ->
         delimiter=layout.delimiter,
         quoting=layout.quoting,
         column_names=layout.names if layout.renames or not layout.has_header else (),
+        skip_lines=layout.skip_lines,
+        extra_cells="ignore" if layout.has_extra else "error",
     )
