@@ -25,7 +25,6 @@ def _server() -> ForkServerContext:
     with pytest.MonkeyPatch.context() as patch:
         # The server looks for what it is to import in no other way, and says nothing where it does not find it.
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-        patch.setenv("OMP_NUM_THREADS", "1")
         forkserver.ensure_running()
     return context
 

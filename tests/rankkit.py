@@ -99,7 +99,7 @@ def torchrun(world: int, *words: object, home: Path, stdin: bytes = b"", seconds
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     mark = f"TEXTUNE_TEST={uuid.uuid4().hex}"
-    environment |= {"HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment |= {"HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[1])}
     environment |= dict([mark.split("=")])
     with subprocess.Popen(
         [*launcher, *map(str, words)],

@@ -34,7 +34,7 @@ from textune.data.stream import StreamOptions, read_rows, stream_format
 from textune.data.tokens import TextEncoder
 from textune.errors import DataError, ModelError, RunError, TextuneError
 from textune.model import device as device_module
-from textune.model import quantize
+from textune.model import processor
 from textune.pipeline import predicting
 from textune.pipeline.predicting import predict_file
 from textune.prediction import ModelCard, Predictor, label_rows
@@ -579,9 +579,9 @@ def test_the_precision_of_the_run_comes_back(saved: Path, monkeypatch: pytest.Mo
     change_card(saved, precision="fp16")
     assert textune.load(saved, device="cpu").device.precision == "fp16"
     change_card(saved, precision="bf16")
-    monkeypatch.setattr(device_module, "_has_bf16", lambda device: True)
+    monkeypatch.setattr(processor, "has_bf16", lambda: True)
     assert textune.load(saved, device="cpu").device.precision == "bf16"
-    monkeypatch.setattr(device_module, "_has_bf16", lambda device: False)
+    monkeypatch.setattr(processor, "has_bf16", lambda: False)
     assert textune.load(saved, device="cpu").device.precision == "fp32"
     with pytest.raises(ModelError, match=r"^--precision bf16, but .* Use --precision auto or --precision fp32"):
         textune.load(saved, device="cpu", precision="bf16")
@@ -589,7 +589,7 @@ def test_the_precision_of_the_run_comes_back(saved: Path, monkeypatch: pytest.Mo
         device_module.resolve_device("cpu", "bf16")
 
 
-@pytest.mark.skipif(not quantize._has_byte_products(), reason="this processor has no fast products of bytes")
+@pytest.mark.needs_processor("byte_products")
 def test_int8_is_near_fp32_in_every_verb(trained: Any, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     texts = [row["text"] for row in reviews(60, seed=5)]
     exact = textune.load(trained[0].run, device="cpu", precision="fp32").score(texts)

@@ -19,7 +19,6 @@ def run_ranks(script: Path, *arguments: str, world: int, limit: float = 300) -> 
         port = listener.getsockname()[1]
     common = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "training")]),
-        "OMP_NUM_THREADS": "1",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "WORLD_SIZE": str(world),
