@@ -120,6 +120,13 @@ def suggest(place: Place, section: type[Section]) -> list[str]:
     return [format_key(*next(key.place for key in all_keys() if key.place[-1] == near[0]))] if near else []
 
 
+def keys_called(name: str) -> list[str]:
+    """The keys that are meant by a name alone, such as `lr`, or by a whole dotted key; at most three."""
+    if "." in name:
+        return [name] if any(format_key(*key.place) == name for key in all_keys()) else []
+    return suggest((name,), Experiment)
+
+
 def unknown_kind(place: Place, kind: object, choices: Iterable[str], origin: str) -> Problem:
     """A `kind` that the table at `place` cannot be."""
     names = [f'"{choice}"' for choice in choices]
