@@ -103,6 +103,9 @@ def suggest(place: Place, section: type[Section]) -> list[str]:
     """The keys that a misspelt or misplaced key most likely stands for, best first; at most three."""
     name = str(place[-1])
     here = difflib.get_close_matches(name, list(keys_of(section)), n=1, cutoff=_LIKELY)
+    turned = [key for key in keys_of(section) if sorted(key) == sorted(name)]
+    if turned:  # such as rl for lr
+        return [format_key(*place[:-1], turned[0])]
     if here and difflib.SequenceMatcher(None, name, here[0]).ratio() >= _CERTAIN:
         return [format_key(*place[:-1], here[0])]
     elsewhere = [key.place for key in all_keys() if key.place[-1] == name and not key.kind]
