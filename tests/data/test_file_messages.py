@@ -106,7 +106,7 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
         "a.json",
         b'{"data": [{"text": "a"}]}',
         {},
-        "a.json is an object with the keys 'data', not rows. The key 'data' holds a list.",
+        "a.json is an object with rows in 'data' (1 row). Set split = \"data\".",
     ),
     ("a.json", b'[{"text": "a"}, 5]', {}, "a.json, record 2: '5' is an integer, not an object with columns."),
     (

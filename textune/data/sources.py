@@ -51,6 +51,7 @@ def read_source(source: Source, *, on_bad_row: OnBadRow = "error") -> Rows:
         class_names=piece.class_names,
         dropped=piece.dropped,
         hint=piece.hint,
+        notes=piece.notes,
     )
 
 
@@ -116,10 +117,13 @@ def _check_options(source: FilesSource, paths: list[Path]) -> None:
     for key, needs in (
         ("pattern", {"text"}),
         ("label_files", {"text"}),
-        ("column_names", {"csv", "tsv"}),
+        ("column_names", {"csv", "tsv", "json", "jsonl"}),
         ("delimiter", {"csv", "tsv"}),
+        ("skip_lines", {"csv", "tsv", "text"}),
+        ("extra_cells", {"csv", "tsv"}),
+        ("split", {"json"}),
     ):
-        if getattr(source, key) and not formats <= needs:
+        if getattr(source, key) != FilesSource.model_fields[key].default and not formats <= needs:
             others = " and ".join(sorted(formats - needs))
             raise DataError(
                 f"{key} is for {' and '.join(sorted(needs))} files, but {paths[0].name} is read as {others}.",
@@ -132,14 +136,14 @@ def _read_file(path: Path, name: str, source: FilesSource, *, wanted: frozenset[
     if kind in {"csv", "tsv"}:
         return read_delimited(path, name, source, tabs=kind == "tsv")
     if kind == "json":
-        return read_json(path, name, encoding=source.encoding, wanted=wanted, lenient=source.format == "auto")
+        return read_json(path, name, source, wanted=wanted)
     if kind == "jsonl":
-        return read_jsonl(path, name, encoding=source.encoding, wanted=wanted)
+        return read_jsonl(path, name, source, wanted=wanted)
     if kind == "parquet":
         return read_parquet(path, name, wanted=wanted)
     if kind == "arrow":
         return read_arrow(path, name)
-    return read_text_file(path, name, encoding=source.encoding, pattern=source.pattern, labels=labels)
+    return read_text_file(path, name, source, labels=labels)
 
 
 def _read_python(source: PythonSource) -> Piece:
