@@ -155,8 +155,13 @@ def _prefer_names(label: Column, columns: Sequence[Column], notes: list[str]) ->
 
 def _any_label(columns: Sequence[Column], notes: list[str]) -> str | None:
     """The column with the fewest different values, complete ones first."""
-    few = [column for column in columns if not _is_id(column) and _can_be_label(column) and (_is_few(column) or column.is_list)]
-    few = [column for column in few if column.num_empty * 10 <= column.num_rows]
+    good = [column for column in columns if not _is_id(column) and _can_be_label(column)]
+    few = [
+        column
+        for column in good
+        if column.num_empty * 10 <= column.num_rows
+        and (_is_few(column) or column.is_list or label_delimiter(column) is not None)
+    ]
     if not few:
         return None
     chosen = min(few, key=lambda column: (column.num_empty > 0, bool(_ROW_FLAG.search(column.name)), column.num_distinct))
