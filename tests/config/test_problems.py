@@ -86,6 +86,7 @@ def test_parents_that_cannot_be() -> None:
         ("train.max_length", "tokens.max_length"),
         ("train.lr", "train.optimizer.lr"),
         ("lr", "train.optimizer.lr"),
+        ("train.optimizer.rl", "train.optimizer.lr?"),
         ("train.optimizer.weigth_decay", "train.optimizer.weight_decay"),
         ("trian.seed", "train?"),
         ("data.columns.labels", "data.columns.label"),

@@ -45,16 +45,16 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
         "a.csv",
         b'text,label\n"a,1\n',
         {},
-        "line 2: a quote opens a cell here and is never closed. If quotes are plain characters",
+        'line 2: a quote opens a cell here and is never closed. With quoting = "none" every row can be read (1 row).',
     ),
     (
         "a.csv",
         b'text,label\n"a" b,1\n',
         {},
-        "line 2: a closing quote is followed by neither a delimiter nor the end of the line: '\"a\" b,1'. If quotes are plain",
+        "line 2: a closing quote is followed by neither a delimiter nor the end of the line: '\"a\" b,1'. With quoting =",
     ),
     ("a.csv", b'text,label\n"a\nb\nc" d,1\n', {}, "a.csv, line 2: a closing quote"),
-    ("a.csv", b'text,label\n"a\nb\nc" d,1\n', {}, "nor the end of the line: 'c\" d,1'; the row takes 3 lines. If quotes"),
+    ("a.csv", b'text,label\n"a\nb\nc" d,1\n', {}, "nor the end of the line: 'c\" d,1'; the row takes 3 lines. quoting ="),
     ("a.csv", b'"text,label\na,1\n', {}, "a.csv, line 1: the header cannot be read: a quote opens a cell here"),
     (
         "a.csv",
@@ -106,7 +106,7 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
         "a.json",
         b'{"data": [{"text": "a"}]}',
         {},
-        "a.json is an object with the keys 'data', not rows. The key 'data' holds a list.",
+        "a.json is an object with rows in 'data' (1 row). Set split = \"data\".",
     ),
     ("a.json", b'[{"text": "a"}, 5]', {}, "a.json, record 2: '5' is an integer, not an object with columns."),
     (

@@ -169,7 +169,11 @@ def _duplicates(part: _Audited) -> list[Finding]:
     again = repeated(key_N)
     again = again[~blank_N[again]]
     if len(again):
-        message = f"{count(len(again), 'text')} of the {part.name} rows stood there before."
+        num = len(np.unique(key_N[again]))
+        message = f"{count(num, 'text occurs', 'texts occur')} {'twice' if num == len(again) else 'more than once'} in the"
+        message += f" {part.name} rows."
+        if num < len(again):
+            message += f" {count(len(again), 'row repeats', 'rows repeat')} an earlier one."
         findings.append(Finding("warning", "duplicate", message, len(again), part.show(again)))
     target_N = one_number(part.targets)
     rows = conflicting(key_N, target_N)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,20 @@ import pyarrow.parquet as pq
 import pyarrow.types as kinds
 
 from textune.config.schema import HubSource, SavedSource
-from textune.data.files import raw_blocks, undecodable
+from textune.data.files import undecodable
 from textune.data.rows import Piece, Places, SkippedRow, listing, repeated_names
+from textune.data.tables import DAMAGE, as_source, damaged, open_tables
 from textune.errors import DataError
 
-DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError, TypeError)
-"""What pyarrow raises over damaged bytes."""
 
-
-def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None, max_rows: int | None = None) -> Piece:
-    """A parquet file; only the wanted columns, if it has them all; with `max_rows`, no more than about its first rows."""
+def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None) -> Piece:
+    """A parquet file; only the wanted columns, if it has them all."""
     source = as_source(path, name)
     try:
         file = pq.ParquetFile(source, memory_map=isinstance(source, str))
         names = file.schema_arrow.names
         columns = [one for one in names if one in wanted] if wanted and wanted <= set(names) else None
-        if max_rows is None:
-            table = file.read(columns=columns)
-        else:
-            table = pa.Table.from_batches(islice(file.iter_batches(max_rows, columns=columns), 1), file.schema_arrow)
+        table = file.read(columns=columns)
     except DAMAGE as error:
         raise damaged(name, "parquet", error) from error
     return arrow_piece(table, name)
@@ -51,24 +46,10 @@ def read_arrow(path: Path, name: str) -> Piece:
     return arrow_piece(table, name)
 
 
-def as_source(path: Path, name: str) -> str | pa.BufferReader:
-    """The path for mapping, or the unpacked bytes of a compressed file."""
-    if path.suffix.lower() in {".gz", ".zst"} or not path.is_file():
-        data = b"".join(raw_blocks(path))
-        if not data:
-            raise DataError(f"{name} is empty.")
-        return pa.BufferReader(data)
-    if path.stat().st_size == 0:
-        raise DataError(f"{name} is empty.")
-    return str(path)
-
-
-def damaged(name: str, what: str, error: BaseException) -> DataError:
-    """The error for a file or table that is not whole."""
-    reason = " ".join(str(error).split()).rstrip(".")
-    return DataError(
-        f"{name} is not a whole {what} file: {reason or type(error).__name__}.", hint="Fetch or write the file again."
-    )
+def table_batches(path: Path, name: str, *, arrow: bool, max_rows: int) -> Iterator[Piece]:
+    """The rows of a parquet (or with `arrow`, Arrow IPC) file, some at a time: what `textune init` looks at."""
+    for table in open_tables(path, name, "arrow" if arrow else "parquet", max_rows=max_rows)[1]:
+        yield arrow_piece(table, name)
 
 
 def arrow_piece(table: pa.Table, name: str, *, first: int = 1) -> Piece:

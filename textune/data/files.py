@@ -6,10 +6,10 @@ import codecs
 import glob
 import io
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -241,9 +241,23 @@ class TextLines:
         """Whether a line was asked for after the last one."""
         self._offset, text = text_blocks(name, blocks, encoding)
         self._stream = io.TextIOWrapper(Blocks(text), encoding="utf-8", errors="surrogateescape", newline="\n")  # type: ignore[type-var]
+        self._ahead: deque[str] = deque()
+
+    def peek(self, num_lines: int, num_characters: int = 1) -> list[str]:
+        """The next lines without moving on: as many as asked for, but no more once they have so many characters."""
+        while len(self._ahead) < num_lines and sum(map(len, self._ahead)) < num_characters:
+            line = self._stream.readline()
+            if not line:
+                break
+            self._ahead.append(line)
+        return list(islice(self._ahead, num_lines))
+
+    def _peeked(self) -> Iterator[str]:
+        while self._ahead:
+            yield self._ahead.popleft()
 
     def __iter__(self) -> Iterator[str]:
-        for line in self._stream:
+        for line in chain(self._peeked(), self._stream):
             self.number += 1
             self.text = line
             try:
@@ -256,6 +270,17 @@ class TextLines:
                 self.problem = self.problem or BadLine(self.number, "it holds a NUL byte", _NUL_HINT)
             yield line
         self.ended = True
+
+
+def skip_lines(lines: TextLines, num_lines: int, name: str) -> None:
+    """Leave the next lines behind, whatever they hold; DataError where the file has no more of them."""
+    for _ in islice(lines, num_lines):
+        pass
+    lines.problem = None
+    if lines.number < num_lines:
+        raise DataError(
+            f"{name} has {lines.number:,} lines, and skip_lines = {num_lines} leaves none.", hint="Lower skip_lines."
+        )
 
 
 class Blocks(io.RawIOBase):

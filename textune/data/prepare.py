@@ -103,6 +103,7 @@ def prepare_data(section: DataSection, *, kind: str, known_names: tuple[str, ...
     }
     others = [examples for examples in own.values() if examples is not None]
     label_map, notices = infer_labels(train, others, section.labels, kind=kind)
+    notices = (*(note for examples in (train, *others) for note in examples.rows.notes), *notices)
 
     given = section.labels.names or section.labels.names_file
     if known_names and not given and known_names != label_map.names and sorted(known_names) == sorted(label_map.names):

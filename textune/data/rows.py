@@ -85,6 +85,8 @@ class Piece:
     """Columns left out, and why: they are not the same in all files."""
     hint: str = ""
     """A suspicion to add to a message about a missing column."""
+    notes: tuple[str, ...] = ()
+    """What was decided or left out while reading, in sentences."""
 
     def take(self, indices: np.ndarray) -> Piece:
         """The rows chosen, in that order."""
@@ -109,6 +111,8 @@ class Rows:
     """Columns left out because the files differ, and how."""
     hint: str = ""
     """A suspicion to add to a message about a missing column."""
+    notes: tuple[str, ...] = ()
+    """What was decided or left out while reading, in sentences."""
     partial: bool = False
     """A stretch of a stream: what it lacks (a usable row, a second class) other stretches may have."""
 

@@ -23,11 +23,11 @@ from typing import IO, Any, Self, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from textune.data.columnar import DAMAGE
 from textune.data.files import COMPRESSION
 from textune.data.plainrows import as_cell, as_json, plain_rows, reason_of
 from textune.data.rowtypes import Misfit, RowTypes, Unwritable, columns_of
 from textune.data.stream import STANDARD, Row, RowBlock, StreamOptions
+from textune.data.tables import DAMAGE
 from textune.errors import DataError
 
 Formatted: TypeAlias = str | pa.Table

@@ -7,7 +7,6 @@ those of other formats dictionaries, in which cells of csv and tsv are strings. 
 
 from __future__ import annotations
 
-import json
 import re
 import select
 import stat
@@ -24,8 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from textune.data.columnar import arrow_piece
-from textune.data.delimited import delimiter_hint, read_cells
-from textune.data.files import FORMATS, BadLine, TextLines, bare_suffix, raw_blocks
+from textune.data.delimited import CellOptions, Cells, delimiter_hint, named_columns
+from textune.data.files import FORMATS, BadLine, TextLines, bare_suffix, raw_blocks, skip_lines
+from textune.data.jsonfiles import parse_line
 from textune.data.records import RecordTable
 from textune.data.rows import Piece, Places, Rows, SkippedRow, listing, shorten
 from textune.data.tables import open_tables
@@ -53,13 +53,24 @@ class StreamOptions:
     delimiter: str | None = None
     quoting: Literal["auto", "standard", "none"] = "auto"
     column_names: tuple[str, ...] = ()
-    """Names for the columns of csv or tsv without a header; for text the one column is named as the model's text."""
+    """Names for the columns of csv or tsv without a header, or for the values of jsonl rows that are lists; the one column of
+    text is named as the model's."""
     pattern: str | None = None
     """For text: what turns a line into columns."""
+    skip_lines: int = 0
+    """Lines of csv, tsv and text to leave out before the header or the first row."""
+    extra_cells: Literal["error", "ignore"] = "error"
+    """Rows of csv and tsv with more cells than columns: stop, or ignore the extra cells and say how many rows had them."""
 
     def __post_init__(self) -> None:
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise DataError(f"--delimiter {self.delimiter!r} is not one character.", hint='Such as "," or ";" or a tab.')
+
+    @property
+    def cells(self) -> CellOptions:
+        """How csv and tsv are read."""
+        tabs = self.format == "tsv"
+        return CellOptions(tabs, self.delimiter, self.quoting, self.column_names, self.skip_lines, self.extra_cells)
 
     @property
     def separator(self) -> str:
@@ -123,15 +134,15 @@ class OpenRows:
 
     def __init__(
         self,
-        name: str,
         rows: Iterator[tuple[int, Row]] | Iterator[Window],
         *,
         schema: pa.Schema | None = None,
         is_table: bool = False,
         hint: str = "",
+        notes: Callable[[], list[str]] = list,
     ) -> None:
-        self.name = name
-        """For messages."""
+        self.notes = notes
+        """What was noticed, in sentences, once the rows have been read."""
         self.schema = schema
         """Its columns and their types; None where only the rows show them."""
         self.hint = hint
@@ -170,27 +181,36 @@ def open_rows(path: str, options: StreamOptions, *, text_column: str, on_bad: On
         if path == STANDARD:
             raise DataError(f"{options.format} cannot be read from standard input.", hint="Give the file with --data.")
         schema, tables = open_tables(Path(path), name, options.format)
-        return OpenRows(name, _sound_tables(tables, name, refuse), schema=schema, is_table=True)
+        return OpenRows(_sound_tables(tables, name, refuse), schema=schema, is_table=True)
     blocks = _standard_blocks() if path == STANDARD else raw_blocks(Path(path))
     first = next(blocks, b"")
     if not first:
         raise DataError(f"{name} is empty.", hint="It holds 0 bytes: is whatever wrote it done?")
     lines = TextLines(name, chain([first], blocks), options.encoding)
     if options.format == "jsonl":
-        return OpenRows(name, _read_jsonl(lines, name, refuse))
+        return OpenRows(_read_jsonl(lines, name, options.column_names, refuse))
     if options.format == "text":
+        skip_lines(lines, options.skip_lines, name)
         names = (text_column,) if options.pattern is None else tuple(re.compile(options.pattern).groupindex)
-        return OpenRows(name, _read_text(lines, name, options, names, refuse), schema=_of_text(names))
-    names, cells = read_cells(
-        lines, name, delimiter=options.separator, quoting=options.quoted, column_names=options.column_names
+        return OpenRows(_read_text(lines, name, options, names, refuse), schema=_of_text(names))
+    cells = Cells(lines, name, options.cells)
+    names = named_columns(cells.names)
+    return OpenRows(
+        _read_cells(names, cells, name, refuse),
+        schema=_of_text(names),
+        hint=delimiter_hint(cells.names, cells.delimiter),
+        notes=lambda: cells.notes,
     )
-    hint = delimiter_hint(names, options.separator)
-    return OpenRows(name, _read_cells(names, cells, name, refuse), schema=_of_text(names), hint=hint)
 
 
-def read_rows(path: str, options: StreamOptions, *, text_column: str) -> Generator[tuple[int, Row]]:
-    """Yield (number of the line, in parquet of the row; row); as `open_rows`."""
-    yield from open_rows(path, options, text_column=text_column).rows()
+def read_rows(
+    path: str, options: StreamOptions, *, text_column: str, notice: Callable[[str], None] = lambda _: None
+) -> Generator[tuple[int, Row]]:
+    """Yield (number of the line, in parquet of the row; row); as `open_rows`. `notice` is told what was decided on the way."""
+    opened = open_rows(path, options, text_column=text_column)
+    yield from opened.rows()
+    for note in opened.notes():
+        notice(note)
 
 
 def _of_text(names: Iterable[str]) -> pa.Schema:
@@ -245,18 +265,21 @@ def _read_text(
             refuse(SkippedRow(f"{name}, line {lines.number}", reason, hint))
 
 
-def _read_jsonl(lines: TextLines, name: str, refuse: OnBad) -> Iterator[tuple[int, Row]]:
+def _read_jsonl(lines: TextLines, name: str, column_names: tuple[str, ...], refuse: OnBad) -> Iterator[tuple[int, Row]]:
     has_rows = False
     for line in _sound(lines, name, refuse):
         if not line.strip():
             continue
         has_rows, place = True, f"{name}, line {lines.number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            refuse(SkippedRow(place, f"not JSON ({error})", "Each line must be one JSON object."))
-            continue
-        if isinstance(row, dict):
+        row, reason = parse_line(line.strip())
+        if reason:
+            refuse(SkippedRow(place, reason, "Each line must be one JSON object."))
+        elif column_names and isinstance(row, list) and len(row) == len(column_names):
+            yield lines.number, dict(zip(column_names, row, strict=True))
+        elif column_names:
+            shown = f"{line.strip()[:40]!r} is not a list of values for {listing(column_names, 6)}"
+            refuse(SkippedRow(place, shown, "--column-names is for rows that are lists."))
+        elif isinstance(row, dict):
             yield lines.number, row
         else:
             shown = f"{line.strip()[:40]!r} is not a JSON object"
@@ -265,9 +288,7 @@ def _read_jsonl(lines: TextLines, name: str, refuse: OnBad) -> Iterator[tuple[in
         raise DataError(f"{name} holds no rows: all its lines are blank.")
 
 
-def _read_cells(
-    names: tuple[str, ...], rows: Iterator[tuple[int, list[str] | BadLine]], name: str, refuse: OnBad
-) -> Iterator[tuple[int, Row]]:
+def _read_cells(names: tuple[str, ...], rows: Cells, name: str, refuse: OnBad) -> Iterator[tuple[int, Row]]:
     for number, cells in rows:
         if isinstance(cells, BadLine):
             refuse(_bad_line(cells, name))

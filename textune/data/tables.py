@@ -1,4 +1,4 @@
-"""Parquet and Arrow files piece by piece, in the types of their file: below `stream.py`, as `columnar.py` for whole files."""
+"""Parquet and Arrow files piece by piece, in the types of their file; below `columnar.py` and `stream.py`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from textune.data.columnar import DAMAGE, as_source, damaged
+from textune.data.files import raw_blocks
 from textune.data.rows import listing, repeated_names
 from textune.errors import DataError
 
+DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError, TypeError)
+"""What pyarrow raises over damaged bytes."""
 _BATCH_ROWS = 4096
 
 
-def open_tables(path: Path, name: str, kind: Literal["parquet", "arrow"]) -> tuple[pa.Schema, Generator[pa.Table]]:
-    """The columns of a file, and its rows in tables of about 4,096; DataError where it is damaged."""
-    batches = _parquet(path, name) if kind == "parquet" else _arrow(path, name)
+def open_tables(
+    path: Path, name: str, kind: Literal["parquet", "arrow"], *, max_rows: int = _BATCH_ROWS
+) -> tuple[pa.Schema, Generator[pa.Table]]:
+    """The columns of a file, and its rows in tables of at most `max_rows` (the first one is empty); DataError where damaged."""
+    batches = (_parquet if kind == "parquet" else _arrow)(path, name, max_rows)
     tables = _tables(batches, name, kind)
     first = next(tables)
     if twice := repeated_names(first.column_names):
@@ -42,15 +46,15 @@ def _tables(batches: Iterator[pa.Table], name: str, kind: str) -> Generator[pa.T
         raise damaged(name, "parquet" if kind == "parquet" else "Arrow", error) from error
 
 
-def _parquet(path: Path, name: str) -> Iterator[pa.Table]:
+def _parquet(path: Path, name: str, max_rows: int) -> Iterator[pa.Table]:
     """An empty table first, which has the columns."""
     with pq.ParquetFile(as_source(path, name)) as file:
         yield file.schema_arrow.empty_table()
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+        for batch in file.iter_batches(batch_size=max_rows):
             yield pa.Table.from_batches([batch], file.schema_arrow)
 
 
-def _arrow(path: Path, name: str) -> Iterator[pa.Table]:
+def _arrow(path: Path, name: str, max_rows: int) -> Iterator[pa.Table]:
     source = as_source(path, name)
     with pa.memory_map(source) if isinstance(source, str) else source as buffer:
         head = buffer.read(6)
@@ -62,5 +66,25 @@ def _arrow(path: Path, name: str) -> Iterator[pa.Table]:
             batches = reader = pa.ipc.open_stream(buffer)
         yield reader.schema.empty_table()
         for batch in batches:
-            for start in range(0, batch.num_rows, _BATCH_ROWS):
-                yield pa.Table.from_batches([batch.slice(start, _BATCH_ROWS)])
+            for start in range(0, batch.num_rows, max_rows):
+                yield pa.Table.from_batches([batch.slice(start, max_rows)])
+
+
+def as_source(path: Path, name: str) -> str | pa.BufferReader:
+    """The path for mapping, or the unpacked bytes of a compressed file."""
+    if path.suffix.lower() in {".gz", ".zst"} or not path.is_file():
+        data = b"".join(raw_blocks(path))
+        if not data:
+            raise DataError(f"{name} is empty.")
+        return pa.BufferReader(data)
+    if path.stat().st_size == 0:
+        raise DataError(f"{name} is empty.")
+    return str(path)
+
+
+def damaged(name: str, what: str, error: BaseException) -> DataError:
+    """The error for a file or table that is not whole."""
+    reason = " ".join(str(error).split()).rstrip(".")
+    return DataError(
+        f"{name} is not a whole {what} file: {reason or type(error).__name__}.", hint="Fetch or write the file again."
+    )

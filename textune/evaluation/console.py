@@ -79,7 +79,7 @@ class _Printer:
     def _metrics(self) -> None:
         rest, averages = split_averages(self.report.metrics)
         rest.pop(self.report.metric, None)
-        columns = max(1, (self.drawing.width - 2) // 36)
+        columns = max(1, min(3, (self.drawing.width - 2) // 36))
         grid = Table.grid(padding=(0, 4, 0, 0))
         for _ in range(columns):
             grid.add_column(no_wrap=True)

@@ -103,6 +103,8 @@ def _rows_of(
         if "data.columns" not in error.hint:
             raise
         raise DataError(error.message, hint="Name the columns with --text, --text-pair and --label.") from None
+    for note in found.examples.rows.notes:
+        tracker.notice(note)
     if skipped := found.examples.skipped:
         tracker.notice(f"{count(len(skipped), 'row')} left out, the first: {skipped[0].place}: {skipped[0].reason}")
     return found

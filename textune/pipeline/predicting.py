@@ -84,6 +84,8 @@ class _Pass:
         """Rows left out so far."""
         on_bad = self.skipped.append if source.skips else None
         self._rows = open_rows(source.path, source.options, text_column=source.columns.text, on_bad=on_bad)
+        self.notes = self._rows.notes
+        """What else was noticed."""
         self._wanted = text_columns(source.columns)
         self._found = list(self._wanted)
         """What the input calls the wanted columns."""
@@ -185,6 +187,8 @@ def predict_file(
             total = _survey(rows, writer, tracker)
             rows = _Pass(reading)
         done = _predict_rows(predictor, rows, writer, total=total, all_scores=all_scores, tracker=tracker)
+    for note in rows.notes():
+        tracker.notice(note)
     if rows.skipped:
         tracker.notice(
             f"{count(len(rows.skipped), 'row')} left out, the first: {rows.skipped[0].place}: {rows.skipped[0].reason}"
