@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from textune.config.schema import FilesSource
-from textune.data.delimited import csv_reader
 from textune.data.files import FORMATS, bare_suffix, raw_blocks
 from textune.data.numeric import NUMBER
+from textune.data.quoting import csv_reader
 from textune.errors import DataError
 
 Format = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "text"]
