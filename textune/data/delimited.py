@@ -64,13 +64,10 @@ def read_delimited(path: Path, name: str, section: FilesSource, *, tabs: bool, c
 
     `compares`: where quotes may be to blame for bad rows, find out whether another `quoting` reads more, for the hint.
     """
-    options = CellOptions(
-        tabs, section.delimiter, section.quoting, section.column_names, section.skip_lines, section.extra_cells
-    )
-    cells = Cells(TextLines(path.name, raw_blocks(path), section.encoding), name, options)
+    cells = open_cells(path, name, section, tabs=tabs)
     columns, line_N, bad = collect(cells, len(cells.names))
     if compares and cells.saw_quotes and bad and path.is_file():
-        bad[0] = replace(bad[0], hint=_compared(path, name, section, options, quoting=cells.quoting, num_bad=len(bad)))
+        bad[0] = replace(bad[0], hint=_compared(path, name, section, tabs=tabs, quoting=cells.quoting, num_bad=len(bad)))
     skipped = tuple(SkippedRow(f"{name}, line {one.line}", one.reason, one.hint) for one in bad)
     places = Places.of_file(name, "line", line_N)
     named = [index for index, column in enumerate(cells.names) if column]
@@ -81,13 +78,20 @@ def read_delimited(path: Path, name: str, section: FilesSource, *, tabs: bool, c
     return Piece(table, places, skipped, hint=_delimiter_hint(cells.names, cells.delimiter), notes=tuple(notes))
 
 
-def _compared(path: Path, name: str, section: FilesSource, options: CellOptions, *, quoting: bool, num_bad: int) -> str:
+def open_cells(path: Path, name: str, section: FilesSource, *, tabs: bool) -> Cells:
+    """The rows of one file, read as the section says."""
+    options = CellOptions(
+        tabs, section.delimiter, section.quoting, section.column_names, section.skip_lines, section.extra_cells
+    )
+    return Cells(TextLines(path.name, raw_blocks(path), section.encoding), name, options)
+
+
+def _compared(path: Path, name: str, section: FilesSource, *, tabs: bool, quoting: bool, num_bad: int) -> str:
     """What the other way of quoting would make of a file that has bad rows."""
     own, other = ("standard", "none") if quoting else ("none", "standard")
-    lines = TextLines(path.name, raw_blocks(path), section.encoding)
     num_rows = num_other = 0
     try:
-        for _, row in Cells(lines, name, replace(options, quoting=other)):  # type: ignore[arg-type]
+        for _, row in open_cells(path, name, section.model_copy(update={"quoting": other}), tabs=tabs):
             num_rows += 1
             num_other += isinstance(row, BadLine)
     except DataError:  # it has no header that way

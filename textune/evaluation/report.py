@@ -73,6 +73,8 @@ class Report:
     """The most confident ones, worst first; regression: the largest errors."""
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    num_left_out: int = 0
+    """Rows that are not among `num_rows`: they could not be used, or were too long."""
 
     @property
     def value(self) -> float:
@@ -112,6 +114,7 @@ class Report:
                 "problem": self.problem,
                 "names": self.names,
                 "rows": self.num_rows,
+                "rows_left_out": self.num_left_out,
                 "main": {
                     "metric": self.metric,
                     "value": self.value,
@@ -159,12 +162,15 @@ def build_report(
     mistakes: int = 20,
     seed: int = 0,
     notes: tuple[str, ...] = (),
+    warnings: tuple[str, ...] = (),
+    left_out: int = 0,
 ) -> Report:
     """Report on one evaluation: rows that are scored, and the names of their classes (regression: of the value).
 
     texts, pairs, place: text, second text and place of a row by its number, looked up for the mistakes only.
     metric: the main one. train_targets: what the baseline answers from, and the class balance of training.
-    bootstrap: resamples for the interval, 0 for none. mistakes: how many to keep. notes: what else the reader should know.
+    bootstrap: resamples for the interval, 0 for none. mistakes: how many to keep.
+    notes, warnings: what else the reader should know. left_out: rows that should have been scored, but could not be used.
     Memory: a few arrays of N numbers and as much again as the scores that are kept; time is that of sorting these by class.
     Raises DataError where the names do not fit the rows.
     """
@@ -195,7 +201,7 @@ def build_report(
         mistakes=find_mistakes(
             scored, names, texts=texts, pairs=pairs, place=place or (lambda row: f"row {row + 1}"), limit=mistakes
         ),
-        warnings=_warnings(baseline, metrics),
+        warnings=(*_warnings(baseline, metrics), *warnings),
         notes=(
             *_metric_notes(metric, metrics, interval, baseline, bootstrap),
             *_class_notes(classes),
@@ -203,6 +209,7 @@ def build_report(
             *filter(None, [ranking_note(len(scored), len(scored.ranked))]),
             *notes,
         ),
+        num_left_out=left_out,
     )
 
 

@@ -47,6 +47,7 @@ def _report(tree: dict[str, Any]) -> Report:
         mistakes=tuple(_mistake(row) for row in tree["mistakes"]),
         warnings=tuple(tree["warnings"]),
         notes=tuple(tree["notes"]),
+        num_left_out=tree.get("rows_left_out", 0),
     )
 
 

@@ -14,7 +14,19 @@ from textune.prediction import find_model, read_card
 from textune.rundir import REPORTS, read_manifest
 from textune.training.checkpoint import STATE, checkpoints_in, open_checkpoint
 
-_OF_THE_RUN = ("status", "reason", "started", "finished", "seconds", "steps", "best_step", "rows", "num_skipped", "command")
+_OF_THE_RUN = (
+    "status",
+    "reason",
+    "started",
+    "finished",
+    "seconds",
+    "steps",
+    "best_step",
+    "rows",
+    "num_skipped",
+    "left_out",
+    "command",
+)
 MAX_OTHERS = 6
 """Metrics that are shown beside the main one."""
 
@@ -71,8 +83,12 @@ def in_words(found: dict[str, Any]) -> dict[str, str]:
         labels = f", {count(len(found['labels']), 'label')}: {listing(found['labels'], 8)}"
         words["task"] = found["problem"] + (labels if found["problem"] != "regression" else "")
         words["texts"] = f"at most {found['max_length']} tokens each, computed in {found['precision']}"
-    rows = (f"{'unknown number of' if num is None else f'{num:,}'} {part}" for part, num in found.get("rows", {}).items())
-    left_out = f"; {count(found['num_skipped'], 'row')} left out" if "num_skipped" in found else ""
+    lost = {part: f" ({num:,} left out)" for part, num in found.get("left_out", {}).items() if num}
+    rows = (
+        f"{'unknown number of' if num is None else f'{num:,}'} {part}{lost.get(part, '')}"
+        for part, num in found.get("rows", {}).items()
+    )
+    left_out = f"; {count(found['num_skipped'], 'row')} left out" if "num_skipped" in found and not lost else ""
     words["rows"] = f"{', '.join(rows)}{left_out}"
     for part, result in found.get("results", {}).items():
         others = [(name, value) for name, value in result["metrics"].items() if name != result["metric"] and value is not None]
