@@ -19,7 +19,7 @@ from textune.evaluation.metrics import METRICS, ClassMetrics, Metric, compute_me
 from textune.evaluation.mistakes import Mistake, Texts, find_mistakes
 from textune.evaluation.reduction import ranking_note
 from textune.evaluation.scored import Scored, count_labels, pack_labels
-from textune.evaluation.wording import number
+from textune.evaluation.wording import headline, number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +42,7 @@ class Confusion(NamedTuple):
     rows: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """Everything that is known about one evaluation; it holds no scores and at most `MAX_TEXT` characters of a text."""
 
@@ -80,6 +80,14 @@ class Report:
     def value(self) -> float:
         """The main metric's value."""
         return self.metrics[self.metric]
+
+    def headline(self) -> str:
+        """The main metric with its interval and the baseline, in one line."""
+        baseline = (self.baseline.compared, self.baseline.value)
+        return headline(self.metric, self.value, self.interval, baseline, self.num_rows)
+
+    def __repr__(self) -> str:
+        return f"<Report{f' of {self.dataset}' if self.dataset else ''}: {self.headline()}>"
 
     def about(self) -> str:
         """What kind of problem this is, in words."""

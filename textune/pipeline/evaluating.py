@@ -22,6 +22,8 @@ from textune.prediction import ModelCard, load
 from textune.ranks import joined
 from textune.tracking import SilentTracker, Tracker
 
+_NAME_COLUMNS = "Name the columns with --text, --text-pair and --label. To score rows without labels, use `textune predict`."
+
 
 def evaluate(
     run: str | Path,
@@ -101,7 +103,7 @@ def _rows_of(
     except DataError as error:
         if "data.columns" not in error.hint:
             raise
-        raise DataError(error.message, hint="Name the columns with --text, --text-pair and --label.") from None
+        raise DataError(error.message, hint=_NAME_COLUMNS) from None
     for note in found.examples.rows.notes:
         tracker.notice(note)
     return found
