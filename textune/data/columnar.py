@@ -14,6 +14,7 @@ import pyarrow.types as kinds
 
 from textune.config.schema import HubSource, SavedSource
 from textune.data.files import undecodable
+from textune.data.foreign import ARROW, PARQUET
 from textune.data.rows import Piece, Places, SkippedRow, listing, repeated_names
 from textune.data.tables import DAMAGE, as_source, damaged, open_tables
 from textune.errors import DataError
@@ -21,7 +22,7 @@ from textune.errors import DataError
 
 def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None) -> Piece:
     """A parquet file; only the wanted columns, if it has them all."""
-    source = as_source(path, name)
+    source = as_source(path, name, PARQUET)
     try:
         file = pq.ParquetFile(source, memory_map=isinstance(source, str))
         names = file.schema_arrow.names
@@ -34,7 +35,7 @@ def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None) -> Pie
 
 def read_arrow(path: Path, name: str) -> Piece:
     """An Arrow IPC file or stream."""
-    source = as_source(path, name)
+    source = as_source(path, name, ARROW)
     try:
         buffer = pa.memory_map(source) if isinstance(source, str) else source
         head = buffer.read(6)

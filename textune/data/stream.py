@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from textune.data.columnar import arrow_piece
 from textune.data.delimited import CellOptions, Cells, delimiter_hint, named_columns
 from textune.data.files import FORMATS, BadLine, TextLines, bare_suffix, raw_blocks, skip_lines
+from textune.data.foreign import refuse_foreign_file
 from textune.data.jsonfiles import parse_line
 from textune.data.records import RecordTable
 from textune.data.rows import Piece, Places, Rows, SkippedRow, listing, shorten
@@ -97,6 +98,7 @@ def stream_format(path: str, wanted: str | None, *, default: StreamFormat | None
             return known  # type: ignore[no-any-return]
     if default is not None and not wanted:
         return default
+    refuse_foreign_file(Path(path), path)
     known_formats = ", ".join(get_args(StreamFormat))
     raise DataError(f"{path}: the format {name!r} is not one of {known_formats}.", hint="Name one with --format.")
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from textune.data.files import raw_blocks
+from textune.data.foreign import ARROW, HEAD_BYTES, PARQUET, refuse_foreign, refuse_foreign_file
 from textune.data.rows import listing, repeated_names
 from textune.errors import DataError
 
@@ -48,14 +49,14 @@ def _tables(batches: Iterator[pa.Table], name: str, kind: str) -> Generator[pa.T
 
 def _parquet(path: Path, name: str, max_rows: int) -> Iterator[pa.Table]:
     """An empty table first, which has the columns."""
-    with pq.ParquetFile(as_source(path, name)) as file:
+    with pq.ParquetFile(as_source(path, name, PARQUET)) as file:
         yield file.schema_arrow.empty_table()
         for batch in file.iter_batches(batch_size=max_rows):
             yield pa.Table.from_batches([batch], file.schema_arrow)
 
 
 def _arrow(path: Path, name: str, max_rows: int) -> Iterator[pa.Table]:
-    source = as_source(path, name)
+    source = as_source(path, name, ARROW)
     with pa.memory_map(source) if isinstance(source, str) else source as buffer:
         head = buffer.read(6)
         buffer.seek(0)
@@ -70,15 +71,17 @@ def _arrow(path: Path, name: str, max_rows: int) -> Iterator[pa.Table]:
                 yield pa.Table.from_batches([batch.slice(start, max_rows)])
 
 
-def as_source(path: Path, name: str) -> str | pa.BufferReader:
-    """The path for mapping, or the unpacked bytes of a compressed file."""
+def as_source(path: Path, name: str, expected: tuple[bytes, ...]) -> str | pa.BufferReader:
+    """The path for mapping, or the unpacked bytes of a compressed file; DataError for one of quite another kind."""
     if path.suffix.lower() in {".gz", ".zst"} or not path.is_file():
         data = b"".join(raw_blocks(path))
         if not data:
             raise DataError(f"{name} is empty.")
+        refuse_foreign(name, data[:HEAD_BYTES], expected=expected)
         return pa.BufferReader(data)
     if path.stat().st_size == 0:
         raise DataError(f"{name} is empty.")
+    refuse_foreign_file(path, name, expected=expected)
     return str(path)
 
 
