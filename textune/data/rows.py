@@ -87,6 +87,8 @@ class Piece:
     """Columns whose integers some files name and others do not, and which; nobody knows what they mean together."""
     hint: str = ""
     """A suspicion to add to a message about a missing column."""
+    notes: tuple[str, ...] = ()
+    """What was decided or left out while reading, in sentences."""
 
     def take(self, indices: np.ndarray) -> Piece:
         """The rows chosen, in that order."""
@@ -113,6 +115,8 @@ class Rows:
     """Columns whose integers only some of the files name, and which."""
     hint: str = ""
     """A suspicion to add to a message about a missing column."""
+    notes: tuple[str, ...] = ()
+    """What was decided or left out while reading, in sentences."""
     partial: bool = False
     """A stretch of a stream: what it lacks (a usable row, a second class) other stretches may have."""
 

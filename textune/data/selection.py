@@ -110,6 +110,7 @@ def join_pieces(pieces: Sequence[Piece], names: Sequence[str]) -> Piece:
         dropped={column: why for column, why in dropped.items() if column not in columns},
         unclear={column: why for piece, _ in filled for column, why in piece.unclear.items() if column in columns},
         hint=next((piece.hint for piece in pieces if piece.hint), ""),
+        notes=tuple(note for piece in pieces for note in piece.notes),
     )
 
 
