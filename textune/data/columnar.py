@@ -14,6 +14,7 @@ import pyarrow.types as kinds
 
 from textune.config.schema import HubSource, SavedSource
 from textune.data.files import raw_blocks, undecodable
+from textune.data.foreign import ARROW, HEAD_BYTES, PARQUET, refuse_foreign, refuse_foreign_file
 from textune.data.rows import Piece, Places, SkippedRow, listing, repeated_names
 from textune.errors import DataError
 
@@ -23,7 +24,7 @@ DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, Overflo
 
 def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None) -> Piece:
     """A parquet file; only the wanted columns, if it has them all."""
-    source = _as_source(path, name)
+    source = _as_source(path, name, PARQUET)
     try:
         file = pq.ParquetFile(source, memory_map=isinstance(source, str))
         names = file.schema_arrow.names
@@ -36,7 +37,7 @@ def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None) -> Pie
 
 def read_arrow(path: Path, name: str) -> Piece:
     """An Arrow IPC file or stream."""
-    source = _as_source(path, name)
+    source = _as_source(path, name, ARROW)
     try:
         buffer = pa.memory_map(source) if isinstance(source, str) else source
         head = buffer.read(6)
@@ -50,7 +51,7 @@ def read_arrow(path: Path, name: str) -> Piece:
 
 def table_batches(path: Path, name: str, *, arrow: bool, max_rows: int) -> Iterator[Piece]:
     """The rows of a parquet (or with `arrow`, Arrow IPC) file, some at a time: what `textune init` looks at."""
-    source = _as_source(path, name)
+    source = _as_source(path, name, ARROW if arrow else PARQUET)
     try:
         if arrow:
             buffer = pa.memory_map(source) if isinstance(source, str) else source
@@ -72,15 +73,17 @@ def table_batches(path: Path, name: str, *, arrow: bool, max_rows: int) -> Itera
         raise damaged(name, "Arrow" if arrow else "parquet", error) from error
 
 
-def _as_source(path: Path, name: str) -> str | pa.BufferReader:
-    """The path for mapping, or the unpacked bytes of a compressed file."""
+def _as_source(path: Path, name: str, expected: tuple[bytes, ...]) -> str | pa.BufferReader:
+    """The path for mapping, or the unpacked bytes of a compressed file; DataError for one of quite another kind."""
     if path.suffix.lower() in {".gz", ".zst"} or not path.is_file():
         data = b"".join(raw_blocks(path))
         if not data:
             raise DataError(f"{name} is empty.")
+        refuse_foreign(name, data[:HEAD_BYTES], expected=expected)
         return pa.BufferReader(data)
     if path.stat().st_size == 0:
         raise DataError(f"{name} is empty.")
+    refuse_foreign_file(path, name, expected=expected)
     return str(path)
 
 
