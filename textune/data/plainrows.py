@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.types as kinds
 
 from textune.data.stream import Row, RowBlock
+from textune.data.unpack import unpacked
 
 _AS_TEXT = (decimal.Decimal, datetime.date, datetime.time, datetime.timedelta, uuid.UUID)
 
@@ -27,8 +28,7 @@ def plain_rows(rows: RowBlock) -> list[Row]:
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    while isinstance(column.type, pa.ExtensionType):
-        column = column.cast(column.type.storage_type)
+    column = unpacked(column)
     wanted = _without_times(column.type)
     if wanted == column.type:
         return column
