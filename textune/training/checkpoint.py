@@ -23,14 +23,14 @@ from typing import Any
 import torch
 
 from textune.errors import RunError
-from textune.rundir import sync_folder
+from textune.rundir import REMOVING, put_aside, sync_folder
 from textune.training.tensorfile import FileFacts, Place, facts_of, places_in, write_bytes
 
 VERSION = 1
 KEPT_IDS = "vocabulary/kept"
 """The tensor of the token ids whose embeddings a run trains, int64 [K], where it does not train them all."""
 MANIFEST, STATE = "manifest.json", "state.json"
-WRITING, REMOVING = ".writing", ".removing"
+WRITING = ".writing"
 _NAME = re.compile(r"step-(\d+)")
 START_AGAIN = "Resume from an earlier checkpoint, or train again."
 
@@ -221,12 +221,3 @@ def remove(path: Path) -> None:
     """Remove a checkpoint so that no half of it ever looks like a whole one. OSError where the system does not let it go."""
     with contextlib.suppress(FileNotFoundError):  # someone else has removed it
         shutil.rmtree(path if path.name.endswith(REMOVING) else put_aside(path))
-
-
-def put_aside(path: Path) -> Path:
-    """Give a checkpoint a name under which nobody looks for it, and which says that it is to be removed; returns that."""
-    aside, number = path.with_name(path.name + REMOVING), 1
-    while aside.exists():
-        number += 1
-        aside = path.with_name(f"{path.name}.{number}{REMOVING}")
-    return path.rename(aside)

@@ -125,7 +125,7 @@ class Place:
         """The tensor, on the CPU, in memory of its own. OSError where the file ends before it does."""
         size = math.prod(self.shape) * self.dtype.itemsize
         flat = torch.empty(size, dtype=torch.uint8)
-        view, done = memoryview(flat.numpy()), 0
+        view, done = flat.numpy().data, 0
         with self.path.open("rb", buffering=0) as file:
             file.seek(self.start)
             while done < size:
