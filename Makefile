@@ -2,13 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo demo-short test test-slow check format bench bench-gpu bench-one bench-scores docs
+.PHONY: setup demo demo-short test test-slow test-avx2 check format bench bench-gpu bench-one bench-scores docs
 
 setup: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[demo,dev,bench,8bit,launch]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[starter,dev,bench,8bit,launch]"
 	touch $@
 
 # Train a sentiment classifier on 8,530 real film reviews and report on rows it has never seen.
@@ -26,6 +26,12 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# The suite, or TESTS of it, as on a processor that has AVX2 and nothing wider: PyTorch, oneDNN and MKL are held to it by
+# settings of their own, and textune holds to what PyTorch does.
+TESTS ?=
+test-avx2: setup
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(BIN)/python -m pytest $(TESTS)
 
 # Format, lint and strict types.
 check: setup

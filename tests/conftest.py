@@ -1,17 +1,58 @@
-"""Shared by all tests: a clean, offline, quiet environment."""
+"""Shared by all tests: a clean, offline, quiet environment, and the same processor everywhere."""
 
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 # A shell that starts the tests in the background has them ignore Ctrl+C, which some of them send to themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Before PyTorch is imported. Models here are too small for two threads, and where other work wants the cores, too,
+# threads that wait for each other make a test ten to forty times slower.
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 sys.path.insert(0, str(Path(__file__).parent))
+
+FEATURES = ("bf16", "byte_products")
+"""What some processors have: `has_...` in `textune.model.processor`."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if "textune.model.processor" not in sys.modules:
+        return
+    from textune.model import processor
+
+    found = [name for name in FEATURES if getattr(processor, f"has_{name}")()]
+    capped = " (capped)" if processor.is_capped() else ""
+    terminalreporter.write_line(f"processor: {processor.vectors()}{capped}, {', '.join(found) or 'nothing'} of {FEATURES}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def real_features() -> Iterator[dict[str, Callable[[], bool]]]:
+    """Every processor is one without the features: a test that takes one for granted fails here, not only elsewhere."""
+    from textune.model import processor
+
+    real = {name: getattr(processor, f"has_{name}") for name in FEATURES}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in FEATURES:
+            patch.setattr(processor, f"has_{name}", lambda: False)
+        yield real
+
+
+@pytest.fixture(autouse=True)
+def asked_features(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, real_features: dict[str, Callable[[], bool]]
+) -> None:
+    """`@pytest.mark.needs_processor("bf16")`: the test is skipped where there is no such thing, and sees it where there is."""
+    for marker in request.node.iter_markers("needs_processor"):
+        for name in marker.args:
+            if not real_features[name]():
+                pytest.skip(f"this processor has no {name}")
+            monkeypatch.setattr(f"textune.model.processor.has_{name}", real_features[name])
 
 
 @pytest.fixture(autouse=True)

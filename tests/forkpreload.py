@@ -1,4 +1,4 @@
-"""Imports what training a tiny BERT imports, and starts no threads; `killkit` forks from a process that has done so."""
+"""Imports what training a tiny BERT imports, and starts no threads; `forking` forks from a process that has done so."""
 
 import contextlib
 import importlib
@@ -6,11 +6,15 @@ import importlib
 import torch
 
 NEEDED = (
+    "ranking",
     "scipy.stats",
     "sklearn.metrics",
     "textune.cli",
     "textune.console",
     "textune.pipeline.training",
+    "textune.training.ddp",
+    "textune.training.fsdp",
+    "torch.distributed",
     "transformers.models.bert.modeling_bert",
     "transformers.models.bert.tokenization_bert",
 )

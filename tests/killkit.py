@@ -1,33 +1,17 @@
-"""Processes to kill, quickly: forked from one that has imported everything, since imports take longer than a tiny run.
+"""Processes to kill, quickly: forked from one that has imported everything.
 
 `textune chaos` starts each process from nothing; its engine takes these in their place.
 """
 
 from __future__ import annotations
 
-import functools
-import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from multiprocessing import forkserver
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
-import pytest
-
-
-@functools.cache
-def _server() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["forkpreload"])
-    with pytest.MonkeyPatch.context() as patch:
-        # The server looks for what it is to import in no other way, and says nothing where it does not find it.
-        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        forkserver.ensure_running()
-    return context
+from forking import server
 
 
 class Forked:
@@ -35,7 +19,7 @@ class Forked:
 
     def __init__(self, words: Sequence[str], log: Path, *, dies_at: int = 0) -> None:
         """`dies_at`: the process kills itself right before the change of that number, from 1, to the file system."""
-        self._process = _server().Process(target=_work, args=(list(words), str(log), dies_at))
+        self._process = server().Process(target=_work, args=(list(words), str(log), dies_at))
         self._process.start()
 
     def poll(self) -> int | None:

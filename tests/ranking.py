@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -13,13 +12,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).parent.parent
-LIMIT = 120.0
-"""Seconds until a test gives its processes up."""
+from forking import server
+from patience import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -47,24 +44,6 @@ class Ended:
     records: list[list[dict[str, Any]]] = field(default_factory=list)
 
 
-@cache
-def _context() -> Any:
-    """Processes that import torch once; without threads, so that a fork of it is safe."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ranking", "textune.cli", "textune.pipeline.training", "textune.training.fsdp"])
-    # Its environment is that of this moment; it imports the tests' helpers and this very textune.
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent), *filter(None, [before])])
-    try:
-        multiprocessing.forkserver.ensure_running()
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
-    return context
-
-
 def textune_ranks(world: int, arguments: Sequence[str], folder: Path, watch: Watch | None = None) -> Ended:
     """`textune ARGUMENTS` in `world` processes as torchrun would start them; AssertionError where one does not end in time."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,19 +51,19 @@ def textune_ranks(world: int, arguments: Sequence[str], folder: Path, watch: Wat
     port, began = _free_port(), time.monotonic()
     logs = [folder / f"rank-{rank}.log" for rank in range(world)]
     processes = [
-        _context().Process(target=_work, args=(rank, world, port, list(arguments), logs[rank], watch)) for rank in range(world)
+        server().Process(target=_work, args=(rank, world, port, list(arguments), logs[rank], watch)) for rank in range(world)
     ]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(max(0.1, LIMIT - (time.monotonic() - began)))
+        process.join(max(0.1, PATIENCE - (time.monotonic() - began)))
     late = [rank for rank, process in enumerate(processes) if process.is_alive()]
     for process in processes:
         if process.is_alive():
             process.kill()
             process.join()
     said = [_read(log) for log in logs]
-    assert not late, f"ranks {late} of {world} did not end in {LIMIT:.0f} s: {said}"
+    assert not late, f"ranks {late} of {world} did not end in {PATIENCE:.0f} s: {said}"
     records = [] if watch.record is None else [_lines(watch.record / f"rank-{rank}.jsonl") for rank in range(world)]
     return Ended([int(process.exitcode) for process in processes], said, time.monotonic() - began, records)
 

@@ -18,20 +18,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from patience import PATIENCE
 
 from textune.errors import RanksError
 from textune.ranks import Ranks
 
 Result = TypeVar("Result")
-PATIENCE_SECONDS = 60.0
-"""A rank that does not come is a fault of what is tested."""
 
 
 class _Table:
     """Where the threads lay down what they exchange."""
 
     def __init__(self, world: int) -> None:
-        self.barrier = threading.Barrier(world, timeout=PATIENCE_SECONDS)
+        self.barrier = threading.Barrier(world, timeout=PATIENCE)
         self.laid: list[Any] = [None] * world
 
 
@@ -94,12 +93,12 @@ class Done:
     err: str
 
 
-def torchrun(world: int, *words: object, home: Path, stdin: bytes = b"", seconds: float = 240.0) -> Done:
+def torchrun(world: int, *words: object, home: Path, stdin: bytes = b"") -> Done:
     """`torchrun ... WORDS` with so many processes on this machine; all of them are gone when it returns."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     mark = f"TEXTUNE_TEST={uuid.uuid4().hex}"
-    environment |= {"HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment |= {"HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[1])}
     environment |= dict([mark.split("=")])
     with subprocess.Popen(
         [*launcher, *map(str, words)],
@@ -109,7 +108,7 @@ def torchrun(world: int, *words: object, home: Path, stdin: bytes = b"", seconds
         env=environment,
     ) as process:
         try:
-            out, err = process.communicate(stdin, timeout=seconds)
+            out, err = process.communicate(stdin, timeout=PATIENCE)
         finally:
             # The launcher gives each of its processes a session of its own: they are found by what they inherit.
             while left := marked(mark):

@@ -2,8 +2,12 @@
 
 import csv
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from textune.tracking import SilentTracker
 
@@ -36,6 +40,17 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """PyTorch computes with so many; tests have one otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Listener(SilentTracker):

@@ -80,6 +80,12 @@ def test_only_the_command_line_prints() -> None:
     assert wrong == []
 
 
+def test_one_module_asks_what_the_processor_has() -> None:
+    asking = ("torch.cpu._is", "get_capabilities", "get_cpu_capability", "_is_mkldnn_bf16", "march=")
+    asked = {path.name for path in modules() if any(word in path.read_text(encoding="utf-8") for word in asking)}
+    assert asked == {"processor.py"}
+
+
 def test_every_module_says_its_place() -> None:
     assert [str(path) for path in modules() if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
 

@@ -3,18 +3,51 @@ alone."""
 
 from __future__ import annotations
 
+import io
+import re
+import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 PLAIN_INTERVAL_SECONDS = 10.0
 LEVEL_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+PLAIN_WIDTH = 10_000
+"""Columns where there is no terminal: whatever reads the lines wants each of them whole."""
+
+
+def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """A console on standard output or standard error; without a terminal it neither wraps nor fills lines with blanks."""
+    console = Console(stderr=stderr, quiet=quiet)
+    if console.is_terminal:
+        return console
+    stream: Any = _Unpadded(sys.stderr if stderr else sys.stdout)
+    return Console(file=stream, width=PLAIN_WIDTH, quiet=quiet)
+
+
+class _Unpadded(io.TextIOBase):
+    """A stream without blanks at the ends of lines."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # a plain attribute of other streams
+        return self._stream.encoding
+
+    def write(self, text: str) -> int:
+        self._stream.write(re.sub(r"[ \t]+(?=\n)", "", text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 class ConsoleTracker:
@@ -53,7 +86,7 @@ class ConsoleTracker:
 
     def notice(self, message: str) -> None:
         """A sentence, marked."""
-        self._console.print(f"[yellow]note[/yellow] {escape(message)}", highlight=False, soft_wrap=True)
+        self._console.print(f"[yellow]note:[/yellow] {escape(message)}", highlight=False, soft_wrap=True)
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """The bar of a stage; without a terminal a line now and then. `total` 0 means not known."""
@@ -110,7 +143,11 @@ class ConsoleTracker:
 
 
 def print_facts(console: Console, facts: Mapping[str, str]) -> None:
-    """Names and values in two columns."""
+    """Names and values in two columns; without a terminal one `name: value` a line."""
+    if not console.is_terminal:
+        for name, value in facts.items():
+            console.print(Text(f"{name}: {value}"), highlight=False, soft_wrap=True)
+        return
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -123,9 +160,9 @@ def print_findings(console: Console, findings: list[Any]) -> None:
     """What an audit found, the worst first, with example rows."""
     for finding in sorted(findings, key=lambda f: list(LEVEL_STYLES).index(f.level)):
         style = LEVEL_STYLES[finding.level]
-        console.print(f"[{style}]{finding.level:7}[/{style}] {escape(finding.message)}", highlight=False, soft_wrap=True)
+        console.print(f"[{style}]{finding.level}:[/{style}] {escape(finding.message)}", highlight=False, soft_wrap=True)
         for example in finding.examples:
-            console.print(f"          {escape(example)}", highlight=False, soft_wrap=True, style="dim")
+            console.print(f"    {escape(example)}", highlight=False, soft_wrap=True, style="dim")
 
 
 def _counted(done: int, total: int) -> str:

@@ -39,7 +39,7 @@ from textune.model.device import Device, Precision, resolve_device
 from textune.model.memory import free_cached, halved, is_out_of_memory
 from textune.model.quantize import quantize_linears, require_int8
 from textune.ranks import ALONE, Ranks
-from textune.rundir import complete_model
+from textune.rundir import complete_model, hint_for_no_run
 from textune.tasks import SupervisedTask, build_task
 from textune.tasks.decision import decide
 
@@ -384,8 +384,7 @@ def find_model(folder: str | Path) -> Path:
             hint=f"Train on with --resume, or make a model of its newest checkpoint: `textune export {folder} --out FOLDER`.",
         )
     raise RunError(
-        f"{folder} is not a run folder: it holds neither {CARD_NAME} nor best/{CARD_NAME}.",
-        hint="Give the folder that `textune train` wrote, such as runs/x.",
+        f"{folder} is not a run folder: it holds neither {CARD_NAME} nor best/{CARD_NAME}.", hint=hint_for_no_run(folder)
     )
 
 

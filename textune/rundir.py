@@ -32,6 +32,9 @@ from textune.errors import RunError
 if sys.platform != "win32":
     import fcntl
 
+REPORTS = {"validation": "report", "test": "report-test"}
+"""The names of a run's reports, without their suffix, by the rows that they are about."""
+MAX_RUNS_SHOWN = 8
 PACKAGES = ("textune", "torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "scikit-learn")
 
 REMOVING = ".removing"
@@ -273,14 +276,23 @@ def read_manifest(run: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(
-            f"{run} is not a run folder: it has no manifest.json.", hint="Give the folder that `textune train` wrote."
-        ) from None
+        raise RunError(f"{run} is not a run folder: it has no manifest.json.", hint=hint_for_no_run(run)) from None
     except (ValueError, OSError) as error:
         raise RunError(f"{path} is damaged: {error}.", hint="Restore it from a copy, or train again.") from error
     if not isinstance(manifest, dict):
         raise RunError(f"{path} is damaged: not a JSON object.", hint="Restore it from a copy, or train again.")
     return manifest
+
+
+def hint_for_no_run(folder: Path) -> str:
+    """What to say of a folder that is none of a run: the newest runs that lie in it, or in its folder `runs`."""
+    inside = [*folder.glob("*/manifest.json"), *folder.glob("runs/*/manifest.json")]
+    newest = sorted(inside, key=lambda path: (-path.stat().st_mtime_ns, path))
+    if not newest:
+        return "Give the folder that `textune train` wrote, such as runs/x."
+    names = ", ".join(str(path.parent) for path in newest[:MAX_RUNS_SHOWN])
+    more = f" and {len(newest) - MAX_RUNS_SHOWN:,} more" if len(newest) > MAX_RUNS_SHOWN else ""
+    return f"Give one of the runs in it: {names}{more}."
 
 
 def complete_model(run: Path) -> Path | None:

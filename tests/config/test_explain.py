@@ -29,7 +29,7 @@ from textune.config.toml import format_value
 ROOT = Path(__file__).parents[2]
 
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
-path = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0:"), min_size=1, max_size=12)
+path = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0:\b\t\n\f\r"), min_size=1, max_size=12)
 names = st.lists(text, max_size=20)
 numbers = st.integers(-(10**12), 10**12) | st.floats(allow_nan=False) | st.booleans()
 free = st.dictionaries(
@@ -64,7 +64,7 @@ weights = st.sampled_from(["balanced", "none"]) | st.dictionaries(text, st.float
 configs = table(
     data=table(train=source, validation=source, columns=table(text=text, template=text), labels=table(names=names)),
     task=table(kind=st.sampled_from(["auto", "binary"]), class_weights=weights),
-    model=table(pretrained=text.filter(lambda t: "\0" not in t and not t.startswith("package:")), config=free),
+    model=table(pretrained=path.filter(lambda t: not t.startswith("package:")), config=free),
     train=table(duration=duration, optimizer=table(lr=st.floats(1e-12, 1.0)), seed=st.integers(0, 2**31)),
 )
 

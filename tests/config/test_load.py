@@ -278,3 +278,56 @@ def test_what_a_run_needs() -> None:
 
 def test_loaded_is_plain_data() -> None:
     assert Loaded(Experiment(), {}, None).notes == ()
+
+
+# --- in Python --------------------------------------------------------------------------------------------------------
+
+
+def test_overrides_as_a_dictionary() -> None:
+    by_key = {
+        "train.optimizer.lr": 3e-5,
+        "train.duration": "2 epochs",
+        "data.labels.names": ["no", "yes"],
+        "train.max_tokens": None,
+    }
+    nested = {"train": {"optimizer.lr": 3e-5, "duration": Duration(2, "epochs")}, "data": {"labels": {"names": ("no", "yes")}}}
+    words = ["train.optimizer.lr=3e-5", "train.duration=2 epochs", 'data.labels.names=["no", "yes"]']
+    wanted = override(*words)
+    for overrides in (by_key, nested, (word for word in words)):
+        assert load_config(None, overrides).experiment == wanted
+    assert load_config(None, by_key).origins["train.optimizer.lr"] == "overrides"
+
+
+def test_a_config_as_a_dictionary_or_an_experiment(folder: Path) -> None:
+    tree = {"data": {"train": {"files": "a.csv"}}, "train": {"seed": 4}}
+    write("config.toml", '[data.train]\nfiles = "a.csv"\n[train]\nseed = 4\n')
+    wanted = load_config("config.toml").experiment
+    assert load_config(tree).experiment == load_config(wanted).experiment == wanted
+    changed = load_config(tree, {"train.seed": 5})
+    assert changed.experiment.train.seed == 5 and changed.origins["data.train.files"] == "config" and changed.path is None
+    assert (
+        load_config(wanted.model_copy(update={"train": wanted.train.model_copy(update={"seed": 6})})).experiment.train.seed == 6
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        (3, {}, "config is 3, which is no config. Give the name of a TOML file, or a dictionary."),
+        ({"train": {"sed": 1}}, {}, "Unknown key train.sed (config). Did you mean train.seed?"),
+        (
+            None,
+            {"overrides": "train.seed=1"},
+            "overrides = 'train.seed=1' is one text. Put it in a list: overrides=['train.seed=1'].",
+        ),
+        (None, {"unset": "train.seed"}, "unset = 'train.seed' is one text. Put it in a list: unset=['train.seed']."),
+        (None, {"overrides": [3]}, "overrides[0] is 3, not text."),
+        (None, {"overrides": {"train.sed": 1}}, "Unknown key train.sed (overrides). Did you mean train.seed?"),
+        (None, {"overrides": {"train..seed": 1}}, "The override 'train..seed' is not a dotted key."),
+        (None, {"overrides": {"train.seed": "x"}}, 'train.seed = "x" (overrides): expected a whole number'),
+    ],
+)
+def test_what_python_gets_wrong_is_a_sentence(config: object, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(config, **options)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(message)

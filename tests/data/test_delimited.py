@@ -65,9 +65,10 @@ def test_other_delimiters(tmp_path: Path) -> None:
         read(tmp_path / "a.csv", delimiter='"')
 
 
-def test_header_names_are_stripped_and_one_column_may_lack_a_name(tmp_path: Path) -> None:
+def test_header_names_are_stripped_and_columns_without_one_are_left_out(tmp_path: Path) -> None:
     rows = read(tmp_path / "a.csv", ",text, label\n0,a,x\n")
-    assert rows.table.column_names == ["", "text", "label"]
+    assert cells(rows) == {"text": ["a"], "label": ["x"]}
+    assert rows.notes == ("a.csv: 1 column without a name left out",)
 
 
 def test_skip_leaves_bad_rows_out_and_names_them(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from patience import wait_until
 from tiny import tiny_backbone
 from transformers import AutoTokenizer
 
@@ -131,9 +132,7 @@ def test_the_next_chunk_is_tokenised_ahead(tmp_path: Path) -> None:
 
     parts = encoder.encode_chunks(chunks(), str, depth=1)
     next(parts)
-    deadline = time.monotonic() + 10
-    while len(tokenised) < 3 and time.monotonic() < deadline:
-        time.sleep(0.002)
+    wait_until(lambda: len(tokenised) >= 3)
     assert tokenised == ["a", "the", "of"]  # one in use, one waiting, one that finds no room
     parts.close()
     assert "textune-tokenizer" not in {thread.name for thread in threading.enumerate()}

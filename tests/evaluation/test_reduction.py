@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from metrickit import PROBLEMS, by_the_library, make_rows, same
+from patience import PATIENCE
 
 from textune.errors import DataError, ModelError
 from textune.evaluation import METRICS, Reduction, Scored, build_report, compute_metrics, metrics_for, reduction, scored_rows
@@ -193,7 +194,11 @@ def measure(problem: str, num_rows: int, num_classes: int, max_scores: int = red
         pytest.skip("peak memory is read from /proc")
     arguments = [problem, *map(str, (num_rows, num_classes, max_scores))]
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(MEASURE), *arguments], capture_output=True, text=True, check=True, timeout=900
+        [sys.executable, "-c", textwrap.dedent(MEASURE), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
     )
     found: dict[str, Any] = json.loads(done.stdout)
     return found

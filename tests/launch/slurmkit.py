@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from patience import PATIENCE
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
 
 
@@ -40,7 +42,7 @@ class Cluster:
 
     def command(self, *words: str) -> str:
         """Standard output of a command of Slurm."""
-        done = subprocess.run(words, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(words, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=PATIENCE)
         if done.returncode:
             raise AssertionError(f"{' '.join(words)}: {done.stderr}")
         return done.stdout.strip()
@@ -50,12 +52,12 @@ class Cluster:
         text = self.command("scontrol", "show", "job", job)
         return dict(word.partition("=")[::2] for word in text.split() if "=" in word)[name]
 
-    def wait_for(self, what: str, holds: Callable[[], bool], seconds: float = 180) -> None:
+    def wait_for(self, what: str, holds: Callable[[], bool]) -> None:
         """Until something holds; where it does not, the error shows the ends of all logs."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE
         while not holds():
             if time.monotonic() > end:
-                raise AssertionError(f"waited {seconds:.0f} s for {what}\n{self.logs()}")
+                raise AssertionError(f"waited {PATIENCE:.0f} s for {what}\n{self.logs()}")
             time.sleep(0.2)
 
     def logs(self) -> str:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 from textune.launch.node import telling
 
@@ -46,7 +47,7 @@ def start(folder: Path, signals: str, argument: str, *, processes: int = 1, **va
 
 def test_the_exit_code_is_the_workers(tmp_path: Path) -> None:
     process = start(tmp_path, "agent", "138")
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 138, errors
     assert "rank 0 stopped with exit code 138" in errors
     assert "Traceback" not in errors
@@ -54,13 +55,13 @@ def test_the_exit_code_is_the_workers(tmp_path: Path) -> None:
 
 def test_a_mistake_is_the_highest_of_all_nodes(tmp_path: Path) -> None:
     process = start(tmp_path, "everyone", "2")
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 200, errors
 
 
 def test_a_mistake_counts_though_the_others_end_first(tmp_path: Path) -> None:
     process = start(tmp_path, "agent", "mistake", processes=2)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, errors
     assert "rank 0 stopped with exit code 2" in errors
 
@@ -120,7 +121,7 @@ def test_a_warning_reaches_the_worker_once(tmp_path: Path, signals: str, receive
     worker = wait_for_worker(process, tmp_path)
     for receiver in receivers:
         os.kill(process.pid if receiver == "agent" else worker, number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert (tmp_path / "signals").read_text() == f"{int(number)}\n"
     assert process.returncode == 128 + number, errors
 
@@ -129,6 +130,6 @@ def test_a_worker_that_is_killed_while_it_saves_has_not_saved(tmp_path: Path) ->
     process = start(tmp_path, "agent", "deaf", TORCH_ELASTIC_SHUTDOWN_TIMEOUT="1")
     wait_for_worker(process, tmp_path)
     process.terminate()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 137, errors
     assert "stopped with exit code 137" in errors

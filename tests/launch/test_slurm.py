@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import slurmkit
+from patience import PATIENCE
 from runkit import reviews, write_csv
 from tiny import tiny_backbone
 
@@ -58,7 +59,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurmkit.Cluster
 def launch(home: Path, *words: str, **variables: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
     command = [sys.executable, "-m", "textune", "launch", "config.toml", *words]
-    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

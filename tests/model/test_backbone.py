@@ -1,4 +1,4 @@
-"""Loading a backbone: what comes out, what starts new, and one sentence for everything that is wrong."""
+"""Loading a backbone: what comes out, what is new, and one sentence for everything that is wrong."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def refused(kind: type[TextuneError], *parts: str, **call: Any) -> None:
 
 def test_weights_are_those_of_the_checkpoint_and_the_head_starts_new(bert: Path) -> None:
     model = load(bert)
-    assert model.notes == ("classifier.bias, classifier.weight start new",)
+    assert model.notes == ("The classification head is new and will be trained.",)
     saved = safetensors.torch.load_file(bert / "model.safetensors")
     state = model.hf.bert.state_dict()
     assert saved.keys() == state.keys()
@@ -274,11 +274,11 @@ def fine_tuned(bert: Path, labels: dict[int, str]) -> None:
 
 
 def test_a_head_of_another_size(bert: Path) -> None:
-    fine_tuned(bert, {0: "LABEL_0", 1: "LABEL_1"})  # with names, what stays and what starts new is known
+    fine_tuned(bert, {0: "LABEL_0", 1: "LABEL_1"})  # with names, what stays and what is new is known
     parts = ["classifier.bias", "is (2,)", "must be (3,)", "model.ignore_mismatched_sizes = true"]
     refused(ModelError, *parts, folder=bert)
     model = load(bert, ignore_mismatched_sizes=True)
-    assert model.notes == ("classifier.bias, classifier.weight start new",)
+    assert model.notes == ("The classification head is new and will be trained.",)
     assert model.hf.classifier.weight.shape == (3, 32)
     assert torch.equal(load(bert, ignore_mismatched_sizes=True).hf.classifier.weight, model.hf.classifier.weight)
 

@@ -75,7 +75,7 @@ def test_labels_that_stay_keep_their_logits_in_every_family(family: str, tmp_pat
     assert not same(new["grey"], new["white"])
     (notice,) = [note for note in after.model.notes if "head" in note]
     assert f"the head of the folder {tmp_path / 'first'} is kept for blue, red" in notice
-    assert "starts new for grey, white" in notice and "loses green" in notice and "data.labels.names" in notice
+    assert "is new for grey, white" in notice and "loses green" in notice and "data.labels.names" in notice
     # What is saved has the new labels, for plain transformers as well.
     rows = random_rows(after)[-1:]
     plain = plain_copy(after, tmp_path / "second")
@@ -178,7 +178,7 @@ def test_another_number_of_logits_for_two_classes_starts_anew(before: int, after
     assert not any(same(one, other) for one in logits(second).values() for other in logits(first).values())
     forms = {1: "sigmoid on 1 output", 2: "softmax on 2 outputs"}
     assert second.model.notes == (
-        f"the head starts new: that of the folder {tmp_path} is a {forms[before]}, and this task needs a {forms[after]}",
+        f"the head is new: that of the folder {tmp_path} is a {forms[before]}, and this task needs a {forms[after]}",
     )
 
 
@@ -205,7 +205,7 @@ def test_a_head_of_another_meaning_starts_anew(before: LabelMap, after: LabelMap
     second = load(tmp_path, after)
     assert not any(same(one, other) for one in logits(second).values() for other in logits(first).values())
     (notice,) = second.model.notes
-    assert notice.startswith("the head starts new: ") and "\n" not in notice
+    assert notice.startswith("the head is new: ") and "\n" not in notice
     assert all(part in notice for part in parts), notice
     again = load(tmp_path, after)
     assert all(torch.equal(one, other) for one, other in zip(logits(second).values(), logits(again).values(), strict=True))
@@ -246,7 +246,7 @@ def test_outputs_without_names_are_taken_for_the_integers_they_count(tmp_path: P
     assert same(new["2"], old["blue"]) and same(new["1"], old["green"])
     assert "LABEL_0, LABEL_1, LABEL_2" in second.model.notes[0] and "taken for 0 to 2" in second.model.notes[0]
     ratings = load(tmp_path, LabelMap("multiclass", ("1", "2", "3")))
-    assert "starts new" in ratings.model.notes[0]
+    assert "head is new" in ratings.model.notes[0]
 
 
 def test_unnamed_outputs_that_the_data_names_the_same(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_unnamed_outputs_of_another_number_are_asked_about(tmp_path: Path) -> No
     with pytest.raises(ModelError, match=r"classifier\.bias is \(3,\).*ignore_mismatched_sizes = true"):
         load(tmp_path, POLAR)
     allowed = load(tmp_path, POLAR, section={"ignore_mismatched_sizes": True})
-    assert allowed.model.notes == ("classifier.bias, classifier.weight start new",)
+    assert allowed.model.notes == ("The classification head is new and will be trained.",)
 
 
 def test_a_name_that_stands_twice_is_not_carried_over(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_the_head_of_another_task_is_not_taken_for_ours(tmp_path: Path) -> None:
     )
     words.save_pretrained(folder)
     model = load(folder, POLAR).model
-    assert "the head starts new" in model.notes[0] and "BertForTokenClassification" in model.notes[0]
+    assert "the head is new" in model.notes[0] and "BertForTokenClassification" in model.notes[0]
     assert not torch.equal(model.hf.classifier.weight, words.classifier.weight)
     edit_config(folder, architectures=None)
     assert torch.equal(load(folder, POLAR).hf.classifier.weight, words.classifier.weight), "it may be a classifier of texts"
@@ -291,7 +291,7 @@ def test_a_head_that_the_weights_lack_is_not_said_to_be_kept(names: tuple[str, .
     kept = {name: tensor for name, tensor in weights.items() if not name.startswith("classifier")}
     safetensors.torch.save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
     built = load(tmp_path, LabelMap("multiclass", names))
-    assert built.model.notes == ("classifier.bias, classifier.weight start new",)
+    assert built.model.notes == ("The classification head is new and will be trained.",)
     assert tuple(logits(built)) == names
 
 

@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from modelkit import Built, build, gradients, lay_out, random_rows, require_compiler, without_dropout
+from runkit import threads
 from torch.nn import functional
 
 from textune.errors import ModelError
@@ -25,6 +27,13 @@ from textune.model.native.layers import FastLayer
 
 TYPES = [torch.float32, torch.bfloat16]
 FUSED = ["bert", "ernie", "electra", "roberta", "xlm-roberta", "camembert", "distilbert"]
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    """The kernels share their rows out among threads."""
+    with threads(2):
+        yield
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from torch import nn
 
 import textune
 from textune.errors import ModelError
-from textune.model import quantize
+from textune.model import processor
 from textune.model.quantize import Int8Linear, quantize_linears, require_int8
 
-needs_bytes = pytest.mark.skipif(not quantize._has_byte_products(), reason="this processor has no fast products of bytes")
+needs_bytes = pytest.mark.needs_processor("byte_products")
 
 
 def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
@@ -127,7 +127,7 @@ def test_a_shared_layer_stays_shared_and_heads_stay_as_they_are(tmp_path: Path) 
 def test_other_devices_and_processors_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"^--precision int8 computes on the processor, .* Use --device cpu"):
         require_int8("cuda")
-    monkeypatch.setattr(quantize, "_has_byte_products", lambda: False)
+    monkeypatch.setattr(processor, "has_byte_products", lambda: False)
     with pytest.raises(ModelError, match=r"^--precision int8, but this processor has no .* Use --precision auto"):
         require_int8("auto")
 

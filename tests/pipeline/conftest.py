@@ -1,11 +1,9 @@
 """One trained run, shared by all tests of the pipeline."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from runkit import Listener, reviews, write_csv
 from tiny import tiny_backbone
 
@@ -52,12 +50,3 @@ def trained(home: Path) -> Any:
     listener = Listener()
     result = textune.train(home / "config.toml", run=home / "runs" / "first", tracker=listener)
     return result, listener
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """As the processes that tests start have it: sums in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -16,8 +16,6 @@ from textune.cli import commands
 from textune.errors import ConfigError, RunError
 from textune.pipeline.chaos import ChaosResult, Kill, chaos
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SMALL = (
     "data.test.kind=none",
     "train.duration=3 epochs",
@@ -72,10 +70,7 @@ def test_two_hundred_kills_change_nothing(home: Path, tmp_path: Path, overrides:
     assert result.during["writing"] >= 8 and set(result.during) >= {"start-up", "training", "reporting"}
 
 
-def test_the_verb_kills_real_processes_and_says_what_it_found(
-    home: Path, tmp_path: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the reference has one thread, too
+def test_the_verb_kills_real_processes_and_says_what_it_found(home: Path, tmp_path: Path, reference: Path) -> None:
     words = ["chaos", str(home / "config.toml"), "--kills", "2", "--run", str(tmp_path / "chaos"), "--json"]
     done = CliRunner().invoke(commands, [*words, "--reference", str(reference), *SMALL])
     assert done.exit_code == 0, done.output

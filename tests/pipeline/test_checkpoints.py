@@ -22,8 +22,6 @@ from textune.rundir import RunFolder, read_manifest
 from textune.training import CheckpointKeeper
 from textune.training.checkpoint import checkpoints_in, open_checkpoint
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SMALL = (
     "data.test.kind=none",
     "train.duration=1 epochs",

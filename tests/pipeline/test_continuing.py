@@ -46,7 +46,7 @@ def test_a_label_more(home: Path, trained: Any, tmp_path: Path) -> None:
     result, notices = go_on(
         home, tmp_path / "run", f"model.pretrained={trained[0].run / 'best'}", f"data.train.files={mixed(tmp_path)}"
     )
-    assert any("is kept for neg, pos; it starts new for mixed" in notice for notice in notices)
+    assert any("is kept for neg, pos; it is new for mixed" in notice for notice in notices)
     texts = ["a good film", "a dull boring movie", "the"]
     before, after = (textune.load(run).predict(texts) for run in (trained[0].run, result.run))
     for one, other in zip(before, after, strict=True):
@@ -94,7 +94,7 @@ def test_one_logit_whose_other_class_is_another(home: Path, tmp_path: Path) -> N
 
 def test_another_problem_starts_the_head_anew(home: Path, trained: Any, tmp_path: Path) -> None:
     _, notices = go_on(home, tmp_path / "run", f"model.pretrained={trained[0].run}", "data.columns.label=number")
-    assert any("the head starts new" in notice and "needs a regression with 1 output" in notice for notice in notices)
+    assert any("the head is new" in notice and "needs a regression with 1 output" in notice for notice in notices)
 
 
 def test_class_weights_of_the_earlier_run_do_not_go_on(home: Path, tmp_path: Path) -> None:
@@ -145,4 +145,4 @@ def test_check_says_the_same(home: Path, trained: Any, tmp_path: Path) -> None:
     listener = Listener()
     overrides = [f"model.pretrained={trained[0].run}", f"data.train.files={mixed(tmp_path)}"]
     textune.check(home / "config.toml", overrides=overrides, tracker=listener)
-    assert any("it starts new for mixed" in notice for notice in listener.notices)
+    assert any("it is new for mixed" in notice for notice in listener.notices)

@@ -20,13 +20,14 @@ from textune.data.stream import StreamOptions
 from textune.errors import DataError
 from textune.pipeline import evaluating, predicting
 from textune.pipeline.predicting import predict_file
+from textune.prediction import load
 from textune.ranks import ALONE, Ranks
 
 WORLDS = [2, pytest.param(4, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_evaluate_with_processes_writes_the_same_report(trained: Any, tmp_path: Path, world: int, one_thread: None) -> None:
+def test_evaluate_with_processes_writes_the_same_report(trained: Any, tmp_path: Path, world: int) -> None:
     options: dict[str, Any] = {"part": "validation", "max_tokens": 60, "compile": "off"}
     fresh = shutil.ignore_patterns("evaluations")  # of other tests
     shutil.copytree(trained[0].run, tmp_path / "alone", ignore=fresh)
@@ -44,7 +45,7 @@ def test_evaluate_with_processes_writes_the_same_report(trained: Any, tmp_path: 
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_predict_with_processes_writes_the_same_file(trained: Any, tmp_path: Path, world: int, one_thread: None) -> None:
+def test_predict_with_processes_writes_the_same_file(trained: Any, tmp_path: Path, world: int) -> None:
     source = write_csv(tmp_path / "in.csv", reviews(301, seed=5))
     options = ["--all-scores", "--max-tokens", "80", "--compile", "off"]
     run = str(trained[0].run)
@@ -79,7 +80,7 @@ def test_predict_with_processes_writes_the_same_file(trained: Any, tmp_path: Pat
 
 
 def predicted(run: Path, ranks: Ranks, source: Path, target: Path, listener: Listener | None = None) -> int:
-    predictor = textune.load(run, max_tokens=60, compile="off", ranks=ranks)
+    predictor = load(run, max_tokens=60, compile="off", ranks=ranks)
     options = StreamOptions(format="jsonl")
     return predict_file(
         predictor,
@@ -93,9 +94,7 @@ def predicted(run: Path, ranks: Ranks, source: Path, target: Path, listener: Lis
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])
-def test_windows_are_shared(
-    trained: Any, tmp_path: Path, world: int, one_thread: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_windows_are_shared(trained: Any, tmp_path: Path, world: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predicting, "WINDOW_ROWS", 17)
     rows = reviews(90, seed=7)
     for num_rows in (90, 17, 1, 0):

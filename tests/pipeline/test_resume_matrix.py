@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 from resumekit import same_end
 from resumption import Kit, end, quick, record
-from runkit import reviews, write_csv
+from runkit import reviews, threads, write_csv
 from tiny import tiny_backbone
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+needs_bf16 = pytest.mark.needs_processor("bf16")
 
 PLACES: dict[str, list[str]] = {
     "shuffle": [],
@@ -53,6 +54,12 @@ FAST = {
     "logged behind its end": [12],
 }
 """Of these some steps are enough for every day."""
+
+
+def marked(places: Iterable[str]) -> list[Any]:
+    """Each with what it needs of the machine."""
+    needs = {"compiled": needs_compiler, "bf16": needs_bf16}
+    return [pytest.param(place, marks=[mark for word, mark in needs.items() if word in place]) for place in places]
 
 
 @pytest.fixture(scope="module")
@@ -112,22 +119,15 @@ def prove(kit: Kit, folder: Path, steps: list[int] | None = None) -> None:
         shutil.rmtree(run)
 
 
-@pytest.mark.parametrize(
-    "place", [pytest.param(place, marks=[needs_compiler] * place.startswith("compiled")) for place in FAST]
-)
+@pytest.mark.parametrize("place", marked(FAST))
 def test_resumed_is_never_stopped(rows: Path, tmp_path: Path, place: str) -> None:
-    prove(kit_of(rows, place), tmp_path, FAST[place])
+    with threads(2 if place == "compiled" else 1):
+        prove(kit_of(rows, place), tmp_path, FAST[place])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "place", [pytest.param(place, marks=[needs_compiler] * place.startswith("compiled")) for place in PLACES]
-)
-@pytest.mark.parametrize("threads", [1, 2])
-def test_resumed_at_every_step_is_never_stopped(rows: Path, tmp_path: Path, place: str, threads: int) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+@pytest.mark.parametrize("place", marked(PLACES))
+@pytest.mark.parametrize("number", [1, 2])
+def test_resumed_at_every_step_is_never_stopped(rows: Path, tmp_path: Path, place: str, number: int) -> None:
+    with threads(number):
         prove(kit_of(rows, place), tmp_path)
-    finally:
-        torch.set_num_threads(before)

@@ -99,7 +99,6 @@ def runs(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     folder = tmp_path_factory.mktemp("runs")
     train(source, folder / "complete")
     stopped(source, folder / "stopped")
-    (folder / "complete" / "report.json").write_text("{}")
     return {name: folder / name for name in ("complete", "stopped")}
 
 
@@ -178,7 +177,9 @@ def test_auto_and_latest_leave_a_complete_run_alone(source: Path, runs: dict[str
     before = contents(runs["complete"])
     for resume in ("auto", "latest"):
         result = train(source, runs["complete"], resume=resume)
-        assert result.complete_before and result.steps == STEPS and result.reports == {}
+        assert result.complete_before and result.steps == STEPS
+        report = (runs["complete"] / "report.json").read_text(encoding="utf-8")
+        assert json.loads(report) == result.reports["validation"].to_dict()
     assert contents(runs["complete"]) == before
     with pytest.raises(RunError, match=r"train\.seed was 0 and is 1"):
         train(source, runs["complete"], "train.seed=1", resume="auto")

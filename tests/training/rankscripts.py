@@ -9,17 +9,18 @@ import tempfile
 import time
 from pathlib import Path
 
+from patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 
 
-def run_ranks(script: Path, *arguments: str, world: int, limit: float = 300) -> list[str]:
-    """What each rank printed; AssertionError with it where one failed or `limit` seconds passed. No process is left behind."""
+def run_ranks(script: Path, *arguments: str, world: int) -> list[str]:
+    """What each rank printed; AssertionError with it where one failed or time was up. No process is left behind."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     common = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "training")]),
-        "OMP_NUM_THREADS": "1",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "WORLD_SIZE": str(world),
@@ -32,7 +33,7 @@ def run_ranks(script: Path, *arguments: str, world: int, limit: float = 300) -> 
             place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(world)}
             processes.append(subprocess.Popen(command, env=common | place, stdout=output, stderr=subprocess.STDOUT))
             stack.callback(_end, processes[-1])
-        _wait(processes, limit)
+        _wait(processes)
         codes = [process.poll() for process in processes]
         for process in processes:
             _end(process)
@@ -46,8 +47,8 @@ def run_ranks(script: Path, *arguments: str, world: int, limit: float = 300) -> 
     return said
 
 
-def _wait(processes: list[subprocess.Popen[bytes]], limit: float) -> None:
-    ends = time.monotonic() + limit
+def _wait(processes: list[subprocess.Popen[bytes]]) -> None:
+    ends = time.monotonic() + PATIENCE
     while any(process.poll() is None for process in processes) and time.monotonic() < ends:
         if any(process.poll() not in (None, 0) for process in processes):
             ends = min(ends, time.monotonic() + 5)  # the others would wait for it

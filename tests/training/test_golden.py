@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import pytest
 import torch
+from runkit import threads
 from tiny import tiny_backbone
 
 from textune.config.schema import AdamW, ModelSection, MulticlassTask, TrainSection
@@ -48,13 +49,9 @@ def losses(folder: Path) -> list[float]:
     keys = TrainSection(batch_size=16, max_tokens=64, optimizer=AdamW(lr=1e-3))
     loader = Loader(TrainingRows(store, np.arange(96), targets, None), keys, layout=model.layout, pad_id=model.pad_id)
     device = Device(torch.device("cpu"), "fp32")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads(1):
         results = steps(Learner(model, keys, device, ALONE), task, loader, keys, total_steps=STEPS, warmup_steps=10)
         return [float(result.loss) for result in results]
-    finally:
-        torch.set_num_threads(before)
 
 
 def build() -> dict[str, str]:

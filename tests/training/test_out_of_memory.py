@@ -232,7 +232,6 @@ from textune.ranks import ALONE
 from textune.tasks import build_task
 from textune.training import Learner, steps
 
-torch.set_num_threads(1)
 task = build_task(MulticlassTask(), LabelMap("multiclass", ("a", "b", "c")))
 dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 section = ModelSection(pretrained=sys.argv[1], config=dropout)

@@ -168,7 +168,7 @@ def test_stage_3_brings_the_weights_of_every_family(folder: Path) -> None:
         work = Work(folder, pretrained=str(path), config=NO_DROPOUT.get(family, {}))
         learner = Learner(without_dropout(work.model()), train_section(), CPU, ALONE)
         save_state(learner, folder, f"alone-{family}", steps=work.steps(learner, 0, 2))
-    run_ranks(SCRIPT, "families", str(folder), world=2, limit=500)
+    run_ranks(SCRIPT, "families", str(folder), world=2)
     for path in sorted((folder / "families").iterdir()):
         assert difference(folder, f"family-{path.name}", f"alone-{path.name}") <= (1e-5, "~"), path.name
 

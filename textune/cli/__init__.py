@@ -2,6 +2,7 @@
 
 Exit codes: 0 done; 1 a fault of textune, or a proof that failed; 2 something the user can mend;
 75 another process of the run is gone, try again; 130, 138, 143 stopped by Ctrl+C, SIGUSR1, SIGTERM.
+With `--json` a command that ends with an error prints it as one object on standard output: error, hint, exit_code.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from dataclasses import dataclass
 
 import click
 
@@ -17,6 +19,8 @@ from textune.cli.chaos import chaos
 from textune.cli.configs import check, init, schema, show
 from textune.cli.launching import launch
 from textune.cli.models import evaluate, export, info, predict
+from textune.cli.options import as_setting
+from textune.cli.output import print_json, printable
 from textune.cli.runs import train
 from textune.errors import ConfigError, Preempted, TextuneError
 from textune.ranks import launched_rank
@@ -32,46 +36,65 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         # Outside of click's standalone mode the code of `Exit` comes back as the result.
         code = commands(words, prog_name="textune", standalone_mode=False, obj=words) or 0
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort) as error:
-        if launched_rank() == 0:
-            said = str(error.__cause__ or "")  # click puts an error of its own before it
-            click.echo(said or "Interrupted; everything saved so far stays.", err=True)
-        code = 130
     except BrokenPipeError:
         # The reader of our output is gone (`| head`): nothing is left to say, not even by the interpreter at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except Preempted as error:
-        if launched_rank() == 0:
-            click.echo(f"{error}", err=True)
-        code = error.exit_code
-    except TextuneError as error:
-        code = _complain(error, str(error), error.exit_code, debug=debug)
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        code = _complain(error, f"{place}{error.strerror or error}.", 2, debug=debug)
-    except Exception as error:  # the last resort: our own faults end in a sentence too
-        if _is_out_of_memory(error):
-            hint = "Use a smaller backbone or fewer rows, or a machine with more memory."
-            sys.exit(_complain(error, f"memory does not suffice. {hint}", 2, debug=debug))
-        text = f"textune failed in a way it should not: {type(error).__name__}: {error}"
-        text += "\nRun it again with --debug and report what it prints."
-        code = _complain(error, text, 1, debug=debug)
+    except BaseException as error:
+        if isinstance(error, SystemExit | GeneratorExit):
+            raise
+        ending = _ending(error, words)
+        if debug and not isinstance(error, click.ClickException | KeyboardInterrupt | click.Abort | Preempted):
+            traceback.print_exception(error)
+        _tell(ending, error, as_json="--json" in words)
+        code = ending.code
     sys.exit(code)
 
 
-def _complain(error: BaseException, text: str, code: int, *, debug: bool) -> int:
-    if debug:
-        traceback.print_exception(error)
+@dataclass(frozen=True)
+class _Ending:
+    """How a command ended that did not do what was asked."""
+
+    message: str
+    hint: str
+    code: int
+    is_error: bool = True
+
+
+def _ending(error: BaseException, words: list[str]) -> _Ending:
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        said = str(error.__cause__ or "")  # click puts an error of its own before it
+        return _Ending(said or "Interrupted; everything saved so far stays.", "", 130, is_error=False)
+    if isinstance(error, TextuneError):
+        return _Ending(error.message, error.hint, error.exit_code, is_error=not isinstance(error, Preempted))
+    if isinstance(error, click.NoSuchOption) and (setting := as_setting(error, words)):
+        return _Ending(f"There is no option {error.option_name}.", setting, error.exit_code)
+    if isinstance(error, click.ClickException):
+        return _Ending(error.format_message(), "", error.exit_code)
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return _Ending(f"{place}{error.strerror or error}.", "", 2)
+    if _is_out_of_memory(error):
+        hint = "Use a smaller backbone or fewer rows, or a machine with more memory."
+        return _Ending("memory does not suffice.", hint, 2)
+    # the last resort: our own faults end in a sentence too
+    message = f"textune failed in a way it should not: {type(error).__name__}: {error}"
+    return _Ending(message, "Run it again with --debug and report what it prints.", 1)
+
+
+def _tell(ending: _Ending, error: BaseException, *, as_json: bool) -> None:
+    """The sentence on standard error; for a script the parts of it on standard output."""
     rank = launched_rank()
-    if rank == 0:
-        click.echo(f"Error: {text}", err=True)
-    elif not isinstance(error, ConfigError):  # which every rank finds: the first has said it
-        click.echo(f"Error on rank {rank}: {text}", err=True)
-    return code
+    if rank and (not ending.is_error or isinstance(error, ConfigError)):
+        return  # what every rank finds: the first has said it
+    if as_json:
+        print_json({"error": ending.message, "hint": ending.hint, "exit_code": ending.code})
+    if isinstance(error, click.UsageError) and not ending.hint:
+        error.show()  # with the usage of the command
+        return
+    text = f"{ending.message}\n{ending.hint}" if ending.code == 1 and ending.hint else f"{ending.message} {ending.hint}".strip()
+    start = "" if not ending.is_error else f"Error on rank {rank}: " if rank else "Error: "
+    click.echo(start + printable(text), err=True)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -80,11 +103,19 @@ def _is_out_of_memory(error: BaseException) -> bool:
         return isinstance(error, MemoryError)
     from textune.model.memory import is_out_of_memory
 
-    return is_out_of_memory(error)
+    return isinstance(error, Exception) and is_out_of_memory(error)
+
+
+class _Verbs(click.Group):
+    """Lists its commands in the order of the work, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
 
 
 @click.group(
-    commands=[init, check, show, schema, train, evaluate, predict, info, export, launch, chaos],
+    cls=_Verbs,
+    commands=[init, check, train, evaluate, predict, info, export, launch, show, schema, chaos],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="textune")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from textune.cli.options import Examples, config_options, json_option
+from textune.cli.options import Examples, config_options, json_option, quiet_option
+from textune.cli.output import print_json
 from textune.imports import importing
 
 
 @click.command(
     cls=Examples,
+    short_help="Kill and resume a run at random; prove that it ends the same.",
     examples="textune chaos config.toml\n"
     "textune chaos config.toml --kills 200 'train.checkpoint.every=5 steps'\n"
     "textune chaos config.toml --reference runs/first --run /scratch/chaos",
@@ -22,6 +22,7 @@ from textune.imports import importing
 @click.option("--run", "folder", metavar="FOLDER", help="Where everything is written; by default runs/NAME-OF-CONFIG-chaos.")
 @click.option("--reference", metavar="RUN", help="A complete run of the same config, instead of training it first.")
 @json_option
+@quiet_option
 def chaos(
     config: str,
     overrides: tuple[str, ...],
@@ -31,6 +32,7 @@ def chaos(
     folder: str | None,
     reference: str | None,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Kill the run of a config at random moments, resume it, and prove that it ends as one that nobody killed.
 
@@ -38,6 +40,7 @@ def chaos(
     anything differs.
     """
     with importing(for_good=True):
+        from textune.data.rows import count
         from textune.pipeline.chaos import chaos as run_chaos
 
     result = run_chaos(
@@ -48,17 +51,17 @@ def chaos(
         reference=reference,
         overrides=overrides,
         unset=unset,
-        say=(lambda line: None) if as_json else click.echo,
+        say=lambda line: None if quiet else click.echo(line, err=True),
     )
     if as_json:
-        click.echo(json.dumps(result.to_dict(), indent=2))
+        print_json(result.to_dict())
     elif result.difference:
         click.echo(f"Not the same: {result.difference}")
     else:
         during = ", ".join(f"{count} in {phase}" for phase, count in sorted(result.during.items()))
         click.echo(
-            f"{len(result.kills)} kills ({during}) in {result.runs} runs: every run went on, and every end is bit-equal to the"
-            " uninterrupted run."
+            f"{count(len(result.kills), 'kill')} ({during}) in {count(result.runs, 'run')}: every run resumed, and every end is"
+            " bit-equal to that of the uninterrupted run."
         )
     if result.difference:
         raise click.exceptions.Exit(1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
-from textune.cli.options import Examples, config_options, json_option
-from textune.cli.output import print_json, result_console, run_tracker
+from textune.cli.options import Examples, config_options, json_option, quiet_option
+from textune.cli.output import print_json, result_console, run_tracker, say
 from textune.imports import importing
 
 
 @click.command(
     cls=Examples,
+    short_help="Look at labelled text and write a commented config for it.",
     examples="textune init reviews.csv --out config.toml\n"
     "textune init train.tsv --out config.toml --pretrained path/to/backbone",
 )
@@ -19,50 +20,87 @@ from textune.imports import importing
 @click.option("--pretrained", metavar="BACKBONE", help="Folder or hub name of the backbone.")
 @json_option
 def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool) -> None:
-    """Look at a file of labelled text and write a commented config for it."""
+    """Look at a file of labelled text and write a commented config for it.
+
+    Exits with 2 if the config needs something from you before it can train; what, is said.
+    """
     with importing(for_good=True):
+        from textune.console import print_facts
         from textune.pipeline.starting import init as write_config
 
-    notes = write_config(list(files), out, pretrained=pretrained)
+    started = write_config(list(files), out, pretrained=pretrained)
     if as_json:
-        print_json({"path": out, "notes": notes})
-        return
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
-    click.echo(f"Wrote {out}. Next: textune check {out}")
+        print_json(started.to_dict())
+    else:
+        print_facts(result_console(), started.chosen)
+        for note in started.notes:
+            click.echo(f"note: {note}", err=True)
+        for what in started.unsettled:
+            click.echo(f"to set: {what}", err=True)
+        ending = (
+            f"Next: textune check {out}"
+            if started.ok
+            else f"It is not ready: set what is named above, then textune check {out}"
+        )
+        click.echo(f"Wrote {out}. {ending}")
+    if not started.ok:
+        raise click.exceptions.Exit(2)
 
 
-@click.command(cls=Examples, examples="textune check config.toml\ntextune check config.toml data.on_bad_row=skip --json")
+@click.command(
+    cls=Examples,
+    short_help="Check a config and its data, and predict what training costs.",
+    examples="textune check config.toml\n"
+    "textune check config.toml data.on_bad_row=skip --json\n"
+    "textune check config.toml --no-timing",
+)
 @config_options
+@click.option("--no-timing", is_flag=True, help="Do not measure a few batches to predict the time, which can take minutes.")
 @json_option
-def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], as_json: bool) -> None:
+@quiet_option
+def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], no_timing: bool, as_json: bool, quiet: bool) -> None:
     """Check a config and its data, and predict tokens, padding, memory and time; trains nothing.
 
     Exits with 2 if something stands in the way of training.
     """
     with importing(for_good=True):
+        from textune.console import print_facts, print_findings
+        from textune.data.rows import count
+        from textune.pipeline.checking import CheckResult
         from textune.pipeline.checking import check as run_check
 
-    with run_tracker(quiet=as_json) as tracker:
-        result = run_check(config, overrides=overrides, unset=unset, tracker=tracker)
+    console, shown = result_console(), set[str]()
+
+    def show_audit(result: CheckResult) -> None:
+        print_findings(console, result.findings)
+        print_facts(console, result.facts)
+        shown.update(result.facts)
+
+    with run_tracker(quiet=quiet) as tracker:
+        result = run_check(
+            config,
+            overrides=overrides,
+            unset=unset,
+            timing=not no_timing,
+            tracker=tracker,
+            audited=None if as_json else show_audit,
+        )
     if as_json:
         print_json(result.to_dict())
     else:
-        from textune.console import print_facts, print_findings
-
-        console = result_console()
-        print_facts(console, result.facts)
-        print_findings(console, result.findings)
+        print_facts(console, {name: fact for name, fact in result.facts.items() if name not in shown})
         counts = {level: sum(f.level == level for f in result.findings) for level in ("error", "warning")}
-        verdict = f"ready: textune train {config}" if result.ok else "not ready: mend the errors first"
-        console.print(
-            f"{counts['error']} errors, {counts['warning']} warnings; {verdict}", highlight=False, soft_wrap=True, markup=False
-        )
+        verdict = f"ready: textune train {config}" if result.ok else "not ready: fix the errors first"
+        say(console, f"{count(counts['error'], 'error')}, {count(counts['warning'], 'warning')}; {verdict}")
     if not result.ok:
         raise click.exceptions.Exit(2)
 
 
-@click.command(cls=Examples, examples="textune show config.toml\ntextune show config.toml train.optimizer.lr=3e-5 --diff")
+@click.command(
+    cls=Examples,
+    short_help="Print the resolved config, with the origin of every value.",
+    examples="textune show config.toml\ntextune show config.toml train.optimizer.lr=3e-5 --diff",
+)
 @config_options
 @click.option("--diff", is_flag=True, help="Only what differs from the defaults.")
 @json_option
@@ -78,7 +116,11 @@ def show(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], diff: 
         click.echo(show_config(loaded, diff=diff), nl=False)
 
 
-@click.command(cls=Examples, examples="textune schema > textune.schema.json\ntextune schema --markdown > docs/configuration.md")
+@click.command(
+    cls=Examples,
+    short_help="Print the JSON Schema of the config, for editors.",
+    examples="textune schema > textune.schema.json\ntextune schema --markdown > docs/configuration.md",
+)
 @click.option("--markdown", is_flag=True, help="A reference page instead of JSON Schema.")
 def schema(markdown: bool) -> None:
     """Print the JSON Schema of the config, for editors that complete and check TOML."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from textune.cli.options import Examples, config_options, json_option
+from textune.cli.output import print_json
 from textune.errors import LaunchError
 
 
@@ -20,6 +20,7 @@ def _pairs(option: str, words: tuple[str, ...]) -> dict[str, str]:
 
 @click.command(
     cls=Examples,
+    short_help="Train on one or many machines, through a scheduler.",
     examples="textune launch config.toml --scheduler slurm --nodes 2 --gpus 8 --scheduler-option time=4:00:00\n"
     "textune launch config.toml --scheduler slurm --gpus 0 --processes 4 --dry-run train.optimizer.lr=3e-5\n"
     "textune launch config.toml --scheduler kubernetes --gpus 1 --image registry/textune:1 \\\n"
@@ -74,10 +75,11 @@ def launch(
 
     Each start goes on from the last checkpoint (`textune train --resume auto`). The config is checked first.
     """
-    from textune.launch import Job, prepare
+    from textune.launch import Job, prepare, require_scheduler
 
+    require_scheduler(scheduler)
     if gpus is None and scheduler != "local":
-        raise LaunchError("--gpus is not said: how many GPUs has each machine?", hint="--gpus 0 for machines without.")
+        raise LaunchError("--gpus is missing: how many GPUs has each machine?", hint="Say --gpus 0 for machines without.")
     job = Job(
         config,
         gpus=gpus or 0,
@@ -87,10 +89,13 @@ def launch(
     )
     request = prepare(job, scheduler, options, dry_run=dry_run)
     if dry_run:
-        click.echo(json.dumps({"request": request.text}) if as_json else request.text, nl=as_json)
+        if as_json:
+            print_json({"request": request.text})
+        else:
+            click.echo(request.text, nl=False)
         return
     handle = request.submit()
     if as_json:
-        click.echo(json.dumps({"job": handle}))
+        print_json({"job": handle})
     else:
         click.echo(f"{'Done' if scheduler == 'local' else 'Submitted'}: {handle}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
@@ -16,6 +15,7 @@ from textune.cli.options import (
     hints_of_options,
     json_option,
     predict_columns,
+    quiet_option,
     stream_options,
 )
 from textune.cli.output import print_json, result_console, run_tracker
@@ -25,7 +25,9 @@ from textune.ranks import joined
 
 
 @click.command(
-    cls=Examples, examples="textune evaluate runs/first\ntextune evaluate runs/first --data test.tsv --metric f1_macro --json"
+    cls=Examples,
+    short_help="Report on a trained model with labelled rows.",
+    examples="textune evaluate runs/first\ntextune evaluate runs/first --data test.tsv --metric f1_macro --json",
 )
 @click.argument("run", metavar="RUN")
 @click.option(
@@ -44,12 +46,13 @@ from textune.ranks import joined
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be used, and say how many.")
 @device_options
 @json_option
-def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options: Any) -> None:
+@quiet_option
+def evaluate(run: str, data: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
     """Report on a trained model with labelled rows."""
     with importing(for_good=True):
         from textune.pipeline.evaluating import evaluate as run_evaluate
 
-    with run_tracker(quiet=as_json) as tracker, hints_of_options(active=bool(data)):
+    with run_tracker(quiet=quiet) as tracker, hints_of_options(active=bool(data)):
         report = run_evaluate(
             run,
             data=evaluation_source(data, options) if data else None,
@@ -71,6 +74,7 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options: Any) -> 
 
 @click.command(
     cls=Examples,
+    short_help="Add a model's predictions to rows.",
     examples="echo 'a fine film' | textune predict runs/first\n"
     "textune predict runs/first --input new.csv --output scored.csv\n"
     "textune predict runs/first --input big.parquet --output scored.parquet --all-scores",
@@ -96,7 +100,10 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, **options: Any) -> 
 @click.option("--force", is_flag=True, help="Replace an --output that exists.")
 @device_options
 @json_option
-def predict(run: str, source: str, target: str, all_scores: bool, force: bool, as_json: bool, **options: Any) -> None:
+@quiet_option
+def predict(
+    run: str, source: str, target: str, all_scores: bool, force: bool, as_json: bool, quiet: bool, **options: Any
+) -> None:
     """Add the model's predictions to rows, keeping their columns and order."""
     if as_json and target == "-":
         raise click.UsageError("--json reports on --output FILE; predictions on standard output are the result themselves.")
@@ -109,7 +116,7 @@ def predict(run: str, source: str, target: str, all_scores: bool, force: bool, a
     if source != "-" and not os.path.exists(source):
         raise RunError(f"--input {source} does not exist.", hint="Check the path.")
     require_target(source, target, force=force)
-    with joined() as ranks, run_tracker(quiet=as_json, only_notices=target == "-") as tracker:
+    with joined() as ranks, run_tracker(quiet=quiet, only_notices=target == "-") as tracker:
         predictor = load(
             run,
             device=options["device"],
@@ -131,32 +138,34 @@ def predict(run: str, source: str, target: str, all_scores: bool, force: bool, a
         )
     if as_json:
         print_json({"rows": count, "output": target})
-    elif target != "-" and ranks.is_first:
-        click.echo(f"Wrote {count:,} rows to {target}.", err=True)
+    elif target != "-" and ranks.is_first and not quiet:
+        click.echo(f"Wrote {count:,} row{'' if count == 1 else 's'} to {target}.", err=True)
 
 
-@click.command(cls=Examples, examples="textune info runs/first\ntextune info runs/first --json")
+@click.command(
+    cls=Examples,
+    short_help="Show what a run folder holds: results, data, versions.",
+    examples="textune info runs/first\ntextune info runs/first --json",
+)
 @click.argument("run", metavar="RUN")
 @json_option
 def info(run: str, as_json: bool) -> None:
     """Show what a run folder holds: its status, data, results and versions."""
     with importing(for_good=True):
+        from textune.console import print_facts
+        from textune.pipeline.informing import in_words
         from textune.pipeline.informing import info as run_info
 
-    facts = run_info(run)
+    found = run_info(run)
     if as_json:
-        print_json(facts)
+        print_json(found)
     else:
-        from textune.console import print_facts
-
-        print_facts(
-            result_console(),
-            {name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for name, value in facts.items()},
-        )
+        print_facts(result_console(), in_words(found))
 
 
 @click.command(
     cls=Examples,
+    short_help="Write a run's best model as a plain Hugging Face folder.",
     examples="textune export runs/first --out model\ntextune export runs/first/checkpoints/step-120 --out model-120",
 )
 @click.argument("run", metavar="RUN")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +53,8 @@ resume_option = click.option(
     is_flag=False,
     flag_value="latest",
     metavar="[PATH|auto]",
-    help="Go on with the run folder; `auto`: or start it, if there is nothing to go on with. PATH: a run or a checkpoint"
-    " (runs/x/checkpoints/step-120) to go on from.",
+    help="Resume the run folder; `auto`: start it where there is nothing to resume. PATH: a run or a checkpoint"
+    " (runs/x/checkpoints/step-120) to start from.",
 )
 
 
@@ -64,7 +65,31 @@ def resume_and_overrides(resume: str | None, overrides: tuple[str, ...]) -> tupl
     return resume, overrides
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as JSON, or the error: error, hint, exit_code."
+)
+quiet_option = click.option("--quiet", is_flag=True, help="Say nothing on standard error but errors.")
+
+
+def as_setting(error: click.NoSuchOption, words: list[str]) -> str:
+    """How to write as a setting what was written as an option, such as `--lr 3e-5`; empty where no key has that name."""
+    if error.ctx is None or not any(parameter.name == "overrides" for parameter in error.ctx.command.params):
+        return ""
+    from textune.config.problems import keys_called
+
+    at = next((index for index, word in enumerate(words) if word.startswith(error.option_name)), None)
+    if at is None:
+        return ""
+    name, equals, value = words[at].lstrip("-").partition("=")
+    following = words[at + 1] if at + 1 < len(words) else "--"
+    if not equals:
+        value = "VALUE" if following.startswith("--") or "=" in following else following
+    name = name.replace("-", "_")
+    keys = keys_called(name)
+    if keys and keys[0].rpartition(".")[2] != name.rpartition(".")[2]:
+        value = "VALUE"  # another tool's name, whose values may have another form
+    settings = [shlex.quote(f"{key}={value}") for key in keys]
+    return f"Settings are written KEY=VALUE: {' or '.join(settings)}." if settings else ""
 
 
 def device_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -16,19 +16,33 @@ if TYPE_CHECKING:
 
 
 def result_console() -> Console:
-    from rich.console import Console
+    """Where results are printed for people."""
+    from textune.console import open_console
 
-    return Console(soft_wrap=False, quiet=launched_rank() > 0)
+    return open_console(quiet=launched_rank() > 0)
 
 
 def run_tracker(*, quiet: bool, only_notices: bool = False) -> ConsoleTracker:
-    from rich.console import Console
+    """Progress and notes on standard error."""
+    from textune.console import ConsoleTracker, open_console
 
-    from textune.console import ConsoleTracker
+    return ConsoleTracker(open_console(stderr=True, quiet=quiet or launched_rank() > 0), only_notices=only_notices)
 
-    return ConsoleTracker(Console(stderr=True, quiet=quiet or launched_rank() > 0), only_notices=only_notices)
+
+def say(console: Console, text: str) -> None:
+    """A sentence or a few lines, as they stand."""
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_json(value: Any) -> None:
+    """One JSON document on standard output; what JSON cannot hold (NaN) is a fault of ours, never printed."""
     if launched_rank() == 0:  # of the processes of one run: all would print the same
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def printable(text: str) -> str:
+    """The text with escapes for characters that would drive a terminal; line ends of a list of problems stay."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\u00a0\u3000" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

@@ -6,14 +6,23 @@ from typing import Any
 
 import click
 
-from textune.cli.options import Examples, config_options, json_option, resume_and_overrides, resume_option, run_option
-from textune.cli.output import print_json, result_console, run_tracker
+from textune.cli.options import (
+    Examples,
+    config_options,
+    json_option,
+    quiet_option,
+    resume_and_overrides,
+    resume_option,
+    run_option,
+)
+from textune.cli.output import print_json, result_console, run_tracker, say
 from textune.imports import importing
 from textune.ranks import launched
 
 
 @click.command(
     cls=Examples,
+    short_help="Train, keep the best model, evaluate it, write the run folder.",
     examples="textune train config.toml --run runs/first\n"
     "textune train config.toml --run runs/second train.optimizer.lr=3e-5 'train.duration=2 epochs'\n"
     "textune train config.toml --run runs/first --resume\n"
@@ -26,6 +35,7 @@ from textune.ranks import launched
 @click.option("--dry-run", is_flag=True, help="Build and check everything, show what would be trained, write nothing.")
 @click.option("--fast-dev-run", is_flag=True, help="One batch of everything, in a folder that is removed again.")
 @json_option
+@quiet_option
 @click.pass_obj
 def train(
     words: list[str] | None,
@@ -37,10 +47,11 @@ def train(
     dry_run: bool,
     fast_dev_run: bool,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Train, keep the best model, evaluate it, and write the run folder.
 
-    A run that was stopped goes on with --resume, exactly where its last checkpoint is.
+    A run that was stopped resumes with --resume, exactly from its last checkpoint.
     """
     resume, overrides = resume_and_overrides(resume, overrides)
     with importing(for_good=True):
@@ -49,7 +60,7 @@ def train(
     if not (dry_run or launched()):
         _share_among_devices(config, overrides, unset, words or [])
 
-    with run_tracker(quiet=as_json) as tracker:
+    with run_tracker(quiet=quiet) as tracker:
         result = run_train(
             config,
             run=run,
@@ -61,30 +72,26 @@ def train(
             tracker=tracker,
         )
     if as_json:
-        print_json(None if result is None else result.to_dict())
+        print_json(result.to_dict())
         return
     console = result_console()
-    if result is None:
-        console.print("Dry run: nothing was trained or written.")
-        return
-    if not result.reports and result.complete_before:
-        console.print(f"textune info {result.run} shows its results.", highlight=False, soft_wrap=True, markup=False)
+    if dry_run:
+        say(console, "Dry run: nothing was trained or written.")
         return
     for report in result.reports.values():
         report.console(console)
     if fast_dev_run:
-        console.print("Fast development run: one batch of everything works; its folder is removed again.")
+        say(console, "Fast development run: one batch of everything works; its folder is removed again.")
         return
     folder = result.run
-    console.print(
-        f"\nTrained {result.steps:,} steps in {result.seconds:.0f} s."
-        f" The best model (step {result.best_step}) is in {folder}/best.\n"
+    steps = f"{result.steps:,} step{'' if result.steps == 1 else 's'}"
+    done = f"{folder} is complete: {steps}." if result.complete_before else f"Trained {steps} in {result.seconds:.0f} s."
+    say(
+        console,
+        f"\n{done} The best model (step {result.best_step:,}) is in {folder}/best.\n"
         f"Next:  {_predict_example(folder)}\n"
         f"       textune evaluate {folder} --data FILE\n"
         f"       textune info {folder}",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
     )
 
 

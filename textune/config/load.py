@@ -6,25 +6,28 @@ Precedence, lowest first: defaults, `extends`, the file, the command line. There
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
 from textune.config.fields import Place, keys_of
 from textune.config.merge import Merged, Origin
-from textune.config.overrides import COMMAND_LINE, gather, parse_unset
+from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, parse_unset
 from textune.config.paths import absolute
 from textune.config.problems import Problem, refuse, translate
 from textune.config.schema import ConcatSource, Experiment, FilesSource, StreamSource
 from textune.config.section import Section
 from textune.config.streams import stream_problems
-from textune.config.toml import format_key, format_value, printable, read_toml
+from textune.config.toml import format_key, format_value, printable, read_toml, shorten
 from textune.errors import ConfigError
 
 DEFAULT = "default"
+
+Config: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Experiment
+"""What a run can be described by: a TOML file, a nested dictionary of the same form, or an `Experiment`."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +44,33 @@ class Loaded:
     notes: tuple[str, ...] = ()
 
 
-def load_config(path: str | Path | None, overrides: Sequence[str] = (), unset: Sequence[str] = ()) -> Loaded:
-    """Read a config file (None: defaults alone), put `key=value` overrides over it, and check everything.
+def load_config(config: Config | None, overrides: Overrides = (), unset: Iterable[str] = ()) -> Loaded:
+    """Read a config (None: defaults alone), put overrides over it, and check everything.
 
-    `unset` names keys that go back to their defaults before the overrides are applied. Paths become absolute. Raises a
-    ConfigError that lists every problem with key, value and origin.
+    `config` is the name of a TOML file, a nested dictionary of the same form, or an `Experiment`. `overrides` are `key=value`
+    words or values by dotted key. `unset` names keys that go back to their defaults before the overrides are applied. Paths
+    become absolute. Raises a ConfigError that lists every problem with key, value and origin.
     """
     merged = Merged()
-    file = Path(os.path.abspath(Path(path).expanduser())) if path is not None else None
-    if file is not None:
-        for table, origin in _read_chain(file, shown=str(path)):
+    file = None
+    if isinstance(config, Experiment):
+        merged.merge(_as_given(config), Origin("config", Path.cwd()))
+    elif isinstance(config, Mapping):
+        merged.merge(config, Origin("config", Path.cwd()))
+    elif isinstance(config, str | os.PathLike):
+        file = Path(os.path.abspath(Path(config).expanduser()))
+        for table, origin in _read_chain(file, shown=str(config)):
             merged.merge(table, origin)
+    elif config is not None:
+        raise ConfigError(
+            f"config is {shorten(repr(config))}, which is no config.", hint="Give the name of a TOML file, or a dictionary."
+        )
     tree, problems = gather(overrides)
     places, more = parse_unset(unset, tree)
     merged.problems += problems + more
     for place in places:
         merged.unset(place)
-    merged.merge(tree, Origin(COMMAND_LINE, Path.cwd()))
+    merged.merge(tree, Origin(OVERRIDES if isinstance(overrides, Mapping) else COMMAND_LINE, Path.cwd()))
     experiment = _validate(merged, unset=places)
     origins = {format_key(*place): " + ".join(merged.labels_of(place)) or DEFAULT for place in leaves(experiment)}
     return Loaded(experiment, origins, file, tuple(merged.notes))
@@ -90,6 +103,11 @@ def require_runnable(experiment: Experiment) -> None:
         problems.append(Problem(("data", "labels"), "data.labels.names and data.labels.names_file are both set.", hint))
     problems += stream_problems(experiment)
     refuse(problems)
+
+
+def _as_given(section: Section) -> dict[str, Any]:
+    """The keys of a section that were set, not those that stand at their defaults."""
+    return {name: getattr(section, name) for name in section.model_fields_set}
 
 
 def leaves(section: Section, place: Place = ()) -> dict[Place, object]:

@@ -1,27 +1,44 @@
-"""`key=value` words of the command line, gathered into one tree before they are merged, so that their order does not matter."""
+"""What changes a config, as `key=value` words or a dictionary, gathered into one tree: their order plays no part."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
-from textune.config.fields import annotations_at, bare, is_text_only
+from textune.config.fields import annotations_at, bare, is_text_only, variants
 from textune.config.problems import Problem
 from textune.config.toml import format_key, parse_key, parse_value, shorten
+from textune.errors import ConfigError
 
 COMMAND_LINE = "command line"
+OVERRIDES = "overrides"
+
+Overrides: TypeAlias = Iterable[str] | Mapping[str, Any]
+"""`key=value` words; or values by dotted key, nested or not."""
 
 
-def gather(overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:
-    """One tree of all overrides; of two for the same key the later counts. Values stay text unless the key takes more."""
+def listed(name: str, words: Iterable[str]) -> tuple[str, ...]:
+    """The words of a Python argument that takes several; ConfigError for one text, whose letters would be taken for words."""
+    if isinstance(words, str):
+        raise ConfigError(f"{name} = {shorten(words)!r} is one text.", hint=f"Put it in a list: {name}=[{shorten(words)!r}].")
+    return tuple(words)
+
+
+def gather(overrides: Overrides) -> tuple[dict[str, Any], list[Problem]]:
+    """One tree of all overrides; of two for the same key the later counts. Words stay text unless the key takes more."""
+    if isinstance(overrides, Mapping):
+        return _gather_values(overrides)
     tree: dict[str, Any] = {}
     problems: list[Problem] = []
-    for number, override in enumerate(overrides):
+    for number, override in enumerate(listed("overrides", overrides)):
         fallback = ("override", number)
+        if not isinstance(override, str):
+            raise ConfigError(f"overrides[{number}] is {shorten(repr(override))}, not text.", hint=_WORDS)
         name, equals, text = override.partition("=")
         if not equals:
-            hint = "Write it as key=value, such as train.optimizer.lr=3e-5."
-            problems.append(Problem(fallback, f"The override {shorten(override)} has no `=`.", hint))
+            problems.append(_no_equals(fallback, override))
             continue
         try:
             place = parse_key(name.strip())
@@ -34,9 +51,10 @@ def gather(overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:
         except ValueError as error:
             hint = """In a shell, put single quotes around the whole word, as in 'data.labels.names=["no", "yes"]'."""
             reason = str(error).partition(" (at ")[0]
-            problems.append(
-                Problem(place, f"{shorten(override)} ({COMMAND_LINE}) is not a TOML list or table: {reason}.", hint)
-            )
+            what = "a TOML list or table"
+            if _QUOTED.fullmatch(text):
+                what, hint = "valid text in quotes", "Leave the inner quotes out, or use single ones around backslashes."
+            problems.append(Problem(place, f"{shorten(override)} ({COMMAND_LINE}) is not {what}: {reason}.", hint))
             continue
         problem = _put(tree, place, value)
         if problem:
@@ -44,11 +62,11 @@ def gather(overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:
     return tree, problems
 
 
-def parse_unset(keys: Sequence[str], tree: dict[str, Any]) -> tuple[list[tuple[str, ...]], list[Problem]]:
+def parse_unset(keys: Iterable[str], tree: dict[str, Any]) -> tuple[list[tuple[str, ...]], list[Problem]]:
     """The places of `--unset`; a key that the overrides also set is a problem."""
     places: list[tuple[str, ...]] = []
     problems: list[Problem] = []
-    for number, key in enumerate(keys):
+    for number, key in enumerate(listed("unset", keys)):
         try:
             place = parse_key(key.strip())
         except ValueError:
@@ -64,8 +82,40 @@ def parse_unset(keys: Sequence[str], tree: dict[str, Any]) -> tuple[list[tuple[s
     return places, problems
 
 
+_QUOTED = re.compile(r""" *("[^"]*"|'[^']*') *""")
+_WORDS = """Write overrides=["train.seed=1"] or overrides={"train.seed": 1}."""
+
+
+def _gather_values(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    tree: dict[str, Any] = {}
+    problems: list[Problem | None] = []
+    for number, (key, value) in enumerate(overrides.items()):
+        try:
+            place = parse_key(key)
+        except (ValueError, AttributeError, TypeError):
+            problems.append(Problem(("override", number), f"The override {shorten(repr(key))} is not a dotted key.", _WORDS))
+            continue
+        if isinstance(value, Mapping) and annotations_at(place) and any(map(variants, annotations_at(place))):
+            inner, found = _gather_values(value)  # a section: its keys may be dotted too
+            problems += found
+            problems += [_put(tree, (*place, name), entry) for name, entry in inner.items()]
+        else:
+            problems.append(_put(tree, place, value))
+    return tree, [problem for problem in problems if problem]
+
+
+def _no_equals(place: tuple[str, int], word: str) -> Problem:
+    if word.lower().endswith(".toml") or os.path.isfile(word):
+        message = f"{shorten(word)} is a second file, where a setting (KEY=VALUE) was expected. One config at a time."
+        return Problem(place, message, 'To build one config on another, write extends = "OTHER.toml" at its top.')
+    hint = "Settings are written KEY=VALUE, such as train.optimizer.lr=3e-5."
+    return Problem(place, f"The setting {shorten(word)} has no `=`.", hint)
+
+
 def _value(place: tuple[str, ...], text: str) -> object:
     annotations = annotations_at(place)
+    if _QUOTED.fullmatch(text):  # a word of the shell in which the quotes of TOML were kept
+        return parse_value(text)
     if text.lstrip()[:1] in ("[", "{") and not (annotations and all(is_text_only(each) for each in annotations)):
         return parse_value(text)
     return _scalar(text) if any(bare(each) is Any for each in annotations) else text

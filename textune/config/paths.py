@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import os
 from pathlib import Path
 
+from textune.config.toml import format_string
 from textune.errors import ConfigError
 
 _PACKAGE = "package:"
@@ -25,9 +27,24 @@ def absolute(text: str, folder: Path, *, hub: bool = False) -> str:
     if not text or "://" in text:
         return text
     path = _join(folder, os.path.expanduser(text) if text.startswith("~") else text)
+    if not text.isprintable():
+        _require_meant(text, path)
     if hub and not os.path.isdir(path) and not _can_only_be_a_path(text):
         return text
     return path
+
+
+def _require_meant(text: str, path: str) -> None:
+    """ConfigError for a path with a tab or the like that leads nowhere: most often backslashes that TOML took for escapes."""
+    odd = [character for character in text if character in _ESCAPED]
+    if not odd or os.path.lexists(path) or any(glob.iglob(path, recursive=True)):
+        return
+    written = format_string(text)[1:-1]
+    hint = f"A path with backslashes goes in single quotes: '{written}'."
+    raise ConfigError(f'there is nothing at "{written}", which holds {_ESCAPED[odd[0]]}.', hint=hint)
+
+
+_ESCAPED = {"\b": "a backspace", "\t": "a tab", "\n": "a line break", "\f": "a form feed", "\r": "a carriage return"}
 
 
 def _can_only_be_a_path(text: str) -> bool:

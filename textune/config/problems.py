@@ -103,6 +103,9 @@ def suggest(place: Place, section: type[Section]) -> list[str]:
     """The keys that a misspelt or misplaced key most likely stands for, best first; at most three."""
     name = str(place[-1])
     here = difflib.get_close_matches(name, list(keys_of(section)), n=1, cutoff=_LIKELY)
+    turned = [key for key in keys_of(section) if sorted(key) == sorted(name)]
+    if turned:  # such as rl for lr
+        return [format_key(*place[:-1], turned[0])]
     if here and difflib.SequenceMatcher(None, name, here[0]).ratio() >= _CERTAIN:
         return [format_key(*place[:-1], here[0])]
     elsewhere = [key.place for key in all_keys() if key.place[-1] == name and not key.kind]
@@ -118,6 +121,13 @@ def suggest(place: Place, section: type[Section]) -> list[str]:
     last = list(dict.fromkeys(key.place[-1] for key in all_keys()))
     near = difflib.get_close_matches(name, last, n=1, cutoff=_CERTAIN)
     return [format_key(*next(key.place for key in all_keys() if key.place[-1] == near[0]))] if near else []
+
+
+def keys_called(name: str) -> list[str]:
+    """The keys that are meant by a name alone, such as `lr`, or by a whole dotted key; at most three."""
+    if "." in name:
+        return [name] if any(format_key(*key.place) == name for key in all_keys()) else []
+    return suggest((name,), Experiment)
 
 
 def unknown_kind(place: Place, kind: object, choices: Iterable[str], origin: str) -> Problem:

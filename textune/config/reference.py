@@ -30,8 +30,11 @@ pretrained = "sentence-transformers/all-MiniLM-L6-v2"
   part.
 - **`extends = "base.toml"`** at the top of a file builds on another one. Tables merge, lists and single values replace. A table
   whose `kind` changes starts from the defaults of the new kind.
-- **Command line:** `train.optimizer.lr=3e-5` sets a key; lists and tables are TOML, as in `'data.labels.names=["no", "yes"]'`;
-  `--unset train.optimizer.lr` takes a key back to its default before the others are set.
+- **Command line:** `train.optimizer.lr=3e-5` sets a key; lists and tables are TOML, as in `'data.labels.names=["no", "yes"]'`.
+  Text needs no quotes; text in quotes is TOML too, so `"train.log_every=1 steps"` and `'train.log_every="1 steps"'` mean the
+  same. `--unset train.optimizer.lr` takes a key back to its default before the others are set.
+- **Python:** `textune.train` and `textune.check` take the name of a file, a nested dictionary of the same form or an
+  `Experiment`, and `overrides` as such words or as a dictionary: `overrides={"train.optimizer.lr": 3e-5}`.
 - **Paths** start from the folder of the file they are written in (on the command line: from the current folder); those under
   `data` start from `data.folder` if it is set. `~` is the home folder, `package:NAME/PATH` a file inside an installed Python
   package.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt
 
 from textune.config.section import Section
 from textune.config.sharing import Checkpointing, DataParallel, Distributed
@@ -63,9 +63,18 @@ class FilesSource(RowSelection):
     """Column delimiter of csv and tsv; by default a comma and a tab."""
     quoting: Literal["auto", "standard", "none"] = "auto"
     """`standard`: double quotes enclose a cell, which may span lines; `none`: quotes are plain characters. `auto` is standard
-    for csv and none for tsv."""
+    for csv and none for tsv, unless the first lines of a tsv file show that csv quoting was used (then a note says so)."""
     column_names: Names = ()
-    """Names for the columns of a csv or tsv file that has no header line."""
+    """Names for the columns of a csv or tsv file that has no header line, or for the values of json and jsonl rows that are
+    lists, such as `["a text", "a label"]`."""
+    skip_lines: NonNegativeInt = 0
+    """Lines of csv, tsv and text files to leave out before the header, or before the rows where there is none."""
+    extra_cells: Literal["error", "ignore"] = "error"
+    """Rows of csv and tsv with more cells than there are columns: a row that cannot be read, or the extra cells are ignored
+    and the rows counted."""
+    split: Annotated[str, Field(min_length=1)] | None = None
+    """For `.json` files that hold an object of named lists of rows, such as `{"train": [...], "test": [...]}`: the one to
+    read."""
     pattern: Annotated[str, AfterValidator(regular_expression)] | None = None
     """For `text`: a regular expression with named groups that turns each line into columns, such as
     `(?P<label>[^:]+):\\S+ (?P<text>.*)`. Without it each line is the column `text`."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from textune.config.syntax import find_fault
 from textune.config.values import Duration
 from textune.errors import ConfigError
 
@@ -173,16 +174,7 @@ def _hint_for_data(path: Path, shown: str) -> str:
 
 
 def _syntax_error(reason: str, text: str, path: Path, shown: str) -> ConfigError:
-    hint = _hint_for_data(path, shown)
-    match = re.fullmatch(r"(?s)(.*?) \(at (?:line (\d+), column (\d+)|end of document)\)", reason)
-    lines = text.splitlines() or [""]
-    if match is None:
-        return ConfigError(f"{shown}: {reason}.", hint=hint)
-    row = int(match[2] or len(lines))
-    column = int(match[3] or len(lines[-1]) + 1)
-    line = lines[row - 1].strip() if row <= len(lines) else ""
-    if not hint and re.match(r"""[\w.\s"-]+=\s*[^\s"'\[{\d+-]""", line) and "Invalid value" in reason:
-        hint = 'Text is written in quotes, as in key = "value".'
-    elif not hint and "\\" in line:
-        hint = "Write a path or pattern with backslashes in single quotes."
-    return ConfigError(f"{shown}, line {row}, column {column}: {match[1]}, in `{printable(shorten(line))}`.", hint=hint)
+    fault = find_fault(reason, text)
+    place = "" if fault.line is None else f", line {fault.line}, column {fault.column}"
+    hint = _hint_for_data(path, shown) or printable(shorten(fault.hint, 200))
+    return ConfigError(f"{shown}{place}: {printable(shorten(fault.message, 200))}", hint=hint)

@@ -8,15 +8,19 @@ a row that cannot be read, reading goes on at the line after the one where that 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
 from textune.config.schema import FilesSource
-from textune.data.files import BadLine, TextLines, raw_blocks
+from textune.data.files import BadLine, TextLines, raw_blocks, skip_lines
+from textune.data.quoting import SAMPLE_CHARACTERS, SAMPLE_LINES, EnclosedCells, csv_reader, looks_quoted
 from textune.data.rows import Piece, Places, SkippedRow, count, listing, repeated_names, shorten
 from textune.errors import DataError
 
@@ -35,18 +39,68 @@ _MAX_COLUMNS = 10_000
 _DELIMITERS = {"\t": '"\\t"', ",": '","', ";": '";"', "|": '"|"'}
 
 _QUOTE_HINT = 'If quotes are plain characters in this file, set quoting = "none".'
+_EXTRA_HINT = (
+    'Text that holds the delimiter has to stand in quotes. To ignore cells beyond the last column, set extra_cells = "ignore".'
+)
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+"""What Excel writes above the header."""
 
 
-def read_delimited(path: Path, name: str, section: FilesSource, *, tabs: bool) -> Piece:
-    """One csv (or with `tabs`, tsv) file; DataError where it has no usable header or is damaged as a whole."""
-    delimiter = section.delimiter or ("\t" if tabs else ",")
-    quoting = section.quoting == "standard" or (section.quoting == "auto" and not tabs)
-    lines = TextLines(path.name, raw_blocks(path), section.encoding)
-    names, rows = read_cells(lines, name, delimiter=delimiter, quoting=quoting, column_names=section.column_names)
-    columns, line_N, bad = collect(rows, len(names))
+@dataclass(frozen=True)
+class CellOptions:
+    """How the cells of a file are written down."""
+
+    tabs: bool
+    """tsv: a tab between cells, and quotes are plain characters, unless the keys below say otherwise."""
+    delimiter: str | None = None
+    quoting: Literal["auto", "standard", "none"] = "auto"
+    column_names: tuple[str, ...] = ()
+    skip_lines: int = 0
+    extra_cells: Literal["error", "ignore"] = "error"
+
+
+def read_delimited(path: Path, name: str, section: FilesSource, *, tabs: bool, compares: bool = False) -> Piece:
+    """One csv (or with `tabs`, tsv) file; DataError where it has no usable header or is damaged as a whole.
+
+    `compares`: where quotes may be to blame for bad rows, find out whether another `quoting` reads more, for the hint.
+    """
+    cells = open_cells(path, name, section, tabs=tabs)
+    columns, line_N, bad = collect(cells, len(cells.names))
+    if compares and cells.saw_quotes and bad and path.is_file():
+        bad[0] = replace(bad[0], hint=_compared(path, name, section, tabs=tabs, quoting=cells.quoting, num_bad=len(bad)))
     skipped = tuple(SkippedRow(f"{name}, line {one.line}", one.reason, one.hint) for one in bad)
     places = Places.of_file(name, "line", line_N)
-    return Piece(pa.table(columns, names=list(names)), places, skipped, hint=_delimiter_hint(names, delimiter))
+    named = [index for index, column in enumerate(cells.names) if column]
+    table = pa.table([columns[index] for index in named], names=[cells.names[index] for index in named])
+    notes = list(cells.notes)
+    if left := len(cells.names) - len(named):
+        notes.append(f"{name}: {count(left, 'column')} without a name left out")
+    return Piece(table, places, skipped, hint=_delimiter_hint(cells.names, cells.delimiter), notes=tuple(notes))
+
+
+def open_cells(path: Path, name: str, section: FilesSource, *, tabs: bool) -> Cells:
+    """The rows of one file, read as the section says."""
+    options = CellOptions(
+        tabs, section.delimiter, section.quoting, section.column_names, section.skip_lines, section.extra_cells
+    )
+    return Cells(TextLines(path.name, raw_blocks(path), section.encoding), name, options)
+
+
+def _compared(path: Path, name: str, section: FilesSource, *, tabs: bool, quoting: bool, num_bad: int) -> str:
+    """What the other way of quoting would make of a file that has bad rows."""
+    own, other = ("standard", "none") if quoting else ("none", "standard")
+    num_rows = num_other = 0
+    try:
+        for _, row in open_cells(path, name, section.model_copy(update={"quoting": other}), tabs=tabs):
+            num_rows += 1
+            num_other += isinstance(row, BadLine)
+    except DataError:  # it has no header that way
+        return ""
+    if not num_other:
+        return f'With quoting = "{other}" every row can be read ({count(num_rows, "row")}).'
+    bad_rows = count(num_other, "row that cannot be read", "rows that cannot be read")
+    better = f' Set quoting = "{other}" first.' if num_other < num_bad else ""
+    return f'quoting = "{own}" leaves {num_bad:,}, quoting = "{other}" {bad_rows}.{better}'
 
 
 def collect(
@@ -78,40 +132,138 @@ def collect(
     return [pa.chunked_array(chunks, pa.large_string()) for chunks in columns], np.concatenate(lines), bad
 
 
-def read_cells(
-    lines: TextLines, name: str, *, delimiter: str, quoting: bool, column_names: Sequence[str] = ()
-) -> tuple[tuple[str, ...], Iterator[tuple[int, list[str] | BadLine]]]:
-    """The column names, and for each row the line where it begins and its cells, one for each column, or what is wrong.
+class Cells:
+    """The rows of a csv or tsv file below its header; what was noticed on the way is known once they have been read."""
 
-    The header is the first row unless `column_names` are given. DataError where there is no usable header.
-    """
-    if delimiter in '"\n\r\0':
-        raise DataError(f"delimiter = {delimiter!r} cannot separate columns.")
-    if column_names:
-        names = _check_names(tuple(column_names), "column_names")
-        rows = _rows(lines, delimiter, quoting, names)
-        first = _first(rows, name)
-        if first[1] == list(names):
-            raise DataError("The first line of the file repeats column_names: it is a header.", hint="Remove column_names.")
-        return names, chain([first], rows)
-    line, cells = _first(_rows(lines, delimiter, quoting, ()), name)
-    if isinstance(cells, BadLine):
-        what = "the header cannot be read: " if cells.hint == _QUOTE_HINT else ""
-        raise DataError(f"{name}, line {line}: {what}{cells.reason}.", hint=cells.hint)
-    if sum(map(len, cells)) > _HEADER_SIZE:
-        hint = 'For a file without header set column_names; for lines of text set format = "text".'
-        raise DataError(f"{name}: its first line is longer than {_HEADER_SIZE:,} characters, which is no header.", hint=hint)
-    if any("\r" in cell for cell in cells) and not lines.text.endswith("\n"):
-        raise DataError(f"{name} ends its lines with carriage returns only.", hint="Save it with line feeds.")
-    names = _check_names(tuple(cell.strip() for cell in cells), f"{name}, line {line}")
-    return names, _rows(lines, delimiter, quoting, names)
+    def __init__(self, lines: TextLines, name: str, options: CellOptions) -> None:
+        """The header is the first row unless there are `column_names`. DataError where there is no usable header."""
+        self._lines = lines
+        self._name = name
+        self._ignores_extra = options.extra_cells == "ignore"
+        self._num_wide = 0
+        self._first_wide = 0
+        skip_lines(lines, options.skip_lines, name)
+        self.delimiter = self._find_delimiter(options)
+        """Between two cells."""
+        self.quoting = options.quoting == "standard" or (options.quoting == "auto" and not options.tabs)
+        """Whether double quotes enclose cells."""
+        self.notes: list[str] = []
+        """What was decided or left out so far, in sentences."""
+        self.saw_quotes = False
+        """Whether any line so far has a double quote."""
+        self._enclosed: EnclosedCells | None = None
+        if self.delimiter in '"\n\r\0':
+            raise DataError(f"delimiter = {self.delimiter!r} cannot separate columns.")
+        if options.quoting == "auto" and options.tabs:
+            self._settle_quoting(has_header=not options.column_names)
+        self.names = _check_names(options.column_names, "column_names") if options.column_names else self._header()
+        """The columns in the order of the cells; empty for one without a name."""
+        self._rows = self._read(len(self.names))
+        if options.column_names:
+            first = self._first(self._rows)
+            if first[1] == list(self.names):
+                raise DataError("The first line of the file repeats column_names: it is a header.", hint="Remove column_names.")
+            self._rows = chain([first], self._rows)
 
+    def __iter__(self) -> Iterator[tuple[int, list[str] | BadLine]]:
+        """For each row the line where it begins, and its cells, one for each column, or what is wrong with it."""
+        yield from self._rows
+        if self._num_wide:
+            rows = count(self._num_wide, "row has", "rows have")
+            where = f"the first in line {self._first_wide}"
+            self.notes.append(f"{self._name}: {rows} more cells than columns; the extra cells are ignored ({where})")
+        if self._enclosed is not None and (num := self._enclosed.num_suspicious):
+            self.notes.append(
+                f"{self._name}: {count(num, 'cell stands', 'cells stand')} in double quotes, which are kept as characters of"
+                ' the text; quoting = "standard" takes them off'
+            )
 
-def _first(rows: Iterator[tuple[int, list[str] | BadLine]], name: str) -> tuple[int, list[str] | BadLine]:
-    first = next(rows, None)
-    if first is None:
-        raise DataError(f"{name} is empty: it holds blank lines only.")
-    return first
+    def _settle_quoting(self, *, has_header: bool) -> None:
+        """Quotes of tsv are characters, unless the first lines show that csv quoting was used."""
+        ahead = self._lines.peek(SAMPLE_LINES, SAMPLE_CHARACTERS)
+        if looks_quoted(ahead, self.delimiter, has_header=has_header):
+            self.quoting = True
+            self.notes.append(
+                f'{self._name}: cells stand in double quotes, as csv writes them, which are taken off (quoting = "standard");'
+                ' quoting = "none" keeps them'
+            )
+        else:
+            self._enclosed = EnclosedCells()
+
+    def _find_delimiter(self, options: CellOptions) -> str:
+        """The delimiter; a line `sep=;` above the header, as Excel writes it, is read and left behind."""
+        ahead = self._lines.peek(1)
+        match = _SEPARATOR_LINE.fullmatch(ahead[0].rstrip("\r\n")) if ahead else None
+        if match is None:
+            return options.delimiter or ("\t" if options.tabs else ",")
+        if options.delimiter not in (None, match[1]):
+            raise DataError(
+                f"{self._name}, line {self._lines.number + 1} says sep={match[1]}, but delimiter = {options.delimiter!r}.",
+                hint="Remove one of the two.",
+            )
+        next(iter(self._lines))
+        return match[1]
+
+    def _header(self) -> tuple[str, ...]:
+        line, cells = self._first(self._read(0))
+        if isinstance(cells, BadLine):
+            what = "the header cannot be read: " if cells.hint == _QUOTE_HINT else ""
+            raise DataError(f"{self._name}, line {line}: {what}{cells.reason}.", hint=cells.hint)
+        if sum(map(len, cells)) > _HEADER_SIZE:
+            hint = 'For a file without header set column_names; for lines of text set format = "text".'
+            message = f"{self._name}: its first line is longer than {_HEADER_SIZE:,} characters, which is no header."
+            raise DataError(message, hint=hint)
+        if any("\r" in cell for cell in cells) and not self._lines.text.endswith("\n"):
+            raise DataError(f"{self._name} ends its lines with carriage returns only.", hint="Save it with line feeds.")
+        return _check_names(tuple(cell.strip() for cell in cells), f"{self._name}, line {line}")
+
+    def _first(self, rows: Iterator[tuple[int, list[str] | BadLine]]) -> tuple[int, list[str] | BadLine]:
+        first = next(rows, None)
+        if first is None:
+            raise DataError(f"{self._name} is empty: it holds blank lines only.")
+        return first
+
+    def _read(self, num_columns: int) -> Iterator[tuple[int, list[str] | BadLine]]:
+        """Rows from the next line on; one that has another number of cells is bad (any number for 0)."""
+        lines, delimiter = self._lines, self.delimiter
+        reader = csv_reader(lines, delimiter, quoting=self.quoting, strict=True)
+        while True:
+            first = lines.number + 1
+            reason = hint = ""
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if "\r" in lines.text and lines.number == first and not (self.quoting and '"' in lines.text):
+                    # A lone carriage return outside quotes, which the csv module does not take for text.
+                    cells = lines.text.removesuffix("\n").removesuffix("\r").split(delimiter)
+                else:
+                    cells, reason, hint = [], _quote_reason(lines, first, error), _QUOTE_HINT
+            self.saw_quotes = self.saw_quotes or '"' in lines.text
+            if lines.problem is not None:
+                reason, hint = reason or lines.problem.reason, hint or lines.problem.hint
+                lines.problem = None
+            elif cells and num_columns and len(cells) != num_columns:
+                cells, reason, hint = self._fit(cells, first)
+            if reason:
+                yield first, BadLine(first, reason, hint)
+            elif cells:
+                if self._enclosed is not None and num_columns:
+                    self._enclosed.add(cells, lines.text)
+                yield first, cells
+
+    def _fit(self, cells: list[str], line: int) -> tuple[list[str], str, str]:
+        """Cells of another number than there are columns: those that count, or why not, and what to do."""
+        num_columns = len(self.names)
+        if len(cells) > num_columns and self._ignores_extra:
+            self._num_wide += 1
+            self._first_wide = self._first_wide or line
+            return cells[:num_columns], "", ""
+        verb = "is" if num_columns == 1 else "are"
+        reason = f"{count(len(cells), 'cell')} where {num_columns} {verb} expected ({listing(self.names, 6)})"
+        hint = _delimiter_hint(self.names, self.delimiter)
+        return [], reason, hint or (_EXTRA_HINT if len(cells) > num_columns else "")
 
 
 def _check_names(names: tuple[str, ...], where: str) -> tuple[str, ...]:
@@ -119,7 +271,9 @@ def _check_names(names: tuple[str, ...], where: str) -> tuple[str, ...]:
         raise DataError(
             f"{where}: {len(names):,} columns are more than the limit of {_MAX_COLUMNS:,}.", hint="Is the delimiter right?"
         )
-    twice = repeated_names(names)
+    if not any(names):
+        raise DataError(f"{where}: no column has a name.", hint="Set column_names if the file has no header line.")
+    twice = repeated_names(filter(None, names))
     if twice:
         what = listing(shorten(one) for one in twice)
         hint = "Rename them, or set column_names if the file has no header line."
@@ -127,6 +281,13 @@ def _check_names(names: tuple[str, ...], where: str) -> tuple[str, ...]:
             f"{where}: {count(len(twice), 'column name stands', 'column names stand')} there twice: {what}.", hint=hint
         )
     return names
+
+
+def named_columns(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names, with those of several columns without one made up as pandas does; a single one may stay without."""
+    if names.count("") <= 1:
+        return names
+    return _check_names(tuple(name or f"Unnamed: {index}" for index, name in enumerate(names)), "the header")
 
 
 def _delimiter_hint(names: tuple[str, ...], delimiter: str) -> str:
@@ -138,41 +299,6 @@ def _delimiter_hint(names: tuple[str, ...], delimiter: str) -> str:
         return ""
     shown, num = _DELIMITERS[best], names[0].count(best) + 1
     return f"The delimiter looks wrong: {shown} would make {num} columns of the header; set delimiter = {shown}."
-
-
-def csv_reader(lines: Iterable[str], delimiter: str, *, quoting: bool, strict: bool) -> Iterator[list[str]]:
-    """The csv module's reader; `strict` makes it refuse what stands behind a closing quote, and a quote that never closes."""
-    return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE, strict=strict)
-
-
-def _rows(lines: TextLines, delimiter: str, quoting: bool, names: tuple[str, ...]) -> Iterator[tuple[int, list[str] | BadLine]]:
-    """Rows from the next line on; with `names`, one that has another number of cells is bad."""
-    reader = csv_reader(lines, delimiter, quoting=quoting, strict=True)
-    num_columns = len(names)
-    while True:
-        first = lines.number + 1
-        reason = hint = ""
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if "\r" in lines.text and lines.number == first and not (quoting and '"' in lines.text):
-                # A lone carriage return outside quotes, which the csv module does not take for text.
-                cells = lines.text.removesuffix("\n").removesuffix("\r").split(delimiter)
-            else:
-                cells, reason, hint = [], _quote_reason(lines, first, error), _QUOTE_HINT
-        if lines.problem is not None:
-            reason, hint = reason or lines.problem.reason, hint or lines.problem.hint
-            lines.problem = None
-        elif cells and names and len(cells) != num_columns:
-            verb = "is" if num_columns == 1 else "are"
-            reason = f"{count(len(cells), 'cell')} where {num_columns} {verb} expected ({listing(names, 6)})"
-            hint = _delimiter_hint(names, delimiter)
-        if reason:
-            yield first, BadLine(first, reason, hint)
-        elif cells:
-            yield first, cells
 
 
 def _quote_reason(lines: TextLines, first: int, error: csv.Error) -> str:

@@ -6,15 +6,17 @@ import codecs
 import glob
 import io
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from textune.config.toml import format_string
+from textune.data.foreign import refuse_foreign, refuse_foreign_file
 from textune.data.rows import listing, nearest
 from textune.errors import DataError
 
@@ -37,15 +39,6 @@ FORMATS = {
     ".text": "text",
 }
 COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
-_FOREIGN = {
-    b"\x1f\x8b": "is packed with gzip: give it a name that ends in .gz",
-    b"\x28\xb5\x2f\xfd": "is packed with zstd: give it a name that ends in .zst",
-    b"PK\x03\x04": "is a zip archive or a spreadsheet: unpack it, or save it as csv",
-    b"PAR1": 'is a parquet file: set format = "parquet"',
-    b"ARROW1": 'is an Arrow file: set format = "arrow"',
-    b"BZh": "is packed with bzip2: unpack it, or pack it with gzip",
-    b"\xfd7zXZ": "is packed with xz: unpack it, or pack it with gzip",
-}
 
 
 def find_files(patterns: Sequence[str], *, key: str = "files") -> list[Path]:
@@ -64,7 +57,7 @@ def find_files(patterns: Sequence[str], *, key: str = "files") -> list[Path]:
             if not matches:
                 raise DataError(f"No file matches the pattern {pattern!r}.", hint=_folder_hint(path))
         else:
-            raise DataError(f"File not found: {pattern}.", hint=_folder_hint(path))
+            raise DataError(f"File not found: {_shown(path)}.", hint=_folder_hint(path))
         found.extend(matches)
     for path in found:
         if not (path.is_file() or path.is_fifo()):
@@ -82,7 +75,14 @@ def _folder_error(path: Path) -> DataError:
     return DataError(f"{path} is a folder, not a file.", hint=f"Name its files, such as {str(path / ('*' + example))!r}.")
 
 
+def _shown(path: Path) -> str:
+    """A path with its control characters escaped."""
+    return str(path) if str(path).isprintable() else format_string(str(path))[1:-1]
+
+
 def _folder_hint(path: Path) -> str:
+    if not str(path).isprintable():
+        return "A path with backslashes goes in single quotes."
     folder = path.parent
     if glob.has_magic(str(folder)) or not folder.is_dir():
         return "" if glob.has_magic(str(folder)) else f"There is no folder {folder} either."
@@ -119,6 +119,7 @@ def format_of(path: Path, chosen: str) -> str:
     try:
         return FORMATS[bare_suffix(path)]
     except KeyError:
+        refuse_foreign_file(path, path.name)
         known = listing(sorted(set(FORMATS.values())))
         raise DataError(
             f"{path.name}: its name does not tell the format.", hint=f'Set format = "..." to one of {known}.'
@@ -164,9 +165,7 @@ def text_blocks(name: str, blocks: Iterator[bytes], encoding: str) -> tuple[int,
     first = next(blocks, b"")
     if not first:
         raise DataError(f"{name} is empty.")
-    for magic, what in _FOREIGN.items():
-        if first.startswith(magic):
-            raise DataError(f"{name} {what}.")
+    refuse_foreign(name, first)
     if not plain:
         return 0, _decoded(name, first, blocks, encoding)
     if first[:2] in {b"\xff\xfe", b"\xfe\xff"}:
@@ -241,9 +240,23 @@ class TextLines:
         """Whether a line was asked for after the last one."""
         self._offset, text = text_blocks(name, blocks, encoding)
         self._stream = io.TextIOWrapper(Blocks(text), encoding="utf-8", errors="surrogateescape", newline="\n")  # type: ignore[type-var]
+        self._ahead: deque[str] = deque()
+
+    def peek(self, num_lines: int, num_characters: int = 1) -> list[str]:
+        """The next lines without moving on: as many as asked for, but no more once they have so many characters."""
+        while len(self._ahead) < num_lines and sum(map(len, self._ahead)) < num_characters:
+            line = self._stream.readline()
+            if not line:
+                break
+            self._ahead.append(line)
+        return list(islice(self._ahead, num_lines))
+
+    def _peeked(self) -> Iterator[str]:
+        while self._ahead:
+            yield self._ahead.popleft()
 
     def __iter__(self) -> Iterator[str]:
-        for line in self._stream:
+        for line in chain(self._peeked(), self._stream):
             self.number += 1
             self.text = line
             try:
@@ -256,6 +269,17 @@ class TextLines:
                 self.problem = self.problem or BadLine(self.number, "it holds a NUL byte", _NUL_HINT)
             yield line
         self.ended = True
+
+
+def skip_lines(lines: TextLines, num_lines: int, name: str) -> None:
+    """Leave the next lines behind, whatever they hold; DataError where the file has no more of them."""
+    for _ in islice(lines, num_lines):
+        pass
+    lines.problem = None
+    if lines.number < num_lines:
+        raise DataError(
+            f"{name} has {lines.number:,} lines, and skip_lines = {num_lines} leaves none.", hint="Lower skip_lines."
+        )
 
 
 class Blocks(io.RawIOBase):

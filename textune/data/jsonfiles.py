@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from textune.config.schema import FilesSource
+from textune.data.documents import add_listed, document_piece
 from textune.data.files import TextLines, raw_blocks, read_text
-from textune.data.records import RecordTable, describe_keys
+from textune.data.records import RecordTable
 from textune.data.rows import Piece, shorten
 from textune.errors import DataError
 
 
-def read_jsonl(path: Path, name: str, *, encoding: str, wanted: frozenset[str] | None) -> Piece:
-    """One object a line; blank lines are no rows."""
+def read_jsonl(path: Path, name: str, section: FilesSource, *, wanted: frozenset[str] | None) -> Piece:
+    """One object a line, or with `column_names` a list of their values; blank lines are no rows."""
     table = RecordTable(wanted)
-    lines = TextLines(path.name, raw_blocks(path), encoding)
+    table.list_hint = "Name the values of rows that are lists with column_names."
+    lines = TextLines(path.name, raw_blocks(path), section.encoding)
     texts: list[str] = []
     numbers: list[int] = []
     for line in lines:
@@ -27,10 +30,10 @@ def read_jsonl(path: Path, name: str, *, encoding: str, wanted: frozenset[str] |
             texts.append(line.removesuffix("\n").removesuffix("\r"))
             numbers.append(lines.number)
         if len(texts) == _BLOCK_LINES:
-            add_lines(table, texts, numbers)
+            add_lines(table, texts, numbers, section.column_names)
             texts, numbers = [], []
     if texts:
-        add_lines(table, texts, numbers)
+        add_lines(table, texts, numbers, section.column_names)
     return table.finish(name, "line")
 
 
@@ -39,15 +42,22 @@ _BETWEEN = "\x01end of line\x01"
 """Stands between two lines parsed together; no JSON text can hold it."""
 
 
-def add_lines(table: RecordTable, texts: Sequence[str], numbers: Sequence[int]) -> None:
-    """Add the JSON objects of lines with these numbers, together where that is possible; those that are none are set aside."""
-    records = _parse_together(texts)
+def add_lines(table: RecordTable, texts: Sequence[str], numbers: Sequence[int], column_names: Sequence[str] = ()) -> None:
+    """Add the JSON objects of lines with these numbers, together where that is possible; those that are none are set aside.
+
+    With `column_names` each line is a list of the values that they name.
+    """
+    records = None if column_names else _parse_together(texts)
     if records is not None:
         table.add_all(records, numbers)
         return
     for text, number in zip(texts, numbers, strict=True):
         try:
-            table.add(_DECODER.decode(text), number)
+            value = _DECODER.decode(text)
+            if column_names:
+                add_listed(table, value, number, column_names)
+            else:
+                table.add(value, number)
         except json.JSONDecodeError as error:
             hint = 'A JSON list needs format = "json".' if texts[0].startswith("[") else ""
             table.bad.append((number, f"not JSON: {error.msg} at column {error.colno}", hint))
@@ -91,24 +101,26 @@ def _odd_json(error: Exception) -> str:
     return "not usable JSON: nested too deeply" if isinstance(error, RecursionError) else f"not usable JSON: {error}"
 
 
-def read_json(path: Path, name: str, *, encoding: str, wanted: frozenset[str] | None, lenient: bool) -> Piece:
-    """One JSON document. With `lenient`, a file that turns out to hold an object a line is read as such."""
-    text = read_text(path, encoding)
+def read_json(path: Path, name: str, section: FilesSource, *, wanted: frozenset[str] | None) -> Piece:
+    """One JSON document. Without a format set, a file that turns out to hold an object a line is read as such."""
+    text = read_text(path, section.encoding)
     if not text.strip():
         raise DataError(f"{name} is empty: it holds white space only.")
     try:
         document = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         if _is_jsonl(text, error):
-            if lenient:
-                return read_jsonl(path, name, encoding=encoding, wanted=wanted)
+            if section.split is not None:
+                raise DataError(f"{name} holds one JSON value per line, and no splits.", hint="Remove split.") from error
+            if section.format == "auto":
+                return read_jsonl(path, name, section, wanted=wanted)
             raise DataError(f"{name} holds one JSON value a line.", hint='Set format = "jsonl".') from error
         place = f"{name}, line {error.lineno}, column {error.colno}"
         hint = "The file is cut short." if error.pos >= len(text.rstrip()) else "Mend the file."
         raise DataError(f"{place}: not JSON: {error.msg}.", hint=hint) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name}: {_odd_json(error)}.") from error
-    return _document_piece(document, name, wanted)
+    return document_piece(document, name, split=section.split, column_names=section.column_names, wanted=wanted)
 
 
 def _is_jsonl(text: str, error: json.JSONDecodeError) -> bool:
@@ -119,25 +131,3 @@ def _is_jsonl(text: str, error: json.JSONDecodeError) -> bool:
         and text.lstrip().startswith("{")
         and "\n" not in text[: error.pos].strip()
     )
-
-
-def _document_piece(document: Any, name: str, wanted: frozenset[str] | None) -> Piece:
-    table = RecordTable(wanted)
-    if isinstance(document, list):
-        for number, record in enumerate(document, 1):
-            table.add(record, number)
-        return table.finish(name, "record")
-    if not isinstance(document, dict):
-        raise DataError(f"{name} holds {shorten(document)}, not a list of records or an object keyed by row.")
-    if document and not any(isinstance(value, dict) for value in document.values()):
-        lists = {key: len(value) for key, value in document.items() if isinstance(value, list)}
-        hint = "Write each row as an object with its columns, in a list."
-        raise DataError(
-            f"{name} is an object with the keys {describe_keys(document)}, not rows."
-            + (f" The key {max(lists, key=lists.__getitem__)!r} holds a list." if lists else ""),
-            hint=hint,
-        )
-    by_key = all(key.isascii() and key.isdigit() and len(key) < 18 for key in document)
-    for number, (key, record) in enumerate(document.items(), 1):
-        table.add(record, int(key) if by_key else number)
-    return table.finish(name, "key" if by_key else "entry")

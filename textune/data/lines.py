@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from textune.config.schema import FilesSource
 from textune.data.delimited import collect
-from textune.data.files import BadLine, TextLines, raw_blocks
+from textune.data.files import BadLine, TextLines, raw_blocks, skip_lines
 from textune.data.rows import Piece, Places, SkippedRow, count, listing, shorten
 from textune.errors import DataError
 
@@ -29,9 +30,10 @@ class Lines:
     """Lines in the file, bad ones included."""
 
 
-def read_lines(path: Path, encoding: str) -> Lines:
-    """All lines of a text file; lines with NUL bytes or bytes that are not UTF-8 are set aside."""
+def read_lines(path: Path, encoding: str, skipped: int) -> Lines:
+    """The lines of a text file behind the first `skipped`; those with NUL bytes or bytes that are not UTF-8 are set aside."""
     lines = TextLines(path.name, raw_blocks(path), encoding)
+    skip_lines(lines, skipped, path.name)
     (text,), line_N, bad = collect(_numbered(lines), 1)
     return Lines(text, line_N, bad, lines.number)
 
@@ -42,15 +44,16 @@ def _numbered(lines: TextLines) -> Iterator[tuple[int, tuple[str] | BadLine]]:
         yield lines.number, problem or (line.removesuffix("\n").removesuffix("\r"),)
 
 
-def read_text_file(path: Path, name: str, *, encoding: str, pattern: str | None, labels: Path | None) -> Piece:
+def read_text_file(path: Path, name: str, section: FilesSource, *, labels: Path | None) -> Piece:
     """One text file: column `text`, or the pattern's groups; with `labels`, the column `label` from the parallel file."""
-    lines = read_lines(path, encoding)
+    pattern = section.pattern
+    lines = read_lines(path, section.encoding, section.skip_lines)
     bad = list(lines.bad)
     if labels is None:
         text, line_N = lines.text, lines.line_N
         label = None
     else:
-        text, label, line_N = _join_labels(path, lines, labels, read_lines(labels, encoding), bad)
+        text, label, line_N = _join_labels(path, lines, labels, read_lines(labels, section.encoding, section.skip_lines), bad)
     if pattern is None:
         columns = {"text": text}
         kept = None

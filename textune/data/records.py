@@ -67,12 +67,14 @@ class RecordTable:
         self._total = 0
         self.bad: list[tuple[int, str, str]] = []
         """Number, reason and hint of rows set aside."""
+        self.list_hint = ""
+        """What to do about rows that are lists."""
 
     def add(self, record: Any, number: int) -> None:
         """Take one record; one that is no dictionary with text keys is set aside."""
         reason = self._refusal(record)
         if reason:
-            self.bad.append((number, reason, ""))
+            self.bad.append((number, reason, self.list_hint if isinstance(record, list) else ""))
             return
         self._rows.append(record)
         self._numbers.append(number)

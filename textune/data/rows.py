@@ -83,8 +83,12 @@ class Piece:
     """Label names that the file itself gives to the integers of a column."""
     dropped: dict[str, str] = field(default_factory=dict)
     """Columns left out, and why: they are not the same in all files."""
+    unclear: dict[str, str] = field(default_factory=dict)
+    """Columns whose integers some files name and others do not, and which; nobody knows what they mean together."""
     hint: str = ""
     """A suspicion to add to a message about a missing column."""
+    notes: tuple[str, ...] = ()
+    """What was decided or left out while reading, in sentences."""
 
     def take(self, indices: np.ndarray) -> Piece:
         """The rows chosen, in that order."""
@@ -107,8 +111,12 @@ class Rows:
     """Label names that the source itself gives to the integers of a column."""
     dropped: dict[str, str] = field(default_factory=dict)
     """Columns left out because the files differ, and how."""
+    unclear: dict[str, str] = field(default_factory=dict)
+    """Columns whose integers only some of the files name, and which."""
     hint: str = ""
     """A suspicion to add to a message about a missing column."""
+    notes: tuple[str, ...] = ()
+    """What was decided or left out while reading, in sentences."""
     partial: bool = False
     """A stretch of a stream: what it lacks (a usable row, a second class) other stretches may have."""
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from textune.config.schema import ConcatSource, FilesSource, HubSource, PythonSource, SavedSource, Source
+from textune.data.classnames import class_names
 from textune.data.columnar import arrow_piece, read_arrow, read_hub, read_parquet, read_saved
 from textune.data.delimited import read_delimited
 from textune.data.files import find_files, format_of, short_names
@@ -50,7 +52,9 @@ def read_source(source: Source, *, on_bad_row: OnBadRow = "error") -> Rows:
         places=piece.places,
         class_names=piece.class_names,
         dropped=piece.dropped,
+        unclear=piece.unclear,
         hint=piece.hint,
+        notes=piece.notes,
     )
 
 
@@ -65,7 +69,7 @@ def _no_rows(piece: Piece, name: str) -> DataError:
 def _read(source: Source, on_bad_row: OnBadRow) -> tuple[Piece, str]:
     """One source with its selection applied, and its short name."""
     if isinstance(source, FilesSource):
-        piece, name = _read_files(source)
+        piece, name = _read_files(source, on_bad_row)
     elif isinstance(source, HubSource):
         piece, name = read_hub(source), source.name
     elif isinstance(source, SavedSource):
@@ -84,7 +88,7 @@ def _read_concat(source: ConcatSource, on_bad_row: OnBadRow) -> tuple[Piece, str
     return join_pieces(pieces, names), " + ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
 
 
-def _read_files(source: FilesSource) -> tuple[Piece, str]:
+def _read_files(source: FilesSource, on_bad_row: OnBadRow) -> tuple[Piece, str]:
     paths = find_files(source.files)
     names = short_names(paths)
     labels: list[Path | None] = [None] * len(paths)
@@ -101,10 +105,10 @@ def _read_files(source: FilesSource) -> tuple[Piece, str]:
     wanted = wanted_columns(source)
     pieces = []
     for path, name, label in zip(paths, names, labels, strict=False):
-        piece = _read_file(path, name, source, wanted=wanted, labels=label)
+        piece = _read_file(path, name, source, on_bad_row, wanted=wanted, labels=label)
         if wanted and not wanted <= set(piece.table.column_names):
             # A column is missing: read them all, so that the message can list them.
-            piece = _read_file(path, name, source, wanted=None, labels=label)
+            piece = _read_file(path, name, source, on_bad_row, wanted=None, labels=label)
         pieces.append(piece)
     short = names[0] if len(names) == 1 else f"{names[0]} and {count(len(names) - 1, 'more file')}"
     return join_pieces(pieces, names), short
@@ -116,10 +120,13 @@ def _check_options(source: FilesSource, paths: list[Path]) -> None:
     for key, needs in (
         ("pattern", {"text"}),
         ("label_files", {"text"}),
-        ("column_names", {"csv", "tsv"}),
+        ("column_names", {"csv", "tsv", "json", "jsonl"}),
         ("delimiter", {"csv", "tsv"}),
+        ("skip_lines", {"csv", "tsv", "text"}),
+        ("extra_cells", {"csv", "tsv"}),
+        ("split", {"json"}),
     ):
-        if getattr(source, key) and not formats <= needs:
+        if getattr(source, key) != FilesSource.model_fields[key].default and not formats <= needs:
             others = " and ".join(sorted(formats - needs))
             raise DataError(
                 f"{key} is for {' and '.join(sorted(needs))} files, but {paths[0].name} is read as {others}.",
@@ -127,19 +134,21 @@ def _check_options(source: FilesSource, paths: list[Path]) -> None:
             )
 
 
-def _read_file(path: Path, name: str, source: FilesSource, *, wanted: frozenset[str] | None, labels: Path | None) -> Piece:
+def _read_file(
+    path: Path, name: str, source: FilesSource, on_bad_row: OnBadRow, *, wanted: frozenset[str] | None, labels: Path | None
+) -> Piece:
     kind = format_of(path, source.format)
     if kind in {"csv", "tsv"}:
-        return read_delimited(path, name, source, tabs=kind == "tsv")
+        return read_delimited(path, name, source, tabs=kind == "tsv", compares=on_bad_row == "error")
     if kind == "json":
-        return read_json(path, name, encoding=source.encoding, wanted=wanted, lenient=source.format == "auto")
+        return read_json(path, name, source, wanted=wanted)
     if kind == "jsonl":
-        return read_jsonl(path, name, encoding=source.encoding, wanted=wanted)
+        return read_jsonl(path, name, source, wanted=wanted)
     if kind == "parquet":
         return read_parquet(path, name, wanted=wanted)
     if kind == "arrow":
         return read_arrow(path, name)
-    return read_text_file(path, name, encoding=source.encoding, pattern=source.pattern, labels=labels)
+    return read_text_file(path, name, source, labels=labels)
 
 
 def _read_python(source: PythonSource) -> Piece:
@@ -168,7 +177,10 @@ def _read_python(source: PythonSource) -> Piece:
         raise DataError(
             f"The Python source {source.object!r} returned {made}, not an Arrow table or an iterable of dictionaries."
         )
-    return records_piece((_plain_record(record) for record in result), source.object, "row")
+    piece = records_piece((_plain_record(record) for record in result), source.object, "row")
+    # A data set of the datasets library: its rows hold the integers, its features the names of classes.
+    schema = getattr(getattr(result, "features", None), "arrow_schema", None)
+    return replace(piece, class_names=class_names(schema)) if isinstance(schema, pa.Schema) else piece
 
 
 def _article(value: object) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import select
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from textune.data.columnar import arrow_piece
-from textune.data.delimited import read_cells
-from textune.data.files import BadLine, TextLines, raw_blocks
+from textune.data.delimited import CellOptions, Cells, named_columns
+from textune.data.files import BadLine, TextLines, raw_blocks, skip_lines
+from textune.data.foreign import PARQUET, refuse_foreign_file
 from textune.data.records import RecordTable
 from textune.data.rows import Rows, listing, repeated_names
 from textune.errors import DataError
@@ -46,9 +47,20 @@ class StreamOptions:
     column_names: tuple[str, ...] = ()
     """Names for the columns of csv or tsv without a header; for text the one column is named `text`."""
 
+    skip_lines: int = 0
+    """Lines of csv, tsv and text to leave out before the header or the first row."""
+    extra_cells: Literal["error", "ignore"] = "error"
+    """Rows of csv and tsv with more cells than columns: stop, or ignore the extra cells and say how many rows had them."""
+
     def __post_init__(self) -> None:
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise DataError(f"--delimiter {self.delimiter!r} is not one character.", hint='Such as "," or ";" or a tab.')
+
+    @property
+    def cells(self) -> CellOptions:
+        """How csv and tsv are read."""
+        tabs = self.format == "tsv"
+        return CellOptions(tabs, self.delimiter, self.quoting, self.column_names, self.skip_lines, self.extra_cells)
 
     @property
     def separator(self) -> str:
@@ -70,6 +82,7 @@ def stream_format(path: str, wanted: str | None, *, default: StreamFormat | None
             return known  # type: ignore[no-any-return]
     if default is not None and wanted is None:
         return default
+    refuse_foreign_file(Path(path), path)
     raise DataError(
         f"{path}: the format {name!r} is not one of {', '.join(get_args(StreamFormat))}.", hint="Name one with --format."
     )
@@ -80,10 +93,12 @@ def stream_name(path: str) -> str:
     return "standard input" if path == STANDARD else path
 
 
-def read_rows(path: str, options: StreamOptions, *, text_column: str) -> Generator[tuple[int, Row]]:
+def read_rows(
+    path: str, options: StreamOptions, *, text_column: str, notice: Callable[[str], None] = lambda sentence: None
+) -> Generator[tuple[int, Row]]:
     """Yield (number of the line, in parquet of the row; row) from a file or from standard input.
 
-    DataError names the line of a row that cannot be read.
+    DataError names the line of a row that cannot be read. `notice` is told what was decided on the way.
     """
     name = stream_name(path)
     if options.format == "parquet":
@@ -95,12 +110,13 @@ def read_rows(path: str, options: StreamOptions, *, text_column: str) -> Generat
         return
     lines = TextLines(name, chain([first], blocks), options.encoding)
     if options.format == "text":
+        skip_lines(lines, options.skip_lines, name)
         for line in _sound(lines, name):
             yield lines.number, {text_column: line.removesuffix("\n").removesuffix("\r")}
     elif options.format == "jsonl":
         yield from _read_jsonl(lines, name)
     else:
-        yield from _read_csv(lines, name, options)
+        yield from _read_csv(lines, name, options, notice)
 
 
 def _standard_blocks() -> Iterator[bytes]:
@@ -146,19 +162,21 @@ def _read_jsonl(lines: TextLines, name: str) -> Iterator[tuple[int, Row]]:
         yield lines.number, row
 
 
-def _read_csv(lines: TextLines, name: str, options: StreamOptions) -> Iterator[tuple[int, Row]]:
-    names, rows = read_cells(
-        lines, name, delimiter=options.separator, quoting=options.quoted, column_names=options.column_names
-    )
-    for number, cells in rows:
+def _read_csv(lines: TextLines, name: str, options: StreamOptions, notice: Callable[[str], None]) -> Iterator[tuple[int, Row]]:
+    found = Cells(lines, name, options.cells)
+    names = named_columns(found.names)
+    for number, cells in found:
         if isinstance(cells, BadLine):
             raise _refusal(cells, name)
         yield number, dict(zip(names, cells, strict=True))
+    for note in found.notes:
+        notice(note)
 
 
 def _read_parquet(path: str, name: str) -> Iterator[tuple[int, Row]]:
     if path == STANDARD:
         raise DataError("parquet cannot be read from standard input.", hint="Give the file with --input.")
+    refuse_foreign_file(Path(path), path, expected=PARQUET)
     number = 0
     try:
         with pq.ParquetFile(path) as file:
@@ -185,6 +203,7 @@ def parquet_schema(path: str, options: StreamOptions) -> pa.Schema | None:
     """Column types of a parquet file; None for another format."""
     if options.format != "parquet" or path == STANDARD:
         return None
+    refuse_foreign_file(Path(path), path, expected=PARQUET)
     try:
         schema = pq.read_schema(path)
         names = list(schema.names)

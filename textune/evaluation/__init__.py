@@ -5,6 +5,7 @@ from textune.evaluation.metrics import METRICS, ClassMetrics, Metric, compute_me
 from textune.evaluation.reduction import Reduction, num_ranked, ranking_note, scored_rows
 from textune.evaluation.report import Report, build_report
 from textune.evaluation.scored import Scored
+from textune.evaluation.stored import read_report
 
 __all__ = [
     "METRICS",
@@ -20,6 +21,7 @@ __all__ = [
     "num_ranked",
     "per_class",
     "ranking_note",
+    "read_report",
     "resolve_metric",
     "scored_rows",
 ]

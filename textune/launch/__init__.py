@@ -3,7 +3,7 @@
 TorchX hands the job to the scheduler; each node runs torchrun, which starts `textune train CONFIG ... --resume auto`.
 """
 
-from textune.launch.cluster import Request, prepare
+from textune.launch.cluster import Request, prepare, require_scheduler
 from textune.launch.job import Job, checked
 
-__all__ = ["Job", "Request", "checked", "prepare"]
+__all__ = ["Job", "Request", "checked", "prepare", "require_scheduler"]

@@ -50,14 +50,19 @@ class Request:
     """Submits; returns TorchX's name of the job, such as slurm://textune/12. A local job runs until its end."""
 
 
+def require_scheduler(name: str) -> None:
+    """LaunchError, with the nearest name, where there is no such scheduler."""
+    if name not in SCHEDULERS:
+        raise LaunchError(f"Unknown scheduler {name}.", hint=_nearest(name, tuple(SCHEDULERS)))
+
+
 def prepare(job: Job, scheduler: str, options: Sequence[str] = (), *, dry_run: bool = False) -> Request:
     """Check everything and make the request; nothing is submitted yet.
 
     `options` are `key=value` words for the scheduler. With `dry_run` the scheduler's commands need not be installed. Raises
     LaunchError for what concerns the job and the scheduler, ConfigError for the config.
     """
-    if scheduler not in SCHEDULERS:
-        raise LaunchError(f"Unknown scheduler {scheduler}.", hint=_nearest(scheduler, tuple(SCHEDULERS)))
+    require_scheduler(scheduler)
     job = checked(job)
     if scheduler == "local" and job.nodes == 1:
         for option in options:

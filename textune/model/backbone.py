@@ -30,7 +30,7 @@ from textune.model.accelerator import Accelerator
 from textune.model.attention import PACKED, PackedLayout
 from textune.model.freeze import freeze_parts
 from textune.model.heads import OWN_ATTENTION, PACKED_FAMILIES, PADDED_HEADS, reads_last_position
-from textune.model.labelhead import change_head, plan_head, wanted_head
+from textune.model.labelhead import about_new_head, change_head, plan_head, wanted_head
 from textune.model.pretrained import (
     PICKLE_HINT,
     Pretrained,
@@ -283,7 +283,7 @@ def load_model(
         notice = change_head(hf, change, head, found=found, new_tensors=new_tensors, seed=seed)
         notes += [notice] if notice else []
     if new_tensors:
-        notes.append(f"{listing(sorted(new_tensors), 4)} start new")
+        notes.append(about_new_head(hf, new_tensors, label_map))
     if info["unexpected_keys"]:
         notes.append(f"{listing(sorted(info['unexpected_keys']), 4)} of the checkpoint are not used")
     freeze_parts(hf, section.freeze, new_tensors=new_tensors)

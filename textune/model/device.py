@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
 
 from textune.errors import ModelError
+from textune.model import processor
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DType: TypeAlias = torch.dtype
@@ -75,6 +75,4 @@ def _setting(key: str, name: str, value: str) -> str:
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if platform.machine().lower() in {"x86_64", "amd64"}:
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return processor.has_bf16()

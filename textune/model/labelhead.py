@@ -91,13 +91,13 @@ def plan_head(found: Pretrained, config: Any, wanted: Head) -> HeadChange | None
     new: tuple[Row | None, ...] = (None,) * len(wanted.outputs)
     if not is_classifier(config):
         kind = config.architectures[0]
-        notice = f"the head starts new: the {found.where} is a {kind}, whose head is for another task"
+        notice = f"the head is new: the {found.where} is a {kind}, whose head is for another task"
         return HeadChange(new, notice, earlier_size=False)
     earlier = earlier_head(config)
     if earlier.form != wanted.form and not (earlier.form == "unknown" and wanted.form in {"regression", "sigmoid"}):
-        return HeadChange(new, f"the head starts new: that of the {found.where} is a {earlier}, and this task needs a {wanted}")
+        return HeadChange(new, f"the head is new: that of the {found.where} is a {earlier}, and this task needs a {wanted}")
     if wanted.form == "regression":
-        return None if len(earlier.outputs) == 1 else HeadChange(new, f"the head starts new: the {found.where} has a {earlier}")
+        return None if len(earlier.outputs) == 1 else HeadChange(new, f"the head is new: the {found.where} has a {earlier}")
     if is_unnamed(earlier.outputs) and not set(wanted.outputs) & set(earlier.outputs):
         return _unnamed(found, earlier, wanted)
     if earlier.outputs == wanted.outputs:
@@ -116,7 +116,7 @@ def _unnamed(found: Pretrained, earlier: Head, wanted: Head) -> HeadChange | Non
         return None
     return HeadChange(
         (None,) * size,
-        f"the head starts new: the {found.where} calls its outputs {known}, so it is unknown which of them mean"
+        f"the head is new: the {found.where} calls its outputs {known}, so it is unknown which of them mean"
         f" {listing(wanted.outputs, 8)} (to keep them, name them under id2label in its config.json)",
     )
 
@@ -134,7 +134,7 @@ def _rows_by_name(earlier: Head, wanted: Head) -> tuple[Row | None, ...]:
 def _report(found: Pretrained, earlier: Head, wanted: Head, rows: tuple[Row | None, ...]) -> str:
     there, here = listing(earlier.outputs, 8), listing(wanted.outputs, 8)
     if not any(rows):
-        return f"the head starts new: the {found.where} knows the labels {there}, and none of those here ({here})"
+        return f"the head is new: the {found.where} knows the labels {there}, and none of those here ({here})"
     if rows[0] is not None and rows[0][1] < 0:
         return (
             f"the head is kept, its weights negated: the output of the {found.where} stands for {wanted.opposite},"
@@ -147,10 +147,21 @@ def _report(found: Pretrained, earlier: Head, wanted: Head, rows: tuple[Row | No
     gone = [name for name in earlier.outputs if name not in {*wanted.outputs, wanted.opposite}]
     parts = [f"the head of the {found.where} is kept for {listing(kept, 8)}"]
     if new:
-        parts.append(f"starts new for {listing(new, 8)}")
+        parts.append(f"is new for {listing(new, 8)}")
     if gone:
         parts.append(f"loses {listing(gone, 8)}, which this data lacks (to keep a label, list it in data.labels.names)")
     return "; it ".join(parts)
+
+
+def about_new_head(hf: Any, new_tensors: Collection[str], label_map: LabelMap) -> str:
+    """What to say of the tensors that the checkpoint lacks; they are those of the head, and at most the pooler's."""
+    kind = "regression" if label_map.problem == "regression" else "classification"
+    head = {name for name, _ in hf.named_parameters() if not name.startswith(f"{hf.base_model_prefix}.")}
+    if not head <= set(new_tensors):
+        return f"Part of the {kind} head is new and will be trained: {listing(sorted(new_tensors), 4)}."
+    others = sorted(set(new_tensors) - head)
+    more = f" So are {listing(others, 4)}, which the checkpoint lacks." if others else ""
+    return f"The {kind} head is new and will be trained.{more}"
 
 
 # --- the layer itself -------------------------------------------------------------------------------------------------

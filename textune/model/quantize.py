@@ -16,6 +16,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from textune.errors import ModelError
+from textune.model import processor
 from textune.model.backbone import TextModel
 
 _LEVELS = 127
@@ -73,17 +74,10 @@ def require_int8(device: Literal["auto", "cpu", "cuda"]) -> None:
     """ModelError where `--precision int8` cannot be: on another device, or on a processor without products of bytes."""
     if device == "cuda":
         raise ModelError("--precision int8 computes on the processor, not on --device cuda.", hint="Use --device cpu.")
-    if not _has_byte_products():
+    if not processor.has_byte_products():
         raise ModelError(
             "--precision int8, but this processor has no fast products of bytes (VNNI).", hint="Use --precision auto."
         )
-
-
-def _has_byte_products() -> bool:
-    """Without them oneDNN sums pairs of products in int16, which can overflow."""
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    has_vnni = torch.cpu._is_vnni_supported() or bool(capabilities.get("avx_vnni"))
-    return torch.backends.mkldnn.is_available() and has_vnni
 
 
 def quantize_linears(model: TextModel) -> int:

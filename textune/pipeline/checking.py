@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from textune.config import load_config
+from textune.config import Config, Overrides, load_config
 from textune.data.audit import Finding, TokenFacts, audit_data
 from textune.data.batches import padding_waste
-from textune.pipeline.facts import describe
+from textune.data.rows import count
+from textune.pipeline.facts import describe, measure
 from textune.pipeline.gather import Ingredients, gather
 from textune.ranks import ALONE
 from textune.tracking import SilentTracker, Tracker
@@ -31,7 +31,11 @@ class CheckResult:
     """What `check` found and predicts."""
 
     facts: dict[str, str]
+    """What would be trained on what, and at the end what it costs, in sentences."""
     findings: list[Finding]
+    """What the audit of the rows saw."""
+    numbers: dict[str, Any]
+    """The same as numbers."""
 
     @property
     def ok(self) -> bool:
@@ -40,30 +44,52 @@ class CheckResult:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return {"ok": self.ok, "facts": self.facts, "findings": [vars(finding) for finding in self.findings]}
+        return {
+            "ok": self.ok,
+            "numbers": self.numbers,
+            "facts": self.facts,
+            "findings": [vars(finding) for finding in self.findings],
+        }
 
 
 def check(
-    config: str | Path | None = None,
+    config: Config | None = None,
     *,
-    overrides: Sequence[str] = (),
-    unset: Sequence[str] = (),
+    overrides: Overrides = (),
+    unset: Iterable[str] = (),
+    timing: bool = True,
+    audited: Callable[[CheckResult], None] | None = None,
     tracker: Tracker | None = None,
 ) -> CheckResult:
     """Build every part, audit the rows, compute a few batches to predict time; writes nothing but the token cache.
 
-    Raises TextuneError for what stops a run before its rows can be audited.
+    `timing = False` computes no batches. `audited` is told what is known before they are computed, which takes a while. Raises
+    TextuneError for what stops a run before its rows can be audited.
     """
     loaded = load_config(config, overrides, unset)
     tracker = tracker or SilentTracker()
     for note in loaded.notes:
         tracker.notice(note)
     parts = gather(loaded.experiment, tracker=tracker, audit=False)
-    facts = describe(parts)
-    findings = audit_data(parts.data, tokens=_token_facts(parts))
-    if not any(finding.level == "error" for finding in findings):
-        facts |= _predict_cost(parts, tracker)
-    return CheckResult(facts, findings)
+    result = CheckResult(describe(parts), audit_data(parts.data, tokens=_token_facts(parts)), measure(parts))
+    if audited is not None:
+        audited(result)
+    if not result.ok:
+        return result
+    numbers: dict[str, Any] = {"memory_bytes": _memory_bytes(parts)}
+    costs = {}
+    if timing:
+        timed = _measure_time(parts, tracker)
+        numbers |= timed
+        costs["time"] = (
+            f"about {_minutes(timed['seconds'])} of forward and backward passes here, from"
+            f" {count(timed['batches_measured'], 'measured batch', 'measured batches')}"
+        )
+    costs["memory"] = (
+        f"{numbers['memory_bytes'] / 1e9:.2f} GB for weights, gradients and optimizer, plus the activations of at most"
+        f" {parts.room.max_tokens:,} tokens at once"
+    )
+    return replace(result, facts=result.facts | costs, numbers=result.numbers | numbers)
 
 
 def _token_facts(parts: Ingredients) -> TokenFacts:
@@ -82,8 +108,8 @@ def _token_facts(parts: Ingredients) -> TokenFacts:
     )
 
 
-def _predict_cost(parts: Ingredients, tracker: Tracker) -> dict[str, str]:
-    """Time from a few real batches, memory from the sizes of what training holds."""
+def _measure_time(parts: Ingredients, tracker: Tracker) -> dict[str, Any]:
+    """Speed of a few real batches, and the seconds of a whole run at that speed."""
     rows = parts.training_rows()
     loader = parts.loader(rows)
     learner = Learner(parts.model, parts.experiment.train, parts.device, ALONE)
@@ -91,6 +117,7 @@ def _predict_cost(parts: Ingredients, tracker: Tracker) -> dict[str, str]:
     speeds = []
     parts.model.train()
     for number, batch in enumerate(islice(batches, PROBED_BATCHES + 1)):
+        tracker.progress("measuring", number, PROBED_BATCHES + 1)
         started = time.perf_counter()
         seed = parts.experiment.train.seed
         loss, notices = gradients_in_memory(learner, parts.task, loader, batch, seed=seed)
@@ -99,22 +126,21 @@ def _predict_cost(parts: Ingredients, tracker: Tracker) -> dict[str, str]:
             tracker.notice(notice)
         if number or len(rows) <= parts.experiment.train.batch_size:
             speeds.append(batch.num_tokens / (time.perf_counter() - started))
+    tracker.progress("measuring", PROBED_BATCHES + 1, PROBED_BATCHES + 1)
     batches.close()
     parts.model.zero_grad()
-    seconds = parts.num_tokens / float(np.median(speeds))
+    speed = float(np.median(speeds))
     return {
-        "time": f"about {_minutes(seconds)} of forward and backward passes here, from {len(speeds)} measured batches",
-        "memory": _memory(parts),
+        "seconds": round(parts.num_tokens / speed, 1),
+        "tokens_per_second": round(speed, 1),
+        "batches_measured": len(speeds),
     }
 
 
-def _memory(parts: Ingredients) -> str:
+def _memory_bytes(parts: Ingredients) -> int:
+    """What training holds at all times: weights in fp32, and a gradient and the optimizer's state for what is trained."""
     trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    total = parts.model.num_parameters
-    # fp32: weights, and a gradient for what is trained.
-    held = (4 * total + (4 + STATE_BYTES[parts.experiment.train.optimizer.kind]) * trained) / 1e9
-    tokens = f"{parts.room.max_tokens:,} tokens"
-    return f"{held:.2f} GB for weights, gradients and optimizer, plus the activations of at most {tokens} at once"
+    return int(4 * parts.model.num_parameters + (4 + STATE_BYTES[parts.experiment.train.optimizer.kind]) * trained)
 
 
 def _minutes(seconds: float) -> str:

@@ -1,42 +1,73 @@
-"""The facts of a run in words, for its header and its manifest; made of what `gather.py` has built."""
+"""The facts of a run as numbers and in words, for its header, `check` and its manifest; made of what `gather.py` has built."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from textune.data.batches import padding_waste
-from textune.data.rows import count
+from textune.data.rows import count, listing
 from textune.pipeline.gather import Ingredients
 from textune.training.optim import STATE_BYTES
 from textune.training.schedule import learning_rate
 
 
+def measure(parts: Ingredients) -> dict[str, Any]:
+    """The facts of a run as numbers, for scripts; None where nobody knows."""
+    train, stream = parts.parts["train"], parts.data.stream
+    batches, limit = parts.first_epoch(), parts.experiment.tokens.max_length
+    return {
+        "problem": parts.task.problem,
+        "labels": list(parts.data.label_map.names) if parts.task.problem != "regression" else [],
+        "rows": dict(parts.num_rows),
+        "rows_left_out": {part.name: part.num_left_out for part in parts.data.parts},
+        "rows_truncated": sum(tokenized.num_truncated for tokenized in parts.parts.values()),
+        "tokens_per_epoch": int(train.lengths[np.concatenate(batches)].sum()) if stream is None else None,
+        "tokens_mean": round(float(train.lengths.mean()), 2),
+        "tokens_median": int(np.median(train.lengths)),
+        "tokens_longest": int(train.lengths.max()),
+        "padding_by_batch": round(float(padding_waste(train.lengths, batches)), 4),
+        "padding_to_max_length": round(float(padding_waste(train.lengths, batches, pad_to=limit)), 4),
+        "parameters": parts.model.num_parameters,
+        "parameters_trained": sum(p.numel() for p in parts.model.parameters() if p.requires_grad),
+        "layout": parts.model.layout,
+        "device": parts.device.torch.type,
+        "precision": parts.device.precision,
+        "max_tokens": parts.room.max_tokens,
+        "batch_size": parts.experiment.train.batch_size,
+        "steps": parts.total_steps,
+        "steps_per_epoch": parts.steps_per_epoch,
+        "checkpoint_bytes": checkpoint_bytes(parts),
+        "metric": parts.metric.name,
+    }
+
+
 def describe(parts: Ingredients) -> dict[str, str]:
     """The facts that a person wants to see before a run starts."""
-    train, section = parts.parts["train"], parts.experiment.train
+    section, found = parts.experiment.train, measure(parts)
     names = parts.data.label_map.names
-    rows = ", ".join(f"{'unknown number of' if num is None else f'{num:,}'} {name}" for name, num in parts.num_rows.items())
+    lost = {name: f" ({num:,} left out)" if num else "" for name, num in found["rows_left_out"].items()}
+    rows = ", ".join(
+        f"{'unknown number of' if num is None else f'{num:,}'} {name}{lost[name]}" for name, num in parts.num_rows.items()
+    )
     limit = parts.experiment.tokens.max_length
-    truncated = sum(tokenized.num_truncated for tokenized in parts.parts.values())
-    trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    total = parts.model.num_parameters
-    batches = parts.first_epoch()
-    amount, sampled = f"{int(train.lengths[np.concatenate(batches)].sum()):,} a training epoch", ""
+    trained, total = found["parameters_trained"], found["parameters"]
+    amount, sampled = f"{found['tokens_per_epoch']:,} per training epoch" if found["tokens_per_epoch"] is not None else "", ""
     if parts.data.stream is not None:
         rows += f"; train streamed from {count(len(parts.data.stream.shards), 'shard')}"
-        amount = f"about {train.lengths.mean():.0f} a training row"
-        sampled = f" (of the first {count(len(train.part), 'row')})"
-    labels = f"{len(names)} labels: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+        amount = f"about {found['tokens_mean']:.0f} per training row"
+        sampled = f" (of the first {count(len(parts.parts['train'].part), 'row')})"
+    labels = f"{count(len(names), 'label')}: {listing(names, 8)}"
     return {
         "task": parts.task.problem if parts.task.problem == "regression" else f"{parts.task.problem}, {labels}",
         "rows": rows,
-        "tokens": f"{amount}, median row {int(np.median(train.lengths))}, longest {int(train.lengths.max())};"
-        f" {truncated:,} rows truncated to {limit}{sampled}",
-        "padding": f"padded batch by batch, {padding_waste(train.lengths, batches):.0%} of what is computed would be padding;"
-        f" padded to {limit}, {padding_waste(train.lengths, batches, pad_to=limit):.0%}",
+        "tokens": f"{amount}, median row {found['tokens_median']}, longest {found['tokens_longest']};"
+        f" {count(found['rows_truncated'], 'row')} truncated to {limit}{sampled}",
+        "padding": f"padded batch by batch, {found['padding_by_batch']:.0%} of what is computed would be padding;"
+        f" padded to {limit}, {found['padding_to_max_length']:.0%}",
         "model": f"{parts.experiment.model.pretrained} ({parts.model.hf.config.model_type}), {total / 1e6:.1f} M parameters"
         + ("" if trained == total else f", {trained / 1e6:.1f} M trained"),
         "vocabulary": parts.vocabulary,
@@ -45,7 +76,7 @@ def describe(parts: Ingredients) -> dict[str, str]:
         "device": str(parts.device) + _shared(parts),
         "at once": f"{parts.room.max_tokens:,} tokens ({parts.room.reason}){sampled}"
         + (", gradient checkpointing" if section.gradient_checkpointing else ""),
-        "steps": f"{parts.total_steps:,} of {section.batch_size} rows{_in_epochs(parts)}",
+        "steps": f"{parts.total_steps:,} of {count(section.batch_size, 'row')}{_in_epochs(parts)}",
         "rates": _rates(parts),
         "saved": _saved(parts),
         "best by": f"{parts.metric.name} on the validation rows"
@@ -109,7 +140,7 @@ def _in_epochs(parts: Ingredients) -> str:
     """How many epochs the run has, as a remark in brackets; nothing where nobody knows."""
     duration = parts.experiment.train.duration
     if duration.unit == "epochs":
-        return f" ({duration} of {parts.steps_per_epoch:,} steps)"
+        return f" ({duration} of {count(parts.steps_per_epoch, 'step')})"
     return "" if parts.num_rows["train"] is None else f" ({parts.total_steps / parts.steps_per_epoch:.2g} epochs)"
 
 

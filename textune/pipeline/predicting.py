@@ -162,7 +162,7 @@ def _windows(predictor: Predictor, source: _Source, added: list[str], *, max_row
 
     DataError for what cannot be read, has no such column or already has one of the `added` ones.
     """
-    rows = read_rows(source.path, source.options, text_column=source.columns.text)
+    rows = read_rows(source.path, source.options, text_column=source.columns.text, notice=predictor.on_notice)
     with contextlib.closing(rows):
         for number, window in enumerate(_cut(rows, text_columns(source.columns), max_rows=min(WINDOW_ROWS, max_rows))):
             _require_columns([row for _, row in window], source, added, first=number == 0)

@@ -5,26 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from safetensors.torch import save
 
-from textune.config import Duration, Loaded, load_config, show
+from textune.config import Config, Duration, Loaded, Overrides, load_config, show
 from textune.data.prepare import Part
 from textune.errors import Preempted, RunError
-from textune.evaluation import Report
+from textune.evaluation import Report, read_report
 from textune.pipeline.driving import Drive
-from textune.pipeline.facts import describe, disk_warning
+from textune.pipeline.facts import describe, disk_warning, measure
 from textune.pipeline.gather import Ingredients, Tokenized, gather
 from textune.pipeline.interruption import Interruption, finishing_steps
 from textune.pipeline.reporting import report_part, write_report
 from textune.pipeline.resuming import Start, best_of, bring_best, compare_facts, facts_of_run, plan_start
 from textune.prediction import load
 from textune.ranks import Ranks, joined, naming_the_loss
-from textune.rundir import RunFolder, command_line, read_manifest
+from textune.rundir import REPORTS, RunFolder, command_line, read_manifest
 from textune.tracking import JsonlTracker, NoticeKeeper, SilentTracker, Tracker, Trackers, cut_lines
 from textune.training import CheckpointKeeper, Learner, build_learner
 from textune.training.checkpoint import KEPT_IDS, VERSION, WRITING, Checkpoint
@@ -36,7 +36,7 @@ MAX_SKIPPED_SHOWN = 100
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished run leaves."""
+    """What a run leaves; of a dry run, which leaves nothing, what it would have been."""
 
     run: Path
     """The run folder."""
@@ -52,37 +52,44 @@ class TrainResult:
     """What a person should know about the run, in sentences."""
     complete_before: bool = False
     """Whether the run was complete already, and nothing was done."""
+    numbers: dict[str, Any] = field(default_factory=dict)
+    """Rows, tokens, parameters, steps and the like of what was trained, or would be; empty where it was complete already."""
+    dry_run: bool = False
+    """Whether nothing was trained or written, as asked."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "run": str(self.run),
+            "dry_run": self.dry_run,
             "steps": self.steps,
             "best_step": self.best_step,
             "seconds": round(self.seconds, 1),
             "notices": list(self.notices),
+            "numbers": self.numbers,
             "reports": {name: report.to_dict() for name, report in self.reports.items()},
             "complete_before": self.complete_before,
         }
 
 
 def train(
-    config: str | Path | None = None,
+    config: Config | None = None,
     *,
     run: str | Path | None = None,
-    overrides: Sequence[str] = (),
-    unset: Sequence[str] = (),
+    overrides: Overrides = (),
+    unset: Iterable[str] = (),
     resume: str | None = None,
     dry_run: bool = False,
     fast_dev_run: bool = False,
     tracker: Tracker | None = None,
-) -> TrainResult | None:
+) -> TrainResult:
     """Train, choose the best model, evaluate it and write the run folder (by default `runs/<name of the config>`).
 
-    `resume`: "latest" goes on with the run folder, "auto" does so where there is something to go on with, a path names the
-    checkpoint or run to go on from (`textune.pipeline.resuming`). `dry_run` builds every part and writes nothing (returns
-    None); `fast_dev_run` does one batch of everything in a folder that it removes again. Raises TextuneError before the first
-    step for whatever does not fit, Preempted where a scheduler stopped the run.
+    `config`: a TOML file, a nested dictionary of the same form or an `Experiment`; `overrides`: `key=value` words, or values by
+    dotted key. `resume`: "latest" resumes the run folder, "auto" does so where there is something to resume, a path names the
+    checkpoint or run to start from (`textune.pipeline.resuming`). `dry_run` builds every part and writes nothing;
+    `fast_dev_run` does one batch of everything in a folder that it removes again. Raises TextuneError before the first step
+    for whatever does not fit, Preempted where a scheduler stopped the run.
     """
     loaded = load_config(config, overrides, unset)
     name = loaded.path.stem if loaded.path else "model"
@@ -98,21 +105,12 @@ def train(
         for note in (*loaded.notes, *start.notices):
             everyone.notice(note)
         if start.kind == "complete":
-            manifest = read_manifest(folder.path)
-            return TrainResult(
-                folder.path,
-                manifest["steps"],
-                manifest["best_step"],
-                manifest["seconds"],
-                reports={},
-                notices=tuple(kept.notices),
-                complete_before=True,
-            )
+            return _complete_before(folder, kept)
         resumed, bound = start.checkpoint is not None, start.bound(loaded.experiment.train)
         parts = gather(loaded.experiment, ranks=ranks, tracker=everyone, audit=not resumed, bound=bound, resumed=resumed)
         tracker.header(describe(parts))
         if dry_run:
-            return None
+            return TrainResult(folder.path, 0, 0, 0.0, {}, tuple(kept.notices), numbers=measure(parts), dry_run=True)
         if (warning := disk_warning(parts, folder.path)) and not fast_dev_run:
             everyone.notice(warning)
         if not fast_dev_run:
@@ -120,6 +118,21 @@ def train(
         with _scratch(folder.path, ranks) as scratch:
             small = _one_batch_of_everything(parts)
             return _Session(RunFolder(scratch), loaded, small, start, tracker=tracker, kept=kept).run()
+
+
+def _complete_before(folder: RunFolder, kept: NoticeKeeper) -> TrainResult:
+    """The result of a run that had come to its end already, with its reports from the folder."""
+    manifest = read_manifest(folder.path)
+    paths = {name: folder.path / f"{stem}.json" for name, stem in REPORTS.items()}
+    return TrainResult(
+        folder.path,
+        manifest["steps"],
+        manifest["best_step"],
+        manifest["seconds"],
+        reports={name: read_report(path) for name, path in paths.items() if path.is_file()},
+        notices=tuple(kept.notices),
+        complete_before=True,
+    )
 
 
 @contextlib.contextmanager
@@ -287,6 +300,7 @@ class _Session:
             truncated=parts.num_truncated,
             skipped=[f"{row.place}: {row.reason}" for row in parts.data.skipped[:MAX_SKIPPED_SHOWN]],
             num_skipped=len(parts.data.skipped),
+            left_out={part.name: part.num_left_out for part in parts.data.parts},
             **({} if start.checkpoint is None else {"from_checkpoint": str(start.checkpoint.folder.resolve())}),
         )
 
@@ -357,7 +371,7 @@ class _Session:
                 metrics={name: report.to_dict()["metrics"] for name, report in reports.items()},
             )
         self.ranks.wait()
-        return TrainResult(self.folder.path, steps, best_step, seconds, reports, tuple(notices))
+        return TrainResult(self.folder.path, steps, best_step, seconds, reports, tuple(notices), numbers=measure(self.parts))
 
     def _write_reports(self) -> dict[str, Report]:
         """Report on the saved folder, not on the live model: what is reported is what was kept."""
@@ -366,7 +380,7 @@ class _Session:
         saved = load(self.folder.best, device=device, precision=parts.device.precision, ranks=self.ranks)
         saved.on_notice = self.tracker.notice
         reports: dict[str, Report] = {}
-        for name in ("validation", "test"):
+        for name, stem in REPORTS.items():
             if name in parts.parts:
                 reports[name] = report_part(
                     saved,
@@ -378,5 +392,5 @@ class _Session:
                     tracker=self.tracker,
                 )
                 if self.ranks.is_first:
-                    write_report(reports[name], self.folder.path, "report" if name == "validation" else "report-test")
+                    write_report(reports[name], self.folder.path, stem)
         return reports

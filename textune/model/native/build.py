@@ -20,9 +20,11 @@ from pathlib import Path
 
 import torch
 
+from textune.model.processor import compiler_target
+
 SOURCES = Path(__file__).parent
 """Folder of kernels.cpp and what it includes."""
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-Wno-psabi")
+FLAGS = ("-std=c++17", "-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-Wno-psabi")
 BUILD_SECONDS = 120.0
 """A compiler that takes longer is taken for hung."""
 
@@ -91,12 +93,12 @@ def _library(compiler: str) -> Path:
     stat = os.stat(os.path.realpath(compiler))
     sources = [file.read_text(encoding="utf-8") for file in sorted(SOURCES.glob("*.[ch]*"))]
     versions = [compiler, f"{stat.st_size} {stat.st_mtime_ns}", torch.__version__, *_openmp()]
-    parts = [*sources, *FLAGS, *versions, _processor()]
+    parts = [*sources, *FLAGS, compiler_target(), *versions, _processor()]
     return default_cache() / f"{hashlib.blake2b('|'.join(parts).encode(), digest_size=16).hexdigest()}.so"
 
 
 def _processor() -> str:
-    """What `-march=native` depends on: a home folder may be shared by different machines."""
+    """What the compiler's target stands for: a home folder may be shared by different machines."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -110,7 +112,7 @@ def _build(compiler: str, library: Path) -> None:
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="building-", dir=library.parent) as scratch:
             compiled, linked = Path(scratch) / "kernels.o", Path(scratch) / "kernels.so"
-            _run([compiler, *FLAGS, "-c", str(SOURCES / "kernels.cpp"), "-o", str(compiled)])
+            _run([compiler, *FLAGS, compiler_target(), "-c", str(SOURCES / "kernels.cpp"), "-o", str(compiled)])
             # PyTorch's own OpenMP: a second one would bring a second pool of threads, and both would spin.
             _run([compiler, "-shared", str(compiled), *_openmp(), "-o", str(linked)])
             linked.replace(library)

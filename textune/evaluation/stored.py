@@ -1,0 +1,61 @@
+"""A report from its JSON file back to a `Report`; the last of the room."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from textune.errors import RunError
+from textune.evaluation.baseline import Baseline
+from textune.evaluation.metrics import ClassMetrics
+from textune.evaluation.mistakes import Mistake
+from textune.evaluation.report import Confusion, Report
+
+
+def read_report(path: Path) -> Report:
+    """The report in a file that `Report.to_dict` filled; RunError where it is damaged or of a later version."""
+    again = "Make it again: `textune evaluate`."
+    try:
+        tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if tree["version"] != 1:
+            raise RunError(f"{path} was written by a later version of textune.", hint="Upgrade textune to read it.")
+        return _report(tree)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is damaged: {type(error).__name__}, {error}.", hint=again) from error
+
+
+def _report(tree: dict[str, Any]) -> Report:
+    main, classes = tree["main"], [dict(row) for row in tree["classes"]]
+    support = [row.pop("train_support", None) for row in classes]
+    return Report(
+        problem=tree["problem"],
+        names=tuple(tree["names"]),
+        dataset=tree["dataset"],
+        fingerprint=tree["fingerprint"],
+        num_rows=tree["rows"],
+        metric=main["metric"],
+        interval=None if main["interval_95"] is None else (main["interval_95"][0], main["interval_95"][1]),
+        metrics=_numbers(tree["metrics"]),
+        baseline=Baseline(**{**tree["baseline"], "metrics": _numbers(tree["baseline"]["metrics"])}),
+        classes=tuple(ClassMetrics(**_numbers(row)) for row in classes),
+        train_support=None if not support or support[0] is None else tuple(support),
+        matrix=None if tree["confusion_matrix"] is None else tuple(tuple(row) for row in tree["confusion_matrix"]),
+        confusions=tuple(Confusion(**pair) for pair in tree["confusions"]),
+        num_mistakes=tree["num_mistakes"],
+        mistakes=tuple(_mistake(row) for row in tree["mistakes"]),
+        warnings=tuple(tree["warnings"]),
+        notes=tuple(tree["notes"]),
+        num_left_out=tree.get("rows_left_out", 0),
+    )
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """NaN for what JSON holds as null."""
+    return {name: math.nan if value is None else value for name, value in values.items()}
+
+
+def _mistake(row: dict[str, Any]) -> Mistake:
+    answers = {name: tuple(row[name]) if isinstance(row[name], list) else row[name] for name in ("true", "predicted")}
+    return Mistake(**{**row, **answers})
