@@ -19,10 +19,7 @@ import textune
 from textune.errors import Preempted
 
 MAPS = Path("/proc/self/maps")
-pytestmark = [
-    pytest.mark.skipif(not MAPS.exists(), reason="this system does not list what a process has mapped"),
-    pytest.mark.usefixtures("one_thread"),
-]
+pytestmark = pytest.mark.skipif(not MAPS.exists(), reason="this system does not list what a process has mapped")
 SMALL = [
     "train.duration=8 steps",
     "train.log_every=1 step",
