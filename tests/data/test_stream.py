@@ -56,7 +56,7 @@ def test_files_without_a_header_and_other_encodings(tmp_path: Path) -> None:
         ("x.csv", b"text\nx\n", {"encoding": "klingon"}, "the encoding 'klingon' does not exist"),
         ("x.jsonl", b'{"text": "a"}\n{"text": \n', {}, r"line 2: not JSON"),
         ("x.jsonl", b"[1]\n", {}, r"line 1: '\[1\]' is not a JSON object"),
-        ("x.jsonl", b"[" * 100_000, {}, r"line 1: not JSON"),
+        ("x.jsonl", b"[" * 100_000, {}, r"line 1: not usable JSON: nested too deeply"),
         ("x.parquet", b"PAR1 no", {}, "is not a readable parquet file"),
         ("x.csv.gz", gzip.compress(b"text\n" + b"abc\n" * 9999)[:60], {}, "cannot be unpacked"),
         ("x.csv.gz", b"no gzip", {}, "cannot be unpacked"),

@@ -179,6 +179,12 @@ def test_what_training_refuses_prediction_refuses(tmp_path: Path, values: list[A
     assert "data.columns" not in str(caught.value) and not (tmp_path / "out.jsonl").exists()
 
 
+def test_a_wrong_delimiter_is_named(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("text;label\na;x\n")
+    with pytest.raises(DataError, match=r'would make 2 columns of the header; add --delimiter ";"'):
+        predict(Parrot(), tmp_path / "in.csv", tmp_path / "out.jsonl")
+
+
 # --- nothing is overwritten ---------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from textune.data.files import raw_blocks, undecodable
 from textune.data.foreign import ARROW, HEAD_BYTES, PARQUET, refuse_foreign, refuse_foreign_file
 from textune.data.rows import Piece, Places, SkippedRow, listing, repeated_names
 from textune.errors import DataError
+from textune.jsontext import parse_json
 
 DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError, TypeError)
 """What pyarrow raises over damaged bytes."""
@@ -177,7 +177,7 @@ def _is_text(kind: pa.DataType) -> bool:
 def _class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
     """Label names of integer columns, as the `datasets` library writes them into the schema of its files."""
     try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        features = parse_json((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         items = dict(features).items()
     except (ValueError, KeyError, TypeError):
         return {}

@@ -53,16 +53,15 @@ def add_lines(table: RecordTable, texts: Sequence[str], numbers: Sequence[int], 
         return
     for text, number in zip(texts, numbers, strict=True):
         try:
-            value = _DECODER.decode(text)
-            if column_names:
-                add_listed(table, value, number, column_names)
-            else:
-                table.add(value, number)
-        except json.JSONDecodeError as error:
+            value = decode_line(text)
+        except ValueError as error:
             hint = 'A JSON list needs format = "json".' if texts[0].startswith("[") else ""
-            table.bad.append((number, f"not JSON: {error.msg} at column {error.colno}", hint))
-        except (ValueError, RecursionError) as error:
-            table.bad.append((number, _odd_json(error), ""))
+            table.bad.append((number, str(error), hint))
+            continue
+        if column_names:
+            add_listed(table, value, number, column_names)
+        else:
+            table.add(value, number)
 
 
 def _parse_together(texts: Sequence[str]) -> list[Any] | None:
@@ -74,15 +73,34 @@ def _parse_together(texts: Sequence[str]) -> list[Any] | None:
     try:
         values = json.loads(joined)
         records = values[::2]
-        # Each key is written once as `":`, so a key written twice shows in the count; where the count tells nothing
-        # (nested objects, such signs inside a text), every object is looked at.
-        if " :" in joined or "\t:" in joined or joined.count('":') != sum(map(len, records)):
+        if not _has_plain_keys(joined, sum(map(len, records))):
             records = _DECODER.decode(joined)[::2]
     except (ValueError, RecursionError, TypeError):
         return None
     # A line that is not one whole value would shift or swallow a separator.
     whole = len(values) == 2 * len(texts) - 1 and values[1::2] == [_BETWEEN] * (len(texts) - 1)
     return records if whole else None
+
+
+def _has_plain_keys(text: str, num_keys: int) -> bool:
+    """Whether a text shows that its objects hold each key once: as `":`, so often as they have keys.
+
+    Where that tells nothing (nested objects, such signs inside a text), every object has to be looked at.
+    """
+    return not any(f"{blank}:" in text for blank in " \t\r\n") and text.count('":') == num_keys
+
+
+def decode_line(text: str) -> Any:
+    """The JSON value of one line; ValueError says what is wrong with it, also where a key stands in an object twice."""
+    try:
+        value = json.loads(text)
+        if not isinstance(value, dict) or not _has_plain_keys(text, len(value)):
+            value = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(_odd_json(error)) from None
+    return value
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

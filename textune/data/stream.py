@@ -6,7 +6,6 @@ and tsv are strings; jsonl and parquet keep their types. `window_rows` makes of 
 
 from __future__ import annotations
 
-import json
 import select
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -22,6 +21,7 @@ from textune.data.columnar import arrow_piece
 from textune.data.delimited import CellOptions, Cells, named_columns
 from textune.data.files import BadLine, TextLines, raw_blocks, skip_lines
 from textune.data.foreign import PARQUET, refuse_foreign_file
+from textune.data.jsonfiles import decode_line
 from textune.data.records import RecordTable
 from textune.data.rows import Rows, listing, repeated_names
 from textune.errors import DataError
@@ -152,9 +152,9 @@ def _read_jsonl(lines: TextLines, name: str) -> Iterator[tuple[int, Row]]:
             continue
         place = f"{name}, line {lines.number}"
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{place}: not JSON ({error}).", hint="Each line must be one JSON object.") from None
+            row = decode_line(line)
+        except ValueError as error:
+            raise DataError(f"{place}: {error}.", hint="Each line must be one JSON object.") from None
         if not isinstance(row, dict):
             raise DataError(
                 f"{place}: {line.strip()[:40]!r} is not a JSON object.", hint='Each line must be one, such as {"text": "..."}.'

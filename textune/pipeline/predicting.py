@@ -21,6 +21,7 @@ import pyarrow as pa
 from textune.config.schema import Columns
 from textune.data.ahead import ahead
 from textune.data.columns import select_texts, text_columns
+from textune.data.delimited import wrong_delimiter
 from textune.data.rows import listing
 from textune.data.rowwriter import RowWriter
 from textune.data.stream import (
@@ -208,10 +209,13 @@ def _require_columns(rows: list[Row], source: _Source, added: list[str], *, firs
     if first:
         for column in text_columns(source.columns):
             if column not in found:
-                names = dict.fromkeys(key for row in rows for key in row)
+                names = tuple(dict.fromkeys(key for row in rows for key in row))
+                cells = source.options.format in {"csv", "tsv"}
+                wrong = wrong_delimiter(names, source.options.separator) if cells else ""
                 raise DataError(
                     f"{source.name} has no column {column!r}; its columns are: {listing(map(repr, names)) or 'none'}.",
-                    hint="Name the text column with --text (and the second of a pair with --text-pair).",
+                    hint=wrong.replace("set delimiter =", "add --delimiter")
+                    or "Name the text column with --text (and the second of a pair with --text-pair).",
                 )
     if taken := [column for column in added if column in found]:
         raise DataError(
