@@ -52,16 +52,24 @@ def add_lines(table: RecordTable, texts: Sequence[str], numbers: Sequence[int], 
         table.add_all(records, numbers)
         return
     for text, number in zip(texts, numbers, strict=True):
-        try:
-            value = decode_line(text)
-        except ValueError as error:
-            hint = 'A JSON list needs format = "json".' if texts[0].startswith("[") else ""
-            table.bad.append((number, str(error), hint))
-            continue
-        if column_names:
+        value, reason = parse_line(text)
+        if reason:
+            is_list = reason.startswith("not JSON") and texts[0].startswith("[")
+            table.bad.append((number, reason, 'A JSON list needs format = "json".' if is_list else ""))
+        elif column_names:
             add_listed(table, value, number, column_names)
         else:
             table.add(value, number)
+
+
+def parse_line(text: str) -> tuple[Any, str]:
+    """The JSON value of a line, and what is wrong with it, if anything."""
+    try:
+        return _DECODER.decode(text), ""
+    except json.JSONDecodeError as error:
+        return None, f"not JSON: {error.msg} at column {error.colno}"
+    except (ValueError, RecursionError) as error:
+        return None, _odd_json(error)
 
 
 def _parse_together(texts: Sequence[str]) -> list[Any] | None:
@@ -73,34 +81,16 @@ def _parse_together(texts: Sequence[str]) -> list[Any] | None:
     try:
         values = json.loads(joined)
         records = values[::2]
-        if not _has_plain_keys(joined, sum(map(len, records))):
+        # Each key is written once as `":`, so a key written twice shows in the count; where the count tells nothing
+        # (nested objects, such signs inside a text), every object is looked at.
+        is_plain = not any(f"{blank}:" in joined for blank in " \t\r\n")
+        if not is_plain or joined.count('":') != sum(map(len, records)):
             records = _DECODER.decode(joined)[::2]
     except (ValueError, RecursionError, TypeError):
         return None
     # A line that is not one whole value would shift or swallow a separator.
     whole = len(values) == 2 * len(texts) - 1 and values[1::2] == [_BETWEEN] * (len(texts) - 1)
     return records if whole else None
-
-
-def _has_plain_keys(text: str, num_keys: int) -> bool:
-    """Whether a text shows that its objects hold each key once: as `":`, so often as they have keys.
-
-    Where that tells nothing (nested objects, such signs inside a text), every object has to be looked at.
-    """
-    return not any(f"{blank}:" in text for blank in " \t\r\n") and text.count('":') == num_keys
-
-
-def decode_line(text: str) -> Any:
-    """The JSON value of one line; ValueError says what is wrong with it, also where a key stands in an object twice."""
-    try:
-        value = json.loads(text)
-        if not isinstance(value, dict) or not _has_plain_keys(text, len(value)):
-            value = _DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(_odd_json(error)) from None
-    return value
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
