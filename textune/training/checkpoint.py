@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from textune.errors import RunError
+from textune.jsontext import parse_json
 from textune.rundir import REMOVING, put_aside, sync_folder
 from textune.training.tensorfile import FileFacts, Place, facts_of, places_in, write_bytes
 
@@ -118,7 +119,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             hint=f'It can start another run: model.pretrained = "{folder}".',
         )
     try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        state = parse_json((folder / STATE).read_text(encoding="utf-8"))
         places: dict[str, Place] = {}
         for name in manifest["files"]:
             if name.endswith(".safetensors"):
@@ -135,7 +136,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
             f"there is no checkpoint {folder}.", hint="Give a folder such as runs/x/checkpoints/step-120, or runs/x."
         )
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = parse_json(path.read_text(encoding="utf-8"))
         version = manifest["version"]
         if not isinstance(version, int) or version < 1 or (version <= VERSION and not _is_of_this_form(manifest)):
             raise ValueError("it is not what was written")
