@@ -78,6 +78,24 @@ SETTLED: dict[str, tuple[str, str, str]] = {
         "mood",
     ),
     "header_in_lines.all": (_lines("{label}\t{text}; \t it", head="label\ttext\n"), "multiclass", "label"),
+    "decimal_commas.csv": (
+        "Text;Note;Art\n" + "".join(f"{_text(n)};{n % 3},5;{['Lob', 'Kritik'][n % 2]}\n" for n in range(60)),
+        "binary",
+        "Art",
+    ),
+    "commas_in_text.csv": (_lines("{label},{text}, so, it is", "{label},{text}", head="label,text\n"), "multiclass", "label"),
+    "names.csv": (_lines("N{n},{label}", head="name,gender\n", names=("f", "m")), "binary", "gender"),
+    "similar.csv": (
+        "".join(f"captions,2012,{n},{n * 7 % 50 / 10},{_text(n)},{_text(n + 500)}\n" for n in range(60)),
+        "regression",
+        "label",
+    ),
+    "tweets.csv": (
+        _lines("{label},{n},Mon Apr 06 22:19:{n:02} PDT 2009,NO_QUERY,user{n},{text}", names=("0", "4")),
+        "binary",
+        "label",
+    ),
+    "caret.txt": (_lines("{text}^{label}"), "multiclass", "label"),
     "pipe.data": (_lines("{label}|{text}"), "multiclass", "label"),
     "front.csv": (_lines("{label},{text}"), "multiclass", "label"),
     "tags.jsonl": (
