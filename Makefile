@@ -8,7 +8,7 @@ setup: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[demo,dev,bench,8bit,launch]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[starter,dev,bench,8bit,launch]"
 	touch $@
 
 # Train a sentiment classifier on 8,530 real film reviews and report on rows it has never seen.

@@ -106,10 +106,11 @@ def read_file(source: Tree, path: Path) -> pd.DataFrame:
         return pd.DataFrame([match.groupdict() for match in matches if match is not None])
     tabs = path.suffix == ".tsv"
     names = source.get("column_names")
+    quoting = source.get("quoting", "none" if tabs else "standard")
     return pd.read_csv(
         path,
         sep="\t" if tabs else ",",
-        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
+        quoting=csv.QUOTE_MINIMAL if quoting == "standard" else csv.QUOTE_NONE,
         header=None if names else 0,
         names=names,
         encoding=encoding,

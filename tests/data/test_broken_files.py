@@ -127,7 +127,7 @@ _TSV_ROW = st.lists(st.sampled_from([b"a", b"\t", b"\xff", b"\0", b'"', b"b c", 
 def test_tsv_rows_add_up(tmp_path: Path, table: list[bytes]) -> None:
     path = tmp_path / "a.tsv"
     path.write_bytes(b"text\tlabel\n" + b"\n".join(table) + b"\n")
-    found = outcome(path, "skip")
+    found = outcome(path, "skip", quoting="none")
     good = [row for row in table if row.count(b"\t") == 1 and b"\0" not in row and b"\xff" not in row]
     if not good:
         assert isinstance(found, DataError)

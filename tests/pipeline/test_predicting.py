@@ -38,7 +38,7 @@ from textune.model import device as device_module
 from textune.model import processor
 from textune.pipeline import predicting
 from textune.pipeline.predicting import predict_file
-from textune.prediction import ModelCard, Predictor, label_rows
+from textune.prediction import ModelCard, Predictor, label_rows, load
 from textune.ranks import ALONE
 
 
@@ -269,7 +269,7 @@ def test_an_empty_parquet_file_gives_one(tmp_path: Path) -> None:
 
 
 def test_a_text_that_is_too_long_is_named_by_its_line(trained: Any, tmp_path: Path) -> None:
-    predictor = textune.load(trained[0].run)
+    predictor = load(trained[0].run)
     predictor.encoder = TextEncoder(predictor.tokenizer, TokensSection(max_length=4, truncate="error"))
     (tmp_path / "in.jsonl").write_text('\n\n{"text": "a"}\n{"text": "a film that is long"}\n')
     with pytest.raises(DataError, match=r"in.jsonl, line 4: 7 tokens.* Shorten or split the text"):
@@ -279,7 +279,7 @@ def test_a_text_that_is_too_long_is_named_by_its_line(trained: Any, tmp_path: Pa
 
 
 def test_what_is_no_list_of_texts_is_a_clear_mistake(trained: Any) -> None:
-    predictor = textune.load(trained[0].run)
+    predictor = load(trained[0].run)
     with pytest.raises(TypeError, match="texts is one text; a list of texts is needed"):
         predictor.predict("a film")
     with pytest.raises(TypeError, match=r"texts\[1\] is None, not a text"):
@@ -587,7 +587,7 @@ def test_the_precision_of_the_run_comes_back(saved: Path, monkeypatch: pytest.Mo
 def test_int8_is_near_fp32_in_every_verb(trained: Any, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     texts = [row["text"] for row in reviews(60, seed=5)]
     exact = textune.load(trained[0].run, device="cpu", precision="fp32").score(texts)
-    predictor = textune.load(trained[0].run, precision="int8")
+    predictor = load(trained[0].run, precision="int8")
     assert str(predictor.device).endswith("fp32") and not predictor.model.hf.bert.encoder.layer[0].output.dense.weight
     scores = predictor.score(texts)
     assert 0 < np.abs(scores - exact).max() < 0.05
@@ -628,11 +628,11 @@ def test_the_bound_of_the_run_comes_back(saved: Path) -> None:
     for key in ("max_tokens", "metric"):
         card.pop(key, None)
     (saved / "textune.json").write_text(json.dumps(card))
-    assert textune.load(saved).max_tokens == 16384  # a card of an earlier version
+    assert load(saved).max_tokens == 16384  # a card of an earlier version
     change_card(saved, max_tokens=100, metric="f1")
-    loaded = textune.load(saved)
+    loaded = load(saved)
     assert (loaded.max_tokens, loaded.card.metric) == (100, "f1")
-    assert textune.load(saved, max_tokens=50).max_tokens == 50
+    assert load(saved, max_tokens=50).max_tokens == 50
 
 
 def test_a_damaged_card_names_the_key(saved: Path) -> None:

@@ -21,6 +21,7 @@ from textune.data.stream import StreamOptions
 from textune.errors import DataError
 from textune.pipeline import evaluating, predicting
 from textune.pipeline.predicting import predict_file
+from textune.prediction import load
 from textune.ranks import ALONE, Ranks
 
 WORLDS = [2, pytest.param(4, marks=pytest.mark.slow)]
@@ -93,7 +94,7 @@ def test_torchrun_starts_the_verbs(trained: Any, tmp_path: Path) -> None:
 
 
 def predicted(run: Path, ranks: Ranks, source: Path, target: Path, listener: Listener | None = None) -> int:
-    predictor = textune.load(run, max_tokens=60, compile="off", ranks=ranks)
+    predictor = load(run, max_tokens=60, compile="off", ranks=ranks)
     options = StreamOptions(format="jsonl")
     return predict_file(
         predictor,

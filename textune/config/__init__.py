@@ -5,7 +5,7 @@ from textune.config.load import Config, Loaded, experiment_from_dict, load_confi
 from textune.config.overrides import Overrides
 from textune.config.reference import json_schema, reference_markdown
 from textune.config.schema import Experiment
-from textune.config.starter import StarterFacts, starter_config
+from textune.config.starter import StarterFacts, starter_config, validation_ratio
 from textune.config.values import Duration
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "require_runnable",
     "show",
     "starter_config",
+    "validation_ratio",
 ]

@@ -63,7 +63,7 @@ class FilesSource(RowSelection):
     """Column delimiter of csv and tsv; by default a comma and a tab."""
     quoting: Literal["auto", "standard", "none"] = "auto"
     """`standard`: double quotes enclose a cell, which may span lines; `none`: quotes are plain characters. `auto` is standard
-    for csv and none for tsv."""
+    for csv and none for tsv, unless the first lines of a tsv file show that csv quoting was used (then a note says so)."""
     column_names: Names = ()
     """Names for the columns of a csv or tsv file that has no header line, or for the values of json and jsonl rows that are
     lists, such as `["a text", "a label"]`."""

@@ -10,14 +10,25 @@ from typing import Literal
 from textune.config.toml import align, format_string, format_value, printable, shorten
 
 _OPTION_REMARKS = {
-    "column_names": "the file has no header line",
+    "column_names": "names for the columns; the file itself has none that can be used",
     "delimiter": "between the columns",
     "encoding": "the file is not UTF-8",
+    "extra_cells": "cells beyond the last column are left out",
     "format": "the file name does not tell",
     "label_files": "one label a line, beside the texts",
     "pattern": "turns a line into columns",
-    "quoting": 'quotes are plain characters; "standard" where they enclose cells',
+    "quoting": '"standard": double quotes enclose cells; "none": they are plain characters',
+    "skip_lines": "lines before the header or the first row",
+    "split": "the key of the JSON file that holds these rows",
 }
+_LINE_OPTIONS = [
+    ('# label_files = "labels.txt"', "one label a line, beside the texts; or instead:"),
+    (r"# pattern = '(?P<label>\S+)\s+(?P<text>.*)'", "cuts each line into columns; or instead:"),
+    ('# format = "csv"', "lines of cells, with"),
+    ('# delimiter = ";"', "between them, and"),
+    ('# column_names = ["label", "text"]', "where the file has no header line"),
+]
+"""Ways to give the lines of a text file labels, ready to be used."""
 _TASK_REMARKS = {
     "auto": "decided from the labels",
     "binary": "two classes; the second name is the positive one",
@@ -37,12 +48,22 @@ class StarterFacts:
     """The column that holds the text."""
     label: str | None = None
     """The column that holds the labels; None if no column looks like it."""
+    label_columns: tuple[str, ...] = ()
+    """Columns of 0 and 1, one for each label; instead of `label`."""
     text_pair: str | None = None
     """The column of the second text of a pair."""
     columns: tuple[str, ...] = ()
     """All columns."""
     options: Mapping[str, object] = field(default_factory=dict)
     """Other keys of `data.train` that reading the files needs, such as `delimiter`."""
+    validation: Mapping[str, object] = field(default_factory=dict)
+    """The keys of `data.validation` where it is more than a share of the training rows."""
+    test: Mapping[str, object] = field(default_factory=dict)
+    """The keys of `data.test` if there are such rows."""
+    skips_bad_rows: bool = False
+    """Whether rows that cannot be used have to be left out."""
+    is_lines: bool = False
+    """Whether the file holds lines of text in which no labels were found."""
     task: Literal["auto", "binary", "multiclass", "multilabel", "regression"] = "auto"
     """What the labels look like."""
     labels: tuple[str, ...] = ()
@@ -55,6 +76,8 @@ class StarterFacts:
     """How many rows there are."""
     pretrained: str = ""
     """Folder or hub name of the backbone."""
+    model_remark: str = ""
+    """What is said of it."""
     config_name: str = "config.toml"
     """The config file, for the commands in its header."""
 
@@ -62,8 +85,10 @@ class StarterFacts:
 def starter_config(facts: StarterFacts) -> str:
     """The text of a config file for this data."""
     tables = [
+        ("[data]", _bad_row_lines(facts)),
         ("[data.train]", _train_lines(facts)),
         ("[data.validation]", _validation_lines(facts)),
+        ("[data.test]", _source_lines(facts.test)),
         ("[data.columns]", _column_lines(facts)),
         ("[data.labels]", _label_lines(facts)),
         ("[task]", [(f"kind = {format_string(facts.task)}", _TASK_REMARKS[facts.task])]),
@@ -72,7 +97,7 @@ def starter_config(facts: StarterFacts) -> str:
         (
             "[train]",
             [
-                ('duration = "3 epochs"', 'or "500 steps"'),
+                (f'duration = "{_num_epochs(facts)} epochs"', 'or "500 steps"'),
                 ("batch_size = 32", "rows a step"),
                 ("seed = 0", "another seed, another run"),
             ],
@@ -86,8 +111,19 @@ def starter_config(facts: StarterFacts) -> str:
     return "\n".join(lines) + "\n"
 
 
+def validation_ratio(num_rows: int | None) -> float:
+    """The share of rows to set aside: a larger one of few."""
+    return 0.2 if num_rows is not None and num_rows < 500 else 0.1
+
+
+def _num_epochs(facts: StarterFacts) -> int:
+    """More of them where they are short."""
+    return 10 if facts.num_rows is not None and facts.num_rows < 1000 else 3
+
+
 def _header(facts: StarterFacts) -> list[str]:
-    target = f"`{printable(facts.label)}`" if facts.label is not None else "the label"
+    labels = facts.label_columns or ((facts.label,) if facts.label is not None else ())
+    target = ", ".join(f"`{printable(label)}`" for label in labels) or "the label"
     source = ", ".join(printable(file) for file in facts.files[:3]) + (", ..." if len(facts.files) > 3 else "")
     rows = f" ({facts.num_rows:,} rows)" if facts.num_rows is not None else ""
     name = shlex.quote(printable(facts.config_name))
@@ -108,27 +144,51 @@ def _texts(facts: StarterFacts) -> str:
     return printable(facts.text) + (f"` and `{printable(facts.text_pair)}" if facts.text_pair is not None else "")
 
 
+def _bad_row_lines(facts: StarterFacts) -> list[tuple[str, str]]:
+    return [('on_bad_row = "skip"', "rows that cannot be used are left out and counted")] if facts.skips_bad_rows else []
+
+
 def _train_lines(facts: StarterFacts) -> list[tuple[str, str]]:
     lines = [(f"files = {format_value(facts.files)}", "from the folder of this config file; patterns such as *.csv work too")]
-    return lines + [(f"{key} = {format_value(value)}", _OPTION_REMARKS.get(key, "")) for key, value in facts.options.items()]
+    return lines + _option_lines(facts.options) + (_LINE_OPTIONS if facts.is_lines else [])
+
+
+def _option_lines(options: Mapping[str, object]) -> list[tuple[str, str]]:
+    return [(f"{key} = {_option(key, value)}", _OPTION_REMARKS.get(key, "")) for key, value in options.items()]
+
+
+def _option(key: str, value: object) -> str:
+    """Patterns in single quotes where that is possible: backslashes stand for themselves there."""
+    literal = key == "pattern" and isinstance(value, str) and "'" not in value and value.isprintable()
+    return f"'{value}'" if literal else format_value(value)
+
+
+def _source_lines(source: Mapping[str, object]) -> list[tuple[str, str]]:
+    return [('kind = "files"', "rows of their own"), *_option_lines(source)] if source.get("files") else []
 
 
 def _validation_lines(facts: StarterFacts) -> list[tuple[str, str]]:
-    small = facts.num_rows is not None and facts.num_rows < 500
-    ratio = 0.2 if small else 0.1
+    if facts.validation.get("files"):
+        return _source_lines(facts.validation)
+    if facts.validation.get("kind") == "none":
+        return [('kind = "none"', "there are too few rows to set some aside")]
+    ratio = validation_ratio(facts.num_rows)
     about = f", about {max(1, round(facts.num_rows * ratio)):,}" if facts.num_rows else ""
     return [
         ('kind = "split"', 'set rows of the training data aside; or "files" with `files` of their own'),
         (f"ratio = {ratio}", f"share of the rows{about}; they choose the best model"),
+        *_option_lines(facts.validation),
     ]
 
 
 def _column_lines(facts: StarterFacts) -> list[tuple[str, str]]:
-    used = {facts.text, facts.text_pair, facts.label}
+    used = {facts.text, facts.text_pair, facts.label, *facts.label_columns}
     others = [printable(column) for column in facts.columns if column not in used]
     lines = [(f"text = {format_string(facts.text)}", f"other columns: {shorten(', '.join(others), 60)}" if others else "")]
     if facts.text_pair is not None:
         lines.append((f"text_pair = {format_string(facts.text_pair)}", "the second text of each pair"))
+    if facts.label_columns:
+        return [*lines, (f"labels = {format_value(facts.label_columns)}", "0 or 1 in each row; any number of them applies")]
     if facts.label is None:
         return [*lines, ("", 'label = "..."   <- no column looks like labels; name it here')]
     shown = ", ".join(printable(label) for label in facts.labels)
@@ -143,5 +203,5 @@ def _label_lines(facts: StarterFacts) -> list[tuple[str, str]]:
 
 
 def _model_lines(facts: StarterFacts) -> list[tuple[str, str]]:
-    remark = "a folder, or a name on the Hugging Face hub"
+    remark = facts.model_remark or "a folder, or a name on the Hugging Face hub"
     return [(f"pretrained = {format_string(facts.pretrained)}", remark if facts.pretrained else f"to be filled in: {remark}")]

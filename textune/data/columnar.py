@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow.types as kinds
 
 from textune.config.schema import HubSource, SavedSource
 from textune.data.files import raw_blocks, undecodable
+from textune.data.foreign import ARROW, HEAD_BYTES, PARQUET, refuse_foreign, refuse_foreign_file
 from textune.data.rows import Piece, Places, SkippedRow, listing, repeated_names
 from textune.errors import DataError
 
@@ -21,17 +22,14 @@ DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, Overflo
 """What pyarrow raises over damaged bytes."""
 
 
-def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None, max_rows: int | None = None) -> Piece:
-    """A parquet file; only the wanted columns, if it has them all; with `max_rows`, no more than about its first rows."""
-    source = _as_source(path, name)
+def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None) -> Piece:
+    """A parquet file; only the wanted columns, if it has them all."""
+    source = _as_source(path, name, PARQUET)
     try:
         file = pq.ParquetFile(source, memory_map=isinstance(source, str))
         names = file.schema_arrow.names
         columns = [one for one in names if one in wanted] if wanted and wanted <= set(names) else None
-        if max_rows is None:
-            table = file.read(columns=columns)
-        else:
-            table = pa.Table.from_batches(islice(file.iter_batches(max_rows, columns=columns), 1), file.schema_arrow)
+        table = file.read(columns=columns)
     except DAMAGE as error:
         raise damaged(name, "parquet", error) from error
     return arrow_piece(table, name)
@@ -39,7 +37,7 @@ def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None, max_ro
 
 def read_arrow(path: Path, name: str) -> Piece:
     """An Arrow IPC file or stream."""
-    source = _as_source(path, name)
+    source = _as_source(path, name, ARROW)
     try:
         buffer = pa.memory_map(source) if isinstance(source, str) else source
         head = buffer.read(6)
@@ -51,15 +49,41 @@ def read_arrow(path: Path, name: str) -> Piece:
     return arrow_piece(table, name)
 
 
-def _as_source(path: Path, name: str) -> str | pa.BufferReader:
-    """The path for mapping, or the unpacked bytes of a compressed file."""
+def table_batches(path: Path, name: str, *, arrow: bool, max_rows: int) -> Iterator[Piece]:
+    """The rows of a parquet (or with `arrow`, Arrow IPC) file, some at a time: what `textune init` looks at."""
+    source = _as_source(path, name, ARROW if arrow else PARQUET)
+    try:
+        if arrow:
+            buffer = pa.memory_map(source) if isinstance(source, str) else source
+            head = buffer.read(6)
+            buffer.seek(0)
+            if head == b"ARROW1":
+                file = pa.ipc.open_file(buffer)
+                schema, batches = file.schema, map(file.get_batch, range(file.num_record_batches))
+            else:
+                batches = pa.ipc.open_stream(buffer)
+                schema = batches.schema
+        else:
+            parquet = pq.ParquetFile(source, memory_map=isinstance(source, str))
+            schema, batches = parquet.schema_arrow, parquet.iter_batches(max_rows)
+        yield arrow_piece(pa.Table.from_batches([], schema), name)
+        for batch in batches:
+            yield arrow_piece(pa.Table.from_batches([batch], schema), name)
+    except DAMAGE as error:
+        raise damaged(name, "Arrow" if arrow else "parquet", error) from error
+
+
+def _as_source(path: Path, name: str, expected: tuple[bytes, ...]) -> str | pa.BufferReader:
+    """The path for mapping, or the unpacked bytes of a compressed file; DataError for one of quite another kind."""
     if path.suffix.lower() in {".gz", ".zst"} or not path.is_file():
         data = b"".join(raw_blocks(path))
         if not data:
             raise DataError(f"{name} is empty.")
+        refuse_foreign(name, data[:HEAD_BYTES], expected=expected)
         return pa.BufferReader(data)
     if path.stat().st_size == 0:
         raise DataError(f"{name} is empty.")
+    refuse_foreign_file(path, name, expected=expected)
     return str(path)
 
 

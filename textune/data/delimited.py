@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from textune.config.schema import FilesSource
 from textune.data.files import BadLine, TextLines, raw_blocks, skip_lines
+from textune.data.quoting import SAMPLE_CHARACTERS, SAMPLE_LINES, EnclosedCells, csv_reader, looks_quoted
 from textune.data.rows import Piece, Places, SkippedRow, count, listing, repeated_names, shorten
 from textune.errors import DataError
 
@@ -58,13 +59,15 @@ class CellOptions:
     extra_cells: Literal["error", "ignore"] = "error"
 
 
-def read_delimited(path: Path, name: str, section: FilesSource, *, tabs: bool) -> Piece:
-    """One csv (or with `tabs`, tsv) file; DataError where it has no usable header or is damaged as a whole."""
-    options = CellOptions(
-        tabs, section.delimiter, section.quoting, section.column_names, section.skip_lines, section.extra_cells
-    )
-    cells = Cells(TextLines(path.name, raw_blocks(path), section.encoding), name, options)
+def read_delimited(path: Path, name: str, section: FilesSource, *, tabs: bool, compares: bool = False) -> Piece:
+    """One csv (or with `tabs`, tsv) file; DataError where it has no usable header or is damaged as a whole.
+
+    `compares`: where quotes may be to blame for bad rows, find out whether another `quoting` reads more, for the hint.
+    """
+    cells = open_cells(path, name, section, tabs=tabs)
     columns, line_N, bad = collect(cells, len(cells.names))
+    if compares and cells.saw_quotes and bad and path.is_file():
+        bad[0] = replace(bad[0], hint=_compared(path, name, section, tabs=tabs, quoting=cells.quoting, num_bad=len(bad)))
     skipped = tuple(SkippedRow(f"{name}, line {one.line}", one.reason, one.hint) for one in bad)
     places = Places.of_file(name, "line", line_N)
     named = [index for index, column in enumerate(cells.names) if column]
@@ -73,6 +76,31 @@ def read_delimited(path: Path, name: str, section: FilesSource, *, tabs: bool) -
     if left := len(cells.names) - len(named):
         notes.append(f"{name}: {count(left, 'column')} without a name left out")
     return Piece(table, places, skipped, hint=_delimiter_hint(cells.names, cells.delimiter), notes=tuple(notes))
+
+
+def open_cells(path: Path, name: str, section: FilesSource, *, tabs: bool) -> Cells:
+    """The rows of one file, read as the section says."""
+    options = CellOptions(
+        tabs, section.delimiter, section.quoting, section.column_names, section.skip_lines, section.extra_cells
+    )
+    return Cells(TextLines(path.name, raw_blocks(path), section.encoding), name, options)
+
+
+def _compared(path: Path, name: str, section: FilesSource, *, tabs: bool, quoting: bool, num_bad: int) -> str:
+    """What the other way of quoting would make of a file that has bad rows."""
+    own, other = ("standard", "none") if quoting else ("none", "standard")
+    num_rows = num_other = 0
+    try:
+        for _, row in open_cells(path, name, section.model_copy(update={"quoting": other}), tabs=tabs):
+            num_rows += 1
+            num_other += isinstance(row, BadLine)
+    except DataError:  # it has no header that way
+        return ""
+    if not num_other:
+        return f'With quoting = "{other}" every row can be read ({count(num_rows, "row")}).'
+    bad_rows = count(num_other, "row that cannot be read", "rows that cannot be read")
+    better = f' Set quoting = "{other}" first.' if num_other < num_bad else ""
+    return f'quoting = "{own}" leaves {num_bad:,}, quoting = "{other}" {bad_rows}.{better}'
 
 
 def collect(
@@ -119,8 +147,15 @@ class Cells:
         """Between two cells."""
         self.quoting = options.quoting == "standard" or (options.quoting == "auto" and not options.tabs)
         """Whether double quotes enclose cells."""
+        self.notes: list[str] = []
+        """What was decided or left out so far, in sentences."""
+        self.saw_quotes = False
+        """Whether any line so far has a double quote."""
+        self._enclosed: EnclosedCells | None = None
         if self.delimiter in '"\n\r\0':
             raise DataError(f"delimiter = {self.delimiter!r} cannot separate columns.")
+        if options.quoting == "auto" and options.tabs:
+            self._settle_quoting(has_header=not options.column_names)
         self.names = _check_names(options.column_names, "column_names") if options.column_names else self._header()
         """The columns in the order of the cells; empty for one without a name."""
         self._rows = self._read(len(self.names))
@@ -132,17 +167,28 @@ class Cells:
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | BadLine]]:
         """For each row the line where it begins, and its cells, one for each column, or what is wrong with it."""
-        return self._rows
+        yield from self._rows
+        if self._num_wide:
+            rows = count(self._num_wide, "row has", "rows have")
+            where = f"the first in line {self._first_wide}"
+            self.notes.append(f"{self._name}: {rows} more cells than columns; the extra cells are ignored ({where})")
+        if self._enclosed is not None and (num := self._enclosed.num_suspicious):
+            self.notes.append(
+                f"{self._name}: {count(num, 'cell stands', 'cells stand')} in double quotes, which are kept as characters of"
+                ' the text; quoting = "standard" takes them off'
+            )
 
-    @property
-    def notes(self) -> list[str]:
-        """What was decided or left out so far, in sentences."""
-        if not self._num_wide:
-            return []
-        rows = count(self._num_wide, "row has", "rows have")
-        return [
-            f"{self._name}: {rows} more cells than columns; the extra cells are ignored (the first in line {self._first_wide})"
-        ]
+    def _settle_quoting(self, *, has_header: bool) -> None:
+        """Quotes of tsv are characters, unless the first lines show that csv quoting was used."""
+        ahead = self._lines.peek(SAMPLE_LINES, SAMPLE_CHARACTERS)
+        if looks_quoted(ahead, self.delimiter, has_header=has_header):
+            self.quoting = True
+            self.notes.append(
+                f'{self._name}: cells stand in double quotes, as csv writes them, which are taken off (quoting = "standard");'
+                ' quoting = "none" keeps them'
+            )
+        else:
+            self._enclosed = EnclosedCells()
 
     def _find_delimiter(self, options: CellOptions) -> str:
         """The delimiter; a line `sep=;` above the header, as Excel writes it, is read and left behind."""
@@ -194,6 +240,7 @@ class Cells:
                     cells = lines.text.removesuffix("\n").removesuffix("\r").split(delimiter)
                 else:
                     cells, reason, hint = [], _quote_reason(lines, first, error), _QUOTE_HINT
+            self.saw_quotes = self.saw_quotes or '"' in lines.text
             if lines.problem is not None:
                 reason, hint = reason or lines.problem.reason, hint or lines.problem.hint
                 lines.problem = None
@@ -202,6 +249,8 @@ class Cells:
             if reason:
                 yield first, BadLine(first, reason, hint)
             elif cells:
+                if self._enclosed is not None and num_columns:
+                    self._enclosed.add(cells, lines.text)
                 yield first, cells
 
     def _fit(self, cells: list[str], line: int) -> tuple[list[str], str, str]:
@@ -250,11 +299,6 @@ def _delimiter_hint(names: tuple[str, ...], delimiter: str) -> str:
         return ""
     shown, num = _DELIMITERS[best], names[0].count(best) + 1
     return f"The delimiter looks wrong: {shown} would make {num} columns of the header; set delimiter = {shown}."
-
-
-def csv_reader(lines: Iterable[str], delimiter: str, *, quoting: bool, strict: bool) -> Iterator[list[str]]:
-    """The csv module's reader; `strict` makes it refuse what stands behind a closing quote, and a quote that never closes."""
-    return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE, strict=strict)
 
 
 def _quote_reason(lines: TextLines, first: int, error: csv.Error) -> str:

@@ -31,15 +31,26 @@ def document_piece(
         raise DataError(f"{name} holds {shorten(document)}, not a list of records or an object keyed by row.")
     if turned := _turned(document, name):
         return _listed(turned[0], name, turned[1] or column_names, wanted)
+    if named := splits_of(document):
+        raise _unchosen(document, named, name)
     if column_names:
         raise DataError(
             f"column_names is for rows that are lists, and the rows of {name} have names of their own.", hint="Remove it."
         )
     if not document or any(isinstance(value, dict) for value in document.values()):
-        if named := _named_lists(document):
-            raise _unchosen(document, named, name)
         return _by_column(document, name, wanted) if _is_by_column(document) else _by_row(document, name, wanted)
     return _of_lists(document, name, wanted)
+
+
+def splits_of(document: Any) -> dict[str, int]:
+    """The named parts of a document that are rows themselves, with how many each has; empty where it is rows as it stands."""
+    if not isinstance(document, dict) or _turned(document, "the file"):
+        return {}
+    if any(isinstance(value, dict) for value in document.values()):
+        return _named_lists(document)
+    lists = {key: value for key, value in document.items() if isinstance(value, list)}
+    named = {key: len(value) for key, value in lists.items() if _are_rows(value)}
+    return named if len(lists) < len(document) or len(named) == len(lists) else {}
 
 
 def _choose(document: Any, split: str, name: str) -> Any:
@@ -173,10 +184,9 @@ def _by_row(document: Mapping[str, Any], name: str, wanted: frozenset[str] | Non
 
 
 def _of_lists(document: Mapping[str, Any], name: str, wanted: frozenset[str] | None) -> Piece:
-    """An object without inner objects: columns as lists, or named lists of rows; else no rows at all."""
+    """An object without inner objects: columns as lists; else no rows at all."""
     lists = {key: value for key, value in document.items() if isinstance(value, list)}
-    plain = [key for key, value in lists.items() if not _are_rows(value)]
-    if len(lists) == len(document) and plain:
+    if len(lists) == len(document):
         sizes = {key: len(value) for key, value in lists.items()}
         if len(set(sizes.values())) > 1:
             shown = listing((f"{key!r} has {num:,}" for key, num in sizes.items()), 6)
@@ -185,8 +195,6 @@ def _of_lists(document: Mapping[str, Any], name: str, wanted: frozenset[str] | N
         for number, values in enumerate(zip(*lists.values(), strict=True), 1):
             table.add(dict(zip(lists, values, strict=True)), number)
         return table.finish(name, "record")
-    if named := {key: len(value) for key, value in lists.items() if key not in plain}:
-        raise _unchosen(document, named, name)
     raise DataError(
         f"{name} is an object with the keys {describe_keys(document)}, not rows.",
         hint="Write each row as an object with its columns, in a list.",

@@ -1,56 +1,30 @@
-"""Looks at a file and proposes how to read it: source, columns, labels; behind `textune init`, beside the data flow.
+"""Looks at files and proposes how to read them: sources, columns, labels; behind `textune init`, beside the data flow.
 
-What it finds is a proposal for a person to look at; `notes` say what was not clear.
+sniff.py     the layout of a file, from its beginning
+profile.py   what its columns hold, from all of its rows
+roles.py     which of them is the text, which the label
+lineguess.py labels in lines of plain text
+beside.py    which files are for training, validation and test, and which hold labels
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from textune.config.schema import Columns, FilesSource, Labels
-from textune.data.columnar import read_parquet
-from textune.data.files import FORMATS, bare_suffix, find_files
-from textune.data.numeric import NUMBER
-from textune.data.records import records_piece
-from textune.data.rows import listing, shorten
-from textune.data.sniff import SAMPLE_ROWS, Layout, sniff, to_source
-from textune.data.sources import read_source
-from textune.errors import DataError
-
-_TEXT_NAMES = frozenset(
-    {"text", "sentence", "review", "content", "body", "message", "comment", "tweet", "utterance", "document"}
-)
-_LABEL_NAMES = [
-    *("label", "labels", "class", "category", "target", "sentiment", "score", "quality", "rating", "stars", "intent"),
-    *("emotion", "emotions", "topic", "polarity", "tags", "gold_label", "label_text", "y"),
-]
-_ID_NAME = re.compile(
-    r"(?:^|[\s_#.-])(?:id|ids|idx|index|uuid|guid|key|url|uri|link|file|filename|path|date|time|timestamp)$", re.I
-)
-_PAIRS = [
-    ("sentence1", "sentence2"),
-    ("text1", "text2"),
-    ("text_a", "text_b"),
-    ("text", "text_pair"),
-    ("question1", "question2"),
-    ("question", "sentence"),
-    ("question", "passage"),
-    ("question", "answer"),
-    ("query", "passage"),
-    ("query", "document"),
-    ("premise", "hypothesis"),
-    ("#1 string", "#2 string"),
-]
-_LINE_PATTERNS = [
-    (re.compile(r"__label__(?P<label>\S+)\s+(?P<text>.*)"), r"__label__(?P<label>\S+)\s+(?P<text>.*)"),
-    (re.compile(r"(?P<label>[A-Z]{2,}):\S+ (?P<text>.*)"), r"(?P<label>[A-Z]{2,}):\S+ (?P<text>.*)"),
-]
-_MAX_LABELS = 200
+from textune.data.beside import FileParts, FileSet, PartName, is_training, part_of, sort_files
+from textune.data.documents import splits_of
+from textune.data.files import FORMATS, bare_suffix, find_files, format_of, read_text
+from textune.data.lineguess import find_columns, find_pattern
+from textune.data.profile import Profile, profile_file
+from textune.data.roles import Roles, find_roles
+from textune.data.rows import count, listing
+from textune.data.sniff import Layout, sniff, to_source
 
 
 @dataclass(frozen=True)
@@ -59,194 +33,231 @@ class Guess:
 
     source: FilesSource
     columns: Columns
-    labels: Labels
+    labels: Labels = field(default_factory=Labels)
+    validation: FilesSource | None = None
+    test: FilesSource | None = None
+    task: Literal["auto", "regression"] = "auto"
+    has_label: bool = True
+    """Whether labels were found."""
+    column_names: tuple[str, ...] = ()
+    """All columns of the first file."""
+    num_rows: int | None = None
+    """Rows of the first training file."""
+    foreign_share: float = 0.0
+    """Letters beyond ASCII among the characters of the text."""
     notes: tuple[str, ...] = ()
-    """What a person should look at, in sentences."""
-
-
-@dataclass(frozen=True)
-class _Column:
-    """What the sample shows of a column."""
-
-    name: str
-    values: tuple[Any, ...]
-    """Values that are not empty."""
-    num_rows: int
-
-    @property
-    def texts(self) -> list[str]:
-        return [value for value in self.values if isinstance(value, str)]
-
-    @property
-    def mean_length(self) -> float:
-        return sum(map(len, self.texts)) / max(len(self.values), 1)
-
-    @property
-    def num_distinct(self) -> int:
-        return len(set(map(str, self.values)))
-
-    @property
-    def is_number(self) -> bool:
-        """Numbers, or text that is written so."""
-        return all(
-            isinstance(value, (int, float)) or (isinstance(value, str) and NUMBER.fullmatch(value.strip()))
-            for value in self.values
-        )
-
-    @property
-    def is_id(self) -> bool:
-        """Named like one, or a word of its own in nearly each row."""
-        if _ID_NAME.search(self.name):
-            return True
-        words = sum(1 for text in self.texts if re.fullmatch(r"[\w./:#@-]+", text, re.ASCII))
-        return self.num_distinct > 0.9 * self.num_rows > 9 and words > 0.9 * len(self.values)
-
-    @property
-    def can_be_text(self) -> bool:
-        return bool(self.texts) and len(self.texts) == len(self.values) and not self.is_number and not self.is_id
+    """What was chosen among several, and what is worth a look, in sentences."""
+    unsettled: tuple[str, ...] = ()
+    """What a person has to set before the proposal can be used, in sentences."""
 
 
 def guess_layout(files: Sequence[str]) -> Guess:
-    """Propose how to read these files, from their names and the first rows of the first of them.
+    """Propose how to read these files, from their names and all rows of the first of them.
 
-    A name with `label` in it beside a text file is taken for its parallel file of labels. DataError where a file is missing,
-    empty or of no kind that can be read, or where no column holds text.
+    DataError where a file is missing, empty or of no kind that can be read, or where no column holds text.
     """
-    paths = find_files(files)
-    label_files = [path for path in paths if "label" in path.name.lower()] if len(paths) > 1 else []
-    if label_files and len(label_files) * 2 == len(paths):
-        texts = tuple(str(path) for path in paths if path not in label_files)
-        source = FilesSource(files=texts, format="text", label_files=tuple(map(str, label_files)))
-        return Guess(source.model_copy(update={"encoding": sniff(Path(texts[0])).encoding}), Columns(), Labels())
-    path = paths[0]
-    layout = sniff(path)
-    by_name = FORMATS.get(bare_suffix(path))
-    notes = []
+    parts = sort_files(find_files(files), files)
+    path = find_files(parts.train.files)[0]
+    layout, text = sniff(path)
+    notes = list(parts.notes)
     if layout.encoding not in {"utf-8", "utf-16"}:
         notes.append(f"{path.name} is not UTF-8; {layout.encoding} is a guess: look at its accented letters and quotes.")
-    if layout.format == "text":
-        return _guess_lines(layout, tuple(files), by_name, notes)
-    names: tuple[str, ...] = ()
-    if layout.format in {"csv", "tsv"}:
-        columns, names = _cells(layout)
-        source = to_source(layout, tuple(files), by_name=by_name, column_names=())
+    if parts.train.labels:
+        source = to_source(layout, parts.train.files, by_name=None)
+        guess = Guess(source.model_copy(update={"format": "text", "label_files": parts.train.labels}), Columns())
+    elif layout.format in {"json", "jsonl"}:
+        guess = _guess_document(path, layout, text, parts.train.files)
+    elif layout.format == "text":
+        guess = _guess_lines(path, layout, text, parts.train.files)
     else:
-        source = to_source(layout, tuple(files), by_name=by_name, column_names=())
-        columns = _typed(layout, path)
-    text, pair, label = _roles(columns, path.name)
-    if not layout.has_header and names:
-        names = _name_columns(names, text, pair, label)
-        new = dict(zip((column.name for column in columns), names, strict=True))
-        text, pair, label = new[text], new.get(pair or ""), new.get(label or "")
-        columns = [replace(column, name=new[column.name]) for column in columns]
-        source = source.model_copy(update={"column_names": names})
-        notes.append(f"{path.name} seems to have no header line: its columns are named {listing(names)}.")
-    labels = Labels()
-    if label is None:
-        notes.append("No column looks like a label: set data.columns.label.")
+        guess = _guess_columns(path, layout, parts.train.files)
+    return _with_held_out(replace(guess, notes=(*notes, *guess.notes)), parts)
+
+
+def _guess_lines(path: Path, layout: Layout, text: str, files: tuple[str, ...]) -> Guess:
+    """Lines of plain text: cut into columns or by a pattern, or without labels."""
+    cells = find_columns(text, layout.encoding)
+    if cells is not None:
+        guess = _guess_columns(path, cells, files)
+        if not guess.unsettled:
+            return guess
+    source = to_source(layout, files, by_name=FORMATS.get(bare_suffix(path)))
+    found = find_pattern(path, layout.encoding)
+    if found is not None:
+        source = source.model_copy(update={"pattern": found.pattern, "skip_lines": found.skip_lines})
+        roles = Roles("text", label="label", delimiter=found.delimiter, notes=(found.note,))
     else:
-        labels = Labels(delimiter=_guess_delimiter(next(column for column in columns if column.name == label)))
-    return Guess(source, Columns(text=text, text_pair=pair, label=label or "label"), labels, tuple(notes))
+        what = "set data.train.label_files, or data.train.pattern or delimiter"
+        roles = Roles("text", unsettled=(f"The lines of {path.name} hold no labels that can be told from the text: {what}.",))
+    return _propose(source, profile_file(path, source), roles, ())
 
 
-def _guess_lines(layout: Layout, files: tuple[str, ...], by_name: str | None, notes: list[str]) -> Guess:
-    source = to_source(layout, files, by_name=by_name, column_names=())
-    lines = [row[0] for row in layout.rows if row[0].strip()]
-    for matcher, pattern in _LINE_PATTERNS:
-        matches = [match for line in lines if (match := matcher.fullmatch(line))]
-        num_labels = len({match["label"] for match in matches})
-        if len(matches) > 0.95 * len(lines) and 2 <= num_labels <= _MAX_LABELS:
-            return Guess(source.model_copy(update={"pattern": pattern}), Columns(), Labels(), tuple(notes))
-    notes.append("The lines hold no labels that can be told from the text: set label_files or pattern.")
-    return Guess(source, Columns(), Labels(), tuple(notes))
+def _guess_columns(path: Path, layout: Layout, files: tuple[str, ...]) -> Guess:
+    source, profile, notes = _read_whole(path, layout, files)
+    if layout.skip_lines:
+        notes.append(f"{path.name} begins with {count(layout.skip_lines, 'line')} to skip (data.train.skip_lines).")
+    if layout.has_header:
+        return _propose(source, profile, find_roles(profile.columns, path.name, named=True), notes)
+    notes.append(f"{path.name} seems to have no header line")
+    return _guess_numbered(path, source, profile, notes)
 
 
-def _cells(layout: Layout) -> tuple[list[_Column], tuple[str, ...]]:
-    """Columns of the sample and their names (numbered where there is no header)."""
-    if not layout.rows:
-        raise DataError("The file holds blank lines only.")
-    body = layout.rows[1:] if layout.has_header else layout.rows
-    names = tuple(cell.strip() for cell in layout.rows[0]) if layout.has_header else tuple(map(str, range(len(layout.rows[0]))))
-    columns = [
-        _Column(name, tuple(row[index] for row in body if row[index].strip()), len(body)) for index, name in enumerate(names)
-    ]
-    return columns, names
+def _guess_numbered(path: Path, source: FilesSource, profile: Profile, notes: list[str]) -> Guess:
+    """The proposal for columns that nothing names; what is said of that is the last of the notes."""
+    roles = find_roles(profile.columns, path.name, named=False)
+    source, roles = _name_columns(source, roles, profile)
+    notes[-1] += f": its columns are named {listing(source.column_names)}."
+    return _propose(source, profile, roles, notes)
 
 
-def _typed(layout: Layout, path: Path) -> list[_Column]:
-    """Columns of the first rows of a file whose values have types."""
-    if layout.format == "jsonl":
-        table = records_piece(_records(layout), path.name, "line").table
-    elif layout.format == "parquet":
-        table = read_parquet(path, path.name, wanted=None, max_rows=SAMPLE_ROWS).table
+def _guess_document(path: Path, layout: Layout, text: str, files: tuple[str, ...]) -> Guess:
+    """JSON: its rows, or those of one of its parts; the other parts are for validation and test."""
+    source = to_source(layout, files, by_name=FORMATS.get(bare_suffix(path)))
+    document: Any = (
+        _load(read_text(path, layout.encoding)) if layout.format == "json" else [_load(text.lstrip().partition("\n")[0])]
+    )
+    splits = splits_of(document)
+    notes: list[str] = []
+    by_part: dict[PartName, str] = {}
+    if splits:
+        by_part = _deal_out(splits)
+        source = source.model_copy(update={"split": by_part["train"]})
+        document = document[by_part["train"]]
+        shown = ", ".join(f"{key!r} ({count(splits[key], 'row')}) for {_PURPOSES[part]}" for part, key in by_part.items())
+        notes.append(f"{path.name} holds named rows: {shown} (split).")
+        unused = [repr(key) for key in splits if key not in by_part.values()]
+        notes += [f"Its rows {listing(unused)} are not used."] if unused else []
+    if isinstance(document, list) and document and isinstance(document[0], list):
+        numbered = tuple(map(str, range(1, len(document[0]) + 1)))
+        source = source.model_copy(update={"column_names": numbered})
+        notes.append(f"The rows of {path.name} are lists of values")
+        guess = _guess_numbered(path, source, profile_file(path, source), notes)
     else:
-        source = FilesSource(files=(str(path),), format=layout.format, encoding=layout.encoding)
-        table = read_source(source, on_bad_row="skip").table.slice(0, SAMPLE_ROWS)
-    return [
-        _Column(name, tuple(value for value in table.column(name).to_pylist() if value not in (None, "")), table.num_rows)
-        for name in table.column_names
-    ]
+        profile = profile_file(path, source)
+        guess = _propose(source, profile, find_roles(profile.columns, path.name, named=True), notes)
+    held_out = {part: guess.source.model_copy(update={"split": key}) for part, key in by_part.items()}
+    return replace(guess, validation=held_out.get("validation"), test=held_out.get("test"))
 
 
-def _records(layout: Layout) -> Iterator[Any]:
-    for (line,) in layout.rows:
-        try:
-            yield json.loads(line)
-        except (ValueError, RecursionError):
-            continue
+_PURPOSES: dict[PartName, str] = {"train": "training", "validation": "validation", "test": "the test"}
 
 
-def _roles(columns: list[_Column], file: str) -> tuple[str, str | None, str | None]:
-    """Names of the text, of the second text of a pair, and of the label."""
-    # A column without a name (often a row number) cannot be chosen in a configuration.
-    columns = [column for column in columns if column.name]
-    by_lower = {column.name.lower(): column for column in columns}
-    pair = next(((by_lower[one].name, by_lower[two].name) for one, two in _PAIRS if one in by_lower and two in by_lower), None)
-    texts = [column for column in columns if column.can_be_text]
-    if pair is not None:
-        return pair[0], pair[1], _label(columns, by_lower, texts=frozenset(pair))
-    label = _label(columns, by_lower, texts=frozenset(column.name for column in texts))
-    texts = [column for column in texts if column.name != label]
-    if not texts:
-        found = listing(shorten(column.name, 30) for column in columns)
-        raise DataError(f"{file}: no column looks like text; columns found: {found}.", hint="Write the configuration by hand.")
-    named = [column for name in ("text", "sentence") for column in texts if column.name.lower() == name]
-    text = named[0] if named else max(texts, key=lambda column: (column.mean_length, column.name.lower() in _TEXT_NAMES))
-    if label is None:
-        label = _label(columns, by_lower, texts=frozenset({text.name}))
-    return text.name, None, label
-
-
-def _label(columns: list[_Column], by_lower: dict[str, _Column], *, texts: frozenset[str]) -> str | None:
-    """The column with a label's name, else the one with the fewest different values, of at least two and no empty ones."""
-    for name in _LABEL_NAMES:
-        if name in by_lower and by_lower[name].values:
-            return by_lower[name].name
-    few = [
-        column
-        for column in columns
-        if column.name not in texts
-        and not column.is_id
-        and len(column.values) == column.num_rows
-        and 2 <= column.num_distinct <= max(2, min(_MAX_LABELS, column.num_rows // 2))
-    ]
-    return min(few, key=lambda column: column.num_distinct).name if few else None
-
-
-def _name_columns(names: tuple[str, ...], text: str, pair: str | None, label: str | None) -> tuple[str, ...]:
-    """Names for the columns of a file without header."""
-    known = {text: "text", pair: "text_pair", label: "label"}
-    return tuple(known.get(name) or f"column_{index}" for index, name in enumerate(names, 1))
-
-
-def _guess_delimiter(column: _Column) -> str | None:
-    """What separates several labels in a cell: its pieces are few, and most of them also stand alone somewhere."""
-    cells = {text.strip() for text in column.texts}
-    if len(column.texts) < len(column.values) or not cells:
+def _load(text: str) -> Any:
+    """The document, or None where it is none: the reader says why."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
         return None
-    for delimiter in (",", "|", ";"):
-        joined = [cell for cell in cells if delimiter in cell]
-        pieces = {piece.strip() for cell in joined for piece in cell.split(delimiter)} - {""}
-        if joined and len(pieces) <= _MAX_LABELS and len(pieces & cells) * 2 >= len(pieces):
-            return delimiter
-    return None
+
+
+def _deal_out(splits: Mapping[str, int]) -> dict[PartName, str]:
+    """Which of the named parts are for training, validation and test; training has the largest of those left."""
+    told: dict[PartName, str] = {}
+    for key in splits:
+        told.setdefault(part_of(key), key)
+    named: dict[PartName, str] = {part: key for part, key in told.items() if part != "train"}
+    rest = [key for key in splits if key not in named.values()] or list(splits)
+    train = next((key for key in rest if is_training(key)), max(rest, key=splits.__getitem__))
+    chosen: dict[PartName, str] = {"train": train}
+    return chosen | {part: key for part, key in named.items() if key != train}
+
+
+def _propose(source: FilesSource, profile: Profile, roles: Roles, notes: Sequence[str]) -> Guess:
+    """The proposal that follows from the parts of the columns."""
+    text = next(column for column in profile.columns if column.name == roles.text)
+    return Guess(
+        source,
+        Columns(text=roles.text, text_pair=roles.text_pair, label=roles.label or "label"),
+        Labels(delimiter=roles.delimiter),
+        task="regression" if roles.is_number else "auto",
+        has_label=roles.label is not None or bool(roles.labels),
+        column_names=tuple(column.name for column in profile.columns),
+        num_rows=profile.num_rows,
+        foreign_share=text.num_foreign / max(text.num_characters, 1),
+        notes=(*notes, *roles.notes),
+        unsettled=roles.unsettled,
+    )
+
+
+def _read_whole(path: Path, layout: Layout, files: tuple[str, ...]) -> tuple[FilesSource, Profile, list[str]]:
+    """The whole of a file, with quotes taken in the way that loses fewer rows."""
+    by_name = FORMATS.get(bare_suffix(path))
+    source = to_source(layout, files, by_name=by_name)
+    profile = profile_file(path, source)
+    if profile.num_bad and layout.format in {"csv", "tsv"}:
+        plain = source.quoting == "none" or (source.quoting == "auto" and layout.format == "tsv")
+        other = source.model_copy(update={"quoting": "standard" if plain else "none"})
+        second = profile_file(path, other)
+        if second.num_bad < profile.num_bad:
+            source, profile = other, second
+    notes = []
+    if source.quoting == "standard":
+        notes.append(f'Double quotes enclose cells in {path.name}: quoting = "standard".')
+    elif source.quoting == "none":
+        notes.append(f'Double quotes are plain characters in {path.name}: quoting = "none".')
+    return source, profile, notes
+
+
+def _name_columns(source: FilesSource, roles: Roles, profile: Profile) -> tuple[FilesSource, Roles]:
+    """Names for the columns of a file without header, which are numbered so far."""
+    known = {roles.text: "text", roles.text_pair: "text_pair", roles.label: "label"}
+    names = tuple(known.get(name) or f"column_{name}" for name in source.column_names)
+    new = dict(zip(source.column_names, names, strict=True))
+    for column in profile.columns:
+        column.name = new[column.name]
+    notes = tuple(re.sub(r"`(\d+)`", lambda match: f"`{new.get(match[1], match[1])}`", note) for note in roles.notes)
+    changed = replace(
+        roles,
+        text=new[roles.text],
+        text_pair=new.get(roles.text_pair or ""),
+        label=new.get(roles.label or ""),
+        labels=tuple(new[name] for name in roles.labels),
+        notes=notes,
+    )
+    return source.model_copy(update={"column_names": names}), changed
+
+
+def _with_held_out(guess: Guess, parts: FileParts) -> Guess:
+    """The proposal with the files for validation and test that can be read like those for training."""
+    if guess.unsettled or (parts.validation is None and parts.test is None):
+        return guess
+    notes: list[str] = []
+    validation = _held_out(guess, parts.validation, "validation", notes)
+    test = _held_out(guess, parts.test, "test", notes)
+    return replace(guess, validation=validation, test=test, notes=(*guess.notes, *notes))
+
+
+def _held_out(guess: Guess, files: FileSet | None, part: str, notes: list[str]) -> FilesSource | None:
+    """Files with the columns and labels of the training files as a source; where they are none, a note says why."""
+    if files is None:
+        return None
+    source, reason = _like_training(guess, files)
+    shown = listing((Path(file).name for file in files.files), 4)
+    if reason:
+        notes.append(f"{shown} is left out: {reason}.")
+        return None
+    if not files.given:
+        notes.append(f"{shown}, which lies beside the training file, is taken for the {part}.")
+    return source
+
+
+def _like_training(guess: Guess, files: FileSet) -> tuple[FilesSource, str]:
+    """The source that reads these files as those for training are read, and why it cannot be used, if so."""
+    path = Path(files.files[0])
+    train = guess.source
+    layout, _ = sniff(path)
+    update: dict[str, object] = {"files": files.files, "encoding": layout.encoding, "label_files": files.labels}
+    if layout.format in {"csv", "tsv"} and format_of(path, train.format) == layout.format:
+        update |= {"delimiter": layout.delimiter, "quoting": _read_whole(path, layout, files.files)[0].quoting}
+    source = train.model_copy(update=update)
+    if files.labels:
+        return source, ""
+    columns = {column.name: column for column in profile_file(path, source).columns}
+    wanted = [guess.columns.text, guess.columns.text_pair, guess.columns.label]
+    lacking = [name for name in wanted if name is not None and name not in columns]
+    if lacking:
+        return source, f"it has no column {listing(map(repr, lacking))}"
+    label = columns[guess.columns.label]
+    if label.num_empty * 2 > label.num_rows or label.num_distinct < 2:
+        return source, f"it has no labels in its column {guess.columns.label!r}"
+    return source, ""

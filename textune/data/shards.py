@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from textune.data.columnar import DAMAGE, arrow_piece, damaged
 from textune.data.files import COMPRESSION, FORMATS, Blocks, bare_suffix, text_blocks, undecodable
+from textune.data.foreign import HEAD_BYTES, PARQUET, refuse_foreign
 from textune.data.jsonfiles import add_lines
 from textune.data.records import RecordTable
 from textune.data.remote import Shard, open_shard
@@ -190,7 +191,13 @@ class _ParquetReader:
             self._columns = [name for name in self._schema.names if name in wanted]
             self._batches = self._from_position()
         except DAMAGE as error:
-            self._raw.close()
+            try:
+                self._raw.seek(0)
+                refuse_foreign(shard.name, self._raw.read(HEAD_BYTES), expected=PARQUET)
+            except OSError:  # it cannot be read at all
+                pass
+            finally:
+                self._raw.close()
             raise damaged(shard.name, "parquet", error) from error
 
     def _from_position(self) -> Generator[pa.Table]:

@@ -66,7 +66,7 @@ def _no_rows(piece: Piece, name: str) -> DataError:
 def _read(source: Source, on_bad_row: OnBadRow) -> tuple[Piece, str]:
     """One source with its selection applied, and its short name."""
     if isinstance(source, FilesSource):
-        piece, name = _read_files(source)
+        piece, name = _read_files(source, on_bad_row)
     elif isinstance(source, HubSource):
         piece, name = read_hub(source), source.name
     elif isinstance(source, SavedSource):
@@ -85,7 +85,7 @@ def _read_concat(source: ConcatSource, on_bad_row: OnBadRow) -> tuple[Piece, str
     return join_pieces(pieces, names), " + ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
 
 
-def _read_files(source: FilesSource) -> tuple[Piece, str]:
+def _read_files(source: FilesSource, on_bad_row: OnBadRow) -> tuple[Piece, str]:
     paths = find_files(source.files)
     names = short_names(paths)
     labels: list[Path | None] = [None] * len(paths)
@@ -102,10 +102,10 @@ def _read_files(source: FilesSource) -> tuple[Piece, str]:
     wanted = wanted_columns(source)
     pieces = []
     for path, name, label in zip(paths, names, labels, strict=False):
-        piece = _read_file(path, name, source, wanted=wanted, labels=label)
+        piece = _read_file(path, name, source, on_bad_row, wanted=wanted, labels=label)
         if wanted and not wanted <= set(piece.table.column_names):
             # A column is missing: read them all, so that the message can list them.
-            piece = _read_file(path, name, source, wanted=None, labels=label)
+            piece = _read_file(path, name, source, on_bad_row, wanted=None, labels=label)
         pieces.append(piece)
     short = names[0] if len(names) == 1 else f"{names[0]} and {count(len(names) - 1, 'more file')}"
     return join_pieces(pieces, names), short
@@ -131,10 +131,12 @@ def _check_options(source: FilesSource, paths: list[Path]) -> None:
             )
 
 
-def _read_file(path: Path, name: str, source: FilesSource, *, wanted: frozenset[str] | None, labels: Path | None) -> Piece:
+def _read_file(
+    path: Path, name: str, source: FilesSource, on_bad_row: OnBadRow, *, wanted: frozenset[str] | None, labels: Path | None
+) -> Piece:
     kind = format_of(path, source.format)
     if kind in {"csv", "tsv"}:
-        return read_delimited(path, name, source, tabs=kind == "tsv")
+        return read_delimited(path, name, source, tabs=kind == "tsv", compares=on_bad_row == "error")
     if kind == "json":
         return read_json(path, name, source, wanted=wanted)
     if kind == "jsonl":

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from textune.data.columnar import arrow_piece
 from textune.data.delimited import CellOptions, Cells, named_columns
 from textune.data.files import BadLine, TextLines, raw_blocks, skip_lines
+from textune.data.foreign import PARQUET, refuse_foreign_file
 from textune.data.records import RecordTable
 from textune.data.rows import Rows, listing, repeated_names
 from textune.errors import DataError
@@ -81,6 +82,7 @@ def stream_format(path: str, wanted: str | None, *, default: StreamFormat | None
             return known  # type: ignore[no-any-return]
     if default is not None and wanted is None:
         return default
+    refuse_foreign_file(Path(path), path)
     raise DataError(
         f"{path}: the format {name!r} is not one of {', '.join(get_args(StreamFormat))}.", hint="Name one with --format."
     )
@@ -174,6 +176,7 @@ def _read_csv(lines: TextLines, name: str, options: StreamOptions, notice: Calla
 def _read_parquet(path: str, name: str) -> Iterator[tuple[int, Row]]:
     if path == STANDARD:
         raise DataError("parquet cannot be read from standard input.", hint="Give the file with --input.")
+    refuse_foreign_file(Path(path), path, expected=PARQUET)
     number = 0
     try:
         with pq.ParquetFile(path) as file:
@@ -200,6 +203,7 @@ def parquet_schema(path: str, options: StreamOptions) -> pa.Schema | None:
     """Column types of a parquet file; None for another format."""
     if options.format != "parquet" or path == STANDARD:
         return None
+    refuse_foreign_file(Path(path), path, expected=PARQUET)
     try:
         schema = pq.read_schema(path)
         names = list(schema.names)

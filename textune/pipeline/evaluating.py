@@ -13,7 +13,6 @@ from textune.config import Experiment, load_config
 from textune.config.schema import Absent, Columns, EvaluateSection, FilesSource, Split, StreamSource, TokensSection
 from textune.data.labelnames import given_names
 from textune.data.prepare import Part, prepare_data, prepare_held_out
-from textune.data.rows import count
 from textune.data.tokens import open_store
 from textune.errors import DataError, RunError
 from textune.evaluation import Report, resolve_metric
@@ -22,6 +21,8 @@ from textune.pipeline.reporting import report_part, write_report
 from textune.prediction import ModelCard, load
 from textune.ranks import joined
 from textune.tracking import SilentTracker, Tracker
+
+_NAME_COLUMNS = "Name the columns with --text, --text-pair and --label. To score rows without labels, use `textune predict`."
 
 
 def evaluate(
@@ -102,11 +103,9 @@ def _rows_of(
     except DataError as error:
         if "data.columns" not in error.hint:
             raise
-        raise DataError(error.message, hint="Name the columns with --text, --text-pair and --label.") from None
+        raise DataError(error.message, hint=_NAME_COLUMNS) from None
     for note in found.examples.rows.notes:
         tracker.notice(note)
-    if skipped := found.examples.skipped:
-        tracker.notice(f"{count(len(skipped), 'row')} left out, the first: {skipped[0].place}: {skipped[0].reason}")
     return found
 
 

