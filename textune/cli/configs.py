@@ -25,14 +25,14 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
     Exits with 2 if the config needs something from you before it can train; what, is said.
     """
     with importing(for_good=True):
+        from textune.console import print_facts
         from textune.pipeline.starting import init as write_config
 
     started = write_config(list(files), out, pretrained=pretrained)
     if as_json:
         print_json(started.to_dict())
     else:
-        for name, value in started.chosen.items():
-            click.echo(f"{name:<6} {value}")
+        print_facts(result_console(), started.chosen)
         for note in started.notes:
             click.echo(f"note: {note}", err=True)
         for what in started.unsettled:

@@ -52,17 +52,24 @@ def add_lines(table: RecordTable, texts: Sequence[str], numbers: Sequence[int], 
         table.add_all(records, numbers)
         return
     for text, number in zip(texts, numbers, strict=True):
-        try:
-            value = _DECODER.decode(text)
-            if column_names:
-                add_listed(table, value, number, column_names)
-            else:
-                table.add(value, number)
-        except json.JSONDecodeError as error:
-            hint = 'A JSON list needs format = "json".' if texts[0].startswith("[") else ""
-            table.bad.append((number, f"not JSON: {error.msg} at column {error.colno}", hint))
-        except (ValueError, RecursionError) as error:
-            table.bad.append((number, _odd_json(error), ""))
+        value, reason = parse_line(text)
+        if reason:
+            is_list = reason.startswith("not JSON") and texts[0].startswith("[")
+            table.bad.append((number, reason, 'A JSON list needs format = "json".' if is_list else ""))
+        elif column_names:
+            add_listed(table, value, number, column_names)
+        else:
+            table.add(value, number)
+
+
+def parse_line(text: str) -> tuple[Any, str]:
+    """The JSON value of a line, and what is wrong with it, if anything."""
+    try:
+        return _DECODER.decode(text), ""
+    except json.JSONDecodeError as error:
+        return None, f"not JSON: {error.msg} at column {error.colno}"
+    except (ValueError, RecursionError) as error:
+        return None, _odd_json(error)
 
 
 def _parse_together(texts: Sequence[str]) -> list[Any] | None:

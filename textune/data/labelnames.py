@@ -11,6 +11,11 @@ from textune.data.rows import listing, repeated_names, shorten
 from textune.errors import DataError
 
 
+def names_by_user(section: Labels) -> bool:
+    """Whether the user said which names there are: then integers count into them, whatever file they stand in."""
+    return bool(section.names or section.names_file)
+
+
 def given_names(section: Labels, by_source: tuple[str, ...] = ()) -> tuple[str, ...]:
     """`data.labels.names`, else those of `data.labels.names_file` (one a line, or a JSON list), else the source's own; else ().
 
@@ -20,7 +25,9 @@ def given_names(section: Labels, by_source: tuple[str, ...] = ()) -> tuple[str, 
         raise DataError("data.labels.names and data.labels.names_file are both given.", hint="Remove one of them.")
     if section.names_file is not None:
         return _checked(_from_file(Path(section.names_file)), Path(section.names_file).name)
-    return _checked(section.names or by_source, "data.labels.names")
+    if section.names:
+        return _checked(tuple(name.strip() for name in section.names), "data.labels.names")
+    return _checked(by_source, "the class names that the data itself gives")
 
 
 def _from_file(path: Path) -> tuple[str, ...]:
