@@ -90,7 +90,7 @@ def test_the_verdict_is_a_sentence_and_an_exit_code(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("textune.pipeline.chaos.chaos", judged)
     done = CliRunner().invoke(commands, ["chaos", "config.toml"])
     assert done.exit_code == code
-    told, verdict = done.stdout.splitlines()
+    (told,), (verdict,) = done.stderr.splitlines(), done.stdout.splitlines()
     assert told == (
         "kill 1: run-1, 2.50 s after its start, while it wrote step-8.writing; goes on from step 4;"
         " torn and passed over: step-8.writing"
@@ -98,7 +98,7 @@ def test_the_verdict_is_a_sentence_and_an_exit_code(monkeypatch: pytest.MonkeyPa
     if difference:
         assert verdict == f"Not the same: {difference}"
     else:
-        assert verdict.startswith("1 kills (1 in writing) in 1 runs") and verdict.endswith("the uninterrupted run.")
+        assert verdict.startswith("1 kill (1 in writing) in 1 run:") and verdict.endswith("the uninterrupted run.")
 
 
 def test_an_end_that_is_not_the_same_is_named_and_kept(home: Path, tmp_path: Path, reference: Path) -> None:
