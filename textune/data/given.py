@@ -78,9 +78,7 @@ def _of_columns(given: Any, names: list[Any], wanted: tuple[str, ...]) -> Piece:
     arrays = [_as_arrow(given[name], name) for name in wanted]
     lengths = {len(array) for array in arrays}
     if len(lengths) > 1:
-        raise InputError(
-            f"the columns {listing(map(repr, wanted))} of texts have different lengths: {listing(sorted(lengths))}"
-        )
+        raise InputError(f"the columns {listing(map(repr, wanted))} of texts differ in length: {listing(sorted(lengths))}")
     return arrow_piece(pa.table(arrays, names=list(wanted)), "texts")
 
 
