@@ -142,7 +142,7 @@ def _sound(lines: TextLines, name: str) -> Iterator[str]:
 
 def _refusal(bad: BadLine, name: str) -> DataError:
     return DataError(
-        f"{name}, line {bad.line}: {bad.reason}.", hint="Mend the line, or check --encoding, --delimiter and --quoting."
+        f"{name}, line {bad.line}: {bad.reason}.", hint="Fix the line, or check --encoding, --delimiter and --quoting."
     )
 
 
@@ -237,7 +237,7 @@ def window_rows(
         piece = arrow_piece(_typed_table(window, name, wanted, schema), name)
     if piece.bad:
         first = piece.bad[0]
-        raise DataError(f"{first.place}: {first.reason}.", hint=f"{first.hint} Mend the row, or leave it out.".strip())
+        raise DataError(f"{first.place}: {first.reason}.", hint=f"{first.hint} Fix the row, or leave it out.".strip())
     table = piece.table
     for column in wanted:
         if column not in table.column_names:

@@ -1,7 +1,7 @@
 """Safetensors files, written as they are hashed; below `checkpoint.py`.
 
 The safetensors library copies every tensor before it writes, and a file must be read again to be hashed. A checkpoint is
-several times as large as the model and is written while training goes on, so its bytes are touched once: straight from the
+several times as large as the model and is written while training continues, so its bytes are touched once: straight from the
 tensors to file and hash, outside of Python's lock. Reading is left to the library.
 
 Format: https://github.com/huggingface/safetensors#format (8 bytes length, JSON header, tensors).
