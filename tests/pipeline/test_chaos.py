@@ -90,7 +90,7 @@ def test_the_verdict_is_a_sentence_and_an_exit_code(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("textune.pipeline.chaos.chaos", judged)
     done = CliRunner().invoke(commands, ["chaos", "config.toml"])
     assert done.exit_code == code
-    told, verdict = done.stdout.splitlines()
+    [told], [verdict] = done.stderr.splitlines(), done.stdout.splitlines()
     assert told == (
         "kill 1: run-1, 2.50 s after its start, while it wrote step-8.writing; resumes from step 4;"
         " torn and passed over: step-8.writing"

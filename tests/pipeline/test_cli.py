@@ -241,12 +241,12 @@ def test_max_tokens_reaches_the_predictor(run: Any, trained: Any, verb: str, mon
     assert run(verb, trained[0].run, "--max-tokens", 0, stdin="a film\n").code == 2
 
 
-def test_changed_cells_are_reported_beside_standard_output(run: Any, trained: Any) -> None:
+def test_a_cell_that_cannot_be_written_is_refused_beside_standard_output(run: Any, trained: Any) -> None:
     words = ["predict", trained[0].run, "--format", "jsonl", "--output-format"]
     line = json.dumps({"text": "a\tfilm"}) + "\n"
     answer = run(*words, "tsv", stdin=line)
-    assert answer.code == 0 and "a film\tpos" in answer.out.replace("neg", "pos")
-    assert "1 cells held a delimiter" in answer.err and "predicting" not in answer.err
+    assert (answer.code, answer.out) == (2, "") and "predicting" not in answer.err
+    assert "standard input, line 1 cannot be written as tsv: column 'text' holds a delimiter" in answer.err
     assert run(*words, "jsonl", stdin=line).err == ""
 
 

@@ -79,9 +79,11 @@ def test_predict_with_processes_writes_the_same_file(trained: Any, tmp_path: Pat
 # --- the same with threads as ranks -------------------------------------------------------------------------------------
 
 
-def predicted(run: Path, ranks: Ranks, source: Path, target: Path, listener: Listener | None = None) -> int:
+def predicted(
+    run: Path, ranks: Ranks, source: Path, target: Path, listener: Listener | None = None, format_: Any = "jsonl"
+) -> int:
     predictor = load(run, max_tokens=60, compile="off", ranks=ranks)
-    options = StreamOptions(format="jsonl")
+    options = StreamOptions(format=format_)
     return predict_file(
         predictor,
         source=str(source),
@@ -96,20 +98,25 @@ def predicted(run: Path, ranks: Ranks, source: Path, target: Path, listener: Lis
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_windows_are_shared(trained: Any, tmp_path: Path, world: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predicting, "WINDOW_ROWS", 17)
-    rows = reviews(90, seed=7)
+    source = write_csv(tmp_path / "in.csv", reviews(90, seed=7))
+    lines = source.read_text().splitlines(keepends=True)
     for num_rows in (90, 17, 1, 0):
-        source = tmp_path / "in.jsonl"
-        source.write_text("".join(json.dumps(row) + "\n" for row in rows[:num_rows]))
-        alone, target = tmp_path / f"alone-{num_rows}.jsonl", tmp_path / f"ranks-{num_rows}.jsonl"
-        assert predicted(trained[0].run, ALONE, source, alone) == num_rows
+        source.write_text("".join(lines[: num_rows + 1]))
+        alone, target = tmp_path / f"alone-{num_rows}.csv", tmp_path / f"ranks-{num_rows}.csv"
+        assert predicted(trained[0].run, ALONE, source, alone, format_="csv") == num_rows
         # Nothing but the first rank's paths is read or written.
         places = {0: (source, target)}
         counts = on_ranks(
             world,
-            lambda ranks: predicted(trained[0].run, ranks, *places.get(ranks.rank, (tmp_path / "no", tmp_path / "no"))),  # noqa: B023
+            lambda ranks: predicted(
+                trained[0].run,
+                ranks,
+                *places.get(ranks.rank, (tmp_path / "no", tmp_path / "no")),  # noqa: B023
+                format_="csv",
+            ),
         )
         assert counts == [num_rows] * world
-        assert target.read_bytes() == alone.read_bytes() and alone.read_bytes().count(b"\n") == num_rows
+        assert target.read_bytes() == alone.read_bytes() and alone.read_bytes().count(b"\n") == num_rows + 1
         assert not (tmp_path / "no").exists()
 
 

@@ -15,6 +15,7 @@ from textune.config import Experiment, require_runnable
 from textune.config.schema import Labels, StreamSource
 from textune.data.audit import audit_data
 from textune.data.batches import num_steps_per_epoch, plan_epoch, require_drawable
+from textune.data.labelnames import names_by_user
 from textune.data.loader import Batches, Loader, TrainingRows
 from textune.data.prepare import Part, PreparedData, prepare_data
 from textune.data.streamloader import StreamLoader
@@ -108,8 +109,8 @@ class Ingredients:
     def card(self) -> ModelCard:
         """What is saved beside the model."""
         section, names = self.experiment.data.labels, self.data.label_map.names
-        # Given by the user, or by the source (a data set with named classes): integers in the data are positions then.
-        named = section.names or section.names_file or self.data.train.examples.label_names
+        # Only where the user gave the names do integers of later data count into them.
+        named = names_by_user(section)
         return ModelCard(
             problem=self.data.label_map.problem,
             names=names,
