@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 from textune.config import Loaded, load_config
 from textune.config.sharing import Checkpointing
+from textune.data.rows import count
 from textune.errors import ConfigError, RunError
 from textune.pipeline.comparing import End, end_of, first_difference, lines_of
 from textune.pipeline.resuming import AUTO, compare
@@ -407,7 +408,7 @@ class _Chaos:
             self.result.difference = f"{after} its end is not that of the uninterrupted run: {difference}"
             return
         kills = sum(kill.run == run.name for kill in self.result.kills)
-        self._say(f"{run.name} ended after {kills} kills as the uninterrupted run did, bit for bit")
+        self._say(f"{run.name} ended after {count(kills, 'kill')} as the uninterrupted run did, bit for bit")
         shutil.rmtree(run)
 
 
