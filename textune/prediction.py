@@ -19,6 +19,7 @@ from textune.config.schema import (
     AutoTask,
     BinaryTask,
     Columns,
+    FilesSource,
     Labels,
     ModelSection,
     MulticlassTask,
@@ -76,6 +77,8 @@ class ModelCard(Section):
     """Where text was found in the training data."""
     labels: Labels
     """How labels were read; names that were given are here, whatever file they came from."""
+    sources: dict[str, FilesSource] = Field(default_factory=dict)
+    """How the run's own files were read, by their suffix, where that is not the usual way."""
     precision: Precision
     """Arithmetic of the run's own evaluation."""
     compiled: bool = False

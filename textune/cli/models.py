@@ -11,14 +11,16 @@ from textune.cli.options import (
     Examples,
     device_options,
     evaluation_columns,
-    evaluation_source,
     hints_of_options,
     json_option,
     predict_columns,
     quiet_option,
+    read_files,
+    reading_options,
     stream_options,
 )
 from textune.cli.output import print_json, result_console, run_tracker
+from textune.config.paths import user_path
 from textune.errors import RunError
 from textune.imports import importing
 from textune.ranks import joined
@@ -35,15 +37,10 @@ from textune.ranks import joined
 )
 @click.option("--part", type=click.Choice(["validation", "test"]), help="Which of the run's own rows.")
 @click.option("--metric", help="Main metric, instead of the run's.")
-@click.option("--text", metavar="COLUMN", help="Text column of --data, if not the run's.")
-@click.option("--text-pair", metavar="COLUMN", help="Column of the second text of a pair.")
 @click.option("--label", metavar="COLUMN", help="Label column of --data, if not the run's.")
-@click.option("--format", "format_", default="auto", help="Format of --data: csv, tsv, json, jsonl, parquet, arrow or text.")
-@click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of --data.")
-@click.option("--delimiter", help="Column delimiter of csv and tsv.")
-@click.option("--quoting", default="auto", help="auto, standard or none.")
-@click.option("--column-names", metavar="A,B,...", help="Names for the columns of a file without a header.")
-@click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be used, and say how many.")
+@click.option("--label-files", metavar="FILE", multiple=True, help="For text: files with one label a line, parallel to --data.")
+@click.option("--where", metavar="COLUMN=VALUE", multiple=True, help="Only rows of --data that have this value.")
+@reading_options
 @device_options
 @json_option
 @quiet_option
@@ -52,10 +49,13 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, quiet: bool, **opti
     with importing(for_good=True):
         from textune.pipeline.evaluating import evaluate as run_evaluate
 
+    source, said = read_files(run, data, options) if data else (None, "")
     with run_tracker(quiet=quiet) as tracker, hints_of_options(active=bool(data)):
+        if said:
+            tracker.notice(said)
         report = run_evaluate(
             run,
-            data=evaluation_source(data, options) if data else None,
+            data=source,
             columns=evaluation_columns(run, options) if data else None,
             part=options["part"],
             metric=options["metric"],
@@ -76,26 +76,23 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, quiet: bool, **opti
     cls=Examples,
     short_help="Add a model's predictions to rows.",
     examples="echo 'a fine film' | textune predict runs/first\n"
-    "textune predict runs/first --input new.csv --output scored.csv\n"
-    "textune predict runs/first --input big.parquet --output scored.parquet --all-scores",
+    "textune predict runs/first --data new.csv --output scored.csv\n"
+    "textune predict runs/first --data big.parquet --output scored.parquet --all-scores",
 )
 @click.argument("run", metavar="RUN")
 @click.option(
-    "--input", "source", default="-", metavar="FILE", help="csv, tsv, jsonl, parquet or text; by default standard input."
+    "--data",
+    "--input",
+    "source",
+    default="-",
+    metavar="FILE",
+    help="csv, tsv, jsonl, parquet, arrow or text; by default lines of text from standard input.",
 )
 @click.option("--output", "target", default="-", metavar="FILE", help="By default standard output.")
 @click.option(
-    "--format", "format_", metavar="FORMAT", help="Format of the input, where its name does not say; standard input is text."
-)
-@click.option(
     "--output-format", metavar="FORMAT", help="Format of the output; by default by its name, else the input's (text: jsonl)."
 )
-@click.option("--text", metavar="COLUMN", help="Text column, if not the run's.")
-@click.option("--text-pair", metavar="COLUMN", help="Column of the second text of a pair, if not the run's.")
-@click.option("--encoding", default="utf-8", show_default=True, help="Text encoding of the input.")
-@click.option("--delimiter", help="Column delimiter of csv and tsv.")
-@click.option("--quoting", type=click.Choice(["auto", "standard", "none"]), default="auto", help="Quotes in csv and tsv.")
-@click.option("--column-names", metavar="A,B,...", help="Names for the columns of a file without a header.")
+@reading_options
 @click.option("--all-scores", is_flag=True, help="Add the score of every label.")
 @click.option("--force", is_flag=True, help="Replace an --output that exists.")
 @device_options
@@ -112,11 +109,15 @@ def predict(
         from textune.prediction import find_model, load, read_card
 
     columns = predict_columns(read_card(find_model(run)).columns, options)
-    source_options, target_options = stream_options(source, target, options)
+    source, target = (path if path == "-" else str(user_path(path)) for path in (source, target))
     if source != "-" and not os.path.exists(source):
-        raise RunError(f"--input {source} does not exist.", hint="Check the path.")
+        raise RunError(f"--data {source} does not exist.", hint="Check the path.")
+    files, said = read_files(run, (source,), options)
+    source_options, target_options = stream_options(source, target, files, options["output_format"])
     require_target(source, target, force=force)
     with joined() as ranks, run_tracker(quiet=quiet, only_notices=target == "-") as tracker:
+        if said:
+            tracker.notice(said)
         predictor = load(
             run,
             device=options["device"],
@@ -132,7 +133,9 @@ def predict(
             target=target,
             target_options=target_options,
             columns=columns,
+            rename=files.rename,
             all_scores=all_scores,
+            on_bad_row="skip" if options["skip_bad_rows"] else "error",
             force=force,
             tracker=tracker,
         )

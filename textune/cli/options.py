@@ -13,6 +13,7 @@ import click
 from textune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from textune.config.schema import FilesSource
     from textune.data.stream import StreamOptions
 
 
@@ -143,24 +144,58 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
-def evaluation_source(data: tuple[str, ...], options: dict[str, Any]) -> Any:
-    """The files of `--data` as a source; ConfigError names the option that is wrong."""
-    from pydantic import ValidationError
+def reading_options(function: Callable[..., None]) -> Callable[..., None]:
+    """How the rows of a file are written down."""
+    for decorate in (
+        click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be used, and say how many."),
+        click.option(
+            "--reading",
+            type=click.Choice(["run", "plain"]),
+            default="run",
+            show_default=True,
+            help="run: as the run read its own files of the same suffix; plain: by the name and these options alone.",
+        ),
+        click.option("--extra-cells", type=click.Choice(["error", "ignore"]), help="Rows with more cells than columns."),
+        click.option("--skip-lines", type=click.IntRange(min=0), metavar="N", help="Lines before the header or the rows."),
+        click.option("--pattern", metavar="REGEX", help="For text: named groups that turn each line into columns."),
+        click.option("--column-names", metavar="A,B,...", help="Names for the columns of a file without a header."),
+        click.option("--quoting", type=click.Choice(["auto", "standard", "none"]), help="Quotes in csv and tsv."),
+        click.option("--delimiter", help="Column delimiter of csv and tsv."),
+        click.option("--encoding", help="Text encoding, by default utf-8."),
+        click.option(
+            "--format", "format_", metavar="FORMAT", help="csv, tsv, jsonl, parquet, arrow or text; by default by name."
+        ),
+        click.option("--text-pair", metavar="COLUMN", help="Column of the second text of a pair, if not the run's."),
+        click.option("--text", metavar="COLUMN", help="Text column, if not the run's."),
+    ):
+        function = decorate(function)
+    return function
 
-    from textune.config.schema import FilesSource
 
-    try:
-        return FilesSource(
-            files=tuple(os.path.abspath(path) for path in data),
-            format=options["format_"],
-            encoding=options["encoding"],
-            delimiter=options["delimiter"],
-            quoting=options["quoting"],
-            column_names=_names(options["column_names"]),
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"--{str(first['loc'][0]).replace('_', '-')} {first['input']!r}: {first['msg']}.") from None
+_READING = ("encoding", "delimiter", "quoting", "pattern", "skip_lines", "extra_cells")
+
+
+def read_files(run: str, files: tuple[str, ...], options: dict[str, Any]) -> tuple[FilesSource, str]:
+    """Files as a source, read as the run's own but for the options that were given, and a sentence that says so."""
+    from textune.pipeline.ownreading import read_as_run
+    from textune.prediction import find_model, read_card
+
+    given = {key: options[key] for key in _READING if options[key] is not None}
+    if options["format_"] is not None:
+        given["format"] = {"txt": "text", "ndjson": "jsonl"}.get(options["format_"], options["format_"])
+    if options["column_names"] is not None:
+        given["column_names"] = _names(options["column_names"])
+    if options.get("label_files"):
+        given["label_files"] = tuple(map(os.path.abspath, options["label_files"]))
+    if options.get("where"):
+        where: dict[str, list[str]] = {}
+        for text in options["where"]:
+            column, equals, value = text.partition("=")
+            if not equals:
+                raise ConfigError(f"--where {text!r} has no =.", hint="Write COLUMN=VALUE.")
+            where.setdefault(column, []).append(value)
+        given["where"] = where
+    return read_as_run(read_card(find_model(run)).sources, files, given, plain=options["reading"] == "plain")
 
 
 def evaluation_columns(run: str, options: dict[str, Any]) -> Any:
@@ -179,26 +214,27 @@ def predict_columns(columns: Any, options: dict[str, Any]) -> Any:
     return columns.model_copy(update=changed)
 
 
-def stream_options(source: str, target: str, options: dict[str, Any]) -> tuple[StreamOptions, StreamOptions]:
+def stream_options(
+    source: str, target: str, files: FilesSource, output_format: str | None
+) -> tuple[StreamOptions, StreamOptions]:
     """How the input of predict is read and its output written."""
     from dataclasses import replace
 
-    from textune.data.stream import StreamOptions, stream_format
+    from textune.data.stream import StreamOptions, output_format_of, stream_format
 
-    source_format = stream_format(source, options["format_"], default="text" if source == "-" else None)
+    wanted = None if files.format == "auto" else files.format
+    source_format = stream_format(source, wanted, default="text" if source == "-" else None)
     reading = StreamOptions(
         format=source_format,
-        encoding=options["encoding"],
-        delimiter=options["delimiter"],
-        quoting=options["quoting"],
-        column_names=_names(options["column_names"]),
+        encoding=files.encoding,
+        delimiter=files.delimiter,
+        quoting=files.quoting,
+        column_names=files.column_names,
+        pattern=files.pattern,
+        skip_lines=files.skip_lines,
+        extra_cells=files.extra_cells,
     )
-    same = "jsonl" if source_format == "text" else source_format
-    if target == "-" and options["output_format"] is None:
-        return reading, replace(reading, format=same if same != "parquet" else "jsonl")
-    target_format = stream_format(target, options["output_format"], default=same)
-    if target_format == "text":
-        target_format = "jsonl"
+    target_format = output_format_of(target, output_format, source_format)
     if target_format != source_format:  # options of the input's form say nothing about another form
         return reading, StreamOptions(format=target_format)
-    return reading, replace(reading, format=target_format)
+    return reading, replace(reading, skip_lines=0)

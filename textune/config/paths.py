@@ -13,6 +13,15 @@ from textune.errors import ConfigError
 _PACKAGE = "package:"
 
 
+def user_path(path: str | Path) -> Path:
+    """The path with `~` as the user's home; ConfigError for the home of a user that is not there."""
+    text = str(path)
+    expanded = os.path.expanduser(text)
+    if expanded == text and text.startswith("~") and not os.path.lexists(text):
+        raise ConfigError(f"{text}: there is no user {text[1:].split('/')[0]!r}.", hint=f"A name that begins with ~: ./{text}")
+    return Path(expanded)
+
+
 def absolute(text: str, folder: Path, *, hub: bool = False) -> str:
     """The absolute path of `text`, which was written relative to `folder`; glob patterns are kept.
 

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from textune.data.columnar import arrow_piece
 from textune.data.delimited import CellOptions, Cells, delimiter_hint, named_columns
-from textune.data.files import FORMATS, BadLine, TextLines, bare_suffix, raw_blocks, skip_lines
+from textune.data.files import COMPRESSION, FORMATS, BadLine, TextLines, bare_suffix, raw_blocks, skip_lines
 from textune.data.foreign import refuse_foreign_file
 from textune.data.jsonfiles import parse_line
 from textune.data.records import RecordTable
@@ -101,6 +101,23 @@ def stream_format(path: str, wanted: str | None, *, default: StreamFormat | None
     refuse_foreign_file(Path(path), path)
     known_formats = ", ".join(get_args(StreamFormat))
     raise DataError(f"{path}: the format {name!r} is not one of {known_formats}.", hint="Name one with --format.")
+
+
+def output_format_of(path: str, wanted: str | None, source: StreamFormat) -> StreamFormat:
+    """The format to write: the one wanted, else by the ending of the path, else the input's; DataError lists the formats."""
+    formats: tuple[StreamFormat, ...] = ("csv", "tsv", "jsonl", "parquet")
+    suffix = "" if path == STANDARD else bare_suffix(Path(path))
+    name = _SPELLINGS.get(wanted, wanted) if wanted else FORMATS.get(suffix, suffix.lstrip("."))
+    if not name:
+        on_standard = source == "parquet" and path == STANDARD
+        name = "jsonl" if source == "text" or on_standard else "parquet" if source == "arrow" else source
+    for known in formats:
+        if name == known == "parquet" and Path(path).suffix.lower() in COMPRESSION:
+            raise DataError(f"--output {path}: parquet packs its columns itself.", hint="Name the file without that ending.")
+        if name == known:
+            return known
+    hint = "Choose another ending, or name one of them with --output-format."
+    raise DataError(f"--output {path}: {name!r} is no format to write; those are {', '.join(formats)}.", hint=hint)
 
 
 def stream_name(path: str) -> str:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from textune.config import Loaded, load_config
+from textune.config.paths import user_path
 from textune.config.sharing import Checkpointing
 from textune.data.rows import count
 from textune.errors import ConfigError, RunError
@@ -136,13 +137,13 @@ def chaos(
         raise RunError("chaos needs SIGKILL, which this system does not have.", hint="Run it on Linux or macOS.")
     if kills < 1:
         raise RunError(f"--kills {kills} is not at least 1.")
-    target = RunFolder(Path(folder) if folder is not None else Path("runs") / f"{Path(config).stem}-chaos")
+    target = RunFolder(user_path(folder) if folder is not None else Path("runs") / f"{Path(config).stem}-chaos")
     target.require_free()
     target.path.mkdir(parents=True, exist_ok=True)
     words = ["train", str(config), *(word for key in unset for word in ("--unset", key)), *overrides]
     words.append(f"tokens.cache={(target.path / 'tokens').absolute()}")
     session = _Chaos(target.path, words, start or _Process, say, seed=seed)
-    session.learn(loaded, None if reference is None else Path(reference))
+    session.learn(loaded, None if reference is None else user_path(reference))
     return session.run(kills)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from textune.config import Experiment, load_config
+from textune.config.paths import user_path
 from textune.config.schema import Absent, Columns, EvaluateSection, FilesSource, Split, StreamSource, TokensSection
 from textune.data.labelnames import given_names
 from textune.data.prepare import Part, prepare_data, prepare_held_out
@@ -17,6 +19,7 @@ from textune.errors import DataError, RunError
 from textune.evaluation import Report, resolve_metric
 from textune.jsontext import parse_json
 from textune.pipeline.gather import Tokenized
+from textune.pipeline.ownreading import data_source
 from textune.pipeline.reporting import report_part, write_report
 from textune.prediction import ModelCard, load
 from textune.ranks import joined
@@ -28,7 +31,7 @@ _NAME_COLUMNS = "Name the columns with --text, --text-pair and --label. To score
 def evaluate(
     run: str | Path,
     *,
-    data: FilesSource | None = None,
+    data: str | Path | Sequence[str | Path] | FilesSource | None = None,
     columns: Columns | None = None,
     part: Literal["test", "validation"] | None = None,
     metric: str | None = None,
@@ -41,11 +44,13 @@ def evaluate(
 ) -> Report:
     """Report on a model with the rows of `data`, or with the run's own test (else validation) rows.
 
+    `data`: files, read as the run's own of the same suffix were, or a source.
+
     In a run folder the report is kept as `evaluations/NAME.json` and `.md`. Raises RunError where the run has no such rows or
     its data has changed since training. Processes that a launcher started together share the rows: all of them call it and
     get the report, the first one writes it.
     """
-    run = Path(run)
+    run = user_path(run)
     with joined() as ranks:
         tracker = tracker if tracker is not None and ranks.is_first else SilentTracker()
         predictor = load(run, device=device, precision=precision, max_tokens=max_tokens, compile=compile, ranks=ranks)
@@ -57,8 +62,11 @@ def evaluate(
         if data is None:
             name, found, train_targets = _own_rows(run, experiment, card, part)
         else:
-            name, train_targets = Path(data.files[0]).name, None
-            found = _rows_of(data, columns, card, on_bad_row=on_bad_row, tracker=tracker)
+            source, said = data_source(card.sources, data)
+            if said:
+                tracker.notice(said)
+            name, train_targets = Path(source.files[0]).name, None
+            found = _rows_of(source, columns, card, on_bad_row=on_bad_row, tracker=tracker)
         if ranks.told(found.fingerprint) != found.fingerprint:
             raise DataError(
                 f"rank {ranks.rank} reads other rows than the first rank ({found.examples.rows.source}).",

@@ -26,6 +26,7 @@ from textune.model import TextModel, load_model, load_tokenizer, require_backbon
 from textune.model.device import Device, resolve_device
 from textune.model.memory import Room, available_bytes, checkpoint_gradients, measure_room
 from textune.pipeline.continuing import differences, earlier_card, known_labels
+from textune.pipeline.ownreading import own_sources
 from textune.prediction import ModelCard, Predictor
 from textune.ranks import ALONE, Ranks
 from textune.tasks import SupervisedTask, build_task
@@ -120,6 +121,7 @@ class Ingredients:
             truncate=self.experiment.tokens.truncate,
             columns=self.experiment.data.columns,
             labels=Labels(names=names if named else (), delimiter=section.delimiter),
+            sources=own_sources(self.experiment.data),
             precision=self.device.precision,
             compiled=self.model.accelerator.kernels is not None,
             max_tokens=self.experiment.evaluate.max_tokens,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from textune.config import StarterFacts, starter_config, validation_ratio
+from textune.config.paths import user_path
 from textune.config.schema import Absent, DataSection, FilesSource, Split
 from textune.data.audit import audit_data
 from textune.data.files import find_files
@@ -63,7 +64,7 @@ def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None
     Paths are written relative to the config's folder. Raises ConfigError where `out` exists, DataError where a file cannot be
     read or holds no text.
     """
-    out = Path(out)
+    out = user_path(out)
     if out.exists():
         raise ConfigError(f"--out {out} exists; nothing is ever overwritten.", hint="Choose another name, or remove it first.")
     if not out.absolute().parent.is_dir():

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from safetensors.torch import save
 
 from textune.config import Config, Duration, Loaded, Overrides, load_config, show
+from textune.config.paths import user_path
 from textune.data.prepare import Part
 from textune.errors import Preempted, RunError
 from textune.evaluation import Report, read_report
@@ -93,7 +94,7 @@ def train(
     """
     loaded = load_config(config, overrides, unset)
     name = loaded.path.stem if loaded.path else "model"
-    folder = RunFolder(Path(run) if run is not None else Path("runs") / name)
+    folder = RunFolder(user_path(run) if run is not None else Path("runs") / name)
     kept = NoticeKeeper()
     if fast_dev_run and resume is not None:
         raise RunError("--fast-dev-run and --resume do not go together.", hint="A run for development always starts anew.")
