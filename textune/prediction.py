@@ -6,6 +6,7 @@ texts --TextEncoder--> token store --sort by length, cut by tokens--> packed for
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -318,6 +319,7 @@ def load(
     max_tokens: int | None = None,
     compile: Literal["auto", "on", "off"] = "auto",
     ranks: Ranks = ALONE,
+    on_notice: Callable[[str], None] = warnings.warn,
 ) -> Predictor:
     """Open a run folder (its best model) or a model folder that textune saved.
 
@@ -325,7 +327,7 @@ def load(
     linear layers int8 weights, on the processor; `max_tokens`, the most tokens computed at once, is by default that of the run.
     `compile = "auto"` computes with compiled kernels where the run did and this machine can. Raises RunError where the folder
     is no such thing, ModelError where its files are broken or the machine lacks the device or precision.
-    `ranks`: processes that each open it and share the work.
+    `ranks`: processes that each open it and share the work. `on_notice` is told where another precision is used.
     """
     folder = find_model(folder)
     card = read_card(folder)
@@ -333,7 +335,7 @@ def load(
         require_int8(device)
         chosen = resolve_device("cpu", "fp32")
     else:
-        chosen = _device_of(card, device, precision)
+        chosen = _device_of(card, device, precision, on_notice)
     section = ModelSection(pretrained=str(folder), compile=compile)
     tokenizer = load_tokenizer(section)
     task = build_task(_without_class_weights(card.task), card.label_map)
@@ -349,14 +351,19 @@ def load(
 
 
 def _device_of(
-    card: ModelCard, device: Literal["auto", "cpu", "cuda"], precision: Literal["auto", "fp32", "bf16", "fp16"]
+    card: ModelCard,
+    device: Literal["auto", "cpu", "cuda"],
+    precision: Literal["auto", "fp32", "bf16", "fp16"],
+    on_notice: Callable[[str], None],
 ) -> Device:
     try:
         return resolve_device(device, card.precision if precision == "auto" else precision, key="--")
     except ModelError:
         if precision != "auto":
             raise
-        return resolve_device(device, "fp32", key="--")
+        chosen = resolve_device(device, "fp32", key="--")
+        on_notice(f"the run computed in {card.precision}, which this {chosen.torch.type} device lacks: fp32 is used instead")
+        return chosen
 
 
 def find_model(folder: str | Path) -> Path:

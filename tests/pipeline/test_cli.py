@@ -212,7 +212,7 @@ def test_after_training_on_several_columns_the_example_works(run: Any) -> None:
         "train", "config.toml", "--run", "runs/template", "train.duration=1 steps", "data.columns.template={text} {number}"
     )
     assert answer.code == 0, answer.err
-    assert "textune predict runs/template --input FILE --output FILE" in answer.out and "echo" not in answer.out
+    assert "textune predict runs/template --data FILE --output FILE" in answer.out and "echo" not in answer.out
     done = run("predict", "runs/template", "--input", "reviews.csv", "--output", "templates.csv")
     assert done.code == 0, done.err
 

@@ -534,7 +534,10 @@ def test_the_precision_of_the_run_comes_back(saved: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(processor, "has_bf16", lambda: True)
     assert textune.load(saved, device="cpu").device.precision == "bf16"
     monkeypatch.setattr(processor, "has_bf16", lambda: False)
-    assert textune.load(saved, device="cpu").device.precision == "fp32"
+    with pytest.warns(UserWarning, match="the run computed in bf16, which this cpu device lacks: fp32 is used instead"):
+        assert textune.load(saved, device="cpu").device.precision == "fp32"
+    said: list[str] = []
+    assert load(saved, device="cpu", on_notice=said.append).device.precision == "fp32" and len(said) == 1
     with pytest.raises(ModelError, match=r"^--precision bf16, but .* Use --precision auto or --precision fp32"):
         textune.load(saved, device="cpu", precision="bf16")
     with pytest.raises(ModelError, match=r'^train.precision = "bf16", but .* Use train.precision = "auto"'):

@@ -125,6 +125,7 @@ def predict(
             max_tokens=options["max_tokens"],
             compile=options["compile"],
             ranks=ranks,
+            on_notice=tracker.notice,
         )
         count = predict_file(
             predictor,

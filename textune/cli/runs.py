@@ -115,4 +115,4 @@ def _predict_example(run: Any) -> str:
     columns = read_card(find_model(run)).columns
     if columns.template is None and columns.text_pair is None:
         return f"echo 'a text' | textune predict {run}"
-    return f"textune predict {run} --input FILE --output FILE"
+    return f"textune predict {run} --data FILE --output FILE"

@@ -53,7 +53,15 @@ def evaluate(
     run = user_path(run)
     with joined() as ranks:
         tracker = tracker if tracker is not None and ranks.is_first else SilentTracker()
-        predictor = load(run, device=device, precision=precision, max_tokens=max_tokens, compile=compile, ranks=ranks)
+        predictor = load(
+            run,
+            device=device,
+            precision=precision,
+            max_tokens=max_tokens,
+            compile=compile,
+            ranks=ranks,
+            on_notice=tracker.notice,
+        )
         predictor.on_notice = tracker.notice
         card = predictor.card
         chosen_metric = resolve_metric(metric or card.metric, card.problem)
