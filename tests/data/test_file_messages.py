@@ -82,16 +82,11 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
     ),
     ("a.csv", b"text,label\na\0b,1\n", {}, "a.csv, line 2: it holds a NUL byte."),
     ("a.csv", b"text,label\ra,1\rb,2\r", {}, "a.csv ends its lines with carriage returns only."),
-    ("a.csv", gzip.compress(b"text,label\na,1\n", mtime=0), {}, "a.csv is packed with gzip. Give it a name that ends in .gz."),
+    ("a.csv", gzip.compress(b"text,label\na,1\n"), {}, "a.csv is packed with gzip. Give it a name that ends in .gz."),
     ("a.csv", zstandard.compress(b"text,label\na,1\n"), {}, "a.csv is packed with zstd"),
     ("a.csv", b"PK\x03\x04rest", {}, "a.csv is a zip archive. Unpack it and name the file inside."),
     ("a.csv", packed_rows("a.parquet"), {}, 'a.csv is a parquet file. Set format = "parquet".'),
-    (
-        "a.csv.gz",
-        gzip.compress(b"text,label\na,1\n" * 99, mtime=0)[:-20],
-        {},
-        "a.csv.gz cannot be unpacked: it is cut short or damaged",
-    ),
+    ("a.csv.gz", gzip.compress(b"text,label\na,1\n" * 99)[:-20], {}, "a.csv.gz cannot be unpacked: it is cut short or damaged"),
     (
         "a.csv.zst",
         zstandard.compress(b"text,label\na,1\n" * 99)[:-5],
@@ -272,7 +267,7 @@ _NO_DATA: list[tuple[bytes, str]] = [
 @pytest.mark.parametrize(("content", "message"), _NO_DATA)
 def test_a_file_that_is_no_data_is_named_for_what_it_is(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     path = tmp_path / name
-    path.write_bytes(gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     with pytest.raises(DataError, match=f"^{re.escape(f'{name} {message}')}"):
         read(path)
     with pytest.raises(DataError, match=re.escape(message)):
