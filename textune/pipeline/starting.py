@@ -75,7 +75,8 @@ def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None
         files=_relative_files(guess.source.files, out),
         text=guess.columns.text,
         text_pair=guess.columns.text_pair,
-        label=guess.columns.label if guess.has_label else None,
+        label=guess.columns.label if guess.has_label and not guess.columns.labels else None,
+        label_columns=guess.columns.labels,
         options=_options(guess.source, out),
         validation=_held_out(tried.section, out) if tried.section else {},
         test=_options(guess.test, out, with_files=True) if guess.test else {},
@@ -174,7 +175,7 @@ def _chosen(guess: Guess, data: PreparedData | None) -> dict[str, str]:
     pair = guess.columns.text_pair
     chosen = {"text": guess.columns.text + (f" and {pair} (a pair)" if pair is not None else "")}
     if guess.has_label:
-        chosen["label"] = guess.columns.label
+        chosen["label"] = ", ".join(guess.columns.labels) or guess.columns.label
     if data is not None:
         names = _class_names(data)
         what = f"{count(len(names), 'class', 'classes')}: {listing(names, 6)}" if names else "the number in each row"
