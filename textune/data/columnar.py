@@ -1,4 +1,7 @@
-"""Readers of parquet and Arrow files, saved and hub data sets: tables that have types already, memory-mapped where possible."""
+"""Readers of parquet and Arrow files, saved and hub data sets: tables that have types already.
+
+A run keeps its rows to its end, but no file of the user mapped: one that is replaced, cut or removed meanwhile must not matter.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,20 @@ import pyarrow.types as kinds
 
 from textune.config.schema import HubSource, SavedSource
 from textune.data.classnames import class_names
-from textune.data.files import raw_blocks, undecodable
-from textune.data.foreign import ARROW, HEAD_BYTES, PARQUET, refuse_foreign, refuse_foreign_file
+from textune.data.files import undecodable
+from textune.data.foreign import ARROW, PARQUET
 from textune.data.numeric import is_text
 from textune.data.rows import Piece, Places, SkippedRow, listing, repeated_names
+from textune.data.tables import DAMAGE, as_source, damaged, open_tables
 from textune.data.unpack import unpacked
 from textune.errors import DataError
-
-DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError, TypeError)
-"""What pyarrow raises over damaged bytes."""
 
 
 def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None) -> Piece:
     """A parquet file; only the wanted columns, if it has them all."""
-    source = _as_source(path, name, PARQUET)
+    source = as_source(path, name, PARQUET)
     try:
-        file = pq.ParquetFile(source, memory_map=isinstance(source, str))
+        file = pq.ParquetFile(source)
         names = file.schema_arrow.names
         columns = [one for one in names if one in wanted] if wanted and wanted <= set(names) else None
         table = file.read(columns=columns)
@@ -39,9 +40,9 @@ def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None) -> Pie
 
 def read_arrow(path: Path, name: str) -> Piece:
     """An Arrow IPC file or stream."""
-    source = _as_source(path, name, ARROW)
+    source = as_source(path, name, ARROW)
     try:
-        buffer = pa.memory_map(source) if isinstance(source, str) else source
+        buffer = pa.OSFile(source) if isinstance(source, str) else source
         head = buffer.read(6)
         buffer.seek(0)
         reader = pa.ipc.open_file(buffer) if head == b"ARROW1" else pa.ipc.open_stream(buffer)
@@ -53,48 +54,8 @@ def read_arrow(path: Path, name: str) -> Piece:
 
 def table_batches(path: Path, name: str, *, arrow: bool, max_rows: int) -> Iterator[Piece]:
     """The rows of a parquet (or with `arrow`, Arrow IPC) file, some at a time: what `textune init` looks at."""
-    source = _as_source(path, name, ARROW if arrow else PARQUET)
-    try:
-        if arrow:
-            buffer = pa.memory_map(source) if isinstance(source, str) else source
-            head = buffer.read(6)
-            buffer.seek(0)
-            if head == b"ARROW1":
-                file = pa.ipc.open_file(buffer)
-                schema, batches = file.schema, map(file.get_batch, range(file.num_record_batches))
-            else:
-                batches = pa.ipc.open_stream(buffer)
-                schema = batches.schema
-        else:
-            parquet = pq.ParquetFile(source, memory_map=isinstance(source, str))
-            schema, batches = parquet.schema_arrow, parquet.iter_batches(max_rows)
-        yield arrow_piece(pa.Table.from_batches([], schema), name)
-        for batch in batches:
-            yield arrow_piece(pa.Table.from_batches([batch], schema), name)
-    except DAMAGE as error:
-        raise damaged(name, "Arrow" if arrow else "parquet", error) from error
-
-
-def _as_source(path: Path, name: str, expected: tuple[bytes, ...]) -> str | pa.BufferReader:
-    """The path for mapping, or the unpacked bytes of a compressed file; DataError for one of quite another kind."""
-    if path.suffix.lower() in {".gz", ".zst"} or not path.is_file():
-        data = b"".join(raw_blocks(path))
-        if not data:
-            raise DataError(f"{name} is empty.")
-        refuse_foreign(name, data[:HEAD_BYTES], expected=expected)
-        return pa.BufferReader(data)
-    if path.stat().st_size == 0:
-        raise DataError(f"{name} is empty.")
-    refuse_foreign_file(path, name, expected=expected)
-    return str(path)
-
-
-def damaged(name: str, what: str, error: BaseException) -> DataError:
-    """The error for a file or table that is not whole."""
-    reason = " ".join(str(error).split()).rstrip(".")
-    return DataError(
-        f"{name} is not a whole {what} file: {reason or type(error).__name__}.", hint="Fetch or write the file again."
-    )
+    for table in open_tables(path, name, "arrow" if arrow else "parquet", max_rows=max_rows)[1]:
+        yield arrow_piece(table, name)
 
 
 def arrow_piece(table: pa.Table, name: str, *, first: int = 1) -> Piece:
@@ -214,4 +175,12 @@ def read_hub(section: HubSource) -> Piece:
 def _dataset_piece(loaded: Any, name: str) -> Piece:
     table = loaded.with_format("arrow")[:]
     metadata = loaded.features.arrow_schema.metadata
-    return arrow_piece(table.replace_schema_metadata(metadata), name)
+    return arrow_piece(_in_memory(table.replace_schema_metadata(metadata)), name)
+
+
+def _in_memory(table: pa.Table) -> pa.Table:
+    """A copy of a table whose columns may be views of mapped files."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return pa.ipc.open_stream(sink.getvalue()).read_all()
