@@ -96,6 +96,31 @@ SETTLED: dict[str, tuple[str, str, str]] = {
         "label",
     ),
     "caret.txt": (_lines("{text}^{label}"), "multiclass", "label"),
+    "columns.csv": (
+        "id,comment,toxic,obscene,threat\n" + "".join(f"{n:08x},{_text(n)},{_BITS[n % 4]}\n" for n in range(60)),
+        "multilabel",
+        "toxic, obscene, threat",
+    ),
+    "lists.csv": (
+        "text,label\n" + "".join(f'{_text(n)},"[{_BITS[n % 4].replace(",", ", ")}]"\n' for n in range(60)),
+        "multilabel",
+        "label",
+    ),
+    "named_lists.csv": (
+        "text,tags\n" + "".join(f"{_text(n)},\"['{'ab'[n % 2]}', '{'cd'[n // 2 % 2]}']\"\n" for n in range(60)),
+        "multilabel",
+        "tags",
+    ),
+    "flags.jsonl": (
+        "".join(json.dumps({"text": _text(n), "rude": n % 2 == 0, "spam": n % 3 == 0}) + "\n" for n in range(60)),
+        "multilabel",
+        "rude, spam",
+    ),
+    "tabbed_columns.txt": (
+        "ID\tTweet\tjoy\tfear\n" + "".join(f"x{n}\t{_text(n)}\t{n % 2}\t{n // 2 % 2}\n" for n in range(60)),
+        "multilabel",
+        "joy, fear",
+    ),
     "pipe.data": (_lines("{label}|{text}"), "multiclass", "label"),
     "front.csv": (_lines("{label},{text}"), "multiclass", "label"),
     "tags.jsonl": (
