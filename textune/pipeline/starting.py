@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from textune.config import StarterFacts, starter_config, validation_ratio
 from textune.config.schema import Absent, DataSection, FilesSource, Split
 from textune.data.audit import audit_data
+from textune.data.beside import names_beside
 from textune.data.files import find_files
 from textune.data.guess import Guess, guess_layout
 from textune.data.prepare import PreparedData, prepare_data
@@ -69,7 +70,7 @@ def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"--out {out}: its folder does not exist.", hint="Make it first.")
     guess = guess_layout(list(files))
-    tried = _try(guess)
+    guess, tried = _with_names(guess, _try(guess))
     model, remark, model_notes = _backbone(pretrained, guess)
     facts = StarterFacts(
         files=_relative_files(guess.source.files, out),
@@ -88,6 +89,7 @@ def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None
         num_labels=len(_class_names(tried.data)) or None,
         num_rows=guess.num_rows,
         label_delimiter=guess.labels.delimiter,
+        names_file=_relative(guess.labels.names_file, out) if guess.labels.names_file else None,
         pretrained=_relative(model, out) if Path(model).is_dir() else model,
         model_remark=remark,
         config_name=str(out),
@@ -145,6 +147,23 @@ def _try(guess: Guess) -> _Tried:
         errors = tuple(finding.message for finding in audit_data(data) if finding.level == "error")
         return _Tried(attempt, data, (*([note] if note else []), *data.notices), errors)
     return _Tried(unsettled=(str(first),))
+
+
+def _with_names(guess: Guess, tried: _Tried) -> tuple[Guess, _Tried]:
+    """The same, with names for labels that are numbers where a file beside the data has as many."""
+    names = _class_names(tried.data)
+    if not names or not all(map(str.isdigit, names)):
+        return guess, tried
+    found = names_beside(Path(guess.source.files[0]).parent, max(map(int, names)) + 1)
+    if found is None:
+        return guess, tried
+    named = replace(
+        guess,
+        labels=guess.labels.model_copy(update={"names_file": str(found)}),
+        notes=(*guess.notes, f"{found.name}, which lies beside the data, names the labels (data.labels.names_file)."),
+    )
+    again = _try(named)
+    return (named, again) if not again.unsettled else (guess, tried)
 
 
 def _attempts(section: DataSection) -> Iterator[tuple[DataSection, str]]:
