@@ -50,7 +50,7 @@ class RanksError(TextuneError):
 
 
 class Preempted(TextuneError):
-    """A signal asked the run to stop; it has saved everything and goes on when the same command is started again."""
+    """A signal asked the run to stop; it has saved everything and resumes when the same command is started again."""
 
     def __init__(self, message: str, *, signal_number: int) -> None:
         super().__init__(message)

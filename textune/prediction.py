@@ -179,7 +179,7 @@ class Predictor:
             if self.even and not self.ranks.alone:
                 raise ModelError(
                     f"memory does not suffice for predicting {batch.num_laid_out:,} tokens at once, and ranks that share one"
-                    " model's weights cannot each go on in smaller parts.",
+                    " model's weights cannot each continue in smaller parts.",
                     hint=f"Lower evaluate.max_tokens = {self.max_tokens}.",
                 )
             free_cached(self.device.torch)
@@ -243,12 +243,12 @@ class Predictor:
         second = self.card.columns.text_pair
         if second is not None and pairs is None:
             raise DataError(
-                f"the model was trained on pairs of texts (second column: {second!r}), but there is only one text a row.",
+                f"the model was trained on pairs of texts (second column: {second!r}), but there is only one text per row.",
                 hint="Give the second texts too.",
             )
         if second is None and pairs is not None:
             raise DataError(
-                "the model was trained on single texts, but there are two texts a row.", hint="Leave the second texts out."
+                "the model was trained on single texts, but there are two texts per row.", hint="Leave the second texts out."
             )
         return self.encoder.encode(texts, pairs, place=place or "texts[{}]".format)
 

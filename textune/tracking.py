@@ -53,7 +53,7 @@ class SilentTracker:
 
 
 class JsonlTracker(SilentTracker):
-    """Appends steps, evaluations and notices to a file, a JSON object a line, flushed at once."""
+    """Appends steps, evaluations and notices to a file, a JSON object per line, flushed at once."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")
@@ -86,7 +86,7 @@ class JsonlTracker(SilentTracker):
         except OSError as error:
             raise RunError(
                 f"{self._file.name} cannot be written: {error.strerror or error}.",
-                hint="Mend that (free space: other runs, their checkpoints), then go on with --resume.",
+                hint="Fix that (free space: other runs, their checkpoints), then continue with --resume.",
             ) from error
 
 

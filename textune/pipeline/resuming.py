@@ -103,7 +103,7 @@ def _planned(folder: RunFolder, experiment: Experiment, resume: str | None) -> S
     if not (folder.path / "manifest.json").is_file():
         if resume == LATEST and not folder.was_killed_early:
             raise RunError(
-                f"there is no run in {folder.path} to go on with.", hint="Start it without --resume, or with --resume auto."
+                f"there is no run in {folder.path} to resume.", hint="Start it without --resume, or with --resume auto."
             )
         if resume is None or not folder.was_killed_early:
             folder.require_free()
@@ -129,7 +129,7 @@ def _refuse_models(run: Path) -> None:
     """RunError where a run without a checkpoint to go on from has saved models."""
     if models := models_in(run / "checkpoints"):
         raise RunError(
-            f"{run} has saved only models (train.checkpoint.save_only_model = true) and cannot go on.",
+            f"{run} has saved only models (train.checkpoint.save_only_model = true) and cannot resume.",
             hint=f'Start another run from the last one: model.pretrained = "{models[-1]}".',
         )
 
@@ -146,7 +146,7 @@ def _resumed(folder: RunFolder, experiment: Experiment, checkpoint: Checkpoint |
         before = load_config(folder.path / "config.toml").experiment
         where = "no checkpoint was complete when it stopped: it starts from its first step"
     else:
-        where = f"goes on from {checkpoint.folder.name} ({checkpoint.folder.parent.parent})"
+        where = f"resumes from {checkpoint.folder.name} ({checkpoint.folder.parent.parent})"
         # Keys that a later version has added get the defaults that they stand for.
         before = experiment_from_dict(checkpoint.state["config"], base=Path.cwd())
     saved = before.model_dump(mode="json")
@@ -163,7 +163,7 @@ def _start_elsewhere(folder: RunFolder, experiment: Experiment, path: Path) -> S
         if found is None:
             _refuse_models(path)
             raise RunError(
-                " ".join([*passed, f"{path} has no whole checkpoint to go on from."]), hint="Start a new run without --resume."
+                " ".join([*passed, f"{path} has no whole checkpoint to resume from."]), hint="Start a new run without --resume."
             )
     else:
         found = open_checkpoint(path)
