@@ -27,6 +27,7 @@ from textune.errors import RunError
 from textune.pipeline.gather import Ingredients
 from textune.prediction import read_card
 from textune.rundir import RunFolder, complete_model, read_manifest
+from textune.tracking import finite
 from textune.training import Learner
 from textune.training.checkpoint import Checkpoint, models_in, newest, open_checkpoint
 
@@ -276,7 +277,8 @@ def facts_of_run(parts: Ingredients, learner: Learner) -> dict[str, dict[str, An
     }
     config = parts.model.hf.config.to_dict()
     backbone = {name: value for name, value in config.items() if name not in _NOT_COMPUTED and not name.startswith("_")}
-    return {"content": content, "machine": machine, "backbone": json.loads(json.dumps(backbone, default=str))}
+    as_stored = json.loads(json.dumps(finite(backbone), default=str, allow_nan=False))
+    return {"content": content, "machine": machine, "backbone": as_stored}
 
 
 # --- the best model ---------------------------------------------------------------------------------------------------
