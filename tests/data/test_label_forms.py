@@ -129,7 +129,7 @@ def test_lists_as_text_and_a_delimiter_or_names() -> None:
     message = _message(["['a', 'b']", "['a']", "b", "['b']"])
     assert "holds lists written as text, such as '['a', 'b']', but also 'b'. Write all cells as lists" in message
     message = _message(["['a', 'b']", "['a']"], kind="multiclass")
-    assert "several labels a row (lists written as text, such as '['a', 'b']'), but task.kind is multiclass" in message
+    assert "several labels per row (lists written as text, such as '['a', 'b']'), but task.kind is multiclass" in message
 
 
 # --- a class for each of several tasks --------------------------------------------------------------------------------
@@ -404,7 +404,7 @@ def test_two_labels_side_by_side_and_other_names() -> None:
     with pytest.raises(DataError, match="holds rows of 2 entries of 0 and 1, but there are 3 label names"):
         infer_labels(examples, [], Labels(names=("x", "y", "z")))
     with pytest.raises(
-        DataError, match=r"several labels a row \(data.columns.labels names several columns\), but task.kind is"
+        DataError, match=r"several labels per row \(data.columns.labels names several columns\), but task.kind is"
     ):
         infer_labels(examples, [], Labels(), kind="binary")
 

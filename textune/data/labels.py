@@ -141,11 +141,11 @@ def _check_form(train: Examples, sets: Sequence[Examples], values: Sequence[Labe
         cause = f"lists written as text, such as {shorten(values[0].written, 40)}" if values[0].written else cause
         cause = "data.columns.labels names several columns" if train.label_column.count(", ") and train.label_names else cause
         raise DataError(
-            f"{where} has several labels a row ({cause}), but task.kind is {kind}.", hint='Set task.kind = "multilabel".'
+            f"{where} has several labels per row ({cause}), but task.kind is {kind}.", hint='Set task.kind = "multilabel".'
         )
     if not values[0].is_lists and kind == "multilabel":
         raise DataError(
-            f"{where} has one label a row, but task.kind is multilabel.", hint='Set data.labels.delimiter, such as ",".'
+            f"{where} has one label per row, but task.kind is multilabel.", hint='Set data.labels.delimiter, such as ",".'
         )
     if not values[0].texts:
         raise DataError(f"{where} holds no label at all.")
