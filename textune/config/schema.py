@@ -74,7 +74,7 @@ class FilesSource(RowSelection):
     and the rows counted."""
     split: Annotated[str, Field(min_length=1)] | None = None
     """For `.json` files that hold an object of named lists of rows, such as `{"train": [...], "test": [...]}`: the one to
-    read."""
+    read; a dot leads further in, as in `data.train`."""
     pattern: Annotated[str, AfterValidator(regular_expression)] | None = None
     """For `text`: a regular expression with named groups that turns each line into columns, such as
     `(?P<label>[^:]+):\\S+ (?P<text>.*)`. Without it each line is the column `text`."""
