@@ -446,7 +446,7 @@ class EvaluateSection(Section):
     max_tokens: PositiveInt = 16384
     """Memory bound of prediction: tokens computed at once."""
     bootstrap: Annotated[int, Field(ge=0)] = 1000
-    """Resamples for the 95 % interval of the main metric; 0 leaves it out."""
+    """Draws or resamples for the 95 % interval of the main metric; 0 leaves it out."""
     mistakes: Annotated[int, Field(ge=0)] = 20
     """Number of most confident mistakes in the report."""
 
