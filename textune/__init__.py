@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from textune.errors import TextuneError as TextuneError
     from textune.pipeline import check as check
     from textune.pipeline import evaluate as evaluate
+    from textune.pipeline import load as load
     from textune.pipeline import train as train
-    from textune.prediction import load as load
 
 __version__ = "0.1.0"
 __all__ = ["TextuneError", "__version__", "check", "evaluate", "load", "train"]
@@ -25,7 +25,7 @@ _HOMES = {
     "TextuneError": "textune.errors",
     "check": "textune.pipeline",
     "evaluate": "textune.pipeline",
-    "load": "textune.prediction",
+    "load": "textune.pipeline",
     "train": "textune.pipeline",
 }
 

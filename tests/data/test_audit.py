@@ -43,9 +43,7 @@ def _data(
     for name, examples in sets.items():
         _, targets = encode_labels(examples, label_map, section)
         parts[name] = Part(name, examples, targets, np.arange(len(examples)))  # type: ignore[arg-type]
-    return PreparedData(
-        label_map=label_map, train=parts["train"], validation=parts.get("validation"), test=None, notices=(), skipped=()
-    )
+    return PreparedData(label_map=label_map, train=parts["train"], validation=parts.get("validation"), test=None, notices=())
 
 
 def _found(data: PreparedData, tokens: TokenFacts | None = None) -> dict[str, Finding]:
@@ -143,15 +141,15 @@ def test_class_findings() -> None:
 def test_one_class_left_is_an_error() -> None:
     data = _data(_CLEAN)
     only = data.train.only(data.train.targets == 0)
-    findings = audit_data(PreparedData(data.label_map, only, None, None, (), ()))
+    findings = audit_data(PreparedData(data.label_map, only, None, None, ()))
     assert findings[0].level == "error"
     assert findings[0].message == "The training rows have one class only: 'no'."
     empty = _data([("a", ["x"]), ("b", ["y"]), ("c", [])])
     none = empty.train.only(np.array([False, False, True]))
-    assert audit_data(PreparedData(empty.label_map, none, None, None, (), ()))[0].code == "no-label"
+    assert audit_data(PreparedData(empty.label_map, none, None, None, ()))[0].code == "no-label"
     scores = _data([("a", 0.5), ("b", 1.5)])
     same = scores.train.only(np.array([True, False]))
-    assert audit_data(PreparedData(scores.label_map, same, None, None, (), ()))[0].level == "note"
+    assert {one.level for one in audit_data(PreparedData(scores.label_map, same, None, None, ()))} == {"note"}
 
 
 def test_token_findings() -> None:

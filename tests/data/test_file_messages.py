@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
+import lzma
+import pickle
 import re
+import tarfile
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import zstandard
-from rowmaking import packed_rows, read
+from rowmaking import cells, packed_rows, read
 
-from textune.config.schema import FilesSource
+from textune.config.schema import Columns, FilesSource, Labels, StreamSource
+from textune.data.blocks import open_stream
+from textune.data.guess import guess_layout
 from textune.data.sources import read_source
+from textune.data.stream import StreamOptions, read_rows, stream_format
 from textune.errors import DataError
 
 _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
@@ -73,10 +82,10 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
     ),
     ("a.csv", b"text,label\na\0b,1\n", {}, "a.csv, line 2: it holds a NUL byte."),
     ("a.csv", b"text,label\ra,1\rb,2\r", {}, "a.csv ends its lines with carriage returns only."),
-    ("a.csv", gzip.compress(b"text,label\na,1\n"), {}, "a.csv is packed with gzip: give it a name that ends in .gz."),
+    ("a.csv", gzip.compress(b"text,label\na,1\n"), {}, "a.csv is packed with gzip. Give it a name that ends in .gz."),
     ("a.csv", zstandard.compress(b"text,label\na,1\n"), {}, "a.csv is packed with zstd"),
-    ("a.csv", b"PK\x03\x04rest", {}, "a.csv is a zip archive or a spreadsheet: unpack it, or save it as csv."),
-    ("a.csv", packed_rows("a.parquet"), {}, 'a.csv is a parquet file: set format = "parquet".'),
+    ("a.csv", b"PK\x03\x04rest", {}, "a.csv is a zip archive. Unpack it and name the file inside."),
+    ("a.csv", packed_rows("a.parquet"), {}, 'a.csv is a parquet file. Set format = "parquet".'),
     ("a.csv.gz", gzip.compress(b"text,label\na,1\n" * 99)[:-20], {}, "a.csv.gz cannot be unpacked: it is cut short or damaged"),
     (
         "a.csv.zst",
@@ -220,3 +229,71 @@ def test_long_lines_and_cells(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             read(tmp_path / name, content)
         assert len(str(caught.value)) < 500
+
+
+def _zipped(*names: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, f"<{name}/>")
+    return stream.getvalue()
+
+
+def _tarred() -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("data.csv"))
+    return stream.getvalue()
+
+
+_LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+_NO_DATA: list[tuple[bytes, str]] = [
+    (_zipped("[Content_Types].xml", "xl/workbook.xml"), "is an Excel workbook. Save it as csv (UTF-8), or as parquet."),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1rest", "is an old Office document, such as an .xls workbook. Save it as csv (UTF-8)"),
+    (_zipped("word/document.xml"), "is a Word document."),
+    (_zipped("data.csv"), "is a zip archive. Unpack it and name the file inside."),
+    (_tarred(), "is a tar archive. Unpack it"),
+    (_LFS, "is a Git LFS pointer, not the data. Run `git lfs pull`."),
+    (b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>\n", "is a web page, not the data. Fetch the file itself"),
+    (b"%PDF-1.7\n%\xe2\xe3", "is a PDF document."),
+    (b"SQLite format 3\0rest", "is an SQLite database."),
+    (pickle.dumps([{"text": "a"}]), "is a Python pickle."),
+    (bz2.compress(b"text,label\n"), "is packed with bzip2. Unpack it, or pack it with gzip."),
+    (lzma.compress(b"text,label\n"), "is packed with xz."),
+]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.json", "a.jsonl", "a.txt", "a.parquet", "a.arrow", "a.xlsx", "a.csv.gz"])
+@pytest.mark.parametrize(("content", "message"), _NO_DATA)
+def test_a_file_that_is_no_data_is_named_for_what_it_is(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(DataError, match=f"^{re.escape(f'{name} {message}')}"):
+        read(path)
+    with pytest.raises(DataError, match=re.escape(message)):
+        guess_layout([str(path)])
+    if name not in {"a.json", "a.arrow"}:  # predict does not read these
+        with pytest.raises(DataError, match=re.escape(message)):
+            options = StreamOptions(stream_format(str(path), None))
+            list(read_rows(str(path), options, text_column="text"))
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("a.jsonl", "auto"), ("a.parquet", "auto"), ("a.data", "jsonl")])
+def test_a_shard_that_is_no_data_is_named_for_what_it_is(tmp_path: Path, name: str, chosen: Literal["auto", "jsonl"]) -> None:
+    (tmp_path / name).write_bytes(_LFS)
+    section = StreamSource(files=(str(tmp_path / name),), format=chosen)
+    with pytest.raises(DataError, match=f"{name} is a Git LFS pointer"):
+        open_stream(section, Columns(), Labels(), on_bad_row="error").first_examples()
+
+
+def test_text_that_only_looks_like_it_is_read(tmp_path: Path) -> None:
+    page = "<!doctype html><html><body>spam</body></html>"
+    assert cells(read(tmp_path / "a.txt", f"{page}\n{page}\n"))["text"] == [page, page]
+    assert cells(read(tmp_path / "b.txt", "version https\nPK\n"))["text"] == ["version https", "PK"]
+
+
+def test_control_characters_of_a_path_are_escaped(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read("D:\tickets\new.csv")
+    assert caught.value.message == r"File not found: D:\tickets\new.csv."
+    assert caught.value.hint == "A path with backslashes goes in single quotes."

@@ -373,7 +373,7 @@ def test_no_files_and_wrong_answers(tmp_path: Path) -> None:
         ("a.parquet.gz", b"", "packed parquet cannot be read in parts"),
         ("a.parquet", b"PAR1 and no more", "a.parquet is not a whole parquet file"),
         ("a.jsonl", b"PAR1....", "is a parquet file"),
-        ("a.jsonl", b"\x1f\x8b....", "is packed with gzip: give it a name that ends in .gz"),
+        ("a.jsonl", b"\x1f\x8b....", "is packed with gzip. Give it a name that ends in .gz"),
         ("a.jsonl", '{"text": "a"}'.encode("utf-16"), "UTF-16"),
         ("a.jsonl", b'{"text": "a", "label": 1}\n{broken\n', "a.jsonl, line 2: not JSON"),
         ("a.jsonl", b'["text", 1]\n', r"a.jsonl, line 1: .* is an object, not|a.jsonl, line 1"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from textune.data.stream import StreamOptions, parquet_schema, read_rows, stream_format
+from textune.data.stream import StreamOptions, open_rows, read_rows, stream_format
 from textune.errors import DataError
 
 
@@ -25,10 +25,18 @@ def test_places_name_the_line_where_a_row_begins(tmp_path: Path) -> None:
     assert [(number, row["text"]) for number, row in found] == [(2, "two\r\nlines"), (5, "last")]
 
 
-@pytest.mark.parametrize("format_", ["csv", "tsv", "jsonl", "text"])
-def test_an_empty_file_has_no_rows(tmp_path: Path, format_: Any) -> None:
-    (tmp_path / "x").touch()
-    assert read(tmp_path / "x", StreamOptions(format=format_)) == []
+@pytest.mark.parametrize("format_", ["csv", "tsv", "jsonl", "text", "parquet", "arrow"])
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_an_empty_file_is_no_success(tmp_path: Path, format_: Any, ending: str) -> None:
+    (tmp_path / f"x{ending}").write_bytes(gzip.compress(b"") if ending else b"")
+    with pytest.raises(DataError, match="is empty"):
+        read(tmp_path / f"x{ending}", StreamOptions(format=format_))
+
+
+def test_blank_lines_alone_are_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text("\n \n")
+    with pytest.raises(DataError, match=r"x.jsonl holds no rows"):
+        read(tmp_path / "x.jsonl", StreamOptions(format="jsonl"))
 
 
 def test_files_without_a_header_and_other_encodings(tmp_path: Path) -> None:
@@ -56,8 +64,8 @@ def test_files_without_a_header_and_other_encodings(tmp_path: Path) -> None:
         ("x.csv", b"text\nx\n", {"encoding": "klingon"}, "the encoding 'klingon' does not exist"),
         ("x.jsonl", b'{"text": "a"}\n{"text": \n', {}, r"line 2: not JSON"),
         ("x.jsonl", b"[1]\n", {}, r"line 1: '\[1\]' is not a JSON object"),
-        ("x.jsonl", b"[" * 100_000, {}, r"line 1: not JSON"),
-        ("x.parquet", b"PAR1 no", {}, "is not a readable parquet file"),
+        ("x.jsonl", b"[" * 100_000, {}, r"line 1: not usable JSON: nested too deeply"),
+        ("x.parquet", b"PAR1 no", {}, "is not a whole parquet file"),
         ("x.csv.gz", gzip.compress(b"text\n" + b"abc\n" * 9999)[:60], {}, "cannot be unpacked"),
         ("x.csv.gz", b"no gzip", {}, "cannot be unpacked"),
     ],
@@ -99,14 +107,14 @@ def test_formats_go_by_name(path: str, wanted: str | None, found: str) -> None:
 
 
 def test_an_unknown_format_lists_the_known() -> None:
-    with pytest.raises(DataError, match="the format 'xlsx' is not one of csv, tsv, jsonl, parquet, text"):
+    with pytest.raises(DataError, match="the format 'xlsx' is not one of csv, tsv, jsonl, parquet, arrow, text"):
         stream_format("a.xlsx", None)
 
 
 def test_two_parquet_columns_of_one_name_are_a_sentence(tmp_path: Path) -> None:
     pq.write_table(pa.table([["a"], ["b"]], names=["text", "text"]), tmp_path / "x.parquet")
     with pytest.raises(DataError, match="two columns of the same name: 'text'"):
-        parquet_schema(str(tmp_path / "x.parquet"), StreamOptions(format="parquet"))
+        open_rows(str(tmp_path / "x.parquet"), StreamOptions(format="parquet"), text_column="text")
 
 
 def test_a_delimiter_is_one_character() -> None:

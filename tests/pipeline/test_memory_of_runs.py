@@ -16,6 +16,7 @@ import textune
 from textune.errors import ConfigError, ModelError
 from textune.model import TextModel, memory
 from textune.pipeline import facts, gather
+from textune.prediction import load
 
 QUICK = ["train.duration=2 epochs", "data.train.take=120"]
 HALVED = re.compile(r"out of memory (at step \d+|while predicting): computing [\d,]+ tokens at once from here on")
@@ -64,7 +65,7 @@ def test_a_run_that_runs_out_of_memory_everywhere_is_the_same_run(home: Path, tm
 def test_prediction_goes_on_in_smaller_parts(trained: Any, limits: dict[str, int]) -> None:
     texts = [row["text"] for row in reviews(60, seed=3)]
     expected = textune.load(trained[0].run).score(texts)
-    predictor = textune.load(trained[0].run)
+    predictor = load(trained[0].run)
     said: list[str] = []
     predictor.on_notice = said.append
     limits.update(predicting=100)

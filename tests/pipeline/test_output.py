@@ -202,7 +202,7 @@ def test_a_report_is_whole_lines_without_a_terminal(run: Any, trained: Any) -> N
     shown = [mistake.text for mistake in trained[0].reports["test"].mistakes[:5]]
     assert all(f"    {text}" in lines for text in shown)
     [value] = [line for line in lines if line.startswith("  accuracy") and "interval" in line]
-    assert re.fullmatch(r"  accuracy  [\d.]+  95 % interval [\d.]+ to [\d.]+|  accuracy  [\d.]+  no interval", value)
+    assert re.fullmatch(r"  accuracy  [\d.]+  95 % interval [\d.]+ to [\d.]+ \(Wilson\)|  accuracy  [\d.]+  no interval", value)
 
 
 def test_a_terminal_gets_columns(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,4 +264,23 @@ def test_a_config_in_python(home: Path, tmp_path: Path) -> None:
     result = textune.train(tree, run=tmp_path / "run", overrides={"train.duration": "1 steps"}, fast_dev_run=True)
     assert result.steps == 1
     checked = textune.check(tree, overrides={"train": {"seed": 5}}, timing=False)
-    assert checked.ok and checked.numbers["rows"]["train"] == 143 and "time" not in checked.costs
+    assert checked.ok and checked.numbers["rows"]["train"] == 143 and "time" not in checked.facts and "memory" in checked.facts
+
+
+def test_what_a_loaded_model_shows_of_itself(trained: Any) -> None:
+    model = textune.load(trained[0].run)
+    assert [name for name in dir(model) if not name.startswith("_")] == ["card", "device", "predict", "score"]
+    assert repr(model) == f"<TrainedModel: binary, 2 labels (neg, pos), texts of at most 24 tokens, {model.device}>"
+    texts = ["a good film", "a bad film"]
+    assert model.predict(text for text in texts) == model.predict(texts)
+    with pytest.raises((TypeError, textune.TextuneError), match="texts is one text; a list of texts is needed"):
+        model.predict("a good film")
+
+
+def test_what_a_report_shows_of_itself(trained: Any) -> None:
+    report = trained[0].reports["test"]
+    low, high = report.interval
+    assert repr(report) == (
+        f"<Report of test: reviews.csv: accuracy {report.value:.4f} (95 % interval {low:.4f} to {high:.4f}),"
+        f" baseline {report.baseline.value:.4f}, on 21 rows>"
+    )

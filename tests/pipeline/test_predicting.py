@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,78 +24,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from patience import wait_until
+from predictkit import Parrot, card_of, predict, read
 from runkit import Listener, reviews
 
 import textune
 from textune.cli import main
-from textune.config.schema import AutoTask, Columns, FilesSource, Labels, TokensSection
+from textune.config.schema import Columns, FilesSource, TokensSection
 from textune.data.columns import select_columns
 from textune.data.sources import read_source
-from textune.data.stream import StreamOptions, read_rows, stream_format
+from textune.data.stream import OpenRows, StreamOptions, Window, read_rows, stream_format
 from textune.data.tokens import TextEncoder
 from textune.errors import DataError, ModelError, RunError, TextuneError
 from textune.model import device as device_module
 from textune.model import processor
 from textune.pipeline import predicting
 from textune.pipeline.predicting import predict_file
-from textune.prediction import ModelCard, Predictor, label_rows
-from textune.ranks import ALONE
-
-
-def card_of(**changes: Any) -> ModelCard:
-    facts: dict[str, Any] = {
-        "problem": "binary",
-        "names": ("neg", "pos"),
-        "task": AutoTask(),
-        "max_length": 24,
-        "truncate": "head",
-        "columns": Columns(),
-        "labels": Labels(),
-        "precision": "fp32",
-    }
-    return ModelCard(**facts | changes)
-
-
-class Parrot:
-    """A predictor that keeps the texts it is given, and gives every one the same scores."""
-
-    def __init__(self, scores: Any = (0.123456789, 0.876543211), **card: Any) -> None:
-        self.card = card_of(**card)
-        self.texts: list[str] = []
-        self.pairs: list[str] = []
-        self.on_notice: Any = None
-        self.ranks = ALONE
-        self.scores = scores
-
-    def encode(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] | None = None
-    ) -> Any:
-        assert all(type(text) is str for text in [*texts, *(pairs or ())])
-        assert place is not None and (not texts or place(len(texts) - 1))
-        self.texts += texts
-        self.pairs += pairs or ()
-        return texts
-
-    def score_store(self, store: Any) -> np.ndarray:
-        return np.array([self.scores] * len(store))
-
-
-def predict(parrot: Any, source: Path, target: Path, columns: Columns | None = None, **options: Any) -> int:
-    return predict_file(
-        cast(Predictor, parrot),
-        source=str(source),
-        source_options=StreamOptions(format=stream_format(str(source), None)),
-        target=str(target),
-        target_options=StreamOptions(format=stream_format(str(target), None)),
-        columns=columns or Columns(),
-        tracker=options.pop("tracker", Listener()),
-        **options,
-    )
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [row for _, row in read_rows(str(path), StreamOptions(format=stream_format(str(path), None)), text_column="text")]
-
+from textune.prediction import Predictor, label_rows, load
 
 # --- the same texts as in training --------------------------------------------------------------------------------------
 
@@ -220,12 +164,18 @@ def test_an_existing_output_is_replaced_on_demand_only(tmp_path: Path) -> None:
 # --- what is written ----------------------------------------------------------------------------------------------------
 
 
-def test_a_later_key_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
+def test_a_later_key_is_a_column_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
     monkeypatch.setattr(predicting, "WINDOW_ROWS", 1)
-    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n\n{"text": "b", "id": 1}\n')
-    with pytest.raises(DataError, match=r"in.jsonl, line 3: the key 'id' .* Write jsonl instead"):
-        predict(Parrot(), tmp_path / "in.jsonl", tmp_path / "out.csv")
-    assert [file.name for file in tmp_path.iterdir()] == ["in.jsonl"]
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n\n{"text": "b", "id": "x"}\n')
+    predict(Parrot(), tmp_path / "in.jsonl", tmp_path / f"out.{ending}")
+    first, second = read(tmp_path / f"out.{ending}")
+    assert [*first] == ["text", "id", "predicted_label", "predicted_score"]
+    assert (first["id"] or None, second["id"]) == (None, "x")
+
+
+def test_an_added_name_that_a_later_row_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicting, "WINDOW_ROWS", 1)
     (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": "b", "predicted_score": 1}\n')
     with pytest.raises(DataError, match="already has a column 'predicted_score'"):
         predict(Parrot(), tmp_path / "in.jsonl", tmp_path / "out.jsonl")
@@ -250,13 +200,13 @@ def test_labels_that_come_late_fit_in_parquet(tmp_path: Path, monkeypatch: pytes
     assert pq.read_table(tmp_path / "out.parquet").column("predicted_label").to_pylist() == [[], ["neg"]]
 
 
-def test_changed_cells_are_counted_once_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_that_the_format_cannot_hold_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predicting, "WINDOW_ROWS", 1)
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ["a\tb", "c\nd", "e"]))
-    listener = Listener()
-    predict(Parrot(), tmp_path / "in.jsonl", tmp_path / "out.tsv", tracker=listener)
-    assert len(listener.notices) == 1 and listener.notices[0].startswith("2 cells held")
-    assert [row["text"] for row in read(tmp_path / "out.tsv")] == ["a b", "c d", "e"]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ["a", "b", "c\td"]))
+    parrot = Parrot()
+    with pytest.raises(DataError, match=r"in.jsonl, line 3 cannot be written as tsv: column 'text' holds a delimiter"):
+        predict(parrot, tmp_path / "in.jsonl", tmp_path / "out.tsv")
+    assert parrot.texts == [] and not (tmp_path / "out.tsv").exists()
 
 
 def test_an_empty_parquet_file_gives_one(tmp_path: Path) -> None:
@@ -269,7 +219,7 @@ def test_an_empty_parquet_file_gives_one(tmp_path: Path) -> None:
 
 
 def test_a_text_that_is_too_long_is_named_by_its_line(trained: Any, tmp_path: Path) -> None:
-    predictor = textune.load(trained[0].run)
+    predictor = load(trained[0].run)
     predictor.encoder = TextEncoder(predictor.tokenizer, TokensSection(max_length=4, truncate="error"))
     (tmp_path / "in.jsonl").write_text('\n\n{"text": "a"}\n{"text": "a film that is long"}\n')
     with pytest.raises(DataError, match=r"in.jsonl, line 4: 7 tokens.* Shorten or split the text"):
@@ -279,7 +229,7 @@ def test_a_text_that_is_too_long_is_named_by_its_line(trained: Any, tmp_path: Pa
 
 
 def test_what_is_no_list_of_texts_is_a_clear_mistake(trained: Any) -> None:
-    predictor = textune.load(trained[0].run)
+    predictor = load(trained[0].run)
     with pytest.raises(TypeError, match="texts is one text; a list of texts is needed"):
         predictor.predict("a film")
     with pytest.raises(TypeError, match=r"texts\[1\] is None, not a text"):
@@ -386,7 +336,7 @@ def test_any_bytes_give_as_many_rows_or_a_sentence(
     assert sorted(file.name for file in folder.iterdir()) == ["in", target.name]
     assert done == sum(1 for _ in read_rows(str(source), reading, text_column="text"))
     if b"\\u0000" not in content and b"\0" not in content:  # which no csv or tsv can hold
-        assert len(read(target)) == done
+        assert (len(read(target)) if target.stat().st_size else 0) == done
 
 
 def test_a_broken_stream_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -502,11 +452,17 @@ def test_errors_of_the_threads_are_raised_here(tmp_path: Path, monkeypatch: pyte
         file.write("no json\n")
     with pytest.raises(DataError, match=r"in.jsonl, line 26: not JSON"):
         predict(Hesitant(), source, tmp_path / "out.jsonl")
-    many(source)
-    with source.open("a") as file:
-        file.write('{"text": "text 25", "other": 1}\n')
-    with pytest.raises(DataError, match=r"in.jsonl, line 26: the key 'other' is not in the first row"):
-        predict(Hesitant(), source, tmp_path / "out.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"] and background() == []
+
+
+def test_what_cannot_be_written_of_a_pipe_is_named_when_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piped: int
+) -> None:
+    monkeypatch.setattr(predicting, "WINDOW_ROWS", 5)
+    os.write(piped, many(tmp_path / "in.jsonl").read_bytes() + b'{"text": "text 25", "other": 1}\n')
+    os.close(piped)
+    with pytest.raises(DataError, match=r"standard input, line 26 cannot be written as csv: the key 'other' is not among"):
+        predict_standard_input(Hesitant(), tmp_path / "out.csv", "jsonl")
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"] and background() == []
 
 
@@ -519,13 +475,13 @@ def piped(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         yield write_end
 
 
-def predict_standard_input(parrot: Parrot, target: Path) -> int:
+def predict_standard_input(parrot: Parrot, target: Path, format_: Any = "text") -> int:
     return predict_file(
         cast(Predictor, parrot),
         source="-",
-        source_options=StreamOptions(format="text"),
+        source_options=StreamOptions(format=format_),
         target=str(target),
-        target_options=StreamOptions(format="jsonl"),
+        target_options=StreamOptions(format=stream_format(str(target), None)),
         columns=Columns(),
         tracker=Listener(),
     )
@@ -587,7 +543,7 @@ def test_the_precision_of_the_run_comes_back(saved: Path, monkeypatch: pytest.Mo
 def test_int8_is_near_fp32_in_every_verb(trained: Any, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     texts = [row["text"] for row in reviews(60, seed=5)]
     exact = textune.load(trained[0].run, device="cpu", precision="fp32").score(texts)
-    predictor = textune.load(trained[0].run, precision="int8")
+    predictor = load(trained[0].run, precision="int8")
     assert str(predictor.device).endswith("fp32") and not predictor.model.hf.bert.encoder.layer[0].output.dense.weight
     scores = predictor.score(texts)
     assert 0 < np.abs(scores - exact).max() < 0.05
@@ -628,11 +584,11 @@ def test_the_bound_of_the_run_comes_back(saved: Path) -> None:
     for key in ("max_tokens", "metric"):
         card.pop(key, None)
     (saved / "textune.json").write_text(json.dumps(card))
-    assert textune.load(saved).max_tokens == 16384  # a card of an earlier version
+    assert load(saved).max_tokens == 16384  # a card of an earlier version
     change_card(saved, max_tokens=100, metric="f1")
-    loaded = textune.load(saved)
+    loaded = load(saved)
     assert (loaded.max_tokens, loaded.card.metric) == (100, "f1")
-    assert textune.load(saved, max_tokens=50).max_tokens == 50
+    assert load(saved, max_tokens=50).max_tokens == 50
 
 
 def test_a_damaged_card_names_the_key(saved: Path) -> None:
@@ -648,6 +604,10 @@ def test_a_damaged_card_names_the_key(saved: Path) -> None:
 
 
 def test_windows_shrink_where_labels_are_many() -> None:
-    rows = [(number, {"text": "a"}) for number in range(10)]
-    assert [len(window) for window in predicting._cut(rows, ("text",), max_rows=4)] == [4, 4, 2]
-    assert [len(window) for window in predicting._cut(rows, ("text",), max_rows=1)] == [1] * 10
+    rows = [(number, {"text": "ab"}) for number in range(10)]
+    table = Window(range(10), pa.table({"text": ["ab"] * 10}))
+    for max_rows, max_characters, sizes in [(4, 99, [4, 4, 2]), (1, 99, [1] * 10), (9, 6, [3, 3, 3, 1]), (9, 1, [1] * 10)]:
+        for opened in (OpenRows(iter(rows)), OpenRows(iter([table]), is_table=True)):
+            windows = list(opened.windows(["text"], max_rows=max_rows, max_characters=max_characters))
+            assert [len(window.numbers) for window in windows] == sizes
+            assert [number for window in windows for number in window.numbers] == list(range(10))

@@ -17,7 +17,7 @@ from textune.data.tokens import TokenStore
 from textune.evaluation import compute_metrics, reduction, scored_rows
 from textune.pipeline.gather import Tokenized
 from textune.pipeline.reporting import score_part
-from textune.prediction import Predictor
+from textune.prediction import Predictor, load
 from textune.tracking import SilentTracker
 
 
@@ -34,7 +34,7 @@ class Progress(SilentTracker):
 @pytest.fixture
 def predictor(trained: Any) -> Predictor:
     result, _ = trained
-    return textune.load(result.run, max_tokens=100)
+    return load(result.run, max_tokens=100)
 
 
 @pytest.fixture

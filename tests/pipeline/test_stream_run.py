@@ -86,7 +86,7 @@ def test_a_stream_trains_as_well_as_a_file(home: Path) -> None:
 
 def test_the_other_verbs_know_streams(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = textune.check(home / "config.toml")
-    assert result.ok and "measured batches" in result.costs["time"]
+    assert result.ok and "measured batches" in result.facts["time"]
     assert textune.train(home / "config.toml", dry_run=True, run=home / "dry").dry_run
     fast = textune.train(home / "config.toml", fast_dev_run=True, run=home / "fast")
     assert fast is not None and fast.steps == 1

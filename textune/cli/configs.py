@@ -25,14 +25,14 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
     Exits with 2 if the config needs something from you before it can train; what, is said.
     """
     with importing(for_good=True):
+        from textune.console import print_facts
         from textune.pipeline.starting import init as write_config
 
     started = write_config(list(files), out, pretrained=pretrained)
     if as_json:
         print_json(started.to_dict())
     else:
-        for name, value in started.chosen.items():
-            click.echo(f"{name:<6} {value}")
+        print_facts(result_console(), started.chosen)
         for note in started.notes:
             click.echo(f"note: {note}", err=True)
         for what in started.unsettled:
@@ -69,11 +69,12 @@ def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], no_ti
         from textune.pipeline.checking import CheckResult
         from textune.pipeline.checking import check as run_check
 
-    console = result_console()
+    console, shown = result_console(), set[str]()
 
     def show_audit(result: CheckResult) -> None:
         print_findings(console, result.findings)
         print_facts(console, result.facts)
+        shown.update(result.facts)
 
     with run_tracker(quiet=quiet) as tracker:
         result = run_check(
@@ -87,7 +88,7 @@ def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], no_ti
     if as_json:
         print_json(result.to_dict())
     else:
-        print_facts(console, result.costs)
+        print_facts(console, {name: fact for name, fact in result.facts.items() if name not in shown})
         counts = {level: sum(f.level == level for f in result.findings) for level in ("error", "warning")}
         verdict = f"ready: textune train {config}" if result.ok else "not ready: fix the errors first"
         say(console, f"{count(counts['error'], 'error')}, {count(counts['warning'], 'warning')}; {verdict}")

@@ -139,6 +139,7 @@ def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[
     parts = [_Audited(part, texts[id(part.examples)]) for part in data.parts]
     findings: list[Finding] = []
     for one in parts:
+        findings += _left_out(one.part)
         findings += _blank_texts(one)
         findings += _duplicates(one)
     for index, one in enumerate(parts):
@@ -151,6 +152,17 @@ def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[
         findings = [replace(finding, level="warning") if finding.code in _OF_ALL_ROWS else finding for finding in findings]
     rank = {"error": 0, "warning": 1, "note": 2}
     return sorted(findings, key=lambda finding: rank[finding.level])
+
+
+def _left_out(part: Part) -> list[Finding]:
+    """Rows that are missing in a part: of a held-out one, its scores say nothing about them."""
+    findings = []
+    if part.unread and not part.is_share:  # those of a share are said of the training rows
+        examples = tuple(f"{row.place}: {row.reason}" for row in part.skipped[:NUM_EXAMPLES])
+        findings.append(Finding("warning", "left-out", part.unread, len(part.skipped), examples))
+    if part.too_long:
+        findings.append(Finding("note" if part.name == "train" else "warning", "too-long", part.too_long, part.num_longer))
+    return findings
 
 
 def _blank_texts(part: _Audited) -> list[Finding]:

@@ -1,8 +1,10 @@
-"""Readers of parquet and Arrow files, saved and hub data sets: tables that have types already, memory-mapped where possible."""
+"""Readers of parquet and Arrow files, saved and hub data sets: tables that have types already.
+
+A run keeps its rows to its end, but no file of the user mapped: one that is replaced, cut or removed meanwhile must not matter.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,19 +15,21 @@ import pyarrow.parquet as pq
 import pyarrow.types as kinds
 
 from textune.config.schema import HubSource, SavedSource
-from textune.data.files import raw_blocks, undecodable
+from textune.data.classnames import class_names
+from textune.data.files import undecodable
+from textune.data.foreign import ARROW, PARQUET
+from textune.data.numeric import is_text
 from textune.data.rows import Piece, Places, SkippedRow, listing, repeated_names
+from textune.data.tables import DAMAGE, as_source, damaged, open_tables
+from textune.data.unpack import unpacked
 from textune.errors import DataError
-
-DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError, TypeError)
-"""What pyarrow raises over damaged bytes."""
 
 
 def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None) -> Piece:
     """A parquet file; only the wanted columns, if it has them all."""
-    source = _as_source(path, name)
+    source = as_source(path, name, PARQUET)
     try:
-        file = pq.ParquetFile(source, memory_map=isinstance(source, str))
+        file = pq.ParquetFile(source)
         names = file.schema_arrow.names
         columns = [one for one in names if one in wanted] if wanted and wanted <= set(names) else None
         table = file.read(columns=columns)
@@ -36,9 +40,9 @@ def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None) -> Pie
 
 def read_arrow(path: Path, name: str) -> Piece:
     """An Arrow IPC file or stream."""
-    source = _as_source(path, name)
+    source = as_source(path, name, ARROW)
     try:
-        buffer = pa.memory_map(source) if isinstance(source, str) else source
+        buffer = pa.OSFile(source) if isinstance(source, str) else source
         head = buffer.read(6)
         buffer.seek(0)
         reader = pa.ipc.open_file(buffer) if head == b"ARROW1" else pa.ipc.open_stream(buffer)
@@ -50,50 +54,12 @@ def read_arrow(path: Path, name: str) -> Piece:
 
 def table_batches(path: Path, name: str, *, arrow: bool, max_rows: int) -> Iterator[Piece]:
     """The rows of a parquet (or with `arrow`, Arrow IPC) file, some at a time: what `textune init` looks at."""
-    source = _as_source(path, name)
-    try:
-        if arrow:
-            buffer = pa.memory_map(source) if isinstance(source, str) else source
-            head = buffer.read(6)
-            buffer.seek(0)
-            if head == b"ARROW1":
-                file = pa.ipc.open_file(buffer)
-                schema, batches = file.schema, map(file.get_batch, range(file.num_record_batches))
-            else:
-                batches = pa.ipc.open_stream(buffer)
-                schema = batches.schema
-        else:
-            parquet = pq.ParquetFile(source, memory_map=isinstance(source, str))
-            schema, batches = parquet.schema_arrow, parquet.iter_batches(max_rows)
-        yield arrow_piece(pa.Table.from_batches([], schema), name)
-        for batch in batches:
-            yield arrow_piece(pa.Table.from_batches([batch], schema), name)
-    except DAMAGE as error:
-        raise damaged(name, "Arrow" if arrow else "parquet", error) from error
-
-
-def _as_source(path: Path, name: str) -> str | pa.BufferReader:
-    """The path for mapping, or the unpacked bytes of a compressed file."""
-    if path.suffix.lower() in {".gz", ".zst"} or not path.is_file():
-        data = b"".join(raw_blocks(path))
-        if not data:
-            raise DataError(f"{name} is empty.")
-        return pa.BufferReader(data)
-    if path.stat().st_size == 0:
-        raise DataError(f"{name} is empty.")
-    return str(path)
-
-
-def damaged(name: str, what: str, error: BaseException) -> DataError:
-    """The error for a file or table that is not whole."""
-    reason = " ".join(str(error).split()).rstrip(".")
-    return DataError(
-        f"{name} is not a whole {what} file: {reason or type(error).__name__}.", hint="Fetch or write the file again."
-    )
+    for table in open_tables(path, name, "arrow" if arrow else "parquet", max_rows=max_rows)[1]:
+        yield arrow_piece(table, name)
 
 
 def arrow_piece(table: pa.Table, name: str, *, first: int = 1) -> Piece:
-    """A table of any origin as a piece: checked to its last byte, text as large_string, dictionaries decoded.
+    """A table of any origin as a piece: checked to its last byte, text as large_string, packed types unpacked.
 
     `first`: number of its first row.
     """
@@ -106,7 +72,7 @@ def arrow_piece(table: pa.Table, name: str, *, first: int = 1) -> Piece:
     twice = repeated_names(names)
     if twice:
         raise DataError(f"{name} has two columns of the same name: {listing(repr(one) for one in twice)}.")
-    class_names = _class_names(table.schema)
+    named = class_names(table.schema)
     broken: dict[int, str] = {}
     columns: list[pa.ChunkedArray] = []
     fields: list[pa.Field] = []
@@ -118,7 +84,7 @@ def arrow_piece(table: pa.Table, name: str, *, first: int = 1) -> Piece:
     result = pa.Table.from_arrays(columns, schema=pa.schema(fields))
     number_N = np.arange(first, first + result.num_rows)
     bad = tuple(SkippedRow(f"{name}, row {first + index}", broken[index]) for index in sorted(broken))
-    piece = Piece(result, Places.of_file(name, "row", number_N), bad, class_names)
+    piece = Piece(result, Places.of_file(name, "row", number_N), bad, named)
     if not broken:
         return piece
     keep_N = np.ones(len(number_N), bool)
@@ -137,13 +103,10 @@ def _read_names(kind: pa.DataType) -> None:
 def _checked(column: pa.ChunkedArray, column_name: str, name: str, broken: dict[int, str]) -> pa.ChunkedArray:
     """The column in a type that the rest of the flow knows; rows whose text is not UTF-8 become null and are noted."""
     try:
-        if isinstance(column.type, pa.ExtensionType):
-            column = column.cast(column.type.storage_type)
-        if kinds.is_dictionary(column.type):
+        if not is_text(column.type):
             column.validate(full=True)
-            column = column.cast(column.type.value_type)
-        if not _is_text(column.type):
-            column.validate(full=True)
+            column = unpacked(column)
+        if not is_text(column.type):
             return column
         # Offsets first: only then may the bytes be looked at.
         column.validate()
@@ -165,26 +128,6 @@ def _readable(texts: pa.ChunkedArray, column_name: str, broken: dict[int, str]) 
             broken.setdefault(index, f"column {column_name!r}: {reason.replace('of the file', 'of the cell')}")
         values.append(None if data is None or reason else data.decode("utf-8"))
     return pa.chunked_array([pa.array(values, pa.large_string())])
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind))
-
-
-def _class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
-    """Label names of integer columns, as the `datasets` library writes them into the schema of its files."""
-    try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        items = dict(features).items()
-    except (ValueError, KeyError, TypeError):
-        return {}
-    found: dict[str, tuple[str, ...]] = {}
-    for column, feature in items:
-        inner = feature.get("feature", feature) if isinstance(feature, dict) else feature
-        names = inner.get("names") if isinstance(inner, dict) and inner.get("_type") == "ClassLabel" else None
-        if isinstance(names, list) and all(isinstance(one, str) for one in names):
-            found[str(column)] = tuple(names)
-    return found
 
 
 def read_saved(section: SavedSource) -> Piece:
@@ -232,4 +175,12 @@ def read_hub(section: HubSource) -> Piece:
 def _dataset_piece(loaded: Any, name: str) -> Piece:
     table = loaded.with_format("arrow")[:]
     metadata = loaded.features.arrow_schema.metadata
-    return arrow_piece(table.replace_schema_metadata(metadata), name)
+    return arrow_piece(_in_memory(table.replace_schema_metadata(metadata)), name)
+
+
+def _in_memory(table: pa.Table) -> pa.Table:
+    """A copy of a table whose columns may be views of mapped files."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return pa.ipc.open_stream(sink.getvalue()).read_all()

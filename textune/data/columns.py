@@ -44,6 +44,8 @@ class Examples:
     label_names: tuple[str, ...] = ()
     """Names that the source itself gives to integer labels."""
     label_column: str = "label"
+    unclear: str = ""
+    """Why integers among the labels could mean anything, if they could: only some of the files name theirs."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -115,6 +117,7 @@ def select_columns(rows: Rows, columns: Columns, *, with_labels: bool, on_bad_ro
         skipped=rows.skipped,
         label_names=rows.class_names.get(columns.label, ()),
         label_column=columns.label,
+        unclear=rows.unclear.get(columns.label, ""),
     )
     examples = leave_out(examples, bad, on_bad_row=on_bad_row)
     if examples.weight is not None and not examples.weight.any() and not rows.partial:

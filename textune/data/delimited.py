@@ -75,7 +75,7 @@ def read_delimited(path: Path, name: str, section: FilesSource, *, tabs: bool, c
     notes = list(cells.notes)
     if left := len(cells.names) - len(named):
         notes.append(f"{name}: {count(left, 'column')} without a name left out")
-    return Piece(table, places, skipped, hint=_delimiter_hint(cells.names, cells.delimiter), notes=tuple(notes))
+    return Piece(table, places, skipped, hint=delimiter_hint(cells.names, cells.delimiter), notes=tuple(notes))
 
 
 def open_cells(path: Path, name: str, section: FilesSource, *, tabs: bool) -> Cells:
@@ -262,7 +262,7 @@ class Cells:
             return cells[:num_columns], "", ""
         verb = "is" if num_columns == 1 else "are"
         reason = f"{count(len(cells), 'cell')} where {num_columns} {verb} expected ({listing(self.names, 6)})"
-        hint = _delimiter_hint(self.names, self.delimiter)
+        hint = delimiter_hint(self.names, self.delimiter)
         return [], reason, hint or (_EXTRA_HINT if len(cells) > num_columns else "")
 
 
@@ -290,7 +290,7 @@ def named_columns(names: tuple[str, ...]) -> tuple[str, ...]:
     return _check_names(tuple(name or f"Unnamed: {index}" for index, name in enumerate(names)), "the header")
 
 
-def _delimiter_hint(names: tuple[str, ...], delimiter: str) -> str:
+def delimiter_hint(names: tuple[str, ...], delimiter: str) -> str:
     """What to say when the header is one column that another delimiter would cut."""
     if len(names) != 1:
         return ""

@@ -15,6 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from textune.config.toml import format_string
+from textune.data.foreign import refuse_foreign, refuse_foreign_file
 from textune.data.rows import listing, nearest
 from textune.errors import DataError
 
@@ -37,15 +39,6 @@ FORMATS = {
     ".text": "text",
 }
 COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
-_FOREIGN = {
-    b"\x1f\x8b": "is packed with gzip: give it a name that ends in .gz",
-    b"\x28\xb5\x2f\xfd": "is packed with zstd: give it a name that ends in .zst",
-    b"PK\x03\x04": "is a zip archive or a spreadsheet: unpack it, or save it as csv",
-    b"PAR1": 'is a parquet file: set format = "parquet"',
-    b"ARROW1": 'is an Arrow file: set format = "arrow"',
-    b"BZh": "is packed with bzip2: unpack it, or pack it with gzip",
-    b"\xfd7zXZ": "is packed with xz: unpack it, or pack it with gzip",
-}
 
 
 def find_files(patterns: Sequence[str], *, key: str = "files") -> list[Path]:
@@ -64,7 +57,7 @@ def find_files(patterns: Sequence[str], *, key: str = "files") -> list[Path]:
             if not matches:
                 raise DataError(f"No file matches the pattern {pattern!r}.", hint=_folder_hint(path))
         else:
-            raise DataError(f"File not found: {pattern}.", hint=_folder_hint(path))
+            raise DataError(f"File not found: {_shown(path)}.", hint=_folder_hint(path))
         found.extend(matches)
     for path in found:
         if not (path.is_file() or path.is_fifo()):
@@ -82,7 +75,14 @@ def _folder_error(path: Path) -> DataError:
     return DataError(f"{path} is a folder, not a file.", hint=f"Name its files, such as {str(path / ('*' + example))!r}.")
 
 
+def _shown(path: Path) -> str:
+    """A path with its control characters escaped."""
+    return str(path) if str(path).isprintable() else format_string(str(path))[1:-1]
+
+
 def _folder_hint(path: Path) -> str:
+    if not str(path).isprintable():
+        return "A path with backslashes goes in single quotes."
     folder = path.parent
     if glob.has_magic(str(folder)) or not folder.is_dir():
         return "" if glob.has_magic(str(folder)) else f"There is no folder {folder} either."
@@ -119,6 +119,7 @@ def format_of(path: Path, chosen: str) -> str:
     try:
         return FORMATS[bare_suffix(path)]
     except KeyError:
+        refuse_foreign_file(path, path.name)
         known = listing(sorted(set(FORMATS.values())))
         raise DataError(
             f"{path.name}: its name does not tell the format.", hint=f'Set format = "..." to one of {known}.'
@@ -164,9 +165,7 @@ def text_blocks(name: str, blocks: Iterator[bytes], encoding: str) -> tuple[int,
     first = next(blocks, b"")
     if not first:
         raise DataError(f"{name} is empty.")
-    for magic, what in _FOREIGN.items():
-        if first.startswith(magic):
-            raise DataError(f"{name} {what}.")
+    refuse_foreign(name, first)
     if not plain:
         return 0, _decoded(name, first, blocks, encoding)
     if first[:2] in {b"\xff\xfe", b"\xfe\xff"}:

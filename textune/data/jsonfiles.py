@@ -52,17 +52,24 @@ def add_lines(table: RecordTable, texts: Sequence[str], numbers: Sequence[int], 
         table.add_all(records, numbers)
         return
     for text, number in zip(texts, numbers, strict=True):
-        try:
-            value = _DECODER.decode(text)
-            if column_names:
-                add_listed(table, value, number, column_names)
-            else:
-                table.add(value, number)
-        except json.JSONDecodeError as error:
-            hint = 'A JSON list needs format = "json".' if texts[0].startswith("[") else ""
-            table.bad.append((number, f"not JSON: {error.msg} at column {error.colno}", hint))
-        except (ValueError, RecursionError) as error:
-            table.bad.append((number, _odd_json(error), ""))
+        value, reason = parse_line(text)
+        if reason:
+            is_list = reason.startswith("not JSON") and texts[0].startswith("[")
+            table.bad.append((number, reason, 'A JSON list needs format = "json".' if is_list else ""))
+        elif column_names:
+            add_listed(table, value, number, column_names)
+        else:
+            table.add(value, number)
+
+
+def parse_line(text: str) -> tuple[Any, str]:
+    """The JSON value of a line, and what is wrong with it, if anything."""
+    try:
+        return _DECODER.decode(text), ""
+    except json.JSONDecodeError as error:
+        return None, f"not JSON: {error.msg} at column {error.colno}"
+    except (ValueError, RecursionError) as error:
+        return None, _odd_json(error)
 
 
 def _parse_together(texts: Sequence[str]) -> list[Any] | None:
@@ -76,7 +83,8 @@ def _parse_together(texts: Sequence[str]) -> list[Any] | None:
         records = values[::2]
         # Each key is written once as `":`, so a key written twice shows in the count; where the count tells nothing
         # (nested objects, such signs inside a text), every object is looked at.
-        if " :" in joined or "\t:" in joined or joined.count('":') != sum(map(len, records)):
+        is_plain = not any(f"{blank}:" in joined for blank in " \t\r\n")
+        if not is_plain or joined.count('":') != sum(map(len, records)):
             records = _DECODER.decode(joined)[::2]
     except (ValueError, RecursionError, TypeError):
         return None

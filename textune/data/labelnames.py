@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from textune.config.schema import Labels
 from textune.data.files import read_text
 from textune.data.rows import listing, repeated_names, shorten
 from textune.errors import DataError
+from textune.jsontext import parse_json
+
+
+def names_by_user(section: Labels) -> bool:
+    """Whether the user said which names there are: then integers count into them, whatever file they stand in."""
+    return bool(section.names or section.names_file)
 
 
 def given_names(section: Labels, by_source: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -20,7 +25,9 @@ def given_names(section: Labels, by_source: tuple[str, ...] = ()) -> tuple[str, 
         raise DataError("data.labels.names and data.labels.names_file are both given.", hint="Remove one of them.")
     if section.names_file is not None:
         return _checked(_from_file(Path(section.names_file)), Path(section.names_file).name)
-    return _checked(section.names or by_source, "data.labels.names")
+    if section.names:
+        return _checked(tuple(name.strip() for name in section.names), "data.labels.names")
+    return _checked(by_source, "the class names that the data itself gives")
 
 
 def _from_file(path: Path) -> tuple[str, ...]:
@@ -30,7 +37,7 @@ def _from_file(path: Path) -> tuple[str, ...]:
     if path.suffix.lower() != ".json" and not text.lstrip().startswith("["):
         return tuple(line.strip() for line in text.rstrip().split("\n"))
     try:
-        names = json.loads(text)
+        names = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path.name} is not a JSON list of label names: {error}.") from error
     if not isinstance(names, list) or not all(isinstance(name, (str, int)) for name in names):

@@ -12,9 +12,9 @@ nothing
 - Numbers and names in one column: an error, unless `data.labels.names` is given.
 - Two classes are binary, more are multiclass. A column of more than 1,000 values, different in most rows, is an error.
 
-With `data.labels.names` (or a source that names its integers) the order is the given one; a label is one of the names or,
-where it
-is an integer and no name is one, the position of a name. Without, the map is made from all training and held-out rows, so it
+With `data.labels.names` the order is the given one; a label is one of the names or, where it is an integer and no name is one,
+the position of a name. A source that names its integers (classnames.py) gives the order too, but its names are its own: bare
+integers of another source are refused beside them. Without names, the map is made from all training and held-out rows, so it
 depends neither on the order of rows nor on that of files.
 """
 
@@ -27,8 +27,9 @@ import pyarrow.compute as pc
 
 from textune.config.schema import Labels
 from textune.data.columns import Examples
+from textune.data.labelchecks import require_named
 from textune.data.labelmap import REGRESSION, LabelLookup, LabelMap, Problem
-from textune.data.labelnames import given_names
+from textune.data.labelnames import given_names, names_by_user
 from textune.data.labelvalues import LabelValues, label_column, label_values, multi_hot_width, whole
 from textune.data.numeric import is_text, to_floats
 from textune.data.rows import count, listing, shorten
@@ -50,11 +51,13 @@ def infer_labels(
     `kind` is `auto` or the problem that the user wants. DataError where the labels do not allow it: one class only, mixed
     kinds, a number of classes other than wanted, free text.
     """
-    names = given_names(section, train.label_names)
+    sets = [train, *others]
+    names, by_user = given_names(section, train.label_names), names_by_user(section)
     if kind == "regression" or (kind == "auto" and not names and section.delimiter is None and _has_fractions(train)):
         return _regression(train)
-    sets = [train, *others]
     values = [label_values(examples, section) for examples in sets]
+    if not by_user:
+        require_named(sets, values)
     _check_form(train, sets, values, section, kind)
     if values[0].is_lists:
         label_map, notes = _multilabel(train, values, names)
@@ -62,7 +65,7 @@ def infer_labels(
         label_map, notes = _classes(train, values, names, kind)
     if label_map.problem == "regression":
         return _regression(train, notes)
-    lookup = LabelLookup(label_map.names, given=bool(names))
+    lookup = LabelLookup(label_map.names, given=by_user)
     _check_number(label_map, train, values[0], lookup, kind)
     return label_map, (*notes, *_absent_from_training(sets, values, label_map, lookup, given=bool(names)))
 

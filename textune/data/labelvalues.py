@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 from textune.config.schema import Labels
+from textune.data.classnames import name_of
 from textune.data.columns import Examples
-from textune.data.numeric import INTEGER, NUMBER, flat, is_text
+from textune.data.numeric import INTEGER, NUMBER, flat, is_list, is_text
 from textune.errors import DataError
 
 Kind = Literal["integer", "number", "name"]
@@ -75,7 +76,7 @@ def read_labels(column: pa.ChunkedArray, *, delimiter: str | None, label_names: 
     """
     array = flat(column)
     kind = array.type
-    if kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind):
+    if is_list(kind):
         lengths = pc.fill_null(pc.list_value_length(array).cast(pa.int64()), MISSING)
         values = _plain(array.flatten(), label_names, where)
         return replace(values, length_N=lengths.to_numpy(zero_copy_only=False))
@@ -122,9 +123,8 @@ def _plain(array: pa.Array, label_names: tuple[str, ...], where: str) -> LabelVa
     texts = [_as_text(value) for value in distinct]
     kinds_of = [_kind_of(text, value) for text, value in zip(texts, distinct, strict=True)]
     if label_names and kinds.is_integer(kind):
-        named = [_name_of(value, label_names) for value in distinct]
-        kinds_of = ["name" if name is not None else kind for name, kind in zip(named, kinds_of, strict=True)]
-        texts = [text if name is None else name for name, text in zip(named, texts, strict=True)]
+        texts = [name_of(value, label_names) or "" for value in distinct]
+        kinds_of = ["name"] * len(texts)
     code_K = pc.fill_null(encoded.indices.cast(pa.int64()), MISSING).to_numpy(zero_copy_only=False)
     return _without_empty(texts, kinds_of, code_K)
 
@@ -160,14 +160,6 @@ def _kind_of(text: str, value: object) -> Kind:
     if INTEGER.fullmatch(text):
         return "integer"
     return "number" if NUMBER.fullmatch(text) else "name"
-
-
-def _name_of(value: int | None, label_names: tuple[str, ...]) -> str | None:
-    if value is None:
-        return None
-    if value < 0:
-        return ""
-    return label_names[value] if value < len(label_names) else None
 
 
 def whole(text: str) -> str | None:

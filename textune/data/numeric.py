@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+INTEGER = re.compile(r"[+-]?\d{1,4000}", re.ASCII)
+"""Python reads no longer ones."""
 
 
 def flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -23,6 +24,12 @@ def flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column of this type holds text."""
     return bool(kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds lists."""
+    listed = kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)
+    return bool(listed or kinds.is_list_view(kind) or kinds.is_large_list_view(kind))
 
 
 def to_floats(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

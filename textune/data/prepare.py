@@ -33,13 +33,49 @@ class Part:
     examples: Examples
     targets: np.ndarray
     indices: np.ndarray
+    is_share: bool = False
+    """Whether the rows were set aside from the training source."""
+    num_longer: int = 0
+    """Rows left out because of `tokens.drop_longer`."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def only(self, keep: np.ndarray) -> Part:
         """The same part with only those indices for which `keep` (bool, one for each row of `examples`) holds."""
-        return Part(self.name, self.examples, self.targets, self.indices[keep[self.indices]])
+        kept = self.indices[keep[self.indices]]
+        return replace(self, indices=kept, num_longer=self.num_longer + len(self) - len(kept))
+
+    @property
+    def skipped(self) -> tuple[SkippedRow, ...]:
+        """Rows of the part's own source that were left out (`data.on_bad_row`); those of a share count for training."""
+        return () if self.is_share else self.examples.skipped
+
+    @property
+    def num_left_out(self) -> int:
+        """Rows that the part would have but for `data.on_bad_row` and `tokens.drop_longer`."""
+        return len(self.skipped) + self.num_longer
+
+    @property
+    def unread(self) -> str:
+        """What to say of rows that `data.on_bad_row` left out: how many of how many, and the first; empty for none."""
+        skipped = self.examples.skipped
+        if not skipped:
+            return ""
+        total, were = len(self.examples) + len(skipped), "was" if len(skipped) == 1 else "were"
+        first = f"the first: {skipped[0].place}: {skipped[0].reason}"
+        if self.is_share:
+            rows = f"{len(skipped):,} of {count(total, 'row')} of {self.examples.rows.source}"
+            return f"{rows} {were} left out before the {self.name} rows were set aside; {first}."
+        return f"{_share(len(skipped), total, self.name)} {were} left out; {first}."
+
+    @property
+    def too_long(self) -> str:
+        """What to say of rows that `tokens.drop_longer` left out; empty for none."""
+        if not self.num_longer:
+            return ""
+        rows = _share(self.num_longer, len(self) + self.num_longer, self.name)
+        return f"{rows} {'was' if self.num_longer == 1 else 'were'} left out: longer than tokens.drop_longer."
 
     @property
     def chosen_examples(self) -> Examples:
@@ -57,6 +93,10 @@ class Part:
         return self.examples.rows.fingerprint
 
 
+def _share(num: int, total: int, name: str) -> str:
+    return f"{num:,} of {count(total, f'{name} row')} ({num / total:.1%})"
+
+
 @dataclass(frozen=True)
 class PreparedData:
     """All rows of a run, with labels as numbers."""
@@ -67,10 +107,13 @@ class PreparedData:
     test: Part | None
     notices: tuple[str, ...]
     """What was decided or noticed on the way, in sentences."""
-    skipped: tuple[SkippedRow, ...]
-    """Rows left out because `data.on_bad_row` is `skip`."""
     stream: RowStream | None = None
     """Where the training rows are streamed: all of them; `train` holds the first block then."""
+
+    @property
+    def skipped(self) -> tuple[SkippedRow, ...]:
+        """Rows left out because `data.on_bad_row` is `skip`."""
+        return tuple(row for part in self.parts for row in part.skipped)
 
     @property
     def train_targets(self) -> np.ndarray | None:
@@ -113,11 +156,10 @@ def prepare_data(section: DataSection, *, kind: str, known_names: tuple[str, ...
     if stream is not None:
         stream = replace(stream, label_map=label_map)
         first = stream.sample()
-        examples, targets, skipped = first.examples, first.targets, []
-        notices = (*notices, *_of_first_rows(examples), *told_of_secrets(stream.section.files))
+        notices = (*notices, *_of_first_rows(first.examples), *told_of_secrets(stream.section.files))
+        examples, targets = replace(first.examples, skipped=()), first.targets  # the loader counts those of all blocks
     else:
         examples, targets = _encode(train, label_map, section.labels, name="data.train", bad=bad)
-        skipped = list(examples.skipped)
     rest = np.arange(len(examples))
     parts: dict[str, Part | None] = {}
     for name, held_out in (("test", section.test), ("validation", section.validation)):
@@ -125,11 +167,10 @@ def prepare_data(section: DataSection, *, kind: str, known_names: tuple[str, ...
         source = own[name]
         if isinstance(held_out, Split):
             kept, aside = split_rows(examples.rows, examples.indices[rest], targets[rest], held_out, name=name)
-            parts[name] = Part(name, examples, targets, rest[aside])  # type: ignore[arg-type]
+            parts[name] = Part(name, examples, targets, rest[aside], is_share=True)  # type: ignore[arg-type]
             rest = rest[kept]
         elif source is not None:
             own_examples, own_targets = _encode(source, label_map, section.labels, name=f"data.{name}", bad=bad)
-            skipped += own_examples.skipped
             parts[name] = Part(name, own_examples, own_targets, np.arange(len(own_examples)))  # type: ignore[arg-type]
     return PreparedData(
         label_map=label_map,
@@ -137,7 +178,6 @@ def prepare_data(section: DataSection, *, kind: str, known_names: tuple[str, ...
         validation=parts["validation"],
         test=parts["test"],
         notices=tuple(notices),
-        skipped=tuple(skipped),
         stream=stream,
     )
 

@@ -83,6 +83,8 @@ class Piece:
     """Label names that the file itself gives to the integers of a column."""
     dropped: dict[str, str] = field(default_factory=dict)
     """Columns left out, and why: they are not the same in all files."""
+    unclear: dict[str, str] = field(default_factory=dict)
+    """Columns whose integers some files name and others do not, and which; nobody knows what they mean together."""
     hint: str = ""
     """A suspicion to add to a message about a missing column."""
     notes: tuple[str, ...] = ()
@@ -109,6 +111,8 @@ class Rows:
     """Label names that the source itself gives to the integers of a column."""
     dropped: dict[str, str] = field(default_factory=dict)
     """Columns left out because the files differ, and how."""
+    unclear: dict[str, str] = field(default_factory=dict)
+    """Columns whose integers only some of the files name, and which."""
     hint: str = ""
     """A suspicion to add to a message about a missing column."""
     notes: tuple[str, ...] = ()

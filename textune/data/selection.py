@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 from textune.config.schema import RowSelection
+from textune.data.classnames import name_classes, to_names
+from textune.data.numeric import is_text
 from textune.data.rows import Piece, Places, listing, missing_column, repeated_names, shorten
 from textune.data.shuffle import permutation
 from textune.errors import DataError
@@ -52,8 +54,11 @@ def _filter(piece: Piece, column: str, values: Sequence[str], name: str) -> Piec
     if kinds.is_nested(cells.type):
         raise DataError(f"{name}: where needs a column of plain values; {column!r} holds {cells.type}.")
     texts = cells.cast(pa.large_string())
-    accepted = [value.lower() for value in values] if kinds.is_boolean(cells.type) else list(values)
-    chosen = pc.is_in(texts, value_set=pa.array(accepted, pa.large_string()))
+    accepted = pa.array([value.lower() for value in values] if kinds.is_boolean(cells.type) else values, pa.large_string())
+    chosen = pc.is_in(texts, value_set=accepted)
+    if named := piece.class_names.get(column):  # an integer is called by its digits or by its name
+        texts = to_names(cells, named)
+        chosen = pc.or_(chosen, pc.is_in(texts, value_set=accepted))
     kept = np.flatnonzero(chosen.to_numpy())
     if not len(kept) and piece.table.num_rows:
         found = listing((shorten(value, 30) for value in pc.unique(texts).to_pylist()), 8)
@@ -71,18 +76,19 @@ def _rename(piece: Piece, rename: dict[str, str], name: str) -> Piece:
     if twice:
         raise DataError(f"{name}: rename makes two columns of the name {twice[0]!r}.")
     class_names = {rename.get(old, old): labels for old, labels in piece.class_names.items()}
-    return replace(piece, table=piece.table.rename_columns(names), class_names=class_names)
+    unclear = {rename.get(old, old): why for old, why in piece.unclear.items()}
+    return replace(piece, table=piece.table.rename_columns(names), class_names=class_names, unclear=unclear)
 
 
 def join_pieces(pieces: Sequence[Piece], names: Sequence[str]) -> Piece:
     """Pieces one after the other, with the columns that all have; the others are dropped, and remembered with the reason.
 
-    Pieces without rows have no say in the columns.
+    Integers that the pieces do not name alike become names first. Pieces without rows have no say in the columns.
     """
     if len(pieces) == 1:
         return pieces[0]
     filled = [(piece, name) for piece, name in zip(pieces, names, strict=True) if piece.table.num_rows]
-    filled = filled or [(pieces[0], names[0])]
+    filled = name_classes(filled or [(pieces[0], names[0])])
     dropped = {column: why for piece, _ in filled for column, why in piece.dropped.items()}
     columns: dict[str, tuple[pa.Field, pa.ChunkedArray]] = {}
     for column in dict.fromkeys(column for piece, _ in filled for column in piece.table.column_names):
@@ -94,18 +100,15 @@ def join_pieces(pieces: Sequence[Piece], names: Sequence[str]) -> Piece:
     if not columns:
         shown = listing((f"{name} has {listing(map(repr, piece.table.column_names), 4)}" for piece, name in filled), 3)
         raise DataError(f"The files share no column: {shown}.")
-    class_names = filled[0][0].class_names
+    first = filled[0][0]
     schema = pa.schema([field for field, _ in columns.values()])
     return Piece(
         table=pa.Table.from_arrays([array for _, array in columns.values()], schema=schema),
         places=Places.concat([piece.places for piece, _ in filled]),
         bad=tuple(row for piece in pieces for row in piece.bad),
-        class_names={
-            column: labels
-            for column, labels in class_names.items()
-            if all(one.class_names.get(column) == labels for one, _ in filled)
-        },
+        class_names={column: labels for column, labels in first.class_names.items() if column in columns},
         dropped={column: why for column, why in dropped.items() if column not in columns},
+        unclear={column: why for piece, _ in filled for column, why in piece.unclear.items() if column in columns},
         hint=next((piece.hint for piece in pieces if piece.hint), ""),
         notes=tuple(note for piece in pieces for note in piece.notes),
     )
@@ -117,6 +120,8 @@ def _join_column(column: str, filled: Sequence[tuple[Piece, str]]) -> tuple[pa.F
     if len(having) < len(filled):
         return f"it is in {having[0]} but not in {listing((name for _, name in filled if name not in having), 3)}"
     fields = [piece.table.schema.field(column) for piece, _ in filled]
+    if any(is_text(field.type) for field in fields):  # true and false are written so in the other files
+        fields = [pa.field(column, pa.large_string()) if kinds.is_boolean(field.type) else field for field in fields]
     field = _common_field(fields)
     try:
         if field is not None:

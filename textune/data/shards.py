@@ -14,12 +14,14 @@ from typing import Literal, NamedTuple, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from textune.data.columnar import DAMAGE, arrow_piece, damaged
+from textune.data.columnar import arrow_piece
 from textune.data.files import COMPRESSION, FORMATS, Blocks, bare_suffix, text_blocks, undecodable
+from textune.data.foreign import HEAD_BYTES, PARQUET, refuse_foreign
 from textune.data.jsonfiles import add_lines
 from textune.data.records import RecordTable
 from textune.data.remote import Shard, open_shard
 from textune.data.rows import Piece
+from textune.data.tables import DAMAGE, damaged
 from textune.errors import DataError
 
 MAX_LINE_BYTES = 64 << 20
@@ -190,7 +192,13 @@ class _ParquetReader:
             self._columns = [name for name in self._schema.names if name in wanted]
             self._batches = self._from_position()
         except DAMAGE as error:
-            self._raw.close()
+            try:
+                self._raw.seek(0)
+                refuse_foreign(shard.name, self._raw.read(HEAD_BYTES), expected=PARQUET)
+            except OSError:  # it cannot be read at all
+                pass
+            finally:
+                self._raw.close()
             raise damaged(shard.name, "parquet", error) from error
 
     def _from_position(self) -> Generator[pa.Table]:

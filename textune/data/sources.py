@@ -13,12 +13,14 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from textune.config.schema import ConcatSource, FilesSource, HubSource, PythonSource, SavedSource, Source
+from textune.data.classnames import class_names
 from textune.data.columnar import arrow_piece, read_arrow, read_hub, read_parquet, read_saved
 from textune.data.delimited import read_delimited
 from textune.data.files import find_files, format_of, short_names
@@ -50,6 +52,7 @@ def read_source(source: Source, *, on_bad_row: OnBadRow = "error") -> Rows:
         places=piece.places,
         class_names=piece.class_names,
         dropped=piece.dropped,
+        unclear=piece.unclear,
         hint=piece.hint,
         notes=piece.notes,
     )
@@ -174,7 +177,10 @@ def _read_python(source: PythonSource) -> Piece:
         raise DataError(
             f"The Python source {source.object!r} returned {made}, not an Arrow table or an iterable of dictionaries."
         )
-    return records_piece((_plain_record(record) for record in result), source.object, "row")
+    piece = records_piece((_plain_record(record) for record in result), source.object, "row")
+    # A data set of the datasets library: its rows hold the integers, its features the names of classes.
+    schema = getattr(getattr(result, "features", None), "arrow_schema", None)
+    return replace(piece, class_names=class_names(schema)) if isinstance(schema, pa.Schema) else piece
 
 
 def _article(value: object) -> str:

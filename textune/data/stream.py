@@ -1,38 +1,48 @@
 """Rows in, a window at a time: what `textune predict` reads, in bounded memory and in order; `rowwriter.py` writes them.
 
-Rows are dictionaries with their columns as they stood in the input, so that what is written keeps all of them. Cells of csv
-and tsv are strings; jsonl and parquet keep their types. `window_rows` makes of a window what `sources.py` makes of a file.
+Rows keep their columns as they stood in the input: those of parquet and Arrow files are tables in the types of their file,
+those of other formats dictionaries, in which cells of csv and tsv are strings. `window_rows` makes of a window what
+`sources.py` makes of a file.
 """
 
 from __future__ import annotations
 
-import json
+import re
 import select
+import stat
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from textune.data.columnar import arrow_piece
-from textune.data.delimited import CellOptions, Cells, named_columns
-from textune.data.files import BadLine, TextLines, raw_blocks, skip_lines
+from textune.data.delimited import CellOptions, Cells, delimiter_hint, named_columns
+from textune.data.files import FORMATS, BadLine, TextLines, bare_suffix, raw_blocks, skip_lines
+from textune.data.foreign import refuse_foreign_file
+from textune.data.jsonfiles import parse_line
 from textune.data.records import RecordTable
-from textune.data.rows import Rows, listing, repeated_names
+from textune.data.rows import Piece, Places, Rows, SkippedRow, listing, shorten
+from textune.data.tables import open_tables
 from textune.errors import DataError
 
-StreamFormat = Literal["csv", "tsv", "jsonl", "parquet", "text"]
+StreamFormat = Literal["csv", "tsv", "jsonl", "parquet", "arrow", "text"]
 STANDARD = "-"
 """The path that means standard input or output."""
 Row = dict[str, Any]
+RowBlock: TypeAlias = list[Row] | pa.Table
+"""Rows, one after the other."""
+OnBad = Callable[[SkippedRow], None]
+"""What becomes of a row that cannot be read."""
 
 _PIPE_BYTES = 1 << 16
-DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, TypeError)
-"""What pyarrow raises over damaged bytes, and over values that its types cannot hold."""
+_SPELLINGS = {"txt": "text", "ndjson": "jsonl", "pq": "parquet"}
 
 
 @dataclass(frozen=True)
@@ -44,8 +54,10 @@ class StreamOptions:
     delimiter: str | None = None
     quoting: Literal["auto", "standard", "none"] = "auto"
     column_names: tuple[str, ...] = ()
-    """Names for the columns of csv or tsv without a header; for text the one column is named `text`."""
-
+    """Names for the columns of csv or tsv without a header, or for the values of jsonl rows that are lists; the one column of
+    text is named as the model's."""
+    pattern: str | None = None
+    """For text: what turns a line into columns."""
     skip_lines: int = 0
     """Lines of csv, tsv and text to leave out before the header or the first row."""
     extra_cells: Literal["error", "ignore"] = "error"
@@ -71,19 +83,24 @@ class StreamOptions:
         """Whether double quotes enclose cells."""
         return self.quoting == "standard" or (self.quoting == "auto" and self.format == "csv")
 
+    @property
+    def unit(self) -> str:
+        """What rows are counted in."""
+        return "row" if self.format in {"parquet", "arrow"} else "line"
+
 
 def stream_format(path: str, wanted: str | None, *, default: StreamFormat | None = None) -> StreamFormat:
     """The format of a path by its ending, unless one is wanted; DataError lists the formats."""
-    name = wanted or Path(path.removesuffix(".gz").removesuffix(".zst")).suffix.lstrip(".").lower()
-    name = {"txt": "text", "ndjson": "jsonl", "pq": "parquet"}.get(name, name)
+    suffix = bare_suffix(Path(path))
+    name = _SPELLINGS.get(wanted, wanted) if wanted else FORMATS.get(suffix, suffix.lstrip("."))
     for known in get_args(StreamFormat):
         if name == known:
             return known  # type: ignore[no-any-return]
-    if default is not None and wanted is None:
+    if default is not None and not wanted:
         return default
-    raise DataError(
-        f"{path}: the format {name!r} is not one of {', '.join(get_args(StreamFormat))}.", hint="Name one with --format."
-    )
+    refuse_foreign_file(Path(path), path)
+    known_formats = ", ".join(get_args(StreamFormat))
+    raise DataError(f"{path}: the format {name!r} is not one of {known_formats}.", hint="Name one with --format.")
 
 
 def stream_name(path: str) -> str:
@@ -91,30 +108,119 @@ def stream_name(path: str) -> str:
     return "standard input" if path == STANDARD else path
 
 
-def read_rows(
-    path: str, options: StreamOptions, *, text_column: str, notice: Callable[[str], None] = lambda sentence: None
-) -> Generator[tuple[int, Row]]:
-    """Yield (number of the line, in parquet of the row; row) from a file or from standard input.
+def is_lasting(path: str) -> bool:
+    """Whether the input can be read twice: a regular file."""
+    return path != STANDARD and stat.S_ISREG(Path(path).stat().st_mode)
 
-    DataError names the line of a row that cannot be read. `notice` is told what was decided on the way.
+
+@dataclass(frozen=True)
+class Window:
+    """Consecutive rows with the numbers of their lines."""
+
+    numbers: Sequence[int]
+    rows: RowBlock
+
+    def keep(self, chosen: np.ndarray) -> Window:
+        """The rows chosen, bool [N]."""
+        rows = self.rows
+        kept = (
+            [row for row, keep in zip(rows, chosen, strict=True) if keep]
+            if isinstance(rows, list)
+            else rows.filter(pa.array(chosen))
+        )
+        return Window([number for number, keep in zip(self.numbers, chosen, strict=True) if keep], kept)
+
+
+class OpenRows:
+    """An input that was opened: what is known of its columns, and then its rows."""
+
+    def __init__(
+        self,
+        rows: Iterator[tuple[int, Row]] | Iterator[Window],
+        *,
+        schema: pa.Schema | None = None,
+        is_table: bool = False,
+        hint: str = "",
+        notes: Callable[[], list[str]] = list,
+    ) -> None:
+        self.notes = notes
+        """What was noticed, in sentences, once the rows have been read."""
+        self.schema = schema
+        """Its columns and their types; None where only the rows show them."""
+        self.hint = hint
+        """A suspicion to add to a message about a missing column."""
+        self._rows = rows
+        self._is_table = is_table
+
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """Each row with its number, as dictionaries."""
+        if not self._is_table:
+            yield from self._rows  # type: ignore[misc]
+            return
+        for window in self._tables():
+            yield from zip(window.numbers, window.rows.to_pylist(), strict=True)  # type: ignore[union-attr]
+
+    def windows(self, texts: Collection[str], *, max_rows: int, max_characters: int) -> Iterator[Window]:
+        """Rows in windows of at most `max_rows` and, but for the last row, of `max_characters` in the columns `texts`."""
+        if self._is_table:
+            for window in self._tables():
+                yield from _cut_table(window, texts, max_rows, max_characters)
+        else:
+            yield from _cut_rows(self._rows, texts, max_rows, max_characters)  # type: ignore[arg-type]
+
+    def _tables(self) -> Iterator[Window]:
+        return self._rows  # type: ignore[return-value]
+
+
+def open_rows(path: str, options: StreamOptions, *, text_column: str, on_bad: OnBad | None = None) -> OpenRows:
+    """Open a file or standard input. `text_column` names the one column of text.
+
+    DataError for what cannot be read at all, and names the line of a row that cannot be read, unless `on_bad` takes it.
     """
     name = stream_name(path)
-    if options.format == "parquet":
-        yield from _read_parquet(path, name)
-        return
+    refuse = on_bad or _refuse
+    if options.format in {"parquet", "arrow"}:
+        if path == STANDARD:
+            raise DataError(f"{options.format} cannot be read from standard input.", hint="Give the file with --data.")
+        schema, tables = open_tables(Path(path), name, options.format)
+        return OpenRows(_sound_tables(tables, name, refuse), schema=schema, is_table=True)
     blocks = _standard_blocks() if path == STANDARD else raw_blocks(Path(path))
     first = next(blocks, b"")
     if not first:
-        return
+        raise DataError(f"{name} is empty.", hint="It holds 0 bytes: is whatever wrote it done?")
     lines = TextLines(name, chain([first], blocks), options.encoding)
+    if options.format == "jsonl":
+        return OpenRows(_read_jsonl(lines, name, options.column_names, refuse))
     if options.format == "text":
         skip_lines(lines, options.skip_lines, name)
-        for line in _sound(lines, name):
-            yield lines.number, {text_column: line.removesuffix("\n").removesuffix("\r")}
-    elif options.format == "jsonl":
-        yield from _read_jsonl(lines, name)
-    else:
-        yield from _read_csv(lines, name, options, notice)
+        names = (text_column,) if options.pattern is None else tuple(re.compile(options.pattern).groupindex)
+        return OpenRows(_read_text(lines, name, options, names, refuse), schema=_of_text(names))
+    cells = Cells(lines, name, options.cells)
+    names = named_columns(cells.names)
+    return OpenRows(
+        _read_cells(names, cells, name, refuse),
+        schema=_of_text(names),
+        hint=delimiter_hint(cells.names, cells.delimiter),
+        notes=lambda: cells.notes,
+    )
+
+
+def read_rows(
+    path: str, options: StreamOptions, *, text_column: str, notice: Callable[[str], None] = lambda _: None
+) -> Generator[tuple[int, Row]]:
+    """Yield (number of the line, in parquet of the row; row); as `open_rows`. `notice` is told what was decided on the way."""
+    opened = open_rows(path, options, text_column=text_column)
+    yield from opened.rows()
+    for note in opened.notes():
+        notice(note)
+
+
+def _of_text(names: Iterable[str]) -> pa.Schema:
+    return pa.schema([(name, pa.string()) for name in names])
+
+
+def _refuse(bad: SkippedRow) -> None:
+    raise DataError(f"{bad.place}: {bad.reason}.", hint=bad.hint)
 
 
 def _standard_blocks() -> Iterator[bytes]:
@@ -131,125 +237,140 @@ def _standard_blocks() -> Iterator[bytes]:
             yield block
 
 
-def _sound(lines: TextLines, name: str) -> Iterator[str]:
+def _bad_line(bad: BadLine, name: str) -> SkippedRow:
+    hint = "Mend the line, check --encoding, --delimiter and --quoting, or leave such rows out with --skip-bad-rows."
+    return SkippedRow(f"{name}, line {bad.line}", bad.reason, hint)
+
+
+def _sound(lines: TextLines, name: str, refuse: OnBad) -> Iterator[str]:
     for line in lines:
-        if lines.problem is not None:
-            raise _refusal(lines.problem, name)
-        yield line
+        problem, lines.problem = lines.problem, None
+        if problem is not None:
+            refuse(_bad_line(problem, name))
+        else:
+            yield line
 
 
-def _refusal(bad: BadLine, name: str) -> DataError:
-    return DataError(
-        f"{name}, line {bad.line}: {bad.reason}.", hint="Mend the line, or check --encoding, --delimiter and --quoting."
-    )
+def _read_text(
+    lines: TextLines, name: str, options: StreamOptions, names: tuple[str, ...], refuse: OnBad
+) -> Iterator[tuple[int, Row]]:
+    matcher = None if options.pattern is None else re.compile(options.pattern)
+    for line in _sound(lines, name, refuse):
+        text = line.removesuffix("\n").removesuffix("\r")
+        if matcher is None:
+            yield lines.number, {names[0]: text}
+        elif (match := matcher.fullmatch(text)) is not None:
+            yield lines.number, match.groupdict()
+        else:
+            reason = f"{shorten(text)} does not fit the pattern (groups {listing(names)})"
+            hint = "Lines without a label: --reading plain takes each as a text. --pattern names another."
+            refuse(SkippedRow(f"{name}, line {lines.number}", reason, hint))
 
 
-def _read_jsonl(lines: TextLines, name: str) -> Iterator[tuple[int, Row]]:
-    for line in _sound(lines, name):
+def _read_jsonl(lines: TextLines, name: str, column_names: tuple[str, ...], refuse: OnBad) -> Iterator[tuple[int, Row]]:
+    has_rows = False
+    for line in _sound(lines, name, refuse):
         if not line.strip():
             continue
-        place = f"{name}, line {lines.number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{place}: not JSON ({error}).", hint="Each line must be one JSON object.") from None
-        if not isinstance(row, dict):
-            raise DataError(
-                f"{place}: {line.strip()[:40]!r} is not a JSON object.", hint='Each line must be one, such as {"text": "..."}.'
-            )
-        yield lines.number, row
+        has_rows, place = True, f"{name}, line {lines.number}"
+        row, reason = parse_line(line.strip())
+        if reason:
+            refuse(SkippedRow(place, reason, "Each line must be one JSON object."))
+        elif column_names and isinstance(row, list) and len(row) == len(column_names):
+            yield lines.number, dict(zip(column_names, row, strict=True))
+        elif column_names:
+            shown = f"{line.strip()[:40]!r} is not a list of values for {listing(column_names, 6)}"
+            refuse(SkippedRow(place, shown, "--column-names is for rows that are lists."))
+        elif isinstance(row, dict):
+            yield lines.number, row
+        else:
+            shown = f"{line.strip()[:40]!r} is not a JSON object"
+            refuse(SkippedRow(place, shown, 'Each line must be one, such as {"text": "..."}.'))
+    if not has_rows:
+        raise DataError(f"{name} holds no rows: all its lines are blank.")
 
 
-def _read_csv(lines: TextLines, name: str, options: StreamOptions, notice: Callable[[str], None]) -> Iterator[tuple[int, Row]]:
-    found = Cells(lines, name, options.cells)
-    names = named_columns(found.names)
-    for number, cells in found:
+def _read_cells(names: tuple[str, ...], rows: Cells, name: str, refuse: OnBad) -> Iterator[tuple[int, Row]]:
+    for number, cells in rows:
         if isinstance(cells, BadLine):
-            raise _refusal(cells, name)
-        yield number, dict(zip(names, cells, strict=True))
-    for note in found.notes:
-        notice(note)
+            refuse(_bad_line(cells, name))
+        else:
+            yield number, dict(zip(names, cells, strict=True))
 
 
-def _read_parquet(path: str, name: str) -> Iterator[tuple[int, Row]]:
-    if path == STANDARD:
-        raise DataError("parquet cannot be read from standard input.", hint="Give the file with --input.")
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=4096):
-                batch.validate(full=True)
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except DAMAGE as error:
-        raise _unreadable(path, error) from None
+def _sound_tables(tables: Generator[pa.Table], name: str, refuse: OnBad) -> Iterator[Window]:
+    """Tables with the numbers of their rows, without those that hold bytes which are no text."""
+    first = 1
+    with closing(tables):
+        for table in tables:
+            numbers = np.arange(first, first + table.num_rows)
+            try:
+                table.validate(full=True)
+                window = Window(numbers.tolist(), table)
+            except pa.ArrowInvalid:
+                piece = arrow_piece(table, name, first=first)  # which names the rows, or says what is damaged
+                for row in piece.bad:
+                    refuse(replace(row, hint="Mend the row, or leave such rows out with --skip-bad-rows."))
+                window = Window(numbers.tolist(), table).keep(np.isin(numbers, piece.places.number_N))
+            first += len(numbers)
+            yield window
 
 
-def _unreadable(path: str, error: Exception) -> DataError:
-    if isinstance(error, FileNotFoundError):
-        return DataError(f"{path} does not exist.", hint="Check the path.")
-    return DataError(f"{path} is not a readable parquet file: {first_line(error)}.")
+def _cut_rows(rows: Iterable[tuple[int, Row]], texts: Collection[str], max_rows: int, max_characters: int) -> Iterator[Window]:
+    numbers: list[int] = []
+    window: list[Row] = []
+    num_characters = 0
+    for number, row in rows:
+        numbers.append(number)
+        window.append(row)
+        for column in texts:
+            cell = row.get(column)
+            num_characters += len(cell) if isinstance(cell, str) else 0
+        if len(window) >= max_rows or num_characters >= max_characters:
+            yield Window(numbers, window)
+            numbers, window, num_characters = [], [], 0
+    if window:
+        yield Window(numbers, window)
 
 
-def first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+def _cut_table(window: Window, texts: Collection[str], max_rows: int, max_characters: int) -> Iterator[Window]:
+    table = window.rows
+    assert isinstance(table, pa.Table)
+    length_N = np.zeros(table.num_rows, np.int64)
+    for column in set(texts).intersection(table.column_names):
+        cells = table.column(column)
+        if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
+            length_N += pc.fill_null(pc.utf8_length(cells), 0).to_numpy()
+    start = 0
+    while start < table.num_rows:
+        over = np.flatnonzero(np.cumsum(length_N[start : start + max_rows]) >= max_characters)
+        stop = start + (int(over[0]) + 1 if len(over) else max_rows)
+        yield Window(window.numbers[start:stop], table.slice(start, stop - start))
+        start = stop
 
 
-def parquet_schema(path: str, options: StreamOptions) -> pa.Schema | None:
-    """Column types of a parquet file; None for another format."""
-    if options.format != "parquet" or path == STANDARD:
-        return None
-    try:
-        schema = pq.read_schema(path)
-        names = list(schema.names)
-    except DAMAGE as error:
-        raise _unreadable(path, error) from None
-    if twice := repeated_names(names):
-        raise DataError(f"{path} has two columns of the same name: {listing(repr(one) for one in twice)}.")
-    return schema
-
-
-def window_rows(
-    window: Sequence[tuple[int, Row]],
-    path: str,
-    options: StreamOptions,
-    *,
-    wanted: Sequence[str],
-    schema: pa.Schema | None = None,
-) -> Rows:
+def window_rows(window: Window, name: str, unit: str, *, wanted: Sequence[str]) -> Piece:
     """The wanted columns of a window as a source has them, so that the rest of the flow cannot tell the two apart.
 
-    A column that no row of the window has is all missing. DataError names the first row whose value is of another kind than
-    the column's, as the readers of whole files do. `schema`: as `parquet_schema` gives it.
+    A column that no row of the window has is all missing. `Piece.bad`: rows whose value is of another kind than the
+    column's, as the readers of whole files set them aside.
     """
-    name, unit = stream_name(path), "row" if options.format == "parquet" else "line"
-    numbers = [number for number, _ in window]
-    if schema is None:
+    numbers = np.array(window.numbers, np.int64)
+    if isinstance(window.rows, list):
         records = RecordTable(frozenset(wanted))
-        records.add_all([row for _, row in window], numbers)
+        records.add_all(window.rows, window.numbers)
         piece = records.finish(name, unit)
     else:
-        piece = arrow_piece(_typed_table(window, name, wanted, schema), name)
-    if piece.bad:
-        first = piece.bad[0]
-        raise DataError(f"{first.place}: {first.reason}.", hint=f"{first.hint} Mend the row, or leave it out.".strip())
-    table = piece.table
-    for column in wanted:
-        if column not in table.column_names:
-            table = table.append_column(column, pa.nulls(table.num_rows))
-    return Rows(table, name, "", (), piece.places)
+        present = [column for column in wanted if column in window.rows.column_names]
+        piece = arrow_piece(window.rows.select(present), name)
+        piece = replace(piece, places=Places.of_file(name, unit, numbers))
+    missing = pa.nulls(len(piece.places))
+    found = set(piece.table.column_names)
+    fields = [piece.table.schema.field(column) if column in found else pa.field(column, pa.null()) for column in wanted]
+    columns = [piece.table.column(column) if column in found else missing for column in wanted]
+    return replace(piece, table=pa.Table.from_arrays(columns, schema=pa.schema(fields)))
 
 
-def _typed_table(window: Sequence[tuple[int, Row]], name: str, wanted: Sequence[str], schema: pa.Schema) -> pa.Table:
-    """The columns of parquet rows in the types of their file."""
-    columns = {}
-    try:
-        for column in wanted:
-            kind = schema.field(column).type
-            while isinstance(kind, pa.ExtensionType):
-                kind = kind.storage_type
-            columns[column] = pa.array([row[column] for _, row in window], kind)
-    except DAMAGE as error:
-        raise DataError(f"{name}: column {column!r} ({kind}) cannot be read as text: {first_line(error)}.") from None
-    return pa.table(columns)
+def as_rows(piece: Piece, name: str) -> Rows:
+    """A window's piece as the rows of a source."""
+    return Rows(piece.table, name, "", (), piece.places)

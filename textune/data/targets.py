@@ -6,7 +6,9 @@ import numpy as np
 
 from textune.config.schema import Labels
 from textune.data.columns import Examples, leave_out
+from textune.data.labelchecks import require_named
 from textune.data.labelmap import LabelLookup, LabelMap
+from textune.data.labelnames import names_by_user
 from textune.data.labelvalues import MISSING, LabelValues, bit_of, label_column, label_values, multi_hot_width
 from textune.data.numeric import to_floats
 from textune.data.rows import OnBadRow, count, listing, nearest, shorten
@@ -31,7 +33,9 @@ def encode_labels(
         targets = _regression_targets(examples, bad)
     else:
         values = label_values(examples, section)
-        given = bool(section.names or section.names_file or examples.label_names)
+        given = names_by_user(section)
+        if not given:
+            require_named([examples], [values])
         if label_map.problem == "multilabel":
             targets = _multilabel_targets(values, label_map, bad, hints, given=given, where=examples.rows.source)
         else:
@@ -75,6 +79,8 @@ def _table(
             close = nearest(text, lookup.ids) if len(reasons) < _MAX_GUESSES else None
             if close:
                 hints[reasons[code]] = f"Did you mean {close!r}?"
+            elif kind == "integer" and not given:
+                hints[reasons[code]] = "An integer stands for a name only where data.labels.names gives the order of the names."
         else:
             table[code] = place
     return table

@@ -73,6 +73,8 @@ class _Printer:
         grid.add_row(Text(report.metric, "bold"), Text(number(report.value), "bold"), interval)
         grid.add_row("baseline", number(baseline.value), about)
         grid.add_row("rows", f"{report.num_rows:,}", self._text(report.about()))
+        if report.num_left_out:
+            grid.add_row("left out", f"{report.num_left_out:,}", "rows that could not be used")
         self._out(grid, indent=2)
         for warning in report.warnings:
             self._out(Text("Warning: ", "bold yellow").append_text(self._text(warning, "yellow")))

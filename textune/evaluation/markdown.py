@@ -61,9 +61,8 @@ def _head(report: Report) -> str:
     if report.interval is not None:
         method = f", {report.interval_method}" if report.interval_method else ""
         interval = f" (95 % interval {number(report.interval[0])} to {number(report.interval[1])}{method})"
-    lines.append(
-        f"**{report.metric} {number(report.value)}**{interval} on {report.num_rows:,} rows; {escape(report.about(), 200)}."
-    )
+    rows = f"{report.num_rows:,} rows" + (f" ({report.num_left_out:,} left out)" if report.num_left_out else "")
+    lines.append(f"**{report.metric} {number(report.value)}**{interval} on {rows}; {escape(report.about(), 200)}.")
     baseline = report.baseline
     values = ", ".join(f"{name} {number(value)}" for name, value in baseline.metrics.items())
     lines.append(f"Baseline, {escape(baseline.rule, 2 * MAX_TEXT)}: {values}.")

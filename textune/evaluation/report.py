@@ -19,7 +19,7 @@ from textune.evaluation.metrics import METRICS, ClassMetrics, Metric, compute_me
 from textune.evaluation.mistakes import Mistake, Texts, find_mistakes
 from textune.evaluation.reduction import ranking_note
 from textune.evaluation.scored import Scored, count_labels, pack_labels
-from textune.evaluation.wording import number
+from textune.evaluation.wording import headline, number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +42,7 @@ class Confusion(NamedTuple):
     rows: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """Everything that is known about one evaluation; it holds no scores and at most `MAX_TEXT` characters of a text."""
 
@@ -75,11 +75,21 @@ class Report:
     """The most confident ones, worst first; regression: the largest errors."""
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    num_left_out: int = 0
+    """Rows that are not among `num_rows`: they could not be used, or were too long."""
 
     @property
     def value(self) -> float:
         """The main metric's value."""
         return self.metrics[self.metric]
+
+    def headline(self) -> str:
+        """The main metric with its interval and the baseline, in one line."""
+        baseline = (self.baseline.compared, self.baseline.value)
+        return headline(self.metric, self.value, self.interval, baseline, self.num_rows)
+
+    def __repr__(self) -> str:
+        return f"<Report{f' of {self.dataset}' if self.dataset else ''}: {self.headline()}>"
 
     def about(self) -> str:
         """What kind of problem this is, in words."""
@@ -106,6 +116,7 @@ class Report:
                 "problem": self.problem,
                 "names": self.names,
                 "rows": self.num_rows,
+                "rows_left_out": self.num_left_out,
                 "main": {
                     "metric": self.metric,
                     "value": self.value,
@@ -154,13 +165,15 @@ def build_report(
     mistakes: int = 20,
     seed: int = 0,
     notes: tuple[str, ...] = (),
+    warnings: tuple[str, ...] = (),
+    left_out: int = 0,
 ) -> Report:
     """Report on one evaluation: rows that are scored, and the names of their classes (regression: of the value).
 
     texts, pairs, place: text, second text and place of a row by its number, looked up for the mistakes only.
     metric: the main one. train_targets: what the baseline answers from, and the class balance of training.
     bootstrap: draws or resamples for the interval, 0 for none. mistakes: how many to keep.
-    notes: what else the reader should know.
+    notes, warnings: what else the reader should know. left_out: rows that should have been scored, but could not be used.
     Memory: a few arrays of N numbers and as much again as the scores that are kept; time is that of sorting these by class.
     Raises DataError where the names do not fit the rows.
     """
@@ -191,7 +204,7 @@ def build_report(
         mistakes=find_mistakes(
             scored, names, texts=texts, pairs=pairs, place=place or (lambda row: f"row {row + 1}"), limit=mistakes
         ),
-        warnings=_warnings(baseline, metrics),
+        warnings=(*_warnings(baseline, metrics), *warnings),
         notes=(
             *_metric_notes(metric, metrics, interval, baseline),
             *_class_notes(classes),
@@ -199,6 +212,7 @@ def build_report(
             *filter(None, [ranking_note(len(scored), len(scored.ranked))]),
             *notes,
         ),
+        num_left_out=left_out,
     )
 
 

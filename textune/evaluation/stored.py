@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,27 +11,19 @@ from textune.evaluation.baseline import Baseline
 from textune.evaluation.metrics import ClassMetrics
 from textune.evaluation.mistakes import Mistake
 from textune.evaluation.report import Confusion, Report
-
-
-def read_report_json(path: Path) -> dict[str, Any]:
-    """What a report's file holds; RunError where it is damaged or of a later version."""
-    try:
-        tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = tree["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is damaged: {error}.", hint="Make it again: `textune evaluate`.") from error
-    if version != 1:
-        raise RunError(f"{path} was written by a later version of textune.", hint="Upgrade textune to read it.")
-    return tree
+from textune.jsontext import parse_json
 
 
 def read_report(path: Path) -> Report:
-    """The report in a file that `Report.to_dict` filled; RunError where it is damaged."""
-    tree = read_report_json(path)
+    """The report in a file that `Report.to_dict` filled; RunError where it is damaged or of a later version."""
+    again = "Make it again: `textune evaluate`."
     try:
+        tree: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
+        if tree["version"] != 1:
+            raise RunError(f"{path} was written by a later version of textune.", hint="Upgrade textune to read it.")
         return _report(tree)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path} is damaged: {error}.", hint="Make it again: `textune evaluate`.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is damaged: {type(error).__name__}, {error}.", hint=again) from error
 
 
 def _report(tree: dict[str, Any]) -> Report:
@@ -57,6 +48,7 @@ def _report(tree: dict[str, Any]) -> Report:
         mistakes=tuple(_mistake(row) for row in tree["mistakes"]),
         warnings=tuple(tree["warnings"]),
         notes=tuple(tree["notes"]),
+        num_left_out=tree.get("rows_left_out", 0),
     )
 
 

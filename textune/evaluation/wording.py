@@ -37,6 +37,16 @@ def answer(value: str | tuple[str, ...] | float) -> str:
     return value if isinstance(value, str) else number(value)
 
 
+def headline(
+    metric: str, value: float, interval: tuple[float, float] | None, baseline: tuple[str, float], num_rows: int
+) -> str:
+    """One line on an evaluation: the main metric, its interval, the constant answer in its own metric, and the rows."""
+    limits = "no interval" if interval is None else f"95 % interval {number(interval[0])} to {number(interval[1])}"
+    other = "" if baseline[0] == metric else f"{baseline[0]} "
+    rows = f"{num_rows:,} row{'' if num_rows == 1 else 's'}"
+    return f"{metric} {number(value)} ({limits}), baseline {other}{number(baseline[1])}, on {rows}"
+
+
 def split_averages(metrics: dict[str, float]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """The metrics apart from those that exist in several averages, and these as kind -> average -> value."""
     table = {

@@ -2,7 +2,8 @@
 
 from textune.pipeline.checking import CheckResult, check
 from textune.pipeline.evaluating import evaluate
+from textune.pipeline.loading import TrainedModel, load
 from textune.pipeline.predicting import predict_file
 from textune.pipeline.training import TrainResult, train
 
-__all__ = ["CheckResult", "TrainResult", "check", "evaluate", "predict_file", "train"]
+__all__ = ["CheckResult", "TrainResult", "TrainedModel", "check", "evaluate", "load", "predict_file", "train"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -31,13 +31,11 @@ class CheckResult:
     """What `check` found and predicts."""
 
     facts: dict[str, str]
-    """What would be trained on what, in sentences."""
+    """What would be trained on what, and at the end what it costs, in sentences."""
     findings: list[Finding]
     """What the audit of the rows saw."""
     numbers: dict[str, Any]
-    """The facts and the costs as numbers."""
-    costs: dict[str, str] = field(default_factory=dict)
-    """Time and memory, in sentences; empty where something stands in the way of training."""
+    """The same as numbers."""
 
     @property
     def ok(self) -> bool:
@@ -49,7 +47,7 @@ class CheckResult:
         return {
             "ok": self.ok,
             "numbers": self.numbers,
-            "facts": self.facts | self.costs,
+            "facts": self.facts,
             "findings": [vars(finding) for finding in self.findings],
         }
 
@@ -78,7 +76,8 @@ def check(
         audited(result)
     if not result.ok:
         return result
-    numbers, costs = {"memory_bytes": _memory_bytes(parts)}, {}
+    numbers: dict[str, Any] = {"memory_bytes": _memory_bytes(parts)}
+    costs = {}
     if timing:
         timed = _measure_time(parts, tracker)
         numbers |= timed
@@ -90,7 +89,7 @@ def check(
         f"{numbers['memory_bytes'] / 1e9:.2f} GB for weights, gradients and optimizer, plus the activations of at most"
         f" {parts.room.max_tokens:,} tokens at once"
     )
-    return replace(result, numbers=result.numbers | numbers, costs=costs)
+    return replace(result, facts=result.facts | costs, numbers=result.numbers | numbers)
 
 
 def _token_facts(parts: Ingredients) -> TokenFacts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Literal
@@ -13,15 +12,17 @@ from textune.config import Experiment, load_config
 from textune.config.schema import Absent, Columns, EvaluateSection, FilesSource, Split, StreamSource, TokensSection
 from textune.data.labelnames import given_names
 from textune.data.prepare import Part, prepare_data, prepare_held_out
-from textune.data.rows import count
 from textune.data.tokens import open_store
 from textune.errors import DataError, RunError
 from textune.evaluation import Report, resolve_metric
+from textune.jsontext import parse_json
 from textune.pipeline.gather import Tokenized
 from textune.pipeline.reporting import report_part, write_report
 from textune.prediction import ModelCard, load
 from textune.ranks import joined
 from textune.tracking import SilentTracker, Tracker
+
+_NAME_COLUMNS = "Name the columns with --text, --text-pair and --label. To score rows without labels, use `textune predict`."
 
 
 def evaluate(
@@ -102,11 +103,9 @@ def _rows_of(
     except DataError as error:
         if "data.columns" not in error.hint:
             raise
-        raise DataError(error.message, hint="Name the columns with --text, --text-pair and --label.") from None
+        raise DataError(error.message, hint=_NAME_COLUMNS) from None
     for note in found.examples.rows.notes:
         tracker.notice(note)
-    if skipped := found.examples.skipped:
-        tracker.notice(f"{count(len(skipped), 'row')} left out, the first: {skipped[0].place}: {skipped[0].reason}")
     return found
 
 
@@ -163,6 +162,6 @@ def _tokens_section(
 def _free_stem(folder: Path, stem: str, report: Report) -> str:
     """The name of a report's files: other rows under the same file name get a name of their own."""
     existing = folder / f"{stem}.json"
-    if existing.is_file() and json.loads(existing.read_text(encoding="utf-8"))["fingerprint"] != report.fingerprint:
+    if existing.is_file() and parse_json(existing.read_text(encoding="utf-8"))["fingerprint"] != report.fingerprint:
         return f"{stem}-{report.fingerprint[:8]}"
     return stem

@@ -23,7 +23,7 @@ def measure(parts: Ingredients) -> dict[str, Any]:
         "problem": parts.task.problem,
         "labels": list(parts.data.label_map.names) if parts.task.problem != "regression" else [],
         "rows": dict(parts.num_rows),
-        "rows_left_out": len(parts.data.skipped),
+        "rows_left_out": {part.name: part.num_left_out for part in parts.data.parts},
         "rows_truncated": sum(tokenized.num_truncated for tokenized in parts.parts.values()),
         "tokens_per_epoch": int(train.lengths[np.concatenate(batches)].sum()) if stream is None else None,
         "tokens_mean": round(float(train.lengths.mean()), 2),
@@ -49,7 +49,10 @@ def describe(parts: Ingredients) -> dict[str, str]:
     """The facts that a person wants to see before a run starts."""
     section, found = parts.experiment.train, measure(parts)
     names = parts.data.label_map.names
-    rows = ", ".join(f"{'unknown number of' if num is None else f'{num:,}'} {name}" for name, num in parts.num_rows.items())
+    lost = {name: f" ({num:,} left out)" if num else "" for name, num in found["rows_left_out"].items()}
+    rows = ", ".join(
+        f"{'unknown number of' if num is None else f'{num:,}'} {name}{lost[name]}" for name, num in parts.num_rows.items()
+    )
     limit = parts.experiment.tokens.max_length
     trained, total = found["parameters_trained"], found["parameters"]
     amount, sampled = f"{found['tokens_per_epoch']:,} per training epoch" if found["tokens_per_epoch"] is not None else "", ""

@@ -15,9 +15,9 @@ from textune.config import Experiment, require_runnable
 from textune.config.schema import Labels, StreamSource
 from textune.data.audit import audit_data
 from textune.data.batches import num_steps_per_epoch, plan_epoch, require_drawable
+from textune.data.labelnames import names_by_user
 from textune.data.loader import Batches, Loader, TrainingRows
 from textune.data.prepare import Part, PreparedData, prepare_data
-from textune.data.rows import count
 from textune.data.streamloader import StreamLoader
 from textune.data.tokens import TextEncoder, TokenStore, open_store
 from textune.errors import ConfigError, DataError
@@ -109,8 +109,8 @@ class Ingredients:
     def card(self) -> ModelCard:
         """What is saved beside the model."""
         section, names = self.experiment.data.labels, self.data.label_map.names
-        # Given by the user, or by the source (a data set with named classes): integers in the data are positions then.
-        named = section.names or section.names_file or self.data.train.examples.label_names
+        # Only where the user gave the names do integers of later data count into them.
+        named = names_by_user(section)
         return ModelCard(
             problem=self.data.label_map.problem,
             names=names,
@@ -305,9 +305,6 @@ def _warnings(parts: Ingredients, earlier: ModelCard | None) -> list[str]:
     """What a person should know before the first step; `earlier` is the card of the model that training goes on from."""
     experiment, warnings = parts.experiment, []
     warnings += differences(earlier, experiment, parts.tokenizer, parts.data.label_map)
-    if parts.data.skipped:
-        first = parts.data.skipped[0]
-        warnings.append(f"{count(len(parts.data.skipped), 'row')} left out, the first: {first.place}: {first.reason}")
     warmup = experiment.train.schedule.warmup
     if warmup.steps(parts.steps_per_epoch) >= parts.total_steps > 1:
         warnings.append(

@@ -8,13 +8,25 @@ from typing import Any
 
 from textune.data.rows import count, listing
 from textune.errors import RunError
-from textune.evaluation.stored import read_report_json
+from textune.evaluation import read_report
 from textune.evaluation.wording import number
 from textune.prediction import find_model, read_card
 from textune.rundir import REPORTS, read_manifest
 from textune.training.checkpoint import STATE, checkpoints_in, open_checkpoint
 
-_OF_THE_RUN = ("status", "reason", "started", "finished", "seconds", "steps", "best_step", "rows", "num_skipped", "command")
+_OF_THE_RUN = (
+    "status",
+    "reason",
+    "started",
+    "finished",
+    "seconds",
+    "steps",
+    "best_step",
+    "rows",
+    "num_skipped",
+    "left_out",
+    "command",
+)
 MAX_OTHERS = 6
 """Metrics that are shown beside the main one."""
 
@@ -62,7 +74,7 @@ def in_words(found: dict[str, Any]) -> dict[str, str]:
         return {name: value for name, value in words.items() if value}
     words = {}
     for part, result in reversed(found.get("results", {}).items()):  # test rows say more than those that chose the model
-        words[part] = _result_in_words(result)
+        words[part] = result["headline"]
         words |= {f"warning, {part}": " ".join(result["warnings"])}
     words["status"] = _status(found)
     size = f" ({found['model_bytes'] / 1e6:.1f} MB)" if "model" in found else ""
@@ -71,8 +83,12 @@ def in_words(found: dict[str, Any]) -> dict[str, str]:
         labels = f", {count(len(found['labels']), 'label')}: {listing(found['labels'], 8)}"
         words["task"] = found["problem"] + (labels if found["problem"] != "regression" else "")
         words["texts"] = f"at most {found['max_length']} tokens each, computed in {found['precision']}"
-    rows = (f"{'unknown number of' if num is None else f'{num:,}'} {part}" for part, num in found.get("rows", {}).items())
-    left_out = f"; {count(found['num_skipped'], 'row')} left out" if "num_skipped" in found else ""
+    lost = {part: f" ({num:,} left out)" for part, num in found.get("left_out", {}).items() if num}
+    rows = (
+        f"{'unknown number of' if num is None else f'{num:,}'} {part}{lost.get(part, '')}"
+        for part, num in found.get("rows", {}).items()
+    )
+    left_out = f"; {count(found['num_skipped'], 'row')} left out" if "num_skipped" in found and not lost else ""
     words["rows"] = f"{', '.join(rows)}{left_out}"
     for part, result in found.get("results", {}).items():
         others = [(name, value) for name, value in result["metrics"].items() if name != result["metric"] and value is not None]
@@ -102,29 +118,11 @@ def _result(path: Path) -> dict[str, Any] | None:
     """What a report says of the model, in numbers; None where there is no report."""
     if not path.is_file():
         return None
-    tree = read_report_json(path)
-    baseline = tree["baseline"]
-    return {
-        **tree["main"],
-        "rows": tree["rows"],
-        "baseline": {
-            "metric": baseline["compared"],
-            "value": baseline["metrics"][baseline["compared"]],
-            "rule": baseline["rule"],
-        },
-        "metrics": tree["metrics"],
-        "warnings": tree["warnings"],
-        "dataset": tree["dataset"],
-    }
-
-
-def _result_in_words(result: dict[str, Any]) -> str:
-    value, interval, baseline = result["value"], result["interval_95"], result["baseline"]
-    shown = "undefined" if value is None else number(value)
-    limits = "no interval" if interval is None else f"95 % interval {number(interval[0])} to {number(interval[1])}"
-    other = "" if baseline["metric"] == result["metric"] else f"{baseline['metric']} "
-    constant = "undefined" if baseline["value"] is None else number(baseline["value"])
-    return f"{result['metric']} {shown} ({limits}), baseline {other}{constant}, on {count(result['rows'], 'row')}"
+    report = read_report(path)
+    tree, compared = report.to_dict(), report.baseline.compared
+    baseline = {"metric": compared, "value": tree["baseline"]["metrics"][compared], "rule": report.baseline.rule}
+    shown = {key: tree[key] for key in ("rows", "metrics", "warnings", "dataset")}
+    return {"headline": report.headline(), **tree["main"], "baseline": baseline, **shown}
 
 
 def _status(found: dict[str, Any]) -> str:

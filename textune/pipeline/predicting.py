@@ -1,6 +1,9 @@
 """Predicts a file or a stream: windows of rows are read and tokenised ahead, scored, formatted behind, written in their order.
 
-thread: read, tokenise --> here: score --> thread: add the predictions, format --> here: write
+    (survey: all rows read once) --> thread: read, tokenise --> here: score --> thread: add the predictions, format, write
+
+A file is read twice: first to see that every row can be read and written, and in which columns and types, before any work is
+done. Standard input can be read but once, so there a row that cannot be written shows when it comes.
 
 Of several ranks only the first one reads and writes. It tells the others the tokens of each window, so that input which can be
 read but once (a pipe), or by one machine only, is shared like any other.
@@ -10,10 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,14 +26,14 @@ import pyarrow as pa
 from textune.config.schema import Columns
 from textune.data.ahead import ahead
 from textune.data.columns import select_texts, text_columns
-from textune.data.rows import listing
+from textune.data.rows import Rows, SkippedRow, count, listing
 from textune.data.rowwriter import RowWriter
 from textune.data.stream import (
     STANDARD,
-    Row,
     StreamOptions,
-    parquet_schema,
-    read_rows,
+    Window,
+    is_lasting,
+    open_rows,
     stream_name,
     window_rows,
 )
@@ -48,25 +53,98 @@ WINDOW_CHARACTERS = 2_000_000
 
 @dataclass(frozen=True)
 class _Source:
-    """The input, and how its texts are made."""
+    """The input, how its texts are made, and what is added to its rows."""
 
     path: str
     options: StreamOptions
     columns: Columns
-    schema: pa.Schema | None
+    rename: Mapping[str, str]
+    """The model's names of columns that the input may call otherwise, by the input's."""
+    added: list[str]
+    max_rows: int
+    skips: bool
+    """Leave out rows that cannot be read."""
 
     @property
     def name(self) -> str:
         return stream_name(self.path)
 
+    def place(self, window: Window, index: int) -> str:
+        """Where a row of a window stands."""
+        return f"{self.name}, {self.options.unit} {window.numbers[index]}"
 
-@dataclass(frozen=True)
-class _Window:
-    """Consecutive rows with the numbers of their lines, and their tokens."""
 
-    numbers: list[int]
-    rows: list[Row]
-    store: TokenStore
+class _Pass:
+    """The input read once, in windows, each with its columns of text."""
+
+    def __init__(self, source: _Source) -> None:
+        """DataError for what cannot be opened, has no such column or already has one of the added ones."""
+        self.source = source
+        self.skipped: list[SkippedRow] = []
+        """Rows left out so far."""
+        on_bad = self.skipped.append if source.skips else None
+        self._rows = open_rows(source.path, source.options, text_column=source.columns.text, on_bad=on_bad)
+        self.notes = self._rows.notes
+        """What else was noticed."""
+        self._wanted = text_columns(source.columns)
+        self._found = list(self._wanted)
+        """What the input calls the wanted columns."""
+        if self.schema is not None:
+            self._require_free(self.schema.names)
+            self._find_columns(self.schema.names)
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """Columns and types, where they are known before the rows."""
+        return self._rows.schema
+
+    def windows(self) -> Generator[tuple[Window, Rows]]:
+        """DataError at the first row that cannot be used."""
+        source = self.source
+        texts = {*self._wanted, *source.rename}
+        windows = self._rows.windows(texts, max_rows=min(WINDOW_ROWS, source.max_rows), max_characters=WINDOW_CHARACTERS)
+        for number, window in enumerate(windows):
+            if self.schema is None and isinstance(window.rows, list):
+                names = dict.fromkeys(key for row in window.rows for key in row)
+                self._require_free(names)
+                if number == 0:
+                    self._find_columns(names)
+            window, rows = self._texts(window)
+            if window.numbers:
+                yield window, rows
+
+    def _texts(self, window: Window) -> tuple[Window, Rows]:
+        """The columns of text of a window, under the model's names; the window without rows that have no usable text."""
+        source = self.source
+        piece = window_rows(window, source.name, source.options.unit, wanted=self._found)
+        if piece.bad and not source.skips:
+            first = piece.bad[0]
+            advice = "Mend the row, or leave such rows out with --skip-bad-rows."
+            raise DataError(f"{first.place}: {first.reason}.", hint=f"{first.hint} {advice}".strip())
+        if piece.bad:
+            self.skipped.extend(piece.bad)
+            window = window.keep(np.isin(window.numbers, piece.places.number_N))
+        return window, Rows(piece.table.rename_columns(self._wanted), source.name, "", (), piece.places)
+
+    def _find_columns(self, found: Collection[str]) -> None:
+        source = self.source
+        old_names = {new: old for old, new in source.rename.items() if old in found}
+        self._found = [old_names.get(name, name) for name in self._wanted]
+        for column in self._found:
+            if column not in found:
+                delimiter = self._rows.hint.replace("set delimiter = ", "add --delimiter ")
+                raise DataError(
+                    f"{source.name} has no column {column!r}; its columns are: {listing(map(repr, found)) or 'none'}.",
+                    hint=delimiter or "Name the text column with --text (and the second of a pair with --text-pair).",
+                )
+
+    def _require_free(self, found: Collection[str]) -> None:
+        for column in self.source.added:
+            if column in found:
+                raise DataError(
+                    f"{self.source.name} already has a column {column!r}, which the prediction would overwrite.",
+                    hint="Rename it in the input first.",
+                )
 
 
 def predict_file(
@@ -77,16 +155,19 @@ def predict_file(
     target: str,
     target_options: StreamOptions,
     columns: Columns,
+    rename: Mapping[str, str] | None = None,
     all_scores: bool = False,
+    on_bad_row: Literal["error", "skip"] = "error",
     force: bool = False,
     tracker: Tracker,
 ) -> int:
     """Predict every row of `source` ("-" is standard input) into `target` ("-" is standard output); returns the number of rows.
 
     All input columns are kept; `predicted_label` and `predicted_score` are added, with `all_scores` also `score_NAME` for
-    every label. Texts are made of cells just as in training. An existing `target` is replaced with `force` only.
-    Raises DataError with its line for a row that cannot be read, a missing column, or an added name that the input already
-    uses.
+    every label. Texts are made of cells just as in training; `rename` is that of the run's own source. An existing `target` is
+    replaced with `force` only. With `on_bad_row` "skip", rows that cannot be read are left out, counted and said.
+    Raises DataError with its line for a row that cannot be read or written, a missing column, or an added name that the input
+    already uses: where the input is a file, before anything is computed.
 
     Several ranks (those of `predictor`) all call it: each scores its share of every window.
     """
@@ -94,37 +175,62 @@ def predict_file(
         return _score_along(predictor)
     require_target(source, target, force=force)
     predictor.on_notice = tracker.notice
-    reading = _Source(source, source_options, columns, parquet_schema(source, source_options))
     card = predictor.card
     added = _added_fields(card, all_scores=all_scores)
-    writer = RowWriter(target, target_options, schema=_written_schema(reading.schema, added))
-    unit = "row" if source_options.format == "parquet" else "line"
-
-    def write(window: _Window, scores: np.ndarray) -> None:
-        _add_predictions(window.rows, scores, card, all_scores=all_scores)
-        writer.write(writer.format(window.rows, lambda index: f"{reading.name}, {unit} {window.numbers[index]}"))
-
-    done = 0
     # Each label of a row with all scores becomes a name and a number in the row.
     max_rows = max(1, MAX_WINDOW_SCORES // len(card.names) // (10 if all_scores else 1))
+    reading = _Source(source, source_options, columns, rename or {}, added.names, max_rows, skips=on_bad_row == "skip")
+    rows = _Pass(reading)
+    with RowWriter(target, target_options, schema=rows.schema, added=added) as writer:
+        total = 0
+        if is_lasting(source):
+            total = _survey(rows, writer, tracker)
+            rows = _Pass(reading)
+        done = _predict_rows(predictor, rows, writer, total=total, all_scores=all_scores, tracker=tracker)
+    for note in rows.notes():
+        tracker.notice(note)
+    if rows.skipped:
+        tracker.notice(
+            f"{count(len(rows.skipped), 'row')} left out, the first: {rows.skipped[0].place}: {rows.skipped[0].reason}"
+        )
+    return done
+
+
+def _survey(rows: _Pass, writer: RowWriter, tracker: Tracker) -> int:
+    """Read all rows, for the columns and types that hold them and for the first that cannot be used; returns their number."""
+    done = 0
+    for window, texts in rows.windows():
+        _select(texts, rows.source.columns)
+        writer.survey(window.rows, partial(rows.source.place, window))
+        done += len(window.numbers)
+        tracker.progress("checking the rows", done, 0)
+    writer.settle()
+    return done
+
+
+def _predict_rows(
+    predictor: Predictor, rows: _Pass, writer: RowWriter, *, total: int, all_scores: bool, tracker: Tracker
+) -> int:
+    """Score and write all rows; returns their number."""
+
+    def write(window: Window, scores: np.ndarray) -> None:
+        columns = _prediction_columns(scores, predictor.card, all_scores=all_scores)
+        writer.write(writer.format(window.rows, columns, partial(rows.source.place, window)))
+
+    done = 0
     behind: Future[None] | None = None
-    windows = ahead(_windows(predictor, reading, added.names, max_rows=max_rows), 1, name="textune-reader")
-    with writer, ThreadPoolExecutor(1, "textune-writer") as behind_us, contextlib.closing(windows):
-        for window in windows:
-            scores = predictor.score_store(predictor.ranks.told(window.store))
+    windows = ahead(_tokenised(predictor, rows), 1, name="textune-reader")
+    with ThreadPoolExecutor(1, "textune-writer") as behind_us, contextlib.closing(windows):
+        for window, store in windows:
+            scores = predictor.score_store(predictor.ranks.told(store))
             if behind is not None:
                 behind.result()
             behind = behind_us.submit(write, window, scores)
-            done += len(window.rows)
-            tracker.progress("predicting", done, 0)
+            done += len(window.numbers)
+            tracker.progress("predicting", done, max(total, done) if total else 0)
         predictor.ranks.told(None)
         if behind is not None:
             behind.result()
-    if writer.num_changed:
-        tracker.notice(
-            f"{writer.num_changed:,} cells held a delimiter or a line end, which {target_options.format} without quotes cannot"
-            " hold; blanks stand there now. Write jsonl, or use --quoting standard, to keep them."
-        )
     return done
 
 
@@ -157,42 +263,26 @@ def _same_file(one: str, other: str) -> bool:
     return Path(one).resolve() == Path(other).resolve()
 
 
-def _windows(predictor: Predictor, source: _Source, added: list[str], *, max_rows: int) -> Generator[_Window]:
-    """The input in windows of at most so many rows.
-
-    DataError for what cannot be read, has no such column or already has one of the `added` ones.
-    """
-    rows = read_rows(source.path, source.options, text_column=source.columns.text, notice=predictor.on_notice)
-    with contextlib.closing(rows):
-        for number, window in enumerate(_cut(rows, text_columns(source.columns), max_rows=min(WINDOW_ROWS, max_rows))):
-            _require_columns([row for _, row in window], source, added, first=number == 0)
-            yield _Window([line for line, _ in window], [row for _, row in window], _tokenise(predictor, window, source))
+def _tokenised(predictor: Predictor, rows: _Pass) -> Generator[tuple[Window, TokenStore]]:
+    columns = rows.source.columns
+    for window, texts in rows.windows():
+        text, pair = _select(texts, columns)
+        with _hints_of_options(columns):
+            store = predictor.encode(text.to_pylist(), None if pair is None else pair.to_pylist(), place=texts.place)
+        yield window, store
 
 
-def _cut(rows: Iterable[tuple[int, Row]], texts: tuple[str, ...], *, max_rows: int) -> Iterator[list[tuple[int, Row]]]:
-    """Rows in windows of at most `max_rows` and, but for the last row, WINDOW_CHARACTERS in the columns `texts`."""
-    window: list[tuple[int, Row]] = []
-    num_characters = 0
-    for item in rows:
-        window.append(item)
-        for column in texts:
-            cell = item[1].get(column)
-            num_characters += len(cell) if isinstance(cell, str) else 0
-        if len(window) >= max_rows or num_characters >= WINDOW_CHARACTERS:
-            yield window
-            window, num_characters = [], 0
-    if window:
-        yield window
+def _select(texts: Rows, columns: Columns) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
+    with _hints_of_options(columns):
+        return select_texts(texts, columns)
 
 
-def _tokenise(predictor: Predictor, window: list[tuple[int, Row]], source: _Source) -> TokenStore:
-    columns = source.columns
+@contextlib.contextmanager
+def _hints_of_options(columns: Columns) -> Iterator[None]:
+    """The keys that hints name belong to the config of a run; here there are options only."""
     try:
-        rows = window_rows(window, source.path, source.options, wanted=text_columns(columns), schema=source.schema)
-        text, pair = select_texts(rows, columns)
-        return predictor.encode(text.to_pylist(), None if pair is None else pair.to_pylist(), place=rows.place)
+        yield
     except DataError as error:
-        # The keys that such hints name belong to the config of a run; here there are options only.
         hint = error.hint
         if "data.columns" in hint:
             hint = "Name the text column with --text (and the second of a pair with --text-pair)."
@@ -201,23 +291,6 @@ def _tokenise(predictor: Predictor, window: list[tuple[int, Row]], source: _Sour
         elif "second texts" in hint:
             hint = "Name the second column with --text-pair." if columns.text_pair is None else "Leave --text-pair out."
         raise DataError(error.message, hint=hint) from None
-
-
-def _require_columns(rows: list[Row], source: _Source, added: list[str], *, first: bool) -> None:
-    found = set().union(*rows)
-    if first:
-        for column in text_columns(source.columns):
-            if column not in found:
-                names = dict.fromkeys(key for row in rows for key in row)
-                raise DataError(
-                    f"{source.name} has no column {column!r}; its columns are: {listing(map(repr, names)) or 'none'}.",
-                    hint="Name the text column with --text (and the second of a pair with --text-pair).",
-                )
-    if taken := [column for column in added if column in found]:
-        raise DataError(
-            f"{source.name} already has a column {taken[0]!r}, which the prediction would overwrite.",
-            hint="Rename it in the input first.",
-        )
 
 
 def _added_fields(card: ModelCard, *, all_scores: bool) -> pa.Schema:
@@ -231,24 +304,16 @@ def _added_fields(card: ModelCard, *, all_scores: bool) -> pa.Schema:
     return pa.schema([(LABEL, label), (SCORE, pa.float64()), *scores])
 
 
-def _written_schema(schema: pa.Schema | None, added: pa.Schema) -> pa.Schema:
-    kept = [field for field in schema or () if field.name not in added.names]
-    return pa.schema([*kept, *added])
-
-
-def _add_predictions(rows: list[Row], scores: np.ndarray, card: ModelCard, *, all_scores: bool) -> None:
-    """Write what the model says into the rows."""
+def _prediction_columns(scores: np.ndarray, card: ModelCard, *, all_scores: bool) -> dict[str, list[Any]]:
+    """What the model says, by the column that it is added as."""
     labels, best_N = label_rows(scores, card)
     if card.problem == "multilabel":
         delimiter = card.labels.delimiter
         labels = [list(names) if delimiter is None else delimiter.join(names) for names in labels]
     if card.problem != "regression":
-        best_N = np.round(best_N, _DECIMALS)
-    for row, label, best in zip(rows, labels, best_N.tolist(), strict=True):
-        row[LABEL] = label
-        row[SCORE] = best
+        best_N, scores = np.round(best_N, _DECIMALS), np.round(scores, _DECIMALS)
+    columns = {LABEL: labels, SCORE: best_N.tolist()}
     if all_scores:
-        columns = [f"score_{name}" for name in card.names]
-        scores = scores if card.problem == "regression" else np.round(scores, _DECIMALS)
-        for row, values in zip(rows, scores.reshape(len(rows), len(columns)).tolist(), strict=True):
-            row.update(zip(columns, values, strict=True))
+        by_name = scores.reshape(len(labels), len(card.names)).T.tolist()
+        columns |= {f"score_{name}": values for name, values in zip(card.names, by_name, strict=True)}
+    return columns

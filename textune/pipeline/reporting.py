@@ -71,6 +71,8 @@ def report_part(
         train_targets=train_targets,
         bootstrap=bootstrap,
         mistakes=mistakes,
+        left_out=part.num_left_out,
+        warnings=tuple(f"{lost} The scores say nothing about such rows." for lost in (part.unread, part.too_long) if lost),
     )
 
 

@@ -261,6 +261,9 @@ def facts_of_run(parts: Ingredients, learner: Learner) -> dict[str, dict[str, An
     """What a checkpoint notes for `compare_facts`: the content of data and backbone, and what decides the last bits."""
     content: dict[str, Any] = {f"the {part.name} data": part.fingerprint for part in parts.data.parts}
     content |= {f"the number of {part.name} rows": len(part) for part in parts.data.parts}
+    # The integers alone are the same where a file gives them other names.
+    named = [(part.name, list(part.examples.label_names)) for part in parts.data.parts if part.examples.label_names]
+    content |= {f"the class names of the {name} data": names for name, names in named}
     content["the labels"] = [parts.data.label_map.problem, *parts.data.label_map.names]
     content["the tokenizer"] = parts.encoder.fingerprint()
     content["the token embeddings of the backbone"] = parts.model.left_out_fingerprint

@@ -300,6 +300,7 @@ class _Session:
             truncated=parts.num_truncated,
             skipped=[f"{row.place}: {row.reason}" for row in parts.data.skipped[:MAX_SKIPPED_SHOWN]],
             num_skipped=len(parts.data.skipped),
+            left_out={part.name: part.num_left_out for part in parts.data.parts},
             **({} if start.checkpoint is None else {"from_checkpoint": str(start.checkpoint.folder.resolve())}),
         )
 

@@ -22,6 +22,7 @@ import torch
 
 from textune.config.sharing import Checkpointing
 from textune.errors import RunError
+from textune.jsontext import parse_json
 from textune.ranks import Ranks
 from textune.rundir import sync_tree, system_errors
 from textune.training.checkpoint import (
@@ -29,6 +30,7 @@ from textune.training.checkpoint import (
     WRITING,
     checkpoint_name,
     checkpoints_in,
+    half_removed,
     models_in,
     remove,
     remove_unfinished,
@@ -71,6 +73,11 @@ class CheckpointKeeper:
         self._pinned_buffers: dict[str, torch.Tensor] = {}
         self.last_step = 0
         """The step of the newest complete checkpoint; 0 before the first."""
+        self.on_notice: Callable[[str], None] = lambda message: None
+        """Told, in the thread that calls, of what went wrong and costs no checkpoint."""
+        self._stuck: dict[str, str] = {}
+        """Names of checkpoints that could not be removed, and the notice; said once, tried again at every save."""
+        self._told: set[str] = set()
 
     def begin(self, step: int) -> None:
         """Clean up behind a run that was killed, and look at what is there up to `step`, where the run goes on.
@@ -153,6 +160,7 @@ class CheckpointKeeper:
                 raise self._failure(error, writing) from error
             self._remove_old()
         self.last_step = step
+        self._tell()
         self._ranks.wait()
 
     def completed(self) -> None:
@@ -170,6 +178,7 @@ class CheckpointKeeper:
             self._complete(pending)
         self._pending = None
         self.last_step = pending.step
+        self._tell()
 
     def finish(self) -> None:
         """Wait until what is being written is complete. RunError where writing failed."""
@@ -245,7 +254,7 @@ class CheckpointKeeper:
         try:
             for rank in range(self._ranks.world):
                 notes = pending.writing / f"{shard_name(rank, self._ranks.world)}.json"
-                files |= {name: FileFacts(**facts) for name, facts in json.loads(notes.read_text()).items()}
+                files |= {name: FileFacts(**facts) for name, facts in parse_json(notes.read_text()).items()}
                 notes.unlink()
             self._seal(pending, files)
         except OSError as error:
@@ -278,21 +287,44 @@ class CheckpointKeeper:
     # --- removing -----------------------------------------------------------------------------------------------------
 
     def _remove_old(self) -> None:
-        """Remove what is neither among the last, nor the best, nor asked for by `at_steps`."""
+        """Remove what is neither among the last, nor the best, nor asked for by `at_steps`.
+
+        What cannot be removed costs room and nothing else: the checkpoint that was just written is whole.
+        """
+        self._stuck = {}
+        try:
+            old = half_removed(self.folder) + self._no_longer_kept()
+        except OSError as error:
+            self._stuck[self.folder.name] = f"old checkpoints in {self.folder} cannot be looked for: {error.strerror or error}"
+            return
+        for path in old:
+            try:
+                remove(path)
+            except OSError as error:
+                name = path.name.partition(".")[0]
+                self._stuck[name] = (
+                    f"the checkpoint {name} is no longer needed and cannot be removed from {self.folder}:"
+                    f" {error.strerror or error}; it is tried again at each save"
+                )
+
+    def _no_longer_kept(self) -> list[Path]:
         section = self._section
         if section.keep == "all":
-            return
+            return []
         best = sorted(self._values, key=lambda step: (-self._values[step], step))[: section.keep_best]
         steps = [step for step, _ in checkpoints_in(self.folder)]
         kept = {*steps[-section.keep :], *best, *section.at_steps}
-        for step in steps:
-            if step not in kept:
-                remove(self.folder / checkpoint_name(step))
+        return [self.folder / checkpoint_name(step) for step in steps if step not in kept]
+
+    def _tell(self) -> None:
+        for name in self._stuck.keys() - self._told:
+            self.on_notice(self._stuck[name])
+        self._told |= self._stuck.keys()
 
 
 def _evaluation_value(path: Path) -> float | None:
     try:
-        value = json.loads((path / STATE).read_text(encoding="utf-8")).get("evaluation")
+        value = parse_json((path / STATE).read_text(encoding="utf-8")).get("evaluation")
     except (OSError, ValueError, AttributeError):
         return None
     return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,94 @@
+"""Files that hold no rows, or rows of another format than expected: what they are, by their first bytes, and what to do.
+
+Every reader asks here before it complains in its own terms; below `files.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from textune.errors import DataError
+
+HEAD_BYTES = 1 << 16
+PARQUET, ARROW = (b"PAR1",), (b"ARROW1", b"\xff\xff\xff\xff")
+"""First bytes of files with types; of Arrow, files and streams."""
+_CSV = "Save it as csv (UTF-8), or as parquet."
+_UNPACK = "Unpack it and name the file inside."
+_MAGIC: list[tuple[bytes, str, str]] = [
+    (b"\x1f\x8b", "is packed with gzip", "Give it a name that ends in .gz."),
+    (b"\x28\xb5\x2f\xfd", "is packed with zstd", "Give it a name that ends in .zst."),
+    (b"BZh", "is packed with bzip2", "Unpack it, or pack it with gzip."),
+    (b"\xfd7zXZ", "is packed with xz", "Unpack it, or pack it with gzip."),
+    (b"\x04\x22\x4d\x18", "is packed with lz4", "Unpack it, or pack it with gzip."),
+    (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", _UNPACK),
+    (b"Rar!\x1a\x07", "is a rar archive", _UNPACK),
+    (b"PAR1", "is a parquet file", 'Set format = "parquet".'),
+    (b"ARROW1", "is an Arrow file", 'Set format = "arrow".'),
+    (b"\xff\xff\xff\xff", "is an Arrow stream", 'Set format = "arrow".'),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an old Office document, such as an .xls workbook", _CSV),
+    (b"{\\rtf", "is a rich text (RTF) document", "Save it as plain text (UTF-8)."),
+    (b"%PDF-", "is a PDF document", "Extract its text into rows first, such as csv."),
+    (b"SQLite format 3\0", "is an SQLite database", "Export the table as csv."),
+    (b"\x93NUMPY", "is a NumPy array", "Write its rows as csv or parquet."),
+    (b"\x89HDF\r\n", "is an HDF5 file", "Write its rows as csv or parquet."),
+    (b"Obj\x01", "is an Avro file", "Write its rows as parquet."),
+    (b"\x89PNG", "is an image (PNG)", "Name the file that holds the texts."),
+    (b"\xff\xd8\xff", "is an image (JPEG)", "Name the file that holds the texts."),
+    (b"GIF8", "is an image (GIF)", "Name the file that holds the texts."),
+    (
+        b"\x00\x05\x16\x07",
+        "is a note that macOS keeps beside a file",
+        "Remove it, or name the files so that it is not among them.",
+    ),
+    (b"version https://git-lfs.github.com/spec/", "is a Git LFS pointer, not the data", "Run `git lfs pull`."),
+    (b"/annex/objects/", "is a git-annex pointer, not the data", "Run `git annex get`."),
+    (b"<?xml", "is an XML document", "Write its rows as csv or jsonl."),
+]
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
+_WEB_PAGE = re.compile(rb"\s*<(?:!doctype\s+html|html)\b[^\n]{0,1000}", re.IGNORECASE)
+_PARTS_OF_ZIP = [
+    (b"xl/", "is an Excel workbook", _CSV),
+    (b"opendocument.spreadsheet", "is an OpenDocument spreadsheet", _CSV),
+    (b"word/", "is a Word document", "Save it as plain text, or as csv with a row for each text."),
+    (b"ppt/", "is a PowerPoint document", "Save its text as csv."),
+    (b".npy", "is an archive of NumPy arrays", "Write its rows as csv or parquet."),
+    (b"data.pkl", "is a PyTorch file", "Write its rows as csv or parquet."),
+]
+
+
+def what_it_is(head: bytes) -> tuple[str, str] | None:
+    """What a file that begins like this is, and what to do; None where nothing speaks against data."""
+    if head.startswith(b"PK\x03\x04"):
+        return next(((what, advice) for part, what, advice in _PARTS_OF_ZIP if part in head), ("is a zip archive", _UNPACK))
+    for magic, what, advice in _MAGIC:
+        if head.startswith(magic):
+            return what, advice
+    if _PICKLE.match(head):
+        return "is a Python pickle", "Write its rows as csv or parquet."
+    if head[257:262] == b"ustar":
+        return "is a tar archive", _UNPACK
+    page = _WEB_PAGE.match(head)
+    if page and b"</html" not in page[0].lower():  # else a text file with a page per line
+        return "is a web page, not the data", "Fetch the file itself (its raw or download link)."
+    return None
+
+
+def refuse_foreign(name: str, head: bytes, *, expected: tuple[bytes, ...] = ()) -> None:
+    """DataError where the first bytes are those of a file of another kind; `expected` are those that are right here."""
+    if head.startswith(expected):
+        return
+    if (found := what_it_is(head)) is not None:
+        raise DataError(f"{name} {found[0]}.", hint=found[1])
+
+
+def refuse_foreign_file(path: Path, name: str, *, expected: tuple[bytes, ...] = ()) -> None:
+    """The same for a file on disk; nothing for one that cannot be opened, which whoever reads it will say."""
+    if not path.is_file():  # what is read from a pipe is gone
+        return
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return
+    refuse_foreign(name, head, expected=expected)

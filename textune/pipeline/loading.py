@@ -1,0 +1,62 @@
+"""Opens a trained model for whoever writes Python: `textune.load(...)`, with what a user needs of the `Predictor` behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from textune.data.rows import count, listing
+from textune.model.device import Device
+from textune.prediction import ModelCard, Prediction, Predictor
+from textune.prediction import load as open_predictor
+
+
+class TrainedModel:
+    """A trained model: predicts texts, and knows what it was made for."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+
+    @property
+    def card(self) -> ModelCard:
+        """What `textune.json` says of the model: problem, label names, columns, longest text."""
+        return self._predictor.card
+
+    @property
+    def device(self) -> Device:
+        """Where and in which precision it computes."""
+        return self._predictor.device
+
+    def predict(self, texts: Any, pairs: Any = None) -> list[Prediction]:
+        """Label and scores of each text (or text pair), in order; raises TextuneError, TypeError or ValueError for no texts."""
+        return self._predictor.predict(_held(texts), _held(pairs))
+
+    def score(self, texts: Any, pairs: Any = None) -> np.ndarray:
+        """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; errors as `predict`."""
+        return self._predictor.score(_held(texts), _held(pairs))
+
+    def __repr__(self) -> str:
+        card = self.card
+        labels = "" if card.problem == "regression" else f", {count(len(card.names), 'label')} ({listing(card.names, 8)})"
+        kind = "texts" if card.columns.text_pair is None else "pairs of texts"
+        return f"<TrainedModel: {card.problem}{labels}, {kind} of at most {card.max_length} tokens, {self._predictor.device}>"
+
+
+def load(
+    folder: str | Path,
+    *,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
+    max_tokens: int | None = None,
+    compile: Literal["auto", "on", "off"] = "auto",
+) -> TrainedModel:
+    """Open a run folder (its best model) or a model folder that textune saved; options as in `textune.prediction.load`."""
+    return TrainedModel(open_predictor(folder, device=device, precision=precision, max_tokens=max_tokens, compile=compile))
+
+
+def _held(texts: Any) -> Any:
+    """A generator as a list, whose length is known; all else as it is."""
+    return list(texts) if isinstance(texts, Iterable) and not hasattr(texts, "__len__") else texts
