@@ -238,7 +238,7 @@ class TokensSection(Section):
     drop_longer: PositiveInt | None = None
     """Leave out rows of more than so many tokens (before truncation); they are counted in the report."""
     cache: FilePath | None = None
-    """Folder of the token cache; by default `textune/tokens` in the user's cache folder."""
+    """Folder of the token cache; by default `textune/tokens` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`)."""
     cache_size_gb: Annotated[float, Field(gt=0)] = 20.0
     """The least recently used entries are removed above this size."""
 
