@@ -232,7 +232,7 @@ class RunFolder:
             shutil.rmtree(put_aside(folder), ignore_errors=True)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        write_text(self.path / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        write_text(self.path / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:

@@ -95,7 +95,7 @@ class TextEncoder:
     def fingerprint(self) -> str:
         """Hash of all that decides the ids of a text."""
         options = {"max_length": self._section.max_length, "truncate": self._section.truncate, "types": self.has_types}
-        text = json.dumps({"version": IDS_VERSION, "options": options, "tokenizer": self._backend.to_str()})
+        text = json.dumps({"version": IDS_VERSION, "options": options, "tokenizer": self._backend.to_str()}, allow_nan=False)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def makes_types(self, *, pair: bool) -> bool:

@@ -155,7 +155,7 @@ class _Work:
                     total += len(part.ids)
                 hashes = {name: file.synced() for name, file in files.items()}
             with (aside / "meta.json").open("w", encoding="utf-8") as meta:
-                json.dump(self._meta(total, hashes), meta)
+                json.dump(self._meta(total, hashes), meta, allow_nan=False)
                 meta.flush()
                 os.fsync(meta.fileno())
             sync_folder(aside)

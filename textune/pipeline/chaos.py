@@ -80,7 +80,7 @@ class Kill:
 
     def sentence(self) -> str:
         """For a person."""
-        after = f"goes on from step {self.resumes_from}" if self.resumes_from else "starts again"
+        after = f"resumes from step {self.resumes_from}" if self.resumes_from else "starts again"
         torn = f"; torn and passed over: {', '.join(self.torn)}" if self.torn else ""
         return f"{self.run}, {self.seconds:.2f} s after its start, {self.moment}; {after}{torn}"
 
@@ -159,12 +159,12 @@ def chaos(
 def _require_saving(section: Checkpointing) -> None:
     if section.save_only_model:
         raise ConfigError(
-            "train.checkpoint.save_only_model = true: no run can go on from its checkpoints.",
+            "train.checkpoint.save_only_model = true: no run can resume from its checkpoints.",
             hint="Add train.checkpoint.save_only_model=false to the command.",
         )
     if section.every == "never" and not section.at_steps:
         raise ConfigError(
-            'train.checkpoint.every = "never": a run that is killed has nothing to go on from.',
+            'train.checkpoint.every = "never": a run that is killed has nothing to resume from.',
             hint="Add 'train.checkpoint.every=10 steps' or the like to the command.",
         )
 
@@ -427,7 +427,7 @@ class _Chaos:
         resumed = read_manifest(run).get("resumed") or []
         if expected is not None and resumed and resumed[-1]["step"] != expected:
             self.result.difference = (
-                f"{run} was to go on from step {expected} after kill {len(self.result.kills)}, and went on from step"
+                f"{run} was to resume from step {expected} after kill {len(self.result.kills)}, and resumed from step"
                 f" {resumed[-1]['step']}."
             )
 
@@ -436,7 +436,7 @@ class _Chaos:
         assert self._end is not None
         after = f"after kill {len(self.result.kills)} of {run}"
         if code:
-            self.result.difference = f"{after} it could not go on: {self._last_words(run)}"
+            self.result.difference = f"{after} it could not resume: {self._last_words(run)}"
             return
         try:
             difference = first_difference(end_of(run), self._end)
@@ -446,7 +446,7 @@ class _Chaos:
             self.result.difference = f"{after} its end is not that of the uninterrupted run: {difference}"
             return
         kills = sum(kill.run == run.name for kill in self.result.kills)
-        self._say(f"{run.name} ended after {kills} kills as the uninterrupted run did, bit for bit")
+        self._say(f"{run.name} ended after {count(kills, 'kill')} as the uninterrupted run did, bit for bit")
         shutil.rmtree(run)
 
 
