@@ -79,7 +79,7 @@ class FilesSource(RowSelection):
     """For `text`: a regular expression with named groups that turns each line into columns, such as
     `(?P<label>[^:]+):\\S+ (?P<text>.*)`. Without it each line is the column `text`."""
     label_files: FilePaths = ()
-    """For `text`: files with one label a line, parallel to `files`; they become the column `label`."""
+    """For `text`: files with one label per line, parallel to `files`; they become the column `label`."""
 
 
 class HubSource(RowSelection):
@@ -194,6 +194,9 @@ class Columns(Section):
     """Text made of several columns, such as `"{title}\\n{body}"`; replaces `text`."""
     label: ColumnName = "label"
     """Column of the label, or labels."""
+    labels: Names = ()
+    """Columns of 0 and 1 (or false and true, no and yes), one for each label, such as `["toxic", "obscene"]`: a multilabel
+    task with these names. Replaces `label`."""
     weight: ColumnName | None = None
     """Column of the weight of each row in the loss, or in the draw of rows (`train.order = "weighted"`)."""
 
@@ -204,7 +207,7 @@ class Labels(Section):
     names: Names = ()
     """Label names in the order of their ids. By default: integers in numeric order, other labels sorted."""
     names_file: FilePath | None = None
-    """File with one label name a line (in the order of their ids), or a JSON list; instead of `names`."""
+    """File with one label name per line (in the order of their ids), or a JSON list; instead of `names`."""
     delimiter: Annotated[str, Field(min_length=1)] | None = None
     """Separates the labels in one cell of a multilabel data set, such as `","`."""
 
@@ -238,7 +241,7 @@ class TokensSection(Section):
     drop_longer: PositiveInt | None = None
     """Leave out rows of more than so many tokens (before truncation); they are counted in the report."""
     cache: FilePath | None = None
-    """Folder of the token cache; by default `textune/tokens` in the user's cache folder."""
+    """Folder of the token cache; by default `textune/tokens` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`)."""
     cache_size_gb: Annotated[float, Field(gt=0)] = 20.0
     """The least recently used entries are removed above this size."""
 
@@ -276,7 +279,7 @@ class MulticlassTask(Section):
     """One of several classes."""
 
     kind: Literal["multiclass"] = "multiclass"
-    """Exactly one class a row."""
+    """Exactly one class per row."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target spread over the classes."""
     class_weights: ClassWeights = "none"
@@ -287,7 +290,7 @@ class MultilabelTask(Section):
     """Any number of classes."""
 
     kind: Literal["multilabel"] = "multilabel"
-    """Any number of classes a row."""
+    """Any number of classes per row."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target moved towards one half."""
     class_weights: ClassWeights = "none"
@@ -298,7 +301,7 @@ class RegressionTask(Section):
     """A number."""
 
     kind: Literal["regression"] = "regression"
-    """A number a row."""
+    """A number per row."""
     loss: Literal["mse", "smooth_l1"] = "mse"
     """Squared error, or the Huber-like smooth L1 with `beta`."""
     beta: Annotated[float, Field(gt=0)] = 0.1
@@ -314,7 +317,7 @@ class ModelSection(Section):
     """The pretrained backbone."""
 
     pretrained: HubPath = ""
-    """Folder or hub name of the backbone, such as `google-bert/bert-base-uncased`, or a run to go on from, such as `runs/x`; a
+    """Folder or hub name of the backbone, such as `google-bert/bert-base-uncased`, or a run to start from, such as `runs/x`; a
     folder is relative to the config file."""
     tokenizer: HubPath | None = None
     """Folder or hub name of the tokenizer, where it is not the backbone's own."""
@@ -347,7 +350,7 @@ class AdamW(Section):
     lr: Annotated[float, Field(gt=0)] = 5e-5
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Decay a step, times the learning rate; not on biases and norms."""
+    """Decay per step, times the learning rate; not on biases and norms."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Decay of the gradient's mean."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -446,7 +449,7 @@ class EvaluateSection(Section):
     max_tokens: PositiveInt = 16384
     """Memory bound of prediction: tokens computed at once."""
     bootstrap: Annotated[int, Field(ge=0)] = 1000
-    """Resamples for the 95 % interval of the main metric; 0 leaves it out."""
+    """Draws or resamples for the 95 % interval of the main metric; 0 leaves it out."""
     mistakes: Annotated[int, Field(ge=0)] = 20
     """Number of most confident mistakes in the report."""
 

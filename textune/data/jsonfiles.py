@@ -1,4 +1,4 @@
-"""Readers of json (a list of records, or an object keyed by row) and jsonl (one record a line)."""
+"""Readers of json (a list of records, or an object keyed by row) and jsonl (one record per line)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from textune.errors import DataError
 
 
 def read_jsonl(path: Path, name: str, section: FilesSource, *, wanted: frozenset[str] | None) -> Piece:
-    """One object a line, or with `column_names` a list of their values; blank lines are no rows."""
+    """One object per line, or with `column_names` a list of their values; blank lines are no rows."""
     table = RecordTable(wanted)
     table.list_hint = "Name the values of rows that are lists with column_names."
     lines = TextLines(path.name, raw_blocks(path), section.encoding)
@@ -88,7 +88,7 @@ def parse_line(text: str) -> tuple[Any, str]:
 
 def _parse_together(texts: Sequence[str]) -> list[Any] | None:
     """The values of many lines from one call, several times faster; None where they must be parsed one by one."""
-    separator = f",{json.dumps(_BETWEEN)},"
+    separator = f",{json.dumps(_BETWEEN, allow_nan=False)},"
     if any(separator[1:-1] in text for text in texts):
         return None
     joined = f"[{separator.join(texts)}]"
@@ -124,7 +124,7 @@ def _odd_json(error: Exception) -> str:
 
 
 def read_json(path: Path, name: str, section: FilesSource, *, wanted: frozenset[str] | None) -> Piece:
-    """One JSON document. Without a format set, a file that turns out to hold an object a line is read as such."""
+    """One JSON document. Without a format set, a file that turns out to hold an object per line is read as such."""
     text = read_text(path, section.encoding)
     if not text.strip():
         raise DataError(f"{name} is empty: it holds white space only.")
@@ -136,9 +136,9 @@ def read_json(path: Path, name: str, section: FilesSource, *, wanted: frozenset[
                 raise DataError(f"{name} holds one JSON value per line, and no splits.", hint="Remove split.") from error
             if section.format == "auto":
                 return read_jsonl(path, name, section, wanted=wanted)
-            raise DataError(f"{name} holds one JSON value a line.", hint='Set format = "jsonl".') from error
+            raise DataError(f"{name} holds one JSON value per line.", hint='Set format = "jsonl".') from error
         place = f"{name}, line {error.lineno}, column {error.colno}"
-        hint = "The file is cut short." if error.pos >= len(text.rstrip()) else "Mend the file."
+        hint = "The file is cut short." if error.pos >= len(text.rstrip()) else "Fix the file."
         raise DataError(f"{place}: not JSON: {error.msg}.", hint=hint) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name}: {_odd_json(error)}.") from error
