@@ -201,6 +201,8 @@ def compare(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: str) -> 
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) == after.get(key) or BY_CONTENT.fullmatch(key):
             continue
+        if key == "tokens.max_length" and "auto" in (before.get(key), after.get(key)):  # `compare_facts` has the numbers
+            continue
         change = f"{key} was {_shown(before, key)} and is {_shown(after, key)}"
         free = any(key == name or key.startswith(name + ".") for name in HARMLESS)
         # A schedule that falls to the end of the run would have had other rates from the start.
@@ -266,6 +268,7 @@ def facts_of_run(parts: Ingredients, learner: Learner) -> dict[str, dict[str, An
     content |= {f"the class names of the {name} data": names for name, names in named}
     content["the labels"] = [parts.data.label_map.problem, *parts.data.label_map.names]
     content["the tokenizer"] = parts.encoder.fingerprint()
+    content["tokens.max_length"] = parts.experiment.tokens.longest
     content["the token embeddings of the backbone"] = parts.model.left_out_fingerprint
     machine = {
         "torch": torch.__version__,
