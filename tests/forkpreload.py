@@ -14,7 +14,7 @@ NEEDED = (
     "textune.pipeline.training",
     "textune.training.ddp",
     "textune.training.fsdp",
-    "torch.distributed",
+    "torch.distributed.run",
     "transformers.models.bert.modeling_bert",
     "transformers.models.bert.tokenization_bert",
 )

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -40,21 +41,35 @@ class Ended:
     """Exit codes; minus the signal's number where one ended it."""
     said: list[str]
     """Standard output and errors."""
+    out: list[bytes]
+    """Standard output alone."""
     seconds: float
     records: list[list[dict[str, Any]]] = field(default_factory=list)
 
 
-def textune_ranks(world: int, arguments: Sequence[str], folder: Path, watch: Watch | None = None) -> Ended:
-    """`textune ARGUMENTS` in `world` processes as torchrun would start them; AssertionError where one does not end in time."""
+def textune_ranks(
+    world: int, arguments: Sequence[str], folder: Path, watch: Watch | None = None, stdin: bytes | None = None
+) -> Ended:
+    """`textune ARGUMENTS` in `world` processes as torchrun would start them; AssertionError where one does not end in time.
+
+    `stdin` comes through one pipe that all of them have, as they have it from torchrun.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     watch = watch or Watch()
     port, began = _free_port(), time.monotonic()
     logs = [folder / f"rank-{rank}.log" for rank in range(world)]
+    receiver, sender = server().Pipe(duplex=False)
     processes = [
-        server().Process(target=_work, args=(rank, world, port, list(arguments), logs[rank], watch)) for rank in range(world)
+        server().Process(
+            target=_work, args=(rank, world, port, list(arguments), logs[rank], watch, None if stdin is None else receiver)
+        )
+        for rank in range(world)
     ]
     for process in processes:
         process.start()
+    receiver.close()
+    with sender, contextlib.suppress(BrokenPipeError), open(sender.fileno(), "wb", closefd=False) as pipe:
+        pipe.write(stdin or b"")
     for process in processes:
         process.join(max(0.1, PATIENCE - (time.monotonic() - began)))
     late = [rank for rank, process in enumerate(processes) if process.is_alive()]
@@ -62,10 +77,11 @@ def textune_ranks(world: int, arguments: Sequence[str], folder: Path, watch: Wat
         if process.is_alive():
             process.kill()
             process.join()
-    said = [_read(log) for log in logs]
+    out = [log.with_suffix(".out").read_bytes() for log in logs]
+    said = [_read(log) + text.decode(errors="replace") for log, text in zip(logs, out, strict=True)]
     assert not late, f"ranks {late} of {world} did not end in {PATIENCE:.0f} s: {said}"
     records = [] if watch.record is None else [_lines(watch.record / f"rank-{rank}.jsonl") for rank in range(world)]
-    return Ended([int(process.exitcode) for process in processes], said, time.monotonic() - began, records)
+    return Ended([int(process.exitcode) for process in processes], said, out, time.monotonic() - began, records)
 
 
 def _free_port() -> int:
@@ -75,7 +91,7 @@ def _free_port() -> int:
 
 
 def _read(log: Path) -> str:
-    """What a rank said, without what libraries say by themselves: DeepSpeed where it is installed, PyTorch's C++ of DDP."""
+    """What a rank said on standard error, without what libraries say by themselves: DeepSpeed, and PyTorch's C++ of DDP."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     theirs = ("real_accelerator.py", "reducer.cpp")
     return "".join(line for line in text.splitlines(keepends=True) if not any(name in line for name in theirs))
@@ -88,14 +104,18 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 # --- within a process -------------------------------------------------------------------------------------------------
 
 
-def _work(rank: int, world: int, port: int, arguments: list[str], log: Path, watch: Watch) -> None:
+def _work(rank: int, world: int, port: int, arguments: list[str], log: Path, watch: Watch, stdin: Connection | None) -> None:
     places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in places.items()} | {"MASTER_ADDR": "127.0.0.1"}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     faulthandler.enable()
-    with log.open("w", encoding="utf-8") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    for path, descriptor in ((log.with_suffix(".out"), 1), (log, 2)):
+        with path.open("w", encoding="utf-8") as file:
+            os.dup2(file.fileno(), descriptor)
+    if stdin is not None:
+        os.dup2(stdin.fileno(), 0)
+        stdin.close()
+        sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)  # multiprocessing has put another in its place
     import torch
 
     from textune.cli import main

@@ -5,7 +5,6 @@ texts --TextEncoder--> token store --sort by length, cut by tokens--> packed for
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -34,6 +33,7 @@ from textune.data.labels import LabelMap
 from textune.data.loader import TokenBatch, collate
 from textune.data.tokens import TextEncoder, TokenStore
 from textune.errors import DataError, ModelError, RunError
+from textune.jsontext import parse_json
 from textune.model.backbone import TextModel, load_model, load_tokenizer
 from textune.model.device import Device, Precision, resolve_device
 from textune.model.memory import free_cached, halved, is_out_of_memory
@@ -415,7 +415,7 @@ def read_card(folder: Path) -> ModelCard:
     """Read `textune.json` of a model folder; RunError where it is broken or of a later version."""
     path = folder / CARD_NAME
     try:
-        tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        tree: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(tree, dict):
             raise ValueError("not a JSON object")
         if tree.get("version", 1) != 1:

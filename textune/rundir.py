@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from textune.errors import RunError
+from textune.jsontext import parse_json
 
 if sys.platform != "win32":
     import fcntl
@@ -256,7 +257,7 @@ def read_manifest(run: Path) -> dict[str, Any]:
     """The manifest of a run folder; RunError where there is none or it is damaged."""
     path = run / "manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{run} is not a run folder: it has no manifest.json.", hint=hint_for_no_run(run)) from None
     except (ValueError, OSError) as error:

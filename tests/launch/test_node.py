@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from forking import Module
 from patience import PATIENCE
 
 from textune.launch.node import telling
@@ -37,32 +38,35 @@ sys.exit(int(sys.argv[1]))
 """
 
 
-def start(folder: Path, signals: str, argument: str, *, processes: int = 1, **variables: str) -> subprocess.Popen[str]:
+def arguments(folder: Path, signals: str, argument: str, processes: int = 1) -> list[str]:
     (folder / "worker.py").write_text(WORKER, encoding="utf-8")
-    words = ["-m", "textune.launch.node", f"--signals={signals}", "--nnodes=1", f"--nproc-per-node={processes}"]
-    words += ["--max-restarts=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "worker.py", argument]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **variables}
-    return subprocess.Popen([sys.executable, *words], cwd=folder, stderr=subprocess.PIPE, text=True, env=environment)
+    words = [f"--signals={signals}", "--nnodes=1", f"--nproc-per-node={processes}"]
+    return [*words, "--max-restarts=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "worker.py", argument]
+
+
+def start(folder: Path, signals: str, argument: str, *, processes: int = 1, **variables: str) -> Module:
+    return Module("textune.launch.node", arguments(folder, signals, argument, processes), folder, os.environ | variables)
 
 
 def test_the_exit_code_is_the_workers(tmp_path: Path) -> None:
-    process = start(tmp_path, "agent", "138")
-    _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 138, errors
+    """From the command on; the other tests fork their agents."""
+    command = [sys.executable, "-m", "textune.launch.node", *arguments(tmp_path, "agent", "138")]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=PATIENCE)
+    errors = done.stderr
+    assert done.returncode == 138, errors
     assert "rank 0 stopped with exit code 138" in errors
     assert "Traceback" not in errors
 
 
 def test_a_mistake_is_the_highest_of_all_nodes(tmp_path: Path) -> None:
-    process = start(tmp_path, "everyone", "2")
-    _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 200, errors
+    code, errors = start(tmp_path, "everyone", "2").wait()
+    assert code == 200, errors
 
 
 def test_a_mistake_counts_though_the_others_end_first(tmp_path: Path) -> None:
-    process = start(tmp_path, "agent", "mistake", processes=2)
-    _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 2, errors
+    code, errors = start(tmp_path, "agent", "mistake", processes=2).wait()
+    assert code == 2, errors
     assert "rank 0 stopped with exit code 2" in errors
 
 
@@ -102,7 +106,7 @@ def test_who_was_ended_by_torchrun_explains_nothing(
     assert telling(codes, closed) == expected
 
 
-def wait_for_worker(process: subprocess.Popen[str], folder: Path) -> int:
+def wait_for_worker(process: Module, folder: Path) -> int:
     """The number of the worker's process, once torchrun watches it."""
     ready = folder / "ready"
     while not (ready.exists() and ready.read_text()):
@@ -121,15 +125,15 @@ def test_a_warning_reaches_the_worker_once(tmp_path: Path, signals: str, receive
     worker = wait_for_worker(process, tmp_path)
     for receiver in receivers:
         os.kill(process.pid if receiver == "agent" else worker, number)
-    _, errors = process.communicate(timeout=PATIENCE)
+    code, errors = process.wait()
     assert (tmp_path / "signals").read_text() == f"{int(number)}\n"
-    assert process.returncode == 128 + number, errors
+    assert code == 128 + number, errors
 
 
 def test_a_worker_that_is_killed_while_it_saves_has_not_saved(tmp_path: Path) -> None:
     process = start(tmp_path, "agent", "deaf", TORCH_ELASTIC_SHUTDOWN_TIMEOUT="1")
     wait_for_worker(process, tmp_path)
-    process.terminate()
-    _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 137, errors
+    os.kill(process.pid, signal.SIGTERM)
+    code, errors = process.wait()
+    assert code == 137, errors
     assert "stopped with exit code 137" in errors

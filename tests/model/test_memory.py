@@ -316,6 +316,7 @@ def test_layers_on_compiled_kernels_are_checkpointed_too(family: str, tmp_path: 
     assert_checkpointing_changes_no_gradient(built)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_layers_that_torch_compiles_are_checkpointed_too(tmp_path: Path) -> None:
     built = build("bert", tmp_path, section={"attention": "padded"}, attention_probs_dropout_prob=0.3)

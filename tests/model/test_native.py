@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
-import subprocess
-import sys
+import importlib
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forking import in_a_process
 from modelkit import Built, build, gradients, lay_out, random_rows, require_compiler, without_dropout
 from runkit import threads
 from torch.nn import functional
@@ -367,18 +367,24 @@ def test_a_compiler_that_fails_is_named_with_its_message(tmp_path: Path, monkeyp
     assert not list(building.default_cache().glob("building-*"))
 
 
+def pools_of_threads(cache: Path) -> list[set[str]]:
+    """The OpenMP libraries before and after the kernels are loaded from the cache: they must not be built here."""
+    building.default_cache = lambda: cache
+    building._build = None  # type: ignore[assignment]
+    importlib.import_module("sklearn.metrics")  # brings an OpenMP of its own
+    found = []
+    for action in (lambda: None, building.load_library):
+        action()
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        found.append({line.split()[-1] for line in lines if "omp" in line.split()[-1]})
+    return found
+
+
 def test_kernels_are_built_once_and_share_pytorchs_threads(tmp_path: Path) -> None:
     require_compiler()
     Kernels()
-    code = (
-        "import torch, pathlib; from textune.model.native import build; "
-        f"build.default_cache = lambda: pathlib.Path({str(building.default_cache())!r}); "
-        "import sklearn.metrics; build._build = None; "  # scikit-learn brings an OpenMP of its own
-        "pools = lambda: {p for l in open('/proc/self/maps') if 'omp' in (p := l.split()[-1])}; "
-        "before = pools(); build.load_library(); print(len(before), pools() - before)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split(maxsplit=1)[1].strip() == "set()"
+    before, after = in_a_process(pools_of_threads, building.default_cache())
+    assert before and after == before
 
 
 def test_results_do_not_depend_on_chance(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from patience import every_day
 from runkit import reviews, write_csv
 from tiny import tiny_backbone
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -14,8 +15,10 @@ import textune
 FAMILIES = ["bert", "xlm-roberta", "distilbert", "modernbert", "gpt2", "llama", "gemma3", "mpnet", "deberta-v2", "t5", "xlnet"]
 
 
-@pytest.mark.parametrize("paired", [False, True], ids=["single", "pair"])
-@pytest.mark.parametrize("family", FAMILIES)
+GRID = [(family, paired) for family in FAMILIES for paired in (False, True)]
+
+
+@pytest.mark.parametrize(("family", "paired"), every_day(GRID, GRID[::3]))
 def test_a_run_on_this_backbone(home: Path, tmp_path: Path, family: str, paired: bool) -> None:
     tiny_backbone(family, tmp_path / "backbone")
     write_csv(tmp_path / "rows.csv", [{**row, "other": row["text"][::-1][:9]} for row in reviews(40)])

@@ -39,15 +39,15 @@ def killed(home: Path, folder: Path, *, kills: int, overrides: tuple[str, ...] =
     return chaos(home / "config.toml", kills=kills, folder=folder, overrides=overrides, start=Forked, **options)
 
 
-def test_twenty_kills_change_nothing(home: Path, tmp_path: Path, reference: Path) -> None:
+def test_ten_kills_change_nothing(home: Path, tmp_path: Path, reference: Path) -> None:
     said: list[str] = []
-    result = killed(home, tmp_path / "chaos", kills=20, reference=reference, say=said.append)
+    result = killed(home, tmp_path / "chaos", kills=10, reference=reference, say=said.append)
     assert result.difference == ""
-    assert [kill.number for kill in result.kills] == list(range(1, 21))
-    assert result.during["writing"] >= 3 and result.during["start-up"] >= 1
+    assert [kill.number for kill in result.kills] == list(range(1, 11))
+    assert result.during["writing"] >= 2 and result.during["start-up"] >= 1
     assert any(kill.resumes_from > 0 for kill in result.kills)
     assert all(kill.torn for kill in result.kills if kill.phase == "writing")
-    assert len(said) == 1 + 20 + result.runs
+    assert len(said) == 1 + 10 + result.runs
     # Only what was said is left, and the token cache.
     assert {path.suffix for path in (tmp_path / "chaos").iterdir()} == {".log", ""}
     assert [path.name for path in (tmp_path / "chaos").iterdir() if path.is_dir()] == ["tokens"]
@@ -71,11 +71,11 @@ def test_two_hundred_kills_change_nothing(home: Path, tmp_path: Path, overrides:
 
 
 def test_the_verb_kills_real_processes_and_says_what_it_found(home: Path, tmp_path: Path, reference: Path) -> None:
-    words = ["chaos", str(home / "config.toml"), "--kills", "2", "--run", str(tmp_path / "chaos"), "--json"]
+    words = ["chaos", str(home / "config.toml"), "--kills", "1", "--run", str(tmp_path / "chaos"), "--json"]
     done = CliRunner().invoke(commands, [*words, "--reference", str(reference), *SMALL])
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
-    assert result["equal"] and result["difference"] == "" and len(result["kills"]) == 2
+    assert result["equal"] and result["difference"] == "" and len(result["kills"]) == 1
     assert result["reference"] == str(reference)
 
 
@@ -90,7 +90,7 @@ def test_the_verdict_is_a_sentence_and_an_exit_code(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("textune.pipeline.chaos.chaos", judged)
     done = CliRunner().invoke(commands, ["chaos", "config.toml"])
     assert done.exit_code == code
-    told, verdict = done.stdout.splitlines()
+    (told,), (verdict,) = done.stderr.splitlines(), done.stdout.splitlines()
     assert told == (
         "kill 1: run-1, 2.50 s after its start, while it wrote step-8.writing; goes on from step 4;"
         " torn and passed over: step-8.writing"
@@ -98,7 +98,7 @@ def test_the_verdict_is_a_sentence_and_an_exit_code(monkeypatch: pytest.MonkeyPa
     if difference:
         assert verdict == f"Not the same: {difference}"
     else:
-        assert verdict.startswith("1 kills (1 in writing) in 1 runs") and verdict.endswith("the uninterrupted run.")
+        assert verdict.startswith("1 kill (1 in writing) in 1 run:") and verdict.endswith("the uninterrupted run.")
 
 
 def test_an_end_that_is_not_the_same_is_named_and_kept(home: Path, tmp_path: Path, reference: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ranking import textune_ranks
 from rankkit import on_ranks, torchrun
 from runkit import Listener, reviews, write_csv
 
@@ -26,6 +27,14 @@ from textune.ranks import ALONE, Ranks
 WORLDS = [2, pytest.param(4, marks=pytest.mark.slow)]
 
 
+def run_ranks(world: int, *words: object, folder: Path, stdin: bytes | None = None) -> bytes:
+    """What `textune WORDS` in so many processes printed: one of them, and nothing else."""
+    ended = textune_ranks(world, [str(word) for word in words], folder / "logs", stdin=stdin)
+    assert ended.codes == [0] * world, ended.said
+    assert not any(ended.out[1:]), ended.out
+    return ended.out[0]
+
+
 @pytest.mark.parametrize("world", WORLDS)
 def test_evaluate_with_processes_writes_the_same_report(trained: Any, tmp_path: Path, world: int) -> None:
     options: dict[str, Any] = {"part": "validation", "max_tokens": 60, "compile": "off"}
@@ -34,46 +43,51 @@ def test_evaluate_with_processes_writes_the_same_report(trained: Any, tmp_path: 
     alone = textune.evaluate(tmp_path / "alone", **options)
     shutil.copytree(trained[0].run, tmp_path / "ranks", ignore=fresh)
     words = ["--part", "validation", "--max-tokens", 60, "--compile", "off", "--json"]
-    done = torchrun(world, "-m", "textune", "evaluate", tmp_path / "ranks", *words, home=tmp_path)
-    assert done.code == 0, done.err
+    printed = run_ranks(world, "evaluate", tmp_path / "ranks", *words, folder=tmp_path)
     # One document: the first rank alone prints, the first rank alone writes.
-    assert json.loads(done.out) == alone.to_dict()
+    assert json.loads(printed) == alone.to_dict()
     files = {folder: sorted((tmp_path / folder / "evaluations").iterdir()) for folder in ("alone", "ranks")}
     assert [file.name for file in files["ranks"]] == ["validation.json", "validation.md"]
     for one, other in zip(files["alone"], files["ranks"], strict=True):
         assert one.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.parametrize("world", WORLDS)
-def test_predict_with_processes_writes_the_same_file(trained: Any, tmp_path: Path, world: int) -> None:
+def predicted_alone(run: Path, tmp_path: Path) -> tuple[Path, list[str]]:
+    """A file of rows, and the options under which one process has written `alone.csv`."""
     source = write_csv(tmp_path / "in.csv", reviews(301, seed=5))
     options = ["--all-scores", "--max-tokens", "80", "--compile", "off"]
-    run = str(trained[0].run)
     with pytest.raises(SystemExit) as ended:
-        main(["predict", run, "--input", str(source), "--output", str(tmp_path / "alone.csv"), *options])
+        main(["predict", str(run), "--input", str(source), "--output", str(tmp_path / "alone.csv"), *options])
     assert not ended.value.code
-    # Through a pipe, which only one process can read.
+    return source, options
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_predict_with_processes_writes_the_same_file(trained: Any, tmp_path: Path, world: int) -> None:
+    """Through a pipe, which only one process can read."""
+    run = trained[0].run
+    source, options = predicted_alone(run, tmp_path)
     words = ["--format", "csv", "--output-format", "csv", *options]
-    done = torchrun(world, "-m", "textune", "predict", run, *words, home=tmp_path, stdin=source.read_bytes())
+    printed = run_ranks(world, "predict", run, *words, folder=tmp_path, stdin=source.read_bytes())
+    assert printed == (tmp_path / "alone.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_verbs(trained: Any, tmp_path: Path) -> None:
+    run = trained[0].run
+    source, options = predicted_alone(run, tmp_path)
+    words = ["--format", "csv", "--output-format", "csv", *options]
+    done = torchrun(2, "-m", "textune", "predict", run, *words, home=tmp_path, stdin=source.read_bytes())
+    assert (done.code, done.out) == (0, (tmp_path / "alone.csv").read_bytes()), done.err
+    words = ["--input", str(source), "--output", str(tmp_path / "ranks.csv"), *options]
+    done = torchrun(4, "-m", "textune", "predict", run, *words, home=tmp_path)
     assert done.code == 0, done.err
-    assert done.out == (tmp_path / "alone.csv").read_bytes()
-    if world > 2:
-        done = torchrun(
-            world,
-            "-m",
-            "textune",
-            "predict",
-            run,
-            "--input",
-            source,
-            "--output",
-            tmp_path / "ranks.csv",
-            *options,
-            home=tmp_path,
-        )
-        assert done.code == 0, done.err
-        assert (tmp_path / "ranks.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
-        assert done.err.count("Wrote 301 rows") == 1
+    assert (tmp_path / "ranks.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
+    assert done.err.count("Wrote 301 rows") == 1
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluations"))
+    done = torchrun(2, "-m", "textune", "evaluate", tmp_path / "run", "--compile", "off", "--json", home=tmp_path)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["rows"] == 21
 
 
 # --- the same with threads as ranks -------------------------------------------------------------------------------------
@@ -95,7 +109,7 @@ def predicted(
     )
 
 
-@pytest.mark.parametrize("world", [2, 3, 4])
+@pytest.mark.parametrize("world", [3, *(pytest.param(world, marks=pytest.mark.slow) for world in (2, 4))])
 def test_windows_are_shared(trained: Any, tmp_path: Path, world: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predicting, "WINDOW_ROWS", 17)
     source = write_csv(tmp_path / "in.csv", reviews(90, seed=7))

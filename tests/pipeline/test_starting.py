@@ -78,6 +78,24 @@ SETTLED: dict[str, tuple[str, str, str]] = {
         "mood",
     ),
     "header_in_lines.all": (_lines("{label}\t{text}; \t it", head="label\ttext\n"), "multiclass", "label"),
+    "decimal_commas.csv": (
+        "Text;Note;Art\n" + "".join(f"{_text(n)};{n % 3},5;{['Lob', 'Kritik'][n % 2]}\n" for n in range(60)),
+        "binary",
+        "Art",
+    ),
+    "commas_in_text.csv": (_lines("{label},{text}, so, it is", "{label},{text}", head="label,text\n"), "multiclass", "label"),
+    "names.csv": (_lines("N{n},{label}", head="name,gender\n", names=("f", "m")), "binary", "gender"),
+    "similar.csv": (
+        "".join(f"captions,2012,{n},{n * 7 % 50 / 10},{_text(n)},{_text(n + 500)}\n" for n in range(60)),
+        "regression",
+        "label",
+    ),
+    "tweets.csv": (
+        _lines("{label},{n},Mon Apr 06 22:19:{n:02} PDT 2009,NO_QUERY,user{n},{text}", names=("0", "4")),
+        "binary",
+        "label",
+    ),
+    "caret.txt": (_lines("{text}^{label}"), "multiclass", "label"),
     "pipe.data": (_lines("{label}|{text}"), "multiclass", "label"),
     "front.csv": (_lines("{label},{text}"), "multiclass", "label"),
     "tags.jsonl": (
@@ -125,7 +143,7 @@ def test_what_init_proposes_passes_check(name: str, tmp_path: Path, backbone: Pa
     assert started.chosen["task"].split(",")[0] == problem
     experiment = load_config(tmp_path / "config.toml").experiment
     assert experiment.task.kind == problem
-    result = check(tmp_path / "config.toml", overrides=["tokens.max_length=32"])
+    result = check(tmp_path / "config.toml", overrides=["tokens.max_length=32"], timing=False)
     assert result.ok, result.findings
 
 
@@ -160,11 +178,11 @@ def test_init_then_train_on_a_strangers_file(
     assert _call("init", "tickets.csv", "--out", "config.toml") == 0
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
-        "text   request",
-        "label  team",
-        "task   multiclass, 3 classes: anger, fear, joy",
-        "rows   12 for training, 3 for validation",
-        f"model  {STARTER}, a small English encoder",
+        "text: request",
+        "label: team",
+        "task: multiclass, 3 classes: anger, fear, joy",
+        "rows: 12 for training, 3 for validation",
+        f"model: {STARTER}, a small English encoder",
         "Wrote config.toml. Next: textune check config.toml",
     ]
     assert _call("train", "config.toml", "--run", "runs/first") == 0
@@ -212,7 +230,7 @@ def test_held_out_files_are_read_as_their_own(tmp_path: Path, backbone: Path) ->
     _write(tmp_path / "test.txt", _lines("{text};{label}", num=12))
     started = init([str(tmp_path / "train.txt")], tmp_path / "config.toml", pretrained=str(backbone))
     assert started.chosen["rows"] == "60 for training, 9 for validation, 12 for the test"
-    assert check(tmp_path / "config.toml", overrides=["tokens.max_length=32"]).ok
+    assert check(tmp_path / "config.toml", overrides=["tokens.max_length=32"], timing=False).ok
 
 
 def test_json_holds_what_was_decided(

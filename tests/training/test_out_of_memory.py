@@ -1,8 +1,7 @@
 """Memory that runs out while training: the step is done again in smaller parts, and the run stays the run it was (R8)."""
 
 import gc
-import json
-import subprocess
+import resource
 import sys
 import weakref
 from collections.abc import Callable
@@ -13,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forking import in_a_process
 from tiny import tiny_backbone
 
 from textune.config.schema import AdamW, ModelSection, MulticlassTask, TokensSection, TrainSection
 from textune.data.labels import LabelMap
 from textune.data.loader import Loader, TokenBatch, TrainingRows
-from textune.data.tokens import TextEncoder
+from textune.data.tokens import TextEncoder, TokenStore
 from textune.errors import ModelError
 from textune.model.backbone import TextModel, load_model, load_tokenizer
 from textune.model.device import Device
@@ -150,8 +150,7 @@ def test_at_the_first_step_the_run_is_one_with_the_smaller_bound(setting: Settin
     run.assert_same_as(setting.train(max_tokens=bound, dropout=0.2))
 
 
-@pytest.mark.parametrize("prefetch", [0, 1, 5])
-@pytest.mark.parametrize("device", [FP32, FP16])
+@pytest.mark.parametrize(("prefetch", "device"), [(0, FP32), (5, FP32), (1, FP16)])
 def test_at_the_first_long_batch_only_the_cut_changes(setting: Setting, prefetch: int, device: Device) -> None:
     run = setting.train(limit=110, device=device, prefetch=prefetch)
     assert run.largest[LONG_STEP] > 110 > max(run.largest[:LONG_STEP] + run.largest[LONG_STEP + 1 :])
@@ -219,46 +218,34 @@ def test_other_errors_of_an_update_are_raised(setting: Setting, monkeypatch: pyt
         setting.train()
 
 
-REAL = """
-import json, resource, sys
-from pathlib import Path
-import numpy as np, torch
-from textune.config.schema import ModelSection, MulticlassTask, TrainSection
-from textune.data.labels import LabelMap
-from textune.data.loader import Loader, TrainingRows
-from textune.data.tokens import TokenStore
-from textune.model import Device, load_model, load_tokenizer
-from textune.ranks import ALONE
-from textune.tasks import build_task
-from textune.training import Learner, steps
-
-task = build_task(MulticlassTask(), LabelMap("multiclass", ("a", "b", "c")))
-dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-section = ModelSection(pretrained=sys.argv[1], config=dropout)
-ids = np.random.default_rng(0).integers(5, 100, 64 * 100).astype(np.int32)
-store = TokenStore(ids, None, np.arange(65) * 100, np.full(64, 100, dtype=np.int32))
-rows = TrainingRows(store, np.arange(64), np.arange(64) % 3, None)
-train = TrainSection(batch_size=64)
-runs = []
-for limited in (True, False):
-    model = load_model(section, load_tokenizer(section), label_map=task.label_map, num_logits=3, seed=0)
-    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    most = in_use + (128 << 20) if limited else resource.RLIM_INFINITY
-    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
-    loader = Loader(rows, train, layout=model.layout, pad_id=model.pad_id)
-    learner = Learner(model, train, Device(torch.device("cpu"), "fp32"), ALONE)
-    results = list(steps(learner, task, loader, train, total_steps=2, warmup_steps=0))
-    runs.append([[float(result.loss) for result in results], [n for result in results for n in result.notices]])
-print(json.dumps(runs))
-"""
+def train_with_and_without_a_limit(folder: str) -> Any:
+    """Losses and notices of two steps: with 128 MB left to this process, and with all there are."""
+    task = build_task(MulticlassTask(), LabelMap("multiclass", ("a", "b", "c")))
+    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    section = ModelSection(pretrained=folder, config=dropout)
+    ids = np.random.default_rng(0).integers(5, 100, 64 * 100).astype(np.int32)
+    store = TokenStore(ids, None, np.arange(65) * 100, np.full(64, 100, dtype=np.int32))
+    rows = TrainingRows(store, np.arange(64), np.arange(64) % 3, None)
+    train = TrainSection(batch_size=64)
+    runs = []
+    for limited in (True, False):
+        model = load_model(section, load_tokenizer(section), label_map=task.label_map, num_logits=3, seed=0)
+        in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        most = in_use + (128 << 20) if limited else resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+        loader = Loader(rows, train, layout=model.layout, pad_id=model.pad_id)
+        learner = Learner(model, train, FP32, ALONE)
+        results = list(steps(learner, task, loader, train, total_steps=2, warmup_steps=0))
+        runs.append([[float(result.loss) for result in results], [n for result in results for n in result.notices]])
+    return runs
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of address space are Linux's")
 def test_a_real_allocation_that_fails_is_survived(tmp_path: Path) -> None:
     """A process with 128 MB left, where each activation of 6,400 tokens takes 52."""
     folder = tiny_backbone("bert", tmp_path, intermediate_size=2048)
-    done = subprocess.run([sys.executable, "-c", REAL, folder], capture_output=True, text=True, check=True)
-    (losses_limited, notices_limited), (losses, notices) = json.loads(done.stdout)
+    runs = in_a_process(train_with_and_without_a_limit, str(folder))
+    (losses_limited, notices_limited), (losses, notices) = runs
     assert notices == []
     assert notices_limited[0] == "out of memory at step 1: computing 3,200 tokens at once from here on"
     assert losses_limited == pytest.approx(losses, abs=1e-5)

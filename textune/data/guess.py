@@ -82,18 +82,27 @@ def _guess_lines(path: Path, layout: Layout, text: str, files: tuple[str, ...]) 
         if not guess.unsettled:
             return guess
     source = to_source(layout, files, by_name=FORMATS.get(bare_suffix(path)))
-    found = find_pattern(path, layout.encoding)
-    if found is not None:
-        source = source.model_copy(update={"pattern": found.pattern, "skip_lines": found.skip_lines})
-        roles = Roles("text", label="label", delimiter=found.delimiter, notes=(found.note,))
-    else:
-        what = "set data.train.label_files, or data.train.pattern or delimiter"
-        roles = Roles("text", unsettled=(f"The lines of {path.name} hold no labels that can be told from the text: {what}.",))
+    what = "set data.train.label_files, or data.train.pattern or delimiter"
+    roles = Roles("text", unsettled=(f"The lines of {path.name} hold no labels that can be told from the text: {what}.",))
+    return _guess_pattern(path, source) or _propose(source, profile_file(path, source), roles, ())
+
+
+def _guess_pattern(path: Path, source: FilesSource) -> Guess | None:
+    """Lines that a pattern cuts into label and text; None where no pattern fits all of them."""
+    found = find_pattern(path, source.encoding)
+    if found is None:
+        return None
+    source = source.model_copy(update={"pattern": found.pattern, "skip_lines": found.skip_lines})
+    roles = Roles("text", label="label", delimiter=found.delimiter, notes=(found.note,))
     return _propose(source, profile_file(path, source), roles, ())
 
 
 def _guess_columns(path: Path, layout: Layout, files: tuple[str, ...]) -> Guess:
     source, profile, notes = _read_whole(path, layout, files)
+    if profile.num_bad and len(layout.names) == 2:
+        lines = _guess_pattern(path, to_source(Layout("text", layout.encoding), files, by_name=None))
+        if lines is not None:
+            return lines
     if layout.skip_lines:
         notes.append(f"{path.name} begins with {count(layout.skip_lines, 'line')} to skip (data.train.skip_lines).")
     if layout.has_header:
@@ -153,11 +162,11 @@ def _load(text: str) -> Any:
 def _deal_out(splits: Mapping[str, int]) -> dict[PartName, str]:
     """Which of the named parts are for training, validation and test; training has the largest of those left."""
     told: dict[PartName, str] = {}
-    for key in splits:
+    for key in sorted(splits, key=len):  # `val` before `other_val`
         told.setdefault(part_of(key), key)
     named: dict[PartName, str] = {part: key for part, key in told.items() if part != "train"}
     rest = [key for key in splits if key not in named.values()] or list(splits)
-    train = next((key for key in rest if is_training(key)), max(rest, key=splits.__getitem__))
+    train = min((key for key in rest if is_training(key)), key=len, default=max(rest, key=lambda key: splits[key]))
     chosen: dict[PartName, str] = {"train": train}
     return chosen | {part: key for part, key in named.items() if key != train}
 
@@ -205,14 +214,18 @@ def _name_columns(source: FilesSource, roles: Roles, profile: Profile) -> tuple[
     new = dict(zip(source.column_names, names, strict=True))
     for column in profile.columns:
         column.name = new[column.name]
-    notes = tuple(re.sub(r"`(\d+)`", lambda match: f"`{new.get(match[1], match[1])}`", note) for note in roles.notes)
+
+    def renamed(sentences: Sequence[str]) -> tuple[str, ...]:
+        return tuple(re.sub(r"(?<=[`{])\d+(?=[`}])", lambda match: new.get(match[0], match[0]), one) for one in sentences)
+
     changed = replace(
         roles,
         text=new[roles.text],
         text_pair=new.get(roles.text_pair or ""),
         label=new.get(roles.label or ""),
         labels=tuple(new[name] for name in roles.labels),
-        notes=notes,
+        notes=renamed(roles.notes),
+        unsettled=renamed(roles.unsettled),
     )
     return source.model_copy(update={"column_names": names}), changed
 

@@ -83,7 +83,8 @@ def _parse_together(texts: Sequence[str]) -> list[Any] | None:
         records = values[::2]
         # Each key is written once as `":`, so a key written twice shows in the count; where the count tells nothing
         # (nested objects, such signs inside a text), every object is looked at.
-        if " :" in joined or "\t:" in joined or joined.count('":') != sum(map(len, records)):
+        is_plain = not any(f"{blank}:" in joined for blank in " \t\r\n")
+        if not is_plain or joined.count('":') != sum(map(len, records)):
             records = _DECODER.decode(joined)[::2]
     except (ValueError, RecursionError, TypeError):
         return None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from textune.config.schema import Labels
 from textune.data.files import read_text
 from textune.data.rows import listing, repeated_names, shorten
 from textune.errors import DataError
+from textune.jsontext import parse_json
 
 
 def names_by_user(section: Labels) -> bool:
@@ -37,7 +37,7 @@ def _from_file(path: Path) -> tuple[str, ...]:
     if path.suffix.lower() != ".json" and not text.lstrip().startswith("["):
         return tuple(line.strip() for line in text.rstrip().split("\n"))
     try:
-        names = json.loads(text)
+        names = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path.name} is not a JSON list of label names: {error}.") from error
     if not isinstance(names, list) or not all(isinstance(name, (str, int)) for name in names):

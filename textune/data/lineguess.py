@@ -13,7 +13,7 @@ from textune.data.sniff import Layout, sniff_cells
 
 _MAX_LABELS = 200
 _MAX_LABEL_LENGTH = 40
-_SEPARATORS = ("\t", ";", "|||", "||", "|", "::", "@@", "###", ",", ":")
+_SEPARATORS = ("\t", ";", "|||", "||", "|", "::", "@@", "###", "^", "~", "#", ",", ":", " - ")
 _BY_SEPARATOR, _BY_WORD = 3, 4
 """Ranks of patterns."""
 _MAX_INSIDE = 0.3

@@ -30,6 +30,7 @@ _WORD = re.compile(r"[\w./:#@-]+", re.ASCII)
 _DATE = re.compile(
     r"\d{4}-\d{1,2}-\d{1,2}(?:[T ]\d{1,2}:\d{2}.*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}(?: \d{1,2}:\d{2}.*)?|\d{4}/\d{1,2}/\d{1,2}.*"
     r"|\d{1,2}:\d{2}(?::\d{2})?(?: ?[AaPp][Mm])?"
+    r"|(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? .*\d{1,2}:\d{2}.*"
 )
 _LIST = re.compile(r"\[.*\]", re.S)
 

@@ -110,7 +110,7 @@ def _find_labels(columns: Sequence[Column], notes: list[str]) -> tuple[str | Non
             if column.num_distinct < 2:
                 found = f"the one value {shorten(next(iter(column.counts), ''), 30)}"
             notes.append(f"`{column.name}` is no label, whatever its name: it has {found} in {count(column.num_rows, 'row')}.")
-    flags = [column for column in columns if column.is_binary and not _is_id(column) and not _ROW_FLAG.search(column.name)]
+    flags = _alike_flags(columns)
     if good:
         return _prefer_names(good[0], columns, notes), ()
     if len(flags) >= 2:
@@ -127,6 +127,14 @@ def _find_labels(columns: Sequence[Column], notes: list[str]) -> tuple[str | Non
         _tell_others("label", chosen.name, [one.name for one in likely if one is not chosen], notes)
         return chosen.name, ()
     return None, ()
+
+
+def _alike_flags(columns: Sequence[Column]) -> list[Column]:
+    """Columns of 0 and 1, or of true and false, whichever are more."""
+    flags = [column for column in columns if column.is_binary and not _is_id(column) and not _ROW_FLAG.search(column.name)]
+    numbers = [column for column in flags if column.is_number]
+    words = [column for column in flags if not column.is_number]
+    return max(numbers, words, key=len)
 
 
 def _prefer_names(label: Column, columns: Sequence[Column], notes: list[str]) -> str:
@@ -162,6 +170,7 @@ def _any_label(columns: Sequence[Column], notes: list[str]) -> str | None:
         if column.num_empty * 10 <= column.num_rows
         and (_is_few(column) or column.is_list or label_delimiter(column) is not None)
     ]
+    few = few or [column for column in good if column.num_fractions and column.num_empty * 10 <= column.num_rows]
     if not few:
         return None
     chosen = min(few, key=lambda column: (column.num_empty > 0, bool(_ROW_FLAG.search(column.name)), column.num_distinct))
@@ -279,8 +288,9 @@ def _texts(columns: Sequence[Column], taken: set[str], file: str, notes: list[st
         and not column.num_objects
         and column.num_dates * 2 <= column.num_values
     ]
-    texts = [column for column in plain if not _is_id(column)]
-    texts = [column for column in texts if column.name.lower() not in _LABEL_NAMES] or texts
+    own = [column for column in plain if not _is_id(column) and column.name.lower() not in _LABEL_NAMES]
+    texts = [column for column in own if not _is_few(column) and column.num_distinct != 1]
+    texts = texts or [column for column in own if _is_prose(column)]
     if not texts and plain:
         chosen = max(plain, key=lambda column: (column.name.lower() in _TEXT_NAMES, column.num_distinct, column.mean_length))
         notes.append(f"No column holds sentences; `{chosen.name}` is taken for the text.")
@@ -310,10 +320,15 @@ def _pick_text(texts: Sequence[Column], notes: list[str], *, named: bool) -> tup
     others = [column for column in texts if column is not chosen and _is_prose(column) and not _is_few(column)]
     if not named and len(others) == 1 and _alike(chosen, others[0]):
         first, second = (column for column in texts if column in (chosen, others[0]))
+        notes.append(
+            f"`{first.name}` and `{second.name}` are taken for a pair; to read them as one text, set data.columns.template "
+            f'= "{{{first.name}}}\\n{{{second.name}}}" instead.'
+        )
         return first.name, second.name
     if others:
         names = listing((f"`{column.name}`" for column in others), 6)
-        both = "".join(f"{{{column.name}}}\\n" for column in (*others[:1], chosen)).removesuffix("\\n")
+        longest = max(others, key=lambda column: column.mean_length)
+        both = f"{{{longest.name}}}\\n{{{chosen.name}}}"
         notes.append(
             f"`{chosen.name}` is taken for the text; {names} could be it too. "
             f'To read both, set data.columns.template = "{both}", or data.columns.text_pair for a pair.'

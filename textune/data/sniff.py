@@ -22,7 +22,9 @@ Format = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "text"]
 
 SAMPLE_BYTES = 1 << 20
 SAMPLE_ROWS = 2000
-_DELIMITERS = (",", "\t", ";", "|")
+_DELIMITERS = (",", "\t", ";", "|", "~", "^")
+_OTHER_COMMA = re.compile(r"(?<!\d),|,(?!\d)")
+"""A comma that is no decimal one."""
 _MAX_NAME = 40
 _MAX_SKIPPED = 20
 """Lines before the header that are looked for."""
@@ -153,6 +155,11 @@ def evenness(rows: Sequence[_Row]) -> float:
     return sum(len(row.cells) == size for row in rows) / len(rows) if size > 1 else 0.0
 
 
+def _fitness(rows: Sequence[_Row]) -> tuple[float, bool]:
+    """How well a way of cutting fits; of equally even ones, the one that cuts the first row like the others."""
+    return round(evenness(rows), 2), bool(rows) and len(rows[0].cells) == _width(rows)
+
+
 def _width(rows: Sequence[_Row]) -> int:
     return Counter(len(row.cells) for row in rows).most_common(1)[0][0] if rows else 0
 
@@ -164,10 +171,12 @@ def sniff_cells(text: str, encoding: str, kind: Literal["csv", "tsv"], delimiter
     if told:
         delimiters = (told[1],)
     choice = tuple(delimiters) or (own, *(one for one in _DELIMITERS if one != own))
+    if not delimiters and ";" in text and not _OTHER_COMMA.search(text):
+        choice = (";", *(one for one in choice if one != ";"))
     tries = [(delimiter, quoting) for delimiter in choice for quoting in _ways(text, delimiter, kind)]
     body = text[told.end() :] if told else text
     parsed = {one: _parse(body, one[0], quoting=one[1]) for one in tries}
-    best = max(tries, key=lambda one: round(evenness(parsed[one]), 2))
+    best = max(tries, key=lambda one: _fitness(parsed[one]))
     if evenness(parsed[best]) == 0:
         best = tries[0]
     delimiter, quoting = best

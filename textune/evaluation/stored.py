@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,14 @@ from textune.evaluation.baseline import Baseline
 from textune.evaluation.metrics import ClassMetrics
 from textune.evaluation.mistakes import Mistake
 from textune.evaluation.report import Confusion, Report
+from textune.jsontext import parse_json
 
 
 def read_report(path: Path) -> Report:
     """The report in a file that `Report.to_dict` filled; RunError where it is damaged or of a later version."""
     again = "Make it again: `textune evaluate`."
     try:
-        tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        tree: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         if tree["version"] != 1:
             raise RunError(f"{path} was written by a later version of textune.", hint="Upgrade textune to read it.")
         return _report(tree)

@@ -187,7 +187,10 @@ def read_config(found: Pretrained) -> Any:
     try:
         with quiet_transformers():
             return transformers.AutoConfig.from_pretrained(found.name, **found.options)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, StrictDataclassError) as error:
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RecursionError),
+        StrictDataclassError,
+    ) as error:
         raise found.error(error, "a config.json") from error
 
 

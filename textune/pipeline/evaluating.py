@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ from textune.data.prepare import Part, prepare_data, prepare_held_out
 from textune.data.tokens import open_store
 from textune.errors import DataError, RunError
 from textune.evaluation import Report, resolve_metric
+from textune.jsontext import parse_json
 from textune.pipeline.gather import Tokenized
 from textune.pipeline.reporting import report_part, write_report
 from textune.prediction import ModelCard, load
@@ -162,6 +162,6 @@ def _tokens_section(
 def _free_stem(folder: Path, stem: str, report: Report) -> str:
     """The name of a report's files: other rows under the same file name get a name of their own."""
     existing = folder / f"{stem}.json"
-    if existing.is_file() and json.loads(existing.read_text(encoding="utf-8"))["fingerprint"] != report.fingerprint:
+    if existing.is_file() and parse_json(existing.read_text(encoding="utf-8"))["fingerprint"] != report.fingerprint:
         return f"{stem}-{report.fingerprint[:8]}"
     return stem

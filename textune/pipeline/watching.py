@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import time
 from pathlib import Path
 from typing import Any, Literal
 
+from textune.jsontext import parse_json
 from textune.training.checkpoint import WRITING, checkpoint_name
 
 Phase = Literal["start-up", "training", "writing", "evaluating", "reporting"]
@@ -78,7 +78,7 @@ class Watcher:
             return {}
         for text in reversed(lines):
             try:
-                line = json.loads(text)
+                line = parse_json(text)
             except ValueError:  # half a line, of a process that was killed or at the start of what was read
                 continue
             if isinstance(line, dict) and line.get("kind") in ("step", "evaluation"):

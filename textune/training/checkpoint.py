@@ -25,6 +25,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from textune.errors import RunError
+from textune.jsontext import parse_json
 from textune.rundir import sync_folder
 from textune.training.tensorfile import FileFacts, facts_of, write_bytes
 
@@ -122,7 +123,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             hint=f'It can start another run: model.pretrained = "{folder}".',
         )
     try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        state = parse_json((folder / STATE).read_text(encoding="utf-8"))
         places: dict[str, Path] = {}
         for name in manifest["files"]:
             if name.endswith(".safetensors"):
@@ -140,7 +141,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
             f"there is no checkpoint {folder}.", hint="Give a folder such as runs/x/checkpoints/step-120, or runs/x."
         )
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = parse_json(path.read_text(encoding="utf-8"))
         version = manifest["version"]
         if not isinstance(version, int) or version < 1 or (version <= VERSION and not _is_of_this_form(manifest)):
             raise ValueError("it is not what was written")

@@ -22,6 +22,7 @@ import torch
 
 from textune.config.sharing import Checkpointing
 from textune.errors import RunError
+from textune.jsontext import parse_json
 from textune.ranks import Ranks
 from textune.rundir import sync_tree, system_errors
 from textune.training.checkpoint import (
@@ -245,7 +246,7 @@ class CheckpointKeeper:
         try:
             for rank in range(self._ranks.world):
                 notes = pending.writing / f"{shard_name(rank, self._ranks.world)}.json"
-                files |= {name: FileFacts(**facts) for name, facts in json.loads(notes.read_text()).items()}
+                files |= {name: FileFacts(**facts) for name, facts in parse_json(notes.read_text()).items()}
                 notes.unlink()
             self._seal(pending, files)
         except OSError as error:
@@ -292,7 +293,7 @@ class CheckpointKeeper:
 
 def _evaluation_value(path: Path) -> float | None:
     try:
-        value = json.loads((path / STATE).read_text(encoding="utf-8")).get("evaluation")
+        value = parse_json((path / STATE).read_text(encoding="utf-8")).get("evaluation")
     except (OSError, ValueError, AttributeError):
         return None
     return float(value) if isinstance(value, int | float) else None
