@@ -3,6 +3,7 @@
     TextuneError            the user can mend it: the CLI prints the sentence and exits with 2
     ├── ConfigError         a key, a value, an override or a combination of keys
     ├── DataError           a file, a row, a column, a label or a split
+    │   └── InputError      what was given to `predict` in Python
     ├── ModelError          a backbone, a tokenizer, a device or a precision
     ├── RunError            a run folder: occupied, incomplete, or not one at all
     ├── RanksError          processes that should work together: one does not come, or is gone
@@ -35,6 +36,10 @@ class DataError(TextuneError):
     """A file, row, column, label or split that cannot be used."""
 
 
+class InputError(DataError, TypeError, ValueError):
+    """What was given in Python cannot be texts; also a TypeError and a ValueError, as Python has it."""
+
+
 class ModelError(TextuneError):
     """A backbone, tokenizer, device or precision that cannot be used."""
 
@@ -50,7 +55,7 @@ class RanksError(TextuneError):
 
 
 class Preempted(TextuneError):
-    """A signal asked the run to stop; it has saved everything and goes on when the same command is started again."""
+    """A signal asked the run to stop; it has saved everything and resumes when the same command is started again."""
 
     def __init__(self, message: str, *, signal_number: int) -> None:
         super().__init__(message)

@@ -271,7 +271,7 @@ def naming_the_loss() -> Iterator[None]:
             raise
         raise RanksError(
             f"another rank is gone ({_first_line(error)}).",
-            hint="The rank that stopped first says why. What was saved is whole: a training run goes on with --resume.",
+            hint="The rank that stopped first says why. What was saved is whole: a training run resumes with --resume.",
         ) from error
 
 

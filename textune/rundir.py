@@ -38,6 +38,8 @@ REPORTS = {"validation": "report", "test": "report-test"}
 MAX_RUNS_SHOWN = 8
 PACKAGES = ("textune", "torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "scikit-learn")
 
+REMOVING = ".removing"
+"""Ends the name of a folder that nobody looks for any more."""
 
 _BEFORE_THE_MANIFEST = {"lock", "config.toml", "config.toml.writing", "manifest.json.writing"}
 
@@ -177,25 +179,25 @@ class RunFolder:
         """
         model = self.path / name
         writing, new, old = (self.path / f"{name}.{state}" for state in ("writing", "new", "old"))
-        self.settle_model(name)
         try:
             with system_errors():
+                self.settle_model(name)
                 writing.mkdir()
                 write(writing)
                 sync_tree(writing)
+                writing.rename(new)
+                if model.exists():
+                    model.rename(old)
+                new.rename(model)
         except OSError as error:
             shutil.rmtree(writing, ignore_errors=True)
-            kept = " The one before is still there." if model.is_dir() else ""
+            kept = " The one before is still there." if complete_model(self.path) is not None else ""
             raise RunError(
                 f"the {name} model cannot be written to {self.path}: {error.strerror or error}.{kept}",
                 hint="Mend that (free space: other runs, their checkpoints), then go on with --resume.",
             ) from error
-        writing.rename(new)
-        if model.exists():
-            model.rename(old)
-        new.rename(model)
         sync_folder(self.path)
-        shutil.rmtree(old, ignore_errors=True)
+        self._discard(old)
 
     def settle_model(self, name: Literal["best"]) -> None:
         """Give a complete model its name where a process was killed before it could, and remove what it left unfinished."""
@@ -203,10 +205,17 @@ class RunFolder:
         if found is not None and found != self.path / name:
             found.rename(self.path / name)
         for state in ("writing", "new", "old"):
-            shutil.rmtree(self.path / f"{name}.{state}", ignore_errors=True)
+            self._discard(self.path / f"{name}.{state}")
+        for path in self.path.glob(f"{name}.*{REMOVING}"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _discard(self, folder: Path) -> None:
+        """Remove a folder; where the system holds its files (a network file system), at least its name becomes free."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(put_aside(folder), ignore_errors=True)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        write_text(self.path / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        write_text(self.path / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
@@ -226,6 +235,15 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     sync_folder(folder.parent)
+
+
+def put_aside(path: Path) -> Path:
+    """Give a folder a name under which nobody looks for it, and which says that it is to be removed; returns that."""
+    aside, number = path.with_name(path.name + REMOVING), 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.{number}{REMOVING}")
+    return path.rename(aside)
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ class SilentTracker:
 
 
 class JsonlTracker(SilentTracker):
-    """Appends steps, evaluations and notices to a file, a JSON object a line, flushed at once."""
+    """Appends steps, evaluations and notices to a file, a JSON object per line, flushed at once."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")
@@ -81,12 +81,12 @@ class JsonlTracker(SilentTracker):
 
     def _write(self, kind: str, values: Mapping[str, Any]) -> None:
         try:
-            self._file.write(json.dumps({"kind": kind, **finite(values)}, ensure_ascii=False) + "\n")
+            self._file.write(json.dumps({"kind": kind, **finite(values)}, ensure_ascii=False, allow_nan=False) + "\n")
             self._file.flush()
         except OSError as error:
             raise RunError(
                 f"{self._file.name} cannot be written: {error.strerror or error}.",
-                hint="Mend that (free space: other runs, their checkpoints), then go on with --resume.",
+                hint="Fix that (free space: other runs, their checkpoints), then continue with --resume.",
             ) from error
 
 

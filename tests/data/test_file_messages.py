@@ -37,7 +37,7 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
         {},
         "line 3: 1 cell where 2 are expected (text, label). 1 more row of a.csv cannot",
     ),
-    ("a.csv", b"text,label\na,1\nb\n", {}, 'Mend the file, or set data.on_bad_row = "skip" to leave such rows out.'),
+    ("a.csv", b"text,label\na,1\nb\n", {}, 'Fix the file, or set data.on_bad_row = "skip" to leave such rows out.'),
     (
         "a.csv",
         b"text;label\na, b;1\n",

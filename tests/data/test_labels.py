@@ -122,14 +122,14 @@ def test_forced_kinds() -> None:
         (
             ["1", "2", "unknown", "2"],
             "auto",
-            "labels of mixed kinds: 3 numbers, such as '1', '2', and 1 name, such as 'unknown'. Mend the labels, or list",
+            "labels of mixed kinds: 3 numbers, such as '1', '2', and 1 name, such as 'unknown'. Fix the labels, or list",
         ),
         (["0.5", "good"], "auto", "labels of mixed kinds: 1 number, such as '0.5', and 1 name"),
         (["a", "b", "c"], "binary", "has 3 classes ('a', 'b', 'c'), but task.kind = binary needs exactly two. Set task.kind"),
         ([0.5, 1.5], "multiclass", "holds numbers such as 0.5, where task.kind = multiclass needs names or integers"),
         (["a", "b"], "regression", "holds no numbers but such as 'a', and regression needs numbers"),
-        (["a", "b"], "multilabel", "has one label a row, but task.kind is multilabel. Set data.labels.delimiter"),
-        ([["a"], ["b"]], "binary", "has several labels a row (the data holds lists), but task.kind is binary"),
+        (["a", "b"], "multilabel", "has one label per row, but task.kind is multilabel. Set data.labels.delimiter"),
+        ([["a"], ["b"]], "binary", "has several labels per row (the data holds lists), but task.kind is binary"),
         ([["a"], ["b"]], "regression", "holds no numbers"),
         ([["a"], ["a"]], "auto", "names one label only, 'a'"),
         ([f"free text {n}" for n in range(1500)], "auto", "1,500 different values in 1,500 rows: free text, not a class"),
@@ -228,7 +228,7 @@ def test_names_that_the_source_gives() -> None:
     assert encode_labels(train, turned, Labels(names=("pos", "neg")), on_bad_row="skip")[1].tolist() == [0, 1]
 
 
-# --- several labels a row ---------------------------------------------------------------------------------------------
+# --- several labels per row ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -301,9 +301,9 @@ def test_lists_and_single_labels_do_not_mix() -> None:
     with pytest.raises(DataError, match=r"Labels are lists in train.csv but single labels in dev.csv"):
         infer_labels(examples_of([["a"], ["b"]]), [examples_of(["a"], source="dev.csv")], Labels())
     multiclass, multilabel = LabelMap("multiclass", ("a", "b", "c")), LabelMap("multilabel", ("a", "b"))
-    with pytest.raises(DataError, match="has several labels a row, but the model was made for one"):
+    with pytest.raises(DataError, match="has several labels per row, but the model was made for one"):
         encode_labels(examples_of([["a"]]), multiclass, Labels())
-    with pytest.raises(DataError, match="has one label a row, but the model was made for several"):
+    with pytest.raises(DataError, match="has one label per row, but the model was made for several"):
         encode_labels(examples_of(["a"]), multilabel, Labels())
 
 

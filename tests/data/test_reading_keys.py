@@ -171,3 +171,22 @@ def test_lists_in_lines_are_named(tmp_path: Path) -> None:
 def test_columns_of_different_lengths(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="columns of different lengths: 'text' has 2, 'label' has 1"):
         read(tmp_path / "a.json", '{"text": ["a", "b"], "label": ["x"]}')
+
+
+@pytest.mark.parametrize("orientation", ["index", "columns", "split", "list"])
+def test_a_whole_table_in_a_file_of_lines_is_named(tmp_path: Path, orientation: str) -> None:
+    with pytest.raises(DataError, match=r"a.jsonl holds a whole table in one object .* lines=True"):
+        read(tmp_path / "a.jsonl", json.dumps(_PANDAS[orientation]) + "\n")
+    assert cells(read(tmp_path / "a.jsonl", format="json")) == _TABLE
+    with pytest.raises(DataError, match=r'JSON over several lines needs format = "json"'):
+        read(tmp_path / "b.jsonl", json.dumps(_PANDAS[orientation], indent=1))
+    # A single row may well hold lists beside its text.
+    assert len(read(tmp_path / "c.jsonl", '{"text": "a", "labels": ["x", "y"]}\n')) == 1
+
+
+def test_a_wrong_delimiter_is_named_without_a_header_too(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r'The delimiter looks wrong: ";" would make 2 cells of it; set delimiter = ";"'):
+        read(tmp_path / "a.csv", "a;x\nb;y\n", column_names=("text", "label"))
+    with pytest.raises(DataError, match=r"line 3: 1 cell where 2 are") as caught:  # the header has proven the delimiter
+        read(tmp_path / "b.csv", "text,label\na,x\nb; c\n")
+    assert "delimiter" not in str(caught.value)

@@ -122,7 +122,7 @@ def test_a_cancelled_job_stays_cancelled_and_goes_on_when_launched_again(home: P
     slurm.wait_for("further steps", lambda: last_step(run) > stopped_at)
     assert slurm.fact(job, "JobState") == "CANCELLED"
     slurm.command("scancel", again)
-    assert "goes on from step-" in (home / f"slurm-{again}-cancelled-0.err").read_text()
+    assert "resumes from step-" in (home / f"slurm-{again}-cancelled-0.err").read_text()
 
 
 def outputs(home: Path, job: str) -> str:

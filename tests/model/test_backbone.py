@@ -405,6 +405,12 @@ def test_a_configuration_with_a_wrong_type(bert: Path) -> None:
     refused(ModelError, "config.json that cannot be read", "hidden_size", folder=bert)
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_pointer_of_git_lfs_is_named(bert: Path, name: str) -> None:
+    (bert / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n")
+    refused(ModelError, f"{name} is a Git LFS pointer, not the file itself", "git lfs pull", folder=bert)
+
+
 def test_no_configuration(bert: Path) -> None:
     (bert / "config.json").unlink()
     refused(ModelError, "holds no config.json", "It holds model.safetensors", folder=bert)

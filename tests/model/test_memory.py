@@ -180,7 +180,7 @@ def test_auto_says_how_it_came_about(bert: Built, monkeypatch: pytest.MonkeyPatc
     store = store_of(bert, LENGTHS)
     room = measure_room(bert.model, CPU, store=store, indices=np.arange(11), to_come=0, available=400_000_000)
     assert room.max_tokens == 2048
-    assert room.reason == "auto: 50 kB a token and 0.2 GB to spare"
+    assert room.reason == "auto: 50 kB per token and 0.2 GB to spare"
     room = measure_room(bert.model, CPU, store=store, indices=np.arange(11), to_come=0, available=1 << 40)
     assert room.reason.endswith("to spare, more brings nothing")
 

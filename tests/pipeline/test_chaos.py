@@ -92,7 +92,7 @@ def test_the_verdict_is_a_sentence_and_an_exit_code(monkeypatch: pytest.MonkeyPa
     assert done.exit_code == code
     (told,), (verdict,) = done.stderr.splitlines(), done.stdout.splitlines()
     assert told == (
-        "kill 1: run-1, 2.50 s after its start, while it wrote step-8.writing; goes on from step 4;"
+        "kill 1: run-1, 2.50 s after its start, while it wrote step-8.writing; resumes from step 4;"
         " torn and passed over: step-8.writing"
     )
     if difference:
@@ -126,7 +126,7 @@ def test_a_run_that_cannot_go_on_is_named_with_what_it_said(home: Path, tmp_path
             shutil.rmtree(tmp_path / "backbone", ignore_errors=True)
 
     result = chaos(broken, kills=3, folder=tmp_path / "chaos", overrides=SMALL, start=Breaking, reference=reference)
-    assert "could not go on" in result.difference and "backbone" in result.difference
+    assert "could not resume" in result.difference and "backbone" in result.difference
     assert str(tmp_path / "chaos" / "run-1.log") in result.difference
 
 
@@ -134,7 +134,7 @@ def test_a_run_that_cannot_go_on_is_named_with_what_it_said(home: Path, tmp_path
     ("override", "error", "message"),
     [
         ("train.checkpoint.every=never", ConfigError, 'train.checkpoint.every = "never"'),
-        ("train.checkpoint.save_only_model=true", ConfigError, "no run can go on from its checkpoints"),
+        ("train.checkpoint.save_only_model=true", ConfigError, "no run can resume from its checkpoints"),
         ("train.checkpoint.every=50 steps", RunError, "saves nothing before its end"),
         ("train.seed=7", RunError, "train.seed was 0 and is 7"),
         ("train.evaluate_every=5 steps", RunError, 'train.evaluate_every was "4 steps" and is "5 steps"'),

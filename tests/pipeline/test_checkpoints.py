@@ -191,6 +191,6 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(home: Path,
     (run / "manifest.json").write_text(json.dumps(read_manifest(run) | {"status": "running"}))
     result = train(home, run, "train.checkpoint.keep=all", resume="latest")
     assert sum("is damaged" in notice for notice in result.notices) == 2
-    assert any("goes on from step-2" in notice for notice in result.notices)
+    assert any("resumes from step-2" in notice for notice in result.notices)
     assert open_checkpoint(run / "checkpoints" / f"step-{STEPS}").step == STEPS  # written anew
     same_end(end_of(run), end_of(whole))

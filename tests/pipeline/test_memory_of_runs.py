@@ -94,7 +94,7 @@ def test_the_header_and_check_say_the_bound_and_why(home: Path, monkeypatch: pyt
     monkeypatch.setattr(gather, "available_bytes", lambda device: 1 << 40)
     listener = Listener()
     textune.train(home / "config.toml", dry_run=True, tracker=listener)
-    said = r"16,384 tokens \(auto: \d+ kB a token and 5\d\d\.\d GB to spare, more brings nothing\)"
+    said = r"16,384 tokens \(auto: \d+ kB per token and 5\d\d\.\d GB to spare, more brings nothing\)"
     assert re.fullmatch(said, listener.facts["at once"])
     checked = textune.check(home / "config.toml").facts
     assert re.fullmatch(said, checked["at once"])

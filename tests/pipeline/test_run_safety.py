@@ -1,5 +1,6 @@
 """What a run keeps, says and refuses when something goes wrong around it."""
 
+import errno
 import json
 import random
 import shutil
@@ -49,7 +50,7 @@ def test_a_run_that_fails_after_training_says_so(home: Path, tmp_path: Path, mon
     assert textune.load(tmp_path / "run").predict(["a film"])
 
 
-@pytest.mark.parametrize("calls_until_crash", range(1, 4))
+@pytest.mark.parametrize("calls_until_crash", range(1, 5))
 def test_a_crash_while_the_best_model_is_replaced_loses_no_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls_until_crash: int
 ) -> None:
@@ -72,6 +73,24 @@ def test_a_crash_while_the_best_model_is_replaced_loses_no_model(
     assert found is not None and (found / "model").read_text() in {"first", "second"}
     folder.save_model("best", lambda path: (path / "model").write_text("third") and None)
     assert complete_model(tmp_path) == tmp_path / "best" and (tmp_path / "best" / "model").read_text() == "third"
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_a_best_model_that_cannot_be_removed_is_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a network file system answers while somebody has a file of it open."""
+    folder = RunFolder(tmp_path)
+
+    def refused(path: Any, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", refused)
+        for text in ("first", "second", "third"):
+            folder.save_model("best", lambda path, text=text: (path / "model").write_text(text) and None)
+            assert complete_model(tmp_path) == tmp_path / "best" and (tmp_path / "best" / "model").read_text() == text
+        assert len(list(tmp_path.iterdir())) == 3
+    folder.save_model("best", lambda path: (path / "model").write_text("fourth") and None)
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 

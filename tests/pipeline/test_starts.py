@@ -154,7 +154,7 @@ def test_auto_goes_on_with_a_run_however_it_stopped(source: Path, runs: dict[str
     listener = Listener()
     result = train(source, run, resume="auto", tracker=listener)
     assert (result.steps, result.complete_before) == (STEPS, False)
-    assert f"goes on from step-5 ({run})" in listener.notices
+    assert f"resumes from step-5 ({run})" in listener.notices
     same_end(end(run), end(runs["complete"]))
     manifest = read_manifest(run)
     assert manifest["status"] == "complete" and [again["step"] for again in manifest["resumed"]] == [5]
@@ -208,7 +208,7 @@ def test_a_folder_with_other_things_is_never_taken(source: Path, tmp_path: Path)
 
 
 def test_latest_wants_a_run(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"there is no run in .* to go on with"):
+    with pytest.raises(RunError, match=r"there is no run in .* to resume"):
         train(source, tmp_path / "run", resume="latest")
     assert not (tmp_path / "run").exists()
 
@@ -430,7 +430,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_earlier_one(source: Path, ru
     listener = Listener()
     train(source, run, resume="latest", tracker=listener)
     assert any("step-5 is damaged" in notice for notice in listener.notices)
-    assert f"goes on from step-4 ({run})" in listener.notices
+    assert f"resumes from step-4 ({run})" in listener.notices
     same_end(end(run), end(runs["complete"]))
 
 

@@ -55,7 +55,7 @@ def test_it_goes_on_to_its_end(place: Path, expected: dict[str, Any]) -> None:
     assert checkpoint is not None and (checkpoint.step, passed) == (expected["stopped_at"], [])
     result = textune.train(place / "config.toml", run=run, tracker=listener)  # a scheduler had stopped it
     assert result is not None and result.steps == expected["steps"]
-    assert f"goes on from step-{expected['stopped_at']} ({run})" in listener.notices
+    assert f"resumes from step-{expected['stopped_at']} ({run})" in listener.notices
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [line for line in lines if line["kind"] == "step"]
     assert [line["step"] for line in steps] == list(range(1, expected["steps"] + 1))

@@ -271,3 +271,75 @@ def test_a_folder_that_became_read_only_is_said(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(RunError, match=r"the checkpoint of step 2 cannot be written to .*: Permission denied"):
         save(keeper, 2)
     assert open_checkpoint(folder / "step-1").step == 1
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("where", ["renaming", "removing"])
+def test_a_checkpoint_that_cannot_be_removed_is_a_notice_and_another_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, background: bool, where: str
+) -> None:
+    """As a network file system answers while somebody has a file of it open; every new checkpoint is whole."""
+    rename, rmtree = Path.rename, shutil.rmtree
+
+    def refuse(path: Any) -> None:
+        if Path(path).name.startswith("step-1"):
+            raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+
+    def refused_rename(path: Path, target: Path) -> Path:
+        if not path.name.endswith(WRITING):
+            refuse(path)
+        return rename(path, target)
+
+    def refused_rmtree(path: Any, *args: Any, **keys: Any) -> None:
+        refuse(path)
+        rmtree(path, *args, **keys)
+
+    keeper = keeper_of(tmp_path, background=background)
+    said: list[str] = []
+    keeper.on_notice = said.append
+    save(keeper, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(*((Path, "rename", refused_rename) if where == "renaming" else (shutil, "rmtree", refused_rmtree)))
+        for step in (2, 3):
+            save(keeper, step)
+            assert open_checkpoint(tmp_path / f"step-{step}").step == step == keeper.last_step
+            assert names(tmp_path) == ["step-1" if where == "renaming" else "step-1.removing", f"step-{step}"]
+    assert said == [
+        f"the checkpoint step-1 is no longer needed and cannot be removed from {tmp_path}: Device or resource busy; it is tried"
+        " again at each save"
+    ]
+    save(keeper, 4)
+    assert names(tmp_path) == ["step-4"] and len(said) == 1
+
+
+def test_a_model_in_the_way_that_cannot_be_removed_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run went on from before it: the checkpoint of its step takes its place."""
+
+    def write(path: Path) -> None:
+        (path / "model.safetensors").write_bytes(b"x")
+
+    keeper_of(tmp_path, save_only_model=True).save_model(1, write)
+    keeper = keeper_of(tmp_path)
+    said: list[str] = []
+    keeper.on_notice = said.append
+
+    def refused(path: Any, *args: Any, **keys: Any) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", refused)
+        save(keeper, 1)
+    assert open_checkpoint(tmp_path / "step-1").step == 1 and names(tmp_path) == ["step-1", "step-1.removing"]
+    assert len(said) == 1
+    save(keeper, 2)
+    assert names(tmp_path) == ["step-2"]
+
+
+def test_a_checkpoint_that_somebody_else_has_removed_is_no_fault(tmp_path: Path) -> None:
+    keeper = keeper_of(tmp_path)
+    said: list[str] = []
+    keeper.on_notice = said.append
+    save(keeper, 1)
+    shutil.rmtree(tmp_path / "step-1")
+    save(keeper, 2)
+    assert names(tmp_path) == ["step-2"] and said == []

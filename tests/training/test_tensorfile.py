@@ -6,13 +6,14 @@ import json
 import resource
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from textune.training.tensorfile import TYPES, facts_of, write_bytes, write_tensors
+from textune.training.tensorfile import TYPES, facts_of, places_in, write_bytes, write_tensors
 
 SHAPES = [(), (0,), (1,), (3,), (2, 3), (4, 0, 2), (5, 1, 7)]
 
@@ -30,11 +31,12 @@ def random_tensor(dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
 def test_every_type_and_shape_is_read_by_the_library_as_it_was_written(tmp_path: Path, dtype: torch.dtype) -> None:
     tensors = {f'tensor {shape} ü"': random_tensor(dtype, shape) for shape in SHAPES}
     facts = write_tensors(tmp_path / "ours", tensors)
-    loaded = load_file(tmp_path / "ours")
-    assert loaded.keys() == tensors.keys()
-    for name, tensor in tensors.items():
-        assert loaded[name].dtype == dtype and loaded[name].shape == tensor.shape
-        assert torch.equal(loaded[name], tensor)
+    read = {name: place.read() for name, place in places_in(tmp_path / "ours").items()}
+    for loaded in (load_file(tmp_path / "ours"), read):
+        assert loaded.keys() == tensors.keys()
+        for name, tensor in tensors.items():
+            assert loaded[name].dtype == dtype and loaded[name].shape == tensor.shape
+            assert torch.equal(loaded[name], tensor)
     assert facts == facts_of(tmp_path / "ours")
 
 
@@ -92,3 +94,51 @@ def test_a_disk_that_takes_no_more_is_an_error_and_no_short_file(tmp_path: Path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
+
+
+def test_what_the_library_writes_is_read_and_may_be_removed_meanwhile(tmp_path: Path) -> None:
+    save_file({"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(7)}, tmp_path / "theirs", metadata={"format": "pt"})
+    places = places_in(tmp_path / "theirs")
+    a = places["a"].read()
+    with (tmp_path / "theirs").open("r+b") as file:
+        file.truncate(0)
+    assert torch.equal(a, torch.arange(6.0).reshape(2, 3))
+    with pytest.raises(OSError, match="theirs ends within a tensor"):
+        places["b"].read()
+
+
+def header(**changes: Any) -> bytes:
+    return json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | changes}).encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        header(data_offsets=[0, 16]),
+        header(data_offsets=[-8, 0]),
+        header(data_offsets=[8, 0]),
+        header(data_offsets=[4, 12]),
+        header(shape=[-1, -2]),
+        header(shape=[1 << 40, 1 << 40]),
+        header(shape="2"),
+        header(dtype="F31"),
+        header(data_offsets=[0]),
+        b"[1]",
+        b"{",
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a": 1}',
+    ],
+    ids=range(13),
+)
+def test_a_header_that_lies_is_no_safetensors_file(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "lies"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"\0" * 8)
+    with pytest.raises(ValueError, match="lies is no safetensors file"):
+        places_in(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 7, b"\0" * 8, (1 << 60).to_bytes(8, "little") + b"{}"], ids=range(4))
+def test_a_file_without_a_header_is_none_either(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "short").write_bytes(data)
+    with pytest.raises(ValueError, match="short is no safetensors file"):
+        places_in(tmp_path / "short")

@@ -131,10 +131,13 @@ CONTRADICTING: list[tuple[dict[str, Any], str]] = [
     ({"train_batch_size": "32"}, 'train_batch_size = "32" in ds.json'),
     (
         {"train_micro_batch_size_per_gpu": 8, "gradient_accumulation_steps": 16},
-        "gradient_accumulation_steps = 16 in ds.json: with world = 2 that makes 256 rows a step, which contradicts"
+        "gradient_accumulation_steps = 16 in ds.json: with world = 2 that makes 256 rows per step, which contradicts"
         " train.batch_size = 32 of this config",
     ),
-    ({"train_micro_batch_size_per_gpu": 5}, "that makes a multiple of 10 rows a step, which contradicts train.batch_size = 32"),
+    (
+        {"train_micro_batch_size_per_gpu": 5},
+        "that makes a multiple of 10 rows per step, which contradicts train.batch_size = 32",
+    ),
     ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps = 0 in ds.json: whole numbers above zero"),
     ({"gradient_clipping": 0.5}, "gradient_clipping = 0.5 in ds.json contradicts train.max_grad_norm = 1.0"),
     ({"optimizer": {"type": "Lamb"}}, 'optimizer.type = "Lamb" in ds.json contradicts train.optimizer.kind = "adamw"'),

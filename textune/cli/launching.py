@@ -73,7 +73,7 @@ def launch(
 ) -> None:
     """Train on one or many machines: hand the run to a scheduler, which starts it again after a pre-emption.
 
-    Each start goes on from the last checkpoint (`textune train --resume auto`). The config is checked first.
+    Each start resumes from the last checkpoint (`textune train --resume auto`). The config is checked first.
     """
     from textune.launch import Job, prepare, require_scheduler
 

@@ -79,7 +79,7 @@ class FilesSource(RowSelection):
     """For `text`: a regular expression with named groups that turns each line into columns, such as
     `(?P<label>[^:]+):\\S+ (?P<text>.*)`. Without it each line is the column `text`."""
     label_files: FilePaths = ()
-    """For `text`: files with one label a line, parallel to `files`; they become the column `label`."""
+    """For `text`: files with one label per line, parallel to `files`; they become the column `label`."""
 
 
 class HubSource(RowSelection):
@@ -204,7 +204,7 @@ class Labels(Section):
     names: Names = ()
     """Label names in the order of their ids. By default: integers in numeric order, other labels sorted."""
     names_file: FilePath | None = None
-    """File with one label name a line (in the order of their ids), or a JSON list; instead of `names`."""
+    """File with one label name per line (in the order of their ids), or a JSON list; instead of `names`."""
     delimiter: Annotated[str, Field(min_length=1)] | None = None
     """Separates the labels in one cell of a multilabel data set, such as `","`."""
 
@@ -281,7 +281,7 @@ class MulticlassTask(Section):
     """One of several classes."""
 
     kind: Literal["multiclass"] = "multiclass"
-    """Exactly one class a row."""
+    """Exactly one class per row."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target spread over the classes."""
     class_weights: ClassWeights = "none"
@@ -292,7 +292,7 @@ class MultilabelTask(Section):
     """Any number of classes."""
 
     kind: Literal["multilabel"] = "multilabel"
-    """Any number of classes a row."""
+    """Any number of classes per row."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target moved towards one half."""
     class_weights: ClassWeights = "none"
@@ -303,7 +303,7 @@ class RegressionTask(Section):
     """A number."""
 
     kind: Literal["regression"] = "regression"
-    """A number a row."""
+    """A number per row."""
     loss: Literal["mse", "smooth_l1"] = "mse"
     """Squared error, or the Huber-like smooth L1 with `beta`."""
     beta: Annotated[float, Field(gt=0)] = 0.1
@@ -319,7 +319,7 @@ class ModelSection(Section):
     """The pretrained backbone."""
 
     pretrained: HubPath = ""
-    """Folder or hub name of the backbone, such as `google-bert/bert-base-uncased`, or a run to go on from, such as `runs/x`; a
+    """Folder or hub name of the backbone, such as `google-bert/bert-base-uncased`, or a run to start from, such as `runs/x`; a
     folder is relative to the config file."""
     tokenizer: HubPath | None = None
     """Folder or hub name of the tokenizer, where it is not the backbone's own."""
@@ -352,7 +352,7 @@ class AdamW(Section):
     lr: Annotated[float, Field(gt=0)] = 5e-5
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Decay a step, times the learning rate; not on biases and norms."""
+    """Decay per step, times the learning rate; not on biases and norms."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Decay of the gradient's mean."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999

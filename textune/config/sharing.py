@@ -11,10 +11,10 @@ from textune.config.values import Duration, FilePath, Period, whole_number
 
 
 class Checkpointing(Section):
-    """What is saved while training, so that a run goes on exactly where it stopped."""
+    """What is saved while training, so that a run resumes exactly where it stopped."""
 
     every: Period | Literal["never"] = Duration(1, "epochs")
-    """How often to save. One that is due while the last is still being written waits for it and training goes on. `never`
+    """How often to save. One that is due while the last is still being written waits for it and training continues. `never`
     leaves only `at_steps`, the end of the run and a stop by a signal."""
     at_steps: tuple[PositiveInt, ...] = ()
     """Steps to save at whatever `every` says; these checkpoints are never removed."""
@@ -25,7 +25,7 @@ class Checkpointing(Section):
     save_only_model: bool = False
     """Save models that can be loaded but not gone on from: a third of the size, for AdamW. A stop by a signal saves all."""
     background: bool = True
-    """Write in a thread while training goes on; a step then waits for a copy in memory at most."""
+    """Write in a thread while training continues; a step then waits for a copy in memory at most."""
 
 
 class DataParallel(Section):

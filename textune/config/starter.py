@@ -15,14 +15,14 @@ _OPTION_REMARKS = {
     "encoding": "the file is not UTF-8",
     "extra_cells": "cells beyond the last column are left out",
     "format": "the file name does not tell",
-    "label_files": "one label a line, beside the texts",
+    "label_files": "one label per line, beside the texts",
     "pattern": "turns a line into columns",
     "quoting": '"standard": double quotes enclose cells; "none": they are plain characters',
     "skip_lines": "lines before the header or the first row",
     "split": "the key of the JSON file that holds these rows",
 }
 _LINE_OPTIONS = [
-    ('# label_files = "labels.txt"', "one label a line, beside the texts; or instead:"),
+    ('# label_files = "labels.txt"', "one label per line, beside the texts; or instead:"),
     (r"# pattern = '(?P<label>\S+)\s+(?P<text>.*)'", "cuts each line into columns; or instead:"),
     ('# format = "csv"', "lines of cells, with"),
     ('# delimiter = ";"', "between them, and"),
@@ -32,9 +32,9 @@ _LINE_OPTIONS = [
 _TASK_REMARKS = {
     "auto": "decided from the labels",
     "binary": "two classes; the second name is the positive one",
-    "multiclass": "exactly one class a row",
-    "multilabel": "any number of labels a row",
-    "regression": "a number a row",
+    "multiclass": "exactly one class per row",
+    "multilabel": "any number of labels per row",
+    "regression": "a number per row",
 }
 
 
@@ -98,7 +98,7 @@ def starter_config(facts: StarterFacts) -> str:
             "[train]",
             [
                 (f'duration = "{_num_epochs(facts)} epochs"', 'or "500 steps"'),
-                ("batch_size = 32", "rows a step"),
+                ("batch_size = 32", "rows per step"),
                 ("seed = 0", "another seed, another run"),
             ],
         ),

@@ -52,7 +52,7 @@ class RowStream:
     @property
     def fingerprint(self) -> str:
         """Hash of the names and sizes of the shards in order; their content is not known before it is read."""
-        listed = json.dumps([[shard.name, shard.size] for shard in self.shards])
+        listed = json.dumps([[shard.name, shard.size] for shard in self.shards], allow_nan=False)
         return hashlib.sha256(f"textune stream 2 {listed}".encode()).hexdigest()[:32]
 
     def first_examples(self) -> Examples:

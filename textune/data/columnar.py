@@ -1,4 +1,7 @@
-"""Readers of parquet and Arrow files, saved and hub data sets: tables that have types already, memory-mapped where possible."""
+"""Readers of parquet and Arrow files, saved and hub data sets: tables that have types already.
+
+A run keeps its rows to its end, but no file of the user mapped: one that is replaced, cut or removed meanwhile must not matter.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None) -> Pie
     """A parquet file; only the wanted columns, if it has them all."""
     source = as_source(path, name, PARQUET)
     try:
-        file = pq.ParquetFile(source, memory_map=isinstance(source, str))
+        file = pq.ParquetFile(source)
         names = file.schema_arrow.names
         columns = [one for one in names if one in wanted] if wanted and wanted <= set(names) else None
         table = file.read(columns=columns)
@@ -39,7 +42,7 @@ def read_arrow(path: Path, name: str) -> Piece:
     """An Arrow IPC file or stream."""
     source = as_source(path, name, ARROW)
     try:
-        buffer = pa.memory_map(source) if isinstance(source, str) else source
+        buffer = pa.OSFile(source) if isinstance(source, str) else source
         head = buffer.read(6)
         buffer.seek(0)
         reader = pa.ipc.open_file(buffer) if head == b"ARROW1" else pa.ipc.open_stream(buffer)
@@ -172,4 +175,12 @@ def read_hub(section: HubSource) -> Piece:
 def _dataset_piece(loaded: Any, name: str) -> Piece:
     table = loaded.with_format("arrow")[:]
     metadata = loaded.features.arrow_schema.metadata
-    return arrow_piece(table.replace_schema_metadata(metadata), name)
+    return arrow_piece(_in_memory(table.replace_schema_metadata(metadata)), name)
+
+
+def _in_memory(table: pa.Table) -> pa.Table:
+    """A copy of a table whose columns may be views of mapped files."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return pa.ipc.open_stream(sink.getvalue()).read_all()

@@ -140,6 +140,7 @@ class Cells:
         self._lines = lines
         self._name = name
         self._ignores_extra = options.extra_cells == "ignore"
+        self._has_given_names = bool(options.column_names)
         self._num_wide = 0
         self._first_wide = 0
         skip_lines(lines, options.skip_lines, name)
@@ -262,8 +263,20 @@ class Cells:
             return cells[:num_columns], "", ""
         verb = "is" if num_columns == 1 else "are"
         reason = f"{count(len(cells), 'cell')} where {num_columns} {verb} expected ({listing(self.names, 6)})"
-        hint = delimiter_hint(self.names, self.delimiter)
+        hint = delimiter_hint(self.names, self.delimiter) or self._hint_of_row(cells)
         return [], reason, hint or (_EXTRA_HINT if len(cells) > num_columns else "")
+
+    def _hint_of_row(self, cells: list[str]) -> str:
+        """What to say where another delimiter would cut the one cell of a row into as many as there are given names."""
+        for delimiter, shown in _DELIMITERS.items():
+            if (
+                self._has_given_names
+                and len(cells) == 1
+                and delimiter != self.delimiter
+                and cells[0].count(delimiter) + 1 == len(self.names)
+            ):
+                return f"The delimiter looks wrong: {shown} would make {len(self.names)} cells of it; set delimiter = {shown}."
+        return ""
 
 
 def _check_names(names: tuple[str, ...], where: str) -> tuple[str, ...]:

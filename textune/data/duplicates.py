@@ -111,7 +111,7 @@ def repeated(key_N: np.ndarray) -> np.ndarray:
 
 
 def conflicting(key_N: np.ndarray, target_N: np.ndarray) -> np.ndarray:
-    """Rows whose text has another target elsewhere, int64, equal texts together; `target_N` is one number a row."""
+    """Rows whose text has another target elsewhere, int64, equal texts together; `target_N` is one number per row."""
     if not len(key_N):
         return np.zeros(0, np.int64)
     order = np.argsort(key_N, kind="stable")
@@ -127,7 +127,7 @@ def conflicting(key_N: np.ndarray, target_N: np.ndarray) -> np.ndarray:
 
 
 def one_number(targets: np.ndarray) -> np.ndarray:
-    """Targets as one number a row: multi-hot rows get a number for each combination."""
+    """Targets as one number per row: multi-hot rows get a number for each combination."""
     if targets.ndim == 1:
         return targets
     packed = np.packbits(targets.astype(bool), axis=1)

@@ -13,6 +13,7 @@ from textune.errors import DataError
 HEAD_BYTES = 1 << 16
 PARQUET, ARROW = (b"PAR1",), (b"ARROW1", b"\xff\xff\xff\xff")
 """First bytes of files with types; of Arrow, files and streams."""
+_LFS = b"version https://git-lfs.github.com/spec/"
 _CSV = "Save it as csv (UTF-8), or as parquet."
 _UNPACK = "Unpack it and name the file inside."
 _MAGIC: list[tuple[bytes, str, str]] = [
@@ -41,7 +42,7 @@ _MAGIC: list[tuple[bytes, str, str]] = [
         "is a note that macOS keeps beside a file",
         "Remove it, or name the files so that it is not among them.",
     ),
-    (b"version https://git-lfs.github.com/spec/", "is a Git LFS pointer, not the data", "Run `git lfs pull`."),
+    (_LFS, "is a Git LFS pointer, not the data", "Run `git lfs pull`."),
     (b"/annex/objects/", "is a git-annex pointer, not the data", "Run `git annex get`."),
     (b"<?xml", "is an XML document", "Write its rows as csv or jsonl."),
 ]
@@ -72,6 +73,14 @@ def what_it_is(head: bytes) -> tuple[str, str] | None:
     if page and b"</html" not in page[0].lower():  # else a text file with a page per line
         return "is a web page, not the data", "Fetch the file itself (its raw or download link)."
     return None
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file on disk stands for one that Git LFS has not fetched."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_LFS)) == _LFS
 
 
 def refuse_foreign(name: str, head: bytes, *, expected: tuple[bytes, ...] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Readers of json (a list of records, or an object keyed by row) and jsonl (one record a line)."""
+"""Readers of json (a list of records, or an object keyed by row) and jsonl (one record per line)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from textune.config.schema import FilesSource
 from textune.data.documents import add_listed, document_piece
 from textune.data.files import TextLines, raw_blocks, read_text
-from textune.data.records import RecordTable
+from textune.data.records import RecordTable, describe_keys
 from textune.data.rows import Piece, shorten
 from textune.errors import DataError
 
 
 def read_jsonl(path: Path, name: str, section: FilesSource, *, wanted: frozenset[str] | None) -> Piece:
-    """One object a line, or with `column_names` a list of their values; blank lines are no rows."""
+    """One object per line, or with `column_names` a list of their values; blank lines are no rows."""
     table = RecordTable(wanted)
     table.list_hint = "Name the values of rows that are lists with column_names."
     lines = TextLines(path.name, raw_blocks(path), section.encoding)
@@ -33,8 +33,20 @@ def read_jsonl(path: Path, name: str, section: FilesSource, *, wanted: frozenset
             add_lines(table, texts, numbers, section.column_names)
             texts, numbers = [], []
     if texts:
+        if lines.number == numbers[0] and not table.bad:
+            _refuse_table(texts[0], name)
         add_lines(table, texts, numbers, section.column_names)
     return table.finish(name, "line")
+
+
+def _refuse_table(only_line: str, name: str) -> None:
+    """DataError where the one line of a file is a whole table, as pandas' `to_json` writes it without `lines=True`."""
+    value, _ = parse_line(only_line)
+    if isinstance(value, dict) and value and all(item and isinstance(item, dict | list) for item in value.values()):
+        raise DataError(
+            f"{name} holds a whole table in one object ({describe_keys(value)}), not an object per line.",
+            hint='Set format = "json", or write rows: df.to_json(path, orient="records", lines=True).',
+        )
 
 
 _BLOCK_LINES = 5000
@@ -54,8 +66,10 @@ def add_lines(table: RecordTable, texts: Sequence[str], numbers: Sequence[int], 
     for text, number in zip(texts, numbers, strict=True):
         value, reason = parse_line(text)
         if reason:
+            spans = reason.startswith("not JSON") and texts[0].strip() in {"[", "{"}
             is_list = reason.startswith("not JSON") and texts[0].startswith("[")
-            table.bad.append((number, reason, 'A JSON list needs format = "json".' if is_list else ""))
+            hint = 'A JSON list needs format = "json".' if is_list else 'JSON over several lines needs format = "json".'
+            table.bad.append((number, reason, hint if spans or is_list else ""))
         elif column_names:
             add_listed(table, value, number, column_names)
         else:
@@ -74,7 +88,7 @@ def parse_line(text: str) -> tuple[Any, str]:
 
 def _parse_together(texts: Sequence[str]) -> list[Any] | None:
     """The values of many lines from one call, several times faster; None where they must be parsed one by one."""
-    separator = f",{json.dumps(_BETWEEN)},"
+    separator = f",{json.dumps(_BETWEEN, allow_nan=False)},"
     if any(separator[1:-1] in text for text in texts):
         return None
     joined = f"[{separator.join(texts)}]"
@@ -110,7 +124,7 @@ def _odd_json(error: Exception) -> str:
 
 
 def read_json(path: Path, name: str, section: FilesSource, *, wanted: frozenset[str] | None) -> Piece:
-    """One JSON document. Without a format set, a file that turns out to hold an object a line is read as such."""
+    """One JSON document. Without a format set, a file that turns out to hold an object per line is read as such."""
     text = read_text(path, section.encoding)
     if not text.strip():
         raise DataError(f"{name} is empty: it holds white space only.")
@@ -122,9 +136,9 @@ def read_json(path: Path, name: str, section: FilesSource, *, wanted: frozenset[
                 raise DataError(f"{name} holds one JSON value per line, and no splits.", hint="Remove split.") from error
             if section.format == "auto":
                 return read_jsonl(path, name, section, wanted=wanted)
-            raise DataError(f"{name} holds one JSON value a line.", hint='Set format = "jsonl".') from error
+            raise DataError(f"{name} holds one JSON value per line.", hint='Set format = "jsonl".') from error
         place = f"{name}, line {error.lineno}, column {error.colno}"
-        hint = "The file is cut short." if error.pos >= len(text.rstrip()) else "Mend the file."
+        hint = "The file is cut short." if error.pos >= len(text.rstrip()) else "Fix the file."
         raise DataError(f"{place}: not JSON: {error.msg}.", hint=hint) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name}: {_odd_json(error)}.") from error

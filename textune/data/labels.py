@@ -110,11 +110,11 @@ def _check_form(train: Examples, sets: Sequence[Examples], values: Sequence[Labe
     if values[0].is_lists and kind in {"binary", "multiclass"}:
         cause = "data.labels.delimiter makes them so" if section.delimiter else "the data holds lists"
         raise DataError(
-            f"{where} has several labels a row ({cause}), but task.kind is {kind}.", hint='Set task.kind = "multilabel".'
+            f"{where} has several labels per row ({cause}), but task.kind is {kind}.", hint='Set task.kind = "multilabel".'
         )
     if not values[0].is_lists and kind == "multilabel":
         raise DataError(
-            f"{where} has one label a row, but task.kind is multilabel.", hint='Set data.labels.delimiter, such as ",".'
+            f"{where} has one label per row, but task.kind is multilabel.", hint='Set data.labels.delimiter, such as ",".'
         )
     if not values[0].texts:
         raise DataError(f"{where} holds no label at all.")
@@ -208,7 +208,7 @@ def _ordered(train: Examples, values: Sequence[LabelValues]) -> tuple[tuple[str,
             f"{train.rows.source}: label column {train.label_column!r} holds labels of mixed kinds: "
             f"{count(sum(totals[text] for text in numbers), 'number')}, such as {listing(map(shorten, numbers[:3]))}, and "
             f"{count(sum(totals[text] for text in words), 'name')}, such as {listing(map(shorten, words[:3]))}.",
-            hint="Mend the labels, or list all of them in data.labels.names.",
+            hint="Fix the labels, or list all of them in data.labels.names.",
         )
     if words:
         return tuple(words), ""

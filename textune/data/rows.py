@@ -179,5 +179,5 @@ def refuse(bad: Sequence[SkippedRow], source: str) -> DataError:
     """The error for rows that cannot be used: the first place, and how many more."""
     first, rest = bad[0], len(bad) - 1
     more = f" {count(rest, 'more row')} of {source} cannot be used either." if rest else ""
-    advice = 'Mend the file, or set data.on_bad_row = "skip" to leave such rows out.'
+    advice = 'Fix the file, or set data.on_bad_row = "skip" to leave such rows out.'
     return DataError(f"{first.place}: {first.reason}.{more}", hint=f"{first.hint} {advice}".strip())

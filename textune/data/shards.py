@@ -86,7 +86,7 @@ def open_reader(shard: Shard, kind: ShardFormat, position: Position, *, wanted: 
 
 
 class _JsonlReader:
-    """One object a line; blank lines are no rows."""
+    """One object per line; blank lines are no rows."""
 
     def __init__(self, shard: Shard, position: Position, *, wanted: frozenset[str] | None) -> None:
         self._shard = shard

@@ -238,7 +238,7 @@ def _standard_blocks() -> Iterator[bytes]:
 
 
 def _bad_line(bad: BadLine, name: str) -> SkippedRow:
-    hint = "Mend the line, check --encoding, --delimiter and --quoting, or leave such rows out with --skip-bad-rows."
+    hint = "Fix the line, check --encoding, --delimiter and --quoting, or leave such rows out with --skip-bad-rows."
     return SkippedRow(f"{name}, line {bad.line}", bad.reason, hint)
 
 
@@ -310,7 +310,7 @@ def _sound_tables(tables: Generator[pa.Table], name: str, refuse: OnBad) -> Iter
             except pa.ArrowInvalid:
                 piece = arrow_piece(table, name, first=first)  # which names the rows, or says what is damaged
                 for row in piece.bad:
-                    refuse(replace(row, hint="Mend the row, or leave such rows out with --skip-bad-rows."))
+                    refuse(replace(row, hint="Fix the row, or leave such rows out with --skip-bad-rows."))
                 window = Window(numbers.tolist(), table).keep(np.isin(numbers, piece.places.number_N))
             first += len(numbers)
             yield window

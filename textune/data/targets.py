@@ -90,7 +90,7 @@ def _class_targets(
     values: LabelValues, label_map: LabelMap, bad: dict[int, str], hints: dict[str, str], *, given: bool, where: str
 ) -> np.ndarray:
     if values.is_lists:
-        raise DataError(f"{where} has several labels a row, but the model was made for one.")
+        raise DataError(f"{where} has several labels per row, but the model was made for one.")
     reasons: dict[int, str] = {MISSING: _NO_LABEL}
     targets = np.asarray(_table(values, label_map, reasons, hints, given=given)[values.code_K])
     for row in np.flatnonzero(targets < 0):
@@ -102,7 +102,9 @@ def _multilabel_targets(
     values: LabelValues, label_map: LabelMap, bad: dict[int, str], hints: dict[str, str], *, given: bool, where: str
 ) -> np.ndarray:
     if values.length_N is None:
-        raise DataError(f"{where} has one label a row, but the model was made for several.", hint="Set data.labels.delimiter.")
+        raise DataError(
+            f"{where} has one label per row, but the model was made for several.", hint="Set data.labels.delimiter."
+        )
     size = len(label_map.names)
     for row in np.flatnonzero(values.length_N == MISSING):
         bad[int(row)] = _NO_LABEL

@@ -123,7 +123,7 @@ class TextEncoder:
     def fingerprint(self) -> str:
         """Hash of all that decides the ids of a text."""
         options = {"max_length": self._section.longest, "truncate": self._section.truncate, "types": self.has_types}
-        text = json.dumps({"version": STORE_VERSION, "options": options, "tokenizer": self._backend.to_str()})
+        text = json.dumps({"version": STORE_VERSION, "options": options, "tokenizer": self._backend.to_str()}, allow_nan=False)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def makes_types(self, *, pair: bool) -> bool:
@@ -326,7 +326,7 @@ def _build(
             for file in files.values():
                 file.flush()
                 os.fsync(file.fileno())
-        (aside / "meta.json").write_text(json.dumps(_meta(num_rows, total)))
+        (aside / "meta.json").write_text(json.dumps(_meta(num_rows, total), allow_nan=False))
         return _publish(aside, folder, num_rows, has_types=has_types)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -143,7 +143,7 @@ def _from_netrc(host: str) -> tuple[str, str] | None:
         entry = netrc.netrc(path).hosts.get(host)
     except netrc.NetrcParseError as error:
         # Its own words may hold a password.
-        raise DataError(f"{path}, line {error.lineno} is not what netrc holds.", hint="Mend the file.") from None
+        raise DataError(f"{path}, line {error.lineno} is not what netrc holds.", hint="Fix the file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     return (entry[0], entry[2]) if entry is not None else None

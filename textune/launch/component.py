@@ -28,7 +28,7 @@ def train(
     grace: int = 120,
     max_retries: int = 3,
 ) -> specs.AppDef:
-    """Train with textune on one or more nodes, going on from the last checkpoint where there is one.
+    """Train with textune on one or more nodes, resuming from the last checkpoint where there is one.
 
     Args:
         overrides: key=value words that change the config, at the end of the command

@@ -53,7 +53,7 @@ class Job:
     grace: int = 120
     """Seconds between the scheduler's warning and the end: time to save a checkpoint."""
     max_retries: int = 3
-    """How often a job that failed is started again; every start goes on from the last checkpoint."""
+    """How often a job that failed is started again; every start resumes from the last checkpoint."""
 
     @property
     def name(self) -> str:

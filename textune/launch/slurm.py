@@ -1,4 +1,4 @@
-"""The batch script of Slurm: one task on each node, a warning before the end, and a requeue that goes on where it stopped.
+"""The batch script of Slurm: one task on each node, a warning before the end, and a requeue that resumes where it stopped.
 
 TorchX's own script is not used: it makes each node a job of its own in a heterogeneous job, knows no `--signal`, hands
 `--cpus-per-task` to sbatch alone (since Slurm 22.05 srun must be told again), and takes a pre-emption for a failure.

@@ -343,7 +343,17 @@ def _read_weights(found: Pretrained, config: Any, *, seed: int) -> tuple[Any, di
                 hint="Choose a text backbone.",
             ) from error
         raise found.error(error, "a model") from error
+    _own(hf)
     return hf, info
+
+
+def _own(hf: Any) -> None:
+    """Copy the weights, which are views of the mapped file: one that is replaced, cut or removed later must not matter."""
+    copies: dict[int, torch.Tensor] = {}  # weights that are tied stay tied, also where two parameters share them
+    for tensor in (*hf.parameters(), *hf.buffers()):
+        if (address := tensor.data_ptr()) not in copies or copies[address].shape != tensor.shape:
+            copies[address] = tensor.detach().clone()
+        tensor.data = copies[address]
 
 
 def _new_tensors(found: Pretrained, hf: Any, info: dict[str, Any], section: ModelSection) -> list[str]:

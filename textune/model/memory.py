@@ -172,7 +172,7 @@ def measure_room(
     power_of_two = 1 << (min(most, fitting).bit_length() - 1) if fitting else 0
     return Room(
         max(power_of_two, longest),
-        f"auto: {per_token / 1e3:,.0f} kB a token and {room / 1e9:,.1f} GB to spare"
+        f"auto: {per_token / 1e3:,.0f} kB per token and {room / 1e9:,.1f} GB to spare"
         + (", more brings nothing" if fitting >= most else ""),
     )
 

@@ -22,6 +22,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from transformers.utils import logging as transformers_logging
 
 from textune.config.schema import ModelSection
+from textune.data.foreign import is_lfs_pointer
 from textune.errors import ConfigError, ModelError
 from textune.rundir import complete_model
 
@@ -65,6 +66,11 @@ class Pretrained:
 
     def error(self, error: Exception, what: str) -> ModelError:
         """The sentence for an `error` that transformers raised while it read `what`."""
+        for path in sorted(self.folder.iterdir()) if self.folder is not None else ():
+            if is_lfs_pointer(path):
+                raise ModelError(
+                    f"{self.key}: {path} is a Git LFS pointer, not the file itself.", hint="Run `git lfs pull` in its folder."
+                ) from error
         reason = " ".join(str(error).split())
         if "trust_remote_code" in reason or "custom code" in reason:
             return ModelError(

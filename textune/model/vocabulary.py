@@ -9,10 +9,7 @@ Shapes: V token ids, K kept ones, H numbers an embedding.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
-import mmap
-import sys
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -30,11 +27,6 @@ WORTH_BELOW = 0.8
 
 CHUNK_IDS = 1 << 22
 """Token ids looked through at once, so that a memory-mapped store is never held whole."""
-CHUNK_ROWS = 4096
-"""Rows of the full table read at once."""
-
-_MADV_PAGEOUT = 21
-"""Linux's advice that memory is not needed for now: pages of a file are dropped, and read again when they are used."""
 
 
 def compact_vocabulary(
@@ -112,18 +104,23 @@ class CompactVocabulary:
 
     The witness is a row that no id has, so it gets no gradient either: whatever the optimizer does to it (decay at each step's
     rate, nothing in a step that a scaler skips), it would have done to the rows left out. As a row of the parameter it is part
-    of every checkpoint. The full table stays as it was read: of an fp32 checkpoint that is its file, mapped into memory.
+    of every checkpoint. The rows left out are copied: of the full table nothing stays, in memory or on the disk.
     """
 
     def __init__(self, hf: Any, kept_K: np.ndarray) -> None:
         table: nn.Parameter = hf.get_input_embeddings().weight
-        self._table_VH = table.detach()
+        table_VH = table.detach()
         self._kept_K = torch.from_numpy(kept_K)
         self._paths: list[str] = []
         num_ids, num_kept = len(table), len(kept_K)
+        self._shape = table.shape
+        self._left_out = torch.ones(num_ids, dtype=torch.bool).index_fill_(0, self._kept_K, 0).nonzero().squeeze(1)
+        self._left_out_rows = table_VH[self._left_out]
+        self.fingerprint = _hash(kept_K, table_VH.numpy())
+        """Hash of the full table as it was read, and of which rows are trained."""
         place_V = torch.full((num_ids,), num_kept + 1)
         place_V[self._kept_K] = torch.arange(num_kept)
-        weight = nn.Parameter(torch.cat([self._table_VH[self._kept_K], _witness(table.shape[1]).unsqueeze(0)]))
+        weight = nn.Parameter(torch.cat([table_VH[self._kept_K], _witness(table.shape[1]).unsqueeze(0)]))
         made: dict[nn.Module, CompactEmbedding] = {}
         for path, module in list(hf.named_modules(remove_duplicate=False)):
             if getattr(module, "weight", None) is not table and module not in made:
@@ -136,7 +133,6 @@ class CompactVocabulary:
             parent, _, name = path.rpartition(".")
             setattr(hf.get_submodule(parent), name, made[module])
             self._paths.append(path)
-        _page_out(self._table_VH)
 
     @property
     def kept_ids(self) -> torch.Tensor:
@@ -146,16 +142,7 @@ class CompactVocabulary:
     @property
     def num_left_out(self) -> int:
         """Parameters that the full model has beyond the compact one; the witness is none of the model's."""
-        return self._table_VH.numel() - (len(self._kept_K) + 1) * self._table_VH.shape[1]
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the full table as it was read, and of which rows are trained."""
-        digest = hashlib.blake2b(self._kept_K.numpy().tobytes(), digest_size=16)
-        for rows in self._table_VH.split(CHUNK_ROWS):
-            digest.update(rows.contiguous().numpy().data)
-            _page_out(rows)
-        return digest.hexdigest()
+        return self._left_out_rows.numel() - self._shape[1]
 
     def restored(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The state of `hf` with the full table, float32 [V, H] on the CPU, for the compact one."""
@@ -164,10 +151,7 @@ class CompactVocabulary:
         rows_KH, witness_H = compact[0][:-1].cpu(), compact[0][-1].cpu()
         # Each number is rounded in its own way at every step: the mean over many is the factor.
         factor = float((witness_H.double() / _witness(len(witness_H)).double()).mean())
-        table_VH = torch.empty_like(self._table_VH)
-        for rows, left_out in zip(table_VH.split(CHUNK_ROWS), self._table_VH.split(CHUNK_ROWS), strict=True):
-            torch.mul(left_out, factor, out=rows)
-            _page_out(left_out)
+        table_VH = torch.zeros(self._shape).index_copy_(0, self._left_out, self._left_out_rows).mul_(factor)
         table_VH[self._kept_K] = rows_KH
         return restored | {f"{path}.weight": table_VH for path in self._paths}
 
@@ -177,14 +161,10 @@ def _witness(width: int) -> torch.Tensor:
     return torch.exp2(torch.arange(width, dtype=torch.float64) / width).float()
 
 
-def _page_out(table: torch.Tensor) -> None:
-    """Take a table that lies on the CPU out of this process's memory until it is read again, where the system can."""
-    if sys.platform != "linux":
-        return
-    first = table.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
-    length = table.data_ptr() + table.nbytes - first
-    # A refusal (an older kernel) costs memory only.
-    ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), _MADV_PAGEOUT)
+def _hash(kept_K: np.ndarray, table_VH: np.ndarray) -> str:
+    digest = hashlib.blake2b(kept_K.tobytes(), digest_size=16)
+    digest.update(np.ascontiguousarray(table_VH).data)
+    return digest.hexdigest()
 
 
 def _obstacle(hf: Any, optimizer: str) -> str:

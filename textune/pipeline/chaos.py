@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 from textune.config import Loaded, load_config
 from textune.config.sharing import Checkpointing
+from textune.data.rows import count
 from textune.errors import ConfigError, RunError
 from textune.pipeline.comparing import End, end_of, first_difference, lines_of
 from textune.pipeline.resuming import AUTO, compare
@@ -78,7 +79,7 @@ class Kill:
 
     def sentence(self) -> str:
         """For a person."""
-        after = f"goes on from step {self.resumes_from}" if self.resumes_from else "starts again"
+        after = f"resumes from step {self.resumes_from}" if self.resumes_from else "starts again"
         torn = f"; torn and passed over: {', '.join(self.torn)}" if self.torn else ""
         return f"{self.run}, {self.seconds:.2f} s after its start, {self.moment}; {after}{torn}"
 
@@ -148,12 +149,12 @@ def chaos(
 def _require_saving(section: Checkpointing) -> None:
     if section.save_only_model:
         raise ConfigError(
-            "train.checkpoint.save_only_model = true: no run can go on from its checkpoints.",
+            "train.checkpoint.save_only_model = true: no run can resume from its checkpoints.",
             hint="Add train.checkpoint.save_only_model=false to the command.",
         )
     if section.every == "never" and not section.at_steps:
         raise ConfigError(
-            'train.checkpoint.every = "never": a run that is killed has nothing to go on from.',
+            'train.checkpoint.every = "never": a run that is killed has nothing to resume from.',
             hint="Add 'train.checkpoint.every=10 steps' or the like to the command.",
         )
 
@@ -388,7 +389,7 @@ class _Chaos:
         resumed = read_manifest(run).get("resumed") or []
         if expected is not None and resumed and resumed[-1]["step"] != expected:
             self.result.difference = (
-                f"{run} was to go on from step {expected} after kill {len(self.result.kills)}, and went on from step"
+                f"{run} was to resume from step {expected} after kill {len(self.result.kills)}, and resumed from step"
                 f" {resumed[-1]['step']}."
             )
 
@@ -397,7 +398,7 @@ class _Chaos:
         assert self._end is not None
         after = f"after kill {len(self.result.kills)} of {run}"
         if code:
-            self.result.difference = f"{after} it could not go on: {self._last_words(run)}"
+            self.result.difference = f"{after} it could not resume: {self._last_words(run)}"
             return
         try:
             difference = first_difference(end_of(run), self._end)
@@ -407,7 +408,7 @@ class _Chaos:
             self.result.difference = f"{after} its end is not that of the uninterrupted run: {difference}"
             return
         kills = sum(kill.run == run.name for kill in self.result.kills)
-        self._say(f"{run.name} ended after {kills} kills as the uninterrupted run did, bit for bit")
+        self._say(f"{run.name} ended after {count(kills, 'kill')} as the uninterrupted run did, bit for bit")
         shutil.rmtree(run)
 
 

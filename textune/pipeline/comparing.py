@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from textune.errors import RunError
 from textune.rundir import read_manifest
 from textune.training.checkpoint import Checkpoint, newest
+from textune.training.tensorfile import places_in
 
 TIMES = {"tokens_per_second", "rows_per_second"}
 """What a line of metrics.jsonl tells of the machine and not of the training."""
@@ -102,7 +102,7 @@ def _first_value(one: Any, other: Any, place: str) -> str:
                 return found
         return ""
     # As JSON holds them, so that a value that is not a number equals itself.
-    mine, theirs = json.dumps(one), json.dumps(other)
+    mine, theirs = json.dumps(one, allow_nan=False), json.dumps(other, allow_nan=False)
     return "" if mine == theirs else f"{place} is {_cut(mine)}, not {_cut(theirs)}."
 
 
@@ -119,17 +119,9 @@ def _of_checkpoint(checkpoint: Checkpoint) -> _Tensors:
 
 
 def _of_folder(folder: Path) -> _Tensors:
-    tensors: _Tensors = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            tensors |= {name: partial(_read, path, name) for name in sorted(file.keys())}
-    return tensors
-
-
-def _read(path: Path, name: str) -> torch.Tensor:
-    with safe_open(path, framework="pt") as file:
-        tensor: torch.Tensor = file.get_tensor(name)
-        return tensor
+    return {
+        name: place.read for path in sorted(folder.glob("*.safetensors")) for name, place in sorted(places_in(path).items())
+    }
 
 
 def _first_tensor(one: _Tensors, other: _Tensors, place: str) -> str:

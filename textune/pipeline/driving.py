@@ -77,7 +77,7 @@ class Drive:
         self._section = section
         self._ranks = learner.ranks
         self._predictor = parts.predictor(learner)
-        self._predictor.on_notice = tracker.notice
+        self._predictor.on_notice = keeper.on_notice = tracker.notice
         self._validation = parts.parts.get("validation")
         self._log_every, self._evaluate_every = (
             max(1, period.steps(parts.steps_per_epoch)) for period in (section.log_every, section.evaluate_every)

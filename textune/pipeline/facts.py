@@ -120,7 +120,7 @@ def disk_warning(parts: Ingredients, folder: Path) -> str:
         return ""
     return (
         f"the disk of {folder} has {free / 1e9:,.1f} GB free and this run may take {needed / 1e9:,.1f} GB: it will stop where"
-        " there is no more room, and can go on with --resume"
+        " there is no more room, and can continue with --resume"
     )
 
 

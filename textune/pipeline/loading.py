@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,12 +30,16 @@ class TrainedModel:
         return self._predictor.device
 
     def predict(self, texts: Any, pairs: Any = None) -> list[Prediction]:
-        """Label and scores of each text (or text pair), in order; raises TextuneError, TypeError or ValueError for no texts."""
-        return self._predictor.predict(_held(texts), _held(pairs))
+        """Label and scores of each text (or text pair), in order.
+
+        `texts`: a list of texts or anything like it (a generator, a column of a table), or a table or list of dictionaries with
+        the columns that the model was trained on. Raises TextuneError for what cannot be texts.
+        """
+        return self._predictor.predict(texts, pairs)
 
     def score(self, texts: Any, pairs: Any = None) -> np.ndarray:
         """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; errors as `predict`."""
-        return self._predictor.score(_held(texts), _held(pairs))
+        return self._predictor.score(texts, pairs)
 
     def __repr__(self) -> str:
         card = self.card
@@ -55,8 +58,3 @@ def load(
 ) -> TrainedModel:
     """Open a run folder (its best model) or a model folder that textune saved; options as in `textune.prediction.load`."""
     return TrainedModel(open_predictor(folder, device=device, precision=precision, max_tokens=max_tokens, compile=compile))
-
-
-def _held(texts: Any) -> Any:
-    """A generator as a list, whose length is known; all else as it is."""
-    return list(texts) if isinstance(texts, Iterable) and not hasattr(texts, "__len__") else texts

@@ -119,7 +119,7 @@ class _Pass:
         piece = window_rows(window, source.name, source.options.unit, wanted=self._found)
         if piece.bad and not source.skips:
             first = piece.bad[0]
-            advice = "Mend the row, or leave such rows out with --skip-bad-rows."
+            advice = "Fix the row, or leave such rows out with --skip-bad-rows."
             raise DataError(f"{first.place}: {first.reason}.", hint=f"{first.hint} {advice}".strip())
         if piece.bad:
             self.skipped.extend(piece.bad)

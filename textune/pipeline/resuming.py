@@ -27,6 +27,7 @@ from textune.errors import RunError
 from textune.pipeline.gather import Ingredients
 from textune.prediction import read_card
 from textune.rundir import RunFolder, complete_model, read_manifest
+from textune.tracking import finite
 from textune.training import Learner
 from textune.training.checkpoint import Checkpoint, models_in, newest, open_checkpoint
 
@@ -103,7 +104,7 @@ def _planned(folder: RunFolder, experiment: Experiment, resume: str | None) -> S
     if not (folder.path / "manifest.json").is_file():
         if resume == LATEST and not folder.was_killed_early:
             raise RunError(
-                f"there is no run in {folder.path} to go on with.", hint="Start it without --resume, or with --resume auto."
+                f"there is no run in {folder.path} to resume.", hint="Start it without --resume, or with --resume auto."
             )
         if resume is None or not folder.was_killed_early:
             folder.require_free()
@@ -129,7 +130,7 @@ def _refuse_models(run: Path) -> None:
     """RunError where a run without a checkpoint to go on from has saved models."""
     if models := models_in(run / "checkpoints"):
         raise RunError(
-            f"{run} has saved only models (train.checkpoint.save_only_model = true) and cannot go on.",
+            f"{run} has saved only models (train.checkpoint.save_only_model = true) and cannot resume.",
             hint=f'Start another run from the last one: model.pretrained = "{models[-1]}".',
         )
 
@@ -146,7 +147,7 @@ def _resumed(folder: RunFolder, experiment: Experiment, checkpoint: Checkpoint |
         before = load_config(folder.path / "config.toml").experiment
         where = "no checkpoint was complete when it stopped: it starts from its first step"
     else:
-        where = f"goes on from {checkpoint.folder.name} ({checkpoint.folder.parent.parent})"
+        where = f"resumes from {checkpoint.folder.name} ({checkpoint.folder.parent.parent})"
         # Keys that a later version has added get the defaults that they stand for.
         before = experiment_from_dict(checkpoint.state["config"], base=Path.cwd())
     saved = before.model_dump(mode="json")
@@ -163,7 +164,7 @@ def _start_elsewhere(folder: RunFolder, experiment: Experiment, path: Path) -> S
         if found is None:
             _refuse_models(path)
             raise RunError(
-                " ".join([*passed, f"{path} has no whole checkpoint to go on from."]), hint="Start a new run without --resume."
+                " ".join([*passed, f"{path} has no whole checkpoint to resume from."]), hint="Start a new run without --resume."
             )
     else:
         found = open_checkpoint(path)
@@ -279,7 +280,8 @@ def facts_of_run(parts: Ingredients, learner: Learner) -> dict[str, dict[str, An
     }
     config = parts.model.hf.config.to_dict()
     backbone = {name: value for name, value in config.items() if name not in _NOT_COMPUTED and not name.startswith("_")}
-    return {"content": content, "machine": machine, "backbone": json.loads(json.dumps(backbone, default=str))}
+    as_stored = json.loads(json.dumps(finite(backbone), default=str, allow_nan=False))
+    return {"content": content, "machine": machine, "backbone": as_stored}
 
 
 # --- the best model ---------------------------------------------------------------------------------------------------

@@ -16,18 +16,16 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from textune.errors import RunError
 from textune.jsontext import parse_json
-from textune.rundir import sync_folder
-from textune.training.tensorfile import FileFacts, facts_of, write_bytes
+from textune.rundir import REMOVING, put_aside, sync_folder
+from textune.training.tensorfile import FileFacts, Place, facts_of, places_in, write_bytes
 
 VERSION = 1
 KEPT_IDS = "vocabulary/kept"
@@ -61,11 +59,11 @@ def seal(writing: Path, files: dict[str, FileFacts], *, kind: str) -> Path:
     for inner in {(writing / name).parent for name in files} - {writing}:
         sync_folder(inner)
     manifest = {"version": VERSION, "kind": kind, "files": {name: facts.to_dict() for name, facts in sorted(files.items())}}
-    write_bytes(writing / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
+    write_bytes(writing / MANIFEST, json.dumps(manifest, indent=2, allow_nan=False).encode() + b"\n")
     sync_folder(writing)
     final = writing.with_name(writing.name.removesuffix(WRITING))
     if final.exists():  # a model alone, from before a run went on from an earlier step
-        remove(final)
+        put_aside(final)
     writing.rename(final)
     sync_folder(final.parent)
     return final
@@ -78,8 +76,8 @@ class Checkpoint:
     folder: Path
     state: dict[str, Any]
     """What `state.json` holds."""
-    places: dict[str, Path]
-    """The file of each tensor."""
+    places: dict[str, Place]
+    """Where each tensor stands."""
 
     @property
     def step(self) -> int:
@@ -92,10 +90,8 @@ class Checkpoint:
         return set(self.places)
 
     def read(self, name: str) -> torch.Tensor:
-        """A tensor, on the CPU; KeyError where there is none of that name."""
-        with safe_open(self.places[name], framework="pt") as file:
-            tensor: torch.Tensor = file.get_tensor(name)
-            return tensor
+        """A tensor, on the CPU, in memory of its own; KeyError where there is none of that name."""
+        return self.places[name].read()
 
 
 def require_whole(folder: Path) -> dict[str, Any]:
@@ -124,12 +120,11 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         )
     try:
         state = parse_json((folder / STATE).read_text(encoding="utf-8"))
-        places: dict[str, Path] = {}
+        places: dict[str, Place] = {}
         for name in manifest["files"]:
             if name.endswith(".safetensors"):
-                with safe_open(folder / name, framework="pt") as file:
-                    places |= dict.fromkeys(file.keys(), folder / name)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+                places |= places_in(folder / name)
+    except (OSError, ValueError) as error:
         raise RunError(f"the checkpoint {folder} cannot be read: {error}.", hint=START_AGAIN) from error
     return Checkpoint(folder, state, places)
 
@@ -210,17 +205,20 @@ def models_in(folder: Path) -> list[Path]:
 
 def remove_unfinished(folder: Path) -> None:
     """Remove what a run that was killed while it wrote has left."""
-    for path in _unfinished(folder):
+    for path in _ending(folder, WRITING, REMOVING):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _unfinished(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from (path for path in folder.iterdir() if path.name.endswith((WRITING, ".removing")))
+def half_removed(folder: Path) -> list[Path]:
+    """Checkpoints that were put aside, and are not gone yet."""
+    return _ending(folder, REMOVING)
+
+
+def _ending(folder: Path, *ends: str) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name.endswith(ends)) if folder.is_dir() else []
 
 
 def remove(path: Path) -> None:
-    """Remove a checkpoint so that no half of it ever looks like a whole one."""
-    aside = path.with_name(path.name + ".removing")
-    path.rename(aside)
-    shutil.rmtree(aside)
+    """Remove a checkpoint so that no half of it ever looks like a whole one. OSError where the system does not let it go."""
+    with contextlib.suppress(FileNotFoundError):  # someone else has removed it
+        shutil.rmtree(path if path.name.endswith(REMOVING) else put_aside(path))

@@ -30,6 +30,7 @@ from textune.training.checkpoint import (
     WRITING,
     checkpoint_name,
     checkpoints_in,
+    half_removed,
     models_in,
     remove,
     remove_unfinished,
@@ -72,6 +73,11 @@ class CheckpointKeeper:
         self._pinned_buffers: dict[str, torch.Tensor] = {}
         self.last_step = 0
         """The step of the newest complete checkpoint; 0 before the first."""
+        self.on_notice: Callable[[str], None] = lambda message: None
+        """Told, in the thread that calls, of what went wrong and costs no checkpoint."""
+        self._stuck: dict[str, str] = {}
+        """Names of checkpoints that could not be removed, and the notice; said once, tried again at every save."""
+        self._told: set[str] = set()
 
     def begin(self, step: int) -> None:
         """Clean up behind a run that was killed, and look at what is there up to `step`, where the run goes on.
@@ -124,7 +130,7 @@ class CheckpointKeeper:
         tensors = self._snapshot(learner)
         files = dict(self.small_files) if self._ranks.is_first else {}
         if self._ranks.is_first:
-            files[STATE] = json.dumps(state | {"evaluation": value}).encode()
+            files[STATE] = json.dumps(state | {"evaluation": value}, allow_nan=False).encode()
         if value is not None:
             self._values[step] = value
         pending = _Pending(step, self.folder / (checkpoint_name(step) + WRITING))
@@ -154,6 +160,7 @@ class CheckpointKeeper:
                 raise self._failure(error, writing) from error
             self._remove_old()
         self.last_step = step
+        self._tell()
         self._ranks.wait()
 
     def completed(self) -> None:
@@ -171,6 +178,7 @@ class CheckpointKeeper:
             self._complete(pending)
         self._pending = None
         self.last_step = pending.step
+        self._tell()
 
     def finish(self) -> None:
         """Wait until what is being written is complete. RunError where writing failed."""
@@ -235,7 +243,7 @@ class CheckpointKeeper:
                 self._seal(pending, written)
             else:
                 # The first rank reads these when all are there: hashes need not travel between processes.
-                notes = json.dumps({name: facts.to_dict() for name, facts in written.items()}).encode()
+                notes = json.dumps({name: facts.to_dict() for name, facts in written.items()}, allow_nan=False).encode()
                 write_bytes(pending.writing / f"{shard}.json", notes)
             pending.files = written
         except BaseException as error:  # raised where the run looks for it
@@ -279,16 +287,39 @@ class CheckpointKeeper:
     # --- removing -----------------------------------------------------------------------------------------------------
 
     def _remove_old(self) -> None:
-        """Remove what is neither among the last, nor the best, nor asked for by `at_steps`."""
+        """Remove what is neither among the last, nor the best, nor asked for by `at_steps`.
+
+        What cannot be removed costs room and nothing else: the checkpoint that was just written is whole.
+        """
+        self._stuck = {}
+        try:
+            old = half_removed(self.folder) + self._no_longer_kept()
+        except OSError as error:
+            self._stuck[self.folder.name] = f"old checkpoints in {self.folder} cannot be looked for: {error.strerror or error}"
+            return
+        for path in old:
+            try:
+                remove(path)
+            except OSError as error:
+                name = path.name.partition(".")[0]
+                self._stuck[name] = (
+                    f"the checkpoint {name} is no longer needed and cannot be removed from {self.folder}:"
+                    f" {error.strerror or error}; it is tried again at each save"
+                )
+
+    def _no_longer_kept(self) -> list[Path]:
         section = self._section
         if section.keep == "all":
-            return
+            return []
         best = sorted(self._values, key=lambda step: (-self._values[step], step))[: section.keep_best]
         steps = [step for step, _ in checkpoints_in(self.folder)]
         kept = {*steps[-section.keep :], *best, *section.at_steps}
-        for step in steps:
-            if step not in kept:
-                remove(self.folder / checkpoint_name(step))
+        return [self.folder / checkpoint_name(step) for step in steps if step not in kept]
+
+    def _tell(self) -> None:
+        for name in self._stuck.keys() - self._told:
+            self.on_notice(self._stuck[name])
+        self._told |= self._stuck.keys()
 
 
 def _evaluation_value(path: Path) -> float | None:

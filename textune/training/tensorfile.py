@@ -1,8 +1,11 @@
-"""Safetensors files, written as they are hashed; below `checkpoint.py`.
+"""Safetensors files, written as they are hashed, and read without being mapped; below `checkpoint.py`.
 
 The safetensors library copies every tensor before it writes, and a file must be read again to be hashed. A checkpoint is
 several times as large as the model and is written while training goes on, so its bytes are touched once: straight from the
-tensors to file and hash, outside of Python's lock. Reading is left to the library.
+tensors to file and hash, outside of Python's lock.
+
+What the library reads is a view of the mapped file. A run that kept such views would hold the disk space of a checkpoint that
+it has removed, so tensors are read into memory of their own here.
 
 Format: https://github.com/huggingface/safetensors#format (8 bytes length, JSON header, tensors).
 """
@@ -11,10 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import operator
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,7 +36,10 @@ TYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+_TYPE_OF = {name: dtype for dtype, name in TYPES.items()}
 _ALIGNMENT = 8
+_MAX_HEADER_BYTES = 100_000_000
+"""The format's own limit."""
 _BLOCK_BYTES = 1 << 22
 """Written and hashed at once."""
 
@@ -60,7 +69,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> FileFacts:
         end = start + tensor.nbytes
         header[name] = {"dtype": TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
         start = end
-    text = json.dumps(header).encode()
+    text = json.dumps(header, allow_nan=False).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     digest = hashlib.blake2b(digest_size=16)
     with path.open("wb", buffering=0) as file:
@@ -100,3 +109,53 @@ def facts_of(path: Path) -> FileFacts:
             digest.update(block)
             size += len(block)
     return FileFacts(size, digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor stands."""
+
+    path: Path
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    """Of its first byte in the file."""
+
+    def read(self) -> torch.Tensor:
+        """The tensor, on the CPU, in memory of its own. OSError where the file ends before it does."""
+        size = math.prod(self.shape) * self.dtype.itemsize
+        flat = torch.empty(size, dtype=torch.uint8)
+        view, done = flat.numpy().data, 0
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self.start)
+            while done < size:
+                got = file.readinto(view[done:])
+                if not got:
+                    raise OSError(f"{self.path.name} ends within a tensor")
+                done += got
+        return flat.view(self.dtype).reshape(self.shape)
+
+
+def places_in(path: Path) -> dict[str, Place]:
+    """The tensors of a safetensors file, by name. ValueError where it is none, OSError where it cannot be read."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(size - 8, _MAX_HEADER_BYTES):
+            raise ValueError(f"{path.name} is no safetensors file")
+        text = file.read(length)
+    try:
+        header = json.loads(text)
+        header.pop("__metadata__", None)
+        return {name: _place(path, entry, first=8 + length, end=size) for name, entry in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path.name} is no safetensors file: {error}") from error
+
+
+def _place(path: Path, entry: Any, *, first: int, end: int) -> Place:
+    dtype, shape = _TYPE_OF[entry["dtype"]], tuple(map(operator.index, entry["shape"]))
+    start, stop = (first + operator.index(one) for one in entry["data_offsets"])
+    fits = min(shape, default=0) >= 0 and stop - start == math.prod(shape) * dtype.itemsize
+    if not (fits and first <= start <= stop <= end):
+        raise ValueError("a tensor has no room where it is said to be")
+    return Place(path, dtype, shape, start)

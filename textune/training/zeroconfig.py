@@ -115,7 +115,7 @@ def read_json(path: Path) -> Tree:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}).", hint="Save it as UTF-8.") from error
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}, line {error.lineno}: no JSON: {error.msg}.", hint="Mend the file.") from error
+        raise ConfigError(f"{path}, line {error.lineno}: no JSON: {error.msg}.", hint="Fix the file.") from error
     except RecursionError as error:
         raise ConfigError(f"{path} is nested too deeply.") from error
     if not isinstance(found, dict):
@@ -212,7 +212,7 @@ def _compare_batch(comparison: Comparison, section: TrainSection, *, world: int)
     for value in stated:
         rows *= value
     if (rows != size) if len(stated) == 2 else size % rows:
-        product = f"{rows} rows a step" if len(stated) == 2 else f"a multiple of {rows} rows a step"
+        product = f"{rows} rows per step" if len(stated) == 2 else f"a multiple of {rows} rows per step"
         comparison.problems.append(
             f"{named}: with world = {world} that makes {product}, which contradicts train.batch_size = {size} of this config"
         )
@@ -249,7 +249,7 @@ def _compare_schedule(comparison: Comparison, section: TrainSection, *, steps_pe
     for name in ("warmup_min_lr", "warmup_min_ratio", "cos_min_ratio"):
         comparison.needs(f"scheduler.params.{name}", 0, "textune's schedules begin at and fall to zero")
     comparison.needs("scheduler.params.warmup_type", "linear", "textune's warm-up is a line")
-    comparison.needs("scheduler.params.last_batch_iteration", -1, "a resumed run goes on from its own step")
+    comparison.needs("scheduler.params.last_batch_iteration", -1, "a resumed run continues from its own step")
     for name in ("warmup_max_lr", "lr"):
         comparison.same(f"scheduler.params.{name}", "train.optimizer.lr", section.optimizer.lr)
     for name, our_key, duration in (
@@ -379,4 +379,4 @@ def _is_count(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return json.dumps(value)
+    return json.dumps(value, allow_nan=False)

@@ -133,7 +133,7 @@ def _openmp() -> list[str]:
     return ["-fopenmp"]
 
 
-_BROKEN = "Mend the compiler's installation (Debian and Ubuntu: apt install --reinstall g++)"
+_BROKEN = "Repair the compiler's installation (Debian and Ubuntu: apt install --reinstall g++)"
 
 
 def _run(command: list[str]) -> None:
