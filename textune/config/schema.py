@@ -194,6 +194,9 @@ class Columns(Section):
     """Text made of several columns, such as `"{title}\\n{body}"`; replaces `text`."""
     label: ColumnName = "label"
     """Column of the label, or labels."""
+    labels: Names = ()
+    """Columns of 0 and 1 (or false and true, no and yes), one for each label, such as `["toxic", "obscene"]`: a multilabel
+    task with these names. Replaces `label`."""
     weight: ColumnName | None = None
     """Column of the weight of each row in the loss, or in the draw of rows (`train.order = "weighted"`)."""
 

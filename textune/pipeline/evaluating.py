@@ -134,7 +134,7 @@ def _own_rows(
             name=name,
         )
         read = [found]
-        same_labels = card.problem == "regression" or given_names(section.labels) == card.names
+        same_labels = card.problem == "regression" or given_names(section.labels, section.columns.labels) == card.names
     else:
         prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names)
         own = prepared.test if name == "test" else prepared.validation
