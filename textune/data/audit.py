@@ -34,7 +34,7 @@ from textune.data.rows import count, listing, shorten
 Level = Literal["error", "warning", "note"]
 
 NUM_EXAMPLES = 3
-MIN_TRAIN_ROWS, MIN_HELD_OUT_ROWS = 50, 20
+MIN_TRAIN_ROWS, MIN_HELD_OUT_ROWS = 30, 10
 """Fewer rows than these are worth a warning."""
 MAX_IMBALANCE = 20
 """How many times more rows the largest class may have than the smallest before it is worth a warning."""
