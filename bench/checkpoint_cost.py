@@ -45,7 +45,7 @@ def main() -> None:
         result = measure(parts, scratch, options)
     finally:
         shutil.rmtree(scratch)
-    json.dump(result, sys.stdout, indent=2)
+    json.dump(result, sys.stdout, indent=2, allow_nan=False)
     print()
     print(
         f"{result['bytes'] / 1e6:,.1f} MB: a step waits {result['copy_seconds'] * 1e3:.1f} ms for the copy, writing takes"

@@ -68,7 +68,7 @@ def main() -> None:
                 print(f"{target} exists")
                 continue
             result = run(example, seed, str(Path(options.data_folder).absolute()), options.set)
-            target.write_text(json.dumps(result, indent=1) + "\n")
+            target.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
             score = f"{result['metric']} {result['best'][result['metric']]:.4f}"
             print(f"{example.stem} seed {seed}: {score} in {result['seconds']} s", flush=True)
 

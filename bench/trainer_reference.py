@@ -399,7 +399,7 @@ def main() -> None:
                 result = run(example, path.stem, seed, folder, arguments.max_rows)
                 # Written aside first: a file that is there is complete.
                 aside = place.with_suffix(".part")
-                aside.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+                aside.write_text(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
                 aside.replace(place)
             results.append(json.loads(place.read_text(encoding="utf-8")))
     print_table(results)

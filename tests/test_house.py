@@ -145,3 +145,17 @@ def test_the_public_names_are_these_and_exist() -> None:
         assert getattr(textune, name) is not None
     with pytest.raises(AttributeError):
         _ = textune.nonsense
+
+
+def test_what_is_written_as_json_is_json() -> None:
+    """NaN and infinities are not: every call says that it refuses them."""
+    inside = {"records.py", "profile.py"}  # texts of values as they stand in the data, which nobody reads as JSON
+    wrong = []
+    for path in sorted([*PACKAGE.rglob("*.py"), *(ROOT / "bench").rglob("*.py")]):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or path.name in inside:
+                continue
+            if ast.unparse(node.func) in {"json.dump", "json.dumps", "json.JSONEncoder"}:
+                refuses = [word for word in node.keywords if word.arg == "allow_nan" and ast.unparse(word.value) == "False"]
+                wrong += [] if refuses else [f"{path.relative_to(ROOT)}:{node.lineno}"]
+    assert wrong == []

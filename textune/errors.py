@@ -3,6 +3,7 @@
     TextuneError            the user can mend it: the CLI prints the sentence and exits with 2
     ├── ConfigError         a key, a value, an override or a combination of keys
     ├── DataError           a file, a row, a column, a label or a split
+    │   └── InputError      what was given to `predict` in Python
     ├── ModelError          a backbone, a tokenizer, a device or a precision
     ├── RunError            a run folder: occupied, incomplete, or not one at all
     ├── RanksError          processes that should work together: one does not come, or is gone
@@ -33,6 +34,10 @@ class ConfigError(TextuneError):
 
 class DataError(TextuneError):
     """A file, row, column, label or split that cannot be used."""
+
+
+class InputError(DataError, TypeError, ValueError):
+    """What was given in Python cannot be texts; also a TypeError and a ValueError, as Python has it."""
 
 
 class ModelError(TextuneError):

@@ -6,7 +6,7 @@ texts --TextEncoder--> token store --sort by length, cut by tokens--> packed for
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -29,6 +29,7 @@ from textune.config.schema import (
 )
 from textune.config.section import Section
 from textune.data.batches import cut_by_tokens
+from textune.data.given import given_texts
 from textune.data.labels import LabelMap
 from textune.data.loader import TokenBatch, collate
 from textune.data.tokens import TextEncoder, TokenStore
@@ -41,7 +42,7 @@ from textune.model.quantize import quantize_linears, require_int8
 from textune.ranks import ALONE, Ranks
 from textune.rundir import complete_model, hint_for_no_run
 from textune.tasks import SupervisedTask, build_task
-from textune.tasks.decision import decide
+from textune.tasks.decision import decide, require_numbers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -151,7 +152,8 @@ class Predictor:
         """Score the chosen rows, all of them without `indices`; each row once, in batches of similar length.
 
         Of several ranks each yields its own batches, which together are those of a process alone; all must come to the end.
-        Nothing is kept between batches, so whoever needs little of the scores needs little memory.
+        Nothing is kept between batches, so whoever needs little of the scores needs little memory. ModelError where a score is
+        no number: this is the one place that all scores come from.
         """
         chosen = np.arange(len(store)) if indices is None else indices
         lengths = store.offsets[chosen + 1] - store.offsets[chosen]
@@ -173,6 +175,7 @@ class Predictor:
                 if not is_out_of_memory(error):
                     raise
             else:
+                require_numbers(scores, positions, num_rows=len(chosen))
                 if len(to_do) >= num_idle:
                     yield ScoredBatch(positions, scores)
                 continue
@@ -226,42 +229,33 @@ class Predictor:
             scores[positions] = values
         return self.ranks.put_together(scores)
 
-    def encode(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] | None = None
-    ) -> TokenStore:
+    def encode(self, texts: Any, pairs: Any = None, *, place: Callable[[int], str] | None = None) -> TokenStore:
         """Tokens of texts (or text pairs), for `score_store`.
 
-        `place` names a text for messages, by its index. Raises TypeError or ValueError for what is no list of texts (of equal
-        length), DataError for texts where the model takes pairs or the other way round, and for one that is too long with
-        `tokens.truncate = "error"`.
+        `texts`: a list of texts or anything like it (a generator, a column of a table), or a table or list of dictionaries with
+        the columns that the model was trained on. `place` names a text for messages, by its index. Raises InputError for what
+        is no list of texts, DataError for texts where the model takes pairs or the other way round, and for one that is too
+        long with `tokens.truncate = "error"`.
         """
-        _require_texts("texts", texts)
-        if pairs is not None:
-            _require_texts("pairs", pairs)
-            if len(pairs) != len(texts):
-                raise ValueError(f"{len(texts)} texts, but {len(pairs)} pairs: each text needs its own second text")
+        given = given_texts(texts, pairs, self.card.columns)
         second = self.card.columns.text_pair
-        if second is not None and pairs is None:
+        if second is not None and given.pairs is None:
             raise DataError(
                 f"the model was trained on pairs of texts (second column: {second!r}), but there is only one text per row.",
                 hint="Give the second texts too.",
             )
-        if second is None and pairs is not None:
+        if second is None and given.pairs is not None:
             raise DataError(
                 "the model was trained on single texts, but there are two texts per row.", hint="Leave the second texts out."
             )
-        return self.encoder.encode(texts, pairs, place=place or "texts[{}]".format)
+        return self.encoder.encode(given.texts, given.pairs, place=place or given.place)
 
-    def score(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] | None = None
-    ) -> np.ndarray:
+    def score(self, texts: Any, pairs: Any = None, *, place: Callable[[int], str] | None = None) -> np.ndarray:
         """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; errors as `encode`."""
         return self.score_store(self.encode(texts, pairs, place=place))
 
-    def predict(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] | None = None
-    ) -> list[Prediction]:
-        """Predict texts, or text pairs, in order; `place` and errors as in `encode`."""
+    def predict(self, texts: Any, pairs: Any = None, *, place: Callable[[int], str] | None = None) -> list[Prediction]:
+        """Predict texts, or text pairs, in order; what they may be and errors as in `encode`."""
         return self.name_scores(self.score(texts, pairs, place=place))
 
     def name_scores(self, scores: np.ndarray) -> list[Prediction]:
@@ -405,14 +399,6 @@ def read_card(folder: Path) -> ModelCard:
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"{path} is damaged: {reason}.", hint="Train again, or restore the file from a copy.") from error
-
-
-def _require_texts(name: str, texts: Sequence[str]) -> None:
-    if isinstance(texts, str):
-        raise TypeError(f"{name} is one text; a list of texts is needed, such as [text]")
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"{name}[{index}] is {text!r:.40}, not a text (str)")
 
 
 def _without_class_weights(section: AutoTask | BinaryTask | MulticlassTask | MultilabelTask | RegressionTask) -> Any:

@@ -23,6 +23,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -110,13 +111,28 @@ class RunFolder:
             raise RunError(
                 f"the run folder {self.path} {what}; nothing is ever overwritten.",
                 hint=("Go on with it with --resume, or choose another" if holds_run else "Choose another")
-                + f" with --run, such as --run {self._next_free()}.",
+                + f" with --run, such as --run {self.next_free()}.",
             )
-        parent = next(folder for folder in [self.path, *self.path.absolute().parents] if folder.is_dir())
-        if not os.access(parent, os.W_OK):
+        self.require_writable()
+
+    def require_writable(self) -> None:
+        """RunError where nothing can be written to the folder, or where it cannot be made; leaves nothing there.
+
+        Said before any data is read, which may take long.
+        """
+        path = self.path.absolute()
+        try:
+            nearest = next(folder for folder in [path, *path.parents] if os.path.lexists(folder))
+            if not nearest.is_dir():
+                raise NotADirectoryError(None, f"{nearest} is a file")
+            for folder in (nearest, self.checkpoints) if self.checkpoints.is_dir() else (nearest,):
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+        except OSError as error:
             raise RunError(
-                f"the run folder {self.path} cannot be made: {parent} is read-only.", hint="Choose another with --run."
-            )
+                f"the run folder {self.path} cannot be written: {error.strerror or error}.",
+                hint="Mend that, or choose another with --run.",
+            ) from error
 
     @property
     def was_killed_early(self) -> bool:
@@ -124,7 +140,8 @@ class RunFolder:
         names = {item.name for item in self.path.iterdir()} if self.path.is_dir() else set()
         return "lock" in names and names <= _BEFORE_THE_MANIFEST
 
-    def _next_free(self) -> Path:
+    def next_free(self) -> Path:
+        """The same path with the first number behind it that is not taken."""
         path, number = self.path, 2
         if not path.name:  # "." and ".."
             path = path.absolute()
@@ -215,7 +232,7 @@ class RunFolder:
             shutil.rmtree(put_aside(folder), ignore_errors=True)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        write_text(self.path / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        write_text(self.path / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:

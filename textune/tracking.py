@@ -81,7 +81,7 @@ class JsonlTracker(SilentTracker):
 
     def _write(self, kind: str, values: Mapping[str, Any]) -> None:
         try:
-            self._file.write(json.dumps({"kind": kind, **finite(values)}, ensure_ascii=False) + "\n")
+            self._file.write(json.dumps({"kind": kind, **finite(values)}, ensure_ascii=False, allow_nan=False) + "\n")
             self._file.flush()
         except OSError as error:
             raise RunError(

@@ -48,7 +48,7 @@ class Channel:
 
     def reply(self, **values: Any) -> None:
         """Answer a command."""
-        self._replies.write(json.dumps(values) + "\n")
+        self._replies.write(json.dumps(values, allow_nan=False) + "\n")
         self._replies.flush()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

@@ -100,7 +100,9 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Written aside first: a file that is there is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".writing")
-    aside.write_text(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.write_text(
+        json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
     aside.replace(path)
 
 

@@ -123,7 +123,7 @@ def _write_tokenizer(folder: Path, *, has_types: bool) -> None:
             shutil.copy(source / file, folder / file)
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(settings | {"model_input_names": inputs}, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(settings | {"model_input_names": inputs}, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

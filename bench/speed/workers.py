@@ -83,7 +83,7 @@ class Worker:
     def _send(self, command: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.write(json.dumps(command, allow_nan=False) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._broken("is gone") from None

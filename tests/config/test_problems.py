@@ -89,7 +89,7 @@ def test_parents_that_cannot_be() -> None:
         ("train.optimizer.rl", "train.optimizer.lr?"),
         ("train.optimizer.weigth_decay", "train.optimizer.weight_decay"),
         ("trian.seed", "train?"),
-        ("data.columns.labels", "data.columns.label"),
+        ("data.columns.lable", "data.columns.label"),
         ("train.warmup", "train.schedule.warmup"),
         ("learning_rate", "train.optimizer.lr"),
         ("train.epochs", "train.duration"),

@@ -93,7 +93,7 @@ def test_map_does_not_depend_on_the_order_of_rows_or_files(kind: str) -> None:
     tables: dict[str, list[Any]] = {
         "names": [f"class {index}" for index in range(12)],
         "integers": [str(index) for index in range(12)],
-        "lists": [[str(index), str((index * 5) % 12)] for index in range(12)],
+        "lists": [[str(index), str((index * 5) % 12)][: 1 + index % 2] for index in range(12)],
     }
     values = tables[kind]
     expected, _ = infer_labels(examples_of(values), [examples_of(values[:3])], Labels())
@@ -132,8 +132,18 @@ def test_forced_kinds() -> None:
         ([["a"], ["b"]], "binary", "has several labels per row (the data holds lists), but task.kind is binary"),
         ([["a"], ["b"]], "regression", "holds no numbers"),
         ([["a"], ["a"]], "auto", "names one label only, 'a'"),
-        ([f"free text {n}" for n in range(1500)], "auto", "1,500 different values in 1,500 rows: free text, not a class"),
-        ([str(n) for n in range(1500)], "auto", "1,500 different values in 1,500 rows: a number or an id, not a class"),
+        (
+            [f"free text {n}" for n in range(1500)],
+            "auto",
+            "1,500 different values in 1,500 rows of train.csv. It looks like free text, not a label",
+        ),
+        ([f"text {n % 1200}" for n in range(1500)], "auto", "1,200 different values in 1,500 rows: free text, not a class"),
+        ([n % 1200 for n in range(1500)], "auto", "1,200 different values in 1,500 rows: a number or an id, not a class"),
+        (
+            [str(n) for n in range(1500)],
+            "auto",
+            "1,500 different values in 1,500 rows of train.csv. It looks like an id, not a label. Set",
+        ),
     ],
 )
 def test_labels_that_cannot_be_learned(labels: list[Any], kind: str, message: str) -> None:
@@ -257,7 +267,7 @@ def test_multilabel(labels: list[Any], section: dict[str, Any], names: tuple[str
 
 def test_multilabel_notes() -> None:
     assert "1 row of train.csv with an empty list of labels" in _notes(["a,b", ""], delimiter=",")
-    assert "3 labels in train.csv repeat another one of the same row" in _notes([[2, 2, 1], [0, 0, 0]])
+    assert "3 labels in train.csv repeat another one of the same row" in _notes([[2, 2, 1], [0, 0, 0], [1]])
 
 
 def test_multilabel_bad_rows() -> None:

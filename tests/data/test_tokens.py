@@ -1,5 +1,6 @@
 """The token store: the tokenizer's own ids, cut as asked, built once."""
 
+import errno
 import os
 import shutil
 import threading
@@ -17,9 +18,11 @@ from patience import wait_until
 from tiny import tiny_backbone
 from transformers import AutoTokenizer
 
+from textune.caches import user_cache
 from textune.config.schema import TokensSection
-from textune.data import tokens
-from textune.data.tokens import TextEncoder, TokenStore, open_store
+from textune.data import tokens, tokenstore
+from textune.data.tokens import TextEncoder, TokenStore
+from textune.data.tokenstore import open_store
 from textune.errors import ConfigError, DataError
 
 WORDS = ["the", "a", "film", "good", "bad", "very", "of", "one", "unheard", "zzz", "[SEP]", "</s>", "<|endoftext|>"]
@@ -159,8 +162,8 @@ def test_a_store_is_built_once_however_the_texts_are_chunked(tmp_path: Path, mon
     assert rows_of(built, built.ids) == tokenizer(texts)["input_ids"]
 
     monkeypatch.setattr(TextEncoder, "encode_chunks", lambda *_, **__: pytest.fail("tokenised twice"))
-    again = open_store(chunked(["of", *texts], 3).slice(1), None, encoder, section)
-    assert again.ids.tolist() == built.ids.tolist()
+    for column in (chunked(["of", *texts], 3).slice(1), *(chunked(texts, size) for size in (1, 3, 4))):
+        assert open_store(column, None, encoder, section).ids.tolist() == built.ids.tolist()
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
@@ -198,7 +201,7 @@ def test_a_cache_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_backbone("bert", tmp_path / "model"))
     (tmp_path / "cache").write_text("a file")
     section = TokensSection(cache=str(tmp_path / "cache"))
-    with pytest.raises(DataError, match=r"the token cache .* cannot be written"):
+    with pytest.raises(DataError, match=r"the token cache .* cannot be used"):
         open_store(chunked(["a"], 9), None, TextEncoder(tokenizer, section), section)
 
 
@@ -250,6 +253,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "one byte short": lambda path: path.write_bytes(path.read_bytes()[:-1]),
     "longer": lambda path: path.write_bytes(path.read_bytes() + bytes(8)),
     "emptied": lambda path: path.write_bytes(b""),
+    "one bit changed": lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]),
     "deleted": Path.unlink,
 }
 STORE_FILES = ["ids.bin", "types.bin", "offsets.bin", "raw_lengths.bin", "meta.json"]
@@ -298,7 +302,7 @@ def test_what_killed_processes_left_is_removed_after_a_day_and_nothing_else(bert
     for folder in (killed, building, half_removed, foreign):
         shutil.copytree(store, folder)
     (half_removed / "meta.json").unlink()
-    long_ago = time.time() - tokens.STALE_SECONDS - 60
+    long_ago = time.time() - tokenstore.STALE_SECONDS - 60
     for folder in (killed, half_removed, foreign):
         for path in (*folder.iterdir(), folder):
             os.utime(path, (long_ago, long_ago))
@@ -310,3 +314,76 @@ def test_what_killed_processes_left_is_removed_after_a_day_and_nothing_else(bert
     tiny = TokensSection(cache=str(tmp_path), cache_size_gb=1e-9)
     open_store(chunked(["of"], 9), None, TextEncoder(bert, tiny), tiny)
     assert not store.exists() and (foreign / "ids.bin").exists()
+
+
+MODE = 0o777
+posix_only = pytest.mark.skipif(os.name != "posix", reason="this system has no such owners and modes")
+
+
+@posix_only
+def test_nobody_else_can_look_into_a_store(bert: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where an earlier version has left the user's cache open."""
+    cache = tmp_path / "tokens"
+    cache.mkdir()
+    cache.chmod(0o775)
+    monkeypatch.setattr(tokenstore, "default_cache", lambda: cache)
+    said: list[str] = []
+    open_store(chunked(["a"], 9), None, TextEncoder(bert, TokensSection()), TokensSection(), notice=said.append)
+    assert said == [] and [path.stat().st_mode & MODE for path in (cache, *cache.iterdir())] == [0o700, 0o700]
+
+
+@posix_only
+@pytest.mark.parametrize("fault", ["open to all", "of another user"])
+def test_a_cache_that_others_could_have_written_is_refused(
+    bert: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    cache = tmp_path / "tokens"
+    cache.mkdir(mode=0o700)
+    if fault == "open to all":
+        cache.chmod(0o777)
+    else:  # root alone may give a folder away, so the process is another user instead
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+        monkeypatch.setattr("textune.caches.ROOT", 12346)
+    reason = "other users may write to it" if fault == "open to all" else "it belongs to another user"
+    section = TokensSection(cache=str(cache))
+    with pytest.raises(DataError, match=rf"the token cache .*tokens cannot be used: {reason}"):
+        open_store(chunked(["a"], 9), None, TextEncoder(bert, section), section)
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", ["read-only", "no home", "full"])
+def test_without_a_place_for_the_default_cache_texts_are_tokenised_in_memory_and_it_is_said(
+    bert: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    (tmp_path / "home").write_text("a file, so that no folder can be made below")
+
+    def cache() -> Path:
+        if fault == "no home":
+            raise RuntimeError("Could not determine home directory.")
+        return tmp_path / "home" / "tokens" if fault == "read-only" else tmp_path / "tokens"
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tokenstore, "default_cache", cache)
+    if fault == "full":
+        monkeypatch.setattr(os, "fsync", full)
+    said: list[str] = []
+    texts, pairs = ["the film", "", "a very good one"], ["of", "the zzz", ""]
+    encoder = TextEncoder(bert, TokensSection())
+    store = open_store(chunked(texts, 2), chunked(pairs, 2), encoder, TokensSection(), notice=said.append)
+    assert lists_of(store) == lists_of(encoder.encode(texts, pairs))
+    reason = {"read-only": "Not a directory", "no home": "Could not determine home", "full": "No space left"}[fault]
+    assert len(said) == 1 and "the token cache cannot be used" in said[0] and reason in said[0]
+    assert not (tmp_path / "tokens").exists() or list((tmp_path / "tokens").iterdir()) == []
+    with pytest.raises(DataError, match=r"the token cache .* cannot be used"):  # one that was asked for by name
+        section = TokensSection(cache=str(tmp_path / "home" / "tokens"))
+        open_store(chunked(texts, 2), None, encoder, section)
+
+
+def test_the_cache_lies_where_the_user_keeps_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache("tokens") == tmp_path / "textune" / "tokens"
+    for value in ("", "relative"):  # which its standard has ignored
+        monkeypatch.setenv("XDG_CACHE_HOME", value)
+        assert user_cache("kernels") == Path.home() / ".cache" / "textune" / "kernels"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import gc
+import hashlib
 import importlib
+import os
+import shutil
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -424,13 +427,41 @@ def test_a_build_that_failed_is_not_tried_again(tmp_path: Path, monkeypatch: pyt
         building._attempt.cache_clear()
 
 
-def test_a_damaged_library_is_built_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["no library", "cut short", "zeros within", "of a library that is gone"])
+def test_a_damaged_library_is_built_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: str) -> None:
+    """It is never loaded: a library whose pages are cut off, or wrong, would end the process."""
+    require_compiler()
+    Kernels()
+    library = Path(shutil.copy(next(building.default_cache().glob("*.so")), tmp_path))
+    whole, name = library.read_bytes(), library.name
+    monkeypatch.setattr(building, "default_cache", lambda: tmp_path)
+
+    def build_again(compiler: str, cache: Path, key: str) -> Path:  # which takes seconds
+        (tmp_path / name).write_bytes(whole)
+        (tmp_path / name).chmod(0o700)
+        return tmp_path / name
+
+    monkeypatch.setattr(building, "_build", build_again)
+    if damage == "of a library that is gone":  # whole, but it does not load
+        library.unlink()
+        library = tmp_path / f"{name.partition('-')[0]}-{hashlib.blake2b(b'gone', digest_size=16).hexdigest()}.so"
+        library.write_bytes(b"gone")
+    else:
+        parts = {"no library": b"no library", "cut short": whole[:8192]}
+        library.write_bytes(parts.get(damage, whole[:4096] + bytes(len(whole) - 4096)))
+    assert building._load().textune_norm_forward
+    (found,) = tmp_path.glob("*.so")
+    assert found.stat().st_size > 10_000 and found.stat().st_mode & 0o777 == 0o700
+    assert found.name.endswith(f"-{hashlib.blake2b(found.read_bytes(), digest_size=16).hexdigest()}.so")
+
+
+def test_a_library_in_a_folder_that_others_may_write_to_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     require_compiler()
     monkeypatch.setattr(building, "default_cache", lambda: tmp_path)
-    damaged = building._library(building.find_compiler())
-    damaged.write_bytes(b"no library")
-    assert building._load().textune_norm_forward
-    assert damaged.stat().st_size > 10_000
+    monkeypatch.setattr("textune.caches.ROOT", 12346)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(building.BuildError, match=r"the kernels cannot be kept in .*it belongs to another user"):
+        building._load()
 
 
 def test_too_little_memory_is_an_error_and_not_the_end_of_the_process(kernels: Kernels) -> None:

@@ -61,7 +61,7 @@ def test_kernels_for_another_target_are_another_file(monkeypatch: pytest.MonkeyP
     libraries = set()
     for uses in ("AVX512", "AVX2"):
         give(monkeypatch, uses, "avx2", "avx512")
-        libraries.add(build._library(sys.executable))
+        libraries.add(build._key(sys.executable))
     assert len(libraries) == 2
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from killkit import Forked
 
 import textune
 from textune.cli import commands
-from textune.errors import ConfigError, RunError
+from textune.errors import ConfigError, Preempted, RunError
 from textune.pipeline.chaos import ChaosResult, Kill, chaos
 
 SMALL = (
@@ -178,3 +181,54 @@ def test_a_run_that_ends_before_it_is_killed_is_said_to_be_too_short(
 
     with pytest.raises(RunError, match="too short to be killed so often"):
         chaos(home / "config.toml", kills=1, folder=tmp_path / "chaos", overrides=SMALL, start=Unkillable, reference=reference)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("stage", ["reference", "run-1"])
+def test_a_signal_ends_the_process_at_work_and_leaves_nothing_in_the_way(
+    home: Path, tmp_path: Path, reference: Path, name: str, stage: str
+) -> None:
+    number, started = signal.Signals[name], []
+    handler = signal.getsignal(number)
+
+    class Signalled(Forked):
+        """This process gets a signal as soon as the run has begun."""
+
+        def __init__(self, words: Sequence[str], log: Path) -> None:
+            super().__init__(words, log)
+            self._run = Path(words[words.index("--run") + 1])
+            started.append(self)
+
+        def poll(self) -> int | None:
+            if (self._run / "manifest.json").exists():
+                os.kill(os.getpid(), number)
+            return super().poll()
+
+    given = reference if stage == "run-1" else None
+    with pytest.raises(KeyboardInterrupt if name == "SIGINT" else Preempted, match=r"0 kills had happened") as stopped:
+        chaos(home / "config.toml", kills=1, folder=tmp_path / "chaos", overrides=SMALL, start=Signalled, reference=given)
+    assert getattr(stopped.value, "exit_code", 130) == 128 + number
+    assert [process.wait() for process in started] == [-signal.SIGKILL]
+    assert list(tmp_path.iterdir()) == [] and signal.getsignal(number) is handler
+
+
+def test_an_uninterrupted_run_that_is_complete_is_kept_where_a_signal_comes_later(home: Path, tmp_path: Path) -> None:
+    class Signalled(Forked):
+        def __init__(self, words: Sequence[str], log: Path) -> None:
+            super().__init__(words, log)
+            if "run-1" in str(log):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Preempted):
+        chaos(home / "config.toml", kills=1, folder=tmp_path / "chaos", overrides=SMALL, start=Signalled)
+    assert [path.name for path in (tmp_path / "chaos").iterdir()] == ["reference"]
+
+
+def test_what_an_earlier_proof_left_is_not_in_the_way(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "config-chaos" / "run-1").mkdir(parents=True)
+    result = chaos(home / "config.toml", kills=1, overrides=SMALL, start=Forked, reference=reference)
+    assert result.difference == ""
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["config-chaos", "config-chaos-2"]

@@ -21,11 +21,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from patience import wait_until
 from predictkit import Parrot, card_of, predict, read
 from runkit import Listener, reviews
+from safetensors.torch import load_file, save_file
 
 import textune
 from textune.cli import main
@@ -571,6 +573,22 @@ def test_int8_is_near_fp32_in_every_verb(trained: Any, home: Path, tmp_path: Pat
     np.testing.assert_allclose(written, scores[:, 1], atol=1e-5)
     with pytest.raises(ModelError, match="--precision int8 computes on the processor"):
         textune.load(trained[0].run, device="cuda", precision="int8")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_never_become_an_answer(saved: Path, home: Path, tmp_path: Path, value: float) -> None:
+    path = saved / "model.safetensors"
+    tensors = load_file(path)
+    tensors["classifier.weight"] = torch.full_like(tensors["classifier.weight"], value)
+    save_file(tensors, path, metadata={"format": "pt"})
+    reason = "the model's scores are not numbers"
+    with pytest.raises(ModelError, match=reason):
+        textune.load(saved).predict(["a film"])
+    with pytest.raises(ModelError, match=reason):
+        textune.evaluate(saved, data=FilesSource(files=(str(home / "reviews.csv"),)))
+    with pytest.raises(ModelError, match=reason):
+        predict(load(saved), home / "reviews.csv", tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_a_device_that_is_not_there_is_named_as_the_option(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,15 +59,16 @@ def test_a_signal_saves_the_step_and_says_so(home: Path, tmp_path: Path, whole: 
     checkpoint, passed = newest(run / "checkpoints")
     assert checkpoint is not None and (checkpoint.step, passed) == (5, [])
     if name == "SIGINT":
-        assert "Stopped after step 5; everything is saved. Go on with --resume." in ended.said[0]
+        assert "Stopped after step 5; everything is saved, and the same command resumes from there." in " ".join(
+            ended.said[0].split()
+        )
         assert read_manifest(run)["status"] == "interrupted"
     else:
-        said = f"stopped by {name} after step 5; everything is saved, and the same command goes on from there."
+        said = f"stopped by {name} after step 5; everything is saved, and the same command resumes from there."
         assert said in " ".join(ended.said[0].split())
         assert read_manifest(run)["status"] == "preempted"
     assert "Error" not in ended.said[0] and "Traceback" not in ended.said[0]
-    # What a person stopped goes on when they say so; what a scheduler stopped, by itself.
-    go_on(home, run, whole, "latest" if name == "SIGINT" else None)
+    go_on(home, run, whole, None)  # by the same command
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", -signal.SIGTERM), ("SIGUSR1", -signal.SIGUSR1)])
@@ -93,6 +94,27 @@ def test_the_same_signal_again_within_a_moment_is_one(home: Path, tmp_path: Path
     checkpoint, _ = newest(run / "checkpoints")
     assert checkpoint is not None and checkpoint.step == 5
     go_on(home, run, whole)
+
+
+@pytest.mark.parametrize(("name", "error"), [("SIGINT", KeyboardInterrupt), ("SIGTERM", Preempted), ("SIGUSR1", Preempted)])
+def test_a_signal_before_the_first_step_stops_at_once_and_says_how_things_stand(
+    home: Path, tmp_path: Path, whole: Path, name: str, error: type[BaseException]
+) -> None:
+    number = signal.Signals[name]
+    handler = signal.getsignal(number)
+
+    class WhileTokenising(Listener):
+        def progress(self, stage: str, done: int, total: int) -> None:
+            if stage.startswith("tokenising"):
+                os.kill(os.getpid(), number)
+
+    words = [*SMALL, f"tokens.cache={tmp_path / 'cache'}"]
+    with pytest.raises(error) as stopped:
+        textune.train(home / "config.toml", run=tmp_path / "run", overrides=words, tracker=WhileTokenising())
+    said = "Stopped: " if name == "SIGINT" else f"stopped by {name}: "
+    assert str(stopped.value) == f"{said}nothing was saved yet; the same command starts again, and reads the token cache."
+    assert signal.getsignal(number) is handler
+    go_on(home, tmp_path / "run", whole, None)
 
 
 def signals_in_steps(patch: pytest.MonkeyPatch, at: dict[int, list[int]]) -> None:

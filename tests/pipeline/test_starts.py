@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -213,12 +215,15 @@ def test_latest_wants_a_run(source: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_without_resume_only_a_preempted_run_goes_on(source: Path, runs: dict[str, Path], run: Path) -> None:
-    for status in ("failed", "interrupted", "running", "complete"):
+@pytest.mark.parametrize("stopped", ["preempted", "interrupted"])
+def test_without_resume_only_a_run_that_a_signal_stopped_goes_on(
+    source: Path, runs: dict[str, Path], run: Path, stopped: str
+) -> None:
+    for status in ("failed", "running", "complete"):
         set_status(run, status)
         with pytest.raises(RunError, match="already holds a run"):
             train(source, run)
-    set_status(run, "preempted")
+    set_status(run, stopped)
     assert train(source, run).steps == STEPS
     same_end(end(run), end(runs["complete"]))
 
@@ -527,3 +532,41 @@ def test_nothing_of_the_run_is_marked_before_it_is_open(source: Path, run: Path,
     with pytest.raises(RunError, match="does not fit"):
         train(source, run, resume="latest")
     assert read_manifest(run)["status"] == "preempted"
+
+
+@pytest.mark.parametrize("fault", ["below a file", "read-only"])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_run_folder_that_cannot_be_written_is_said_before_anything_is_read(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, dry_run: bool
+) -> None:
+    run = tmp_path / ("file/run" if fault == "below a file" else "run")
+    (tmp_path / "file").write_text("")
+
+    def refused(**keys: Any) -> Any:  # root may write anywhere, so the system's answer is given here
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    if fault == "read-only":
+        monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    monkeypatch.setattr(training, "gather", lambda *_, **__: pytest.fail("data was read"))
+    reason = "file is a file" if fault == "below a file" else "Read-only file system"
+    with pytest.raises(RunError, match=rf"the run folder .* cannot be written: .*{reason}"):
+        textune.train(source / "config.toml", run=run, dry_run=dry_run)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_folder_of_a_run_to_resume_is_looked_at_first_too(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(source, place := tmp_path / "place")
+    train(place, tmp_path / "run")
+    (tmp_path / "run" / "manifest.json").write_text(
+        (tmp_path / "run" / "manifest.json").read_text().replace('"complete"', '"running"')
+    )
+
+    def refused(*, dir: Path) -> Any:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    monkeypatch.setattr(training, "gather", lambda *_, **__: pytest.fail("data was read"))
+    with pytest.raises(RunError, match=r"the run folder .* cannot be written: Read-only file system"):
+        train(place, tmp_path / "run", resume="latest")

@@ -19,7 +19,7 @@ from textune.imports import importing
 @config_options
 @click.option("--kills", type=click.IntRange(min=1), default=20, show_default=True, help="How often to kill.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the moments.")
-@click.option("--run", "folder", metavar="FOLDER", help="Where everything is written; by default runs/NAME-OF-CONFIG-chaos.")
+@click.option("--run", "folder", metavar="FOLDER", help="Where everything is written; by default a new folder runs/NAME-chaos.")
 @click.option("--reference", metavar="RUN", help="A complete run of the same config, instead of training it first.")
 @json_option
 @quiet_option

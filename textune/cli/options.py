@@ -168,7 +168,7 @@ def evaluation_columns(run: str, options: dict[str, Any]) -> Any:
     from textune.prediction import find_model, read_card
 
     columns = predict_columns(read_card(find_model(run)).columns, options)
-    return columns if options["label"] is None else columns.model_copy(update={"label": options["label"]})
+    return columns if options["label"] is None else columns.model_copy(update={"label": options["label"], "labels": ()})
 
 
 def predict_columns(columns: Any, options: dict[str, Any]) -> Any:

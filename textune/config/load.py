@@ -1,6 +1,7 @@
 """From a TOML file, its parents and overrides to an `Experiment`: the first room of the flow.
 
-Precedence, lowest first: defaults, `extends`, the file, the command line. There are no environment variables.
+Precedence, lowest first: defaults, `extends`, the file, the command line. There are no environment variables
+(`XDG_CACHE_HOME` says where caches lie, as for every program: `textune.caches`).
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class FilesSource(RowSelection):
     and the rows counted."""
     split: Annotated[str, Field(min_length=1)] | None = None
     """For `.json` files that hold an object of named lists of rows, such as `{"train": [...], "test": [...]}`: the one to
-    read."""
+    read; a dot leads further in, as in `data.train`."""
     pattern: Annotated[str, AfterValidator(regular_expression)] | None = None
     """For `text`: a regular expression with named groups that turns each line into columns, such as
     `(?P<label>[^:]+):\\S+ (?P<text>.*)`. Without it each line is the column `text`."""
@@ -194,6 +194,9 @@ class Columns(Section):
     """Text made of several columns, such as `"{title}\\n{body}"`; replaces `text`."""
     label: ColumnName = "label"
     """Column of the label, or labels."""
+    labels: Names = ()
+    """Columns of 0 and 1 (or false and true, no and yes), one for each label, such as `["toxic", "obscene"]`: a multilabel
+    task with these names. Replaces `label`."""
     weight: ColumnName | None = None
     """Column of the weight of each row in the loss, or in the draw of rows (`train.order = "weighted"`)."""
 
@@ -238,7 +241,7 @@ class TokensSection(Section):
     drop_longer: PositiveInt | None = None
     """Leave out rows of more than so many tokens (before truncation); they are counted in the report."""
     cache: FilePath | None = None
-    """Folder of the token cache; by default `textune/tokens` in the user's cache folder."""
+    """Folder of the token cache; by default `textune/tokens` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`)."""
     cache_size_gb: Annotated[float, Field(gt=0)] = 20.0
     """The least recently used entries are removed above this size."""
 
@@ -446,7 +449,7 @@ class EvaluateSection(Section):
     max_tokens: PositiveInt = 16384
     """Memory bound of prediction: tokens computed at once."""
     bootstrap: Annotated[int, Field(ge=0)] = 1000
-    """Resamples for the 95 % interval of the main metric; 0 leaves it out."""
+    """Draws or resamples for the 95 % interval of the main metric; 0 leaves it out."""
     mistakes: Annotated[int, Field(ge=0)] = 20
     """Number of most confident mistakes in the report."""
 

@@ -40,7 +40,7 @@ def _label_problems(experiment: Experiment) -> list[Problem]:
     if isinstance(task, RegressionTask):
         return []
     problems = []
-    if not labels.names and labels.names_file is None:
+    if not labels.names and labels.names_file is None and not experiment.data.columns.labels:
         message = "data.labels.names is not set, and the labels of a stream are not known before it has been read."
         hint = 'List all of them, such as data.labels.names = ["neg", "pos"], or set data.labels.names_file.'
         problems.append(Problem(("data", "labels"), message, hint))

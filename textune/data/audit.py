@@ -26,6 +26,7 @@ from textune.data.duplicates import (
     shared,
     text_keys,
 )
+from textune.data.labelchecks import describe_alike, look_alike
 from textune.data.labels import LabelMap
 from textune.data.prepare import Part, PartName, PreparedData
 from textune.data.rows import count, listing, shorten
@@ -237,6 +238,11 @@ def _classes(parts: list[_Audited], label_map: LabelMap) -> list[Finding]:
         which = listing((repr(names[index]) for index in absent), 6)
         message = f"{count(len(absent), 'label has', 'labels have')} no training row: {which}."
         findings.append(Finding("warning", "class-untrained", message, len(absent)))
+    all_rows_C = sum(_class_counts(one.targets, len(names)) for one in parts)
+    for what, places in look_alike(names):
+        nums = [int(num) for num in np.asarray(all_rows_C)[places]]
+        message = describe_alike(what, [names[place] for place in places], nums)
+        findings.append(Finding("warning", "labels-alike", message, sum(nums)))
     single = np.flatnonzero(rows_C == 1)
     if len(single):
         which = listing((repr(names[index]) for index in single), 6)

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from textune.config.schema import Columns, Labels, StreamSource
-from textune.data.columns import Examples, select_columns, text_columns
+from textune.data.columns import Examples, label_columns, select_columns, text_columns
 from textune.data.labels import LabelMap, encode_labels
 from textune.data.remote import Shard, find_shards
 from textune.data.rows import OnBadRow, Piece, Places, Rows, SkippedRow, count, missing_column, refuse
@@ -52,7 +52,7 @@ class RowStream:
     @property
     def fingerprint(self) -> str:
         """Hash of the names and sizes of the shards in order; their content is not known before it is read."""
-        listed = json.dumps([[shard.name, shard.size] for shard in self.shards])
+        listed = json.dumps([[shard.name, shard.size] for shard in self.shards], allow_nan=False)
         return hashlib.sha256(f"textune stream 2 {listed}".encode()).hexdigest()[:32]
 
     def first_examples(self) -> Examples:
@@ -152,7 +152,7 @@ class BlockReader:
         self._readers: list[tuple[int, ShardReader]] = []
         columns = stream.columns
         self._texts = text_columns(columns.model_copy(update={"text_pair": None}))
-        others = (columns.label, *filter(None, (columns.text_pair, columns.weight)))
+        others = (*label_columns(columns), *filter(None, (columns.text_pair, columns.weight)))
         self._wanted = frozenset((*self._texts, *others))
 
     def read(self, cursor: Cursor) -> Block:
@@ -235,7 +235,9 @@ class BlockReader:
         if not missing:
             return piece
         columns = self._stream.columns
-        keys = {columns.label: "label", columns.text_pair: "text_pair", columns.weight: "weight"}
+        label_key = "labels" if columns.labels else "label"
+        keys = {name: label_key for name in label_columns(columns)}
+        keys |= {columns.text_pair or "": "text_pair", columns.weight or "": "weight"}
         text_key = "text" if columns.template is None else "template"
         # Of jsonl, a key may be left out; but one that the first rows of a shard all lack is not the right one.
         refused = missing if self._stream.formats[shard] == "parquet" else missing if at_start and piece.table.num_rows else []
@@ -315,5 +317,6 @@ def _joined(pieces: Sequence[Examples], stream: RowStream) -> Examples:
         weight=weight_N,
         indices=np.arange(len(text), dtype=np.int64),
         skipped=skipped,
-        label_column=stream.columns.label,
+        label_names=stream.columns.labels,
+        label_column=", ".join(label_columns(stream.columns)),
     )

@@ -19,6 +19,7 @@ import pyarrow.types as kinds
 from textune.config.schema import Columns
 from textune.data.numeric import to_floats
 from textune.data.rows import JSON_FIELD, OnBadRow, Rows, SkippedRow, missing_column, refuse, shorten
+from textune.data.sidebyside import side_by_side
 from textune.errors import DataError
 
 _TEXT = pa.large_string()
@@ -99,12 +100,7 @@ def select_columns(rows: Rows, columns: Columns, *, with_labels: bool, on_bad_ro
     weight_N: np.ndarray | None = None
     bad: dict[int, str] = {}
     if with_labels:
-        if columns.template is None and columns.label in {columns.text, columns.text_pair}:
-            raise DataError(
-                f"Column {columns.label!r} is both the text and the label.", hint="Set data.columns.label to another."
-            )
-        label = _find(rows, columns.label, key="data.columns.label")
-        _refuse_objects(rows, columns.label, "labels")
+        label = _labels(rows, columns, bad)
         if columns.weight is not None:
             weight_N = _weights(rows, columns.weight, bad)
     examples = Examples(
@@ -115,14 +111,32 @@ def select_columns(rows: Rows, columns: Columns, *, with_labels: bool, on_bad_ro
         weight=weight_N,
         indices=np.arange(len(rows), dtype=np.int64),
         skipped=rows.skipped,
-        label_names=rows.class_names.get(columns.label, ()),
-        label_column=columns.label,
-        unclear=rows.unclear.get(columns.label, ""),
+        label_names=columns.labels or rows.class_names.get(columns.label, ()),
+        label_column=", ".join(columns.labels) or columns.label,
+        unclear="" if columns.labels else rows.unclear.get(columns.label, ""),
     )
     examples = leave_out(examples, bad, on_bad_row=on_bad_row)
     if examples.weight is not None and not examples.weight.any() and not rows.partial:
         raise DataError(f"{rows.source}: all weights in column {columns.weight!r} are zero, so nothing would be learned.")
     return examples
+
+
+def label_columns(columns: Columns) -> tuple[str, ...]:
+    """The columns that labels are made of."""
+    return columns.labels or (columns.label,)
+
+
+def _labels(rows: Rows, columns: Columns, bad: dict[int, str]) -> pa.ChunkedArray:
+    """The labels as they stand; those side by side as one list for each row, with rows that cannot be used in `bad`."""
+    key = "data.columns.labels" if columns.labels else "data.columns.label"
+    if columns.labels and columns.label != Columns().label:
+        raise DataError("data.columns.label and data.columns.labels are both set.", hint="Remove one of them.")
+    for name in label_columns(columns):
+        if columns.template is None and name in {columns.text, columns.text_pair}:
+            raise DataError(f"Column {name!r} is both the text and the label.", hint=f"Set {key} to another.")
+        _find(rows, name, key=key)
+        _refuse_objects(rows, name, "labels")
+    return side_by_side(rows, columns.labels, bad) if columns.labels else rows.table.column(columns.label)
 
 
 def select_texts(rows: Rows, columns: Columns) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:

@@ -19,7 +19,7 @@ def fingerprint_table(table: pa.Table) -> str:
         hasher = _ColumnHasher()
         for chunk in table.column(name).chunks:
             hasher.add("", chunk)
-        total.update(json.dumps(name).encode() + hasher.digest())
+        total.update(json.dumps(name, allow_nan=False).encode() + hasher.digest())
     return total.hexdigest()[:32]
 
 
@@ -55,7 +55,7 @@ class _ColumnHasher:
             self.add(path + "/item", array.flatten())
         elif kinds.is_struct(kind):
             for name, child in sorted(zip((one.name for one in kind), array.flatten(), strict=True), key=lambda pair: pair[0]):
-                self.add(f"{path}/{json.dumps(name)}", child)
+                self.add(f"{path}/{json.dumps(name, allow_nan=False)}", child)
         else:
             self._add_plain(path, array)
 

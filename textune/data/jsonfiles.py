@@ -88,7 +88,7 @@ def parse_line(text: str) -> tuple[Any, str]:
 
 def _parse_together(texts: Sequence[str]) -> list[Any] | None:
     """The values of many lines from one call, several times faster; None where they must be parsed one by one."""
-    separator = f",{json.dumps(_BETWEEN)},"
+    separator = f",{json.dumps(_BETWEEN, allow_nan=False)},"
     if any(separator[1:-1] in text for text in texts):
         return None
     joined = f"[{separator.join(texts)}]"

@@ -29,6 +29,11 @@ class LabelMap:
 REGRESSION = LabelMap("regression", ("score",))
 
 
+def is_truth(text: str) -> bool:
+    """Whether a label says true or false, in whatever case."""
+    return text.lower() in {"true", "false"}
+
+
 class LabelLookup:
     """Finds the id of a label as it is written in the data."""
 
@@ -41,6 +46,8 @@ class LabelLookup:
         """Id of a name, of a whole number such as `1.0` for the name `1`, or of a position; None for an unknown label."""
         if text in self.ids:
             return self.ids[text]
+        if is_truth(text):  # written another way in another file: true, True, TRUE
+            return next((place for name, place in self.ids.items() if name.lower() == text.lower()), None)
         integer = whole(text) or text
         if integer in self.ids:
             return self.ids[integer]

@@ -27,11 +27,18 @@ import pyarrow.compute as pc
 
 from textune.config.schema import Labels
 from textune.data.columns import Examples
-from textune.data.labelchecks import require_named
-from textune.data.labelmap import REGRESSION, LabelLookup, LabelMap, Problem
+from textune.data.labelchecks import (
+    mixed_kinds,
+    refuse_ids,
+    refuse_strangers,
+    refuse_tasks,
+    refuse_written_numbers,
+    require_named,
+)
+from textune.data.labelmap import REGRESSION, LabelLookup, LabelMap, Problem, is_truth
 from textune.data.labelnames import given_names, names_by_user
-from textune.data.labelvalues import LabelValues, label_column, label_values, multi_hot_width, whole
-from textune.data.numeric import is_text, to_floats
+from textune.data.labelvalues import LabelValues, label_column, label_values, multi_hot_width, respelt, whole
+from textune.data.numeric import NUMBER, is_text, number_advice, to_floats
 from textune.data.rows import count, listing, shorten
 from textune.data.targets import encode_labels
 from textune.errors import DataError
@@ -58,16 +65,33 @@ def infer_labels(
     values = [label_values(examples, section) for examples in sets]
     if not by_user:
         require_named(sets, values)
+    values, said = _one_truth(sets, values)
     _check_form(train, sets, values, section, kind)
     if values[0].is_lists:
-        label_map, notes = _multilabel(train, values, names)
+        label_map, notes = _multilabel(sets, values, names, ids_meant=bool(names or section.delimiter) or kind != "auto")
     else:
-        label_map, notes = _classes(train, values, names, kind)
+        label_map, notes = _classes(sets, values, names, kind)
     if label_map.problem == "regression":
         return _regression(train, notes)
     lookup = LabelLookup(label_map.names, given=by_user)
     _check_number(label_map, train, values[0], lookup, kind)
-    return label_map, (*notes, *_absent_from_training(sets, values, label_map, lookup, given=bool(names)))
+    return label_map, (*said, *notes, *_absent_from_training(sets, values, label_map, lookup, given=bool(names)))
+
+
+def _one_truth(sets: Sequence[Examples], values: list[LabelValues]) -> tuple[list[LabelValues], tuple[str, ...]]:
+    """True and false, which files write in several ways, as one pair of labels; and what to say of it."""
+    texts = {text for one in values for text in one.texts}
+    if (
+        any(one.is_lists for one in values)
+        or not all(map(is_truth, texts))
+        or len({text.lower() for text in texts}) == len(texts)
+    ):
+        return values, ()
+    found = {file.rows.source: listing(map(repr, sorted(one.texts)), 6) for file, one in zip(sets, values, strict=True)}
+    shown = "; ".join(f"{source} has {names}" for source, names in found.items())
+    return [respelt(one, str.lower) for one in values], (
+        f"Labels are read as 'false' and 'true', whatever their case: {shown}.",
+    )
 
 
 def _regression(train: Examples, notes: tuple[str, ...] = ()) -> tuple[LabelMap, tuple[str, ...]]:
@@ -78,10 +102,15 @@ def _regression(train: Examples, notes: tuple[str, ...] = ()) -> tuple[LabelMap,
         first = next((shorten(value, 30) for value in label.to_pylist() if value not in (None, "")), "nothing")
         raise DataError(
             f"{where} holds no numbers but such as {first}, and regression needs numbers.",
-            hint="Set task.kind, or the label column.",
+            hint=number_advice([first.strip("'")]) or "Set task.kind, or the label column.",
         )
+    texts = [] if not is_text(label.type) else [text.strip() for text in label.to_pylist() if text and text.strip()]
+    others = [text for text in texts if not NUMBER.fullmatch(text)]
     low, high = float(value_N[number_N].min()), float(value_N[number_N].max())
     if len(train) > 1 and low == high and not train.rows.partial:
+        if others:
+            found = f"{count(len(others), 'label')} of {len(texts):,}, such as {shorten(others[0], 30)}"
+            raise DataError(f"{where} holds what is no number: {found}; every number is {low:g}.", hint=number_advice(others))
         raise DataError(f"{where}: every number is {low:g}, so there is nothing to learn.")
     return REGRESSION, notes
 
@@ -109,6 +138,8 @@ def _check_form(train: Examples, sets: Sequence[Examples], values: Sequence[Labe
             raise DataError(f"Labels are {forms[0]} in {train.rows.source} but {forms[1]} in {examples.rows.source}.")
     if values[0].is_lists and kind in {"binary", "multiclass"}:
         cause = "data.labels.delimiter makes them so" if section.delimiter else "the data holds lists"
+        cause = f"lists written as text, such as {shorten(values[0].written, 40)}" if values[0].written else cause
+        cause = "data.columns.labels names several columns" if train.label_column.count(", ") and train.label_names else cause
         raise DataError(
             f"{where} has several labels per row ({cause}), but task.kind is {kind}.", hint='Set task.kind = "multilabel".'
         )
@@ -120,20 +151,26 @@ def _check_form(train: Examples, sets: Sequence[Examples], values: Sequence[Labe
         raise DataError(f"{where} holds no label at all.")
 
 
-def _multilabel(train: Examples, values: Sequence[LabelValues], names: tuple[str, ...]) -> tuple[LabelMap, tuple[str, ...]]:
+def _multilabel(
+    sets: Sequence[Examples], values: Sequence[LabelValues], names: tuple[str, ...], *, ids_meant: bool
+) -> tuple[LabelMap, tuple[str, ...]]:
+    train = sets[0]
+    where = f"{train.rows.source}: label column {train.label_column!r}"
+    notes = []
+    if values[0].written:
+        notes.append(f"{where} holds lists written as text, such as {shorten(values[0].written, 40)}: read as lists.")
     width = multi_hot_width(values[0])
     if width and names and len(names) != width:
-        if width > 2:
-            where = f"{train.rows.source}: label column {train.label_column!r}"
+        if width > 2 or set(values[0].kinds) == {"name"}:
             raise DataError(
                 f"{where} holds rows of {width} entries of 0 and 1, but there are {count(len(names), 'label name')}."
             )
         width = 0
     if width:
-        return LabelMap("multilabel", names or tuple(map(str, range(width))), multi_hot=True), ()
+        return LabelMap("multilabel", names or tuple(map(str, range(width))), multi_hot=True), tuple(notes)
+    refuse_tasks(where, values[0], ids_meant=ids_meant)
     length_N = values[0].length_N
     assert length_N is not None
-    notes = []
     row_K, code_K = values[0].row_K, values[0].code_K
     key_K = np.sort(row_K * (len(values[0].texts) + 1) + code_K)
     repeated = int((np.diff(key_K) == 0).sum())
@@ -145,16 +182,17 @@ def _multilabel(train: Examples, values: Sequence[LabelValues], names: tuple[str
     if empty:
         notes.append(f"{count(empty, 'row')} of {train.rows.source} with an empty list of labels: none of them applies there.")
     if not names:
-        names = _ordered(train, values)[0]
+        names = _ordered(sets, values)[0]
     return LabelMap("multilabel", names, multi_hot=False), tuple(notes)
 
 
 def _classes(
-    train: Examples, values: Sequence[LabelValues], names: tuple[str, ...], kind: str
+    sets: Sequence[Examples], values: Sequence[LabelValues], names: tuple[str, ...], kind: str
 ) -> tuple[LabelMap, tuple[str, ...]]:
     notes: tuple[str, ...] = ()
+    train = sets[0]
     if not names:
-        names, fractions = _ordered(train, values)
+        names, fractions = _ordered(sets, values)
         where = f"{train.rows.source}: label column {train.label_column!r}"
         if fractions:
             if kind == "auto":
@@ -171,7 +209,8 @@ def _classes(
             taken = f"{where} holds whole numbers such as {shorten(_first_number(values))}"
             notes = (f'{taken}, taken as the classes {listing(names, 5)}; set task.kind = "regression" to predict the number.',)
         if kind == "auto":
-            _refuse_free_text(where, names, len(train), all_integers=set(values[0].kinds) <= {"integer"})
+            refuse_ids(train, values[0], len(names), max_classes=MAX_AUTO_CLASSES)
+            refuse_written_numbers(where, names)
     problem: Problem = "binary" if kind == "binary" or (kind == "auto" and len(names) == 2) else "multiclass"
     return LabelMap(problem, names), notes
 
@@ -180,18 +219,7 @@ def _first_number(values: Sequence[LabelValues]) -> str:
     return next(text for one in values for text, kind in zip(one.texts, one.kinds, strict=True) if kind == "number")
 
 
-def _refuse_free_text(where: str, names: tuple[str, ...], num_rows: int, *, all_integers: bool) -> None:
-    if len(names) <= MAX_AUTO_CLASSES or len(names) * 2 <= num_rows:
-        return
-    found = f"{where} holds {len(names):,} different values in {num_rows:,} rows"
-    if all_integers:
-        raise DataError(f"{found}: a number or an id, not a class.", hint='Set task.kind = "regression" to predict a number.')
-    raise DataError(
-        f"{found}: free text, not a class.", hint='Set data.columns.label, or task.kind = "multiclass" to use it all the same.'
-    )
-
-
-def _ordered(train: Examples, values: Sequence[LabelValues]) -> tuple[tuple[str, ...], str]:
+def _ordered(sets: Sequence[Examples], values: Sequence[LabelValues]) -> tuple[tuple[str, ...], str]:
     """All names, in the order of their ids, and the first number with a fraction ("" if there is none).
 
     DataError where numbers and names are mixed.
@@ -200,16 +228,7 @@ def _ordered(train: Examples, values: Sequence[LabelValues]) -> tuple[tuple[str,
     numbers = sorted(text for text, kind in kinds.items() if kind != "name")
     words = sorted(text for text, kind in kinds.items() if kind == "name")
     if numbers and words:
-        totals = {text: 0 for text in kinds}
-        for one in values:
-            for text, num in zip(one.texts, one.counts, strict=True):
-                totals[text] += int(num)
-        raise DataError(
-            f"{train.rows.source}: label column {train.label_column!r} holds labels of mixed kinds: "
-            f"{count(sum(totals[text] for text in numbers), 'number')}, such as {listing(map(shorten, numbers[:3]))}, and "
-            f"{count(sum(totals[text] for text in words), 'name')}, such as {listing(map(shorten, words[:3]))}.",
-            hint="Fix the labels, or list all of them in data.labels.names.",
-        )
+        raise mixed_kinds(sets, values)
     if words:
         return tuple(words), ""
     fractions = [text for text in numbers if kinds[text] == "number" and whole(text) is None]
@@ -252,6 +271,8 @@ def _absent_from_training(
     seen = {lookup(text) for text in values[0].texts}
     notes = []
     for examples, one in zip(sets[1:], values[1:], strict=True):
+        if one.texts and seen.isdisjoint({lookup(text) for text in one.texts}):
+            refuse_strangers(sets[0], values[0].texts, examples, one.texts)
         for text, num in sorted(zip(one.texts, one.counts, strict=True)):
             place = lookup(text)
             if place is not None and place not in seen:

@@ -6,6 +6,7 @@ Everything that looks at values looks at the distinct ones, so a million rows co
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,7 +18,9 @@ import pyarrow.types as kinds
 from textune.config.schema import Labels
 from textune.data.classnames import name_of
 from textune.data.columns import Examples
+from textune.data.listtext import Entries, read_lists
 from textune.data.numeric import INTEGER, NUMBER, flat, is_list, is_text
+from textune.data.rows import shorten
 from textune.errors import DataError
 
 Kind = Literal["integer", "number", "name"]
@@ -37,6 +40,8 @@ class LabelValues:
     """int64 [K] index into `texts`; MISSING for none."""
     length_N: np.ndarray | None
     """int64 [N] entries of each list, MISSING for no list; None where each row has one value."""
+    written: str = ""
+    """The first cell, where the lists stand in the file as text."""
 
     @property
     def is_lists(self) -> bool:
@@ -65,21 +70,33 @@ def label_column(examples: Examples) -> pa.ChunkedArray:
 def label_values(examples: Examples, section: Labels) -> LabelValues:
     """Distinct values and codes of the examples' labels."""
     where = f"{examples.rows.source}: label column {examples.label_column!r}"
-    return read_labels(label_column(examples), delimiter=section.delimiter, label_names=examples.label_names, where=where)
+    column, names = label_column(examples), examples.label_names
+    return read_labels(column, delimiter=section.delimiter, label_names=names, where=where, known=section.names)
 
 
-def read_labels(column: pa.ChunkedArray, *, delimiter: str | None, label_names: tuple[str, ...], where: str) -> LabelValues:
-    """The values of a label column.
+def read_labels(
+    column: pa.ChunkedArray,
+    *,
+    delimiter: str | None,
+    label_names: tuple[str, ...],
+    where: str,
+    known: tuple[str, ...] = (),
+) -> LabelValues:
+    """The values of a label column. Text that is written as a list in all cells is lists, unless those are `known` names.
 
     `delimiter` cuts text into lists; empty pieces fall away, and other plain values become lists of one. `label_names`: names
     for integers, by the source itself (a negative one means no label). `where` begins the message of a DataError.
     """
-    array = flat(column)
+    array = _as_text_column(flat(column), where)
     kind = array.type
     if is_list(kind):
         lengths = pc.fill_null(pc.list_value_length(array).cast(pa.int64()), MISSING)
         values = _plain(array.flatten(), label_names, where)
         return replace(values, length_N=lengths.to_numpy(zero_copy_only=False))
+    if is_text(kind):
+        array = pc.utf8_trim_whitespace(array.cast(pa.large_string()))
+        if (lists := _written_lists(array, delimiter, label_names, where, known)) is not None:
+            return lists
     if delimiter is None:
         return _plain(array, label_names, where)
     if is_text(kind):
@@ -89,12 +106,46 @@ def read_labels(column: pa.ChunkedArray, *, delimiter: str | None, label_names: 
     return replace(values, code_K=values.code_K[values.code_K != MISSING], length_N=length_N)
 
 
+def _written_lists(
+    array: pa.Array, delimiter: str | None, label_names: tuple[str, ...], where: str, known: tuple[str, ...]
+) -> LabelValues | None:
+    """Lists that are written as text; None where the cells are something else. DataError where most are lists, but not all."""
+    encoded = pc.dictionary_encode(array)
+    cells = [cell for cell in encoded.dictionary.to_pylist() if cell]
+    if not cells or {name.strip() for name in known}.issuperset(cells):
+        return None
+    lists = read_lists(cells, delimiter)
+    if not lists:
+        return None
+    other = next((cell for cell, entries in zip(cells, lists, strict=True) if entries is None), None)
+    if other is not None:
+        if sum(entries is not None for entries in lists) * 2 <= len(lists):
+            return None
+        example = next(cell for cell, entries in zip(cells, lists, strict=True) if entries is not None)
+        raise DataError(
+            f"{where} holds lists written as text, such as {shorten(example, 40)}, but also {shorten(other, 40)}.",
+            hint="Write all cells as lists, or none of them.",
+        )
+    values = _spread(encoded, dict(zip(cells, lists, strict=True)), label_names, where)
+    return replace(values, written=cells[0])
+
+
 def _split(array: pa.Array, delimiter: str, label_names: tuple[str, ...], where: str) -> LabelValues:
     if not delimiter:
         raise DataError("data.labels.delimiter is empty.", hint='Set it to what stands between two labels, such as ",".')
     encoded = pc.dictionary_encode(array.cast(pa.large_string()))
-    # Cells repeat, so the distinct ones are cut and then spread over the rows.
-    cells = [[piece for one in cell.split(delimiter) if (piece := one.strip())] for cell in encoded.dictionary.to_pylist()]
+    cells = {
+        cell: tuple(piece for one in cell.split(delimiter) if (piece := one.strip())) for cell in encoded.dictionary.to_pylist()
+    }
+    return _spread(encoded, cells, label_names, where)
+
+
+def _spread(
+    encoded: pa.DictionaryArray, entries: Mapping[str, Entries | None], label_names: tuple[str, ...], where: str
+) -> LabelValues:
+    """Lists by cell to lists by row: cells repeat, so only distinct ones are cut. A cell that the map lacks has no list."""
+    found = [entries.get(cell) for cell in encoded.dictionary.to_pylist()]
+    cells = [one or () for one in found]
     size_D = np.array([len(cell) for cell in cells] + [0], np.int64)
     start_D = np.concatenate([np.zeros(1, np.int64), np.cumsum(size_D)])[:-1]
     pieces = _plain(pa.array([piece for cell in cells for piece in cell], pa.large_string()), label_names, where)
@@ -102,10 +153,25 @@ def _split(array: pa.Array, delimiter: str, label_names: tuple[str, ...], where:
     length_N = size_D[cell_N]
     first_K = np.repeat(start_D[cell_N] - (np.cumsum(length_N) - length_N), length_N)
     code_K = pieces.code_K[first_K + np.arange(len(first_K))] if len(first_K) else np.zeros(0, np.int64)
-    return replace(pieces, code_K=code_K, length_N=np.where(cell_N == len(cells), MISSING, length_N))
+    missing_D = np.array([one is None for one in found] + [True])
+    return replace(pieces, code_K=code_K, length_N=np.where(missing_D[cell_N], MISSING, length_N))
+
+
+def _as_text_column(array: pa.Array, where: str) -> pa.Array:
+    """Bytes as the text that they are; anything else as it is."""
+    kind = array.type
+    if not (
+        kinds.is_binary(kind) or kinds.is_large_binary(kind) or kinds.is_binary_view(kind) or kinds.is_fixed_size_binary(kind)
+    ):
+        return array
+    try:
+        return array.cast(pa.large_binary()).cast(pa.large_string())
+    except pa.ArrowException as error:
+        raise DataError(f"{where} holds bytes that are not UTF-8 text, which cannot be labels.") from error
 
 
 def _plain(array: pa.Array, label_names: tuple[str, ...], where: str) -> LabelValues:
+    array = _as_text_column(array, where)
     kind = array.type
     if kinds.is_null(kind):
         return LabelValues((), (), np.full(len(array), MISSING), None)
@@ -190,6 +256,12 @@ def multi_hot_width(values: LabelValues) -> int:
     if width < 2 or num_fitting * 2 <= len(length_N) or (width == 2 and num_fitting < len(length_N)):
         return 0
     return width
+
+
+def respelt(values: LabelValues, spell: Callable[[str], str]) -> LabelValues:
+    """The same labels in another spelling; those that become equal become one."""
+    merged = _without_empty([spell(text) for text in values.texts], list(values.kinds), values.code_K)
+    return replace(values, texts=merged.texts, kinds=merged.kinds, code_K=merged.code_K)
 
 
 def bit_of(text: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,18 @@ import pyarrow.types as kinds
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 INTEGER = re.compile(r"[+-]?\d{1,4000}", re.ASCII)
 """Python reads no longer ones."""
+
+
+_WITH_COMMA = re.compile(
+    r"[+-]?(?:\d{1,3}(?:[,.'\u2019 \u00a0\u202f\u2009]\d{3})+(?:[.,]\d+)?|\d+,\d+)(?:\s?[%\u20ac$\u00a3])?|[+-]?[\d.]+\s?%",
+    re.ASCII,
+)
+NUMBER_ADVICE = "Write numbers plainly, with a point before decimals and nothing between thousands: 1000 or 0.5."
+
+
+def number_advice(texts: Iterable[str]) -> str:
+    """What to do about the first text that is a number for people only, such as `1,000`, `0,5` or `50 %`; "" if none is."""
+    return NUMBER_ADVICE if any(_WITH_COMMA.fullmatch(text) and not NUMBER.fullmatch(text) for text in texts) else ""
 
 
 def flat(column: pa.ChunkedArray | pa.Array) -> pa.Array:

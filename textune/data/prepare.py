@@ -149,7 +149,13 @@ def prepare_data(section: DataSection, *, kind: str, known_names: tuple[str, ...
     notices = (*(note for examples in (train, *others) for note in examples.rows.notes), *notices)
 
     given = section.labels.names or section.labels.names_file
-    if known_names and not given and known_names != label_map.names and sorted(known_names) == sorted(label_map.names):
+    if (
+        known_names
+        and not given
+        and not label_map.multi_hot
+        and known_names != label_map.names
+        and sorted(known_names) == sorted(label_map.names)
+    ):
         label_map = replace(label_map, names=known_names)
         notices = (*notices, f"the labels keep the order that the backbone has: {', '.join(known_names[:8])}")
 

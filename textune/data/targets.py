@@ -10,7 +10,7 @@ from textune.data.labelchecks import require_named
 from textune.data.labelmap import LabelLookup, LabelMap
 from textune.data.labelnames import names_by_user
 from textune.data.labelvalues import MISSING, LabelValues, bit_of, label_column, label_values, multi_hot_width
-from textune.data.numeric import to_floats
+from textune.data.numeric import number_advice, to_floats
 from textune.data.rows import OnBadRow, count, listing, nearest, shorten
 from textune.errors import DataError
 
@@ -30,7 +30,7 @@ def encode_labels(
     bad: dict[int, str] = {}
     hints: dict[str, str] = {}
     if label_map.problem == "regression":
-        targets = _regression_targets(examples, bad)
+        targets = _regression_targets(examples, bad, hints)
     else:
         values = label_values(examples, section)
         given = names_by_user(section)
@@ -38,6 +38,8 @@ def encode_labels(
             require_named([examples], [values])
         if label_map.problem == "multilabel":
             targets = _multilabel_targets(values, label_map, bad, hints, given=given, where=examples.rows.source)
+            if examples.label_names and set(values.texts) <= {"false", "true"} and not given:  # columns side by side
+                targets = targets[:, _places(label_map.names, examples)]
         else:
             targets = _class_targets(values, label_map, bad, hints, given=given, where=examples.rows.source)
     if not bad:
@@ -48,7 +50,18 @@ def encode_labels(
     return kept, targets[keep_N]
 
 
-def _regression_targets(examples: Examples, bad: dict[int, str]) -> np.ndarray:
+def _places(names: tuple[str, ...], examples: Examples) -> list[int]:
+    """Where each label stands in multi-hot rows that name their entries; DataError where they name others."""
+    if sorted(names) != sorted(examples.label_names):
+        raise DataError(
+            f"{examples.rows.source} has the labels {listing(map(repr, examples.label_names), 6)}, but the model was made for"
+            f" {listing(map(repr, names), 6)}.",
+            hint="Name the same columns in data.columns.labels.",
+        )
+    return [examples.label_names.index(name) for name in names]
+
+
+def _regression_targets(examples: Examples, bad: dict[int, str], hints: dict[str, str]) -> np.ndarray:
     label = label_column(examples)
     value_N, number_N = to_floats(label)
     with np.errstate(over="ignore"):
@@ -59,6 +72,8 @@ def _regression_targets(examples: Examples, bad: dict[int, str]) -> np.ndarray:
         bad[int(index)] = (
             _NO_LABEL if empty else f"the label {shorten(value, 30)} is not a finite number, which regression needs"
         )
+        if isinstance(value, str) and (advice := number_advice([value.strip()])):
+            hints[bad[int(index)]] = advice
     return targets
 
 

@@ -1,10 +1,6 @@
-"""Texts to token ids, once: a flat, memory-mapped, shared token store; after `labels.py`, before `batches.py`.
+"""Texts to token ids; after `labels.py`, before `tokenstore.py`, which keeps them.
 
-    texts --Rust tokenizer, untruncated, a chunk ahead in a thread--> truncate --> ids.bin (int32) + offsets.bin (int64)
-    [+ types.bin] + meta.json
-
-A store is found by the hash of (texts, tokenizer, options). It is written aside and renamed, so it is complete or absent,
-whoever else builds the same one at the same time; the least recently used stores are removed above a size limit.
+texts --Rust tokenizer, untruncated, a chunk ahead in a thread--> truncate --> TokenStore
 """
 
 from __future__ import annotations
@@ -13,14 +9,8 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
-import re
-import shutil
-import time
-import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,18 +24,11 @@ from textune.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-STORE_VERSION = 2
+IDS_VERSION = 2
+"""Of what the tokens of a text are: part of every fingerprint."""
 CHUNK_ROWS = 8192
 CHUNK_CHARACTERS = 4_000_000
 """Rows and characters tokenised at once: what the tokenizer gives is 50 times as large as the ids that are kept of it."""
-STALE_SECONDS = 24 * 3600.0
-"""Age from which an unfinished store is taken for the remains of a process that was killed."""
-
-_OUR_FOLDERS = re.compile(r"(building-\d+-)?[0-9a-f]{32}")
-"""The cache may be a folder with other things in it: nothing else is ever removed."""
-
-Progress = Callable[[int, int], None]
-"""Called with (rows done, rows in all)."""
 Texts = tuple[Sequence[str], Sequence[str] | None]
 """Texts of consecutive rows, and their second texts."""
 
@@ -112,7 +95,7 @@ class TextEncoder:
     def fingerprint(self) -> str:
         """Hash of all that decides the ids of a text."""
         options = {"max_length": self._section.max_length, "truncate": self._section.truncate, "types": self.has_types}
-        text = json.dumps({"version": STORE_VERSION, "options": options, "tokenizer": self._backend.to_str()})
+        text = json.dumps({"version": IDS_VERSION, "options": options, "tokenizer": self._backend.to_str()}, allow_nan=False)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def makes_types(self, *, pair: bool) -> bool:
@@ -125,16 +108,8 @@ class TextEncoder:
         """Tokenise in memory; DataError where `truncate = "error"` meets a longer row, named by `place(index)`; ConfigError as
         `require_room`."""
         self.require_room(pair=pairs is not None)
-        parts = list(self.encode_chunks(cut_texts(texts, pairs), place, depth=0))
-        num_before = np.cumsum([0, *(len(part.ids) for part in parts)])
-        starts = [part.offsets[:-1] + before for part, before in zip(parts, num_before[:-1], strict=True)]
-        types = [part.types for part in parts if part.types is not None]
-        return TokenStore(
-            ids=np.concatenate([np.zeros(0, np.int32), *(part.ids for part in parts)]),
-            types=np.concatenate([np.zeros(0, np.uint8), *types]) if self.makes_types(pair=pairs is not None) else None,
-            offsets=np.concatenate([*starts, num_before[-1:]]),
-            raw_lengths=np.concatenate([np.zeros(0, np.int32), *(part.raw_lengths for part in parts)]),
-        )
+        parts = self.encode_chunks(cut_texts(texts, pairs), place, depth=0)
+        return join_stores(parts, has_types=self.makes_types(pair=pairs is not None))
 
     def encode_chunks(self, chunks: Iterable[Texts], place: Callable[[int], str], *, depth: int) -> Generator[TokenStore]:
         """A store for each chunk; the tokenizer is `depth` chunks ahead, in a thread. Errors as `encode`."""
@@ -204,6 +179,27 @@ class TextEncoder:
         return head, keep - head
 
 
+def join_stores(stores: Iterable[TokenStore], *, has_types: bool) -> TokenStore:
+    """Stores of consecutive rows as one, in memory."""
+    parts = list(stores)
+    num_before = np.cumsum([0, *(len(part.ids) for part in parts)])
+    starts = [part.offsets[:-1] + before for part, before in zip(parts, num_before[:-1], strict=True)]
+    types = [part.types for part in parts if part.types is not None]
+    return TokenStore(
+        ids=np.concatenate([np.zeros(0, np.int32), *(part.ids for part in parts)]),
+        types=np.concatenate([np.zeros(0, np.uint8), *types]) if has_types else None,
+        offsets=np.concatenate([*starts, num_before[-1:]]),
+        raw_lengths=np.concatenate([np.zeros(0, np.int32), *(part.raw_lengths for part in parts)]),
+    )
+
+
+def cut_columns(texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None) -> Iterator[Texts]:
+    """As `cut_texts`, from columns, of which a chunk at a time becomes Python's strings."""
+    for start in range(0, len(texts), CHUNK_ROWS):
+        second = None if pairs is None else pairs.slice(start, CHUNK_ROWS).to_pylist()
+        yield from cut_texts(texts.slice(start, CHUNK_ROWS).to_pylist(), second)
+
+
 def cut_texts(texts: Sequence[str], pairs: Sequence[str] | None = None) -> Iterator[Texts]:
     """Consecutive rows in chunks of at most CHUNK_ROWS rows and CHUNK_CHARACTERS characters; a longer row is one alone."""
     sizes = np.fromiter(map(len, texts), np.int64, len(texts))
@@ -229,172 +225,3 @@ def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
         shorter = room // 2
         longer = shorter + room % 2
     return (shorter, longer) if first <= second else (longer, shorter)
-
-
-def default_cache() -> Path:
-    """The user's cache folder for token stores."""
-    return Path.home() / ".cache" / "textune" / "tokens"
-
-
-def open_store(
-    texts: pa.ChunkedArray,
-    pairs: pa.ChunkedArray | None,
-    encoder: TextEncoder,
-    section: TokensSection,
-    *,
-    place: Callable[[int], str] = "row {}".format,
-    progress: Progress | None = None,
-) -> TokenStore:
-    """The token store of these texts: found in the cache, or built there.
-
-    Raises DataError where the cache folder cannot be written, or as `TextEncoder.encode`.
-    """
-    encoder.require_room(pair=pairs is not None)
-    cache = Path(section.cache) if section.cache else default_cache()
-    key = hashlib.blake2b(digest_size=16)
-    key.update(encoder.fingerprint().encode())
-    for column in (texts, pairs):
-        key.update(b"absent" if column is None else _hash_strings(column))
-    folder = cache / key.hexdigest()
-    store = _open(folder, len(texts), has_types=encoder.makes_types(pair=pairs is not None))
-    if store is None:
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-            store = _build(folder, texts, pairs, encoder, place=place, progress=progress)
-        except OSError as error:
-            raise DataError(
-                f"the token cache {cache} cannot be written: {error.strerror or error}.",
-                hint="Free some space there or set tokens.cache to another folder.",
-            ) from error
-        _prune(cache, keep=folder, max_bytes=section.cache_size_gb * 1e9)
-    with contextlib.suppress(OSError):
-        os.utime(folder / "meta.json")  # for "least recently used"; a read-only shared cache works without it
-    return store
-
-
-def _hash_strings(column: pa.ChunkedArray) -> bytes:
-    """Hash of a string column that does not depend on how it is chunked."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(len(column).to_bytes(8, "little"))
-    for batch in pa.table({"text": column}).to_batches(max_chunksize=1 << 20):
-        strings = batch.column(0).cast(pa.large_string())
-        offsets = np.frombuffer(strings.buffers()[1], dtype=np.int64)[strings.offset : strings.offset + len(strings) + 1]
-        digest.update(np.diff(offsets).tobytes())
-        digest.update(memoryview(strings.buffers()[2] or b"")[offsets[0] : offsets[-1]])
-    return digest.digest()
-
-
-def _build(
-    folder: Path,
-    texts: pa.ChunkedArray,
-    pairs: pa.ChunkedArray | None,
-    encoder: TextEncoder,
-    *,
-    place: Callable[[int], str],
-    progress: Progress | None,
-) -> TokenStore:
-    aside = folder.with_name(f"building-{os.getpid()}-{uuid.uuid4().hex}")
-    aside.mkdir()
-    try:
-        num_rows, total, done = len(texts), 0, 0
-        has_types = encoder.makes_types(pair=pairs is not None)
-        names = ["ids", "raw_lengths", "offsets"] + (["types"] if has_types else [])
-        with contextlib.ExitStack() as stack:
-            files = {name: stack.enter_context((aside / f"{name}.bin").open("wb")) for name in names}
-            files["offsets"].write(np.zeros(1, dtype=np.int64).tobytes())
-            parts = encoder.encode_chunks(_chunks(texts, pairs), place, depth=1)
-            for part in stack.enter_context(contextlib.closing(parts)):
-                files["ids"].write(part.ids.data)
-                files["raw_lengths"].write(part.raw_lengths.data)
-                files["offsets"].write((part.offsets[1:] + total).data)
-                if part.types is not None:
-                    files["types"].write(part.types.data)
-                total, done = total + len(part.ids), done + len(part)
-                if progress is not None:
-                    progress(done, num_rows)
-            for file in files.values():
-                file.flush()
-                os.fsync(file.fileno())
-        (aside / "meta.json").write_text(json.dumps(_meta(num_rows, total)))
-        return _publish(aside, folder, num_rows, has_types=has_types)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _chunks(texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None) -> Iterator[Texts]:
-    for start in range(0, len(texts), CHUNK_ROWS):
-        second = None if pairs is None else pairs.slice(start, CHUNK_ROWS).to_pylist()
-        yield from cut_texts(texts.slice(start, CHUNK_ROWS).to_pylist(), second)
-
-
-def _publish(aside: Path, folder: Path, num_rows: int, *, has_types: bool) -> TokenStore:
-    """Rename a finished store to its place and open it; remains of a broken one there are replaced."""
-    try:
-        aside.rename(folder)
-    except OSError:
-        # Another process was faster: its store is as good.
-        store = _open(folder, num_rows, has_types=has_types)
-        if store is not None:
-            return store
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
-    store = _open(folder, num_rows, has_types=has_types)
-    if store is None:
-        raise OSError(f"{folder} does not hold what was just written there")
-    return store
-
-
-def _open(folder: Path, num_rows: int, *, has_types: bool) -> TokenStore | None:
-    """The store in `folder`; None where there is none, or one whose files do not fit together."""
-
-    def array(name: str, dtype: type, length: int) -> np.ndarray:
-        path = folder / f"{name}.bin"
-        if path.stat().st_size != length * np.dtype(dtype).itemsize:
-            raise ValueError(f"{path} is not as long as it should be")
-        return np.memmap(path, dtype=dtype, mode="r") if length else np.zeros(0, dtype=dtype)
-
-    try:
-        offsets = np.array(array("offsets", np.int64, num_rows + 1))
-        total = int(offsets[-1])
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        if meta != _meta(num_rows, total):
-            return None
-        return TokenStore(
-            ids=array("ids", np.int32, total),
-            types=array("types", np.uint8, total) if has_types else None,
-            offsets=offsets,
-            raw_lengths=array("raw_lengths", np.int32, num_rows),
-        )
-    except (OSError, ValueError, RecursionError):  # absent, cut short, no JSON
-        return None
-
-
-def _meta(num_rows: int, num_tokens: int) -> dict[str, int]:
-    return {"version": STORE_VERSION, "rows": num_rows, "tokens": num_tokens}
-
-
-def _prune(cache: Path, *, keep: Path, max_bytes: float) -> None:
-    """Remove remains of killed processes, and the least recently used stores until the cache fits.
-
-    A store that is open elsewhere stays readable there.
-    """
-    stores = []
-    for folder in cache.iterdir():
-        if not _OUR_FOLDERS.fullmatch(folder.name):
-            continue
-        with contextlib.suppress(OSError):  # removed by another process meanwhile
-            states = {file.name: file.stat() for file in folder.iterdir()}
-            if "meta.json" in states and not folder.name.startswith("building-"):
-                size = sum(state.st_size for state in states.values())
-                stores.append((states["meta.json"].st_mtime, size, folder))
-                continue
-            newest = max([folder.stat().st_mtime, *(state.st_mtime for state in states.values())])
-            if time.time() - newest > STALE_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
-    total = sum(size for _, size, _ in stores)
-    for _, size, folder in sorted(stores):
-        if total <= max_bytes:
-            break
-        if folder != keep:
-            shutil.rmtree(folder, ignore_errors=True)
-            total -= size

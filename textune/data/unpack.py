@@ -21,6 +21,8 @@ def unpacked(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _is_packed(kind: pa.DataType) -> bool:
     if isinstance(kind, pa.ExtensionType) or kinds.is_dictionary(kind) or kinds.is_run_end_encoded(kind) or _is_view(kind):
         return True
+    if kinds.is_string_view(kind) or kinds.is_binary_view(kind):
+        return True
     return is_list(kind) and _is_packed(kind.value_type)
 
 
@@ -38,6 +40,8 @@ def _plain(array: pa.Array) -> pa.Array:
         return _plain(array.dictionary_decode())
     if kinds.is_run_end_encoded(kind):
         return _plain(pc.run_end_decode(array))
+    if not is_list(kind):
+        return array.cast(pa.large_string() if kinds.is_string_view(kind) else pa.large_binary())
     return with_entries(array, _plain(array.flatten()))
 
 

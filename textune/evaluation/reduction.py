@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textune.errors import DataError, ModelError
+from textune.errors import DataError
 from textune.evaluation.scored import Scored, pack_labels, row_blocks
-from textune.tasks.decision import decide
+from textune.tasks.decision import decide, require_numbers
 
 if TYPE_CHECKING:
     from textune.data.labels import Problem
@@ -195,16 +195,8 @@ def _check(
         raise DataError(f"{problem} scores of shape {list(scores.shape)} do not fit targets of shape {list(targets.shape)}.")
     if len(rows) == 0:
         return
-    lowest, highest = scores.min(), scores.max()  # not a number if one of them is none
-    if not (np.isfinite(lowest) and np.isfinite(highest)):
-        usable = np.isfinite(scores)
-        bad = ~usable if problem == "regression" else ~usable.all(axis=1)
-        together = "" if len(rows) == num_rows else " scored together"
-        raise ModelError(
-            f"the model's scores are not numbers (NaN or infinite) for {int(bad.sum()):,} of {len(rows):,} rows{together}, "
-            f"the first of them row {int(rows[bad].min()) + 1:,}.",
-            hint='The training has diverged: lower train.optimizer.lr, or set train.precision = "fp32".',
-        )
+    require_numbers(scores, rows, num_rows=num_rows)
+    lowest, highest = scores.min(), scores.max()
     if problem == "regression":
         if not np.isfinite(targets).all():
             raise DataError("a target is not a number (NaN or infinite).")

@@ -27,8 +27,9 @@ from typing import Any, Protocol
 from textune.config import Loaded, load_config
 from textune.config.sharing import Checkpointing
 from textune.data.rows import count
-from textune.errors import ConfigError, RunError
+from textune.errors import ConfigError, Preempted, RunError
 from textune.pipeline.comparing import End, end_of, first_difference, lines_of
+from textune.pipeline.interruption import noting_signals, stop_saying
 from textune.pipeline.resuming import AUTO, compare
 from textune.pipeline.watching import Phase, Watcher
 from textune.rundir import RunFolder, read_manifest
@@ -126,9 +127,11 @@ def chaos(
 ) -> ChaosResult:
     """Kill the run of a config `kills` times, at moments drawn with `seed`, and compare every end with an uninterrupted one.
 
-    `folder` (by default `runs/NAME-chaos`) holds everything; `reference` is a complete run of the same config that saves the
-    first training. `say` is told of each kill. ConfigError where the config never saves what a run can go on from; RunError
-    where the folder is occupied, the reference is of another config, or the run is too short to be killed so often.
+    `folder` (by default `runs/NAME-chaos`, or `-2` where that is taken) holds everything; `reference` is a complete run of the
+    same config that saves the first training. `say` is told of each kill. ConfigError where the config never saves what a run
+    can go on from; RunError where the folder is occupied, the reference is of another config, or the run is too short to be
+    killed so often.
+    KeyboardInterrupt or Preempted where a signal asked for an end: the process at work is ended, and what it made removed.
     """
     loaded = load_config(config, overrides, unset)
     _require_saving(loaded.experiment.train.checkpoint)
@@ -137,13 +140,20 @@ def chaos(
     if kills < 1:
         raise RunError(f"--kills {kills} is not at least 1.")
     target = RunFolder(Path(folder) if folder is not None else Path("runs") / f"{Path(config).stem}-chaos")
+    if folder is None and target.path.is_dir() and any(target.path.iterdir()):  # an earlier proof, or what it found
+        target = RunFolder(target.next_free())
     target.require_free()
     target.path.mkdir(parents=True, exist_ok=True)
     words = ["train", str(config), *(word for key in unset for word in ("--unset", key)), *overrides]
     words.append(f"tokens.cache={(target.path / 'tokens').absolute()}")
-    session = _Chaos(target.path, words, start or _Process, say, seed=seed)
-    session.learn(loaded, None if reference is None else Path(reference))
-    return session.run(kills)
+    with noting_signals() as asked:
+        session = _Chaos(target.path, words, start or _Process, say, asked, seed=seed)
+        try:
+            session.learn(loaded, None if reference is None else Path(reference))
+            return session.run(kills)
+        except (KeyboardInterrupt, Preempted):
+            session.clean_up()
+            raise
 
 
 def _require_saving(section: Checkpointing) -> None:
@@ -202,11 +212,21 @@ class _Pace:
 class _Chaos:
     """The runs of one folder."""
 
-    def __init__(self, folder: Path, words: list[str], start: Starter, say: Callable[[str], None], *, seed: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        words: list[str],
+        start: Starter,
+        say: Callable[[str], None],
+        asked: Callable[[], int],
+        *,
+        seed: int,
+    ) -> None:
         self._folder = folder
         self._words = words
         self._start = start
         self._say = say
+        self._asked = asked
         self._random = random.Random(seed)
         self._pace = _Pace()
         self._steps = 0
@@ -243,12 +263,29 @@ class _Chaos:
         process = self._launch(run)
         try:
             while (code := process.poll()) is None:
+                self._require_unasked()
                 watcher.look()
                 time.sleep(POLL_SECONDS)
         finally:
             process.kill()
         self._pace.writing = watcher.usual_writing or self._pace.writing
         return watcher, code
+
+    def _require_unasked(self) -> None:
+        """Ends where a signal has come; looked at where a process that is at work is ended with it."""
+        if number := self._asked():
+            kills = count(len(self.result.kills), "kill")
+            stop_saying(number, f"{kills} had happened, nothing is proved, and what was at work in {self._folder} is removed")
+
+    def clean_up(self) -> None:
+        """Remove everything but an uninterrupted run that is complete: the folder was free when this began."""
+        reference = self._folder / "reference"
+        for path in self._folder.iterdir():
+            if path == reference and _is_complete(reference):
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with contextlib.suppress(OSError):  # it holds the reference
+            self._folder.rmdir()
 
     def _launch(self, run: Path) -> Running:
         return self._start([*self._words, "--run", str(run), "--resume", AUTO], self._log(run))
@@ -309,6 +346,7 @@ class _Chaos:
                 moment = self._moment(aims[-1], watcher, done=expected or 0) if aims else lambda: False
                 killed = False
                 while process.poll() is None and not killed:
+                    self._require_unasked()
                     watcher.look()
                     killed = moment()
                     time.sleep(0 if killed else POLL_SECONDS)
@@ -410,6 +448,13 @@ class _Chaos:
         kills = sum(kill.run == run.name for kill in self.result.kills)
         self._say(f"{run.name} ended after {count(kills, 'kill')} as the uninterrupted run did, bit for bit")
         shutil.rmtree(run)
+
+
+def _is_complete(run: Path) -> bool:
+    try:
+        return read_manifest(run).get("status") == "complete"
+    except RunError:
+        return False
 
 
 _LOOK = "See that `textune train` with the same config comes to its end."

@@ -102,7 +102,7 @@ def _first_value(one: Any, other: Any, place: str) -> str:
                 return found
         return ""
     # As JSON holds them, so that a value that is not a number equals itself.
-    mine, theirs = json.dumps(one), json.dumps(other)
+    mine, theirs = json.dumps(one, allow_nan=False), json.dumps(other, allow_nan=False)
     return "" if mine == theirs else f"{place} is {_cut(mine)}, not {_cut(theirs)}."
 
 

@@ -237,9 +237,9 @@ class Drive:
         step = self.progress.step
         when = f"after step {step}" if step else "before the first step"
         if number == signal.SIGINT:
-            raise KeyboardInterrupt(f"Stopped {when}; everything is saved. Go on with --resume.")
+            raise KeyboardInterrupt(f"Stopped {when}; everything is saved, and the same command resumes from there.")
         name = signal.Signals(number).name
-        message = f"stopped by {name} {when}; everything is saved, and the same command goes on from there."
+        message = f"stopped by {name} {when}; everything is saved, and the same command resumes from there."
         raise Preempted(message, signal_number=number)
 
     # --- evaluation ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from textune.config import Experiment, load_config
 from textune.config.schema import Absent, Columns, EvaluateSection, FilesSource, Split, StreamSource, TokensSection
 from textune.data.labelnames import given_names
 from textune.data.prepare import Part, prepare_data, prepare_held_out
-from textune.data.tokens import open_store
+from textune.data.tokenstore import open_store
 from textune.errors import DataError, RunError
 from textune.evaluation import Report, resolve_metric
 from textune.jsontext import parse_json
@@ -73,6 +73,7 @@ def evaluate(
                 tokens,
                 place=found.examples.place,
                 progress=lambda done, total: tracker.progress("tokenising", done, total),
+                notice=tracker.notice,
             )
         if tokens.drop_longer is not None and data is None:
             found = found.only(store.raw_lengths <= tokens.drop_longer)
@@ -134,7 +135,7 @@ def _own_rows(
             name=name,
         )
         read = [found]
-        same_labels = card.problem == "regression" or given_names(section.labels) == card.names
+        same_labels = card.problem == "regression" or given_names(section.labels, section.columns.labels) == card.names
     else:
         prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names)
         own = prepared.test if name == "test" else prepared.validation

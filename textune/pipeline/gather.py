@@ -19,7 +19,8 @@ from textune.data.labelnames import names_by_user
 from textune.data.loader import Batches, Loader, TrainingRows
 from textune.data.prepare import Part, PreparedData, prepare_data
 from textune.data.streamloader import StreamLoader
-from textune.data.tokens import TextEncoder, TokenStore, open_store
+from textune.data.tokens import TextEncoder, TokenStore
+from textune.data.tokenstore import open_store
 from textune.errors import ConfigError, DataError
 from textune.evaluation import Metric, resolve_metric
 from textune.model import TextModel, load_model, load_tokenizer, require_backbone
@@ -321,6 +322,7 @@ def _tokenize(
 ) -> tuple[PreparedData, dict[int, TokenStore]]:
     """Token stores by source (`id` of its examples), and the data without rows that `tokens.drop_longer` leaves out."""
     stores: dict[int, TokenStore] = {}
+    said: list[str] = []  # each part says the same
     for part in data.parts:
         examples = part.examples
         if id(examples) not in stores:
@@ -331,7 +333,10 @@ def _tokenize(
                 experiment.tokens,
                 place=examples.place,
                 progress=lambda done, total, name=part.name: tracker.progress(f"tokenising {name}", done, total),  # type: ignore[misc]
+                notice=said.append,
             )
+    for message in dict.fromkeys(said):
+        tracker.notice(message)
     limit = experiment.tokens.drop_longer
     if limit is None:
         return data, stores

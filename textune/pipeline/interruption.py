@@ -1,7 +1,7 @@
 """Signals while training: once, the step is finished and everything is saved; twice, everything stops at once.
 
 SIGINT is a person's Ctrl+C. SIGTERM and SIGUSR1 come from a scheduler that wants the machine back (Slurm sends SIGUSR1 as its
-warning): the run is saved and marked as preempted, so that the same command goes on with it.
+warning). The run is saved and marked as interrupted or preempted; the same command resumes either.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
@@ -23,6 +23,12 @@ STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR
 
 SAME_SECONDS = 1.0
 """A terminal sends Ctrl+C to every process, and torchrun passes on what it got: what comes so soon again is the same signal."""
+
+
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that end a program in which nothing is worth saving."""
+
+NOT_YET = "nothing was saved yet; the same command starts again, and reads the token cache"
 
 
 @dataclass
@@ -41,11 +47,55 @@ class Interruption:
     def stop(self, number: int) -> NoReturn:
         """Stop a run that is trained and has only its reports to make. KeyboardInterrupt or Preempted."""
         self.signal = number
-        what = "the training is done and saved; its reports are made when the run goes on"
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt(f"Stopped: {what}, with --resume.")
-        name = signal.Signals(number).name
-        raise Preempted(f"stopped by {name}: {what}, by the same command.", signal_number=number)
+        stop_saying(number, "the training is done and saved; the same command makes its reports")
+
+
+def stop_saying(number: int, what: str) -> NoReturn:
+    """End with the sentence and the exit code of a signal. KeyboardInterrupt or Preempted."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt(f"Stopped: {what}.")
+    raise Preempted(f"stopped by {signal.Signals(number).name}: {what}.", signal_number=number)
+
+
+@contextlib.contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """Within this, before the first step, a signal stops the program where it is. KeyboardInterrupt or Preempted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one may not wait for anything
+        stop_saying(number, NOT_YET)
+
+    before = {number: signal.signal(number, stop) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def noting_signals() -> Iterator[Callable[[], int]]:
+    """Within this, a signal that ends programs is only noted: gives the number of the last one, 0 while none has come.
+
+    One that is ignored (`nohup`) stays so. Outside of the main thread nothing is changed.
+    """
+    noted = [0]
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted[0] = number
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        wanted = [number for number in ENDING if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, note) for number in wanted}
+    try:
+        yield lambda: noted[0]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

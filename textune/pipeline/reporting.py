@@ -78,5 +78,5 @@ def report_part(
 
 def write_report(report: Report, folder: Path, stem: str) -> None:
     """Write `stem.json` and `stem.md` into a folder."""
-    write_text(folder / f"{stem}.json", json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / f"{stem}.json", json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     write_text(folder / f"{stem}.md", report.markdown())

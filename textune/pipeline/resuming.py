@@ -3,7 +3,7 @@
 --resume            the run folder's newest whole checkpoint
 --resume auto       the same where there is one, else a new run: what a scheduler starts again and again
 --resume PATH       the newest checkpoint of another run folder, or one checkpoint; with --run, into a folder of its own
-(nothing)           a new run; but a run that a scheduler had stopped goes on
+(nothing)           a new run; but a run that a signal had stopped (Ctrl+C, a scheduler) goes on
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from textune.errors import RunError
 from textune.pipeline.gather import Ingredients
 from textune.prediction import read_card
 from textune.rundir import RunFolder, complete_model, read_manifest
+from textune.tracking import finite
 from textune.training import Learner
 from textune.training.checkpoint import Checkpoint, models_in, newest, open_checkpoint
 
@@ -92,7 +93,10 @@ class Start:
 def plan_start(folder: RunFolder, experiment: Experiment, resume: str | None) -> Start:
     """What `--resume` means for this run folder; RunError where it cannot be, or where the run is another one by now."""
     seen = folder.witness()
-    return replace(_planned(folder, experiment, resume), seen=seen)
+    start = _planned(folder, experiment, resume)
+    if start.kind != "complete":
+        folder.require_writable()
+    return replace(start, seen=seen)
 
 
 def _planned(folder: RunFolder, experiment: Experiment, resume: str | None) -> Start:
@@ -110,7 +114,7 @@ def _planned(folder: RunFolder, experiment: Experiment, resume: str | None) -> S
         return Start("new")
     manifest = read_manifest(folder.path)
     status = manifest.get("status")
-    if resume is None and status != "preempted":
+    if resume is None and status not in ("preempted", "interrupted"):
         folder.require_free()
     checkpoint, passed = newest(folder.checkpoints)
     if checkpoint is None and (origin := manifest.get("from_checkpoint")):
@@ -209,8 +213,8 @@ def compare(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: str) -> 
     if refused:
         raise RunError(
             f"{where} was trained with another configuration: {'; '.join(refused)}.",
-            hint="Go on with the values of its config.toml, or start another run from its model:"
-            ' model.pretrained = "RUN/best".',
+            hint="Go on with the values of its config.toml, choose another folder with --run, or start another run from its"
+            ' model: model.pretrained = "RUN/best".',
         )
     return [f"{change} from here on" for change in harmless]
 
@@ -276,7 +280,8 @@ def facts_of_run(parts: Ingredients, learner: Learner) -> dict[str, dict[str, An
     }
     config = parts.model.hf.config.to_dict()
     backbone = {name: value for name, value in config.items() if name not in _NOT_COMPUTED and not name.startswith("_")}
-    return {"content": content, "machine": machine, "backbone": json.loads(json.dumps(backbone, default=str))}
+    as_stored = json.loads(json.dumps(finite(backbone), default=str, allow_nan=False))
+    return {"content": content, "machine": machine, "backbone": as_stored}
 
 
 # --- the best model ---------------------------------------------------------------------------------------------------

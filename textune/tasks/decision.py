@@ -5,8 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from textune.data.labels import Problem
+from textune.errors import ModelError
 
 MULTILABEL_THRESHOLD = 0.5
+
+
+def require_numbers(scores: np.ndarray, rows: np.ndarray, *, num_rows: int) -> None:
+    """ModelError where scores [N] or [N, K] are NaN or infinite; `rows`: int64 [N] which of all `num_rows` rows these are."""
+    usable = np.isfinite(scores)
+    if usable.all():
+        return
+    bad = ~usable if scores.ndim == 1 else ~usable.all(axis=1)
+    together = "" if len(rows) == num_rows else " scored together"
+    raise ModelError(
+        f"the model's scores are not numbers (NaN or infinite) for {int(bad.sum()):,} of {len(rows):,} rows{together}, "
+        f"the first of them row {int(rows[bad].min()) + 1:,}.",
+        hint="Either the training has diverged (lower train.optimizer.lr), or the weights are damaged, or they exceed what fp16"
+        " holds (use precision fp32).",
+    )
 
 
 def decide(scores: np.ndarray, problem: Problem) -> np.ndarray:

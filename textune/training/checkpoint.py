@@ -59,7 +59,7 @@ def seal(writing: Path, files: dict[str, FileFacts], *, kind: str) -> Path:
     for inner in {(writing / name).parent for name in files} - {writing}:
         sync_folder(inner)
     manifest = {"version": VERSION, "kind": kind, "files": {name: facts.to_dict() for name, facts in sorted(files.items())}}
-    write_bytes(writing / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
+    write_bytes(writing / MANIFEST, json.dumps(manifest, indent=2, allow_nan=False).encode() + b"\n")
     sync_folder(writing)
     final = writing.with_name(writing.name.removesuffix(WRITING))
     if final.exists():  # a model alone, from before a run went on from an earlier step

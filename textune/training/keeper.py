@@ -130,7 +130,7 @@ class CheckpointKeeper:
         tensors = self._snapshot(learner)
         files = dict(self.small_files) if self._ranks.is_first else {}
         if self._ranks.is_first:
-            files[STATE] = json.dumps(state | {"evaluation": value}).encode()
+            files[STATE] = json.dumps(state | {"evaluation": value}, allow_nan=False).encode()
         if value is not None:
             self._values[step] = value
         pending = _Pending(step, self.folder / (checkpoint_name(step) + WRITING))
@@ -243,7 +243,7 @@ class CheckpointKeeper:
                 self._seal(pending, written)
             else:
                 # The first rank reads these when all are there: hashes need not travel between processes.
-                notes = json.dumps({name: facts.to_dict() for name, facts in written.items()}).encode()
+                notes = json.dumps({name: facts.to_dict() for name, facts in written.items()}, allow_nan=False).encode()
                 write_bytes(pending.writing / f"{shard}.json", notes)
             pending.files = written
         except BaseException as error:  # raised where the run looks for it

@@ -69,7 +69,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> FileFacts:
         end = start + tensor.nbytes
         header[name] = {"dtype": TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
         start = end
-    text = json.dumps(header).encode()
+    text = json.dumps(header, allow_nan=False).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     digest = hashlib.blake2b(digest_size=16)
     with path.open("wb", buffering=0) as file:

@@ -379,4 +379,4 @@ def _is_count(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return json.dumps(value)
+    return json.dumps(value, allow_nan=False)

@@ -1,7 +1,8 @@
 """Compile the kernels of `kernels.cpp` for this processor, once; after that they are a file in the user's cache folder.
 
-The file is found by the hash of source, compiler, flags and processor, and written aside and renamed. Where it cannot be made,
-the reason is a phrase for the run's header: the same work is then done by PyTorch's own operators.
+The file is found by the hash of source, compiler, flags and processor, and written aside, synced and renamed. Its name ends
+with the hash of its content, which is compared before it is loaded: a damaged library would end the process. Where it cannot
+be made, the reason is a phrase for the run's header: the same work is then done by PyTorch's own operators.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from textune.caches import PRIVATE, open_cache, require_own, user_cache
 from textune.model.processor import compiler_target
 
 SOURCES = Path(__file__).parent
@@ -39,7 +41,7 @@ class BuildError(Exception):
 
 def default_cache() -> Path:
     """The user's cache folder for compiled kernels."""
-    return Path.home() / ".cache" / "textune" / "kernels"
+    return user_cache("kernels")
 
 
 def find_compiler() -> str:
@@ -76,25 +78,38 @@ def _attempt() -> ctypes.CDLL | tuple[str, str]:
 
 def _load() -> ctypes.CDLL:
     compiler = find_compiler()
-    library = _library(compiler)
-    if library.is_file():
-        # A file that was damaged, or belongs to a library that is gone, is built anew.
+    cache, key = default_cache(), _key(compiler)
+    try:
+        open_cache(cache, ours=True)
+    except OSError as error:
+        raise BuildError(f"the kernels cannot be kept in {cache} ({error.strerror or error})") from error
+    for library in cache.glob(f"{key}-*.so"):
+        # One that was damaged, that somebody else wrote, or that belongs to a library that is gone, is built anew.
         with contextlib.suppress(OSError):
-            return ctypes.CDLL(str(library))
-    _build(compiler, library)
+            require_own(library)
+            if library == _named(library, cache, key):
+                return ctypes.CDLL(str(library))
+        with contextlib.suppress(OSError):
+            library.unlink()
+    library = _build(compiler, cache, key)
     try:
         return ctypes.CDLL(str(library))
     except OSError as error:
         raise BuildError(f"the compiled kernels cannot be loaded ({error})") from error
 
 
-def _library(compiler: str) -> Path:
-    """Where the kernels for this source, compiler and processor are."""
+def _key(compiler: str) -> str:
+    """Hash of source, compiler and processor."""
     stat = os.stat(os.path.realpath(compiler))
     sources = [file.read_text(encoding="utf-8") for file in sorted(SOURCES.glob("*.[ch]*"))]
     versions = [compiler, f"{stat.st_size} {stat.st_mtime_ns}", torch.__version__, *_openmp()]
     parts = [*sources, *FLAGS, compiler_target(), *versions, _processor()]
-    return default_cache() / f"{hashlib.blake2b('|'.join(parts).encode(), digest_size=16).hexdigest()}.so"
+    return hashlib.blake2b("|".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def _named(library: Path, cache: Path, key: str) -> Path:
+    """Where a library with the content of this one belongs."""
+    return cache / f"{key}-{hashlib.blake2b(library.read_bytes(), digest_size=16).hexdigest()}.so"
 
 
 def _processor() -> str:
@@ -107,17 +122,19 @@ def _processor() -> str:
     return "|".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
 
 
-def _build(compiler: str, library: Path) -> None:
+def _build(compiler: str, cache: Path, key: str) -> Path:
     try:
-        library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="building-", dir=library.parent) as scratch:
+        with tempfile.TemporaryDirectory(prefix="building-", dir=cache) as scratch:
             compiled, linked = Path(scratch) / "kernels.o", Path(scratch) / "kernels.so"
             _run([compiler, *FLAGS, compiler_target(), "-c", str(SOURCES / "kernels.cpp"), "-o", str(compiled)])
             # PyTorch's own OpenMP: a second one would bring a second pool of threads, and both would spin.
             _run([compiler, "-shared", str(compiled), *_openmp(), "-o", str(linked)])
-            linked.replace(library)
+            linked.chmod(PRIVATE)
+            with linked.open("rb") as file:
+                os.fsync(file.fileno())
+            return linked.replace(_named(linked, cache, key))
     except OSError as error:
-        raise BuildError(f"the kernels cannot be written to {library.parent} ({error.strerror or error})") from error
+        raise BuildError(f"the kernels cannot be written to {cache} ({error.strerror or error})") from error
 
 
 def _openmp() -> list[str]:
