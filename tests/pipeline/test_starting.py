@@ -96,6 +96,31 @@ SETTLED: dict[str, tuple[str, str, str]] = {
         "label",
     ),
     "caret.txt": (_lines("{text}^{label}"), "multiclass", "label"),
+    "columns.csv": (
+        "id,comment,toxic,obscene,threat\n" + "".join(f"{n:08x},{_text(n)},{_BITS[n % 4]}\n" for n in range(60)),
+        "multilabel",
+        "toxic, obscene, threat",
+    ),
+    "lists.csv": (
+        "text,label\n" + "".join(f'{_text(n)},"[{_BITS[n % 4].replace(",", ", ")}]"\n' for n in range(60)),
+        "multilabel",
+        "label",
+    ),
+    "named_lists.csv": (
+        "text,tags\n" + "".join(f"{_text(n)},\"['{'ab'[n % 2]}', '{'cd'[n // 2 % 2]}']\"\n" for n in range(60)),
+        "multilabel",
+        "tags",
+    ),
+    "flags.jsonl": (
+        "".join(json.dumps({"text": _text(n), "rude": n % 2 == 0, "spam": n % 3 == 0}) + "\n" for n in range(60)),
+        "multilabel",
+        "rude, spam",
+    ),
+    "tabbed_columns.txt": (
+        "ID\tTweet\tjoy\tfear\n" + "".join(f"x{n}\t{_text(n)}\t{n % 2}\t{n // 2 % 2}\n" for n in range(60)),
+        "multilabel",
+        "joy, fear",
+    ),
     "pipe.data": (_lines("{label}|{text}"), "multiclass", "label"),
     "front.csv": (_lines("{label},{text}"), "multiclass", "label"),
     "tags.jsonl": (
@@ -204,6 +229,10 @@ def test_texts_in_another_language_are_noticed(tmp_path: Path) -> None:
     texts = _lines("{text} \u0441\u043b\u043e\u0432\u043e,{label}", head="text,label\n")
     started = init([str(_write(tmp_path / "a.csv", texts))], tmp_path / "config.toml")
     assert any("do not look English" in note for note in started.notes)
+    _write(tmp_path / "b_text.txt", _lines("{text} \u0441\u043b\u043e\u0432\u043e"))
+    _write(tmp_path / "b_labels.txt", _lines("{label}"))
+    started = init([str(tmp_path / "b_text.txt")], tmp_path / "lines.toml")
+    assert started.ok and any("do not look English" in note for note in started.notes)
 
 
 def test_bad_rows_are_counted_and_said(tmp_path: Path, backbone: Path) -> None:
@@ -231,6 +260,18 @@ def test_held_out_files_are_read_as_their_own(tmp_path: Path, backbone: Path) ->
     started = init([str(tmp_path / "train.txt")], tmp_path / "config.toml", pretrained=str(backbone))
     assert started.chosen["rows"] == "60 for training, 9 for validation, 12 for the test"
     assert check(tmp_path / "config.toml", overrides=["tokens.max_length=32"], timing=False).ok
+
+
+def test_names_beside_the_data_are_taken(tmp_path: Path, backbone: Path) -> None:
+    _write(tmp_path / "labels.txt", "joy\nanger\nfear\n")
+    path = _write(tmp_path / "a.csv", _lines("{text},{label}", head="text,label\n", names=("2", "0", "1")))
+    started = init([str(path)], tmp_path / "config.toml", pretrained=str(backbone))
+    assert started.chosen["task"] == "multiclass, 3 classes: joy, anger, fear"
+    assert any("labels.txt, which lies beside the data" in note for note in started.notes)
+    assert check(tmp_path / "config.toml", overrides=["tokens.max_length=32"], timing=False).ok
+    _write(tmp_path / "labels.txt", "joy\nanger\n")
+    again = init([str(path)], tmp_path / "other.toml", pretrained=str(backbone))
+    assert again.chosen["task"] == "multiclass, 3 classes: 0, 1, 2"
 
 
 def test_json_holds_what_was_decided(

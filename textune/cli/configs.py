@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from textune.cli.options import Examples, config_options, json_option, quiet_option
@@ -37,11 +39,8 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
             click.echo(f"note: {note}", err=True)
         for what in started.unsettled:
             click.echo(f"to set: {what}", err=True)
-        ending = (
-            f"Next: textune check {out}"
-            if started.ok
-            else f"It is not ready: set what is named above, then textune check {out}"
-        )
+        then = f"textune check {shlex.quote(out)}"
+        ending = f"Next: {then}" if started.ok else f"It is not ready: set what is named above, then {then}"
         click.echo(f"Wrote {out}. {ending}")
     if not started.ok:
         raise click.exceptions.Exit(2)

@@ -72,6 +72,8 @@ class StarterFacts:
     """How many different labels there are."""
     label_delimiter: str | None = None
     """What separates several labels in one cell."""
+    names_file: str | None = None
+    """A file with the names of labels that are numbers."""
     num_rows: int | None = None
     """How many rows there are."""
     pretrained: str = ""
@@ -197,9 +199,14 @@ def _column_lines(facts: StarterFacts) -> list[tuple[str, str]]:
 
 
 def _label_lines(facts: StarterFacts) -> list[tuple[str, str]]:
-    if facts.label_delimiter is None:
-        return []
-    return [(f"delimiter = {format_string(facts.label_delimiter)}", "between the labels in one cell")]
+    lines = []
+    if facts.label_delimiter is not None:
+        lines.append((f"delimiter = {format_string(facts.label_delimiter)}", "between the labels in one cell"))
+    if facts.names_file is not None:
+        lines.append(
+            (f"names_file = {format_string(facts.names_file)}", "the names of the labels, in the order of their numbers")
+        )
+    return lines
 
 
 def _model_lines(facts: StarterFacts) -> list[tuple[str, str]]:

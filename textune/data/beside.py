@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from textune.config.schema import Labels
 from textune.data.files import COMPRESSION, FORMATS, bare_suffix
+from textune.data.labelnames import given_names
 from textune.data.rows import listing
 from textune.errors import DataError
 
@@ -25,6 +27,9 @@ _WORDS: dict[PartName, tuple[str, ...]] = {
 _HELD_OUT: tuple[PartName, PartName] = ("validation", "test")
 _LABEL_WORDS = ("labels", "label")
 _TEXT_WORDS = ("text", "texts", "sentences", "sentence", "reviews", "data", "")
+
+
+_NAME_FILES = ("labels", "label_names", "classes", "class_names", "categories", "label", "mapping")
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,19 @@ def _label_file(path: Path) -> Path | None:
     names = [_swapped(path.name, text, label) for text in _TEXT_WORDS if text for label in _LABEL_WORDS]
     names += [path.with_suffix(f".{label}").name for label in _LABEL_WORDS]
     return _first_file(path.parent, [name for name in names if name != path.name])
+
+
+def names_beside(folder: Path, num: int) -> Path | None:
+    """A file with the names of so many labels, in a folder of data."""
+    for name in (f"{stem}{ending}" for stem in _NAME_FILES for ending in (".txt", ".json")):
+        path = folder / name
+        try:
+            names = given_names(Labels(names_file=str(path))) if path.is_file() else ()
+        except DataError:  # another kind of file of that name
+            continue
+        if len(names) == num and not any(map(str.isdigit, names)):
+            return path
+    return None
 
 
 def _held_out(path: Path, part: PartName, *, with_labels: bool) -> FileSet | None:

@@ -64,7 +64,8 @@ def guess_layout(files: Sequence[str]) -> Guess:
         notes.append(f"{path.name} is not UTF-8; {layout.encoding} is a guess: look at its accented letters and quotes.")
     if parts.train.labels:
         source = to_source(layout, parts.train.files, by_name=None)
-        guess = Guess(source.model_copy(update={"format": "text", "label_files": parts.train.labels}), Columns())
+        source = source.model_copy(update={"format": "text", "label_files": parts.train.labels})
+        guess = _propose(source, profile_file(path, source), Roles("text", label="label"), ())
     elif layout.format in {"json", "jsonl"}:
         guess = _guess_document(path, layout, text, parts.train.files)
     elif layout.format == "text":
@@ -176,7 +177,7 @@ def _propose(source: FilesSource, profile: Profile, roles: Roles, notes: Sequenc
     text = next(column for column in profile.columns if column.name == roles.text)
     return Guess(
         source,
-        Columns(text=roles.text, text_pair=roles.text_pair, label=roles.label or "label"),
+        Columns(text=roles.text, text_pair=roles.text_pair, label=roles.label or "label", labels=roles.labels),
         Labels(delimiter=roles.delimiter),
         task="regression" if roles.is_number else "auto",
         has_label=roles.label is not None or bool(roles.labels),
@@ -266,11 +267,12 @@ def _like_training(guess: Guess, files: FileSet) -> tuple[FilesSource, str]:
     if files.labels:
         return source, ""
     columns = {column.name: column for column in profile_file(path, source).columns}
-    wanted = [guess.columns.text, guess.columns.text_pair, guess.columns.label]
+    labels = guess.columns.labels or (guess.columns.label,)
+    wanted = [guess.columns.text, guess.columns.text_pair, *labels]
     lacking = [name for name in wanted if name is not None and name not in columns]
     if lacking:
         return source, f"it has no column {listing(map(repr, lacking))}"
-    label = columns[guess.columns.label]
+    label = columns[labels[0]]
     if label.num_empty * 2 > label.num_rows or label.num_distinct < 2:
-        return source, f"it has no labels in its column {guess.columns.label!r}"
+        return source, f"it has no labels in its column {labels[0]!r}"
     return source, ""

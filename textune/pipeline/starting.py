@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from textune.config import StarterFacts, starter_config, validation_ratio
 from textune.config.schema import Absent, DataSection, FilesSource, Split
 from textune.data.audit import audit_data
+from textune.data.beside import names_beside
 from textune.data.files import find_files
 from textune.data.guess import Guess, guess_layout
 from textune.data.prepare import PreparedData, prepare_data
@@ -69,13 +70,14 @@ def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"--out {out}: its folder does not exist.", hint="Make it first.")
     guess = guess_layout(list(files))
-    tried = _try(guess)
+    guess, tried = _with_names(guess, _try(guess))
     model, remark, model_notes = _backbone(pretrained, guess)
     facts = StarterFacts(
         files=_relative_files(guess.source.files, out),
         text=guess.columns.text,
         text_pair=guess.columns.text_pair,
-        label=guess.columns.label if guess.has_label else None,
+        label=guess.columns.label if guess.has_label and not guess.columns.labels else None,
+        label_columns=guess.columns.labels,
         options=_options(guess.source, out),
         validation=_held_out(tried.section, out) if tried.section else {},
         test=_options(guess.test, out, with_files=True) if guess.test else {},
@@ -87,6 +89,7 @@ def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None
         num_labels=len(_class_names(tried.data)) or None,
         num_rows=guess.num_rows,
         label_delimiter=guess.labels.delimiter,
+        names_file=_relative(guess.labels.names_file, out) if guess.labels.names_file else None,
         pretrained=_relative(model, out) if Path(model).is_dir() else model,
         model_remark=remark,
         config_name=str(out),
@@ -146,6 +149,23 @@ def _try(guess: Guess) -> _Tried:
     return _Tried(unsettled=(str(first),))
 
 
+def _with_names(guess: Guess, tried: _Tried) -> tuple[Guess, _Tried]:
+    """The same, with names for labels that are numbers where a file beside the data has as many."""
+    names = _class_names(tried.data)
+    if not names or not all(map(str.isdigit, names)):
+        return guess, tried
+    found = names_beside(Path(guess.source.files[0]).parent, max(map(int, names)) + 1)
+    if found is None:
+        return guess, tried
+    named = replace(
+        guess,
+        labels=guess.labels.model_copy(update={"names_file": str(found)}),
+        notes=(*guess.notes, f"{found.name}, which lies beside the data, names the labels (data.labels.names_file)."),
+    )
+    again = _try(named)
+    return (named, again) if not again.unsettled else (guess, tried)
+
+
 def _attempts(section: DataSection) -> Iterator[tuple[DataSection, str]]:
     """The section, then with what makes up for rows that cannot be used or set aside."""
     yield section, ""
@@ -174,7 +194,7 @@ def _chosen(guess: Guess, data: PreparedData | None) -> dict[str, str]:
     pair = guess.columns.text_pair
     chosen = {"text": guess.columns.text + (f" and {pair} (a pair)" if pair is not None else "")}
     if guess.has_label:
-        chosen["label"] = guess.columns.label
+        chosen["label"] = ", ".join(guess.columns.labels) or guess.columns.label
     if data is not None:
         names = _class_names(data)
         what = f"{count(len(names), 'class', 'classes')}: {listing(names, 6)}" if names else "the number in each row"
