@@ -89,20 +89,21 @@ def table() -> str:
 def baselines() -> str:
     """What one gets without a model."""
     lines = [
-        "| task | rows | main metric | 95 % interval (seed 0) | baseline: always the commonest answer, or the mean |",
-        "|---|---|---|---|---|",
+        "| task | rows | main metric | 95 % interval (seed 0) | method | baseline: always the commonest answer, or the mean |",
+        "|---|---|---|---|---|---|",
     ]
     for task, name in TASKS.items():
         for result in list(read("textune", task).values())[:1]:
             report = result["reports"]["validation"]
             main, baseline = report["main"], report["baseline"]
             low, high = main["interval_95"] or (float("nan"), float("nan"))
+            # reports written before intervals named their method hold percentiles of the bootstrap
+            method = main.get("interval_method", "percentile bootstrap")
             compared = baseline["compared"]
             beaten = "" if baseline["beaten"] else ", **not beaten**"
             base = f"{compared} {baseline['metrics'][compared]:.3f}{beaten} ({report['metrics'][compared]:.3f} by the model)"
-            lines.append(
-                f"| {name} | {report['rows']:,} | {main['metric']} {main['value']:.3f} | {low:.3f} to {high:.3f} | {base} |"
-            )
+            value = f"{main['metric']} {main['value']:.3f} | {low:.3f} to {high:.3f} | {method}"
+            lines.append(f"| {name} | {report['rows']:,} | {value} | {base} |")
     return "\n".join(lines)
 
 

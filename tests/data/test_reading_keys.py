@@ -152,6 +152,18 @@ def test_a_split_of_pairs(tmp_path: Path) -> None:
         read(tmp_path / "a.json", split="vall")
 
 
+def test_splits_further_in_are_found_by_their_path(tmp_path: Path) -> None:
+    nested = json.dumps({"version": 2, "data": {"train": _ROWS, "val": _ROWS[:1]}})
+    with pytest.raises(DataError, match=r'a.json is an object with rows in \'data\'. Set split = "data"'):
+        read(tmp_path / "a.json", nested)
+    with pytest.raises(DataError, match=r"rows in 'train' \(3 rows\), 'val' \(1 row\). Set split = \"data.train\""):
+        read(tmp_path / "a.json", split="data")
+    assert cells(read(tmp_path / "a.json", split="data.train")) == _TABLE
+    with pytest.raises(DataError, match=r"a.json, split 'data', has no split 'x'; it holds 'train', 'val'"):
+        read(tmp_path / "a.json", split="data.x")
+    assert cells(read(tmp_path / "b.json", json.dumps({"a.b": _ROWS, "c": _ROWS}), split="a.b")) == _TABLE
+
+
 @pytest.mark.parametrize("rows", [_ROWS, _PANDAS["index"], _PANDAS["columns"], _PANDAS["split"]])
 def test_a_split_may_be_turned_like_a_whole_file(tmp_path: Path, rows: Any) -> None:
     assert cells(read(tmp_path / "a.json", json.dumps({"version": 1, "train": rows}), split="train")) == _TABLE

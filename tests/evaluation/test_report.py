@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from textune.evaluation import METRICS, Report, bootstrap_interval, build_report, compute_metrics, resolve_metric, scored_rows
+from textune.evaluation import METRICS, Report, build_report, compute_metrics, confidence_interval, resolve_metric, scored_rows
 
 NASTY = 'a | b\nc [bold red]d[/bold red] [/] `e` *f* _g_ <script>alert("h")</script> \x1b[31mi\x1b[0m \u202ej $k$ :smile: \\'
 
@@ -75,7 +75,8 @@ def test_the_numbers_are_those_of_the_metrics() -> None:
     scored = scored_rows("binary", targets, np.stack([1 - positive, positive], axis=1))
     assert report.metrics == compute_metrics(scored)
     assert report.value == 5 / 8
-    assert report.interval == bootstrap_interval(METRICS["accuracy"], scored, samples=100, seed=4)
+    interval = confidence_interval(METRICS["accuracy"], scored, samples=100, seed=4)
+    assert (report.interval, report.interval_method) == (interval.limits, "Wilson")
     assert report.matrix == ((2, 1), (2, 3))
     assert [tuple(pair) for pair in report.confusions] == [("b", "a", 2), ("a", "b", 1)]
     assert [(row.name, row.support, row.predicted, row.correct) for row in report.classes] == [("a", 3, 4, 2), ("b", 5, 4, 3)]
@@ -188,7 +189,9 @@ def test_notes_say_what_could_not_be_measured() -> None:
     assert 'The model never answers "c".' in notes
     notes = report_of("binary", [1, 1], [(0.2, 0.8)] * 2).notes
     assert any(note.startswith("roc_auc is undefined here: no class has both") for note in notes)
-    assert any("has no width" in note for note in notes)
+    assert "There is no interval for roc_auc: fewer than 10 rows belong to a class, or to the rest, too few to resample." in (
+        binary_report(metric=resolve_metric("roc_auc", "binary")).notes
+    )
     assert "pearson is undefined here" in " ".join(report_of("regression", [1.0, 2.0], [1.0, 1.0]).notes)
     assert multilabel_report().notes[-2:] == (
         "The model gives no label at all to 1 of 4 rows.",

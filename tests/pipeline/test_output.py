@@ -202,7 +202,7 @@ def test_a_report_is_whole_lines_without_a_terminal(run: Any, trained: Any) -> N
     shown = [mistake.text for mistake in trained[0].reports["test"].mistakes[:5]]
     assert all(f"    {text}" in lines for text in shown)
     [value] = [line for line in lines if line.startswith("  accuracy") and "interval" in line]
-    assert re.fullmatch(r"  accuracy  [\d.]+  95 % interval [\d.]+ to [\d.]+|  accuracy  [\d.]+  no interval", value)
+    assert re.fullmatch(r"  accuracy  [\d.]+  95 % interval [\d.]+ to [\d.]+ \(Wilson\)|  accuracy  [\d.]+  no interval", value)
 
 
 def test_a_terminal_gets_columns(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

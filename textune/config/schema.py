@@ -74,7 +74,7 @@ class FilesSource(RowSelection):
     and the rows counted."""
     split: Annotated[str, Field(min_length=1)] | None = None
     """For `.json` files that hold an object of named lists of rows, such as `{"train": [...], "test": [...]}`: the one to
-    read."""
+    read; a dot leads further in, as in `data.train`."""
     pattern: Annotated[str, AfterValidator(regular_expression)] | None = None
     """For `text`: a regular expression with named groups that turns each line into columns, such as
     `(?P<label>[^:]+):\\S+ (?P<text>.*)`. Without it each line is the column `text`."""
@@ -449,7 +449,7 @@ class EvaluateSection(Section):
     max_tokens: PositiveInt = 16384
     """Memory bound of prediction: tokens computed at once."""
     bootstrap: Annotated[int, Field(ge=0)] = 1000
-    """Resamples for the 95 % interval of the main metric; 0 leaves it out."""
+    """Draws or resamples for the 95 % interval of the main metric; 0 leaves it out."""
     mistakes: Annotated[int, Field(ge=0)] = 20
     """Number of most confident mistakes in the report."""
 

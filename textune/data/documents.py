@@ -32,7 +32,7 @@ def document_piece(
     if turned := _turned(document, name):
         return _listed(turned[0], name, turned[1] or column_names, wanted)
     if named := splits_of(document):
-        raise _unchosen(document, named, name)
+        raise _unchosen(document, list(named), name, split)
     if column_names:
         raise DataError(
             f"column_names is for rows that are lists, and the rows of {name} have names of their own.", hint="Remove it."
@@ -57,6 +57,9 @@ def _choose(document: Any, split: str, name: str) -> Any:
     if not isinstance(document, dict):
         what = "a list of rows" if isinstance(document, list) else shorten(document)
         raise DataError(f"split = {split!r} names a part of an object, but {name} holds {what}.", hint="Remove split.")
+    outer, _, inner = split.partition(".")
+    if split not in document and inner and isinstance(document.get(outer), dict):
+        return _choose(document[outer], inner, f"{name}, split {outer!r},")
     if split not in document:
         close = nearest(split, document)
         raise DataError(
@@ -129,17 +132,20 @@ def _named_lists(document: Mapping[str, Any]) -> dict[str, int]:
     """The parts that are rows themselves, with how many they have; empty where the document is rows."""
     found = {key: len(value) for key, value in document.items() if _are_rows(value)}
     lists = any(isinstance(document[key], list) for key in found)
-    return found if lists or len(found) == len(document) else {}
+    other_rows = any(isinstance(value, dict) for key, value in document.items() if key not in found)
+    return found if lists or not other_rows else {}
 
 
-def _unchosen(document: Mapping[str, Any], named: Mapping[str, int], name: str) -> DataError:
-    shown = listing((f"{key!r} ({count(num, 'row')})" for key, num in named.items()), 5)
-    first = next(iter(named))
-    example = next((key for key in named if key.lower().startswith("train")), first)
+def _unchosen(document: Mapping[str, Any], named: Sequence[str], name: str, split: str | None) -> DataError:
+    """The error for several parts of which one has to be chosen; `split` is where they stand, if not at the top."""
+    num_rows = {key: f" ({count(len(document[key]), 'row')})" for key in named if isinstance(document[key], list)}
+    shown = listing((f"{key!r}{num_rows.get(key, '')}" for key in named), 5)
+    example = next((key for key in named if key.lower().startswith("train")), named[0])
     rows = document[example]
     pairs = rows[0] if isinstance(rows, list) and isinstance(rows[0], list) else None
     also = "" if pairs is None else " " + unnamed_values(pairs)
-    return DataError(f"{name} is an object with rows in {shown}.", hint=f'Set split = "{example}".{also}')
+    place, path = ("", example) if split is None else (f", split {split!r},", f"{split}.{example}")
+    return DataError(f"{name}{place} is an object with rows in {shown}.", hint=f'Set split = "{path}".{also}')
 
 
 def _is_number(key: str) -> bool:

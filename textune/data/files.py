@@ -244,11 +244,10 @@ class TextLines:
 
     def peek(self, num_lines: int, num_characters: int = 1) -> list[str]:
         """The next lines without moving on: as many as asked for, but no more once they have so many characters."""
-        while len(self._ahead) < num_lines and sum(map(len, self._ahead)) < num_characters:
-            line = self._stream.readline()
-            if not line:
-                break
+        held = sum(map(len, self._ahead))
+        while len(self._ahead) < num_lines and held < num_characters and (line := self._stream.readline()):
             self._ahead.append(line)
+            held += len(line)
         return list(islice(self._ahead, num_lines))
 
     def _peeked(self) -> Iterator[str]:

@@ -68,6 +68,7 @@ class _Printer:
         interval = "no interval"
         if report.interval is not None:
             interval = f"95 % interval {number(report.interval[0])} to {number(report.interval[1])}"
+            interval += f" ({report.interval_method})" if report.interval_method else ""
         about = self._text(f"{baseline.compared} of {baseline.rule}")
         grid.add_row(Text(report.metric, "bold"), Text(number(report.value), "bold"), interval)
         grid.add_row("baseline", number(baseline.value), about)

@@ -77,6 +77,21 @@ def right(scored: Scored) -> float:
     return float(np.average(scored.right, weights=scored.weights))
 
 
+def right_rows(scored: Scored) -> tuple[int, int]:
+    """Rows with the right answer, of all."""
+    return int(scored.right.sum()), len(scored)
+
+
+def found_of_predicted(scored: Scored) -> tuple[int, int]:
+    """Binary: rows that are positive, of those predicted so."""
+    return int(scored.counts.correct[1]), int(scored.counts.predicted[1])
+
+
+def found_of_true(scored: Scored) -> tuple[int, int]:
+    """Binary: rows predicted positive, of those that are."""
+    return int(scored.counts.correct[1]), int(scored.counts.true[1])
+
+
 def hamming_loss(scored: Scored) -> float:
     """Share of (row, label) pairs that are wrong."""
     wrong = np.bitwise_count(scored.targets ^ scored.predictions).sum(axis=1, dtype=np.int64)

@@ -1,9 +1,22 @@
-"""How far chance alone could move a metric: bootstrap intervals over the rows; after `metrics.py`, before `report.py`."""
+"""How far chance alone could move a metric: 95 % intervals over the choice of rows; after `metrics.py`, before `report.py`.
+
+Three methods, each where it holds (`tests/evaluation/test_coverage.py` simulates how often):
+
+- Shares of rows (accuracy, subset accuracy, binary precision and recall): Wilson's score interval (Wilson 1927; Brown, Cai and
+  DasGupta 2001, Statistical Science 16, 101).
+- Other metrics of the confusion matrix: draws of the matrix from its posterior under a Dirichlet prior, which for two classes
+  is Jeffreys' (Caelen 2017, Annals of Mathematics and Artificial Intelligence 81, 429). Unlike resamples, draws hold errors
+  that did not happen to occur among these rows.
+- All others: the BCa bootstrap over rows (Efron 1987, Journal of the American Statistical Association 82, 171).
+
+Where none of them holds there is no interval, and the reason is given.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -11,6 +24,8 @@ from textune.evaluation.scored import Scored
 
 if TYPE_CHECKING:
     from textune.evaluation.metrics import Metric
+
+Method = Literal["", "Wilson", "Dirichlet", "BCa bootstrap"]
 
 MAX_WORK = 15_000_000
 """Values that a metric looks at in all resamples together: some four seconds on one core."""
@@ -20,42 +35,186 @@ MIN_SAMPLES = 100
 """Fewer resamples than these give no limits."""
 MIN_ROWS = 1000
 """Fewer rows than these do not stand for a larger data set."""
-PERCENTILES = (2.5, 97.5)
+MAX_CELLS = 4096
+"""Cells of a confusion matrix that are drawn; a larger matrix is mostly empty, and its prior would be most of a draw."""
+PRIOR = 2.0
+"""Rows that the Dirichlet prior counts for, half of them right, half wrong: for two classes one half a cell (Jeffreys)."""
+GROUPS = 100
+"""Values of the jackknife at most; of more rows, groups are left out."""
+MIN_SIDE = 10
+"""Rows that a class, and the rest, must have each for the resamples of a ranking metric to stand for others."""
+MIN_ERRORS = 5
+"""Rows with a wrong answer below which resamples hardly ever show another number of errors."""
+QUANTILE = 1.959963984540054
+"""Of the normal distribution, at 97.5 %."""
 
 
-def bootstrap_interval(metric: Metric, scored: Scored, *, samples: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of `metric`, resampling rows; the same `seed` gives the same interval.
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval, or why there is none."""
 
-    A metric of decisions is resampled by cells, rows of equal target and decision as one, so that the number of rows hardly
-    matters. Any other is computed on the rows; one that ranks, on those whose scores are kept, as its value is. Time is
-    bounded by `MAX_WORK`: above it there are fewer resamples, down to `MIN_SAMPLES`, and if these are still too much they are
-    drawn from a random part of m of the N rows, the deviations scaled by sqrt(m / N) (the m-out-of-n bootstrap). Undefined
-    resamples are left out.
+    limits: tuple[float, float] | None
+    method: Method = ""
+    reason: str = ""
+    """Why there are no limits, as the end of a sentence; empty where they were not asked for."""
 
-    Returns (nan, nan) for fewer than two rows, if the metric or more than half of the resamples are undefined, or if even
-    `MIN_ROWS` rows would be too much work.
+
+def confidence_interval(metric: Metric, scored: Scored, *, samples: int = 1000, seed: int = 0) -> Interval:
+    """95 % interval of `metric` over the choice of rows; the same `seed` gives the same interval.
+
+    `samples`: draws or resamples; 0 asks for no interval. The value itself always lies inside the limits.
     """
-    scored = metric.rows(scored)
-    value = center = metric.of(scored)
-    if len(scored) < 2 or samples < 1 or math.isnan(value):
-        return math.nan, math.nan
+    rows = metric.rows(scored)
+    value = metric.of(scored)
+    if samples < 1 or math.isnan(value):
+        return Interval(None)
+    if len(rows) < 2:
+        return Interval(None, reason="there is only one row")
+    if metric.share is not None:
+        return _wilson(*metric.share(rows))
     generator = np.random.default_rng(seed)
-    part, scale = metric.units(scored), 1.0
-    fixed, per_row = _work(metric, scored)
+    if metric.uses == "decisions" and rows.problem != "multilabel":
+        matrix = _matrix(rows)
+        if len(matrix) <= MAX_CELLS:
+            return _limits(_drawn(metric, matrix, samples, generator), value, "Dirichlet")
+    if reason := _too_few(metric, rows):
+        return Interval(None, reason=reason)
+    return _bootstrap(metric, rows, value, samples, generator)
+
+
+# --- Wilson -----------------------------------------------------------------------------------------------------------
+
+
+def _wilson(hits: int, total: int) -> Interval:
+    """The score interval of a share; Wilson (1927), Journal of the American Statistical Association 22, 209."""
+    if total < 1:
+        return Interval(None, reason="there is no row to take a share of")
+    share, spread = hits / total, QUANTILE**2 / total
+    center = (share + spread / 2) / (1 + spread)
+    half = QUANTILE / (1 + spread) * math.sqrt(share * (1 - share) / total + spread / (4 * total))
+    # at the ends the formula meets them, but for rounding
+    lower = 0.0 if hits == 0 else center - half
+    upper = 1.0 if hits == total else center + half
+    return Interval((lower, upper), "Wilson")
+
+
+# --- Dirichlet --------------------------------------------------------------------------------------------------------
+
+
+def _matrix(rows: Scored) -> Scored:
+    """The confusion matrix of the classes that occur, one row a cell, weighted by its rows; cells may be empty."""
+    cells = rows.cells
+    classes = np.union1d(cells.targets, cells.predictions)
+    if rows.problem == "binary":
+        classes = np.arange(2, dtype=cells.targets.dtype)
+    width = len(classes)
+    counts = np.zeros((width, width))
+    counts[np.searchsorted(classes, cells.targets), np.searchsorted(classes, cells.predictions)] = cells.weights
+    true, predicted = np.repeat(classes, width), np.tile(classes, width)
+    return Scored(rows.problem, rows.num_classes, true, predicted, weights=counts.ravel())
+
+
+def _drawn(metric: Metric, matrix: Scored, samples: int, generator: np.random.Generator) -> np.ndarray:
+    """The metric of matrices drawn from the posterior of this one."""
+    assert matrix.weights is not None
+    num_rows, cells = matrix.weights.sum(), np.arange(len(matrix))
+    right = matrix.right
+    prior = np.where(right, PRIOR / 2 / right.sum(), PRIOR / 2 / max((~right).sum(), 1))
+    posterior = matrix.weights + prior
+    return np.array([metric.function(matrix.take(cells, generator.dirichlet(posterior) * num_rows)) for _ in range(samples)])
+
+
+# --- BCa --------------------------------------------------------------------------------------------------------------
+
+
+def _too_few(metric: Metric, rows: Scored) -> str:
+    """Why resamples of these rows cannot stand for other rows; empty if they can."""
+    if metric.uses == "decisions":
+        wrong = int((~rows.right).sum())
+        if wrong < MIN_ERRORS:
+            return f"only {wrong} of {len(rows):,} rows are wrong, too few to resample" if wrong else "every row is right"
+    if metric.uses == "ranks" and rows.problem != "regression":
+        positives = rows.hits[:, 1:] if rows.problem == "binary" else rows.hits
+        sides = np.minimum(positives.sum(axis=0), (~positives).sum(axis=0))
+        sides = sides[sides > 0]
+        if len(sides) and sides.max() < MIN_SIDE:
+            return f"fewer than {MIN_SIDE} rows belong to a class, or to the rest, too few to resample"
+    return ""
+
+
+def _bootstrap(metric: Metric, rows: Scored, value: float, samples: int, generator: np.random.Generator) -> Interval:
+    """The BCa bootstrap over rows.
+
+    A metric of decisions is resampled by cells, rows of equal target and decision as one. Any other is computed on the rows.
+    Time is bounded by `MAX_WORK`: above it there are fewer resamples, down to `MIN_SAMPLES`, and if these are still too much
+    they are drawn from a random part of m of the N rows, the deviations scaled by sqrt(m / N) (the m-out-of-n bootstrap).
+    Undefined resamples are left out.
+    """
+    part, scale, center = metric.units(rows), 1.0, value
+    fixed, per_row = _work(metric, rows)
     max_rows = (MAX_WORK // min(samples, MIN_SAMPLES) - fixed) // per_row
     if len(part) > max_rows:
         if max_rows < MIN_ROWS:
-            return math.nan, math.nan
-        smaller = scored.take(np.sort(generator.choice(len(scored), max_rows, replace=False)))
-        part, scale, center = metric.units(smaller), math.sqrt(max_rows / len(scored)), metric.of(smaller)
+            return Interval(None, reason="rows x classes x resamples are too much work")
+        smaller = rows.take(np.sort(generator.choice(len(rows), max_rows, replace=False)))
+        part, scale, center = metric.units(smaller), math.sqrt(max_rows / len(rows)), metric.of(smaller)
     samples = min(samples, max(MIN_SAMPLES, MAX_WORK // (fixed + per_row * len(part))))
     values = np.array([metric.function(_resample(part, generator)) for _ in range(samples)])
     defined = values[~np.isnan(values)]
     if len(defined) * 2 < samples or math.isnan(center):
-        return math.nan, math.nan
-    lower, upper = (float(limit) for limit in value + scale * (np.percentile(defined, PERCENTILES) - center))
-    # scaled deviations may reach past the best value that there is
-    return (lower, min(upper, 1.0)) if metric.higher_is_better else (max(lower, 0.0), upper)
+        return Interval(None, reason="most resamples of these rows have no value")
+    if math.isclose(defined.min(), defined.max(), rel_tol=1e-12, abs_tol=1e-15):
+        return Interval(None, reason="every resample of these rows gives the same value")
+    shares = _bca_shares(defined, center, _acceleration(metric, part, generator))
+    lower, upper = (float(limit) for limit in value + scale * (np.quantile(defined, shares) - center))
+    if metric.higher_is_better:  # scaled deviations may reach past the best value that there is
+        upper = min(upper, 1.0)
+    else:
+        lower = max(lower, 0.0)
+    return Interval((min(lower, value), max(upper, value)), "BCa bootstrap")
+
+
+def _bca_shares(values: np.ndarray, value: float, acceleration: float) -> list[float]:
+    """Which quantiles of the resamples are the limits, corrected for bias and for how the spread moves with the value."""
+    from scipy.special import ndtr, ndtri
+
+    near = 1e-12 * max(1.0, abs(value))
+    below = (np.sum(values < value - near) + np.sum(values <= value + near)) / 2  # ties count half
+    bias = ndtri(np.clip(below, 1, len(values) - 1) / len(values))
+    return [float(ndtr(bias + (bias + side) / (1 - acceleration * (bias + side)))) for side in (-QUANTILE, QUANTILE)]
+
+
+def _acceleration(metric: Metric, part: Scored, generator: np.random.Generator) -> float:
+    """A sixth of the skewness of what each row adds to the value, by the jackknife; of many rows, by groups of them."""
+    counts = np.ones(len(part), np.int64) if part.weights is None else part.weights
+    if len(part) <= GROUPS:
+        groups, times = [np.array([index]) for index in range(len(part))], counts
+    else:
+        groups = np.array_split(generator.permutation(np.repeat(np.arange(len(part)), counts)), GROUPS)
+        times = np.ones(GROUPS, np.int64)
+    values = np.array([_without(metric, part, counts, group) for group in groups])
+    times = times * ~np.isnan(values)
+    if not times.any():
+        return 0.0
+    gains = np.average(np.nan_to_num(values), weights=times) - np.nan_to_num(values)
+    variance = float(times @ gains**2)
+    if variance <= 1e-20:
+        return 0.0
+    # a quarter is the skewness of very few rows; beyond it the correction turns back on itself
+    return float(np.clip(times @ gains**3 / (6 * variance**1.5), -0.25, 0.25))
+
+
+def _without(metric: Metric, part: Scored, counts: np.ndarray, group: np.ndarray) -> float:
+    """The value without one row of each of `group`."""
+    left = counts - np.bincount(group, minlength=len(counts))
+    kept = np.flatnonzero(left)
+    return metric.function(part.take(kept, left[kept])) if len(kept) else math.nan
+
+
+def _limits(values: np.ndarray, value: float, method: Method) -> Interval:
+    """The middle 95 % of the draws, and the value: at the ends of its range it can lie beside them."""
+    lower, upper = (float(limit) for limit in np.quantile(values, (0.025, 0.975)))
+    return Interval((min(lower, value), max(upper, value)), method)
 
 
 def _work(metric: Metric, scored: Scored) -> tuple[int, int]:

@@ -59,7 +59,8 @@ def _head(report: Report) -> str:
     lines = [f"# Evaluation of {escape(report.dataset, 200) or 'the model'}"]
     interval = ""
     if report.interval is not None:
-        interval = f" (95 % interval {number(report.interval[0])} to {number(report.interval[1])})"
+        method = f", {report.interval_method}" if report.interval_method else ""
+        interval = f" (95 % interval {number(report.interval[0])} to {number(report.interval[1])}{method})"
     rows = f"{report.num_rows:,} rows" + (f" ({report.num_left_out:,} left out)" if report.num_left_out else "")
     lines.append(f"**{report.metric} {number(report.value)}**{interval} on {rows}; {escape(report.about(), 200)}.")
     baseline = report.baseline

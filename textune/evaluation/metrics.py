@@ -10,7 +10,7 @@ values, is NaN; `Metric.undefined` says when. `macro` is taken over the classes 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -38,6 +38,8 @@ class Metric:
     """What of the scores it looks at: the decisions alone, each row's scores, or their order over all rows."""
     undefined: str = ""
     """When the value is NaN, as the end of a sentence; empty: never."""
+    share: Callable[[Scored], tuple[int, int]] | None = None
+    """Where the value is a share of rows: how many of how many."""
 
     def rows(self, scored: Scored) -> Scored:
         """The rows that it is measured on: all, or those whose scores are kept where it ranks them."""
@@ -62,10 +64,24 @@ _CONSTANT = "the targets or the predictions are all the same"
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", _SINGLE, True, formulas.right, "share of rows that are right"),
+        Metric("accuracy", _SINGLE, True, formulas.right, "share of rows that are right", share=formulas.right_rows),
         Metric("balanced_accuracy", _SINGLE, True, formulas.balanced_accuracy, "mean recall of the classes"),
-        Metric("precision", ("binary",), True, averaged(precision, "binary"), "share of rows predicted positive that are"),
-        Metric("recall", ("binary",), True, averaged(recall, "binary"), "share of positive rows that are found"),
+        Metric(
+            "precision",
+            ("binary",),
+            True,
+            averaged(precision, "binary"),
+            "share of rows predicted positive that are",
+            share=formulas.found_of_predicted,
+        ),
+        Metric(
+            "recall",
+            ("binary",),
+            True,
+            averaged(recall, "binary"),
+            "share of positive rows that are found",
+            share=formulas.found_of_true,
+        ),
         Metric("f1", ("binary",), True, averaged(f_measure(1), "binary"), "harmonic mean of precision and recall"),
         Metric(
             "f_half",
@@ -89,7 +105,14 @@ METRICS: dict[str, Metric] = {
         Metric("recall_weighted", _CLASSES, True, averaged(recall, "weighted"), "mean recall, weighted by rows"),
         Metric("recall_samples", _MULTI, True, averaged(recall, "samples"), "mean recall of the rows' label sets"),
         Metric("f_half_macro", _CLASSES, True, averaged(f_measure(0.5), "macro"), "mean F0.5 of the classes"),
-        Metric("subset_accuracy", _MULTI, True, formulas.right, "share of rows with every label right"),
+        Metric(
+            "subset_accuracy",
+            _MULTI,
+            True,
+            formulas.right,
+            "share of rows with every label right",
+            share=formulas.right_rows,
+        ),
         Metric("hamming_loss", _MULTI, False, formulas.hamming_loss, "share of (row, label) pairs that are wrong"),
         Metric("mcc", _SINGLE, True, formulas.matthews, "Matthews' correlation of predicted and true classes"),
         Metric(

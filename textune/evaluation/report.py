@@ -14,7 +14,7 @@ import numpy as np
 
 from textune.errors import DataError
 from textune.evaluation.baseline import Baseline, find_baseline
-from textune.evaluation.intervals import bootstrap_interval
+from textune.evaluation.intervals import Interval, confidence_interval
 from textune.evaluation.metrics import METRICS, ClassMetrics, Metric, compute_metrics, per_class
 from textune.evaluation.mistakes import Mistake, Texts, find_mistakes
 from textune.evaluation.reduction import ranking_note
@@ -56,6 +56,8 @@ class Report:
     """Name of the main metric."""
     interval: tuple[float, float] | None
     """95 % interval of the main metric over the choice of rows."""
+    interval_method: str
+    """How it was made (intervals.py); empty without one."""
     metrics: dict[str, float]
     """All metrics of the problem by name; NaN where undefined."""
     baseline: Baseline
@@ -119,6 +121,7 @@ class Report:
                     "metric": self.metric,
                     "value": self.value,
                     "interval_95": self.interval,
+                    "interval_method": self.interval_method or None,
                     "higher_is_better": METRICS[self.metric].higher_is_better,
                 },
                 "metrics": self.metrics,
@@ -169,7 +172,7 @@ def build_report(
 
     texts, pairs, place: text, second text and place of a row by its number, looked up for the mistakes only.
     metric: the main one. train_targets: what the baseline answers from, and the class balance of training.
-    bootstrap: resamples for the interval, 0 for none. mistakes: how many to keep.
+    bootstrap: draws or resamples for the interval, 0 for none. mistakes: how many to keep.
     notes, warnings: what else the reader should know. left_out: rows that should have been scored, but could not be used.
     Memory: a few arrays of N numbers and as much again as the scores that are kept; time is that of sorting these by class.
     Raises DataError where the names do not fit the rows.
@@ -178,8 +181,7 @@ def build_report(
         raise DataError(f"{len(names)} label names do not fit scores of {scored.num_classes} classes.")
     problem = scored.problem
     metrics = compute_metrics(scored)
-    limits = bootstrap_interval(metric, scored, samples=bootstrap, seed=seed)
-    interval = None if math.isnan(limits[0]) else limits
+    interval = confidence_interval(metric, scored, samples=bootstrap, seed=seed)
     baseline = find_baseline(scored, names, metric, metrics, train_targets)
     classes = per_class(scored, names)
     matrix, confusions = _confusions(scored, names)
@@ -190,7 +192,8 @@ def build_report(
         fingerprint=fingerprint,
         num_rows=len(scored),
         metric=metric.name,
-        interval=interval,
+        interval=interval.limits,
+        interval_method=interval.method,
         metrics=metrics,
         baseline=baseline,
         classes=classes,
@@ -203,7 +206,7 @@ def build_report(
         ),
         warnings=(*_warnings(baseline, metrics), *warnings),
         notes=(
-            *_metric_notes(metric, metrics, interval, baseline, bootstrap),
+            *_metric_notes(metric, metrics, interval, baseline),
             *_class_notes(classes),
             *_label_set_notes(scored),
             *filter(None, [ranking_note(len(scored), len(scored.ranked))]),
@@ -244,22 +247,16 @@ def _warnings(baseline: Baseline, metrics: dict[str, float]) -> tuple[str, ...]:
     return (f"The model does not beat a constant answer: {own}, while {other}.",)
 
 
-def _metric_notes(
-    metric: Metric, metrics: dict[str, float], interval: tuple[float, float] | None, baseline: Baseline, bootstrap: int
-) -> list[str]:
+def _metric_notes(metric: Metric, metrics: dict[str, float], interval: Interval, baseline: Baseline) -> list[str]:
     notes = []
     for name, value in metrics.items():
         if math.isnan(value):
             notes.append(f"{name} is undefined here: {METRICS[name].undefined}.")
-    if interval is None:
-        if bootstrap and not math.isnan(metrics[metric.name]):
-            notes.append(
-                f"There is no interval for {metric.name}: too few rows, or too much work (rows x classes x resamples)."
-            )
+    if interval.limits is None:
+        if interval.reason:
+            notes.append(f"There is no interval for {metric.name}: {interval.reason}.")
         return notes
-    if interval[0] == interval[1]:
-        notes.append(f"The interval of {metric.name} has no width: every resample of these rows gives the same value.")
-    elif baseline.beaten and baseline.compared == metric.name and interval[0] <= baseline.value <= interval[1]:
+    if baseline.beaten and baseline.compared == metric.name and interval.limits[0] <= baseline.value <= interval.limits[1]:
         notes.append(
             f"The constant answer's {metric.name} ({number(baseline.value)}) lies inside the interval: "
             "on so few rows the model's lead may be chance."

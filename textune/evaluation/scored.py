@@ -49,7 +49,7 @@ class Scored:
     sample: Scored | None = None
     """Otherwise: the M random rows whose scores are kept."""
     weights: np.ndarray | None = None
-    """int64 [N] how often each row counts, at least once; None: each once."""
+    """int64 [N] how often each row counts, at least once (float64 in draws of a confusion matrix); None: each once."""
 
     def __len__(self) -> int:
         return len(self.targets)

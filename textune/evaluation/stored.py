@@ -37,6 +37,7 @@ def _report(tree: dict[str, Any]) -> Report:
         num_rows=tree["rows"],
         metric=main["metric"],
         interval=None if main["interval_95"] is None else (main["interval_95"][0], main["interval_95"][1]),
+        interval_method=main.get("interval_method") or "",
         metrics=_numbers(tree["metrics"]),
         baseline=Baseline(**{**tree["baseline"], "metrics": _numbers(tree["baseline"]["metrics"])}),
         classes=tuple(ClassMetrics(**_numbers(row)) for row in classes),
