@@ -274,6 +274,12 @@ def test_names_beside_the_data_are_taken(tmp_path: Path, backbone: Path) -> None
     assert again.chosen["task"] == "multiclass, 3 classes: 0, 1, 2"
 
 
+def test_labels_that_look_alike_are_told(tmp_path: Path, backbone: Path) -> None:
+    path = _write(tmp_path / "a.csv", _lines("{text},{label}", head="text,label\n", names=("Pos", "pos", "neg")))
+    started = init([str(path)], tmp_path / "config.toml", pretrained=str(backbone))
+    assert any("'Pos'" in note and "'pos'" in note for note in started.notes)
+
+
 def test_json_holds_what_was_decided(
     tmp_path: Path, backbone: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

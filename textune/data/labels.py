@@ -182,7 +182,12 @@ def _multilabel(
     if empty:
         notes.append(f"{count(empty, 'row')} of {train.rows.source} with an empty list of labels: none of them applies there.")
     if not names:
-        names = _ordered(sets, values)[0]
+        names, fraction = _ordered(sets, values)
+        if fraction:
+            raise DataError(
+                f"{where} holds lists of numbers such as {fraction}, which are no labels.",
+                hint="Entries of a list are names, ids, or 0 and 1.",
+            )
     return LabelMap("multilabel", names, multi_hot=False), tuple(notes)
 
 

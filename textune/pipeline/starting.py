@@ -144,8 +144,11 @@ def _try(guess: Guess) -> _Tried:
             bad = data.skipped[0]
             note = f"{count(left_out, 'row')} cannot be used and {'is' if left_out == 1 else 'are'} left out "
             note += f'(data.on_bad_row = "skip"); the first is {bad.place}: {bad.reason}.'
-        errors = tuple(finding.message for finding in audit_data(data) if finding.level == "error")
-        return _Tried(attempt, data, (*([note] if note else []), *data.notices), errors)
+        findings = audit_data(data)
+        errors = tuple(finding.message for finding in findings if finding.level == "error")
+        # Of the warnings, the one that says that the classes proposed may not be those that are meant.
+        alike = [finding.message for finding in findings if finding.code == "labels-alike"]
+        return _Tried(attempt, data, (*([note] if note else []), *data.notices, *alike), errors)
     return _Tried(unsettled=(str(first),))
 
 
