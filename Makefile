@@ -21,8 +21,11 @@ demo-short: setup
 		data.train.take=800 data.train.shuffle=true data.test.count=160 \
 		data.validation.count=80 "train.duration=1 epochs" "train.schedule.warmup=2 steps"
 
+# Two processes of one thread each share the suite out, file by file; WORKERS=0 is plain pytest.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
@@ -31,7 +34,7 @@ test-slow: setup
 # settings of their own, and textune holds to what PyTorch does.
 TESTS ?=
 test-avx2: setup
-	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(BIN)/python -m pytest $(TESTS)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(PYTEST) $(TESTS)
 
 # Format, lint and strict types.
 check: setup

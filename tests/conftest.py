@@ -1,6 +1,7 @@
 """Shared by all tests: a clean, offline, quiet environment, and the same processor everywhere."""
 
 import os
+import runpy
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -21,14 +22,19 @@ FEATURES = ("bf16", "byte_products")
 """What some processors have: `has_...` in `textune.model.processor`."""
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if "textune.model.processor" not in sys.modules:
-        return
-    from textune.model import processor
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """gzip writes the time into its bytes, and every process must give a test the same name."""
+    return "gzip" if isinstance(val, bytes) and val.startswith(b"\x1f\x8b") else None
 
-    found = [name for name in FEATURES if getattr(processor, f"has_{name}")()]
-    capped = " (capped)" if processor.is_capped() else ""
-    terminalreporter.write_line(f"processor: {processor.vectors()}{capped}, {', '.join(found) or 'nothing'} of {FEATURES}")
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if terminalreporter.config.option.collectonly:
+        return
+    # The module alone: where other processes ran the tests, nothing is imported here yet.
+    processor = runpy.run_path(str(Path(__file__).parents[1] / "textune" / "model" / "processor.py"))
+    found = [name for name in FEATURES if processor[f"has_{name}"]()]
+    capped = " (capped)" if processor["is_capped"]() else ""
+    terminalreporter.write_line(f"processor: {processor['vectors']()}{capped}, {', '.join(found) or 'neither'} of {FEATURES}")
 
 
 @pytest.fixture(scope="session", autouse=True)
