@@ -49,7 +49,7 @@ def evaluate(
     with joined() as ranks:
         tracker = tracker if tracker is not None and ranks.is_first else SilentTracker()
         predictor = load(run, device=device, precision=precision, max_tokens=max_tokens, compile=compile, ranks=ranks)
-        predictor.on_notice = tracker.notice
+        predictor.listen(tracker.notice)
         card = predictor.card
         chosen_metric = resolve_metric(metric or card.metric, card.problem)
         experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
