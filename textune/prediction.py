@@ -151,6 +151,14 @@ class Predictor:
         self.encoder = TextEncoder(tokenizer, TokensSection(max_length=card.max_length, truncate=card.truncate))
         self.on_notice: Callable[[str], None] = lambda _: None
         """Told when memory ran out and `max_tokens` was halved."""
+        self.notes: tuple[str, ...] = ()
+        """What a person should know of the model before it predicts."""
+
+    def listen(self, tell: Callable[[str], None]) -> None:
+        """Tell what is to be said of the model now, and from here on what happens while it predicts."""
+        self.on_notice = tell
+        for note in self.notes:
+            tell(note)
 
     def score_batches(self, store: TokenStore, indices: np.ndarray | None = None) -> Iterator[ScoredBatch]:
         """Score the chosen rows, all of them without `indices`; each row once, in batches of similar length.
@@ -346,8 +354,23 @@ def load(
     if card.compiled or compile == "on":
         model.speed_up(sys.maxsize, training=False)
     model.eval()
+    card, notes = _within_positions(card, model, folder)
     limit = max(max_tokens or card.max_tokens, card.max_length)
-    return Predictor(model, tokenizer, task, card, device=chosen, max_tokens=limit, ranks=ranks)
+    predictor = Predictor(model, tokenizer, task, card, device=chosen, max_tokens=limit, ranks=ranks)
+    predictor.notes = notes
+    return predictor
+
+
+def _within_positions(card: ModelCard, model: TextModel, folder: Path) -> tuple[ModelCard, tuple[str, ...]]:
+    """The card with a `max_length` that the backbone has positions for, which older runs did not ask; and a note of that."""
+    limit = model.max_positions
+    if limit is None or card.max_length <= limit:
+        return card, ()
+    note = (
+        f"{folder / CARD_NAME} says max_length = {card.max_length}, but the backbone has positions for {limit} tokens:"
+        f" rows are cut at {limit}"
+    )
+    return card.model_copy(update={"max_length": limit}), (note,)
 
 
 def _device_of(

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
 from textune.errors import RunError
@@ -311,6 +311,32 @@ def hint_for_no_run(folder: Path) -> str:
     names = ", ".join(str(path.parent) for path in newest[:MAX_RUNS_SHOWN])
     more = f" and {len(newest) - MAX_RUNS_SHOWN:,} more" if len(newest) > MAX_RUNS_SHOWN else ""
     return f"Give one of the runs in it: {names}{more}."
+
+
+def within(folder: Path, name: object) -> Path:
+    """The file that a file in `folder` names. ValueError where the name, or a link on the way, leads out of the folder.
+
+    A folder may come from anybody: what it names is never read, copied or shown from elsewhere.
+    """
+    path = folder / require_inner(name)
+    require_inside(folder, path)
+    return path
+
+
+def require_inner(name: object) -> str:
+    """A name that a file gives to another; ValueError where it is none, or leads out of a folder by itself."""
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"{name!r} is no name of a file")
+    inner = PurePosixPath(name.replace("\\", "/"))
+    if inner.is_absolute() or ".." in inner.parts or PureWindowsPath(name).drive:
+        raise ValueError(f"the name {name!r} leads out of the folder")
+    return name
+
+
+def require_inside(folder: Path, path: Path) -> None:
+    """ValueError where a path in `folder` is a link that leads out of it."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{path.relative_to(folder)} is a link that leads out of the folder")
 
 
 def complete_model(run: Path) -> Path | None:

@@ -13,13 +13,20 @@ from hypothesis import strategies as st
 from rowmaking import examples_of
 
 from textune.config.schema import Labels
-from textune.data import duplicates
+from textune.data import audit, duplicates
 from textune.data.audit import Finding, TokenFacts, audit_data
 from textune.data.duplicates import conflicting, normalised, repeated, text_keys
 from textune.data.labels import encode_labels, infer_labels
 from textune.data.prepare import Part, PreparedData
 
 _Rows = Sequence[tuple[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def few_rows_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data of these tests is small; tests/pipeline/test_cautions.py sees what is said of that."""
+    monkeypatch.setattr(audit, "MIN_TRAIN_ROWS", 0)
+    monkeypatch.setattr(audit, "MIN_HELD_OUT_ROWS", 0)
 
 
 def _data(

@@ -39,7 +39,7 @@ def test_weighted_runs_draw_by_weight_and_say_what_they_will_see(home: Path, wei
     drawn = np.concatenate(parts.first_epoch())
     assert rows.weights is not None and not rows.weights.all()
     assert len(drawn) == len(rows) and rows.weights[drawn].all() and len(set(drawn.tolist())) < len(drawn)
-    assert describe(parts)["tokens"].startswith(f"{rows.lengths[drawn].sum():,} a training epoch")
+    assert describe(parts)["tokens"].startswith(f"{rows.lengths[drawn].sum():,} per training epoch")
     batches = iter(parts.loader(rows))
     assert next(batches).chosen.tolist() == parts.first_epoch()[0].tolist()
     batches.close()

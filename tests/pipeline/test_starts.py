@@ -259,7 +259,11 @@ def test_a_branch_that_was_killed_before_it_saved_begins_where_it_began(
         patch.setattr(driving, "steps", lambda *_, **__: 1 / 0)
         train(source, branch, resume=str(path))
     assert newest(branch / "checkpoints")[0] is None
-    train(source, branch, resume="latest")
+    # Only the command names files elsewhere: the branch's own manifest, which may come from anybody, is not followed.
+    for resume in ("latest", "auto"):
+        with pytest.raises(RunError, match=r"began at a checkpoint of another run \(.*step-5\) and has none of its own"):
+            train(source, branch, resume=resume)
+    train(source, branch, resume=str(path))
     assert end(branch).state == end(runs["complete"]).state
 
 

@@ -14,6 +14,7 @@ from checkpointkit import keeper_of, save
 import textune.training.checkpoint as checkpoint
 from textune.errors import RunError
 from textune.training.checkpoint import checkpoints_in, newest, open_checkpoint, remove, remove_unfinished
+from textune.training.tensorfile import facts_of
 
 FILES = ("state-1-of-1.safetensors", "state.json", "config.toml", "model/config.json")
 
@@ -190,3 +191,32 @@ def test_what_was_half_written_or_half_removed_is_no_checkpoint_and_is_cleaned_a
     assert found is not None and found.step == 4 and passed == []
     remove_unfinished(folder)
     assert [path.name for path in folder.iterdir()] == ["step-4"]
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "model/../../secret", "..", "", "C:\\secret", "..\\secret"])
+def test_a_manifest_never_names_a_file_outside_of_its_folder(tmp_path: Path, name: str) -> None:
+    save(keeper_of(tmp_path / "checkpoints"), 1)
+    folder, secret = tmp_path / "checkpoints" / "step-1", tmp_path / "checkpoints" / "secret"
+    secret.write_bytes(b"secret")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] = facts_of(secret).to_dict()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match=r"the checkpoint .*step-1 is refused: .*(leads out of the folder|is no name of a file)"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("within", ["file", "folder"])
+def test_a_link_in_a_checkpoint_never_leads_out_of_it(tmp_path: Path, within: str) -> None:
+    """Though what it leads to is what was written."""
+    save(keeper_of(tmp_path / "checkpoints"), 1)
+    folder = tmp_path / "checkpoints" / "step-1"
+    path = folder / "model" if within == "folder" else folder / "model" / "config.json"
+    path.symlink_to(path.rename(tmp_path / "elsewhere"))
+    with pytest.raises(RunError, match=r"is refused: model/config.json is a link that leads out of the folder"):
+        open_checkpoint(folder)
+
+
+def test_a_folder_of_checkpoints_may_itself_be_a_link(tmp_path: Path) -> None:
+    save(keeper_of(tmp_path / "real"), 1)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert open_checkpoint(tmp_path / "link" / "step-1").step == 1

@@ -234,8 +234,8 @@ class DataSection(Section):
 class TokensSection(Section):
     """Texts to token ids; done once, cached, shared."""
 
-    max_length: Annotated[int, Field(ge=2)] = 256
-    """Longest row in tokens, special tokens included."""
+    max_length: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
+    """Longest row in tokens, special tokens included. `auto`: 256, or what the backbone has positions for, if that is less."""
     truncate: Literal["head", "tail", "head_tail", "error"] = "head"
     """Which part of a longer text is kept; a pair is shortened at its longer text first. `error` refuses longer rows."""
     drop_longer: PositiveInt | None = None
@@ -244,6 +244,11 @@ class TokensSection(Section):
     """Folder of the token cache; by default `textune/tokens` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`)."""
     cache_size_gb: Annotated[float, Field(gt=0)] = 20.0
     """The least recently used entries are removed above this size."""
+
+    @property
+    def longest(self) -> int:
+        """Most tokens that a row can have; `auto` as it is before the backbone is known."""
+        return 256 if self.max_length == "auto" else self.max_length
 
 
 # --- task -------------------------------------------------------------------------------------------------------------

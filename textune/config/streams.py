@@ -24,7 +24,7 @@ def stream_problems(experiment: Experiment) -> list[Problem]:
     if train.compact_vocabulary == "on":
         message = 'train.compact_vocabulary = "on" needs the tokens of all rows, which a stream does not know.'
         problems.append(Problem(("train", "compact_vocabulary"), message, 'Use "auto".'))
-    longest = min(experiment.tokens.max_length, experiment.tokens.drop_longer or experiment.tokens.max_length)
+    longest = min(experiment.tokens.longest, experiment.tokens.drop_longer or experiment.tokens.longest)
     if train.max_tokens != "auto" and train.max_tokens < longest:
         message = f"train.max_tokens = {train.max_tokens} is smaller than {longest} tokens, which a row of a stream may have."
         problems.append(Problem(("train", "max_tokens"), message, f"Use {longest} or more, or lower tokens.max_length."))

@@ -34,6 +34,8 @@ from textune.data.rows import count, listing, shorten
 Level = Literal["error", "warning", "note"]
 
 NUM_EXAMPLES = 3
+MIN_TRAIN_ROWS, MIN_HELD_OUT_ROWS = 30, 10
+"""Fewer rows than these are worth a warning."""
 MAX_IMBALANCE = 20
 """How many times more rows the largest class may have than the smallest before it is worth a warning."""
 MAX_TRUNCATED, MAX_UNKNOWN = 0.1, 0.01
@@ -141,6 +143,7 @@ def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[
     findings: list[Finding] = []
     for one in parts:
         findings += _left_out(one.part)
+        findings += [] if one.name == "train" and data.stream is not None else _few_rows(one)
         findings += _blank_texts(one)
         findings += _duplicates(one)
     for index, one in enumerate(parts):
@@ -164,6 +167,14 @@ def _left_out(part: Part) -> list[Finding]:
     if part.too_long:
         findings.append(Finding("note" if part.name == "train" else "warning", "too-long", part.too_long, part.num_longer))
     return findings
+
+
+def _few_rows(part: _Audited) -> list[Finding]:
+    if len(part) >= (MIN_TRAIN_ROWS if part.name == "train" else MIN_HELD_OUT_ROWS):
+        return []
+    what = "what is learnt" if part.name == "train" else "a score on so few"
+    message = f"{part.name} has {count(len(part), 'row')} only: {what} depends much on chance."
+    return [Finding("warning", "few-rows", message, len(part))]
 
 
 def _blank_texts(part: _Audited) -> list[Finding]:

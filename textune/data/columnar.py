@@ -23,6 +23,8 @@ from textune.data.rows import Piece, Places, SkippedRow, listing, repeated_names
 from textune.data.tables import DAMAGE, as_source, damaged, open_tables
 from textune.data.unpack import unpacked
 from textune.errors import DataError
+from textune.jsontext import parse_json
+from textune.rundir import within
 
 
 def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None) -> Piece:
@@ -138,8 +140,9 @@ def read_saved(section: SavedSource) -> Piece:
     if not folder.is_dir():
         raise DataError(f"The data set folder {folder} does not exist.")
     try:
+        _require_names_within(folder)
         loaded = datasets.load_from_disk(str(folder))
-    except (*DAMAGE, datasets.exceptions.DatasetsError) as error:
+    except (*DAMAGE, RecursionError, datasets.exceptions.DatasetsError) as error:
         raise DataError(f"{folder} is not a folder saved by the datasets library: {error}.") from error
     if isinstance(loaded, datasets.DatasetDict):
         splits = list(loaded)
@@ -154,6 +157,18 @@ def read_saved(section: SavedSource) -> Piece:
     else:
         name = folder.name
     return _dataset_piece(loaded, name)
+
+
+def _require_names_within(folder: Path) -> None:
+    """ValueError where what the datasets library wrote into the folder names splits or files outside of it."""
+    splits = folder / "dataset_dict.json"
+    if splits.is_file():
+        for name in parse_json(splits.read_text(encoding="utf-8"))["splits"]:
+            _require_names_within(within(folder, name))
+    state = folder / "state.json"
+    if state.is_file():
+        for file in parse_json(state.read_text(encoding="utf-8"))["_data_files"]:
+            within(folder, file["filename"])
 
 
 def read_hub(section: HubSource) -> Piece:

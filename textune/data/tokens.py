@@ -84,17 +84,28 @@ class TextEncoder:
     def require_room(self, *, pair: bool) -> None:
         """ConfigError where `tokens.max_length` leaves no token for a text, or for either text of a pair."""
         num_special, num_texts = self._num_special[pair], 2 if pair else 1
-        if self._section.max_length < num_special + num_texts:
+        if self._section.longest < num_special + num_texts:
             what = "the texts of a pair" if pair else "a text"
             raise ConfigError(
-                f"tokens.max_length = {self._section.max_length} leaves no room for {what}: {num_special} special tokens of the"
+                f"tokens.max_length = {self._section.longest} leaves no room for {what}: {num_special} special tokens of the"
                 " backbone go with every row.",
                 hint=f"Set it to {num_special + num_texts} at least; 128 is usual.",
             )
 
+    @property
+    def separates_pairs(self) -> bool:
+        """Whether something tells the texts of a pair apart: a special token between them, or their token types."""
+        encoding = self._backend.encode("a", "b")
+        texts = encoding.sequence_ids
+        if 0 not in texts or 1 not in texts:
+            return True
+        second = texts.index(1)
+        before = len(texts) - 1 - texts[::-1].index(0)
+        return second - before > 1 or (self.has_types and encoding.type_ids[second] != encoding.type_ids[before])
+
     def fingerprint(self) -> str:
         """Hash of all that decides the ids of a text."""
-        options = {"max_length": self._section.max_length, "truncate": self._section.truncate, "types": self.has_types}
+        options = {"max_length": self._section.longest, "truncate": self._section.truncate, "types": self.has_types}
         text = json.dumps({"version": IDS_VERSION, "options": options, "tokenizer": self._backend.to_str()}, allow_nan=False)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -126,11 +137,11 @@ class TextEncoder:
 
     def _truncated(self, encodings: list[Encoding], place: Callable[[int], str], *, pair: bool) -> TokenStore:
         raw_lengths = np.fromiter(map(len, encodings), dtype=np.int32, count=len(encodings))
-        too_long = np.flatnonzero(raw_lengths > self._section.max_length)
+        too_long = np.flatnonzero(raw_lengths > self._section.longest)
         if len(too_long) and self._section.truncate == "error":
             first = int(too_long[0])
             raise DataError(
-                f"{place(first)}: {raw_lengths[first]} tokens, more than tokens.max_length = {self._section.max_length}"
+                f"{place(first)}: {raw_lengths[first]} tokens, more than tokens.max_length = {self._section.longest}"
                 + (f" (and {len(too_long) - 1} more rows)." if len(too_long) > 1 else "."),
                 hint='Raise tokens.max_length, set tokens.truncate = "head", or leave such rows out with tokens.drop_longer.',
             )
@@ -158,7 +169,7 @@ class TextEncoder:
 
     def _kept_pieces(self, encoding: Encoding, *, pair: bool) -> list[slice]:
         """The stretches of a row that remain when it is cut."""
-        room, length = self._section.max_length - self._num_special[pair], len(encoding)
+        room, length = self._section.longest - self._num_special[pair], len(encoding)
         if not pair and self._frame is not None:
             before, after = self._frame
             head, tail = self._head_and_tail(room)

@@ -299,8 +299,8 @@ def _label_set_notes(scored: Scored) -> list[str]:
         notes.append(f"The model gives no label at all to {int(silent.sum()):,} of {len(scored):,} rows.")
     if untrue.any():
         notes.append(
-            f"{int(untrue.sum()):,} of {len(scored):,} rows have no label. An empty answer to them is right in "
-            "subset_accuracy, but counts 0 in the means over samples."
+            f"{int(untrue.sum()):,} of {len(scored):,} rows {'has' if untrue.sum() == 1 else 'have'} no label. "
+            "An empty answer to them is right in subset_accuracy, but counts 0 in the means over samples."
         )
     return notes
 

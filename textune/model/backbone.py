@@ -31,6 +31,7 @@ from textune.model.attention import PACKED, PackedLayout
 from textune.model.freeze import freeze_parts
 from textune.model.heads import OWN_ATTENTION, PACKED_FAMILIES, PADDED_HEADS, reads_last_position
 from textune.model.labelhead import about_new_head, change_head, plan_head, wanted_head
+from textune.model.positions import max_positions
 from textune.model.pretrained import (
     PICKLE_HINT,
     Pretrained,
@@ -108,15 +109,8 @@ class TextModel(nn.Module):
 
     @property
     def max_positions(self) -> int | None:
-        """The longest row in tokens that the backbone has positions for; None where positions are relative or computed."""
-        for name, module in self.hf.base_model.named_modules():
-            if name.rpartition(".")[2] in {"position_embeddings", "wpe", "embed_positions"} and isinstance(
-                module, nn.Embedding
-            ):
-                # RoBERTa's positions begin behind the pad id, BART's at an offset.
-                skipped = module.padding_idx + 1 if module.padding_idx is not None else int(getattr(module, "offset", 0))
-                return module.num_embeddings - skipped
-        return None
+        """The longest row in tokens that the backbone is made for; None where its positions are relative."""
+        return max_positions(self.hf)
 
     @property
     def num_parameters(self) -> int:

@@ -24,7 +24,8 @@ from transformers.utils import logging as transformers_logging
 from textune.config.schema import ModelSection
 from textune.data.foreign import is_lfs_pointer
 from textune.errors import ConfigError, ModelError
-from textune.rundir import complete_model
+from textune.jsontext import parse_json
+from textune.rundir import complete_model, require_inner
 
 HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub before the cache alone is used; transformers' own retries would take most of a minute."""
@@ -225,12 +226,27 @@ def require_weights(found: Pretrained) -> None:
     """ModelError where a folder holds no safetensors weights; a hub name is only known when it is fetched."""
     if found.folder is None:
         return
-    if any((found.folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+    if (found.folder / "model.safetensors").is_file():
+        return
+    if (index := found.folder / "model.safetensors.index.json").is_file():
+        _require_names_within(found, index)
         return
     pickles = sorted(path.name for path in found.folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
     if pickles:
         raise ModelError(f"{found.key}: {found.name} holds weights as a pickle only ({pickles[0]}).", hint=PICKLE_HINT)
     raise ModelError(f"{found.key}: {found.name} holds no weights (model.safetensors).", hint=_contents(found.folder))
+
+
+def _require_names_within(found: Pretrained, index: Path) -> None:
+    """ModelError where the index of weights that are cut into files names one outside of its folder.
+
+    Links may lead out of it: the cache of the hub is made of them.
+    """
+    try:
+        for name in set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values()):
+            require_inner(name)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise found.error(error, f"a {index.name}") from error
 
 
 def checkpoint_labels(section: ModelSection) -> tuple[str, ...] | None:

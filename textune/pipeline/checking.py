@@ -101,7 +101,7 @@ def _token_facts(parts: Ingredients) -> TokenFacts:
     return TokenFacts(
         lengths=lengths,
         truncated={part.name: parts.parts[part.name].num_truncated for part in parts.data.parts},
-        max_length=parts.experiment.tokens.max_length,
+        max_length=parts.experiment.tokens.longest,
         num_unknown=unknown,
         num_tokens=total,
         padding_share=padding_waste(lengths["train"], parts.first_epoch()),

@@ -44,8 +44,8 @@ def differences(
     if card is None:
         return notices
     found = []
-    if card.max_length != tokens.max_length:
-        found.append(f"tokens.max_length = {card.max_length} (here {tokens.max_length})")
+    if card.max_length != tokens.longest:
+        found.append(f"tokens.max_length = {card.max_length} (here {tokens.longest})")
     if card.truncate != tokens.truncate:
         found.append(f'tokens.truncate = "{card.truncate}" (here "{tokens.truncate}")')
     if (card.columns.text_pair is None) != (columns.text_pair is None):

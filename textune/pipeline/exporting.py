@@ -13,7 +13,7 @@ from textune.config.load import experiment_from_dict
 from textune.errors import ConfigError, ModelError, RunError
 from textune.model import TextModel, load_model, load_tokenizer
 from textune.prediction import CARD_NAME, read_card
-from textune.rundir import complete_model, write_folder
+from textune.rundir import complete_model, require_inside, write_folder
 from textune.training.checkpoint import KEPT_IDS, MANIFEST, Checkpoint, newest, open_checkpoint, require_whole
 from textune.training.learner import MODEL, weights_of
 
@@ -66,7 +66,12 @@ def _find_checkpoint(source: Path) -> Checkpoint:
 
 
 def _copy_model(model: Path, folder: Path) -> None:
+    """Links are followed where they stay in the folder: it may come from anybody, and the copy may go to anybody."""
     for path in model.iterdir():
+        try:
+            require_inside(model, path)
+        except ValueError as error:
+            raise RunError(f"{model} is refused: {error}.", hint="Put the file itself there.") from error
         if path.is_file() and path.name != MANIFEST:
             shutil.copy2(path, folder / path.name)
 
@@ -116,7 +121,9 @@ def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
 
 def _save(model: TextModel, checkpoint: Checkpoint, folder: Path) -> None:
     model.save(folder)
-    for path in (checkpoint.folder / "model").iterdir():
+    for path in sorted((checkpoint.folder / "model").iterdir()):
+        if f"model/{path.name}" not in checkpoint.files:  # what nobody wrote, and nothing vouches for
+            continue
         if path.suffix != ".safetensors" and path.name != "config.json":
             shutil.copy2(path, folder / path.name)
     card = read_card(folder).model_copy(update={"step": checkpoint.step})

@@ -18,7 +18,7 @@ from textune.training.schedule import learning_rate
 def measure(parts: Ingredients) -> dict[str, Any]:
     """The facts of a run as numbers, for scripts; None where nobody knows."""
     train, stream = parts.parts["train"], parts.data.stream
-    batches, limit = parts.first_epoch(), parts.experiment.tokens.max_length
+    batches, limit = parts.first_epoch(), parts.experiment.tokens.longest
     return {
         "problem": parts.task.problem,
         "labels": list(parts.data.label_map.names) if parts.task.problem != "regression" else [],
@@ -53,7 +53,7 @@ def describe(parts: Ingredients) -> dict[str, str]:
     rows = ", ".join(
         f"{'unknown number of' if num is None else f'{num:,}'} {name}{lost[name]}" for name, num in parts.num_rows.items()
     )
-    limit = parts.experiment.tokens.max_length
+    limit = parts.experiment.tokens.longest
     trained, total = found["parameters_trained"], found["parameters"]
     amount, sampled = f"{found['tokens_per_epoch']:,} per training epoch" if found["tokens_per_epoch"] is not None else "", ""
     if parts.data.stream is not None:

@@ -26,6 +26,7 @@ from textune.evaluation import Metric, resolve_metric
 from textune.model import TextModel, load_model, load_tokenizer, require_backbone
 from textune.model.device import Device, resolve_device
 from textune.model.memory import Room, available_bytes, checkpoint_gradients, measure_room
+from textune.pipeline.cautions import fit_length, rate_warning, require_separator, tokenizer_notice
 from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.pipeline.ownreading import own_sources
 from textune.prediction import ModelCard, Predictor
@@ -118,7 +119,7 @@ class Ingredients:
             names=names,
             multi_hot=self.data.label_map.multi_hot,
             task=self.experiment.task,
-            max_length=self.experiment.tokens.max_length,
+            max_length=self.experiment.tokens.longest,
             truncate=self.experiment.tokens.truncate,
             columns=self.experiment.data.columns,
             labels=Labels(names=names if named else (), delimiter=section.delimiter),
@@ -240,7 +241,14 @@ def gather(
     model = load_model(
         experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_logits, seed=experiment.train.seed
     )
-    encoder = TextEncoder(tokenizer, experiment.tokens)
+    name = experiment.model.pretrained
+    tokens, said = fit_length(experiment.tokens, model, name=name)
+    experiment = experiment.model_copy(update={"tokens": tokens})
+    if card is None:  # a tokenizer that textune saved states the length of the earlier run, which `differences` names
+        said += tokenizer_notice(tokens, tokenizer, name=name)
+    encoder = TextEncoder(tokenizer, tokens)
+    if not resumed:
+        require_separator(experiment.data.columns, encoder, name=name)
     num_rows = len(data.train)
     with ranks.one_first():
         data, stores = _tokenize(experiment, data, encoder, tracker)
@@ -250,7 +258,6 @@ def gather(
     parts: dict[str, Tokenized] = {part.name: Tokenized(part, stores[id(part.examples)]) for part in data.parts}
     require_learner(experiment.train, device, ranks, steps_per_epoch=_steps_per_epoch(experiment, parts["train"]))
     _require_room(experiment, parts)
-    _require_positions(experiment, model, parts)
     if data.stream is None:
         vocabulary = model.compact_vocabulary(
             (store.ids for store in stores.values()),
@@ -271,7 +278,7 @@ def gather(
     model.compile_steps(_num_steps(experiment, parts["train"]), device.dtype)
     ingredients = Ingredients(experiment, data, parts, tokenizer, encoder, task, model, device, metric, vocabulary, room, ranks)
     # A run that goes on takes all weights from its checkpoint: nothing starts new there.
-    for notice in (*data.notices, *(() if resumed else model.notes), *_warnings(ingredients, card)):
+    for notice in (*data.notices, *said, *(() if resumed else model.notes), *_warnings(ingredients, card)):
         tracker.notice(notice)
     return ingredients
 
@@ -308,6 +315,7 @@ def _warnings(parts: Ingredients, earlier: ModelCard | None) -> list[str]:
     """What a person should know before the first step; `earlier` is the card of the model that training goes on from."""
     experiment, warnings = parts.experiment, []
     warnings += differences(earlier, experiment, parts.tokenizer, parts.data.label_map)
+    warnings += rate_warning(experiment.train, parts.model)
     warmup = experiment.train.schedule.warmup
     if warmup.steps(parts.steps_per_epoch) >= parts.total_steps > 1:
         warnings.append(
@@ -396,17 +404,3 @@ def _room(
     room = measure_room(model, device, store=train.store, indices=train.part.indices, to_come=to_come, available=available)
     # All ranks cut by the smallest bound, so that a run is the same whichever of them is asked.
     return replace(room, max_tokens=-ranks.agree([-room.max_tokens])[0])
-
-
-def _require_positions(experiment: Experiment, model: TextModel, parts: dict[str, Tokenized]) -> None:
-    limit = model.max_positions
-    longest = max(int(tokenized.lengths.max()) for tokenized in parts.values())
-    streamed = isinstance(experiment.data.train, StreamSource)
-    if streamed:  # rows that nobody has seen may be as long as they can be
-        longest = min(experiment.tokens.max_length, experiment.tokens.drop_longer or experiment.tokens.max_length)
-    if limit is not None and longest > limit:
-        raise ConfigError(
-            f"tokens.max_length = {experiment.tokens.max_length} and a row {'may have' if streamed else 'has'} {longest}"
-            f" tokens, but {experiment.model.pretrained} has positions for {limit}.",
-            hint=f"Set tokens.max_length = {limit} or less.",
-        )

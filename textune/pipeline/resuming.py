@@ -26,7 +26,7 @@ from textune.data.rows import listing
 from textune.errors import RunError
 from textune.pipeline.gather import Ingredients
 from textune.prediction import read_card
-from textune.rundir import RunFolder, complete_model, read_manifest
+from textune.rundir import RunFolder, complete_model, read_manifest, require_inside
 from textune.tracking import finite
 from textune.training import Learner
 from textune.training.checkpoint import Checkpoint, models_in, newest, open_checkpoint
@@ -99,7 +99,8 @@ def plan_start(folder: RunFolder, experiment: Experiment, resume: str | None) ->
     return replace(start, seen=seen)
 
 
-def _planned(folder: RunFolder, experiment: Experiment, resume: str | None) -> Start:
+def _planned(folder: RunFolder, experiment: Experiment, resume: str | None, *, branch_from: Checkpoint | None = None) -> Start:
+    """`branch_from`: the checkpoint that the command names, and at which the run in this folder began."""
     if resume == "":
         raise RunError("--resume= names nothing.", hint="Write --resume, --resume auto, or the path of a run or checkpoint.")
     if resume is not None and resume not in (LATEST, AUTO):
@@ -117,8 +118,14 @@ def _planned(folder: RunFolder, experiment: Experiment, resume: str | None) -> S
     if resume is None and status not in ("preempted", "interrupted"):
         folder.require_free()
     checkpoint, passed = newest(folder.checkpoints)
-    if checkpoint is None and (origin := manifest.get("from_checkpoint")):
-        checkpoint = open_checkpoint(Path(origin))  # a branch that was stopped before it had a checkpoint of its own
+    if checkpoint is None and manifest.get("from_checkpoint"):
+        # Only the command names files outside of the run folder; what lies in it may come from anybody.
+        if branch_from is None:
+            raise RunError(
+                f"{folder.path} began at a checkpoint of another run ({manifest['from_checkpoint']}) and has none of its own.",
+                hint="Name that checkpoint again: --resume PATH.",
+            )
+        checkpoint = branch_from  # it was stopped before it had a checkpoint of its own
     if status == "complete" and checkpoint is None and models_in(folder.checkpoints):  # it has saved models only
         return Start("complete", notices=[f"{folder.path} is complete: nothing is left to do."])
     start = _resumed(folder, experiment, checkpoint, passed)
@@ -174,7 +181,7 @@ def _start_elsewhere(folder: RunFolder, experiment: Experiment, path: Path) -> S
     source = found.folder.parent.parent
     if source.resolve() != folder.path.resolve():
         if _is_branch_of(folder, found):
-            return _planned(folder, experiment, LATEST)
+            return _planned(folder, experiment, LATEST, branch_from=found)
         folder.require_free()
         return _resumed(folder, experiment, found, passed)
     last = newest(folder.checkpoints)[0]
@@ -204,6 +211,8 @@ def compare(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: str) -> 
     refused: list[str] = []
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) == after.get(key) or BY_CONTENT.fullmatch(key):
+            continue
+        if key == "tokens.max_length" and "auto" in (before.get(key), after.get(key)):  # `compare_facts` has the numbers
             continue
         change = f"{key} was {_shown(before, key)} and is {_shown(after, key)}"
         free = any(key == name or key.startswith(name + ".") for name in HARMLESS)
@@ -270,6 +279,7 @@ def facts_of_run(parts: Ingredients, learner: Learner) -> dict[str, dict[str, An
     content |= {f"the class names of the {name} data": names for name, names in named}
     content["the labels"] = [parts.data.label_map.problem, *parts.data.label_map.names]
     content["the tokenizer"] = parts.encoder.fingerprint()
+    content["tokens.max_length"] = parts.experiment.tokens.longest
     content["the token embeddings of the backbone"] = parts.model.left_out_fingerprint
     machine = {
         "torch": torch.__version__,
@@ -315,6 +325,11 @@ def bring_best(source: Path, target: RunFolder, *, step: int) -> bool:
         return False
 
     def copy(folder: Path) -> None:
+        try:
+            for path in found.folder.rglob("*"):
+                require_inside(found.folder, path)
+        except ValueError as error:
+            raise RunError(f"the best model {found.folder} is refused: {error}.", hint="Put the file itself there.") from error
         shutil.copytree(found.folder, folder, dirs_exist_ok=True)
 
     target.save_model("best", copy)

@@ -24,7 +24,7 @@ import torch
 
 from textune.errors import RunError
 from textune.jsontext import parse_json
-from textune.rundir import REMOVING, put_aside, sync_folder
+from textune.rundir import REMOVING, put_aside, sync_folder, within
 from textune.training.tensorfile import FileFacts, Place, facts_of, places_in, write_bytes
 
 VERSION = 1
@@ -78,6 +78,8 @@ class Checkpoint:
     """What `state.json` holds."""
     places: dict[str, Place]
     """Where each tensor stands."""
+    files: frozenset[str]
+    """Names of its files, as the manifest has them."""
 
     @property
     def step(self) -> int:
@@ -98,7 +100,10 @@ def require_whole(folder: Path) -> dict[str, Any]:
     """The manifest of a checkpoint whose files are what it says; RunError says what is missing, torn or changed."""
     manifest = _manifest(folder)
     for name, facts in manifest["files"].items():
-        path = folder / name
+        try:
+            path = within(folder, name)
+        except (ValueError, OSError, RuntimeError) as error:  # the latter: links in a circle
+            raise RunError(f"the checkpoint {folder} is refused: {error}.", hint=START_AGAIN) from error
         if not path.is_file():
             raise RunError(f"the checkpoint {folder} lacks {name}.", hint=START_AGAIN)
         try:
@@ -126,7 +131,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
                 places |= places_in(folder / name)
     except (OSError, ValueError) as error:
         raise RunError(f"the checkpoint {folder} cannot be read: {error}.", hint=START_AGAIN) from error
-    return Checkpoint(folder, state, places)
+    return Checkpoint(folder, state, places, frozenset(manifest["files"]))
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

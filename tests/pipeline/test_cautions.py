@@ -1,0 +1,134 @@
+"""Settings that do not suit the backbone, whatever rows were seen: refused, or said."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runkit import Listener, reviews, write_csv
+from tiny import tiny_backbone
+
+import textune
+from textune.config.schema import FilesSource
+from textune.errors import ConfigError, RunError
+from textune.pipeline.evaluating import evaluate
+from textune.pipeline.exporting import export
+from textune.prediction import load
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of a few tokens, and a backbone with 32 positions."""
+    folder = tmp_path_factory.mktemp("short")
+    tiny_backbone("bert", folder / "backbone", max_position_embeddings=32)
+    write_csv(folder / "rows.csv", [{**row, "text": row["text"][-9:]} for row in reviews(40)])
+    (folder / "config.toml").write_text(
+        f"""
+[data.train]
+files = "rows.csv"
+[tokens]
+cache = "{folder / "cache"}"
+[model]
+pretrained = "backbone"
+[train]
+duration = "2 steps"
+batch_size = 8
+device = "cpu"
+precision = "fp32"
+[evaluate]
+bootstrap = 0
+""",
+        encoding="utf-8",
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(short: Path) -> Any:
+    listener = Listener()
+    return textune.train(short / "config.toml", run=short / "run", tracker=listener)
+
+
+LONG = "the film is a long one " * 40
+
+
+@pytest.mark.parametrize("verb", [textune.check, textune.train])
+def test_a_max_length_above_the_positions_is_refused_however_short_the_rows(verb: Any, short: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        verb(short / "config.toml", overrides=["tokens.max_length=33"])
+    assert caught.value.message == f"tokens.max_length = 33, but {short / 'backbone'} has positions for 32 tokens."
+    assert caught.value.hint == 'Set tokens.max_length = 32 or less, or "auto".'
+
+
+def test_the_default_is_what_the_backbone_allows_and_said(run: Any, short: Path) -> None:
+    said = f"tokens.max_length is 32 here, since {short / 'backbone'} has positions for no more tokens"
+    assert said in run.notices
+    assert json.loads((run.run / "best" / "textune.json").read_text())["max_length"] == 32
+    scores = load(run.run).score([LONG, LONG[:9]])
+    assert scores.shape == (2, 2)
+
+
+def test_a_card_that_promises_more_than_the_backbone_has_is_read_with_what_it_has(run: Any, tmp_path: Path) -> None:
+    folder = export(run.run, tmp_path / "model").folder
+    card = folder / "textune.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "max_length": 256}))
+    predictor = load(folder)
+    assert predictor.card.max_length == 32
+    assert predictor.score([LONG]).shape == (1, 2)
+    listener = Listener()
+    rows = write_csv(tmp_path / "long.csv", [{**row, "text": LONG} for row in reviews(8)])
+    assert evaluate(folder, data=FilesSource(files=(str(rows),)), tracker=listener).num_rows == 8
+    assert any("has positions for 32 tokens: rows are cut at 32" in notice for notice in listener.notices)
+
+
+def test_a_run_resumes_whether_its_length_was_written_out_or_not(short: Path, tmp_path: Path) -> None:
+    """`auto` and the number that it stands for are the same run; another number is not."""
+    overrides = ["train.schedule.kind=constant"]
+    textune.train(short / "config.toml", run=tmp_path / "a", overrides=overrides)
+    longer = [*overrides, "train.duration=3 steps"]
+    again = textune.train(
+        short / "config.toml", run=tmp_path / "a", overrides=[*longer, "tokens.max_length=32"], resume="latest"
+    )
+    assert again is not None and again.steps == 3
+    with pytest.raises(RunError, match=r"tokens\.max_length"):
+        textune.train(
+            short / "config.toml",
+            run=tmp_path / "a",
+            overrides=[*longer, "tokens.max_length=16"],
+            resume="latest",
+        )
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen2"])
+def test_pairs_without_a_separator_are_refused_with_the_way_out(family: str, short: Path, tmp_path: Path) -> None:
+    tiny_backbone(family, tmp_path / "backbone")
+    write_csv(tmp_path / "rows.csv", [{**row, "other": row["text"][::-1][:9]} for row in reviews(40)])
+    overrides = [f"data.train.files={tmp_path / 'rows.csv'}", f"model.pretrained={tmp_path / 'backbone'}"]
+    with pytest.raises(ConfigError) as caught:
+        textune.check(short / "config.toml", overrides=[*overrides, "data.columns.text_pair=other"])
+    assert "puts nothing between two texts" in caught.value.message
+    assert r'data.columns.template = "{text}\n{other}"' in caught.value.hint
+    joined = textune.check(short / "config.toml", overrides=[*overrides, "data.columns.template={text}\n{other}"])
+    assert joined.ok
+
+
+def test_a_rate_that_no_backbone_bears_is_said(short: Path) -> None:
+    def notices(*overrides: str) -> list[str]:
+        listener = Listener()
+        textune.check(short / "config.toml", overrides=list(overrides), tracker=listener)
+        return [notice for notice in listener.notices if "train.optimizer.lr" in notice]
+
+    [said] = notices("train.optimizer.lr=5")
+    assert "train.optimizer.lr = 5 is very high for a pretrained backbone" in said
+    assert notices("train.optimizer.lr=1e-3") == []
+    assert notices("train.optimizer.lr=5", "model.freeze=backbone") == []
+
+
+def test_few_rows_are_said(short: Path, tmp_path: Path) -> None:
+    write_csv(tmp_path / "rows.csv", reviews(12))
+    found = textune.check(short / "config.toml", overrides=[f"data.train.files={tmp_path / 'rows.csv'}"])
+    said = [finding.message for finding in found.findings if finding.code == "few-rows"]
+    assert said == [
+        "train has 11 rows only: what is learnt depends much on chance.",
+        "validation has 1 row only: a score on so few depends much on chance.",
+    ]
