@@ -20,7 +20,6 @@ from textune.cli.options import (
     stream_options,
 )
 from textune.cli.output import print_json, result_console, run_tracker
-from textune.config.paths import user_path
 from textune.errors import RunError
 from textune.imports import importing
 from textune.ranks import joined
@@ -105,6 +104,7 @@ def predict(
     if as_json and target == "-":
         raise click.UsageError("--json reports on --output FILE; predictions on standard output are the result themselves.")
     with importing(for_good=True):
+        from textune.config.paths import user_path
         from textune.pipeline.predicting import predict_file, require_target
         from textune.prediction import find_model, load, read_card
 
