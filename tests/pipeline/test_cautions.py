@@ -132,3 +132,29 @@ def test_few_rows_are_said(short: Path, tmp_path: Path) -> None:
         "train has 11 rows only: what is learnt depends much on chance.",
         "validation has 1 row only: a score on so few depends much on chance.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "overrides", "both"),
+    [
+        ({"MIXED_PRECISION": "fp16"}, [], ("mixed precision fp16", 'train.precision = "fp32" computes in fp32')),
+        ({"GRADIENT_ACCUMULATION_STEPS": "4"}, [], ("4 steps of gradient accumulation", "train.batch_size = 8 rows")),
+        ({"USE_FSDP": "true"}, [], ("it asks for fsdp", 'train.distributed.kind = "ddp"')),
+        ({"GRADIENT_CLIPPING": "0.5"}, [], ("gradient clipping at 0.5", "train.max_grad_norm = 1")),
+    ],
+)
+def test_what_accelerate_was_told_otherwise_is_refused_with_both_values(
+    variables: dict[str, str], overrides: list[str], both: tuple[str, str], short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    with pytest.raises(ConfigError) as caught:
+        textune.check(short / "config.toml", overrides=overrides)
+    assert all(part in caught.value.message for part in both), caught.value.message
+
+
+def test_what_accelerate_sets_by_itself_contradicts_nothing(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unasked = {"MIXED_PRECISION": "no", "GRADIENT_ACCUMULATION_STEPS": "1", "USE_CPU": "False", "DYNAMO_BACKEND": "no"}
+    for name, value in unasked.items():
+        monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    assert textune.check(short / "config.toml").ok

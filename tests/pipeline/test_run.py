@@ -12,7 +12,8 @@ from runkit import Listener, reviews, write_csv
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
-from textune.errors import ConfigError, DataError, RunError, TextuneError
+from textune.errors import ConfigError, DataError, ModelError, RunError, TextuneError
+from textune.training import Learner
 
 
 def test_a_run_learns_and_says_what_it_did(trained: Any, home: Path) -> None:
@@ -201,6 +202,28 @@ def test_divergence_stops_the_run(home: Path) -> None:
             overrides=["train.optimizer.lr=1e30", "train.max_grad_norm=0", "train.schedule.warmup=0 steps"],
         )
     assert json.loads((home / "runs" / "diverged" / "manifest.json").read_text())["status"] == "failed"
+
+
+def test_an_infinite_gradient_with_a_finite_loss_stops_the_run_in_its_step(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are then those of the step before."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    update = Learner.update
+
+    def third_overflows(learner: Learner) -> torch.Tensor:
+        weight = next(p for p in learner.model.parameters() if p.grad is not None)
+        before = weight.detach().clone()
+        if len(seen) == 2:
+            assert weight.grad is not None
+            weight.grad.view(-1)[0] = float("inf")
+        norm = update(learner)
+        seen.append((before, weight.detach().clone()))
+        return norm
+
+    monkeypatch.setattr(Learner, "update", third_overflows)
+    with pytest.raises(ModelError, match=r"at step 3, but the norm of its gradient is inf: training diverged"):
+        textune.train(home / "config.toml", run=home / "runs" / "overflow", overrides=["train.log_every=50 steps"])
+    assert len(seen) == 3
+    assert not torch.equal(*seen[1]) and torch.equal(*seen[2])
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "backbone"])

@@ -1,5 +1,7 @@
 """Losses, weights and scores against torch's own and against their definitions."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -128,3 +130,34 @@ def test_decisions() -> None:
     assert decide(np.array([[0.2, 0.8], [0.5, 0.5]]), "binary").tolist() == [1, 0]
     assert decide(np.array([[0.5, 0.49], [0.1, 0.2]]), "multilabel").tolist() == [[1, 0], [0, 0]]
     assert decide(np.array([1.5]), "regression").tolist() == [1.5]
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.6])
+def test_class_weights_with_smoothing_are_those_of_pytorch(smoothing: float) -> None:
+    torch.manual_seed(3)
+    names = MULTICLASS.names
+    table = {name: float(number) for number, name in enumerate(names, start=1)}
+    task = build_task(MulticlassTask(label_smoothing=smoothing, class_weights=table), MULTICLASS)
+    logits_BC, targets = torch.randn(9, len(names)), torch.arange(9) % len(names)
+    wanted = torch.nn.CrossEntropyLoss(weight=torch.tensor(list(table.values())), label_smoothing=smoothing)(logits_BC, targets)
+    weights = task.row_weights(targets, None)
+    found = (task.row_losses(logits_BC, targets) * weights).sum() / weights.sum()
+    torch.testing.assert_close(found, wanted)
+
+
+def test_one_logit_weighs_smoothed_classes_as_two_do() -> None:
+    torch.manual_seed(3)
+    options: dict[str, Any] = {"label_smoothing": 0.2, "class_weights": {BINARY.names[0]: 1.0, BINARY.names[1]: 7.0}}
+    one, two = (build_task(BinaryTask(num_logits=number, **options), BINARY) for number in (1, 2))
+    z, targets = torch.randn(8, 1), torch.arange(8) % 2
+    pair = torch.cat([torch.zeros(8, 1), z], dim=1)
+    torch.testing.assert_close(one.row_losses(z, targets), two.row_losses(pair, targets))
+
+
+def test_a_class_of_weight_zero_counts_for_nothing() -> None:
+    table = {MULTICLASS.names[0]: 0.0}
+    task = build_task(MulticlassTask(label_smoothing=0.1, class_weights=table), MULTICLASS)
+    targets = torch.zeros(4, dtype=torch.long)
+    logits_BC = torch.randn(4, len(MULTICLASS.names))
+    assert torch.isfinite(task.row_losses(logits_BC, targets)).all()
+    assert task.row_weights(targets, None).sum() == 0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from textune.config.schema import Columns, TokensSection, TrainSection
+from textune.config.sharing import DeepSpeed
 from textune.config.toml import format_value
 from textune.data.tokens import TextEncoder
 from textune.errors import ConfigError
 from textune.model import TextModel
+from textune.model.device import Device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,3 +72,41 @@ def rate_warning(section: TrainSection, model: TextModel) -> list[str]:
         f"train.optimizer.lr = {rate:g} is very high for a pretrained backbone, which most likely forgets what it knew;"
         " 1e-5 to 1e-4 is usual"
     ]
+
+
+def require_as_launched(section: TrainSection, device: Device) -> None:
+    """ConfigError where `accelerate launch` was told something that this configuration does otherwise.
+
+    It hands its own settings over in variables of the environment, which nothing else here reads: one config says how a run is
+    computed. What it sets without being asked ("no", one step) contradicts nothing.
+    """
+    told = {name.removeprefix("ACCELERATE_"): os.environ[name].lower() for name in os.environ if name.startswith("ACCELERATE_")}
+    kind, sharing = section.distributed.kind, section.distributed
+    differing: list[tuple[str, str, str]] = []  # what it was told, what is so here, what to do
+
+    precision = told.get("MIXED_PRECISION", "no")
+    if precision not in ("no", device.precision):
+        here = f'train.precision = "{section.precision}" computes in {device.precision}'
+        differing.append((f"mixed precision {precision}", here, f'train.precision = "{precision}"'))
+    steps = told.get("GRADIENT_ACCUMULATION_STEPS", "1")
+    if steps not in ("1", "auto"):
+        here = f"train.batch_size = {section.batch_size} rows make a step, in as many parts as memory needs"
+        differing.append((f"{steps} steps of gradient accumulation", here, "train.batch_size to the rows of all of them"))
+    for name, wanted in (("DEEPSPEED", "deepspeed"), ("FSDP", "fsdp")):
+        if told.get(f"USE_{name}") == "true" and kind != wanted:
+            here = f'train.distributed.kind = "{kind}"'
+            differing.append((wanted, here, f'train.distributed.kind = "{wanted}"'))
+    stage = told.get("DEEPSPEED_ZERO_STAGE")
+    if isinstance(sharing, DeepSpeed) and stage is not None and stage != str(sharing.stage):
+        here = f"train.distributed.stage = {sharing.stage}"
+        differing.append((f"ZeRO stage {stage}", here, f"train.distributed.stage = {stage}"))
+    clipping = told.get("GRADIENT_CLIPPING", "none")
+    if clipping.replace(".", "", 1).isdigit() and float(clipping) != section.max_grad_norm:
+        here = f"train.max_grad_norm = {section.max_grad_norm:g}"
+        differing.append((f"gradient clipping at {clipping}", here, f"train.max_grad_norm = {clipping}"))
+    if differing:
+        said = "; ".join(f"it asks for {asked}, but {here}" for asked, here, _ in differing)
+        raise ConfigError(
+            f"`accelerate launch` contradicts the configuration: {said}.",
+            hint=f"Set {', '.join(do for _, _, do in differing)}; or leave the setting out of accelerate's own configuration.",
+        )

@@ -86,7 +86,7 @@ class Drive:
         self._save_every = 0 if every == "never" else max(1, every.steps(parts.steps_per_epoch))
         self._owed = False
         self._untold: list[str] = []
-        self._last_norm: torch.Tensor | None = None
+        self._pending_norms: list[torch.Tensor] = []
         self._pending_losses: list[torch.Tensor] = []
         self._started = self._logged_at = time.perf_counter()
 
@@ -165,7 +165,11 @@ class Drive:
         progress.step, progress.evaluated = result.step, False
         progress.tokens, progress.rows = progress.tokens + result.num_tokens, progress.rows + result.num_rows
         self._pending_losses.append(result.loss)
-        self._last_norm = result.grad_norm
+        if self.learner.device.precision != "fp16":  # whose scaler leaves out the steps that overflow, as it should
+            self._pending_norms.append(result.grad_norm)
+            # On a GPU to ask in every step would hold it up: the step was left out, and that is noticed with the losses.
+            if result.grad_norm.device.type == "cpu" and not torch.isfinite(result.grad_norm):
+                self._read_losses()
         if result.step % self._log_every and result.step != self.parts.total_steps:
             return
         self._read_losses()
@@ -187,12 +191,17 @@ class Drive:
         self._logged_at = time.perf_counter()
 
     def _read_losses(self) -> None:
-        """Losses from the device to the host, summed over the ranks, which each hold their own share."""
-        if self._pending_losses:
-            self.progress.losses += self._ranks.sum(torch.stack(self._pending_losses)).tolist()
-            self._pending_losses = []
-            for loss in self.progress.losses:
-                _refuse_divergence(loss, self.progress.step, self._section.precision)
+        """Losses from the device to the host, summed over the ranks, which each hold their own share; ModelError where a loss,
+        or the norm of a gradient, is not finite. The norm is that of all ranks, so that all of them stop."""
+        if not self._pending_losses:
+            return
+        losses, norms = self._ranks.sum(torch.stack(self._pending_losses)).tolist(), self._pending_norms
+        first = self.progress.step - len(losses) + 1
+        self.progress.losses += losses
+        self._pending_losses, self._pending_norms = [], []
+        measured = torch.stack(norms).tolist() if norms else [0.0] * len(losses)
+        for step, loss, norm in zip(range(first, first + len(losses)), losses, measured, strict=True):
+            _refuse_divergence(loss, norm, step, self._section.precision)
 
     def _control(self) -> None:
         """What all ranks agree on after a step: whether a signal came, and whether a checkpoint is complete or due."""
@@ -217,19 +226,13 @@ class Drive:
         """A checkpoint of this step; `whole`: with all state, even where only models are saved."""
         self._owed = False
         step = self.progress.step
-        self._refuse_lost_weights()
+        self._read_losses()  # a good checkpoint is never replaced by one of a run that diverged
         value = self.best.last_value if self.progress.evaluated else None
         if self._section.checkpoint.save_only_model and not whole:
             weights = self.learner.model_state()
             self._keeper.save_model(step, lambda path: self._predictor.save(path, weights), value=value)
             return
         self._keeper.save(self.learner, step, self.state(), value=value)
-
-    def _refuse_lost_weights(self) -> None:
-        """Never replace a good checkpoint by weights that are no numbers: the last gradient would have made them so."""
-        self._read_losses()
-        if self._last_norm is not None and self.learner.scaler is None and self._section.precision != "fp16":
-            _refuse_divergence(float(self._last_norm), self.progress.step, self._section.precision)
 
     def _stop(self, number: int) -> None:
         self._save(whole=True)
@@ -301,11 +304,18 @@ class Drive:
             self.tracker.notice(note)
 
 
-def _refuse_divergence(loss: float, step: int, precision: str) -> None:
-    if not math.isfinite(loss):
-        raise ModelError(
-            f"the loss or its gradient is {loss} at step {step}: training diverged, and the weights are lost from here on.",
-            hint="Lower train.optimizer.lr, lengthen train.schedule.warmup"
-            + (', or use train.precision = "fp32".' if precision != "fp32" else ".")
-            + " Checkpoints from before stand in the run folder.",
+def _refuse_divergence(loss: float, norm: float, step: int, precision: str) -> None:
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    found = f"the loss is {loss} at step {step}: training diverged."
+    if math.isfinite(loss):
+        found = (
+            f"the loss is {loss:.4g} at step {step}, but the norm of its gradient is {norm}: training diverged. That step"
+            " changed no weight."
         )
+    raise ModelError(
+        found,
+        hint="Lower train.optimizer.lr, lengthen train.schedule.warmup"
+        + (', or use train.precision = "fp32".' if precision != "fp32" else ".")
+        + " Checkpoints from before are in the run folder.",
+    )

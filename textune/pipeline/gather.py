@@ -26,7 +26,7 @@ from textune.evaluation import Metric, resolve_metric
 from textune.model import TextModel, load_model, load_tokenizer, require_backbone
 from textune.model.device import Device, resolve_device
 from textune.model.memory import Room, available_bytes, checkpoint_gradients, measure_room
-from textune.pipeline.cautions import fit_length, rate_warning, require_separator, tokenizer_notice
+from textune.pipeline.cautions import fit_length, rate_warning, require_as_launched, require_separator, tokenizer_notice
 from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.pipeline.ownreading import own_sources
 from textune.prediction import ModelCard, Predictor
@@ -220,6 +220,7 @@ def gather(
             f"rank {ranks.rank} would compute in {device.precision}, unlike rank 0.",
             hint="Set train.precision for all of them.",
         )
+    require_as_launched(experiment.train, device)
     require_optimizer(experiment.train.optimizer)
     require_learner(experiment.train, device, ranks)
     require_backbone(experiment.model)

@@ -71,6 +71,9 @@ class SupervisedTask:
             return functional.binary_cross_entropy_with_logits(
                 logits_BC, smoothed, pos_weight=self._weights_on(logits_BC.device), reduction="none"
             ).mean(dim=1)
+        weights_K = self._weights_on(logits_BC.device)
+        if smoothing and weights_K is not None:
+            return _weighted_smoothed(logits_BC, targets, weights_K, smoothing)
         if self.num_logits == 1:
             smoothed = targets.to(logits_BC.dtype) * (1 - smoothing) + smoothing / 2
             return functional.binary_cross_entropy_with_logits(logits_BC[:, 0], smoothed, reduction="none")
@@ -98,6 +101,21 @@ class SupervisedTask:
 
     def _weights_on(self, device: torch.device) -> torch.Tensor | None:
         return None if self.class_weights is None else self.class_weights.to(device)
+
+
+def _weighted_smoothed(
+    logits_BC: torch.Tensor, targets: torch.Tensor, weights_K: torch.Tensor, smoothing: float
+) -> torch.Tensor:
+    """Loss of each row, [B], where every class that smoothing gives a share of the target counts with its own weight.
+
+    This is PyTorch's CrossEntropyLoss. The weight of the row's own class is divided out, since `row_weights` brings it back;
+    a row of a class of weight 0 counts for nothing.
+    """
+    if logits_BC.shape[1] == 1:  # the softmax of (0, x) is the sigmoid of x
+        logits_BC = functional.pad(logits_BC, (1, 0))
+    losses_B = functional.cross_entropy(logits_BC, targets, weight=weights_K, label_smoothing=smoothing, reduction="none")
+    weights_B = weights_K[targets]
+    return losses_B / torch.where(weights_B > 0, weights_B, 1.0)
 
 
 def build_task(section: TaskSection, label_map: LabelMap, *, targets: np.ndarray | None = None) -> SupervisedTask:

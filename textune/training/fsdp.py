@@ -49,11 +49,13 @@ class ShardedLearner(Learner):
         super().backward(loss * self.ranks.world)
 
     def update(self) -> torch.Tensor:
-        """Clip by the norm over all ranks, and change the weights; returns that norm, float32 []."""
+        """Clip by the norm over all ranks, and change the weights; returns that norm, float32 []. As `update_weights`."""
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         grad_norm = torch.nn.utils.clip_grad_norm_(trained, self._max_grad_norm or float("inf"))
-        self.optimizer.step()
-        return _whole(grad_norm)
+        whole = _whole(grad_norm)
+        if torch.isfinite(whole):  # the norm is that of all ranks: they agree
+            self.optimizer.step()
+        return whole
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """As `Learner`."""

@@ -205,7 +205,10 @@ def build_learner(model: TextModel, section: TrainSection, device: Device, ranks
 def update_weights(
     optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None, *, max_grad_norm: float
 ) -> torch.Tensor:
-    """Clip the gradients and let the optimizer change the weights; returns the gradients' norm before, float32 []."""
+    """Clip the gradients and let the optimizer change the weights; returns the gradients' norm before, float32 [].
+
+    Where the norm is not finite no weight is changed.
+    """
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     if scaler is None and optimizer.defaults.get("fused"):
         return _clipped_step(optimizer, trained, max_grad_norm=max_grad_norm)
@@ -214,7 +217,8 @@ def update_weights(
     # A limit of infinity measures the norm and changes nothing.
     grad_norm = torch.nn.utils.clip_grad_norm_(trained, max_grad_norm or float("inf"))
     if scaler is None:
-        optimizer.step()
+        if torch.isfinite(grad_norm):
+            optimizer.step()
     else:
         scaler.step(optimizer)
         scaler.update()
@@ -226,6 +230,6 @@ def _clipped_step(optimizer: torch.optim.Optimizer, trained: list[torch.nn.Param
     grad_norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
     # The numbers of `clip_grad_norm_`, whose small constant keeps the quotient finite.
     scale = ((grad_norm + 1e-6) / (max_grad_norm or float("inf"))).clamp(min=1.0)
-    vars(optimizer).update(grad_scale=scale, found_inf=torch.zeros_like(scale))
+    vars(optimizer).update(grad_scale=scale, found_inf=(~torch.isfinite(grad_norm)).to(scale.dtype))
     optimizer.step()
     return grad_norm

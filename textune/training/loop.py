@@ -51,8 +51,8 @@ def steps(
     """Train on the batches of `loader` and yield after every optimizer step, until `total_steps` are done.
 
     Dropout depends on (seed, step, rank) alone, so a step is the same step whatever ran before it. A gradient that is not
-    finite is an overflow for fp16's scaler, which skips that update; elsewhere it surfaces in the loss, for the driver to
-    judge. Where memory runs out, the step is done again in smaller parts; ModelError where that cannot help.
+    finite changes no weight: for fp16's scaler that is an overflow like any other; elsewhere the driver sees its norm, and
+    stops. Where memory runs out, the step is done again in smaller parts; ModelError where that cannot help.
     """
     with closing(iter(loader)) as batches:
         for batch in batches:
