@@ -111,7 +111,7 @@ def test_the_usual_forms_of_values(tmp_path: Path) -> None:
     [
         (["a", "b", 3], "line 3: column 'text' holds an integer, '3', where most rows hold text"),
         ([["a"], ["b"]], "column 'text' holds lists"),
-        ([{"a": 1}], "column 'text' holds objects"),
+        ([{"a": 1}, {"a": 2}], "column 'text' holds objects"),
         (["a", "\ud800"], "line 2: column 'text' holds text that is not valid Unicode"),
     ],
 )
