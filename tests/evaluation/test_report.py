@@ -195,7 +195,7 @@ def test_notes_say_what_could_not_be_measured() -> None:
     assert "pearson is undefined here" in " ".join(report_of("regression", [1.0, 2.0], [1.0, 1.0]).notes)
     assert multilabel_report().notes[-2:] == (
         "The model gives no label at all to 1 of 4 rows.",
-        "1 of 4 rows have no label. An empty answer to them is right in subset_accuracy, "
+        "1 of 4 rows has no label. An empty answer to them is right in subset_accuracy, "
         "but counts 0 in the means over samples.",
     )
     assert binary_report(notes=("3 rows were left out.",)).notes[-1] == "3 rows were left out."

@@ -42,15 +42,15 @@ def killed(home: Path, folder: Path, *, kills: int, overrides: tuple[str, ...] =
     return chaos(home / "config.toml", kills=kills, folder=folder, overrides=overrides, start=Forked, **options)
 
 
-def test_ten_kills_change_nothing(home: Path, tmp_path: Path, reference: Path) -> None:
+def test_twenty_kills_change_nothing(home: Path, tmp_path: Path, reference: Path) -> None:
     said: list[str] = []
-    result = killed(home, tmp_path / "chaos", kills=10, reference=reference, say=said.append)
+    result = killed(home, tmp_path / "chaos", kills=20, reference=reference, say=said.append)
     assert result.difference == ""
-    assert [kill.number for kill in result.kills] == list(range(1, 11))
+    assert [kill.number for kill in result.kills] == list(range(1, 21))
     assert result.during["writing"] >= 2 and result.during["start-up"] >= 1
     assert any(kill.resumes_from > 0 for kill in result.kills)
     assert all(kill.torn for kill in result.kills if kill.phase == "writing")
-    assert len(said) == 1 + 10 + result.runs
+    assert len(said) == 1 + 20 + result.runs
     # Only what was said is left, and the token cache.
     assert {path.suffix for path in (tmp_path / "chaos").iterdir()} == {".log", ""}
     assert [path.name for path in (tmp_path / "chaos").iterdir() if path.is_dir()] == ["tokens"]
