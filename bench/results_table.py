@@ -123,7 +123,8 @@ def machines() -> str:
 
 REMARKS = """
 The GoEmotions runs were made when textune, and the reference with it, left csv quotes in a tsv: about 2.5 % of the texts kept
-theirs. The file is read without them now; the runs were not repeated. GoEmotions after one epoch is unfinished with either system: the validation losses are close (binary cross-entropy 0.137 with
+theirs. The file is read without them now; the runs were not repeated. GoEmotions after one epoch is unfinished with either
+system: the validation losses are close (binary cross-entropy 0.137 with
 textune, 0.139 with the Trainer), but few probabilities have reached one half yet, so F1 hangs on where exactly they stand;
 the report warns that the model does not beat a constant answer. On STS-B the Trainer's order may cost it something; that was
 not separated here. RTE is hardly learnt by this backbone at all.

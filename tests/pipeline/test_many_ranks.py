@@ -216,7 +216,8 @@ def test_a_run_stops_on_some_ranks_and_goes_on_with_others(place: Path, tmp_path
         if stop:
             checkpoint, passed = newest(run / "checkpoints")
             assert checkpoint is not None and (checkpoint.step, passed) == (stop, [])
-            assert len({path for path in checkpoint.places.values() if path.name.startswith("state-")}) == world
+            files = {found.path for found in checkpoint.places.values()}
+            assert len([path for path in files if path.name.startswith("state-")]) == world
             assert read_manifest(run)["status"] == "preempted"
             assert f"stopped by SIGTERM after step {stop}; everything is saved" in ended.said[0]
             first = stop

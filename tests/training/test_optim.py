@@ -144,3 +144,18 @@ def test_clipping_within_the_update_is_clipping_before_it(limit: float) -> None:
     (norms, ours), (their_norms, theirs) = results
     torch.testing.assert_close(norms, their_norms)
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_moments(fused: bool, bad: float) -> None:
+    weight = torch.nn.Parameter(torch.ones(4))
+    optimizer = torch.optim.AdamW([weight], lr=0.1, fused=fused)
+    weight.grad = torch.ones(4)
+    update_weights(optimizer, None, max_grad_norm=1.0)
+    before = [weight.detach().clone(), *(value.clone() for value in optimizer.state[weight].values())]
+    weight.grad = torch.tensor([1.0, bad, 1.0, 1.0])
+    norm = update_weights(optimizer, None, max_grad_norm=1.0)
+    assert not torch.isfinite(norm)
+    after = [weight.detach(), *optimizer.state[weight].values()]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
