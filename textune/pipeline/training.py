@@ -336,7 +336,7 @@ class _Session:
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise RunError(
                 f"the checkpoint {checkpoint.folder} does not fit the model of this configuration: {error}.",
-                hint="Go on with the backbone and the configuration that it was made with.",
+                hint="Resume with the backbone and the configuration that it was made with.",
             ) from error
         restore_random_states(self.ranks.rank, checkpoint.names, checkpoint.read)
 
