@@ -222,7 +222,7 @@ def compare(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: str) -> 
     if refused:
         raise RunError(
             f"{where} was trained with another configuration: {'; '.join(refused)}.",
-            hint="Go on with the values of its config.toml, choose another folder with --run, or start another run from its"
+            hint="Resume with the values of its config.toml, choose another folder with --run, or start another run from its"
             ' model: model.pretrained = "RUN/best".',
         )
     return [f"{change} from here on" for change in harmless]
