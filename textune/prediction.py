@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from pydantic import Field, ValidationError
 
+from textune.config.arguments import require_count, require_words
+from textune.config.paths import user_path
 from textune.config.schema import (
     AutoTask,
     BinaryTask,
@@ -330,6 +332,8 @@ def load(
     `ranks`: processes that each open it and share the work. `on_notice` is told where another precision is used, where the
     model takes shorter texts than its card says, and what happens while it predicts.
     """
+    require_words(load, device=device, precision=precision, compile=compile)
+    require_count("max_tokens", max_tokens)
     folder = find_model(folder)
     card = read_card(folder)
     if precision == "int8":
@@ -384,7 +388,7 @@ def _device_of(
 
 def find_model(folder: str | Path) -> Path:
     """The model folder behind a run folder or a model folder; RunError says what is there instead."""
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     if not folder.is_dir():
         reason = "is a file" if folder.is_file() else "does not exist"
         raise RunError(
