@@ -102,7 +102,7 @@ def _write(folder: Path, label: pa.Array) -> None:
 
 
 def _source(folder: Path, name: str) -> FilesSource:
-    return FilesSource(files=(str(folder / f"d.{name}"),), quoting="standard")
+    return FilesSource(files=(str(folder / f"d.{name}"),), quoting="standard" if name in {"csv", "tsv"} else "auto")
 
 
 def _named(label_map: LabelMap, texts: list[str], targets: Any) -> dict[str, Any]:
