@@ -166,7 +166,7 @@ def print_findings(console: Console, findings: list[Any]) -> None:
 
 
 def _counted(done: int, total: int) -> str:
-    return f"{done:,}/{total:,}" if total else f"{done:,} rows"
+    return f"{done:,}/{total:,}" if total else f"{done:,} row{'' if done == 1 else 's'}"
 
 
 def _clock(seconds: float) -> str:

@@ -75,7 +75,7 @@ class RunFolder:
         except OSError as error:
             raise RunError(
                 f"the run folder {self.path} cannot be written: {error.strerror or error}.",
-                hint="Mend that, or choose another with --run.",
+                hint="Fix that, or choose another with --run.",
             ) from error
         with file:
             try:
@@ -110,7 +110,7 @@ class RunFolder:
                 )
             raise RunError(
                 f"the run folder {self.path} {what}; nothing is ever overwritten.",
-                hint=("Go on with it with --resume, or choose another" if holds_run else "Choose another")
+                hint=("Resume it with --resume, or choose another" if holds_run else "Choose another")
                 + f" with --run, such as --run {self.next_free()}.",
             )
         self.require_writable()
@@ -131,7 +131,7 @@ class RunFolder:
         except OSError as error:
             raise RunError(
                 f"the run folder {self.path} cannot be written: {error.strerror or error}.",
-                hint="Mend that, or choose another with --run.",
+                hint="Fix that, or choose another with --run.",
             ) from error
 
     @property
@@ -211,7 +211,7 @@ class RunFolder:
             kept = " The one before is still there." if complete_model(self.path) is not None else ""
             raise RunError(
                 f"the {name} model cannot be written to {self.path}: {error.strerror or error}.{kept}",
-                hint="Mend that (free space: other runs, their checkpoints), then go on with --resume.",
+                hint="Fix that (free space: other runs, their checkpoints), then resume with --resume.",
             ) from error
         sync_folder(self.path)
         self._discard(old)

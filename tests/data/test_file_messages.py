@@ -172,8 +172,18 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
     ),
     ("a.parquet", b"text,label\na,1\n", {}, "a.parquet is not a whole parquet file"),
     ("a.arrow", packed_rows("a.arrow")[:200], {}, "a.arrow is not a whole Arrow file"),
-    ("a.txt", b"a\n", {"delimiter": ","}, "delimiter is for csv and tsv files, but a.txt is read as text. Set format."),
-    ("a.csv", b"text\na\n", {"pattern": "(?P<x>a)"}, "pattern is for text files, but a.csv is read as csv. Set format."),
+    (
+        "a.txt",
+        b"a\n",
+        {"delimiter": ","},
+        'delimiter is for csv and tsv files, but a.txt is read as text. Leave it out, or set format = "csv".',
+    ),
+    (
+        "a.csv",
+        b"text\na\n",
+        {"pattern": "(?P<x>a)"},
+        'pattern is for text files, but a.csv is read as csv. Leave it out, or set format = "text".',
+    ),
 ]
 
 

@@ -150,7 +150,7 @@ def test_an_existing_output_is_replaced_on_demand_only(tmp_path: Path) -> None:
     assert target.read_text() == "precious"
     predict(Parrot(), source, target, force=True)
     assert read(target) == [{"text": "a", "predicted_label": "pos", "predicted_score": 0.876543}]
-    with pytest.raises(DataError, match="is no regular file"):
+    with pytest.raises(DataError, match="is not a regular file"):
         predict_file(
             cast(Predictor, Parrot()),
             source=str(source),

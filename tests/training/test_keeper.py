@@ -170,7 +170,7 @@ def test_never_more_on_the_disk_than_the_last_and_the_one_in_flight(tmp_path: Pa
     [
         (errno.ENOSPC, "no space left for the checkpoint of step 2", "Free space there"),
         (errno.EDQUOT, "no space left for the checkpoint of step 2", "Free space there"),
-        (errno.EIO, "the checkpoint of step 2 cannot be written", "Mend that, then go on with --resume."),
+        (errno.EIO, "the checkpoint of step 2 cannot be written", "Fix that, then resume with --resume."),
     ],
 )
 def test_an_error_while_writing_stops_the_run_and_leaves_the_one_before(

@@ -38,6 +38,7 @@ from textune.ranks import joined
 @click.option("--metric", help="Main metric, instead of the run's.")
 @click.option("--label", metavar="COLUMN", help="Label column of --data, if not the run's.")
 @click.option("--label-files", metavar="FILE", multiple=True, help="For text: files with one label a line, parallel to --data.")
+@click.option("--split", metavar="NAME", help="Which rows of a .json file that holds several splits.")
 @click.option("--where", metavar="COLUMN=VALUE", multiple=True, help="Only rows of --data that have this value.")
 @reading_options
 @device_options
@@ -48,6 +49,8 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, quiet: bool, **opti
     with importing(for_good=True):
         from textune.pipeline.evaluating import evaluate as run_evaluate
 
+    if data and options["part"]:
+        raise click.UsageError("--part chooses among the run's own rows, but --data names others: give one of the two.")
     source, said = read_files(run, data, options) if data else (None, "")
     with run_tracker(quiet=quiet) as tracker, hints_of_options(active=bool(data)):
         if said:
@@ -113,9 +116,11 @@ def predict(
     if source != "-" and not os.path.exists(source):
         raise RunError(f"--data {source} does not exist.", hint="Check the path.")
     files, said = read_files(run, (source,), options)
-    source_options, target_options = stream_options(source, target, files, options["output_format"])
+    with hints_of_options(active=True):
+        source_options, target_options = stream_options(source, target, files, options["output_format"])
     require_target(source, target, force=force)
-    with joined() as ranks, run_tracker(quiet=quiet, only_notices=target == "-") as tracker:
+    progress = run_tracker(quiet=quiet, only_notices=target == "-")
+    with joined() as ranks, progress as tracker, hints_of_options(active=True):
         if said:
             tracker.notice(said)
         predictor = load(

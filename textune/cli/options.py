@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -128,16 +129,39 @@ def device_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
+_READING = ("encoding", "delimiter", "quoting", "pattern", "skip_lines", "extra_cells", "split")
+"""Options that are keys of a source by the same name."""
+
+
 @contextlib.contextmanager
 def hints_of_options(*, active: bool) -> Iterator[None]:
-    """Hints that name a key of the config name the option of the command instead."""
+    """Errors that name a key of the config name the option of the command instead."""
     try:
         yield
-    except DataError as error:
-        key = 'set data.on_bad_row = "skip"'
-        if not active or key not in error.hint:
+    except (ConfigError, DataError) as error:
+        message, hint = as_options(error.message), as_options(error.hint)
+        if not active or (message, hint) == (error.message, error.hint):
             raise
-        raise DataError(error.message, hint=error.hint.replace(key, "add --skip-bad-rows")) from error
+        raise type(error)(message, hint=hint) from error
+
+
+def as_options(text: str) -> str:
+    """A sentence about keys of a source, such as `set delimiter = ";"`, as one about the options of the same names."""
+
+    def option(match: re.Match[str]) -> str:
+        value = match[2]
+        if value.startswith("["):
+            names = ",".join(re.findall('"([^"]*)"', value))
+            value = f'"{names}"'
+        return f"--{match[1].replace('_', '-')} {value}"
+
+    keys = "|".join((*_READING, "format", "column_names"))
+    text = text.replace('set data.on_bad_row = "skip"', "add --skip-bad-rows").replace("evaluate.metric = ", "--metric ")
+    text = text.replace("Set where to the column that is meant", "Name the column that is meant in --where COLUMN=VALUE")
+    text = re.sub(rf'(?<![\w.-])({keys}) = ("[^"]*"|\[[^\]]*\]|\d+)', option, text)
+    text = re.sub(rf"\b([Ss])et ({keys})\b", lambda match: f"{match[1]}et --{match[2].replace('_', '-')}", text)
+    text = re.sub(rf"^({keys}|label_files) is for ", lambda match: f"--{match[1].replace('_', '-')} is for ", text)
+    return re.sub(r"\b([Ss])et (?=--)", lambda match: "Add " if match[1] == "S" else "add ", text)
 
 
 def _names(text: str | None) -> tuple[str, ...]:
@@ -172,15 +196,12 @@ def reading_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-_READING = ("encoding", "delimiter", "quoting", "pattern", "skip_lines", "extra_cells")
-
-
 def read_files(run: str, files: tuple[str, ...], options: dict[str, Any]) -> tuple[FilesSource, str]:
     """Files as a source, read as the run's own but for the options that were given, and a sentence that says so."""
     from textune.pipeline.ownreading import read_as_run
     from textune.prediction import find_model, read_card
 
-    given = {key: options[key] for key in _READING if options[key] is not None}
+    given = {key: options[key] for key in _READING if options.get(key) is not None}
     if options["format_"] is not None:
         given["format"] = {"txt": "text", "ndjson": "jsonl"}.get(options["format_"], options["format_"])
     if options["column_names"] is not None:
@@ -220,10 +241,12 @@ def stream_options(
     """How the input of predict is read and its output written."""
     from dataclasses import replace
 
-    from textune.data.stream import StreamOptions, output_format_of, stream_format
+    from textune.data.sources import require_fitting
+    from textune.data.stream import StreamOptions, output_format_of, stream_format, stream_name
 
     wanted = None if files.format == "auto" else files.format
     source_format = stream_format(source, wanted, default="text" if source == "-" else None)
+    require_fitting(files, {source_format}, stream_name(source))
     reading = StreamOptions(
         format=source_format,
         encoding=files.encoding,

@@ -23,6 +23,8 @@ def listed(name: str, words: Iterable[str]) -> tuple[str, ...]:
     """The words of a Python argument that takes several; ConfigError for one text, whose letters would be taken for words."""
     if isinstance(words, str):
         raise ConfigError(f"{name} = {shorten(words)!r} is one text.", hint=f"Put it in a list: {name}=[{shorten(words)!r}].")
+    if not isinstance(words, Iterable):
+        raise ConfigError(f"{name} = {shorten(repr(words))} is not a list of words.")
     return tuple(words)
 
 

@@ -14,12 +14,17 @@ _PACKAGE = "package:"
 
 
 def user_path(path: str | Path) -> Path:
-    """The path with `~` as the user's home; ConfigError for the home of a user that is not there."""
-    text = str(path)
+    """The path with `~` as the user's home, without `..` where that says the same; ConfigError for what is no path and for the
+    home of a user that is not there.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"{path!r:.80} is not a path.", hint='Give the name of a file or folder, such as "runs/x".')
+    text = os.fspath(path)
     expanded = os.path.expanduser(text)
     if expanded == text and text.startswith("~") and not os.path.lexists(text):
         raise ConfigError(f"{text}: there is no user {text[1:].split('/')[0]!r}.", hint=f"A name that begins with ~: ./{text}")
-    return Path(expanded)
+    # A folder that is not there yet hides what `..` leads to: `new/..` would look free, and be made in a folder that is not.
+    return Path(_without_parents(expanded))
 
 
 def absolute(text: str, folder: Path, *, hub: bool = False) -> str:
@@ -62,10 +67,15 @@ def _can_only_be_a_path(text: str) -> bool:
 
 def _join(folder: Path, text: str) -> str:
     path = os.path.join(os.path.abspath(folder), text)
+    return _without_parents(path) if ".." in Path(path).parts else os.path.normpath(path)
+
+
+def _without_parents(path: str) -> str:
+    if ".." not in Path(path).parts:
+        return path
     plain = os.path.normpath(path)
     # `link/..` is not always the folder that holds the link.
-    same = ".." not in Path(path).parts or os.path.realpath(os.path.dirname(plain)) == os.path.realpath(os.path.dirname(path))
-    return plain if same else path
+    return plain if os.path.realpath(plain) == os.path.realpath(path) else path
 
 
 def _in_package(text: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def _read_files(source: FilesSource, on_bad_row: OnBadRow) -> tuple[Piece, str]:
     else:
         unique = dict(zip(paths, names, strict=True))
         paths, names = list(unique), list(unique.values())
-    _check_options(source, paths)
+    require_fitting(source, {format_of(path, source.format) for path in paths}, paths[0].name)
     wanted = wanted_columns(source)
     pieces = []
     for path, name, label in zip(paths, names, labels, strict=False):
@@ -114,14 +114,15 @@ def _read_files(source: FilesSource, on_bad_row: OnBadRow) -> tuple[Piece, str]:
     return join_pieces(pieces, names), short
 
 
-def _check_options(source: FilesSource, paths: list[Path]) -> None:
-    """Options that no file of the source would heed are mistakes."""
-    formats = {format_of(path, source.format) for path in paths}
+def require_fitting(source: FilesSource, formats: Collection[str], name: str) -> None:
+    """DataError for an option that files of these formats would not heed; `name` is that of the first."""
+    formats = set(formats)
     for key, needs in (
         ("pattern", {"text"}),
         ("label_files", {"text"}),
         ("column_names", {"csv", "tsv", "json", "jsonl"}),
         ("delimiter", {"csv", "tsv"}),
+        ("quoting", {"csv", "tsv"}),
         ("skip_lines", {"csv", "tsv", "text"}),
         ("extra_cells", {"csv", "tsv"}),
         ("split", {"json"}),
@@ -129,8 +130,8 @@ def _check_options(source: FilesSource, paths: list[Path]) -> None:
         if getattr(source, key) != FilesSource.model_fields[key].default and not formats <= needs:
             others = " and ".join(sorted(formats - needs))
             raise DataError(
-                f"{key} is for {' and '.join(sorted(needs))} files, but {paths[0].name} is read as {others}.",
-                hint="Set format.",
+                f"{key} is for {' and '.join(sorted(needs))} files, but {name} is read as {others}.",
+                hint=f'Leave it out, or set format = "{min(needs)}".',
             )
 
 

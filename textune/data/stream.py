@@ -99,6 +99,9 @@ def stream_format(path: str, wanted: str | None, *, default: StreamFormat | None
     if default is not None and not wanted:
         return default
     refuse_foreign_file(Path(path), path)
+    if name == "json":
+        hint = "Write an object per line (jsonl), such as df.to_json('rows.jsonl', orient='records', lines=True)."
+        raise DataError(f"{path}: a .json file is one document, but rows are predicted as they come.", hint=hint)
     known_formats = ", ".join(get_args(StreamFormat))
     raise DataError(f"{path}: the format {name!r} is not one of {known_formats}.", hint="Name one with --format.")
 

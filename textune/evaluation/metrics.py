@@ -196,6 +196,8 @@ def resolve_metric(name: str, problem: Problem) -> Metric:
     """The metric of that name (`auto`: the problem's main metric); ConfigError if the problem has none of this name."""
     if name == "auto":
         return METRICS[MAIN_METRIC[problem]]
+    if not isinstance(name, str):
+        raise ConfigError(f"evaluate.metric = {name!r:.60} is not the name of a metric.")
     metric = METRICS.get(name)
     if metric is not None and problem in metric.problems:
         return metric

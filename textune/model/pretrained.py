@@ -124,7 +124,7 @@ def _model_folder(folder: Path, key: str) -> Path:
     if (folder / "state.json").is_file():
         raise ModelError(
             f"{key}: {folder} is a checkpoint, which holds the state of a run and no model folder.",
-            hint="Go on with that run by `--resume`, or make a model folder of it with `textune export`.",
+            hint="Resume that run with `--resume`, or make a model folder of it with `textune export`.",
         )
     best = complete_model(folder)
     if best is not None and (best / "config.json").is_file():

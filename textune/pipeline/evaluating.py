@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from textune.config import Experiment, load_config
+from textune.config.arguments import require_words
 from textune.config.paths import user_path
 from textune.config.schema import Absent, Columns, EvaluateSection, FilesSource, Split, StreamSource, TokensSection
 from textune.data.labelnames import given_names
 from textune.data.prepare import Part, prepare_data, prepare_held_out
 from textune.data.tokenstore import open_store
-from textune.errors import DataError, RunError
+from textune.errors import ConfigError, DataError, RunError
 from textune.evaluation import Report, resolve_metric
 from textune.jsontext import parse_json
 from textune.pipeline.gather import Tokenized
@@ -32,7 +34,7 @@ def evaluate(
     run: str | Path,
     *,
     data: str | Path | Sequence[str | Path] | FilesSource | None = None,
-    columns: Columns | None = None,
+    columns: Columns | Mapping[str, Any] | None = None,
     part: Literal["test", "validation"] | None = None,
     metric: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
@@ -44,12 +46,16 @@ def evaluate(
 ) -> Report:
     """Report on a model with the rows of `data`, or with the run's own test (else validation) rows.
 
-    `data`: files, read as the run's own of the same suffix were, or a source.
+    `data`: files, read as the run's own of the same suffix were, or a source. `columns`: where text and label stand in them, as
+    in `{"label": "stars"}`; what is not named stays as in the run.
 
     In a run folder the report is kept as `evaluations/NAME.json` and `.md`. Raises RunError where the run has no such rows or
     its data has changed since training. Processes that a launcher started together share the rows: all of them call it and
     get the report, the first one writes it.
     """
+    require_words(evaluate, part=part, on_bad_row=on_bad_row)
+    if data is not None and part is not None:
+        raise ConfigError("part chooses among the run's own rows, but data names others.", hint="Give one of the two.")
     run = user_path(run)
     with joined() as ranks:
         tracker = tracker if tracker is not None and ranks.is_first else SilentTracker()
@@ -62,7 +68,6 @@ def evaluate(
             ranks=ranks,
             on_notice=tracker.notice,
         )
-        predictor.listen(tracker.notice)
         card = predictor.card
         chosen_metric = resolve_metric(metric or card.metric, card.problem)
         experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
@@ -74,7 +79,7 @@ def evaluate(
             if said:
                 tracker.notice(said)
             name, train_targets = Path(source.files[0]).name, None
-            found = _rows_of(source, columns, card, on_bad_row=on_bad_row, tracker=tracker)
+            found = _rows_of(source, _columns(columns, card), card, on_bad_row=on_bad_row, tracker=tracker)
         if ranks.told(found.fingerprint) != found.fingerprint:
             raise DataError(
                 f"rank {ranks.rank} reads other rows than the first rank ({found.examples.rows.source}).",
@@ -109,14 +114,26 @@ def evaluate(
     return report
 
 
+def _columns(given: Columns | Mapping[str, Any] | None, card: ModelCard) -> Columns:
+    """The run's columns with those that are given; one label column stands for several, and the other way round."""
+    if isinstance(given, Columns):
+        return given
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigError(f"columns = {given!r:.60} is not a dictionary.", hint='Write columns={"text": ..., "label": ...}.')
+    changed = {"labels": ()} if "label" in (given or {}) else {}
+    try:
+        return Columns(**card.columns.model_dump(exclude_unset=True) | changed | dict(given or {}))
+    except (ValidationError, TypeError):
+        known = ", ".join(Columns.model_fields)
+        raise ConfigError(f"columns = {given!r:.200} names no columns.", hint=f"Its keys are {known}.") from None
+
+
 def _rows_of(
-    data: FilesSource, columns: Columns | None, card: ModelCard, *, on_bad_row: Literal["error", "skip"], tracker: Tracker
+    data: FilesSource, columns: Columns, card: ModelCard, *, on_bad_row: Literal["error", "skip"], tracker: Tracker
 ) -> Part:
     """Labelled rows of files, for a model that knows its labels."""
     try:
-        found = prepare_held_out(
-            data, columns=columns or card.columns, labels=card.labels, label_map=card.label_map, on_bad_row=on_bad_row
-        )
+        found = prepare_held_out(data, columns=columns, labels=card.labels, label_map=card.label_map, on_bad_row=on_bad_row)
     except DataError as error:
         if "data.columns" not in error.hint:
             raise

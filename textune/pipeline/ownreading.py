@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from textune.config.fields import expected, keys_of
 from textune.config.paths import absolute
 from textune.config.schema import ConcatSource, DataSection, FilesSource
 from textune.data.files import bare_suffix
@@ -59,8 +60,12 @@ def read_as_run(
     try:
         source = FilesSource(files=tuple(absolute(path, Path.cwd()) for path in paths), **taken, **given)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"--{str(first['loc'][0]).replace('_', '-')} {first['input']!r}: {first['msg']}.") from None
+        [first, *_] = error.errors()
+        key = str(first["loc"][0])
+        reason = f"expected {expected(keys_of(FilesSource)[key])}"
+        if first["type"] == "value_error":
+            reason = str(first["ctx"]["error"]).rstrip(".")
+        raise ConfigError(f"--{key.replace('_', '-')} {first['input']!r}: {reason}.") from None
     if not taken:
         return source, ""
     settings = listing((f"{key} = {_shown(value)}" for key, value in taken.items()), 6)

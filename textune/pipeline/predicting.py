@@ -132,10 +132,9 @@ class _Pass:
         self._found = [old_names.get(name, name) for name in self._wanted]
         for column in self._found:
             if column not in found:
-                delimiter = self._rows.hint.replace("set delimiter = ", "add --delimiter ")
                 raise DataError(
                     f"{source.name} has no column {column!r}; its columns are: {listing(map(repr, found)) or 'none'}.",
-                    hint=delimiter or "Name the text column with --text (and the second of a pair with --text-pair).",
+                    hint=self._rows.hint or "Name the text column with --text (and the second of a pair with --text-pair).",
                 )
 
     def _require_free(self, found: Collection[str]) -> None:
@@ -174,7 +173,7 @@ def predict_file(
     if not predictor.ranks.is_first:
         return _score_along(predictor)
     require_target(source, target, force=force)
-    predictor.listen(tracker.notice)
+    predictor.on_notice = tracker.notice
     card = predictor.card
     added = _added_fields(card, all_scores=all_scores)
     # Each label of a row with all scores becomes a name and a number in the row.
@@ -252,7 +251,9 @@ def require_target(source: str, target: str, *, force: bool) -> None:
     if not os.path.lexists(target):
         return
     if os.path.exists(target) and not os.path.isfile(target):
-        raise DataError(f"--output {target} is no regular file.", hint="Choose another, or leave --output out and use a pipe.")
+        raise DataError(
+            f"--output {target} is not a regular file.", hint="Choose another, or leave --output out and use a pipe."
+        )
     if not force:
         raise DataError(f"--output {target} exists already.", hint="Choose another file, or add --force to replace it.")
 

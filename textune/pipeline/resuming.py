@@ -150,7 +150,7 @@ def _resumed(folder: RunFolder, experiment: Experiment, checkpoint: Checkpoint |
         _refuse_models(folder.path)
     if checkpoint is None and passed:
         raise RunError(
-            f"no checkpoint of {folder.path} can be gone on from: {' '.join(passed)}",
+            f"no checkpoint of {folder.path} can be resumed: {' '.join(passed)}",
             hint=f"Restore one of them from a copy, or remove {folder.checkpoints} to start from the first step.",
         )
     if checkpoint is None:
@@ -222,7 +222,7 @@ def compare(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: str) -> 
     if refused:
         raise RunError(
             f"{where} was trained with another configuration: {'; '.join(refused)}.",
-            hint="Go on with the values of its config.toml, choose another folder with --run, or start another run from its"
+            hint="Resume with the values of its config.toml, choose another folder with --run, or start another run from its"
             ' model: model.pretrained = "RUN/best".',
         )
     return [f"{change} from here on" for change in harmless]

@@ -92,6 +92,8 @@ def train(
     `fast_dev_run` does one batch of everything in a folder that it removes again. Raises TextuneError before the first step
     for whatever does not fit, Preempted where a scheduler stopped the run.
     """
+    if resume is not None and not isinstance(resume, str | os.PathLike):
+        raise RunError(f"resume = {resume!r:.60} is not a path.", hint='Write resume="latest", resume="auto" or a path.')
     loaded = load_config(config, overrides, unset)
     name = loaded.path.stem if loaded.path else "model"
     folder = RunFolder(user_path(run) if run is not None else Path("runs") / name)
@@ -336,7 +338,7 @@ class _Session:
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise RunError(
                 f"the checkpoint {checkpoint.folder} does not fit the model of this configuration: {error}.",
-                hint="Go on with the backbone and the configuration that it was made with.",
+                hint="Resume with the backbone and the configuration that it was made with.",
             ) from error
         restore_random_states(self.ranks.rank, checkpoint.names, checkpoint.read)
 

@@ -276,12 +276,12 @@ class CheckpointKeeper:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             return RunError(
                 f"no space left for the checkpoint of step {step} in {self.folder}: {error.strerror}.{kept}",
-                hint="Free space there (other runs, their checkpoints), then go on with --resume.",
+                hint="Free space there (other runs, their checkpoints), then resume with --resume.",
             )
         reason = error.strerror or error if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         return RunError(
             f"the checkpoint of step {step} cannot be written to {self.folder}: {reason}.{kept}",
-            hint="Mend that, then go on with --resume.",
+            hint="Fix that, then resume with --resume.",
         )
 
     # --- removing -----------------------------------------------------------------------------------------------------

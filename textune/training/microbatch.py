@@ -78,7 +78,7 @@ def _refuse_redo(learner: Learner, batch: Batch) -> ModelError:
     """The error of a step that ran out of memory while its ranks exchanged gradients or weights."""
     return ModelError(
         f"memory ran out at step {batch.step + 1} on rank {learner.ranks.rank}, while the ranks were working together.",
-        hint=f"Go on with --resume and train.max_tokens = {max(batch.largest // 2, batch.longest)}: the step stays the same.",
+        hint=f"Resume with --resume and train.max_tokens = {max(batch.largest // 2, batch.longest)}: the step stays the same.",
     )
 
 

@@ -190,7 +190,7 @@ class ZeroLearner(Learner):
             raise RunError(
                 f"the checkpoint's weights have taken between {min(counts):.0f} and {max(counts):.0f} steps; DeepSpeed counts"
                 " them for all weights together.",
-                hint='Go on with train.distributed.kind = "ddp".',
+                hint='Use train.distributed.kind = "ddp".',
             )
         self._begin_moments(*counts or (0,))
         for name, parameter in self._names.items():

@@ -1,0 +1,147 @@
+"""What Python functions and options of a trained model are given: every wrong value is a sentence that names it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clikit import runner
+
+import textune
+from textune.cli.options import as_options
+from textune.config.paths import user_path
+from textune.console import _counted
+from textune.errors import ConfigError, RunError, TextuneError
+
+LOADED: list[tuple[dict[str, Any], str]] = [
+    ({"device": "tpu"}, 'device = \'tpu\': expected one of "auto", "cpu", "cuda".'),
+    ({"precision": "int4"}, 'precision = \'int4\': expected one of "auto", "fp32", "bf16", "fp16", "int8".'),
+    ({"compile": True}, 'compile = True: expected one of "auto", "on", "off".'),
+    ({"max_tokens": 0}, "max_tokens = 0: expected a whole number of at least 1."),
+    ({"max_tokens": "5"}, "max_tokens = '5': expected a whole number of at least 1."),
+]
+
+
+@pytest.mark.parametrize(("options", "sentence"), LOADED)
+def test_a_wrong_option_is_named_before_anything_is_opened(options: Any, sentence: str) -> None:
+    for function in (textune.load, textune.evaluate):
+        with pytest.raises(ConfigError) as caught:
+            function("nowhere", **options)
+        assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"part": "train"}, 'part = \'train\': expected one of "test", "validation".'),
+        ({"on_bad_row": "skp"}, 'on_bad_row = \'skp\': expected one of "error", "skip".'),
+        ({"data": "a.csv", "part": "test"}, "part chooses among the run's own rows, but data names others."),
+    ],
+)
+def test_evaluate_never_reads_other_rows_than_were_asked_for(options: Any, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        textune.evaluate("nowhere", **options)
+    assert caught.value.message == sentence
+
+
+@pytest.mark.parametrize("path", [None, 5, True])
+def test_what_is_no_path_is_said(path: Any) -> None:
+    for function in (textune.load, textune.evaluate):
+        with pytest.raises(ConfigError, match="is not a path"):
+            function(path)
+    if path is not None:
+        with pytest.raises(RunError, match=r"resume = .* is not a path"):
+            textune.train("nowhere.toml", resume=path)
+        with pytest.raises(ConfigError, match="is not a list of words"):
+            textune.check({}, overrides=path)
+
+
+def test_columns_are_given_as_a_dictionary(trained: Any, home: Path, tmp_path: Path) -> None:
+    header, *rows = (home / "reviews.csv").read_text().splitlines()[:21]
+    (tmp_path / "new.csv").write_text("\n".join([header.replace("label", "stars"), *rows]) + "\n")
+    report = textune.evaluate(trained[0].run, data=tmp_path / "new.csv", columns={"label": "stars"})
+    assert report.num_rows == 20
+    for wrong in ("stars", {"lable": "stars"}, {"label": 5}):
+        with pytest.raises(ConfigError, match=r"^columns = "):
+            textune.evaluate(trained[0].run, data=tmp_path / "new.csv", columns=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"evaluate.metric = 5"):
+        textune.evaluate(trained[0].run, data=tmp_path / "new.csv", metric=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["new/..", "new/../", "a/b/../.."])
+def test_a_folder_that_is_not_there_hides_no_other(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.toml").write_text("# mine\n")
+    assert user_path(name) == Path(".")
+    with pytest.raises(TextuneError, match=r"the run folder \. is not empty"):
+        textune.train({"model": {"pretrained": "x"}, "data": {"train": {"files": ["y.csv"]}}}, run=name)
+    assert (tmp_path / "config.toml").read_text() == "# mine\n"
+
+
+def test_a_link_on_the_way_up_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "inner")
+    assert user_path(tmp_path / "link" / ".." / "run").resolve() == tmp_path / "deep" / "run"
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ('set delimiter = ";".', 'add --delimiter ";".'),
+        ('Fix the file, or set data.on_bad_row = "skip" to go.', "Fix the file, or add --skip-bad-rows to go."),
+        ('To ignore them, set extra_cells = "ignore".', 'To ignore them, add --extra-cells "ignore".'),
+        ('With quoting = "none" every row can be read.', 'With --quoting "none" every row can be read.'),
+        ('such as column_names = ["text", "label"].', 'such as --column-names "text,label".'),
+        ('set encoding = "latin-1" or "cp1252".', 'add --encoding "latin-1" or "cp1252".'),
+        ("skip_lines = 5 leaves none.", "--skip-lines 5 leaves none."),
+        ("Set column_names if there is no header.", "Add --column-names if there is no header."),
+        ("pattern is for text files", "--pattern is for text files"),
+        ('evaluate.metric = "foo": there', '--metric "foo": there'),
+        ("data.train.format = 3 and data.columns.label stay", "data.train.format = 3 and data.columns.label stay"),
+    ],
+)
+def test_keys_become_options(said: str, wanted: str) -> None:
+    assert as_options(said) == wanted
+
+
+def test_options_of_a_trained_model_are_named_as_options(
+    trained: Any, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call: Any = runner(capsys, monkeypatch, tmp_path)
+    (tmp_path / "semi.csv").write_text("text;label\na good film;pos\n")
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "label": "pos"}\n')
+    (tmp_path / "rows.json").write_text('[{"text": "a", "label": "pos"}]')
+    (tmp_path / "splits.json").write_text(json.dumps({"a": [{"text": "a", "label": "pos"}] * 4, "b": []}))
+    run = trained[0].run.absolute()
+
+    def error(*words: str, stdin: str = "") -> str:
+        answer = call(*words, stdin=stdin)
+        assert answer.code == 2, answer
+        return " ".join(answer.err.split())
+
+    for verb in ("predict", "evaluate"):
+        assert error(verb, run, "--data", "semi.csv").endswith(
+            '3 columns of the header; add --delimiter ";".'.replace("3", "2")
+        )
+        assert "--delimiter ';;': expected" in error(verb, run, "--data", "semi.csv", "--delimiter", ";;")
+        assert "--encoding 'foo': no such text encoding" in error(verb, run, "--data", "semi.csv", "--encoding", "foo")
+        assert "--format 'xls': expected one of" in error(verb, run, "--data", "semi.csv", "--format", "xls")
+        for option, value in (
+            ("--pattern", "(?P<text>.*)"),
+            ("--delimiter", ";"),
+            ("--quoting", "none"),
+            ("--skip-lines", "1"),
+        ):
+            said = error(verb, run, "--data", "rows.jsonl", option, value)
+            assert f"Error: {option} is for" in said and "rows.jsonl is read as jsonl. Leave it out, or add --format" in said
+    said = error("predict", run, "--delimiter", ";", stdin="text;label\na;pos\n")
+    assert "--delimiter is for csv and tsv files, but standard input is read as text" in said
+    assert "one document" in (said := error("predict", run, "--data", "rows.json")) and "an object per line" in said
+    assert '--metric "foo": there is no such metric' in error("evaluate", run, "--data", "rows.jsonl", "--metric", "foo")
+    assert "--part chooses among the run's own rows" in error("evaluate", run, "--data", "rows.jsonl", "--part", "test")
+    answer = call("evaluate", run, "--data", "splits.json", "--split", "a", "--json")
+    assert answer.code == 0 and json.loads(answer.out)["rows"] == 4
+
+
+def test_one_row_is_one_row() -> None:
+    assert (_counted(1, 0), _counted(2, 0), _counted(1, 3)) == ("1 row", "2 rows", "1/3")
