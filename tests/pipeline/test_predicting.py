@@ -636,6 +636,9 @@ def test_a_damaged_card_names_the_key(saved: Path) -> None:
     change_card(saved, max_length="many")
     with pytest.raises(RunError, match=r"textune.json is damaged: max_length: Input should be a valid integer"):
         textune.load(saved)
+    change_card(saved, max_length=0)
+    with pytest.raises(RunError, match=r"textune.json is damaged: max_length: Input should be greater than or equal to 2"):
+        textune.load(saved)
     change_card(saved, max_length=24, columns={"text": 3})
     with pytest.raises(RunError, match=r"is damaged: columns.text: Input should be a valid string"):
         textune.load(saved)
