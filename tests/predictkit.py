@@ -41,9 +41,6 @@ class Parrot:
         self.ranks = ALONE
         self.scores = scores
 
-    def listen(self, tell: Any) -> None:
-        self.on_notice = tell
-
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] | None = None
     ) -> Any:

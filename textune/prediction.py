@@ -153,14 +153,6 @@ class Predictor:
         self.encoder = TextEncoder(tokenizer, TokensSection(max_length=card.max_length, truncate=card.truncate))
         self.on_notice: Callable[[str], None] = lambda _: None
         """Told when memory ran out and `max_tokens` was halved."""
-        self.notes: tuple[str, ...] = ()
-        """What a person should know of the model before it predicts."""
-
-    def listen(self, tell: Callable[[str], None]) -> None:
-        """Tell what is to be said of the model now, and from here on what happens while it predicts."""
-        self.on_notice = tell
-        for note in self.notes:
-            tell(note)
 
     def score_batches(self, store: TokenStore, indices: np.ndarray | None = None) -> Iterator[ScoredBatch]:
         """Score the chosen rows, all of them without `indices`; each row once, in batches of similar length.
@@ -337,7 +329,8 @@ def load(
     linear layers int8 weights, on the processor; `max_tokens`, the most tokens computed at once, is by default that of the run.
     `compile = "auto"` computes with compiled kernels where the run did and this machine can. Raises RunError where the folder
     is no such thing, ModelError where its files are broken or the machine lacks the device or precision.
-    `ranks`: processes that each open it and share the work. `on_notice` is told where another precision is used.
+    `ranks`: processes that each open it and share the work. `on_notice` is told where another precision is used, where the
+    model takes shorter texts than its card says, and what happens while it predicts.
     """
     require_words(load, device=device, precision=precision, compile=compile)
     require_count("max_tokens", max_tokens)
@@ -358,23 +351,23 @@ def load(
     if card.compiled or compile == "on":
         model.speed_up(sys.maxsize, training=False)
     model.eval()
-    card, notes = _within_positions(card, model, folder)
+    card = _within_positions(card, model, folder, on_notice)
     limit = max(max_tokens or card.max_tokens, card.max_length)
     predictor = Predictor(model, tokenizer, task, card, device=chosen, max_tokens=limit, ranks=ranks)
-    predictor.notes = notes
+    predictor.on_notice = on_notice
     return predictor
 
 
-def _within_positions(card: ModelCard, model: TextModel, folder: Path) -> tuple[ModelCard, tuple[str, ...]]:
-    """The card with a `max_length` that the backbone has positions for, which older runs did not ask; and a note of that."""
+def _within_positions(card: ModelCard, model: TextModel, folder: Path, on_notice: Callable[[str], None]) -> ModelCard:
+    """The card with a `max_length` that the backbone has positions for: earlier versions did not compare the two."""
     limit = model.max_positions
     if limit is None or card.max_length <= limit:
-        return card, ()
-    note = (
+        return card
+    on_notice(
         f"{folder / CARD_NAME} says max_length = {card.max_length}, but the backbone has positions for {limit} tokens:"
         f" rows are cut at {limit}"
     )
-    return card.model_copy(update={"max_length": limit}), (note,)
+    return card.model_copy(update={"max_length": limit})
 
 
 def _device_of(

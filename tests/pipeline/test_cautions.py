@@ -72,7 +72,8 @@ def test_a_card_that_promises_more_than_the_backbone_has_is_read_with_what_it_ha
     folder = export(run.run, tmp_path / "model").folder
     card = folder / "textune.json"
     card.write_text(json.dumps({**json.loads(card.read_text()), "max_length": 256}))
-    predictor = load(folder)
+    with pytest.warns(UserWarning, match="rows are cut at 32"):
+        predictor = load(folder)
     assert predictor.card.max_length == 32
     assert predictor.score([LONG]).shape == (1, 2)
     listener = Listener()

@@ -128,11 +128,3 @@ def test_a_report_that_cannot_be_kept_is_printed(
     captured = capsys.readouterr()
     assert json.loads(captured.out)["rows"] == 4
     assert "note: the report was not kept in kept/evaluations: File exists" in captured.err
-
-
-def test_init_fits_a_backbone_of_few_positions(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(folder)
-    assert call("init", "rows.csv", "--out", tmp_path / "new.toml", "--pretrained", "backbone") == 0
-    assert call("check", tmp_path / "new.toml", "--no-timing") == 0, capsys.readouterr().err

@@ -448,7 +448,7 @@ def test_where_all_checkpoints_are_damaged_nothing_is_thrown_away(source: Path, 
     damage(run / "checkpoints" / "step-5")
     before = contents(run)
     for resume in ("latest", "auto"):
-        with pytest.raises(RunError, match=r"no checkpoint of .* can be gone on from: .*step-5 is damaged.*step-4 is damaged"):
+        with pytest.raises(RunError, match=r"no checkpoint of .* can be resumed: .*step-5 is damaged.*step-4 is damaged"):
             train(source, run, resume=resume)
     assert contents(run) == before
 

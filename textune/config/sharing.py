@@ -23,7 +23,7 @@ class Checkpointing(Section):
     keep_best: Annotated[int, Field(ge=0)] = 0
     """How many of the checkpoints with the best evaluations to keep beyond those; one is saved at each that is best so far."""
     save_only_model: bool = False
-    """Save models that can be loaded but not gone on from: a third of the size, for AdamW. A stop by a signal saves all."""
+    """Save models that can be loaded but not resumed: a third of the size, for AdamW. A stop by a signal saves all."""
     background: bool = True
     """Write in a thread while training continues; a step then waits for a copy in memory at most."""
 

@@ -95,7 +95,10 @@ def starter_config(facts: StarterFacts) -> str:
         ("[data.labels]", _label_lines(facts)),
         ("[task]", [(f"kind = {format_string(facts.task)}", _TASK_REMARKS[facts.task])]),
         ("[model]", _model_lines(facts)),
-        ("[tokens]", [('max_length = "auto"', "at most 256 tokens of a text; `textune check` says how many are longer")]),
+        (
+            "[tokens]",
+            [('max_length = "auto"', "256, or what the backbone takes; `textune check` says how many texts are longer")],
+        ),
         (
             "[train]",
             [

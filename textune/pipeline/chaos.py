@@ -267,6 +267,7 @@ class _Chaos:
                 self._require_unasked()
                 watcher.look()
                 time.sleep(POLL_SECONDS)
+            self._require_unasked()
         finally:
             process.kill()
         self._pace.writing = watcher.usual_writing or self._pace.writing
@@ -351,6 +352,7 @@ class _Chaos:
                     watcher.look()
                     killed = moment()
                     time.sleep(0 if killed else POLL_SECONDS)
+                self._require_unasked()
             finally:
                 process.kill()
             seconds = time.monotonic() - watcher.started

@@ -68,7 +68,6 @@ def evaluate(
             ranks=ranks,
             on_notice=tracker.notice,
         )
-        predictor.listen(tracker.notice)
         card = predictor.card
         chosen_metric = resolve_metric(metric or card.metric, card.problem)
         experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None

@@ -173,7 +173,7 @@ def predict_file(
     if not predictor.ranks.is_first:
         return _score_along(predictor)
     require_target(source, target, force=force)
-    predictor.listen(tracker.notice)
+    predictor.on_notice = tracker.notice
     card = predictor.card
     added = _added_fields(card, all_scores=all_scores)
     # Each label of a row with all scores becomes a name and a number in the row.

@@ -150,7 +150,7 @@ def _resumed(folder: RunFolder, experiment: Experiment, checkpoint: Checkpoint |
         _refuse_models(folder.path)
     if checkpoint is None and passed:
         raise RunError(
-            f"no checkpoint of {folder.path} can be gone on from: {' '.join(passed)}",
+            f"no checkpoint of {folder.path} can be resumed: {' '.join(passed)}",
             hint=f"Restore one of them from a copy, or remove {folder.checkpoints} to start from the first step.",
         )
     if checkpoint is None:

@@ -148,7 +148,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         if (folder / "config.json").is_file():
             raise RunError(
-                f"{folder} is a model, no checkpoint to go on from.",
+                f"{folder} is a model, not a checkpoint to resume from.",
                 hint=f'Start another run from it: model.pretrained = "{folder}".',
             ) from None
         raise RunError(f"{folder} is no complete checkpoint: it has no {MANIFEST}.", hint=START_AGAIN) from None
@@ -159,7 +159,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if manifest["version"] > VERSION:
         raise LaterVersionError(
             f"the checkpoint {folder} was written by a later version of textune (form {manifest['version']}, here {VERSION}).",
-            hint="Upgrade textune to go on from it.",
+            hint="Upgrade textune to resume from it.",
         )
     found: dict[str, Any] = manifest
     return found
