@@ -49,7 +49,7 @@ class _Printer:
         line = one_line(text, limit)
         if self.ellipsis != "…":
             line = line.replace("…", self.ellipsis)
-        return Text(line.encode(self.encoding, "backslashreplace").decode(self.encoding), style=style)
+        return Text(line.encode(self.encoding, "replace").decode(self.encoding), style=style)
 
     def _out(self, renderable: Text | Table, indent: int = 0) -> None:
         self.drawing.print(Padding(renderable, (0, 0, 0, indent), expand=False), highlight=False)
