@@ -391,7 +391,7 @@ class Hesitant(Parrot):
         self.at_once = at_once
         self.num_windows = 0
 
-    def score_store(self, store: Any) -> np.ndarray:
+    def score_store(self, store: Any, **_: Any) -> np.ndarray:
         self.num_windows += 1
         self.at_once(self.num_windows)
         positive = np.array([int(text.split()[1]) for text in store]) / 100
@@ -592,6 +592,26 @@ def test_weights_that_are_no_numbers_never_become_an_answer(saved: Path, home: P
     with pytest.raises(ModelError, match=reason):
         predict(load(saved), home / "reviews.csv", tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_row_without_a_score_is_named_by_its_place_in_the_file(
+    saved: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is not in the first window, and for a file that is evaluated."""
+    tokenizer, path = load(saved).encoder, saved / "model.safetensors"
+    usual, odd = (set(tokenizer.encode([text]).ids.tolist()) for text in ("a film", "terrible"))
+    assert odd - usual
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith("word_embeddings.weight"))
+    tensors[name][sorted(odd - usual)] = float("nan")
+    save_file(tensors, path, metadata={"format": "pt"})
+    texts = ["a film"] * 9 + ["terrible"]
+    (tmp_path / "in.csv").write_text("text,label\n" + "".join(f"{text},pos\n" for text in texts))
+    monkeypatch.setattr("textune.pipeline.predicting.WINDOW_ROWS", 4)
+    with pytest.raises(ModelError, match=r"the first of them .*in\.csv, line 11"):
+        predict(load(saved), tmp_path / "in.csv", tmp_path / "out.jsonl")
+    with pytest.raises(ModelError, match=r"the first of them .*in\.csv, line 11"):
+        textune.evaluate(saved, data=FilesSource(files=(str(tmp_path / "in.csv"),)))
 
 
 def test_a_device_that_is_not_there_is_named_as_the_option(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
