@@ -197,7 +197,7 @@ def test_labels_that_come_late_fit_in_parquet(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
     parrot = Parrot(problem="multilabel")
     answers = iter([[0.1, 0.1], [0.9, 0.1]])
-    monkeypatch.setattr(parrot, "score_store", lambda _: np.array([next(answers)]))
+    monkeypatch.setattr(parrot, "score_store", lambda _, **_place: np.array([next(answers)]))
     predict(parrot, tmp_path / "in.jsonl", tmp_path / "out.parquet")
     assert pq.read_table(tmp_path / "out.parquet").column("predicted_label").to_pylist() == [[], ["neg"]]
 
