@@ -72,7 +72,7 @@ class ModelCard(Section):
     """Multilabel: whether lists in the data are multi-hot rows."""
     task: Task
     """The task's own section."""
-    max_length: int
+    max_length: int = Field(ge=2)
     """Longest row in tokens."""
     truncate: Literal["head", "tail", "head_tail", "error"]
     """Which part of a longer text is kept."""
@@ -86,7 +86,7 @@ class ModelCard(Section):
     """Arithmetic of the run's own evaluation."""
     compiled: bool = False
     """Whether the run used compiled kernels: figures that should be the same again need the same arithmetic."""
-    max_tokens: int = 16384
+    max_tokens: int = Field(default=16384, ge=1)
     """Most tokens computed at once in the run's own evaluation."""
     metric: str = "auto"
     """The run's main metric."""

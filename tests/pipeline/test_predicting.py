@@ -197,7 +197,7 @@ def test_labels_that_come_late_fit_in_parquet(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
     parrot = Parrot(problem="multilabel")
     answers = iter([[0.1, 0.1], [0.9, 0.1]])
-    monkeypatch.setattr(parrot, "score_store", lambda _: np.array([next(answers)]))
+    monkeypatch.setattr(parrot, "score_store", lambda _, **_place: np.array([next(answers)]))
     predict(parrot, tmp_path / "in.jsonl", tmp_path / "out.parquet")
     assert pq.read_table(tmp_path / "out.parquet").column("predicted_label").to_pylist() == [[], ["neg"]]
 
@@ -635,6 +635,9 @@ def test_the_bound_of_the_run_comes_back(saved: Path) -> None:
 def test_a_damaged_card_names_the_key(saved: Path) -> None:
     change_card(saved, max_length="many")
     with pytest.raises(RunError, match=r"textune.json is damaged: max_length: Input should be a valid integer"):
+        textune.load(saved)
+    change_card(saved, max_length=0)
+    with pytest.raises(RunError, match=r"textune.json is damaged: max_length: Input should be greater than or equal to 2"):
         textune.load(saved)
     change_card(saved, max_length=24, columns={"text": 3})
     with pytest.raises(RunError, match=r"is damaged: columns.text: Input should be a valid string"):
