@@ -170,6 +170,9 @@ def test_what_cannot_be_guessed(tmp_path: Path) -> None:
         ("a.csv", b"\n\n", "a.csv holds blank lines only"),
         ("b.csv", b"id,n\n1,2\n3,4\n", "b.csv: no column looks like text; columns found: 'id', 'n'"),
         ("c.bin", b"\0\1\2", "NUL bytes"),
+        ("a.csv", b"text,label\n", "a.csv holds no rows"),
+        ("a.json", b'["a", "b"]', "a.json has no row that can be read: a.json, record 1: '\"a\"' is text, not an object"),
+        ("a.jsonl", (b'{"text": ' + b"[" * 50000 + b"]" * 50000 + b"}\n") * 2, "a.jsonl has no row .* nested too deeply"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=message):
@@ -334,6 +337,12 @@ def test_every_choice_is_told(tmp_path: Path) -> None:
     told = " ".join(guess.notes)
     assert "`country` could be it too: data.columns.label decides" in told
     assert "`title` could be it too" in told and 'data.columns.template = "{title}\\n{body}"' in told
+
+
+def test_numbers_as_people_write_them_are_told(tmp_path: Path) -> None:
+    rows = [[text.replace(",", ""), f"{index % 17},{index:02}"] for index, text in enumerate(_SENTENCES)]
+    guess = _write(tmp_path / "a.csv", ["text", "score"], rows, delimiter=";")
+    assert any(note.startswith("`score` is no label") and "with a point before decimals" in note for note in guess.notes)
 
 
 def test_an_id_or_a_date_is_no_label(tmp_path: Path) -> None:

@@ -268,6 +268,14 @@ def test_no_validation_label_occurs_in_training(tmp_path: Path) -> None:
         _prepare(lists[0], validation=lists[1], labels=Labels(delimiter="|"))
 
 
+def test_no_validation_label_occurs_in_the_first_rows_of_a_stream(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(f'{{"text": "text {index}", "label": "{("pos", "neg")[index % 2]}"}}\n' for index in range(8)))
+    held_out = _source(_csv(tmp_path / "v.csv", ["Pos", "Neg"]))
+    data = prepare_data(DataSection(train=StreamSource(files=(str(path),)), validation=held_out), kind="auto")
+    assert any(note.startswith("No label of v.csv occurs in the first 8 training rows: it has") for note in data.notices)
+
+
 # --- ids and mixed kinds ----------------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ from textune.data.profile import Profile, profile_file
 from textune.data.roles import Roles, find_roles
 from textune.data.rows import count, listing
 from textune.data.sniff import Layout, sniff, to_source
+from textune.data.sources import read_source
 
 
 @dataclass(frozen=True)
@@ -107,14 +108,21 @@ def _guess_columns(path: Path, layout: Layout, files: tuple[str, ...]) -> Guess:
     if layout.skip_lines:
         notes.append(f"{path.name} begins with {count(layout.skip_lines, 'line')} to skip (data.train.skip_lines).")
     if layout.has_header:
-        return _propose(source, profile, find_roles(profile.columns, path.name, named=True), notes)
+        return _propose(source, profile, _roles(path, source, profile, named=True), notes)
     notes.append(f"{path.name} seems to have no header line")
     return _guess_numbered(path, source, profile, notes)
 
 
+def _roles(path: Path, source: FilesSource, profile: Profile, *, named: bool) -> Roles:
+    """The parts of the columns; DataError as the reader words it where no row can be read."""
+    if not profile.num_rows:
+        read_source(source, on_bad_row="skip")
+    return find_roles(profile.columns, path.name, named=named)
+
+
 def _guess_numbered(path: Path, source: FilesSource, profile: Profile, notes: list[str]) -> Guess:
     """The proposal for columns that nothing names; what is said of that is the last of the notes."""
-    roles = find_roles(profile.columns, path.name, named=False)
+    roles = _roles(path, source, profile, named=False)
     source, roles = _name_columns(source, roles, profile)
     notes[-1] += f": its columns are named {listing(source.column_names)}."
     return _propose(source, profile, roles, notes)
@@ -144,7 +152,7 @@ def _guess_document(path: Path, layout: Layout, text: str, files: tuple[str, ...
         guess = _guess_numbered(path, source, profile_file(path, source), notes)
     else:
         profile = profile_file(path, source)
-        guess = _propose(source, profile, find_roles(profile.columns, path.name, named=True), notes)
+        guess = _propose(source, profile, _roles(path, source, profile, named=True), notes)
     held_out = {part: guess.source.model_copy(update={"split": key}) for part, key in by_part.items()}
     return replace(guess, validation=held_out.get("validation"), test=held_out.get("test"))
 

@@ -297,9 +297,17 @@ def _absent_from_training(
     sets: Sequence[Examples], values: Sequence[LabelValues], label_map: LabelMap, lookup: LabelLookup, *, given: bool
 ) -> tuple[str, ...]:
     """Labels of the held-out data, and given names, that no training row has."""
-    if label_map.multi_hot or sets[0].rows.partial:
+    if label_map.multi_hot:
         return ()
     seen = {lookup(text) for text in values[0].texts}
+    if sets[0].rows.partial:
+        trained = listing(map(shorten, sorted(values[0].texts)), 4)
+        return tuple(
+            f"No label of {examples.rows.source} occurs in the first {count(len(sets[0]), 'training row')}: it has"
+            f" {listing(map(shorten, sorted(one.texts)), 4)}, and they have {trained}."
+            for examples, one in zip(sets[1:], values[1:], strict=True)
+            if one.texts and seen.isdisjoint({lookup(text) for text in one.texts})
+        )
     notes = []
     for examples, one in zip(sets[1:], values[1:], strict=True):
         if one.texts and seen.isdisjoint({lookup(text) for text in one.texts}):

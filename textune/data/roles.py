@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from textune.data.numeric import NUMBER_ADVICE, number_advice
 from textune.data.profile import Column
 from textune.data.rows import count, listing, shorten
 from textune.errors import DataError
@@ -109,7 +110,9 @@ def _find_labels(columns: Sequence[Column], notes: list[str]) -> tuple[str | Non
             found = f"{column.num_distinct:,} different values" if not column.is_open else "too many different values"
             if column.num_distinct < 2:
                 found = f"the one value {shorten(next(iter(column.counts), ''), 30)}"
-            notes.append(f"`{column.name}` is no label, whatever its name: it has {found} in {count(column.num_rows, 'row')}.")
+            note = f"`{column.name}` is no label, whatever its name: it has {found} in {count(column.num_rows, 'row')}."
+            as_people_write = bool(column.counts) and all(number_advice([text]) for text in column.counts)
+            notes.append(f"{note} {NUMBER_ADVICE}" if as_people_write else note)
     flags = _alike_flags(columns)
     if good:
         return _prefer_names(good[0], columns, notes), ()
