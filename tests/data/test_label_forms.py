@@ -108,7 +108,7 @@ def test_lists_written_as_text_are_lists(
             table.to_json(path, orient="records", lines=True)
         else:
             table.to_csv(path, index=False, sep="\t" if suffix == ".tsv" else ",", quoting=0)
-        source = _source(path).model_copy(update={"quoting": "standard"})
+        source = _source(path).model_copy(update={"quoting": "standard"} if suffix in {".csv", ".tsv"} else {})
         data = prepare_data(DataSection(train=source, validation=Absent()), kind="auto")
         assert data.label_map == LabelMap("multilabel", names, multi_hot=multi_hot)
         assert data.train.targets.tolist() == targets
