@@ -50,7 +50,7 @@ class Parrot:
         self.pairs += pairs or ()
         return texts
 
-    def score_store(self, store: Any) -> np.ndarray:
+    def score_store(self, store: Any, **_: Any) -> np.ndarray:
         return np.array([self.scores] * len(store))
 
 

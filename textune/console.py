@@ -25,11 +25,19 @@ PLAIN_WIDTH = 10_000
 
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """A console on standard output or standard error; without a terminal it neither wraps nor fills lines with blanks."""
-    console = Console(stderr=stderr, quiet=quiet)
+    kind = Console if stderr else _ResultConsole
+    console = kind(stderr=stderr, quiet=quiet)
     if console.is_terminal:
         return console
     stream: Any = _Unpadded(sys.stderr if stderr else sys.stdout)
-    return Console(file=stream, width=PLAIN_WIDTH, quiet=quiet)
+    return kind(file=stream, width=PLAIN_WIDTH, quiet=quiet)
+
+
+class _ResultConsole(Console):
+    """Leaves a reader of results who has seen enough (`| head`) to the command line, which ends as usual then."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 class _Unpadded(io.TextIOBase):

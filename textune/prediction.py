@@ -46,7 +46,7 @@ from textune.model.quantize import quantize_linears, require_int8
 from textune.ranks import ALONE, Ranks
 from textune.rundir import complete_model, hint_for_no_run
 from textune.tasks import SupervisedTask, build_task
-from textune.tasks.decision import decide, require_numbers
+from textune.tasks.decision import decide, nth_row, require_numbers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -72,7 +72,7 @@ class ModelCard(Section):
     """Multilabel: whether lists in the data are multi-hot rows."""
     task: Task
     """The task's own section."""
-    max_length: int
+    max_length: int = Field(ge=2)
     """Longest row in tokens."""
     truncate: Literal["head", "tail", "head_tail", "error"]
     """Which part of a longer text is kept."""
@@ -86,7 +86,7 @@ class ModelCard(Section):
     """Arithmetic of the run's own evaluation."""
     compiled: bool = False
     """Whether the run used compiled kernels: figures that should be the same again need the same arithmetic."""
-    max_tokens: int = 16384
+    max_tokens: int = Field(default=16384, ge=1)
     """Most tokens computed at once in the run's own evaluation."""
     metric: str = "auto"
     """The run's main metric."""
@@ -154,12 +154,14 @@ class Predictor:
         self.on_notice: Callable[[str], None] = lambda _: None
         """Told when memory ran out and `max_tokens` was halved."""
 
-    def score_batches(self, store: TokenStore, indices: np.ndarray | None = None) -> Iterator[ScoredBatch]:
+    def score_batches(
+        self, store: TokenStore, indices: np.ndarray | None = None, *, place: Callable[[int], str] = nth_row
+    ) -> Iterator[ScoredBatch]:
         """Score the chosen rows, all of them without `indices`; each row once, in batches of similar length.
 
         Of several ranks each yields its own batches, which together are those of a process alone; all must come to the end.
         Nothing is kept between batches, so whoever needs little of the scores needs little memory. ModelError where a score is
-        no number: this is the one place that all scores come from.
+        no number, whose row `place` names by its position: this is the one place that all scores come from.
         """
         chosen = np.arange(len(store)) if indices is None else indices
         lengths = store.offsets[chosen + 1] - store.offsets[chosen]
@@ -181,7 +183,7 @@ class Predictor:
                 if not is_out_of_memory(error):
                     raise
             else:
-                require_numbers(scores, positions, num_rows=len(chosen))
+                require_numbers(scores, positions, num_rows=len(chosen), place=place)
                 if len(to_do) >= num_idle:
                     yield ScoredBatch(positions, scores)
                 continue
@@ -223,15 +225,17 @@ class Predictor:
             if was_training:
                 self.model.train()
 
-    def score_store(self, store: TokenStore, indices: np.ndarray | None = None) -> np.ndarray:
+    def score_store(
+        self, store: TokenStore, indices: np.ndarray | None = None, *, place: Callable[[int], str] = nth_row
+    ) -> np.ndarray:
         """Scores of the chosen rows in their given order: float64 [N, K] probabilities, or [N] values for regression.
 
-        Of several ranks each scores its share, and each gets the scores of all rows.
+        Of several ranks each scores its share, and each gets the scores of all rows. `place` as in `score_batches`.
         """
         num_rows = len(store) if indices is None else len(indices)
         regression = self.card.problem == "regression"
         scores = np.zeros(num_rows if regression else (num_rows, len(self.card.names)), dtype=np.float64)
-        for positions, values in self.score_batches(store, indices):
+        for positions, values in self.score_batches(store, indices, place=place):
             scores[positions] = values
         return self.ranks.put_together(scores)
 

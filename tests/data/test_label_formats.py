@@ -52,7 +52,7 @@ _SCALARS: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
     "bytes": (pa.binary(), st.sampled_from([b"neg", b"pos"])),
     "int64": (pa.int64(), st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1)),
     "int8": (pa.int8(), st.integers(-128, 127)),
-    "uint64": (pa.uint64(), st.integers(0, 3) | st.integers(0, 2**64 - 1)),
+    "uint64": (pa.uint64(), st.integers(0, 3) | st.integers(0, 2**63 - 1)),  # JSON refuses larger ones, by row
     "bool": (pa.bool_(), st.booleans()),
     "float": (pa.float64(), st.floats(allow_nan=False, allow_infinity=False)),
     "whole float": (pa.float64(), st.integers(-3, 3).map(float)),
@@ -102,8 +102,7 @@ def _write(folder: Path, label: pa.Array) -> None:
 
 
 def _source(folder: Path, name: str) -> FilesSource:
-    options = {"quoting": "standard"} if name in {"csv", "tsv"} else {}
-    return FilesSource(files=(str(folder / f"d.{name}"),), **options)
+    return FilesSource(files=(str(folder / f"d.{name}"),), quoting="standard" if name in {"csv", "tsv"} else "auto")
 
 
 def _named(label_map: LabelMap, texts: list[str], targets: Any) -> dict[str, Any]:
@@ -142,13 +141,8 @@ def _streamed(folder: Path, name: str, label_map: LabelMap) -> dict[str, Any]:
     return _named(data.label_map, data.train.examples.text.to_pylist(), data.train.targets)
 
 
-def _agrees(found: dict[str, Any], labels: dict[str, Any]) -> bool:
-    """The same labels, but for rows that a format refuses with a sentence, such as integers above 63 bits in json."""
-    return found.items() <= labels.items()
-
-
 @given(label=_columns())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_format_gives_the_same_labels(tmp_path: Path, label: pa.Array) -> None:
     _write(tmp_path, label)
     found: dict[str, tuple[LabelMap, dict[str, Any]]] = {}
@@ -159,18 +153,18 @@ def test_every_format_gives_the_same_labels(tmp_path: Path, label: pa.Array) -> 
             assert str(error)
     if not found:
         return
-    first, (label_map, labels) = max(found.items(), key=lambda one: len(one[1][1]))
+    first, (label_map, labels) = next(iter(found.items()))
     for name, (other_map, other) in found.items():
-        assert _agrees(other, labels), f"{first} and {name}"
-        assert len(other) < len(labels) or other_map.problem == label_map.problem
+        assert other == labels, f"{first} and {name}"
+        assert other_map.problem == label_map.problem
     for name in FORMATS:
         try:
-            assert _agrees(_evaluated(tmp_path, name, label_map), labels), f"evaluated from {name}"
+            assert _evaluated(tmp_path, name, label_map) == labels, f"evaluated from {name}"
         except TextuneError as error:
             assert str(error)
     for name in STREAMED:
         try:
-            assert _agrees(_streamed(tmp_path, name, label_map), labels), f"streamed from {name}"
+            assert _streamed(tmp_path, name, label_map) == labels, f"streamed from {name}"
         except TextuneError as error:
             assert str(error)
 

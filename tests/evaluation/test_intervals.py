@@ -218,6 +218,24 @@ def test_ranks_without_an_error_have_no_interval() -> None:
     assert reason_of("roc_auc", "binary", targets, np.eye(2)[targets]) == "every resample of these rows gives the same value"
 
 
+def test_one_class_alone_has_no_interval() -> None:
+    targets = np.ones(50, dtype=np.int64)
+    for name in ("f1_macro", "mcc", "balanced_accuracy"):
+        assert reason_of(name, "multiclass", targets, np.eye(3)[targets]) == "rows like these always give the same value"
+
+
+def test_hardly_any_rows_have_no_interval() -> None:
+    targets = np.arange(4.0)
+    reason = "there are only 4 rows, too few to resample"
+    assert reason_of("pearson", "regression", targets, targets + np.array([0.1, 0.2, 0, 0.4])) == reason
+
+
+def test_the_correction_of_a_strong_bias_does_not_turn_back() -> None:
+    values = np.append(np.zeros(999), 1.0)
+    lower, upper = intervals._bca_shares(values, 0.5, 0.25)
+    assert lower < upper == 1
+
+
 def test_label_sets_with_hardly_an_error_have_no_interval() -> None:
     labels = (np.random.default_rng(0).random((60, 3)) < 0.4).astype(np.float32)
     assert reason_of("f1_micro", "multilabel", labels, labels) == "every row is right"

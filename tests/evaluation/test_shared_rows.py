@@ -117,6 +117,9 @@ class OfRows:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def place(self, position: int) -> str:
+        return f"row {position + 1}"
+
 
 class Progress(SilentTracker):
     """Keeps what progress says."""

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from textune.config.schema import ModelSection
 from textune.data.labels import REGRESSION, LabelMap
 from textune.errors import ConfigError, ModelError, TextuneError
-from textune.model import checkpoint_labels, load_model, load_tokenizer, pretrained
+from textune.model import backbone, checkpoint_labels, load_model, load_tokenizer, pretrained
 
 BINARY = LabelMap("binary", ("no", "yes"))
 TAGS = LabelMap("multilabel", ("a", "b", "c"))
@@ -530,3 +530,19 @@ def test_special_tokens_without_an_embedding_count_as_unknown(bert: Path) -> Non
     unknown = [tokenizer.unk_token_id if index == max(ids) else index for index in ids]
     with torch.no_grad():
         assert torch.equal(model(lay_out(built, [ids])), model(lay_out(built, [unknown])))
+
+
+def test_weights_are_copied_as_they_are() -> None:
+    """Tied ones stay tied; a transposed view, and empty tensors of two types, stay what they are."""
+    module = torch.nn.Module()
+    module.weight = torch.nn.Parameter(torch.arange(9.0).reshape(3, 3))
+    module.tied = torch.nn.Parameter(module.weight.data)
+    module.turned = torch.nn.Parameter(module.weight.data.T)
+    module.register_buffer("numbers", torch.empty(0))
+    module.register_buffer("ids", torch.empty(0, dtype=torch.int64))
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    source = module.weight.data_ptr()
+    backbone._own(module)
+    for name, tensor in module.state_dict().items():
+        assert tensor.dtype == before[name].dtype and torch.equal(tensor, before[name]), name
+    assert module.weight.data_ptr() == module.tied.data_ptr() != source

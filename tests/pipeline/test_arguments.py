@@ -145,3 +145,27 @@ def test_options_of_a_trained_model_are_named_as_options(
 
 def test_one_row_is_one_row() -> None:
     assert (_counted(1, 0), _counted(2, 0), _counted(1, 3)) == ("1 row", "2 rows", "1/3")
+
+
+def test_the_home_of_a_user_who_is_not_there_is_a_sentence_everywhere(
+    trained: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call: Any = runner(capsys, monkeypatch, tmp_path)
+    run, nobody = trained[0].run.absolute(), "~no-such-user/x"
+    (tmp_path / "a.csv").write_text("text\na\n")
+    for words in (
+        ["train", nobody],
+        ["check", nobody],
+        ["info", nobody],
+        ["export", nobody, "--out", "x"],
+        ["export", run, "--out", nobody],
+        ["predict", nobody],
+        ["predict", run, "--data", nobody],
+        ["predict", run, "--data", "a.csv", "--output", nobody],
+        ["evaluate", nobody],
+        ["init", "a.csv", "--out", nobody],
+    ):
+        answer = call(*words)
+        assert answer.code == 2 and "there is no user 'no-such-user'" in answer.err, (words, answer.err)
+    answer = call("predict", run, "--data", tmp_path)
+    assert answer.code == 2 and "is a folder, not a file" in answer.err

@@ -139,6 +139,7 @@ def test_few_rows_are_said(short: Path, tmp_path: Path) -> None:
     ("variables", "overrides", "both"),
     [
         ({"MIXED_PRECISION": "fp16"}, [], ("mixed precision fp16", 'train.precision = "fp32" computes in fp32')),
+        ({"MIXED_PRECISION": "fp8"}, [], ("mixed precision fp8", 'train.precision = "fp32" computes in fp32')),
         ({"GRADIENT_ACCUMULATION_STEPS": "4"}, [], ("4 steps of gradient accumulation", "train.batch_size = 8 rows")),
         ({"USE_FSDP": "true"}, [], ("it asks for fsdp", 'train.distributed.kind = "ddp"')),
         ({"GRADIENT_CLIPPING": "0.5"}, [], ("gradient clipping at 0.5", "train.max_grad_norm = 1")),
@@ -152,6 +153,7 @@ def test_what_accelerate_was_told_otherwise_is_refused_with_both_values(
     with pytest.raises(ConfigError) as caught:
         textune.check(short / "config.toml", overrides=overrides)
     assert all(part in caught.value.message for part in both), caught.value.message
+    assert caught.value.hint and 'train.precision = "fp8"' not in caught.value.hint
 
 
 def test_what_accelerate_sets_by_itself_contradicts_nothing(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,7 @@ def test_a_run_that_ends_before_it_is_killed_is_said_to_be_too_short(
         chaos(home / "config.toml", kills=1, folder=tmp_path / "chaos", overrides=SMALL, start=Unkillable, reference=reference)
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1"])
 @pytest.mark.parametrize("stage", ["reference", "run-1"])
 def test_a_signal_ends_the_process_at_work_and_leaves_nothing_in_the_way(
     home: Path, tmp_path: Path, reference: Path, name: str, stage: str
@@ -222,9 +222,16 @@ def test_an_uninterrupted_run_that_is_complete_is_kept_where_a_signal_comes_late
             if "run-1" in str(log):
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Preempted):
+    with pytest.raises(Preempted, match=f"--reference {tmp_path / 'chaos' / 'reference'} spares its training"):
         chaos(home / "config.toml", kills=1, folder=tmp_path / "chaos", overrides=SMALL, start=Signalled)
     assert [path.name for path in (tmp_path / "chaos").iterdir()] == ["reference"]
+
+
+def test_an_uninterrupted_run_that_fails_is_not_in_the_way_of_the_next(home: Path, tmp_path: Path) -> None:
+    words = (*SMALL, f"model.pretrained={tmp_path / 'nowhere'}")
+    with pytest.raises(RunError, match=r"the uninterrupted run failed: .*nowhere"):
+        killed(home, tmp_path / "chaos", kills=1, overrides=words)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_an_earlier_proof_left_is_not_in_the_way(

@@ -197,7 +197,7 @@ def test_labels_that_come_late_fit_in_parquet(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
     parrot = Parrot(problem="multilabel")
     answers = iter([[0.1, 0.1], [0.9, 0.1]])
-    monkeypatch.setattr(parrot, "score_store", lambda _: np.array([next(answers)]))
+    monkeypatch.setattr(parrot, "score_store", lambda _, **_place: np.array([next(answers)]))
     predict(parrot, tmp_path / "in.jsonl", tmp_path / "out.parquet")
     assert pq.read_table(tmp_path / "out.parquet").column("predicted_label").to_pylist() == [[], ["neg"]]
 
@@ -391,7 +391,7 @@ class Hesitant(Parrot):
         self.at_once = at_once
         self.num_windows = 0
 
-    def score_store(self, store: Any) -> np.ndarray:
+    def score_store(self, store: Any, **_: Any) -> np.ndarray:
         self.num_windows += 1
         self.at_once(self.num_windows)
         positive = np.array([int(text.split()[1]) for text in store]) / 100
@@ -594,6 +594,26 @@ def test_weights_that_are_no_numbers_never_become_an_answer(saved: Path, home: P
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_a_row_without_a_score_is_named_by_its_place_in_the_file(
+    saved: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is not in the first window, and for a file that is evaluated."""
+    tokenizer, path = load(saved).encoder, saved / "model.safetensors"
+    usual, odd = (set(tokenizer.encode([text]).ids.tolist()) for text in ("a film", "terrible"))
+    assert odd - usual
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith("word_embeddings.weight"))
+    tensors[name][sorted(odd - usual)] = float("nan")
+    save_file(tensors, path, metadata={"format": "pt"})
+    texts = ["a film"] * 9 + ["terrible"]
+    (tmp_path / "in.csv").write_text("text,label\n" + "".join(f"{text},pos\n" for text in texts))
+    monkeypatch.setattr("textune.pipeline.predicting.WINDOW_ROWS", 4)
+    with pytest.raises(ModelError, match=r"the first of them .*in\.csv, line 11"):
+        predict(load(saved), tmp_path / "in.csv", tmp_path / "out.jsonl")
+    with pytest.raises(ModelError, match=r"the first of them .*in\.csv, line 11"):
+        textune.evaluate(saved, data=FilesSource(files=(str(tmp_path / "in.csv"),)))
+
+
 def test_a_device_that_is_not_there_is_named_as_the_option(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ModelError, match=r"^--device cuda, but .* Use --device auto or --device cpu"):
@@ -615,6 +635,9 @@ def test_the_bound_of_the_run_comes_back(saved: Path) -> None:
 def test_a_damaged_card_names_the_key(saved: Path) -> None:
     change_card(saved, max_length="many")
     with pytest.raises(RunError, match=r"textune.json is damaged: max_length: Input should be a valid integer"):
+        textune.load(saved)
+    change_card(saved, max_length=0)
+    with pytest.raises(RunError, match=r"textune.json is damaged: max_length: Input should be greater than or equal to 2"):
         textune.load(saved)
     change_card(saved, max_length=24, columns={"text": 3})
     with pytest.raises(RunError, match=r"is damaged: columns.text: Input should be a valid string"):

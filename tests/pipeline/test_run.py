@@ -1,6 +1,7 @@
 """A whole run on a tiny backbone: what it writes, what it says, and that what it keeps is what it measured."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from patience import every_day
 from runkit import Listener, reviews, write_csv
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
@@ -224,6 +226,24 @@ def test_an_infinite_gradient_with_a_finite_loss_stops_the_run_in_its_step(home:
         textune.train(home / "config.toml", run=home / "runs" / "overflow", overrides=["train.log_every=50 steps"])
     assert len(seen) == 3
     assert not torch.equal(*seen[1]) and torch.equal(*seen[2])
+
+
+def test_damaged_weights_of_the_backbone_are_not_called_a_divergence(home: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(home / "backbone", tmp_path / "damaged")
+    tensors = load_file(damaged / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("word_embeddings.weight"))
+    tensors[name].fill_(float("nan"))
+    save_file(tensors, damaged / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"the loss is nan at step 1, before any weight was changed") as caught:
+        textune.train(home / "config.toml", run=tmp_path / "run", overrides=[f"model.pretrained={damaged}"])
+    assert caught.value.hint == "The weights of the backbone are damaged."
+
+
+def test_a_run_that_diverges_before_its_first_checkpoint_promises_none(home: Path, tmp_path: Path) -> None:
+    words = ["train.optimizer.lr=1e30", "train.schedule.warmup=0 steps", "train.checkpoint.every=50 steps"]
+    with pytest.raises(ModelError, match=r"training diverged") as caught:
+        textune.train(home / "config.toml", run=tmp_path / "run", overrides=words)
+    assert caught.value.hint == "Lower train.optimizer.lr, lengthen train.schedule.warmup."
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "backbone"])

@@ -117,6 +117,26 @@ def test_a_signal_before_the_first_step_stops_at_once_and_says_how_things_stand(
     go_on(home, tmp_path / "run", whole, None)
 
 
+def test_a_signal_before_the_first_step_of_a_resumed_run_does_not_say_that_nothing_is_saved(
+    home: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        signals_in_steps(patch, {5: [signal.SIGTERM]})
+        with pytest.raises(Preempted, match="after step 5"):
+            textune.train(home / "config.toml", run=run, overrides=SMALL)
+
+    class WhileTokenising(Listener):
+        def progress(self, stage: str, done: int, total: int) -> None:
+            if stage.startswith("tokenising"):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    words = [*SMALL, f"tokens.cache={tmp_path / 'cache'}"]
+    with pytest.raises(Preempted, match="everything that was saved before is still there, and the same command resumes"):
+        textune.train(home / "config.toml", run=run, overrides=words, tracker=WhileTokenising())
+    go_on(home, run, whole, None)
+
+
 def signals_in_steps(patch: pytest.MonkeyPatch, at: dict[int, list[int]]) -> None:
     real = driving.steps
 

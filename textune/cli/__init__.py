@@ -7,6 +7,7 @@ With `--json` a command that ends with an error prints it as one object on stand
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -20,7 +21,7 @@ from textune.cli.configs import check, init, schema, show
 from textune.cli.launching import launch
 from textune.cli.models import evaluate, export, info, predict
 from textune.cli.options import as_setting
-from textune.cli.output import print_json, printable
+from textune.cli.output import print_any_character, print_json, printable
 from textune.cli.runs import train
 from textune.errors import ConfigError, Preempted, TextuneError
 from textune.ranks import launched_rank
@@ -33,6 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    print_any_character()
     try:
         # Outside of click's standalone mode the code of `Exit` comes back as the result.
         code = commands(words, prog_name="textune", standalone_mode=False, obj=words) or 0
@@ -88,7 +90,8 @@ def _tell(ending: _Ending, error: BaseException, *, as_json: bool) -> None:
     if rank and (not ending.is_error or isinstance(error, ConfigError)):
         return  # what every rank finds: the first has said it
     if as_json:
-        print_json({"error": ending.message, "hint": ending.hint, "exit_code": ending.code})
+        with contextlib.suppress(OSError):  # a full disk: the sentence is heard all the same
+            print_json({"error": ending.message, "hint": ending.hint, "exit_code": ending.code})
     if isinstance(error, click.UsageError) and not ending.hint:
         error.show()  # with the usage of the command
         return

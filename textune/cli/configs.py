@@ -89,7 +89,7 @@ def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], no_ti
     else:
         print_facts(console, {name: fact for name, fact in result.facts.items() if name not in shown})
         counts = {level: sum(f.level == level for f in result.findings) for level in ("error", "warning")}
-        verdict = f"ready: textune train {config}" if result.ok else "not ready: fix the errors first"
+        verdict = f"ready: textune train {shlex.quote(config)}" if result.ok else "not ready: fix the errors first"
         say(console, f"{count(counts['error'], 'error')}, {count(counts['warning'], 'warning')}; {verdict}")
     if not result.ok:
         raise click.exceptions.Exit(2)

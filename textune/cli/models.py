@@ -115,6 +115,8 @@ def predict(
     source, target = (path if path == "-" else str(user_path(path)) for path in (source, target))
     if source != "-" and not os.path.exists(source):
         raise RunError(f"--data {source} does not exist.", hint="Check the path.")
+    if os.path.isdir(source):
+        raise RunError(f"--data {source} is a folder, not a file.", hint="Name a file in it.")
     files, said = read_files(run, (source,), options)
     with hints_of_options(active=True):
         source_options, target_options = stream_options(source, target, files, options["output_format"])

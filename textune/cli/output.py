@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,7 +39,18 @@ def say(console: Console, text: str) -> None:
 def print_json(value: Any) -> None:
     """One JSON document on standard output; what JSON cannot hold (NaN) is a fault of ours, never printed."""
     if launched_rank() == 0:  # of the processes of one run: all would print the same
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+        try:
+            text.encode(sys.stdout.encoding or "utf-8")
+        except UnicodeEncodeError:
+            text = json.dumps(value, indent=2, allow_nan=False)
+        click.echo(text)
+
+
+def print_any_character() -> None:
+    """Standard output shows a character that its encoding lacks as an escape; JSON and predicted rows have their own ways."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def printable(text: str) -> str:

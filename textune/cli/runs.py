@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
@@ -86,12 +87,13 @@ def train(
     folder = result.run
     steps = f"{result.steps:,} step{'' if result.steps == 1 else 's'}"
     done = f"{folder} is complete: {steps}." if result.complete_before else f"Trained {steps} in {result.seconds:.0f} s."
+    named = shlex.quote(str(folder))
     say(
         console,
         f"\n{done} The best model (step {result.best_step:,}) is in {folder}/best.\n"
         f"Next:  {_predict_example(folder)}\n"
-        f"       textune evaluate {folder} --data FILE\n"
-        f"       textune info {folder}",
+        f"       textune evaluate {named} --data FILE\n"
+        f"       textune info {named}",
     )
 
 
@@ -113,6 +115,7 @@ def _predict_example(run: Any) -> str:
     from textune.prediction import find_model, read_card
 
     columns = read_card(find_model(run)).columns
+    named = shlex.quote(str(run))
     if columns.template is None and columns.text_pair is None:
-        return f"echo 'a text' | textune predict {run}"
-    return f"textune predict {run} --data FILE --output FILE"
+        return f"echo 'a text' | textune predict {named}"
+    return f"textune predict {named} --data FILE --output FILE"

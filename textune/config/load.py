@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from textune.config.fields import Place, keys_of
 from textune.config.merge import Merged, Origin
 from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, parse_unset
-from textune.config.paths import absolute
+from textune.config.paths import absolute, user_path
 from textune.config.problems import Problem, refuse, translate
 from textune.config.schema import ConcatSource, Experiment, FilesSource, StreamSource
 from textune.config.section import Section
@@ -59,7 +59,7 @@ def load_config(config: Config | None, overrides: Overrides = (), unset: Iterabl
     elif isinstance(config, Mapping):
         merged.merge(config, Origin("config", Path.cwd()))
     elif isinstance(config, str | os.PathLike):
-        file = Path(os.path.abspath(Path(config).expanduser()))
+        file = Path(os.path.abspath(user_path(config)))
         for table, origin in _read_chain(file, shown=str(config)):
             merged.merge(table, origin)
     elif config is not None:

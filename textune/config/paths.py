@@ -13,7 +13,7 @@ from textune.errors import ConfigError
 _PACKAGE = "package:"
 
 
-def user_path(path: str | Path) -> Path:
+def user_path(path: str | os.PathLike[str]) -> Path:
     """The path with `~` as the user's home, without `..` where that says the same; ConfigError for what is no path and for the
     home of a user that is not there.
     """

@@ -77,6 +77,10 @@ class Part:
         rows = _share(self.num_longer, len(self) + self.num_longer, self.name)
         return f"{rows} {'was' if self.num_longer == 1 else 'were'} left out: longer than tokens.drop_longer."
 
+    def place(self, position: int) -> str:
+        """Where a row of this part stands in its file."""
+        return self.examples.place(int(self.indices[position]))
+
     @property
     def chosen_examples(self) -> Examples:
         """The examples of this part alone."""

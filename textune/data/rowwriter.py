@@ -254,9 +254,8 @@ class RowWriter:
 
     def _is_writable(self, text: str) -> bool:
         """Whether the encoding of the output has all of these characters; half of a surrogate pair is in none."""
-        encoding, errors = getattr(self._text, "encoding", None) or "utf-8", getattr(self._text, "errors", None) or "strict"
         try:
-            text.encode(encoding, errors)
+            text.encode(getattr(self._text, "encoding", None) or "utf-8")
         except UnicodeEncodeError:
             return False
         return True

@@ -78,7 +78,7 @@ def open_store(
             return _without_cache(work, f"{cache}: {error.strerror or error}", notice)
         raise DataError(
             f"the token cache {cache} cannot be used: {error.strerror or error}.",
-            hint="Set tokens.cache to another folder, with room and of your own.",
+            hint="Set tokens.cache to another folder that belongs to you and has free space.",
         ) from error
 
 

@@ -41,6 +41,8 @@ PRIOR = 2.0
 """Rows that the Dirichlet prior counts for, half of them right, half wrong: for two classes one half a cell (Jeffreys)."""
 GROUPS = 100
 """Values of the jackknife at most; of more rows, groups are left out."""
+MIN_RESAMPLED = 5
+"""Fewer rows than these have too few resamples to be corrected for bias and skewness."""
 MIN_SIDE = 10
 """Rows that a class, and the rest, must have each for the resamples of a ranking metric to stand for others."""
 MIN_ERRORS = 5
@@ -139,7 +141,7 @@ def _too_few(metric: Metric, rows: Scored) -> str:
         sides = sides[sides > 0]
         if len(sides) and sides.max() < MIN_SIDE:
             return f"fewer than {MIN_SIDE} rows belong to a class, or to the rest, too few to resample"
-    return ""
+    return f"there are only {len(rows)} rows, too few to resample" if len(rows) < MIN_RESAMPLED else ""
 
 
 def _bootstrap(metric: Metric, rows: Scored, value: float, samples: int, generator: np.random.Generator) -> Interval:
@@ -171,7 +173,7 @@ def _bootstrap(metric: Metric, rows: Scored, value: float, samples: int, generat
         upper = min(upper, 1.0)
     else:
         lower = max(lower, 0.0)
-    return Interval((min(lower, value), max(upper, value)), "BCa bootstrap")
+    return _around(value, lower, upper, "BCa bootstrap")
 
 
 def _bca_shares(values: np.ndarray, value: float, acceleration: float) -> list[float]:
@@ -181,7 +183,9 @@ def _bca_shares(values: np.ndarray, value: float, acceleration: float) -> list[f
     near = 1e-12 * max(1.0, abs(value))
     below = (np.sum(values < value - near) + np.sum(values <= value + near)) / 2  # ties count half
     bias = ndtri(np.clip(below, 1, len(values) - 1) / len(values))
-    return [float(ndtr(bias + (bias + side) / (1 - acceleration * (bias + side)))) for side in (-QUANTILE, QUANTILE)]
+    moved = [bias + side for side in (-QUANTILE, QUANTILE)]
+    # of a strong bias the correction would pass through infinity and come back from the other side
+    return [float(ndtr(bias + one / max(1e-6, 1 - acceleration * one))) for one in moved]
 
 
 def _acceleration(metric: Metric, part: Scored, generator: np.random.Generator) -> float:
@@ -212,9 +216,17 @@ def _without(metric: Metric, part: Scored, counts: np.ndarray, group: np.ndarray
 
 
 def _limits(values: np.ndarray, value: float, method: Method) -> Interval:
-    """The middle 95 % of the draws, and the value: at the ends of its range it can lie beside them."""
+    """The middle 95 % of the draws, and the value."""
     lower, upper = (float(limit) for limit in np.quantile(values, (0.025, 0.975)))
-    return Interval((min(lower, value), max(upper, value)), method)
+    return _around(value, lower, upper, method)
+
+
+def _around(value: float, lower: float, upper: float, method: Method) -> Interval:
+    """The limits, and the value: at the ends of its range it can lie beside them. None where that has no width."""
+    lower, upper = min(lower, value), max(upper, value)
+    if math.isclose(lower, upper, rel_tol=1e-12, abs_tol=1e-15):
+        return Interval(None, reason="rows like these always give the same value")
+    return Interval((lower, upper), method)
 
 
 def _work(metric: Metric, scored: Scored) -> tuple[int, int]:

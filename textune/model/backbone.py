@@ -349,11 +349,13 @@ def _read_weights(found: Pretrained, config: Any, *, seed: int) -> tuple[Any, di
 
 def _own(hf: Any) -> None:
     """Copy the weights, which are views of the mapped file: one that is replaced, cut or removed later must not matter."""
-    copies: dict[int, torch.Tensor] = {}  # weights that are tied stay tied, also where two parameters share them
+    copies: dict[Any, torch.Tensor] = {}  # weights that are tied stay tied, also where two parameters share them
     for tensor in (*hf.parameters(), *hf.buffers()):
-        if (address := tensor.data_ptr()) not in copies or copies[address].shape != tensor.shape:
-            copies[address] = tensor.detach().clone()
-        tensor.data = copies[address]
+        # All empty tensors have the address 0, and a transposed one that of the other.
+        key = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if key not in copies:
+            copies[key] = tensor.detach().clone()
+        tensor.data = copies[key]
 
 
 def _new_tensors(found: Pretrained, hf: Any, info: dict[str, Any], section: ModelSection) -> list[str]:

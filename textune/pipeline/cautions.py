@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from textune.config.schema import Columns, TokensSection, TrainSection
 from textune.config.sharing import DeepSpeed
@@ -11,7 +11,7 @@ from textune.config.toml import format_value
 from textune.data.tokens import TextEncoder
 from textune.errors import ConfigError
 from textune.model import TextModel
-from textune.model.device import Device
+from textune.model.device import Device, Precision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -87,7 +87,8 @@ def require_as_launched(section: TrainSection, device: Device) -> None:
     precision = told.get("MIXED_PRECISION", "no")
     if precision not in ("no", device.precision):
         here = f'train.precision = "{section.precision}" computes in {device.precision}'
-        differing.append((f"mixed precision {precision}", here, f'train.precision = "{precision}"'))
+        do = f'train.precision = "{precision}"' if precision in get_args(Precision) else "another mixed precision there"
+        differing.append((f"mixed precision {precision}", here, do))
     steps = told.get("GRADIENT_ACCUMULATION_STEPS", "1")
     if steps not in ("1", "auto"):
         here = f"train.batch_size = {section.batch_size} rows make a step, in as many parts as memory needs"

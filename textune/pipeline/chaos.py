@@ -243,7 +243,9 @@ class _Chaos:
         if reference is None:
             watcher, code = self._to_the_end(self.result.reference)
             if code:
-                raise RunError(f"the uninterrupted run failed: {self._last_words(self.result.reference)}", hint=_LOOK)
+                words = self._last_words(self.result.reference)
+                self.clean_up()  # the same command, once that is mended, needs the folder
+                raise RunError(f"the uninterrupted run failed: {words}", hint=_LOOK)
             self._pace.start_up = (watcher.opened or watcher.started) - watcher.started
         else:
             self.result.reference = reference
@@ -277,7 +279,11 @@ class _Chaos:
         """Ends where a signal has come; looked at where a process that is at work is ended with it."""
         if number := self._asked():
             kills = count(len(self.result.kills), "kill")
-            stop_saying(number, f"{kills} had happened, nothing is proved, and what was at work in {self._folder} is removed")
+            whole = self._folder / "reference"
+            kept = f"; --reference {whole} spares its training next time" if _is_complete(whole) else ""
+            stop_saying(
+                number, f"{kills} had happened, nothing is proved, and what was at work in {self._folder} is removed{kept}"
+            )
 
     def clean_up(self) -> None:
         """Remove everything but an uninterrupted run that is complete: the folder was free when this began."""
@@ -296,9 +302,8 @@ class _Chaos:
         return self._folder / f"{run.name}.log"
 
     def _last_words(self, run: Path) -> str:
-        log = self._log(run)
-        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        return f"{lines[-1].removeprefix('Error: ') if lines else 'it says nothing'} (all it said: {log})"
+        lines = [line for line in self._log(run).read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        return lines[-1].removeprefix("Error: ") if lines else "it says nothing."
 
     # --- the runs that are killed -------------------------------------------------------------------------------------
 
@@ -439,7 +444,7 @@ class _Chaos:
         assert self._end is not None
         after = f"after kill {len(self.result.kills)} of {run}"
         if code:
-            self.result.difference = f"{after} it could not resume: {self._last_words(run)}"
+            self.result.difference = f"{after} it could not resume: {self._last_words(run)} (all it said: {self._log(run)})"
             return
         try:
             difference = first_difference(end_of(run), self._end)

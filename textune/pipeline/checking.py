@@ -17,7 +17,7 @@ from textune.data.rows import count
 from textune.pipeline.facts import describe, measure
 from textune.pipeline.gather import Ingredients, gather
 from textune.ranks import ALONE
-from textune.tracking import SilentTracker, Tracker
+from textune.tracking import NoticeKeeper, SilentTracker, Tracker, Trackers
 from textune.training import Learner
 from textune.training.microbatch import gradients_in_memory
 from textune.training.optim import STATE_BYTES
@@ -36,6 +36,8 @@ class CheckResult:
     """What the audit of the rows saw."""
     numbers: dict[str, Any]
     """The same as numbers."""
+    notices: tuple[str, ...] = ()
+    """What else a person should know before training, in sentences."""
 
     @property
     def ok(self) -> bool:
@@ -49,6 +51,7 @@ class CheckResult:
             "numbers": self.numbers,
             "facts": self.facts,
             "findings": [vars(finding) for finding in self.findings],
+            "notices": list(self.notices),
         }
 
 
@@ -67,11 +70,14 @@ def check(
     TextuneError for what stops a run before its rows can be audited.
     """
     loaded = load_config(config, overrides, unset)
-    tracker = tracker or SilentTracker()
+    kept = NoticeKeeper()
+    tracker = Trackers([kept, tracker or SilentTracker()])
     for note in loaded.notes:
         tracker.notice(note)
     parts = gather(loaded.experiment, tracker=tracker, audit=False)
-    result = CheckResult(describe(parts), audit_data(parts.data, tokens=_token_facts(parts)), measure(parts))
+    result = CheckResult(
+        describe(parts), audit_data(parts.data, tokens=_token_facts(parts)), measure(parts), tuple(kept.notices)
+    )
     if audited is not None:
         audited(result)
     if not result.ok:

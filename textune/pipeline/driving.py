@@ -201,7 +201,29 @@ class Drive:
         self._pending_losses, self._pending_norms = [], []
         measured = torch.stack(norms).tolist() if norms else [0.0] * len(losses)
         for step, loss, norm in zip(range(first, first + len(losses)), losses, measured, strict=True):
-            _refuse_divergence(loss, norm, step, self._section.precision)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise self._divergence(loss, norm, step)
+
+    def _divergence(self, loss: float, norm: float, step: int) -> ModelError:
+        found = f"the loss is {loss} at step {step}"
+        if math.isfinite(loss):
+            found = f"the loss is {loss:.4g} at step {step}, but the norm of its gradient is {norm}"
+        exact = self.learner.device.precision == "fp32"
+        if step == 1:
+            return ModelError(
+                f"{found}, before any weight was changed.",
+                hint="The weights of the backbone are damaged"
+                + (", or a target is too large" if self.parts.task.problem == "regression" else "")
+                + ("." if exact else ', or exceed what the precision holds: use train.precision = "fp32".'),
+            )
+        unchanged = " That step changed no weight." if math.isfinite(loss) else ""
+        kept = " Checkpoints from before are in the run folder." if self._keeper.last_step else ""
+        return ModelError(
+            f"{found}: training diverged.{unchanged}",
+            hint="Lower train.optimizer.lr, lengthen train.schedule.warmup"
+            + ("." if exact else ', or use train.precision = "fp32".')
+            + kept,
+        )
 
     def _control(self) -> None:
         """What all ranks agree on after a step: whether a signal came, and whether a checkpoint is complete or due."""
@@ -302,20 +324,3 @@ class Drive:
         note = ranking_note(num_rows, num_ranked(label_map.problem, num_rows, len(label_map.names)))
         if note and self.progress.step == 0:
             self.tracker.notice(note)
-
-
-def _refuse_divergence(loss: float, norm: float, step: int, precision: str) -> None:
-    if math.isfinite(loss) and math.isfinite(norm):
-        return
-    found = f"the loss is {loss} at step {step}: training diverged."
-    if math.isfinite(loss):
-        found = (
-            f"the loss is {loss:.4g} at step {step}, but the norm of its gradient is {norm}: training diverged. That step"
-            " changed no weight."
-        )
-    raise ModelError(
-        found,
-        hint="Lower train.optimizer.lr, lengthen train.schedule.warmup"
-        + (', or use train.precision = "fp32".' if precision != "fp32" else ".")
-        + " Checkpoints from before are in the run folder.",
-    )

@@ -108,9 +108,10 @@ def evaluate(
             tracker=tracker,
         )
         if ranks.is_first and (run / "manifest.json").is_file():
-            folder = run / "evaluations"
-            folder.mkdir(exist_ok=True)
-            write_report(report, folder, _free_stem(folder, re.sub(r"[^\w.-]+", "_", name), report))
+            try:
+                _keep(report, run / "evaluations", re.sub(r"[^\w.-]+", "_", name))
+            except OSError as error:  # such as a run of somebody else's: what was computed is not lost for that
+                tracker.notice(f"the report was not kept in {run / 'evaluations'}: {error.strerror or error}")
     return report
 
 
@@ -191,6 +192,11 @@ def _tokens_section(
     if experiment is not None:
         return experiment.tokens
     return TokensSection(max_length=max_length, truncate=truncate)
+
+
+def _keep(report: Report, folder: Path, stem: str) -> None:
+    folder.mkdir(exist_ok=True)
+    write_report(report, folder, _free_stem(folder, stem, report))
 
 
 def _free_stem(folder: Path, stem: str, report: Report) -> str:

@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from textune.config.load import experiment_from_dict
+from textune.config.paths import user_path
 from textune.errors import ConfigError, ModelError, RunError
 from textune.model import TextModel, load_model, load_tokenizer
 from textune.prediction import CARD_NAME, read_card
@@ -35,7 +36,7 @@ def export(source: str | Path, target: str | Path) -> Exported:
     The folder is complete or absent. Raises RunError where there is no model, where the checkpoint is damaged, or where
     `target` exists.
     """
-    source, target = Path(source).expanduser(), Path(target).expanduser()
+    source, target = user_path(source), user_path(target)
     if target.exists():
         raise RunError(f"--out {target} exists; nothing is ever overwritten.", hint="Choose another name.")
     if not source.is_dir():

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from textune.config.paths import user_path
 from textune.data.rows import count, listing
 from textune.errors import RunError
 from textune.evaluation import read_report
@@ -33,7 +34,7 @@ MAX_OTHERS = 6
 
 def info(run: str | Path) -> dict[str, Any]:
     """Results, status, data and versions of a run folder, a model folder or a checkpoint, as JSON holds them."""
-    run = Path(run).expanduser()
+    run = user_path(run)
     if (run / STATE).is_file():
         return _of_checkpoint(run)
     facts: dict[str, Any] = {}

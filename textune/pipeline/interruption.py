@@ -25,10 +25,11 @@ SAME_SECONDS = 1.0
 """A terminal sends Ctrl+C to every process, and torchrun passes on what it got: what comes so soon again is the same signal."""
 
 
-ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1") if hasattr(signal, name))
 """Signals that end a program in which nothing is worth saving."""
 
 NOT_YET = "nothing was saved yet; the same command starts again, and reads the token cache"
+AS_BEFORE = "everything that was saved before is still there, and the same command resumes from it"
 
 
 @dataclass
@@ -58,15 +59,16 @@ def stop_saying(number: int, what: str) -> NoReturn:
 
 
 @contextlib.contextmanager
-def stopping_at_once() -> Iterator[None]:
-    """Within this, before the first step, a signal stops the program where it is. KeyboardInterrupt or Preempted."""
+def stopping_at_once(said: str = NOT_YET) -> Iterator[None]:
+    """Within this, before the first step, a signal stops the program where it is. KeyboardInterrupt or Preempted, which say
+    how things stand."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)  # a second one may not wait for anything
-        stop_saying(number, NOT_YET)
+        stop_saying(number, said)
 
     before = {number: signal.signal(number, stop) for number in STOPPING}
     try:

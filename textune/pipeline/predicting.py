@@ -221,7 +221,7 @@ def _predict_rows(
     windows = ahead(_tokenised(predictor, rows), 1, name="textune-reader")
     with ThreadPoolExecutor(1, "textune-writer") as behind_us, contextlib.closing(windows):
         for window, store in windows:
-            scores = predictor.score_store(predictor.ranks.told(store))
+            scores = predictor.score_store(predictor.ranks.told(store), place=partial(rows.source.place, window))
             if behind is not None:
                 behind.result()
             behind = behind_us.submit(write, window, scores)

@@ -30,7 +30,7 @@ def score_part(
     """
     part, card, ranks = tokenized.part, predictor.card, predictor.ranks
     reduction = Reduction(card.problem, num_rows=len(part), num_classes=len(card.names))
-    for positions, scores in predictor.score_batches(tokenized.store, part.indices):
+    for positions, scores in predictor.score_batches(tokenized.store, part.indices, place=part.place):
         reduction.add(positions, part.targets[part.indices[positions]], scores)
         if ranks.alone:
             tracker.progress(stage, reduction.num_added, len(part))

@@ -20,6 +20,7 @@ import torch
 
 from textune.config import Experiment, load_config
 from textune.config.load import experiment_from_dict
+from textune.config.paths import user_path
 from textune.config.schema import TrainSection
 from textune.config.toml import format_value
 from textune.data.rows import listing
@@ -167,7 +168,7 @@ def _resumed(folder: RunFolder, experiment: Experiment, checkpoint: Checkpoint |
 
 def _start_elsewhere(folder: RunFolder, experiment: Experiment, path: Path) -> Start:
     """From a checkpoint, or the newest of a run folder, into this run folder."""
-    path = path.expanduser()
+    path = user_path(path)
     passed: list[str] = []
     if (path / "checkpoints").is_dir() or ((path / "config.toml").is_file() and (path / "metrics.jsonl").is_file()):
         found, passed = newest(path / "checkpoints")

@@ -20,7 +20,7 @@ from textune.evaluation import Report, read_report
 from textune.pipeline.driving import Drive
 from textune.pipeline.facts import describe, disk_warning, measure
 from textune.pipeline.gather import Ingredients, Tokenized, gather
-from textune.pipeline.interruption import Interruption, finishing_steps, stopping_at_once
+from textune.pipeline.interruption import AS_BEFORE, NOT_YET, Interruption, finishing_steps, stopping_at_once
 from textune.pipeline.reporting import report_part, write_report
 from textune.pipeline.resuming import Start, best_of, bring_best, compare_facts, facts_of_run, plan_start
 from textune.prediction import load
@@ -111,7 +111,7 @@ def train(
             return _complete_before(folder, kept)
         resumed, bound = start.checkpoint is not None, start.bound(loaded.experiment.train)
         # A launcher ends ranks that wait for each other: there its signals do as they always do.
-        with stopping_at_once() if ranks.alone else contextlib.nullcontext():
+        with stopping_at_once(AS_BEFORE if resumed else NOT_YET) if ranks.alone else contextlib.nullcontext():
             parts = gather(loaded.experiment, ranks=ranks, tracker=everyone, audit=not resumed, bound=bound, resumed=resumed)
         tracker.header(describe(parts))
         if dry_run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from textune.data.labels import Problem
@@ -10,8 +12,16 @@ from textune.errors import ModelError
 MULTILABEL_THRESHOLD = 0.5
 
 
-def require_numbers(scores: np.ndarray, rows: np.ndarray, *, num_rows: int) -> None:
-    """ModelError where scores [N] or [N, K] are NaN or infinite; `rows`: int64 [N] which of all `num_rows` rows these are."""
+def nth_row(index: int) -> str:
+    """How a row is named where nobody knows its place in a file."""
+    return f"row {index + 1:,}"
+
+
+def require_numbers(scores: np.ndarray, rows: np.ndarray, *, num_rows: int, place: Callable[[int], str] = nth_row) -> None:
+    """ModelError where scores [N] or [N, K] are NaN or infinite.
+
+    rows: int64 [N] which of all `num_rows` rows these are. place: names one of them.
+    """
     usable = np.isfinite(scores)
     if usable.all():
         return
@@ -19,7 +29,7 @@ def require_numbers(scores: np.ndarray, rows: np.ndarray, *, num_rows: int) -> N
     together = "" if len(rows) == num_rows else " scored together"
     raise ModelError(
         f"the model's scores are not numbers (NaN or infinite) for {int(bad.sum()):,} of {len(rows):,} rows{together}, "
-        f"the first of them row {int(rows[bad].min()) + 1:,}.",
+        f"the first of them {place(int(rows[bad].min()))}.",
         hint="Either the training has diverged (lower train.optimizer.lr), or the weights are damaged, or they exceed what fp16"
         " holds (use precision fp32).",
     )
