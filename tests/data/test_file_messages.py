@@ -28,7 +28,14 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
     ("a.csv", b"", {}, "a.csv is empty."),
     ("a.csv", b"\xef\xbb\xbf", {}, "a.csv is empty"),
     ("a.csv", b"\n\n\r\n", {}, "a.csv is empty: it holds blank lines only."),
-    ("a.csv", b"text,label\n", {}, "a.csv holds no rows. A csv or tsv file needs rows below its header line."),
+    (
+        "a.jsonl",
+        b'[{"text": "a"}, {"text": "b"}]\n',
+        {},
+        'a.jsonl holds all rows in one list, not an object per line. Set format = "json".',
+    ),
+    ("a.json", b"[]", {}, "a.json holds no rows."),
+    ("a.csv", b"text,label\n", {}, "a.csv holds no rows. Rows are needed below the header line."),
     ("a.csv", b"text,label", {}, "a.csv holds no rows."),
     ("a.csv", b"text,label,text\na,1,b\n", {}, "a.csv, line 1: 1 column name stands there twice: 'text'."),
     (

@@ -72,6 +72,8 @@ def _message(labels: list[Any], *, others: tuple[list[Any], ...] = (), kind: str
         ("[]", ()),
         ("set()", ()),
         ("[joy, very sad]", ("joy", "very sad")),
+        ("{joy,anger}", ("joy", "anger")),
+        ('{joy,"very sad"}', ("joy", "very sad")),
     ],
 )
 def test_forms_of_lists(cell: str, entries: tuple[str | None, ...]) -> None:
@@ -84,6 +86,44 @@ def test_forms_of_lists(cell: str, entries: tuple[str | None, ...]) -> None:
 )
 def test_what_is_no_list(cell: str) -> None:
     assert read_lists([cell], None) in ([], [None])
+
+
+def test_an_empty_list_tells_that_the_others_are_lists() -> None:
+    for cells in (["[a]", "[b]", "[]"], ["{a}", "{b}", "{}"]):
+        assert infer_labels(examples_of(cells), [], Labels())[0] == LabelMap("multilabel", ("a", "b"), multi_hot=False)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["[[1], [2]]", "[[1]]"],
+        ["{'a': 1}", "{'a': 0}"],
+        ["[0 1 ... 1]", "[1 1 ... 0]"],
+        ["tensor([0, 1])", "tensor([1, 0])"],
+        ["[a; b]", "[b; a]"],
+        ["['a']", "a", "b"],
+        ["(good, bad)", "bad"],
+    ],
+)
+def test_names_that_look_like_lists_are_told(cells: list[str]) -> None:
+    _, notes = infer_labels(examples_of(["x", *cells] if cells[0] != "['a']" else cells), [], Labels())
+    assert any(f"in train.csv, such as {cells[0]!r}" in note or f"such as '{cells[0]}'" in note for note in notes), notes
+    held_out = examples_of(cells, source="dev.csv")
+    assert any("in dev.csv, such as" in note for note in infer_labels(examples_of([*cells, "x"]), [held_out], Labels())[1])
+
+
+def test_names_in_brackets_that_are_no_lists_are_not_told() -> None:
+    for cells in (["[NEG]", "[POS]"], ["(bad)", "(good)"], ["good (very, very)", "bad"], ["a, b", "[c] or [d], e"]):
+        assert infer_labels(examples_of(cells), [], Labels())[1] == ()
+
+
+def test_hashes_are_ids_though_some_are_numbers() -> None:
+    assert "looks like an id" in _message([f"{index:08x}" for index in range(40)])
+
+
+def test_whole_numbers_name_the_file_that_has_them() -> None:
+    _, notes = infer_labels(examples_of(["0", "1"]), [examples_of(["0.0", "1.0"], source="dev.csv")], Labels())
+    assert "dev.csv: label column 'label' holds whole numbers such as '0.0'" in notes[0]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
@@ -108,7 +148,7 @@ def test_lists_written_as_text_are_lists(
             table.to_json(path, orient="records", lines=True)
         else:
             table.to_csv(path, index=False, sep="\t" if suffix == ".tsv" else ",", quoting=0)
-        source = _source(path).model_copy(update={"quoting": "standard"})
+        source = _source(path).model_copy(update={"quoting": "standard"} if suffix in {".csv", ".tsv"} else {})
         data = prepare_data(DataSection(train=source, validation=Absent()), kind="auto")
         assert data.label_map == LabelMap("multilabel", names, multi_hot=multi_hot)
         assert data.train.targets.tolist() == targets

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rowmaking import cells, read
 
+from textune.config.schema import FilesSource
+from textune.data.sources import read_source
 from textune.data.stream import StreamOptions, read_rows
 from textune.errors import DataError
 
@@ -123,3 +125,26 @@ def test_where_no_quoting_reads_every_row_the_advice_counts_and_skips(tmp_path: 
     assert 'set quoting = "none"' not in str(caught.value)
     rows = read(tmp_path / "a.tsv", quoting="standard", on_bad_row="skip")
     assert cells(rows)["text"] == ["a\nb", "d\ne", "plain"] and len(rows.skipped) == 1
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".txt"])
+@pytest.mark.parametrize("header", ["text,label", "text, label", '"text", "label"'])
+def test_blanks_before_quotes_are_no_part_of_a_cell(tmp_path: Path, header: str, suffix: str) -> None:
+    path = tmp_path / f"d{suffix}"
+    path.write_text(f'{header}\n"good, and ""fine""", "pos"\n"bad",  "neg"\n')
+    rows = read_source(FilesSource(files=(str(path),), format="csv"))
+    assert rows.table.to_pylist() == [{"text": 'good, and "fine"', "label": "pos"}, {"text": "bad", "label": "neg"}]
+    assert any("blanks stand between delimiters and quotes" in note for note in rows.notes)
+
+
+@pytest.mark.parametrize(
+    "line", ['"he said ""a"", ""b""", pos', " he said, pos", '"a, ""b""",pos', 'she ""said"" "so", pos', 'a, "b", pos']
+)
+def test_blanks_elsewhere_stay(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text(f"text,label\n{line}\nx,y\n")
+    expected = next(csv.reader([line]))
+    rows = read_source(FilesSource(files=(str(path),)), on_bad_row="skip")
+    assert not any("blanks" in note for note in rows.notes)
+    fits = [dict(zip(("text", "label"), expected, strict=True))] if len(expected) == 2 else []
+    assert rows.table.to_pylist() == [*fits, {"text": "x", "label": "y"}]

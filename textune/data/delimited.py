@@ -1,8 +1,9 @@
 """Reader of csv and tsv on Python's `csv` module, for whole files and for the streams of `stream.py`.
 
 Every cell is text, exactly as it stands. A blank line is no row. With quoting, a cell that begins with a double quote ends at
-the next single double quote and may span lines; a quote inside a cell that did not begin with one is a plain character. After
-a row that cannot be read, reading goes on at the line after the one where that was noticed.
+the next single double quote and may span lines; a quote inside a cell that did not begin with one is a plain character. Blanks
+before a cell are left out only where a file has them before its quotes (`"a", "b"`). After a row that cannot be read, reading
+continues at the line after the one where that was noticed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ import pyarrow as pa
 
 from textune.config.schema import FilesSource
 from textune.data.files import BadLine, TextLines, raw_blocks, skip_lines
-from textune.data.quoting import SAMPLE_CHARACTERS, SAMPLE_LINES, EnclosedCells, csv_reader, looks_quoted
+from textune.data.quoting import (
+    SAMPLE_CHARACTERS,
+    SAMPLE_LINES,
+    EnclosedCells,
+    blanks_before_quotes,
+    csv_reader,
+    looks_quoted,
+)
 from textune.data.rows import Piece, Places, SkippedRow, count, listing, repeated_names, shorten
 from textune.errors import DataError
 
@@ -157,6 +165,7 @@ class Cells:
             raise DataError(f"delimiter = {self.delimiter!r} cannot separate columns.")
         if options.quoting == "auto" and options.tabs:
             self._settle_quoting(has_header=not options.column_names)
+        self._skips_blanks = self.quoting and self._find_blanks()
         self.names = _check_names(options.column_names, "column_names") if options.column_names else self._header()
         """The columns in the order of the cells; empty for one without a name."""
         self._rows = self._read(len(self.names))
@@ -190,6 +199,16 @@ class Cells:
             )
         else:
             self._enclosed = EnclosedCells()
+
+    def _find_blanks(self) -> bool:
+        """Whether blanks stand before the quotes of cells, which would be taken for characters of the cell otherwise."""
+        if not blanks_before_quotes(self._lines.peek(SAMPLE_LINES, SAMPLE_CHARACTERS), self.delimiter):
+            return False
+        self.notes.append(
+            f'{self._name}: blanks stand between delimiters and quotes; blanks before a cell are left out (quoting = "none"'
+            " keeps them and the quotes)"
+        )
+        return True
 
     def _find_delimiter(self, options: CellOptions) -> str:
         """The delimiter; a line `sep=;` above the header, as Excel writes it, is read and left behind."""
@@ -227,7 +246,7 @@ class Cells:
     def _read(self, num_columns: int) -> Iterator[tuple[int, list[str] | BadLine]]:
         """Rows from the next line on; one that has another number of cells is bad (any number for 0)."""
         lines, delimiter = self._lines, self.delimiter
-        reader = csv_reader(lines, delimiter, quoting=self.quoting, strict=True)
+        reader = csv_reader(lines, delimiter, quoting=self.quoting, strict=True, skips_blanks=self._skips_blanks)
         while True:
             first = lines.number + 1
             reason = hint = ""

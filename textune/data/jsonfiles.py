@@ -42,6 +42,8 @@ def read_jsonl(path: Path, name: str, section: FilesSource, *, wanted: frozenset
 def _refuse_table(only_line: str, name: str) -> None:
     """DataError where the one line of a file is a whole table, as pandas' `to_json` writes it without `lines=True`."""
     value, _ = parse_line(only_line)
+    if isinstance(value, list) and value and all(isinstance(item, dict | list) for item in value):
+        raise DataError(f"{name} holds all rows in one list, not an object per line.", hint='Set format = "json".')
     if isinstance(value, dict) and value and all(item and isinstance(item, dict | list) for item in value.values()):
         raise DataError(
             f"{name} holds a whole table in one object ({describe_keys(value)}), not an object per line.",

@@ -38,6 +38,7 @@ from textune.data.labelchecks import (
 from textune.data.labelmap import REGRESSION, LabelLookup, LabelMap, Problem, is_truth
 from textune.data.labelnames import given_names, names_by_user
 from textune.data.labelvalues import LabelValues, label_column, label_values, multi_hot_width, respelt, whole
+from textune.data.listtext import seems_list
 from textune.data.numeric import NUMBER, is_text, number_advice, to_floats
 from textune.data.rows import count, listing, shorten
 from textune.data.targets import encode_labels
@@ -197,6 +198,8 @@ def _classes(
     notes: tuple[str, ...] = ()
     train = sets[0]
     if not names:
+        if kind == "auto" and {"name"} < set(values[0].kinds):  # such as hashes, some of which are all digits
+            refuse_ids(train, values[0], 0, max_classes=MAX_AUTO_CLASSES)
         names, fractions = _ordered(sets, values)
         where = f"{train.rows.source}: label column {train.label_column!r}"
         if fractions:
@@ -211,17 +214,40 @@ def _classes(
                 return REGRESSION, (
                     f"{where} holds {len(names):,} different whole numbers written with a fraction: taken as regression.",
                 )
-            taken = f"{where} holds whole numbers such as {shorten(_first_number(values))}"
+            source, number = _first_number(sets, values)
+            taken = f"{source}: label column {train.label_column!r} holds whole numbers such as {shorten(number)}"
             notes = (f'{taken}, taken as the classes {listing(names, 5)}; set task.kind = "regression" to predict the number.',)
         if kind == "auto":
             refuse_ids(train, values[0], len(names), max_classes=MAX_AUTO_CLASSES)
             refuse_written_numbers(where, names)
+        notes = (*notes, *_seeming_lists(sets, values))
     problem: Problem = "binary" if kind == "binary" or (kind == "auto" and len(names) == 2) else "multiclass"
     return LabelMap(problem, names), notes
 
 
-def _first_number(values: Sequence[LabelValues]) -> str:
-    return next(text for one in values for text, kind in zip(one.texts, one.kinds, strict=True) if kind == "number")
+def _first_number(sets: Sequence[Examples], values: Sequence[LabelValues]) -> tuple[str, str]:
+    """The first number that is no integer, behind the name of the source that has it."""
+    return next(
+        (examples.rows.source, text)
+        for examples, one in zip(sets, values, strict=True)
+        for text, kind in zip(one.texts, one.kinds, strict=True)
+        if kind == "number"
+    )
+
+
+def _seeming_lists(sets: Sequence[Examples], values: Sequence[LabelValues]) -> tuple[str, ...]:
+    """What to say of names that look like lists."""
+    notes = []
+    for examples, one in zip(sets, values, strict=True):
+        found = [text for text in one.texts if seems_list(text)]
+        if found:
+            shown = f"{count(len(found), 'label')} of {len(one.texts):,} in {examples.rows.source}, such as"
+            verb = ("looks like a list, but is a name", "look like lists, but are names")[len(found) > 1]
+            notes.append(
+                f"{shown} {shorten(found[0], 40)}, {verb} here: if lists are meant, write every cell as one, such as"
+                " ['a', 'b'], without lists inside."
+            )
+    return tuple(notes)
 
 
 def _ordered(sets: Sequence[Examples], values: Sequence[LabelValues]) -> tuple[tuple[str, ...], str]:

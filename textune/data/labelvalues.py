@@ -127,7 +127,7 @@ def _written_lists(
             hint="Write all cells as lists, or none of them.",
         )
     values = _spread(encoded, dict(zip(cells, lists, strict=True)), label_names, where)
-    return replace(values, written=cells[0])
+    return replace(values, written=next((cell for cell, entries in zip(cells, lists, strict=True) if entries), cells[0]))
 
 
 def _split(array: pa.Array, delimiter: str, label_names: tuple[str, ...], where: str) -> LabelValues:

@@ -13,6 +13,7 @@ _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _ARRAY = re.compile(r"array\((\[.*\])(?:,\s*dtype=[\w<>'.]+)?\)", re.DOTALL)
 _SCALAR = re.compile(r"\bnp\.\w+\(([^()]*)\)")
 """How NumPy shows one of its values in a list: `np.int64(1)`."""
+_SEEMING = re.compile(r"""(?:\w+\()?(?:\[(?:[^\]]*[\s,;:'"\[(].*)?\]|\{(?:.*[,;:'"].*)?\}|\((?:.*[,;'"].*)?\))\)?""", re.DOTALL)
 _ENDS = {"[": "]", "(": ")", "{": "}"}
 _WORDS = {"true": "true", "false": "false"}
 _MISSING = {"none", "null", "nan", "na", "<na>"}
@@ -23,15 +24,21 @@ Entries = tuple[str | None, ...]
 def read_lists(cells: Sequence[str], delimiter: str | None) -> list[Entries | None]:
     """The entries of each cell as text (None for a missing one), None for a cell that is no list; [] where there are no lists.
 
-    Words in brackets without quotes, such as `[joy, anger]`, count only where some cell has several: `[NEG]` may be a name.
+    Words in brackets without quotes, such as `[joy, anger]`, count only where some cell has several, or none: `[NEG]` may be a
+    name.
     """
     if sum(cell.startswith(("[", "(", "{", "array(", "set()")) for cell in cells) * 2 <= len(cells):
         return []
     found = [_entries(cell, delimiter) for cell in cells]
     bare = [one for one in found if one is not None and one[1]]
-    if bare and all(len(entries) < 2 for entries, _ in bare):
+    if bare and all(len(entries) < 2 for entries, _ in bare) and "[]" not in cells and "{}" not in cells:
         found = [None if one is not None and one[1] else one for one in found]
     return [None if one is None else one[0] for one in found] if any(one is not None for one in found) else []
+
+
+def seems_list(cell: str) -> bool:
+    """Whether a cell that is read as a name may have been meant as a list: nested, cut off by `...`, or beside plain names."""
+    return _SEEMING.fullmatch(cell) is not None
 
 
 def _entries(cell: str, delimiter: str | None) -> tuple[Entries, bool] | None:
@@ -56,7 +63,7 @@ def _entries(cell: str, delimiter: str | None) -> tuple[Entries, bool] | None:
             pieces = [body.strip()]
     pieces = [piece for piece in pieces if piece]
     words = any(_is_word(piece) for piece in pieces)
-    if words and text[0] != "[":
+    if words and text[0] == "(":
         return None
     return tuple(_entry(piece) for piece in pieces), words
 

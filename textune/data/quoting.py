@@ -10,9 +10,20 @@ SAMPLE_LINES = 2000
 SAMPLE_CHARACTERS = 1 << 20
 
 
-def csv_reader(lines: Iterable[str], delimiter: str, *, quoting: bool, strict: bool) -> Iterator[list[str]]:
-    """The csv module's reader; `strict` makes it refuse what stands behind a closing quote, and a quote that never closes."""
-    return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE, strict=strict)
+def csv_reader(
+    lines: Iterable[str], delimiter: str, *, quoting: bool, strict: bool, skips_blanks: bool = False
+) -> Iterator[list[str]]:
+    """The csv module's reader; `strict` makes it refuse what stands behind a closing quote, and a quote that never closes.
+
+    `skips_blanks`: blanks before a cell are no part of it, so that a quote behind them opens it.
+    """
+    return csv.reader(
+        lines,
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
+        strict=strict,
+        skipinitialspace=skips_blanks,
+    )
 
 
 def is_enclosed(cell: str) -> bool:
@@ -74,10 +85,27 @@ def looks_quoted(lines: Sequence[str], delimiter: str, *, has_header: bool) -> b
     return len(spanning) > 1 and not any(delimiter in cell for cell in spanning)
 
 
-def _complete_rows(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+def blanks_before_quotes(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether blanks stand before the quotes that enclose cells, as in `"a", "b"`; read so, all rows are equally wide."""
+    if delimiter == " " or not any(f'{delimiter} "' in line for line in lines):
+        return False
+    try:
+        skipped = _complete_rows(lines, delimiter, skips_blanks=True)
+    except csv.Error:
+        return False
+    if len({len(row) for row in skipped}) != 1:
+        return False
+    try:
+        exact = _complete_rows(lines, delimiter)
+    except csv.Error:
+        return True
+    return [[cell.lstrip(" ") for cell in row] for row in exact] != [[cell.lstrip(" ") for cell in row] for row in skipped]
+
+
+def _complete_rows(lines: Sequence[str], delimiter: str, *, skips_blanks: bool = False) -> list[list[str]]:
     """The rows that end in these lines; csv.Error where they cannot be read. The last row of a sample may be cut off."""
     rows: list[list[str]] = []
-    reader = csv_reader(lines, delimiter, quoting=True, strict=True)
+    reader = csv_reader(lines, delimiter, quoting=True, strict=True, skips_blanks=skips_blanks)
     try:
         for row in reader:
             if row:

@@ -63,7 +63,8 @@ def _no_rows(piece: Piece, name: str) -> DataError:
         return DataError(
             f"{name} has no row that can be read: {piece.bad[0].place}: {piece.bad[0].reason}.", hint=piece.bad[0].hint
         )
-    return DataError(f"{name} holds no rows.", hint="A csv or tsv file needs rows below its header line.")
+    has_header = any(ending in name for ending in (".csv", ".tsv", ".tab"))
+    return DataError(f"{name} holds no rows.", hint="Rows are needed below the header line." if has_header else "")
 
 
 def _read(source: Source, on_bad_row: OnBadRow) -> tuple[Piece, str]:
