@@ -8,9 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-# A shell that starts the tests in the background has them ignore Ctrl+C, which some of them send to themselves.
+# A shell that starts the tests in the background has them ignore Ctrl+C, and `nohup` the end of the terminal; some tests send
+# themselves either.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# The same examples in every run; `--hypothesis-profile=default` looks for others.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 # Before PyTorch is imported. Models here are too small for two threads, and where other work wants the cores, too,
 # threads that wait for each other make a test ten to forty times slower.
 os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}

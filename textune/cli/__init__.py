@@ -66,7 +66,7 @@ class _Ending:
 def _ending(error: BaseException, words: list[str]) -> _Ending:
     if isinstance(error, KeyboardInterrupt | click.Abort):
         said = str(error.__cause__ or "")  # click puts an error of its own before it
-        return _Ending(said or "Interrupted; everything saved so far stays.", "", 130, is_error=False)
+        return _Ending(said or "Interrupted; everything saved so far is kept.", "", 130, is_error=False)
     if isinstance(error, TextuneError):
         return _Ending(error.message, error.hint, error.exit_code, is_error=not isinstance(error, Preempted))
     if isinstance(error, click.NoSuchOption) and (setting := as_setting(error, words)):

@@ -282,7 +282,7 @@ class _Chaos:
             whole = self._folder / "reference"
             kept = f"; --reference {whole} spares its training next time" if _is_complete(whole) else ""
             stop_saying(
-                number, f"{kills} had happened, nothing is proved, and what was at work in {self._folder} is removed{kept}"
+                number, f"{kills} had happened, nothing is proved, and the unfinished runs in {self._folder} are removed{kept}"
             )
 
     def clean_up(self) -> None:

@@ -78,8 +78,8 @@ def evaluate(
             source, said = data_source(card.sources, data)
             if said:
                 tracker.notice(said)
-            name, train_targets = Path(source.files[0]).name, None
             found = _rows_of(source, _columns(columns, card), card, on_bad_row=on_bad_row, tracker=tracker)
+            name, train_targets = Path(source.files[0]).name, None
         if ranks.told(found.fingerprint) != found.fingerprint:
             raise DataError(
                 f"rank {ranks.rank} reads other rows than the first rank ({found.examples.rows.source}).",
@@ -108,10 +108,7 @@ def evaluate(
             tracker=tracker,
         )
         if ranks.is_first and (run / "manifest.json").is_file():
-            try:
-                _keep(report, run / "evaluations", re.sub(r"[^\w.-]+", "_", name))
-            except OSError as error:  # such as a run of somebody else's: what was computed is not lost for that
-                tracker.notice(f"the report was not kept in {run / 'evaluations'}: {error.strerror or error}")
+            _keep(report, run / "evaluations", re.sub(r"[^\w.-]+", "_", name), tracker)
     return report
 
 
@@ -194,9 +191,13 @@ def _tokens_section(
     return TokensSection(max_length=max_length, truncate=truncate)
 
 
-def _keep(report: Report, folder: Path, stem: str) -> None:
-    folder.mkdir(exist_ok=True)
-    write_report(report, folder, _free_stem(folder, stem, report))
+def _keep(report: Report, folder: Path, stem: str, tracker: Tracker) -> None:
+    """Write the report into a folder of the run; where it cannot be, what was computed is not lost for that."""
+    try:
+        folder.mkdir(exist_ok=True)
+        write_report(report, folder, _free_stem(folder, stem, report))
+    except OSError as error:  # such as a run of somebody else's
+        tracker.notice(f"the report was not kept in {folder}: {error.strerror or error}")
 
 
 def _free_stem(folder: Path, stem: str, report: Report) -> str:

@@ -105,7 +105,7 @@ def _planned(folder: RunFolder, experiment: Experiment, resume: str | None, *, b
     if resume == "":
         raise RunError("--resume= names nothing.", hint="Write --resume, --resume auto, or the path of a run or checkpoint.")
     if resume is not None and resume not in (LATEST, AUTO):
-        return _start_elsewhere(folder, experiment, Path(resume))
+        return _start_elsewhere(folder, experiment, user_path(resume))
     if not (folder.path / "manifest.json").is_file():
         if resume == LATEST and not folder.was_killed_early:
             raise RunError(
@@ -168,7 +168,6 @@ def _resumed(folder: RunFolder, experiment: Experiment, checkpoint: Checkpoint |
 
 def _start_elsewhere(folder: RunFolder, experiment: Experiment, path: Path) -> Start:
     """From a checkpoint, or the newest of a run folder, into this run folder."""
-    path = user_path(path)
     passed: list[str] = []
     if (path / "checkpoints").is_dir() or ((path / "config.toml").is_file() and (path / "metrics.jsonl").is_file()):
         found, passed = newest(path / "checkpoints")

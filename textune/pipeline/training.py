@@ -92,8 +92,6 @@ def train(
     `fast_dev_run` does one batch of everything in a folder that it removes again. Raises TextuneError before the first step
     for whatever does not fit, Preempted where a scheduler stopped the run.
     """
-    if resume is not None and not isinstance(resume, str | os.PathLike):
-        raise RunError(f"resume = {resume!r:.60} is not a path.", hint='Write resume="latest", resume="auto" or a path.')
     loaded = load_config(config, overrides, unset)
     name = loaded.path.stem if loaded.path else "model"
     folder = RunFolder(user_path(run) if run is not None else Path("runs") / name)
