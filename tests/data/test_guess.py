@@ -345,6 +345,18 @@ def test_numbers_as_people_write_them_are_told(tmp_path: Path) -> None:
     assert any(note.startswith("`score` is no label") and "with a point before decimals" in note for note in guess.notes)
 
 
+@pytest.mark.parametrize(
+    "below", [["string,category", "feature,target"], ["object,int"], ["string,d", ",class"], ["str,label"]]
+)
+def test_lines_of_types_below_the_names_are_skipped(tmp_path: Path, below: list[str]) -> None:
+    rows = [f"{text.replace(',', '')},{('pos', 'neg')[index % 2]}" for index, text in enumerate(_SENTENCES)]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["body,kind", *below, *rows]) + "\n")
+    guess = guess_layout([str(path)])
+    assert guess.source.skip_lines == 1 + len(below) and guess.source.column_names == ("body", "kind")
+    assert _usable(guess) == len(rows)
+
+
 def test_an_id_or_a_date_is_no_label(tmp_path: Path) -> None:
     rows = [[f"T{index}", _sentence(index), f"2024-01-{index % 9 + 1:02}"] for index in range(60)]
     guess = _write(tmp_path / "a.csv", ["label", "words", "day"], rows)

@@ -54,7 +54,7 @@ def _entries(cell: str, delimiter: str | None) -> tuple[Entries, bool] | None:
     outside = re.sub(_QUOTED, "", body)
     if re.search(r"""["'\[\](){}]""", outside) or ":" in outside or "..." in outside:
         return None
-    comma = delimiter if delimiter is not None and delimiter.strip() and delimiter in outside else ","
+    comma = next((one for one in (delimiter or "", ",", ";") if one.strip() and one in outside), ",")
     if comma in outside:
         pieces = [piece.strip() for piece in re.findall(rf"(?:{_QUOTED}|(?!{re.escape(comma)})[\s\S])+", body)]
     else:

@@ -29,8 +29,10 @@ _MAX_NAME = 40
 _MAX_SKIPPED = 20
 """Lines before the header that are looked for."""
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\n', re.I)
-_COLUMN_TYPES = frozenset(
-    {"d", "c", "s", "t", "m", "string", "discrete", "continuous", "time", "class", "meta", "ignore", "text"}
+_COLUMN_TYPES = (
+    {"d", "c", "s", "t", "m", "string", "discrete", "continuous", "time", "class", "meta", "ignore", "text"}  # of Orange
+    | {"str", "object", "category", "categorical", "nominal", "numeric", "int", "integer", "float", "bool", "boolean"}
+    | {"feature", "target", "label"}
 )
 """What stands in lines below the names where a header says the type or the part of each column."""
 
