@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# A shell that starts the tests in the background has them ignore Ctrl+C, and `nohup` the end of the terminal; some tests send
-# themselves either.
+# A shell that starts the tests in the background has them ignore Ctrl+C and Ctrl+\, and `nohup` the end of the terminal; some
+# tests send themselves these signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+for _ignored in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(_ignored, signal.SIG_DFL)
 # The same examples in every run; `--hypothesis-profile=default` looks for others.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")

@@ -16,7 +16,7 @@ from textune.data.sources import read_source
 from textune.data.stream import StreamOptions, read_rows
 from textune.errors import DataError
 
-_TAKEN_OFF = "cells stand in double quotes, as csv writes them, which are taken off"
+_TAKEN_OFF = "cells are enclosed in double quotes, as in csv; the quotes are removed"
 
 
 def _written(rows: list[list[str]], *, quoting: int) -> str:

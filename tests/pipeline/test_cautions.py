@@ -130,8 +130,8 @@ def test_few_rows_are_said(short: Path, tmp_path: Path) -> None:
     found = textune.check(short / "config.toml", overrides=[f"data.train.files={tmp_path / 'rows.csv'}"])
     said = [finding.message for finding in found.findings if finding.code == "few-rows"]
     assert said == [
-        "train has 11 rows only: what is learnt depends much on chance.",
-        "validation has 1 row only: a score on so few depends much on chance.",
+        "train has only 11 rows: what is learnt depends largely on chance.",
+        "validation has only 1 row: a score on so few depends largely on chance.",
     ]
 
 

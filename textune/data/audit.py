@@ -173,7 +173,7 @@ def _few_rows(part: _Audited) -> list[Finding]:
     if len(part) >= (MIN_TRAIN_ROWS if part.name == "train" else MIN_HELD_OUT_ROWS):
         return []
     what = "what is learnt" if part.name == "train" else "a score on so few"
-    message = f"{part.name} has {count(len(part), 'row')} only: {what} depends much on chance."
+    message = f"{part.name} has only {count(len(part), 'row')}: {what} depends largely on chance."
     return [Finding("warning", "few-rows", message, len(part))]
 
 

@@ -194,7 +194,7 @@ class Cells:
         if looks_quoted(ahead, self.delimiter, has_header=has_header):
             self.quoting = True
             self.notes.append(
-                f'{self._name}: cells stand in double quotes, as csv writes them, which are taken off (quoting = "standard");'
+                f'{self._name}: cells are enclosed in double quotes, as in csv; the quotes are removed (quoting = "standard");'
                 ' quoting = "none" keeps them'
             )
         else:
