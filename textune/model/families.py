@@ -62,11 +62,15 @@ class PackedFamily:
     pool: Pool
     positions: Positions = _from_zero
     reads_first: bool = False
-    """The head reads the first token of each row, and nothing else."""
+    """The head reads the first token of each row and nothing else, unless `classifier_pooling` asks for a mean."""
     encode: Encode = _through_backbone
     """Another way through the backbone, where its own forward does not hand the layout to its attention."""
     forwards: Forwards = _none_replaced
     """What stands in for attention that no registered function computes."""
+
+    def reads_only_first(self, hf: Any) -> bool:
+        """Whether of the last layer only the first token of each row is read."""
+        return self.reads_first and getattr(hf.config, "classifier_pooling", "cls") == "cls"
 
 
 _DECODER = PackedFamily(heads.score_of_last)
@@ -80,7 +84,7 @@ PACKED_FAMILIES: dict[str, PackedFamily] = {
     "camembert": PackedFamily(heads.head_of_first, _after_padding, reads_first=True),
     "albert": PackedFamily(heads.albert, reads_first=True),
     "distilbert": PackedFamily(heads.distilbert, reads_first=True),
-    "modernbert": PackedFamily(heads.modernbert),
+    "modernbert": PackedFamily(heads.modernbert, reads_first=True),
     "gpt2": _DECODER,
     "llama": _DECODER,
     "mistral": _DECODER,

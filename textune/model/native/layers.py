@@ -3,8 +3,8 @@
     x --one product--> query, key, value --attention kernel--> --product, norm kernel--> --product, activation kernel-->
     --product, norm kernel--> y
 
-For layers that normalise after each residual sum (BERT and its kin, DistilBERT). The modules of the backbone keep their
-parameters and their names: `install` only gives each layer another forward for packed batches, with the same mathematics.
+For layers that normalise after each residual sum (BERT and its kin, DistilBERT); `prenorm.py` has those that normalise first.
+The modules of the backbone keep their parameters and their names.
 
 Weights are copied to the precision of the products once a forward pass; norms, the residual stream and all sums stay fp32, as
 under autocast. Shapes: T tokens, H hidden, I inner width, h heads, d head width.
@@ -34,7 +34,7 @@ def _count_up(optimizer: torch.optim.Optimizer, *_: Any) -> None:
 
 
 @functools.cache
-def _watch_optimizers() -> None:
+def watch_optimizers() -> None:
     """Fused optimizers change weights without counting up their version; from here on every step of any optimizer does."""
     register_optimizer_step_post_hook(_count_up)
 
@@ -232,7 +232,7 @@ class FastLayer:
         """The norm behind a product whose bias it adds."""
         return Norm(linear.bias.detach(), norm.weight.detach(), norm.bias.detach(), norm.eps, dropout, seed)
 
-    def __call__(self, x_TH: torch.Tensor, layout: PackedLayout, *, training: bool) -> torch.Tensor:
+    def __call__(self, x_TH: torch.Tensor, layout: PackedLayout, *, training: bool, **_: Any) -> torch.Tensor:
         """y float32 [T, H] of x float32 [T, H]."""
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
         with torch.autocast("cpu", enabled=False):
@@ -240,34 +240,6 @@ class FastLayer:
                 x_TH.contiguous(), self, layout, dtype, training, torch.is_grad_enabled(), *self.parameters
             )
         return y_TH
-
-
-def install(hf: Any, kernels: Kernels) -> int:
-    """Give the layers of `hf` that are of a known kind their fast forward for packed batches; returns how many.
-
-    A layer whose forward somebody has replaced already (to compute it again in the backward pass, say) is left alone.
-    """
-    _watch_optimizers()
-    number = 0
-    layers = [module for module in hf.base_model.modules() if type(module).__name__ in _KINDS]
-    for module in layers:
-        parts = _KINDS[type(module).__name__](module)
-        if parts is not None and _is_plain(parts) and "forward" not in vars(module):
-            fast = FastLayer(parts, kernels, is_last=module is layers[-1])
-            module.forward = functools.partial(_forward, module, module.forward, fast)
-            number += 1
-    return number
-
-
-def _forward(
-    module: nn.Module, original: Callable[..., Any], fast: FastLayer, hidden_states: torch.Tensor, *args: Any, **kwargs: Any
-) -> Any:
-    layout = kwargs.get("textune_layout")
-    is_fp16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.float16
-    on_cpu = hidden_states.device.type == "cpu" and hidden_states.dtype == torch.float32
-    if layout is None or layout.kernels is None or not on_cpu or is_fp16:
-        return original(hidden_states, *args, **kwargs)
-    return fast(hidden_states.squeeze(0), layout, training=module.training).unsqueeze(0)
 
 
 def _is_plain(parts: EncoderLayer) -> bool:
@@ -324,7 +296,14 @@ def _distilbert_layer(module: Any) -> EncoderLayer | None:
     )
 
 
-_KINDS: dict[str, Callable[[Any], EncoderLayer | None]] = {
+def find_postnorm(module: Any) -> EncoderLayer | None:
+    """The modules of a layer that can be computed whole; None for any other."""
+    describe = POSTNORM.get(type(module).__name__)
+    parts = None if describe is None else describe(module)
+    return parts if parts is not None and _is_plain(parts) else None
+
+
+POSTNORM: dict[str, Callable[[Any], EncoderLayer | None]] = {
     "BertLayer": _bert_layer,
     "RobertaLayer": _bert_layer,
     "XLMRobertaLayer": _bert_layer,
