@@ -21,6 +21,17 @@ struct ResidualNorm {
 
 inline F load_or_zero(const float* p, int64_t c, int n) { return p ? load(p + c, n) : F{}; }
 
+// term(c, n) of all columns, in four sums side by side: one alone would wait for each addition.
+template <typename Term>
+inline F sum_of(int64_t width, Term term) {
+    F a{}, b{}, d{}, e{};
+    int64_t c = 0;
+    for (; c + 4 * W <= width; c += 4 * W)
+        a += term(c, W), b += term(c + W, W), d += term(c + 2 * W, W), e += term(c + 3 * W, W);
+    for (; c < width; c += W) a += term(c, (int)(width - c));
+    return (a + b) + (d + e);
+}
+
 // Without `x` the total is the residual itself and is not written; without `y` there is no norm.
 template <typename E>
 int residual_norm_forward(const ResidualNorm& k, const E* x, const float* residual, float* total, float* means, float* scales, E* y) {
@@ -29,27 +40,22 @@ int residual_norm_forward(const ResidualNorm& k, const E* x, const float* residu
         uint32_t key = k.dropout.row((uint32_t)r);
         const float* before = residual + r * k.width;
         const float* row = x ? total + r * k.width : before;
-        F all{};
-        for (int64_t c = 0; c < k.width; c += W) {
-            int n = (int)(k.width - c);
+        F all = sum_of(k.width, [&](int64_t c, int n) {
             F s = load(before + c, n);
-            if (x) {
-                F added = load(x + r * k.width + c, n) + load_or_zero(k.bias, c, n);
-                if (k.dropout.on()) added *= k.dropout.factor(key, (uint32_t)c);
-                s += added;
-                store(total + r * k.width + c, s, n);
-            }
-            all += s;
-        }
+            if (!x) return s;
+            F added = load(x + r * k.width + c, n) + load_or_zero(k.bias, c, n);
+            if (k.dropout.on()) added *= k.dropout.factor(key, (uint32_t)c);
+            s += added;
+            store(total + r * k.width + c, s, n);
+            return s;
+        });
         if (!y) continue;
         float mean = k.mean(all);
-        F squares{};
-        for (int64_t c = 0; c < k.width; c += W) {
-            int n = (int)(k.width - c);
+        F squares = sum_of(k.width, [&](int64_t c, int n) {
             F off = load(row + c, n) - mean;
             if (n < W) off = lane() < (float)n ? off : F{};
-            squares += off * off;
-        }
+            return off * off;
+        });
         float scale = 1.0f / __builtin_sqrtf(sum(squares) / (float)k.width + k.eps);
         means[r] = mean;
         scales[r] = scale;
@@ -86,16 +92,15 @@ int residual_norm_backward(const ResidualNorm& k, const ResidualNormGradients<E>
             float mean = 0.0f, scale = 0.0f, mean_scaled = 0.0f, mean_product = 0.0f;
             if (g.grad_y) {
                 mean = g.means[r], scale = g.scales[r];
-                F sum_scaled{}, sum_product{};
-                for (int64_t c = 0; c < k.width; c += W) {
-                    int n = (int)(k.width - c);
+                F sum_scaled{};
+                F sum_product = sum_of(k.width, [&](int64_t c, int n) {
                     F normed = (load(g.total + at + c, n) - mean) * scale, dy = load(g.grad_y + at + c, n);
                     F scaled = dy * load(k.gamma + c, n);
                     sum_scaled += scaled;
-                    sum_product += scaled * normed;
                     store(for_gamma + c, load(for_gamma + c, n) + dy * normed, n);
                     store(for_beta + c, load(for_beta + c, n) + dy, n);
-                }
+                    return scaled * normed;
+                });
                 mean_scaled = k.mean(sum_scaled);
                 mean_product = sum(sum_product) / (float)k.width;
             }
@@ -215,11 +220,10 @@ struct Heads {  // [tokens, heads, d], d contiguous
 
 template <typename E>
 inline float head_scale(const Rotary& k, const E* x) {
-    F squares{};
-    for (int64_t c = 0; c < k.d; c += W) {
-        F v = load(x + c, (int)(k.d - c));
-        squares += v * v;
-    }
+    F squares = sum_of(k.d, [&](int64_t c, int n) {
+        F v = load(x + c, n);
+        return v * v;
+    });
     return 1.0f / __builtin_sqrtf(sum(squares) / (float)k.d + k.eps);
 }
 

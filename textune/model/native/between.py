@@ -102,11 +102,15 @@ def sum_backward(
             vectors["beta"] = torch.empty_like(norm.beta)
             call.grad_beta = pointer(vectors["beta"], vector)
     if addend is not None:
-        x_TH = torch.empty_like(grad_TH, dtype=dtype)
-        call.grad_x = pointer(x_TH, shape, dtype)
+        # The residual's gradient is that of x too, where nothing is dropped and both are fp32.
+        is_same = dtype == torch.float32 and not addend.dropout
+        x_TH = total_TH if is_same else torch.empty_like(grad_TH, dtype=dtype)
+        call.grad_x = None if is_same and addend.bias is None else pointer(x_TH, shape, dtype)
         if addend.bias is not None:
             vectors["bias"] = torch.empty_like(addend.bias)
             call.grad_bias = pointer(vectors["bias"], vector)
+    if call.grad_x is None and call.grad_y is None:
+        return SumGradients(total_TH, x_TH, None, None, None)
     kernels.call("residual_norm_backward", call)
     gamma, beta, bias = (one if len(one) else None for one in vectors.values())
     return SumGradients(total_TH, x_TH, gamma, beta, bias)
