@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from textune.model import heads
+from textune.model import disentangled, heads
 from textune.model.attention import PackedLayout
 from textune.model.heads import Pool
 
@@ -80,6 +80,9 @@ PACKED_FAMILIES: dict[str, PackedFamily] = {
     "camembert": PackedFamily(heads.head_of_first, _after_padding, reads_first=True),
     "albert": PackedFamily(heads.albert, reads_first=True),
     "distilbert": PackedFamily(heads.distilbert, reads_first=True),
+    "deberta-v2": PackedFamily(
+        heads.deberta, reads_first=True, encode=disentangled.encode, forwards=disentangled.replaced_forwards
+    ),
     "modernbert": PackedFamily(heads.modernbert),
     "gpt2": _DECODER,
     "llama": _DECODER,
@@ -92,5 +95,5 @@ PACKED_FAMILIES: dict[str, PackedFamily] = {
 }
 """`model_type` of a configuration to how it runs packed; each has its twin test."""
 
-OWN_ATTENTION = ("deberta", "deberta-v2", "mpnet", "xlnet", "t5", "mt5", "umt5")
+OWN_ATTENTION = ("deberta", "mpnet", "xlnet", "t5", "mt5", "umt5")
 """Families known to compute attention themselves, with position terms that no registered function sees."""
