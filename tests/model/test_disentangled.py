@@ -197,7 +197,8 @@ def test_distances_are_those_of_transformers(length: int, buckets: int, limit: i
     theirs = build_relative_position(tokens, tokens, bucket_size=buckets, max_position=limit)[0]
     distances = count_distances(length, buckets, limit, span)
     places = torch.arange(length)
-    ours = distances.rows_D[places[None, :] - places[:, None] + distances.reach] + distances.first
+    rows_D = torch.from_numpy(distances.rows_D)
+    ours = rows_D[places[None, :] - places[:, None] + distances.reach] + distances.first
     assert torch.equal(ours, (theirs + span).clamp(0, 2 * span - 1))
     # What the padded p2c term looks up for key j and query i, by its own formula.
     assert torch.equal(ours, (-theirs.T + span).clamp(0, 2 * span - 1))

@@ -19,10 +19,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from textune.data.loader import to_device
 from textune.model.attention import PackedLayout, packed_attention
 
 
@@ -35,8 +37,8 @@ class Distances:
     """Row of the table of embeddings that the lowest distance's neighbours begin at ..."""
     end: int
     """... and the one behind the last."""
-    rows_D: torch.Tensor
-    """int64 [D] on the CPU: each distance's row, counted from `first`."""
+    rows_D: np.ndarray
+    """int64 [D]: each distance's row, counted from `first`."""
 
     @property
     def num_rows(self) -> int:
@@ -55,7 +57,7 @@ def count_distances(length: int, buckets: int, limit: int, span: int) -> Distanc
     # The table counts the other way round: from key to query.
     back_D = torch.arange(length - 1, -length, -1)
     bucket_D = make_log_bucket_position(back_D, buckets, limit) if buckets > 0 and limit > 0 else back_D
-    rows_D = (bucket_D.long() + span).clamp(0, 2 * span - 1)
+    rows_D = (bucket_D.long() + span).clamp(0, 2 * span - 1).numpy()
     first, end = int(rows_D.min()), int(rows_D.max()) + 1
     return Distances(length - 1, first, end, rows_D - first)
 
@@ -190,7 +192,7 @@ def _of_distances(tensor_Phd: torch.Tensor | None, distances: Distances) -> torc
     """[D, h, d] of the table's rows [P, h, d]; as an embedding, whose gradient is summed in the same order every time."""
     if tensor_Phd is None:
         return None
-    rows_D = distances.rows_D.to(tensor_Phd.device, non_blocking=True)
+    rows_D = to_device(torch.from_numpy(distances.rows_D), tensor_Phd.device)
     tensor_Dhd: torch.Tensor = functional.embedding(rows_D, tensor_Phd.flatten(1)).unflatten(1, tensor_Phd.shape[1:])
     return tensor_Dhd
 
