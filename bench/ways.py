@@ -145,7 +145,7 @@ def write_entry(entry: dict[str, Any]) -> None:
     table = json.loads(TABLE.read_text(encoding="utf-8"))
     kept = [other for other in table if (other["level"], other["vendor"]) != (entry["level"], entry["vendor"])]
     table = sorted([*kept, entry], key=lambda other: (other["level"], other["vendor"]))
-    text = json.dumps(table, indent=1)
+    text = json.dumps(table, indent=1, allow_nan=False)
     # One list of numbers a line.
     import re
 
