@@ -1,4 +1,4 @@
-"""Imports without a search for garbage: the collector is left as it was found; and a run that imports no package of an extra."""
+"""Imports without a search for garbage: the collector is left as it was found. A run that imports no package of an extra."""
 
 import gc
 import os
@@ -73,7 +73,7 @@ main(sys.argv[1:])
 
 
 def test_a_run_needs_no_package_of_an_extra(tmp_path: Path) -> None:
-    """With correlations and their intervals. Where such packages are installed, transformers and pyarrow import some of them."""
+    """With correlations and their intervals. Where such packages are installed, transformers and pyarrow import some."""
     rows = write_csv(tmp_path / "rows.csv", reviews(60))
     backbone = tiny_backbone("bert", tmp_path / "backbone")
     config = tmp_path / "config.toml"

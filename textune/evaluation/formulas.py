@@ -251,11 +251,12 @@ def pearson(scored: Scored) -> float:
 
 def spearman(scored: Scored) -> float:
     """Correlation of their ranks, of which equal values share the mean; NaN where either is constant."""
-    return _correlation(*(_ranks(values, scored.weights) for values in (scored.targets, scored.predictions)), scored)
+    weights = scored.weights
+    return _correlation(_ranks(scored.targets, weights), _ranks(scored.predictions, weights), scored)
 
 
 def _errors(scored: Scored) -> np.ndarray:
-    return scored.predictions - scored.targets
+    return np.asarray(scored.predictions - scored.targets)
 
 
 def _mean(values: np.ndarray, scored: Scored) -> float:
@@ -274,7 +275,7 @@ def _correlation(one: np.ndarray, other: np.ndarray, scored: Scored) -> float:
 def _ranks(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """Ranks from 0, in the middle of equal values, of rows that each stand for as many as they weigh."""
     below, not_above = _weights_below(values, weights, values)
-    return (below + not_above) / 2
+    return np.asarray((below + not_above) / 2)
 
 
 def _constant(values: np.ndarray) -> bool:
