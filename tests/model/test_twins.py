@@ -269,7 +269,7 @@ def test_minilm_with_its_real_weights(tmp_path: Path) -> None:
 
 
 def test_the_families_of_the_table_are_those_tested() -> None:
-    from textune.model.heads import PACKED_FAMILIES
+    from textune.model.families import PACKED_FAMILIES
 
     assert {family.replace("gemma3", "gemma3_text") for family in PACKED} == set(PACKED_FAMILIES)
     assert max(LENGTHS) > 8 and not set(PACKED) & set(PADDED)
