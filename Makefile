@@ -46,24 +46,28 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Measure speed and memory beside peers, about ten minutes: bench/results/cpu.json and docs/performance.md.
+# Measure speed and memory beside peers, about ten minutes: bench/results/cpu-LEVEL.json, docs/performance.md, README's table.
 # DATA=PATH (a folder with glue/SST-2/train.tsv) measures with SST-2, otherwise with reviews that come with a package.
-# OPTIONS="--seconds 120" and the like go to the command; `python -m bench.speed --help` names them.
+# LEVEL=avx2 holds a larger processor to AVX2. RESUME=yes asks only what the results file lacks.
+# OPTIONS="--minutes 20" and the like go to the command; `python -m bench.speed --help` names them.
 DATA ?= examples/data
+LEVEL ?=
+RESUME ?=
 SPEED_DATA := $(if $(filter-out file,$(origin DATA)),--data "$(DATA)")
+SPEED := $(BIN)/python -m bench.speed $(SPEED_DATA) $(if $(LEVEL),--level $(LEVEL))
 bench: setup
-	$(BIN)/python -m bench.speed --fresh $(SPEED_DATA) $(OPTIONS)
+	$(SPEED) $(if $(RESUME),--resume,--fresh) $(OPTIONS)
 	$(BIN)/python -m bench.speed.page
 
 # The same on one CUDA device: bench/results/gpu.json.
 bench-gpu: setup
-	$(BIN)/python -m bench.speed --device cuda --fresh $(SPEED_DATA) $(OPTIONS)
+	$(SPEED) --device cuda $(if $(RESUME),--resume,--fresh) $(OPTIONS)
 	$(BIN)/python -m bench.speed.page
 
 # One question, such as QUESTION=train-best; its rows replace those of the results file.
 bench-one: setup
 	$(if $(QUESTION),,$(error name a question: make bench-one QUESTION=train-best; `python -m bench.speed --list` names them all))
-	$(BIN)/python -m bench.speed $(QUESTION) $(SPEED_DATA) $(OPTIONS)
+	$(SPEED) $(QUESTION) $(OPTIONS)
 	$(BIN)/python -m bench.speed.page
 
 # Train the example named by TASK with textune and with transformers.Trainer, and rebuild docs/results.md.

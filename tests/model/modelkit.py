@@ -33,10 +33,11 @@ def _known(*families: str) -> list[str]:
 ENCODERS = _known(
     *("bert", "ernie", "electra", "roberta", "xlm-roberta", "camembert", "albert", "distilbert", "modernbert", "mpnet"),
     *("data2vec-text", "roberta-prelayernorm", "xlm-roberta-xl", "eurobert", "gte", "nomic_bert", "jina_embeddings_v3"),
+    "deberta-v2",
 )
 DECODERS = _known("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "modernbert-decoder")
 PACKED = ENCODERS + DECODERS
-PADDED = ["deberta-v2", "t5", "bart", "xlnet"]
+PADDED = ["t5", "bart", "xlnet"]
 ALL = PACKED + PADDED
 
 LENGTHS = (1, 1, 2, 3, 3, 5, 7, 8, 9, 13, 23)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from textune.model import heads
+from textune.model import disentangled, heads
 from textune.model.attention import PackedLayout
 from textune.model.heads import Pool
 from textune.model.relative import encode_mpnet, mpnet_forwards
@@ -88,6 +88,9 @@ PACKED_FAMILIES: dict[str, PackedFamily] = {
     "nomic_bert": PackedFamily(heads.pooler_of_first, reads_first=True),
     "albert": PackedFamily(heads.albert, reads_first=True),
     "distilbert": PackedFamily(heads.distilbert, reads_first=True),
+    "deberta-v2": PackedFamily(
+        heads.deberta, reads_first=True, encode=disentangled.encode, forwards=disentangled.replaced_forwards
+    ),
     "modernbert": PackedFamily(heads.modernbert),
     "modernbert-decoder": PackedFamily(heads.modernbert_decoder),
     "eurobert": PackedFamily(heads.eurobert),
@@ -102,5 +105,5 @@ PACKED_FAMILIES: dict[str, PackedFamily] = {
 }
 """`model_type` of a configuration to how it runs packed; each has its twin test."""
 
-OWN_ATTENTION = ("deberta", "deberta-v2", "xlnet", "t5", "mt5", "umt5")
+OWN_ATTENTION = ("deberta", "xlnet", "t5", "mt5", "umt5")
 """Families known to compute attention themselves, with position terms that no registered function sees."""
