@@ -63,6 +63,12 @@ def head_of_first(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout
     return logits
 
 
+def deberta(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """The first token through a pooler that belongs to the head."""
+    logits: torch.Tensor = hf.classifier(hf.dropout(hf.pooler(_first_token(hidden_TH, layout))))
+    return logits
+
+
 def albert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """The first token through the backbone's pooler, which has its activation apart."""
     pooled_BH = hf.albert.pooler_activation(hf.albert.pooler(_first_token(hidden_TH, layout)[:, 0]))

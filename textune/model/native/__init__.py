@@ -6,8 +6,8 @@
 Everything here has a twin in PyTorch's own operators, which is used where there is no library, and the tests compare both.
 """
 
-from textune.model.native.install import install
+from textune.model.native.install import count_known, install
 from textune.model.native.kernels import FastDropout, Kernels
-from textune.model.native.libraries import KernelError
+from textune.model.native.libraries import KernelError, available_levels
 
-__all__ = ["FastDropout", "KernelError", "Kernels", "install"]
+__all__ = ["FastDropout", "KernelError", "Kernels", "available_levels", "count_known", "install"]
