@@ -1,7 +1,7 @@
 """Layers that normalise first, whole: their kernels against PyTorch's operators, the layers against plain transformers.
 
-That every family's loss and gradients are those of the plain padded forward is in test_twins.py; here are the configurations that
-no tiny backbone has by default, dropout, bf16, and what must be left alone.
+That every family computes what the plain padded forward does is in test_twins.py; here are configurations that no
+tiny backbone has by default, dropout, bf16, and what must be left alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from textune.model.native.between import Addend, Norm, Rotation
 from textune.model.native.kernels import Kernels
 
 TYPES = [torch.float32, torch.bfloat16]
-FAMILIES = ["modernbert", "gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma"]
+FAMILIES = ["modernbert", "modernbert-decoder", "eurobert", "gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma"]
 WIDTHS = [1, 15, 16, 40, 100]
 
 
@@ -221,7 +221,7 @@ def test_odd_heads_are_refused(kernels: Kernels) -> None:
 def fused(family: str, folder: Path, **keys: Any) -> Built:
     require_kernels()
     built = build(family, folder, section={"compile": "on"}, **keys)
-    built.model.speed_up(training=True)
+    built.model.speed_up(torch.float32, training=True)
     assert f"{built.hf.config.num_hidden_layers} whole layers" in built.model.accelerator.note
     return built
 
@@ -231,6 +231,7 @@ VARIANTS = {
     "modernbert, mean": ("modernbert", {"classifier_pooling": "mean"}),
     "modernbert, all biases": ("modernbert", {"norm_bias": True, "attention_bias": True, "mlp_bias": True}),
     "modernbert, silu": ("modernbert", {"hidden_activation": "silu", "classifier_pooling": "mean"}),
+    "eurobert, mean": ("eurobert", {"classifier_pooling": "mean"}),
     "gpt2, relu": ("gpt2", {"activation_function": "relu", "scale_attn_by_inverse_layer_idx": True}),
     "llama, biases, every head its own keys": ("llama", {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 4}),
     "llama, one key head": ("llama", {"num_key_value_heads": 1}),
@@ -389,6 +390,6 @@ def test_layers_that_are_not_quite_of_their_kind_are_left_alone(tmp_path: Path) 
     changed.hf.model.layers[1].mlp.Wi.__class__ = Adapted
     odd = build("gpt2", tmp_path / "odd", section={"compile": "on"}, activation_function="tanh")
     for built, layers in ((checkpointed, None), (changed, 3), (odd, None)):
-        built.model.speed_up(training=True)
+        built.model.speed_up(torch.float32, training=True)
         expected = "attention and dropout" if layers is None else f"attention, dropout and {layers} whole layers"
-        assert built.model.accelerator.note.endswith(expected)
+        assert f"{expected}; " in built.model.accelerator.note

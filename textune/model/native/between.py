@@ -116,7 +116,9 @@ def sum_backward(
     return SumGradients(total_TH, x_TH, gamma, beta, bias)
 
 
-def gate(kernels: Kernels, x_TI: torch.Tensor, bias_I: torch.Tensor | None, kind: int, dropout: float, seed: int) -> torch.Tensor:
+def gate(
+    kernels: Kernels, x_TI: torch.Tensor, bias_I: torch.Tensor | None, kind: int, dropout: float, seed: int
+) -> torch.Tensor:
     """dropout(activation(first half of x + bias) * second half of x + bias): [T, 2I] to [T, I]."""
     y_TI = x_TI.new_empty(len(x_TI), x_TI.shape[1] // 2)
     call = _gated(x_TI, bias_I, kind, dropout, seed)

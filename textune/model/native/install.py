@@ -26,8 +26,7 @@ def install(hf: Any, kernels: Kernels) -> int:
     watch_optimizers()
     known = _known_layers(hf)
     for module, parts, is_last in known:
-        fast = (FastLayer if isinstance(parts, EncoderLayer) else FastPrenormLayer)(parts, kernels, is_last=is_last)
-        module.forward = functools.partial(_forward, module, module.forward, fast)
+        module.forward = functools.partial(_forward, module, module.forward, _make(parts, kernels, is_last=is_last))
     return len(known)
 
 
@@ -40,11 +39,13 @@ def _known_layers(hf: Any) -> list[tuple[nn.Module, EncoderLayer | PrenormLayer,
     """(layer, its parts, whether it is the last one)."""
     layers = [module for module in hf.base_model.modules() if type(module).__name__ in {*POSTNORM, *PRENORM}]
     found = [(module, find_postnorm(module) or find_prenorm(module), module is layers[-1]) for module in layers]
-    return [
-        (module, parts, is_last)
-        for module, parts, is_last in found
-        if parts is not None and "forward" not in vars(module)
-    ]
+    return [(module, parts, is_last) for module, parts, is_last in found if parts is not None and "forward" not in vars(module)]
+
+
+def _make(parts: EncoderLayer | PrenormLayer, kernels: Kernels, *, is_last: bool) -> FastLayer | FastPrenormLayer:
+    if isinstance(parts, EncoderLayer):
+        return FastLayer(parts, kernels, is_last=is_last)
+    return FastPrenormLayer(parts, kernels, is_last=is_last)
 
 
 def _forward(

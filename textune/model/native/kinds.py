@@ -46,8 +46,9 @@ def _modernbert(module: Any) -> PrenormLayer | None:
     activation = _named(GATES, module.config.hidden_activation)
     if activation is None:
         return None
+    is_decoder = hasattr(attention, "q_proj")
     return PrenormLayer(
-        projections=(attention.Wqkv,),
+        projections=(attention.q_proj, attention.k_proj, attention.v_proj) if is_decoder else (attention.Wqkv,),
         attention_output=attention.Wo,
         inner=(mlp.Wi,),
         output=mlp.Wo,
@@ -113,9 +114,7 @@ def _gpt2(module: Any) -> PrenormLayer | None:
         causal=attention.is_causal,
         activation=activation,
         is_gated=False,
-        dropouts=lambda: Dropouts(
-            attention.attn_dropout.p, attention.resid_dropout.p, output=_probability(mlp.dropout)
-        ),
+        dropouts=lambda: Dropouts(attention.attn_dropout.p, attention.resid_dropout.p, output=_probability(mlp.dropout)),
     )
 
 
@@ -129,6 +128,8 @@ def _named(table: dict[str, int], name: Any) -> int | None:
 
 PRENORM: dict[str, Callable[[Any], PrenormLayer | None]] = {
     "ModernBertEncoderLayer": _modernbert,
+    "ModernBertDecoderLayer": _modernbert,
+    "EuroBertDecoderLayer": _llama,
     "GPT2Block": _gpt2,
     "LlamaDecoderLayer": _llama,
     "MistralDecoderLayer": _llama,

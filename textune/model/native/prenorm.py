@@ -318,7 +318,9 @@ class FastPrenormLayer:
     ) -> tuple[torch.Tensor, dict[int, torch.Tensor | None]]:
         """Gradients of x and of parameters; `grad_TH` is what reaches x past attention."""
         parts, kernels = self.parts, self.kernels
-        grad_Tnd = torch.empty(len(saved.x_TH), parts.num_heads + 2 * parts.num_key_heads, saved.query_Thd.shape[2], dtype=this.dtype)
+        grad_Tnd = torch.empty(
+            len(saved.x_TH), parts.num_heads + 2 * parts.num_key_heads, saved.query_Thd.shape[2], dtype=this.dtype
+        )
         shape = self.attention_shape(this, grad_Tnd.shape[2])
         places = self.split(grad_Tnd)
         answers = grad_attended_RO.unflatten(1, (parts.num_heads, -1))
@@ -328,9 +330,9 @@ class FastPrenormLayer:
             turned_Tnd = grad_Tnd[:, : parts.num_heads + parts.num_key_heads]
             between.rotate_backward(kernels, this.rotation, turned_Tnd, turned_Tnd)
         elif this.rotation is not None and saved.raw_Tnd is not None:
-            for source, grad, norm in zip(self.split(saved.raw_Tnd), places, parts.head_norms or (), strict=False):
-                gamma = between.rotate_backward(kernels, this.rotation, source, grad, norm_of(norm))
-                grads |= _norm_gradients(norm, gamma, None)
+            for source, grad, module in zip(self.split(saved.raw_Tnd), places, parts.head_norms or (), strict=False):
+                gamma = between.rotate_backward(kernels, this.rotation, source, grad, norm_of(module))
+                grads |= _norm_gradients(module, gamma, None)
         grad_TO = grad_Tnd.flatten(1)
         has_bias = parts.projections[0].bias is not None
         grads |= self.projections.gradients(needed, grad_TO, saved.low_TH, kernels.column_sums(grad_TO) if has_bias else None)
