@@ -408,6 +408,8 @@ _KINDS: dict[str, Callable[[Any], EncoderLayer | None]] = {
     "ElectraLayer": _bert_layer,
     "ErnieLayer": _bert_layer,
     "DebertaV2Layer": _deberta_layer,
+    "Data2VecTextLayer": _bert_layer,
+    "RoCBertLayer": _bert_layer,
     "TransformerBlock": _distilbert_layer,
 }
 """Class of a layer to its modules."""
