@@ -56,9 +56,10 @@ def _forward(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    layout = kwargs.get("textune_layout")
+    # DeBERTa's layers take it in the place of a mask.
+    layout = kwargs.get("textune_layout", args[0] if args else None)
     is_fp16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.float16
     on_cpu = hidden_states.device.type == "cpu" and hidden_states.dtype == torch.float32
-    if layout is None or layout.kernels is None or not on_cpu or is_fp16:
+    if layout is None or getattr(layout, "kernels", None) is None or not on_cpu or is_fp16:
         return original(hidden_states, *args, **kwargs)
     return fast(hidden_states.squeeze(0), layout, training=module.training, **kwargs).unsqueeze(0)
