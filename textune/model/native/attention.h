@@ -95,20 +95,20 @@ inline const Pair* along(const Pair* rows, int64_t length, int64_t dp, Pair* out
 }
 #endif
 
-// Weights in panels [BLOCK, P] of `count` queries and the keys [first, end), in units along the keys: panels [BLOCK, P / packed].
+// Weights in panels [QUERIES, P] of `count` queries and the keys [first, end), in units along the keys: panels [QUERIES, P / packed].
 inline const float* along_keys(const float* w, int, int64_t, int64_t, float*) { return w; }
-// The same in units along the queries: panels [BLOCK / packed, P].
+// The same in units along the queries: panels [QUERIES / packed, P].
 inline const float* along_queries(const float* w, int, int64_t, int64_t, float*) { return w; }
 #ifdef __AVX512BF16__
 inline const Pair* along_keys(const float* w, int count, int64_t first, int64_t end, Pair* out) {
     for (int64_t j = first; j < end; j += P)
-        for (int64_t at = j * BLOCK; at < j * BLOCK + count * P; at += W) store((bf16*)out + at, load(w + at));
+        for (int64_t at = j * QUERIES; at < j * QUERIES + count * P; at += W) store((bf16*)out + at, load(w + at));
     return out;
 }
 inline const Pair* along_queries(const float* w, int count, int64_t first, int64_t end, Pair* out) {
     for (int64_t j = first; j < end; j += P) {
-        const float* in = w + j * BLOCK;
-        Pair* to = out + j * BLOCK / 2;
+        const float* in = w + j * QUERIES;
+        Pair* to = out + j * QUERIES / 2;
         for (int r = 0; r < count; r += 2, in += 2 * P, to += P)
             for (int c = 0; c < P; c += W) store_unit(to + c, pairs(load(in + c), r + 1 < count ? load(in + P + c) : F{}));
     }
@@ -127,7 +127,7 @@ struct Seen {
         I lane = (I)lane_u(), from = lane >= (int32_t)(first - j), to = lane < (int32_t)(end - j);
         return from & to;
     }
-    static int64_t at(int64_t j) { return j / P * P * BLOCK + j % P; }
+    static int64_t at(int64_t j) { return j / P * P * QUERIES + j % P; }
 
     // Calls `call(place among the scores, key, Whole or mask)` for vectors of keys.
     template <typename Call>
@@ -135,8 +135,8 @@ struct Seen {
         int64_t j = first / W * W;
         for (; j < end && (j < first || j % P); j += W) call(at(j), j, mask(j));
         for (; j + P <= end; j += P) {
-            call(j * BLOCK, j, Whole{});
-            call(j * BLOCK + W, j + W, Whole{});
+            call(j * QUERIES, j, Whole{});
+            call(j * QUERIES + W, j + W, Whole{});
         }
         for (; j < end; j += W) call(at(j), j, mask(j));
     }
@@ -208,7 +208,7 @@ struct Block {
     int64_t first, keys, keys_end;
     int count;
     Block(const Attention& k, int64_t first, int64_t queries, int64_t length) : first(first) {
-        count = (int)(queries - first < BLOCK ? queries - first : BLOCK);
+        count = (int)(queries - first < QUERIES ? queries - first : QUERIES);
         keys = k.first_seen(first) / P * P;
         keys_end = k.end_seen(first + count - 1, length);
     }
@@ -226,7 +226,7 @@ void sum_over_keys(const Block& block, const T* weights, const T* rows, int64_t 
             Sums<decltype(m)::value, decltype(v)::value> sums{};
             for (int64_t j = block.keys; j < block.keys_end; j += P) {
                 int64_t items = (block.keys_end - j < P ? block.keys_end - j : P) + per - 1;
-                sums.add(weights + (j * BLOCK + first * P) / per, P / per, 1, rows + j / per * dp + c, dp, items / per);
+                sums.add(weights + (j * QUERIES + first * P) / per, P / per, 1, rows + j / per * dp + c, dp, items / per);
             }
             sums.each([&](int r, int n, F s) { store_sum(first + r, c + n * W, s); });
         });
@@ -244,7 +244,7 @@ void sum_over_queries(const Block& block, const T* weights, const T* rows, int64
                 Sums<M, V> sums;
                 for (int r = 0; r < M; ++r)
                     for (int n = 0; n < V; ++n) sums.of[r][n] = before(j + first + r, c + n * W);
-                sums.add(weights + j * BLOCK / per + first, 1, P, rows + block.first / per * dp + c, dp, (block.count + per - 1) / per);
+                sums.add(weights + j * QUERIES / per + first, 1, P, rows + block.first / per * dp + c, dp, (block.count + per - 1) / per);
                 sums.each([&](int r, int n, F s) { store_sum(j + first + r, c + n * W, s); });
             });
         });
@@ -259,8 +259,8 @@ template <typename E>
 int attention_forward(const Attention& k, View<const E> q, View<const E> key, View<const E> value, View<E> out) {
     using T = Unit<E>;
     constexpr int64_t per = packed<T>();
-    int64_t dp = k.padded_d(), stride = dp / per, wide = k.panel_width(per), most = rounded(longest(k), BLOCK * P);
-    Scratch scratch(4 * room(most * dp, 4) + 2 * room(BLOCK * most, 4), k.threads);
+    int64_t dp = k.padded_d(), stride = dp / per, wide = k.panel_width(per), most = rounded(longest(k), QUERIES * P);
+    Scratch scratch(4 * room(most * dp, 4) + 2 * room(QUERIES * most, 4), k.threads);
     if (!scratch) return 1;
     if (!k.first_only) clear_gaps(k, out, k.heads, false);
     int64_t items = k.rows * k.heads;
@@ -268,8 +268,8 @@ int attention_forward(const Attention& k, View<const E> q, View<const E> key, Vi
     {
         Scratch::Part part = scratch.part(omp_get_thread_num());
         T *query = part.take<T>(most * dp), *rows = part.take<T>(most * dp), *keys_t = part.take<T>(most * dp);
-        T *values_along = part.take<T>(most * dp), *units = part.take<T>(BLOCK * most);
-        float* p = part.take<float>(BLOCK * most);
+        T *values_along = part.take<T>(most * dp), *units = part.take<T>(QUERIES * most);
+        float* p = part.take<float>(QUERIES * most);
 #pragma omp for schedule(dynamic, chunk(items, k.threads))
         for (int64_t item = 0; item < items; ++item) {
             int64_t row = item / k.heads, head = item % k.heads, from = head / k.repeats();
@@ -279,9 +279,9 @@ int attention_forward(const Attention& k, View<const E> q, View<const E> key, Vi
             to_panels(rows, length, stride, wide, keys_t);
             gather(value, start, length, from, k.d, rows);
             const T* values = along(rows, length, dp, values_along);
-            for (int64_t first = 0; first < queries; first += BLOCK) {
+            for (int64_t first = 0; first < queries; first += QUERIES) {
                 Block block(k, first, queries, length);
-                float scales[BLOCK];
+                float scales[QUERIES];
                 score(query + first * stride, stride, block.count, keys_t, wide, block.keys, block.keys_end, p);
                 for (int r = 0; r < block.count; ++r) {
                     uint32_t bits = k.key(start + first + r, head);
@@ -303,13 +303,13 @@ template <typename T>
 struct Backward {
     T *query, *outer, *rows, *keys_t, *values_t, *keys_along, *query_along, *outer_along, *units;
     float *dk, *dv, *p, *ds;
-    static size_t size(int64_t most, int64_t dp) { return 10 * room(most * dp, 4) + 3 * room(BLOCK * most, 4); }
+    static size_t size(int64_t most, int64_t dp) { return 10 * room(most * dp, 4) + 3 * room(QUERIES * most, 4); }
     Backward(Scratch::Part part, int64_t most, int64_t dp) {
         T** const arrays[] = {&query, &outer, &rows, &keys_t, &values_t, &keys_along, &query_along, &outer_along};
         for (T** each : arrays) *each = part.take<T>(most * dp);
         dk = part.take<float>(most * dp), dv = part.take<float>(most * dp);
-        units = part.take<T>(BLOCK * most);
-        p = part.take<float>(BLOCK * most), ds = part.take<float>(BLOCK * most);
+        units = part.take<T>(QUERIES * most);
+        p = part.take<float>(QUERIES * most), ds = part.take<float>(QUERIES * most);
     }
 };
 
@@ -318,7 +318,7 @@ int attention_backward(const Attention& k, View<const E> q, View<const E> key, V
                         View<E> grad_q, View<E> grad_key, View<E> grad_value) {
     using T = Unit<E>;
     constexpr int64_t per = packed<T>();
-    int64_t dp = k.padded_d(), stride = dp / per, wide = k.panel_width(per), most = rounded(longest(k), BLOCK * P);
+    int64_t dp = k.padded_d(), stride = dp / per, wide = k.panel_width(per), most = rounded(longest(k), QUERIES * P);
     Scratch scratch(Backward<T>::size(most, dp), k.threads);
     if (!scratch) return 1;
     clear_gaps(k, grad_q, k.heads, k.first_only);
@@ -341,7 +341,7 @@ int attention_backward(const Attention& k, View<const E> q, View<const E> key, V
             auto put_value = [&](int64_t j, int64_t c, F v) { store(grad_value.at(start + j, from) + c, v, (int)(k.d - c)); };
             // Where one block is all that there is, its sums are the gradients.
             Block all(k, 0, queries, length);
-            bool at_once = k.repeats() == 1 && queries <= BLOCK && all.keys == 0 && all.keys_end == length;
+            bool at_once = k.repeats() == 1 && queries <= QUERIES && all.keys == 0 && all.keys_end == length;
             if (!at_once) {
                 std::memset(s.dk, 0, sizeof(float) * length * dp);
                 std::memset(s.dv, 0, sizeof(float) * length * dp);
@@ -350,7 +350,7 @@ int attention_backward(const Attention& k, View<const E> q, View<const E> key, V
                 gather(q, start, queries, head, k.d, s.query);
                 gather(grad, k.answer(row, 0), queries, head, k.d, s.outer);
                 const T *asking = along(s.query, queries, dp, s.query_along), *outers = along(s.outer, queries, dp, s.outer_along);
-                for (int64_t first = 0; first < queries; first += BLOCK) {
+                for (int64_t first = 0; first < queries; first += QUERIES) {
                     Block block(k, first, queries, length);
                     score(s.query + first * stride, stride, block.count, s.keys_t, wide, block.keys, block.keys_end, s.p);
                     score(s.outer + first * stride, stride, block.count, s.values_t, wide, block.keys, block.keys_end, s.ds);

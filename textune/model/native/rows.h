@@ -6,7 +6,8 @@
 
 namespace {
 
-constexpr int R = 4;  // queries computed together
+constexpr int R = 4;       // queries computed together
+constexpr int BLOCK = 32;  // queries whose probabilities the backward pass keeps at once
 
 // [L, width] of units to [width, L rounded to W].
 template <typename T>

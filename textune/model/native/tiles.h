@@ -13,7 +13,7 @@ namespace {
 
 constexpr int P = 2 * W;                   // keys in a panel
 constexpr int MOST = W == 16 ? 8 : 6;      // rows computed together: as many as the registers hold the sums of
-constexpr int BLOCK = W == 16 ? 32 : 36;  // queries whose scores are kept at once
+constexpr int QUERIES = W == 16 ? 32 : 36;  // queries whose scores are kept at once
 
 inline int64_t rounded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -147,7 +147,7 @@ struct Sums {
 };
 
 // Scores of `count` rows [count, stride] with the keys [first, end) in panels [wide, P] (first: a multiple of P).
-// Out: panels [BLOCK, P]; a vector of keys that are all beyond `end` is not written.
+// Out: panels [QUERIES, P]; a vector of keys that are all beyond `end` is not written.
 template <typename T>
 void score(const T* rows, int64_t stride, int count, const T* panels, int64_t wide, int64_t first, int64_t end, float* out) {
     for (int64_t j = first; j < end; j += P) {
@@ -156,7 +156,7 @@ void score(const T* rows, int64_t stride, int count, const T* panels, int64_t wi
             constexpr int M = decltype(m)::value, V = decltype(v)::value;
             Sums<M, V> sums{};
             sums.add(rows + r * stride, stride, 1, panel, P, wide);
-            sums.each([&](int i, int n, F s) { store(out + j * BLOCK + (r + i) * P + n * W, s); });
+            sums.each([&](int i, int n, F s) { store(out + j * QUERIES + (r + i) * P + n * W, s); });
         };
         if (j + W < end)
             in_parts<MOST>(count, [&](int r, auto m) { tile(r, m, std::integral_constant<int, 2>{}); });
