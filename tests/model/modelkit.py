@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_backbone
+import transformers
+from tiny import FAMILIES, tiny_backbone
 from transformers import AutoModelForSequenceClassification
 
 from textune.config.schema import ModelSection
@@ -19,25 +21,25 @@ from textune.data.batches import Group
 from textune.data.labels import LabelMap
 from textune.data.loader import TokenBatch
 from textune.model import TextModel, load_model, load_tokenizer
-from textune.model.native.build import BuildError, find_compiler
+from textune.model.native.kernels import Kernels
+from textune.model.native.libraries import KernelError, available_levels, load_library
 
 COLORS = LabelMap("multiclass", ("red", "green", "blue"))
 
-ENCODERS = [
-    "bert",
-    "ernie",
-    "electra",
-    "roberta",
-    "xlm-roberta",
-    "camembert",
-    "albert",
-    "distilbert",
+
+def _known(*families: str) -> list[str]:
+    """Those that this release of transformers has."""
+    return [family for family in families if hasattr(transformers, FAMILIES[family].config)]
+
+
+ENCODERS = _known(
+    *("bert", "ernie", "electra", "roberta", "xlm-roberta", "camembert", "albert", "distilbert", "modernbert", "mpnet"),
+    *("data2vec-text", "roberta-prelayernorm", "xlm-roberta-xl", "eurobert", "gte", "nomic_bert", "jina_embeddings_v3"),
     "deberta-v2",
-    "modernbert",
-]
-DECODERS = ["gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3"]
+)
+DECODERS = _known("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "modernbert-decoder")
 PACKED = ENCODERS + DECODERS
-PADDED = ["mpnet", "t5", "bart", "xlnet"]
+PADDED = ["t5", "bart", "xlnet"]
 ALL = PACKED + PADDED
 
 LENGTHS = (1, 1, 2, 3, 3, 5, 7, 8, 9, 13, 23)
@@ -155,12 +157,25 @@ def plain_copy(built: Built, folder: Path, *, attention: str = "eager") -> Any:
     return plain.train(built.model.training)
 
 
-def require_compiler() -> None:
-    """Skip where kernels cannot be compiled."""
+def require_kernels() -> None:
+    """Skip where there are no compiled kernels."""
     try:
-        find_compiler()
-    except BuildError as error:
+        load_library()
+    except KernelError as error:
         pytest.skip(str(error))
+
+
+_X86 = ("x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2")
+LEVELS = ("aarch64",) if platform.machine() in {"aarch64", "arm64"} else _X86
+"""All that kernels are built for; a machine has some of them."""
+
+
+def kernels_of(level: str) -> Kernels:
+    """The kernels of one level; the test is skipped where this machine lacks it."""
+    require_kernels()
+    if level not in available_levels():
+        pytest.skip(f"this machine has no {level}")
+    return Kernels(level)
 
 
 def without_dropout(module: torch.nn.Module) -> None:
@@ -168,7 +183,7 @@ def without_dropout(module: torch.nn.Module) -> None:
     for child in module.modules():
         if isinstance(child, torch.nn.Dropout):
             child.p = 0.0
-        for name in ("attention_dropout", "dropout"):
+        for name in ("attention_dropout", "attn_dropout", "dropout"):
             if isinstance(getattr(child, name, None), float):
                 setattr(child, name, 0.0)
 

@@ -83,7 +83,10 @@ class FilesSource(RowSelection):
 
 
 class HubSource(RowSelection):
-    """A data set of the Hugging Face hub (or a local folder that `datasets.load_dataset` understands)."""
+    """A data set of the Hugging Face hub (or a local folder that `datasets.load_dataset` understands).
+
+    It needs the library (`pip install "textune[datasets]"`).
+    """
 
     kind: Literal["hub"] = "hub"
     """A data source from the Hugging Face hub."""
@@ -98,7 +101,10 @@ class HubSource(RowSelection):
 
 
 class SavedSource(RowSelection):
-    """A folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`."""
+    """A folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`.
+
+    It is read with their library (`pip install "textune[datasets]"`).
+    """
 
     kind: Literal["saved"] = "saved"
     """A data source saved by the `datasets` library."""
@@ -337,9 +343,9 @@ class ModelSection(Section):
     attention: Literal["auto", "packed", "padded"] = "auto"
     """`packed` computes no padding; `auto` packs every backbone that allows it."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile for this machine. On a CPU, for training and prediction, kernels in C++ (needs g++); on a GPU, for training, its
-    layers (needs Triton and a C compiler). `auto` does so where the run is long enough to gain, `on` stops where it is
-    impossible."""
+    """Compiled code instead of PyTorch's own operators. On a CPU, for training and prediction, the kernels that were built
+    with textune; on a GPU, for training, layers compiled in the first steps (needs Triton and a C compiler). `auto` takes them
+    where that is faster, `on` stops where it is impossible."""
     config: dict[str, Any] = {}
     """Keys of the backbone's own configuration to change, such as `{ hidden_dropout_prob = 0.2 }`."""
 
