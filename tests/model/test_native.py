@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from textune.errors import ModelError
 from textune.model.memory import checkpoint_gradients
-from textune.model.native.kernels import AttentionShape, FastDropout, Kernels, Norm, kernel_attention
+from textune.model.native.kernels import AttentionShape, FastDropout, Kernels, Norm
 from textune.model.native.layers import FastLayer
 
 TYPES = [torch.float32, torch.bfloat16]
