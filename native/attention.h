@@ -5,6 +5,8 @@
 
 #pragma once
 
+#include <initializer_list>
+
 #include "tiles.h"
 
 namespace {
@@ -255,42 +257,51 @@ inline int chunk(int64_t items, int threads) {  // items that a thread takes at 
     return each < 1 ? 1 : each > 8 ? 8 : (int)each;
 }
 
+// A thread's memory for one row and head of the forward pass.
+template <typename T>
+struct Forward {
+    T *query, *rows, *keys_t, *values_along, *units;
+    float* p;
+    static size_t size(int64_t most, int64_t dp) { return 4 * room(most * dp, 4) + 2 * room(QUERIES * most, 4); }
+    Forward(Scratch::Part part, int64_t most, int64_t dp) {
+        for (T** each : {&query, &rows, &keys_t, &values_along}) *each = part.take<T>(most * dp);
+        units = part.take<T>(QUERIES * most), p = part.take<float>(QUERIES * most);
+    }
+};
+
 template <typename E>
 int attention_forward(const Attention& k, View<const E> q, View<const E> key, View<const E> value, View<E> out) {
     using T = Unit<E>;
     constexpr int64_t per = packed<T>();
-    int64_t dp = k.padded_d(), stride = dp / per, wide = k.panel_width(per), most = rounded(longest(k), QUERIES * P);
-    Scratch scratch(4 * room(most * dp, 4) + 2 * room(QUERIES * most, 4), k.threads);
+    int64_t dp = k.padded_d(), stride = dp / per, wide = k.panel_width(per), most = rounded(longest(k), P), items = k.rows * k.heads;
+    Scratch scratch(Forward<T>::size(most, dp), k.threads);
     if (!scratch) return 1;
     if (!k.first_only) clear_gaps(k, out, k.heads, false);
-    int64_t items = k.rows * k.heads;
 #pragma omp parallel num_threads(k.threads)
     {
-        Scratch::Part part = scratch.part(omp_get_thread_num());
-        T *query = part.take<T>(most * dp), *rows = part.take<T>(most * dp), *keys_t = part.take<T>(most * dp);
-        T *values_along = part.take<T>(most * dp), *units = part.take<T>(QUERIES * most);
-        float* p = part.take<float>(QUERIES * most);
+        Forward<T> s(scratch.part(omp_get_thread_num()), most, dp);
 #pragma omp for schedule(dynamic, chunk(items, k.threads))
         for (int64_t item = 0; item < items; ++item) {
             int64_t row = item / k.heads, head = item % k.heads, from = head / k.repeats();
             int64_t start = k.starts[row], length = k.lengths[row], queries = k.queries(row);
-            gather(q, start, queries, head, k.d, query);
-            gather(key, start, length, from, k.d, rows);
-            to_panels(rows, length, stride, wide, keys_t);
-            gather(value, start, length, from, k.d, rows);
-            const T* values = along(rows, length, dp, values_along);
+            gather(q, start, queries, head, k.d, s.query);
+            gather(key, start, length, from, k.d, s.rows);
+            to_panels(s.rows, length, stride, wide, s.keys_t);
+            gather(value, start, length, from, k.d, s.rows);
+            const T* values = along(s.rows, length, dp, s.values_along);
             for (int64_t first = 0; first < queries; first += QUERIES) {
                 Block block(k, first, queries, length);
                 float scales[QUERIES];
-                score(query + first * stride, stride, block.count, keys_t, wide, block.keys, block.keys_end, p);
+                score(s.query + first * stride, stride, block.count, s.keys_t, wide, block.keys, block.keys_end, s.p);
                 for (int r = 0; r < block.count; ++r) {
                     uint32_t bits = k.key(start + first + r, head);
                     Seen seen = block.seen(k, r, length);
-                    scales[r] = k.dropout.on() ? softmax<true>(k, seen, p + r * P, bits) : softmax<false>(k, seen, p + r * P, bits);
+                    float* p = s.p + r * P;
+                    scales[r] = k.dropout.on() ? softmax<true>(k, seen, p, bits) : softmax<false>(k, seen, p, bits);
                 }
-                const T* weights = along_keys(p, block.count, block.keys, block.keys_end, units);
-                sum_over_keys(block, weights, values, dp, [&](int r, int64_t c, F s) {
-                    store(out.at(k.answer(row, first + r), head) + c, s * scales[r], (int)(k.d - c));
+                const T* weights = along_keys(s.p, block.count, block.keys, block.keys_end, s.units);
+                sum_over_keys(block, weights, values, dp, [&](int r, int64_t c, F sum) {
+                    store(out.at(k.answer(row, first + r), head) + c, sum * scales[r], (int)(k.d - c));
                 });
             }
         }
@@ -298,33 +309,47 @@ int attention_forward(const Attention& k, View<const E> q, View<const E> key, Vi
     return 0;
 }
 
-// A thread's memory for the backward pass of one row and key head.
+// A thread's memory for one row and key head of the backward pass.
 template <typename T>
 struct Backward {
     T *query, *outer, *rows, *keys_t, *values_t, *keys_along, *query_along, *outer_along, *units;
     float *dk, *dv, *p, *ds;
     static size_t size(int64_t most, int64_t dp) { return 10 * room(most * dp, 4) + 3 * room(QUERIES * most, 4); }
     Backward(Scratch::Part part, int64_t most, int64_t dp) {
-        T** const arrays[] = {&query, &outer, &rows, &keys_t, &values_t, &keys_along, &query_along, &outer_along};
-        for (T** each : arrays) *each = part.take<T>(most * dp);
+        for (T** each : {&query, &outer, &rows, &keys_t, &values_t, &keys_along, &query_along, &outer_along})
+            *each = part.take<T>(most * dp);
         dk = part.take<float>(most * dp), dv = part.take<float>(most * dp);
         units = part.take<T>(QUERIES * most);
         p = part.take<float>(QUERIES * most), ds = part.take<float>(QUERIES * most);
     }
 };
 
+// The probabilities and the scores' gradients of a block of queries, into s.p and s.ds.
+template <typename T>
+void block_gradients(const Attention& k, const Block& block, const Backward<T>& s, int64_t row, int64_t head) {
+    int64_t stride = k.padded_d() / packed<T>(), wide = k.panel_width(packed<T>()), skip = block.first * stride;
+    score(s.query + skip, stride, block.count, s.keys_t, wide, block.keys, block.keys_end, s.p);
+    score(s.outer + skip, stride, block.count, s.values_t, wide, block.keys, block.keys_end, s.ds);
+    for (int r = 0; r < block.count; ++r) {
+        uint32_t bits = k.key(k.starts[row] + block.first + r, head);
+        Seen seen = block.seen(k, r, k.lengths[row]);
+        float *p = s.p + r * P, *ds = s.ds + r * P;
+        k.dropout.on() ? softmax_backward<true>(k, seen, p, ds, bits) : softmax_backward<false>(k, seen, p, ds, bits);
+    }
+}
+
 template <typename E>
 int attention_backward(const Attention& k, View<const E> q, View<const E> key, View<const E> value, View<const E> grad,
                         View<E> grad_q, View<E> grad_key, View<E> grad_value) {
     using T = Unit<E>;
     constexpr int64_t per = packed<T>();
-    int64_t dp = k.padded_d(), stride = dp / per, wide = k.panel_width(per), most = rounded(longest(k), QUERIES * P);
+    int64_t dp = k.padded_d(), stride = dp / per, wide = k.panel_width(per), most = rounded(longest(k), P);
+    int64_t items = k.rows * k.key_heads;
     Scratch scratch(Backward<T>::size(most, dp), k.threads);
     if (!scratch) return 1;
     clear_gaps(k, grad_q, k.heads, k.first_only);
     clear_gaps(k, grad_key, k.key_heads, false);
     clear_gaps(k, grad_value, k.key_heads, false);
-    int64_t items = k.rows * k.key_heads;
 #pragma omp parallel num_threads(k.threads)
     {
         Backward<T> s(scratch.part(omp_get_thread_num()), most, dp);
@@ -337,49 +362,37 @@ int attention_backward(const Attention& k, View<const E> q, View<const E> key, V
             gather(key, start, length, from, k.d, s.rows);
             to_panels(s.rows, length, stride, wide, s.keys_t);
             const T* keys = along(s.rows, length, dp, s.keys_along);
-            auto put_key = [&](int64_t j, int64_t c, F v) { store(grad_key.at(start + j, from) + c, v * k.scale, (int)(k.d - c)); };
-            auto put_value = [&](int64_t j, int64_t c, F v) { store(grad_value.at(start + j, from) + c, v, (int)(k.d - c)); };
-            // Where one block is all that there is, its sums are the gradients.
+            auto put = [&](const View<E>& view, float scale) {
+                return [&, scale](int64_t j, int64_t c, F sum) { store(view.at(start + j, from) + c, sum * scale, (int)(k.d - c)); };
+            };
+            auto put_key = put(grad_key, k.scale), put_value = put(grad_value, 1.0f);
+            // Where one block is all that there is, its sums are the gradients; else they are added up in dk and dv.
             Block all(k, 0, queries, length);
             bool at_once = k.repeats() == 1 && queries <= QUERIES && all.keys == 0 && all.keys_end == length;
-            if (!at_once) {
-                std::memset(s.dk, 0, sizeof(float) * length * dp);
-                std::memset(s.dv, 0, sizeof(float) * length * dp);
-            }
+            if (!at_once)
+                for (float* sums : {s.dk, s.dv}) std::memset(sums, 0, sizeof(float) * length * dp);
             for (int64_t head = from * k.repeats(); head < (from + 1) * k.repeats(); ++head) {
                 gather(q, start, queries, head, k.d, s.query);
                 gather(grad, k.answer(row, 0), queries, head, k.d, s.outer);
                 const T *asking = along(s.query, queries, dp, s.query_along), *outers = along(s.outer, queries, dp, s.outer_along);
                 for (int64_t first = 0; first < queries; first += QUERIES) {
                     Block block(k, first, queries, length);
-                    score(s.query + first * stride, stride, block.count, s.keys_t, wide, block.keys, block.keys_end, s.p);
-                    score(s.outer + first * stride, stride, block.count, s.values_t, wide, block.keys, block.keys_end, s.ds);
-                    for (int r = 0; r < block.count; ++r) {
-                        uint32_t bits = k.key(start + first + r, head);
-                        Seen seen = block.seen(k, r, length);
-                        k.dropout.on() ? softmax_backward<true>(k, seen, s.p + r * P, s.ds + r * P, bits)
-                                       : softmax_backward<false>(k, seen, s.p + r * P, s.ds + r * P, bits);
-                    }
+                    block_gradients(k, block, s, row, head);
                     const T* w = along_keys(s.ds, block.count, block.keys, block.keys_end, s.units);
-                    sum_over_keys(block, w, keys, dp, [&](int r, int64_t c, F v) {
-                        store(grad_q.at(start + first + r, head) + c, v * k.scale, (int)(k.d - c));
+                    sum_over_keys(block, w, keys, dp, [&](int r, int64_t c, F sum) {
+                        store(grad_q.at(start + first + r, head) + c, sum * k.scale, (int)(k.d - c));
                     });
-                    auto before = [&](const float* sums) {
-                        return [=](int64_t j, int64_t c) { return at_once ? F{} : load(sums + j * dp + c); };
+                    auto add = [&](const float* weights, const T* rows, float* sums, auto&& put_sum) {
+                        w = along_queries(weights, block.count, block.keys, block.keys_end, s.units);
+                        sum_over_queries(block, w, rows, dp, [&](int64_t j, int64_t c) { return at_once ? F{} : load(sums + j * dp + c); },
+                                         [&](int64_t j, int64_t c, F sum) { at_once ? put_sum(j, c, sum) : store(sums + j * dp + c, sum); });
                     };
-                    w = along_queries(s.p, block.count, block.keys, block.keys_end, s.units);
-                    sum_over_queries(block, w, outers, dp, before(s.dv), [&](int64_t j, int64_t c, F v) {
-                        at_once ? put_value(j, c, v) : store(s.dv + j * dp + c, v);
-                    });
-                    w = along_queries(s.ds, block.count, block.keys, block.keys_end, s.units);
-                    sum_over_queries(block, w, asking, dp, before(s.dk), [&](int64_t j, int64_t c, F v) {
-                        at_once ? put_key(j, c, v) : store(s.dk + j * dp + c, v);
-                    });
+                    add(s.p, outers, s.dv, put_value);
+                    add(s.ds, asking, s.dk, put_key);
                 }
             }
-            if (at_once) continue;
-            for (int64_t j = 0; j < length; ++j)
-                for (int64_t c = 0; c < k.d; c += W) put_key(j, c, load(s.dk + j * dp + c)), put_value(j, c, load(s.dv + j * dp + c));
+            for (int64_t j = 0; j < length && !at_once; ++j)
+                for (int64_t c = 0; c < dp; c += W) put_key(j, c, load(s.dk + j * dp + c)), put_value(j, c, load(s.dv + j * dp + c));
         }
     }
     return 0;
