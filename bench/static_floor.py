@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def run(example: Path, data_folder: str) -> dict[str, Any]:
         "rows": len(made["train"]),
         "features": made["train"].shape[1],
         "seconds": round(time.perf_counter() - started, 1),
-        "versions": versions(),
+        "versions": {**versions(), "scikit-learn": version("scikit-learn")},
         "date": datetime.now(UTC).date().isoformat(),
     }
 
