@@ -234,5 +234,5 @@ def _trained_model(settings: Settings) -> Path:
         device=settings.device,
     )
     run = settings.work / f"model-{time.time_ns()}"
-    run_module("textune", "train", str(config), "--run", str(run))
+    run_module("textune", "train", str(config), "--run", str(run), "train.optimizer.lr=2e-4", "train.schedule.warmup=6 steps")
     return run / "best"
