@@ -275,7 +275,7 @@ class FastLayer:
                 dtype,
                 training,
                 torch.is_grad_enabled(),
-                None if terms == (None, None) else relative_pos,
+                None if all(term is None for term in terms) else relative_pos,
                 *terms,
                 *self.parameters,
             )
