@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo demo-short test test-slow test-avx2 check format bench bench-gpu bench-one bench-scores docs
+.PHONY: setup kernels demo demo-short test test-slow test-avx2 check format bench bench-gpu bench-one bench-scores docs
 
 setup: .venv/installed
 
@@ -10,6 +10,11 @@ setup: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[starter,dev,bench,8bit,launch]"
 	touch $@
+
+# The compiled kernels, after a change in native/; an installation builds them by itself.
+KERNELS_PYTHON ?= $(BIN)/python
+kernels:
+	$(KERNELS_PYTHON) native/build.py textune/model/native/libraries
 
 # Train a sentiment classifier on 8,530 real film reviews and report on rows it has never seen.
 demo: setup

@@ -1,4 +1,4 @@
-"""Whether a backbone runs on kernels compiled for this machine, and why or why not; before `backbone.py`."""
+"""Whether a backbone runs on compiled kernels, and why or why not; before `backbone.py`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,8 @@ from torch import nn
 from textune.data.batches import Layout
 from textune.errors import ModelError
 from textune.model.compiled import compile_on_gpu
-from textune.model.native import BuildError, FastDropout, Kernels, install
+from textune.model.native import FastDropout, KernelError, Kernels, install
 from textune.model.varlen import describe_attention
-
-WORTH_BUILDING = 2e12
-"""Floating-point operations from which `auto` compiles: about ten seconds of a laptop's work. Kernels that lie in the cache
-already do not count, so that the same run takes the same way every time."""
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 """Numbers of glibc's `mallopt`."""
@@ -38,8 +34,8 @@ class Accelerator:
         self._refuse(reason, hint=hint)
         self._mode, self._forbidden = "off", reason
 
-    def prepare(self, layout: Layout, num_tokens: int, *, training: bool) -> None:
-        """Get the kernels where they help and computing `num_tokens` is worth building them.
+    def prepare(self, layout: Layout, *, training: bool) -> None:
+        """Get the kernels where they can be used.
 
         ModelError where the mode is "on" and they cannot be had.
         """
@@ -51,10 +47,8 @@ class Accelerator:
                 self._refuse("they are for processors, and the model is on a GPU", hint="Leave it out")
         elif layout == "padded":
             self._refuse("they need the packed layout", hint="Choose a backbone that runs packed")
-        elif self._mode == "auto" and self._work(num_tokens, training=training) < WORTH_BUILDING:
-            self.note = "PyTorch's own: the work is too short to compile others"
         else:
-            self._build()
+            self._install()
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
         """Compile layers for a GPU, if the model is on one; `dtype` is that of the run's products. Errors as in `prepare`."""
@@ -63,10 +57,10 @@ class Accelerator:
             done = f"not compiled: {self._forbidden}" if self._forbidden else done
             self.note = f"{describe_attention(self._hf.device, dtype, self._hf.config)}, {done}"
 
-    def _build(self) -> None:
+    def _install(self) -> None:
         try:
             self.kernels = Kernels()
-        except BuildError as error:
+        except KernelError as error:
             self._refuse(str(error), hint=error.hint)
             return
         reuse_freed_memory()
@@ -78,23 +72,20 @@ class Accelerator:
                 module.kernels = self.kernels  # type: ignore[assignment]
         parts = ["dropout"] if self.has_softcap else ["attention", "dropout"]
         what = " and ".join([", ".join(parts), f"{num_layers} whole layers"] if num_layers else parts)
-        self.note = f"compiled for this processor: {what}"
+        self.note = f"compiled for {self.kernels.level}: {what}"
 
     @property
     def has_softcap(self) -> bool:
         """Whether attention has a term that the kernels do not compute (Gemma 2)."""
         return bool(getattr(self._hf.config.get_text_config(), "attn_logit_softcapping", None))
 
-    def _work(self, num_tokens: int, *, training: bool) -> float:
-        """Floating-point operations of the matrix products: 2 a weight and token forward, twice that backward."""
-        embedded: int = sum(p.numel() for p in self._hf.get_input_embeddings().parameters())
-        weights: int = sum(p.numel() for p in self._hf.parameters()) - embedded
-        return (6.0 if training else 2.0) * weights * num_tokens
-
     def _refuse(self, reason: str, *, hint: str) -> None:
         self.note = f"PyTorch's own: {reason}"
         if self._mode == "on":
-            raise ModelError(f'model.compile = "on", but kernels cannot be compiled: {reason}.', hint=f'{hint}, or use "auto".')
+            raise ModelError(
+                f'model.compile = "on", but there are no compiled kernels for this run: {reason}.',
+                hint=f'{hint}, or use "auto".',
+            )
 
 
 def reuse_freed_memory() -> None:

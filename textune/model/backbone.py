@@ -140,12 +140,12 @@ class TextModel(nn.Module):
         one_call = by_kernels or not attention_obstacle(self.hf.device, dtype, self.hf.config)
         return 0 if one_call else GROUP_COST_TOKENS
 
-    def speed_up(self, num_tokens: int, *, training: bool) -> None:
-        """Compile what is worth compiling for computing so many tokens on the device where the model is now.
+    def speed_up(self, *, training: bool) -> None:
+        """Take the compiled kernels, where they can be used on the device where the model is now.
 
-        ModelError where `model.compile = "on"` and this machine cannot.
+        ModelError where `model.compile = "on"` and this machine has none.
         """
-        self.accelerator.prepare(self.layout, num_tokens, training=training)
+        self.accelerator.prepare(self.layout, training=training)
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
         """The same for training so many steps on a GPU, where compilation takes place in the first steps."""

@@ -125,7 +125,7 @@ class Ingredients:
             labels=Labels(names=names if named else (), delimiter=section.delimiter),
             sources=own_sources(self.experiment.data),
             precision=self.device.precision,
-            compiled=self.model.accelerator.kernels is not None,
+            compiled=self.experiment.model.compile != "off",
             max_tokens=self.experiment.evaluate.max_tokens,
             metric=self.metric.name,
             data={part.name: part.fingerprint for part in self.data.parts},
@@ -272,7 +272,7 @@ def gather(
         # A compiled layer computes without calling its modules, and only their calls bring the weights.
         hint = 'Use train.distributed.kind = "ddp"'
         model.accelerator.forbid("weights are cut over the ranks, and brought when a module is called", hint=hint)
-    model.speed_up(_num_trained_tokens(experiment, parts["train"]), training=True)
+    model.speed_up(training=True)
     if experiment.train.gradient_checkpointing:  # behind `speed_up`, which changes how layers compute
         checkpoint_gradients(model)
     room = _room(experiment, model, device, parts["train"], ranks=ranks, bound=bound)
