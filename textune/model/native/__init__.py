@@ -6,8 +6,9 @@
 Everything here has a twin in PyTorch's own operators, which is used where there is no library, and the tests compare both.
 """
 
+from textune.model.native.inference import Int8Linear
 from textune.model.native.kernels import FastDropout, Kernels
 from textune.model.native.layers import install
-from textune.model.native.libraries import KernelError
+from textune.model.native.libraries import KernelError, load_library
 
-__all__ = ["FastDropout", "KernelError", "Kernels", "install"]
+__all__ = ["FastDropout", "Int8Linear", "KernelError", "Kernels", "install", "load_library"]

@@ -92,6 +92,35 @@ class AttentionCall(Call):
     ]
 
 
+class PanelCall(Call):
+    """Of `panel`; the last two are its answer."""
+
+    _fields_: ClassVar[Fields] = longs("kind", "panel", "largest")
+
+
+class PanelWeights(ctypes.Structure):
+    """Weights in panels, with a bias, and of bytes a scale and a sum, for each output."""
+
+    _fields_: ClassVar[Fields] = [*pointers("panels", "bias", "scale", "sums"), *longs("inputs", "outputs")]
+
+
+class ProjectCall(Call):
+    """Of `project`."""
+
+    _fields_: ClassVar[Fields] = [*longs("kind", "rows", "count"), *pointers("x", "y"), ("weights", PanelWeights * 3)]
+
+
+class FinishLayerCall(Call):
+    """Of `finish_layer`."""
+
+    _fields_: ClassVar[Fields] = [
+        *longs("kind", "activation", "rows"),
+        *doubles("first_eps", "second_eps"),
+        *pointers("attended", "residual", "first_gamma", "first_beta", "second_gamma", "second_beta", "y"),
+        *((name, PanelWeights) for name in ("mix", "inner", "output")),
+    ]
+
+
 _MISTAKES = {
     2: "the library was built for another struct of arguments",
     3: "a size or a row is out of range",

@@ -22,6 +22,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from textune.model.native.inference import InferenceLayer, Int8Linear, products_dtype
 from textune.model.native.kernels import ACTIVATIONS, AttentionShape, Kernels, Norm, draw_seeds
 
 if TYPE_CHECKING:
@@ -88,6 +89,11 @@ class EncoderLayer:
     def linears(self) -> tuple[nn.Linear, ...]:
         """All of them."""
         return self.query, self.key, self.value, self.attention_output, self.inner, self.output
+
+    def floats(self) -> list[nn.Parameter]:
+        """All parameters; layers with int8 weights have none."""
+        modules: tuple[nn.Module, ...] = (*self.linears(), self.attention_norm, self.output_norm)
+        return [parameter for module in modules for parameter in module.parameters()]
 
     def parameters(self) -> list[nn.Parameter]:
         """In the order of `_Layer.forward`'s arguments."""
@@ -227,6 +233,7 @@ class FastLayer:
             WorkingCopy(*(linear.bias for linear in projections)),
         )
         """Weights of queries, keys and values, of the attention's output, inner and output; biases of queries, keys, values."""
+        self.inference = InferenceLayer(parts, kernels, is_last=is_last)
 
     def norm(self, linear: nn.Linear, norm: nn.LayerNorm, dropout: float, seed: int) -> Norm:
         """The norm behind a product whose bias it adds."""
@@ -234,7 +241,9 @@ class FastLayer:
 
     def __call__(self, x_TH: torch.Tensor, layout: PackedLayout, *, training: bool) -> torch.Tensor:
         """y float32 [T, H] of x float32 [T, H]."""
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        dtype = products_dtype()
+        if not training and not torch.is_grad_enabled():
+            return self.inference(x_TH, layout)
         with torch.autocast("cpu", enabled=False):
             y_TH: torch.Tensor = _Layer.apply(
                 x_TH.contiguous(), self, layout, dtype, training, torch.is_grad_enabled(), *self.parameters
@@ -252,15 +261,24 @@ def install(hf: Any, kernels: Kernels) -> int:
     layers = [module for module in hf.base_model.modules() if type(module).__name__ in _KINDS]
     for module in layers:
         parts = _KINDS[type(module).__name__](module)
-        if parts is not None and _is_plain(parts) and "forward" not in vars(module):
-            fast = FastLayer(parts, kernels, is_last=module is layers[-1])
-            module.forward = functools.partial(_forward, module, module.forward, fast)
-            number += 1
+        if parts is None or "forward" in vars(module):
+            continue
+        kind: type[FastLayer | InferenceLayer]
+        for linear, kind in ((nn.Linear, FastLayer), (Int8Linear, InferenceLayer)):
+            if _is_plain(parts, linear):
+                fast = kind(parts, kernels, is_last=module is layers[-1])
+                module.forward = functools.partial(_forward, module, module.forward, fast)
+                number += 1
     return number
 
 
 def _forward(
-    module: nn.Module, original: Callable[..., Any], fast: FastLayer, hidden_states: torch.Tensor, *args: Any, **kwargs: Any
+    module: nn.Module,
+    original: Callable[..., Any],
+    fast: FastLayer | InferenceLayer,
+    hidden_states: torch.Tensor,
+    *args: Any,
+    **kwargs: Any,
 ) -> Any:
     layout = kwargs.get("textune_layout")
     is_fp16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.float16
@@ -270,13 +288,13 @@ def _forward(
     return fast(hidden_states.squeeze(0), layout, training=module.training).unsqueeze(0)
 
 
-def _is_plain(parts: EncoderLayer) -> bool:
-    """Whether the modules are PyTorch's own and fp32: adapters and quantised layers compute something else."""
+def _is_plain(parts: EncoderLayer, kind: type[nn.Module]) -> bool:
+    """Whether the linear layers are of this very kind, and the modules fp32 with a bias: adapters compute something else."""
     norms = (parts.attention_norm, parts.output_norm)
-    plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in parts.linears())
+    plain = all(type(linear) is kind and (kind is Int8Linear or linear.bias is not None) for linear in parts.linears())
     plain = plain and all(type(norm) is nn.LayerNorm and norm.bias is not None for norm in norms)
     dropouts = (parts.attention_dropout, parts.attention_output_dropout, parts.output_dropout)
-    return plain and max(dropout.p for dropout in dropouts) < 1 and all(p.dtype == torch.float32 for p in parts.parameters())
+    return plain and max(dropout.p for dropout in dropouts) < 1 and all(p.dtype == torch.float32 for p in parts.floats())
 
 
 def _bert_layer(module: Any) -> EncoderLayer | None:
