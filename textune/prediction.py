@@ -351,8 +351,9 @@ def load(
     model.to(chosen.torch)
     if precision == "int8":
         quantize_linears(model)
-    if card.compiled or compile == "on":
-        model.speed_up(training=False)
+        model.speed_up(torch.int8, training=False)
+    elif card.compiled or compile == "on":
+        model.speed_up(chosen.dtype, training=False)
     model.eval()
     card = _within_positions(card, model, folder, on_notice)
     limit = max(max_tokens or card.max_tokens, card.max_length)

@@ -20,7 +20,7 @@ from textune.model.native.kernels import AttentionShape, FastDropout, Kernels, N
 from textune.model.native.layers import FastLayer
 
 TYPES = [torch.float32, torch.bfloat16]
-FUSED = ["bert", "ernie", "electra", "roberta", "xlm-roberta", "camembert", "distilbert"]
+FUSED = ["bert", "ernie", "electra", "roberta", "xlm-roberta", "camembert", "data2vec-text", "distilbert"]
 
 
 @pytest.fixture(autouse=True)
@@ -224,7 +224,7 @@ def test_a_layer_under_dropout_has_the_gradient_of_what_it_computes(family: str,
 def compiled(family: str, folder: Path, **keys: Any) -> Built:
     require_kernels()
     built = build(family, folder, section={"compile": "on"}, **keys)
-    built.model.speed_up(training=True)
+    built.model.speed_up(torch.float32, training=True)
     return built
 
 
@@ -314,16 +314,16 @@ def test_a_saved_model_knows_nothing_of_kernels(tmp_path: Path) -> None:
 
 def test_off_and_padded_models_keep_pytorchs_own(tmp_path: Path) -> None:
     off = build("bert", tmp_path / "off", section={"compile": "off"})
-    off.model.speed_up(training=True)
+    off.model.speed_up(torch.float32, training=True)
     assert off.model.accelerator.kernels is None and 'model.compile = "off"' in off.model.accelerator.note
-    padded = build("mpnet", tmp_path / "padded")
-    padded.model.speed_up(training=True)
+    padded = build("xlnet", tmp_path / "padded")
+    padded.model.speed_up(torch.float32, training=True)
     assert padded.model.accelerator.note == "PyTorch's own: they need the packed layout"
-    forced = build("mpnet", tmp_path / "forced", section={"compile": "on"})
+    forced = build("xlnet", tmp_path / "forced", section={"compile": "on"})
     with pytest.raises(
         ModelError, match=r'model.compile = "on", but there are no compiled kernels for this run: they need the packed layout'
     ):
-        forced.model.speed_up(training=True)
+        forced.model.speed_up(torch.float32, training=True)
 
 
 def test_results_do_not_depend_on_chance(tmp_path: Path) -> None:
@@ -366,11 +366,11 @@ def test_checkpointed_layers_are_left_alone(tmp_path: Path) -> None:
     require_kernels()
     built = build("bert", tmp_path, section={"compile": "on"})
     checkpoint_gradients(built.model)
-    built.model.speed_up(training=True)
+    built.model.speed_up(torch.float32, training=True)
     assert "layers" not in built.model.accelerator.note
 
 
 def test_softcaps_keep_their_groups(tmp_path: Path) -> None:
     built = compiled("gemma2", tmp_path)
-    assert built.model.accelerator.note.endswith(": dropout")
+    assert built.model.accelerator.note == f"compiled for {built.model.accelerator.way}: dropout"
     assert built.model.group_cost(torch.float32) > 0 == compiled("llama", tmp_path / "llama").model.group_cost(torch.float32)

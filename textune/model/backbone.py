@@ -136,16 +136,19 @@ class TextModel(nn.Module):
 
     def group_cost(self, dtype: torch.dtype) -> int:
         """What a group of rows costs this model in products of `dtype`: nothing where attention takes all rows in one call."""
-        by_kernels = self.accelerator.kernels is not None and not self.accelerator.has_softcap and dtype != torch.float16
+        by_kernels = self.accelerator.kernels is not None and not self.accelerator.has_other_scores and dtype != torch.float16
         one_call = by_kernels or not attention_obstacle(self.hf.device, dtype, self.hf.config)
         return 0 if one_call else GROUP_COST_TOKENS
 
-    def speed_up(self, *, training: bool) -> None:
-        """Take the compiled kernels, where they can be used on the device where the model is now.
+    def speed_up(
+        self, dtype: torch.dtype, *, training: bool, lengths: np.ndarray | None = None, earlier: str | None = None
+    ) -> None:
+        """Take the compiled kernels, where they can be used on the device where the model is now and are the faster way.
 
-        ModelError where `model.compile = "on"` and this machine has none.
+        `dtype` is that of the products, `lengths` are those of the rows in tokens; arguments and errors are those of
+        `Accelerator.prepare`.
         """
-        self.accelerator.prepare(self.layout, training=training)
+        self.accelerator.prepare(self.layout, dtype, training=training, lengths=lengths, earlier=earlier)
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
         """The same for training so many steps on a GPU, where compilation takes place in the first steps."""

@@ -257,19 +257,28 @@ def install(hf: Any, kernels: Kernels) -> int:
     A layer whose forward somebody has replaced already (to compute it again in the backward pass, say) is left alone.
     """
     _watch_optimizers()
-    number = 0
+    known = _known_layers(hf)
+    for module, parts, is_last in known:
+        kind = InferenceLayer if type(parts.query) is Int8Linear else FastLayer
+        fast = kind(parts, kernels, is_last=is_last)
+        module.forward = functools.partial(_forward, module, module.forward, fast)
+    return len(known)
+
+
+def count_known(hf: Any) -> int:
+    """How many layers `install` would give another forward."""
+    return len(_known_layers(hf))
+
+
+def _known_layers(hf: Any) -> list[tuple[Any, EncoderLayer, bool]]:
+    """(module, its parts, whether it is the last layer)."""
     layers = [module for module in hf.base_model.modules() if type(module).__name__ in _KINDS]
-    for module in layers:
-        parts = _KINDS[type(module).__name__](module)
-        if parts is None or "forward" in vars(module):
-            continue
-        kind: type[FastLayer | InferenceLayer]
-        for linear, kind in ((nn.Linear, FastLayer), (Int8Linear, InferenceLayer)):
-            if _is_plain(parts, linear):
-                fast = kind(parts, kernels, is_last=module is layers[-1])
-                module.forward = functools.partial(_forward, module, module.forward, fast)
-                number += 1
-    return number
+    found = [(module, _KINDS[type(module).__name__](module), module is layers[-1]) for module in layers]
+    return [
+        (module, parts, is_last)
+        for module, parts, is_last in found
+        if parts is not None and _is_plain(parts) and "forward" not in vars(module)
+    ]
 
 
 def _forward(
@@ -288,10 +297,11 @@ def _forward(
     return fast(hidden_states.squeeze(0), layout, training=module.training).unsqueeze(0)
 
 
-def _is_plain(parts: EncoderLayer, kind: type[nn.Module]) -> bool:
-    """Whether the linear layers are of this very kind, and the modules fp32 with a bias: adapters compute something else."""
-    norms = (parts.attention_norm, parts.output_norm)
-    plain = all(type(linear) is kind and (kind is Int8Linear or linear.bias is not None) for linear in parts.linears())
+def _is_plain(parts: EncoderLayer) -> bool:
+    """Whether the modules are PyTorch's own and fp32, or int8 throughout: adapters compute something else."""
+    norms, linears = (parts.attention_norm, parts.output_norm), parts.linears()
+    plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in linears)
+    plain = plain or all(type(linear) is Int8Linear for linear in linears)
     plain = plain and all(type(norm) is nn.LayerNorm and norm.bias is not None for norm in norms)
     dropouts = (parts.attention_dropout, parts.attention_output_dropout, parts.output_dropout)
     return plain and max(dropout.p for dropout in dropouts) < 1 and all(p.dtype == torch.float32 for p in parts.floats())
@@ -349,6 +359,8 @@ _KINDS: dict[str, Callable[[Any], EncoderLayer | None]] = {
     "CamembertLayer": _bert_layer,
     "ElectraLayer": _bert_layer,
     "ErnieLayer": _bert_layer,
+    "Data2VecTextLayer": _bert_layer,
+    "RoCBertLayer": _bert_layer,
     "TransformerBlock": _distilbert_layer,
 }
 """Class of a layer to its modules."""
