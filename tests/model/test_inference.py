@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from textune.model.native.calls import PanelCall
-from textune.model.native.inference import Int8Linear, Weights, project
+from textune.model.native.inference import Int8Linear, Weights, can_multiply, project
 from textune.model.native.kernels import Kernels
 from textune.model.native.layers import install
 from textune.model.quantize import quantize_linears
@@ -72,7 +72,7 @@ def test_the_largest_sums_of_bytes_do_not_overflow(kernels: Kernels, sign: int) 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_products_of_floats(kernels: Kernels, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
-    if not kernels_multiply(kernels, dtype):
+    if not can_multiply(kernels, dtype):
         pytest.skip(f"{kernels.level} has no products of {dtype}")
     rows, inputs, outputs = shape
     x, weight, bias = torch.randn(rows, inputs), torch.randn(outputs, inputs), torch.randn(outputs)
@@ -80,10 +80,6 @@ def test_products_of_floats(kernels: Kernels, shape: tuple[int, int, int], dtype
     found = project(kernels, [Weights(kernels, weight, bias, dtype)], x)
     tolerance = 1e-4 if dtype == torch.float32 else 2e-2
     torch.testing.assert_close(found.float(), expected, atol=tolerance, rtol=tolerance)
-
-
-def kernels_multiply(kernels: Kernels, dtype: torch.dtype) -> bool:
-    return dtype == torch.float32 or kernels.level == "x86-64-v4-bf16"
 
 
 def test_layers_side_by_side(kernels: Kernels) -> None:
@@ -108,7 +104,7 @@ def test_wrong_arguments_are_refused(kernels: Kernels) -> None:
 def test_layers_of_prediction_compute_what_those_of_training_do(
     kernels: Kernels, family: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:
-    if not kernels_multiply(kernels, dtype):
+    if not can_multiply(kernels, dtype):
         pytest.skip(f"{kernels.level} has no products of {dtype}")
     built = build(family, tmp_path, section={"compile": "off"})
     built.model.accelerator.kernels = kernels

@@ -14,6 +14,7 @@ from textune.errors import ModelError
 from textune.model.backbone import TextModel
 from textune.model.native import Int8Linear, KernelError, Kernels, load_library
 
+
 def require_int8(device: Literal["auto", "cpu", "cuda"]) -> None:
     """ModelError where `--precision int8` cannot be: on another device, or without compiled kernels."""
     if device == "cuda":

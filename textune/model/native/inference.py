@@ -37,11 +37,16 @@ def products_dtype() -> torch.dtype:
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
 
 
+def can_multiply(kernels: Kernels, dtype: torch.dtype) -> bool:
+    """Whether kernels of this level have products of such numbers."""
+    return dtype in {torch.float32, torch.int8} or (dtype == torch.bfloat16 and kernels.level == "x86-64-v4-bf16")
+
+
 class Weights:
     """The weights and bias of one linear layer in the panels that kernels read; no parameter, so nothing trains or saves it."""
 
     def __init__(self, kernels: Kernels, weight_OI: torch.Tensor, bias_O: torch.Tensor | None, dtype: torch.dtype) -> None:
-        """`dtype`: float32, bfloat16 (the processor must have its products) or int8."""
+        """`dtype`: one that the kernels can multiply."""
         weight_OI = weight_OI.detach().float()
         self.dtype = dtype
         self.outputs, self.inputs = weight_OI.shape

@@ -22,7 +22,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from textune.model.native.inference import InferenceLayer, Int8Linear, products_dtype
+from textune.model.native.inference import InferenceLayer, Int8Linear, can_multiply, products_dtype
 from textune.model.native.kernels import ACTIVATIONS, AttentionShape, Kernels, Norm, draw_seeds
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class FastLayer:
     def __call__(self, x_TH: torch.Tensor, layout: PackedLayout, *, training: bool) -> torch.Tensor:
         """y float32 [T, H] of x float32 [T, H]."""
         dtype = products_dtype()
-        if not training and not torch.is_grad_enabled():
+        if not training and not torch.is_grad_enabled() and can_multiply(self.kernels, dtype):
             return self.inference(x_TH, layout)
         with torch.autocast("cpu", enabled=False):
             y_TH: torch.Tensor = _Layer.apply(
