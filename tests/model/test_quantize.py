@@ -53,8 +53,8 @@ def test_small_outputs_and_small_tokens_keep_their_digits() -> None:
 
 def test_a_layer_computes_what_its_levels_say() -> None:
     """The product of the rounded numbers, exactly but for float32: no other approximation is made."""
-    linear, x, shape = nn.Linear(24, 8), torch.randn(9, 24), PanelCall(kind=2)
-    Kernels().call("panel", shape)
+    linear, x, shape = nn.Linear(24, 8), torch.randn(9, 24), PanelCall()
+    Kernels().call("int8_panel", shape)
     weight_scale = linear.weight.abs().amax(1, keepdim=True) / shape.largest
     low, high = x.amin(1, keepdim=True).clamp(max=0), x.amax(1, keepdim=True).clamp(min=0)
     step = (high - low) / 255
@@ -129,9 +129,7 @@ def test_other_devices_and_installations_without_kernels_are_refused(monkeypatch
         raise KernelError("textune was installed without them", hint="Install it again")
 
     monkeypatch.setattr(quantize, "load_library", missing)
-    with pytest.raises(
-        ModelError, match=r"none for this run: textune was .* Install it again, or use --precision auto"
-    ):
+    with pytest.raises(ModelError, match=r"none for this run: textune was .* Install it again, or use --precision auto"):
         require_int8("auto")
 
 

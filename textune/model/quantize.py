@@ -1,6 +1,6 @@
 """Linear layers with int8 weights, for prediction on processors: a quarter of the memory, and faster than floats.
 
-Products are those of `native/inference.py`; a quantised model predicts only: it cannot be trained, and saving it is an error.
+Products are those of `native/int8.py`; a quantised model predicts only: it cannot be trained, and saving it is an error.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 Everything here has a twin in PyTorch's own operators, which is used where there is no library, and the tests compare both.
 """
 
-from textune.model.native.inference import Int8Linear
+from textune.model.native.int8 import Int8Linear
 from textune.model.native.kernels import FastDropout, Kernels
 from textune.model.native.layers import count_known, install
 from textune.model.native.libraries import KernelError, available_levels, load_library

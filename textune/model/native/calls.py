@@ -93,28 +93,28 @@ class AttentionCall(Call):
 
 
 class PanelCall(Call):
-    """Of `panel`; the last two are its answer."""
+    """Of `int8_panel`; the fields are its answer."""
 
-    _fields_: ClassVar[Fields] = longs("kind", "panel", "largest")
+    _fields_: ClassVar[Fields] = longs("panel", "largest")
 
 
 class PanelWeights(ctypes.Structure):
-    """Weights in panels, with a bias, and of bytes a scale and a sum, for each output."""
+    """Int8 weights in panels, with a bias, a scale and a sum for each output."""
 
     _fields_: ClassVar[Fields] = [*pointers("panels", "bias", "scale", "sums"), *longs("inputs", "outputs")]
 
 
 class ProjectCall(Call):
-    """Of `project`."""
+    """Of `int8_project`."""
 
-    _fields_: ClassVar[Fields] = [*longs("kind", "rows", "count"), *pointers("x", "y"), ("weights", PanelWeights * 3)]
+    _fields_: ClassVar[Fields] = [*longs("rows", "count"), *pointers("x", "y"), ("weights", PanelWeights * 3)]
 
 
 class FinishLayerCall(Call):
-    """Of `finish_layer`."""
+    """Of `int8_finish_layer`."""
 
     _fields_: ClassVar[Fields] = [
-        *longs("kind", "activation", "rows"),
+        *longs("activation", "rows"),
         *doubles("first_eps", "second_eps"),
         *pointers("attended", "residual", "first_gamma", "first_beta", "second_gamma", "second_beta", "y"),
         *((name, PanelWeights) for name in ("mix", "inner", "output")),

@@ -22,7 +22,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from textune.model.native.inference import InferenceLayer, Int8Linear, can_multiply, products_dtype
+from textune.model.native.int8 import Int8Layer, Int8Linear
 from textune.model.native.kernels import ACTIVATIONS, AttentionShape, Kernels, Norm, draw_seeds
 
 if TYPE_CHECKING:
@@ -233,7 +233,6 @@ class FastLayer:
             WorkingCopy(*(linear.bias for linear in projections)),
         )
         """Weights of queries, keys and values, of the attention's output, inner and output; biases of queries, keys, values."""
-        self.inference = InferenceLayer(parts, kernels, is_last=is_last)
 
     def norm(self, linear: nn.Linear, norm: nn.LayerNorm, dropout: float, seed: int) -> Norm:
         """The norm behind a product whose bias it adds."""
@@ -241,9 +240,7 @@ class FastLayer:
 
     def __call__(self, x_TH: torch.Tensor, layout: PackedLayout, *, training: bool) -> torch.Tensor:
         """y float32 [T, H] of x float32 [T, H]."""
-        dtype = products_dtype()
-        if not training and not torch.is_grad_enabled() and can_multiply(self.kernels, dtype):
-            return self.inference(x_TH, layout)
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
         with torch.autocast("cpu", enabled=False):
             y_TH: torch.Tensor = _Layer.apply(
                 x_TH.contiguous(), self, layout, dtype, training, torch.is_grad_enabled(), *self.parameters
@@ -259,7 +256,7 @@ def install(hf: Any, kernels: Kernels) -> int:
     _watch_optimizers()
     known = _known_layers(hf)
     for module, parts, is_last in known:
-        kind = InferenceLayer if type(parts.query) is Int8Linear else FastLayer
+        kind = Int8Layer if _is_int8(parts) else FastLayer
         fast = kind(parts, kernels, is_last=is_last)
         module.forward = functools.partial(_forward, module, module.forward, fast)
     return len(known)
@@ -284,7 +281,7 @@ def _known_layers(hf: Any) -> list[tuple[Any, EncoderLayer, bool]]:
 def _forward(
     module: nn.Module,
     original: Callable[..., Any],
-    fast: FastLayer | InferenceLayer,
+    fast: FastLayer | Int8Layer,
     hidden_states: torch.Tensor,
     *args: Any,
     **kwargs: Any,
@@ -299,12 +296,16 @@ def _forward(
 
 def _is_plain(parts: EncoderLayer) -> bool:
     """Whether the modules are PyTorch's own and fp32, or int8 throughout: adapters compute something else."""
-    norms, linears = (parts.attention_norm, parts.output_norm), parts.linears()
-    plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in linears)
-    plain = plain or all(type(linear) is Int8Linear for linear in linears)
+    norms = (parts.attention_norm, parts.output_norm)
+    plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in parts.linears()) or _is_int8(parts)
     plain = plain and all(type(norm) is nn.LayerNorm and norm.bias is not None for norm in norms)
     dropouts = (parts.attention_dropout, parts.attention_output_dropout, parts.output_dropout)
     return plain and max(dropout.p for dropout in dropouts) < 1 and all(p.dtype == torch.float32 for p in parts.floats())
+
+
+def _is_int8(parts: EncoderLayer) -> bool:
+    linears: tuple[nn.Module, ...] = parts.linears()
+    return all(type(linear) is Int8Linear for linear in linears)
 
 
 def _bert_layer(module: Any) -> EncoderLayer | None:
