@@ -102,7 +102,7 @@ class Int8Layer:
         self.is_last = is_last
         self._weights: list[Weights] = [linear.weights for linear in linears]
 
-    def __call__(self, x_TH: torch.Tensor, layout: PackedLayout, *, training: bool = False) -> torch.Tensor:
+    def __call__(self, x_TH: torch.Tensor, layout: PackedLayout, *, training: bool, **_: Any) -> torch.Tensor:
         """y float32 [T, H] of x float32 [T, H]."""
         assert not training, "made for prediction alone"
         heads, projections, x_TH = self.parts.num_heads, self._weights[:3], x_TH.contiguous()
