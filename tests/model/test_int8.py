@@ -13,10 +13,9 @@ from torch import nn
 from torch.nn import functional
 
 from textune.data.loader import TokenBatch
-from textune.model.native.calls import PanelCall
-from textune.model.native.int8 import Int8Linear, Weights, project
+from textune.model.native.install import install
+from textune.model.native.int8 import Int8Linear, PanelCall, Weights, project
 from textune.model.native.kernels import Kernels
-from textune.model.native.layers import install
 from textune.model.quantize import quantize_linears
 
 FUSED = ["bert", "roberta", "electra", "distilbert"]

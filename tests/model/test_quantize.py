@@ -17,7 +17,7 @@ import textune
 from textune.errors import ModelError
 from textune.model import quantize
 from textune.model.native import Int8Linear, KernelError, Kernels
-from textune.model.native.calls import PanelCall
+from textune.model.native.int8 import PanelCall
 from textune.model.quantize import quantize_linears, require_int8
 
 

@@ -92,32 +92,38 @@ class AttentionCall(Call):
     ]
 
 
-class PanelCall(Call):
-    """Of `int8_panel`; the fields are its answer."""
-
-    _fields_: ClassVar[Fields] = longs("panel", "largest")
-
-
-class PanelWeights(ctypes.Structure):
-    """Int8 weights in panels, with a bias, a scale and a sum for each output."""
-
-    _fields_: ClassVar[Fields] = [*pointers("panels", "bias", "scale", "sums"), *longs("inputs", "outputs")]
-
-
-class ProjectCall(Call):
-    """Of `int8_project`."""
-
-    _fields_: ClassVar[Fields] = [*longs("rows", "count"), *pointers("x", "y"), ("weights", PanelWeights * 3)]
-
-
-class FinishLayerCall(Call):
-    """Of `int8_finish_layer`."""
+class ResidualNormCall(Call):
+    """Of `residual_norm_forward` and `residual_norm_backward`."""
 
     _fields_: ClassVar[Fields] = [
-        *longs("activation", "rows"),
-        *doubles("first_eps", "second_eps"),
-        *pointers("attended", "residual", "first_gamma", "first_beta", "second_gamma", "second_beta", "y"),
-        *((name, PanelWeights) for name in ("mix", "inner", "output")),
+        *longs("rows", "width", "centred"),
+        *doubles("eps", "dropout"),
+        *SEED,
+        *pointers("bias", "gamma", "beta", "x", "residual", "total", "means", "scales", "y"),
+        *pointers("grad", "grad_y", "grad_total", "grad_x", "grad_gamma", "grad_beta", "grad_bias"),
+    ]
+
+
+class GatedCall(Call):
+    """Of `gated_forward` and `gated_backward`."""
+
+    _fields_: ClassVar[Fields] = [
+        *longs("kind", "rows", "width"),
+        *doubles("dropout"),
+        *SEED,
+        *pointers("x", "bias", "y", "grad_y", "grad_x", "grad_bias"),
+    ]
+
+
+class RotaryCall(Call):
+    """Of `rotary_forward` and `rotary_backward`."""
+
+    _fields_: ClassVar[Fields] = [
+        *longs("tokens", "heads", "d"),
+        *doubles("eps"),
+        *pointers("cosines", "sines", "gamma"),
+        *((name, Tensor) for name in ("source", "result")),
+        *pointers("grad_gamma"),
     ]
 
 

@@ -11,15 +11,16 @@ Shapes: T tokens, H hidden, I inputs, O outputs, R rows, h heads, d head width.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from textune.errors import ModelError
-from textune.model.native.calls import FinishLayerCall, PanelCall, PanelWeights, ProjectCall, pointer
+from textune.model.native.calls import Call, Fields, doubles, longs, pointer, pointers
 from textune.model.native.kernels import AttentionShape, Kernels
 
 if TYPE_CHECKING:
@@ -28,6 +29,35 @@ if TYPE_CHECKING:
 
 _SMALLEST = 1e-30
 """Stands for the scale of what is all zero."""
+
+
+class PanelCall(Call):
+    """Of `int8_panel`; the fields are its answer."""
+
+    _fields_: ClassVar[Fields] = longs("panel", "largest")
+
+
+class PanelWeights(ctypes.Structure):
+    """Int8 weights in panels, with a bias, a scale and a sum for each output."""
+
+    _fields_: ClassVar[Fields] = [*pointers("panels", "bias", "scale", "sums"), *longs("inputs", "outputs")]
+
+
+class ProjectCall(Call):
+    """Of `int8_project`."""
+
+    _fields_: ClassVar[Fields] = [*longs("rows", "count"), *pointers("x", "y"), ("weights", PanelWeights * 3)]
+
+
+class FinishLayerCall(Call):
+    """Of `int8_finish_layer`."""
+
+    _fields_: ClassVar[Fields] = [
+        *longs("activation", "rows"),
+        *doubles("first_eps", "second_eps"),
+        *pointers("attended", "residual", "first_gamma", "first_beta", "second_gamma", "second_beta", "y"),
+        *((name, PanelWeights) for name in ("mix", "inner", "output")),
+    ]
 
 
 class Weights:

@@ -3,9 +3,8 @@
     x --one product--> query, key, value --attention kernel--> --product, norm kernel--> --product, activation kernel-->
     --product, norm kernel--> y
 
-For layers that normalise after each residual sum (BERT and its kin, DistilBERT, DeBERTa-v2 and v3). The modules of the
-backbone keep their parameters and their names: `install` only gives each layer another forward for packed batches, with the
-same mathematics.
+For layers that normalise after each residual sum (BERT and its kin, DistilBERT, DeBERTa-v2 and v3); `prenorm.py` has those
+that normalise first. The modules of the backbone keep their parameters and their names.
 
 Weights are copied to the precision of the products once a forward pass; norms, the residual stream and all sums stay fp32, as
 under autocast. Shapes: T tokens, H hidden, I inner width, h heads, d head width, P rows of a table of distances.
@@ -25,7 +24,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from textune.model.distances import Distances, count_terms, terms_of_distances
 from textune.model.native.disentangled import Terms, disentangled_attention, disentangled_backward
-from textune.model.native.int8 import Int8Layer, Int8Linear
+from textune.model.native.int8 import Int8Linear
 from textune.model.native.kernels import ACTIVATIONS, AttentionShape, Kernels, Norm, draw_seeds
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def _count_up(optimizer: torch.optim.Optimizer, *_: Any) -> None:
 
 
 @functools.cache
-def _watch_optimizers() -> None:
+def watch_optimizers() -> None:
     """Fused optimizers change weights without counting up their version; from here on every step of any optimizer does."""
     register_optimizer_step_post_hook(_count_up)
 
@@ -288,63 +287,17 @@ class FastLayer:
         return y_TH
 
 
-def install(hf: Any, kernels: Kernels) -> int:
-    """Give the layers of `hf` that are of a known kind their fast forward for packed batches; returns how many.
-
-    A layer whose forward somebody has replaced already (to compute it again in the backward pass, say) is left alone.
-    """
-    _watch_optimizers()
-    known = _known_layers(hf)
-    for module, parts, is_last in known:
-        kind: type[FastLayer | Int8Layer] = Int8Layer if _is_int8(parts) else FastLayer
-        fast = kind(parts, kernels, is_last=is_last)
-        module.forward = functools.partial(_forward, module, module.forward, fast)
-    return len(known)
-
-
-def count_known(hf: Any) -> int:
-    """How many layers `install` would give another forward."""
-    return len(_known_layers(hf))
-
-
-def _known_layers(hf: Any) -> list[tuple[Any, EncoderLayer, bool]]:
-    """(module, its parts, whether it is the last layer)."""
-    layers = [module for module in hf.base_model.modules() if type(module).__name__ in _KINDS]
-    found = [(module, _KINDS[type(module).__name__](module), module is layers[-1]) for module in layers]
-    return [
-        (module, parts, is_last)
-        for module, parts, is_last in found
-        if parts is not None and _is_plain(parts) and "forward" not in vars(module)
-    ]
-
-
-def _forward(
-    module: nn.Module,
-    original: Callable[..., Any],
-    fast: FastLayer | Int8Layer,
-    hidden_states: torch.Tensor,
-    *args: Any,
-    **kwargs: Any,
-) -> Any:
-    # DeBERTa's layers take it in the place of a mask.
-    layout = kwargs.get("textune_layout", args[0] if args else None)
-    is_fp16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.float16
-    on_cpu = hidden_states.device.type == "cpu" and hidden_states.dtype == torch.float32
-    if layout is None or getattr(layout, "kernels", None) is None or not on_cpu or is_fp16:
-        return original(hidden_states, *args, **kwargs)
-    return fast(hidden_states.squeeze(0), layout, training=module.training, **kwargs).unsqueeze(0)
-
-
 def _is_plain(parts: EncoderLayer) -> bool:
     """Whether the modules are PyTorch's own and fp32, or int8 throughout: adapters compute something else."""
     norms = (parts.attention_norm, parts.output_norm)
-    plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in parts.linears()) or _is_int8(parts)
+    plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in parts.linears()) or is_int8(parts)
     plain = plain and all(type(norm) is nn.LayerNorm and norm.bias is not None for norm in norms)
     dropouts = (parts.attention_dropout, parts.attention_output_dropout, parts.output_dropout)
     return plain and max(dropout.p for dropout in dropouts) < 1 and all(p.dtype == torch.float32 for p in parts.floats())
 
 
-def _is_int8(parts: EncoderLayer) -> bool:
+def is_int8(parts: EncoderLayer) -> bool:
+    """Whether all linear layers have int8 weights, of a kind that is computed whole."""
     linears: tuple[nn.Module, ...] = parts.linears()
     return parts.distances_read_by is None and all(type(linear) is Int8Linear for linear in linears)
 
@@ -417,7 +370,14 @@ def _distilbert_layer(module: Any) -> EncoderLayer | None:
     )
 
 
-_KINDS: dict[str, Callable[[Any], EncoderLayer | None]] = {
+def find_postnorm(module: Any) -> EncoderLayer | None:
+    """The modules of a layer that can be computed whole; None for any other."""
+    describe = POSTNORM.get(type(module).__name__)
+    parts = None if describe is None else describe(module)
+    return parts if parts is not None and _is_plain(parts) else None
+
+
+POSTNORM: dict[str, Callable[[Any], EncoderLayer | None]] = {
     "BertLayer": _bert_layer,
     "RobertaLayer": _bert_layer,
     "XLMRobertaLayer": _bert_layer,
