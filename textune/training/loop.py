@@ -58,7 +58,8 @@ def steps(
         for batch in batches:
             if batch.step >= total_steps:
                 return
-            learner.model.train()
+            if not learner.model.training:
+                learner.model.train()
             lr = learning_rate(
                 batch.step,
                 kind=section.schedule.kind,

@@ -6,8 +6,9 @@
 Everything here has a twin in PyTorch's own operators, which is used where there is no library, and the tests compare both.
 """
 
+from textune.model.native.adamw import KernelAdamW
 from textune.model.native.kernels import FastDropout, Kernels
 from textune.model.native.layers import install
 from textune.model.native.libraries import KernelError
 
-__all__ = ["FastDropout", "KernelError", "Kernels", "install"]
+__all__ = ["FastDropout", "KernelAdamW", "KernelError", "Kernels", "install"]

@@ -92,6 +92,28 @@ class AttentionCall(Call):
     ]
 
 
+class Update(ctypes.Structure):
+    """One weight in an `AdamWCall`."""
+
+    _fields_: ClassVar[Fields] = [
+        *longs("count"),
+        *pointers("weight", "grad", "mean", "square", "copy"),
+        *longs("copy_is_low"),
+        *doubles("decay", "step_size", "root_scale"),
+    ]
+
+
+class AdamWCall(Call):
+    """Of `adamw`."""
+
+    _fields_: ClassVar[Fields] = [
+        *longs("tensors"),
+        ("updates", ctypes.POINTER(Update)),
+        *doubles("beta1", "beta2", "eps", "max_norm"),
+        *pointers("norm"),
+    ]
+
+
 _MISTAKES = {
     2: "the library was built for another struct of arguments",
     3: "a size or a row is out of range",
