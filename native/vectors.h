@@ -1,6 +1,7 @@
-// Sixteen numbers at a time: loads, functions, random bits, scratch memory. Included by the other kernel files alone.
+// A register of numbers at a time: loads, functions, random bits, scratch memory. Included by the other kernel files alone.
 //
-// The vectors are GCC's own, so the same lines serve every processor; all arithmetic is fp32, whatever the storage.
+// The vectors are GCC's own, as wide as a register of the processor compiled for, so the same lines serve every processor. Only
+// parts of vectors, sums across lanes and bf16 use instructions of x86 by name. All arithmetic is fp32, whatever the storage.
 
 #pragma once
 
@@ -9,13 +10,25 @@
 #include <cstring>
 #include <omp.h>
 #include <type_traits>
-#ifdef __AVX512BF16__
+#ifdef __x86_64__
 #include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#define TEXTUNE_AVX512
+#elif defined(__AVX2__) && defined(__FMA__)
+#define TEXTUNE_AVX2
 #endif
 
 namespace {
 
+#if defined(TEXTUNE_AVX512)
 constexpr int W = 16;
+#elif defined(TEXTUNE_AVX2)
+constexpr int W = 8;
+#else
+constexpr int W = 4;  // SSE and NEON
+#endif
 typedef float F __attribute__((vector_size(4 * W)));
 typedef int32_t I __attribute__((vector_size(4 * W)));
 typedef uint32_t U __attribute__((vector_size(4 * W)));
@@ -25,85 +38,155 @@ struct bf16 {
     uint16_t bits;
 };
 
-// --- loads and stores; n < W touches n elements only ------------------------------------------------------------------
-
 inline F splat(float x) { return F{} + x; }
 inline U splat_u(uint32_t x) { return U{} + x; }
 
-inline F up(S h) { return (F)(__builtin_convertvector(h, U) << 16); }
+inline U lane_u() {
+#if defined(TEXTUNE_AVX512)
+    return U{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#elif defined(TEXTUNE_AVX2)
+    return U{0, 1, 2, 3, 4, 5, 6, 7};
+#else
+    return U{0, 1, 2, 3};
+#endif
+}
+inline F lane() { return __builtin_convertvector((I)lane_u(), F); }
+inline I first_lanes(int n) { return (I)lane_u() < (I)splat_u((uint32_t)n); }  // all bits set in lanes 0 to n - 1
 
-inline S down(F x) {  // round to nearest even, as PyTorch does; what is not a number stays so
-    U u = (U)x;
-    U rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+// --- bf16: rounded to nearest even, as PyTorch does; what is not a number stays so ---------------------------------------
+
+inline U rounded_to_bf16(F x) {  // the numbers' upper halves, each in the lower half of its lane
+    U u = (U)x, rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
     I nan = x != x;
-    return __builtin_convertvector(((U)nan & 0x7fc0u) | (~(U)nan & rounded), S);
+    return nan ? splat_u(0x7fc0u) : rounded;
 }
 
-inline F load(const float* p) {
-    F v;
+#if defined(TEXTUNE_AVX512)
+inline F up(S h) { return (F)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)h), 16); }
+#ifdef __AVX512BF16__
+inline S down(F x) { return (S)_mm512_cvtneps_pbh((__m512)x); }
+#else
+inline S down(F x) { return (S)_mm512_cvtepi32_epi16((__m512i)rounded_to_bf16(x)); }
+#endif
+#elif defined(TEXTUNE_AVX2)
+inline F up(S h) { return (F)_mm256_slli_epi32(_mm256_cvtepu16_epi32((__m128i)h), 16); }
+inline S down(F x) {
+    __m256i u = (__m256i)rounded_to_bf16(x);
+    return (S)_mm_packus_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1));
+}
+#else
+inline F up(S h) { return (F)(__builtin_convertvector(h, U) << 16); }
+inline S down(F x) { return __builtin_convertvector(rounded_to_bf16(x), S); }
+#endif
+
+// --- loads and stores; n < W touches n elements only, and the other lanes are zero ----------------------------------------
+
+template <typename V, typename T>
+inline V as(const T* p) {
+    V v;
     std::memcpy(&v, p, sizeof v);
     return v;
 }
-inline F load(const bf16* p) {
-    S h;
-    std::memcpy(&h, p, sizeof h);
-    return up(h);
+
+#if defined(TEXTUNE_AVX512)
+inline __mmask16 low_bits(int n) { return (__mmask16)((1u << n) - 1); }
+inline F load_part(const float* p, int n) { return (F)_mm512_maskz_loadu_ps(low_bits(n), p); }
+inline S load_part(const bf16* p, int n) { return (S)_mm256_maskz_loadu_epi16(low_bits(n), p); }
+inline void store_part(float* p, F v, int n) { _mm512_mask_storeu_ps(p, low_bits(n), (__m512)v); }
+inline void store_part(bf16* p, S h, int n) { _mm256_mask_storeu_epi16(p, low_bits(n), (__m256i)h); }
+#else
+// Up to three bf16 numbers in the lower bits of a word.
+inline uint64_t few(const bf16* p, int n) {
+    uint64_t bits = n & 1 ? p[n - 1].bits : 0;
+    return n & 2 ? bits << 32 | as<uint32_t>(p) : bits;
 }
+inline void store_few(bf16* p, uint64_t bits, int n) {
+    if (n & 2) {
+        std::memcpy(p, &bits, sizeof(uint32_t));
+        p += 2, bits >>= 32;
+    }
+    if (n & 1) p->bits = (uint16_t)bits;
+}
+#if defined(TEXTUNE_AVX2)
+inline F load_part(const float* p, int n) { return (F)_mm256_maskload_ps(p, (__m256i)first_lanes(n)); }
+inline S load_part(const bf16* p, int n) {
+    uint64_t low = n & 4 ? as<uint64_t>(p) : few(p, n);
+    return (S)_mm_set_epi64x((int64_t)(n & 4 ? few(p + 4, n & 3) : 0), (int64_t)low);
+}
+inline void store_part(float* p, F v, int n) {  // a masked store takes a dozen cycles on some processors
+    __m128 part = _mm256_castps256_ps128((__m256)v);
+    if (n & 4) {
+        _mm_storeu_ps(p, part);
+        p += 4, part = _mm256_extractf128_ps((__m256)v, 1);
+    }
+    if (n & 2) {
+        _mm_storel_pi((__m64*)p, part);
+        p += 2, part = _mm_movehl_ps(part, part);
+    }
+    if (n & 1) _mm_store_ss(p, part);
+}
+inline void store_part(bf16* p, S h, int n) {
+    uint64_t bits = (uint64_t)_mm_cvtsi128_si64((__m128i)h);
+    if (n & 4) {
+        std::memcpy(p, &bits, sizeof bits);
+        p += 4, bits = (uint64_t)_mm_extract_epi64((__m128i)h, 1);
+    }
+    store_few(p, bits, n & 3);
+}
+#else
+inline F load_part(const float* p, int n) {
+    return F{n > 0 ? p[0] : 0.0f, n > 1 ? p[1] : 0.0f, n > 2 ? p[2] : 0.0f, 0.0f};
+}
+inline S load_part(const bf16* p, int n) { return (S)few(p, n); }
+inline void store_part(float* p, F v, int n) {
+    if (n > 0) p[0] = v[0];
+    if (n > 1) p[1] = v[1];
+    if (n > 2) p[2] = v[2];
+}
+inline void store_part(bf16* p, S h, int n) { store_few(p, (uint64_t)h, n); }
+#endif
+#endif
+
+inline F load(const float* p) { return as<F>(p); }
+inline F load(const bf16* p) { return up(as<S>(p)); }
 inline void store(float* p, F v) { std::memcpy(p, &v, sizeof v); }
 inline void store(bf16* p, F v) {
     S h = down(v);
     std::memcpy(p, &h, sizeof h);
 }
-
-inline F load(const float* p, int n) {
-    if (n >= W) return load(p);
-    F v{};
-    std::memcpy(&v, p, sizeof(float) * n);
-    return v;
-}
-inline F load(const bf16* p, int n) {
-    if (n >= W) return load(p);
-    S h{};
-    std::memcpy(&h, p, sizeof(bf16) * n);
-    return up(h);
-}
-inline void store(float* p, F v, int n) {
-    if (n >= W) return store(p, v);
-    std::memcpy(p, &v, sizeof(float) * n);
-}
-inline void store(bf16* p, F v, int n) {
-    if (n >= W) return store(p, v);
-    S h = down(v);
-    std::memcpy(p, &h, sizeof(bf16) * n);
-}
+inline F load(const float* p, int n) { return n >= W ? load(p) : load_part(p, n); }
+inline F load(const bf16* p, int n) { return n >= W ? load(p) : up(load_part(p, n)); }
+inline void store(float* p, F v, int n) { n >= W ? store(p, v) : store_part(p, v, n); }
+inline void store(bf16* p, F v, int n) { n >= W ? store(p, v) : store_part(p, down(v), n); }
 
 // --- functions --------------------------------------------------------------------------------------------------------
 
-inline float sum(F v) {
-    float halves[W];
-    std::memcpy(halves, &v, sizeof v);
-    for (int width = W / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; ++i) halves[i] += halves[i + width];
-    return halves[0];
-}
-inline float largest(F v) {
-    float halves[W];
-    std::memcpy(halves, &v, sizeof v);
-    for (int width = W / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; ++i) halves[i] = halves[i] > halves[i + width] ? halves[i] : halves[i + width];
-    return halves[0];
+typedef float Quad __attribute__((vector_size(16)));
+inline float sum_of_four(Quad v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+inline Quad larger(Quad a, Quad b) { return a > b ? a : b; }
+inline float largest_of_four(Quad v) {
+    float even = v[0] > v[2] ? v[0] : v[2], odd = v[1] > v[3] ? v[1] : v[3];
+    return even > odd ? even : odd;
 }
 
-inline F lane() {
-    F v;
-    for (int i = 0; i < W; ++i) v[i] = (float)i;
-    return v;
+#if defined(TEXTUNE_AVX512)
+template <int N>
+inline Quad quad(F v) {
+    return (Quad)_mm512_extractf32x4_ps((__m512)v, N);
 }
-inline U lane_u() {
-    U v;
-    for (int i = 0; i < W; ++i) v[i] = i;
-    return v;
+inline float sum(F v) { return sum_of_four((quad<0>(v) + quad<2>(v)) + (quad<1>(v) + quad<3>(v))); }
+inline float largest(F v) { return largest_of_four(larger(larger(quad<0>(v), quad<2>(v)), larger(quad<1>(v), quad<3>(v)))); }
+#elif defined(TEXTUNE_AVX2)
+template <int N>
+inline Quad quad(F v) {
+    return (Quad)_mm256_extractf128_ps((__m256)v, N);
 }
+inline float sum(F v) { return sum_of_four(quad<0>(v) + quad<1>(v)); }
+inline float largest(F v) { return largest_of_four(larger(quad<0>(v), quad<1>(v))); }
+#else
+inline float sum(F v) { return sum_of_four(v); }
+inline float largest(F v) { return largest_of_four(v); }
+#endif
 
 inline F exponential(F x) {  // Cephes' expf: 2^n times a polynomial of the rest; relative error below 2e-7
     I tiny = x < -87.3f;

@@ -116,19 +116,18 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
                 imported.add(node.module.split(".")[0])
-    # pydantic pins its core; scikit-learn is called otherwise in Python.
-    other_names = {"sklearn": "scikit_learn", "pydantic_core": "pydantic"}
-    # TorchX comes with an extra; whoever imports it has looked whether it is there.
-    third_party = imported - set(sys.stdlib_module_names) - {"textune", "torchx"}
+    other_names = {"pydantic_core": "pydantic"}  # which pins its core
+    # These come with an extra; whoever imports them has looked whether they are there.
+    third_party = imported - set(sys.stdlib_module_names) - {"textune", "torchx", "datasets"}
     assert {other_names.get(name, name) for name in third_party} == declared
 
 
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import textune, textune.cli", {"torch", "transformers", "pyarrow", "pydantic", "sklearn", "rich"}),
-        ("import textune.config", {"torch", "transformers", "pyarrow", "sklearn"}),
-        ("import textune.data", {"torch", "datasets", "sklearn"}),
+        ("import textune, textune.cli", {"torch", "transformers", "pyarrow", "pydantic", "rich"}),
+        ("import textune.config", {"torch", "transformers", "pyarrow"}),
+        ("import textune.data", {"torch", "datasets"}),
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_used(statement: str, absent: set[str]) -> None:

@@ -352,7 +352,7 @@ def load(
     if precision == "int8":
         quantize_linears(model)
     if card.compiled or compile == "on":
-        model.speed_up(training=False)
+        model.speed_up(chosen.dtype, training=False)
     model.eval()
     card = _within_positions(card, model, folder, on_notice)
     limit = max(max_tokens or card.max_tokens, card.max_length)

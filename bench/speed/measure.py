@@ -11,11 +11,15 @@ import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from math import gcd
 from time import perf_counter
 from typing import Any, TypeVar
 
 GOLDEN = 0.6180339887498949
+MOST_STEPS = 50
+"""Of a segment."""
+MOST_PAIRS = 15
 
 T = TypeVar("T")
 
@@ -79,37 +83,39 @@ class Order:
     peer: list[int]
 
 
-def shared_order(peer_order: Sequence[int], *, batch_size: int, block: int, warm_up: int, seed: int) -> Order:
-    """Both orders: `warm_up` batches of the first block, then whole blocks of `block` batches.
+def shared_order(peer_order: Sequence[int], *, batch_size: int, block: int, warm_up: int, batches: int, seed: int) -> Order:
+    """Both orders: `warm_up` batches of the first block, then whole blocks of `block` batches, `batches` in all or a few more.
 
-    `block=1` means that the peer's order is random already: ours is the same, batch for batch.
+    Where the rows are through, the blocks begin again: each side wraps at the end of the same block. `block=1` means that the
+    peer's order is random already: ours is the same, batch for batch.
     """
     dealt = deal(peer_order, batch_size=batch_size, block=block)
-    if block == 1:
-        return Order(dealt, dealt)
+    first, size = warm_up * batch_size, block * batch_size
     # The rest of the first block is left out, so that segments of a whole block hold exactly one.
-    peer = dealt[: warm_up * batch_size] + dealt[block * batch_size :]
-    whole_blocks = (len(peer) // batch_size - warm_up) // block
-    sizes = [warm_up * batch_size, *[block * batch_size] * whole_blocks]
-    return Order(shuffle_within(peer, sizes=sizes, seed=seed), peer)
+    blocks = [dealt[at : at + size] for at in range(size if block > 1 else first, len(dealt) - size + 1, size)]
+    if not blocks:
+        raise ValueError(f"{len(peer_order):,} rows are too few for {warm_up} batches and a block of {block} of {batch_size}")
+    count = -(-(batches - warm_up) // block)
+    peer = dealt[:first] + [row for part in islice(cycle(blocks), count) for row in part]
+    return Order(peer if block == 1 else shuffle_within(peer, sizes=[first, *[size] * count], seed=seed), peer)
 
 
 # --- how much ---------------------------------------------------------------------------------------------------------
 
 
-def choose_steps(pair_seconds: float, *, seconds: float, block: int = 1, pairs: int = 5, most: int = 50) -> int:
+def choose_steps(pair_seconds: float, *, seconds: float, block: int = 1, pairs: int = 5, most: int = MOST_STEPS) -> int:
     """Steps of a segment, so that `pairs` pairs fit into `seconds` when a pair of single steps takes `pair_seconds`.
 
-    With blocks it is a divisor of `block` of at least a tenth of it: the whole block if three pairs of it fit.
+    With blocks it is a divisor of `block`: the whole block if so many fit, but never a single step, whose batch has one length.
     """
+    fitting = seconds / (pairs * pair_seconds)
     if block == 1:
-        return max(1, min(most, int(seconds / (pairs * pair_seconds))))
-    divisors = [size for size in range(max(1, block // 10), block + 1) if block % size == 0]
-    fitting = [size for size in divisors if 3 * size * pair_seconds <= seconds]
-    return max(fitting, default=divisors[0])
+        return max(1, min(most, int(fitting)))
+    divisors = [size for size in range(2, block + 1) if block % size == 0]
+    return max((size for size in divisors if size <= min(fitting, most)), default=divisors[0])
 
 
-def repeat(measure: Callable[[], T], *, seconds: float, at_least: int = 3, at_most: int = 15) -> list[T]:
+def repeat(measure: Callable[[], T], *, seconds: float, at_least: int = 3, at_most: int = MOST_PAIRS) -> list[T]:
     """Call `measure` until `seconds` are spent: while one more is expected to fit, within the two bounds."""
     results: list[T] = []
     started = perf_counter()

@@ -58,10 +58,17 @@ class Row:
     versions: dict[str, str]
     date: str
     command: str
+    asked: str
+    """The question that the row answers."""
+    level: str
+    """What the processor was used as; see `level.py`."""
 
 
-def make_row(answer: Answer, *, machine: str, versions: dict[str, str], date: str, command: str) -> Row:
-    """The row of an answer; numbers to four digits. The number of threads is the one the workers reported."""
+def make_row(answer: Answer, **origin: Any) -> Row:
+    """The row of an answer and its `origin` (machine, versions, date, command, asked, level); numbers to four digits.
+
+    The number of threads is the one that the workers reported.
+    """
     return Row(
         id=answer.id,
         question=answer.question,
@@ -74,11 +81,8 @@ def make_row(answer: Answer, *, machine: str, versions: dict[str, str], date: st
         unit=answer.unit,
         peer_name=answer.peer_name,
         details=answer.details,
-        machine=machine,
         threads=int(answer.details.get("threads", 0)),
-        versions=versions,
-        date=date,
-        command=command,
+        **origin,
     )
 
 

@@ -24,6 +24,27 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spec
 _BERT = {"vocab_size": 30_522, "pad_token_id": 0}
 _BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 _TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+_MODERNBERT = {
+    "vocab_size": 50_368,
+    "pad_token_id": 0,
+    **dict.fromkeys(("bos_token_id", "cls_token_id"), 101),
+    **dict.fromkeys(("eos_token_id", "sep_token_id"), 102),
+}
+_DEBERTA = {
+    "vocab_size": 128_100,
+    "pad_token_id": 0,
+    "type_vocab_size": 0,
+    "relative_attention": True,
+    "position_buckets": 256,
+    "max_relative_positions": -1,
+    "pos_att_type": ["p2c", "c2p"],
+    "share_att_key": True,
+    "norm_rel_ebd": "layer_norm",
+    "position_biased_input": False,
+    "layer_norm_eps": 1e-7,
+    "pooler_dropout": 0.0,
+    "pooler_hidden_act": "gelu",
+}
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert-base": ("BertConfig", {**_BERT, **_BASE}),
     "bert-tiny": ("BertConfig", {**_BERT, **_TINY}),
@@ -35,18 +56,24 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
         "XLMRobertaConfig",
         {**_TINY, "vocab_size": 40_000, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 0},
     ),
+    "modernbert-base": (
+        "ModernBertConfig",
+        {**_MODERNBERT, **_BASE, "num_hidden_layers": 22, "intermediate_size": 1152, "max_position_embeddings": 8192},
+    ),
+    "modernbert-tiny": ("ModernBertConfig", {**_MODERNBERT, **_TINY, "num_hidden_layers": 3}),
+    "deberta-small": ("DebertaV2Config", {**_DEBERTA, **_BASE, "num_hidden_layers": 6, "pooler_hidden_size": 768}),
+    "deberta-tiny": ("DebertaV2Config", {**_DEBERTA, **_TINY, "vocab_size": 40_000, "pooler_hidden_size": 32}),
     # Long enough for the question of length; every third layer sees the whole text, the others 128 tokens of it.
     "modernbert-long": (
         "ModernBertConfig",
         {
+            **_MODERNBERT,
             **_BERT,
             "hidden_size": 192,
             "num_hidden_layers": 4,
             "num_attention_heads": 3,
             "intermediate_size": 288,
             "max_position_embeddings": 8192,
-            **dict.fromkeys(("bos_token_id", "cls_token_id"), 101),
-            **dict.fromkeys(("eos_token_id", "sep_token_id"), 102),
         },
     ),
 }

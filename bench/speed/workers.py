@@ -106,6 +106,15 @@ class Worker:
         return WorkerError("\n  ".join([f"worker {self.module}: {reason}", *lines]))
 
 
+def run_module(module: str, *arguments: str) -> str:
+    """Run a Python module to its end; returns what it printed. WorkerError with the end of its errors."""
+    done = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.splitlines()[-LOG_LINES_SHOWN:]
+        raise WorkerError("\n  ".join([f"python -m {module} {' '.join(arguments)} failed", *lines]))
+    return done.stdout
+
+
 @contextmanager
 def working(work: Path, *workers: tuple[str, Mapping[str, Any]]) -> Iterator[list[Worker]]:
     """Workers (module, specification), prepared side by side; all are ready when the block begins."""

@@ -321,6 +321,13 @@ def test_saved_data_set(tmp_path: Path) -> None:
             read_source(section)
 
 
+def test_what_only_the_datasets_library_reads_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)  # as where it is not installed
+    for section in (SavedSource(folder=str(tmp_path)), HubSource(name="somebody/something")):
+        with pytest.raises(DataError, match=r"need the Python package datasets.*`pip install \"textune\[datasets\]\"`"):
+            read_source(section)
+
+
 def test_local_data_set_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 

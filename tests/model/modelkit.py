@@ -25,10 +25,21 @@ from textune.model.native.libraries import KernelError, available_levels, load_l
 
 COLORS = LabelMap("multiclass", ("red", "green", "blue"))
 
-ENCODERS = ["bert", "ernie", "electra", "roberta", "xlm-roberta", "camembert", "albert", "distilbert", "modernbert"]
+ENCODERS = [
+    "bert",
+    "ernie",
+    "electra",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "albert",
+    "distilbert",
+    "deberta-v2",
+    "modernbert",
+]
 DECODERS = ["gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3"]
 PACKED = ENCODERS + DECODERS
-PADDED = ["mpnet", "deberta-v2", "t5", "bart", "xlnet"]
+PADDED = ["mpnet", "t5", "bart", "xlnet"]
 ALL = PACKED + PADDED
 
 LENGTHS = (1, 1, 2, 3, 3, 5, 7, 8, 9, 13, 23)

@@ -167,7 +167,7 @@ def test_transformers_stays_as_it_was(bert: Path, capfd: pytest.CaptureFixture[s
 # --- layout -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2", "deberta-v2"])
+@pytest.mark.parametrize("family", ["bert", "gpt2", "deberta-v2", "bart"])
 def test_the_layout_follows_the_family_and_says_why(family: str, tmp_path: Path) -> None:
     model = load(tiny_backbone(family, tmp_path))
     assert model.layout == ("packed" if family in PACKED else "padded")

@@ -139,7 +139,7 @@ def test_autocast_and_dropout_are_compiled_along(tmp_path: Path, compiler: Compi
 
 @pytest.mark.slow
 def test_a_padded_backbone_is_compiled_too(tmp_path: Path, compiler: Compiler) -> None:
-    built = build("deberta-v2", tmp_path)
+    built = build("deberta-v2", tmp_path, section={"attention": "padded"})
     without_dropout(built.hf)
     assert built.model.layout == "padded"
     expected = results(built)

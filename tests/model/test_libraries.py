@@ -47,12 +47,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def without_kernels(tmp_path: Path, reason: str) -> str:
     """What a run's header says where there are no kernels; `on` must say the same and stop. Returns the hint."""
     auto = build("bert", tmp_path / "auto")
-    auto.model.speed_up(training=True)
+    auto.model.speed_up(torch.float32, training=True)
     assert auto.model.accelerator.kernels is None
     assert reason in auto.model.accelerator.note and auto.model.accelerator.note.startswith("PyTorch's own: ")
     forced = build("bert", tmp_path / "forced", section={"compile": "on"})
     with pytest.raises(ModelError, match=r'model\.compile = "on", but there are no compiled kernels for this run: ') as caught:
-        forced.model.speed_up(training=True)
+        forced.model.speed_up(torch.float32, training=True)
     assert reason in str(caught.value)
     return caught.value.hint
 
@@ -126,7 +126,7 @@ def test_what_failed_is_not_tried_again_and_holds_nobody(folder: Path, tmp_path:
     monkeypatch.setattr(libraries, "_load", fail)
     built = build("bert", tmp_path)
     for _ in range(3):
-        built.model.speed_up(training=True)
+        built.model.speed_up(torch.float32, training=True)
     assert len(calls) == 1 and built.model.accelerator.note == "PyTorch's own: the disk is full"
     model = weakref.ref(built.model)
     del built

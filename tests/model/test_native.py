@@ -224,7 +224,7 @@ def test_a_layer_under_dropout_has_the_gradient_of_what_it_computes(family: str,
 def compiled(family: str, folder: Path, **keys: Any) -> Built:
     require_kernels()
     built = build(family, folder, section={"compile": "on"}, **keys)
-    built.model.speed_up(training=True)
+    built.model.speed_up(torch.float32, training=True)
     return built
 
 
@@ -314,16 +314,16 @@ def test_a_saved_model_knows_nothing_of_kernels(tmp_path: Path) -> None:
 
 def test_off_and_padded_models_keep_pytorchs_own(tmp_path: Path) -> None:
     off = build("bert", tmp_path / "off", section={"compile": "off"})
-    off.model.speed_up(training=True)
+    off.model.speed_up(torch.float32, training=True)
     assert off.model.accelerator.kernels is None and 'model.compile = "off"' in off.model.accelerator.note
     padded = build("mpnet", tmp_path / "padded")
-    padded.model.speed_up(training=True)
+    padded.model.speed_up(torch.float32, training=True)
     assert padded.model.accelerator.note == "PyTorch's own: they need the packed layout"
     forced = build("mpnet", tmp_path / "forced", section={"compile": "on"})
     with pytest.raises(
         ModelError, match=r'model.compile = "on", but there are no compiled kernels for this run: they need the packed layout'
     ):
-        forced.model.speed_up(training=True)
+        forced.model.speed_up(torch.float32, training=True)
 
 
 def test_results_do_not_depend_on_chance(tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_checkpointed_layers_are_left_alone(tmp_path: Path) -> None:
     require_kernels()
     built = build("bert", tmp_path, section={"compile": "on"})
     checkpoint_gradients(built.model)
-    built.model.speed_up(training=True)
+    built.model.speed_up(torch.float32, training=True)
     assert "layers" not in built.model.accelerator.note
 
 

@@ -66,7 +66,7 @@ def test_packed_loss_and_gradients_are_those_of_the_padded_forward(
 ) -> None:
     built = build(family, tmp_path / "backbone", section={"compile": "on" if kernel == "compiled" else "off"})
     assert built.model.layout == "packed", built.model.reason
-    built.model.speed_up(training=True)
+    built.model.speed_up(torch.float32, training=True)
     assert (built.model.accelerator.kernels is not None) == (kernel == "compiled")
     built.model.train()
     plain = plain_copy(built, tmp_path / "saved")
@@ -269,7 +269,7 @@ def test_minilm_with_its_real_weights(tmp_path: Path) -> None:
 
 
 def test_the_families_of_the_table_are_those_tested() -> None:
-    from textune.model.heads import PACKED_FAMILIES
+    from textune.model.families import PACKED_FAMILIES
 
     assert {family.replace("gemma3", "gemma3_text") for family in PACKED} == set(PACKED_FAMILIES)
     assert max(LENGTHS) > 8 and not set(PACKED) & set(PADDED)

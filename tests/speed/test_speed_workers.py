@@ -33,7 +33,7 @@ def test_peers_share_no_code_with_textune() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             imported |= {name for name in names if name.split(".")[0] in {"textune", "bench"}}
-    assert imported <= {"bench.speed.protocol", "bench.speed.peers.precision"}
+    assert {name for name in imported if not name.startswith("bench.speed.peers.")} == {"bench.speed.protocol"}
 
 
 # --- data and shapes --------------------------------------------------------------------------------------------------
@@ -236,6 +236,26 @@ def test_matrix_products_have_a_rate(tmp_path: Path) -> None:
 
 
 # --- whole questions --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_trainer_and_textune_do_the_same_work_where_the_rows_are_through_many_times(tmp_path: Path) -> None:
+    """256 rows are eight batches: after the warm-up and three blocks of two both sides begin again, ten times and more."""
+    command = [
+        sys.executable,
+        "-m",
+        "bench.speed",
+        "train-best",
+        "--tiny",
+        "--seconds",
+        "20",
+        "--out",
+        str(tmp_path / "out.json"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    segment = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))[0]["details"]["segment"]
+    assert segment["steps"] == 2 and segment["segments"] == 15
 
 
 @pytest.mark.slow

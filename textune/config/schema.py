@@ -83,7 +83,10 @@ class FilesSource(RowSelection):
 
 
 class HubSource(RowSelection):
-    """A data set of the Hugging Face hub (or a local folder that `datasets.load_dataset` understands)."""
+    """A data set of the Hugging Face hub (or a local folder that `datasets.load_dataset` understands).
+
+    It needs the library (`pip install "textune[datasets]"`).
+    """
 
     kind: Literal["hub"] = "hub"
     """A data source from the Hugging Face hub."""
@@ -98,7 +101,10 @@ class HubSource(RowSelection):
 
 
 class SavedSource(RowSelection):
-    """A folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`."""
+    """A folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`.
+
+    It is read with their library (`pip install "textune[datasets]"`).
+    """
 
     kind: Literal["saved"] = "saved"
     """A data source saved by the `datasets` library."""

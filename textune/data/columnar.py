@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -132,10 +133,22 @@ def _readable(texts: pa.ChunkedArray, column_name: str, broken: dict[int, str]) 
     return pa.chunked_array([pa.array(values, pa.large_string())])
 
 
+def _datasets_library() -> ModuleType:
+    """The library `datasets`, which brings pandas and more along: an extra, for what only it can read."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(
+            f'kind = "hub" and kind = "saved" need the Python package datasets, which cannot be imported: {error}.',
+            hint='Install it with `pip install "textune[datasets]"`.',
+        ) from error
+    library: ModuleType = datasets
+    return library
+
+
 def read_saved(section: SavedSource) -> Piece:
     """A folder written by `save_to_disk`."""
-    import datasets
-
+    datasets = _datasets_library()
     folder = Path(section.folder)
     if not folder.is_dir():
         raise DataError(f"The data set folder {folder} does not exist.")
@@ -173,8 +186,7 @@ def _require_names_within(folder: Path) -> None:
 
 def read_hub(section: HubSource) -> Piece:
     """A data set by name, from the hub, its cache, or a local folder."""
-    import datasets
-
+    datasets = _datasets_library()
     name = f"{section.name}/{section.config or ''}/{section.split}".replace("//", "/")
     try:
         loaded = datasets.load_dataset(section.name, section.config, split=section.split, revision=section.revision)

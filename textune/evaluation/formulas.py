@@ -1,15 +1,14 @@
 """How each metric comes out of rows that are scored; from `scored.py` to the table in `metrics.py`.
 
-Metrics of classes and labels follow scikit-learn's definitions and equal its values, but are our own: the library builds
-matrices of classes x classes or rows x labels on the way, and takes some 10 milliseconds to rank one class, which both is too
-much for thousands of classes. Everything about numbers is asked of scikit-learn and scipy; ours are only the guards, where a
-library would warn or raise. They are imported at the first call, so that importing this room stays cheap.
+All follow the definitions of scikit-learn (correlations: scipy) and equal their values, which the tests hold, but are our own:
+the library builds matrices of classes x classes or rows x labels on the way, and takes some 10 milliseconds to rank one class,
+which both is too much for thousands of classes and for thousands of resamples; and transformers imports parts of scipy at
+every start wherever it is installed.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -213,53 +212,70 @@ def _kept_scores(scored: Scored) -> np.ndarray:
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
-def library(function: str) -> Formula:
-    """`sklearn.metrics.<function>` of what is true and what is answered."""
+def mean_squared_error(scored: Scored) -> float:
+    """Mean square of the errors."""
+    return _mean(_errors(scored) ** 2, scored)
 
-    def compute(scored: Scored) -> float:
-        from sklearn import metrics
 
-        call: Any = getattr(metrics, function)
-        return float(call(scored.targets, scored.predictions, sample_weight=scored.weights))
+def root_mean_squared_error(scored: Scored) -> float:
+    """Its root, in the unit of the targets."""
+    return math.sqrt(mean_squared_error(scored))
 
-    return compute
+
+def mean_absolute_error(scored: Scored) -> float:
+    """Mean size of the errors."""
+    return _mean(np.abs(_errors(scored)), scored)
 
 
 def mean_absolute_percentage_error(scored: Scored) -> float:
-    """Mean size of the errors as a share of the target; NaN if a target is 0, where the library divides by a tiny number."""
+    """Mean size of the errors as a share of the target; NaN if a target is 0, where scikit-learn divides by a tiny number."""
     if (scored.targets == 0).any():
         return math.nan
-    return library("mean_absolute_percentage_error")(scored)
+    return _mean(np.abs(_errors(scored) / scored.targets), scored)
 
 
 def r2(scored: Scored) -> float:
-    """Share of the targets' variance that is explained; NaN for one row.
-
-    Constant targets: 1 if all are met, else 0. This is the library's rule, which the rounding of their mean can keep from it.
-    """
+    """Share of the targets' variance that is explained; NaN for one row. Constant targets: 1 if all are met, else 0."""
     if len(scored) < 2:
         return math.nan
-    if _constant(scored.targets):
+    variance = _mean((scored.targets - _mean(scored.targets, scored)) ** 2, scored)
+    if not variance or _constant(scored.targets):  # which rounding can give a variance
         return float(np.array_equal(scored.targets, scored.predictions))
-    return library("r2_score")(scored)
+    return 1 - mean_squared_error(scored) / variance
 
 
-def correlation(function: Literal["pearsonr", "spearmanr"]) -> Formula:
-    """`scipy.stats.<function>`, which knows no weights, of the repeated rows; NaN where either side is constant."""
+def pearson(scored: Scored) -> float:
+    """Linear correlation of targets and predictions; NaN where either is constant."""
+    return _correlation(scored.targets, scored.predictions, scored)
 
-    def compute(scored: Scored) -> float:
-        from scipy import stats
 
-        sides = [scored.targets, scored.predictions]
-        if any(_constant(side) for side in sides):
-            return math.nan
-        if scored.weights is not None:
-            sides = [np.repeat(side, scored.weights) for side in sides]
-        with warnings.catch_warnings():  # only the library knows which values it takes for nearly constant
-            warnings.simplefilter("ignore", stats.NearConstantInputWarning)
-            return float(getattr(stats, function)(*sides).statistic)
+def spearman(scored: Scored) -> float:
+    """Correlation of their ranks, of which equal values share the mean; NaN where either is constant."""
+    weights = scored.weights
+    return _correlation(_ranks(scored.targets, weights), _ranks(scored.predictions, weights), scored)
 
-    return compute
+
+def _errors(scored: Scored) -> np.ndarray:
+    return np.asarray(scored.predictions - scored.targets)
+
+
+def _mean(values: np.ndarray, scored: Scored) -> float:
+    return float(np.average(values, weights=scored.weights))
+
+
+def _correlation(one: np.ndarray, other: np.ndarray, scored: Scored) -> float:
+    if _constant(one) or _constant(other):
+        return math.nan
+    deviations = [values - _mean(values, scored) for values in (one, other)]
+    one, other = (values / np.abs(values).max() for values in deviations)  # whose squares neither overflow nor vanish
+    spread = math.sqrt(_mean(one**2, scored)) * math.sqrt(_mean(other**2, scored))
+    return min(1.0, max(-1.0, _mean(one * other, scored) / spread))
+
+
+def _ranks(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Ranks from 0, in the middle of equal values, of rows that each stand for as many as they weigh."""
+    below, not_above = _weights_below(values, weights, values)
+    return np.asarray((below + not_above) / 2)
 
 
 def _constant(values: np.ndarray) -> bool:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -47,8 +48,9 @@ MIN_SIDE = 10
 """Rows that a class, and the rest, must have each for the resamples of a ranking metric to stand for others."""
 MIN_ERRORS = 5
 """Rows with a wrong answer below which resamples hardly ever show another number of errors."""
-QUANTILE = 1.959963984540054
-"""Of the normal distribution, at 97.5 %."""
+NORMAL = NormalDist()
+QUANTILE = NORMAL.inv_cdf(0.975)
+"""Half of a 95 % interval, in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -178,14 +180,12 @@ def _bootstrap(metric: Metric, rows: Scored, value: float, samples: int, generat
 
 def _bca_shares(values: np.ndarray, value: float, acceleration: float) -> list[float]:
     """Which quantiles of the resamples are the limits, corrected for bias and for how the spread moves with the value."""
-    from scipy.special import ndtr, ndtri
-
     near = 1e-12 * max(1.0, abs(value))
     below = (np.sum(values < value - near) + np.sum(values <= value + near)) / 2  # ties count half
-    bias = ndtri(np.clip(below, 1, len(values) - 1) / len(values))
+    bias = NORMAL.inv_cdf(min(max(below, 1), len(values) - 1) / len(values))
     moved = [bias + side for side in (-QUANTILE, QUANTILE)]
     # of a strong bias the correction would pass through infinity and come back from the other side
-    return [float(ndtr(bias + one / max(1e-6, 1 - acceleration * one))) for one in moved]
+    return [NORMAL.cdf(bias + one / max(1e-6, 1 - acceleration * one)) for one in moved]
 
 
 def _acceleration(metric: Metric, part: Scored, generator: np.random.Generator) -> float:

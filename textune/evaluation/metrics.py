@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from textune.errors import ConfigError
 from textune.evaluation import formulas
-from textune.evaluation.formulas import Formula, averaged, class_areas, f_measure, library, precision, recall
+from textune.evaluation.formulas import Formula, averaged, class_areas, f_measure, precision, recall
 from textune.evaluation.scored import Scored
 
 if TYPE_CHECKING:
@@ -144,12 +144,12 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("log_loss", _CLASSES, False, formulas.log_loss, "mean negative log probability of what is true", "scores"),
         Metric("brier", ("binary",), False, formulas.brier, "mean squared error of the positive probability", "scores"),
-        Metric("pearson", _NUMBERS, True, formulas.correlation("pearsonr"), "linear correlation", "scores", _CONSTANT),
-        Metric("spearman", _NUMBERS, True, formulas.correlation("spearmanr"), "correlation of the ranks", "ranks", _CONSTANT),
+        Metric("pearson", _NUMBERS, True, formulas.pearson, "linear correlation", "scores", _CONSTANT),
+        Metric("spearman", _NUMBERS, True, formulas.spearman, "correlation of the ranks", "ranks", _CONSTANT),
         Metric("r2", _NUMBERS, True, formulas.r2, "share of the variance that is explained", "scores", "there is only one row"),
-        Metric("rmse", _NUMBERS, False, library("root_mean_squared_error"), "root of the mean squared error", "scores"),
-        Metric("mse", _NUMBERS, False, library("mean_squared_error"), "mean squared error", "scores"),
-        Metric("mae", _NUMBERS, False, library("mean_absolute_error"), "mean absolute error", "scores"),
+        Metric("rmse", _NUMBERS, False, formulas.root_mean_squared_error, "root of the mean squared error", "scores"),
+        Metric("mse", _NUMBERS, False, formulas.mean_squared_error, "mean squared error", "scores"),
+        Metric("mae", _NUMBERS, False, formulas.mean_absolute_error, "mean absolute error", "scores"),
         Metric(
             "mape",
             _NUMBERS,

@@ -6,14 +6,19 @@ import ctypes
 import platform
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from textune.data.batches import Layout
 from textune.errors import ModelError
 from textune.model.compiled import compile_on_gpu
-from textune.model.native import FastDropout, KernelError, Kernels, install
+from textune.model.native import FastDropout, KernelError, Kernels, available_levels, count_known, install
 from textune.model.varlen import describe_attention
+from textune.model.ways import Part, Work, compare_ways
+
+PYTORCH = "PyTorch's own"
+"""The way without kernels."""
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 """Numbers of glibc's `mallopt`."""
@@ -34,10 +39,19 @@ class Accelerator:
         self._refuse(reason, hint=hint)
         self._mode, self._forbidden = "off", reason
 
-    def prepare(self, layout: Layout, *, training: bool) -> None:
-        """Get the kernels where they can be used.
+    def prepare(
+        self,
+        layout: Layout,
+        dtype: torch.dtype,
+        *,
+        training: bool,
+        lengths: np.ndarray | None = None,
+        earlier: str | None = None,
+    ) -> None:
+        """Get the kernels where they can be used and are faster for rows of these `lengths` in products of `dtype`.
 
-        ModelError where the mode is "on" and they cannot be had.
+        `earlier` is the `way` that a run took before it was stopped: it goes on that way. ModelError where the mode is "on" and
+        the kernels cannot be had.
         """
         if self.kernels is not None or self._mode == "off":
             return
@@ -47,8 +61,10 @@ class Accelerator:
                 self._refuse("they are for processors, and the model is on a GPU", hint="Leave it out")
         elif layout == "padded":
             self._refuse("they need the packed layout", hint="Choose a backbone that runs packed")
+        elif earlier == PYTORCH and self._mode == "auto":
+            self.note = "PyTorch's own, as before the run was stopped"
         else:
-            self._install()
+            self._choose(dtype, "training" if training else "prediction", lengths, earlier)
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
         """Compile layers for a GPU, if the model is on one; `dtype` is that of the run's products. Errors as in `prepare`."""
@@ -57,12 +73,23 @@ class Accelerator:
             done = f"not compiled: {self._forbidden}" if self._forbidden else done
             self.note = f"{describe_attention(self._hf.device, dtype, self._hf.config)}, {done}"
 
-    def _install(self) -> None:
+    def _choose(self, dtype: torch.dtype, work: Work, lengths: np.ndarray | None, earlier: str | None) -> None:
         try:
-            self.kernels = Kernels()
+            known = earlier in available_levels()
+            kernels = Kernels(earlier if known else None)
         except KernelError as error:
             self._refuse(str(error), hint=error.hint)
             return
+        part: Part = "layers" if count_known(self._hf) else "attention"
+        found = compare_ways(kernels.level, dtype, part, work, lengths)
+        if found.kernels_are_slower and self._mode == "auto" and not known:
+            self.note = f"PyTorch's own: {kernels.level} is {found}"
+        else:
+            self._install(kernels)
+            self.note = f"{self.note}; {found}"
+
+    def _install(self, kernels: Kernels) -> None:
+        self.kernels = kernels
         reuse_freed_memory()
         num_layers = install(self._hf, self.kernels)
         for module in self._hf.modules():
@@ -73,6 +100,11 @@ class Accelerator:
         parts = ["dropout"] if self.has_softcap else ["attention", "dropout"]
         what = " and ".join([", ".join(parts), f"{num_layers} whole layers"] if num_layers else parts)
         self.note = f"compiled for {self.kernels.level}: {what}"
+
+    @property
+    def way(self) -> str:
+        """The level of the kernels, or `PYTORCH`: what decides the last bits, for manifest and checkpoint."""
+        return PYTORCH if self.kernels is None else self.kernels.level
 
     @property
     def has_softcap(self) -> bool:

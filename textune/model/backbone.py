@@ -28,8 +28,9 @@ from textune.data.rows import listing
 from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
 from textune.model.attention import PACKED, PackedLayout
+from textune.model.families import OWN_ATTENTION, PACKED_FAMILIES
 from textune.model.freeze import freeze_parts
-from textune.model.heads import OWN_ATTENTION, PACKED_FAMILIES, PADDED_HEADS, reads_last_position
+from textune.model.heads import PADDED_HEADS, reads_last_position
 from textune.model.labelhead import about_new_head, change_head, plan_head, wanted_head
 from textune.model.positions import max_positions
 from textune.model.pretrained import (
@@ -105,6 +106,12 @@ class TextModel(nn.Module):
         if layout != self.layout:
             with quiet_transformers():
                 self.hf.set_attn_implementation(PACKED if layout == "packed" else self._own_attention)
+            family = PACKED_FAMILIES[self.hf.config.model_type]
+            for module, forward in family.forwards(self.hf):
+                if layout == "packed":
+                    module.forward = forward
+                else:
+                    del module.forward
         self.layout = layout
 
     @property
@@ -133,12 +140,15 @@ class TextModel(nn.Module):
         one_call = by_kernels or not attention_obstacle(self.hf.device, dtype, self.hf.config)
         return 0 if one_call else GROUP_COST_TOKENS
 
-    def speed_up(self, *, training: bool) -> None:
-        """Take the compiled kernels, where they can be used on the device where the model is now.
+    def speed_up(
+        self, dtype: torch.dtype, *, training: bool, lengths: np.ndarray | None = None, earlier: str | None = None
+    ) -> None:
+        """Take the compiled kernels, where they can be used on the device where the model is now and are the faster way.
 
-        ModelError where `model.compile = "on"` and this machine has none.
+        `dtype` is that of the products, `lengths` are those of the rows in tokens; arguments and errors are those of
+        `Accelerator.prepare`.
         """
-        self.accelerator.prepare(self.layout, training=training)
+        self.accelerator.prepare(self.layout, dtype, training=training, lengths=lengths, earlier=earlier)
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
         """The same for training so many steps on a GPU, where compilation takes place in the first steps."""
@@ -177,7 +187,7 @@ class TextModel(nn.Module):
             inputs["token_type_ids"] = functional.pad(batch.types_T, (0, num_filler)).unsqueeze(0)
         if "use_cache" in self._base_accepted:
             inputs["use_cache"] = False
-        hidden_TH = self.hf.base_model(**inputs).last_hidden_state.squeeze(0)
+        hidden_TH = family.encode(self.hf, inputs).squeeze(0)
         return family.pool(self.hf, hidden_TH, ids_T, layout)
 
     def _compute_dtype(self, device: torch.device) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""From hidden states to logits, through Hugging Face's own heads; the models in `backbone.py` read these tables.
+"""From hidden states to logits, through Hugging Face's own heads; `families.py` says which family has which.
 
 A head looks at one place of each row: its first token, its last one, or the mean. Over packed rows that place is gathered here
 and the head's own modules do the rest, so that the saved folder computes the same in plain transformers.
@@ -9,7 +9,6 @@ Shapes: B rows, T packed tokens, n rows of L tokens in a group, H hidden.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,9 +19,6 @@ from textune.model.attention import PackedLayout
 Pool = Callable[[Any, torch.Tensor, torch.Tensor, PackedLayout], torch.Tensor]
 """(Hugging Face model, hidden [T, H], ids [T], layout) to logits [B, C]."""
 
-Positions = Callable[[Any, torch.Tensor, torch.Tensor, PackedLayout], torch.Tensor]
-"""(Hugging Face model, ids [T], positions from 0 [T], layout) to the positions that the backbone expects [T]."""
-
 
 # --- reading a packed batch -------------------------------------------------------------------------------------------
 
@@ -32,44 +28,17 @@ def _first_token(hidden_TH: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     return hidden_TH.index_select(0, layout.starts_B).unsqueeze(1)
 
 
-def _bert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    logits: torch.Tensor = hf.classifier(hf.dropout(hf.base_model.pooler(_first_token(hidden_TH, layout))))
-    return logits
+def _mean(hidden_TX: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """[B, X]: the mean over each row's tokens."""
+    sums = [
+        (piece.view(*layout.groups[index], -1) * layout.real(index).unsqueeze(-1)).sum(1)
+        for index, piece in enumerate(layout.split(hidden_TX))
+    ]
+    return torch.cat(sums) / layout.lengths_B.unsqueeze(1)
 
 
-def _roberta(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    logits: torch.Tensor = hf.classifier(_first_token(hidden_TH, layout))
-    return logits
-
-
-def _albert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    pooled_BH = hf.albert.pooler_activation(hf.albert.pooler(_first_token(hidden_TH, layout)[:, 0]))
-    logits: torch.Tensor = hf.classifier(hf.dropout(pooled_BH))
-    return logits
-
-
-def _distilbert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    pooled_BH = functional.relu(hf.pre_classifier(_first_token(hidden_TH, layout)[:, 0]))
-    logits: torch.Tensor = hf.classifier(hf.dropout(pooled_BH))
-    return logits
-
-
-def _modernbert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    if hf.config.classifier_pooling == "mean":
-        pieces = layout.split(hidden_TH)
-        sums = [
-            (piece.view(*layout.groups[index], -1) * layout.real(index).unsqueeze(-1)).sum(1)
-            for index, piece in enumerate(pieces)
-        ]
-        pooled_BH = torch.cat(sums) / layout.lengths_B.unsqueeze(1)
-    else:
-        pooled_BH = _first_token(hidden_TH, layout)[:, 0]
-    logits: torch.Tensor = hf.classifier(hf.drop(hf.head(pooled_BH)))
-    return logits
-
-
-def _decoder(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    """The last token that is not the pad token, as transformers itself chooses it.
+def _last_token(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """[B, H]: the last token that is not the pad token, as transformers itself chooses it.
 
     Where the pad token is a real one (eos, for tokenizers without a pad token) and a text ends in it, that is an earlier token
     than the last. Any other rule would give other logits than the saved model does in plain transformers.
@@ -79,59 +48,71 @@ def _decoder(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: Pack
     steps_T = torch.arange(len(rows_T), device=ids_T.device) - layout.starts_B[rows_T]
     counts_T = (ids_T[: len(rows_T)] != pad_id) & (steps_T < layout.lengths_B[rows_T])
     lasts_B = torch.zeros_like(layout.starts_B).scatter_reduce(0, rows_T, steps_T * counts_T, "amax")
-    logits: torch.Tensor = hf.score(hidden_TH.index_select(0, layout.starts_B + lasts_B))
+    return hidden_TH.index_select(0, layout.starts_B + lasts_B)
+
+
+def pooler_of_first(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """BERT: the backbone's pooler reads the first token."""
+    logits: torch.Tensor = hf.classifier(hf.dropout(hf.base_model.pooler(_first_token(hidden_TH, layout))))
     return logits
 
 
-def _from_zero(_hf: Any, _ids_T: torch.Tensor, positions_T: torch.Tensor, _layout: PackedLayout) -> torch.Tensor:
-    return positions_T
+def head_of_first(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """RoBERTa: the head as a whole reads position 0 of a sequence."""
+    logits: torch.Tensor = hf.classifier(_first_token(hidden_TH, layout))
+    return logits
 
 
-def _after_padding(hf: Any, ids_T: torch.Tensor, _positions_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    """RoBERTa's positions: from pad id + 1; a pad token, even one that a text spells out, gets pad id and is not counted."""
-    pad_id = hf.config.pad_token_id
-    counts_T = (ids_T != pad_id).long()
-    before_T = counts_T.cumsum(0) - counts_T
-    in_rows = len(layout.rows_T)
-    # Counted from the row's start; filler behind the last row stays at pad id.
-    steps_T = (before_T[:in_rows] - before_T[layout.starts_B][layout.rows_T] + 1) * counts_T[:in_rows]
-    positions_T: torch.Tensor = functional.pad(steps_T, (0, len(ids_T) - in_rows)) + pad_id
-    return positions_T
+def deberta(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """The first token through a pooler that belongs to the head."""
+    logits: torch.Tensor = hf.classifier(hf.dropout(hf.pooler(_first_token(hidden_TH, layout))))
+    return logits
 
 
-@dataclass(frozen=True)
-class PackedFamily:
-    """How a family that runs packed counts positions and reads its hidden states."""
-
-    pool: Pool
-    positions: Positions = _from_zero
-    reads_first: bool = False
-    """The head reads the first token of each row, and nothing else."""
+def albert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """The first token through the backbone's pooler, which has its activation apart."""
+    pooled_BH = hf.albert.pooler_activation(hf.albert.pooler(_first_token(hidden_TH, layout)[:, 0]))
+    logits: torch.Tensor = hf.classifier(hf.dropout(pooled_BH))
+    return logits
 
 
-PACKED_FAMILIES: dict[str, PackedFamily] = {
-    "bert": PackedFamily(_bert, reads_first=True),
-    "ernie": PackedFamily(_bert, reads_first=True),
-    "electra": PackedFamily(_roberta, reads_first=True),
-    "roberta": PackedFamily(_roberta, _after_padding, reads_first=True),
-    "xlm-roberta": PackedFamily(_roberta, _after_padding, reads_first=True),
-    "camembert": PackedFamily(_roberta, _after_padding, reads_first=True),
-    "albert": PackedFamily(_albert, reads_first=True),
-    "distilbert": PackedFamily(_distilbert, reads_first=True),
-    "modernbert": PackedFamily(_modernbert),
-    "gpt2": PackedFamily(_decoder),
-    "llama": PackedFamily(_decoder),
-    "mistral": PackedFamily(_decoder),
-    "qwen2": PackedFamily(_decoder),
-    "qwen3": PackedFamily(_decoder),
-    "gemma": PackedFamily(_decoder),
-    "gemma2": PackedFamily(_decoder),
-    "gemma3_text": PackedFamily(_decoder),
-}
-"""`model_type` of a configuration to how it runs packed; each has its twin test."""
+def distilbert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """The first token through a layer of the head's own."""
+    pooled_BH = functional.relu(hf.pre_classifier(_first_token(hidden_TH, layout)[:, 0]))
+    logits: torch.Tensor = hf.classifier(hf.dropout(pooled_BH))
+    return logits
 
-OWN_ATTENTION = ("deberta", "deberta-v2", "mpnet", "xlnet", "t5", "mt5", "umt5")
-"""Families known to compute attention themselves, with position terms that no registered function sees."""
+
+def modernbert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """The first token or the mean, as the configuration says."""
+    mean = hf.config.classifier_pooling == "mean"
+    pooled_BH = _mean(hidden_TH, layout) if mean else _first_token(hidden_TH, layout)[:, 0]
+    logits: torch.Tensor = hf.classifier(hf.drop(hf.head(pooled_BH)))
+    return logits
+
+
+def eurobert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """The first token ("bos"), the mean of the states ("mean") or that of every token's logits ("late")."""
+
+    def head(states: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = hf.classifier(hf.activation(hf.dense(states)))
+        return logits
+
+    if hf.classifier_pooling == "late":
+        return _mean(head(hidden_TH), layout)
+    return head(_mean(hidden_TH, layout) if hf.classifier_pooling == "mean" else _first_token(hidden_TH, layout)[:, 0])
+
+
+def score_of_last(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """Decoders: a linear layer reads the last token."""
+    logits: torch.Tensor = hf.score(_last_token(hf, hidden_TH, ids_T, layout))
+    return logits
+
+
+def modernbert_decoder(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """The last token, through the head of a language model."""
+    logits: torch.Tensor = hf.classifier(hf.drop(hf.head(_last_token(hf, hidden_TH, ids_T, layout))))
+    return logits
 
 
 # --- reading a padded batch -------------------------------------------------------------------------------------------

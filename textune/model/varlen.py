@@ -129,6 +129,8 @@ def _allowed_by_torch(device: torch.device, dtype: torch.dtype, head_dim: int) -
 def attention_obstacle(device: torch.device, dtype: torch.dtype, hf_config: Any) -> str:
     """`varlen_obstacle` for the heads of a Hugging Face configuration."""
     config = hf_config.get_text_config()
+    if config.model_type == "deberta-v2":
+        return "flash attention has no terms for distances, as this backbone has"
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return varlen_obstacle(device, dtype, head_dim, getattr(config, "attn_logit_softcapping", None))
 

@@ -5,20 +5,14 @@ from __future__ import annotations
 import time
 
 from bench.speed.ours.adapter import device_memory, facts, open_parts, rows_in_order, stepping, wait_for
-from bench.speed.protocol import Channel, Skip
-from textune.errors import TextuneError
+from bench.speed.protocol import Channel
 
 
 def main() -> None:
     """Train over the rows in the order that the second command gives."""
     with Channel() as channel:
         spec = channel.receive()
-        try:
-            parts = open_parts(spec)
-        except TextuneError as error:
-            if spec.get("may_be_missing"):
-                raise Skip(str(error)) from error
-            raise
+        parts = open_parts(spec)
         channel.reply(**facts(parts))
         run = stepping(parts, rows_in_order(parts, channel.receive()["order"]))
         for command in channel:

@@ -15,6 +15,9 @@ def has_bf16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if platform.machine().lower() in {"x86_64", "amd64"}:
+        # A processor that is held to narrower vectors is one without.
+        if "AVX512" not in torch.backends.cpu.get_cpu_capability():
+            return False
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 

@@ -48,16 +48,35 @@ def read_features(spec: dict[str, Any], tokenizer: Any) -> Features:
     ]
 
 
+class Dealt:
+    """A sampler over rows in a given order, which may be longer than a pass: the next pass begins where the last one ended."""
+
+    def __init__(self, order: list[int]) -> None:
+        self.order = order
+        self._pass = len(order)
+        self._next = 0
+
+    def __len__(self) -> int:
+        """Rows of a pass, as Trainer counts its steps."""
+        return self._pass
+
+    def __iter__(self) -> Iterator[int]:
+        for _ in range(self._pass):
+            row = self.order[self._next % len(self.order)]
+            self._next += 1
+            yield row
+
+
 class OrderedTrainer(Trainer):  # type: ignore[misc]
     """A Trainer whose order can be read, and dealt out anew, before the first step."""
 
-    order: list[int]
+    sampler: Dealt
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         # Seeded here, so that two Trainers on the same rows draw the same order.
         torch.manual_seed(self.args.seed)
-        self.order = list(super()._get_train_sampler(train_dataset))
-        return self.order
+        self.sampler = Dealt(list(super()._get_train_sampler(train_dataset)))
+        return self.sampler
 
 
 class Segments(TrainerCallback):  # type: ignore[misc]
@@ -76,16 +95,14 @@ class Segments(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         trainer = self.trainer
         self.channel.reply(
-            order=trainer.order,
+            order=trainer.sampler.order,
             num_tokens=sum(self.lengths),
             num_rows=len(self.lengths),
             threads=torch.get_num_threads(),
             precision=self.spec["precision"],
             attention=trainer.model.config._attn_implementation,
         )
-        dealt = self.channel.receive()["order"]
-        # A pass over the rows has a whole number of batches; the sampler is this very list.
-        trainer.order[:] = [*dealt, *dealt[: len(trainer.order) - len(dealt)]]
+        trainer.sampler.order = self.channel.receive()["order"]
         self._await(control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -95,7 +112,7 @@ class Segments(TrainerCallback):  # type: ignore[misc]
             return
         wait_for(self.spec["device"])
         seconds = time.perf_counter() - self.started
-        size, order = self.spec["batch_size"], self.trainer.order
+        size, order = self.spec["batch_size"], self.trainer.sampler.order
         seen = range((self.done - self.asked) * size, self.done * size)
         tokens = sum(self.lengths[order[position % len(order)]] for position in seen)
         self.channel.reply(seconds=seconds, rows=len(seen), tokens=tokens)

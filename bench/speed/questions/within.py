@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from bench.speed.data import Texts, short_texts
-from bench.speed.measure import compare, repeat, significant
-from bench.speed.protocol import Skip
-from bench.speed.questions.common import BATCH_SIZE, Settings, Task, ours_spec, race, random_order, write_config
+from bench.speed.measure import choose_steps, compare, repeat, significant
+from bench.speed.questions.common import BATCH_SIZE, Settings, Task, ours_spec, write_config
+from bench.speed.questions.race import race, random_order
 from bench.speed.rows import Answer
 from bench.speed.workers import Worker
 
 SWITCHES = {
-    "packed batches": ("model.attention", "packed", "padded"),
-    "compiled kernels": ("model.compile", "on", "off"),
-    "compact vocabulary": ("train.compact_vocabulary", "on", "off"),
+    "packed batches": ("model.attention", "padded"),
+    "compiled kernels": ("model.compile", "off"),
+    "compact vocabulary": ("train.compact_vocabulary", "off"),
 }
-"""Name to configuration key, its value when the switch is on, and when it is off."""
+"""Name to configuration key and its value when the switch is off; on is what a run does by default."""
 
-ROW_COUNTS = (1_000, 10_000, 100_000, 1_000_000)
+ROW_COUNTS = (1_000, 30_000, 1_000_000)
 LENGTHS = (16, 64, 256, 1024, 4096, 8192)
 TOKENS_PER_STEP = 8192
 
@@ -28,18 +28,17 @@ def loop(settings: Settings) -> list[Answer]:
     texts = _texts(settings)
     task = Task(texts, settings.backbone())
     _, config = task.write(settings)
-    steps = 2 if settings.tiny else 10
     with Worker("ours.loop", ours_spec(config), work=settings.work) as worker:
         facts = worker.facts
         worker.tell(order=random_order(len(texts.examples)), batches=len(texts.examples) // task.batch_size)
-        for which in ("ours", "plain"):
-            worker.ask(do=which, steps=steps)
+        pace = sum(_loop_pace(worker, which) for which in ("ours", "plain"))
+        steps = choose_steps(pace, seconds=settings.left(), most=10)
 
         def turn() -> tuple[float, float]:
             ours, plain = (worker.ask(do=which, steps=steps)["seconds"] / steps * 1000 for which in ("ours", "plain"))
             return ours, plain
 
-        pairs = repeat(turn, seconds=settings.budget(15), at_least=2 if settings.tiny else 5, at_most=40)
+        pairs = repeat(turn, seconds=settings.left(), at_least=settings.pairs, at_most=40)
         worker.close()
     comparison = compare(pairs)
     return [
@@ -51,8 +50,6 @@ def loop(settings: Settings) -> list[Answer]:
             ratio=comparison.ratio,
             unit="ms",
             peer_name="forward, backward, clip, AdamW: no loader, no schedule, the same model and batches",
-            goal=1.02,
-            goal_is="at most",
             details={
                 **comparison.details(),
                 "data": texts.name,
@@ -64,31 +61,32 @@ def loop(settings: Settings) -> list[Answer]:
     ]
 
 
+def _loop_pace(worker: Worker, which: str) -> float:
+    """Seconds of a step, after a few that are not counted."""
+    worker.ask(do=which, steps=2)
+    return float(worker.ask(do=which, steps=2)["seconds"]) / 2
+
+
 def switches(settings: Settings) -> list[Answer]:
-    """Each of textune's own switches on and off, everything else as it is by default."""
+    """Each of textune's own switches off, everything else as it is by default, beside all of them on."""
     texts = _texts(settings)
     task = Task(texts, settings.backbone())
+    _, config = task.write(settings)
+    specs = {"on": ours_spec(config)}
+    specs |= {name: ours_spec(config, f"{key}={off}") for name, (key, off) in SWITCHES.items()}
+    result = race(
+        settings,
+        {name: ("ours.training", spec) for name, spec in specs.items()},
+        block=1,
+        warm_up=4,
+        batch_size=task.batch_size,
+        order=random_order(len(texts.examples)),
+    )
     answers = []
-    for name, (key, on, off) in SWITCHES.items():
-        _, config = task.write(settings)
-        specs = {
-            which: {**ours_spec(config, f"{key}={value}"), "may_be_missing": True}
-            for which, value in (("on", on), ("off", off))
-        }
-        try:
-            result = race(
-                settings,
-                {which: ("ours.training", spec) for which, spec in specs.items()},
-                seconds=12,
-                block=1,
-                warm_up=3 if settings.tiny else 8,
-                batch_size=task.batch_size,
-                order=random_order(len(texts.examples)),
-            )
-        except Skip as reason:
-            print(f"switches: {name} left out, {reason}", flush=True)
-            continue
-        comparison = result.comparison("off", ours="on")
+    for name, (key, off) in SWITCHES.items():
+        comparison = result.comparison(name)
+        details = result.details(comparison, texts)
+        memory = {"on": details["memory_mb"]["on"], "off": details["memory_mb"][name]}
         answers.append(
             Answer(
                 id=f"switch-{name.replace(' ', '-')}",
@@ -98,7 +96,7 @@ def switches(settings: Settings) -> list[Answer]:
                 ratio=comparison.ratio,
                 unit="rows/s",
                 peer_name=f"{key} = {off}",
-                details={**result.details(comparison, texts), "on": f"{key} = {on}"},
+                details={**details, "memory_mb": memory},
             )
         )
     return answers
@@ -112,7 +110,7 @@ def scaling(settings: Settings) -> list[Answer]:
 def _rows_scaling(settings: Settings) -> Answer:
     texts = _texts(settings)
     _, config = Task(texts, settings.backbone()).write(settings)
-    steps, warm_up = (2, 1) if settings.tiny else (40, 10)
+    steps, warm_up = (2, 1) if settings.tiny else (10, 3)
     counts = ROW_COUNTS[:2] if settings.tiny else ROW_COUNTS
     with Worker("ours.scaling", {}, work=settings.work) as worker:
         threads = worker.facts["threads"]
@@ -135,7 +133,7 @@ def _length_scaling(settings: Settings) -> Answer:
         for length in LENGTHS[:2] if settings.tiny else LENGTHS:
             batch_size = TOKENS_PER_STEP // length
             # A step of very long rows takes seconds, and its kernels are ready after one.
-            steps, warm_up = (1, 1) if settings.tiny else (2, 1) if length > 1024 else (4, 2)
+            steps, warm_up = (1, 1) if settings.tiny or length > 1024 else (3, 2)
             config = write_config(
                 settings.work / "length.toml",
                 rows=rows,

@@ -8,7 +8,7 @@ Everything here has a twin in PyTorch's own operators, which is used where there
 
 from textune.model.native.adamw import KernelAdamW
 from textune.model.native.kernels import FastDropout, Kernels
-from textune.model.native.layers import install
-from textune.model.native.libraries import KernelError
+from textune.model.native.layers import count_known, install
+from textune.model.native.libraries import KernelError, available_levels
 
-__all__ = ["FastDropout", "KernelAdamW", "KernelError", "Kernels", "install"]
+__all__ = ["FastDropout", "KernelAdamW", "KernelError", "Kernels", "available_levels", "count_known", "install"]

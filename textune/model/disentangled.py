@@ -1,0 +1,228 @@
+"""Disentangled attention (DeBERTa-v2 and v3) over packed rows: what a token says and where it stands, in terms of their own.
+
+    score[i, j] = (q_i . k_j  +  q_i . key_of(j - i)  +  k_j . query_of(j - i)) / sqrt(d * number of terms)
+
+The second term is called c2p (content to position), the third p2c; a configuration may have one, both or none. Keys and queries
+of a distance are projections of one table of embeddings, shared by all layers. Only the distances that occur in the batch are
+projected: a short batch needs a few dozen rows of a table of hundreds. Far distances share a row, by transformers' own rule.
+
+What is replaced in a backbone while its layout is packed: `forward` of every `DisentangledSelfAttention`, which then takes the
+batch's layout in the place of a mask (`replaced_forwards`), and the encoder's loop over its layers, which `encode` runs.
+
+Shapes: T tokens, H hidden, h heads of d, n rows of L tokens in a group, N = n * L, D distances, P rows of the table.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from textune.data.loader import to_device
+from textune.model.attention import PackedLayout, packed_attention
+
+
+@dataclass(frozen=True)
+class Distances:
+    """The distances j - i within rows of up to `reach + 1` tokens: -reach to reach, D in all."""
+
+    reach: int
+    first: int
+    """Row of the table of embeddings that the lowest distance's neighbours begin at ..."""
+    end: int
+    """... and the one behind the last."""
+    rows_D: np.ndarray
+    """int64 [D]: each distance's row, counted from `first`."""
+
+    @property
+    def num_rows(self) -> int:
+        """P."""
+        return self.end - self.first
+
+
+@functools.lru_cache(maxsize=1024)
+def count_distances(length: int, buckets: int, limit: int, span: int) -> Distances:
+    """Those of rows of `length` tokens, in a table of 2 * `span` rows; `buckets` and `limit` as in transformers' configuration.
+
+    One row serves both terms: c2p looks up bucket(i - j), p2c -bucket(j - i), and buckets are the same in both directions.
+    """
+    from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
+
+    # The table counts the other way round: from key to query.
+    back_D = torch.arange(length - 1, -length, -1)
+    bucket_D = make_log_bucket_position(back_D, buckets, limit) if buckets > 0 and limit > 0 else back_D
+    rows_D = (bucket_D.long() + span).clamp(0, 2 * span - 1).numpy()
+    first, end = int(rows_D.min()), int(rows_D.max()) + 1
+    return Distances(length - 1, first, end, rows_D - first)
+
+
+def encode(hf: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    """Hidden states [1, T, H] of packed inputs: what the backbone's own forward does, but for masks of T x T numbers."""
+    embeddings, encoder = hf.base_model.embeddings, hf.base_model.encoder
+    layout: PackedLayout = inputs["textune_layout"]
+    hidden_1TH: torch.Tensor = embeddings(inputs["input_ids"], inputs.get("token_type_ids"), inputs["position_ids"])
+    embedded_1TH = hidden_1TH
+    distances, table_PH = _table(encoder, layout)
+    for number, layer in enumerate(encoder.layer):
+        hidden_1TH = layer(hidden_1TH, layout, relative_pos=distances, rel_embeddings=table_PH)[0]
+        if number == 0 and encoder.conv is not None:
+            hidden_1TH = _convolution(encoder.conv, embedded_1TH, hidden_1TH, layout)
+    return hidden_1TH
+
+
+def _table(encoder: Any, layout: PackedLayout) -> tuple[Distances | None, torch.Tensor | None]:
+    """The distances of a batch and their embeddings [P, H]."""
+    if not encoder.relative_attention:
+        return None, None
+    length = max(group.length for group in layout.groups)
+    span = encoder.rel_embeddings.num_embeddings // 2
+    distances = count_distances(length, encoder.position_buckets, encoder.max_relative_positions, span)
+    table_PH = encoder.rel_embeddings.weight[distances.first : distances.end]
+    return distances, encoder.LayerNorm(table_PH) if "layer_norm" in encoder.norm_rel_ebd else table_PH
+
+
+def _convolution(conv: Any, embedded_1TH: torch.Tensor, hidden_1TH: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """The convolution behind the first layer (DeBERTa-v2-xlarge), group by group: beyond the ends of a row are zeros."""
+    pieces = []
+    splits = (layout.split(tensor.squeeze(0)) for tensor in (embedded_1TH, hidden_1TH))
+    for index, (embedded_NH, hidden_NH) in enumerate(zip(*splits, strict=True)):
+        real_nL = layout.real(index)
+        embedded_nLH, hidden_nLH = (tensor.unflatten(0, layout.groups[index]) for tensor in (embedded_NH, hidden_NH))
+        pieces.append(conv(embedded_nLH * real_nL.unsqueeze(-1), hidden_nLH, real_nL.long()).flatten(0, 1))
+    if layout.num_filler:
+        pieces.append(pieces[0].new_zeros(layout.num_filler, pieces[0].shape[1]))
+    return torch.cat(pieces).unsqueeze(0)
+
+
+def replaced_forwards(hf: Any) -> list[tuple[nn.Module, Callable[..., Any]]]:
+    """Every module that computes attention, with the forward that it has while the layout is packed."""
+    attentions = (layer.attention.self for layer in hf.base_model.encoder.layer)
+    return [(attention, functools.partial(_forward, attention)) for attention in attentions]
+
+
+def score_scale(attention: Any) -> float:
+    """What scores are multiplied with: transformers counts the terms that the configuration names."""
+    num_terms = 1 + ("c2p" in attention.pos_att_type) + ("p2c" in attention.pos_att_type)
+    return float((attention.attention_head_size * num_terms) ** -0.5)
+
+
+def position_projections(attention: Any) -> tuple[nn.Linear | None, nn.Linear | None]:
+    """What makes keys (c2p) and queries (p2c) of the table's rows; None for a term that there is not."""
+    if not attention.relative_attention:
+        return None, None
+    names = ("key_proj", "query_proj") if attention.share_att_key else ("pos_key_proj", "pos_query_proj")
+    key, query = (getattr(attention, name, None) for name in names)
+    return key if "c2p" in attention.pos_att_type else None, query if "p2c" in attention.pos_att_type else None
+
+
+def _forward(
+    module: Any,
+    hidden_states: torch.Tensor,
+    attention_mask: PackedLayout,
+    output_attentions: bool = False,
+    query_states: torch.Tensor | None = None,
+    relative_pos: Distances | None = None,
+    rel_embeddings: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, None]:
+    """`DisentangledSelfAttention.forward` with a layout for a mask: [1, T, H] to ([1, T, H], None)."""
+    layout = attention_mask
+    heads = module.num_attention_heads
+    query_Thd, key_Thd, value_Thd = (
+        projection(hidden_states.squeeze(0)).unflatten(1, (heads, -1))
+        for projection in (module.query_proj, module.key_proj, module.value_proj)
+    )
+    dropout = module.dropout.p if module.training else 0.0
+    projections = position_projections(module)
+    if relative_pos is None or rel_embeddings is None or not any(projections):
+        query, key, value = (tensor.transpose(0, 1).unsqueeze(0) for tensor in (query_Thd, key_Thd, value_Thd))
+        options: dict[str, Any] = {"dropout": dropout, "scaling": score_scale(module), "is_causal": False}
+        attended_1Thd, _ = packed_attention(module, query, key, value, None, textune_layout=layout, **options)
+        return attended_1Thd.flatten(2), None
+    table_PH = module.pos_dropout(rel_embeddings)
+    terms = [None if projection is None else projection(table_PH).unflatten(1, (heads, -1)) for projection in projections]
+    content = (query_Thd, key_Thd, value_Thd)
+    attended_Thd = group_attention(
+        content, terms[0], terms[1], relative_pos, layout, scale=score_scale(module), dropout=dropout
+    )
+    return attended_Thd.flatten(1).unsqueeze(0), None
+
+
+# Every batch has other groups: a graph that contains them would be compiled anew each time.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def group_attention(
+    content: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    key_Phd: torch.Tensor | None,
+    query_Phd: torch.Tensor | None,
+    distances: Distances,
+    layout: PackedLayout,
+    *,
+    scale: float,
+    dropout: float,
+) -> torch.Tensor:
+    """Attention within each row by PyTorch's operators, group by group: queries, keys, values [T, h, d] to [T, h, d].
+
+    `key_Phd` and `query_Phd` are those of the table's rows, None for a term that there is not.
+    """
+    key_Dhd, query_Dhd = (_of_distances(tensor, distances) for tensor in (key_Phd, query_Phd))
+    outputs = []
+    for index, pieces in enumerate(zip(*(layout.split(tensor) for tensor in content), strict=True)):
+        group = layout.groups[index]
+        query_nLhd, key_nLhd, value_nLhd = (piece.unflatten(0, group) for piece in pieces)
+        nearby = slice(distances.reach - (group.length - 1), distances.reach + group.length)
+        key_nearby, query_nearby = (None if tensor is None else tensor[nearby] for tensor in (key_Dhd, query_Dhd))
+        scores_nhLL = _scores(query_nLhd, key_nLhd, key_nearby, query_nearby)
+        dtype = torch.promote_types(scores_nhLL.dtype, torch.float32)
+        bias = layout.bias(index, causal=False, window=None, dtype=dtype)
+        scores_nhLL = scores_nhLL.to(dtype) * scale
+        weights_nhLL = torch.softmax(scores_nhLL if bias is None else scores_nhLL + bias, dim=-1).to(value_nLhd.dtype)
+        output_nhLd = torch.matmul(functional.dropout(weights_nhLL, dropout), value_nLhd.transpose(1, 2))
+        outputs.append(output_nhLd.transpose(1, 2).flatten(0, 1))
+    if layout.num_filler:
+        outputs.append(outputs[0].new_zeros(layout.num_filler, *outputs[0].shape[1:]))
+    return torch.cat(outputs)
+
+
+def _of_distances(tensor_Phd: torch.Tensor | None, distances: Distances) -> torch.Tensor | None:
+    """[D, h, d] of the table's rows [P, h, d]; as an embedding, whose gradient is summed in the same order every time."""
+    if tensor_Phd is None:
+        return None
+    rows_D = to_device(torch.from_numpy(distances.rows_D), tensor_Phd.device)
+    tensor_Dhd: torch.Tensor = functional.embedding(rows_D, tensor_Phd.flatten(1)).unflatten(1, tensor_Phd.shape[1:])
+    return tensor_Dhd
+
+
+def _scores(
+    query_nLhd: torch.Tensor, key_nLhd: torch.Tensor, key_Dhd: torch.Tensor | None, query_Dhd: torch.Tensor | None
+) -> torch.Tensor:
+    """The sum of the terms [n, h, L, L], where D = 2 L - 1 distances are those of one row."""
+    scores_nhLL = torch.matmul(query_nLhd.transpose(1, 2), key_nLhd.permute(0, 2, 3, 1))
+    if key_Dhd is not None:
+        scores_nhLL = scores_nhLL + _towards(query_nLhd, key_Dhd)
+    if query_Dhd is not None:
+        # Seen from the keys, the distances come in the other order.
+        scores_nhLL = scores_nhLL + _towards(key_nLhd, query_Dhd.flip(0)).transpose(-1, -2)
+    return scores_nhLL
+
+
+def _towards(tokens_nLhd: torch.Tensor, places_Dhd: torch.Tensor) -> torch.Tensor:
+    """[n, h, L, L]: for the tokens i and j of a row, the product of token i with the place at distance j - i."""
+    num_rows, length = tokens_nLhd.shape[:2]
+    # One product for each head: the places are the same in every row.
+    products_hND = torch.bmm(tokens_nLhd.flatten(0, 1).transpose(0, 1), places_Dhd.permute(1, 2, 0))
+    return _sheared(products_hND.unflatten(1, (num_rows, length))).transpose(0, 1)
+
+
+def _sheared(products: torch.Tensor) -> torch.Tensor:
+    """[..., L, 2 L - 1] to [..., L, L]: line i begins L - 1 - i columns later, where distance -i is. A view."""
+    length = products.shape[-2]
+    if length == 1:
+        return products
+    flat = products.flatten(-2)[..., length - 1 : length - 1 + length * (2 * length - 2)]
+    lines: torch.Tensor = flat.unflatten(-1, (length, 2 * length - 2))
+    return lines[..., :length]
