@@ -58,6 +58,8 @@ def test_a_cap_leaves_what_a_narrower_processor_has(
 V2 = "cx16 popcnt ssse3 sse4_1 sse4_2"
 V3 = f"{V2} abm avx2 bmi1 bmi2 f16c fma movbe"
 V4 = f"{V3} avx512bw avx512cd avx512dq avx512f avx512vl"
+
+
 @pytest.mark.parametrize(
     ("maker", "has", "prefers"),
     [

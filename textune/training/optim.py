@@ -23,7 +23,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """AdamW over the parameters that are trained; biases and norm weights (every vector) are not decayed.
 
-    Its step is that of `kernels` where weights are whole and on the processor, else PyTorch's own. ModelError where `adamw_8bit` is asked for and no package for it is installed.
+    Its step is that of `kernels`, if they are given: they need whole weights on the processor. ModelError where `adamw_8bit` is
+    asked for and no package for it is installed.
     """
     require_optimizer(section)
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
