@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_backbone
+import transformers
+from tiny import FAMILIES, tiny_backbone
 from transformers import AutoModelForSequenceClassification
 
 from textune.config.schema import ModelSection
@@ -25,21 +26,20 @@ from textune.model.native.libraries import KernelError, available_levels, load_l
 
 COLORS = LabelMap("multiclass", ("red", "green", "blue"))
 
-ENCODERS = [
-    "bert",
-    "ernie",
-    "electra",
-    "roberta",
-    "xlm-roberta",
-    "camembert",
-    "albert",
-    "distilbert",
+
+def _known(*families: str) -> list[str]:
+    """Those that this release of transformers has."""
+    return [family for family in families if hasattr(transformers, FAMILIES[family].config)]
+
+
+ENCODERS = _known(
+    *("bert", "ernie", "electra", "roberta", "xlm-roberta", "camembert", "albert", "distilbert", "modernbert", "mpnet"),
+    *("data2vec-text", "roberta-prelayernorm", "xlm-roberta-xl", "eurobert", "gte", "nomic_bert", "jina_embeddings_v3"),
     "deberta-v2",
-    "modernbert",
-]
-DECODERS = ["gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3"]
+)
+DECODERS = _known("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "modernbert-decoder")
 PACKED = ENCODERS + DECODERS
-PADDED = ["mpnet", "t5", "bart", "xlnet"]
+PADDED = ["t5", "bart", "xlnet"]
 ALL = PACKED + PADDED
 
 LENGTHS = (1, 1, 2, 3, 3, 5, 7, 8, 9, 13, 23)
@@ -183,7 +183,7 @@ def without_dropout(module: torch.nn.Module) -> None:
     for child in module.modules():
         if isinstance(child, torch.nn.Dropout):
             child.p = 0.0
-        for name in ("attention_dropout", "dropout"):
+        for name in ("attention_dropout", "attn_dropout", "dropout"):
             if isinstance(getattr(child, name, None), float):
                 setattr(child, name, 0.0)
 

@@ -176,11 +176,11 @@ def test_the_layout_follows_the_family_and_says_why(family: str, tmp_path: Path)
 
 
 def test_packed_cannot_be_forced_on_a_family_without_it(tmp_path: Path) -> None:
-    folder = tiny_backbone("mpnet", tmp_path)
+    folder = tiny_backbone("xlnet", tmp_path)
     refused(
         ModelError,
         "model.attention",
-        "mpnet computes its own kind of attention",
+        "xlnet computes its own kind of attention",
         "modernbert",
         folder=folder,
         attention="packed",

@@ -20,7 +20,7 @@ from textune.model.native.kernels import AttentionShape, FastDropout, Kernels, N
 from textune.model.native.layers import FastLayer
 
 TYPES = [torch.float32, torch.bfloat16]
-FUSED = ["bert", "ernie", "electra", "roberta", "xlm-roberta", "camembert", "distilbert"]
+FUSED = ["bert", "ernie", "electra", "roberta", "xlm-roberta", "camembert", "data2vec-text", "distilbert"]
 
 
 @pytest.fixture(autouse=True)
@@ -316,10 +316,10 @@ def test_off_and_padded_models_keep_pytorchs_own(tmp_path: Path) -> None:
     off = build("bert", tmp_path / "off", section={"compile": "off"})
     off.model.speed_up(torch.float32, training=True)
     assert off.model.accelerator.kernels is None and 'model.compile = "off"' in off.model.accelerator.note
-    padded = build("mpnet", tmp_path / "padded")
+    padded = build("xlnet", tmp_path / "padded")
     padded.model.speed_up(torch.float32, training=True)
     assert padded.model.accelerator.note == "PyTorch's own: they need the packed layout"
-    forced = build("mpnet", tmp_path / "forced", section={"compile": "on"})
+    forced = build("xlnet", tmp_path / "forced", section={"compile": "on"})
     with pytest.raises(
         ModelError, match=r'model.compile = "on", but there are no compiled kernels for this run: they need the packed layout'
     ):

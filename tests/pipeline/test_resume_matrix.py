@@ -33,7 +33,7 @@ PLACES: dict[str, list[str]] = {
     "gradient checkpointing": ["train.gradient_checkpointing=true"],
     "frozen": ["model.freeze=embeddings"],
     "padded": ["model.attention=padded"],
-    "padded backbone": ["model.pretrained=mpnet", "train.max_tokens=200"],
+    "padded backbone": ["model.pretrained=xlnet", "train.max_tokens=200"],
     "compiled": ["model.compile=on"],
     "compiled bf16": ["model.compile=on", "train.precision=bf16", "train.max_tokens=200"],
     "8 bits": ["train.optimizer.kind=adamw_8bit", "train.compact_vocabulary=off"],
@@ -69,7 +69,7 @@ def rows(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = [{**row, "weight": 0.25 + (row["id"] % 5) / 2} for row in reviews(200)]
     write_csv(folder / "reviews.csv", data)
     tiny_backbone("bert", folder / "backbone")
-    tiny_backbone("mpnet", folder / "mpnet")
+    tiny_backbone("xlnet", folder / "xlnet")
     text = (home / "config.toml").read_text(encoding="utf-8")
     (folder / "config.toml").write_text(text, encoding="utf-8")
     return folder

@@ -14,7 +14,7 @@ from textune.data.batches import Layout
 from textune.errors import ModelError
 from textune.model.compiled import compile_on_gpu
 from textune.model.native import FastDropout, KernelError, Kernels, available_levels, count_known, install
-from textune.model.varlen import describe_attention
+from textune.model.varlen import ADDED_TERMS, describe_attention
 from textune.model.ways import Part, Work, compare_ways
 
 PYTORCH = "PyTorch's own"
@@ -97,7 +97,7 @@ class Accelerator:
                 # The same module with another way to draw its mask: nothing that is saved changes.
                 module.__class__ = FastDropout
                 module.kernels = self.kernels  # type: ignore[assignment]
-        parts = ["dropout"] if self.has_softcap else ["attention", "dropout"]
+        parts = ["dropout"] if self.has_other_scores else ["attention", "dropout"]
         what = " and ".join([", ".join(parts), f"{num_layers} whole layers"] if num_layers else parts)
         self.note = f"compiled for {self.kernels.level}: {what}"
 
@@ -107,9 +107,10 @@ class Accelerator:
         return PYTORCH if self.kernels is None else self.kernels.level
 
     @property
-    def has_softcap(self) -> bool:
-        """Whether attention has a term that the kernels do not compute (Gemma 2)."""
-        return bool(getattr(self._hf.config.get_text_config(), "attn_logit_softcapping", None))
+    def has_other_scores(self) -> bool:
+        """Whether attention does to its scores what the kernels do not compute (Gemma 2 caps them, MPNet adds a bias)."""
+        config = self._hf.config.get_text_config()
+        return config.model_type in ADDED_TERMS or bool(getattr(config, "attn_logit_softcapping", None))
 
     def _refuse(self, reason: str, *, hint: str) -> None:
         self.note = f"PyTorch's own: {reason}"

@@ -10,7 +10,7 @@ Shapes: T tokens, h heads of d, g key heads, n rows of L tokens in a group, N = 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,11 +23,14 @@ from textune.model.native.kernels import AttentionShape, Kernels, kernel_attenti
 from textune.model.products import compute_dtype, product_attention
 from textune.model.varlen import cut_into_sequences, varlen_attention
 
+if TYPE_CHECKING:
+    from textune.model.relative import RelativeBias
+
 PACKED = "textune_packed"
 """Name of the attention implementation."""
 
 MAX_PRODUCT_LENGTH = {
-    # (bf16, backward, dropout): longest rows, in tokens
+    # (bf16, backward, dropout or a bias by distance): longest rows, in tokens
     (True, True, True): 512,
     (True, True, False): 512,
     (False, True, True): 512,
@@ -145,12 +148,13 @@ def packed_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     is_causal: bool | None = None,
+    position_bias: RelativeBias | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention within each row: query [1, h, T, d], key and value [1, g, T, d] to ([1, T, h, d], None).
 
     The signature is transformers' own; `textune_layout` travels through the keyword arguments of the backbone. A row attends
-    only to itself, so `attention_mask` is not used.
+    only to itself, so `attention_mask` is not used. Values may have another width than queries and keys.
     """
     device = query.device.type
     if torch.is_autocast_enabled(device):
@@ -158,7 +162,7 @@ def packed_attention(
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     causal = bool(module.is_causal) if is_causal is None else is_causal
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if textune_layout.sequences is not None and softcap is None:
+    if textune_layout.sequences is not None and softcap is None and position_bias is None:
         output_Thd = varlen_attention(
             query.squeeze(0),
             key.squeeze(0),
@@ -171,8 +175,8 @@ def packed_attention(
         )
         return output_Thd.unsqueeze(0), None
     kernels = textune_layout.kernels
-    known = device == "cpu" and query.dtype in {torch.float32, torch.bfloat16}
-    if kernels is not None and known and softcap is None and dropout < 1:
+    known = device == "cpu" and query.dtype in {torch.float32, torch.bfloat16} and query.shape[-1] == value.shape[-1]
+    if kernels is not None and known and softcap is None and position_bias is None and dropout < 1:
         shape = AttentionShape(
             textune_layout.starts_B, textune_layout.lengths_B, scale, causal=causal, window=sliding_window or 0, dropout=dropout
         )
@@ -185,6 +189,7 @@ def packed_attention(
         "scale": scale,
         "dropout": dropout,
         "softcap": softcap,
+        "position_bias": position_bias,
     }
     outputs = [
         _group_attention(query_hNd, key_gNd, value_gNd, textune_layout, index, **options)
@@ -208,13 +213,19 @@ def _group_attention(
     scale: float,
     dropout: float,
     softcap: float | None,
+    position_bias: RelativeBias | None,
 ) -> torch.Tensor:
     """Attention of one group: [h, N, d] and [g, N, d] to [N, h, d]."""
     group = layout.groups[index]
-    if softcap is None and group.length <= _max_product_length(query_hNd, key_gNd, value_gNd, dropout):
+    by_position_hLL = None if position_bias is None else position_bias.for_rows(group.length)
+    # With dropout, or a bias that learns, PyTorch's own attention is written out as well, and slower.
+    written_out = dropout > 0 or by_position_hLL is not None
+    longest = 0 if dropout > 0.99 else _max_product_length(query_hNd, key_gNd, value_gNd, written_out=written_out)
+    if softcap is None and group.length <= longest:
         dtype = compute_dtype(query_hNd.dtype, group.length)
-        bias = layout.bias(index, causal=causal, window=window, dtype=dtype)
-        return product_attention(query_hNd, key_gNd, value_gNd, bias, num_rows=group.rows, scale=scale, dropout=dropout)
+        mask = layout.bias(index, causal=causal, window=window, dtype=dtype)
+        options: dict[str, Any] = {"num_rows": group.rows, "scale": scale, "dropout": dropout}
+        return product_attention(query_hNd, key_gNd, value_gNd, mask, by_position_hLL, **options)
     repeats = query_hNd.shape[0] // key_gNd.shape[0]
     query, key, value = (
         tensor.unflatten(1, (group.rows, group.length)).transpose(0, 1) for tensor in (query_hNd, key_gNd, value_gNd)
@@ -223,8 +234,11 @@ def _group_attention(
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
     if softcap is None:
         # A causal row needs no mask, and without one the fused kernels are faster.
-        plain_causal = causal and (window is None or window >= group.length)
+        plain_causal = causal and (window is None or window >= group.length) and by_position_hLL is None
         bias = None if plain_causal else layout.bias(index, causal=causal, window=window, dtype=query.dtype)
+        if by_position_hLL is not None:
+            by_position_1hLL = by_position_hLL.to(query.dtype).unsqueeze(0)
+            bias = by_position_1hLL if bias is None else by_position_1hLL + bias
         output = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=bias, dropout_p=dropout, is_causal=plain_causal, scale=scale
         )
@@ -237,11 +251,11 @@ def _group_attention(
     return output.transpose(1, 2).reshape(group.rows * group.length, query_hNd.shape[0], -1)
 
 
-def _max_product_length(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, dropout: float) -> int:
-    if query.device.type != "cpu" or dropout > 0.99:
+def _max_product_length(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, written_out: bool) -> int:
+    if query.device.type != "cpu":
         return 0
     backward = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
-    return MAX_PRODUCT_LENGTH.get((query.dtype == torch.bfloat16, backward, backward and dropout > 0), 0)
+    return MAX_PRODUCT_LENGTH.get((query.dtype == torch.bfloat16, backward, backward and written_out), 0)
 
 
 AttentionInterface.register(PACKED, packed_attention)

@@ -19,6 +19,7 @@ from torch.nn import functional
 from textune.model import disentangled, heads
 from textune.model.attention import PackedLayout
 from textune.model.heads import Pool
+from textune.model.relative import encode_mpnet, mpnet_forwards
 
 Positions = Callable[[Any, torch.Tensor, torch.Tensor, PackedLayout], torch.Tensor]
 """(Hugging Face model, ids [T], positions from 0 [T], layout) to the positions that the backbone expects [T]."""
@@ -36,7 +37,7 @@ def _from_zero(_hf: Any, _ids_T: torch.Tensor, positions_T: torch.Tensor, _layou
 
 def _after_padding(hf: Any, ids_T: torch.Tensor, _positions_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """RoBERTa's positions: from pad id + 1; a pad token, even one that a text spells out, gets pad id and is not counted."""
-    pad_id = hf.config.pad_token_id
+    pad_id = hf.base_model.embeddings.padding_idx
     counts_T = (ids_T != pad_id).long()
     before_T = counts_T.cumsum(0) - counts_T
     in_rows = len(layout.rows_T)
@@ -78,12 +79,21 @@ PACKED_FAMILIES: dict[str, PackedFamily] = {
     "roberta": PackedFamily(heads.head_of_first, _after_padding, reads_first=True),
     "xlm-roberta": PackedFamily(heads.head_of_first, _after_padding, reads_first=True),
     "camembert": PackedFamily(heads.head_of_first, _after_padding, reads_first=True),
+    "data2vec-text": PackedFamily(heads.head_of_first, _after_padding, reads_first=True),
+    "roberta-prelayernorm": PackedFamily(heads.head_of_first, _after_padding, reads_first=True),
+    "xlm-roberta-xl": PackedFamily(heads.head_of_first, _after_padding, reads_first=True),
+    "mpnet": PackedFamily(heads.head_of_first, _after_padding, reads_first=True, encode=encode_mpnet, forwards=mpnet_forwards),
+    "jina_embeddings_v3": PackedFamily(heads.head_of_first, reads_first=True),
+    "gte": PackedFamily(heads.pooler_of_first, reads_first=True),
+    "nomic_bert": PackedFamily(heads.pooler_of_first, reads_first=True),
     "albert": PackedFamily(heads.albert, reads_first=True),
     "distilbert": PackedFamily(heads.distilbert, reads_first=True),
     "deberta-v2": PackedFamily(
         heads.deberta, reads_first=True, encode=disentangled.encode, forwards=disentangled.replaced_forwards
     ),
     "modernbert": PackedFamily(heads.modernbert),
+    "modernbert-decoder": PackedFamily(heads.modernbert_decoder),
+    "eurobert": PackedFamily(heads.eurobert),
     "gpt2": _DECODER,
     "llama": _DECODER,
     "mistral": _DECODER,
@@ -95,5 +105,5 @@ PACKED_FAMILIES: dict[str, PackedFamily] = {
 }
 """`model_type` of a configuration to how it runs packed; each has its twin test."""
 
-OWN_ATTENTION = ("deberta", "mpnet", "xlnet", "t5", "mt5", "umt5")
+OWN_ATTENTION = ("deberta", "xlnet", "t5", "mt5", "umt5")
 """Families known to compute attention themselves, with position terms that no registered function sees."""

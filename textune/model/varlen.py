@@ -126,11 +126,17 @@ def _allowed_by_torch(device: torch.device, dtype: torch.dtype, head_dim: int) -
         return torch.backends.cuda.can_use_flash_attention(params)
 
 
+ADDED_TERMS = {"mpnet": "bias by distance", "deberta-v2": "terms for distances"}
+"""`model_type` to what its attention adds to the scores, which no kernel computes."""
+
+
 def attention_obstacle(device: torch.device, dtype: torch.dtype, hf_config: Any) -> str:
     """`varlen_obstacle` for the heads of a Hugging Face configuration."""
     config = hf_config.get_text_config()
-    if config.model_type == "deberta-v2":
-        return "flash attention has no terms for distances, as this backbone has"
+    if config.model_type in ADDED_TERMS:
+        return f"flash attention has no {ADDED_TERMS[config.model_type]}, as this backbone has"
+    if getattr(config, "v_head_dim", None):
+        return "flash attention takes keys and values of one width only"
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return varlen_obstacle(device, dtype, head_dim, getattr(config, "attn_logit_softcapping", None))
 

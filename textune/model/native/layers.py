@@ -304,6 +304,8 @@ _KINDS: dict[str, Callable[[Any], EncoderLayer | None]] = {
     "CamembertLayer": _bert_layer,
     "ElectraLayer": _bert_layer,
     "ErnieLayer": _bert_layer,
+    "Data2VecTextLayer": _bert_layer,
+    "RoCBertLayer": _bert_layer,
     "TransformerBlock": _distilbert_layer,
 }
 """Class of a layer to its modules."""

@@ -1,0 +1,85 @@
+"""Attention whose scores hold a learned bias for each head and distance: MPNet and T5, packed; used by `families.py`.
+
+The bias depends on how far a key stands from its query, counted in buckets, and all layers share it. `RelativeBias` looks each
+distance of a batch up once; every group of rows adds the values to its scores, and the gradients of all layers and groups meet
+there again on their way to the table of buckets.
+
+Shapes: T tokens, h heads of d, n rows of L tokens in a group, M the longest row, W = 2 M - 1 distances.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from textune.model.attention import PackedLayout, packed_attention
+
+Bucket = Callable[[torch.Tensor], torch.Tensor]
+"""Position of the key less that of the query, int64, to the row of the table of buckets."""
+
+
+class RelativeBias:
+    """The bias of one batch: what the layers of a backbone hand down in place of a tensor for every pair of tokens."""
+
+    def __init__(self, table: nn.Embedding, bucket: Bucket, layout: PackedLayout) -> None:
+        self.layout = layout
+        self._longest = max(group.length for group in layout.groups)
+        distances_W = torch.arange(1 - self._longest, self._longest, device=table.weight.device)
+        self.by_distance_hW: torch.Tensor = table(bucket(distances_W)).t()
+        """[h, W]: the bias of a key that stands W - M + 1 tokens behind its query."""
+        self._by_length: dict[int, torch.Tensor] = {}
+
+    def for_rows(self, length: int) -> torch.Tensor:
+        """[h, L, L] of rows of `length` tokens: query by key."""
+        if length not in self._by_length:
+            first, behind = self._longest - length, self._longest + length - 1
+            # Windows over the distances: the first belongs to the last query, which all keys stand before.
+            windows_hLL = self.by_distance_hW[:, first:behind].unfold(1, length, 1)
+            self._by_length[length] = windows_hLL.flip(1)
+        return self._by_length[length]
+
+
+# --- MPNet ------------------------------------------------------------------------------------------------------------
+
+
+def encode_mpnet(hf: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    """MPNet's own way, but for the bias: its encoder would compute one for every pair of tokens of the batch."""
+    backbone, layout = hf.base_model, inputs["textune_layout"]
+    encoder = backbone.encoder
+    hidden_1TH: torch.Tensor = backbone.embeddings(input_ids=inputs["input_ids"], position_ids=inputs["position_ids"])
+    bias = RelativeBias(encoder.relative_attention_bias, encoder.relative_position_bucket, layout)
+    for layer in encoder.layer:
+        hidden_1TH = layer(hidden_1TH, None, bias)[0]
+    return hidden_1TH
+
+
+def mpnet_forwards(hf: Any) -> list[tuple[nn.Module, Callable[..., Any]]]:
+    """MPNet's self-attention is written out in its forward; as long as the layout is packed, this one stands in for it."""
+    attentions = [layer.attention.attn for layer in hf.base_model.encoder.layer]
+    return [(attention, functools.partial(_mpnet_attention, attention)) for attention in attentions]
+
+
+def _mpnet_attention(
+    module: Any, hidden_states: torch.Tensor, _attention_mask: None, position_bias: RelativeBias, **_: Any
+) -> tuple[torch.Tensor]:
+    """[1, T, H] to [1, T, H], as `MPNetSelfAttention.forward`."""
+    query, key, value = (
+        linear(hidden_states).unflatten(-1, (module.num_attention_heads, -1)).transpose(1, 2)
+        for linear in (module.q, module.k, module.v)
+    )
+    attended_1Thd, _weights = packed_attention(
+        module,
+        query,
+        key,
+        value,
+        None,
+        textune_layout=position_bias.layout,
+        dropout=module.dropout.p if module.training else 0.0,
+        position_bias=position_bias,
+        is_causal=False,
+    )
+    return (module.o(attended_1Thd.flatten(2)),)
