@@ -42,24 +42,31 @@ class KernelAdamW(torch.optim.AdamW):
         states = [self._state_of(p) for p in weights]
         counts = [state["step"] for state in states]
         torch._foreach_add_(counts, 1.0)
-        copies = [copy for copy in copies_of(weights) if copy.places()]
-        places = {id(weight): piece for copy in copies for weight, piece in copy.places()}
-        grads = [p.grad.contiguous() for p in weights if p.grad is not None]  # held until the call is over
         steps = torch.stack(counts).tolist() if counts else []
-        updates = (Update * len(trained))(
-            *(
-                _update(weight, group, grad, state, places.get(id(weight)), int(step))
-                for (weight, group), grad, state, step in zip(trained, grads, states, steps, strict=True)
-            )
-        )
+        copies = [(copy, copy.places()) for copy in copies_of(weights)]
+        places = {id(weight): piece for _, pieces in copies for weight, piece in pieces}
+        grads = [p.grad.contiguous() for p in weights if p.grad is not None]  # held until the call is over
+        updates = (Update * len(trained))()
+        for update, (weight, group), grad, state, step in zip(updates, trained, grads, states, steps, strict=True):
+            _describe(update, weight, grad, state, places.get(id(weight)))
+            _give_rates(update, group, step)
         norm = self._change(updates)
         if math.isfinite(norm):
             torch.autograd.graph.increment_version(weights)
-            for copy in copies:
-                copy.mark_written()
+            for copy, pieces in copies:
+                if pieces:
+                    copy.mark_written()
         else:
             torch._foreach_sub_(counts, 1.0)
         self.grad_norm = torch.tensor(norm)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As PyTorch's; ValueError for moments that are not in the shape of their weight."""
+        super().load_state_dict(state_dict)
+        for weight, state in self.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[name] = state[name].contiguous()
+                pointer(state[name], weight.shape)
 
     def _change(self, updates: ctypes.Array[Update]) -> float:
         norm = ctypes.c_double()
@@ -81,30 +88,24 @@ class KernelAdamW(torch.optim.AdamW):
     def _state_of(self, weight: torch.Tensor) -> dict[str, torch.Tensor]:
         state: dict[str, torch.Tensor] = self.state[weight]
         if not state:
+            pointer(weight, weight.shape)  # raises for a weight that the kernel cannot take
             state["step"] = torch.zeros(())
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
         return state
 
 
-def _update(
-    weight: torch.Tensor,
-    group: dict[str, Any],
-    grad: torch.Tensor,
-    state: dict[str, torch.Tensor],
-    copy: torch.Tensor | None,
-    step: int,
-) -> Update:
-    beta1, beta2 = group["betas"]
-    shape = weight.shape
-    return Update(
-        count=weight.numel(),
-        weight=pointer(weight, shape),
-        grad=pointer(grad, shape),
-        mean=pointer(state["exp_avg"], shape),
-        square=pointer(state["exp_avg_sq"], shape),
-        copy=None if copy is None else pointer(copy, shape, copy.dtype),
-        copy_is_low=copy is not None and copy.dtype == torch.bfloat16,
-        decay=1.0 - group["lr"] * group["weight_decay"],
-        step_size=group["lr"] / (1.0 - beta1**step),
-        root_scale=(1.0 - beta2**step) ** -0.5,
-    )
+def _describe(
+    update: Update, weight: torch.Tensor, grad: torch.Tensor, state: dict[str, torch.Tensor], copy: torch.Tensor | None
+) -> None:
+    update.count = weight.numel()
+    update.weight, update.grad = weight.data_ptr(), grad.data_ptr()
+    update.mean, update.square = state["exp_avg"].data_ptr(), state["exp_avg_sq"].data_ptr()
+    if copy is not None:
+        update.copy, update.copy_is_low = copy.data_ptr(), copy.dtype == torch.bfloat16
+
+
+def _give_rates(update: Update, group: dict[str, Any], step: float) -> None:
+    lr, (beta1, beta2) = group["lr"], group["betas"]
+    update.decay = 1.0 - lr * group["weight_decay"]
+    update.step_size = lr / (1.0 - beta1**step)
+    update.root_scale = (1.0 - beta2**step) ** -0.5
