@@ -80,6 +80,9 @@ class Accelerator:
         except KernelError as error:
             self._refuse(str(error), hint=error.hint)
             return
+        if self.has_other_scores:  # the kernels draw the masks of dropout alone, which is faster everywhere
+            self._install(kernels)
+            return
         part: Part = "layers" if count_known(self._hf) else "attention"
         found = compare_ways(kernels.level, dtype, part, work, lengths)
         if found.kernels_are_slower and self._mode == "auto" and not known:
