@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from textune.config import load_config
-from textune.model.native.layers import WorkingCopy
+from textune.model.native.copies import WorkingCopy
 from textune.pipeline.gather import gather
 from textune.ranks import ALONE
 from textune.tracking import SilentTracker

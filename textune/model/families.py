@@ -63,11 +63,15 @@ class PackedFamily:
     pool: Pool
     positions: Positions = _from_zero
     reads_first: bool = False
-    """The head reads the first token of each row, and nothing else."""
+    """The head reads the first token of each row and nothing else, unless `classifier_pooling` asks for a mean."""
     encode: Encode = _through_backbone
     """Another way through the backbone, where its own forward does not hand the layout to its attention."""
     forwards: Forwards = _none_replaced
     """What stands in for attention that no registered function computes."""
+
+    def reads_only_first(self, hf: Any) -> bool:
+        """Whether of the last layer only the first token of each row is read."""
+        return self.reads_first and getattr(hf.config, "classifier_pooling", "cls") == "cls"
 
 
 _DECODER = PackedFamily(heads.score_of_last)
@@ -91,7 +95,7 @@ PACKED_FAMILIES: dict[str, PackedFamily] = {
     "deberta-v2": PackedFamily(
         heads.deberta, reads_first=True, encode=disentangled.encode, forwards=disentangled.replaced_forwards
     ),
-    "modernbert": PackedFamily(heads.modernbert),
+    "modernbert": PackedFamily(heads.modernbert, reads_first=True),
     "modernbert-decoder": PackedFamily(heads.modernbert_decoder),
     "eurobert": PackedFamily(heads.eurobert),
     "gpt2": _DECODER,
