@@ -1,4 +1,4 @@
-"""What this machine's processor can do; the one place that looks. Asked by `device.py`, `quantize.py`, `native/libraries.py`.
+"""What this machine's processor can do; the one place that looks. Asked by `device.py` and `native/libraries.py`.
 
 PyTorch computes with the widest vectors there are, unless its own setting ATEN_CPU_CAPABILITY holds it to narrower ones. Then
 all that is decided here is held to them as well: a process capped at AVX2 takes the ways of a processor that has no more.
@@ -49,13 +49,6 @@ def prefers_bf16() -> bool:
     Rapids whose AMX is hidden, one thread: 85 and 165 GFLOP/s).
     """
     return has_bf16() and (vendor() != "Intel" or bool(torch.cpu._is_amx_tile_supported()))
-
-
-def has_byte_products() -> bool:
-    """Whether products of bytes are summed in int32 (VNNI): without, oneDNN sums pairs in int16, which can overflow."""
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    has_vnni = torch.cpu._is_vnni_supported() or bool(capabilities.get("avx_vnni"))
-    return torch.backends.mkldnn.is_available() and has_vnni and not is_capped()
 
 
 def levels() -> tuple[str, ...]:
