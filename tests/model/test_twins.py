@@ -12,9 +12,12 @@ from modelkit import (
     LENGTHS,
     PACKED,
     PADDED,
+    TOLERANCE,
     UNEVEN,
     Built,
+    assert_same_gradients,
     build,
+    close,
     gradients,
     lay_out,
     plain_copy,
@@ -28,26 +31,6 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from textune.model import attention, backbone
-
-TOLERANCE = 1e-5
-
-
-def assert_same_gradients(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
-    """Norm of the difference, relative to the norm of that tensor's gradient.
-
-    Single numbers are no fair measure: those that cancel to almost nothing hold rounding errors only. For the same reason a
-    tensor whose whole gradient cancels (the bias of keys: softmax does not feel it) is measured against the whole gradient.
-    """
-    assert ours.keys() == theirs.keys()
-    whole = torch.stack([gradient.norm() for gradient in theirs.values()]).norm()
-    assert whole > 0
-    for name, gradient in theirs.items():
-        difference = (ours[name] - gradient).norm()
-        assert difference <= TOLERANCE * gradient.norm() + 1e-2 * TOLERANCE * whole, (name, difference, gradient.norm())
-
-
-def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
-    torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 @pytest.fixture(params=["products", "sdpa", "compiled"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +29,7 @@ from textune.data.rows import listing
 from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
 from textune.model.attention import PACKED, PackedLayout
-from textune.model.families import OWN_ATTENTION, PACKED_FAMILIES
+from textune.model.families import PACKED_FAMILIES, PADDED_FAMILIES
 from textune.model.freeze import freeze_parts
 from textune.model.heads import PADDED_HEADS, reads_last_position
 from textune.model.labelhead import about_new_head, change_head, plan_head, wanted_head
@@ -316,10 +317,12 @@ def _obstacle_to_packing(hf: Any) -> str:
     family = hf.config.model_type
     if not type(hf).__module__.startswith("transformers."):
         return f"{type(hf).__name__} is code of its own"
-    if family in OWN_ATTENTION:
-        return f"{family} computes its own kind of attention"
     if family not in PACKED_FAMILIES:
-        return f"textune knows no packed form of {family}"
+        return (
+            f"{family} {PADDED_FAMILIES[family]}" if family in PADDED_FAMILIES else f"textune knows no packed form of {family}"
+        )
+    if not (PACKED_FAMILIES[family].own_attention or "ALL_ATTENTION_FUNCTIONS" in vars(sys.modules[type(hf).__module__])):
+        return f"this release of transformers computes attention of {family} by itself"
     if getattr(hf.config, "chunk_size_feed_forward", 0):
         return "chunk_size_feed_forward needs rows of a fixed length"
     return ""

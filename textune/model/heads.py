@@ -109,6 +109,12 @@ def score_of_last(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout:
     return logits
 
 
+def classifier_of_last(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """CTRL: the same under another name."""
+    logits: torch.Tensor = hf.classifier(_last_token(hf, hidden_TH, ids_T, layout))
+    return logits
+
+
 def modernbert_decoder(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """The last token, through the head of a language model."""
     logits: torch.Tensor = hf.classifier(hf.drop(hf.head(_last_token(hf, hidden_TH, ids_T, layout))))
