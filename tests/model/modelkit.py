@@ -15,6 +15,7 @@ import transformers
 from further import FURTHER
 from tiny import FAMILIES, tiny_backbone
 from transformers import AutoModelForSequenceClassification
+from transformers.models import t5
 
 from textune.config.schema import ModelSection
 from textune.data.batches import Group
@@ -37,8 +38,9 @@ ENCODERS = known(
     "deberta-v2",
 )
 DECODERS = known("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "modernbert-decoder")
-PACKED = ENCODERS + DECODERS
-PADDED = ["t5", "bart", "xlnet"]
+TWO_STACKS = ["t5"] if hasattr(t5.modeling_t5, "ALL_ATTENTION_FUNCTIONS") else []
+PACKED = ENCODERS + DECODERS + TWO_STACKS
+PADDED = ["bart", "xlnet"]
 ALL = PACKED + PADDED
 
 TOLERANCE = 1e-5
@@ -87,7 +89,7 @@ def random_rows(built: Built, lengths: Sequence[int] = LENGTHS, *, seed: int = 0
     special = set(built.tokenizer.all_special_ids)
     ordinary = [index for index in range(len(built.tokenizer)) if index not in special]
     rows = [generator.choice(ordinary, length).tolist() for length in lengths]
-    if built.family in {"t5", "bart"}:
+    if built.family in {"t5", "mt5", "bart"}:
         rows = [[*row[:-1], built.tokenizer.eos_token_id] for row in rows]
     return rows
 

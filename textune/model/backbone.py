@@ -102,11 +102,14 @@ class TextModel(nn.Module):
         if layout == "packed" and self._obstacle:
             raise ModelError(
                 f'model.attention = "packed", but {self._obstacle}.',
-                hint=f'Use "auto". Families that run packed: {", ".join(PACKED_FAMILIES)}.',
+                hint='Use "auto", or a family that runs packed: bert, modernbert, llama and others (docs/architecture.md).',
             )
         if layout != self.layout:
+            attention = PACKED if layout == "packed" else self._own_attention
             with quiet_transformers():
-                self.hf.set_attn_implementation(PACKED if layout == "packed" else self._own_attention)
+                self.hf.set_attn_implementation(attention)
+            # It is not set where the family computes attention itself, but read by what compiles layers.
+            self.hf.config._attn_implementation = attention
             family = PACKED_FAMILIES[self.hf.config.model_type]
             for module, forward in family.forwards(self.hf):
                 if layout == "packed":
@@ -321,7 +324,7 @@ def _obstacle_to_packing(hf: Any) -> str:
         return (
             f"{family} {PADDED_FAMILIES[family]}" if family in PADDED_FAMILIES else f"textune knows no packed form of {family}"
         )
-    if not (PACKED_FAMILIES[family].own_attention or "ALL_ATTENTION_FUNCTIONS" in vars(sys.modules[type(hf).__module__])):
+    if PACKED_FAMILIES[family].registered and "ALL_ATTENTION_FUNCTIONS" not in vars(sys.modules[type(hf).__module__]):
         return f"this release of transformers computes attention of {family} by itself"
     if getattr(hf.config, "chunk_size_feed_forward", 0):
         return "chunk_size_feed_forward needs rows of a fixed length"
