@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from textune.data.batches import Group
 from textune.data.labels import LabelMap
 from textune.data.loader import TokenBatch
 from textune.model import TextModel, load_model, load_tokenizer
-from textune.model.native.build import BuildError, find_compiler
+from textune.model.native.kernels import Kernels
+from textune.model.native.libraries import KernelError, available_levels, load_library
 
 COLORS = LabelMap("multiclass", ("red", "green", "blue"))
 
@@ -160,12 +162,25 @@ def plain_copy(built: Built, folder: Path, *, attention: str = "eager") -> Any:
     return plain.train(built.model.training)
 
 
-def require_compiler() -> None:
-    """Skip where kernels cannot be compiled."""
+def require_kernels() -> None:
+    """Skip where there are no compiled kernels."""
     try:
-        find_compiler()
-    except BuildError as error:
+        load_library()
+    except KernelError as error:
         pytest.skip(str(error))
+
+
+_X86 = ("x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2")
+LEVELS = ("aarch64",) if platform.machine() in {"aarch64", "arm64"} else _X86
+"""All that kernels are built for; a machine has some of them."""
+
+
+def kernels_of(level: str) -> Kernels:
+    """The kernels of one level; the test is skipped where this machine lacks it."""
+    require_kernels()
+    if level not in available_levels():
+        pytest.skip(f"this machine has no {level}")
+    return Kernels(level)
 
 
 def without_dropout(module: torch.nn.Module) -> None:

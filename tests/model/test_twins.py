@@ -22,7 +22,7 @@ from modelkit import (
     plain_inputs,
     random_rows,
     random_types,
-    require_compiler,
+    require_kernels,
     without_dropout,
 )
 from torch.nn import functional
@@ -35,7 +35,7 @@ from textune.model import attention, backbone
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The ways to compute attention: PyTorch's operators, and the kernels, which do more than attention."""
     if request.param == "compiled":
-        require_compiler()
+        require_kernels()
     if request.param == "sdpa":
         monkeypatch.setattr(attention, "MAX_PRODUCT_LENGTH", {})
     return str(request.param)
@@ -47,7 +47,7 @@ def test_packed_loss_and_gradients_are_those_of_the_padded_forward(
 ) -> None:
     built = build(family, tmp_path / "backbone", section={"compile": "on" if kernel == "compiled" else "off"})
     assert built.model.layout == "packed", built.model.reason
-    built.model.speed_up(0, training=True)
+    built.model.speed_up(torch.float32, training=True)
     assert (built.model.accelerator.kernels is not None) == (kernel == "compiled")
     built.model.train()
     plain = plain_copy(built, tmp_path / "saved")

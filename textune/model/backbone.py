@@ -144,12 +144,15 @@ class TextModel(nn.Module):
         one_call = by_kernels or not attention_obstacle(self.hf.device, dtype, self.hf.config)
         return 0 if one_call else GROUP_COST_TOKENS
 
-    def speed_up(self, num_tokens: int, *, training: bool) -> None:
-        """Compile what is worth compiling for computing so many tokens on the device where the model is now.
+    def speed_up(
+        self, dtype: torch.dtype, *, training: bool, lengths: np.ndarray | None = None, earlier: str | None = None
+    ) -> None:
+        """Take the compiled kernels, where they can be used on the device where the model is now and are the faster way.
 
-        ModelError where `model.compile = "on"` and this machine cannot.
+        `dtype` is that of the products, `lengths` are those of the rows in tokens; arguments and errors are those of
+        `Accelerator.prepare`.
         """
-        self.accelerator.prepare(self.layout, num_tokens, training=training)
+        self.accelerator.prepare(self.layout, dtype, training=training, lengths=lengths, earlier=earlier)
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
         """The same for training so many steps on a GPU, where compilation takes place in the first steps."""
