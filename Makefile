@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo demo-short test test-slow test-avx2 check format bench bench-gpu bench-one bench-scores docs
+.PHONY: setup kernels demo demo-short test test-slow test-avx2 check format bench bench-gpu bench-one bench-scores docs
 
 # pip would make the byte code of every file, one after the other, and take as long for it as for the rest.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
@@ -20,6 +20,11 @@ setup: .venv/all
 	$(INSTALL) -e ".[starter,datasets,dev,bench,8bit,launch]"
 	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	touch $@
+
+# The compiled kernels, after a change in native/; an installation builds them by itself.
+KERNELS_PYTHON ?= $(BIN)/python
+kernels:
+	$(KERNELS_PYTHON) native/build.py textune/model/native/libraries
 
 # Train a sentiment classifier on 8,530 real film reviews and report on rows it has never seen.
 demo demo-short: export PYTHONDONTWRITEBYTECODE :=  # what is imported gets its byte code now

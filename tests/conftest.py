@@ -70,7 +70,6 @@ def asked_features(
 
 @pytest.fixture(autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep tests out of the user's caches of tokens and compiled kernels."""
+    """Keep tests out of the user's cache of tokens."""
     base = tmp_path_factory.getbasetemp()
     monkeypatch.setattr("textune.data.tokenstore.default_cache", lambda: base / "token-cache")
-    monkeypatch.setattr("textune.model.native.build.default_cache", lambda: base / "kernel-cache")

@@ -5,7 +5,6 @@ texts --TextEncoder--> token store --sort by length, cut by tokens--> packed for
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -85,7 +84,7 @@ class ModelCard(Section):
     precision: Precision
     """Arithmetic of the run's own evaluation."""
     compiled: bool = False
-    """Whether the run used compiled kernels: figures that should be the same again need the same arithmetic."""
+    """Whether the run could use compiled kernels: figures that should be the same again need the same arithmetic."""
     max_tokens: int = Field(default=16384, ge=1)
     """Most tokens computed at once in the run's own evaluation."""
     metric: str = "auto"
@@ -331,7 +330,7 @@ def load(
 
     `precision = "auto"` is the one of the model's own run, or fp32 where this machine lacks it; `"int8"` gives the backbone's
     linear layers int8 weights, on the processor; `max_tokens`, the most tokens computed at once, is by default that of the run.
-    `compile = "auto"` computes with compiled kernels where the run did and this machine can. Raises RunError where the folder
+    `compile = "auto"` computes with compiled kernels where the run could and this machine can. Raises RunError where the folder
     is no such thing, ModelError where its files are broken or the machine lacks the device or precision.
     `ranks`: processes that each open it and share the work. `on_notice` is told where another precision is used, where the
     model takes shorter texts than its card says, and what happens while it predicts.
@@ -353,7 +352,7 @@ def load(
     if precision == "int8":
         quantize_linears(model)
     if card.compiled or compile == "on":
-        model.speed_up(sys.maxsize, training=False)
+        model.speed_up(chosen.dtype, training=False)
     model.eval()
     card = _within_positions(card, model, folder, on_notice)
     limit = max(max_tokens or card.max_tokens, card.max_length)

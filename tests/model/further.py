@@ -86,6 +86,7 @@ FURTHER: dict[str, Family] = {
     "seed_oss": Family("SeedOssConfig", _llama, {**_DECODER, "residual_dropout": 0.0}),
     "smollm3": Family("SmolLM3Config", _llama, {**_WINDOWS, "no_rope_layers": [1, 0], "use_sliding_window": True}),
     "starcoder2": Family("Starcoder2Config", _gpt2, {**_SHARED, "sliding_window": 6}),
+    "mt5": Family("MT5Config", tiny.FAMILIES["t5"].tokenizer, tiny.FAMILIES["t5"].keys),
     # Mixtures of experts.
     "axk1": Family(
         "AXK1Config",

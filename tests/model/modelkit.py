@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,15 @@ import transformers
 from further import FURTHER
 from tiny import FAMILIES, tiny_backbone
 from transformers import AutoModelForSequenceClassification
+from transformers.models import t5
 
 from textune.config.schema import ModelSection
 from textune.data.batches import Group
 from textune.data.labels import LabelMap
 from textune.data.loader import TokenBatch
 from textune.model import TextModel, load_model, load_tokenizer
-from textune.model.native.build import BuildError, find_compiler
+from textune.model.native.kernels import Kernels
+from textune.model.native.libraries import KernelError, available_levels, load_library
 
 COLORS = LabelMap("multiclass", ("red", "green", "blue"))
 
@@ -37,8 +40,9 @@ ENCODERS = known(
     "deberta-v2",
 )
 DECODERS = known("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "modernbert-decoder")
-PACKED = ENCODERS + DECODERS
-PADDED = ["t5", "bart", "xlnet"]
+TWO_STACKS = ["t5"] if hasattr(t5.modeling_t5, "ALL_ATTENTION_FUNCTIONS") else []
+PACKED = ENCODERS + DECODERS + TWO_STACKS
+PADDED = ["bart", "xlnet"]
 ALL = PACKED + PADDED
 
 TOLERANCE = 1e-5
@@ -87,7 +91,7 @@ def random_rows(built: Built, lengths: Sequence[int] = LENGTHS, *, seed: int = 0
     special = set(built.tokenizer.all_special_ids)
     ordinary = [index for index in range(len(built.tokenizer)) if index not in special]
     rows = [generator.choice(ordinary, length).tolist() for length in lengths]
-    if built.family in {"t5", "bart"}:
+    if built.family in {"t5", "mt5", "bart"}:
         rows = [[*row[:-1], built.tokenizer.eos_token_id] for row in rows]
     return rows
 
@@ -158,12 +162,25 @@ def plain_copy(built: Built, folder: Path, *, attention: str = "eager") -> Any:
     return plain.train(built.model.training)
 
 
-def require_compiler() -> None:
-    """Skip where kernels cannot be compiled."""
+def require_kernels() -> None:
+    """Skip where there are no compiled kernels."""
     try:
-        find_compiler()
-    except BuildError as error:
+        load_library()
+    except KernelError as error:
         pytest.skip(str(error))
+
+
+_X86 = ("x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2")
+LEVELS = ("aarch64",) if platform.machine() in {"aarch64", "arm64"} else _X86
+"""All that kernels are built for; a machine has some of them."""
+
+
+def kernels_of(level: str) -> Kernels:
+    """The kernels of one level; the test is skipped where this machine lacks it."""
+    require_kernels()
+    if level not in available_levels():
+        pytest.skip(f"this machine has no {level}")
+    return Kernels(level)
 
 
 def without_dropout(module: torch.nn.Module) -> None:

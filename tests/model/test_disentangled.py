@@ -17,7 +17,7 @@ from modelkit import (
     plain_inputs,
     random_rows,
     random_types,
-    require_compiler,
+    require_kernels,
     without_dropout,
 )
 from runkit import threads
@@ -59,14 +59,14 @@ LENGTHS = (1, 1, 2, 3, 3, 5, 7, 8, 9, 13, 37)
 def compile_mode(request: pytest.FixtureRequest) -> str:
     """PyTorch's own operators and the compiled kernels."""
     if request.param == "on":
-        require_compiler()
+        require_kernels()
     return str(request.param)
 
 
 def built_with(folder: Path, compile_mode: str, **keys: Any) -> Built:
     built = build("deberta-v2", folder, section={"compile": compile_mode}, **keys)
     assert built.model.layout == "packed", built.model.reason
-    built.model.speed_up(0, training=True)
+    built.model.speed_up(torch.float32, training=True)
     return built
 
 

@@ -22,7 +22,7 @@ from modelkit import (
     plain_inputs,
     random_rows,
     random_types,
-    require_compiler,
+    require_kernels,
     without_dropout,
 )
 from tiny import FAMILIES
@@ -60,7 +60,7 @@ def test_further_families_compute_what_plain_transformers_does(
 ) -> None:
     """Loss and every gradient of a batch in uneven groups with filler, and each row alone."""
     if compile == "on":
-        require_compiler()
+        require_kernels()
     built = build(family, tmp_path / "backbone", section={"compile": compile})
     if "this release of transformers" in built.model.reason:
         pytest.skip(built.model.reason)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from modelkit import LENGTHS, UNEVEN, Built, build, gradients, lay_out, random_rows, require_compiler
+from modelkit import LENGTHS, UNEVEN, Built, build, gradients, lay_out, random_rows, require_kernels
 from torch.nn import functional
 
 from textune.data.loader import TokenBatch
@@ -310,10 +310,10 @@ def test_checkpointed_gradients_are_the_gradients(family: str, layout: str, tmp_
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "llama", "deberta-v2"])
 def test_layers_on_compiled_kernels_are_checkpointed_too(family: str, tmp_path: Path) -> None:
-    require_compiler()
+    require_kernels()
     key = "hidden_dropout_prob" if family == "deberta-v2" else "attention_dropout"
     built = build(family, tmp_path, section={"compile": "on"}, **{key: 0.3})
-    built.model.speed_up(10**15, training=True)
+    built.model.speed_up(torch.float32, training=True)
     assert_checkpointing_changes_no_gradient(built)
 
 

@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
-import hashlib
-import importlib
-import os
-import shutil
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,15 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from forking import in_a_process
-from modelkit import Built, build, gradients, lay_out, random_rows, require_compiler, without_dropout
+from modelkit import LEVELS, Built, build, gradients, kernels_of, lay_out, random_rows, require_kernels, without_dropout
 from runkit import threads
 from torch.nn import functional
 
 from textune.errors import ModelError
-from textune.model import accelerator
 from textune.model.memory import checkpoint_gradients
-from textune.model.native import build as building
 from textune.model.native.kernels import AttentionShape, FastDropout, Kernels, Norm, kernel_attention
 from textune.model.native.layers import FastLayer
 
@@ -39,10 +30,10 @@ def two_threads() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def kernels() -> Kernels:
-    require_compiler()
-    return Kernels()
+@pytest.fixture(params=LEVELS)
+def kernels(request: pytest.FixtureRequest) -> Kernels:
+    """Of every level that this machine has."""
+    return kernels_of(request.param)
 
 
 def random(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
@@ -231,9 +222,9 @@ def test_a_layer_under_dropout_has_the_gradient_of_what_it_computes(family: str,
 
 
 def compiled(family: str, folder: Path, **keys: Any) -> Built:
-    require_compiler()
+    require_kernels()
     built = build(family, folder, section={"compile": "on"}, **keys)
-    built.model.speed_up(0, training=True)
+    built.model.speed_up(torch.float32, training=True)
     return built
 
 
@@ -318,76 +309,21 @@ def test_a_saved_model_knows_nothing_of_kernels(tmp_path: Path) -> None:
         assert (tmp_path / "fast" / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()
 
 
-# --- building ---------------------------------------------------------------------------------------------------------
-
-
-def test_auto_builds_only_for_long_work(tmp_path: Path) -> None:
-    require_compiler()
-    built = build("bert", tmp_path)
-    built.model.speed_up(1000, training=True)
-    assert built.model.accelerator.kernels is None
-    assert "too short" in built.model.accelerator.note
-    built.model.speed_up(10**12, training=True)
-    assert built.model.accelerator.note.startswith("compiled for this processor: attention, dropout and 2 whole layers")
-    again = build("llama", tmp_path / "llama")
-    again.model.speed_up(1, training=False)
-    assert again.model.accelerator.kernels is None
-    again.model.speed_up(10**12, training=False)
-    assert again.model.accelerator.note == "compiled for this processor: attention and dropout"
+# --- whose layers ---------------------------------------------------------------------------------------------------------
 
 
 def test_off_and_padded_models_keep_pytorchs_own(tmp_path: Path) -> None:
     off = build("bert", tmp_path / "off", section={"compile": "off"})
-    off.model.speed_up(10**15, training=True)
+    off.model.speed_up(torch.float32, training=True)
     assert off.model.accelerator.kernels is None and 'model.compile = "off"' in off.model.accelerator.note
     padded = build("xlnet", tmp_path / "padded")
-    padded.model.speed_up(10**15, training=True)
+    padded.model.speed_up(torch.float32, training=True)
     assert padded.model.accelerator.note == "PyTorch's own: they need the packed layout"
     forced = build("xlnet", tmp_path / "forced", section={"compile": "on"})
-    with pytest.raises(ModelError, match=r'model.compile = "on", but kernels cannot be compiled: they need the packed layout'):
-        forced.model.speed_up(1, training=True)
-
-
-def test_without_a_compiler_auto_goes_on_and_on_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building.shutil, "which", lambda _: None)
-    monkeypatch.setattr(accelerator, "Kernels", lambda: building.find_compiler())
-    auto = build("bert", tmp_path / "auto")
-    auto.model.speed_up(10**15, training=True)
-    assert auto.model.accelerator.note == "PyTorch's own: no C++ compiler (g++) was found"
-    forced = build("bert", tmp_path / "forced", section={"compile": "on"})
-    with pytest.raises(ModelError, match=r"no C\+\+ compiler \(g\+\+\) was found") as caught:
-        forced.model.speed_up(1, training=True)
-    assert "apt install g++" in caught.value.hint
-
-
-def test_a_compiler_that_fails_is_named_with_its_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    require_compiler()
-    broken = tmp_path / "kernels.cpp"
-    broken.write_text("this is no program;")
-    monkeypatch.setattr(building, "SOURCES", tmp_path)
-    with pytest.raises(building.BuildError, match=r"g\+\+ failed: .*error"):
-        building._load()
-    assert not list(building.default_cache().glob("building-*"))
-
-
-def pools_of_threads(cache: Path) -> list[set[str]]:
-    """The OpenMP libraries before and after the kernels are loaded from the cache: they must not be built here."""
-    building.default_cache = lambda: cache
-    building._build = None  # type: ignore[assignment]
-    importlib.import_module("sklearn.metrics")  # brings an OpenMP of its own
-    found = []
-    for action in (lambda: None, building.load_library):
-        action()
-        lines = Path("/proc/self/maps").read_text().splitlines()
-        found.append({line.split()[-1] for line in lines if "omp" in line.split()[-1]})
-    return found
-
-
-def test_kernels_are_built_once_and_share_pytorchs_threads(tmp_path: Path) -> None:
-    require_compiler()
-    Kernels()
-    before, after = in_a_process(pools_of_threads, building.default_cache())
-    assert before and after == before
+    with pytest.raises(
+        ModelError, match=r'model.compile = "on", but there are no compiled kernels for this run: they need the packed layout'
+    ):
+        forced.model.speed_up(torch.float32, training=True)
 
 
 def test_results_do_not_depend_on_chance(tmp_path: Path) -> None:
@@ -405,70 +341,11 @@ def test_results_do_not_depend_on_chance(tmp_path: Path) -> None:
         assert all(np.array_equal(a, b) for a, b in zip(first, once(), strict=True))
 
 
-def test_a_build_that_failed_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-
-    def fail() -> Any:
-        calls.append(1)
-        raise building.BuildError("the disk is full")
-
-    monkeypatch.setattr(building, "_load", fail)
-    building._attempt.cache_clear()
-    try:
-        built = build("bert", tmp_path)
-        for _ in range(3):
-            built.model.speed_up(10**15, training=True)
-        assert len(calls) == 1 and built.model.accelerator.note == "PyTorch's own: the disk is full"
-        model = weakref.ref(built.model)
-        del built
-        gc.collect()
-        assert model() is None  # what is remembered of the failure does not hold who met it
-    finally:
-        building._attempt.cache_clear()
-
-
-@pytest.mark.parametrize("damage", ["no library", "cut short", "zeros within", "of a library that is gone"])
-def test_a_damaged_library_is_built_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: str) -> None:
-    """It is never loaded: a library whose pages are cut off, or wrong, would end the process."""
-    require_compiler()
-    Kernels()
-    library = Path(shutil.copy(next(building.default_cache().glob("*.so")), tmp_path))
-    whole, name = library.read_bytes(), library.name
-    monkeypatch.setattr(building, "default_cache", lambda: tmp_path)
-
-    def build_again(compiler: str, cache: Path, key: str) -> Path:  # which takes seconds
-        (tmp_path / name).write_bytes(whole)
-        (tmp_path / name).chmod(0o700)
-        return tmp_path / name
-
-    monkeypatch.setattr(building, "_build", build_again)
-    if damage == "of a library that is gone":  # whole, but it does not load
-        library.unlink()
-        library = tmp_path / f"{name.partition('-')[0]}-{hashlib.blake2b(b'gone', digest_size=16).hexdigest()}.so"
-        library.write_bytes(b"gone")
-    else:
-        parts = {"no library": b"no library", "cut short": whole[:8192]}
-        library.write_bytes(parts.get(damage, whole[:4096] + bytes(len(whole) - 4096)))
-    assert building._load().textune_norm_forward
-    (found,) = tmp_path.glob("*.so")
-    assert found.stat().st_size > 10_000 and found.stat().st_mode & 0o777 == 0o700
-    assert found.name.endswith(f"-{hashlib.blake2b(found.read_bytes(), digest_size=16).hexdigest()}.so")
-
-
-def test_a_library_in_a_folder_that_others_may_write_to_is_not_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    require_compiler()
-    monkeypatch.setattr(building, "default_cache", lambda: tmp_path)
-    monkeypatch.setattr("textune.caches.ROOT", 12346)
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    with pytest.raises(building.BuildError, match=r"the kernels cannot be kept in .*it belongs to another user"):
-        building._load()
-
-
 def test_too_little_memory_is_an_error_and_not_the_end_of_the_process(kernels: Kernels) -> None:
     """Rows so long that their scratch memory cannot be had."""
-    shape = AttentionShape(torch.tensor([0]), torch.tensor([2**44]), 1.0)
+    shape = AttentionShape(torch.tensor([0]), torch.tensor([2**44]), 1.0, first_only=True)
     with pytest.raises(MemoryError, match="no memory for the kernel attention_forward"):
-        kernels.attention(shape, *[torch.zeros(4, 1, 16) for _ in range(3)])
+        kernels.attention(shape, *[torch.zeros(1, 1, 16).expand(2**44, 1, 16) for _ in range(3)])
 
 
 def test_copies_of_a_model_compute_the_same(tmp_path: Path) -> None:
@@ -486,30 +363,14 @@ def test_copies_of_a_model_compute_the_same(tmp_path: Path) -> None:
 
 
 def test_checkpointed_layers_are_left_alone(tmp_path: Path) -> None:
-    require_compiler()
+    require_kernels()
     built = build("bert", tmp_path, section={"compile": "on"})
     checkpoint_gradients(built.model)
-    built.model.speed_up(0, training=True)
+    built.model.speed_up(torch.float32, training=True)
     assert "layers" not in built.model.accelerator.note
 
 
 def test_softcaps_keep_their_groups(tmp_path: Path) -> None:
     built = compiled("gemma2", tmp_path)
-    assert built.model.accelerator.note == "compiled for this processor: dropout"
+    assert built.model.accelerator.note == f"compiled for {built.model.accelerator.way}: dropout"
     assert built.model.group_cost(torch.float32) > 0 == compiled("llama", tmp_path / "llama").model.group_cost(torch.float32)
-
-
-def test_without_a_home_folder_there_are_no_kernels_and_no_crash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    require_compiler()
-
-    def homeless() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(building, "default_cache", homeless)
-    building._attempt.cache_clear()
-    try:
-        built = build("bert", tmp_path)
-        built.model.speed_up(10**15, training=True)
-        assert "no place to be kept" in built.model.accelerator.note
-    finally:
-        building._attempt.cache_clear()

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from textune.model import processor
-from textune.model.native import build
 
 Features = dict[str, Callable[[], bool]]
 
@@ -29,18 +28,18 @@ def give(patch: pytest.MonkeyPatch, uses: str, *has: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("uses", "has", "bf16", "byte_products", "target"),
+    ("uses", "has", "bf16", "byte_products"),
     [
-        ("AVX512", ("avx2", "avx512", "avx512_bf16", "vnni", "avx_vnni"), True, True, "native"),
-        ("AVX512", ("avx2", "avx512", "amx_tile", "vnni"), True, True, "native"),
-        ("AVX512", ("avx2", "avx512", "vnni"), False, True, "native"),
-        ("AVX512", ("avx2", "avx512"), False, False, "native"),
-        ("AVX2", ("avx2", "avx512", "avx512_bf16", "amx_tile", "vnni", "avx_vnni"), False, False, "x86-64-v3"),
-        ("DEFAULT", ("avx2", "avx512", "avx512_bf16", "vnni"), False, False, "x86-64"),
-        ("AVX2", ("avx2", "avx_vnni"), False, True, "native"),
-        ("AVX2", ("avx2",), False, False, "native"),
-        ("DEFAULT", ("avx2",), False, False, "x86-64"),
-        ("DEFAULT", (), False, False, "native"),
+        ("AVX512", ("avx2", "avx512", "avx512_bf16", "vnni", "avx_vnni"), True, True),
+        ("AVX512", ("avx2", "avx512", "amx_tile", "vnni"), True, True),
+        ("AVX512", ("avx2", "avx512", "vnni"), False, True),
+        ("AVX512", ("avx2", "avx512"), False, False),
+        ("AVX2", ("avx2", "avx512", "avx512_bf16", "amx_tile", "vnni", "avx_vnni"), False, False),
+        ("DEFAULT", ("avx2", "avx512", "avx512_bf16", "vnni"), False, False),
+        ("AVX2", ("avx2", "avx_vnni"), False, True),
+        ("AVX2", ("avx2",), False, False),
+        ("DEFAULT", ("avx2",), False, False),
+        ("DEFAULT", (), False, False),
     ],
 )
 def test_a_cap_leaves_what_a_narrower_processor_has(
@@ -50,19 +49,45 @@ def test_a_cap_leaves_what_a_narrower_processor_has(
     has: tuple[str, ...],
     bf16: bool,
     byte_products: bool,
-    target: str,
 ) -> None:
     give(monkeypatch, uses, *has)
     assert {name: real() for name, real in real_features.items()} == {"bf16": bf16, "byte_products": byte_products}
-    assert processor.compiler_target() == f"-march={target}"
 
 
-def test_kernels_for_another_target_are_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    libraries = set()
-    for uses in ("AVX512", "AVX2"):
-        give(monkeypatch, uses, "avx2", "avx512")
-        libraries.add(build._key(sys.executable))
-    assert len(libraries) == 2
+V2 = "cx16 popcnt ssse3 sse4_1 sse4_2"
+V3 = f"{V2} abm avx2 bmi1 bmi2 f16c fma movbe"
+V4 = f"{V3} avx512bw avx512cd avx512dq avx512f avx512vl"
+BF16 = f"{V4} avx512_bf16 avx512_vnni"
+HAS = ("avx2", "avx512")
+
+
+@pytest.mark.parametrize(
+    ("uses", "has", "flags", "levels"),
+    [
+        ("AVX512", HAS, BF16, ("x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2")),
+        ("AVX512", HAS, V4, ("x86-64-v4", "x86-64-v3", "x86-64-v2")),
+        ("AVX512", HAS, V4.replace("avx512vl", ""), ("x86-64-v3", "x86-64-v2")),
+        ("AVX2", HAS, BF16, ("x86-64-v3", "x86-64-v2")),
+        ("AVX2", HAS[:1], V3, ("x86-64-v3", "x86-64-v2")),
+        ("AVX2", HAS[:1], V3.replace("bmi2", ""), ("x86-64-v2",)),
+        ("DEFAULT", HAS, BF16, ("x86-64-v2",)),
+        ("DEFAULT", (), V2, ("x86-64-v2",)),
+        ("DEFAULT", (), "sse2", ()),
+        ("AVX512", HAS, "", ()),
+    ],
+)
+def test_only_levels_that_the_processor_has_and_a_cap_leaves(
+    monkeypatch: pytest.MonkeyPatch, uses: str, has: tuple[str, ...], flags: str, levels: tuple[str, ...]
+) -> None:
+    give(monkeypatch, uses, *has)
+    monkeypatch.setattr(processor, "_described", lambda field: {"flags": flags, "vendor_id": "AuthenticAMD"}[field])
+    assert processor.levels() == levels and processor.vendor() == "AMD"
+
+
+@pytest.mark.parametrize(("machine", "levels"), [("aarch64", ("aarch64",)), ("riscv64", ())])
+def test_levels_of_other_machines(monkeypatch: pytest.MonkeyPatch, machine: str, levels: tuple[str, ...]) -> None:
+    monkeypatch.setattr(processor.platform, "machine", lambda: machine)
+    assert processor.levels() == levels
 
 
 def test_pytorchs_own_setting_is_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,9 +96,9 @@ def test_pytorchs_own_setting_is_the_cap(monkeypatch: pytest.MonkeyPatch) -> Non
         pytest.skip("this processor has no AVX2")
     code = (
         f"import runpy; module = runpy.run_path({processor.__file__!r}); "  # the module alone is there in a moment
-        "print(*(module[name]() for name in ('vectors', 'is_capped', 'has_bf16', 'compiler_target')))"
+        "print(*(module[name]() for name in ('vectors', 'is_capped', 'has_bf16')), *module['levels']()[:1])"
     )
     environment = os.environ | {"ATEN_CPU_CAPABILITY": "avx2"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     capped = torch.cpu._is_avx512_supported()
-    assert done.stdout.split() == ["AVX2", str(capped), "False", "-march=x86-64-v3" if capped else "-march=native"]
+    assert done.stdout.split() == ["AVX2", str(capped), "False", "x86-64-v3"]

@@ -115,7 +115,7 @@ def test_little_memory_gives_a_small_bound(home: Path, tmp_path: Path, monkeypat
     measure = gather.measure_room
 
     def measure_in_little(*args: Any, to_come: int, available: int, **keys: Any) -> memory.Room:
-        return measure(*args, **keys, to_come=to_come, available=to_come + 3_000_000)
+        return measure(*args, **keys, to_come=to_come, available=to_come + 1_500_000)
 
     monkeypatch.setattr(gather, "measure_room", measure_in_little)
     listener = Listener()

@@ -108,7 +108,7 @@ def device_options(function: Callable[..., None]) -> Callable[..., None]:
             type=click.Choice(["auto", "on", "off"]),
             default="auto",
             show_default=True,
-            help="Kernels compiled for the processor; auto takes them where the model's own run did.",
+            help="Compiled kernels for the processor; auto takes them unless the model's own run had them off.",
         ),
         click.option(
             "--precision",

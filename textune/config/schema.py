@@ -343,9 +343,9 @@ class ModelSection(Section):
     attention: Literal["auto", "packed", "padded"] = "auto"
     """`packed` computes no padding; `auto` packs every backbone that allows it."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile for this machine. On a CPU, for training and prediction, kernels in C++ (needs g++); on a GPU, for training, its
-    layers (needs Triton and a C compiler). `auto` does so where the run is long enough to gain, `on` stops where it is
-    impossible."""
+    """Compiled code instead of PyTorch's own operators. On a CPU, for training and prediction, the kernels that were built
+    with textune; on a GPU, for training, layers compiled in the first steps (needs Triton and a C compiler). `auto` takes them
+    where that is faster, `on` stops where it is impossible."""
     config: dict[str, Any] = {}
     """Keys of the backbone's own configuration to change, such as `{ hidden_dropout_prob = 0.2 }`."""
 

@@ -1,4 +1,4 @@
-"""Whether a backbone runs on kernels compiled for this machine, and why or why not; before `backbone.py`."""
+"""Whether a backbone runs on compiled kernels, and why or why not; before `backbone.py`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import ctypes
 import platform
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from textune.data.batches import Layout
 from textune.errors import ModelError
 from textune.model.compiled import compile_on_gpu
-from textune.model.native import BuildError, FastDropout, Kernels, install
+from textune.model.native import FastDropout, KernelError, Kernels, available_levels, count_known, install
 from textune.model.varlen import ADDED_TERMS, describe_attention
+from textune.model.ways import Part, Work, compare_ways
 
-WORTH_BUILDING = 2e12
-"""Floating-point operations from which `auto` compiles: about ten seconds of a laptop's work. Kernels that lie in the cache
-already do not count, so that the same run takes the same way every time."""
+PYTORCH = "PyTorch's own"
+"""The way without kernels."""
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 """Numbers of glibc's `mallopt`."""
@@ -38,10 +39,19 @@ class Accelerator:
         self._refuse(reason, hint=hint)
         self._mode, self._forbidden = "off", reason
 
-    def prepare(self, layout: Layout, num_tokens: int, *, training: bool) -> None:
-        """Get the kernels where they help and computing `num_tokens` is worth building them.
+    def prepare(
+        self,
+        layout: Layout,
+        dtype: torch.dtype,
+        *,
+        training: bool,
+        lengths: np.ndarray | None = None,
+        earlier: str | None = None,
+    ) -> None:
+        """Get the kernels where they can be used and are faster for rows of these `lengths` in products of `dtype`.
 
-        ModelError where the mode is "on" and they cannot be had.
+        `earlier` is the `way` that a run took before it was stopped: it goes on that way. ModelError where the mode is "on" and
+        the kernels cannot be had.
         """
         if self.kernels is not None or self._mode == "off":
             return
@@ -51,10 +61,10 @@ class Accelerator:
                 self._refuse("they are for processors, and the model is on a GPU", hint="Leave it out")
         elif layout == "padded":
             self._refuse("they need the packed layout", hint="Choose a backbone that runs packed")
-        elif self._mode == "auto" and self._work(num_tokens, training=training) < WORTH_BUILDING:
-            self.note = "PyTorch's own: the work is too short to compile others"
+        elif earlier == PYTORCH and self._mode == "auto":
+            self.note = "PyTorch's own, as before the run was stopped"
         else:
-            self._build()
+            self._choose(dtype, "training" if training else "prediction", lengths, earlier)
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
         """Compile layers for a GPU, if the model is on one; `dtype` is that of the run's products. Errors as in `prepare`."""
@@ -63,12 +73,26 @@ class Accelerator:
             done = f"not compiled: {self._forbidden}" if self._forbidden else done
             self.note = f"{describe_attention(self._hf.device, dtype, self._hf.config)}, {done}"
 
-    def _build(self) -> None:
+    def _choose(self, dtype: torch.dtype, work: Work, lengths: np.ndarray | None, earlier: str | None) -> None:
         try:
-            self.kernels = Kernels()
-        except BuildError as error:
+            known = earlier in available_levels()
+            kernels = Kernels(earlier if known else None)
+        except KernelError as error:
             self._refuse(str(error), hint=error.hint)
             return
+        if self.has_other_attention:  # the kernels draw the masks of dropout alone, which is faster everywhere
+            self._install(kernels)
+            return
+        part: Part = "layers" if count_known(self._hf) else "attention"
+        found = compare_ways(kernels.level, dtype, part, work, lengths)
+        if found.kernels_are_slower and self._mode == "auto" and not known:
+            self.note = f"PyTorch's own: {kernels.level} is {found}"
+        else:
+            self._install(kernels)
+            self.note = f"{self.note}; {found}"
+
+    def _install(self, kernels: Kernels) -> None:
+        self.kernels = kernels
         reuse_freed_memory()
         num_layers = install(self._hf, self.kernels)
         for module in self._hf.modules():
@@ -76,26 +100,30 @@ class Accelerator:
                 # The same module with another way to draw its mask: nothing that is saved changes.
                 module.__class__ = FastDropout
                 module.kernels = self.kernels  # type: ignore[assignment]
-        parts = ["dropout"] if self.has_other_scores else ["attention", "dropout"]
+        parts = ["dropout"] if self.has_other_attention else ["attention", "dropout"]
         what = " and ".join([", ".join(parts), f"{num_layers} whole layers"] if num_layers else parts)
-        self.note = f"compiled for this processor: {what}"
+        self.note = f"compiled for {self.kernels.level}: {what}"
 
     @property
-    def has_other_scores(self) -> bool:
-        """Whether attention does to its scores what the kernels do not compute (Gemma 2 caps them, MPNet adds a bias)."""
-        config = self._hf.config.get_text_config()
-        return config.model_type in ADDED_TERMS or bool(getattr(config, "attn_logit_softcapping", None))
+    def way(self) -> str:
+        """The level of the kernels, or `PYTORCH`: what decides the last bits, for manifest and checkpoint."""
+        return PYTORCH if self.kernels is None else self.kernels.level
 
-    def _work(self, num_tokens: int, *, training: bool) -> float:
-        """Floating-point operations of the matrix products: 2 a weight and token forward, twice that backward."""
-        embedded: int = sum(p.numel() for p in self._hf.get_input_embeddings().parameters())
-        weights: int = sum(p.numel() for p in self._hf.parameters()) - embedded
-        return (6.0 if training else 2.0) * weights * num_tokens
+    @property
+    def has_other_attention(self) -> bool:
+        """Whether attention is none that the kernels compute: Gemma 2 caps its scores, MPNet adds a bias, DeepSeek has narrower
+        values than keys."""
+        config = self._hf.config.get_text_config()
+        other = getattr(config, "attn_logit_softcapping", None) or getattr(config, "v_head_dim", None)
+        return config.model_type in ADDED_TERMS or bool(other)
 
     def _refuse(self, reason: str, *, hint: str) -> None:
         self.note = f"PyTorch's own: {reason}"
         if self._mode == "on":
-            raise ModelError(f'model.compile = "on", but kernels cannot be compiled: {reason}.', hint=f'{hint}, or use "auto".')
+            raise ModelError(
+                f'model.compile = "on", but there are no compiled kernels for this run: {reason}.',
+                hint=f'{hint}, or use "auto".',
+            )
 
 
 def reuse_freed_memory() -> None:

@@ -102,11 +102,14 @@ class TextModel(nn.Module):
         if layout == "packed" and self._obstacle:
             raise ModelError(
                 f'model.attention = "packed", but {self._obstacle}.',
-                hint=f'Use "auto". Families that run packed: {", ".join(PACKED_FAMILIES)}.',
+                hint='Use "auto", or a family that runs packed: bert, modernbert, llama and others (docs/architecture.md).',
             )
         if layout != self.layout:
+            attention = PACKED if layout == "packed" else self._own_attention
             with quiet_transformers():
-                self.hf.set_attn_implementation(PACKED if layout == "packed" else self._own_attention)
+                self.hf.set_attn_implementation(attention)
+            # It is not set where the family computes attention itself, but read by what compiles layers.
+            self.hf.config._attn_implementation = attention
             family = PACKED_FAMILIES[self.hf.config.model_type]
             for module, forward in family.forwards(self.hf):
                 if layout == "packed":
@@ -137,16 +140,21 @@ class TextModel(nn.Module):
 
     def group_cost(self, dtype: torch.dtype) -> int:
         """What a group of rows costs this model in products of `dtype`: nothing where attention takes all rows in one call."""
-        by_kernels = self.accelerator.kernels is not None and not self.accelerator.has_other_scores and dtype != torch.float16
+        by_kernels = (
+            self.accelerator.kernels is not None and not self.accelerator.has_other_attention and dtype != torch.float16
+        )
         one_call = by_kernels or not attention_obstacle(self.hf.device, dtype, self.hf.config)
         return 0 if one_call else GROUP_COST_TOKENS
 
-    def speed_up(self, num_tokens: int, *, training: bool) -> None:
-        """Compile what is worth compiling for computing so many tokens on the device where the model is now.
+    def speed_up(
+        self, dtype: torch.dtype, *, training: bool, lengths: np.ndarray | None = None, earlier: str | None = None
+    ) -> None:
+        """Take the compiled kernels, where they can be used on the device where the model is now and are the faster way.
 
-        ModelError where `model.compile = "on"` and this machine cannot.
+        `dtype` is that of the products, `lengths` are those of the rows in tokens; arguments and errors are those of
+        `Accelerator.prepare`.
         """
-        self.accelerator.prepare(self.layout, num_tokens, training=training)
+        self.accelerator.prepare(self.layout, dtype, training=training, lengths=lengths, earlier=earlier)
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
         """The same for training so many steps on a GPU, where compilation takes place in the first steps."""
@@ -321,7 +329,7 @@ def _obstacle_to_packing(hf: Any) -> str:
         return (
             f"{family} {PADDED_FAMILIES[family]}" if family in PADDED_FAMILIES else f"textune knows no packed form of {family}"
         )
-    if not (PACKED_FAMILIES[family].own_attention or "ALL_ATTENTION_FUNCTIONS" in vars(sys.modules[type(hf).__module__])):
+    if PACKED_FAMILIES[family].registered and "ALL_ATTENTION_FUNCTIONS" not in vars(sys.modules[type(hf).__module__]):
         return f"this release of transformers computes attention of {family} by itself"
     if getattr(hf.config, "chunk_size_feed_forward", 0):
         return "chunk_size_feed_forward needs rows of a fixed length"

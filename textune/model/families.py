@@ -19,7 +19,7 @@ from torch.nn import functional
 from textune.model import disentangled, heads
 from textune.model.attention import PackedLayout
 from textune.model.heads import Pool
-from textune.model.relative import encode_mpnet, mpnet_forwards
+from textune.model.relative import encode_mpnet, encode_t5, mpnet_forwards, t5_forwards
 
 Positions = Callable[[Any, torch.Tensor, torch.Tensor, PackedLayout], torch.Tensor]
 """(Hugging Face model, ids [T], positions from 0 [T], layout) to the positions that the backbone expects [T]."""
@@ -68,11 +68,8 @@ class PackedFamily:
     """Another way through the backbone, where its own forward does not hand the layout to its attention."""
     forwards: Forwards = _none_replaced
     """What stands in for attention that no registered function computes."""
-
-    @property
-    def own_attention(self) -> bool:
-        """Whether attention needs no function registered with transformers."""
-        return self.forwards is not _none_replaced
+    registered: bool = True
+    """Attention is a function registered with transformers, which not every release asks for in every family."""
 
 
 _BERT = PackedFamily(heads.pooler_of_first, reads_first=True)
@@ -87,10 +84,13 @@ PACKED_FAMILIES: dict[str, PackedFamily] = {
     "jina_embeddings_v3": PackedFamily(heads.head_of_first, reads_first=True),
     "albert": PackedFamily(heads.albert, reads_first=True),
     "distilbert": PackedFamily(heads.distilbert, reads_first=True),
-    "mpnet": PackedFamily(heads.head_of_first, _after_padding, reads_first=True, encode=encode_mpnet, forwards=mpnet_forwards),
-    "deberta-v2": PackedFamily(
-        heads.deberta, reads_first=True, encode=disentangled.encode, forwards=disentangled.replaced_forwards
+    "mpnet": PackedFamily(
+        heads.head_of_first, _after_padding, reads_first=True, encode=encode_mpnet, forwards=mpnet_forwards, registered=False
     ),
+    "deberta-v2": PackedFamily(
+        heads.deberta, reads_first=True, encode=disentangled.encode, forwards=disentangled.replaced_forwards, registered=False
+    ),
+    **dict.fromkeys(("t5", "mt5"), PackedFamily(heads.head_of_last_eos, encode=encode_t5, forwards=t5_forwards)),
     "modernbert": PackedFamily(heads.modernbert),
     "ultrabert": PackedFamily(heads.modernbert),
     "modernbert-decoder": PackedFamily(heads.modernbert_decoder),
@@ -118,9 +118,7 @@ PADDED_FAMILIES: dict[str, str] = {
     **dict.fromkeys(("reformer", "rembert", "roformer", "squeezebert", "xlm", "xlnet", "yoso"), _OWN),
     **dict.fromkeys(("canine", "convbert", "fnet", "funnel", "mobilebert"), _BESIDE),
     **dict.fromkeys(("jamba", "minimax", "qwen3_5", "qwen3_5_text", "qwen3_next", "zamba", "zamba2"), _RECURRENT),
-    **dict.fromkeys(
-        ("bart", "bigbird_pegasus", "mbart", "mt5", "mvp", "plbart", "t5", "t5gemma", "t5gemma2", "umt5"), _TWO_STACKS
-    ),
+    **dict.fromkeys(("bart", "bigbird_pegasus", "mbart", "mvp", "plbart", "t5gemma", "t5gemma2", "umt5"), _TWO_STACKS),
     **dict.fromkeys(("nemotron", "phimoe", "qwen2_moe", "stablelm"), _CUT_OFF),
     **dict.fromkeys(("esm", "esmc", "gemma3", "layoutlm", "layoutlmv2", "layoutlmv3", "lilt", "luke", "markuplm"), _NOT_TEXT),
     **dict.fromkeys(("modernvbert", "perceiver", "tapas", "ultravbert"), _NOT_TEXT),

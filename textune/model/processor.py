@@ -1,4 +1,4 @@
-"""What this machine's processor can do; the one place that looks. Asked by `device.py`, `quantize.py` and `native/build.py`.
+"""What this machine's processor can do; the one place that looks. Asked by `device.py`, `quantize.py`, `native/libraries.py`.
 
 PyTorch computes with the widest vectors there are, unless its own setting ATEN_CPU_CAPABILITY holds it to narrower ones. Then
 all that is decided here is held to them as well: a process capped at AVX2 takes the ways of a processor that has no more.
@@ -6,12 +6,22 @@ all that is decided here is held to them as well: a process capped at AVX2 takes
 
 from __future__ import annotations
 
+import functools
 import platform
 
 import torch
 
-_CAPPED = {"AVX2": "x86-64-v3", "DEFAULT": "x86-64"}
-"""PyTorch's names of narrower vectors, and GCC's of the processors that have no wider ones."""
+_V2 = frozenset({"cx16", "popcnt", "ssse3", "sse4_1", "sse4_2"})
+_V3 = _V2 | {"abm", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"}
+_V4 = _V3 | {"avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"}
+_LEVELS = {
+    "x86-64-v4-bf16": ("AVX512", _V4 | {"avx512_bf16", "avx512_vnni"}),
+    "x86-64-v4": ("AVX512", _V4),
+    "x86-64-v3": ("AVX2", _V3),
+    "x86-64-v2": ("DEFAULT", _V2),
+}
+"""Level of native/build.py to PyTorch's name of its vectors and the instructions of the x86-64 psABI, as Linux names them."""
+_VENDORS = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}
 
 
 def vectors() -> str:
@@ -39,6 +49,39 @@ def has_byte_products() -> bool:
     return torch.backends.mkldnn.is_available() and has_vnni and not is_capped()
 
 
-def compiler_target() -> str:
-    """GCC's flag for code that runs here: all that this processor has, or what a cap leaves of it."""
-    return f"-march={_CAPPED[vectors()] if is_capped() else 'native'}"
+def levels() -> tuple[str, ...]:
+    """Levels of libraries that may run here, the best first: what the processor has, and a cap leaves of it."""
+    machine = platform.machine().lower()
+    if machine in {"aarch64", "arm64"}:
+        return ("aarch64",)
+    if machine not in {"x86_64", "amd64"}:
+        return ()
+    has = _instructions()
+    found = [level for level, (bound, needed) in _LEVELS.items() if needed <= has and _within_cap(bound)]
+    return tuple(found)
+
+
+def vendor() -> str:
+    """Who made the processor, in one word (AMD, Intel), as far as the system says it: equal levels differ in speed."""
+    return _VENDORS.get(_described("vendor_id"), "other")
+
+
+def _instructions() -> frozenset[str]:
+    """Names of Linux; none where the system does not say."""
+    return frozenset(_described("flags").split())
+
+
+@functools.cache
+def _described(field: str) -> str:
+    """What /proc/cpuinfo says of the first processor; empty where there is no such file or line."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next((line.partition(":")[2].strip() for line in file if line.split(":")[0].strip() == field), "")
+    except OSError:
+        return ""
+
+
+def _within_cap(bound: str) -> bool:
+    order = ("DEFAULT", "AVX2", "AVX512")
+    used = vectors()
+    return not is_capped() or order.index(bound) <= order.index(used)

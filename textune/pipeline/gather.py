@@ -125,7 +125,7 @@ class Ingredients:
             labels=Labels(names=names if named else (), delimiter=section.delimiter),
             sources=own_sources(self.experiment.data),
             precision=self.device.precision,
-            compiled=self.model.accelerator.kernels is not None,
+            compiled=self.experiment.model.compile != "off",
             max_tokens=self.experiment.evaluate.max_tokens,
             metric=self.metric.name,
             data={part.name: part.fingerprint for part in self.data.parts},
@@ -205,13 +205,15 @@ def gather(
     audit: bool,
     ranks: Ranks = ALONE,
     bound: int | None = None,
+    way: str | None = None,
     resumed: bool = False,
 ) -> Ingredients:
     """Build every part of a run in flow order; raises what any of them finds wrong and writes nothing but the token cache.
 
     `audit`: look through the rows before anything slow, refuse what cannot train and say what is usually a mistake. Of several
     `ranks` the first on each machine reads and tokenises, the others find its work in the cache. `bound`: the tokens computed
-    at once that a run had found out before it stopped. `resumed`: its weights come from a checkpoint.
+    at once that a run had found out before it stopped, `way`: the kernels that it had computed with. `resumed`: its weights
+    come from a checkpoint.
     """
     require_runnable(experiment)
     device = resolve_device(experiment.train.device, experiment.train.precision)
@@ -272,7 +274,7 @@ def gather(
         # A compiled layer computes without calling its modules, and only their calls bring the weights.
         hint = 'Use train.distributed.kind = "ddp"'
         model.accelerator.forbid("weights are cut over the ranks, and brought when a module is called", hint=hint)
-    model.speed_up(_num_trained_tokens(experiment, parts["train"]), training=True)
+    model.speed_up(device.dtype, training=True, lengths=parts["train"].lengths, earlier=way)
     if experiment.train.gradient_checkpointing:  # behind `speed_up`, which changes how layers compute
         checkpoint_gradients(model)
     room = _room(experiment, model, device, parts["train"], ranks=ranks, bound=bound)

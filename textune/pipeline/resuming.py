@@ -84,6 +84,11 @@ class Start:
         """Optimizer steps done already."""
         return self.checkpoint.step if self.checkpoint else 0
 
+    @property
+    def way(self) -> str | None:
+        """How the run had computed what stands between its matrix products; None where it has to choose."""
+        return None if self.checkpoint is None else str(self.checkpoint.state["machine"]["kernels"])
+
     def bound(self, section: TrainSection) -> int | None:
         """The tokens computed at once that the run had found out; None where it has to find out, or is told, anew."""
         if self.checkpoint is None or self.checkpoint.state["config"]["train"]["max_tokens"] != section.max_tokens:
@@ -284,7 +289,7 @@ def facts_of_run(parts: Ingredients, learner: Learner) -> dict[str, dict[str, An
     machine = {
         "torch": torch.__version__,
         "device": str(parts.device),
-        "kernels": parts.model.accelerator.note,
+        "kernels": parts.model.accelerator.way,
         "number of processes": parts.ranks.world,
         "way of sharing the work": type(learner).__name__,
     }

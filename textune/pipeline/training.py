@@ -107,10 +107,14 @@ def train(
             everyone.notice(note)
         if start.kind == "complete":
             return _complete_before(folder, kept)
-        resumed, bound = start.checkpoint is not None, start.bound(loaded.experiment.train)
+        before: dict[str, Any] = {
+            "resumed": start.checkpoint is not None,
+            "bound": start.bound(loaded.experiment.train),
+            "way": start.way,
+        }
         # A launcher ends ranks that wait for each other: there its signals do as they always do.
-        with stopping_at_once(AS_BEFORE if resumed else NOT_YET) if ranks.alone else contextlib.nullcontext():
-            parts = gather(loaded.experiment, ranks=ranks, tracker=everyone, audit=not resumed, bound=bound, resumed=resumed)
+        with stopping_at_once(AS_BEFORE if before["resumed"] else NOT_YET) if ranks.alone else contextlib.nullcontext():
+            parts = gather(loaded.experiment, ranks=ranks, tracker=everyone, audit=not before["resumed"], **before)
         tracker.header(describe(parts))
         if dry_run:
             return TrainResult(folder.path, 0, 0, 0.0, {}, tuple(kept.notices), numbers=measure(parts), dry_run=True)

@@ -1,12 +1,13 @@
-"""Kernels compiled for this processor: what a packed transformer does between its matrix products; behind `attention.py`.
+"""Compiled kernels: what a packed transformer does between its matrix products; behind `attention.py`.
 
-    kernels.cpp --build.py--> a library in the user's cache --kernels.py--> calls on tensors --layers.py--> whole layers
+    native/*.cpp --native/build.py, with the package--> one library for each level of processors
+    --libraries.py--> the one for this processor --kernels.py, calls.py--> calls on tensors --layers.py--> whole layers
 
-Everything here has a twin in PyTorch's own operators, which is used where no compiler is found, and the tests compare both.
+Everything here has a twin in PyTorch's own operators, which is used where there is no library, and the tests compare both.
 """
 
-from textune.model.native.build import BuildError
 from textune.model.native.kernels import FastDropout, Kernels
-from textune.model.native.layers import install
+from textune.model.native.layers import count_known, install
+from textune.model.native.libraries import KernelError, available_levels
 
-__all__ = ["BuildError", "FastDropout", "Kernels", "install"]
+__all__ = ["FastDropout", "KernelError", "Kernels", "available_levels", "count_known", "install"]

@@ -1,4 +1,4 @@
-"""The compiled kernels as Python calls on tensors; after `build.py`, before `layers.py`.
+"""The compiled kernels as Python calls on tensors; after `libraries.py` and `calls.py`, before `layers.py`.
 
 Shapes: T tokens, H hidden, I inner width, h heads, g key heads, d head width, B rows. Activations are float32 or bfloat16
 ("low"), everything else float32. All tensors must be contiguous but for the token and head strides of attention.
@@ -6,7 +6,6 @@ Shapes: T tokens, H hidden, I inner width, h heads, g key heads, d head width, B
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,31 +13,22 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from textune.model.native.build import load_library
+from textune.model.native.calls import (
+    ActivationCall,
+    AttentionCall,
+    Call,
+    ColumnSumsCall,
+    DropoutCall,
+    NormCall,
+    is_low,
+    make_call,
+    pointer,
+    strided,
+)
+from textune.model.native.libraries import load_library
 
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "relu": 2}
 """Names in a backbone's configuration to the kernels' numbers."""
-
-_P, _I, _L, _F, _D, _U = (
-    ctypes.c_void_p,
-    ctypes.c_int,
-    ctypes.c_int64,
-    ctypes.c_float,
-    ctypes.c_double,
-    ctypes.c_uint64,
-)
-_NORM = [_I, _I, _L, _L, _F, _D, _U]
-_ATTENTION = [_I, _I, _L, _L, _L, _L, _L, _L, _I, _I, _F, _D, _U]
-_SIGNATURES = {
-    "activation_forward": [_I, _I, _I, _L, _L, *[_P] * 3],
-    "activation_backward": [_I, _I, _I, _L, _L, *[_P] * 4],
-    "dropout": [_I, _I, _L, _L, _D, _U, *[_P] * 2],
-    "column_sums": [_I, _I, _L, _L, *[_P] * 2],
-    "norm_forward": [*_NORM, *[_P] * 9],
-    "norm_backward": [*_NORM, *[_P] * 14],
-    "attention_forward": [*_ATTENTION, *[_P] * 7],
-    "attention_backward": [*_ATTENTION, *[_P] * 10],
-}
 
 
 @dataclass(frozen=True)
@@ -71,37 +61,27 @@ class AttentionShape:
 
 
 class Kernels:
-    """The compiled kernels; BuildError where they cannot be built."""
+    """The compiled kernels of the best level that this processor has, or of `level`; KernelError where there are none.
 
-    def __init__(self) -> None:
-        library = load_library()
-        self._calls: dict[str, Any] = {}
-        for name, types in _SIGNATURES.items():
-            call = getattr(library, f"textune_{name}")
-            call.argtypes, call.restype = types, ctypes.c_int
-            self._calls[name] = call
+    A tensor that a kernel cannot take (another device, type, shape or layout) is a ValueError, memory that cannot be had a
+    MemoryError.
+    """
+
+    def __init__(self, level: str | None = None) -> None:
+        self.level, self._library = load_library(level)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles of a model take the library of the process where they are opened."""
         return Kernels, ()
 
-    def _call(self, name: str, *arguments: Any) -> None:
-        if self._calls[name](*arguments):
-            raise MemoryError(f"no memory for the kernel {name}")
+    def call(self, name: str, arguments: Call) -> None:
+        """One kernel; its answer is checked."""
+        make_call(self._library, name, arguments)
 
     def activation(self, x_TI: torch.Tensor, bias_I: torch.Tensor, kind: int) -> torch.Tensor:
         """activation(x + bias)."""
         y_TI = torch.empty_like(x_TI)
-        self._call(
-            "activation_forward",
-            _low(x_TI),
-            kind,
-            torch.get_num_threads(),
-            *x_TI.shape,
-            x_TI.data_ptr(),
-            bias_I.data_ptr(),
-            y_TI.data_ptr(),
-        )
+        self.call("activation_forward", _activation(x_TI, bias_I, kind, y=pointer(y_TI, x_TI.shape, x_TI.dtype)))
         return y_TI
 
     def activation_backward(
@@ -109,31 +89,27 @@ class Kernels:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Gradients of x (in the place of `grad_TI`) and of the bias."""
         grad_bias_I = torch.empty_like(bias_I)
-        self._call(
-            "activation_backward",
-            _low(x_TI),
-            kind,
-            torch.get_num_threads(),
-            *x_TI.shape,
-            x_TI.data_ptr(),
-            bias_I.data_ptr(),
-            grad_TI.data_ptr(),
-            grad_bias_I.data_ptr(),
-        )
+        grads = {"grad": pointer(grad_TI, x_TI.shape, x_TI.dtype), "grad_bias": pointer(grad_bias_I, bias_I.shape)}
+        self.call("activation_backward", _activation(x_TI, bias_I, kind, **grads))
         return grad_TI, grad_bias_I
 
     def dropout(self, x_TH: torch.Tensor, probability: float, seed: int) -> torch.Tensor:
         """x with a share of zeros, the rest scaled up; its own gradient when called with the gradient of its output."""
         y_TH = torch.empty_like(x_TH)
-        self._call(
-            "dropout", _low(x_TH), torch.get_num_threads(), *x_TH.shape, probability, seed, x_TH.data_ptr(), y_TH.data_ptr()
+        rows, width = x_TH.shape
+        x, y = pointer(x_TH, x_TH.shape, x_TH.dtype), pointer(y_TH, x_TH.shape, x_TH.dtype)
+        self.call(
+            "dropout",
+            DropoutCall(low=is_low(x_TH), rows=rows, width=width, probability=probability, seed=seed, x=x, y=y),
         )
         return y_TH
 
     def column_sums(self, x_TI: torch.Tensor) -> torch.Tensor:
         """float32 [I]: the sum of each column."""
-        sums_I = x_TI.new_empty(x_TI.shape[1], dtype=torch.float32)
-        self._call("column_sums", _low(x_TI), torch.get_num_threads(), *x_TI.shape, x_TI.data_ptr(), sums_I.data_ptr())
+        rows, width = x_TI.shape
+        sums_I = x_TI.new_empty(width, dtype=torch.float32)
+        x, sums = pointer(x_TI, x_TI.shape, x_TI.dtype), pointer(sums_I, (width,))
+        self.call("column_sums", ColumnSumsCall(low=is_low(x_TI), rows=rows, width=width, x=x, sums=sums))
         return sums_I
 
     def norm(
@@ -143,19 +119,10 @@ class Kernels:
         y_TH = torch.empty_like(residual_TH)
         low_TH = y_TH if x_TH.dtype == torch.float32 else torch.empty_like(x_TH)
         mean_T, scale_T = y_TH.new_empty(len(y_TH)), y_TH.new_empty(len(y_TH))
-        self._call(
-            "norm_forward",
-            *_norm_numbers(norm, x_TH),
-            x_TH.data_ptr(),
-            norm.bias.data_ptr(),
-            residual_TH.data_ptr(),
-            norm.gamma.data_ptr(),
-            norm.beta.data_ptr(),
-            y_TH.data_ptr(),
-            None if low_TH is y_TH else low_TH.data_ptr(),
-            mean_T.data_ptr(),
-            scale_T.data_ptr(),
-        )
+        call = _norm(norm, x_TH, residual_TH, mean_T, scale_T)
+        call.y = pointer(y_TH, x_TH.shape)
+        call.y_low = None if low_TH is y_TH else pointer(low_TH, x_TH.shape, x_TH.dtype)
+        self.call("norm_forward", call)
         return y_TH, low_TH, mean_T, scale_T
 
     def norm_backward(
@@ -170,24 +137,17 @@ class Kernels:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Gradients of (residual, x, gamma, beta, bias), where y's gradient is `grad_TH` float32 + `grad_low_TH`."""
         grad_residual_TH, grad_x_TH = torch.empty_like(residual_TH), torch.empty_like(x_TH)
-        vectors = [torch.empty_like(norm.gamma) for _ in range(3)]
-        self._call(
-            "norm_backward",
-            *_norm_numbers(norm, x_TH),
-            x_TH.data_ptr(),
-            norm.bias.data_ptr(),
-            residual_TH.data_ptr(),
-            norm.gamma.data_ptr(),
-            norm.beta.data_ptr(),
-            mean_T.data_ptr(),
-            scale_T.data_ptr(),
-            grad_TH.data_ptr(),
-            None if grad_low_TH is None else grad_low_TH.data_ptr(),
-            grad_residual_TH.data_ptr(),
-            grad_x_TH.data_ptr(),
-            *(vector.data_ptr() for vector in vectors),
-        )
-        return grad_residual_TH, grad_x_TH, vectors[0], vectors[1], vectors[2]
+        grad_gamma_H, grad_beta_H, grad_bias_H = (torch.empty_like(norm.gamma) for _ in range(3))
+        call = _norm(norm, x_TH, residual_TH, mean_T, scale_T)
+        call.grad = pointer(grad_TH, x_TH.shape)
+        call.grad_low = None if grad_low_TH is None else pointer(grad_low_TH, x_TH.shape, x_TH.dtype)
+        call.grad_residual = pointer(grad_residual_TH, x_TH.shape)
+        call.grad_x = pointer(grad_x_TH, x_TH.shape, x_TH.dtype)
+        width = (x_TH.shape[1],)
+        call.grad_gamma, call.grad_beta = pointer(grad_gamma_H, width), pointer(grad_beta_H, width)
+        call.grad_bias = pointer(grad_bias_H, width)
+        self.call("norm_backward", call)
+        return grad_residual_TH, grad_x_TH, grad_gamma_H, grad_beta_H, grad_bias_H
 
     def attention(
         self, shape: AttentionShape, query_Thd: torch.Tensor, key_Tgd: torch.Tensor, value_Tgd: torch.Tensor
@@ -195,8 +155,7 @@ class Kernels:
         """Attention within each row, [T, h, d]; zero for tokens of no row."""
         num_answers = len(shape.starts_B) if shape.first_only else len(query_Thd)
         output_Thd = torch.empty(num_answers, *query_Thd.shape[1:], dtype=query_Thd.dtype)
-        tensors = (query_Thd, key_Tgd, value_Tgd, output_Thd)
-        self._attend("attention_forward", shape, query_Thd, key_Tgd, tensors)
+        self.call("attention_forward", _attention(shape, query_Thd, key_Tgd, value_Tgd, output_Thd))
         return output_Thd
 
     def attention_backward(
@@ -209,33 +168,65 @@ class Kernels:
         grads: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
     ) -> None:
         """Write the gradients of query, key and value into `grads`."""
-        self._attend("attention_backward", shape, query_Thd, key_Tgd, (query_Thd, key_Tgd, value_Tgd, grad_Thd, *grads))
+        call = _attention(shape, query_Thd, key_Tgd, value_Tgd, grad_Thd)
+        dtype, places = query_Thd.dtype, (call.grad_query, call.grad_key, call.grad_value)
+        for place, grad, like in zip(places, grads, (query_Thd, key_Tgd, value_Tgd), strict=True):
+            place.data, place.token, place.head = strided(grad, like.shape, dtype)
+        self.call("attention_backward", call)
 
-    def _attend(
-        self, name: str, shape: AttentionShape, query: torch.Tensor, key: torch.Tensor, tensors: tuple[torch.Tensor, ...]
-    ) -> None:
-        # The kernels take the shapes on trust.
-        assert query.shape[2] == key.shape[2] and all(t.dtype == query.dtype and t.stride(2) == 1 for t in tensors)
-        strides = [number for tensor in tensors for number in tensor.stride()[:2]]
-        self._call(
-            name,
-            _low(query),
-            torch.get_num_threads(),
-            len(shape.lengths_B),
-            *query.shape[:2],
-            key.shape[1],
-            query.shape[2],
-            shape.window,
-            shape.causal,
-            shape.first_only,
-            shape.scale,
-            shape.dropout,
-            shape.seed,
-            shape.starts_B.data_ptr(),
-            shape.lengths_B.data_ptr(),
-            (ctypes.c_int64 * len(strides))(*strides),
-            *(tensor.data_ptr() for tensor in tensors),
-        )
+
+def _activation(x_TI: torch.Tensor, bias_I: torch.Tensor, kind: int, **places: int) -> ActivationCall:
+    rows, width = x_TI.shape
+    x, bias = pointer(x_TI, x_TI.shape, x_TI.dtype), pointer(bias_I, (width,))
+    return ActivationCall(low=is_low(x_TI), kind=kind, rows=rows, width=width, x=x, bias=bias, **places)
+
+
+def _norm(norm: Norm, x_TH: torch.Tensor, residual_TH: torch.Tensor, mean_T: torch.Tensor, scale_T: torch.Tensor) -> NormCall:
+    rows, width = x_TH.shape
+    return NormCall(
+        low=is_low(x_TH),
+        rows=rows,
+        width=width,
+        eps=norm.eps,
+        dropout=norm.dropout,
+        seed=norm.seed,
+        x=pointer(x_TH, x_TH.shape, x_TH.dtype),
+        bias=pointer(norm.bias, (width,)),
+        residual=pointer(residual_TH, x_TH.shape),
+        gamma=pointer(norm.gamma, (width,)),
+        beta=pointer(norm.beta, (width,)),
+        means=pointer(mean_T, (rows,)),
+        scales=pointer(scale_T, (rows,)),
+    )
+
+
+def _attention(
+    shape: AttentionShape, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, output: torch.Tensor
+) -> AttentionCall:
+    tokens, heads, width = query.shape
+    rows = len(shape.lengths_B)
+    call = AttentionCall(
+        low=is_low(query),
+        rows=rows,
+        tokens=tokens,
+        heads=heads,
+        key_heads=key.shape[1],
+        d=width,
+        window=shape.window,
+        causal=shape.causal,
+        first_only=shape.first_only,
+        scale=shape.scale,
+        dropout=shape.dropout,
+        seed=shape.seed,
+        starts=pointer(shape.starts_B, (rows,), torch.int64),
+        lengths=pointer(shape.lengths_B, (rows,), torch.int64),
+    )
+    keys = (tokens, key.shape[1], width)
+    answers = (rows if shape.first_only else tokens, heads, width)
+    places = (call.query, call.key, call.value, call.output)
+    for place, tensor, like in zip(places, (query, key, value, output), (query.shape, keys, keys, answers), strict=True):
+        place.data, place.token, place.head = strided(tensor, like, query.dtype)
+    return call
 
 
 def kernel_attention(
@@ -305,14 +296,6 @@ class _Dropout(torch.autograd.Function):
 def _drop(x: torch.Tensor, kernels: Kernels, probability: float, seed: int) -> torch.Tensor:
     rows = x.contiguous().view(-1, x.shape[-1])
     return kernels.dropout(rows, probability, seed).view(x.shape)
-
-
-def _low(tensor: torch.Tensor) -> bool:
-    return tensor.dtype == torch.bfloat16
-
-
-def _norm_numbers(norm: Norm, x_TH: torch.Tensor) -> tuple[Any, ...]:
-    return _low(x_TH), torch.get_num_threads(), *x_TH.shape, norm.eps, norm.dropout, norm.seed
 
 
 def draw_seeds(count: int) -> list[int]:

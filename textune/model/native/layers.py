@@ -248,15 +248,27 @@ def install(hf: Any, kernels: Kernels) -> int:
     A layer whose forward somebody has replaced already (to compute it again in the backward pass, say) is left alone.
     """
     _watch_optimizers()
-    number = 0
+    known = _known_layers(hf)
+    for module, parts, is_last in known:
+        fast = FastLayer(parts, kernels, is_last=is_last)
+        module.forward = functools.partial(_forward, module, module.forward, fast)
+    return len(known)
+
+
+def count_known(hf: Any) -> int:
+    """How many layers `install` would give another forward."""
+    return len(_known_layers(hf))
+
+
+def _known_layers(hf: Any) -> list[tuple[Any, EncoderLayer, bool]]:
+    """(module, its parts, whether it is the last layer)."""
     layers = [module for module in hf.base_model.modules() if type(module).__name__ in _KINDS]
-    for module in layers:
-        parts = _KINDS[type(module).__name__](module)
-        if parts is not None and _is_plain(parts) and "forward" not in vars(module):
-            fast = FastLayer(parts, kernels, is_last=module is layers[-1])
-            module.forward = functools.partial(_forward, module, module.forward, fast)
-            number += 1
-    return number
+    found = [(module, _KINDS[type(module).__name__](module), module is layers[-1]) for module in layers]
+    return [
+        (module, parts, is_last)
+        for module, parts, is_last in found
+        if parts is not None and _is_plain(parts) and "forward" not in vars(module)
+    ]
 
 
 def _forward(
