@@ -42,7 +42,7 @@ ENCODERS = known(
 DECODERS = known("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "modernbert-decoder")
 TWO_STACKS = ["t5"] if hasattr(t5.modeling_t5, "ALL_ATTENTION_FUNCTIONS") else []
 PACKED = ENCODERS + DECODERS + TWO_STACKS
-PADDED = ["bart", "xlnet"]
+PADDED = ["bart", "xlnet"] + (["t5"] if not TWO_STACKS else [])
 ALL = PACKED + PADDED
 
 TOLERANCE = 1e-5
