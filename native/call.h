@@ -17,6 +17,11 @@ struct Call {
     int64_t threads;
 };
 
+struct Tensor {  // [tokens, heads, d], d contiguous; strides in elements
+    void* data;
+    int64_t token, head;
+};
+
 // What all calls have in common; `answer` of the particular one follows.
 template <typename C>
 inline int mistake(const C* call) {

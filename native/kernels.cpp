@@ -135,11 +135,6 @@ EXPORTED textune_norm_backward(const NormCall* k) {
 
 // --- attention --------------------------------------------------------------------------------------------------------
 
-struct Tensor {  // [tokens, heads, d], d contiguous; strides in elements
-    void* data;
-    int64_t token, head;
-};
-
 template <typename E>
 static View<E> view(const Tensor& tensor) {
     return {(E*)tensor.data, tensor.token, tensor.head};

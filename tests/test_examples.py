@@ -58,6 +58,15 @@ def test_the_demo_runs_on_its_real_data_and_backbone(tmp_path: Path) -> None:
     assert result is not None and result.reports["test"].num_rows == 32
 
 
+def test_the_demo_installs_the_starter_alone_and_the_tests_everything() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    starter = " ".join(name.split(">")[0] for name in extras["starter"])
+    assert f"$(INSTALL) -e .\n\t$(INSTALL) --no-deps {starter}\n" in makefile
+    everything = re.search(r'\$\(INSTALL\) -e "\.\[(.*)\]"', makefile)
+    assert everything is not None and {*everything[1].split(","), "deepspeed"} == extras.keys()  # why not: docs/dependencies.md
+
+
 def demo_short_overrides() -> list[str]:
     """What `make demo-short` sets on the command line."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")

@@ -24,7 +24,7 @@ from runkit import threads
 from torch.nn import functional
 
 from textune.model import backbone
-from textune.model.disentangled import count_distances
+from textune.model.distances import count_distances
 
 TOLERANCE = 1e-5
 
@@ -48,6 +48,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "convolution": {"conv_kernel_size": 3, "conv_act": "gelu"},
     "wide convolution": {"conv_kernel_size": 5},
     "v2-xlarge": {"conv_kernel_size": 3, "conv_act": "gelu", "share_att_key": True, "position_buckets": 8},
+    "layers that the kernels do not know": {"hidden_act": "silu"},
     "odd heads": {"hidden_size": 36, "pooler_hidden_size": 36, "num_attention_heads": 3},
 }
 WITH_GAPS = (2, 3, 4, 2)

@@ -20,7 +20,7 @@ from textune.model.native.kernels import AttentionShape, FastDropout, Kernels, N
 from textune.model.native.layers import FastLayer
 
 TYPES = [torch.float32, torch.bfloat16]
-FUSED = ["bert", "ernie", "electra", "roberta", "xlm-roberta", "camembert", "data2vec-text", "distilbert"]
+FUSED = ["bert", "ernie", "electra", "roberta", "xlm-roberta", "camembert", "data2vec-text", "distilbert", "deberta-v2"]
 
 
 @pytest.fixture(autouse=True)

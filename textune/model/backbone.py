@@ -177,7 +177,7 @@ class TextModel(nn.Module):
             batch.row_lengths,
             num_filler=num_filler,
             kernels=self.accelerator.kernels,
-            reads_first=family.reads_first,
+            reads_first=family.reads_only_first(self.hf),
             in_one_call=not attention_obstacle(ids_T.device, self._compute_dtype(ids_T.device), self.hf.config),
         )
         ids_T = functional.pad(ids_T, (0, num_filler), value=self.pad_id)

@@ -16,50 +16,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from textune.data.loader import to_device
 from textune.model.attention import PackedLayout, packed_attention
-
-
-@dataclass(frozen=True)
-class Distances:
-    """The distances j - i within rows of up to `reach + 1` tokens: -reach to reach, D in all."""
-
-    reach: int
-    first: int
-    """Row of the table of embeddings that the lowest distance's neighbours begin at ..."""
-    end: int
-    """... and the one behind the last."""
-    rows_D: np.ndarray
-    """int64 [D]: each distance's row, counted from `first`."""
-
-    @property
-    def num_rows(self) -> int:
-        """P."""
-        return self.end - self.first
-
-
-@functools.lru_cache(maxsize=1024)
-def count_distances(length: int, buckets: int, limit: int, span: int) -> Distances:
-    """Those of rows of `length` tokens, in a table of 2 * `span` rows; `buckets` and `limit` as in transformers' configuration.
-
-    One row serves both terms: c2p looks up bucket(i - j), p2c -bucket(j - i), and buckets are the same in both directions.
-    """
-    from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
-
-    # The table counts the other way round: from key to query.
-    back_D = torch.arange(length - 1, -length, -1)
-    bucket_D = make_log_bucket_position(back_D, buckets, limit) if buckets > 0 and limit > 0 else back_D
-    rows_D = (bucket_D.long() + span).clamp(0, 2 * span - 1).numpy()
-    first, end = int(rows_D.min()), int(rows_D.max()) + 1
-    return Distances(length - 1, first, end, rows_D - first)
+from textune.model.distances import Distances, count_distances, count_terms, terms_of_distances
+from textune.model.native.disentangled import Terms, kernel_disentangled
+from textune.model.native.kernels import AttentionShape
 
 
 def encode(hf: Any, inputs: dict[str, Any]) -> torch.Tensor:
@@ -70,7 +37,9 @@ def encode(hf: Any, inputs: dict[str, Any]) -> torch.Tensor:
     embedded_1TH = hidden_1TH
     distances, table_PH = _table(encoder, layout)
     for number, layer in enumerate(encoder.layer):
-        hidden_1TH = layer(hidden_1TH, layout, relative_pos=distances, rel_embeddings=table_PH)[0]
+        output = layer(hidden_1TH, layout, relative_pos=distances, rel_embeddings=table_PH)
+        # Layers computed whole by the kernels return no probabilities beside their output.
+        hidden_1TH = output if isinstance(output, torch.Tensor) else output[0]
         if number == 0 and encoder.conv is not None:
             hidden_1TH = _convolution(encoder.conv, embedded_1TH, hidden_1TH, layout)
     return hidden_1TH
@@ -106,21 +75,6 @@ def replaced_forwards(hf: Any) -> list[tuple[nn.Module, Callable[..., Any]]]:
     return [(attention, functools.partial(_forward, attention)) for attention in attentions]
 
 
-def score_scale(attention: Any) -> float:
-    """What scores are multiplied with: transformers counts the terms that the configuration names."""
-    num_terms = 1 + ("c2p" in attention.pos_att_type) + ("p2c" in attention.pos_att_type)
-    return float((attention.attention_head_size * num_terms) ** -0.5)
-
-
-def position_projections(attention: Any) -> tuple[nn.Linear | None, nn.Linear | None]:
-    """What makes keys (c2p) and queries (p2c) of the table's rows; None for a term that there is not."""
-    if not attention.relative_attention:
-        return None, None
-    names = ("key_proj", "query_proj") if attention.share_att_key else ("pos_key_proj", "pos_query_proj")
-    key, query = (getattr(attention, name, None) for name in names)
-    return key if "c2p" in attention.pos_att_type else None, query if "p2c" in attention.pos_att_type else None
-
-
 def _forward(
     module: Any,
     hidden_states: torch.Tensor,
@@ -132,24 +86,25 @@ def _forward(
 ) -> tuple[torch.Tensor, None]:
     """`DisentangledSelfAttention.forward` with a layout for a mask: [1, T, H] to ([1, T, H], None)."""
     layout = attention_mask
-    heads = module.num_attention_heads
     query_Thd, key_Thd, value_Thd = (
-        projection(hidden_states.squeeze(0)).unflatten(1, (heads, -1))
+        projection(hidden_states.squeeze(0)).unflatten(1, (module.num_attention_heads, -1))
         for projection in (module.query_proj, module.key_proj, module.value_proj)
     )
+    content = (query_Thd, key_Thd, value_Thd)
+    scale = (count_terms(module) * query_Thd.shape[2]) ** -0.5
     dropout = module.dropout.p if module.training else 0.0
-    projections = position_projections(module)
-    if relative_pos is None or rel_embeddings is None or not any(projections):
-        query, key, value = (tensor.transpose(0, 1).unsqueeze(0) for tensor in (query_Thd, key_Thd, value_Thd))
-        options: dict[str, Any] = {"dropout": dropout, "scaling": score_scale(module), "is_causal": False}
+    terms = terms_of_distances(module, rel_embeddings)
+    if relative_pos is None or terms == (None, None):
+        query, key, value = (tensor.transpose(0, 1).unsqueeze(0) for tensor in content)
+        options: dict[str, Any] = {"dropout": dropout, "scaling": scale, "is_causal": False}
         attended_1Thd, _ = packed_attention(module, query, key, value, None, textune_layout=layout, **options)
         return attended_1Thd.flatten(2), None
-    table_PH = module.pos_dropout(rel_embeddings)
-    terms = [None if projection is None else projection(table_PH).unflatten(1, (heads, -1)) for projection in projections]
-    content = (query_Thd, key_Thd, value_Thd)
-    attended_Thd = group_attention(
-        content, terms[0], terms[1], relative_pos, layout, scale=score_scale(module), dropout=dropout
-    )
+    known = query_Thd.device.type == "cpu" and query_Thd.dtype in {torch.float32, torch.bfloat16} and dropout < 1
+    if layout.kernels is not None and known:
+        shape = AttentionShape(layout.starts_B, layout.lengths_B, scale, dropout=dropout)
+        attended_Thd = kernel_disentangled(layout.kernels, shape, relative_pos, content, terms)
+    else:
+        attended_Thd = group_attention(content, terms, relative_pos, layout, scale=scale, dropout=dropout)
     return attended_Thd.flatten(1).unsqueeze(0), None
 
 
@@ -157,19 +112,15 @@ def _forward(
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def group_attention(
     content: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    key_Phd: torch.Tensor | None,
-    query_Phd: torch.Tensor | None,
+    terms: Terms,
     distances: Distances,
     layout: PackedLayout,
     *,
     scale: float,
     dropout: float,
 ) -> torch.Tensor:
-    """Attention within each row by PyTorch's operators, group by group: queries, keys, values [T, h, d] to [T, h, d].
-
-    `key_Phd` and `query_Phd` are those of the table's rows, None for a term that there is not.
-    """
-    key_Dhd, query_Dhd = (_of_distances(tensor, distances) for tensor in (key_Phd, query_Phd))
+    """Attention within each row by PyTorch's operators, group by group: queries, keys, values [T, h, d] to [T, h, d]."""
+    key_Dhd, query_Dhd = (_of_distances(tensor, distances) for tensor in terms)
     outputs = []
     for index, pieces in enumerate(zip(*(layout.split(tensor) for tensor in content), strict=True)):
         group = layout.groups[index]

@@ -63,13 +63,17 @@ class PackedFamily:
     pool: Pool
     positions: Positions = _from_zero
     reads_first: bool = False
-    """The head reads the first token of each row, and nothing else."""
+    """The head reads the first token of each row and nothing else, unless `classifier_pooling` asks for a mean."""
     encode: Encode = _through_backbone
     """Another way through the backbone, where its own forward does not hand the layout to its attention."""
     forwards: Forwards = _none_replaced
     """What stands in for attention that no registered function computes."""
     registered: bool = True
     """Attention is a function registered with transformers, which not every release asks for in every family."""
+
+    def reads_only_first(self, hf: Any) -> bool:
+        """Whether of the last layer only the first token of each row is read."""
+        return self.reads_first and getattr(hf.config, "classifier_pooling", "cls") == "cls"
 
 
 _BERT = PackedFamily(heads.pooler_of_first, reads_first=True)
@@ -91,8 +95,8 @@ PACKED_FAMILIES: dict[str, PackedFamily] = {
         heads.deberta, reads_first=True, encode=disentangled.encode, forwards=disentangled.replaced_forwards, registered=False
     ),
     **dict.fromkeys(("t5", "mt5"), PackedFamily(heads.head_of_last_eos, encode=encode_t5, forwards=t5_forwards)),
-    "modernbert": PackedFamily(heads.modernbert),
-    "ultrabert": PackedFamily(heads.modernbert),
+    "modernbert": PackedFamily(heads.modernbert, reads_first=True),
+    "ultrabert": PackedFamily(heads.modernbert, reads_first=True),
     "modernbert-decoder": PackedFamily(heads.modernbert_decoder),
     "eurobert": PackedFamily(heads.eurobert),
     "ctrl": PackedFamily(heads.classifier_of_last),

@@ -92,6 +92,41 @@ class AttentionCall(Call):
     ]
 
 
+class ResidualNormCall(Call):
+    """Of `residual_norm_forward` and `residual_norm_backward`."""
+
+    _fields_: ClassVar[Fields] = [
+        *longs("rows", "width", "centred"),
+        *doubles("eps", "dropout"),
+        *SEED,
+        *pointers("bias", "gamma", "beta", "x", "residual", "total", "means", "scales", "y"),
+        *pointers("grad", "grad_y", "grad_total", "grad_x", "grad_gamma", "grad_beta", "grad_bias"),
+    ]
+
+
+class GatedCall(Call):
+    """Of `gated_forward` and `gated_backward`."""
+
+    _fields_: ClassVar[Fields] = [
+        *longs("kind", "rows", "width"),
+        *doubles("dropout"),
+        *SEED,
+        *pointers("x", "bias", "y", "grad_y", "grad_x", "grad_bias"),
+    ]
+
+
+class RotaryCall(Call):
+    """Of `rotary_forward` and `rotary_backward`."""
+
+    _fields_: ClassVar[Fields] = [
+        *longs("tokens", "heads", "d"),
+        *doubles("eps"),
+        *pointers("cosines", "sines", "gamma"),
+        *((name, Tensor) for name in ("source", "result")),
+        *pointers("grad_gamma"),
+    ]
+
+
 _MISTAKES = {
     2: "the library was built for another struct of arguments",
     3: "a size or a row is out of range",

@@ -3,11 +3,11 @@
     x --one product--> query, key, value --attention kernel--> --product, norm kernel--> --product, activation kernel-->
     --product, norm kernel--> y
 
-For layers that normalise after each residual sum (BERT and its kin, DistilBERT). The modules of the backbone keep their
-parameters and their names: `install` only gives each layer another forward for packed batches, with the same mathematics.
+For layers that normalise after each residual sum (BERT and its kin, DistilBERT, DeBERTa-v2 and v3); `prenorm.py` has those
+that normalise first. The modules of the backbone keep their parameters and their names.
 
 Weights are copied to the precision of the products once a forward pass; norms, the residual stream and all sums stay fp32, as
-under autocast. Shapes: T tokens, H hidden, I inner width, h heads, d head width.
+under autocast. Shapes: T tokens, H hidden, I inner width, h heads, d head width, P rows of a table of distances.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from textune.model.distances import Distances, count_terms, terms_of_distances
+from textune.model.native.disentangled import Terms, disentangled_attention, disentangled_backward
 from textune.model.native.kernels import ACTIVATIONS, AttentionShape, Kernels, Norm, draw_seeds
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def _count_up(optimizer: torch.optim.Optimizer, *_: Any) -> None:
 
 
 @functools.cache
-def _watch_optimizers() -> None:
+def watch_optimizers() -> None:
     """Fused optimizers change weights without counting up their version; from here on every step of any optimizer does."""
     register_optimizer_step_post_hook(_count_up)
 
@@ -84,6 +86,8 @@ class EncoderLayer:
     attention_dropout: nn.Dropout
     attention_output_dropout: nn.Dropout
     output_dropout: nn.Dropout
+    distances_read_by: Any = None
+    """DeBERTa's attention, whose scores have terms for distances."""
 
     def linears(self) -> tuple[nn.Linear, ...]:
         """All of them."""
@@ -111,6 +115,9 @@ class _Layer(torch.autograd.Function):
         dtype: torch.dtype,
         training: bool,
         with_grad: bool,
+        distances: Distances | None,
+        key_Phd: torch.Tensor | None,
+        query_Phd: torch.Tensor | None,
         *_: torch.Tensor,
     ) -> torch.Tensor:
         kernels, parts = layer.kernels, layer.parts
@@ -126,13 +133,17 @@ class _Layer(torch.autograd.Function):
         shape = AttentionShape(
             layout.starts_B,
             layout.lengths_B,
-            width**-0.5,
+            layer.scale,
             dropout=parts.attention_dropout.p * training,
             seed=seeds[0],
             first_only=reads_R is not None,
         )
         residual_RH = x_TH if reads_R is None else x_TH.index_select(0, reads_R)
-        attended_RH = kernels.attention(shape, *qkv_T3hd.unbind(1)).flatten(1)
+        if distances is None:
+            attended_Rhd = kernels.attention(shape, *qkv_T3hd.unbind(1))
+        else:
+            attended_Rhd = disentangled_attention(kernels, shape, distances, qkv_T3hd.unbind(1), (key_Phd, query_Phd))
+        attended_RH = attended_Rhd.flatten(1)
         first = layer.norm(parts.attention_output, parts.attention_norm, parts.attention_output_dropout.p * training, seeds[1])
         mixed_RH = attended_RH @ out_weight.t()
         middle_RH, middle_low_RH, *first_saved = kernels.norm(first, mixed_RH, residual_RH)
@@ -144,10 +155,11 @@ class _Layer(torch.autograd.Function):
         y_RH, _low, *second_saved = kernels.norm(second, back_RH, middle_RH)
 
         ctx.layer, ctx.shape, ctx.first, ctx.second, ctx.reads_R = layer, shape, first, second, reads_R
+        ctx.distances = distances
         ctx.save_for_backward(
             *(residual_RH, low_TH, qkv_T3hd, attended_RH, mixed_RH, *first_saved),
             *(middle_RH, middle_low_RH, inner_RI, activated_RI, back_RH, *second_saved),
-            *(qkv_weight, out_weight, inner_weight, output_weight),
+            *(qkv_weight, out_weight, inner_weight, output_weight, key_Phd, query_Phd),
         )
         return y_RH if reads_R is None else torch.zeros_like(x_TH).index_copy_(0, reads_R, y_RH)
 
@@ -156,9 +168,9 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, grad_y_RH: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (residual_RH, low_TH, qkv_T3hd, attended_RH, mixed_RH, first_mean_R, first_scale_R, *rest) = ctx.saved_tensors
         (middle_RH, middle_low_RH, inner_RI, activated_RI, back_RH, second_mean_R, second_scale_R, *weights) = rest
-        qkv_weight, out_weight, inner_weight, output_weight = weights
+        qkv_weight, out_weight, inner_weight, output_weight, key_Phd, query_Phd = weights
         kernels, parts = ctx.layer.kernels, ctx.layer.parts
-        needed = dict(zip(_PARAMETERS, ctx.needs_input_grad[6:], strict=True))
+        needed = dict(zip(_PARAMETERS, ctx.needs_input_grad[9:], strict=True))
 
         def weight_grad(name: str, grad_TO: torch.Tensor, input_TI: torch.Tensor) -> torch.Tensor | None:
             return (grad_TO.t() @ input_TI).float() if needed[f"{name}_weight"] else None
@@ -181,12 +193,14 @@ class _Layer(torch.autograd.Function):
         grads["attention_norm_weight"], grads["attention_norm_bias"], grads["attention_output_bias"] = vectors
         grads["attention_output_weight"] = weight_grad("attention_output", grad_mixed_RH, attended_RH)
         grad_qkv_T3hd = torch.empty_like(qkv_T3hd)
-        kernels.attention_backward(
-            ctx.shape,
-            *qkv_T3hd.unbind(1),
-            (grad_mixed_RH @ out_weight).view(len(residual_RH), parts.num_heads, -1),
-            grad_qkv_T3hd.unbind(1),
-        )
+        grad_attended_Rhd = (grad_mixed_RH @ out_weight).view(len(residual_RH), parts.num_heads, -1)
+        qkv, grad_qkv = qkv_T3hd.unbind(1), grad_qkv_T3hd.unbind(1)
+        grad_terms: Terms = (None, None)
+        if ctx.distances is None:
+            kernels.attention_backward(ctx.shape, *qkv, grad_attended_Rhd, grad_qkv)
+        else:
+            terms = (key_Phd, query_Phd)
+            grad_terms = disentangled_backward(kernels, ctx.shape, ctx.distances, qkv, terms, grad_attended_Rhd, grad_qkv)
         grad_qkv_TO = grad_qkv_T3hd.flatten(1)
         names = ("query", "key", "value")
         if any(needed[f"{name}_weight"] for name in names):
@@ -201,7 +215,8 @@ class _Layer(torch.autograd.Function):
             grad_x_TH = (grad_qkv_TO @ qkv_weight).float().index_add_(0, ctx.reads_R, grad_residual_RH)
         return (
             grad_x_TH,
-            *(None,) * 5,
+            *(None,) * 6,
+            *grad_terms,
             *(grads.get(name) if wanted else None for name, wanted in needed.items()),
         )
 
@@ -218,6 +233,9 @@ class FastLayer:
         self.is_last = is_last
         self.kernels = kernels
         self.parameters = parts.parameters()
+        width = parts.query.weight.shape[0] // parts.num_heads
+        num_terms = 1 if parts.distances_read_by is None else count_terms(parts.distances_read_by)
+        self.scale = (num_terms * width) ** -0.5
         projections = (parts.query, parts.key, parts.value)
         self.copies = (
             WorkingCopy(*(linear.weight for linear in projections)),
@@ -232,54 +250,35 @@ class FastLayer:
         """The norm behind a product whose bias it adds."""
         return Norm(linear.bias.detach(), norm.weight.detach(), norm.bias.detach(), norm.eps, dropout, seed)
 
-    def __call__(self, x_TH: torch.Tensor, layout: PackedLayout, *, training: bool) -> torch.Tensor:
-        """y float32 [T, H] of x float32 [T, H]."""
+    def __call__(
+        self,
+        x_TH: torch.Tensor,
+        layout: PackedLayout,
+        *,
+        training: bool,
+        relative_pos: Distances | None = None,
+        rel_embeddings: torch.Tensor | None = None,
+        **_: Any,
+    ) -> torch.Tensor:
+        """y float32 [T, H] of x float32 [T, H]; `rel_embeddings` [P, H] are those of distances, by transformers' name."""
+        terms: Terms = (None, None)
+        if self.parts.distances_read_by is not None:
+            # Outside the layer's node: the projections may be those of the tokens, and both gradients count.
+            terms = terms_of_distances(self.parts.distances_read_by, rel_embeddings)
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
         with torch.autocast("cpu", enabled=False):
             y_TH: torch.Tensor = _Layer.apply(
-                x_TH.contiguous(), self, layout, dtype, training, torch.is_grad_enabled(), *self.parameters
+                x_TH.contiguous(),
+                self,
+                layout,
+                dtype,
+                training,
+                torch.is_grad_enabled(),
+                None if terms == (None, None) else relative_pos,
+                *terms,
+                *self.parameters,
             )
         return y_TH
-
-
-def install(hf: Any, kernels: Kernels) -> int:
-    """Give the layers of `hf` that are of a known kind their fast forward for packed batches; returns how many.
-
-    A layer whose forward somebody has replaced already (to compute it again in the backward pass, say) is left alone.
-    """
-    _watch_optimizers()
-    known = _known_layers(hf)
-    for module, parts, is_last in known:
-        fast = FastLayer(parts, kernels, is_last=is_last)
-        module.forward = functools.partial(_forward, module, module.forward, fast)
-    return len(known)
-
-
-def count_known(hf: Any) -> int:
-    """How many layers `install` would give another forward."""
-    return len(_known_layers(hf))
-
-
-def _known_layers(hf: Any) -> list[tuple[Any, EncoderLayer, bool]]:
-    """(module, its parts, whether it is the last layer)."""
-    layers = [module for module in hf.base_model.modules() if type(module).__name__ in _KINDS]
-    found = [(module, _KINDS[type(module).__name__](module), module is layers[-1]) for module in layers]
-    return [
-        (module, parts, is_last)
-        for module, parts, is_last in found
-        if parts is not None and _is_plain(parts) and "forward" not in vars(module)
-    ]
-
-
-def _forward(
-    module: nn.Module, original: Callable[..., Any], fast: FastLayer, hidden_states: torch.Tensor, *args: Any, **kwargs: Any
-) -> Any:
-    layout = kwargs.get("textune_layout")
-    is_fp16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.float16
-    on_cpu = hidden_states.device.type == "cpu" and hidden_states.dtype == torch.float32
-    if layout is None or layout.kernels is None or not on_cpu or is_fp16:
-        return original(hidden_states, *args, **kwargs)
-    return fast(hidden_states.squeeze(0), layout, training=module.training).unsqueeze(0)
 
 
 def _is_plain(parts: EncoderLayer) -> bool:
@@ -314,6 +313,29 @@ def _bert_layer(module: Any) -> EncoderLayer | None:
     )
 
 
+def _deberta_layer(module: Any) -> EncoderLayer | None:
+    attention, config = module.attention, module.output.config
+    activation = ACTIVATIONS.get(config.hidden_act if isinstance(config.hidden_act, str) else "")
+    if activation is None:
+        return None
+    return EncoderLayer(
+        query=attention.self.query_proj,
+        key=attention.self.key_proj,
+        value=attention.self.value_proj,
+        attention_output=attention.output.dense,
+        attention_norm=attention.output.LayerNorm,
+        inner=module.intermediate.dense,
+        output=module.output.dense,
+        output_norm=module.output.LayerNorm,
+        num_heads=attention.self.num_attention_heads,
+        activation=activation,
+        attention_dropout=attention.self.dropout,
+        attention_output_dropout=attention.output.dropout,
+        output_dropout=module.output.dropout,
+        distances_read_by=attention.self,
+    )
+
+
 def _distilbert_layer(module: Any) -> EncoderLayer | None:
     config = module.attention.config
     activation = ACTIVATIONS.get(config.activation if isinstance(config.activation, str) else "")
@@ -336,13 +358,21 @@ def _distilbert_layer(module: Any) -> EncoderLayer | None:
     )
 
 
-_KINDS: dict[str, Callable[[Any], EncoderLayer | None]] = {
+def find_postnorm(module: Any) -> EncoderLayer | None:
+    """The modules of a layer that can be computed whole; None for any other."""
+    describe = POSTNORM.get(type(module).__name__)
+    parts = None if describe is None else describe(module)
+    return parts if parts is not None and _is_plain(parts) else None
+
+
+POSTNORM: dict[str, Callable[[Any], EncoderLayer | None]] = {
     "BertLayer": _bert_layer,
     "RobertaLayer": _bert_layer,
     "XLMRobertaLayer": _bert_layer,
     "CamembertLayer": _bert_layer,
     "ElectraLayer": _bert_layer,
     "ErnieLayer": _bert_layer,
+    "DebertaV2Layer": _deberta_layer,
     "Data2VecTextLayer": _bert_layer,
     "RoCBertLayer": _bert_layer,
     "TransformerBlock": _distilbert_layer,
