@@ -86,12 +86,14 @@ bench-one: setup
 	$(SPEED) $(QUESTION) $(OPTIONS)
 	$(BIN)/python -m bench.speed.page
 
-# Train the example named by TASK with textune and with transformers.Trainer, and rebuild docs/results.md.
+# Train the example named by TASK with textune and with transformers.Trainer, fit the floor that has no encoder, and rebuild
+# docs/results.md.
 TASK ?= trec
 SEEDS ?= 0
 bench-scores: setup
 	$(BIN)/python bench/textune_runs.py examples/$(TASK).toml --seeds $(SEEDS) --data-folder $(DATA)
 	$(BIN)/python bench/trainer_reference.py examples/$(TASK).toml --seeds $(SEEDS) --data-folder $(DATA)
+	$(BIN)/python bench/static_floor.py examples/$(TASK).toml --data-folder $(DATA)
 	$(BIN)/python bench/results_table.py
 
 # Rebuild the generated pages.

@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from bench.speed.level import CAPS
+
 LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 TOKENS = 4096
 SECONDS = 0.2
 """Of measuring for each pair."""
-CAPS = {"avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}}
 
 
 def main() -> None:

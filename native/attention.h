@@ -1,17 +1,15 @@
 // Attention within each row of a packed batch, forward and backward; exact lengths, no padding, no stored probabilities.
+//
+// Work goes by row and head, and within them by blocks of queries: scores of a block lie in panels (tiles.h), which stay in the
+// nearest cache while products of them are taken. Only keys that the block sees are computed.
 
 #pragma once
 
-#include "vectors.h"
+#include <initializer_list>
+
+#include "tiles.h"
 
 namespace {
-
-// --- attention within each row ------------------------------------------------------------------------------------------
-
-constexpr int R = 4;        // queries computed together
-constexpr int BLOCK = 32;   // queries whose probabilities the backward pass keeps at once
-
-inline int64_t rounded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 template <typename E>
 struct View {  // [tokens, heads, d], d contiguous
@@ -31,6 +29,7 @@ struct Attention {
     int64_t answer(int64_t row, int64_t i) const { return first_only ? row : starts[row] + i; }
     int64_t repeats() const { return heads / key_heads; }
     int64_t padded_d() const { return rounded(d, W); }
+    int64_t panel_width(int64_t packed) const { return rounded((d + packed - 1) / packed, 4); }  // units of d in a panel
     uint32_t key(int64_t token, int64_t head) const { return dropout.row((uint32_t)(token * heads + head)); }
     int64_t first_seen(int64_t i) const { return window && i >= window ? i - window + 1 : 0; }
     int64_t end_seen(int64_t i, int64_t length) const {
@@ -38,198 +37,6 @@ struct Attention {
         return end < length ? end : length;
     }
 };
-
-// Products are computed in units: one fp32 number, or, where the processor multiplies pairs of bf16 numbers, such a pair.
-typedef uint32_t Pair;
-
-inline F multiply_add(float a, F b, F sum) { return sum + a * b; }
-inline F load_unit(const float* p) { return load(p); }
-#ifdef __AVX512BF16__
-inline U load_unit(const Pair* p) {
-    U v;
-    std::memcpy(&v, p, sizeof v);
-    return v;
-}
-inline F multiply_add(Pair a, U b, F sum) { return (F)_mm512_dpbf16_ps((__m512)sum, (__m512bh)splat_u(a), (__m512bh)b); }
-template <typename E>
-using Unit = typename std::conditional<std::is_same<E, bf16>::value, Pair, float>::type;
-#else
-template <typename E>
-using Unit = float;
-#endif
-template <typename T>
-constexpr int64_t packed() {  // numbers in a unit
-    return std::is_same<T, Pair>::value ? 2 : 1;
-}
-
-inline U pairs(F low, F high) {  // bf16 of `low` in the first half of each unit, of `high` in the second
-    return __builtin_convertvector(down(low), U) | (__builtin_convertvector(down(high), U) << 16);
-}
-inline void store_unit(Pair* p, U v) { std::memcpy(p, &v, sizeof v); }
-
-// One row's [L, d] of one head in units along d: [L rounded to R, padded d / packed].
-template <typename E>
-void gather(const View<const E>& view, int64_t start, int64_t length, int64_t head, int64_t d, float* out) {
-    int64_t dp = rounded(d, W);
-    for (int64_t i = 0; i < length; ++i)
-        for (int64_t c = 0; c < dp; c += W)
-            store(out + i * dp + c, c < d ? load(view.at(start + i, head) + c, (int)(d - c)) : F{});
-    std::memset(out + length * dp, 0, sizeof(float) * (rounded(length, R) - length) * dp);
-}
-inline void gather(const View<const bf16>& view, int64_t start, int64_t length, int64_t head, int64_t d, Pair* out) {
-    int64_t width = rounded(d, W) / 2;
-    std::memset(out, 0, sizeof(Pair) * rounded(length, R) * width);
-    for (int64_t i = 0; i < length; ++i) std::memcpy(out + i * width, view.at(start + i, head), sizeof(bf16) * d);
-}
-
-// The same in units along L: [L / packed, padded d]. Without pairs, that is what `gather` has made.
-template <typename E>
-const float* gather_along(const View<const E>&, int64_t, int64_t, int64_t, int64_t, const float* made, float*) {
-    return made;
-}
-inline const Pair* gather_along(const View<const bf16>& view, int64_t start, int64_t length, int64_t head, int64_t d, const Pair*,
-                                Pair* out) {
-    int64_t dp = rounded(d, W), even = rounded(length, BLOCK);
-    for (int64_t i = 0; i < even; i += 2)
-        for (int64_t c = 0; c < dp; c += W) {
-            F low = i < length && c < d ? load(view.at(start + i, head) + c, (int)(d - c)) : F{};
-            F high = i + 1 < length && c < d ? load(view.at(start + i + 1, head) + c, (int)(d - c)) : F{};
-            store_unit(out + i / 2 * dp + c, pairs(low, high));
-        }
-    return out;
-}
-
-// [L, width] of units to [width, L rounded to W].
-template <typename T>
-void transpose(const T* in, int64_t length, int64_t width, T* out) {
-    int64_t lp = rounded(length, W);
-    for (int64_t c = 0; c < width; ++c) {
-        T* to = out + c * lp;
-        for (int64_t i = 0; i < length; ++i) to[i] = in[i * width + c];
-        for (int64_t i = length; i < lp; ++i) to[i] = T{};
-    }
-}
-
-// out[r, j] = sum_c rows[r, c] * columns[c, j] for R rows and j from `first` (a multiple of W) to `end`.
-template <typename T>
-void products(const T* rows, const T* columns, int64_t width, int64_t lp, int64_t first, int64_t end, float* out) {
-    int64_t j = first;
-    for (; j + W < end; j += 2 * W) {
-        F a[R]{}, b[R]{};
-        for (int64_t c = 0; c < width; ++c) {
-            auto left = load_unit(columns + c * lp + j), right = load_unit(columns + c * lp + j + W);
-            for (int r = 0; r < R; ++r) {
-                a[r] = multiply_add(rows[r * width + c], left, a[r]);
-                b[r] = multiply_add(rows[r * width + c], right, b[r]);
-            }
-        }
-        for (int r = 0; r < R; ++r) {
-            store(out + r * lp + j, a[r]);
-            store(out + r * lp + j + W, b[r]);
-        }
-    }
-    if (j < end) {
-        F a[R]{};
-        for (int64_t c = 0; c < width; ++c) {
-            auto left = load_unit(columns + c * lp + j);
-            for (int r = 0; r < R; ++r) a[r] = multiply_add(rows[r * width + c], left, a[r]);
-        }
-        for (int r = 0; r < R; ++r) store(out + r * lp + j, a[r]);
-    }
-}
-
-// out[r, :] += sum_k weights[r, k] * vectors[k, :] for R rows, where weights[r, k] = w[r * by_row + k * by_item].
-template <typename T>
-void combine(const T* w, int64_t by_row, int64_t by_item, const T* vectors, int64_t first, int64_t end, int64_t dp, float* out) {
-    int64_t c = 0;
-    for (; c + W < dp; c += 2 * W) {
-        F a[R], b[R];
-        for (int r = 0; r < R; ++r) a[r] = load(out + r * dp + c), b[r] = load(out + r * dp + c + W);
-        for (int64_t k = first; k < end; ++k) {
-            auto left = load_unit(vectors + k * dp + c), right = load_unit(vectors + k * dp + c + W);
-            for (int r = 0; r < R; ++r) {
-                a[r] = multiply_add(w[r * by_row + k * by_item], left, a[r]);
-                b[r] = multiply_add(w[r * by_row + k * by_item], right, b[r]);
-            }
-        }
-        for (int r = 0; r < R; ++r) store(out + r * dp + c, a[r]), store(out + r * dp + c + W, b[r]);
-    }
-    if (c < dp) {
-        F a[R];
-        for (int r = 0; r < R; ++r) a[r] = load(out + r * dp + c);
-        for (int64_t k = first; k < end; ++k) {
-            auto left = load_unit(vectors + k * dp + c);
-            for (int r = 0; r < R; ++r) a[r] = multiply_add(w[r * by_row + k * by_item], left, a[r]);
-        }
-        for (int r = 0; r < R; ++r) store(out + r * dp + c, a[r]);
-    }
-}
-
-// Weights [n, lp] in units along lp: [n, lp / packed].
-inline const float* along_keys(const float* w, int64_t, int64_t, float*) { return w; }
-inline const Pair* along_keys(const float* w, int64_t n, int64_t lp, Pair* out) {
-    for (int64_t r = 0; r < n; ++r)
-        for (int64_t j = 0; j < lp; j += W) store((bf16*)(out + r * lp / 2) + j, load(w + r * lp + j));
-    return out;
-}
-
-// Weights [n, lp] (n even) in units along n: [n / packed, lp].
-inline const float* along_queries(const float* w, int64_t, int64_t, float*) { return w; }
-inline const Pair* along_queries(const float* w, int64_t n, int64_t lp, Pair* out) {
-    for (int64_t r = 0; r < n; r += 2)
-        for (int64_t j = 0; j < lp; j += W) store_unit(out + r / 2 * lp + j, pairs(load(w + r * lp + j), load(w + (r + 1) * lp + j)));
-    return out;
-}
-
-// Scores [L rounded to W] of one query to exp((score - highest) * scale); keys outside [first, end) get zero. Returns 1 / sum.
-inline float softmax(float* scores, int64_t lp, int64_t first, int64_t end, float scale) {
-    const F nothing = splat(-3.0e38f);
-    int64_t whole = rounded(first, W), whole_end = end / W * W;  // vectors inside need no mask
-    auto masked = [&](int64_t j, F outside) {
-        F at = lane() + (float)j;
-        return (at >= (float)first) & (at < (float)end) ? load(scores + j) : outside;
-    };
-    F top = nothing;
-    auto raise = [&](F s) { top = s > top ? s : top; };
-    if (whole > whole_end) {  // all within one vector
-        raise(masked(whole_end, nothing));
-    } else {
-        if (first < whole) raise(masked(whole - W, nothing));
-        for (int64_t j = whole; j < whole_end; j += W) raise(load(scores + j));
-        if (whole_end < end) raise(masked(whole_end, nothing));
-    }
-    float high = largest(top);
-    F total{};
-    auto finish = [&](int64_t j, F s) {
-        F e = exponential((s - high) * scale);
-        store(scores + j, e);
-        total += e;
-    };
-    for (int64_t j = 0; j < first / W * W; j += W) store(scores + j, F{});
-    if (whole > whole_end) {
-        finish(whole_end, masked(whole_end, nothing));
-    } else {
-        if (first < whole) finish(whole - W, masked(whole - W, nothing));
-        for (int64_t j = whole; j < whole_end; j += W) finish(j, load(scores + j));
-        if (whole_end < end) finish(whole_end, masked(whole_end, nothing));
-    }
-    for (int64_t j = rounded(end, W); j < lp; j += W) store(scores + j, F{});
-    return 1.0f / sum(total);
-}
-
-// Probabilities [R, L rounded to W] of R queries from i on, each still to be multiplied by its `scales`.
-template <typename T>
-void probabilities(const Attention& k, const T* query, const T* key_t, int64_t i, int64_t queries, int64_t length, float* out,
-                   float* scales) {
-    int64_t width = k.padded_d() / packed<T>(), lp = rounded(length, W), last = i + R - 1 < queries ? i + R - 1 : queries - 1;
-    products(query + i * width, key_t, width, lp, k.first_seen(i) / W * W, k.end_seen(last, length), out);
-    for (int64_t r = 0; r < R; ++r) {
-        if (i + r < queries)
-            scales[r] = softmax(out + r * lp, lp, k.first_seen(i + r), k.end_seen(i + r, length), k.scale);
-        else
-            std::memset(out + r * lp, 0, sizeof(float) * lp);
-    }
-}
 
 template <typename E>
 void clear_gaps(const Attention& k, const View<E>& view, int64_t heads, bool first_only) {  // tokens that nobody writes
@@ -248,76 +55,286 @@ inline int64_t longest(const Attention& k) {
     return most;
 }
 
+
+// One row's [L, d] of one head in units along d: [L rounded to W, padded d / packed], zero beyond.
+template <typename E>
+void gather(const View<const E>& view, int64_t start, int64_t length, int64_t head, int64_t d, float* out) {
+    int64_t dp = rounded(d, W), whole = d / W * W;
+    for (int64_t i = 0; i < length; ++i, out += dp) {
+        const E* in = view.at(start + i, head);
+        for (int64_t c = 0; c < whole; c += W) store(out + c, load(in + c));
+        if (whole < d) store(out + whole, load(in + whole, (int)(d - whole)));
+    }
+    std::memset(out, 0, sizeof(float) * (rounded(length, W) - length) * dp);
+}
+#ifdef __AVX512BF16__
+inline void gather(const View<const bf16>& view, int64_t start, int64_t length, int64_t head, int64_t d, Pair* out) {
+    int64_t width = rounded(d, W) / 2, whole = d / W * W;
+    for (int64_t i = 0; i < length; ++i, out += width) {
+        const bf16* in = view.at(start + i, head);
+        for (int64_t c = 0; c < whole; c += W) std::memcpy(out + c / 2, in + c, sizeof(S));
+        if (whole < d) {
+            S rest = load_part(in + whole, (int)(d - whole));
+            std::memcpy(out + whole / 2, &rest, sizeof rest);
+        }
+    }
+    std::memset(out, 0, sizeof(Pair) * (rounded(length, W) - length) * width);
+}
+#endif
+
+// The same in units along L: [L / packed, padded d]. Without pairs, that is what `gather` has made.
+inline const float* along(const float* rows, int64_t, int64_t, float*) { return rows; }
+#ifdef __AVX512BF16__
+inline const Pair* along(const Pair* rows, int64_t length, int64_t dp, Pair* out) {
+    const I side_by_side = (I)lane_u() | (((I)lane_u() + 2 * W) << 16);  // number c of both rows in unit c
+    for (int64_t i = 0; i < length; i += 2)
+        for (int64_t c = 0; c < dp; c += W) {
+            __m256i even = as<__m256i>((const bf16*)(rows + i * dp / 2) + c), odd = as<__m256i>((const bf16*)(rows + (i + 1) * dp / 2) + c);
+            store_unit(out + i / 2 * dp + c, (U)_mm512_permutex2var_epi16(_mm512_castsi256_si512(even), (__m512i)side_by_side,
+                                                                          _mm512_castsi256_si512(odd)));
+        }
+    return out;
+}
+#endif
+
+// Weights in panels [QUERIES, P] of `count` queries and the keys [first, end), in units along the keys: panels [QUERIES, P / packed].
+inline const float* along_keys(const float* w, int, int64_t, int64_t, float*) { return w; }
+// The same in units along the queries: panels [QUERIES / packed, P].
+inline const float* along_queries(const float* w, int, int64_t, int64_t, float*) { return w; }
+#ifdef __AVX512BF16__
+inline const Pair* along_keys(const float* w, int count, int64_t first, int64_t end, Pair* out) {
+    for (int64_t j = first; j < end; j += P)
+        for (int64_t at = j * QUERIES; at < j * QUERIES + count * P; at += W) store((bf16*)out + at, load(w + at));
+    return out;
+}
+inline const Pair* along_queries(const float* w, int count, int64_t first, int64_t end, Pair* out) {
+    for (int64_t j = first; j < end; j += P) {
+        const float* in = w + j * QUERIES;
+        Pair* to = out + j * QUERIES / 2;
+        for (int r = 0; r < count; r += 2, in += 2 * P, to += P)
+            for (int c = 0; c < P; c += W) store_unit(to + c, pairs(load(in + c), r + 1 < count ? load(in + P + c) : F{}));
+    }
+    return out;
+}
+#endif
+
+// A query's keys, [first, end), among those of its block, [block_first, block_end), whose scores stand in panels.
+struct Seen {
+    int64_t first, end, block_first, block_end;
+
+    struct Whole {};  // a vector of keys that are all seen
+    static F only(Whole, F v, F) { return v; }
+    static F only(I seen, F v, F other) { return seen ? v : other; }
+    I mask(int64_t j) const {
+        I lane = (I)lane_u(), from = lane >= (int32_t)(first - j), to = lane < (int32_t)(end - j);
+        return from & to;
+    }
+    static int64_t at(int64_t j) { return j / P * P * QUERIES + j % P; }
+
+    // Calls `call(place among the scores, key, Whole or mask)` for vectors of keys.
+    template <typename Call>
+    INLINE void each(Call&& call) const {
+        int64_t j = first / W * W;
+        for (; j < end && (j < first || j % P); j += W) call(at(j), j, mask(j));
+        for (; j + P <= end; j += P) {
+            call(j * QUERIES, j, Whole{});
+            call(j * QUERIES + W, j + W, Whole{});
+        }
+        for (; j < end; j += W) call(at(j), j, mask(j));
+    }
+    void clear_others(float* row) const {
+        for (int64_t j = block_first; j < first / W * W; j += W) store(row + at(j), F{});
+        for (int64_t j = rounded(end, W); j < block_end; j += W) store(row + at(j), F{});
+    }
+    float highest(const float* row) const {
+        F top = splat(-3.0e38f);
+        each([&](int64_t at, int64_t, auto seen) { top = larger(only(seen, load(row + at), top), top); });
+        return largest(top);
+    }
+};
+
+constexpr float LOG2_E = 1.44269504f;
+
+// Scores of one query to exp((score - highest) * scale), those that dropout takes to zero; other keys of the block get zero.
+// Returns 1 / sum of all.
+template <bool DROPS>
+float softmax(const Attention& k, const Seen& seen, float* row, uint32_t key) {
+    float to_power = k.scale * LOG2_E, high = seen.highest(row);
+    F total{};
+    seen.clear_others(row);
+    seen.each([&](int64_t at, int64_t j, auto visible) {
+        F e = seen.only(visible, power_of_two(load(row + at) - high, to_power), F{});
+        total += e;
+        store(row + at, DROPS ? e * k.dropout.factor(key, (uint32_t)j) : e);
+    });
+    return 1.0f / sum(total);
+}
+
+// Scores of one query, and its output's gradient times the values, to the probabilities that dropout left and the scores' gradient.
+template <bool DROPS>
+void softmax_backward(const Attention& k, const Seen& seen, float* row, float* grad, uint32_t key) {
+    float to_power = k.scale * LOG2_E, high = seen.highest(row);
+    F total{}, product{};
+    seen.clear_others(row);
+    seen.clear_others(grad);
+    seen.each([&](int64_t at, int64_t j, auto visible) {
+        F e = seen.only(visible, power_of_two(load(row + at) - high, to_power), F{}), g = load(grad + at);
+        total += e;
+        if (DROPS) {
+            I taken = k.dropout.takes(key, (uint32_t)j);
+            product += taken ? F{} : e * g;
+            e = taken ? -e : e;  // the sign remembers what was taken
+        } else {
+            product += e * g;
+        }
+        store(row + at, e);
+    });
+    float scale = 1.0f / sum(total), kept = DROPS ? k.dropout.rescale : 1.0f, inner = sum(product) * scale * kept;
+    for (int64_t j = seen.first / W * W; j < seen.end; j += W) {
+        float *at = row + seen.at(j), *to = grad + seen.at(j);
+        F e = load(at), g = load(to);
+        if (DROPS) {
+            F w = (F)((I)e & 0x7fffffff) * scale, left = w * ((I)e < 0 ? F{} : splat(kept));
+            store(at, left);
+            store(to, left * g - w * inner);
+        } else {
+            F w = e * scale;
+            store(at, w);
+            store(to, w * (g - inner));
+        }
+    }
+}
+
+// The queries [first, first + count) of a row, and the keys that any of them sees, from whole panels on.
+struct Block {
+    int64_t first, keys, keys_end;
+    int count;
+    Block(const Attention& k, int64_t first, int64_t queries, int64_t length) : first(first) {
+        count = (int)(queries - first < QUERIES ? queries - first : QUERIES);
+        keys = k.first_seen(first) / P * P;
+        keys_end = k.end_seen(first + count - 1, length);
+    }
+    Seen seen(const Attention& k, int r, int64_t length) const {
+        return {k.first_seen(first + r), k.end_seen(first + r, length), keys, rounded(keys_end, W)};
+    }
+};
+
+// Of each query, sum_j weights[query, j] * rows[j] over the block's keys: calls `store_sum(query, c, sum)`.
+template <typename T, typename Call>
+void sum_over_keys(const Block& block, const T* weights, const T* rows, int64_t dp, Call&& store_sum) {
+    constexpr int64_t per = packed<T>();
+    in_parts<MOST>(block.count, [&](int first, auto m) {
+        by_columns(dp, [&](int64_t c, auto v) {
+            Sums<decltype(m)::value, decltype(v)::value> sums{};
+            for (int64_t j = block.keys; j < block.keys_end; j += P) {
+                int64_t items = (block.keys_end - j < P ? block.keys_end - j : P) + per - 1;
+                sums.add(weights + (j * QUERIES + first * P) / per, P / per, 1, rows + j / per * dp + c, dp, items / per);
+            }
+            sums.each([&](int r, int n, F s) { store_sum(first + r, c + n * W, s); });
+        });
+    });
+}
+
+// Of each key of the block, sum_i weights[i, key] * rows[i] over its queries, added to `before(key, c)`: calls `store_sum(key, c, sum)`.
+template <typename T, typename Before, typename Call>
+void sum_over_queries(const Block& block, const T* weights, const T* rows, int64_t dp, Before&& before, Call&& store_sum) {
+    constexpr int64_t per = packed<T>();
+    for (int64_t j = block.keys; j < block.keys_end; j += P)
+        in_parts<MOST>((int)(block.keys_end - j < P ? block.keys_end - j : P), [&](int first, auto m) {
+            by_columns(dp, [&](int64_t c, auto v) {
+                constexpr int M = decltype(m)::value, V = decltype(v)::value;
+                Sums<M, V> sums;
+                for (int r = 0; r < M; ++r)
+                    for (int n = 0; n < V; ++n) sums.of[r][n] = before(j + first + r, c + n * W);
+                sums.add(weights + j * QUERIES / per + first, 1, P, rows + block.first / per * dp + c, dp, (block.count + per - 1) / per);
+                sums.each([&](int r, int n, F s) { store_sum(j + first + r, c + n * W, s); });
+            });
+        });
+}
+
+inline int chunk(int64_t items, int threads) {  // items that a thread takes at once: few where there are few
+    int64_t each = items / (16 * threads);
+    return each < 1 ? 1 : each > 8 ? 8 : (int)each;
+}
+
+// A thread's memory for one row and head of the forward pass.
+template <typename T>
+struct Forward {
+    T *query, *rows, *keys_t, *values_along, *units;
+    float* p;
+    static size_t size(int64_t most, int64_t dp) { return 4 * room(most * dp, 4) + 2 * room(QUERIES * most, 4); }
+    Forward(Scratch::Part part, int64_t most, int64_t dp) {
+        for (T** each : {&query, &rows, &keys_t, &values_along}) *each = part.take<T>(most * dp);
+        units = part.take<T>(QUERIES * most), p = part.take<float>(QUERIES * most);
+    }
+};
+
 template <typename E>
 int attention_forward(const Attention& k, View<const E> q, View<const E> key, View<const E> value, View<E> out) {
     using T = Unit<E>;
     constexpr int64_t per = packed<T>();
-    int64_t dp = k.padded_d(), most = rounded(longest(k), BLOCK);
-    Scratch scratch(4 * room(most * dp, 4) + 2 * room(R * most, 4) + room(R * dp, 4), k.threads);
+    int64_t dp = k.padded_d(), stride = dp / per, wide = k.panel_width(per), most = rounded(longest(k), P), items = k.rows * k.heads;
+    Scratch scratch(Forward<T>::size(most, dp), k.threads);
     if (!scratch) return 1;
     if (!k.first_only) clear_gaps(k, out, k.heads, false);
 #pragma omp parallel num_threads(k.threads)
     {
-        Scratch::Part part = scratch.part(omp_get_thread_num());
-        T *query = part.take<T>(most * dp), *rows = part.take<T>(most * dp), *keys_t = part.take<T>(most * dp);
-        T *along = part.take<T>(most * dp), *p_units = part.take<T>(R * most);
-        float *p = part.take<float>(R * most), *o = part.take<float>(R * dp);
-#pragma omp for schedule(dynamic, 4)
-        for (int64_t item = 0; item < k.rows * k.heads; ++item) {
+        Forward<T> s(scratch.part(omp_get_thread_num()), most, dp);
+#pragma omp for schedule(dynamic, chunk(items, k.threads))
+        for (int64_t item = 0; item < items; ++item) {
             int64_t row = item / k.heads, head = item % k.heads, from = head / k.repeats();
-            int64_t start = k.starts[row], length = k.lengths[row], lp = rounded(length, W), queries = k.queries(row);
-            gather(q, start, queries, head, k.d, query);
-            gather(key, start, length, from, k.d, rows);
-            transpose(rows, length, dp / per, keys_t);
-            if (per == 1) gather(value, start, length, from, k.d, rows);
-            const T* values = gather_along(value, start, length, from, k.d, rows, along);
-            for (int64_t i = 0; i < queries; i += R) {
-                float scales[R];
-                probabilities(k, query, keys_t, i, queries, length, p, scales);
-                if (k.dropout.on())
-                    for (int64_t r = 0; r < R && i + r < queries; ++r) {
-                        uint32_t bits = k.key(start + i + r, head);
-                        for (int64_t j = 0; j < length; j += W) {
-                            float* at = p + r * lp + j;
-                            store(at, load(at) * k.dropout.factor(bits, (uint32_t)j));
-                        }
-                    }
-                std::memset(o, 0, sizeof(float) * R * dp);
-                int64_t last = i + R - 1 < queries ? i + R - 1 : queries - 1, end = k.end_seen(last, length);
-                combine(along_keys(p, R, lp, p_units), lp / per, 1, values, k.first_seen(i) / per,
-                        rounded(end, per) / per, dp, o);
-                for (int64_t r = 0; r < R && i + r < queries; ++r)
-                    for (int64_t c = 0; c < k.d; c += W)
-                        store(out.at(k.answer(row, i + r), head) + c, load(o + r * dp + c) * scales[r], (int)(k.d - c));
+            int64_t start = k.starts[row], length = k.lengths[row], queries = k.queries(row);
+            gather(q, start, queries, head, k.d, s.query);
+            gather(key, start, length, from, k.d, s.rows);
+            to_panels(s.rows, length, stride, wide, s.keys_t);
+            gather(value, start, length, from, k.d, s.rows);
+            const T* values = along(s.rows, length, dp, s.values_along);
+            for (int64_t first = 0; first < queries; first += QUERIES) {
+                Block block(k, first, queries, length);
+                float scales[QUERIES];
+                score(s.query + first * stride, stride, block.count, s.keys_t, wide, block.keys, block.keys_end, s.p);
+                for (int r = 0; r < block.count; ++r) {
+                    uint32_t bits = k.key(start + first + r, head);
+                    Seen seen = block.seen(k, r, length);
+                    float* p = s.p + r * P;
+                    scales[r] = k.dropout.on() ? softmax<true>(k, seen, p, bits) : softmax<false>(k, seen, p, bits);
+                }
+                const T* weights = along_keys(s.p, block.count, block.keys, block.keys_end, s.units);
+                sum_over_keys(block, weights, values, dp, [&](int r, int64_t c, F sum) {
+                    store(out.at(k.answer(row, first + r), head) + c, sum * scales[r], (int)(k.d - c));
+                });
             }
         }
     }
     return 0;
 }
 
-// From the probabilities' gradient g [L rounded to W] of one query to the scores' gradient; p becomes what dropout kept of it.
-inline void softmax_backward(const Attention& k, float* p, float* g, float* whole, float scale, int64_t token, int64_t head,
-                             int64_t first, int64_t end) {
-    F inner{};
-    if (k.dropout.on()) {
-        uint32_t bits = k.key(token, head);
-        for (int64_t j = first; j < end; j += W) {
-            F w = load(p + j) * scale, kept = w * k.dropout.factor(bits, (uint32_t)j), product = kept * load(g + j);
-            inner += product;
-            store(g + j, product);
-            store(p + j, kept);
-            store(whole + j, w);
-        }
-        float total = sum(inner);
-        for (int64_t j = first; j < end; j += W) store(g + j, load(g + j) - load(whole + j) * total);
-    } else {
-        for (int64_t j = first; j < end; j += W) {
-            F w = load(p + j) * scale;
-            inner += w * load(g + j);
-            store(p + j, w);
-        }
-        float total = sum(inner);
-        for (int64_t j = first; j < end; j += W) store(g + j, load(p + j) * (load(g + j) - total));
+// A thread's memory for one row and key head of the backward pass.
+template <typename T>
+struct Backward {
+    T *query, *outer, *rows, *keys_t, *values_t, *keys_along, *query_along, *outer_along, *units;
+    float *dk, *dv, *p, *ds;
+    static size_t size(int64_t most, int64_t dp) { return 10 * room(most * dp, 4) + 3 * room(QUERIES * most, 4); }
+    Backward(Scratch::Part part, int64_t most, int64_t dp) {
+        for (T** each : {&query, &outer, &rows, &keys_t, &values_t, &keys_along, &query_along, &outer_along})
+            *each = part.take<T>(most * dp);
+        dk = part.take<float>(most * dp), dv = part.take<float>(most * dp);
+        units = part.take<T>(QUERIES * most);
+        p = part.take<float>(QUERIES * most), ds = part.take<float>(QUERIES * most);
+    }
+};
+
+// The probabilities and the scores' gradients of a block of queries, into s.p and s.ds.
+template <typename T>
+void block_gradients(const Attention& k, const Block& block, const Backward<T>& s, int64_t row, int64_t head) {
+    int64_t stride = k.padded_d() / packed<T>(), wide = k.panel_width(packed<T>()), skip = block.first * stride;
+    score(s.query + skip, stride, block.count, s.keys_t, wide, block.keys, block.keys_end, s.p);
+    score(s.outer + skip, stride, block.count, s.values_t, wide, block.keys, block.keys_end, s.ds);
+    for (int r = 0; r < block.count; ++r) {
+        uint32_t bits = k.key(k.starts[row] + block.first + r, head);
+        Seen seen = block.seen(k, r, k.lengths[row]);
+        float *p = s.p + r * P, *ds = s.ds + r * P;
+        k.dropout.on() ? softmax_backward<true>(k, seen, p, ds, bits) : softmax_backward<false>(k, seen, p, ds, bits);
     }
 }
 
@@ -326,77 +343,56 @@ int attention_backward(const Attention& k, View<const E> q, View<const E> key, V
                         View<E> grad_q, View<E> grad_key, View<E> grad_value) {
     using T = Unit<E>;
     constexpr int64_t per = packed<T>();
-    int64_t dp = k.padded_d(), most = rounded(longest(k), BLOCK);
-    Scratch scratch(11 * room(most * dp, 4) + 3 * room(BLOCK * most, 4) + room(most, 4) + room(R * dp, 4), k.threads);
+    int64_t dp = k.padded_d(), stride = dp / per, wide = k.panel_width(per), most = rounded(longest(k), P);
+    int64_t items = k.rows * k.key_heads;
+    Scratch scratch(Backward<T>::size(most, dp), k.threads);
     if (!scratch) return 1;
     clear_gaps(k, grad_q, k.heads, k.first_only);
     clear_gaps(k, grad_key, k.key_heads, false);
     clear_gaps(k, grad_value, k.key_heads, false);
 #pragma omp parallel num_threads(k.threads)
     {
-        Scratch::Part part = scratch.part(omp_get_thread_num());
-        T *query = part.take<T>(most * dp), *outer = part.take<T>(most * dp), *key_rows = part.take<T>(most * dp);
-        T *rows = part.take<T>(most * dp), *keys_t = part.take<T>(most * dp), *values_t = part.take<T>(most * dp);
-        T *keys_along = part.take<T>(most * dp), *query_along = part.take<T>(most * dp), *outer_along = part.take<T>(most * dp);
-        T* units = part.take<T>(BLOCK * most);
-        float *dk = part.take<float>(most * dp), *dv = part.take<float>(most * dp), *p = part.take<float>(BLOCK * most);
-        float *ds = part.take<float>(BLOCK * most), *whole = part.take<float>(most), *dq = part.take<float>(R * dp);
-#pragma omp for schedule(dynamic, 4)
-        for (int64_t item = 0; item < k.rows * k.key_heads; ++item) {
+        Backward<T> s(scratch.part(omp_get_thread_num()), most, dp);
+#pragma omp for schedule(dynamic, chunk(items, k.threads))
+        for (int64_t item = 0; item < items; ++item) {
             int64_t row = item / k.key_heads, from = item % k.key_heads;
-            int64_t start = k.starts[row], length = k.lengths[row], lp = rounded(length, W), queries = k.queries(row);
-            gather(key, start, length, from, k.d, key_rows);
-            gather(value, start, length, from, k.d, rows);
-            transpose(key_rows, length, dp / per, keys_t);
-            transpose(rows, length, dp / per, values_t);
-            const T* keys = gather_along(key, start, length, from, k.d, key_rows, keys_along);
-            std::memset(dk, 0, sizeof(float) * rounded(length, R) * dp);
-            std::memset(dv, 0, sizeof(float) * rounded(length, R) * dp);
+            int64_t start = k.starts[row], length = k.lengths[row], queries = k.queries(row);
+            gather(value, start, length, from, k.d, s.rows);
+            to_panels(s.rows, length, stride, wide, s.values_t);
+            gather(key, start, length, from, k.d, s.rows);
+            to_panels(s.rows, length, stride, wide, s.keys_t);
+            const T* keys = along(s.rows, length, dp, s.keys_along);
+            auto put = [&](const View<E>& view, float scale) {
+                return [&, scale](int64_t j, int64_t c, F sum) { store(view.at(start + j, from) + c, sum * scale, (int)(k.d - c)); };
+            };
+            auto put_key = put(grad_key, k.scale), put_value = put(grad_value, 1.0f);
+            // Where one block is all that there is, its sums are the gradients; else they are added up in dk and dv.
+            Block all(k, 0, queries, length);
+            bool at_once = k.repeats() == 1 && queries <= QUERIES && all.keys == 0 && all.keys_end == length;
+            if (!at_once)
+                for (float* sums : {s.dk, s.dv}) std::memset(sums, 0, sizeof(float) * length * dp);
             for (int64_t head = from * k.repeats(); head < (from + 1) * k.repeats(); ++head) {
-                int64_t answer = k.answer(row, 0);
-                gather(q, start, queries, head, k.d, query);
-                gather(grad, answer, queries, head, k.d, outer);
-                const T* asking = gather_along(q, start, queries, head, k.d, query, query_along);
-                const T* outers = gather_along(grad, answer, queries, head, k.d, outer, outer_along);
-                for (int64_t block = 0; block < queries; block += BLOCK) {
-                    int64_t end = block + BLOCK < queries ? block + BLOCK : queries;
-                    for (int64_t i = block; i < end; i += R) {
-                        float *pi = p + (i - block) * lp, *di = ds + (i - block) * lp, scales[R];
-                        int64_t last = i + R - 1 < queries ? i + R - 1 : queries - 1;
-                        int64_t first = k.first_seen(i) / W * W, stop = k.end_seen(last, length);
-                        probabilities(k, query, keys_t, i, queries, length, pi, scales);
-                        products(outer + i * (dp / per), values_t, dp / per, lp, first, stop, di);
-                        for (int64_t r = 0; r < R; ++r) {
-                            float* dr = di + r * lp;
-                            if (i + r < queries)
-                                softmax_backward(k, pi + r * lp, dr, whole, scales[r], start + i + r, head, first, stop);
-                            else
-                                std::memset(dr, 0, sizeof(float) * lp);
-                            for (int64_t j = 0; j < first; j += W) store(dr + j, F{});
-                            for (int64_t j = rounded(stop, W); j < lp; j += W) store(dr + j, F{});
-                        }
-                        std::memset(dq, 0, sizeof(float) * R * dp);
-                        combine(along_keys(di, R, lp, units), lp / per, 1, keys, first / per, rounded(stop, per) / per, dp,
-                                dq);
-                        for (int64_t r = 0; r < R && i + r < queries; ++r)
-                            for (int64_t c = 0; c < k.d; c += W)
-                                store(grad_q.at(start + i + r, head) + c, load(dq + r * dp + c) * k.scale, (int)(k.d - c));
-                    }
-                    int64_t count = rounded(end - block, R), items = count / per;
-                    int64_t from_key = k.first_seen(block) / R * R, to_key = k.end_seen(end - 1, length);  // seen by the block
-                    const T* w = along_queries(p, count, lp, units);
-                    for (int64_t j = from_key; j < to_key; j += R)
-                        combine(w + j, 1, lp, outers + block / per * dp, 0, items, dp, dv + j * dp);
-                    w = along_queries(ds, count, lp, units);
-                    for (int64_t j = from_key; j < to_key; j += R)
-                        combine(w + j, 1, lp, asking + block / per * dp, 0, items, dp, dk + j * dp);
+                gather(q, start, queries, head, k.d, s.query);
+                gather(grad, k.answer(row, 0), queries, head, k.d, s.outer);
+                const T *asking = along(s.query, queries, dp, s.query_along), *outers = along(s.outer, queries, dp, s.outer_along);
+                for (int64_t first = 0; first < queries; first += QUERIES) {
+                    Block block(k, first, queries, length);
+                    block_gradients(k, block, s, row, head);
+                    const T* w = along_keys(s.ds, block.count, block.keys, block.keys_end, s.units);
+                    sum_over_keys(block, w, keys, dp, [&](int r, int64_t c, F sum) {
+                        store(grad_q.at(start + first + r, head) + c, sum * k.scale, (int)(k.d - c));
+                    });
+                    auto add = [&](const float* weights, const T* rows, float* sums, auto&& put_sum) {
+                        w = along_queries(weights, block.count, block.keys, block.keys_end, s.units);
+                        sum_over_queries(block, w, rows, dp, [&](int64_t j, int64_t c) { return at_once ? F{} : load(sums + j * dp + c); },
+                                         [&](int64_t j, int64_t c, F sum) { at_once ? put_sum(j, c, sum) : store(sums + j * dp + c, sum); });
+                    };
+                    add(s.p, outers, s.dv, put_value);
+                    add(s.ds, asking, s.dk, put_key);
                 }
             }
-            for (int64_t i = 0; i < length; ++i)
-                for (int64_t c = 0; c < k.d; c += W) {
-                    store(grad_key.at(start + i, from) + c, load(dk + i * dp + c) * k.scale, (int)(k.d - c));
-                    store(grad_value.at(start + i, from) + c, load(dv + i * dp + c), (int)(k.d - c));
-                }
+            for (int64_t j = 0; j < length && !at_once; ++j)
+                for (int64_t c = 0; c < dp; c += W) put_key(j, c, load(s.dk + j * dp + c)), put_value(j, c, load(s.dv + j * dp + c));
         }
     }
     return 0;

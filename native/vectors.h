@@ -163,7 +163,7 @@ inline void store(bf16* p, F v, int n) { n >= W ? store(p, v) : store_part(p, do
 
 typedef float Quad __attribute__((vector_size(16)));
 inline float sum_of_four(Quad v) { return (v[0] + v[2]) + (v[1] + v[3]); }
-inline Quad larger(Quad a, Quad b) { return a > b ? a : b; }
+inline Quad upper(Quad a, Quad b) { return a > b ? a : b; }
 inline float largest_of_four(Quad v) {
     float even = v[0] > v[2] ? v[0] : v[2], odd = v[1] > v[3] ? v[1] : v[3];
     return even > odd ? even : odd;
@@ -175,27 +175,36 @@ inline Quad quad(F v) {
     return (Quad)_mm512_extractf32x4_ps((__m512)v, N);
 }
 inline float sum(F v) { return sum_of_four((quad<0>(v) + quad<2>(v)) + (quad<1>(v) + quad<3>(v))); }
-inline float largest(F v) { return largest_of_four(larger(larger(quad<0>(v), quad<2>(v)), larger(quad<1>(v), quad<3>(v)))); }
+inline float largest(F v) { return largest_of_four(upper(upper(quad<0>(v), quad<2>(v)), upper(quad<1>(v), quad<3>(v)))); }
 #elif defined(TEXTUNE_AVX2)
 template <int N>
 inline Quad quad(F v) {
     return (Quad)_mm256_extractf128_ps((__m256)v, N);
 }
 inline float sum(F v) { return sum_of_four(quad<0>(v) + quad<1>(v)); }
-inline float largest(F v) { return largest_of_four(larger(quad<0>(v), quad<1>(v))); }
+inline float largest(F v) { return largest_of_four(upper(quad<0>(v), quad<1>(v))); }
 #else
 inline float sum(F v) { return sum_of_four(v); }
 inline float largest(F v) { return largest_of_four(v); }
 #endif
 
+inline F larger(F a, F b) {  // b where either is not a number
+#if defined(TEXTUNE_AVX512)
+    return (F)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(TEXTUNE_AVX2)
+    return (F)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return a > b ? a : b;
+#endif
+}
+
 inline F exponential(F x) {  // Cephes' expf: 2^n times a polynomial of the rest; relative error below 2e-7
     I tiny = x < -87.3f;
     x = x < -87.3f ? splat(-87.3f) : x;
     x = x > 88.0f ? splat(88.0f) : x;
-    F half = x < 0.0f ? splat(-0.5f) : splat(0.5f);
-    I n = __builtin_convertvector(x * 1.44269504f + half, I);
-    F f = __builtin_convertvector(n, F);
-    F r = x - f * 0.693359375f - f * -2.12194440e-4f;
+    F shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the sum's last bits are the nearest whole number
+    F n = shifted - 12582912.0f;
+    F r = x - n * 0.693359375f - n * -2.12194440e-4f;
     F p = splat(1.9875691500e-4f);
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
@@ -203,7 +212,18 @@ inline F exponential(F x) {  // Cephes' expf: 2^n times a polynomial of the rest
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
-    return (F)(~tiny & (I)(p * (F)((n + 127) << 23)));
+    return (F)(~tiny & ((I)p + ((I)shifted << 23)));
+}
+
+inline F power_of_two(F x, float times) {  // 2^(x * times), below 2^127; 0 below 2^-126; relative error below 2.5e-7
+    F shifted = x * times + 12582912.0f;
+    F r = x * times - (shifted - 12582912.0f);
+    F p = 1.327647152e-3f * r + 9.675541331e-3f;
+    p = p * r + 5.550713275e-2f;
+    p = p * r + 2.402211972e-1f;
+    p = p * r + 6.931469671e-1f;
+    p = p * r + 1.0f;
+    return shifted < 12582912.0f - 126.0f ? F{} : (F)((I)p + ((I)shifted << 23));
 }
 
 inline F gauss(F x) { return exponential(x * x * -0.5f); }
@@ -246,10 +266,11 @@ struct Dropout {  // zeros with probability limit / 2^32, everything else times 
           rescale((float)(1.0 / (1.0 - p))) {}
     bool on() const { return limit != 0; }
     uint32_t row(uint32_t index) const { return mix(mix(index ^ low) + high); }
-    F factor(uint32_t row_key, uint32_t column) const {
-        U bits = mix(row_key ^ ((lane_u() + column) * 0x9e3779b9u));
-        return bits < splat_u(limit) ? F{} : splat(rescale);
+    I takes(uint32_t row_key, uint32_t column) const {  // all bits set where it is zero, from `column` on
+        U bits = mix(row_key ^ (lane_u() * 0x9e3779b9u + column * 0x9e3779b9u));
+        return bits < splat_u(limit);
     }
+    F factor(uint32_t row_key, uint32_t column) const { return takes(row_key, column) ? F{} : splat(rescale); }
 };
 
 // --- scratch memory: taken before threads start, so that running out of it is an answer and not the end of the process -----

@@ -66,6 +66,7 @@ class Run:
     found: list[Row] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     no_time: list[str] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
 
     @property
     def out(self) -> Path:
@@ -104,7 +105,7 @@ class Run:
                 " the same command with --resume instead of --fresh asks them"
             )
         if self.found:
-            print(f"{len(self.found)} rows written to {self.out}")
+            print(f"{len(self.found)} rows written to {self.out} after {(time.perf_counter() - self.started) / 60:.1f} minutes")
 
     def _answer(self, name: str, seconds: float) -> list[Row]:
         options, question = self.options, QUESTIONS[name]

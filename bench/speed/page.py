@@ -34,6 +34,19 @@ SECTIONS = (
     ("textune's own switches", ("switch-",)),
     ("Scaling", ("scaling-",)),
 )
+FLOORS = (
+    "train-best",
+    "train-best-long",
+    "bert-base",
+    "xlmr-base",
+    "modernbert-base",
+    "deberta-small",
+    "predict-pipeline",
+    "predict-onnx-runtime",
+)
+"""Rows whose products alone are a floor."""
+RATE_OF = {"train-best-long": "limit-long"}
+"""Which row has the machine's rate for another; `limit-short` for all others."""
 GPU_SECTION = ("On a GPU", ("gpu-",))
 README_ROWS = (
     ("train-best", "training MiniLM-L6, short texts", "`Trainer` at its best"),
@@ -64,6 +77,7 @@ def render(levels: Levels, plots: Mapping[str, Path], *, page: Path, gpu: Sequen
     parts = [_image(plots["ratios"], "Times as fast as each peer", page)] if "ratios" in plots else []
     for name, prefixes in SECTIONS:
         parts += _section(name, _chosen(levels, prefixes), plots, page)
+    parts += [text for text in [_floors(levels)] if text]
     parts += _section(GPU_SECTION[0], _chosen({GPU: gpu}, GPU_SECTION[1]), plots, page)
     parts.append(f"### Where and when\n\n{_origins({**levels, GPU: gpu})}")
     return "\n\n".join(parts) + "\n"
@@ -213,6 +227,44 @@ def _attention(levels: Levels) -> str:
         [f"{dropout:g}", str(length), *(cell.get(level, "-") for level in levels)] for (dropout, length), cell in times.items()
     ]
     return f"Milliseconds of the kernel / batched products / scaled_dot_product_attention:\n\n{_table(columns, lines)}"
+
+
+def floor(rows: Sequence[Row], name: str) -> tuple[float, float, float] | None:
+    """Milliseconds of a batch: ours, the peer's, and what its products alone take at the machine's rate.
+
+    None where the row, or the rate of its level, was not measured. Training takes six operations for each parameter and token,
+    prediction two.
+    """
+    by_id = {row.id: row for row in rows}
+    row, limit = by_id.get(name), by_id.get(RATE_OF.get(name, "limit-short"))
+    lengths = by_id.get("train-best") if name.startswith("predict-") else row
+    if row is None or limit is None or lengths is None or "encoder_parameters" not in row.details:
+        return None
+    batch = row.details["batch_size"]
+    operations = (2 if name.startswith("predict-") else 6) * row.details["encoder_parameters"]
+    tokens = batch * lengths.details["tokens_per_row"]
+    return 1e3 * batch / row.ours, 1e3 * batch / row.peer, 1e3 * operations * tokens / (limit.peer * 1e12)
+
+
+def _floors(levels: Levels) -> str:
+    """What the products alone allow, for every row with a known number of parameters."""
+    lines = []
+    for name in dict.fromkeys(name for rows in levels.values() for name in FLOORS if any(row.id == name for row in rows)):
+        cells = []
+        for level in levels:
+            found = floor(levels[level], name)
+            if found is None:
+                cells += ["-", "-"]
+                continue
+            _, peer, products = found
+            cells += [" / ".join(show_number(value) for value in found), show_number(peer / products)]
+        lines += [[name, *cells]] if set(cells) != {"-"} else []
+    if not lines:
+        return ""
+    columns = ["row"]
+    for level in levels:
+        columns += [f"{title(level)}: ours / peer / products alone, ms a batch", "ratio if nothing but products took time"]
+    return f"### The floor\n\n{_table(columns, lines)}"
 
 
 def _accuracy(levels: Levels) -> str:

@@ -103,11 +103,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def encoder_parameters(config: dict[str, Any]) -> int:
-    """Parameters of the layers of a BERT-like encoder: what every token is multiplied with.
+    """Parameters of an encoder's layers: what every token is multiplied with.
 
-    Without the embeddings, and without pooler and head, which see one token a row.
+    Without the embeddings (of tokens, and DeBERTa's of distances), and without pooler and head, which see one token a row.
     """
     hidden, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
+    if config.get("model_type") == "modernbert":  # a gated feed-forward layer, no biases; the first layer has one norm
+        return int(layers * (4 * hidden * hidden + 3 * hidden * inner + 2 * hidden) - hidden)
     attention = 4 * (hidden * hidden + hidden)
     feed_forward = 2 * hidden * inner + inner + hidden
     norms = 4 * hidden

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from textune.errors import ModelError
 from textune.model.memory import checkpoint_gradients
-from textune.model.native.kernels import AttentionShape, FastDropout, Kernels, Norm, kernel_attention
+from textune.model.native.kernels import AttentionShape, FastDropout, Kernels, Norm
 from textune.model.native.layers import FastLayer
 
 TYPES = [torch.float32, torch.bfloat16]
@@ -101,52 +101,6 @@ def test_column_sums(kernels: Kernels) -> None:
         close(kernels.column_sums(x), x.float().sum(0))
 
 
-def by_hand(tensors: list[torch.Tensor], shape: AttentionShape) -> torch.Tensor:
-    """The formula, row after row."""
-    query, key, _ = tensors
-    output = torch.zeros_like(query)
-    for start, length in zip(shape.starts_B.tolist(), shape.lengths_B.tolist(), strict=True):
-        q, k, v = (t[start : start + length].transpose(0, 1) for t in tensors)
-        k, v = (t.repeat_interleave(query.shape[1] // key.shape[1], 0) for t in (k, v))
-        distance = torch.arange(length)[:, None] - torch.arange(length)
-        seen = distance >= 0 if shape.causal else torch.ones_like(distance, dtype=torch.bool)
-        if shape.window:
-            seen = seen & (distance.abs() < shape.window)
-        weights = (q @ k.transpose(1, 2) * shape.scale).masked_fill(~seen, -torch.inf).softmax(-1)
-        output = output.index_put((torch.arange(start, start + length),), (weights @ v).transpose(0, 1))
-    return output
-
-
-@pytest.mark.parametrize("heads", [(12, 12, 32), (4, 2, 8), (2, 1, 64), (3, 3, 20), (2, 2, 128)])
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("window", [0, 1, 3, 20])
-def test_attention(kernels: Kernels, heads: tuple[int, int, int], causal: bool, window: int) -> None:
-    lengths = torch.tensor([1, 2, 5, 13, 16, 17, 40, 70])
-    starts = torch.tensor([0, 1, 4, 10, 25, 41, 60, 100])  # with gaps, as padding and filler leave them
-    num_heads, num_key_heads, width = heads
-    shape = AttentionShape(starts, lengths, width**-0.5, causal=causal, window=window)
-    tensors = [random(180, n, width, seed=n).requires_grad_() for n in (num_heads, num_key_heads, num_key_heads)]
-    expected = by_hand(tensors, shape)
-    grad = random(*expected.shape, seed=9)
-    theirs = torch.autograd.grad(expected, tensors, grad)
-    output = kernel_attention(kernels, shape, *tensors)
-    close(output, expected)
-    for our, their in zip(torch.autograd.grad(output, tensors, grad), theirs, strict=True):
-        torch.testing.assert_close(our, their, atol=3e-5, rtol=1e-5)
-    low = [tensor.detach().bfloat16() for tensor in tensors]
-    close(kernel_attention(kernels, shape, *low), by_hand([t.float() for t in low], shape), torch.bfloat16)
-
-
-def test_attention_reads_and_writes_nothing_outside_its_rows(kernels: Kernels) -> None:
-    shape = AttentionShape(torch.tensor([3]), torch.tensor([2]), 1.0)
-    tensors = [torch.full((8, 2, 16), torch.nan) for _ in range(3)]
-    for tensor in tensors:
-        tensor[3:5] = 1.0
-    output = kernels.attention(shape, *tensors)
-    assert torch.equal(output[3:5], torch.ones(2, 2, 16))
-    assert torch.equal(output[:3], torch.zeros(3, 2, 16)) and torch.equal(output[5:], torch.zeros(3, 2, 16))
-
-
 # --- dropout ----------------------------------------------------------------------------------------------------------
 
 
@@ -161,32 +115,6 @@ def test_dropout_keeps_the_share_and_the_mean(kernels: Kernels, probability: flo
     other = kernels.dropout(ones, probability, seed=8) > 0
     for one, two in ((kept[:, 1:], kept[:, :-1]), (kept[1:], kept[:-1]), (kept, other)):
         assert (one & two).float().mean().item() == pytest.approx((1 - probability) ** 2, abs=0.006)
-
-
-def test_attention_dropout_is_that_of_the_probabilities(kernels: Kernels) -> None:
-    length, probability = 300, 0.1
-    zeros, identity = torch.zeros(length, 1, 512), torch.eye(length, 512)[:, None]
-    shape = AttentionShape(torch.tensor([0]), torch.tensor([length]), 1.0, dropout=probability, seed=3)
-    weights = kernels.attention(shape, zeros, zeros, identity)[:, 0, :length]
-    kept = weights > 0
-    assert kept.float().mean().item() == pytest.approx(1 - probability, abs=0.005)
-    assert torch.allclose(weights[kept], torch.tensor(1 / length / (1 - probability)))
-
-
-def test_gradients_under_dropout_are_difference_quotients(kernels: Kernels) -> None:
-    shape = AttentionShape(torch.tensor([0, 7]), torch.tensor([7, 20]), 0.25, dropout=0.3, seed=12345)
-    tensors = [random(27, 2, 16, seed=seed) for seed in range(3)]
-    weights = random(27, 2, 16, seed=4)
-    grads = (torch.empty(27, 2, 16), torch.empty(27, 2, 16), torch.empty(27, 2, 16))
-    kernels.attention_backward(shape, *tensors, weights, grads)
-    for index, grad in enumerate(grads):
-        direction = random(27, 2, 16, seed=10 + index)
-        ends = []
-        for sign in (1, -1):
-            moved = list(tensors)
-            moved[index] = tensors[index] + sign * 1e-2 * direction
-            ends.append((kernels.attention(shape, *moved).double() * weights).sum())
-        assert ((ends[0] - ends[1]) / 2e-2).item() == pytest.approx((grad * direction).sum().item(), rel=1e-3, abs=1e-3)
 
 
 @pytest.mark.parametrize("family", FUSED)

@@ -16,7 +16,7 @@ from bench.speed import __main__ as command
 from bench.speed import page as page_module
 from bench.speed.__main__ import main, without_paths
 from bench.speed.goals import with_goal
-from bench.speed.page import BEGIN, END, GPU_SECTION, SECTIONS, render, render_readme, replace_block
+from bench.speed.page import BEGIN, END, GPU_SECTION, SECTIONS, floor, render, render_readme, replace_block
 from bench.speed.plots import draw_all
 from bench.speed.questions import QUESTIONS, Question
 from bench.speed.questions.common import Settings
@@ -143,6 +143,20 @@ def test_the_page_holds_every_row_plot_and_origin_of_both_levels(tmp_path: Path)
     assert "AVX2, fp32: 2026-11-20, a processor, 2 cores, 2 threads; torch 2.13" in text
     assert "AVX2, fp32: ONNX left out: missing." in text
     assert "On a GPU" not in text
+
+
+def test_the_floor_is_what_the_products_alone_take() -> None:
+    """32 rows of 10 tokens, a million parameters: 1.92 GFLOP, at 0.5 TFLOP/s 3.84 ms; the peer takes 32 ms."""
+    facts = {"threads": 2, "encoder_parameters": 10**6, "batch_size": 32, "tokens_per_row": 10.0}
+    rows = [
+        a_row(ours=4000.0, peer=1000.0, details=facts),
+        a_row(id="limit-short", ours=0.25, peer=0.5),
+        a_row(id="predict-pipeline", ours=8000.0, peer=4000.0, details={**facts, "tokens_per_row": None}),
+    ]
+    assert floor(rows, "train-best") == pytest.approx((8.0, 32.0, 3.84))
+    assert floor(rows, "predict-pipeline") == pytest.approx((4.0, 8.0, 1.28))
+    assert floor(rows, "bert-base") is None and floor(rows[:1], "train-best") is None
+    assert "| train-best | 8 / 32 / 3.84 | 8.33 |" in render({"avx2": rows}, {}, page=Path("x"))
 
 
 def test_the_readme_shows_every_level_or_says_that_it_is_missing() -> None:

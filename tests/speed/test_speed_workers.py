@@ -112,6 +112,17 @@ def test_encoder_parameters_agree_with_a_real_model() -> None:
     assert product_shapes(config.to_dict(), 40, square=512) == [(40, 32, 32), (40, 64, 32), (40, 32, 64), (512, 512, 512)]
 
 
+@pytest.mark.parametrize("shape", ["modernbert-tiny", "deberta-tiny"])
+def test_encoder_parameters_of_other_families_agree_with_a_real_model(shape: str) -> None:
+    import transformers
+
+    name, keys = SHAPES[shape]
+    config = getattr(transformers, name)(**keys)
+    model = transformers.AutoModel.from_config(config)
+    layers = model.encoder.layer if shape.startswith("deberta") else model.layers
+    assert encoder_parameters(config.to_dict()) == sum(p.numel() for p in layers.parameters())
+
+
 def test_without_the_package_a_backbone_gets_a_tokenizer_of_generated_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,8 +8,7 @@ import torch
 
 from bench.attention_kernel import ways
 from bench.speed.protocol import Channel, Skip
-from textune.errors import TextuneError
-from textune.model.native.kernels import Kernels
+from textune.model.native import KernelError, Kernels
 
 NAMES = ("kernel", "products", "sdpa")
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -38,7 +37,7 @@ def main() -> None:
         torch.set_num_threads(1)
         try:
             kernels = Kernels()
-        except TextuneError as error:
+        except KernelError as error:
             raise Skip(f"there are no compiled kernels here: {error}") from error
         channel.reply(threads=1)
         for command in channel:

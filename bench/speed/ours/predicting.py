@@ -31,7 +31,8 @@ def main() -> None:
             predictor = textune.load(spec["model"], device=spec["device"], precision=precision)
         except TextuneError as error:
             raise Skip(f"textune cannot predict in {precision} here: {error}") from error
-        channel.reply(threads=torch.get_num_threads(), precision=predictor.device.precision)
+        named = predictor.device.precision if precision == "auto" else precision
+        channel.reply(threads=torch.get_num_threads(), precision=named)
         for command in channel:
             started = time.perf_counter()
             predictions = predictor.predict(command["texts"])

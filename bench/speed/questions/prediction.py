@@ -12,8 +12,9 @@ from bench.speed.data import Example, Texts, short_texts
 from bench.speed.level import not_held
 from bench.speed.measure import compare, repeat, significant
 from bench.speed.protocol import Skip
-from bench.speed.questions.common import MAX_LENGTH, Settings, write_config
+from bench.speed.questions.common import BATCH_SIZE, MAX_LENGTH, Settings, write_config
 from bench.speed.rows import Answer
+from bench.speed.shapes import encoder_parameters, read_config
 from bench.speed.workers import Worker, run_module
 
 FLOAT, BYTES, OPENVINO = "model.onnx", "model-int8.onnx", "openvino-int8.xml"
@@ -81,6 +82,8 @@ def predict(settings: Settings) -> list[Answer]:
         "precision": {name: fact["precision"] for name, fact in facts.items()},
         "memory_mb": memory,
         "accuracy": {name: _share_of_same(found, truth) for name, found in labels.items() if found},
+        "batch_size": BATCH_SIZE,
+        "encoder_parameters": encoder_parameters(read_config(settings.backbone())),
         "left_out": skipped,
         "not_held": not_held([name for name in workers if name.startswith("ONNX")]),
         "threads": facts["textune"]["threads"],
@@ -231,5 +234,5 @@ def _trained_model(settings: Settings) -> Path:
         device=settings.device,
     )
     run = settings.work / f"model-{time.time_ns()}"
-    run_module("textune", "train", str(config), "--run", str(run))
+    run_module("textune", "train", str(config), "--run", str(run), "train.optimizer.lr=2e-4", "train.schedule.warmup=6 steps")
     return run / "best"

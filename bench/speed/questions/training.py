@@ -14,6 +14,7 @@ from bench.speed.questions.common import BATCH_SIZE, Settings, Task, ours_spec, 
 from bench.speed.questions.limits import share_of_limit
 from bench.speed.questions.race import GROUPED_BATCHES, Race, grouped_block, race
 from bench.speed.rows import Answer
+from bench.speed.shapes import encoder_parameters, read_config
 from bench.speed.workers import ROOT
 
 TITLES = {
@@ -166,7 +167,11 @@ def _answer(name: str, question: str, result: Race, peer: str, peer_name: str, t
         ratio=comparison.ratio,
         unit="rows/s",
         peer_name=peer_name,
-        details=result.details(comparison, task.texts),
+        details={
+            **result.details(comparison, task.texts),
+            "batch_size": task.batch_size,
+            "encoder_parameters": encoder_parameters(read_config(task.backbone)),
+        },
     )
 
 

@@ -1,0 +1,66 @@
+"""The scores of docs/results.md: the floor that has no encoder, and that the page is made of the files of the runs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.sparse import csr_matrix
+
+from bench import results_table
+from bench.static_floor import counts, means, scores
+from textune.data.tokens import TokenStore
+
+ROOT = Path(__file__).parents[2]
+CLS, SEP = 0, 1
+
+
+def a_store(*, types: list[int] | None) -> TokenStore:
+    """Two rows: CLS 2 3 3 SEP, and CLS 4 SEP."""
+    ids = np.array([CLS, 2, 3, 3, SEP, CLS, 4, SEP], dtype=np.int32)
+    kinds = None if types is None else np.array(types, dtype=np.uint8)
+    return TokenStore(ids=ids, types=kinds, offsets=np.array([0, 5, 8]), raw_lengths=np.array([5, 3], dtype=np.int32))
+
+
+def table(store: TokenStore, *, second: bool) -> list[list[float]]:
+    made = counts(store, np.array([1, 0]), 5, [CLS, SEP], second=second)
+    rows: list[list[float]] = made.toarray().tolist()
+    return rows
+
+
+def test_tokens_are_counted_in_the_order_of_the_rows_without_special_ones() -> None:
+    assert table(a_store(types=None), second=False) == [[0, 0, 0, 0, 1], [0, 0, 1, 2, 0]]
+    assert table(a_store(types=None), second=True) == [[0] * 5] * 2
+
+
+def test_the_texts_of_a_pair_are_counted_apart() -> None:
+    store = a_store(types=[0, 0, 1, 1, 1, 0, 0, 0])
+    assert table(store, second=False) == [[0, 0, 0, 0, 1], [0, 0, 1, 0, 0]]
+    assert table(store, second=True) == [[0, 0, 0, 0, 0], [0, 0, 0, 2, 0]]
+
+
+def test_a_row_is_the_mean_of_its_token_embeddings() -> None:
+    embedding_VH = np.array([[1.0, 0.0], [0.0, 2.0], [5.0, 5.0]])
+    found = means(csr_matrix([[1.0, 3.0, 0.0], [0.0, 0.0, 0.0]]), embedding_VH)
+    assert_allclose(found, [[0.25, 1.5], [0.0, 0.0]])
+
+
+@pytest.mark.parametrize("problem", ["binary", "multiclass", "multilabel", "regression"])
+def test_the_linear_model_scores_in_the_form_of_the_problem(problem: str) -> None:
+    generator = np.random.default_rng(0)
+    targets_by = {
+        "binary": np.arange(60) % 2,
+        "multiclass": np.arange(60) % 3,
+        "multilabel": np.stack([np.arange(60) % 2, np.arange(60) % 3 == 0], axis=1).astype(np.float32),
+        "regression": generator.normal(size=60),
+    }
+    targets = targets_by[problem]
+    features_NF = generator.normal(size=(60, 4)) + targets.reshape(60, -1)[:, :1] * 5
+    found = scores(problem, features_NF, targets, features_NF)
+    assert found.shape == {"binary": (60, 2), "multiclass": (60, 3), "multilabel": (60, 2), "regression": (60,)}[problem]
+    if problem == "binary":
+        assert (found.argmax(axis=1) == targets).all()
+
+
+def test_the_shipped_page_of_scores_is_made_of_the_shipped_runs() -> None:
+    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == results_table.page()
