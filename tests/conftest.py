@@ -25,7 +25,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 sys.path.insert(0, str(Path(__file__).parent))
 
-FEATURES = ("bf16", "byte_products")
+FEATURES = ("bf16",)
 """What some processors have: `has_...` in `textune.model.processor`."""
 
 
@@ -41,7 +41,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     processor = runpy.run_path(str(Path(__file__).parents[1] / "textune" / "model" / "processor.py"))
     found = [name for name in FEATURES if processor[f"has_{name}"]()]
     capped = " (capped)" if processor["is_capped"]() else ""
-    terminalreporter.write_line(f"processor: {processor['vectors']()}{capped}, {', '.join(found) or 'neither'} of {FEATURES}")
+    terminalreporter.write_line(f"processor: {processor['vectors']()}{capped}, {', '.join(found) or 'none'} of {FEATURES}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -351,7 +351,8 @@ def load(
     model.to(chosen.torch)
     if precision == "int8":
         quantize_linears(model)
-    if card.compiled or compile == "on":
+        model.speed_up(torch.int8, training=False)
+    elif card.compiled or compile == "on":
         model.speed_up(chosen.dtype, training=False)
     model.eval()
     card = _within_positions(card, model, folder, on_notice)

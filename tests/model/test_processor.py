@@ -21,25 +21,22 @@ def x86(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def give(patch: pytest.MonkeyPatch, uses: str, *has: str) -> None:
     """A processor that `has` these, of which PyTorch `uses` those vectors."""
-    for name in ("avx2", "avx512", "avx512_bf16", "amx_tile", "vnni"):
+    for name in ("avx2", "avx512", "avx512_bf16", "amx_tile"):
         patch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: name in has)
-    patch.setattr(torch.cpu, "get_capabilities", lambda: {"avx_vnni": "avx_vnni" in has}, raising=False)
     patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: uses)
 
 
 @pytest.mark.parametrize(
-    ("uses", "has", "bf16", "byte_products"),
+    ("uses", "has", "bf16"),
     [
-        ("AVX512", ("avx2", "avx512", "avx512_bf16", "vnni", "avx_vnni"), True, True),
-        ("AVX512", ("avx2", "avx512", "amx_tile", "vnni"), True, True),
-        ("AVX512", ("avx2", "avx512", "vnni"), False, True),
-        ("AVX512", ("avx2", "avx512"), False, False),
-        ("AVX2", ("avx2", "avx512", "avx512_bf16", "amx_tile", "vnni", "avx_vnni"), False, False),
-        ("DEFAULT", ("avx2", "avx512", "avx512_bf16", "vnni"), False, False),
-        ("AVX2", ("avx2", "avx_vnni"), False, True),
-        ("AVX2", ("avx2",), False, False),
-        ("DEFAULT", ("avx2",), False, False),
-        ("DEFAULT", (), False, False),
+        ("AVX512", ("avx2", "avx512", "avx512_bf16"), True),
+        ("AVX512", ("avx2", "avx512", "amx_tile"), True),
+        ("AVX512", ("avx2", "avx512"), False),
+        ("AVX2", ("avx2", "avx512", "avx512_bf16", "amx_tile"), False),
+        ("DEFAULT", ("avx2", "avx512", "avx512_bf16"), False),
+        ("AVX2", ("avx2",), False),
+        ("DEFAULT", ("avx2",), False),
+        ("DEFAULT", (), False),
     ],
 )
 def test_a_cap_leaves_what_a_narrower_processor_has(
@@ -48,10 +45,9 @@ def test_a_cap_leaves_what_a_narrower_processor_has(
     uses: str,
     has: tuple[str, ...],
     bf16: bool,
-    byte_products: bool,
 ) -> None:
     give(monkeypatch, uses, *has)
-    assert {name: real() for name, real in real_features.items()} == {"bf16": bf16, "byte_products": byte_products}
+    assert {name: real() for name, real in real_features.items()} == {"bf16": bf16}
 
 
 V2 = "cx16 popcnt ssse3 sse4_1 sse4_2"

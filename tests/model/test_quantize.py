@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from modelkit import ALL, LENGTHS, PACKED, UNEVEN, build, lay_out, random_rows
+from modelkit import ALL, LENGTHS, PACKED, UNEVEN, build, lay_out, random_rows, require_kernels
 from torch import nn
 
 import textune
 from textune.errors import ModelError
-from textune.model import processor
-from textune.model.quantize import Int8Linear, quantize_linears, require_int8
-
-needs_bytes = pytest.mark.needs_processor("byte_products")
+from textune.model import quantize
+from textune.model.native import Int8Linear, KernelError, Kernels
+from textune.model.native.int8 import PanelCall
+from textune.model.quantize import quantize_linears, require_int8
 
 
 def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
@@ -27,52 +27,51 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 @pytest.fixture(autouse=True)
 def same_numbers() -> None:
+    require_kernels()
     torch.manual_seed(0)
 
 
-@needs_bytes
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("shape", [(32,), (1, 32), (5, 32), (2, 7, 32)])
 def test_a_layer_is_near_its_float_self(shape: tuple[int, ...], with_bias: bool) -> None:
     linear, x = nn.Linear(32, 48, bias=with_bias), torch.randn(shape)
     with torch.inference_mode():
-        wanted, found = linear(x), Int8Linear(linear.weight, linear.bias)(x)
+        wanted, found = linear(x), Int8Linear(Kernels(), linear.weight, linear.bias)(x)
     assert found.shape == wanted.shape and found.dtype == torch.float32
     assert relative(found, wanted) < 0.02
 
 
-@needs_bytes
 def test_small_outputs_and_small_tokens_keep_their_digits() -> None:
     """One scale for all would lose them."""
     linear, x = nn.Linear(32, 48, bias=False), torch.randn(64, 32) * 10.0 ** torch.linspace(-4, 3, 64).unsqueeze(1)
     with torch.inference_mode():
         linear.weight *= 10.0 ** torch.linspace(-3, 2, 48).unsqueeze(1)
-        wanted, found = linear(x), Int8Linear(linear.weight, None)(x)
+        wanted, found = linear(x), Int8Linear(Kernels(), linear.weight, None)(x)
     for ours, theirs in zip([*found, *found.T], [*wanted, *wanted.T], strict=True):
         assert relative(ours, theirs) < 0.05
 
 
-@needs_bytes
 def test_a_layer_computes_what_its_levels_say() -> None:
     """The product of the rounded numbers, exactly but for float32: no other approximation is made."""
-    linear, x = nn.Linear(24, 8), torch.randn(9, 24)
-    weight_scale, token_scale = linear.weight.abs().amax(1, keepdim=True) / 127, x.abs().amax(1, keepdim=True) / 127
-    rounded = ((x / token_scale).round() * token_scale) @ ((linear.weight / weight_scale).round() * weight_scale).T
-    found = Int8Linear(linear.weight, linear.bias)(x)
+    linear, x, shape = nn.Linear(24, 8), torch.randn(9, 24), PanelCall()
+    Kernels().call("int8_panel", shape)
+    weight_scale = linear.weight.abs().amax(1, keepdim=True) / shape.largest
+    low, high = x.amin(1, keepdim=True).clamp(max=0), x.amax(1, keepdim=True).clamp(min=0)
+    step = (high - low) / 255
+    rounded = (((x - low) / step).round() * step + low) @ ((linear.weight / weight_scale).round() * weight_scale).T
+    found = Int8Linear(Kernels(), linear.weight, linear.bias)(x)
     torch.testing.assert_close(found, rounded + linear.bias, atol=1e-5, rtol=1e-5)
 
 
-@needs_bytes
 def test_zeros_stay_zero_and_what_is_not_finite_shows() -> None:
-    layer = Int8Linear(torch.zeros(3, 4), torch.ones(3))
+    layer = Int8Linear(Kernels(), torch.zeros(3, 4), torch.ones(3))
     assert layer(torch.randn(2, 4)).tolist() == [[1.0] * 3] * 2
-    layer = Int8Linear(torch.randn(3, 4), None)
+    layer = Int8Linear(Kernels(), torch.randn(3, 4), None)
     assert layer(torch.zeros(2, 4)).tolist() == [[0.0] * 3] * 2
     assert not layer(torch.tensor([[1.0, float("nan"), 0, 0]])).isfinite().any()
     assert layer(torch.randn(2, 4, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
-@needs_bytes
 @pytest.mark.parametrize("family", ALL)
 def test_every_family_predicts_nearly_the_same(family: str, tmp_path: Path) -> None:
     built = build(family, tmp_path, section={"compile": "off"})
@@ -86,11 +85,11 @@ def test_every_family_predicts_nearly_the_same(family: str, tmp_path: Path) -> N
     assert relative(found, wanted) < 0.06
 
 
-@needs_bytes
 @pytest.mark.parametrize("family", PACKED)
 def test_a_text_scores_the_same_alone_and_in_any_batch(family: str, tmp_path: Path) -> None:
-    built = build(family, tmp_path, section={"compile": "off"})
+    built = build(family, tmp_path, section={"compile": "auto"})
     quantize_linears(built.model)
+    built.model.speed_up(torch.int8, training=False)
     rows = random_rows(built)
     with torch.inference_mode():
         together = built.model(lay_out(built, rows, UNEVEN))
@@ -100,7 +99,6 @@ def test_a_text_scores_the_same_alone_and_in_any_batch(family: str, tmp_path: Pa
     torch.testing.assert_close(together, alone, atol=5e-3, rtol=5e-3)
 
 
-@needs_bytes
 def test_a_quantised_model_is_neither_trained_nor_saved(tmp_path: Path) -> None:
     built = build("bert", tmp_path, section={"compile": "off"})
     quantize_linears(built.model)
@@ -111,7 +109,6 @@ def test_a_quantised_model_is_neither_trained_nor_saved(tmp_path: Path) -> None:
     assert list((tmp_path / "saved").iterdir()) == []
 
 
-@needs_bytes
 def test_a_shared_layer_stays_shared_and_heads_stay_as_they_are(tmp_path: Path) -> None:
     built = build("bert", tmp_path, section={"compile": "off"})
     layers = built.hf.bert.encoder.layer
@@ -124,15 +121,18 @@ def test_a_shared_layer_stays_shared_and_heads_stay_as_they_are(tmp_path: Path) 
         quantize_linears(built.model)
 
 
-def test_other_devices_and_processors_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_devices_and_installations_without_kernels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"^--precision int8 computes on the processor, .* Use --device cpu"):
         require_int8("cuda")
-    monkeypatch.setattr(processor, "has_byte_products", lambda: False)
-    with pytest.raises(ModelError, match=r"^--precision int8, but this processor has no .* Use --precision auto"):
+
+    def missing() -> None:
+        raise KernelError("textune was installed without them", hint="Install it again")
+
+    monkeypatch.setattr(quantize, "load_library", missing)
+    with pytest.raises(ModelError, match=r"none for this run: textune was .* Install it again, or use --precision auto"):
         require_int8("auto")
 
 
-@needs_bytes
 @pytest.mark.slow
 def test_few_predictions_of_a_trained_model_change(tmp_path: Path) -> None:
     """Film reviews, MiniLM: the share of predictions that int8 turns over, and how far probabilities move."""

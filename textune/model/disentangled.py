@@ -94,7 +94,7 @@ def _forward(
     scale = (count_terms(module) * query_Thd.shape[2]) ** -0.5
     dropout = module.dropout.p if module.training else 0.0
     terms = terms_of_distances(module, rel_embeddings)
-    if relative_pos is None or terms == (None, None):
+    if relative_pos is None or all(term is None for term in terms):
         query, key, value = (tensor.transpose(0, 1).unsqueeze(0) for tensor in content)
         options: dict[str, Any] = {"dropout": dropout, "scaling": scale, "is_causal": False}
         attended_1Thd, _ = packed_attention(module, query, key, value, None, textune_layout=layout, **options)

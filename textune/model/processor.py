@@ -1,4 +1,4 @@
-"""What this machine's processor can do; the one place that looks. Asked by `device.py`, `quantize.py`, `native/libraries.py`.
+"""What this machine's processor can do; the one place that looks. Asked by `device.py` and `native/libraries.py`.
 
 PyTorch computes with the widest vectors there are, unless its own setting ATEN_CPU_CAPABILITY holds it to narrower ones. Then
 all that is decided here is held to them as well: a process capped at AVX2 takes the ways of a processor that has no more.
@@ -40,13 +40,6 @@ def has_bf16() -> bool:
     if platform.machine().lower() in {"x86_64", "amd64"}:
         return not is_capped() and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def has_byte_products() -> bool:
-    """Whether products of bytes are summed in int32 (VNNI): without, oneDNN sums pairs in int16, which can overflow."""
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    has_vnni = torch.cpu._is_vnni_supported() or bool(capabilities.get("avx_vnni"))
-    return torch.backends.mkldnn.is_available() and has_vnni and not is_capped()
 
 
 def levels() -> tuple[str, ...]:

@@ -8,7 +8,17 @@ Everything here has a twin in PyTorch's own operators, which is used where there
 """
 
 from textune.model.native.install import count_known, install
+from textune.model.native.int8 import Int8Linear
 from textune.model.native.kernels import FastDropout, Kernels
-from textune.model.native.libraries import KernelError, available_levels
+from textune.model.native.libraries import KernelError, available_levels, load_library
 
-__all__ = ["FastDropout", "KernelError", "Kernels", "available_levels", "count_known", "install"]
+__all__ = [
+    "FastDropout",
+    "Int8Linear",
+    "KernelError",
+    "Kernels",
+    "available_levels",
+    "count_known",
+    "install",
+    "load_library",
+]

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from textune.model.native.int8 import Int8Layer
 from textune.model.native.kernels import Kernels
 from textune.model.native.kinds import PRENORM, find_prenorm
-from textune.model.native.layers import POSTNORM, EncoderLayer, FastLayer, find_postnorm, watch_optimizers
+from textune.model.native.layers import POSTNORM, EncoderLayer, FastLayer, find_postnorm, is_int8, watch_optimizers
 from textune.model.native.prenorm import FastPrenormLayer, PrenormLayer
 
 
@@ -42,16 +43,16 @@ def _known_layers(hf: Any) -> list[tuple[nn.Module, EncoderLayer | PrenormLayer,
     return [(module, parts, is_last) for module, parts, is_last in found if parts is not None and "forward" not in vars(module)]
 
 
-def _make(parts: EncoderLayer | PrenormLayer, kernels: Kernels, *, is_last: bool) -> FastLayer | FastPrenormLayer:
+def _make(parts: EncoderLayer | PrenormLayer, kernels: Kernels, *, is_last: bool) -> FastLayer | FastPrenormLayer | Int8Layer:
     if isinstance(parts, EncoderLayer):
-        return FastLayer(parts, kernels, is_last=is_last)
+        return (Int8Layer if is_int8(parts) else FastLayer)(parts, kernels, is_last=is_last)
     return FastPrenormLayer(parts, kernels, is_last=is_last)
 
 
 def _forward(
     module: nn.Module,
     original: Callable[..., Any],
-    fast: FastLayer | FastPrenormLayer,
+    fast: FastLayer | FastPrenormLayer | Int8Layer,
     hidden_states: torch.Tensor,
     *args: Any,
     **kwargs: Any,

@@ -24,6 +24,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from textune.model.distances import Distances, count_terms, terms_of_distances
 from textune.model.native.disentangled import Terms, disentangled_attention, disentangled_backward
+from textune.model.native.int8 import Int8Linear
 from textune.model.native.kernels import ACTIVATIONS, AttentionShape, Kernels, Norm, draw_seeds
 
 if TYPE_CHECKING:
@@ -92,6 +93,11 @@ class EncoderLayer:
     def linears(self) -> tuple[nn.Linear, ...]:
         """All of them."""
         return self.query, self.key, self.value, self.attention_output, self.inner, self.output
+
+    def floats(self) -> list[nn.Parameter]:
+        """All parameters; layers with int8 weights have none."""
+        modules: tuple[nn.Module, ...] = (*self.linears(), self.attention_norm, self.output_norm)
+        return [parameter for module in modules for parameter in module.parameters()]
 
     def parameters(self) -> list[nn.Parameter]:
         """In the order of `_Layer.forward`'s arguments."""
@@ -274,7 +280,7 @@ class FastLayer:
                 dtype,
                 training,
                 torch.is_grad_enabled(),
-                None if terms == (None, None) else relative_pos,
+                None if all(term is None for term in terms) else relative_pos,
                 *terms,
                 *self.parameters,
             )
@@ -282,12 +288,18 @@ class FastLayer:
 
 
 def _is_plain(parts: EncoderLayer) -> bool:
-    """Whether the modules are PyTorch's own and fp32: adapters and quantised layers compute something else."""
+    """Whether the modules are PyTorch's own and fp32, or int8 throughout: adapters compute something else."""
     norms = (parts.attention_norm, parts.output_norm)
-    plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in parts.linears())
+    plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in parts.linears()) or is_int8(parts)
     plain = plain and all(type(norm) is nn.LayerNorm and norm.bias is not None for norm in norms)
     dropouts = (parts.attention_dropout, parts.attention_output_dropout, parts.output_dropout)
-    return plain and max(dropout.p for dropout in dropouts) < 1 and all(p.dtype == torch.float32 for p in parts.parameters())
+    return plain and max(dropout.p for dropout in dropouts) < 1 and all(p.dtype == torch.float32 for p in parts.floats())
+
+
+def is_int8(parts: EncoderLayer) -> bool:
+    """Whether all linear layers have int8 weights, of a kind that is computed whole."""
+    linears: tuple[nn.Module, ...] = parts.linears()
+    return parts.distances_read_by is None and all(type(linear) is Int8Linear for linear in linears)
 
 
 def _bert_layer(module: Any) -> EncoderLayer | None:
