@@ -12,7 +12,6 @@ tokens are computed to the end: of the last layer only what the head reads, else
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -56,11 +55,15 @@ class PrenormLayer:
     causal: bool
     activation: int
     is_gated: bool
-    dropouts: Callable[[], Dropouts]
-    """Those in training."""
+    dropouts: tuple[tuple[Any, str] | None, ...]
+    """Where each of `Dropouts` is kept: (module, attribute); None where there is none."""
     window: int = 0
     head_norms: tuple[nn.Module, nn.Module] | None = None
     """Of queries and of keys."""
+
+    def probabilities(self) -> Dropouts:
+        """Those in training, as they are now."""
+        return Dropouts(*(0.0 if place is None else float(getattr(*place)) for place in self.dropouts))
 
     def linears(self) -> tuple[nn.Module, ...]:
         """All products."""
@@ -190,7 +193,7 @@ class FastPrenormLayer:
             dtype,
             None if positions is None else Rotation(*(t.detach().squeeze(0).float().contiguous() for t in positions)),
             self.parts.causal if causal is None else bool(causal),
-            self.parts.dropouts() if training else Dropouts(),
+            self.parts.probabilities() if training else Dropouts(),
             draw_seeds(4) if training else [0] * 4,
             torch.is_grad_enabled(),
             layout.starts_B if self.is_last and layout.reads_first else None,
