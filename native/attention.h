@@ -190,19 +190,18 @@ void softmax_backward(const Attention& k, const Seen& seen, float* row, float* g
         store(row + at, e);
     });
     float scale = 1.0f / sum(total), kept = DROPS ? k.dropout.rescale : 1.0f, inner = sum(product) * scale * kept;
-    for (int64_t j = seen.first / W * W; j < seen.end; j += W) {
-        float *at = row + seen.at(j), *to = grad + seen.at(j);
-        F e = load(at), g = load(to);
+    seen.each([&](int64_t at, int64_t, auto) {
+        F e = load(row + at), g = load(grad + at);
         if (DROPS) {
             F w = (F)((I)e & 0x7fffffff) * scale, left = w * ((I)e < 0 ? F{} : splat(kept));
-            store(at, left);
-            store(to, left * g - w * inner);
+            store(row + at, left);
+            store(grad + at, left * g - w * inner);
         } else {
             F w = e * scale;
-            store(at, w);
-            store(to, w * (g - inner));
+            store(row + at, w);
+            store(grad + at, w * (g - inner));
         }
-    }
+    });
 }
 
 // The queries [first, first + count) of a row, and the keys that any of them sees, from whole panels on.

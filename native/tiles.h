@@ -13,7 +13,7 @@ namespace {
 
 constexpr int P = 2 * W;                   // keys in a panel
 constexpr int MOST = W == 16 ? 8 : 6;      // rows computed together: as many as the registers hold the sums of
-constexpr int QUERIES = W == 16 ? 32 : 36;  // queries whose scores are kept at once
+constexpr int QUERIES = W == 16 ? 64 : 66;  // queries whose scores are kept at once
 
 inline int64_t rounded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 

@@ -171,6 +171,7 @@ _ENCODER = {
 }
 _ROBERTA = {**_ENCODER, "max_position_embeddings": 514, "type_vocab_size": 1}
 _DECODER = {**_ENCODER, "num_key_value_heads": 2, "head_dim": 8}
+_QWEN = {**_DECODER, "use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1}
 
 FAMILIES: dict[str, Family] = {
     "bert": Family("BertConfig", _bert, _ENCODER),
@@ -212,8 +213,8 @@ FAMILIES: dict[str, Family] = {
     "mistral": Family("MistralConfig", _llama, {**_DECODER, "sliding_window": 6}),
     "gemma": Family("GemmaConfig", _gemma, _DECODER),
     "gemma2": Family("Gemma2Config", _gemma, {**_DECODER, "sliding_window": 6, "query_pre_attn_scalar": 8}),
-    "qwen2": Family("Qwen2Config", _qwen, {key: value for key, value in _DECODER.items() if key != "head_dim"}),
-    "qwen3": Family("Qwen3Config", _qwen, _DECODER),
+    "qwen2": Family("Qwen2Config", _qwen, {key: value for key, value in _QWEN.items() if key != "head_dim"}),
+    "qwen3": Family("Qwen3Config", _qwen, _QWEN),
     "gemma3": Family(
         "Gemma3TextConfig",
         _gemma,
@@ -299,13 +300,13 @@ def tiny_tokenizer(family: str, words: Sequence[str] = WORDS) -> Any:
     return FAMILIES[family].tokenizer(words)
 
 
-def tiny_backbone(family: str, folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, **keys: Any) -> Path:
+def tiny_backbone(family: str | Family, folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, **keys: Any) -> Path:
     """Write a random backbone without a head (config, safetensors, tokenizer) into `folder` and return it.
 
     `keys` are configuration keys, such as `hidden_dropout_prob=0.0`; the weights depend on `seed` alone.
     """
-    recipe = FAMILIES[family]
-    tokenizer = tiny_tokenizer(family, words)
+    recipe = FAMILIES[family] if isinstance(family, str) else family
+    tokenizer = recipe.tokenizer(words)
     kind = getattr(transformers, recipe.config)
     special = {key: getattr(tokenizer, key) for key in _SPECIAL_IDS if hasattr(kind(), key)}
     config = kind(**{"vocab_size": len(tokenizer), **special, **recipe.keys, **keys})

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from further import FURTHER
 from tiny import FAMILIES, tiny_backbone
 from transformers import AutoModelForSequenceClassification
+from transformers.models import t5
 
 from textune.config.schema import ModelSection
 from textune.data.batches import Group
@@ -27,20 +29,23 @@ from textune.model.native.libraries import KernelError, available_levels, load_l
 COLORS = LabelMap("multiclass", ("red", "green", "blue"))
 
 
-def _known(*families: str) -> list[str]:
+def known(*families: str) -> list[str]:
     """Those that this release of transformers has."""
-    return [family for family in families if hasattr(transformers, FAMILIES[family].config)]
+    return [family for family in families if hasattr(transformers, (FAMILIES | FURTHER)[family].config)]
 
 
-ENCODERS = _known(
+ENCODERS = known(
     *("bert", "ernie", "electra", "roberta", "xlm-roberta", "camembert", "albert", "distilbert", "modernbert", "mpnet"),
     *("data2vec-text", "roberta-prelayernorm", "xlm-roberta-xl", "eurobert", "gte", "nomic_bert", "jina_embeddings_v3"),
     "deberta-v2",
 )
-DECODERS = _known("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "modernbert-decoder")
-PACKED = ENCODERS + DECODERS
-PADDED = ["t5", "bart", "xlnet"]
+DECODERS = known("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "modernbert-decoder")
+TWO_STACKS = ["t5"] if hasattr(t5.modeling_t5, "ALL_ATTENTION_FUNCTIONS") else []
+PACKED = ENCODERS + DECODERS + TWO_STACKS
+PADDED = ["bart", "xlnet"] + (["t5"] if not TWO_STACKS else [])
 ALL = PACKED + PADDED
+
+TOLERANCE = 1e-5
 
 LENGTHS = (1, 1, 2, 3, 3, 5, 7, 8, 9, 13, 23)
 """Odd and even, shorter and longer than the sliding windows (5 to 6 tokens)."""
@@ -73,7 +78,7 @@ def build(
     **keys: Any,
 ) -> Built:
     """Write a tiny backbone and load it, in evaluation mode."""
-    tiny_backbone(family, folder, **keys)
+    tiny_backbone(FURTHER.get(family, family), folder, **keys)
     model_section = ModelSection(pretrained=str(folder), **(section or {}))
     tokenizer = load_tokenizer(model_section)
     model = load_model(model_section, tokenizer, label_map=labels, num_logits=num_logits, seed=1)
@@ -86,7 +91,7 @@ def random_rows(built: Built, lengths: Sequence[int] = LENGTHS, *, seed: int = 0
     special = set(built.tokenizer.all_special_ids)
     ordinary = [index for index in range(len(built.tokenizer)) if index not in special]
     rows = [generator.choice(ordinary, length).tolist() for length in lengths]
-    if built.family in {"t5", "bart"}:
+    if built.family in {"t5", "mt5", "bart"}:
         rows = [[*row[:-1], built.tokenizer.eos_token_id] for row in rows]
     return rows
 
@@ -193,3 +198,21 @@ def gradients(module: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Te
     module.zero_grad()
     loss.backward()
     return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in module.named_parameters()}
+
+
+def assert_same_gradients(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    """Norm of the difference, relative to the norm of that tensor's gradient.
+
+    Single numbers are no fair measure: those that cancel to almost nothing hold rounding errors only. For the same reason a
+    tensor whose whole gradient cancels (the bias of keys: softmax does not feel it) is measured against the whole gradient.
+    """
+    assert ours.keys() == theirs.keys()
+    whole = torch.stack([gradient.norm() for gradient in theirs.values()]).norm()
+    assert whole > 0
+    for name, gradient in theirs.items():
+        difference = (ours[name] - gradient).norm()
+        assert difference <= TOLERANCE * gradient.norm() + 1e-2 * TOLERANCE * whole, (name, difference, gradient.norm())
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=TOLERANCE)

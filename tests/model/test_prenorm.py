@@ -6,6 +6,8 @@ tiny backbone has by default, dropout, bf16, and what must be left alone.
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -376,6 +378,20 @@ def test_working_copies_follow_the_optimizer(family: str, tmp_path: Path) -> Non
             plain = built.model(batch)
             built.model.accelerator.kernels = kernels
         close(fast, plain)
+
+
+@pytest.mark.parametrize("family", ["modernbert", "gpt2", "qwen3"])
+def test_copies_of_a_model_compute_the_same(family: str, tmp_path: Path) -> None:
+    built = fused(family, tmp_path)
+    batch = lay_out(built, random_rows(built), UNEVEN)
+    with torch.no_grad():
+        before = built.model(batch)
+        twins = [copy.deepcopy(built.model), pickle.loads(pickle.dumps(built.model))]
+        for parameter in built.model.parameters():
+            parameter.mul_(0.5)
+        for twin in twins:  # with weights of its own
+            close(twin(batch), before)
+        assert not torch.allclose(built.model(batch), before)
 
 
 class Adapted(nn.Linear):

@@ -80,7 +80,7 @@ class Accelerator:
         except KernelError as error:
             self._refuse(str(error), hint=error.hint)
             return
-        if self.has_other_scores:  # the kernels draw the masks of dropout alone, which is faster everywhere
+        if self.has_other_attention:  # the kernels draw the masks of dropout alone, which is faster everywhere
             self._install(kernels)
             return
         part: Part = "layers" if count_known(self._hf) else "attention"
@@ -100,7 +100,7 @@ class Accelerator:
                 # The same module with another way to draw its mask: nothing that is saved changes.
                 module.__class__ = FastDropout
                 module.kernels = self.kernels  # type: ignore[assignment]
-        parts = ["dropout"] if self.has_other_scores else ["attention", "dropout"]
+        parts = ["dropout"] if self.has_other_attention else ["attention", "dropout"]
         what = " and ".join([", ".join(parts), f"{num_layers} whole layers"] if num_layers else parts)
         self.note = f"compiled for {self.kernels.level}: {what}"
 
@@ -110,10 +110,12 @@ class Accelerator:
         return PYTORCH if self.kernels is None else self.kernels.level
 
     @property
-    def has_other_scores(self) -> bool:
-        """Whether attention does to its scores what the kernels do not compute (Gemma 2 caps them, MPNet adds a bias)."""
+    def has_other_attention(self) -> bool:
+        """Whether attention is none that the kernels compute: Gemma 2 caps its scores, MPNet adds a bias, DeepSeek has narrower
+        values than keys."""
         config = self._hf.config.get_text_config()
-        return config.model_type in ADDED_TERMS or bool(getattr(config, "attn_logit_softcapping", None))
+        other = getattr(config, "attn_logit_softcapping", None) or getattr(config, "v_head_dim", None)
+        return config.model_type in ADDED_TERMS or bool(other)
 
     def _refuse(self, reason: str, *, hint: str) -> None:
         self.note = f"PyTorch's own: {reason}"

@@ -10,7 +10,7 @@ Shapes: T tokens, h heads of d, g key heads, n rows of L tokens in a group, N = 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -148,7 +148,7 @@ def packed_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     is_causal: bool | None = None,
-    position_bias: RelativeBias | None = None,
+    position_bias: RelativeBias | Literal[False] | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention within each row: query [1, h, T, d], key and value [1, g, T, d] to ([1, T, h, d], None).
@@ -162,7 +162,7 @@ def packed_attention(
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     causal = bool(module.is_causal) if is_causal is None else is_causal
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if textune_layout.sequences is not None and softcap is None and position_bias is None:
+    if textune_layout.sequences is not None and softcap is None and not position_bias:
         output_Thd = varlen_attention(
             query.squeeze(0),
             key.squeeze(0),
@@ -176,7 +176,7 @@ def packed_attention(
         return output_Thd.unsqueeze(0), None
     kernels = textune_layout.kernels
     known = device == "cpu" and query.dtype in {torch.float32, torch.bfloat16} and query.shape[-1] == value.shape[-1]
-    if kernels is not None and known and softcap is None and position_bias is None and dropout < 1:
+    if kernels is not None and known and softcap is None and not position_bias and dropout < 1:
         shape = AttentionShape(
             textune_layout.starts_B, textune_layout.lengths_B, scale, causal=causal, window=sliding_window or 0, dropout=dropout
         )
@@ -189,7 +189,7 @@ def packed_attention(
         "scale": scale,
         "dropout": dropout,
         "softcap": softcap,
-        "position_bias": position_bias,
+        "position_bias": position_bias or None,
     }
     outputs = [
         _group_attention(query_hNd, key_gNd, value_gNd, textune_layout, index, **options)

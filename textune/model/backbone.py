@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +29,7 @@ from textune.data.rows import listing
 from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
 from textune.model.attention import PACKED, PackedLayout
-from textune.model.families import OWN_ATTENTION, PACKED_FAMILIES
+from textune.model.families import PACKED_FAMILIES, PADDED_FAMILIES
 from textune.model.freeze import freeze_parts
 from textune.model.heads import PADDED_HEADS, reads_last_position
 from textune.model.labelhead import about_new_head, change_head, plan_head, wanted_head
@@ -101,11 +102,14 @@ class TextModel(nn.Module):
         if layout == "packed" and self._obstacle:
             raise ModelError(
                 f'model.attention = "packed", but {self._obstacle}.',
-                hint=f'Use "auto". Families that run packed: {", ".join(PACKED_FAMILIES)}.',
+                hint='Use "auto", or a family that runs packed: bert, modernbert, llama and others (docs/architecture.md).',
             )
         if layout != self.layout:
+            attention = PACKED if layout == "packed" else self._own_attention
             with quiet_transformers():
-                self.hf.set_attn_implementation(PACKED if layout == "packed" else self._own_attention)
+                self.hf.set_attn_implementation(attention)
+            # It is not set where the family computes attention itself, but read by what compiles layers.
+            self.hf.config._attn_implementation = attention
             family = PACKED_FAMILIES[self.hf.config.model_type]
             for module, forward in family.forwards(self.hf):
                 if layout == "packed":
@@ -136,7 +140,9 @@ class TextModel(nn.Module):
 
     def group_cost(self, dtype: torch.dtype) -> int:
         """What a group of rows costs this model in products of `dtype`: nothing where attention takes all rows in one call."""
-        by_kernels = self.accelerator.kernels is not None and not self.accelerator.has_other_scores and dtype != torch.float16
+        by_kernels = (
+            self.accelerator.kernels is not None and not self.accelerator.has_other_attention and dtype != torch.float16
+        )
         one_call = by_kernels or not attention_obstacle(self.hf.device, dtype, self.hf.config)
         return 0 if one_call else GROUP_COST_TOKENS
 
@@ -319,10 +325,12 @@ def _obstacle_to_packing(hf: Any) -> str:
     family = hf.config.model_type
     if not type(hf).__module__.startswith("transformers."):
         return f"{type(hf).__name__} is code of its own"
-    if family in OWN_ATTENTION:
-        return f"{family} computes its own kind of attention"
     if family not in PACKED_FAMILIES:
-        return f"textune knows no packed form of {family}"
+        return (
+            f"{family} {PADDED_FAMILIES[family]}" if family in PADDED_FAMILIES else f"textune knows no packed form of {family}"
+        )
+    if PACKED_FAMILIES[family].registered and "ALL_ATTENTION_FUNCTIONS" not in vars(sys.modules[type(hf).__module__]):
+        return f"this release of transformers computes attention of {family} by itself"
     if getattr(hf.config, "chunk_size_feed_forward", 0):
         return "chunk_size_feed_forward needs rows of a fixed length"
     return ""

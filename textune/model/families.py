@@ -19,7 +19,7 @@ from torch.nn import functional
 from textune.model import disentangled, heads
 from textune.model.attention import PackedLayout
 from textune.model.heads import Pool
-from textune.model.relative import encode_mpnet, mpnet_forwards
+from textune.model.relative import encode_mpnet, encode_t5, mpnet_forwards, t5_forwards
 
 Positions = Callable[[Any, torch.Tensor, torch.Tensor, PackedLayout], torch.Tensor]
 """(Hugging Face model, ids [T], positions from 0 [T], layout) to the positions that the backbone expects [T]."""
@@ -68,46 +68,63 @@ class PackedFamily:
     """Another way through the backbone, where its own forward does not hand the layout to its attention."""
     forwards: Forwards = _none_replaced
     """What stands in for attention that no registered function computes."""
+    registered: bool = True
+    """Attention is a function registered with transformers, which not every release asks for in every family."""
 
     def reads_only_first(self, hf: Any) -> bool:
         """Whether of the last layer only the first token of each row is read."""
         return self.reads_first and getattr(hf.config, "classifier_pooling", "cls") == "cls"
 
 
+_BERT = PackedFamily(heads.pooler_of_first, reads_first=True)
+_ROBERTA = PackedFamily(heads.head_of_first, _after_padding, reads_first=True)
 _DECODER = PackedFamily(heads.score_of_last)
 
 PACKED_FAMILIES: dict[str, PackedFamily] = {
-    "bert": PackedFamily(heads.pooler_of_first, reads_first=True),
-    "ernie": PackedFamily(heads.pooler_of_first, reads_first=True),
+    **dict.fromkeys(("bert", "ernie", "gte", "nomic_bert", "roc_bert"), _BERT),
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "data2vec-text", "roberta-prelayernorm"), _ROBERTA),
+    **dict.fromkeys(("xlm-roberta-xl", "xmod"), _ROBERTA),
     "electra": PackedFamily(heads.head_of_first, reads_first=True),
-    "roberta": PackedFamily(heads.head_of_first, _after_padding, reads_first=True),
-    "xlm-roberta": PackedFamily(heads.head_of_first, _after_padding, reads_first=True),
-    "camembert": PackedFamily(heads.head_of_first, _after_padding, reads_first=True),
-    "data2vec-text": PackedFamily(heads.head_of_first, _after_padding, reads_first=True),
-    "roberta-prelayernorm": PackedFamily(heads.head_of_first, _after_padding, reads_first=True),
-    "xlm-roberta-xl": PackedFamily(heads.head_of_first, _after_padding, reads_first=True),
-    "mpnet": PackedFamily(heads.head_of_first, _after_padding, reads_first=True, encode=encode_mpnet, forwards=mpnet_forwards),
     "jina_embeddings_v3": PackedFamily(heads.head_of_first, reads_first=True),
-    "gte": PackedFamily(heads.pooler_of_first, reads_first=True),
-    "nomic_bert": PackedFamily(heads.pooler_of_first, reads_first=True),
     "albert": PackedFamily(heads.albert, reads_first=True),
     "distilbert": PackedFamily(heads.distilbert, reads_first=True),
-    "deberta-v2": PackedFamily(
-        heads.deberta, reads_first=True, encode=disentangled.encode, forwards=disentangled.replaced_forwards
+    "mpnet": PackedFamily(
+        heads.head_of_first, _after_padding, reads_first=True, encode=encode_mpnet, forwards=mpnet_forwards, registered=False
     ),
+    "deberta-v2": PackedFamily(
+        heads.deberta, reads_first=True, encode=disentangled.encode, forwards=disentangled.replaced_forwards, registered=False
+    ),
+    **dict.fromkeys(("t5", "mt5"), PackedFamily(heads.head_of_last_eos, encode=encode_t5, forwards=t5_forwards)),
     "modernbert": PackedFamily(heads.modernbert, reads_first=True),
+    "ultrabert": PackedFamily(heads.modernbert, reads_first=True),
     "modernbert-decoder": PackedFamily(heads.modernbert_decoder),
     "eurobert": PackedFamily(heads.eurobert),
-    "gpt2": _DECODER,
-    "llama": _DECODER,
-    "mistral": _DECODER,
-    "qwen2": _DECODER,
-    "qwen3": _DECODER,
-    "gemma": _DECODER,
-    "gemma2": _DECODER,
-    "gemma3_text": _DECODER,
+    "ctrl": PackedFamily(heads.classifier_of_last),
+    **dict.fromkeys(("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"), _DECODER),
+    **dict.fromkeys(("arcee", "biogpt", "cohere_compass_text", "diffllama", "exaone4", "glm", "glm4", "gpt_bigcode"), _DECODER),
+    **dict.fromkeys(("gpt_neox", "helium", "hunyuan_v1_dense", "minicpm3", "ministral", "ministral3"), _DECODER),
+    **dict.fromkeys(("olmo", "olmo2", "olmo3", "opt", "persimmon", "phi", "phi3", "seed_oss", "smollm3"), _DECODER),
+    **dict.fromkeys(("starcoder2", "axk1", "deepseek_v2", "deepseek_v3", "hunyuan_v1_moe", "jetmoe", "mistral4"), _DECODER),
+    **dict.fromkeys(("mixtral", "qwen3_moe"), _DECODER),
 }
 """`model_type` of a configuration to how it runs packed; each has its twin test."""
 
-OWN_ATTENTION = ("deberta", "xlnet", "t5", "mt5", "umt5")
-"""Families known to compute attention themselves, with position terms that no registered function sees."""
+_OWN = "computes its own kind of attention"
+_BESIDE = "lets tokens meet beside attention too"
+_RECURRENT = "reads the tokens one after another, in recurrent layers"
+_TWO_STACKS = "is an encoder with a decoder"
+_CUT_OFF = "does not hand all keyword arguments down to its attention"
+_NOT_TEXT = "is not made for text alone"
+
+PADDED_FAMILIES: dict[str, str] = {
+    **dict.fromkeys(("axk2", "big_bird", "bloom", "deberta", "doge", "falcon", "flaubert", "gpt_neo", "gpt_oss"), _OWN),
+    **dict.fromkeys(("gptj", "ibert", "longformer", "megatron-bert", "mpt", "mra", "nystromformer", "openai-gpt"), _OWN),
+    **dict.fromkeys(("reformer", "rembert", "roformer", "squeezebert", "xlm", "xlnet", "yoso"), _OWN),
+    **dict.fromkeys(("canine", "convbert", "fnet", "funnel", "mobilebert"), _BESIDE),
+    **dict.fromkeys(("jamba", "minimax", "qwen3_5", "qwen3_5_text", "qwen3_next", "zamba", "zamba2"), _RECURRENT),
+    **dict.fromkeys(("bart", "bigbird_pegasus", "mbart", "mvp", "plbart", "t5gemma", "t5gemma2", "umt5"), _TWO_STACKS),
+    **dict.fromkeys(("nemotron", "phimoe", "qwen2_moe", "stablelm"), _CUT_OFF),
+    **dict.fromkeys(("esm", "esmc", "gemma3", "layoutlm", "layoutlmv2", "layoutlmv3", "lilt", "luke", "markuplm"), _NOT_TEXT),
+    **dict.fromkeys(("modernvbert", "perceiver", "tapas", "ultravbert"), _NOT_TEXT),
+}
+"""`model_type` to why the family does not run packed."""

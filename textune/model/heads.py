@@ -109,6 +109,23 @@ def score_of_last(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout:
     return logits
 
 
+def classifier_of_last(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """CTRL: the same under another name."""
+    logits: torch.Tensor = hf.classifier(_last_token(hf, hidden_TH, ids_T, layout))
+    return logits
+
+
+def head_of_last_eos(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """T5: the last eos token of each row, or its last token where it has none, as `_at_last_eos` below."""
+    rows_T = layout.rows_T
+    steps_T = torch.arange(len(rows_T), device=ids_T.device) - layout.starts_B[rows_T]
+    is_eos_T = (ids_T[: len(rows_T)] == hf.config.eos_token_id) & (steps_T < layout.lengths_B[rows_T])
+    behind_B = torch.zeros_like(layout.starts_B).scatter_reduce(0, rows_T, (steps_T + 1) * is_eos_T, "amax")
+    lasts_B = torch.where(behind_B > 0, behind_B, layout.lengths_B) - 1
+    logits: torch.Tensor = hf.classification_head(hidden_TH.index_select(0, layout.starts_B + lasts_B))
+    return logits
+
+
 def modernbert_decoder(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """The last token, through the head of a language model."""
     logits: torch.Tensor = hf.classifier(hf.drop(hf.head(_last_token(hf, hidden_TH, ids_T, layout))))

@@ -1,4 +1,4 @@
-"""Attention whose scores hold a learned bias for each head and distance: MPNet and T5, packed; used by `families.py`.
+"""Attention whose scores hold a learned bias for each head and distance: MPNet, T5 and mT5 packed; used by `families.py`.
 
 The bias depends on how far a key stands from its query, counted in buckets, and all layers share it. `RelativeBias` looks each
 distance of a batch up once; every group of rows adds the values to its scores, and the gradients of all layers and groups meet
@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import AttentionInterface
 
-from textune.model.attention import PackedLayout, packed_attention
+from textune.model.attention import PACKED, PackedLayout
 
 Bucket = Callable[[torch.Tensor], torch.Tensor]
 """Position of the key less that of the query, int64, to the row of the table of buckets."""
@@ -27,18 +28,23 @@ class RelativeBias:
 
     def __init__(self, table: nn.Embedding, bucket: Bucket, layout: PackedLayout) -> None:
         self.layout = layout
+        self._table, self._bucket = table, bucket
         self._longest = max(group.length for group in layout.groups)
-        distances_W = torch.arange(1 - self._longest, self._longest, device=table.weight.device)
-        self.by_distance_hW: torch.Tensor = table(bucket(distances_W)).t()
-        """[h, W]: the bias of a key that stands W - M + 1 tokens behind its query."""
+        self._by_distance_hW = torch.empty(0)
         self._by_length: dict[int, torch.Tensor] = {}
+
+    def look_up(self) -> None:
+        """Read the table, where the backbone does: its weights may be present, or computed again, there alone."""
+        distances_W = torch.arange(1 - self._longest, self._longest, device=self.layout.lengths_B.device)
+        self._by_distance_hW = self._table(self._bucket(distances_W)).t()
+        self._by_length = {}
 
     def for_rows(self, length: int) -> torch.Tensor:
         """[h, L, L] of rows of `length` tokens: query by key."""
         if length not in self._by_length:
             first, behind = self._longest - length, self._longest + length - 1
             # Windows over the distances: the first belongs to the last query, which all keys stand before.
-            windows_hLL = self.by_distance_hW[:, first:behind].unfold(1, length, 1)
+            windows_hLL = self._by_distance_hW[:, first:behind].unfold(1, length, 1)
             self._by_length[length] = windows_hLL.flip(1)
         return self._by_length[length]
 
@@ -52,6 +58,7 @@ def encode_mpnet(hf: Any, inputs: dict[str, Any]) -> torch.Tensor:
     encoder = backbone.encoder
     hidden_1TH: torch.Tensor = backbone.embeddings(input_ids=inputs["input_ids"], position_ids=inputs["position_ids"])
     bias = RelativeBias(encoder.relative_attention_bias, encoder.relative_position_bucket, layout)
+    bias.look_up()
     for layer in encoder.layer:
         hidden_1TH = layer(hidden_1TH, None, bias)[0]
     return hidden_1TH
@@ -71,7 +78,7 @@ def _mpnet_attention(
         linear(hidden_states).unflatten(-1, (module.num_attention_heads, -1)).transpose(1, 2)
         for linear in (module.q, module.k, module.v)
     )
-    attended_1Thd, _weights = packed_attention(
+    attended_1Thd, _weights = AttentionInterface()[PACKED](
         module,
         query,
         key,
@@ -83,3 +90,43 @@ def _mpnet_attention(
         is_causal=False,
     )
     return (module.o(attended_1Thd.flatten(2)),)
+
+
+# --- T5 ---------------------------------------------------------------------------------------------------------------
+
+
+def encode_t5(hf: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    """States of the decoder, which reads each row shifted by one token, as `T5ForSequenceClassification` has it."""
+    backbone, layout, ids_1T = hf.base_model, inputs["textune_layout"], inputs["input_ids"]
+    encoded_1TH = _t5_stack(backbone.encoder, ids_1T, layout, None)
+    shifted_1T = ids_1T.roll(1, dims=1).index_fill(1, layout.starts_B, hf.config.decoder_start_token_id)
+    return _t5_stack(backbone.decoder, shifted_1T, layout, encoded_1TH)
+
+
+def _t5_stack(stack: Any, ids_1T: torch.Tensor, layout: PackedLayout, encoded_1TH: torch.Tensor | None) -> torch.Tensor:
+    """`T5Stack.forward`, but for the bias; `encoded_1TH` is what a decoder looks at besides."""
+    first = stack.block[0].layer[0].SelfAttention
+    bucket = functools.partial(
+        first._relative_position_bucket,
+        bidirectional=not stack.is_decoder,
+        num_buckets=first.relative_attention_num_buckets,
+        max_distance=first.relative_attention_max_distance,
+    )
+    bias = RelativeBias(first.relative_attention_bias, bucket, layout)
+    hidden_1TH = stack.dropout(stack.embed_tokens(ids_1T))
+    for block in stack.block:
+        # Between decoder and encoder there is no bias; None would make T5 compute zeros for every pair of tokens.
+        hidden_1TH = block(hidden_1TH, None, bias, encoded_1TH, None, False, textune_layout=layout)[0]
+    normed_1TH: torch.Tensor = stack.dropout(stack.final_layer_norm(hidden_1TH))
+    return normed_1TH
+
+
+def t5_forwards(hf: Any) -> list[tuple[nn.Module, Callable[..., Any]]]:
+    """The first attention of each stack owns the table of buckets; as long as the layout is packed, it fills `RelativeBias`."""
+    firsts = [stack.block[0].layer[0].SelfAttention for stack in (hf.base_model.encoder, hf.base_model.decoder)]
+    return [(first, functools.partial(_look_up_first, type(first).forward, first)) for first in firsts]
+
+
+def _look_up_first(forward: Callable[..., Any], module: Any, *args: Any, position_bias: RelativeBias, **options: Any) -> Any:
+    position_bias.look_up()
+    return forward(module, *args, position_bias=position_bias, **options)

@@ -126,7 +126,12 @@ def _allowed_by_torch(device: torch.device, dtype: torch.dtype, head_dim: int) -
         return torch.backends.cuda.can_use_flash_attention(params)
 
 
-ADDED_TERMS = {"mpnet": "bias by distance", "deberta-v2": "terms for distances"}
+ADDED_TERMS = {
+    "mpnet": "bias by distance",
+    "t5": "bias by distance",
+    "mt5": "bias by distance",
+    "deberta-v2": "terms for distances",
+}
 """`model_type` to what its attention adds to the scores, which no kernel computes."""
 
 

@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from textune.model.native.between import GATES
 from textune.model.native.kernels import ACTIVATIONS
-from textune.model.native.prenorm import Dropouts, PrenormLayer
+from textune.model.native.prenorm import PrenormLayer
 
 
 def find_prenorm(module: Any) -> PrenormLayer | None:
@@ -30,7 +30,7 @@ def _is_plain(parts: PrenormLayer) -> bool:
         plain = plain and len({linear.bias is None for linear in together}) == 1
     plain = plain and (parts.is_gated or parts.inner[0].bias is not None)
     tensors = [p for module in (*linears, *norms) for p in module.parameters()]
-    return plain and max(parts.dropouts()) < 1 and all(p.dtype == torch.float32 for p in tensors)
+    return plain and max(parts.probabilities()) < 1 and all(p.dtype == torch.float32 for p in tensors)
 
 
 def _is_norm(norm: Any) -> bool:
@@ -61,7 +61,7 @@ def _modernbert(module: Any) -> PrenormLayer | None:
         window=attention.sliding_window or 0,
         activation=activation,
         is_gated=True,
-        dropouts=lambda: Dropouts(attention.attention_dropout, _probability(attention.out_drop), _probability(mlp.drop)),
+        dropouts=((attention, "attention_dropout"), _place(attention.out_drop), _place(mlp.drop)),
     )
 
 
@@ -87,7 +87,7 @@ def _llama(module: Any) -> PrenormLayer | None:
         activation=activation,
         is_gated=True,
         head_norms=(attention.q_norm, attention.k_norm) if hasattr(attention, "q_norm") else None,
-        dropouts=lambda: Dropouts(attention.attention_dropout),
+        dropouts=((attention, "attention_dropout"),),
     )
 
 
@@ -114,12 +114,12 @@ def _gpt2(module: Any) -> PrenormLayer | None:
         causal=attention.is_causal,
         activation=activation,
         is_gated=False,
-        dropouts=lambda: Dropouts(attention.attn_dropout.p, attention.resid_dropout.p, output=_probability(mlp.dropout)),
+        dropouts=(_place(attention.attn_dropout), _place(attention.resid_dropout), None, _place(mlp.dropout)),
     )
 
 
-def _probability(module: nn.Module) -> float:
-    return module.p if isinstance(module, nn.Dropout) else 0.0
+def _place(module: nn.Module) -> tuple[nn.Module, str] | None:
+    return (module, "p") if isinstance(module, nn.Dropout) else None
 
 
 def _named(table: dict[str, int], name: Any) -> int | None:

@@ -3,8 +3,8 @@
     x --norm--> --one product--> query, key, value --rotary, attention--> --product--> added to x, norm -->
     --one product--> activation, gate --> --product--> added: y
 
-As in `layers.py` the modules keep their parameters and names, weights are copied to the precision of the products once a
-forward pass, and the residual stream, norms and sums stay fp32. Which layers are known: `kinds.py`.
+As in `layers.py` the modules keep their parameters and names, weights are copied to the precision of the products
+(`copies.py`), and the residual stream, norms and sums stay fp32. Which layers are known: `kinds.py`.
 
 Shapes: T tokens, H hidden, I inner width, h heads, g key heads, n = h + 2g heads of all three, d head width; R of the T
 tokens are computed to the end: of the last layer only what the head reads, else all.
@@ -12,7 +12,6 @@ tokens are computed to the end: of the last layer only what the head reads, else
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,8 +21,8 @@ from torch.autograd.function import once_differentiable
 
 from textune.model.native import between
 from textune.model.native.between import Addend, Norm, Normed, Rotation
+from textune.model.native.copies import WorkingCopy
 from textune.model.native.kernels import AttentionShape, Kernels, draw_seeds
-from textune.model.native.layers import WorkingCopy
 
 if TYPE_CHECKING:
     from textune.model.attention import PackedLayout
@@ -56,11 +55,15 @@ class PrenormLayer:
     causal: bool
     activation: int
     is_gated: bool
-    dropouts: Callable[[], Dropouts]
-    """Those in training."""
+    dropouts: tuple[tuple[Any, str] | None, ...]
+    """Where each of `Dropouts` is kept: (module, attribute); None where there is none."""
     window: int = 0
     head_norms: tuple[nn.Module, nn.Module] | None = None
     """Of queries and of keys."""
+
+    def probabilities(self) -> Dropouts:
+        """Those in training, as they are now."""
+        return Dropouts(*(0.0 if place is None else float(getattr(*place)) for place in self.dropouts))
 
     def linears(self) -> tuple[nn.Module, ...]:
         """All products."""
@@ -190,7 +193,7 @@ class FastPrenormLayer:
             dtype,
             None if positions is None else Rotation(*(t.detach().squeeze(0).float().contiguous() for t in positions)),
             self.parts.causal if causal is None else bool(causal),
-            self.parts.dropouts() if training else Dropouts(),
+            self.parts.probabilities() if training else Dropouts(),
             draw_seeds(4) if training else [0] * 4,
             torch.is_grad_enabled(),
             layout.starts_B if self.is_last and layout.reads_first else None,
