@@ -1,8 +1,8 @@
 """What the processor is used as: the level that it has, or a lower one that every process of the benchmark is held to.
 
-A level is named after the vectors that PyTorch computes with, and after bf16 products where they are faster than fp32. The name is
-that of the results file: `bench/results/cpu-avx2.json`. Libraries read their caps when they are loaded, so `hold_to` comes
-before any of them; the workers inherit it.
+A level is named after the vectors that PyTorch computes with, and after bf16 products where they are faster than fp32. The
+name is that of the results file: `bench/results/cpu-avx2.json`. Libraries read their caps when they are loaded, so `hold_to`
+comes before any of them; the workers inherit it.
 """
 
 from __future__ import annotations
