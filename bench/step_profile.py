@@ -1,4 +1,7 @@
-"""Where the wall time of a training step goes on a CPU: `python bench/step_profile.py examples/sst2.toml data.folder=PATH`."""
+"""Where the time of a training step goes on a CPU: `python bench/step_profile.py examples/sst2.toml data.folder=PATH`.
+
+Wall clock; with one thread (OMP_NUM_THREADS=1) processor time, which other work on the machine distorts less.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from typing import Any
 import torch
 
 from textune.config import load_config
-from textune.model.native.layers import WorkingCopy
+from textune.model.native.copies import WorkingCopy
 from textune.pipeline.gather import gather
 from textune.ranks import ALONE
 from textune.tracking import SilentTracker
 from textune.training import Learner, learner, steps
 
-WARM_UP, STEPS = 6, 40
+WARM_UP, STEPS = 6, 20
 
 
 def main() -> None:
@@ -29,16 +32,17 @@ def main() -> None:
     section = load_config(options.config, ["model.compile=on", *options.overrides]).experiment
     parts = gather(section, tracker=SilentTracker(), audit=False)
     seconds: dict[str, float] = defaultdict(float)
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
 
     def timed(owner: Any, name: str, part: str) -> None:
         inner: Callable[..., Any] = getattr(owner, name)
 
         def outer(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
+            start = clock()
             try:
                 return inner(*args, **kwargs)
             finally:
-                seconds[part] += time.perf_counter() - start
+                seconds[part] += clock() - start
 
         setattr(owner, name, outer)
 
@@ -49,7 +53,7 @@ def main() -> None:
     timed(torch.Tensor, "__matmul__", "matrix products of the layers")
     timed(torch, "addmm", "matrix products of the layers")
     timed(torch.Tensor, "float", "gradients to fp32")
-    timed(WorkingCopy, "get", "weights to bf16")
+    timed(WorkingCopy, "get", "copies of weights")
     timed(learner, "update_weights", "gradient norm, clipping, AdamW")
     run = steps(
         Learner(parts.model, section.train, parts.device, ALONE),
@@ -62,10 +66,10 @@ def main() -> None:
     for _ in range(WARM_UP):
         next(run)
     seconds.clear()
-    start = time.perf_counter()
+    start = clock()
     for _ in range(STEPS):
         next(run)
-    whole = time.perf_counter() - start
+    whole = clock() - start
     seconds["everything else"] = whole - sum(seconds.values())
     for part, spent in sorted(seconds.items(), key=lambda item: -item[1]):
         print(f"{part:32} {spent / STEPS * 1e3:7.1f} ms")

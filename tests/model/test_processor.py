@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from textune.model import processor
+from textune.model.device import resolve_device
 
 Features = dict[str, Callable[[], bool]]
 
@@ -53,6 +54,29 @@ def test_a_cap_leaves_what_a_narrower_processor_has(
 V2 = "cx16 popcnt ssse3 sse4_1 sse4_2"
 V3 = f"{V2} abm avx2 bmi1 bmi2 f16c fma movbe"
 V4 = f"{V3} avx512bw avx512cd avx512dq avx512f avx512vl"
+
+
+@pytest.mark.parametrize(
+    ("maker", "has", "prefers"),
+    [
+        ("AuthenticAMD", ("avx512", "avx512_bf16"), True),
+        ("AuthenticAMD", ("avx512",), False),
+        ("GenuineIntel", ("avx512", "avx512_bf16"), False),
+        ("GenuineIntel", ("avx512", "avx512_bf16", "amx_tile"), True),
+    ],
+)
+def test_auto_is_bf16_only_where_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch, real_features: Features, maker: str, has: tuple[str, ...], prefers: bool
+) -> None:
+    give(monkeypatch, "AVX512", "avx2", *has)
+    monkeypatch.setattr(processor, "has_bf16", real_features["bf16"])
+    monkeypatch.setattr(processor, "_described", lambda field: {"vendor_id": maker}[field])
+    assert processor.prefers_bf16() is prefers
+    assert resolve_device("cpu", "auto").precision == ("bf16" if prefers else "fp32")
+    if "avx512_bf16" in has:
+        assert resolve_device("cpu", "bf16").precision == "bf16"
+
+
 BF16 = f"{V4} avx512_bf16 avx512_vnni"
 HAS = ("avx2", "avx512")
 

@@ -423,7 +423,8 @@ class TrainSection(Section):
     seed: Seed = 0
     """Seed of the head's weights, the order and dropout."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of the forward and backward pass; weights stay fp32. `auto` is bf16 where the processor has it, else fp32."""
+    """Arithmetic of the forward and backward pass; weights stay fp32. `auto` is bf16 where the device has it and is faster with
+    it, else fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; `auto` takes a GPU if there is one."""
     optimizer: Optimizer = AdamW()

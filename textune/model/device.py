@@ -57,10 +57,9 @@ def resolve_device(
             hint=f"Use {_setting(key, 'device', 'auto')} or {_setting(key, 'device', 'cpu')}.",
         )
     chosen = torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
-    has_bf16 = _has_bf16(chosen)
     if precision == "auto":
-        return Device(chosen, "bf16" if has_bf16 else "fp32")
-    if precision == "bf16" and not has_bf16:
+        return Device(chosen, "bf16" if _prefers_bf16(chosen) else "fp32")
+    if precision == "bf16" and not _has_bf16(chosen):
         raise ModelError(
             f"{_setting(key, 'precision', 'bf16')}, but this {chosen.type} device has no bf16 arithmetic.",
             hint=f"Use {_setting(key, 'precision', 'auto')} or {_setting(key, 'precision', 'fp32')}.",
@@ -76,3 +75,7 @@ def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return processor.has_bf16()
+
+
+def _prefers_bf16(device: torch.device) -> bool:
+    return _has_bf16(device) if device.type == "cuda" else processor.prefers_bf16()

@@ -24,6 +24,7 @@ from textune.data.loader import TokenBatch
 from textune.errors import ModelError
 from textune.model.backbone import TextModel
 from textune.model.device import Device
+from textune.model.native import KernelAdamW, Kernels
 from textune.ranks import Ranks
 from textune.training.optim import build_optimizer, set_learning_rate
 
@@ -51,11 +52,16 @@ class Learner:
         self.model = model
         self.device = device
         self.ranks = ranks
-        self.optimizer = build_optimizer(model, section.optimizer)
+        self.optimizer = build_optimizer(model, section.optimizer, self._kernels(model, device))
         self.scaler = torch.amp.GradScaler(device.torch.type) if device.precision == "fp16" else None
         self._max_grad_norm = section.max_grad_norm
         self.may_redo = True
         """Whether this rank may compute the step again by itself, when memory ran out: no other has seen anything of it yet."""
+
+    def _kernels(self, model: TextModel, device: Device) -> Kernels | None:
+        """The kernels whose AdamW may change the weights: alone, where they lie whole on the processor."""
+        alone = self.ranks.alone and type(self) is Learner
+        return model.accelerator.kernels if alone and device.torch.type == "cpu" and device.precision != "fp16" else None
 
     # --- a step -------------------------------------------------------------------------------------------------------
 
@@ -79,7 +85,7 @@ class Learner:
 
     def zero_grad(self) -> None:
         """Free the gradients."""
-        self.model.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)  # which knows the weights without a walk through all modules
 
     def set_learning_rate(self, lr: float) -> None:
         """The rate of the next update."""
@@ -209,6 +215,10 @@ def update_weights(
 
     Where the norm is not finite no weight is changed.
     """
+    if isinstance(optimizer, KernelAdamW):
+        optimizer.max_norm = max_grad_norm or float("inf")
+        optimizer.step()
+        return optimizer.grad_norm
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     if scaler is None and optimizer.defaults.get("fused"):
         return _clipped_step(optimizer, trained, max_grad_norm=max_grad_norm)

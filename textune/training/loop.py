@@ -54,11 +54,13 @@ def steps(
     finite changes no weight: for fp16's scaler that is an overflow like any other; elsewhere the driver sees its norm, and
     stops. Where memory runs out, the step is done again in smaller parts; ModelError where that cannot help.
     """
+    learner.model.train()
     with closing(iter(loader)) as batches:
         for batch in batches:
             if batch.step >= total_steps:
                 return
-            learner.model.train()
+            if not learner.model.training:  # since an evaluation; a walk through all modules takes time
+                learner.model.train()
             lr = learning_rate(
                 batch.step,
                 kind=section.schedule.kind,

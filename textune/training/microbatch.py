@@ -58,7 +58,7 @@ def gradients_in_memory(
     notices: list[str] = []
     while True:
         learner.zero_grad()
-        torch.manual_seed(seed)
+        _seed(seed, learner.device.torch)
         try:
             return accumulate_gradients(learner, task, batch), notices
         except Exception as error:
@@ -72,6 +72,14 @@ def gradients_in_memory(
         bound = halved(batch.largest, longest=batch.longest, hint=NO_ROOM)
         notices.append(f"out of memory at step {batch.step + 1}: computing {bound:,} tokens at once from here on")
         batch = loader.lower_bound(batch, bound)
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed the generators that draw on `device`; on a processor one, since the others would be told through a stack trace."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def _refuse_redo(learner: Learner, batch: Batch) -> ModelError:

@@ -6,21 +6,25 @@ import importlib
 import importlib.util
 import logging
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from textune.config.schema import AdamW, AdamW8bit
 from textune.errors import ModelError
+from textune.model.native import KernelAdamW, Kernels
 
 STATE_BYTES = {"adamw": 8, "adamw_8bit": 2}
 """Bytes of optimizer state for each number that is trained, by `kind`: two moments."""
 
 
-def build_optimizer(model: torch.nn.Module, section: AdamW | AdamW8bit) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: torch.nn.Module, section: AdamW | AdamW8bit, kernels: Kernels | None = None
+) -> torch.optim.Optimizer:
     """AdamW over the parameters that are trained; biases and norm weights (every vector) are not decayed.
 
-    ModelError where `adamw_8bit` is asked for and no package for it is installed.
+    Its step is that of `kernels`, if they are given: they need whole weights on the processor. ModelError where `adamw_8bit` is
+    asked for and no package for it is installed.
     """
     require_optimizer(section)
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -28,16 +32,13 @@ def build_optimizer(model: torch.nn.Module, section: AdamW | AdamW8bit) -> torch
     decayed = [p for _, p in trained if p.ndim >= 2]
     kept = [p for _, p in trained if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": section.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    rule = torch.optim.AdamW if section.kind == "adamw" else _adamw_8bit()
-    options = {"fused": True} if section.kind == "adamw" else {}
-    optimizer: torch.optim.Optimizer = rule(
-        [group for group in groups if group["params"]],
-        lr=section.lr,
-        betas=(section.beta1, section.beta2),
-        eps=section.eps,
-        **options,
-    )
-    return optimizer
+    options: dict[str, Any] = {"lr": section.lr, "betas": (section.beta1, section.beta2), "eps": section.eps}
+    groups = [group for group in groups if group["params"]]
+    if section.kind != "adamw":
+        return cast(torch.optim.Optimizer, _adamw_8bit()(groups, **options))
+    if kernels is not None and all(p.dtype == torch.float32 and p.is_contiguous() for _, p in trained):
+        return KernelAdamW(groups, kernels, **options)
+    return torch.optim.AdamW(groups, fused=True, **options)
 
 
 def require_optimizer(section: AdamW | AdamW8bit) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
 
 import torch
 
@@ -21,10 +22,17 @@ def has_bf16(device: str) -> bool:
     return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def prefers_bf16(device: str) -> bool:
+    """Whether bf16 products are faster than fp32 ones: in the vectors of Intel, without AMX, they run at half the rate."""
+    if device == "cuda" or platform.machine().lower() not in {"x86_64", "amd64"} or torch.cpu._is_amx_tile_supported():
+        return has_bf16(device)
+    return has_bf16(device) and "GenuineIntel" not in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+
+
 def resolve(precision: str, device: str) -> str:
-    """`best` is bf16 where the hardware has it, else fp32; Skip for bf16 that it lacks."""
+    """`best` is the faster of bf16 and fp32; Skip for bf16 that the hardware lacks."""
     if precision == "best":
-        return "bf16" if has_bf16(device) else "fp32"
+        return "bf16" if prefers_bf16(device) else "fp32"
     if precision == "bf16" and not has_bf16(device):
         raise Skip(f"this machine's {device} has no bf16 arithmetic, so there is no such peer here")
     return precision

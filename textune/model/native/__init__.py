@@ -7,6 +7,7 @@
 Everything here has a twin in PyTorch's own operators, which is used where there is no library, and the tests compare both.
 """
 
+from textune.model.native.adamw import KernelAdamW
 from textune.model.native.install import count_known, install
 from textune.model.native.int8 import Int8Linear
 from textune.model.native.kernels import FastDropout, Kernels
@@ -15,6 +16,7 @@ from textune.model.native.libraries import KernelError, available_levels, load_l
 __all__ = [
     "FastDropout",
     "Int8Linear",
+    "KernelAdamW",
     "KernelError",
     "Kernels",
     "available_levels",

@@ -6,7 +6,6 @@ Every field takes 8 bytes, so that compiler and ctypes cannot lay them out diffe
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -127,6 +126,28 @@ class RotaryCall(Call):
     ]
 
 
+class Update(ctypes.Structure):
+    """One weight in an `AdamWCall`."""
+
+    _fields_: ClassVar[Fields] = [
+        *longs("count"),
+        *pointers("weight", "grad", "mean", "square", "copy"),
+        *longs("copy_is_low"),
+        *doubles("decay", "step_size", "root_scale"),
+    ]
+
+
+class AdamWCall(Call):
+    """Of `adamw`."""
+
+    _fields_: ClassVar[Fields] = [
+        *longs("tensors"),
+        ("updates", ctypes.POINTER(Update)),
+        *doubles("beta1", "beta2", "eps", "max_norm"),
+        *pointers("norm"),
+    ]
+
+
 _MISTAKES = {
     2: "the library was built for another struct of arguments",
     3: "a size or a row is out of range",
@@ -149,7 +170,7 @@ def is_low(tensor: torch.Tensor) -> bool:
     return tensor.dtype == torch.bfloat16
 
 
-def pointer(tensor: torch.Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> int:
+def pointer(tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:
     """Address of a contiguous tensor of this shape and type on the processor; ValueError for any other."""
     if not tensor.is_contiguous():
         raise ValueError(f"kernels take contiguous tensors, not {tuple(tensor.shape)} with strides {tensor.stride()}")
@@ -157,7 +178,7 @@ def pointer(tensor: torch.Tensor, shape: Sequence[int], dtype: torch.dtype = tor
     return tensor.data_ptr()
 
 
-def strided(tensor: torch.Tensor, shape: Sequence[int], dtype: torch.dtype) -> tuple[int, int, int]:
+def strided(tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[int, int, int]:
     """(address, stride of tokens, stride of heads) of [tokens, heads, d]; ValueError as for `pointer`."""
     _require(tensor, shape, dtype)
     token, head, number = tensor.stride()
@@ -166,7 +187,8 @@ def strided(tensor: torch.Tensor, shape: Sequence[int], dtype: torch.dtype) -> t
     return tensor.data_ptr(), token, head
 
 
-def _require(tensor: torch.Tensor, shape: Sequence[int], dtype: torch.dtype) -> None:
-    if tensor.dtype != dtype or tuple(tensor.shape) != tuple(shape) or tensor.device.type != "cpu":
+def _require(tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    # Asked hundreds of times a step, so without a conversion.
+    if tensor.dtype is not dtype or tensor.shape != shape or not tensor.is_cpu:
         wanted = f"{dtype} {tuple(shape)} on the processor"
         raise ValueError(f"a kernel needs {wanted}, not {tensor.dtype} {tuple(tensor.shape)} on {tensor.device}")

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from textune.model.native.copies import watch_optimizers
 from textune.model.native.int8 import Int8Layer
 from textune.model.native.kernels import Kernels
 from textune.model.native.kinds import PRENORM, find_prenorm
-from textune.model.native.layers import POSTNORM, EncoderLayer, FastLayer, find_postnorm, is_int8, watch_optimizers
+from textune.model.native.layers import POSTNORM, EncoderLayer, FastLayer, find_postnorm, is_int8
 from textune.model.native.prenorm import FastPrenormLayer, PrenormLayer
 
 

@@ -6,13 +6,12 @@
 For layers that normalise after each residual sum (BERT and its kin, DistilBERT, DeBERTa-v2 and v3); `prenorm.py` has those
 that normalise first. The modules of the backbone keep their parameters and their names.
 
-Weights are copied to the precision of the products once a forward pass; norms, the residual stream and all sums stay fp32, as
+Weights are copied to the precision of the products (`copies.py`); norms, the residual stream and all sums stay fp32, as
 under autocast. Shapes: T tokens, H hidden, I inner width, h heads, d head width, P rows of a table of distances.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,54 +19,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from textune.model.distances import Distances, count_terms, terms_of_distances
+from textune.model.native.copies import WorkingCopy
 from textune.model.native.disentangled import Terms, disentangled_attention, disentangled_backward
 from textune.model.native.int8 import Int8Linear
 from textune.model.native.kernels import ACTIVATIONS, AttentionShape, Kernels, Norm, draw_seeds
 
 if TYPE_CHECKING:
     from textune.model.attention import PackedLayout
-
-
-def _count_up(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    for group in optimizer.param_groups:
-        torch.autograd.graph.increment_version(group["params"])
-
-
-@functools.cache
-def watch_optimizers() -> None:
-    """Fused optimizers change weights without counting up their version; from here on every step of any optimizer does."""
-    register_optimizer_step_post_hook(_count_up)
-
-
-class WorkingCopy:
-    """Weights side by side in the precision of the products.
-
-    A forward pass with gradients copies anew. Without gradients a copy serves until the weights' version counts up.
-    """
-
-    def __init__(self, *parameters: torch.Tensor) -> None:
-        self._parameters = parameters
-        self._state: tuple[Any, ...] = ()
-        self._copy = torch.empty(0)
-
-    def get(self, dtype: torch.dtype, *, with_grad: bool) -> torch.Tensor:
-        """[sum of rows, columns] in `dtype`."""
-        if dtype == torch.float32 and len(self._parameters) == 1:
-            return self._parameters[0].detach()
-        state = (dtype, *((p.data_ptr(), p._version) for p in self._parameters))
-        if with_grad or state != self._state:
-            sizes = [len(p) for p in self._parameters]
-            # A new tensor each time: a graph, or another thread, may still hold the last one.
-            fresh = torch.empty(sum(sizes), *self._parameters[0].shape[1:], dtype=dtype)
-            for piece, parameter in zip(fresh.split(sizes), self._parameters, strict=True):
-                piece.copy_(parameter.detach())
-            if with_grad:
-                return fresh
-            self._copy, self._state = fresh, state
-        return self._copy
 
 
 @dataclass(frozen=True)

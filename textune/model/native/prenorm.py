@@ -3,8 +3,8 @@
     x --norm--> --one product--> query, key, value --rotary, attention--> --product--> added to x, norm -->
     --one product--> activation, gate --> --product--> added: y
 
-As in `layers.py` the modules keep their parameters and names, weights are copied to the precision of the products once a
-forward pass, and the residual stream, norms and sums stay fp32. Which layers are known: `kinds.py`.
+As in `layers.py` the modules keep their parameters and names, weights are copied to the precision of the products
+(`copies.py`), and the residual stream, norms and sums stay fp32. Which layers are known: `kinds.py`.
 
 Shapes: T tokens, H hidden, I inner width, h heads, g key heads, n = h + 2g heads of all three, d head width; R of the T
 tokens are computed to the end: of the last layer only what the head reads, else all.
@@ -21,8 +21,8 @@ from torch.autograd.function import once_differentiable
 
 from textune.model.native import between
 from textune.model.native.between import Addend, Norm, Normed, Rotation
+from textune.model.native.copies import WorkingCopy
 from textune.model.native.kernels import AttentionShape, Kernels, draw_seeds
-from textune.model.native.layers import WorkingCopy
 
 if TYPE_CHECKING:
     from textune.model.attention import PackedLayout

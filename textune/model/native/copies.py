@@ -1,0 +1,82 @@
+"""Copies of weights as the products read them: side by side, in their precision; before `layers.py`.
+
+Where the compiled optimizer changes the weights (`adamw.py`) it writes the copies as well; else each forward pass makes them.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+
+def _count_up(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    if not getattr(optimizer, "writes_copies", False):
+        for group in optimizer.param_groups:
+            torch.autograd.graph.increment_version(group["params"])
+
+
+@functools.cache
+def watch_optimizers() -> None:
+    """Fused optimizers change weights without counting up their version; from here on every step of any optimizer does."""
+    register_optimizer_step_post_hook(_count_up)
+
+
+class WorkingCopy:
+    """Weights side by side in the precision of the products.
+
+    A forward pass with gradients copies anew, unless the optimizer itself wrote the last copy. Without gradients a copy serves
+    until the weights' version counts up.
+    """
+
+    def __init__(self, *parameters: torch.Tensor) -> None:
+        self._parameters = parameters
+        self._state: tuple[Any, ...] = ()
+        self._copy = torch.empty(0)
+        self._is_written = False
+        _copies.add(self)
+
+    def get(self, dtype: torch.dtype, *, with_grad: bool) -> torch.Tensor:
+        """[sum of rows, columns] in `dtype`."""
+        if dtype == torch.float32 and len(self._parameters) == 1:
+            return self._parameters[0].detach()
+        if self._state != self._weights_state(dtype) or (with_grad and not self._is_written):
+            sizes = [len(p) for p in self._parameters]
+            # A new tensor each time: a graph, or another thread, may still hold the last one.
+            fresh = torch.empty(sum(sizes), *self._parameters[0].shape[1:], dtype=dtype)
+            for piece, parameter in zip(fresh.split(sizes), self._parameters, strict=True):
+                piece.copy_(parameter.detach())
+            self._copy, self._state, self._is_written = fresh, self._weights_state(dtype), False
+        return self._copy
+
+    def places(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """(weight, its piece of the copy) for whoever changes both; none where the copy is not that of the weights."""
+        if not self._state or self._state != self._weights_state(self._copy.dtype):
+            return []
+        return list(zip(self._parameters, self._copy.split([len(p) for p in self._parameters]), strict=True))
+
+    def mark_written(self) -> None:
+        """Say that the copy is that of the weights as they are now, as after each step to come."""
+        torch.autograd.graph.increment_version(self._copy)  # a graph that still holds it would compute a wrong gradient
+        self._state, self._is_written = self._weights_state(self._copy.dtype), True
+
+    def _weights_state(self, dtype: torch.dtype) -> tuple[Any, ...]:
+        return (dtype, *((p.data_ptr(), p._version) for p in self._parameters))
+
+    def belongs_to(self, weights: set[int]) -> bool:
+        """Whether one of the weights, by their `id`, is copied here."""
+        return any(id(parameter) in weights for parameter in self._parameters)
+
+
+_copies: weakref.WeakSet[WorkingCopy] = weakref.WeakSet()
+"""All there are, but for those of a copied or unpickled model: there each forward pass makes its own."""
+
+
+def copies_of(weights: Iterable[torch.Tensor]) -> Iterator[WorkingCopy]:
+    """The copies that hold one of the weights."""
+    wanted = {id(weight) for weight in weights}
+    return (copy for copy in list(_copies) if copy.belongs_to(wanted))
