@@ -1,7 +1,7 @@
 """Compiled kernels beside PyTorch's own operators, in rows of 8 to 512 tokens: what `model.compile = "auto"` chooses by.
 
 `python -m bench.ways` (two minutes; with `--level avx2` as on a processor that has no more) measures two layers of the shape of
-MiniLM-L6 on packed batches of 4,096 tokens and replaces this processor's entry in textune/model/ways.json. `layers` are whole
+MiniLM-L6 on packed batches of 2,048 tokens and replaces this processor's entry in textune/model/ways.json. `layers` are whole
 fused layers (BERT), `attention` is attention and dropout alone, as in families that have no fused layers (ALBERT). Microseconds
 a token, the best of several turns.
 """
@@ -19,8 +19,8 @@ from typing import Any
 
 from bench.speed.level import CAPS
 
-LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-TOKENS = 4096
+LENGTHS = (8, 16, 32, 64, 128, 256, 512)
+TOKENS = 2048
 SECONDS = 0.2
 """Of measuring for each pair."""
 
@@ -44,7 +44,7 @@ def measure_all() -> dict[str, Any]:
     from textune.model import processor
     from textune.model.native import Kernels
 
-    types = [torch.float32, *([torch.bfloat16] if processor.has_bf16() else [])]
+    types = [torch.float32, *([torch.bfloat16] if processor.prefers_bf16() else [])]
     entry: dict[str, Any] = {
         "level": Kernels().level,
         "vendor": processor.vendor(),
