@@ -132,6 +132,29 @@ def test_copies_are_written_with_the_weights(kernels: Kernels, dtype: torch.dtyp
     assert torch.equal(held.get(dtype, with_grad=True), torch.cat([p.detach() for p in parameters]).to(dtype))
 
 
+def test_two_copies_of_one_weight_both_keep_up(kernels: Kernels) -> None:
+    """A model that was made fast twice may still have its first copies."""
+    shared, other = torch.nn.Parameter(torch.randn(5, 7)), torch.nn.Parameter(torch.randn(3, 7))
+    held = {
+        WorkingCopy(shared): [shared],
+        WorkingCopy(shared, other): [shared, other],
+        WorkingCopy(other, shared): [other, shared],
+    }
+    optimizer = KernelAdamW([shared, other], kernels, lr=0.1)
+    for _ in range(3):
+        for each, parts in held.items():
+            assert torch.equal(each.get(torch.bfloat16, with_grad=True), torch.cat([p.detach() for p in parts]).bfloat16())
+        shared.grad, other.grad = torch.randn(5, 7), torch.randn(3, 7)
+        optimizer.step()
+
+
+def test_a_step_without_gradients_changes_nothing(kernels: Kernels) -> None:
+    weight = torch.nn.Parameter(torch.ones(4))
+    optimizer = KernelAdamW([weight], kernels, lr=0.1)
+    assert float(update_weights(optimizer, None, max_grad_norm=1.0)) == 0.0
+    assert torch.equal(weight.detach(), torch.ones(4))
+
+
 def test_a_graph_older_than_the_step_is_refused(kernels: Kernels) -> None:
     weight = torch.nn.Parameter(torch.randn(4, 4))
     held = WorkingCopy(weight)
