@@ -11,19 +11,9 @@ import pytest
 from resumekit import same_end
 from resumption import Kit, end, quick, record
 from runkit import reviews, threads, write_csv
-from tiny import tiny_backbone
+from tiny import tiny_backbone, why_no_kernels
 
-from textune.model.native import KernelError, available_levels
-
-
-def has_kernels() -> bool:
-    try:
-        return bool(available_levels())
-    except KernelError:
-        return False
-
-
-needs_kernels = pytest.mark.skipif(not has_kernels(), reason="needs compiled kernels")
+needs_kernels = pytest.mark.skipif(why_no_kernels() != "", reason=why_no_kernels())
 needs_bf16 = pytest.mark.needs_processor("bf16")
 
 PLACES: dict[str, list[str]] = {
