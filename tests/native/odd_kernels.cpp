@@ -1,8 +1,44 @@
+// As odd.h says. A difference between attention in pairs of bf16 numbers and in fp32, of which a processor takes the faster one,
+// ends the program too.
+
+#include <cmath>
+
 #include "kernels.cpp"
 
 #include "odd.h"
 
 namespace {
+
+// Output, and the gradients for a gradient that equals it.
+template <typename T>
+std::vector<float> in_units(const AttentionCall& call, int64_t answers) {  // in parts of the largest
+    const AttentionCall* k = &call;
+    Attention rows = attention_of(k);
+    auto q = view<const bf16>(k->query), key = view<const bf16>(k->key), value = view<const bf16>(k->value);
+    require(forward_in_units<T>(rows, q, key, value, view<bf16>(k->output)));
+    require(backward_in_units<T>(rows, q, key, value, view<const bf16>(k->output), view<bf16>(k->grad_query),
+                                 view<bf16>(k->grad_key), view<bf16>(k->grad_value)));
+    std::vector<float> all;
+    auto add = [&](const Tensor& tensor, int64_t count, int64_t heads) {
+        std::vector<float> numbers;
+        for (int64_t i = 0; i < count * heads * k->d; ++i) numbers.push_back(up(load_part((const bf16*)tensor.data + i, 1))[0]);
+        float most = 1e-6f;
+        for (float x : numbers) most = std::fmax(most, std::fabs(x));
+        for (float x : numbers) all.push_back(x / most);
+    };
+    add(k->output, answers, k->heads), add(k->grad_query, k->tokens, k->heads);
+    add(k->grad_key, k->tokens, k->key_heads), add(k->grad_value, k->tokens, k->key_heads);
+    return all;
+}
+
+void compare_units(const AttentionCall& call, int64_t answers) {
+    std::vector<float> pairs = in_units<Unit<bf16>>(call, answers), plain = in_units<float>(call, answers);
+    for (size_t i = 0; i < pairs.size(); ++i)
+        if (!(std::fabs(pairs[i] - plain[i]) <= 0.03f)) {
+            std::printf("number %zu is %g in pairs and %g in fp32, width %d\n", i, pairs[i], plain[i], (int)call.d);
+            std::exit(1);
+        }
+}
 
 void attend(bool low, int64_t d, int64_t key_heads, int64_t window, bool causal, bool first_only, double dropout) {
     std::vector<int64_t> starts{0, 2, 7, 20, 52, 90}, lengths{1, 5, 13, 32, 33, 70};
@@ -19,6 +55,7 @@ void attend(bool low, int64_t d, int64_t key_heads, int64_t window, bool causal,
     call.grad_query = of(grad_query, heads), call.grad_key = of(grad_key, key_heads), call.grad_value = of(grad_value, key_heads);
     require(textune_attention_forward(&call));
     require(textune_attention_backward(&call));
+    if (low) compare_units(call, answers);
 }
 
 void between_products(bool low, int64_t rows, int64_t width) {
