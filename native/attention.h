@@ -7,16 +7,9 @@
 
 #include <initializer_list>
 
-#include "tiles.h"
+#include "layout.h"
 
 namespace {
-
-template <typename E>
-struct View {  // [tokens, heads, d], d contiguous
-    E* data;
-    int64_t token, head;
-    E* at(int64_t t, int64_t h) const { return data + t * token + h * head; }
-};
 
 struct Attention {
     const int64_t *starts, *lengths;
@@ -55,68 +48,6 @@ inline int64_t longest(const Attention& k) {
     return most;
 }
 
-
-// One row's [L, d] of one head in units along d: [L rounded to W, padded d / packed], zero beyond.
-template <typename E>
-void gather(const View<const E>& view, int64_t start, int64_t length, int64_t head, int64_t d, float* out) {
-    int64_t dp = rounded(d, W), whole = d / W * W;
-    for (int64_t i = 0; i < length; ++i, out += dp) {
-        const E* in = view.at(start + i, head);
-        for (int64_t c = 0; c < whole; c += W) store(out + c, load(in + c));
-        if (whole < d) store(out + whole, load(in + whole, (int)(d - whole)));
-    }
-    std::memset(out, 0, sizeof(float) * (rounded(length, W) - length) * dp);
-}
-#ifdef __AVX512BF16__
-inline void gather(const View<const bf16>& view, int64_t start, int64_t length, int64_t head, int64_t d, Pair* out) {
-    int64_t width = rounded(d, W) / 2, whole = d / W * W;
-    for (int64_t i = 0; i < length; ++i, out += width) {
-        const bf16* in = view.at(start + i, head);
-        for (int64_t c = 0; c < whole; c += W) std::memcpy(out + c / 2, in + c, sizeof(S));
-        if (whole < d) {
-            S rest = load_part(in + whole, (int)(d - whole));
-            std::memcpy(out + whole / 2, &rest, sizeof rest);
-        }
-    }
-    std::memset(out, 0, sizeof(Pair) * (rounded(length, W) - length) * width);
-}
-#endif
-
-// The same in units along L: [L / packed, padded d]. Without pairs, that is what `gather` has made.
-inline const float* along(const float* rows, int64_t, int64_t, float*) { return rows; }
-#ifdef __AVX512BF16__
-inline const Pair* along(const Pair* rows, int64_t length, int64_t dp, Pair* out) {
-    const I side_by_side = (I)lane_u() | (((I)lane_u() + 2 * W) << 16);  // number c of both rows in unit c
-    for (int64_t i = 0; i < length; i += 2)
-        for (int64_t c = 0; c < dp; c += W) {
-            __m256i even = as<__m256i>((const bf16*)(rows + i * dp / 2) + c), odd = as<__m256i>((const bf16*)(rows + (i + 1) * dp / 2) + c);
-            store_unit(out + i / 2 * dp + c, (U)_mm512_permutex2var_epi16(_mm512_castsi256_si512(even), (__m512i)side_by_side,
-                                                                          _mm512_castsi256_si512(odd)));
-        }
-    return out;
-}
-#endif
-
-// Weights in panels [QUERIES, P] of `count` queries and the keys [first, end), in units along the keys: panels [QUERIES, P / packed].
-inline const float* along_keys(const float* w, int, int64_t, int64_t, float*) { return w; }
-// The same in units along the queries: panels [QUERIES / packed, P].
-inline const float* along_queries(const float* w, int, int64_t, int64_t, float*) { return w; }
-#ifdef __AVX512BF16__
-inline const Pair* along_keys(const float* w, int count, int64_t first, int64_t end, Pair* out) {
-    for (int64_t j = first; j < end; j += P)
-        for (int64_t at = j * QUERIES; at < j * QUERIES + count * P; at += W) store((bf16*)out + at, load(w + at));
-    return out;
-}
-inline const Pair* along_queries(const float* w, int count, int64_t first, int64_t end, Pair* out) {
-    for (int64_t j = first; j < end; j += P) {
-        const float* in = w + j * QUERIES;
-        Pair* to = out + j * QUERIES / 2;
-        for (int r = 0; r < count; r += 2, in += 2 * P, to += P)
-            for (int c = 0; c < P; c += W) store_unit(to + c, pairs(load(in + c), r + 1 < count ? load(in + P + c) : F{}));
-    }
-    return out;
-}
-#endif
 
 // A query's keys, [first, end), among those of its block, [block_first, block_end), whose scores stand in panels.
 struct Seen {
@@ -268,9 +199,8 @@ struct Forward {
     }
 };
 
-template <typename E>
-int attention_forward(const Attention& k, View<const E> q, View<const E> key, View<const E> value, View<E> out) {
-    using T = Unit<E>;
+template <typename T, typename E>
+int forward_in_units(const Attention& k, View<const E> q, View<const E> key, View<const E> value, View<E> out) {
     constexpr int64_t per = packed<T>();
     int64_t dp = k.padded_d(), stride = dp / per, wide = k.panel_width(per), most = rounded(longest(k), P), items = k.rows * k.heads;
     Scratch scratch(Forward<T>::size(most, dp), k.threads);
@@ -337,10 +267,9 @@ void block_gradients(const Attention& k, const Block& block, const Backward<T>& 
     }
 }
 
-template <typename E>
-int attention_backward(const Attention& k, View<const E> q, View<const E> key, View<const E> value, View<const E> grad,
-                        View<E> grad_q, View<E> grad_key, View<E> grad_value) {
-    using T = Unit<E>;
+template <typename T, typename E>
+int backward_in_units(const Attention& k, View<const E> q, View<const E> key, View<const E> value, View<const E> grad,
+                      View<E> grad_q, View<E> grad_key, View<E> grad_value) {
     constexpr int64_t per = packed<T>();
     int64_t dp = k.padded_d(), stride = dp / per, wide = k.panel_width(per), most = rounded(longest(k), P);
     int64_t items = k.rows * k.key_heads;
@@ -395,6 +324,18 @@ int attention_backward(const Attention& k, View<const E> q, View<const E> key, V
         }
     }
     return 0;
+}
+
+template <typename E>
+int attention_forward(const Attention& k, View<const E> q, View<const E> key, View<const E> value, View<E> out) {
+    return pairs_are_faster<E>() ? forward_in_units<Unit<E>>(k, q, key, value, out) : forward_in_units<float>(k, q, key, value, out);
+}
+
+template <typename E>
+int attention_backward(const Attention& k, View<const E> q, View<const E> key, View<const E> value, View<const E> grad,
+                       View<E> grad_q, View<E> grad_key, View<E> grad_value) {
+    return pairs_are_faster<E>() ? backward_in_units<Unit<E>>(k, q, key, value, grad, grad_q, grad_key, grad_value)
+                                 : backward_in_units<float>(k, q, key, value, grad, grad_q, grad_key, grad_value);
 }
 
 }  // namespace

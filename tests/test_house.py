@@ -1,6 +1,7 @@
 """The rules of the house: one-way imports, sections instead of the root, nothing heavy before it is used."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -84,6 +85,19 @@ def test_one_module_asks_what_the_processor_has() -> None:
     asking = ("torch.cpu._is", "get_capabilities", "get_cpu_capability", "_is_mkldnn_bf16", "march=")
     asked = {path.name for path in modules() if any(word in path.read_text(encoding="utf-8") for word in asking)}
     assert asked == {"processor.py"}
+
+
+def test_one_page_names_every_change_of_a_model() -> None:
+    """Modules that replace a forward, a class, a module, or what a process has in common."""
+    change = re.compile(
+        r"\.forward = |__class__ = |\._modules\[.*\] = |setattr\((hf|layer|module)|Interface\.register\("
+        r"|register_optimizer_\w+\(|set_attn_implementation\(|\.mallopt\(|recompile_limit = |RTLD_GLOBAL"
+        r"|tensor\.data = |\.compile\(dynamic"
+    )
+    page = (ROOT / "docs" / "patches.md").read_text(encoding="utf-8")
+    changing = [path for path in modules() if change.search(path.read_text(encoding="utf-8"))]
+    assert {path.parent.name for path in changing} == {"model", "native"}
+    assert [str(path) for path in changing if str(path.relative_to(PACKAGE)) not in page] == []
 
 
 def test_every_module_says_its_place() -> None:

@@ -20,8 +20,8 @@ class Goal:
     goal_is: Literal["at least", "at most"] = "at least"
 
 
-def _cpu(avx2: float, bf16: float) -> Goal:
-    return Goal({"avx2": avx2, "avx512bf16": bf16, "amx": bf16})
+def _cpu(fp32: float, bf16: float) -> Goal:
+    return Goal({"avx2": fp32, "avx512": fp32, "avx512bf16": bf16, "amx": bf16})
 
 
 GOALS = {

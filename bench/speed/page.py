@@ -23,7 +23,7 @@ BEGIN, END = "<!-- measurements: begin (make docs writes this part) -->", "<!-- 
 Levels = Mapping[str, Sequence[Row]]
 """Level to its rows."""
 
-SHOWN = ("avx2", "avx512bf16")
+SHOWN = ("avx2", "avx512", "avx512bf16")
 """Levels that have their columns even where nothing was measured yet."""
 SECTIONS = (
     ("Training", ("train-", "bert-", "xlmr-", "modernbert-", "deberta-")),

@@ -366,7 +366,8 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, grad_y_TH: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         layer, this = ctx.layer, ctx.run
         number = len(_Attended._fields)
-        attended, fed = _Attended(*ctx.saved_tensors[:number]), _Fed(*ctx.saved_tensors[number:])
+        saved = ctx.saved_tensors  # once: a checkpointed layer computes them again for each reading
+        attended, fed = _Attended(*saved[:number]), _Fed(*saved[number:])
         wanted = ctx.needs_input_grad[3:]
         needed = {id(p) for p, wants in zip(layer.parameters, wanted, strict=True) if wants}
         grad_y_RH = grad_y_TH.contiguous() if this.reads_R is None else grad_y_TH.index_select(0, this.reads_R)
