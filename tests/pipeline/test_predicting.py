@@ -533,7 +533,12 @@ def test_the_precision_of_the_run_comes_back(saved: Path, monkeypatch: pytest.Mo
     assert textune.load(saved, device="cpu").device.precision == "fp16"
     change_card(saved, precision="bf16")
     monkeypatch.setattr(processor, "has_bf16", lambda: True)
+    monkeypatch.setattr(processor, "prefers_bf16", lambda: True)
     assert textune.load(saved, device="cpu").device.precision == "bf16"
+    monkeypatch.setattr(processor, "prefers_bf16", lambda: False)
+    with pytest.warns(UserWarning, match="the run computed in bf16, which this cpu device computes slower: fp32 is used"):
+        assert textune.load(saved, device="cpu").device.precision == "fp32"
+    assert textune.load(saved, device="cpu", precision="bf16").device.precision == "bf16"
     monkeypatch.setattr(processor, "has_bf16", lambda: False)
     with pytest.warns(UserWarning, match="the run computed in bf16, which this cpu device lacks: fp32 is used instead"):
         assert textune.load(saved, device="cpu").device.precision == "fp32"
