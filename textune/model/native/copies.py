@@ -54,8 +54,11 @@ class WorkingCopy:
         return self._copy
 
     def places(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """(weight, its piece of the copy) for whoever changes both; none where the copy is not that of the weights."""
-        if not self._state or self._state != self._weights_state(self._copy.dtype):
+        """(weight, its piece of the copy) for whoever changes both; none where the copy is not that of the weights.
+
+        Nor where it was made while predicting: what inference mode makes counts no changes.
+        """
+        if not self._state or self._copy.is_inference() or self._state != self._weights_state(self._copy.dtype):
             return []
         return list(zip(self._parameters, self._copy.split([len(p) for p in self._parameters]), strict=True))
 

@@ -25,7 +25,7 @@ from textune.model.native.calls import (
     pointer,
     strided,
 )
-from textune.model.native.libraries import load_library
+from textune.model.native.libraries import available_levels, load_library
 
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "relu": 2}
 """Names in a backbone's configuration to the kernels' numbers."""
@@ -71,8 +71,8 @@ class Kernels:
         self.level, self._library = load_library(level)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles of a model take the library of the process where they are opened."""
-        return Kernels, ()
+        """Copies and pickles of a model take the same level, or the best one of the processor where they are opened."""
+        return _reopen, (self.level,)
 
     def call(self, name: str, arguments: Call) -> None:
         """One kernel; its answer is checked."""
@@ -173,6 +173,10 @@ class Kernels:
         for place, grad, like in zip(places, grads, (query_Thd, key_Tgd, value_Tgd), strict=True):
             place.data, place.token, place.head = strided(grad, like.shape, dtype)
         self.call("attention_backward", call)
+
+
+def _reopen(level: str) -> Kernels:
+    return Kernels(level if level in available_levels() else None)
 
 
 def _activation(x_TI: torch.Tensor, bias_I: torch.Tensor, kind: int, **places: int) -> ActivationCall:
