@@ -331,8 +331,8 @@ def load(
     `precision = "auto"` is the one of the model's own run, or fp32 where this machine lacks it or is slower with it; `"int8"`
     gives the backbone's linear layers int8 weights, on the processor; `max_tokens`, the most tokens computed at once, is by
     default that of the run.
-    `compile = "auto"` computes with compiled kernels where the run could and they are faster here. Raises RunError where the folder
-    is no such thing, ModelError where its files are broken or the machine lacks the device or precision.
+    `compile = "auto"` computes with compiled kernels where the run could and they are faster here. Raises RunError where the
+    folder is no such thing, ModelError where its files are broken or the machine lacks the device or precision.
     `ranks`: processes that each open it and share the work. `on_notice` is told where another precision is used, where the
     model takes shorter texts than its card says, and what happens while it predicts.
     """
