@@ -1,6 +1,7 @@
 # Every target installs what it needs first. On a fresh machine: `make demo` or `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+KERNELS := textune/model/native/libraries/index.json
 
 .PHONY: setup kernels demo demo-short test test-slow test-avx2 check format bench bench-gpu bench-one bench-scores docs
 
@@ -15,24 +16,28 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
 	touch $@
 
 # Everything, with byte code made by all cores; a file for a later Python than this one has none.
-setup: .venv/all
+setup: .venv/all $(KERNELS)
 .venv/all: .venv/demo
 	$(INSTALL) -e ".[starter,datasets,dev,bench,8bit,launch]"
 	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	touch $@
 
-# The compiled kernels, after a change in native/; an installation builds them by itself.
+# The compiled kernels. An installation builds them by itself; after a change in native/, as a `git pull` may bring one, every
+# target that uses them builds them anew. Where there is no compiler PyTorch's own operators do the work.
 KERNELS_PYTHON ?= $(BIN)/python
 kernels:
-	$(KERNELS_PYTHON) native/build.py textune/model/native/libraries
+	$(KERNELS_PYTHON) native/build.py $(dir $(KERNELS))
+$(KERNELS): $(wildcard native/*.h native/*.cpp native/*.py) | .venv/demo
+	-$(KERNELS_PYTHON) native/build.py $(dir $(KERNELS))
+	touch $@
 
 # Train a sentiment classifier on 8,530 real film reviews and report on rows it has never seen.
 demo demo-short: export PYTHONDONTWRITEBYTECODE :=  # what is imported gets its byte code now
-demo: .venv/demo
+demo: .venv/demo $(KERNELS)
 	$(BIN)/textune train examples/demo.toml --run runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 # The same on 560 rows, to see that everything works.
-demo-short: .venv/demo
+demo-short: .venv/demo $(KERNELS)
 	$(BIN)/textune train examples/demo.toml --run runs/demo-short-$$(date +%Y%m%d-%H%M%S) \
 		data.train.take=800 data.train.shuffle=true data.test.count=160 \
 		data.validation.count=80 "train.duration=1 epochs" "train.schedule.warmup=2 steps"

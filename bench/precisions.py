@@ -26,7 +26,10 @@ def main() -> None:
     parser.add_argument("run", help="run folder")
     parser.add_argument("texts", type=Path, help="file of texts, one a line")
     arguments = parser.parse_args()
-    texts = arguments.texts.read_text(encoding="utf-8").splitlines()
+    try:
+        texts = arguments.texts.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        parser.error(f"{arguments.texts} cannot be read: {error}")
     print(f"{platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, {len(texts):,} texts")
     exact: np.ndarray | None = None
     for precision in PRECISIONS:

@@ -12,6 +12,7 @@ import argparse
 import datetime
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -148,8 +149,6 @@ def write_entry(entry: dict[str, Any]) -> None:
     table = sorted([*kept, entry], key=lambda other: (other["level"], other["vendor"]))
     text = json.dumps(table, indent=1, allow_nan=False)
     # One list of numbers a line.
-    import re
-
     text = re.sub(r"\[\s+([-\d.,\s]+?)\s+\]", lambda match: "[" + re.sub(r"\s+", " ", match[1]) + "]", text)
     TABLE.write_text(text + "\n", encoding="utf-8")
     print(f"{entry['level']} of {entry['vendor']} written to {TABLE}")

@@ -33,6 +33,8 @@ LEVELS: dict[str, dict[str, tuple[str, ...]]] = {
     "aarch64": {"aarch64": ("-march=armv8-a",)},
 }
 """Machine to level to the compiler's flags."""
+OLDEST = 11
+"""GCC's first major version with the levels of the psABI."""
 BUILD_SECONDS = 600.0
 """A compiler that takes longer is taken for hung."""
 
@@ -46,9 +48,9 @@ def build(folder: Path) -> str:
 
     Libraries that were made from the same sources by the same compiler stay as they are.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     index: dict[str, object] = {"sources": hash_sources(), "libraries": {}}
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         levels, compiler = _levels(), _find_compiler()
         index["compiler"] = compiler[1]
         if _is_current(folder, index):
@@ -57,10 +59,13 @@ def build(folder: Path) -> str:
             index["libraries"] = _build_all(levels, compiler[0], Path(scratch), folder)
     except (BuildError, OSError) as error:
         index["reason"] = str(error)
-    for library in folder.glob("*.so"):
-        if library.stem not in index["libraries"]:  # type: ignore[operator]
-            library.unlink()
-    _write(folder / "index.json", json.dumps(index, indent=1, sort_keys=True).encode())
+    try:
+        for library in folder.glob("*.so"):
+            if library.stem not in index["libraries"]:  # type: ignore[operator]
+                library.unlink()
+        _write(folder / "index.json", json.dumps(index, indent=1, sort_keys=True).encode())
+    except OSError as error:
+        return f"{folder} cannot be written ({error.strerror or error})"
     return str(index.get("reason", ""))
 
 
@@ -85,9 +90,13 @@ def _find_compiler() -> tuple[str, str]:
     compiler = shutil.which(name)
     if compiler is None:
         raise BuildError(f"no C++ compiler ({name}) was found when textune was installed")
-    version = _run([compiler, "--version"]).splitlines()[0]
-    if "Free Software Foundation" not in _run([compiler, "--version"]):
+    described = _run([compiler, "--version"])
+    version = next(iter(described.splitlines()), "which does not say its version")
+    if "Free Software Foundation" not in described:
         raise BuildError(f"{name} is not GNU's C++ compiler ({version})")
+    major = _run([compiler, "-dumpversion"]).strip().partition(".")[0]
+    if not major.isdecimal() or int(major) < OLDEST:
+        raise BuildError(f"{version} is too old: GNU's C++ compiler {OLDEST} is the first that knows these levels")
     return compiler, version
 
 
@@ -134,7 +143,8 @@ def _hash(library: Path) -> str:
 
 def _run(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)
+        english = {**os.environ, "LC_ALL": "C"}  # what it says is searched for words
+        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False, env=english)
     except OSError as error:
         raise BuildError(f"{command[0]} cannot be run ({error.strerror or error})") from error
     except subprocess.TimeoutExpired as error:

@@ -1,7 +1,8 @@
 // How Python calls a kernel: one struct of 8-byte fields, whose first is its own size.
 //
-// The same fields stand in textune/model/native/kernels.py. A library and a caller that do not belong together differ in the
-// size, and get an answer instead of numbers from the wrong places. Every function returns one of the answers below.
+// The same fields stand in textune/model/native/: calls.py, disentangled.py, int8.py. A library and a caller that do not belong
+// together differ in the size, and get an answer instead of numbers from the wrong places. Every function returns one of the
+// answers below.
 
 #pragma once
 

@@ -10,13 +10,17 @@ struct PanelWeights {
     const void* panels;
     const float *bias, *scale, *sums;
     int64_t inputs, outputs;
+    int64_t panel, largest;  // as `int8_panel` of the library that they were made for answered
 };
 
 Weights weights_of(const PanelWeights& k) {
     return {(const uint32_t*)k.panels, k.bias, k.scale, k.sums, k.inputs, k.outputs};
 }
 
-bool fits(const PanelWeights& k) { return k.inputs >= 1 && k.inputs <= MOST_INPUTS && k.outputs >= 1; }
+bool fits(const PanelWeights& k) {
+    bool ours = k.panel == PANEL && k.largest >= 1 && k.largest <= LARGEST;  // and not those of another level
+    return ours && k.inputs >= 1 && k.inputs <= MOST_INPUTS && k.outputs >= 1;
+}
 
 }  // namespace
 

@@ -276,12 +276,15 @@ struct Dropout {  // zeros with probability limit / 2^32, everything else times 
 // --- scratch memory: taken before threads start, so that running out of it is an answer and not the end of the process -----
 
 struct Scratch {
-    char* memory;
     size_t each;
-    Scratch(size_t each, int threads) : memory((char*)std::calloc(threads, (each + 63) / 64 * 64)), each((each + 63) / 64 * 64) {}
+    void* taken;
+    char* memory;  // from the start of a line of the cache on: a vector that lies in two takes twice as long
+    Scratch(size_t size, int threads) : each((size + 63) / 64 * 64), taken(std::calloc(threads, each + 64)) {
+        memory = (char*)(((uintptr_t)taken + 63) / 64 * 64);
+    }
     Scratch(const Scratch&) = delete;
-    ~Scratch() { std::free(memory); }
-    explicit operator bool() const { return memory != nullptr; }
+    ~Scratch() { std::free(taken); }
+    explicit operator bool() const { return taken != nullptr; }
     struct Part {
         char* next;
         template <typename T>

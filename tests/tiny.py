@@ -12,6 +12,8 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers.utils import logging
 
+from textune.model.native import KernelError, load_library
+
 _SPELT_OUT = (
     "a an and any are as at bad be boring brilliant but by charming comedy could dull every film fine for from funny good "
     "great had has have he her his how i in is it its life like long love made more most movie much never no not of on one "
@@ -323,3 +325,12 @@ def tiny_backbone(family: str | Family, folder: Path, *, seed: int = 0, words: S
         if had_bars:
             logging.enable_progress_bar()
     return folder
+
+
+def why_no_kernels() -> str:
+    """Why there are no compiled kernels here; empty where there are."""
+    try:
+        load_library()
+    except KernelError as error:
+        return str(error)
+    return ""

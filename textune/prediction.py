@@ -39,7 +39,7 @@ from textune.data.tokens import TextEncoder, TokenStore
 from textune.errors import DataError, ModelError, RunError
 from textune.jsontext import parse_json
 from textune.model.backbone import TextModel, load_model, load_tokenizer
-from textune.model.device import Device, Precision, resolve_device
+from textune.model.device import Device, Precision, prefers_bf16, resolve_device
 from textune.model.memory import free_cached, halved, is_out_of_memory
 from textune.model.quantize import quantize_linears, require_int8
 from textune.ranks import ALONE, Ranks
@@ -328,10 +328,11 @@ def load(
 ) -> Predictor:
     """Open a run folder (its best model) or a model folder that textune saved.
 
-    `precision = "auto"` is the one of the model's own run, or fp32 where this machine lacks it; `"int8"` gives the backbone's
-    linear layers int8 weights, on the processor; `max_tokens`, the most tokens computed at once, is by default that of the run.
-    `compile = "auto"` computes with compiled kernels where the run could and this machine can. Raises RunError where the folder
-    is no such thing, ModelError where its files are broken or the machine lacks the device or precision.
+    `precision = "auto"` is the one of the model's own run, or fp32 where this machine lacks it or is slower with it; `"int8"`
+    gives the backbone's linear layers int8 weights, on the processor; `max_tokens`, the most tokens computed at once, is by
+    default that of the run.
+    `compile = "auto"` computes with compiled kernels where the run could and they are faster here. Raises RunError where the
+    folder is no such thing, ModelError where its files are broken or the machine lacks the device or precision.
     `ranks`: processes that each open it and share the work. `on_notice` is told where another precision is used, where the
     model takes shorter texts than its card says, and what happens while it predicts.
     """
@@ -380,14 +381,18 @@ def _device_of(
     precision: Literal["auto", "fp32", "bf16", "fp16"],
     on_notice: Callable[[str], None],
 ) -> Device:
+    if precision != "auto":
+        return resolve_device(device, precision, key="--")
+    exact = resolve_device(device, "fp32", key="--")
     try:
-        return resolve_device(device, card.precision if precision == "auto" else precision, key="--")
+        chosen = resolve_device(device, card.precision, key="--")
+        why = "computes slower" if chosen.precision == "bf16" and not prefers_bf16(chosen.torch) else ""
     except ModelError:
-        if precision != "auto":
-            raise
-        chosen = resolve_device(device, "fp32", key="--")
-        on_notice(f"the run computed in {card.precision}, which this {chosen.torch.type} device lacks: fp32 is used instead")
+        chosen, why = exact, "lacks"
+    if not why:
         return chosen
+    on_notice(f"the run computed in {card.precision}, which this {exact.torch.type} device {why}: fp32 is used instead")
+    return exact
 
 
 def find_model(folder: str | Path) -> Path:

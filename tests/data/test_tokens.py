@@ -386,4 +386,4 @@ def test_the_cache_lies_where_the_user_keeps_caches(tmp_path: Path, monkeypatch:
     assert user_cache("tokens") == tmp_path / "textune" / "tokens"
     for value in ("", "relative"):  # which its standard has ignored
         monkeypatch.setenv("XDG_CACHE_HOME", value)
-        assert user_cache("kernels") == Path.home() / ".cache" / "textune" / "kernels"
+        assert user_cache("tokens") == Path.home() / ".cache" / "textune" / "tokens"

@@ -14,7 +14,7 @@ import pytest
 import torch
 import transformers
 from further import FURTHER
-from tiny import FAMILIES, tiny_backbone
+from tiny import FAMILIES, tiny_backbone, why_no_kernels
 from transformers import AutoModelForSequenceClassification
 from transformers.models import t5
 
@@ -24,7 +24,7 @@ from textune.data.labels import LabelMap
 from textune.data.loader import TokenBatch
 from textune.model import TextModel, load_model, load_tokenizer
 from textune.model.native.kernels import Kernels
-from textune.model.native.libraries import KernelError, available_levels, load_library
+from textune.model.native.libraries import available_levels
 
 COLORS = LabelMap("multiclass", ("red", "green", "blue"))
 
@@ -164,10 +164,8 @@ def plain_copy(built: Built, folder: Path, *, attention: str = "eager") -> Any:
 
 def require_kernels() -> None:
     """Skip where there are no compiled kernels."""
-    try:
-        load_library()
-    except KernelError as error:
-        pytest.skip(str(error))
+    if reason := why_no_kernels():
+        pytest.skip(reason)
 
 
 _X86 = ("x86-64-v4-bf16", "x86-64-v4", "x86-64-v3", "x86-64-v2")

@@ -18,6 +18,7 @@ from textune.model.native.copies import WorkingCopy
 from textune.ranks import ALONE
 from textune.training import Learner
 from textune.training.learner import update_weights
+from textune.training.optim import build_optimizer
 
 SHAPES = [(1,), (5, 3), (17,), (200, 100), (1, 16), (33_000,), (7, 1)]
 """Odd, of one number, and longer than a stretch of the kernel."""
@@ -132,6 +133,29 @@ def test_copies_are_written_with_the_weights(kernels: Kernels, dtype: torch.dtyp
     assert torch.equal(held.get(dtype, with_grad=True), torch.cat([p.detach() for p in parameters]).to(dtype))
 
 
+def test_two_copies_of_one_weight_both_keep_up(kernels: Kernels) -> None:
+    """A model that was made fast twice may still have its first copies."""
+    shared, other = torch.nn.Parameter(torch.randn(5, 7)), torch.nn.Parameter(torch.randn(3, 7))
+    held = {
+        WorkingCopy(shared): [shared],
+        WorkingCopy(shared, other): [shared, other],
+        WorkingCopy(other, shared): [other, shared],
+    }
+    optimizer = KernelAdamW([shared, other], kernels, lr=0.1)
+    for _ in range(3):
+        for each, parts in held.items():
+            assert torch.equal(each.get(torch.bfloat16, with_grad=True), torch.cat([p.detach() for p in parts]).bfloat16())
+        shared.grad, other.grad = torch.randn(5, 7), torch.randn(3, 7)
+        optimizer.step()
+
+
+def test_a_step_without_gradients_changes_nothing(kernels: Kernels) -> None:
+    weight = torch.nn.Parameter(torch.ones(4))
+    optimizer = KernelAdamW([weight], kernels, lr=0.1)
+    assert float(update_weights(optimizer, None, max_grad_norm=1.0)) == 0.0
+    assert torch.equal(weight.detach(), torch.ones(4))
+
+
 def test_a_graph_older_than_the_step_is_refused(kernels: Kernels) -> None:
     weight = torch.nn.Parameter(torch.randn(4, 4))
     held = WorkingCopy(weight)
@@ -144,6 +168,31 @@ def test_a_graph_older_than_the_step_is_refused(kernels: Kernels) -> None:
     y.sum().backward()  # holds a tensor of its own
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         z.sum().backward()
+
+
+def test_a_copy_made_while_predicting_is_not_written(kernels: Kernels) -> None:
+    """Inference mode makes tensors that count no changes."""
+    weights = [torch.nn.Parameter(torch.randn(4, 4)) for _ in range(2)]
+    held = WorkingCopy(*weights)
+    optimizer = KernelAdamW(weights, kernels, lr=0.1)
+    with torch.inference_mode():
+        held.get(torch.float32, with_grad=False)
+    for weight in weights:
+        weight.grad = torch.ones(4, 4)
+    optimizer.step()
+    with torch.inference_mode():
+        assert torch.equal(held.get(torch.float32, with_grad=False), torch.cat(weights))
+
+
+def test_weights_that_share_memory_are_changed_one_after_another(kernels: Kernels) -> None:
+    """By PyTorch's AdamW: threads of the kernel would write to the same place at once."""
+    module = torch.nn.Module()
+    module.first = torch.nn.Parameter(torch.randn(4, 4))
+    module.none = torch.nn.Parameter(torch.empty(0))
+    module.also_none = torch.nn.Parameter(torch.empty(0))
+    assert isinstance(build_optimizer(module, AdamW(), kernels), KernelAdamW)
+    module.tied = torch.nn.Parameter(module.first.detach()[:2])
+    assert type(build_optimizer(module, AdamW(), kernels)) is torch.optim.AdamW
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -85,6 +85,16 @@ def test_wrong_arguments_are_refused(kernels: Kernels) -> None:
         project(kernels, [one], torch.randn(2, 5))
 
 
+def test_weights_that_were_laid_out_for_another_level_are_refused(kernels: Kernels) -> None:
+    """A copy of a model, opened on another processor, would read panels of another width, or sums that do not fit."""
+    weights = Weights(kernels, torch.randn(8, 8), None)
+    for wrong in ({"_panel": weights._panel // 2}, {"_largest": largest_weight(kernels) + 1}):
+        other = Weights(kernels, torch.randn(8, 8), None)
+        vars(other).update(wrong)
+        with pytest.raises(ValueError, match="out of range"):
+            project(kernels, [other], torch.randn(3, 8))
+
+
 @pytest.mark.parametrize("family", FUSED)
 def test_whole_layers_compute_what_their_parts_do(family: str, tmp_path: Path) -> None:
     built = build(family, tmp_path, section={"compile": "off"})

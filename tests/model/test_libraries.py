@@ -215,6 +215,8 @@ def test_without_a_compiler_the_index_says_so(tmp_path: Path, monkeypatch: pytes
 def test_another_compiler_and_one_that_fails_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for answer, reason in (
         ("echo clang 19", "is not GNU's C++ compiler (clang 19)"),
+        ("true", "is not GNU's C++ compiler (which does not say its version)"),
+        ("case $1 in --version) echo g++ 10.2; echo Free Software Foundation;; *) echo 10;; esac", "g++ 10.2 is too old"),
         (
             "echo Free Software Foundation; case $1 in --version) ;; *) echo 'x.h: error: no vectors' >&2; exit 1;; esac",
             "no vectors",
@@ -224,6 +226,13 @@ def test_another_compiler_and_one_that_fails_are_named(tmp_path: Path, monkeypat
         compiler.write_text(f"#!/bin/sh\n{answer}\n")
         compiler.chmod(0o755)
         assert reason in build_with(str(compiler), tmp_path / "built", monkeypatch)["reason"]
+
+
+def test_a_folder_that_cannot_be_written_is_a_reason_and_no_crash(tmp_path: Path) -> None:
+    """A package is built from a tree that may be read, and no more."""
+    (tmp_path / "libraries").write_text("no folder")
+    reason = runpy.run_path(str(BUILD))["build"](tmp_path / "libraries")
+    assert reason.startswith(f"{tmp_path / 'libraries'} cannot be written (")
 
 
 def test_libraries_of_the_same_sources_stay(folder: Path) -> None:

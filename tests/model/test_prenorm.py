@@ -211,6 +211,13 @@ def test_rotary_positions(kernels: Kernels, dtype: torch.dtype, width: int, has_
         torch.testing.assert_close(grad_gamma, gamma.grad, atol=1e-4, rtol=1e-4)
 
 
+def test_other_types_than_the_kernels_know_are_refused(kernels: Kernels) -> None:
+    """Half precision read as fp32 would run over the end of the memory."""
+    x = torch.zeros(2, 8, dtype=torch.float16)
+    with pytest.raises(ValueError, match="float32 and bfloat16"):
+        between.add(kernels, Addend(None), x, torch.zeros(2, 8))
+
+
 def test_odd_heads_are_refused(kernels: Kernels) -> None:
     rotation, heads = Rotation(random(3, 5), random(3, 5)), random(3, 1, 5)
     with pytest.raises(ValueError, match="the kernel rotary_forward refused its arguments"):

@@ -1,15 +1,19 @@
 """The faster way is taken, by measurements; a run that goes on keeps the way that it had taken."""
 
+import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from modelkit import build, require_kernels
 
+from textune.errors import ModelError
 from textune.model import processor, ways
 from textune.model.accelerator import PYTORCH
+from textune.model.native import Kernels
 from textune.model.native.libraries import available_levels
 from textune.model.ways import compare_ways
 
@@ -93,6 +97,41 @@ def test_a_run_goes_on_the_way_that_it_had_taken(measured: None, tmp_path: Path,
         model = build("bert", tmp_path / str(number)).model
         model.speed_up(torch.float32, training=True, lengths=np.array([length]), earlier=earlier)
         assert model.accelerator.way == (now or (available_levels()[0] if length == 8 else PYTORCH))
+
+
+def test_fp16_is_no_precision_of_the_kernels(tmp_path: Path) -> None:
+    model = build("bert", tmp_path).model
+    model.speed_up(torch.float16, training=True)
+    assert model.accelerator.note == "PyTorch's own: they compute in fp32 and bf16, not in fp16"
+    with pytest.raises(ModelError, match=r'^model.compile = "on", but .* Choose another precision, or use "auto"'):
+        build("bert", tmp_path, section={"compile": "on"}).model.speed_up(torch.float16, training=False)
+
+
+def test_what_the_table_does_not_know_makes_no_claim(measured: None, tmp_path: Path) -> None:
+    """DeBERTa has kernels of its own, which take all rows in one call."""
+    model = build("deberta-v2", tmp_path).model
+    assert model.group_cost(torch.float32) > 0
+    model.speed_up(torch.float32, training=True, lengths=np.array([64]))
+    assert model.group_cost(torch.float32) == 0
+    found = f"compiled for {available_levels()[0]}: attention, dropout and 2 whole layers; not measured for deberta-v2"
+    assert model.accelerator.note == found
+
+
+def test_on_a_gpu_the_way_is_how_it_computes(tmp_path: Path) -> None:
+    accelerator = build("bert", tmp_path).model.accelerator
+    assert accelerator.way == PYTORCH
+    accelerator._hf = SimpleNamespace(device=torch.device("cuda"))
+    accelerator.note = "flash attention of variable length, 12 layers compiled"
+    assert accelerator.way == accelerator.note
+
+
+def test_copies_keep_the_level() -> None:
+    require_kernels()
+    for level in available_levels():
+        assert copy.deepcopy(Kernels(level)).level == level
+    foreign = Kernels()
+    foreign.level = "of another machine"
+    assert copy.deepcopy(foreign).level == available_levels()[0]
 
 
 def test_the_table_of_the_package_can_be_read() -> None:

@@ -28,6 +28,7 @@ from patience import wait_until
 from predictkit import Parrot, card_of, predict, read
 from runkit import Listener, reviews
 from safetensors.torch import load_file, save_file
+from tiny import why_no_kernels
 
 import textune
 from textune.cli import main
@@ -39,7 +40,6 @@ from textune.data.tokens import TextEncoder
 from textune.errors import DataError, ModelError, RunError, TextuneError
 from textune.model import device as device_module
 from textune.model import processor
-from textune.model.native import KernelError, load_library
 from textune.pipeline import predicting
 from textune.pipeline.predicting import predict_file
 from textune.prediction import Predictor, label_rows, load
@@ -533,7 +533,12 @@ def test_the_precision_of_the_run_comes_back(saved: Path, monkeypatch: pytest.Mo
     assert textune.load(saved, device="cpu").device.precision == "fp16"
     change_card(saved, precision="bf16")
     monkeypatch.setattr(processor, "has_bf16", lambda: True)
+    monkeypatch.setattr(processor, "prefers_bf16", lambda: True)
     assert textune.load(saved, device="cpu").device.precision == "bf16"
+    monkeypatch.setattr(processor, "prefers_bf16", lambda: False)
+    with pytest.warns(UserWarning, match="the run computed in bf16, which this cpu device computes slower: fp32 is used"):
+        assert textune.load(saved, device="cpu").device.precision == "fp32"
+    assert textune.load(saved, device="cpu", precision="bf16").device.precision == "bf16"
     monkeypatch.setattr(processor, "has_bf16", lambda: False)
     with pytest.warns(UserWarning, match="the run computed in bf16, which this cpu device lacks: fp32 is used instead"):
         assert textune.load(saved, device="cpu").device.precision == "fp32"
@@ -546,10 +551,8 @@ def test_the_precision_of_the_run_comes_back(saved: Path, monkeypatch: pytest.Mo
 
 
 def test_int8_is_near_fp32_in_every_verb(trained: Any, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    try:
-        load_library()
-    except KernelError as error:
-        pytest.skip(str(error))
+    if reason := why_no_kernels():
+        pytest.skip(reason)
     texts = [row["text"] for row in reviews(60, seed=5)]
     exact = textune.load(trained[0].run, device="cpu", precision="fp32").score(texts)
     predictor = load(trained[0].run, precision="int8")

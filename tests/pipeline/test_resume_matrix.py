@@ -11,9 +11,9 @@ import pytest
 from resumekit import same_end
 from resumption import Kit, end, quick, record
 from runkit import reviews, threads, write_csv
-from tiny import tiny_backbone
+from tiny import tiny_backbone, why_no_kernels
 
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+needs_kernels = pytest.mark.skipif(why_no_kernels() != "", reason=why_no_kernels())
 needs_bf16 = pytest.mark.needs_processor("bf16")
 
 PLACES: dict[str, list[str]] = {
@@ -58,7 +58,7 @@ FAST = {
 
 def marked(places: Iterable[str]) -> list[Any]:
     """Each with what it needs of the machine."""
-    needs = {"compiled": needs_compiler, "bf16": needs_bf16}
+    needs = {"compiled": needs_kernels, "bf16": needs_bf16}
     return [pytest.param(place, marks=[mark for word, mark in needs.items() if word in place]) for place in places]
 
 

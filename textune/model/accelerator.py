@@ -19,6 +19,8 @@ from textune.model.ways import Part, Work, compare_ways
 
 PYTORCH = "PyTorch's own"
 """The way without kernels."""
+DISENTANGLED = "deberta-v2"
+"""The family whose terms for distances the kernels compute."""
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 """Numbers of glibc's `mallopt`."""
@@ -59,6 +61,8 @@ class Accelerator:
             self.note = "PyTorch's own"
             if not training:  # for training, `compile_steps` follows
                 self._refuse("they are for processors, and the model is on a GPU", hint="Leave it out")
+        elif dtype == torch.float16:
+            self._refuse("they compute in fp32 and bf16, not in fp16", hint="Choose another precision")
         elif layout == "padded":
             self._refuse("they need the packed layout", hint="Choose a backbone that runs packed")
         elif earlier == PYTORCH and self._mode == "auto":
@@ -83,6 +87,10 @@ class Accelerator:
         if self.has_other_attention:  # the kernels draw the masks of dropout alone, which is faster everywhere
             self._install(kernels)
             return
+        if self._hf.config.model_type == DISENTANGLED:  # kernels of its own, which the table does not know
+            self._install(kernels)
+            self.note = f"{self.note}; not measured for {DISENTANGLED}"
+            return
         part: Part = "layers" if count_known(self._hf) else "attention"
         found = compare_ways(kernels.level, dtype, part, work, lengths)
         if found.kernels_are_slower and self._mode == "auto" and not known:
@@ -106,8 +114,10 @@ class Accelerator:
 
     @property
     def way(self) -> str:
-        """The level of the kernels, or `PYTORCH`: what decides the last bits, for manifest and checkpoint."""
-        return PYTORCH if self.kernels is None else self.kernels.level
+        """The level of the kernels, or `PYTORCH`; on a GPU, how it computes: what decides the last bits, for checkpoints."""
+        if self.kernels is not None:
+            return self.kernels.level
+        return PYTORCH if self._hf.device.type == "cpu" else self.note
 
     @property
     def has_other_attention(self) -> bool:
@@ -115,7 +125,7 @@ class Accelerator:
         values than keys."""
         config = self._hf.config.get_text_config()
         other = getattr(config, "attn_logit_softcapping", None) or getattr(config, "v_head_dim", None)
-        return config.model_type in ADDED_TERMS or bool(other)
+        return config.model_type in ADDED_TERMS.keys() - {DISENTANGLED} or bool(other)
 
     def _refuse(self, reason: str, *, hint: str) -> None:
         self.note = f"PyTorch's own: {reason}"

@@ -140,9 +140,7 @@ class TextModel(nn.Module):
 
     def group_cost(self, dtype: torch.dtype) -> int:
         """What a group of rows costs this model in products of `dtype`: nothing where attention takes all rows in one call."""
-        by_kernels = (
-            self.accelerator.kernels is not None and not self.accelerator.has_other_attention and dtype != torch.float16
-        )
+        by_kernels = self.accelerator.kernels is not None and not self.accelerator.has_other_attention
         one_call = by_kernels or not attention_obstacle(self.hf.device, dtype, self.hf.config)
         return 0 if one_call else GROUP_COST_TOKENS
 

@@ -58,13 +58,18 @@ def resolve_device(
         )
     chosen = torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
     if precision == "auto":
-        return Device(chosen, "bf16" if _prefers_bf16(chosen) else "fp32")
+        return Device(chosen, "bf16" if prefers_bf16(chosen) else "fp32")
     if precision == "bf16" and not _has_bf16(chosen):
         raise ModelError(
             f"{_setting(key, 'precision', 'bf16')}, but this {chosen.type} device has no bf16 arithmetic.",
             hint=f"Use {_setting(key, 'precision', 'auto')} or {_setting(key, 'precision', 'fp32')}.",
         )
     return Device(chosen, precision)
+
+
+def prefers_bf16(device: torch.device) -> bool:
+    """Whether `device` computes faster in bf16 than in fp32."""
+    return _has_bf16(device) if device.type == "cuda" else processor.prefers_bf16()
 
 
 def _setting(key: str, name: str, value: str) -> str:
@@ -75,7 +80,3 @@ def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return processor.has_bf16()
-
-
-def _prefers_bf16(device: torch.device) -> bool:
-    return _has_bf16(device) if device.type == "cuda" else processor.prefers_bf16()

@@ -132,7 +132,7 @@ ADDED_TERMS = {
     "mt5": "bias by distance",
     "deberta-v2": "terms for distances",
 }
-"""`model_type` to what its attention adds to the scores, which no kernel computes."""
+"""`model_type` to what its attention adds to the scores, which flash attention has not."""
 
 
 def attention_obstacle(device: torch.device, dtype: torch.dtype, hf_config: Any) -> str:

@@ -25,6 +25,7 @@ from textune.config.schema import TrainSection
 from textune.config.toml import format_value
 from textune.data.rows import listing
 from textune.errors import RunError
+from textune.model import processor
 from textune.pipeline.gather import Ingredients
 from textune.prediction import read_card
 from textune.rundir import RunFolder, complete_model, read_manifest, require_inside
@@ -87,7 +88,7 @@ class Start:
     @property
     def way(self) -> str | None:
         """How the run had computed what stands between its matrix products; None where it has to choose."""
-        return None if self.checkpoint is None else str(self.checkpoint.state["machine"]["kernels"])
+        return None if self.checkpoint is None else self.checkpoint.state["machine"].get("kernels")
 
     def bound(self, section: TrainSection) -> int | None:
         """The tokens computed at once that the run had found out; None where it has to find out, or is told, anew."""
@@ -289,6 +290,7 @@ def facts_of_run(parts: Ingredients, learner: Learner) -> dict[str, dict[str, An
     machine = {
         "torch": torch.__version__,
         "device": str(parts.device),
+        "processor's vectors": processor.vectors(),
         "kernels": parts.model.accelerator.way,
         "number of processes": parts.ranks.world,
         "way of sharing the work": type(learner).__name__,

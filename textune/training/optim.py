@@ -36,9 +36,16 @@ def build_optimizer(
     groups = [group for group in groups if group["params"]]
     if section.kind != "adamw":
         return cast(torch.optim.Optimizer, _adamw_8bit()(groups, **options))
-    if kernels is not None and all(p.dtype == torch.float32 and p.is_contiguous() for _, p in trained):
+    if kernels is not None and _are_plain([p for _, p in trained]):
         return KernelAdamW(groups, kernels, **options)
     return torch.optim.AdamW(groups, fused=True, **options)
+
+
+def _are_plain(weights: list[torch.nn.Parameter]) -> bool:
+    """Whether threads may change these weights side by side: each fp32, in one piece and in memory of its own."""
+    places = {p.untyped_storage().data_ptr() for p in weights if p.numel()}
+    apart = len(places) == sum(p.numel() > 0 for p in weights)
+    return apart and all(p.dtype == torch.float32 and p.is_contiguous() for p in weights)
 
 
 def require_optimizer(section: AdamW | AdamW8bit) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from textune.model.native.calls import AdamWCall, Update, pointer
-from textune.model.native.copies import copies_of
+from textune.model.native.copies import copies_to_write
 from textune.model.native.kernels import Kernels
 
 
@@ -41,9 +41,10 @@ class KernelAdamW(torch.optim.AdamW):
         weights = [p for p, _ in trained]
         states = [self._state_of(p) for p in weights]
         counts = [state["step"] for state in states]
-        torch._foreach_add_(counts, 1.0)
+        if counts:
+            torch._foreach_add_(counts, 1.0)
         steps = torch.stack(counts).tolist() if counts else []
-        copies = [(copy, copy.places()) for copy in copies_of(weights)]
+        copies = copies_to_write(weights)
         places = {id(weight): piece for _, pieces in copies for weight, piece in pieces}
         grads = [p.grad.contiguous() for p in weights if p.grad is not None]  # held until the call is over
         updates = (Update * len(trained))()
@@ -53,9 +54,8 @@ class KernelAdamW(torch.optim.AdamW):
         norm = self._change(updates)
         if math.isfinite(norm):
             torch.autograd.graph.increment_version(weights)
-            for copy, pieces in copies:
-                if pieces:
-                    copy.mark_written()
+            for copy, _ in copies:
+                copy.mark_written()
         else:
             torch._foreach_sub_(counts, 1.0)
         self.grad_norm = torch.tensor(norm)

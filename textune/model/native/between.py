@@ -195,7 +195,7 @@ def _normalize(
 
 def _residual_norm(norm: Norm | None, addend: Addend | None, shape: torch.Size, dtype: torch.dtype) -> ResidualNormCall:
     rows, width = shape
-    call = ResidualNormCall(low=dtype == torch.bfloat16, rows=rows, width=width)
+    call = ResidualNormCall(low=is_low(dtype), rows=rows, width=width)
     if norm is not None:
         call.eps, call.centred, call.gamma = norm.eps, norm.centred, pointer(norm.gamma, (width,))
         call.beta = None if norm.beta is None else pointer(norm.beta, (width,))
@@ -208,7 +208,7 @@ def _residual_norm(norm: Norm | None, addend: Addend | None, shape: torch.Size, 
 def _gated(x_TI: torch.Tensor, bias_I: torch.Tensor | None, kind: int, dropout: float, seed: int) -> GatedCall:
     rows, both = x_TI.shape
     return GatedCall(
-        low=is_low(x_TI),
+        low=is_low(x_TI.dtype),
         kind=kind,
         rows=rows,
         width=both // 2,
@@ -222,7 +222,7 @@ def _gated(x_TI: torch.Tensor, bias_I: torch.Tensor | None, kind: int, dropout: 
 def _rotary(rotation: Rotation, source_Tnd: torch.Tensor, result_Tnd: torch.Tensor, norm: Norm | None) -> RotaryCall:
     tokens, heads, width = source_Tnd.shape
     call = RotaryCall(
-        low=is_low(source_Tnd),
+        low=is_low(source_Tnd.dtype),
         tokens=tokens,
         heads=heads,
         d=width,

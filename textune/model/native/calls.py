@@ -163,11 +163,11 @@ def make_call(library: ctypes.CDLL, name: str, arguments: Call) -> None:
         raise ValueError(f"the kernel {name} refused its arguments: {_MISTAKES.get(answer, answer)}")
 
 
-def is_low(tensor: torch.Tensor) -> bool:
+def is_low(dtype: torch.dtype) -> bool:
     """Whether activations of this type are bf16; ValueError where they are neither that nor fp32."""
-    if tensor.dtype not in {torch.bfloat16, torch.float32}:
-        raise ValueError(f"kernels take float32 and bfloat16, not {tensor.dtype}")
-    return tensor.dtype == torch.bfloat16
+    if dtype not in {torch.bfloat16, torch.float32}:
+        raise ValueError(f"kernels take float32 and bfloat16, not {dtype}")
+    return dtype == torch.bfloat16
 
 
 def pointer(tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -54,8 +54,11 @@ class WorkingCopy:
         return self._copy
 
     def places(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """(weight, its piece of the copy) for whoever changes both; none where the copy is not that of the weights."""
-        if not self._state or self._state != self._weights_state(self._copy.dtype):
+        """(weight, its piece of the copy) for whoever changes both; none where the copy is not that of the weights.
+
+        Nor where it was made while predicting: what inference mode makes counts no changes.
+        """
+        if not self._state or self._copy.is_inference() or self._state != self._weights_state(self._copy.dtype):
             return []
         return list(zip(self._parameters, self._copy.split([len(p) for p in self._parameters]), strict=True))
 
@@ -67,16 +70,21 @@ class WorkingCopy:
     def _weights_state(self, dtype: torch.dtype) -> tuple[Any, ...]:
         return (dtype, *((p.data_ptr(), p._version) for p in self._parameters))
 
-    def belongs_to(self, weights: set[int]) -> bool:
-        """Whether one of the weights, by their `id`, is copied here."""
-        return any(id(parameter) in weights for parameter in self._parameters)
-
 
 _copies: weakref.WeakSet[WorkingCopy] = weakref.WeakSet()
 """All there are, but for those of a copied or unpickled model: there each forward pass makes its own."""
 
 
-def copies_of(weights: Iterable[torch.Tensor]) -> Iterator[WorkingCopy]:
-    """The copies that hold one of the weights."""
-    wanted = {id(weight) for weight in weights}
-    return (copy for copy in list(_copies) if copy.belongs_to(wanted))
+def copies_to_write(weights: Iterable[torch.Tensor]) -> list[tuple[WorkingCopy, list[tuple[torch.Tensor, torch.Tensor]]]]:
+    """The copies that whoever changes `weights` can keep up with them, and their `places`.
+
+    Of copies that hold the same weight it is one: the others are made anew when they are read.
+    """
+    wanted, taken, found = {id(weight) for weight in weights}, set[int](), []
+    for copy in list(_copies):
+        places = copy.places()
+        held = {id(weight) for weight, _ in places}
+        if held & wanted and not held & taken:
+            found.append((copy, places))
+            taken |= held
+    return found

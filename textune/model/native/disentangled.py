@@ -82,7 +82,7 @@ def _call(
     tokens, heads, width = content[0].shape
     rows = len(shape.lengths_B)
     call = DisentangledCall(
-        low=is_low(content[0]),
+        low=is_low(content[0].dtype),
         rows=rows,
         tokens=tokens,
         heads=heads,

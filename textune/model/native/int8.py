@@ -40,7 +40,10 @@ class PanelCall(Call):
 class PanelWeights(ctypes.Structure):
     """Int8 weights in panels, with a bias, a scale and a sum for each output."""
 
-    _fields_: ClassVar[Fields] = [*pointers("panels", "bias", "scale", "sums"), *longs("inputs", "outputs")]
+    _fields_: ClassVar[Fields] = [
+        *pointers("panels", "bias", "scale", "sums"),
+        *longs("inputs", "outputs", "panel", "largest"),
+    ]
 
 
 class ProjectCall(Call):
@@ -68,6 +71,7 @@ class Weights:
         self.outputs, self.inputs = weight_OI.shape
         shape = PanelCall()
         kernels.call("int8_panel", shape)
+        self._panel, self._largest = shape.panel, shape.largest  # other kernels refuse the weights: they read other panels
         scale_O = weight_OI.abs().amax(1).clamp_(min=_SMALLEST) / shape.largest
         weight_OI = (weight_OI / scale_O.unsqueeze(1)).round_()
         bias_O = torch.zeros(self.outputs) if bias_O is None else bias_O.detach().float()
@@ -78,7 +82,8 @@ class Weights:
     def struct(self) -> PanelWeights:
         """As kernels take them."""
         bias, scale, sums = (vector.data_ptr() for vector in self._vectors)
-        return PanelWeights(self._panels.data_ptr(), bias, scale, sums, self.inputs, self.outputs)
+        sizes = self.inputs, self.outputs, self._panel, self._largest
+        return PanelWeights(self._panels.data_ptr(), bias, scale, sums, *sizes)
 
 
 def _in_panels(weight_OI: torch.Tensor, panel: int) -> torch.Tensor:

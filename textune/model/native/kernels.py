@@ -25,7 +25,7 @@ from textune.model.native.calls import (
     pointer,
     strided,
 )
-from textune.model.native.libraries import load_library
+from textune.model.native.libraries import available_levels, load_library
 
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "relu": 2}
 """Names in a backbone's configuration to the kernels' numbers."""
@@ -71,8 +71,8 @@ class Kernels:
         self.level, self._library = load_library(level)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles of a model take the library of the process where they are opened."""
-        return Kernels, ()
+        """Copies and pickles of a model take the same level, or the best one of the processor where they are opened."""
+        return _reopen, (self.level,)
 
     def call(self, name: str, arguments: Call) -> None:
         """One kernel; its answer is checked."""
@@ -100,7 +100,7 @@ class Kernels:
         x, y = pointer(x_TH, x_TH.shape, x_TH.dtype), pointer(y_TH, x_TH.shape, x_TH.dtype)
         self.call(
             "dropout",
-            DropoutCall(low=is_low(x_TH), rows=rows, width=width, probability=probability, seed=seed, x=x, y=y),
+            DropoutCall(low=is_low(x_TH.dtype), rows=rows, width=width, probability=probability, seed=seed, x=x, y=y),
         )
         return y_TH
 
@@ -109,7 +109,7 @@ class Kernels:
         rows, width = x_TI.shape
         sums_I = x_TI.new_empty(width, dtype=torch.float32)
         x, sums = pointer(x_TI, x_TI.shape, x_TI.dtype), pointer(sums_I, (width,))
-        self.call("column_sums", ColumnSumsCall(low=is_low(x_TI), rows=rows, width=width, x=x, sums=sums))
+        self.call("column_sums", ColumnSumsCall(low=is_low(x_TI.dtype), rows=rows, width=width, x=x, sums=sums))
         return sums_I
 
     def norm(
@@ -175,16 +175,20 @@ class Kernels:
         self.call("attention_backward", call)
 
 
+def _reopen(level: str) -> Kernels:
+    return Kernels(level if level in available_levels() else None)
+
+
 def _activation(x_TI: torch.Tensor, bias_I: torch.Tensor, kind: int, **places: int) -> ActivationCall:
     rows, width = x_TI.shape
     x, bias = pointer(x_TI, x_TI.shape, x_TI.dtype), pointer(bias_I, (width,))
-    return ActivationCall(low=is_low(x_TI), kind=kind, rows=rows, width=width, x=x, bias=bias, **places)
+    return ActivationCall(low=is_low(x_TI.dtype), kind=kind, rows=rows, width=width, x=x, bias=bias, **places)
 
 
 def _norm(norm: Norm, x_TH: torch.Tensor, residual_TH: torch.Tensor, mean_T: torch.Tensor, scale_T: torch.Tensor) -> NormCall:
     rows, width = x_TH.shape
     return NormCall(
-        low=is_low(x_TH),
+        low=is_low(x_TH.dtype),
         rows=rows,
         width=width,
         eps=norm.eps,
@@ -206,7 +210,7 @@ def _attention(
     tokens, heads, width = query.shape
     rows = len(shape.lengths_B)
     call = AttentionCall(
-        low=is_low(query),
+        low=is_low(query.dtype),
         rows=rows,
         tokens=tokens,
         heads=heads,

@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent / "libraries"
 SOURCES = Path(__file__).parents[3] / "native"
 """Where the package is used from its source tree."""
 
-_INSTALL = "Install textune again where GNU's C++ compiler is (Debian and Ubuntu: apt install g++)"
+_INSTALL = "Install textune again where GNU's C++ compiler is, 11 or newer (Debian and Ubuntu: apt install g++)"
 
 
 class KernelError(Exception):

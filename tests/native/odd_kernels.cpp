@@ -1,50 +1,13 @@
-// Runs every kernel over odd shapes in memory of exactly their size; built with sanitizers by test_sanitized.py.
-//
-// Prints the number of calls. Memory that is read or written outside its bounds, or undefined, ends the program, as does a
-// difference between attention in pairs of bf16 numbers and in fp32, of which a processor takes the faster one.
+// As odd.h says. A difference between attention in pairs of bf16 numbers and in fp32, of which a processor takes the faster one,
+// ends the program too.
 
 #include <cmath>
-#include <cstdio>
-#include <memory>
-#include <vector>
 
 #include "kernels.cpp"
 
+#include "odd.h"
+
 namespace {
-
-int calls = 0;
-
-struct Memory {  // so many numbers, fp32 or bf16, with nothing behind them; small values that differ
-    std::unique_ptr<char[]> bytes;
-    Memory(int64_t count, bool low) : bytes(new char[count * (low ? 2 : 4)]) {
-        for (int64_t i = 0; i < count; ++i) {
-            float x = (float)((i * 37) % 101) / 101.0f - 0.5f;
-            if (low)
-                store_part((bf16*)bytes.get() + i, down(splat(x)), 1);
-            else
-                std::memcpy(bytes.get() + 4 * i, &x, 4);
-        }
-    }
-    operator void*() const { return bytes.get(); }
-    operator float*() const { return (float*)bytes.get(); }
-};
-
-void require(int answer) {
-    if (answer != DONE) {
-        std::printf("a kernel answered %d\n", answer);
-        std::exit(1);
-    }
-    ++calls;
-}
-
-template <typename C>
-C call_of(bool low) {
-    C call{};
-    call.size = sizeof(C);
-    call.low = low;
-    call.threads = 2;
-    return call;
-}
 
 // Output, and the gradients for a gradient that equals it.
 template <typename T>
@@ -133,6 +96,5 @@ int main() {
         for (int64_t width : {1, 3, 7, 8, 15, 16, 17, 33, 100})
             for (int64_t rows : {1, 5}) between_products(low, rows, width);
     }
-    std::printf("%d calls\n", calls);
-    return 0;
+    return finish();
 }
