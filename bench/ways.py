@@ -1,9 +1,9 @@
 """Compiled kernels beside PyTorch's own operators, in rows of 8 to 512 tokens: what `model.compile = "auto"` chooses by.
 
-`python -m bench.ways` (two minutes; with `--level avx2` as on a processor that has no more) measures two layers of the shape of
-MiniLM-L6 on packed batches of 2,048 tokens and replaces this processor's entry in textune/model/ways.json. `layers` are whole
-fused layers (BERT), `attention` is attention and dropout alone, as in families that have no fused layers (ALBERT). Microseconds
-a token, the best of several turns.
+`OMP_NUM_THREADS=1 python -m bench.ways` (a minute and a half; with `--level avx2` as on a processor that has no more) measures
+two layers of the shape of MiniLM-L6 on packed batches of 2,048 tokens and replaces this processor's entry in
+textune/model/ways.json. `layers` are whole fused layers (BERT), `attention` is attention and dropout alone, as in families that
+have no fused layers (ALBERT). Microseconds a token, the best of several turns.
 """
 
 from __future__ import annotations

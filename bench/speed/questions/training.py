@@ -29,7 +29,7 @@ MAX_ROWS = 12_800
 LONG_ROWS = 2048
 LONG_BATCH = 16
 
-BEST = "Trainer at its best: length-grouped, dynamic padding, fused AdamW, bf16 where the processor has it"
+BEST = "Trainer at its best: length-grouped, dynamic padding, fused AdamW, bf16 where that is faster"
 COMPILED = f"{BEST}, torch.compile"
 
 
