@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 KERNELS := textune/model/native/libraries/index.json
 
-.PHONY: setup kernels demo demo-short test test-slow test-avx2 check format bench bench-gpu bench-one bench-scores docs
+.PHONY: setup kernels demo demo-short test test-slow test-avx2 check format bench bench-gpu bench-one bench-ways bench-scores docs
 
 # pip would make the byte code of every file, one after the other, and take as long for it as for the rest.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
@@ -84,6 +84,10 @@ bench: setup
 bench-gpu: setup
 	$(SPEED) --device cuda $(if $(RESUME),--resume,--fresh) $(OPTIONS)
 	$(BIN)/python -m bench.speed.page
+
+# The table by which `model.compile = "auto"` chooses between compiled kernels and PyTorch's own operators, for this processor.
+bench-ways: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.ways $(if $(LEVEL),--level $(LEVEL))
 
 # One question, such as QUESTION=train-best; its rows replace those of the results file.
 bench-one: setup
