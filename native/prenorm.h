@@ -136,10 +136,6 @@ inline void value_and_slope(F x, F* value, F* steepness) {
         F half = 1.0f / (1.0f + exponential(-x));
         *value = x * half;
         *steepness = half * (1.0f + x * (1.0f - half));
-    } else if (A == GELU) {
-        F bell = gauss(x), below = normal_cdf(x, bell);
-        *value = x * below;
-        *steepness = below + x * bell * 0.39894228f;
     } else {
         *value = activate<A>(x);
         *steepness = slope<A>(x);

@@ -226,15 +226,6 @@ inline F power_of_two(F x, float times) {  // 2^(x * times), below 2^127; 0 belo
     return shifted < 12582912.0f - 126.0f ? F{} : (F)((I)p + ((I)shifted << 23));
 }
 
-inline F gauss(F x) { return exponential(x * x * -0.5f); }
-
-inline F normal_cdf(F x, F bell) {  // Abramowitz & Stegun 7.1.26; absolute error below 1e-7; bell = exp(-x^2 / 2)
-    F z = (x < 0.0f ? -x : x) * 0.70710678f;
-    F t = 1.0f / (1.0f + 0.3275911f * z);
-    F tail = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t * bell * 0.5f;
-    return x < 0.0f ? tail : 1.0f - tail;
-}
-
 inline F tanh_(F x) {
     F e = exponential((x < 0.0f ? x : -x) * 2.0f);
     F t = (1.0f - e) / (1.0f + e);
