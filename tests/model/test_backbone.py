@@ -10,15 +10,18 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from modelkit import COLORS, PACKED, build, lay_out, random_rows
-from tiny import FAMILIES, tiny_backbone
+from kits.backbones import FAMILIES, tiny_backbone
+from kits.models import COLORS, PACKED, build, lay_out, random_rows
 from tokenizers import AddedToken
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, TextClassificationPipeline
 
 from textune.config.schema import ModelSection
-from textune.data.labels import REGRESSION, LabelMap
+from textune.data.labels.map import REGRESSION, LabelMap
 from textune.errors import ConfigError, ModelError, TextuneError
-from textune.model import backbone, checkpoint_labels, load_model, load_tokenizer, pretrained
+from textune.model import backbone, pretrained
+from textune.model.backbone import load_model
+from textune.model.pretrained import checkpoint_labels
+from textune.model.tokenizer import load_tokenizer
 
 BINARY = LabelMap("binary", ("no", "yes"))
 TAGS = LabelMap("multilabel", ("a", "b", "c"))

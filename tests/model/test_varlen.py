@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from flashkit import Calls, flash_attention_on_cpu, on_gpu
-from modelkit import (
+from kits.flash import Calls, flash_attention_on_cpu, on_gpu
+from kits.models import (
     PACKED,
     UNEVEN,
     Built,

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runkit import Listener, reviews, write_csv
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
+from kits.runs import Listener, reviews, write_csv
 
 import textune
 

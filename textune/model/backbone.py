@@ -21,11 +21,9 @@ from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional
 
-from textune.config.schema import ModelSection
-from textune.data.batches import GROUP_COST_TOKENS, Layout
-from textune.data.labels import LabelMap
-from textune.data.loader import TokenBatch
-from textune.data.rows import listing
+from textune.batches import GROUP_COST_TOKENS, Layout, TokenBatch
+from textune.config import ModelSection
+from textune.data import LabelMap
 from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
 from textune.model.attention import PACKED, PackedLayout
@@ -47,6 +45,7 @@ from textune.model.pretrained import (
 from textune.model.tokenizer import load_tokenizer
 from textune.model.varlen import attention_obstacle
 from textune.model.vocabulary import CompactVocabulary, compact_vocabulary
+from textune.wording import listing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
