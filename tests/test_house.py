@@ -95,7 +95,11 @@ def test_rooms_are_entered_by_their_front_doors() -> None:
             continue
         for module, name in imports_of(path):
             packages = [".".join(module.split(".")[:depth]) for depth in range(2, module.count(".") + 2)]
-            others = [package for package in packages if package not in rooms_of(path) and door_of(package).parent.is_dir()]
+            others = [
+                package
+                for package in packages
+                if package not in rooms_of(path) and door_of(package).with_suffix(".py").is_file()
+            ]
             if others and (module != others[0] or name not in names_at(door_of(others[0]))):
                 wrong.append(f"{path.relative_to(ROOT)}: from {module} import {name}")
     assert wrong == []
@@ -106,24 +110,23 @@ def test_every_name_at_a_front_door_is_defined_there_and_used_elsewhere() -> Non
     public = {("textune.pipeline", name) for name in textune.__all__}
     for door in sorted(PACKAGE.rglob("__init__.pyi")):
         package = ".".join(door.parent.relative_to(ROOT).parts)
-        names = names_at(door)
-        defined = {
-            name: {part.name for part in ast.walk(_tree(door.parent, module)) if hasattr(part, "name")}
-            for name, module in names.items()
-        }
-        assigned = {name: _assigned(_tree(door.parent, module)) for name, module in names.items()}
-        assert [name for name in names if name not in defined[name] | assigned[name]] == []
+        names = {name: module for name, module in names_at(door).items() if module}  # the others are modules themselves
+        unknown = [name for name, module in names.items() if name not in _defined(_tree(door.parent, module))]
+        assert unknown == []
         assert [name for name in names if (package, name) not in used | public] == []
 
 
 def _tree(folder: Path, module: str) -> ast.Module:
-    return ast.parse(folder.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
+    source = folder.joinpath(*module.split(".")).with_suffix(".py")
+    return ast.parse(source.read_text(encoding="utf-8"))
 
 
-def _assigned(tree: ast.Module) -> set[str]:
-    targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+def _defined(tree: ast.Module) -> set[str]:
+    """What a module gives a name to at its top level, or within an `if` there."""
+    targets = [target for node in ast.walk(tree) if isinstance(node, ast.Assign) for target in node.targets]
     targets += [node.target for node in tree.body if isinstance(node, ast.AnnAssign)]
-    return {target.id for target in targets if isinstance(target, ast.Name)}
+    assigned = {part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)}
+    return assigned | {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
 
 
 def test_only_the_composition_root_sees_the_whole_configuration() -> None:
