@@ -23,7 +23,7 @@ from kits.runs import reviews, write_csv
 import textune
 import textune.run.drive as driving
 from textune.errors import Preempted
-from textune.prediction.predictor import load
+from textune.prediction.load import load
 from textune.training.checkpoint import checkpoints_in
 from textune.training.tensorfile import facts_of
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from kits.runs import Listener
 
+from kits.runs import Listener
 from textune.config.schema import AutoTask, Columns, Labels
 from textune.data.reading.windows import StreamOptions, read_rows, stream_format
 from textune.pipeline.predict import predict_file
-from textune.prediction.predictor import ModelCard, Predictor
+from textune.prediction.card import ModelCard
+from textune.prediction.predictor import Predictor
 from textune.ranks import ALONE
 
 

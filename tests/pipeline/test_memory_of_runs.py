@@ -19,7 +19,7 @@ from textune.model import memory
 from textune.model.backbone import TextModel
 from textune.pipeline import build as gather
 from textune.pipeline import facts
-from textune.prediction.predictor import load
+from textune.prediction.load import load
 
 QUICK = ["train.duration=2 epochs", "data.train.take=120"]
 HALVED = re.compile(r"out of memory (at step \d+|while predicting): computing [\d,]+ tokens at once from here on")

@@ -42,7 +42,8 @@ from textune.errors import DataError, ModelError, RunError, TextuneError
 from textune.model import device as device_module
 from textune.model import processor
 from textune.pipeline.predict import predict_file
-from textune.prediction.predictor import Predictor, label_rows, load
+from textune.prediction.load import load
+from textune.prediction.predictor import Predictor, label_rows
 
 predicting = importlib.import_module("textune.pipeline.predict")
 

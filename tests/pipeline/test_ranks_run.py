@@ -21,7 +21,7 @@ from textune.config.schema import Columns, FilesSource
 from textune.data.reading.windows import StreamOptions
 from textune.errors import DataError
 from textune.pipeline.predict import predict_file
-from textune.prediction.predictor import load
+from textune.prediction.load import load
 from textune.ranks import ALONE, Ranks
 
 evaluating = importlib.import_module("textune.pipeline.evaluate")

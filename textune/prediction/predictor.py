@@ -1,113 +1,35 @@
-"""The one inference path: a live model or a saved folder in, batched predictions out; after `train`, before `evaluate`.
+"""The one inference path: a live model or a saved folder in, batched predictions out; after `training`, before `evaluation`.
 
 texts --TextEncoder--> token store --sort by length, cut by tokens--> packed forward --> scores, in the order of the texts
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
 
 from textune.batches import TextEncoder, TokenBatch, TokenStore, collate, cut_by_tokens
-from textune.config import (
-    AutoTask,
-    BinaryTask,
-    Columns,
-    FilesSource,
-    Labels,
-    ModelSection,
-    MulticlassTask,
-    MultilabelTask,
-    RegressionTask,
-    Section,
-    Task,
-    TokensSection,
-    require_count,
-    require_words,
-    user_path,
-)
-from textune.data import LabelMap, given_texts
-from textune.errors import DataError, ModelError, RunError
-from textune.jsontext import parse_json
-from textune.model import (
-    Device,
-    Precision,
-    TextModel,
-    complete_model,
-    free_cached,
-    halved,
-    hint_for_no_run,
-    is_out_of_memory,
-    load_model,
-    load_tokenizer,
-    prefers_bf16,
-    quantize_linears,
-    require_int8,
-    resolve_device,
-)
+from textune.config import TokensSection
+from textune.data import given_texts
+from textune.errors import DataError, ModelError
+from textune.model import Device, TextModel, free_cached, halved, is_out_of_memory
+from textune.prediction.card import CARD_NAME, ModelCard
 from textune.ranks import ALONE, Ranks
-from textune.tasks import SupervisedTask, build_task, decide, nth_row, require_numbers
+from textune.tasks import SupervisedTask, decide, nth_row, require_numbers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CARD_NAME = "textune.json"
 WINDOW_ROWS = 8192
 """Rows that a stream holds at once: enough to sort by length, little enough to stay in memory."""
 MAX_SCORES_AT_ONCE = 1 << 23
 """Scores (rows x classes) computed at once: 64 MB for each of the few copies on the way to probabilities."""
 NO_ROOM = "Shorten the texts (in a config: tokens.max_length), or use a machine with more memory."
-
-
-class ModelCard(Section):
-    """`textune.json`: what a saved model needs beyond its Hugging Face files to predict as it did in its run."""
-
-    version: int = 1
-    """Version of this file's form."""
-    problem: Literal["binary", "multiclass", "multilabel", "regression"]
-    """What is predicted."""
-    names: tuple[str, ...]
-    """Label names in the order of their ids."""
-    multi_hot: bool | None = None
-    """Multilabel: whether lists in the data are multi-hot rows."""
-    task: Task
-    """The task's own section."""
-    max_length: int = Field(ge=2)
-    """Longest row in tokens."""
-    truncate: Literal["head", "tail", "head_tail", "error"]
-    """Which part of a longer text is kept."""
-    columns: Columns
-    """Where text was found in the training data."""
-    labels: Labels
-    """How labels were read; names that were given are here, whatever file they came from."""
-    sources: dict[str, FilesSource] = Field(default_factory=dict)
-    """How the run's own files were read, by their suffix, where that is not the usual way."""
-    precision: Precision
-    """Arithmetic of the run's own evaluation."""
-    compiled: bool = False
-    """Whether the run could use compiled kernels: figures that should be the same again need the same arithmetic."""
-    max_tokens: int = Field(default=16384, ge=1)
-    """Most tokens computed at once in the run's own evaluation."""
-    metric: str = "auto"
-    """The run's main metric."""
-    data: dict[str, str] = Field(default_factory=dict)
-    """Fingerprints of the data, by split."""
-    step: int | None = None
-    """Optimizer steps that made this model."""
-    value: float | None = None
-    """The main metric on the validation rows; None where there was no evaluation."""
-
-    @property
-    def label_map(self) -> LabelMap:
-        """The labels and what they are."""
-        return LabelMap(self.problem, self.names, self.multi_hot)
 
 
 class Prediction(NamedTuple):
@@ -322,132 +244,3 @@ def label_rows(scores: np.ndarray, card: ModelCard) -> tuple[list[Any], np.ndarr
     named = [names[index] for index in index_K.tolist()]
     stops = np.searchsorted(row_K, np.arange(len(scores) + 1)).tolist()
     return [tuple(named[start:stop]) for start, stop in pairwise(stops)], scores.max(axis=1)
-
-
-def load(
-    folder: str | Path,
-    *,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
-    max_tokens: int | None = None,
-    compile: Literal["auto", "on", "off"] = "auto",
-    ranks: Ranks = ALONE,
-    on_notice: Callable[[str], None] = warnings.warn,
-) -> Predictor:
-    """Open a run folder (its best model) or a model folder that textune saved.
-
-    `precision = "auto"` is the one of the model's own run, or fp32 where this machine lacks it or is slower with it; `"int8"`
-    gives the backbone's linear layers int8 weights, on the processor; `max_tokens`, the most tokens computed at once, is by
-    default that of the run.
-    `compile = "auto"` computes with compiled kernels where the run could and they are faster here. Raises RunError where the
-    folder is no such thing, ModelError where its files are broken or the machine lacks the device or precision.
-    `ranks`: processes that each open it and share the work. `on_notice` is told where another precision is used, where the
-    model takes shorter texts than its card says, and what happens while it predicts.
-    """
-    require_words(load, device=device, precision=precision, compile=compile)
-    require_count("max_tokens", max_tokens)
-    folder = find_model(folder)
-    card = read_card(folder)
-    if precision == "int8":
-        require_int8(device)
-        chosen = resolve_device("cpu", "fp32")
-    else:
-        chosen = _device_of(card, device, precision, on_notice)
-    section = ModelSection(pretrained=str(folder), compile=compile)
-    tokenizer = load_tokenizer(section)
-    task = build_task(_without_class_weights(card.task), card.label_map)
-    model = load_model(section, tokenizer, label_map=card.label_map, num_logits=task.num_logits, seed=0, as_saved=True)
-    model.to(chosen.torch)
-    if precision == "int8":
-        quantize_linears(model)
-        model.speed_up(torch.int8, training=False)
-    elif card.compiled or compile == "on":
-        model.speed_up(chosen.dtype, training=False)
-    model.eval()
-    card = _within_positions(card, model, folder, on_notice)
-    limit = max(max_tokens or card.max_tokens, card.max_length)
-    predictor = Predictor(model, tokenizer, task, card, device=chosen, max_tokens=limit, ranks=ranks)
-    predictor.on_notice = on_notice
-    return predictor
-
-
-def _within_positions(card: ModelCard, model: TextModel, folder: Path, on_notice: Callable[[str], None]) -> ModelCard:
-    """The card with a `max_length` that the backbone has positions for: earlier versions did not compare the two."""
-    limit = model.max_positions
-    if limit is None or card.max_length <= limit:
-        return card
-    on_notice(
-        f"{folder / CARD_NAME} says max_length = {card.max_length}, but the backbone has positions for {limit} tokens:"
-        f" rows are cut at {limit}"
-    )
-    return card.model_copy(update={"max_length": limit})
-
-
-def _device_of(
-    card: ModelCard,
-    device: Literal["auto", "cpu", "cuda"],
-    precision: Literal["auto", "fp32", "bf16", "fp16"],
-    on_notice: Callable[[str], None],
-) -> Device:
-    if precision != "auto":
-        return resolve_device(device, precision, key="--")
-    exact = resolve_device(device, "fp32", key="--")
-    try:
-        chosen = resolve_device(device, card.precision, key="--")
-        why = "computes slower" if chosen.precision == "bf16" and not prefers_bf16(chosen.torch) else ""
-    except ModelError:
-        chosen, why = exact, "lacks"
-    if not why:
-        return chosen
-    on_notice(f"the run computed in {card.precision}, which this {exact.torch.type} device {why}: fp32 is used instead")
-    return exact
-
-
-def find_model(folder: str | Path) -> Path:
-    """The model folder behind a run folder or a model folder; RunError says what is there instead."""
-    folder = user_path(folder)
-    if not folder.is_dir():
-        reason = "is a file" if folder.is_file() else "does not exist"
-        raise RunError(
-            f"{folder} {reason}; a run folder was expected.", hint="Give the folder that `textune train` wrote, such as runs/x."
-        )
-    for candidate in (folder, complete_model(folder)):
-        if candidate is not None and (candidate / CARD_NAME).is_file():
-            return candidate
-    if (folder / "state.json").is_file():
-        raise RunError(
-            f"{folder} is a checkpoint, the state of a run, and no model.",
-            hint=f"Make a model of it: `textune export {folder} --out FOLDER`.",
-        )
-    if (folder / "manifest.json").is_file():
-        raise RunError(
-            f"{folder} is a run that has not saved a model yet.",
-            hint=f"Train on with --resume, or make a model of its newest checkpoint: `textune export {folder} --out FOLDER`.",
-        )
-    raise RunError(
-        f"{folder} is not a run folder: it holds neither {CARD_NAME} nor best/{CARD_NAME}.", hint=hint_for_no_run(folder)
-    )
-
-
-def read_card(folder: Path) -> ModelCard:
-    """Read `textune.json` of a model folder; RunError where it is broken or of a later version."""
-    path = folder / CARD_NAME
-    try:
-        tree: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
-        if not isinstance(tree, dict):
-            raise ValueError("not a JSON object")
-        if tree.get("version", 1) != 1:
-            raise RunError(f"{path} was written by a later version of textune.", hint="Upgrade textune to read it.")
-        return ModelCard.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise RunError(f"{path} is damaged: {reason}.", hint="Train again, or restore the file from a copy.") from error
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"{path} is damaged: {reason}.", hint="Train again, or restore the file from a copy.") from error
-
-
-def _without_class_weights(section: AutoTask | BinaryTask | MulticlassTask | MultilabelTask | RegressionTask) -> Any:
-    """Class weights belong to training: `balanced` ones cannot be known again without the training rows."""
-    return section if isinstance(section, RegressionTask) else section.model_copy(update={"class_weights": "none"})
