@@ -11,6 +11,7 @@ import numpy as np
 from kits.runs import Listener
 from textune.config.schema import AutoTask, Columns, Labels
 from textune.data.reading.windows import StreamOptions, read_rows, stream_format
+from textune.model.memory import TokenBudget
 from textune.pipeline.predict import predict_file
 from textune.prediction.card import ModelCard
 from textune.prediction.predictor import Predictor
@@ -38,15 +39,15 @@ class Parrot:
         self.card = card_of(**card)
         self.texts: list[str] = []
         self.pairs: list[str] = []
-        self.on_notice: Any = None
         self.ranks = ALONE
         self.scores = scores
 
-    def encode(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] | None = None
-    ) -> Any:
+    def budget(self, on_notice: Callable[[str], None]) -> TokenBudget:
+        return TokenBudget(16384, on_notice)
+
+    def encode_texts(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str]) -> Any:
         assert all(type(text) is str for text in [*texts, *(pairs or ())])
-        assert place is not None and (not texts or place(len(texts) - 1))
+        assert not texts or place(len(texts) - 1)
         self.texts += texts
         self.pairs += pairs or ()
         return texts

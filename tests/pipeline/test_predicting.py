@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import importlib
 import io
 import json
 import os
@@ -45,8 +44,6 @@ from textune.pipeline.predict import predict_file
 from textune.prediction.load import load
 from textune.prediction.predictor import Predictor, label_rows
 
-predicting = importlib.import_module("textune.pipeline.predict")
-
 # --- the same texts as in training --------------------------------------------------------------------------------------
 
 DAY = datetime.date(2024, 1, 2)
@@ -77,7 +74,7 @@ RECORDS: dict[str, list[Any]] = {
 def seen_by_both(path: Path, columns: Columns, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[str]]:
     examples = select_columns(read_source(FilesSource(files=(str(path),))), columns, with_labels=False)
     parrot = Parrot()
-    monkeypatch.setattr(predicting, "WINDOW_ROWS", 2)
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 2)
     predict(parrot, path, path.with_name("out.jsonl"), columns, force=True)
     if examples.text_pair is not None:
         assert parrot.pairs == examples.text_pair.to_pylist()
@@ -172,7 +169,7 @@ def test_an_existing_output_is_replaced_on_demand_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
 def test_a_later_key_is_a_column_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
-    monkeypatch.setattr(predicting, "WINDOW_ROWS", 1)
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 1)
     (tmp_path / "in.jsonl").write_text('{"text": "a"}\n\n{"text": "b", "id": "x"}\n')
     predict(Parrot(), tmp_path / "in.jsonl", tmp_path / f"out.{ending}")
     first, second = read(tmp_path / f"out.{ending}")
@@ -181,7 +178,7 @@ def test_a_later_key_is_a_column_of_the_file(tmp_path: Path, monkeypatch: pytest
 
 
 def test_an_added_name_that_a_later_row_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicting, "WINDOW_ROWS", 1)
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 1)
     (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": "b", "predicted_score": 1}\n')
     with pytest.raises(DataError, match="already has a column 'predicted_score'"):
         predict(Parrot(), tmp_path / "in.jsonl", tmp_path / "out.jsonl")
@@ -197,7 +194,7 @@ def test_values_of_a_regression_keep_their_digits(tmp_path: Path) -> None:
 
 
 def test_labels_that_come_late_fit_in_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicting, "WINDOW_ROWS", 1)
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 1)
     (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
     parrot = Parrot(problem="multilabel")
     answers = iter([[0.1, 0.1], [0.9, 0.1]])
@@ -207,7 +204,7 @@ def test_labels_that_come_late_fit_in_parquet(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_cell_that_the_format_cannot_hold_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicting, "WINDOW_ROWS", 1)
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 1)
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ["a", "b", "c\td"]))
     parrot = Parrot()
     with pytest.raises(DataError, match=r"in.jsonl, line 3 cannot be written as tsv: column 'text' holds a delimiter"):
@@ -346,7 +343,7 @@ def test_any_bytes_give_as_many_rows_or_a_sentence(
 
 
 def test_a_broken_stream_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicting, "WINDOW_ROWS", 1)
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 1)
     for name, content in {
         "x.jsonl": b'{"text": "a"}\n{"text": ',
         "x.csv": b"text,n\na,1\nb\n",
@@ -407,7 +404,7 @@ class Hesitant(Parrot):
 def test_rows_keep_their_order_and_their_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, rows: int
 ) -> None:
-    monkeypatch.setattr(predicting, "WINDOW_ROWS", rows)
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", rows)
     source, target = many(tmp_path / "in.jsonl"), tmp_path / f"out.{ending}"
     assert predict(Hesitant(), source, target, all_scores=True) == 25
     found = read(target)
@@ -418,7 +415,7 @@ def test_rows_keep_their_order_and_their_scores(
 
 
 def test_the_next_window_is_tokenised_while_one_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicting, "WINDOW_ROWS", 5)
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 5)
 
     def wait_for_the_next(window: int) -> None:
         wait_until(lambda: len(parrot.texts) >= min(25, 5 * (window + 1)))
@@ -428,7 +425,7 @@ def test_the_next_window_is_tokenised_while_one_is_scored(tmp_path: Path, monkey
 
 
 def test_long_texts_make_windows_of_fewer_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicting, "WINDOW_CHARACTERS", 20)
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_CHARACTERS", 20)
     parrot = Hesitant()
     predict(parrot, many(tmp_path / "in.jsonl"), tmp_path / "out.jsonl")
     assert parrot.num_windows == 8  # of three or four texts of six or seven characters, and one of the last
@@ -439,7 +436,7 @@ def test_long_texts_make_windows_of_fewer_rows(tmp_path: Path, monkeypatch: pyte
 def test_whatever_stops_the_scoring_leaves_no_file_and_no_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: BaseException, ending: str
 ) -> None:
-    monkeypatch.setattr(predicting, "WINDOW_ROWS", 5)
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 5)
     source = many(tmp_path / "in.jsonl")
 
     def stop(window: int) -> None:
@@ -452,7 +449,7 @@ def test_whatever_stops_the_scoring_leaves_no_file_and_no_thread(
 
 
 def test_errors_of_the_threads_are_raised_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicting, "WINDOW_ROWS", 5)
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 5)
     source = many(tmp_path / "in.jsonl")
     with source.open("a") as file:
         file.write("no json\n")
@@ -464,7 +461,7 @@ def test_errors_of_the_threads_are_raised_here(tmp_path: Path, monkeypatch: pyte
 def test_what_cannot_be_written_of_a_pipe_is_named_when_it_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piped: int
 ) -> None:
-    monkeypatch.setattr(predicting, "WINDOW_ROWS", 5)
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 5)
     os.write(piped, many(tmp_path / "in.jsonl").read_bytes() + b'{"text": "text 25", "other": 1}\n')
     os.close(piped)
     with pytest.raises(DataError, match=r"standard input, line 26 cannot be written as csv: the key 'other' is not among"):
@@ -617,7 +614,7 @@ def test_a_row_without_a_score_is_named_by_its_place_in_the_file(
     save_file(tensors, path, metadata={"format": "pt"})
     texts = ["a film"] * 9 + ["terrible"]
     (tmp_path / "in.csv").write_text("text,label\n" + "".join(f"{text},pos\n" for text in texts))
-    monkeypatch.setattr(predicting, "WINDOW_ROWS", 4)
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 4)
     with pytest.raises(ModelError, match=r"the first of them .*in\.csv, line 11"):
         predict(load(saved), tmp_path / "in.csv", tmp_path / "out.jsonl")
     with pytest.raises(ModelError, match=r"the first of them .*in\.csv, line 11"):

@@ -7,6 +7,7 @@ from .device import Precision as Precision
 from .device import prefers_bf16 as prefers_bf16
 from .device import resolve_device as resolve_device
 from .memory import Room as Room
+from .memory import TokenBudget as TokenBudget
 from .memory import available_bytes as available_bytes
 from .memory import checkpoint_gradients as checkpoint_gradients
 from .memory import free_cached as free_cached

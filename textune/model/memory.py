@@ -1,7 +1,7 @@
 """How much memory there is and how many tokens fit into it; beside `backbone.py`, for training and prediction.
 
-The bound on the tokens computed at once never changes what is computed, only in how many parts. So it is estimated before the
-first step (`measure_room`), and halved where that was too much (`halved`).
+How many tokens are computed at once never changes what is computed, only in how many parts. So the number is estimated before
+the first step (`measure_room`), and halved where that was too much (`halved`).
 """
 
 from __future__ import annotations
@@ -70,8 +70,25 @@ def halved(largest: int, *, longest: int, hint: str) -> int:
     Half of that, but at least the batch's `longest` row. ModelError (with `hint`) where that row was already alone.
     """
     if largest <= longest:
-        raise ModelError(f"memory does not suffice for one row of {longest:,} tokens.", hint=hint)
+        raise ModelError(f"out of memory: a single row of {longest:,} tokens does not fit.", hint=hint)
     return max(largest // 2, longest)
+
+
+@dataclass
+class TokenBudget:
+    """How many tokens one caller computes at once; halved, for that caller alone, where memory runs out.
+
+    Callers in several threads have a budget each.
+    """
+
+    max_tokens: int
+    on_notice: Callable[[str], None] = lambda _: None
+    """Told when the budget is halved."""
+
+    def halve(self, batch: TokenBatch, *, doing: str, hint: str) -> None:
+        """Compute half of the tokens of `batch` at once from here on; ModelError (with `hint`) where it is one row."""
+        self.max_tokens = halved(batch.num_laid_out, longest=int(batch.row_lengths[-1]), hint=hint)
+        self.on_notice(f"out of memory while {doing}: computing {self.max_tokens:,} tokens at once from here on")
 
 
 # --- how much there is ------------------------------------------------------------------------------------------------

@@ -412,8 +412,9 @@ class _Session:
         """Report on the saved folder, not on the live model: what is reported is what was kept."""
         parts = self.parts
         device: Any = parts.device.torch.type
-        saved = load(self.folder.best, device=device, precision=parts.device.precision, ranks=self.ranks)
-        saved.on_notice = self.tracker.notice
+        notice = self.tracker.notice
+        saved = load(self.folder.best, device=device, precision=parts.device.precision, ranks=self.ranks, on_notice=notice)
+        budget = saved.budget()
         reports: dict[str, Report] = {}
         for name, stem in REPORTS.items():
             if name in parts.parts:
@@ -425,6 +426,7 @@ class _Session:
                     bootstrap=parts.experiment.evaluate.bootstrap,
                     mistakes=parts.experiment.evaluate.mistakes,
                     tracker=self.tracker,
+                    budget=budget,
                 )
                 if self.ranks.is_first:
                     write_report(reports[name], self.folder.path, stem)

@@ -6,7 +6,11 @@ from .load import load as load
 from .ownfiles import data_source as data_source
 from .ownfiles import own_sources as own_sources
 from .ownfiles import read_as_run as read_as_run
-from .predictor import WINDOW_ROWS as WINDOW_ROWS
 from .predictor import Prediction as Prediction
 from .predictor import Predictor as Predictor
-from .predictor import label_rows as label_rows
+from .rows import encode_rows as encode_rows
+from .rows import named_scores as named_scores
+from .rows import predict_table as predict_table
+from .rows import prediction_fields as prediction_fields
+from .windows import Input as Input
+from .windows import InputPass as InputPass

@@ -81,9 +81,7 @@ def load(
     model.eval()
     card = _within_positions(card, model, folder, on_notice)
     limit = max(max_tokens or card.max_tokens, card.max_length)
-    predictor = Predictor(model, tokenizer, task, card, device=chosen, max_tokens=limit, ranks=ranks)
-    predictor.on_notice = on_notice
-    return predictor
+    return Predictor(model, tokenizer, task, card, device=chosen, max_tokens=limit, ranks=ranks, on_notice=on_notice)
 
 
 def _within_positions(card: ModelCard, model: TextModel, folder: Path, on_notice: Callable[[str], None]) -> ModelCard:

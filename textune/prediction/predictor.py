@@ -5,10 +5,10 @@ texts --TextEncoder--> token store --sort by length, cut by tokens--> packed for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from textune.batches import TextEncoder, TokenBatch, TokenStore, collate, cut_by
 from textune.config import TokensSection
 from textune.data import given_texts
 from textune.errors import DataError, ModelError
-from textune.model import Device, TextModel, free_cached, halved, is_out_of_memory
+from textune.model import Device, TextModel, TokenBudget, free_cached, is_out_of_memory
 from textune.prediction.card import CARD_NAME, ModelCard
 from textune.ranks import ALONE, Ranks
 from textune.tasks import SupervisedTask, decide, nth_row, require_numbers
@@ -25,8 +25,6 @@ from textune.tasks import SupervisedTask, decide, nth_row, require_numbers
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-WINDOW_ROWS = 8192
-"""Rows that a stream holds at once: enough to sort by length, little enough to stay in memory."""
 MAX_SCORES_AT_ONCE = 1 << 23
 """Scores (rows x classes) computed at once: 64 MB for each of the few copies on the way to probabilities."""
 NO_ROOM = "Shorten the texts (in a config: tokens.max_length), or use a machine with more memory."
@@ -66,46 +64,60 @@ class Predictor:
         max_tokens: int,
         ranks: Ranks = ALONE,
         lockstep: bool = False,
+        on_notice: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`ranks` share the work; what scores rows must then be called by all of them, for the same rows.
 
+        `max_tokens` and `on_notice` are the budget of each call that brings none of its own.
         `lockstep`: every rank must make as many forward passes as the others, since each pass gathers weights from all of them.
         """
-        self.model = model
-        self.tokenizer = tokenizer
-        self.task = task
-        self.card = card
-        self.device = device
-        self.max_tokens = max_tokens
-        self.ranks = ranks
-        self.lockstep = lockstep
-        self.encoder = TextEncoder(tokenizer, TokensSection(max_length=card.max_length, truncate=card.truncate))
-        self.on_notice: Callable[[str], None] = lambda _: None
-        """Told when memory ran out and `max_tokens` was halved."""
+        self.model: Final = model
+        self.tokenizer: Final = tokenizer
+        self.task: Final = task
+        self.card: Final = card
+        self.device: Final = device
+        self.max_tokens: Final = max_tokens
+        self.ranks: Final = ranks
+        self.lockstep: Final = lockstep
+        self.encoder: Final = TextEncoder(tokenizer, TokensSection(max_length=card.max_length, truncate=card.truncate))
+        self._on_notice: Final = on_notice
+
+    def budget(self, on_notice: Callable[[str], None] | None = None) -> TokenBudget:
+        """A budget for one caller, who keeps it over several calls: what one finds out about memory, the next one knows."""
+        return TokenBudget(self.max_tokens, on_notice or self._on_notice)
 
     def score_batches(
-        self, store: TokenStore, indices: np.ndarray | None = None, *, place: Callable[[int], str] = nth_row
+        self,
+        store: TokenStore,
+        indices: np.ndarray | None = None,
+        *,
+        place: Callable[[int], str] = nth_row,
+        budget: TokenBudget | None = None,
     ) -> Iterator[ScoredBatch]:
         """Score the chosen rows, all of them without `indices`; each row once, in batches of similar length.
 
         Of several ranks each yields its own batches, which together are those of a process alone; all must come to the end.
-        Nothing is kept between batches, so whoever needs little of the scores needs little memory. ModelError where a score is
-        no number, whose row `place` names by its position: this is the one place that all scores come from.
+        Nothing is kept between batches, so whoever needs little of the scores needs little memory. `budget`: the caller's
+        own, halved where memory runs out; without it, a new one. ModelError where a score is not a number, whose row `place`
+        names by its position: this is the one place that all scores come from.
         """
+        budget = budget or self.budget()
         chosen = np.arange(len(store)) if indices is None else indices
         lengths = store.offsets[chosen + 1] - store.offsets[chosen]
         layout, pad_id = self.model.layout, self.model.pad_id
         cost = self.model.group_cost(self.device.dtype)
         # Memory may have run out on some ranks only: all cut alike, or rows would be scored twice and others never.
-        self.max_tokens = -self.ranks.all_max([-self.max_tokens])[0]
-        batches = self._cut(np.arange(len(chosen)), lengths)
+        budget.max_tokens = -self.ranks.all_max([-budget.max_tokens])[0]
+        batches = self._cut(np.arange(len(chosen)), lengths, budget.max_tokens)
         # In turns: sizes descend, so no rank gets more than about one batch more than another.
         to_do = batches[self.ranks.rank :: self.ranks.world]
         num_idle = -(-len(batches) // self.ranks.world) - len(to_do) if self.lockstep else 0
         to_do = [*to_do, *batches[-1:] * num_idle][::-1]
         while to_do:
             positions = to_do.pop()
-            batch = collate(store, chosen[positions], layout=layout, pad_id=pad_id, max_tokens=self.max_tokens, group_cost=cost)
+            batch = collate(
+                store, chosen[positions], layout=layout, pad_id=pad_id, max_tokens=budget.max_tokens, group_cost=cost
+            )
             try:
                 scores = self._score_batch(batch)
             except Exception as error:
@@ -117,22 +129,16 @@ class Predictor:
                     yield ScoredBatch(positions, scores)
                 continue
             if self.lockstep and not self.ranks.alone:
-                raise ModelError(
-                    f"memory does not suffice for predicting {batch.num_laid_out:,} tokens at once, and ranks that share one"
-                    " model's weights cannot each continue in smaller parts.",
-                    hint=f"Lower evaluate.max_tokens = {self.max_tokens}.",
-                )
+                raise _refuse_halving(batch.num_laid_out, budget.max_tokens)
             free_cached(self.device.torch)
-            self.max_tokens = halved(batch.num_laid_out, longest=int(batch.row_lengths[-1]), hint=NO_ROOM)
-            self.on_notice(f"out of memory while predicting: computing {self.max_tokens:,} tokens at once from here on")
-            left = np.concatenate([*to_do, positions])
-            to_do = self._cut(left, lengths)[::-1]
+            budget.halve(batch, doing="predicting", hint=NO_ROOM)
+            to_do = self._cut(np.concatenate([*to_do, positions]), lengths, budget.max_tokens)[::-1]
 
-    def _cut(self, positions: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-        """These rows in batches, the longest first: if memory does not suffice, that shows at once."""
+    def _cut(self, positions: np.ndarray, lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
+        """These rows in batches, the longest first: if they do not fit into memory, that shows at once."""
         # Many classes bound the rows at once as well, however short these are.
         max_rows = max(1, MAX_SCORES_AT_ONCE // self.task.num_logits)
-        alike = cut_by_tokens(lengths[positions], self.max_tokens, layout=self.model.layout)
+        alike = cut_by_tokens(lengths[positions], max_tokens, layout=self.model.layout)
         return [
             positions[cut[max(0, stop - max_rows) : stop]] for cut in reversed(alike) for stop in range(len(cut), 0, -max_rows)
         ]
@@ -155,47 +161,60 @@ class Predictor:
                 self.model.train()
 
     def score_store(
-        self, store: TokenStore, indices: np.ndarray | None = None, *, place: Callable[[int], str] = nth_row
+        self,
+        store: TokenStore,
+        indices: np.ndarray | None = None,
+        *,
+        place: Callable[[int], str] = nth_row,
+        budget: TokenBudget | None = None,
     ) -> np.ndarray:
         """Scores of the chosen rows in their given order: float64 [N, K] probabilities, or [N] values for regression.
 
-        Of several ranks each scores its share, and each gets the scores of all rows. `place` as in `score_batches`.
+        Of several ranks each scores its share, and each gets the scores of all rows. `place`, `budget`: as in `score_batches`.
         """
         num_rows = len(store) if indices is None else len(indices)
         regression = self.card.problem == "regression"
         scores = np.zeros(num_rows if regression else (num_rows, len(self.card.names)), dtype=np.float64)
-        for positions, values in self.score_batches(store, indices, place=place):
+        for positions, values in self.score_batches(store, indices, place=place, budget=budget):
             scores[positions] = values
         return self.ranks.merge_shares(scores)
 
-    def encode(self, texts: Any, pairs: Any = None, *, place: Callable[[int], str] | None = None) -> TokenStore:
+    def encode(self, texts: Any, pairs: Any = None) -> TokenStore:
         """Tokens of texts (or text pairs), for `score_store`.
 
         `texts`: a list of texts or anything like it (a generator, a column of a table), or a table or list of dictionaries with
-        the columns that the model was trained on. `place` names a text for messages, by its index. Raises InputError for what
-        is no list of texts, DataError for texts where the model takes pairs or the other way round, and for one that is too
-        long with `tokens.truncate = "error"`.
+        the columns that the model was trained on. InputError for what is not a list of texts; errors as `encode_texts`.
         """
         given = given_texts(texts, pairs, self.card.columns)
+        return self.encode_texts(given.texts, given.pairs, place=given.place)
+
+    def encode_texts(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] = nth_row
+    ) -> TokenStore:
+        """Tokens of texts that are known to be such. `place` names one of them in messages, by its index.
+
+        Raises DataError for single texts where the model takes pairs or the other way round, and for a text that is too long
+        with `tokens.truncate = "error"`.
+        """
         second = self.card.columns.text_pair
-        if second is not None and given.pairs is None:
+        if second is not None and pairs is None:
             raise DataError(
                 f"the model was trained on pairs of texts (second column: {second!r}), but there is only one text per row.",
                 hint="Give the second texts too.",
             )
-        if second is None and given.pairs is not None:
+        if second is None and pairs is not None:
             raise DataError(
                 "the model was trained on single texts, but there are two texts per row.", hint="Leave the second texts out."
             )
-        return self.encoder.encode(given.texts, given.pairs, place=place or given.place)
+        return self.encoder.encode(texts, pairs, place=place)
 
-    def score(self, texts: Any, pairs: Any = None, *, place: Callable[[int], str] | None = None) -> np.ndarray:
+    def score(self, texts: Any, pairs: Any = None) -> np.ndarray:
         """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; errors as `encode`."""
-        return self.score_store(self.encode(texts, pairs, place=place))
+        return self.score_store(self.encode(texts, pairs))
 
-    def predict(self, texts: Any, pairs: Any = None, *, place: Callable[[int], str] | None = None) -> list[Prediction]:
+    def predict(self, texts: Any, pairs: Any = None) -> list[Prediction]:
         """Predict texts, or text pairs, in order; what they may be and errors as in `encode`."""
-        return self.name_scores(self.score(texts, pairs, place=place))
+        return self.name_scores(self.score(texts, pairs))
 
     def name_scores(self, scores: np.ndarray) -> list[Prediction]:
         """Put label names to scores."""
@@ -213,24 +232,35 @@ class Predictor:
         *,
         step: int | None = None,
         value: float | None = None,
+        max_tokens: int | None = None,
     ) -> None:
         """Write a plain Hugging Face folder plus `textune.json`; `folder` must exist.
 
         `weights`: the state of the Hugging Face model where the model itself holds only parts of it. `step` and `value` of the
-        main metric are noted in the card.
+        main metric are noted in the card, and `max_tokens` where evaluation ran out of memory with that of the config: whoever
+        loads the model need not find that out again.
         """
         self.model.save(folder, weights)
-        self.save_card(folder, step=step, value=value)
+        self.save_card(folder, step=step, value=value, max_tokens=max_tokens)
 
-    def save_card(self, folder: Path, *, step: int | None = None, value: float | None = None) -> None:
-        """Write what stands beside the weights: the tokenizer and `textune.json`."""
+    def save_card(
+        self, folder: Path, *, step: int | None = None, value: float | None = None, max_tokens: int | None = None
+    ) -> None:
+        """Write what stands beside the weights: the tokenizer and `textune.json`; numbers as in `save`."""
         # So that plain transformers cuts where textune does (head_tail is textune's own).
         self.tokenizer.model_max_length = self.card.max_length
         self.tokenizer.truncation_side = "left" if self.card.truncate == "tail" else "right"
         self.tokenizer.save_pretrained(folder)
-        # Halved if memory ran out: whoever loads the model need not find that out again.
-        card = self.card.model_copy(update={"max_tokens": self.max_tokens, "step": step, "value": value})
+        card = self.card.model_copy(update={"max_tokens": max_tokens or self.max_tokens, "step": step, "value": value})
         (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _refuse_halving(num_tokens: int, max_tokens: int) -> ModelError:
+    return ModelError(
+        f"out of memory while predicting {num_tokens:,} tokens at once, and ranks that share one model's weights cannot each"
+        " continue in smaller parts.",
+        hint=f"Lower evaluate.max_tokens = {max_tokens}.",
+    )
 
 
 def label_rows(scores: np.ndarray, card: ModelCard) -> tuple[list[Any], np.ndarray]:

@@ -77,7 +77,8 @@ class Drive:
         self._section = section
         self._ranks = learner.ranks
         self._predictor = parts.predictor(learner)
-        self._predictor.on_notice = keeper.on_notice = tracker.notice
+        self._budget = self._predictor.budget(tracker.notice)
+        keeper.on_notice = tracker.notice
         self._validation = parts.parts.get("validation")
         self._log_every, self._evaluate_every = (
             max(1, period.steps(parts.steps_per_epoch)) for period in (section.log_every, section.evaluate_every)
@@ -252,7 +253,8 @@ class Drive:
         value = self.best.last_value if self.progress.evaluated else None
         if self._section.checkpoint.save_only_model and not whole:
             weights = self.learner.model_state()
-            self._keeper.save_model(step, lambda path: self._predictor.save(path, weights), value=value)
+            bound = self._budget.max_tokens
+            self._keeper.save_model(step, lambda path: self._predictor.save(path, weights, max_tokens=bound), value=value)
             return
         self._keeper.save(self.learner, step, self.state(), value=value)
 
@@ -275,7 +277,9 @@ class Drive:
         if self._validation is None or not due or progress.evaluated or progress.stopped:
             return
         paused = time.perf_counter()
-        scored = score_part(self._predictor, self._validation, self.tracker, stage="evaluating", stop=self._stopped_alone)
+        scored = score_part(
+            self._predictor, self._validation, self.tracker, stage="evaluating", budget=self._budget, stop=self._stopped_alone
+        )
         if scored is None:  # a signal came: the checkpoint says that this evaluation is still to be made
             return
         values = compute_metrics(scored)
@@ -314,7 +318,10 @@ class Drive:
             return
         weights = self.learner.model_state()
         if self._ranks.is_first:
-            self._folder.save_model("best", lambda path: self._predictor.save(path, weights, step=step, value=value))
+            bound = self._budget.max_tokens
+            self._folder.save_model(
+                "best", lambda path: self._predictor.save(path, weights, step=step, value=value, max_tokens=bound)
+            )
         self._ranks.wait()
 
     def _note_ranking(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from textune.atomic import write_text
 from textune.evaluation import Metric, Reduction, Report, Scored, build_report
+from textune.model import TokenBudget
 from textune.prediction import Predictor
 from textune.run.parts import Tokenized
 from textune.run.tracking import Tracker
@@ -21,16 +22,18 @@ def score_part(
     tracker: Tracker,
     *,
     stage: str,
+    budget: TokenBudget | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Scored | None:
     """Score the rows of one part and keep of each what metrics and a report need; never all scores at once.
 
     Of several ranks each scores its share, and each gets the result of all: the same bits as those of a process alone. None
-    where `stop`, asked after each batch, says so.
+    where `stop`, asked after each batch, says so. `budget` as in `Predictor.score_batches`.
     """
+    budget = budget or predictor.budget(tracker.notice)
     part, card, ranks = tokenized.part, predictor.card, predictor.ranks
     reduction = Reduction(card.problem, num_rows=len(part), num_classes=len(card.names))
-    for positions, scores in predictor.score_batches(tokenized.store, part.indices, place=part.place):
+    for positions, scores in predictor.score_batches(tokenized.store, part.indices, place=part.place, budget=budget):
         reduction.add(positions, part.targets[part.indices[positions]], scores)
         if ranks.alone:
             tracker.progress(stage, reduction.num_added, len(part))
@@ -53,10 +56,11 @@ def report_part(
     bootstrap: int,
     mistakes: int,
     tracker: Tracker,
+    budget: TokenBudget | None = None,
 ) -> Report:
-    """Score one part with a model and report on it."""
+    """Score one part with a model and report on it. `budget` as in `Predictor.score_batches`."""
     part = tokenized.part
-    scored = score_part(predictor, tokenized, tracker, stage=f"evaluating {part.name}")
+    scored = score_part(predictor, tokenized, tracker, stage=f"evaluating {part.name}", budget=budget)
     assert scored is not None
     examples = part.chosen_examples
     return build_report(
