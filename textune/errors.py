@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ class Words:
         return hash(self.parts)
 
 
+Advice: TypeAlias = str | Words
+"""What to do: in plain words, or in words that name settings."""
+
+
 class TextuneError(Exception):
     """One sentence that names the place, the value and the reason; `hint` says what to do next.
 
@@ -73,7 +78,7 @@ class TextuneError(Exception):
         self,
         message: str | Words,
         *,
-        hint: str | Words = "",
+        hint: Advice = "",
         key: str = "",
         value: object = None,
         place: str = "",
@@ -94,6 +99,11 @@ class TextuneError(Exception):
         """Such as `train.tsv, line 17`, or a path."""
         self.reason = reason
         """Why not."""
+
+    def advise(self, advice: Advice) -> None:
+        """Add to what can be done."""
+        self.remedy = Words(self.remedy, " ", advice)
+        self.hint = str(self.remedy)
 
     def name_settings(self, name: Callable[[Setting], str]) -> None:
         """Say message and hint in the terms of whoever reads them."""

@@ -108,7 +108,7 @@ def predictor_of(rows: Rows, ranks: Ranks, bound: int, **options: Any) -> tuple[
 @pytest.fixture(autouse=True)
 def no_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Token stores are made by hand here, so that no tokenizer is needed."""
-    monkeypatch.setattr(prediction, "TextEncoder", lambda *_: None)
+    monkeypatch.setattr(prediction, "TextEncoder", lambda *_, **__: None)
 
 
 @dataclass

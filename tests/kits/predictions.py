@@ -57,13 +57,16 @@ class Parrot:
 
 
 def predict(parrot: Any, source: Path, target: Path, columns: Columns | None = None, **options: Any) -> int:
+    columns = columns or Columns()
+    if isinstance(parrot, Parrot):  # it was trained on what it is asked
+        parrot.card = parrot.card.model_copy(update={"columns": columns})
     return predict_file(
         cast(Predictor, parrot),
         source=str(source),
         source_options=StreamOptions(format=stream_format(str(source), None)),
         target=str(target),
         target_options=StreamOptions(format=stream_format(str(target), None)),
-        columns=columns or Columns(),
+        columns=columns,
         tracker=options.pop("tracker", Listener()),
         **options,
     )

@@ -103,10 +103,10 @@ def _device_of(
     on_notice: Callable[[str], None],
 ) -> Device:
     if precision != "auto":
-        return resolve_device(device, precision, key="--")
-    exact = resolve_device(device, "fp32", key="--")
+        return resolve_device(device, precision)
+    exact = resolve_device(device, "fp32")
     try:
-        chosen = resolve_device(device, card.precision, key="--")
+        chosen = resolve_device(device, card.precision)
         why = "computes slower" if chosen.precision == "bf16" and not prefers_bf16(chosen.torch) else ""
     except ModelError:
         chosen, why = exact, "lacks"

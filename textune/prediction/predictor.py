@@ -16,7 +16,7 @@ import torch
 from textune.batches import TextEncoder, TokenBatch, TokenStore, collate, cut_by_tokens
 from textune.config import TokensSection
 from textune.data import given_texts
-from textune.errors import DataError, ModelError
+from textune.errors import Advice, DataError, ModelError
 from textune.model import Device, TextModel, TokenBudget, free_cached, is_out_of_memory
 from textune.prediction.card import CARD_NAME, ModelCard
 from textune.ranks import ALONE, Ranks
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_SCORES_AT_ONCE = 1 << 23
 """Scores (rows x classes) computed at once: 64 MB for each of the few copies on the way to probabilities."""
+TOO_LONG = 'Shorten or split the text: the model was trained with tokens.truncate = "error".'
 NO_ROOM = "Shorten the texts (in a config: tokens.max_length), or use a machine with more memory."
 
 
@@ -79,7 +80,8 @@ class Predictor:
         self.max_tokens: Final = max_tokens
         self.ranks: Final = ranks
         self.lockstep: Final = lockstep
-        self.encoder: Final = TextEncoder(tokenizer, TokensSection(max_length=card.max_length, truncate=card.truncate))
+        tokens = TokensSection(max_length=card.max_length, truncate=card.truncate)
+        self.encoder: Final = TextEncoder(tokenizer, tokens, if_too_long=TOO_LONG)
         self._on_notice: Final = on_notice
 
     def budget(self, on_notice: Callable[[str], None] | None = None) -> TokenBudget:
@@ -196,16 +198,7 @@ class Predictor:
         Raises DataError for single texts where the model takes pairs or the other way round, and for a text that is too long
         with `tokens.truncate = "error"`.
         """
-        second = self.card.columns.text_pair
-        if second is not None and pairs is None:
-            raise DataError(
-                f"the model was trained on pairs of texts (second column: {second!r}), but there is only one text per row.",
-                hint="Give the second texts too.",
-            )
-        if second is None and pairs is not None:
-            raise DataError(
-                "the model was trained on single texts, but there are two texts per row.", hint="Leave the second texts out."
-            )
+        require_pairs(self.card, pairs is not None)
         return self.encoder.encode(texts, pairs, place=place)
 
     def score(self, texts: Any, pairs: Any = None) -> np.ndarray:
@@ -253,6 +246,29 @@ class Predictor:
         self.tokenizer.save_pretrained(folder)
         card = self.card.model_copy(update={"max_tokens": max_tokens or self.max_tokens, "step": step, "value": value})
         (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def require_pairs(
+    card: ModelCard,
+    given: bool,
+    *,
+    give: Advice = "Give the second texts too.",
+    leave_out: Advice = "Leave the second texts out.",
+) -> None:
+    """DataError where rows have one text and the model takes pairs, or the other way round; `give`, `leave_out`: the advice."""
+    second = card.columns.text_pair
+    if second is not None and not given:
+        raise DataError(
+            f"the model was trained on pairs of texts (second column: {second!r}), but there is only one text per row.",
+            hint=give,
+            key="data.columns.text_pair",
+        )
+    if second is None and given:
+        raise DataError(
+            "the model was trained on single texts, but there are two texts per row.",
+            hint=leave_out,
+            key="data.columns.text_pair",
+        )
 
 
 def _refuse_halving(num_tokens: int, max_tokens: int) -> ModelError:

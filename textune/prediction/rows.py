@@ -15,9 +15,10 @@ import pyarrow as pa
 from textune.batches import TokenStore
 from textune.config import Columns
 from textune.data import Rows, given_rows, select_texts
+from textune.errors import Setting, Words
 from textune.model import TokenBudget
 from textune.prediction.card import ModelCard
-from textune.prediction.predictor import Predictor, label_rows
+from textune.prediction.predictor import Predictor, label_rows, require_pairs
 
 LABEL, SCORE = "predicted_label", "predicted_score"
 _DECIMALS = 6
@@ -46,6 +47,13 @@ def predict_table(
 
 def encode_rows(predictor: Predictor, rows: Rows, columns: Columns) -> TokenStore:
     """Tokens of each row's text, or pair of texts. DataError for a column that cannot be text, or a row that is too long."""
+    pair_column = Setting("data.columns.text_pair")
+    require_pairs(
+        predictor.card,
+        columns.text_pair is not None,
+        give=Words("Name the second column with ", pair_column, "."),
+        leave_out=Words("Leave ", pair_column, " out."),
+    )
     text, pair = select_texts(rows, columns)
     return predictor.encode_texts(text.to_pylist(), None if pair is None else pair.to_pylist(), place=rows.place)
 
