@@ -71,10 +71,10 @@ def test_a_stream_trains_as_well_as_a_file(home: Path) -> None:
     result = textune.train(home / "config.toml", run=home / "run", tracker=listener)
     assert result is not None and result.steps == 4 * 15
     assert result.reports["validation"].to_dict()["metrics"]["accuracy"] > 0.9
-    assert listener.facts["rows"] == "234 train, 60 validation; train streamed from 4 shards"
-    assert listener.facts["vocabulary"].startswith("full table: which tokens occur in a stream is not known")
-    assert listener.facts["steps"] == "60 of 16 rows (4 epochs of 15 steps)"
-    assert "of the first 50 rows" in listener.facts["tokens"] and "of the first 50 rows" in listener.facts["at once"]
+    assert listener.words["rows"] == "234 train, 60 validation; train streamed from 4 shards"
+    assert listener.words["vocabulary"].startswith("full table: which tokens occur in a stream is not known")
+    assert listener.words["steps"] == "60 of 16 rows (4 epochs of 15 steps)"
+    assert "of the first 50 rows" in listener.words["tokens"] and "of the first 50 rows" in listener.words["at once"]
     assert any("said of them is of their first 50 rows only" in notice for notice in listener.notices)
     assert not any("num_rows" in notice for notice in listener.notices)
     manifest = json.loads((home / "run" / "manifest.json").read_text())
@@ -86,7 +86,7 @@ def test_a_stream_trains_as_well_as_a_file(home: Path) -> None:
 
 def test_the_other_verbs_know_streams(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = textune.check(home / "config.toml")
-    assert result.ok and "measured batches" in result.facts["time"]
+    assert result.ok and "measured batches" in result.words["time"]
     assert textune.train(home / "config.toml", dry_run=True, run=home / "dry").dry_run
     fast = textune.train(home / "config.toml", fast_dev_run=True, run=home / "fast")
     assert fast is not None and fast.steps == 1
@@ -195,8 +195,8 @@ def test_an_epoch_of_unknown_length(home: Path) -> None:
     config = home / "config.toml"
     result = textune.train(config, run=home / "unknown", overrides=overrides, unset=["data.train.num_rows"], tracker=listener)
     assert result is not None and result.steps == 20
-    assert listener.facts["rows"] == "unknown number of train, 60 validation; train streamed from 4 shards"
-    assert listener.facts["steps"] == "20 of 16 rows"
+    assert listener.words["rows"] == "unknown number of train, 60 validation; train streamed from 4 shards"
+    assert listener.words["steps"] == "20 of 16 rows"
     assert [row["epoch"] for row in listener.evaluations] == [0.5, 1.0]
     assert json.loads((home / "unknown" / "manifest.json").read_text())["rows"]["train"] is None
 
