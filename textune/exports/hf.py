@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from textune.atomic import write_folder
-from textune.config import Experiment, experiment_from_dict, user_path
+from textune.config import ModelSection, experiment_from_dict, user_path
 from textune.errors import ConfigError, ModelError, RunError
 from textune.inside import require_inside
 from textune.model import TextModel, complete_model, load_model, load_tokenizer
@@ -91,7 +91,7 @@ def _rebuild(checkpoint: Checkpoint) -> TextModel:
         model.take_vocabulary(checkpoint.read(KEPT_IDS).numpy())
         known = state_of(checkpoint).identity.token_embeddings
         if model.left_out_fingerprint != known:
-            name = _experiment(checkpoint).model.pretrained
+            name = _backbone_of(checkpoint).pretrained
             raise ModelError(
                 f"the token embeddings of {name} changed since the checkpoint {checkpoint.folder} was made, which holds only"
                 " those that the run trained.",
@@ -105,11 +105,11 @@ def _rebuild(checkpoint: Checkpoint) -> TextModel:
 
 def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
     """Every token embedding as the backbone of the run has it."""
-    experiment = _experiment(checkpoint)
+    section = _backbone_of(checkpoint)
     card = read_card(checkpoint.folder / "model")
     try:
-        tokenizer = load_tokenizer(experiment.model)
-        model = load_model(experiment.model, tokenizer, label_map=card.label_map, num_logits=num_logits, seed=0)
+        tokenizer = load_tokenizer(section)
+        model = load_model(section, tokenizer, label_map=card.label_map, num_logits=num_logits, seed=0)
     except (ModelError, ConfigError) as error:
         raise RunError(
             f"the checkpoint {checkpoint.folder} holds only the token embeddings that the run trained; the others are read from"
@@ -120,9 +120,9 @@ def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
     return table
 
 
-def _experiment(checkpoint: Checkpoint) -> Experiment:
-    """The configuration of the run."""
-    return experiment_from_dict(dict(state_of(checkpoint).config), base=Path.cwd())
+def _backbone_of(checkpoint: Checkpoint) -> ModelSection:
+    """The backbone that the run was configured with."""
+    return experiment_from_dict(dict(state_of(checkpoint).config), base=Path.cwd()).model
 
 
 def _save(model: TextModel, checkpoint: Checkpoint, folder: Path) -> None:
