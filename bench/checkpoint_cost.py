@@ -18,12 +18,15 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from textune.config import load_config
+from textune.config.load import load_config
 from textune.config.sharing import Checkpointing
-from textune.pipeline.gather import Ingredients, gather
+from textune.pipeline.build import gather
 from textune.ranks import ALONE
-from textune.tracking import SilentTracker
-from textune.training import CheckpointKeeper, Learner, StepResult, steps
+from textune.run.parts import Ingredients
+from textune.run.tracking import SilentTracker
+from textune.training.keeper import CheckpointKeeper
+from textune.training.learner import Learner
+from textune.training.loop import StepResult, steps
 
 
 def main() -> None:

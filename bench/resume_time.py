@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 
+from textune.batches.loader import Loader, TrainingRows
+from textune.batches.tokens import TokenStore
 from textune.config.schema import TrainSection
-from textune.data.loader import Loader, TrainingRows
-from textune.data.tokens import TokenStore
 
 
 def main() -> None:

@@ -23,12 +23,14 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from textune.config import load_config
-from textune.data.tokens import TokenStore
-from textune.evaluation import compute_metrics, scored_rows
-from textune.pipeline.gather import Tokenized, gather
-from textune.rundir import versions
-from textune.tracking import SilentTracker
+from textune.batches.tokens import TokenStore
+from textune.config.load import load_config
+from textune.evaluation.metrics import compute_metrics
+from textune.evaluation.reduction import scored_rows
+from textune.pipeline.build import gather
+from textune.run.folder import versions
+from textune.run.parts import Tokenized
+from textune.run.tracking import SilentTracker
 
 STRENGTHS = (1.0, 0.1, 0.01)
 """Of the linear model: `C` of a logistic regression, 1 / `alpha` of a ridge regression."""

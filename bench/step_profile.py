@@ -13,12 +13,14 @@ from typing import Any
 
 import torch
 
-from textune.config import load_config
+from textune.config.load import load_config
 from textune.model.native.copies import WorkingCopy
-from textune.pipeline.gather import gather
+from textune.pipeline.build import gather
 from textune.ranks import ALONE
-from textune.tracking import SilentTracker
-from textune.training import Learner, learner, steps
+from textune.run.tracking import SilentTracker
+from textune.training import learner
+from textune.training.learner import Learner
+from textune.training.loop import steps
 
 WARM_UP, STEPS = 6, 20
 

@@ -43,7 +43,7 @@ def measure_all() -> dict[str, Any]:
 
     from bench.speed.machine import processor as name
     from textune.model import processor
-    from textune.model.native import Kernels
+    from textune.model.native.kernels import Kernels
 
     types = [torch.float32, *([torch.bfloat16] if processor.prefers_bf16() else [])]
     entry: dict[str, Any] = {
@@ -96,8 +96,8 @@ def _step(part: str, dtype: Any, work: str, length: int, *, fast: bool) -> Calla
     import torch
     from transformers import AlbertConfig, AlbertForSequenceClassification, BertConfig, BertForSequenceClassification
 
-    from textune.data.batches import Group
-    from textune.data.loader import TokenBatch
+    from textune.batches.loader import TokenBatch
+    from textune.batches.plan import Group
     from textune.model.backbone import TextModel
 
     torch.manual_seed(0)

@@ -17,13 +17,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from runkit import reviews, write_csv
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
+from kits.runs import reviews, write_csv
 
 import textune
-import textune.pipeline.driving as driving
+import textune.run.drive as driving
 from textune.errors import Preempted
-from textune.prediction import load
+from textune.prediction.predictor import load
 from textune.training.checkpoint import checkpoints_in
 from textune.training.tensorfile import facts_of
 

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from killkit import Forked
-from resumekit import end_of, same_end
+from kits.kills import Forked
+from kits.resume import end_of, same_end
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
+from textune.chaos.compare import lines_of
 from textune.errors import RunError
-from textune.pipeline.comparing import lines_of
-from textune.pipeline.resuming import best_of
-from textune.rundir import RunFolder, read_manifest
-from textune.training import CheckpointKeeper
+from textune.run.folder import RunFolder, read_manifest
+from textune.run.start import best_of
 from textune.training.checkpoint import checkpoints_in, open_checkpoint
+from textune.training.keeper import CheckpointKeeper
 
 SMALL = (
     "data.test.kind=none",
@@ -34,7 +34,7 @@ SMALL = (
 STEPS = 5
 
 
-def train(home: Path, run: Path, *overrides: str, resume: str | None = None) -> textune.pipeline.training.TrainResult:
+def train(home: Path, run: Path, *overrides: str, resume: str | None = None) -> textune.pipeline.train.TrainResult:
     result = textune.train(home / "config.toml", run=run, overrides=[*SMALL, *overrides], resume=resume)
     assert result is not None
     return result

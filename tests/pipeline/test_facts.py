@@ -5,14 +5,16 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from runkit import Listener
+from kits.runs import Listener
 
 import textune
-from textune.config import load_config
+from textune.config.load import load_config
+from textune.pipeline.build import gather
 from textune.pipeline.facts import checkpoint_bytes, describe, disk_warning
-from textune.pipeline.gather import Ingredients, gather
 from textune.ranks import ALONE
-from textune.training import build_learner, steps
+from textune.run.parts import Ingredients
+from textune.training.learner import build_learner
+from textune.training.loop import steps
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kits.runs import Listener, reviews, write_csv
 from rich.console import Console
-from runkit import Listener, reviews, write_csv
 
 import textune
 from textune.config.schema import FilesSource
-from textune.evaluation.stored import read_report
-from textune.pipeline.informing import in_words, info
-from textune.rundir import read_manifest
+from textune.evaluation.render.json import read_report
+from textune.pipeline.info import in_words, info
+from textune.run.folder import read_manifest
 
 _LOST = "3 of 33 test rows (9.1%) were left out; the first: test.csv, line"
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 import torch
-from ranking import Ended, Watch, textune_ranks
-from runkit import reviews, write_csv
+from kits.backbones import tiny_backbone
+from kits.ranking import Ended, Watch, textune_ranks
+from kits.runs import reviews, write_csv
 from safetensors.torch import load_file
-from tiny import tiny_backbone
 
 import textune
 import textune.training.loop as loop
-from textune.rundir import read_manifest
+from textune.run.folder import read_manifest
 from textune.training.checkpoint import newest
 
 CONFIG = """

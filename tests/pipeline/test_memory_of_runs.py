@@ -1,5 +1,6 @@
 """Memory in whole runs: the bound is chosen and said, running out of it changes the parts alone, keys have their effect."""
 
+import importlib
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -9,14 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from runkit import Listener, reviews
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
+from kits.runs import Listener, reviews
 
 import textune
 from textune.errors import ConfigError, ModelError
-from textune.model import TextModel, memory
-from textune.pipeline import facts, gather
-from textune.prediction import load
+from textune.model import memory
+from textune.model.backbone import TextModel
+from textune.pipeline import build as gather
+from textune.pipeline import facts
+from textune.prediction.predictor import load
 
 QUICK = ["train.duration=2 epochs", "data.train.take=120"]
 HALVED = re.compile(r"out of memory (at step \d+|while predicting): computing [\d,]+ tokens at once from here on")
@@ -125,7 +128,7 @@ def test_little_memory_gives_a_small_bound(home: Path, tmp_path: Path, monkeypat
         monkeypatch.setattr(TextModel, "forward", spy)  # from here on, the measurement is over
         return original(parts)
 
-    monkeypatch.setattr("textune.pipeline.training.describe", describe)
+    monkeypatch.setattr(importlib.import_module("textune.pipeline.train"), "describe", describe)
     textune.train(home / "config.toml", run=tmp_path / "run", overrides=["train.duration=4 steps"], tracker=listener)
     bound = int(listener.facts["at once"].split(" ")[0])
     assert 24 <= bound <= 128

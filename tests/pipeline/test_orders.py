@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runkit import Listener, reviews, write_csv
+from kits.runs import Listener, reviews, write_csv
 
 import textune
-from textune.config import load_config
+from textune.config.load import load_config
 from textune.errors import ConfigError, DataError
+from textune.pipeline.build import gather
 from textune.pipeline.facts import describe
-from textune.pipeline.gather import Ingredients, gather
+from textune.run.parts import Ingredients
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_every_order_trains(home: Path, weighted_file: Path, tmp_path: Path, ord
 def test_a_draw_without_a_column_of_weights_is_refused_before_rows_are_read(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("textune.pipeline.gather.prepare_data", lambda *_, **__: pytest.fail("too late"))
+    monkeypatch.setattr("textune.pipeline.build.prepare_data", lambda *_, **__: pytest.fail("too late"))
     with pytest.raises(ConfigError, match=r"data\.columns\.weight is not set"):
         gathered(home, "train.order=weighted")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resumekit import end_of, same_end
+from kits.resume import end_of, same_end
 
 import textune
-import textune.pipeline.driving as driving
+import textune.run.drive as driving
 from textune.errors import Preempted
-from textune.rundir import read_manifest
+from textune.run.folder import read_manifest
 
 SMALL = [
     "train.duration=3 epochs",

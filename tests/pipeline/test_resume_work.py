@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from resumption import Kit, quick, record
+from kits.resumption import Kit, quick, record
 
-import textune.data.loader as loader_module
-import textune.pipeline.driving as driving
+import textune.batches.loader as loader_module
+import textune.run.drive as driving
+from textune.batches.loader import Loader, TrainingRows
+from textune.batches.tokens import TokenStore
 from textune.config.schema import RowOrder, TrainSection
-from textune.data.loader import Loader, TrainingRows
-from textune.data.tokens import TokenStore
 
 NUM_ROWS, BATCH = 20_000, 8
 

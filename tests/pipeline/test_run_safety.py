@@ -1,6 +1,7 @@
 """What a run keeps, says and refuses when something goes wrong around it."""
 
 import errno
+import importlib
 import json
 import random
 import shutil
@@ -9,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runkit import Listener, reviews, write_csv
+from kits.runs import Listener, reviews, write_csv
 from test_resume import stop_after
 
 import textune
-import textune.pipeline.training as training
 from textune.errors import RunError
-from textune.rundir import RunFolder, complete_model, read_manifest
+from textune.model.saved import complete_model
+from textune.run.folder import RunFolder, read_manifest
 from textune.training.checkpoint import newest
+
+training = importlib.import_module("textune.pipeline.train")
 
 
 def status(run: Path) -> str:
@@ -150,8 +153,8 @@ def test_what_was_left_out_and_noticed_stands_in_the_run_folder(home: Path, tmp_
 
 
 def test_balanced_weights_are_those_of_the_rows_that_are_trained(home: Path, tmp_path: Path) -> None:
-    from textune.config import load_config
-    from textune.pipeline.gather import gather
+    from textune.config.load import load_config
+    from textune.pipeline.build import gather
 
     rows = (
         [{"text": "good", "label": "pos"}] * 30

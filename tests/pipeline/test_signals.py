@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ranking import Watch, textune_ranks
-from resumekit import same_end
-from resumption import end
-from runkit import Listener
+from kits.ranking import Watch, textune_ranks
+from kits.resume import same_end
+from kits.resumption import end
+from kits.runs import Listener
 
 import textune
-import textune.pipeline.driving as driving
+import textune.run.drive as driving
 from textune.errors import Preempted
-from textune.rundir import read_manifest
+from textune.run.folder import read_manifest
 from textune.training.checkpoint import newest
 
 SMALL = [

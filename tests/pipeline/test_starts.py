@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -15,19 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resumekit import End, same_end
-from resumption import end
-from runkit import Listener, reviews, write_csv
+from kits.backbones import tiny_backbone
+from kits.resume import End, same_end
+from kits.resumption import end
+from kits.runs import Listener, reviews, write_csv
 from safetensors.torch import load_file
-from tiny import tiny_backbone
 
 import textune
-import textune.pipeline.driving as driving
-import textune.pipeline.training as training
+import textune.run.drive as driving
 from textune.errors import ModelError, Preempted, RunError
-from textune.pipeline.training import TrainResult
-from textune.rundir import RunFolder, read_manifest
+from textune.pipeline.train import TrainResult
+from textune.run.folder import RunFolder, read_manifest
 from textune.training.checkpoint import checkpoints_in, newest
+
+training = importlib.import_module("textune.pipeline.train")
 
 CONFIG = """
 [data.train]

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resumekit import end_of, same_end
-from runkit import Listener, reviews
-from streamkit import web_server
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
+from kits.resume import end_of, same_end
+from kits.runs import Listener, reviews
+from kits.streams import web_server
 
 import textune
-import textune.pipeline.driving as driving
+import textune.run.drive as driving
 from textune.cli import main
 from textune.errors import Preempted
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runkit import Listener
+from kits.runs import Listener
 
 import textune
 from textune.config.schema import FilesSource
-from textune.prediction import load
-from textune.rundir import read_manifest
+from textune.prediction.predictor import load
+from textune.run.folder import read_manifest
 from textune.training.checkpoint import newest
 
 VERSIONS = sorted(path for path in (Path(__file__).parent.parent / "data-of-versions").iterdir() if path.is_dir())

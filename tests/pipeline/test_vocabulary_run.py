@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runkit import Listener, reviews, write_csv
+from kits.runs import Listener, reviews, write_csv
 from safetensors.torch import load_file
 
 import textune
-from textune.config import load_config
+from textune.config.load import load_config
 from textune.errors import ConfigError
-from textune.pipeline.gather import gather
-from textune.tracking import SilentTracker
+from textune.pipeline.build import gather
+from textune.run.tracking import SilentTracker
 
 
 def run(home: Path, folder: Path, *overrides: str) -> tuple[Any, Listener]:

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 
 from bench import results_table
 from bench.static_floor import counts, means, scores
-from textune.data.tokens import TokenStore
+from textune.batches.tokens import TokenStore
 
 ROOT = Path(__file__).parents[2]
 CLS, SEP = 0, 1

@@ -20,7 +20,7 @@ from bench.speed.questions.common import write_config
 from bench.speed.questions.wholes import step_seconds
 from bench.speed.shapes import SHAPES, encoder_parameters, product_shapes
 from bench.speed.workers import Worker, WorkerError
-from textune.config import load_config
+from textune.config.load import load_config
 
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / "bench" / "speed" / "peers"

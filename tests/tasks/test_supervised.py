@@ -8,10 +8,10 @@ import torch
 from torch.nn import functional
 
 from textune.config.schema import AutoTask, BinaryTask, MulticlassTask, MultilabelTask, RegressionTask
-from textune.data.labels import LabelMap
+from textune.data.labels.map import LabelMap
 from textune.errors import ConfigError
-from textune.tasks import SupervisedTask, build_task
 from textune.tasks.decision import decide
+from textune.tasks.supervised import SupervisedTask, build_task
 
 MULTICLASS = LabelMap("multiclass", ("a", "b", "c"))
 BINARY = LabelMap("binary", ("no", "yes"))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpointkit import SMALL_FILES, Tensors, keeper_of, save
+from kits.checkpoints import SMALL_FILES, Tensors, keeper_of, save
 
 import textune.training.keeper as keeping
 from textune.errors import RunError

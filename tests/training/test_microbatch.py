@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from patience import every_day
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
+from kits.patience import every_day
 
+from textune.batches.loader import Batch, Loader, TrainingRows
+from textune.batches.tokens import TextEncoder
 from textune.config.schema import (
     AdamW,
     ModelSection,
@@ -19,14 +21,14 @@ from textune.config.schema import (
     TokensSection,
     TrainSection,
 )
-from textune.data.labels import LabelMap
-from textune.data.loader import Batch, Loader, TrainingRows
-from textune.data.tokens import TextEncoder
-from textune.model.backbone import TextModel, load_model, load_tokenizer
+from textune.data.labels.map import LabelMap
+from textune.model.backbone import TextModel, load_model
 from textune.model.device import Device
+from textune.model.tokenizer import load_tokenizer
 from textune.ranks import ALONE
-from textune.tasks import SupervisedTask, build_task
-from textune.training import Learner, steps
+from textune.tasks.supervised import SupervisedTask, build_task
+from textune.training.learner import Learner
+from textune.training.loop import steps
 from textune.training.microbatch import accumulate_gradients
 
 WORDS = ["the", "a", "film", "movie", "good", "bad", "very", "boring", "brilliant", "plot"]
@@ -105,9 +107,9 @@ def test_a_batch_without_weight_has_no_gradient(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("problem", [multiclass, multilabel, regression])
-@pytest.mark.parametrize(("world", "max_tokens", "even"), [(2, 10_000, False), (4, 60, False), (4, 60, True)])
+@pytest.mark.parametrize(("world", "max_tokens", "lockstep"), [(2, 10_000, False), (4, 60, False), (4, 60, True)])
 def test_the_gradients_of_all_ranks_add_up_to_that_of_the_whole_batch(
-    tmp_path: Path, problem: object, world: int, max_tokens: int, even: bool
+    tmp_path: Path, problem: object, world: int, max_tokens: int, lockstep: bool
 ) -> None:
     """Uneven last batch with fewer rows than four ranks, class weights, row weights, multilabel."""
     task, targets = problem(19)  # type: ignore[operator]
@@ -122,7 +124,7 @@ def test_the_gradients_of_all_ranks_add_up_to_that_of_the_whole_batch(
 
     alone = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
     shared = [
-        Loader(rows, section, layout=model.layout, pad_id=model.pad_id, rank=rank, world=world, even=even)
+        Loader(rows, section, layout=model.layout, pad_id=model.pad_id, rank=rank, world=world, lockstep=lockstep)
         for rank in range(world)
     ]
     idle = 0
@@ -206,7 +208,7 @@ def test_lower_precision_learns_too(tmp_path: Path, precision: str) -> None:
 
 
 def test_decay_leaves_biases_and_norms_alone(tmp_path: Path) -> None:
-    from textune.training.optim import build_optimizer
+    from textune.training.updates import build_optimizer
 
     task, targets = multiclass(4)
     tiny_backbone("bert", tmp_path)

@@ -12,19 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from forking import in_a_process
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
+from kits.forking import in_a_process
 
+from textune.batches.loader import Loader, TokenBatch, TrainingRows
+from textune.batches.tokens import TextEncoder, TokenStore
 from textune.config.schema import AdamW, ModelSection, MulticlassTask, TokensSection, TrainSection
-from textune.data.labels import LabelMap
-from textune.data.loader import Loader, TokenBatch, TrainingRows
-from textune.data.tokens import TextEncoder, TokenStore
+from textune.data.labels.map import LabelMap
 from textune.errors import ModelError
-from textune.model.backbone import TextModel, load_model, load_tokenizer
+from textune.model.backbone import TextModel, load_model
 from textune.model.device import Device
+from textune.model.tokenizer import load_tokenizer
 from textune.ranks import ALONE
-from textune.tasks import SupervisedTask, build_task
-from textune.training import Learner, StepResult, steps
+from textune.tasks.supervised import SupervisedTask, build_task
+from textune.training.learner import Learner
+from textune.training.loop import StepResult, steps
 
 FP32, FP16 = (Device(torch.device("cpu"), precision) for precision in ("fp32", "fp16"))
 WORDS = ["the", "a", "film", "movie", "good", "bad", "very", "boring", "brilliant", "plot"]

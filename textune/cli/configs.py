@@ -28,7 +28,7 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
     """
     with importing(for_good=True):
         from textune.console import print_facts
-        from textune.pipeline.starting import init as write_config
+        from textune.pipeline import init as write_config
 
     started = write_config(list(files), out, pretrained=pretrained)
     if as_json:
@@ -64,9 +64,9 @@ def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], no_ti
     """
     with importing(for_good=True):
         from textune.console import print_facts, print_findings
-        from textune.data.rows import count
-        from textune.pipeline.checking import CheckResult
-        from textune.pipeline.checking import check as run_check
+        from textune.pipeline import CheckResult
+        from textune.pipeline import check as run_check
+        from textune.wording import count
 
     console, shown = result_console(), set[str]()
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from textune.data.batches import padding_waste
-from textune.data.rows import count, listing
-from textune.pipeline.gather import Ingredients
-from textune.training.optim import STATE_BYTES
-from textune.training.schedule import learning_rate
+from textune.batches import padding_waste
+from textune.run import Ingredients
+from textune.training import STATE_BYTES, learning_rate
+from textune.wording import count, listing
 
 
 def measure(parts: Ingredients) -> dict[str, Any]:

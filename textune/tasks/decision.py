@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from textune.data.labels import Problem
+from textune.data import Problem
 from textune.errors import ModelError
 
 MULTILABEL_THRESHOLD = 0.5

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from textune.config.schema import AutoTask, BinaryTask, ClassWeights, MulticlassTask, MultilabelTask, RegressionTask
-from textune.data.labels import LabelMap, Problem
+from textune.config import AutoTask, BinaryTask, ClassWeights, MulticlassTask, MultilabelTask, RegressionTask
+from textune.data import LabelMap, Problem
 from textune.errors import ConfigError
 
 TaskSection = AutoTask | BinaryTask | MulticlassTask | MultilabelTask | RegressionTask

@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
-from textune.config.sharing import Checkpointing
+from textune.atomic import sync_tree, system_errors
+from textune.config import Checkpointing
 from textune.errors import RunError
 from textune.jsontext import parse_json
 from textune.ranks import Ranks
-from textune.rundir import sync_tree, system_errors
 from textune.training.checkpoint import (
     STATE,
     WRITING,
@@ -94,7 +94,7 @@ class CheckpointKeeper:
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
         self._ranks.wait()
-        missing = self._ranks.agree([0 if self.folder.is_dir() else self._ranks.rank + 1])[0]
+        missing = self._ranks.all_max([0 if self.folder.is_dir() else self._ranks.rank + 1])[0]
         if missing:
             raise RunError(
                 f"rank {missing - 1} does not see the run folder {self.folder.parent}.",
@@ -186,7 +186,7 @@ class CheckpointKeeper:
             return
         assert self._pending.thread is not None
         self._pending.thread.join()
-        failed = self._ranks.agree([0 if self._pending.error is None else self._ranks.rank + 1])[0]
+        failed = self._ranks.all_max([0 if self._pending.error is None else self._ranks.rank + 1])[0]
         if failed and self._pending.error is None:
             self._pending = None
             raise RunError(f"rank {failed - 1} could not write its part of a checkpoint.", hint="Its own message says why.")

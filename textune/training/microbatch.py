@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from textune.data.loader import Batch, Batches, to_device
+from textune.batches import Batch, Batches, to_device
 from textune.errors import ModelError
-from textune.model.memory import free_cached, halved, is_out_of_memory
+from textune.model import free_cached, halved, is_out_of_memory
 from textune.tasks import Task
 from textune.training.learner import Learner
 

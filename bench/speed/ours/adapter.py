@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from textune.config import load_config
-from textune.data.loader import Batch, TrainingRows
+from textune.batches.loader import Batch, TrainingRows
+from textune.config.load import load_config
+from textune.pipeline.build import gather
 from textune.pipeline.facts import describe
-from textune.pipeline.gather import Ingredients, gather
 from textune.ranks import ALONE
-from textune.tracking import SilentTracker
-from textune.training import Learner, steps
-from textune.training.loop import StepResult
+from textune.run.parts import Ingredients
+from textune.run.tracking import SilentTracker
+from textune.training.learner import Learner
+from textune.training.loop import StepResult, steps
 
 
 def open_parts(spec: dict[str, Any]) -> Ingredients:

@@ -8,7 +8,8 @@ import torch
 
 from bench.attention_kernel import ways
 from bench.speed.protocol import Channel, Skip
-from textune.model.native import KernelError, Kernels
+from textune.model.native.kernels import Kernels
+from textune.model.native.libraries import KernelError
 
 NAMES = ("kernel", "products", "sdpa")
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
