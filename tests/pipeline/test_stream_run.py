@@ -1,22 +1,19 @@
 """Whole runs whose training rows are streamed: trained, checked, dry, fast, and refused in a sentence."""
 
 import json
-import os
 import re
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kits.backbones import tiny_backbone
 from kits.resume import end_of, same_end
-from kits.runs import Listener, reviews
+from kits.runs import Listener, reviews, signal_after
 from kits.streams import web_server
 
 import textune
-import textune.run.drive as driving
 from textune.cli import main
 from textune.errors import Preempted
 
@@ -125,20 +122,10 @@ def uninterrupted(home: Path) -> Path:
 
 
 @pytest.mark.parametrize("step", [1, 9, 15, 29])
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
-    home: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
-    real = driving.steps
-
-    def stopped(*args: Any, **keys: Any) -> Iterator[Any]:
-        for result in real(*args, **keys):
-            if result.step == step:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield result
-
-    with monkeypatch.context() as patch, pytest.raises(Preempted):
-        patch.setattr(driving, "steps", stopped)
-        textune.train(home / "config.toml", run=tmp_path / "run", overrides=CHECKPOINTS)
+def test_a_run_that_was_stopped_resumes_as_if_it_had_not(home: Path, uninterrupted: Path, tmp_path: Path, step: int) -> None:
+    stop = signal_after({step: [signal.SIGTERM]})
+    with pytest.raises(Preempted):
+        textune.train(home / "config.toml", run=tmp_path / "run", overrides=CHECKPOINTS, after_step=stop)
     result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=CHECKPOINTS)
     assert result is not None and result.steps == 30
     same_end(end_of(tmp_path / "run"), end_of(uninterrupted))
