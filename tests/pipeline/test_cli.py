@@ -1,10 +1,10 @@
 """The command line as a person uses it: what it prints, where, and its exit codes."""
 
 import csv
-import importlib
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from kits.runs import reviews, write_csv
 
 import textune
 from textune.cli import commands, main
+from textune.training.loop import StepResult
 
 
 @pytest.fixture
@@ -268,13 +269,13 @@ def test_too_little_memory_is_a_sentence(run: Any, trained: Any, error: Exceptio
     def fail(folder: str) -> None:
         raise error
 
-    monkeypatch.setattr(importlib.import_module("textune.pipeline.info"), "info", fail)
+    monkeypatch.setattr(textune.pipeline, "info", fail)
     answer = run("info", trained[0].run)
     assert answer.code == 2 and answer.err.startswith("Error: memory does not suffice. Use a smaller backbone")
 
 
 def test_a_fault_of_ours_is_a_sentence_and_exit_1(run: Any, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("textune.pipeline.info"), "info", lambda run: 1 / 0)
+    monkeypatch.setattr(textune.pipeline, "info", lambda run: 1 / 0)
     answer = run("info", trained[0].run)
     assert answer.code == 1
     assert "failed in a way it should not: ZeroDivisionError" in answer.err and "--debug" in answer.err
@@ -287,17 +288,11 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], home: Pat
 
 
 def test_an_interrupted_run_keeps_what_it_saved(run: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import textune.run.drive as driving
+    def interrupt(result: StepResult) -> None:
+        if result.step == 10:  # after the first evaluation
+            raise KeyboardInterrupt
 
-    real = driving.steps
-
-    def interrupted(*args: Any, **kwargs: Any) -> Any:
-        for result in real(*args, **kwargs):
-            if result.step == 10:  # after the first evaluation
-                raise KeyboardInterrupt
-            yield result
-
-    monkeypatch.setattr(driving, "steps", interrupted)
+    monkeypatch.setattr("textune.pipeline.train", partial(textune.train, after_step=interrupt))
     answer = run("train", "config.toml", "--run", "runs/interrupted")
     assert answer.code == 130 and "Interrupted" in answer.err
     monkeypatch.undo()

@@ -89,7 +89,7 @@ def test_an_error_is_json_too_where_json_was_asked_for(run: Any, words: list[str
 
 
 def test_a_fault_of_ours_is_json_too(run: Any, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("textune.pipeline.info"), "info", lambda run: 1 / 0)
+    monkeypatch.setattr(textune.pipeline, "info", lambda run: 1 / 0)
     answer = run("info", trained[0].run, "--json")
     assert answer.code == 1 and json.loads(answer.out)["exit_code"] == 1
     assert json.loads(answer.out)["error"].endswith("ZeroDivisionError: division by zero")
@@ -263,7 +263,7 @@ def test_a_config_in_python(home: Path, tmp_path: Path) -> None:
     result = textune.train(tree, run=tmp_path / "run", overrides={"train.duration": "1 steps"}, fast_dev_run=True)
     assert result.steps == 1
     checked = textune.check(tree, overrides={"train": {"seed": 5}}, timing=False)
-    assert checked.ok and checked.numbers["rows"]["train"] == 143 and "time" not in checked.facts and "memory" in checked.facts
+    assert checked.ok and checked.facts.rows["train"] == 143 and "time" not in checked.words and "memory" in checked.words
 
 
 def test_what_a_loaded_model_shows_of_itself(trained: Any) -> None:

@@ -71,7 +71,7 @@ def load(
     section = ModelSection(pretrained=str(folder), compile=compile)
     tokenizer = load_tokenizer(section)
     task = build_task(_without_class_weights(card.task), card.label_map)
-    model = load_model(section, tokenizer, label_map=card.label_map, num_logits=task.num_logits, seed=0, as_saved=True)
+    model = load_model(section, tokenizer, label_map=card.label_map, num_logits=task.num_outputs, seed=0, as_saved=True)
     model.to(chosen.torch)
     if precision == "int8":
         quantize_linears(model)

@@ -20,7 +20,7 @@ from textune.errors import Advice, DataError, ModelError
 from textune.model import Device, TextModel, TokenBudget, free_cached, is_out_of_memory
 from textune.prediction.card import CARD_NAME, ModelCard
 from textune.ranks import ALONE, Ranks
-from textune.tasks import SupervisedTask, decide, nth_row, require_numbers
+from textune.tasks import Task, decide, nth_row, require_numbers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -58,7 +58,7 @@ class Predictor:
         self,
         model: TextModel,
         tokenizer: PreTrainedTokenizerBase,
-        task: SupervisedTask,
+        task: Task,
         card: ModelCard,
         *,
         device: Device,
@@ -139,7 +139,7 @@ class Predictor:
     def _cut(self, positions: np.ndarray, lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
         """These rows in batches, the longest first: if they do not fit into memory, that shows at once."""
         # Many classes bound the rows at once as well, however short these are.
-        max_rows = max(1, MAX_SCORES_AT_ONCE // self.task.num_logits)
+        max_rows = max(1, MAX_SCORES_AT_ONCE // self.task.num_outputs)
         alike = cut_by_tokens(lengths[positions], max_tokens, layout=self.model.layout)
         return [
             positions[cut[max(0, stop - max_rows) : stop]] for cut in reversed(alike) for stop in range(len(cut), 0, -max_rows)
@@ -156,7 +156,7 @@ class Predictor:
             with torch.no_grad() if self.lockstep else torch.inference_mode():
                 with self.device.autocast():
                     logits_BC = self.model(batch.to(self.device.torch))
-                scores: np.ndarray = self.task.scores(logits_BC.double()).cpu().numpy()
+                scores: np.ndarray = self.task.scores(logits_BC.double())[self.task.head.name].cpu().numpy()
                 return scores
         finally:
             if was_training:

@@ -12,8 +12,8 @@ import torch
 from textune.batches.loader import Batch, TrainingRows
 from textune.config.load import load_config
 from textune.pipeline.build import gather
-from textune.pipeline.facts import describe
 from textune.ranks import ALONE
+from textune.run.header import describe
 from textune.run.parts import Ingredients
 from textune.run.tracking import SilentTracker
 from textune.training.learner import Learner
@@ -103,7 +103,8 @@ class PlainLoop:
         for part in batch.micro_batches:
             with parts.device.autocast():
                 logits_BC = parts.model(part.tokens.to(parts.device.torch))
-            loss = parts.task.row_losses(logits_BC, part.targets.to(parts.device.torch)).sum() / batch.num_rows
+            losses_B = parts.task.head.row_losses(logits_BC, part.targets.to(parts.device.torch))
+            loss = losses_B.sum() / batch.num_rows
             loss.backward()
         torch.nn.utils.clip_grad_norm_(self.trained, parts.experiment.train.max_grad_norm)
         self.optimizer.step()
