@@ -136,7 +136,7 @@ def _rows_of(
     try:
         found = prepare_held_out(data, columns=columns, labels=card.labels, label_map=card.label_map, on_bad_row=on_bad_row)
     except DataError as error:
-        if error.key in {f"data.columns.{name}" for name in Columns.model_fields}:
+        if error.key in {"data.columns.label", "data.columns.labels"}:
             error.advise("To score rows without labels, use `textune predict`.")
         raise
     for note in found.examples.rows.notes:
