@@ -11,7 +11,7 @@ import numpy as np
 from textune.batches import padding_waste
 from textune.run import Ingredients
 from textune.training import STATE_BYTES, learning_rate
-from textune.wording import count, listing
+from textune.wording import count
 
 
 def measure(parts: Ingredients) -> dict[str, Any]:
@@ -19,8 +19,8 @@ def measure(parts: Ingredients) -> dict[str, Any]:
     train, stream = parts.parts["train"], parts.data.stream
     batches, limit = parts.first_epoch(), parts.experiment.tokens.longest
     return {
-        "problem": parts.task.head.problem,
-        "labels": list(parts.data.label_map.names) if parts.task.head.problem != "regression" else [],
+        "problem": parts.data.label_map.problem,
+        "labels": list(parts.data.label_map.choices),
         "rows": dict(parts.num_rows),
         "rows_left_out": {part.name: part.num_left_out for part in parts.data.parts},
         "rows_truncated": sum(tokenized.num_truncated for tokenized in parts.parts.values()),
@@ -47,7 +47,6 @@ def measure(parts: Ingredients) -> dict[str, Any]:
 def describe(parts: Ingredients) -> dict[str, str]:
     """The facts that a person wants to see before a run starts."""
     section, found = parts.experiment.train, measure(parts)
-    names = parts.data.label_map.names
     lost = {name: f" ({num:,} left out)" if num else "" for name, num in found["rows_left_out"].items()}
     rows = ", ".join(
         f"{'unknown number of' if num is None else f'{num:,}'} {name}{lost[name]}" for name, num in parts.num_rows.items()
@@ -59,9 +58,8 @@ def describe(parts: Ingredients) -> dict[str, str]:
         rows += f"; train streamed from {count(len(parts.data.stream.shards), 'shard')}"
         amount = f"about {found['tokens_mean']:.0f} per training row"
         sampled = f" (of the first {count(len(parts.parts['train'].part), 'row')})"
-    labels = f"{count(len(names), 'label')}: {listing(names, 8)}"
     return {
-        "task": parts.task.head.problem if parts.task.head.problem == "regression" else f"{parts.task.head.problem}, {labels}",
+        "task": str(parts.data.label_map),
         "rows": rows,
         "tokens": f"{amount}, median row {found['tokens_median']}, longest {found['tokens_longest']};"
         f" {count(found['rows_truncated'], 'row')} truncated to {limit}{sampled}",

@@ -213,7 +213,7 @@ class Drive:
             return ModelError(
                 f"{found}, before any weight was changed.",
                 hint="The weights of the backbone are damaged"
-                + (", or a target is too large" if self.parts.task.head.problem == "regression" else "")
+                + (", or a target is too large" if not self.parts.data.label_map.choices else "")
                 + ("." if exact else ', or exceed what the precision holds: use train.precision = "fp32".'),
             )
         unchanged = " That step changed no weight." if math.isfinite(loss) else ""
@@ -320,7 +320,7 @@ class Drive:
     def _note_ranking(self) -> None:
         if self._validation is None:
             return
-        label_map, num_rows = self.parts.data.label_map, len(self._validation.part)
-        note = ranking_note(num_rows, num_ranked(label_map.problem, num_rows, len(label_map.names)))
+        num_rows = len(self._validation.part)
+        note = ranking_note(num_rows, num_ranked(self.parts.task.head.answers, num_rows))
         if note and self.progress.step == 0:
             self.tracker.notice(note)
