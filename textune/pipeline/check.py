@@ -91,7 +91,7 @@ def check(
         )
     costs["memory"] = (
         f"{numbers['memory_bytes'] / 1e9:.2f} GB for weights, gradients and optimizer, plus the activations of at most"
-        f" {parts.room.max_tokens:,} tokens at once"
+        f" {parts.budget.max_tokens:,} tokens at once"
     )
     return replace(result, facts=result.facts | costs, numbers=result.numbers | numbers)
 

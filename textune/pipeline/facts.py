@@ -35,7 +35,7 @@ def measure(parts: Ingredients) -> dict[str, Any]:
         "layout": parts.model.layout,
         "device": parts.device.torch.type,
         "precision": parts.device.precision,
-        "max_tokens": parts.room.max_tokens,
+        "max_tokens": parts.budget.max_tokens,
         "batch_size": parts.experiment.train.batch_size,
         "steps": parts.total_steps,
         "steps_per_epoch": parts.steps_per_epoch,
@@ -73,7 +73,7 @@ def describe(parts: Ingredients) -> dict[str, str]:
         "layout": f"{parts.model.layout}: {parts.model.reason}",
         "kernels": parts.model.accelerator.note,
         "device": str(parts.device) + _shared(parts),
-        "at once": f"{parts.room.max_tokens:,} tokens ({parts.room.reason}){sampled}"
+        "at once": f"{parts.budget.max_tokens:,} tokens ({parts.budget.reason}){sampled}"
         + (", gradient checkpointing" if section.gradient_checkpointing else ""),
         "steps": f"{parts.total_steps:,} of {count(section.batch_size, 'row')}{_in_epochs(parts)}",
         "rates": _rates(parts),
