@@ -10,8 +10,8 @@ from .parts import steps_in_epoch as steps_in_epoch
 from .report import report_part as report_part
 from .report import write_report as write_report
 from .signals import AS_BEFORE as AS_BEFORE
-from .signals import Interruption as Interruption
 from .signals import NOT_YET as NOT_YET
+from .signals import Interruption as Interruption
 from .signals import finishing_steps as finishing_steps
 from .signals import noting_signals as noting_signals
 from .signals import stop_saying as stop_saying
