@@ -34,7 +34,9 @@ def bert(tmp_path: Path) -> Path:
 
 def load(folder: Path, *, labels: LabelMap = COLORS, num_logits: int = 3, seed: int = 1, **section: Any) -> Any:
     model_section = ModelSection(pretrained=str(folder), **section)
-    return load_model(model_section, load_tokenizer(model_section), label_map=labels, num_logits=num_logits, seed=seed)
+    model = load_model(model_section, load_tokenizer(model_section), label_map=labels, num_logits=num_logits, seed=seed)
+    model.freeze()
+    return model
 
 
 def refused(kind: type[TextuneError], *parts: str, **call: Any) -> None:
