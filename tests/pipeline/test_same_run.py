@@ -42,9 +42,10 @@ HARMLESS = {
     "train.checkpoint.keep_best", "train.checkpoint.save_only_model", "train.checkpoint.background", "evaluate.bootstrap",
     "evaluate.mistakes", "evaluate.train", "evaluate.at_end",
 }  # fmt: skip
+SOURCES = ("train", "validation", "test", "evaluations.news", "evaluations.both")
 BY_CONTENT = {
     "data.folder", "data.labels.names_file", "model.pretrained", "model.tokenizer", "model.revision",
-    *(f"data.{part}{source}.{key}" for part in ("train", "validation", "test", "evaluations.news") for source in ("", ".sources.0", ".sources.1")
+    *(f"data.{part}{source}.{key}" for part in SOURCES for source in ("", ".sources.0", ".sources.1")
       for key in ("files", "label_files", "folder", "name", "revision")),
 }  # fmt: skip
 

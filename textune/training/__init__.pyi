@@ -1,9 +1,9 @@
-from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import KEPT_IDS as KEPT_IDS
 from .checkpoint import MANIFEST as MANIFEST
 from .checkpoint import STATE as STATE
 from .checkpoint import VERSION as VERSION
 from .checkpoint import WRITING as WRITING
+from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import checkpoint_name as checkpoint_name
 from .checkpoint import checkpoints_in as checkpoints_in
 from .checkpoint import models_in as models_in
@@ -11,8 +11,8 @@ from .checkpoint import newest as newest
 from .checkpoint import open_checkpoint as open_checkpoint
 from .checkpoint import require_whole as require_whole
 from .keeper import CheckpointKeeper as CheckpointKeeper
-from .learner import Learner as Learner
 from .learner import MODEL as MODEL
+from .learner import Learner as Learner
 from .learner import build_learner as build_learner
 from .learner import is_sharded as is_sharded
 from .learner import require_learner as require_learner
@@ -22,7 +22,6 @@ from .loop import steps as steps
 from .microbatch import gradients_in_memory as gradients_in_memory
 from .randomness import restore_random_states as restore_random_states
 from .schedule import learning_rate as learning_rate
-from .sharing.zero.plan import AUTO as AUTO
 from .stopping import BestTracker as BestTracker
 from .tensorfile import places_in as places_in
 from .updates import STATE_BYTES as STATE_BYTES

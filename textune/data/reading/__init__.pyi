@@ -6,10 +6,10 @@ from .columnar import arrow_piece as arrow_piece
 from .columnar import table_batches as table_batches
 from .delimited import open_cells as open_cells
 from .documents import splits_of as splits_of
-from .files import BadLine as BadLine
-from .files import Blocks as Blocks
 from .files import COMPRESSION as COMPRESSION
 from .files import FORMATS as FORMATS
+from .files import BadLine as BadLine
+from .files import Blocks as Blocks
 from .files import TextLines as TextLines
 from .files import bare_suffix as bare_suffix
 from .files import find_files as find_files
