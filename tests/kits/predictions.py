@@ -11,7 +11,7 @@ import numpy as np
 from kits.runs import Listener
 from textune.config.schema import AutoTask, Columns, Labels
 from textune.data.reading.windows import StreamOptions, read_rows, stream_format
-from textune.model.memory import TokenBudget
+from textune.model.outofmemory import CallerBudget
 from textune.pipeline.predict import predict_file
 from textune.prediction.card import ModelCard
 from textune.prediction.predictor import Predictor
@@ -42,8 +42,8 @@ class Parrot:
         self.ranks = ALONE
         self.scores = scores
 
-    def budget(self, on_notice: Callable[[str], None]) -> TokenBudget:
-        return TokenBudget(16384, on_notice)
+    def budget(self, on_notice: Callable[[str], None]) -> CallerBudget:
+        return CallerBudget(16384, on_notice)
 
     def encode_texts(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str]) -> Any:
         assert all(type(text) is str for text in [*texts, *(pairs or ())])

@@ -273,7 +273,7 @@ def test_too_little_memory_is_a_sentence(run: Any, trained: Any, error: Exceptio
 
     monkeypatch.setattr(textune.pipeline, "info", fail)
     answer = run("info", trained[0].run)
-    assert answer.code == 2 and answer.err.startswith("Error: memory does not suffice. Use a smaller backbone")
+    assert answer.code == 2 and answer.err.startswith("Error: out of memory. Use a smaller backbone")
 
 
 def test_a_fault_of_ours_is_a_sentence_and_exit_1(run: Any, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ def device_options(function: Callable[..., None]) -> Callable[..., None]:
             "--max-tokens",
             type=click.IntRange(min=1),
             metavar="NUMBER",
-            help="Most tokens computed at once; by default as in the run. Lower it where memory does not suffice.",
+            help="Most tokens computed at once; by default as in the run. Lower it if memory runs out.",
         ),
         click.option(
             "--compile",

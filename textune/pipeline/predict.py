@@ -26,7 +26,7 @@ from textune.batches import TokenStore
 from textune.config import Columns
 from textune.data import STANDARD, RowWriter, StreamOptions, Window, is_lasting, select_texts
 from textune.errors import DataError
-from textune.model import TokenBudget
+from textune.model import CallerBudget
 from textune.prediction import Input, InputPass, Predictor, encode_rows, named_scores, prediction_fields
 from textune.run import Tracker
 from textune.wording import count
@@ -100,7 +100,7 @@ def _predict_rows(
     predictor: Predictor,
     rows: InputPass,
     writer: RowWriter,
-    budget: TokenBudget,
+    budget: CallerBudget,
     *,
     total: int,
     all_scores: bool,
@@ -130,7 +130,7 @@ def _predict_rows(
     return done
 
 
-def _score_along(predictor: Predictor, budget: TokenBudget) -> int:
+def _score_along(predictor: Predictor, budget: CallerBudget) -> int:
     """Score this rank's share of every window that the first rank reads; returns the number of rows of all."""
     done = 0
     while (store := predictor.ranks.broadcast(None)) is not None:

@@ -17,7 +17,7 @@ from textune.batches import TextEncoder, TokenBatch, TokenStore, collate, cut_by
 from textune.config import TokensSection
 from textune.data import given_texts
 from textune.errors import Advice, DataError, ModelError
-from textune.model import Device, TextModel, TokenBudget, free_cached, is_out_of_memory
+from textune.model import CallerBudget, Device, TextModel, free_cached, is_out_of_memory
 from textune.prediction.card import CARD_NAME, ModelCard
 from textune.ranks import ALONE, Ranks
 from textune.tasks import Task, decide, nth_row, require_numbers
@@ -84,9 +84,9 @@ class Predictor:
         self.encoder: Final = TextEncoder(tokenizer, tokens, if_too_long=TOO_LONG)
         self._on_notice: Final = on_notice
 
-    def budget(self, on_notice: Callable[[str], None] | None = None) -> TokenBudget:
+    def budget(self, on_notice: Callable[[str], None] | None = None) -> CallerBudget:
         """A budget for one caller, who keeps it over several calls: what one finds out about memory, the next one knows."""
-        return TokenBudget(self.max_tokens, on_notice or self._on_notice)
+        return CallerBudget(self.max_tokens, on_notice or self._on_notice)
 
     def score_batches(
         self,
@@ -94,7 +94,7 @@ class Predictor:
         indices: np.ndarray | None = None,
         *,
         place: Callable[[int], str] = nth_row,
-        budget: TokenBudget | None = None,
+        budget: CallerBudget | None = None,
     ) -> Iterator[ScoredBatch]:
         """Score the chosen rows, all of them without `indices`; each row once, in batches of similar length.
 
@@ -168,7 +168,7 @@ class Predictor:
         indices: np.ndarray | None = None,
         *,
         place: Callable[[int], str] = nth_row,
-        budget: TokenBudget | None = None,
+        budget: CallerBudget | None = None,
     ) -> np.ndarray:
         """Scores of the chosen rows in their given order: float64 [N, K] probabilities, or [N] values for regression.
 

@@ -16,7 +16,7 @@ from textune.batches import TokenStore
 from textune.config import Columns
 from textune.data import Rows, given_rows, select_texts
 from textune.errors import Setting, Words
-from textune.model import TokenBudget
+from textune.model import CallerBudget
 from textune.prediction.card import ModelCard
 from textune.prediction.predictor import Predictor, label_rows, require_pairs
 
@@ -31,7 +31,7 @@ def predict_table(
     *,
     columns: Columns | None = None,
     all_scores: bool = False,
-    budget: TokenBudget | None = None,
+    budget: CallerBudget | None = None,
 ) -> pa.Table:
     """Predict each row of a table: an Arrow table of N rows with the columns of `prediction_fields`, in the same order.
 

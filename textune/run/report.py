@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from textune.atomic import write_text
+from textune.config import reported_sets
 from textune.evaluation import Metric, Reduction, Report, Scored, build_report
-from textune.model import TokenBudget
+from textune.model import CallerBudget
 from textune.prediction import Predictor, load
 from textune.run.folder import RunFolder, report_stem
 from textune.run.parts import Ingredients, Tokenized
@@ -24,7 +25,7 @@ def score_part(
     tracker: Tracker,
     *,
     stage: str,
-    budget: TokenBudget | None = None,
+    budget: CallerBudget | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Scored | None:
     """Score the rows of one part and keep of each what metrics and a report need; never all scores at once.
@@ -33,8 +34,8 @@ def score_part(
     where `stop`, asked after each batch, says so. `budget` as in `Predictor.score_batches`.
     """
     budget = budget or predictor.budget(tracker.notice)
-    part, card, ranks = tokenized.part, predictor.card, predictor.ranks
-    reduction = Reduction(card.problem, num_rows=len(part), num_classes=len(card.names))
+    part, ranks = tokenized.part, predictor.ranks
+    reduction = Reduction(predictor.task.head, num_rows=len(part))
     for positions, scores in predictor.score_batches(tokenized.store, part.indices, place=part.place, budget=budget):
         reduction.add(positions, part.targets[part.indices[positions]], scores)
         if ranks.alone:
@@ -58,7 +59,7 @@ def report_part(
     bootstrap: int,
     mistakes: int,
     tracker: Tracker,
-    budget: TokenBudget | None = None,
+    budget: CallerBudget | None = None,
 ) -> Report:
     """Score one part with a model and report on it. `budget` as in `Predictor.score_batches`."""
     part = tokenized.part
@@ -67,7 +68,6 @@ def report_part(
     examples = part.chosen_examples
     return build_report(
         scored,
-        names=predictor.card.names,
         texts=examples.text,
         pairs=examples.text_pair,
         place=examples.place,
@@ -94,7 +94,7 @@ def write_reports(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> di
     saved = load(folder.best, device=device, precision=parts.device.precision, ranks=parts.ranks, on_notice=tracker.notice)
     budget = saved.budget()
     reports: dict[str, Report] = {}
-    for name in [name for name in ("validation", "test") if name in parts.parts]:
+    for name in [name for name in reported_sets(parts.experiment) if name in parts.parts]:
         reports[name] = report_part(
             saved,
             parts.parts[name],
