@@ -23,7 +23,7 @@ from typing import Any, Self
 Json = dict[str, Any]
 
 ROOT = Path(__file__).parents[1]
-LOG_LINES_SHOWN = 15
+LOG_LINES_SHOWN = 20
 
 
 class Skip(Exception):

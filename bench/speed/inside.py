@@ -96,13 +96,9 @@ def scaling(settings: Settings) -> list[Row]:
             size = TOKENS_PER_STEP // length
             # A step of very long rows takes seconds, and its kernels are ready after one.
             steps, warm_up = (1, 1) if settings.tiny or length > 1024 else (3, 2)
-            config = write_config(
-                settings.work / "length.toml",
-                rows=settings.work / "rows.csv",
-                backbone=settings.backbone("modernbert-long"),
-                train__batch_size=size,
-                train__device=settings.device,
-            )
+            keys = {"train.batch_size": size, "train.device": settings.device}
+            long, rows_file = settings.backbone("modernbert-long"), settings.work / "rows.csv"
+            config = write_config(settings.work / "length.toml", keys, rows=rows_file, backbone=long)
             shape = {"rows": size * (steps + warm_up), "length": length}
             points.append({"length": length, **_cost(worker.ask(config=str(config), **shape, steps=steps, warm_up=warm_up))})
     question = f"cost of a token in rows of {points[-1]['length']:,} tokens over rows of {points[0]['length']}"

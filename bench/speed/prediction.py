@@ -167,14 +167,9 @@ def _exported(settings: Settings, model: Path, examples: list[Example]) -> list[
 def _trained_model(settings: Settings) -> Path:
     """The folder of a model that was trained for a few steps, so that its labels mean something."""
     texts = short_texts(None, settings.data).last(64 if settings.tiny else TRAINING_ROWS)
-    config = write_config(
-        settings.work / "training.toml",
-        rows=texts.write(settings.work / "training.csv"),
-        backbone=settings.backbone(),
-        train__duration="1 epoch",
-        train__device=settings.device,
-        train__optimizer__lr=2e-4,
-        train__schedule__warmup="6 steps",
-    )
+    keys = {"train.duration": "1 epoch", "train.device": settings.device, "train.optimizer.lr": 2e-4}
+    keys["train.schedule.warmup"] = "6 steps"
+    rows = texts.write(settings.work / "training.csv")
+    config = write_config(settings.work / "training.toml", keys, rows=rows, backbone=settings.backbone())
     run_module("textune", "train", str(config), "--run", str(settings.work / "model"))
     return settings.work / "model" / "best"

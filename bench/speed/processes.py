@@ -83,16 +83,15 @@ def _whole_run(settings: Settings, num_rows: int) -> WholeRun:
     scratch = settings.work / f"epoch-{num_rows}"
     scratch.mkdir()
     held_out = held_out_texts(16 if settings.tiny else VALIDATION_ROWS, settings.data)
-    config = write_config(
-        scratch / "config.toml",
-        rows=short_texts(None, settings.data).first(num_rows).write(scratch / "rows.csv"),
-        backbone=settings.backbone(),
-        train__duration="1 epoch",
-        train__order="shuffle",
-        train__device=settings.device,
-        data__validation__kind="files",
-        data__validation__files=str(held_out.write(scratch / "held-out.csv")),
-    )
+    keys = {
+        "train.duration": "1 epoch",
+        "train.order": "shuffle",
+        "train.device": settings.device,
+        "data.validation.kind": "files",
+        "data.validation.files": str(held_out.write(scratch / "held-out.csv")),
+    }
+    rows = short_texts(None, settings.data).first(num_rows).write(scratch / "rows.csv")
+    config = write_config(scratch / "config.toml", keys, rows=rows, backbone=settings.backbone())
     started = time.perf_counter()
     run_module("textune", "train", str(config), "--run", str(scratch / "run"))
     wall = time.perf_counter() - started
@@ -106,15 +105,10 @@ def startup(settings: Settings) -> list[Row]:
     """Seconds of `textune --help`, and from the command to the first optimizer step with a cached token store."""
     helped, bare = ([_timed(*words) for _ in range(5)] for words in (("-m", "textune", "--help"), ("-c", "pass")))
     texts = short_texts(None, settings.data).first(settings.count(8_512))
-    config = write_config(
-        settings.work / "startup.toml",
-        rows=texts.write(settings.work / "rows.csv"),
-        backbone=settings.backbone(),
-        train__duration="3 epochs",
-        train__order="shuffle",
-        train__device=settings.device,
-        train__log_every="1 step",
-    )
+    keys = {"train.duration": "3 epochs", "train.order": "shuffle", "train.device": settings.device}
+    keys["train.log_every"] = "1 step"
+    rows = texts.write(settings.work / "rows.csv")
+    config = write_config(settings.work / "startup.toml", keys, rows=rows, backbone=settings.backbone())
     runs = (settings.work / f"first-step-{number}" for number in count())
     empty = _first_step(config, next(runs))
     cached = repeat(lambda: _first_step(config, next(runs)), seconds=settings.left(), at_least=settings.pairs)

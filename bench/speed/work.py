@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -58,8 +59,8 @@ class Settings:
         return folder if (folder / "config.json").exists() else make_backbone(shape, folder, tiny=tiny)
 
 
-def write_config(path: Path, *, rows: Path, backbone: Path, **keys: Any) -> Path:
-    """A run's config as a user would write it; `keys` (dots as `__`) replace or add some, every other keeps its default."""
+def write_config(path: Path, keys: Mapping[str, Any], *, rows: Path, backbone: Path) -> Path:
+    """A run's config as a user would write it; `keys` replace or add some, every other keeps its default."""
     settings: dict[str, Any] = {
         "data.train.files": str(rows),
         "data.validation.kind": "none",
@@ -71,7 +72,7 @@ def write_config(path: Path, *, rows: Path, backbone: Path, **keys: Any) -> Path
         "train.order": "sequential",
         "train.optimizer.lr": 5e-5,
         "train.schedule.warmup": "50 steps",
-        **{key.replace("__", "."): value for key, value in keys.items()},
+        **keys,
     }
     # A JSON string, number or boolean is the same in TOML.
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False, allow_nan=False)}\n" for key, value in settings.items()]
@@ -92,16 +93,15 @@ class Task:
 
     def write(self, settings: Settings) -> Path:
         """The config that both sides read, and its csv."""
-        return write_config(
-            settings.work / "config.toml",
-            rows=self.texts.write(settings.work / "rows.csv"),
-            backbone=self.backbone,
-            train__duration=f"{self.total_steps} steps",
-            train__batch_size=self.batch_size,
-            train__device=settings.device,
-            tokens__max_length=self.max_length,
-            **({"data__columns__text_pair": "text_pair"} if self.texts.is_pairs else {}),
-        )
+        keys = {
+            "train.duration": f"{self.total_steps} steps",
+            "train.batch_size": self.batch_size,
+            "train.device": settings.device,
+            "tokens.max_length": self.max_length,
+        }
+        pairs = {"data.columns.text_pair": "text_pair"} if self.texts.is_pairs else {}
+        rows = self.texts.write(settings.work / "rows.csv")
+        return write_config(settings.work / "config.toml", keys | pairs, rows=rows, backbone=self.backbone)
 
     @property
     def encoder_parameters(self) -> int:
