@@ -7,10 +7,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
 
 import textune
-from textune.config import load_config, require_runnable
+from textune.config.load import load_config, require_runnable
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runkit import reviews, write_csv
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
+from kits.runs import reviews, write_csv
 
 import textune
 from textune.cli import main

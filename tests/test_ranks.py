@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch.distributed
-from rankkit import on_ranks, torchrun
+from kits.ranks import on_ranks, torchrun
 
 from textune import ranks as module
 from textune.ranks import ALONE, Ranks, joined
@@ -27,12 +27,12 @@ with joined() as ranks:
         whole = np.array([[-0.0, 1.5], [3, 200], [0, 1], [7, -1]]).astype(name)
         share = np.zeros_like(whole)
         share[ranks.rank :: ranks.world] = whole[ranks.rank :: ranks.world]
-        together = ranks.put_together(share)
+        together = ranks.merge_shares(share)
         every[name] = together is share and together.tobytes() == whole.tobytes()
-    every["told"] = ranks.told({"text": ["a", ranks.rank]})
-    every["agreed"] = ranks.agree([ranks.rank, -ranks.rank])
+    every["told"] = ranks.broadcast({"text": ["a", ranks.rank]})
+    every["agreed"] = ranks.all_max([ranks.rank, -ranks.rank])
     every["added"] = ranks.total(np.array([1.5, ranks.rank])).tolist()
-    with ranks.one_first():
+    with ranks.local_first():
         pass
     if ranks.rank == 1:
         every["rank"] = 1
@@ -60,7 +60,7 @@ def test_shares_are_put_together_in_pieces(shape: tuple[int, ...], at_once: int,
     def work(ranks: Ranks) -> np.ndarray:
         share = np.zeros(shape)
         share[ranks.rank :: ranks.world] = whole[ranks.rank :: ranks.world]
-        return ranks.put_together(share)
+        return ranks.merge_shares(share)
 
     for world in (1, 2, 3):
         assert all(found.tobytes() == whole.tobytes() for found in on_ranks(world, work))
@@ -70,8 +70,18 @@ def test_without_a_launcher_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) 
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     with joined() as ranks:
-        assert ranks is ALONE and ranks.is_first and ranks.agree([3]) == [3] and ranks.told("a") == "a"
+        assert ranks is ALONE and ranks.is_first and ranks.all_max([3]) == [3] and ranks.broadcast("a") == "a"
         assert not torch.distributed.is_initialized()
+
+
+def test_a_process_alone_leaves_its_group_on_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL complains at the end of a process that has not."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(KeyError), joined(group_needed=True, device="cpu"):
+        assert torch.distributed.is_initialized()
+        raise KeyError
+    assert not torch.distributed.is_initialized()
 
 
 def test_a_group_that_was_there_before_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clikit import runner
-from runkit import reviews
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
+from kits.cli import runner
+from kits.runs import reviews
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 OF_THE_MACHINE = ("kernels", "device", "at once", "vocabulary", "best by")

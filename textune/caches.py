@@ -1,4 +1,4 @@
-"""The user's cache folder: where it is, and whether what lies in a folder can be trusted; for `data/tokenstore.py`.
+"""The user's cache folder: where it is, and whether what lies in a folder can be trusted; for `batches/store.py`.
 
 What is cached here was made of private texts, or is run as code: nobody else may read it, and nobody else may have written it.
 """

@@ -59,14 +59,14 @@ class Ranks:
         """Whether there is no other process."""
         return self.world == 1
 
-    def agree(self, values: Sequence[int]) -> list[int]:
+    def all_max(self, values: Sequence[int]) -> list[int]:
         """The largest of each value over all ranks; every rank must call it, and with as many values."""
         if self.alone:
             return list(values)
         import torch
 
         tensor = torch.tensor(list(values), dtype=torch.int64)
-        with naming_the_loss():
+        with explain_lost_rank():
             torch.distributed.all_reduce(tensor, torch.distributed.ReduceOp.MAX, group=self.group)
         return [int(value) for value in tensor.tolist()]
 
@@ -79,11 +79,11 @@ class Ranks:
         # Types that gloo cannot add (bool, uint16, ...) go as wider ones.
         wide = array.dtype if array.dtype.name in _ADDED_BY_GLOO else np.dtype("int64")
         tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=wide).copy())
-        with naming_the_loss():
+        with explain_lost_rank():
             torch.distributed.all_reduce(tensor, group=self.group)
         return tensor.numpy().astype(array.dtype, copy=False)
 
-    def put_together(self, array: np.ndarray) -> np.ndarray:
+    def merge_shares(self, array: np.ndarray) -> np.ndarray:
         """An array of which each rank has filled its share and left zeros elsewhere: whole on every rank, bit for bit.
 
         The array itself is changed; it is contiguous. What two ranks have both filled comes out as nonsense.
@@ -103,35 +103,35 @@ class Ranks:
             return tensor
         import torch
 
-        with naming_the_loss():
+        with explain_lost_rank():
             torch.distributed.all_reduce(tensor, group=self.group if tensor.device.type == "cpu" else None)
         return tensor
 
-    def told(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """What the first rank has as `value`: a plain value (numbers, texts, lists, dictionaries)."""
         if self.alone:
             return value
         import torch
 
         box = [value]
-        with naming_the_loss():
+        with explain_lost_rank():
             torch.distributed.broadcast_object_list(box, src=0, group=self.group)
         return box[0]
 
     def gathered(self, value: Any) -> list[Any]:
-        """What every rank has as `value` (as for `told`), by rank."""
+        """What every rank has as `value` (as for `broadcast`), by rank."""
         if self.alone:
             return [value]
         import torch
 
         values = [None] * self.world
-        with naming_the_loss():
+        with explain_lost_rank():
             torch.distributed.all_gather_object(values, value, group=self.group)
         return values
 
     def wait(self) -> None:
         """Until every rank has come here."""
-        self.agree([0])
+        self.all_max([0])
 
     def require_launcher(self) -> None:
         """RanksError where the launcher that started this process is gone: nobody would ever end it."""
@@ -149,7 +149,7 @@ class Ranks:
             self.wait()
 
     @contextlib.contextmanager
-    def one_first(self) -> Iterator[None]:
+    def local_first(self) -> Iterator[None]:
         """The first rank of each machine does this, then the others: what one builds in a cache, the others find there."""
         if self.local_rank > 0:
             self.wait()
@@ -221,12 +221,16 @@ def joined(*, group_needed: bool = False, device: str = "auto") -> Iterator[Rank
     """
     belonged = _in_group()
     ranks = join(group_needed=group_needed, device=device)
-    with naming_the_loss():
-        yield ranks
-        ranks.end_together()
-    # On an error NCCL would wait for ranks that no longer come; the process ends anyway, and its connections with it.
-    if not belonged:
-        leave()
+    done = False
+    try:
+        with explain_lost_rank():
+            yield ranks
+            ranks.end_together()
+        done = True
+    finally:
+        # After an error NCCL would wait for ranks that no longer come; the process ends anyway, and its connections with it.
+        if not belonged and (done or ranks.alone):
+            leave()
 
 
 def _in_group() -> bool:
@@ -262,7 +266,7 @@ def _number(name: str) -> int:
 
 
 @contextlib.contextmanager
-def naming_the_loss() -> Iterator[None]:
+def explain_lost_rank() -> Iterator[None]:
     """An exchange that breaks off means that another rank is gone: a sentence instead of a socket's error."""
     try:
         yield

@@ -12,12 +12,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AlbertConfig, AlbertForSequenceClassification, BertConfig, BertForSequenceClassification
 
 from bench.worker import Channel, Json, Skip
-from textune.data.batches import Group
-from textune.data.loader import TokenBatch
+from textune.batches.loader import TokenBatch
+from textune.batches.plan import Group
 from textune.model import processor
 from textune.model.backbone import TextModel
-from textune.model.native import KernelError, Kernels
-from textune.model.native.kernels import AttentionShape, kernel_attention
+from textune.model.native.kernels import AttentionShape, Kernels, kernel_attention
+from textune.model.native.libraries import KernelError
 from textune.model.products import product_attention
 
 HEADS, WIDTH, SCALE = 12, 32, 32**-0.5

@@ -19,9 +19,10 @@ from sklearn.preprocessing import StandardScaler
 from bench.machine import versions
 from bench.sides.textune import PACKAGES, opened
 from bench.worker import Channel, Json
-from textune.data.tokens import TokenStore
-from textune.evaluation import compute_metrics, scored_rows
-from textune.pipeline.gather import Tokenized
+from textune.batches.tokens import TokenStore
+from textune.evaluation.metrics import compute_metrics
+from textune.evaluation.reduction import scored_rows
+from textune.run.parts import Tokenized
 
 STRENGTHS = (1.0, 0.1, 0.01)
 """Of the linear model: `C` of a logistic regression, 1 / `alpha` of a ridge regression."""

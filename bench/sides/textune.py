@@ -18,17 +18,20 @@ import torch
 import textune
 from bench.machine import versions
 from bench.worker import Channel, Json, Skip, peak_memory, wait_for_device
-from textune.config import load_config
+from textune.batches.loader import Batch, TrainingRows
+from textune.config.load import load_config
 from textune.config.sharing import Checkpointing
-from textune.data.loader import Batch, TrainingRows
 from textune.errors import TextuneError
 from textune.model.native.copies import WorkingCopy
-from textune.pipeline.facts import describe
-from textune.pipeline.gather import Ingredients, gather
+from textune.pipeline.build import gather
 from textune.ranks import ALONE
-from textune.tracking import SilentTracker
-from textune.training import CheckpointKeeper, Learner, learner, steps
-from textune.training.loop import StepResult
+from textune.run.header import describe
+from textune.run.parts import Ingredients
+from textune.run.tracking import SilentTracker
+from textune.training import learner
+from textune.training.keeper import CheckpointKeeper
+from textune.training.learner import Learner
+from textune.training.loop import StepResult, steps
 
 PACKAGES = ("textune", "torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "scikit-learn")
 PROFILE_WARM_UP = 6
@@ -145,8 +148,8 @@ def plain_steps(parts: Ingredients, batches: Sequence[Batch]) -> Generator[Any]:
         for part in batch.micro_batches:
             with parts.device.autocast():
                 logits_BC = parts.model(part.tokens.to(parts.device.torch))
-            loss = parts.task.row_losses(logits_BC, part.targets.to(parts.device.torch)).sum() / batch.num_rows
-            loss.backward()
+            losses_B = parts.task.head.row_losses(logits_BC, part.targets.to(parts.device.torch))
+            (losses_B.sum() / batch.num_rows).backward()
         torch.nn.utils.clip_grad_norm_(trained, section.max_grad_norm)
         optimizer.step()
         done += 1

@@ -25,8 +25,11 @@ MAX_ROWS = 12_800
 LONG_ROWS, LONG_BATCH = 2048, 16
 GROUPED_BATCHES = 50
 """Batches that Trainer's length-grouped sampler sorts at a time."""
+GPU_WORK = "BERT-base shape, MNLI lengths"
+GPU_BATCH = 256
+"""Rows of a batch that keeps a GPU busy."""
 GPU_WARM_UP = 60
-"""Optimizer steps in which a GPU's kernels are compiled."""
+"""Optimizer steps in which a GPU's kernels are compiled; the rows are twice as many."""
 TERA = 1e12
 SWITCHES = {
     "packed batches": ("model.attention", "padded"),
@@ -74,29 +77,28 @@ def beside_trainer(
 
 
 def gpu_train(settings: Settings) -> list[Row]:
-    """A BERT-base shape on pairs as long as MNLI's, beside the faster of Trainer at its best and the same compiled."""
+    """Beside the faster of Trainer at its best and the same compiled; and the share of the limit."""
     texts = paired_texts(settings.count(MAX_ROWS), settings.data).first(MAX_ROWS, multiple_of=BATCH_SIZE)
     task = Task(texts, settings.backbone("bert-base"), total_steps=36_816)  # three epochs of MNLI
     sides = _sides(task, settings, compiled=AT_BEST | {"compiled": not settings.tiny}, Trainer=AT_BEST)
     # Compiled kernels need many steps until no new length makes them compile again.
-    result = race(settings, task, sides, Plan(grouped_block(task), 3 if settings.tiny else GROUPED_BATCHES))
+    plan = Plan(grouped_block(task), 3 if settings.tiny else GROUPED_BATCHES, with_limit=True)
+    result = race(settings, task, sides, plan)
     rates = {name: result.comparison(name).medians()[1] for name in ("compiled", "Trainer")}
-    fastest = max(rates, key=lambda name: rates[name])
+    fastest, work = max(rates, key=lambda name: rates[name]), f"{GPU_WORK}, batch {BATCH_SIZE}"
     peer = BEST if fastest == "Trainer" else f"{BEST}, torch.compile"
-    row = _speed("gpu-train", "training, BERT-base shape, MNLI lengths, batch 32", result, fastest, peer)
+    row = _speed("gpu-train", f"training, {work}", result, fastest, peer)
     row.details["rows_per_second_of_each_peer"] = {name: significant(rate) for name, rate in rates.items()}
-    return [row]
+    return [row, share_of_limit(f"gpu-limit-{BATCH_SIZE}", work, result)]
 
 
 def gpu_limit(settings: Settings) -> list[Row]:
-    """Share of the limit: BERT-base shape, pairs as long as MNLI's, batches of 32 and 256."""
-    texts, rows = paired_texts(settings.count(MAX_ROWS, tiny=1024), settings.data), []
-    for size in (32, 256):
-        task = Task(texts.first(MAX_ROWS, multiple_of=size), settings.backbone("bert-base"), size)
-        plan = Plan(warm_up=2 if settings.tiny else GPU_WARM_UP, with_limit=True)
-        result = race(settings, task, _sides(task, settings), plan)
-        rows.append(share_of_limit(f"gpu-limit-{size}", f"BERT-base shape, MNLI lengths, batch {size}", result))
-    return rows
+    """The share of the limit with a large batch."""
+    texts = paired_texts(settings.count(GPU_BATCH * 2 * GPU_WARM_UP, tiny=4 * GPU_BATCH), settings.data)
+    task = Task(texts.first(len(texts.examples), multiple_of=GPU_BATCH), settings.backbone("bert-base"), GPU_BATCH)
+    warm_up = 2 if settings.tiny else min(GPU_WARM_UP, len(task.texts.examples) // (2 * GPU_BATCH))
+    result = race(settings, task, _sides(task, settings), Plan(warm_up=warm_up, with_limit=True))
+    return [share_of_limit(f"gpu-limit-{GPU_BATCH}", f"{GPU_WORK}, batch {GPU_BATCH}", result)]
 
 
 def switches(settings: Settings) -> list[Row]:

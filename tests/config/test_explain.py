@@ -10,20 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from textune.config import (
-    Experiment,
-    Loaded,
-    StarterFacts,
-    experiment_from_dict,
-    json_schema,
-    load_config,
-    reference_markdown,
-    require_runnable,
-    show,
-    starter_config,
-)
+from textune.config.explain import show
 from textune.config.fields import all_keys
-from textune.config.schema import FilesSource
+from textune.config.load import Loaded, experiment_from_dict, load_config, require_runnable
+from textune.config.reference import json_schema, reference_markdown
+from textune.config.schema import Experiment, FilesSource
+from textune.config.starter import StarterFacts, starter_config
 from textune.config.toml import format_value
 
 ROOT = Path(__file__).parents[2]

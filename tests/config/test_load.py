@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from textune.config import Duration, Experiment, Loaded, experiment_from_dict, load_config, require_runnable
-from textune.config.schema import BinaryTask, ConcatSource, FilesSource, HubSource, Split
+from textune.config.load import Loaded, experiment_from_dict, load_config, require_runnable
+from textune.config.schema import BinaryTask, ConcatSource, Experiment, FilesSource, HubSource, Split
+from textune.config.values import Duration
 from textune.errors import ConfigError
 
 

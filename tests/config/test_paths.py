@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from textune.config import Experiment, load_config
-from textune.config.schema import ConcatSource, FilesSource, HubSource
+from textune.config.load import load_config
+from textune.config.schema import ConcatSource, Experiment, FilesSource, HubSource
 from textune.errors import ConfigError
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textune.config import experiment_from_dict, load_config
 from textune.config.fields import all_keys, annotations_at
+from textune.config.load import experiment_from_dict, load_config
 from textune.config.problems import _OTHER_NAMES
 from textune.errors import ConfigError
 

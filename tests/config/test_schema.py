@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import textune.config.schema as schema
-from textune.config import Duration
 from textune.config.schema import AutoTask, BinaryTask, Experiment, FilesSource, Labels, TrainSection
 from textune.config.section import Section
+from textune.config.values import Duration
 
 
 def sections(root: type[Section] = Section) -> Iterator[type[Section]]:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from textune.config import Experiment, experiment_from_dict, load_config, require_runnable
+from textune.config.load import experiment_from_dict, load_config, require_runnable
+from textune.config.schema import Experiment, StreamSource
 from textune.config.schema import Experiment as Root
-from textune.config.schema import StreamSource
 from textune.config.streams import stream_problems
 from textune.errors import ConfigError
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from textune.config import load_config
+from textune.config.load import load_config
 from textune.errors import ConfigError
 
 

@@ -15,7 +15,7 @@ MAX_BYTES_A_ROW = 260
 PREPARE = """
 import resource, sys
 from textune.config.schema import DataSection
-from textune.data.audit import audit_data
+from textune.data.inspect.audit import audit_data
 from textune.data.prepare import prepare_data
 
 halves = {"kind": "split", "ratio": 0.1}

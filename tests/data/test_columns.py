@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from rowmaking import read, rows_of
+from kits.rows import read, rows_of
 
 from textune.config.schema import Columns
 from textune.data.columns import Template, select_columns

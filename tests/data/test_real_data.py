@@ -9,9 +9,11 @@ import pytest
 
 from textune.config.schema import Columns, FilesSource, Labels
 from textune.data.columns import Examples, select_columns
-from textune.data.guess import guess_layout
-from textune.data.labels import LabelMap, encode_labels, infer_labels
-from textune.data.sources import read_source
+from textune.data.inspect.guess import guess_layout
+from textune.data.labels.encode import encode_labels
+from textune.data.labels.infer import infer_labels
+from textune.data.labels.map import LabelMap
+from textune.data.reading.sources import read_source
 
 _DATA = Path(__file__).parents[2].parent / "shared" / "data"
 pytestmark = pytest.mark.skipif(not _DATA.is_dir(), reason=f"the public data sets are not in {_DATA}")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rowmaking import examples_of, rows_of
+from kits.rows import examples_of, rows_of
 
 from textune.config.schema import Columns, Split
 from textune.data.columns import Examples, select_columns

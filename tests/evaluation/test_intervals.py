@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from textune.evaluation import METRICS, Metric, Scored, confidence_interval, intervals, metrics_for, scored_rows
+from textune.evaluation import intervals
+from textune.evaluation.intervals import confidence_interval
+from textune.evaluation.metrics import METRICS, Metric, metrics_for
+from textune.evaluation.reduction import scored_rows
+from textune.evaluation.scored import Scored
 
 NUM_ROWS = 400
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from textune.errors import ConfigError, DataError, ModelError
-from textune.evaluation import METRICS, build_report, metrics_for, resolve_metric, scored_rows
-from textune.evaluation.metrics import MAIN_METRIC
+from textune.evaluation.metrics import MAIN_METRIC, METRICS, metrics_for, resolve_metric
+from textune.evaluation.reduction import scored_rows
+from textune.evaluation.report import build_report
 
 PROBLEMS = ("binary", "multiclass", "multilabel", "regression")
 

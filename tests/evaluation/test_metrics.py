@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics as library
 
-from textune.evaluation import METRICS, compute_metrics, metrics_for, per_class, scored_rows
+from textune.evaluation.metrics import METRICS, compute_metrics, metrics_for, per_class
+from textune.evaluation.reduction import scored_rows
 
 PROBLEMS = ("binary", "multiclass", "multilabel", "regression")
 

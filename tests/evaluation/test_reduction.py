@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from forking import in_a_process
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from metrickit import PROBLEMS, by_the_library, make_rows, same
+from kits.forking import in_a_process
+from kits.metrics import PROBLEMS, by_the_library, make_rows, same
 
 from textune.errors import DataError, ModelError
-from textune.evaluation import METRICS, Reduction, Scored, build_report, compute_metrics, metrics_for, reduction, scored_rows
+from textune.evaluation import reduction
+from textune.evaluation.metrics import METRICS, compute_metrics, metrics_for
+from textune.evaluation.reduction import Reduction, scored_rows
+from textune.evaluation.report import build_report
+from textune.evaluation.scored import Scored
 
 
 def reduced(problem: Any, targets: np.ndarray, scores: np.ndarray, *, seed: int, sizes: list[int]) -> Scored:

@@ -13,7 +13,10 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from textune.evaluation import METRICS, Report, build_report, compute_metrics, confidence_interval, resolve_metric, scored_rows
+from textune.evaluation.intervals import confidence_interval
+from textune.evaluation.metrics import METRICS, compute_metrics, resolve_metric
+from textune.evaluation.reduction import scored_rows
+from textune.evaluation.report import Report, build_report
 
 NASTY = 'a | b\nc [bold red]d[/bold red] [/] `e` *f* _g_ <script>alert("h")</script> \x1b[31mi\x1b[0m \u202ej $k$ :smile: \\'
 

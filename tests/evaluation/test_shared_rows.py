@@ -10,23 +10,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from metrickit import PROBLEMS, by_the_library, make_rows, same
-from patience import every_day
-from rankkit import on_ranks
+from kits.metrics import PROBLEMS, by_the_library, make_rows, same
+from kits.patience import every_day
+from kits.ranks import on_ranks
 from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as library
 
-from textune import prediction
+from textune.batches.tokens import TokenStore
 from textune.config.schema import AutoTask, Columns, Labels
-from textune.data.tokens import TokenStore
 from textune.errors import ModelError, RanksError
-from textune.evaluation import Reduction, Scored, compute_metrics, metrics_for, reduction
+from textune.evaluation import reduction
+from textune.evaluation.metrics import compute_metrics, metrics_for
+from textune.evaluation.reduction import Reduction
+from textune.evaluation.scored import Scored
 from textune.model.device import Device
-from textune.pipeline.gather import Tokenized
-from textune.pipeline.reporting import score_part
-from textune.prediction import ModelCard, Predictor
+from textune.prediction import predictor as prediction
+from textune.prediction.predictor import ModelCard, Predictor
 from textune.ranks import ALONE, Ranks
-from textune.tracking import SilentTracker
+from textune.run.parts import Tokenized
+from textune.run.report import score_part
+from textune.run.tracking import SilentTracker
 
 BOUNDS = range(1, 8)
 WORLDS = (2, 3, 4)
@@ -64,10 +67,11 @@ class Lookup:
     """In place of a model and its task: the scores of a row are those in the table, whatever stands beside it."""
 
     layout, pad_id, training = "packed", 0, False
+    name = "label"
 
     def __init__(self, rows: Rows) -> None:
         self.table = torch.from_numpy(rows.scores)
-        self.num_logits = rows.scores.shape[1] if rows.scores.ndim == 2 else 1
+        self.num_outputs = rows.scores.shape[1] if rows.scores.ndim == 2 else 1
         self.passes: list[list[int]] = []
         self.limit = 1 << 30
 
@@ -80,8 +84,12 @@ class Lookup:
         self.passes.append(batch.rows.tolist())
         return self.table[torch.from_numpy(batch.rows)]
 
-    def scores(self, logits: torch.Tensor) -> torch.Tensor:
-        return logits
+    @property
+    def head(self) -> Any:
+        return self
+
+    def scores(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {self.name: logits}
 
 
 def predictor_of(rows: Rows, ranks: Ranks, bound: int, **options: Any) -> tuple[Predictor, Lookup]:
@@ -274,7 +282,7 @@ def test_even_ranks_make_the_same_number_of_passes(world: int, every_bound: bool
         for bound in BOUNDS if every_bound else [num_rows % len(BOUNDS) + 1]:
 
             def work(ranks: Ranks, rows: Rows = rows, bound: int = bound) -> tuple[Scored, int]:
-                predictor, lookup = predictor_of(rows, ranks, bound, even=True)
+                predictor, lookup = predictor_of(rows, ranks, bound, lockstep=True)
                 scored = scored_by(predictor, rows)
                 return scored, len(lookup.passes)
 
@@ -287,7 +295,7 @@ def test_where_memory_runs_out_even_ranks_say_what_to_lower() -> None:
     rows = rows_of("binary", 30)
 
     def work(ranks: Ranks) -> Scored:
-        predictor, lookup = predictor_of(rows, ranks, 8, even=True)
+        predictor, lookup = predictor_of(rows, ranks, 8, lockstep=True)
         lookup.limit = 6 if ranks.rank == 1 else 100
         return scored_by(predictor, rows)
 
@@ -317,7 +325,7 @@ def test_no_rows_are_no_passes() -> None:
     rows = rows_of("binary", 5)
 
     def work(ranks: Ranks) -> tuple[np.ndarray, list[list[int]]]:
-        predictor, lookup = predictor_of(rows, ranks, 5, even=True)
+        predictor, lookup = predictor_of(rows, ranks, 5, lockstep=True)
         return predictor.score_store(rows.store, np.array([], dtype=np.int64)), lookup.passes
 
     for scores, passes in on_ranks(3, work):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from textune.errors import ConfigError, LaunchError
-from textune.launch import Job, checked
+from textune.launch.job import Job, checked
 
 
 def test_paths_become_absolute_and_counts_are_filled_in(config: Path) -> None:

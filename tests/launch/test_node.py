@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from forking import Module
-from patience import PATIENCE
+from kits.forking import Module
+from kits.patience import PATIENCE
 
 from textune.launch.node import telling
 

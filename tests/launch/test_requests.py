@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 from textune.errors import LaunchError
-from textune.launch import Job, cluster, prepare
+from textune.launch import cluster
+from textune.launch.cluster import prepare
+from textune.launch.job import Job
 from textune.launch.slurm import seconds
 
 

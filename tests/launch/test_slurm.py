@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import slurmkit
-from patience import PATIENCE
-from runkit import reviews, write_csv
-from tiny import tiny_backbone
+from kits import slurm as slurmkit
+from kits.backbones import tiny_backbone
+from kits.patience import PATIENCE
+from kits.runs import reviews, write_csv
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(slurmkit.missing()), reason=slurmkit.missing())]

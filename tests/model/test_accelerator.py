@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
 
 from textune.config.schema import ModelSection
-from textune.data.labels import LabelMap
+from textune.data.labels.map import LabelMap
 from textune.errors import ModelError
-from textune.model.backbone import TextModel, load_model, load_tokenizer
+from textune.model.backbone import TextModel, load_model
+from textune.model.tokenizer import load_tokenizer
 
 
 def model(folder: Path, mode: str) -> TextModel:

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from modelkit import LEVELS, build, kernels_of, lay_out, random_rows, require_kernels
-from runkit import threads
+from kits.models import LEVELS, build, kernels_of, lay_out, random_rows, require_kernels
+from kits.runs import threads
 
 from textune.config.schema import AdamW, TrainSection
-from textune.model import Device
-from textune.model.native import KernelAdamW, Kernels
+from textune.model.device import Device
+from textune.model.native.adamw import KernelAdamW
 from textune.model.native.copies import WorkingCopy
+from textune.model.native.kernels import Kernels
 from textune.ranks import ALONE
-from textune.training import Learner
-from textune.training.learner import update_weights
-from textune.training.optim import build_optimizer
+from textune.training.learner import Learner, update_weights
+from textune.training.updates import build_optimizer
 
 SHAPES = [(1,), (5, 3), (17,), (200, 100), (1, 16), (33_000,), (7, 1)]
 """Odd, of one number, and longer than a stretch of the kernel."""

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from forking import in_a_process
-from modelkit import LEVELS, kernels_of
-from runkit import threads
+from kits.forking import in_a_process
+from kits.models import LEVELS, kernels_of
+from kits.runs import threads
 from torch.nn.functional import scaled_dot_product_attention
 
 from textune.model.native.kernels import AttentionShape, Kernels, kernel_attention

@@ -10,15 +10,18 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from modelkit import COLORS, PACKED, build, lay_out, random_rows
-from tiny import FAMILIES, tiny_backbone
+from kits.backbones import FAMILIES, tiny_backbone
+from kits.models import COLORS, PACKED, build, known, lay_out, random_rows
 from tokenizers import AddedToken
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, TextClassificationPipeline
 
 from textune.config.schema import ModelSection
-from textune.data.labels import REGRESSION, LabelMap
+from textune.data.labels.map import REGRESSION, LabelMap
 from textune.errors import ConfigError, ModelError, TextuneError
-from textune.model import backbone, checkpoint_labels, load_model, load_tokenizer, pretrained
+from textune.model import backbone, pretrained
+from textune.model.backbone import load_model
+from textune.model.pretrained import checkpoint_labels
+from textune.model.tokenizer import load_tokenizer
 
 BINARY = LabelMap("binary", ("no", "yes"))
 TAGS = LabelMap("multilabel", ("a", "b", "c"))
@@ -309,7 +312,7 @@ def test_what_starts_new_is_never_frozen_with_the_backbone(bert: Path) -> None:
     assert trained(load(bert, freeze=["backbone"])) == new
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("family", known(*FAMILIES))
 def test_frozen_embeddings(family: str, tmp_path: Path) -> None:
     model = load(tiny_backbone(family, tmp_path), freeze=["embeddings"])
     still = {name for name, p in model.hf.named_parameters() if not p.requires_grad}
@@ -392,7 +395,12 @@ def test_the_hub_is_asked_only_where_it_may_be(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("content", "part"),
-    [("{broken", "not a valid JSON"), ("{}", "model_type"), ('{"model_type": "nonesuch"}', "nonesuch"), ("[1]", "model_type")],
+    [
+        ("{broken", "not a valid JSON"),
+        ("{}", "model_type"),
+        ('{"model_type": "nonesuch"}', "nonesuch"),
+        ("[1]", "cannot be read"),
+    ],
 )
 def test_a_broken_configuration(content: str, part: str, bert: Path) -> None:
     (bert / "config.json").write_text(content)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from flashkit import flash_attention_on_cpu, on_gpu
-from modelkit import Built, build, gradients, lay_out, random_rows, without_dropout
+from kits.flash import flash_attention_on_cpu, on_gpu
+from kits.models import Built, build, gradients, lay_out, random_rows, without_dropout
 from torch._dynamo.backends.debugging import aot_eager
 from torch._dynamo.utils import counters
 from torch.nn import functional

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from modelkit import (
+from kits.models import (
     Built,
     build,
     gradients,
@@ -20,7 +20,7 @@ from modelkit import (
     require_kernels,
     without_dropout,
 )
-from runkit import threads
+from kits.runs import threads
 from torch.nn import functional
 
 from textune.model import backbone

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from modelkit import LEVELS, kernels_of
-from runkit import threads
+from kits.models import LEVELS, kernels_of
+from kits.runs import threads
 
 from textune.model.distances import Distances, count_distances
-from textune.model.native import Kernels
 from textune.model.native.disentangled import disentangled_attention, kernel_disentangled
-from textune.model.native.kernels import AttentionShape
+from textune.model.native.kernels import AttentionShape, Kernels
 
 
 @pytest.fixture(params=LEVELS)

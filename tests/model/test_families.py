@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from further import FURTHER
-from modelkit import (
+from kits.backbones import FAMILIES
+from kits.further import FURTHER
+from kits.models import (
     PACKED,
     TOLERANCE,
     UNEVEN,
@@ -25,7 +26,6 @@ from modelkit import (
     require_kernels,
     without_dropout,
 )
-from tiny import FAMILIES
 from torch.nn import functional
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES

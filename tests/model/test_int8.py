@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from modelkit import LEVELS, UNEVEN, Built, build, kernels_of, lay_out, random_rows
-from runkit import threads
+from kits.models import LEVELS, UNEVEN, Built, build, kernels_of, lay_out, random_rows
+from kits.runs import threads
 from torch import nn
 from torch.nn import functional
 
-from textune.data.loader import TokenBatch
+from textune.batches.loader import TokenBatch
 from textune.model.native.install import install
 from textune.model.native.int8 import Int8Linear, PanelCall, Weights, project
 from textune.model.native.kernels import Kernels

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from modelkit import ALL, COLORS, Built, lay_out, plain_copy, plain_inputs, random_rows
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
+from kits.models import ALL, COLORS, Built, lay_out, plain_copy, plain_inputs, random_rows
 from transformers import AutoConfig, AutoModelForTokenClassification
 
 from textune.config.schema import ModelSection
-from textune.data.labels import REGRESSION, LabelMap
+from textune.data.labels.map import REGRESSION, LabelMap
 from textune.errors import ModelError
-from textune.model import load_model, load_tokenizer
+from textune.model.backbone import load_model
+from textune.model.tokenizer import load_tokenizer
 
 POLAR = LabelMap("binary", ("neg", "pos"))
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from modelkit import LENGTHS, UNEVEN, Built, build, gradients, lay_out, random_rows, require_kernels
+from kits.models import LENGTHS, UNEVEN, Built, build, gradients, lay_out, random_rows, require_kernels
 from torch.nn import functional
 
-from textune.data.loader import TokenBatch
-from textune.data.tokens import TokenStore
+from textune.batches.loader import TokenBatch
+from textune.batches.tokens import TokenStore
 from textune.errors import ModelError
 from textune.model import memory
 from textune.model.device import Device
@@ -228,7 +228,7 @@ def test_the_estimate_covers_the_real_peak(bert: Built, device: Device) -> None:
 def peak_bytes(built: Built, batch: TokenBatch, device: Device) -> int:
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         with device.autocast():
             logits_BC = built.model(batch)
         logits_BC.sum().backward()

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from modelkit import LEVELS, Built, build, gradients, kernels_of, lay_out, random_rows, require_kernels, without_dropout
-from runkit import threads
+from kits.models import LEVELS, Built, build, gradients, kernels_of, lay_out, random_rows, require_kernels, without_dropout
+from kits.runs import threads
 from torch.nn import functional
 
 from textune.errors import ModelError

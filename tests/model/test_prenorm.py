@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from modelkit import (
+from kits.models import (
     LEVELS,
     UNEVEN,
     Built,
@@ -29,7 +29,7 @@ from modelkit import (
     require_kernels,
     without_dropout,
 )
-from runkit import threads
+from kits.runs import threads
 from torch import nn
 from torch.nn import functional
 

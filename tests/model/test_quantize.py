@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from modelkit import ALL, LENGTHS, PACKED, UNEVEN, build, lay_out, random_rows, require_kernels
+from kits.models import ALL, LENGTHS, PACKED, UNEVEN, build, lay_out, random_rows, require_kernels
 from torch import nn
 
 import textune
 from textune.errors import ModelError
 from textune.model import quantize
-from textune.model.native import Int8Linear, KernelError, Kernels
-from textune.model.native.int8 import PanelCall
+from textune.model.native.int8 import Int8Linear, PanelCall
+from textune.model.native.kernels import Kernels
+from textune.model.native.libraries import KernelError
 from textune.model.quantize import quantize_linears, require_int8
 
 

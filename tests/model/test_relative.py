@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from modelkit import UNEVEN, build, lay_out, random_rows
+from kits.models import UNEVEN, build, lay_out, random_rows
 
-from textune.data.batches import Group
+from textune.batches.plan import Group
 from textune.model import attention
 from textune.model.attention import PackedLayout, packed_attention
 from textune.model.relative import RelativeBias

@@ -9,24 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flashkit import on_gpu
-from modelkit import ALL, COLORS, Built, build, lay_out, random_rows
-from patience import every_day
+from kits.flash import on_gpu
+from kits.models import ALL, COLORS, Built, build, lay_out, random_rows
+from kits.patience import every_day
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
+from textune.batches.loader import Loader, TrainingRows
+from textune.batches.tokens import TextEncoder, TokenStore
 from textune.config.schema import AdamW, MulticlassTask, Schedule, TokensSection, TrainSection
-from textune.data.loader import Loader, TrainingRows
-from textune.data.tokens import TextEncoder, TokenStore
 from textune.errors import ConfigError
-from textune.model import TextModel
+from textune.model.backbone import TextModel
 from textune.model.device import Device
 from textune.model.vocabulary import CompactEmbedding, occurring_ids
 from textune.ranks import ALONE
-from textune.tasks import build_task
-from textune.training import Learner, steps
-from textune.training.optim import build_optimizer
+from textune.tasks.task import build_task
+from textune.training.learner import Learner
+from textune.training.loop import steps
+from textune.training.updates import build_optimizer
 
 WORDS = ["the", "film", "good", "bad", "very", "plot", "boring"]
 

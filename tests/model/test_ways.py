@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from modelkit import build, require_kernels
+from kits.models import build, require_kernels
 
 from textune.errors import ModelError
 from textune.model import processor, ways
 from textune.model.accelerator import PYTORCH
-from textune.model.native import Kernels
+from textune.model.native.kernels import Kernels
 from textune.model.native.libraries import available_levels
 from textune.model.ways import compare_ways
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clikit import runner
+from kits.cli import runner
 
 import textune
 from textune.cli.options import as_options

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from patience import every_day
-from runkit import reviews, write_csv
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
+from kits.patience import every_day
+from kits.runs import reviews, write_csv
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from runkit import reviews, write_csv
+from kits.runs import reviews, write_csv
 
 from textune.cli import main
 

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runkit import Listener, reviews, write_csv
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
+from kits.runs import Listener, reviews, write_csv
 
 import textune
 from textune.config.schema import FilesSource
 from textune.errors import ConfigError, RunError
-from textune.pipeline.evaluating import evaluate
-from textune.pipeline.exporting import export
-from textune.prediction import load
+from textune.exports.hf import export
+from textune.pipeline.evaluate import evaluate
+from textune.prediction.predictor import load
 
 
 @pytest.fixture(scope="module")

@@ -4,17 +4,19 @@ import csv
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clikit import runner
-from runkit import reviews, write_csv
+from kits.cli import runner
+from kits.runs import reviews, write_csv
 
 import textune
 from textune.cli import commands, main
+from textune.training.loop import StepResult
 
 
 @pytest.fixture
@@ -226,16 +228,16 @@ def test_hints_name_options_where_there_is_no_config(run: Any, trained: Any, hom
 
 @pytest.mark.parametrize("verb", ["evaluate", "predict"])
 def test_max_tokens_reaches_the_predictor(run: Any, trained: Any, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import textune.prediction
+    import textune.prediction.predictor
 
     seen = []
-    real = textune.prediction.cut_by_tokens
+    real = textune.prediction.predictor.cut_by_tokens
 
     def spy(lengths: Any, max_tokens: int, **more: Any) -> Any:
         seen.append(max_tokens)
         return real(lengths, max_tokens, **more)
 
-    monkeypatch.setattr(textune.prediction, "cut_by_tokens", spy)
+    monkeypatch.setattr(textune.prediction.predictor, "cut_by_tokens", spy)
     assert run(verb, trained[0].run, "--max-tokens", 31, stdin="a film\n").code == 0
     assert set(seen) == {31}
     assert run(verb, trained[0].run, "--max-tokens", 0, stdin="a film\n").code == 2
@@ -264,20 +266,16 @@ class OutOfMemoryError(RuntimeError):
     ],
 )
 def test_too_little_memory_is_a_sentence(run: Any, trained: Any, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    import textune.pipeline.informing
-
     def fail(folder: str) -> None:
         raise error
 
-    monkeypatch.setattr(textune.pipeline.informing, "info", fail)
+    monkeypatch.setattr(textune.pipeline, "info", fail)
     answer = run("info", trained[0].run)
     assert answer.code == 2 and answer.err.startswith("Error: memory does not suffice. Use a smaller backbone")
 
 
 def test_a_fault_of_ours_is_a_sentence_and_exit_1(run: Any, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import textune.pipeline.informing
-
-    monkeypatch.setattr(textune.pipeline.informing, "info", lambda run: 1 / 0)
+    monkeypatch.setattr(textune.pipeline, "info", lambda run: 1 / 0)
     answer = run("info", trained[0].run)
     assert answer.code == 1
     assert "failed in a way it should not: ZeroDivisionError" in answer.err and "--debug" in answer.err
@@ -290,17 +288,11 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], home: Pat
 
 
 def test_an_interrupted_run_keeps_what_it_saved(run: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import textune.pipeline.driving as driving
+    def interrupt(result: StepResult) -> None:
+        if result.step == 10:  # after the first evaluation
+            raise KeyboardInterrupt
 
-    real = driving.steps
-
-    def interrupted(*args: Any, **kwargs: Any) -> Any:
-        for result in real(*args, **kwargs):
-            if result.step == 10:  # after the first evaluation
-                raise KeyboardInterrupt
-            yield result
-
-    monkeypatch.setattr(driving, "steps", interrupted)
+    monkeypatch.setattr("textune.pipeline.train", partial(textune.train, after_step=interrupt))
     answer = run("train", "config.toml", "--run", "runs/interrupted")
     assert answer.code == 130 and "Interrupted" in answer.err
     monkeypatch.undo()

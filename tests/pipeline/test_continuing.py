@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runkit import Listener, reviews, write_csv
+from kits.runs import Listener, reviews, write_csv
 
 import textune
 from textune.errors import RunError

@@ -12,8 +12,8 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from resumekit import end_of, same_end
-from runkit import Listener, reviews
+from kits.resume import end_of, same_end
+from kits.runs import Listener, reviews
 
 import textune
 from textune.errors import Preempted

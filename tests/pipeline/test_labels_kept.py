@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runkit import Listener, write_csv
+from kits.runs import Listener, write_csv
 from transformers import AutoConfig
 
 import textune

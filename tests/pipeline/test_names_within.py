@@ -9,14 +9,14 @@ from typing import Any
 
 import datasets
 import pytest
-from runkit import reviews
+from kits.runs import reviews
 from safetensors.torch import load_file, save_file
 
 import textune
 from textune.config.schema import SavedSource
-from textune.data.sources import read_source
+from textune.data.reading.sources import read_source
 from textune.errors import DataError, ModelError, RunError
-from textune.pipeline.exporting import export
+from textune.exports.hf import export
 
 
 def cut_weights(backbone: Path, name: str) -> None:

@@ -1,5 +1,6 @@
 """How the command line prints: whole lines without a terminal, JSON for scripts, what matters most first."""
 
+import importlib
 import json
 import os
 import re
@@ -7,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clikit import runner
-from runkit import reviews, write_csv
+from kits.cli import runner
+from kits.runs import reviews, write_csv
 
 import textune
 from textune.cli import commands
@@ -88,9 +89,7 @@ def test_an_error_is_json_too_where_json_was_asked_for(run: Any, words: list[str
 
 
 def test_a_fault_of_ours_is_json_too(run: Any, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import textune.pipeline.informing
-
-    monkeypatch.setattr(textune.pipeline.informing, "info", lambda run: 1 / 0)
+    monkeypatch.setattr(textune.pipeline, "info", lambda run: 1 / 0)
     answer = run("info", trained[0].run, "--json")
     assert answer.code == 1 and json.loads(answer.out)["exit_code"] == 1
     assert json.loads(answer.out)["error"].endswith("ZeroDivisionError: division by zero")
@@ -144,9 +143,7 @@ def test_check_says_the_audit_first_and_the_time_last(run: Any, home: Path) -> N
 
 
 def test_check_without_measuring(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import textune.pipeline.checking
-
-    monkeypatch.setattr(textune.pipeline.checking, "gradients_in_memory", None)
+    monkeypatch.setattr(importlib.import_module("textune.pipeline.check"), "gradients_in_memory", None)
     answer = run("check", "config.toml", "--no-timing")
     assert answer.code == 0 and "\ntime:" not in answer.out and "\nmemory: " in answer.out
 
@@ -266,7 +263,7 @@ def test_a_config_in_python(home: Path, tmp_path: Path) -> None:
     result = textune.train(tree, run=tmp_path / "run", overrides={"train.duration": "1 steps"}, fast_dev_run=True)
     assert result.steps == 1
     checked = textune.check(tree, overrides={"train": {"seed": 5}}, timing=False)
-    assert checked.ok and checked.numbers["rows"]["train"] == 143 and "time" not in checked.facts and "memory" in checked.facts
+    assert checked.ok and checked.facts.rows["train"] == 143 and "time" not in checked.words and "memory" in checked.words
 
 
 def test_what_a_loaded_model_shows_of_itself(trained: Any) -> None:

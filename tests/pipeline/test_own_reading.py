@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from predictkit import Parrot, predict
-from runkit import Listener, reviews
+from kits.predictions import Parrot, predict
+from kits.runs import Listener, reviews
 
 import textune
 from textune.cli import main
 from textune.config.paths import user_path
 from textune.config.schema import DataSection, FilesSource
-from textune.data.stream import output_format_of
+from textune.data.reading.windows import output_format_of
 from textune.errors import ConfigError, DataError
-from textune.pipeline.ownreading import own_sources, read_as_run
+from textune.prediction.ownfiles import own_sources, read_as_run
 
 PATTERN = r"(?P<label>\w+) \| (?P<text>.*)"
 

@@ -6,6 +6,7 @@ import csv
 import datetime
 import decimal
 import gzip
+import importlib
 import json
 import math
 import uuid
@@ -17,11 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from predictkit import Parrot, predict
+from kits.predictions import Parrot, predict
 
-from textune.data.stream import StreamOptions, read_rows
+from textune.data.reading.windows import StreamOptions, read_rows
 from textune.errors import DataError
-from textune.pipeline import predicting
+
+predicting = importlib.import_module("textune.pipeline.predict")
 
 ADDED = {"predicted_label": "pos", "predicted_score": 0.876543}
 TARGETS = ["csv", "tsv", "jsonl", "parquet"]

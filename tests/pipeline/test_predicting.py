@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import importlib
 import io
 import json
 import os
@@ -24,25 +25,26 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from patience import wait_until
-from predictkit import Parrot, card_of, predict, read
-from runkit import Listener, reviews
+from kits.backbones import why_no_kernels
+from kits.patience import wait_until
+from kits.predictions import Parrot, card_of, predict, read
+from kits.runs import Listener, reviews
 from safetensors.torch import load_file, save_file
-from tiny import why_no_kernels
 
 import textune
+from textune.batches.tokens import TextEncoder
 from textune.cli import main
 from textune.config.schema import Columns, FilesSource, TokensSection
 from textune.data.columns import select_columns
-from textune.data.sources import read_source
-from textune.data.stream import OpenRows, StreamOptions, Window, read_rows, stream_format
-from textune.data.tokens import TextEncoder
+from textune.data.reading.sources import read_source
+from textune.data.reading.windows import OpenRows, StreamOptions, Window, read_rows, stream_format
 from textune.errors import DataError, ModelError, RunError, TextuneError
 from textune.model import device as device_module
 from textune.model import processor
-from textune.pipeline import predicting
-from textune.pipeline.predicting import predict_file
-from textune.prediction import Predictor, label_rows, load
+from textune.pipeline.predict import predict_file
+from textune.prediction.predictor import Predictor, label_rows, load
+
+predicting = importlib.import_module("textune.pipeline.predict")
 
 # --- the same texts as in training --------------------------------------------------------------------------------------
 
@@ -614,7 +616,7 @@ def test_a_row_without_a_score_is_named_by_its_place_in_the_file(
     save_file(tensors, path, metadata={"format": "pt"})
     texts = ["a film"] * 9 + ["terrible"]
     (tmp_path / "in.csv").write_text("text,label\n" + "".join(f"{text},pos\n" for text in texts))
-    monkeypatch.setattr("textune.pipeline.predicting.WINDOW_ROWS", 4)
+    monkeypatch.setattr(predicting, "WINDOW_ROWS", 4)
     with pytest.raises(ModelError, match=r"the first of them .*in\.csv, line 11"):
         predict(load(saved), tmp_path / "in.csv", tmp_path / "out.jsonl")
     with pytest.raises(ModelError, match=r"the first of them .*in\.csv, line 11"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import shutil
 import threading
@@ -10,19 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ranking import textune_ranks
-from rankkit import on_ranks, torchrun
-from runkit import Listener, reviews, write_csv
+from kits.ranking import textune_ranks
+from kits.ranks import on_ranks, torchrun
+from kits.runs import Listener, reviews, write_csv
 
 import textune
 from textune.cli import main
 from textune.config.schema import Columns, FilesSource
-from textune.data.stream import StreamOptions
+from textune.data.reading.windows import StreamOptions
 from textune.errors import DataError
-from textune.pipeline import evaluating, predicting
-from textune.pipeline.predicting import predict_file
-from textune.prediction import load
+from textune.pipeline.predict import predict_file
+from textune.prediction.predictor import load
 from textune.ranks import ALONE, Ranks
+
+evaluating = importlib.import_module("textune.pipeline.evaluate")
+predicting = importlib.import_module("textune.pipeline.predict")
 
 WORLDS = [2, pytest.param(4, marks=pytest.mark.slow)]
 

@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runkit import Listener, reviews, write_csv
+from kits.runs import Listener, reviews, write_csv
 
 import textune
-from textune import prediction
-from textune.config import load_config
+from textune.batches.tokens import TokenStore
+from textune.config.load import load_config
 from textune.data.prepare import prepare_data
-from textune.data.tokens import TokenStore
-from textune.evaluation import compute_metrics, reduction, scored_rows
-from textune.pipeline.gather import Tokenized
-from textune.pipeline.reporting import score_part
-from textune.prediction import Predictor, load
-from textune.tracking import SilentTracker
+from textune.evaluation import reduction
+from textune.evaluation.metrics import compute_metrics
+from textune.evaluation.reduction import scored_rows
+from textune.prediction import predictor as prediction
+from textune.prediction.predictor import Predictor, load
+from textune.run.parts import Tokenized
+from textune.run.report import score_part
+from textune.run.tracking import SilentTracker
 
 
 class Progress(SilentTracker):

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resumekit import same_end
-from resumption import Kit, end, quick, record
-from runkit import reviews, threads, write_csv
-from tiny import tiny_backbone, why_no_kernels
+from kits.backbones import tiny_backbone, why_no_kernels
+from kits.resume import same_end
+from kits.resumption import Kit, end, quick, record
+from kits.runs import reviews, threads, write_csv
 
 needs_kernels = pytest.mark.skipif(why_no_kernels() != "", reason=why_no_kernels())
 needs_bf16 = pytest.mark.needs_processor("bf16")
@@ -111,7 +111,7 @@ def prove(kit: Kit, folder: Path, steps: list[int] | None = None) -> None:
     for step in steps or range(1, whole.steps + 1):
         run = whole.at(step, folder / f"from-{step}")
         listener = kit.run(run, resume="latest")
-        assert not any("not bit for bit" in notice for notice in listener.notices)
+        assert not any("bit-identical" in notice for notice in listener.notices)
         try:
             same_end(end(run), expected)
         except AssertionError as error:

@@ -8,22 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from patience import every_day
-from runkit import Listener, reviews, write_csv
+from kits.patience import every_day
+from kits.runs import Listener, reviews, write_csv
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
 from textune.errors import ConfigError, DataError, ModelError, RunError, TextuneError
-from textune.training import Learner
+from textune.training.learner import Learner
 
 
 def test_a_run_learns_and_says_what_it_did(trained: Any, home: Path) -> None:
     result, listener = trained
     assert result.reports["validation"].value > 0.85
     assert result.reports["test"].num_rows == 21
-    assert "packed" in listener.facts["layout"]
-    assert "143 train, 36 validation, 21 test" in listener.facts["rows"]
+    assert listener.facts is not None and listener.facts.layout == "packed"
+    assert listener.facts.rows == {"train": 143, "validation": 36, "test": 21}
+    assert "143 train, 36 validation, 21 test" in listener.words["rows"]
     manifest = json.loads((result.run / "manifest.json").read_text())
     assert manifest["status"] == "complete"
     assert manifest["steps"] == 54
@@ -154,7 +155,7 @@ def test_check_predicts_and_trains_nothing(home: Path) -> None:
     before = sorted(home.rglob("*"))
     result = textune.check(home / "config.toml")
     assert result.ok
-    assert {"time", "memory", "padding", "tokens"} <= set(result.facts)
+    assert {"time", "memory", "padding", "tokens"} <= set(result.words)
     assert sorted(home.rglob("*")) == before
     json.dumps(result.to_dict(), allow_nan=False)
 
@@ -264,7 +265,7 @@ def test_what_is_no_run_is_said(home: Path, folder: str) -> None:
 )
 def test_names_are_resolved_before_anything_slow(home: Path, monkeypatch: pytest.MonkeyPatch, override: str, name: str) -> None:
     """R11: metric, column and label names fail before a tokenizer or a model is touched."""
-    monkeypatch.setattr("textune.pipeline.gather.load_tokenizer", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr("textune.pipeline.build.load_tokenizer", lambda *_: pytest.fail("too late"))
     with pytest.raises(TextuneError, match=name):
         textune.train(home / "config.toml", run=home / "runs" / "refused", overrides=[override])
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from textune.config import Duration
 from textune.config.fields import keys_of, variants
 from textune.config.schema import (
     AdamW8bit,
@@ -26,8 +25,9 @@ from textune.config.schema import (
 )
 from textune.config.section import Section
 from textune.config.sharing import DeepSpeed, Sharded
+from textune.config.values import Duration
 from textune.errors import RunError
-from textune.pipeline.resuming import compare, flat
+from textune.run.same import compare, flat
 
 WHERE = "runs/x"
 

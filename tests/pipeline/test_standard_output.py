@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
 
 from textune.cli import main
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
 
 import textune
 from textune.cli import main
-from textune.config import load_config
-from textune.pipeline.checking import check
-from textune.pipeline.starting import HUB_STARTER, STARTER, STARTER_PACKAGE, init
+from textune.config.load import load_config
+from textune.pipeline.check import check
+from textune.pipeline.init import HUB_STARTER, STARTER, STARTER_PACKAGE, init
 
 HAS_STARTER = importlib.util.find_spec(STARTER_PACKAGE) is not None
 

@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from bench.scores import table as results_table
 from bench.scores.__main__ import main
 from bench.sides.static import counts, means, predicted
-from textune.data.tokens import TokenStore
+from textune.batches.tokens import TokenStore
 
 ROOT = Path(__file__).parents[2]
 CLS, SEP = 0, 1

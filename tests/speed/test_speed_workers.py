@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from bench.questions import QUESTIONS
-from bench.speed import backbones, texts
+from bench.speed import backbones, texts, training
 from bench.speed.backbones import SHAPES, encoder_parameters, product_shapes, shape_config
-from bench.speed.measure import Comparison
+from bench.speed.measure import Comparison, shared_order
 from bench.speed.processes import step_seconds
-from bench.speed.work import write_config
+from bench.speed.race import Plan
+from bench.speed.work import Settings, Task, write_config
 from bench.worker import Channel, Skip, Worker, WorkerError, peak_memory
 from textune.config import load_config
 
@@ -187,7 +188,7 @@ def test_a_worker_that_cannot_take_part_says_why(echo: Any) -> None:
 def test_a_worker_that_fails_leaves_the_end_of_its_log(echo: Any) -> None:
     with echo() as worker, pytest.raises(WorkerError, match="ZeroDivisionError") as caught:
         worker.ask(number=0)
-    assert "Traceback" in str(caught.value)
+    assert "echo.py" in str(caught.value)
 
 
 def test_a_worker_that_waits_ends_with_its_block(echo: Any) -> None:
@@ -239,6 +240,23 @@ def test_trainer_and_textune_do_the_same_work_where_the_rows_are_through_many_ti
     """256 rows are eight batches: after the warm-up and three blocks of two both sides begin again, ten times and more."""
     segment = asked(tmp_path, "train-best", "--seconds", "20")[0]["details"]["segment"]
     assert segment["steps"] == 2 and segment["segments"] == 15
+
+
+@pytest.mark.parametrize("name", ["gpu-train", "gpu-limit"])
+def test_a_question_about_a_gpu_has_rows_for_its_warm_up(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its full size, which no machine without a GPU measures."""
+
+    def deal(_settings: Settings, task: Task, _sides: Any, plan: Plan) -> None:
+        num_rows, size = len(task.texts.examples), task.batch_size
+        assert num_rows % size == 0
+        limits = {"warm_up": plan.warm_up, "batches": 2 * plan.warm_up}
+        shared_order(range(num_rows), batch_size=size, block=plan.block, seed=0, **limits)
+        raise Skip("dealt")
+
+    monkeypatch.setattr(Settings, "backbone", lambda *_: tmp_path)
+    monkeypatch.setattr(training, "race", deal)
+    with pytest.raises(Skip, match="dealt"):
+        QUESTIONS[name].answers(Settings(tmp_path, device="cuda"))
 
 
 @pytest.mark.slow

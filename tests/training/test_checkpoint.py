@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpointkit import keeper_of, save
+from kits.checkpoints import keeper_of, save
 
 import textune.training.checkpoint as checkpoint
 from textune.errors import RunError

@@ -19,17 +19,20 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 import pytest
 import torch
-from runkit import threads
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
+from kits.runs import threads
 
+from textune.batches.loader import Loader, TrainingRows
+from textune.batches.tokens import TokenStore
 from textune.config.schema import AdamW, ModelSection, MulticlassTask, TrainSection
-from textune.data.labels import LabelMap
-from textune.data.loader import Loader, TrainingRows
-from textune.data.tokens import TokenStore
-from textune.model import Device, load_model, load_tokenizer
+from textune.data.labels.map import LabelMap
+from textune.model.backbone import load_model
+from textune.model.device import Device
+from textune.model.tokenizer import load_tokenizer
 from textune.ranks import ALONE
-from textune.tasks import build_task
-from textune.training import Learner, steps
+from textune.tasks.task import build_task
+from textune.training.learner import Learner
+from textune.training.loop import steps
 
 RECORDED = Path(__file__).with_name("golden_losses.json")
 STEPS = 100
@@ -45,7 +48,7 @@ def losses(folder: Path) -> list[float]:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     store = TokenStore(ids.astype(np.int32), None, offsets, lengths.astype(np.int32))
     section = ModelSection(pretrained=str(tiny_backbone("bert", folder)), compile="off")
-    model = load_model(section, load_tokenizer(section), label_map=task.label_map, num_logits=3, seed=0)
+    model = load_model(section, load_tokenizer(section), label_map=task.head.label_map, num_logits=3, seed=0)
     keys = TrainSection(batch_size=16, max_tokens=64, optimizer=AdamW(lr=1e-3))
     loader = Loader(TrainingRows(store, np.arange(96), targets, None), keys, layout=model.layout, pad_id=model.pad_id)
     device = Device(torch.device("cpu"), "fp32")

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from patience import every_day
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
+from kits.patience import every_day
 
+from textune.batches.loader import Batch, Loader, TrainingRows
+from textune.batches.tokens import TextEncoder
 from textune.config.schema import (
     AdamW,
     ModelSection,
@@ -19,39 +21,39 @@ from textune.config.schema import (
     TokensSection,
     TrainSection,
 )
-from textune.data.labels import LabelMap
-from textune.data.loader import Batch, Loader, TrainingRows
-from textune.data.tokens import TextEncoder
-from textune.model.backbone import TextModel, load_model, load_tokenizer
+from textune.data.labels.map import LabelMap
+from textune.model.backbone import TextModel, load_model
 from textune.model.device import Device
+from textune.model.tokenizer import load_tokenizer
 from textune.ranks import ALONE
-from textune.tasks import SupervisedTask, build_task
-from textune.training import Learner, steps
+from textune.tasks.task import Task, build_task
+from textune.training.learner import Learner
+from textune.training.loop import steps
 from textune.training.microbatch import accumulate_gradients
 
 WORDS = ["the", "a", "film", "movie", "good", "bad", "very", "boring", "brilliant", "plot"]
 CPU = Device(torch.device("cpu"), "fp32")
 
 
-def multiclass(num_rows: int) -> tuple[SupervisedTask, np.ndarray]:
+def multiclass(num_rows: int) -> tuple[Task, np.ndarray]:
     targets = np.random.default_rng(1).integers(0, 3, num_rows)
     return build_task(MulticlassTask(class_weights={"b": 4.0}), LabelMap("multiclass", ("a", "b", "c"))), targets
 
 
-def multilabel(num_rows: int) -> tuple[SupervisedTask, np.ndarray]:
+def multilabel(num_rows: int) -> tuple[Task, np.ndarray]:
     targets = (np.random.default_rng(1).random((num_rows, 3)) > 0.6).astype(np.float32)
     task = build_task(MultilabelTask(class_weights="balanced"), LabelMap("multilabel", ("x", "y", "z")), targets=targets)
     return task, targets
 
 
-def regression(num_rows: int) -> tuple[SupervisedTask, np.ndarray]:
+def regression(num_rows: int) -> tuple[Task, np.ndarray]:
     return build_task(RegressionTask(), LabelMap("regression", ("score",))), np.random.default_rng(1).random(num_rows).astype(
         np.float32
     )
 
 
 def rows_and_model(
-    folder: Path, task: SupervisedTask, targets: np.ndarray, *, layout: str, weighted: bool
+    folder: Path, task: Task, targets: np.ndarray, *, layout: str, weighted: bool
 ) -> tuple[TrainingRows, TextModel]:
     generator = np.random.default_rng(0)
     texts = [" ".join(generator.choice(WORDS, generator.integers(1, 30))) for _ in targets]
@@ -60,7 +62,7 @@ def rows_and_model(
     tokenizer = load_tokenizer(section)
     store = TextEncoder(tokenizer, TokensSection(max_length=40)).encode(texts)
     weights = generator.random(len(texts)).astype(np.float32) if weighted else None
-    model = load_model(section, tokenizer, label_map=task.label_map, num_logits=task.num_logits, seed=0)
+    model = load_model(section, tokenizer, label_map=task.head.label_map, num_logits=task.num_outputs, seed=0)
     return TrainingRows(store, np.arange(len(texts)), targets, weights), model
 
 
@@ -105,9 +107,9 @@ def test_a_batch_without_weight_has_no_gradient(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("problem", [multiclass, multilabel, regression])
-@pytest.mark.parametrize(("world", "max_tokens", "even"), [(2, 10_000, False), (4, 60, False), (4, 60, True)])
+@pytest.mark.parametrize(("world", "max_tokens", "lockstep"), [(2, 10_000, False), (4, 60, False), (4, 60, True)])
 def test_the_gradients_of_all_ranks_add_up_to_that_of_the_whole_batch(
-    tmp_path: Path, problem: object, world: int, max_tokens: int, even: bool
+    tmp_path: Path, problem: object, world: int, max_tokens: int, lockstep: bool
 ) -> None:
     """Uneven last batch with fewer rows than four ranks, class weights, row weights, multilabel."""
     task, targets = problem(19)  # type: ignore[operator]
@@ -122,7 +124,7 @@ def test_the_gradients_of_all_ranks_add_up_to_that_of_the_whole_batch(
 
     alone = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
     shared = [
-        Loader(rows, section, layout=model.layout, pad_id=model.pad_id, rank=rank, world=world, even=even)
+        Loader(rows, section, layout=model.layout, pad_id=model.pad_id, rank=rank, world=world, lockstep=lockstep)
         for rank in range(world)
     ]
     idle = 0
@@ -162,8 +164,8 @@ def test_the_loss_of_a_step_is_the_weighted_mean_over_its_rows(tmp_path: Path) -
     losses, weights = [], []
     with torch.no_grad():
         for part in batch.micro_batches:
-            losses.append(task.row_losses(model(part.tokens), part.targets))
-            weights.append(task.row_weights(part.targets, part.weights))
+            losses.append(task.head.row_losses(model(part.tokens), part.targets))
+            weights.append(task.head.row_weights(part.targets, part.weights))
     loss, weight = torch.cat(losses), torch.cat(weights)
     torch.testing.assert_close(
         accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, batch), (loss * weight).sum() / weight.sum()
@@ -178,7 +180,7 @@ def test_a_step_depends_on_seed_and_step_not_on_what_ran_before(tmp_path: Path) 
     for disturb in (False, True):
         rows, _ = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
         plain = ModelSection(pretrained=str(tmp_path))  # dropout as the backbone has it
-        model = load_model(plain, load_tokenizer(plain), label_map=task.label_map, num_logits=3, seed=0)
+        model = load_model(plain, load_tokenizer(plain), label_map=task.head.label_map, num_logits=3, seed=0)
         loader = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
         run = []
         for result in steps(Learner(model, section, CPU, ALONE), task, loader, section, total_steps=6, warmup_steps=0):
@@ -206,7 +208,7 @@ def test_lower_precision_learns_too(tmp_path: Path, precision: str) -> None:
 
 
 def test_decay_leaves_biases_and_norms_alone(tmp_path: Path) -> None:
-    from textune.training.optim import build_optimizer
+    from textune.training.updates import build_optimizer
 
     task, targets = multiclass(4)
     tiny_backbone("bert", tmp_path)

@@ -9,19 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_backbone
+from kits.backbones import tiny_backbone
 
+from textune.batches.loader import Loader, TrainingRows
+from textune.batches.tokens import TokenStore
 from textune.config.schema import AdamW, AdamW8bit, ModelSection, MulticlassTask, TrainSection
-from textune.data.labels import LabelMap
-from textune.data.loader import Loader, TrainingRows
-from textune.data.tokens import TokenStore
+from textune.data.labels.map import LabelMap
 from textune.errors import ModelError
-from textune.model import Device, TextModel, load_model, load_tokenizer
+from textune.model.backbone import TextModel, load_model
+from textune.model.device import Device
+from textune.model.tokenizer import load_tokenizer
 from textune.ranks import ALONE
-from textune.tasks import build_task
-from textune.training import Learner, optim, steps
-from textune.training.learner import update_weights
-from textune.training.optim import STATE_BYTES, build_optimizer, require_optimizer, set_learning_rate
+from textune.tasks.task import build_task
+from textune.training import updates as optim
+from textune.training.learner import Learner, update_weights
+from textune.training.loop import steps
+from textune.training.updates import STATE_BYTES, build_optimizer, require_optimizer, set_learning_rate
 
 needs_8bit = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 TASK = build_task(MulticlassTask(), LabelMap("multiclass", ("a", "b", "c")))
@@ -29,7 +32,7 @@ TASK = build_task(MulticlassTask(), LabelMap("multiclass", ("a", "b", "c")))
 
 def build_model(folder: Path) -> TextModel:
     section = ModelSection(pretrained=str(folder))
-    return load_model(section, load_tokenizer(section), label_map=TASK.label_map, num_logits=3, seed=0)
+    return load_model(section, load_tokenizer(section), label_map=TASK.head.label_map, num_logits=3, seed=0)
 
 
 def train(folder: Path, section: AdamW) -> tuple[np.ndarray, dict[str, torch.Tensor]]:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kits.backbones import FAMILIES, tiny_backbone
 from safetensors.torch import load_file
-from tiny import FAMILIES, tiny_backbone
 
 pytest.importorskip("deepspeed")
 
-import zero_ranks
-from rankscripts import run_ranks
-from zero_ranks import (
+from kits import zero_ranks
+from kits.rankscripts import run_ranks
+from kits.zero_ranks import (
     NO_DROPOUT,
     TOO_LARGE,
     Work,
@@ -33,7 +33,7 @@ from textune.errors import ConfigError, ModelError, RunError
 from textune.model.device import Device
 from textune.ranks import ALONE, join, leave
 from textune.training.learner import Learner, build_learner
-from textune.training.lossscale import LossScale
+from textune.training.sharing.zero.lossscale import LossScale
 
 CPU = Device(torch.device("cpu"), "fp32")
 SCRIPT = Path(zero_ranks.__file__)
@@ -93,7 +93,7 @@ def test_two_ranks_in_each_stage_train_as_one_process_and_go_on_from_each_other(
     """Stage 1 with unequal numbers of micro-batches; each stage takes over the state of the one before."""
     three = {"stage": 3, "config": str(folder / "3.json")}
     compare(folder, {"one": {"stage": 1, "at_once": 1}, "two": {"stage": 2}, "three": three}, world=2)
-    assert [facts(folder, f"{name}-4")["even"] for name in ("one", "two", "three")] == [False, True, True]
+    assert [facts(folder, f"{name}-4")["lockstep"] for name in ("one", "two", "three")] == [False, True, True]
 
     work = Work(folder)
     learner = Learner(work.model(), train_section(), CPU, ALONE)

@@ -10,8 +10,8 @@ from pydantic import TypeAdapter
 from textune.config.schema import AdamW, Schedule, TrainSection
 from textune.config.sharing import DataParallel, DeepSpeed
 from textune.errors import ConfigError
-from textune.training import zerokeys
-from textune.training.zeroconfig import LARGEST_BUCKET, ZeroPlan, plan_zero, read_json
+from textune.training.sharing.zero import keys as zerokeys
+from textune.training.sharing.zero.plan import LARGEST_BUCKET, ZeroPlan, plan_zero, read_json
 
 LINEAR = {"type": "WarmupDecayLR"}
 

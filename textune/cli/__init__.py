@@ -104,7 +104,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out; torch is not imported to look at an error that cannot be its own."""
     if "torch" not in sys.modules:
         return isinstance(error, MemoryError)
-    from textune.model.memory import is_out_of_memory
+    from textune.model import is_out_of_memory
 
     return isinstance(error, Exception) and is_out_of_memory(error)
 

@@ -40,8 +40,8 @@ def chaos(
     anything differs.
     """
     with importing(for_good=True):
-        from textune.data.rows import count
-        from textune.pipeline.chaos import chaos as run_chaos
+        from textune.chaos import chaos as run_chaos
+        from textune.wording import count
 
     result = run_chaos(
         config,

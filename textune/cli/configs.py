@@ -28,7 +28,7 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
     """
     with importing(for_good=True):
         from textune.console import print_facts
-        from textune.pipeline.starting import init as write_config
+        from textune.pipeline import init as write_config
 
     started = write_config(list(files), out, pretrained=pretrained)
     if as_json:
@@ -64,16 +64,16 @@ def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], no_ti
     """
     with importing(for_good=True):
         from textune.console import print_facts, print_findings
-        from textune.data.rows import count
-        from textune.pipeline.checking import CheckResult
-        from textune.pipeline.checking import check as run_check
+        from textune.pipeline import CheckResult
+        from textune.pipeline import check as run_check
+        from textune.wording import count
 
     console, shown = result_console(), set[str]()
 
     def show_audit(result: CheckResult) -> None:
         print_findings(console, result.findings)
-        print_facts(console, result.facts)
-        shown.update(result.facts)
+        print_facts(console, result.words)
+        shown.update(result.words)
 
     with run_tracker(quiet=quiet) as tracker:
         result = run_check(
@@ -87,7 +87,7 @@ def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], no_ti
     if as_json:
         print_json(result.to_dict())
     else:
-        print_facts(console, {name: fact for name, fact in result.facts.items() if name not in shown})
+        print_facts(console, {name: fact for name, fact in result.words.items() if name not in shown})
         counts = {level: sum(f.level == level for f in result.findings) for level in ("error", "warning")}
         verdict = f"ready: textune train {shlex.quote(config)}" if result.ok else "not ready: fix the errors first"
         say(console, f"{count(counts['error'], 'error')}, {count(counts['warning'], 'warning')}; {verdict}")

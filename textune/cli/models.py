@@ -47,7 +47,7 @@ from textune.ranks import joined
 def evaluate(run: str, data: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
     """Report on a trained model with labelled rows."""
     with importing(for_good=True):
-        from textune.pipeline.evaluating import evaluate as run_evaluate
+        from textune.pipeline import evaluate as run_evaluate
 
     if data and options["part"]:
         raise click.UsageError("--part chooses among the run's own rows, but --data names others: give one of the two.")
@@ -107,8 +107,8 @@ def predict(
     if as_json and target == "-":
         raise click.UsageError("--json reports on --output FILE; predictions on standard output are the result themselves.")
     with importing(for_good=True):
-        from textune.config.paths import user_path
-        from textune.pipeline.predicting import predict_file, require_target
+        from textune.config import user_path
+        from textune.pipeline import predict_file, require_target
         from textune.prediction import find_model, load, read_card
 
     columns = predict_columns(read_card(find_model(run)).columns, options)
@@ -164,8 +164,8 @@ def info(run: str, as_json: bool) -> None:
     """Show what a run folder holds: its status, data, results and versions."""
     with importing(for_good=True):
         from textune.console import print_facts
-        from textune.pipeline.informing import in_words
-        from textune.pipeline.informing import info as run_info
+        from textune.pipeline import in_words
+        from textune.pipeline import info as run_info
 
     found = run_info(run)
     if as_json:
@@ -187,7 +187,7 @@ def export(run: str, out: str, as_json: bool) -> None:
     one checkpoint.
     """
     with importing(for_good=True):
-        from textune.pipeline.exporting import export as run_export
+        from textune.exports import export as run_export
 
     done = run_export(run, out)
     if as_json:

@@ -14,8 +14,8 @@ import click
 from textune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from textune.config.schema import FilesSource
-    from textune.data.stream import StreamOptions
+    from textune.config import FilesSource
+    from textune.data import StreamOptions
 
 
 class Examples(click.Command):
@@ -77,7 +77,7 @@ def as_setting(error: click.NoSuchOption, words: list[str]) -> str:
     """How to write as a setting what was written as an option, such as `--lr 3e-5`; empty where no key has that name."""
     if error.ctx is None or not any(parameter.name == "overrides" for parameter in error.ctx.command.params):
         return ""
-    from textune.config.problems import keys_called
+    from textune.config import keys_called
 
     at = next((index for index, word in enumerate(words) if word.startswith(error.option_name)), None)
     if at is None:
@@ -198,8 +198,7 @@ def reading_options(function: Callable[..., None]) -> Callable[..., None]:
 
 def read_files(run: str, files: tuple[str, ...], options: dict[str, Any]) -> tuple[FilesSource, str]:
     """Files as a source, read as the run's own but for the options that were given, and a sentence that says so."""
-    from textune.pipeline.ownreading import read_as_run
-    from textune.prediction import find_model, read_card
+    from textune.prediction import find_model, read_as_run, read_card
 
     given = {key: options[key] for key in _READING if options.get(key) is not None}
     if options["format_"] is not None:
@@ -241,8 +240,7 @@ def stream_options(
     """How the input of predict is read and its output written."""
     from dataclasses import replace
 
-    from textune.data.sources import require_fitting
-    from textune.data.stream import StreamOptions, output_format_of, stream_format, stream_name
+    from textune.data import StreamOptions, output_format_of, require_fitting, stream_format, stream_name
 
     wanted = None if files.format == "auto" else files.format
     source_format = stream_format(source, wanted, default="text" if source == "-" else None)

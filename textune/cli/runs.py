@@ -56,7 +56,7 @@ def train(
     """
     resume, overrides = resume_and_overrides(resume, overrides)
     with importing(for_good=True):
-        from textune.pipeline.training import train as run_train
+        from textune.pipeline import train as run_train
 
     if not (dry_run or launched()):
         _share_among_devices(config, overrides, unset, words or [])
@@ -72,6 +72,8 @@ def train(
             fast_dev_run=fast_dev_run,
             tracker=tracker,
         )
+        if dry_run and result.facts is not None:
+            tracker.header(result.facts)
     if as_json:
         print_json(result.to_dict())
         return
@@ -102,7 +104,7 @@ def _share_among_devices(config: str, overrides: tuple[str, ...], unset: tuple[s
     import torch
 
     from textune.config import load_config
-    from textune.launch.processes import become_processes, num_processes
+    from textune.launch import become_processes, num_processes
 
     section = load_config(config, overrides, unset).experiment.train
     count = num_processes(section, num_gpus=torch.cuda.device_count())

@@ -9,16 +9,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from textune.config.fields import (
-    Place,
-    all_keys,
-    bare,
-    description_of,
-    expected,
-    keys_of,
-    table_values,
-    variants,
-)
+from textune.config.fields import Place, all_keys, bare, description_of, expected, keys_of, table_values, variants
 from textune.config.schema import Experiment
 from textune.config.section import Section
 from textune.config.toml import format_key, format_value, shorten

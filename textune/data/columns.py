@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kinds
 
-from textune.config.schema import Columns
-from textune.data.numeric import to_floats
-from textune.data.rows import JSON_FIELD, OnBadRow, Rows, SkippedRow, missing_column, refuse, shorten
-from textune.data.sidebyside import side_by_side
+from textune.config import Columns
+from textune.data.labels import side_by_side
+from textune.data.reading import JSON_FIELD, OnBadRow, Rows, SkippedRow, missing_column, refuse, to_floats
 from textune.errors import DataError
+from textune.wording import shorten
 
 _TEXT = pa.large_string()
 

@@ -8,15 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from textune.config.schema import Absent, Columns, DataSection, HeldOut, Labels, Source, Split, StreamSource
-from textune.data.blocks import RowStream, open_stream
+from textune.config import Absent, Columns, DataSection, HeldOut, Labels, Source, Split, StreamSource
 from textune.data.columns import Examples, select_columns
 from textune.data.labels import LabelMap, encode_labels, infer_labels
-from textune.data.rows import count
-from textune.data.sources import SkippedRow, read_source
+from textune.data.reading import SkippedRow, read_source
+from textune.data.shards import RowStream, open_stream, told_of_secrets
 from textune.data.splits import split_rows
-from textune.data.urls import told_of_secrets
 from textune.errors import DataError
+from textune.wording import count
 
 PartName = Literal["train", "validation", "test"]
 

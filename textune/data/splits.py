@@ -10,11 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from textune.config.schema import Split
-from textune.data.numeric import flat
-from textune.data.rows import Rows, count, missing_column
-from textune.data.shuffle import permutation
+from textune.config import Split
+from textune.data.reading import Rows, flat, missing_column, permutation
 from textune.errors import DataError
+from textune.wording import count
 
 
 def split_rows(

@@ -9,9 +9,9 @@ import numpy as np
 
 from textune.evaluation.metrics import METRICS, Metric
 from textune.evaluation.reduction import surprise
+from textune.evaluation.render import answer, number
 from textune.evaluation.scored import Scored, count_labels, one_value, pack_labels, sum_labels, unpack_labels
-from textune.evaluation.wording import answer, number
-from textune.tasks.decision import decide
+from textune.tasks import decide
 
 _FALLBACK = {"binary": "accuracy", "multiclass": "accuracy", "multilabel": "subset_accuracy", "regression": "rmse"}
 _KINDS = {

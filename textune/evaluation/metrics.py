@@ -20,7 +20,7 @@ from textune.evaluation.formulas import Formula, averaged, class_areas, f_measur
 from textune.evaluation.scored import Scored
 
 if TYPE_CHECKING:
-    from textune.data.labels import Problem
+    from textune.data import Problem
 
 
 @dataclass(frozen=True)

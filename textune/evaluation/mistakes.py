@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from textune.evaluation.render import shorten
 from textune.evaluation.scored import Scored, unpack_labels
-from textune.evaluation.wording import shorten
 
 MAX_TEXT = 300
 """Characters of a text that a report keeps."""

@@ -16,10 +16,10 @@ import numpy as np
 
 from textune.errors import DataError
 from textune.evaluation.scored import Scored, pack_labels, row_blocks
-from textune.tasks.decision import decide, require_numbers
+from textune.tasks import decide, require_numbers
 
 if TYPE_CHECKING:
-    from textune.data.labels import Problem
+    from textune.data import Problem
     from textune.ranks import Ranks
 
 MAX_SCORES = 20_000_000
@@ -110,9 +110,9 @@ class Reduction:
         self._seen_N[:] = True
         # In the order of their names: what is exchanged must be the same on every rank.
         for name in sorted(self._kept):
-            ranks.put_together(self._kept[name])
+            ranks.merge_shares(self._kept[name])
         if self._scores_MC is not None:
-            ranks.put_together(self._scores_MC)
+            ranks.merge_shares(self._scores_MC)
 
     def finish(self) -> Scored:
         """What is known when every row was taken; ValueError where one is missing."""

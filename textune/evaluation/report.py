@@ -18,13 +18,13 @@ from textune.evaluation.intervals import Interval, confidence_interval
 from textune.evaluation.metrics import METRICS, ClassMetrics, Metric, compute_metrics, per_class
 from textune.evaluation.mistakes import Mistake, Texts, find_mistakes
 from textune.evaluation.reduction import ranking_note
+from textune.evaluation.render import headline, number
 from textune.evaluation.scored import Scored, count_labels, pack_labels
-from textune.evaluation.wording import headline, number
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from textune.data.labels import Problem
+    from textune.data import Problem
 
 MAX_MATRIX = 200
 """Classes up to which the whole confusion matrix is kept."""
@@ -139,13 +139,13 @@ class Report:
 
     def markdown(self) -> str:
         """The report as a Markdown document."""
-        from textune.evaluation.markdown import write_markdown
+        from textune.evaluation.render import write_markdown
 
         return write_markdown(self)
 
     def console(self, console: Console) -> None:
         """Print what people look at first."""
-        from textune.evaluation.console import print_report
+        from textune.evaluation.render import print_report
 
         print_report(self, console)
 

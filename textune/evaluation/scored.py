@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from textune.data.labels import Problem
+    from textune.data import Problem
 
 NUMBERS_AT_ONCE = 1 << 16
 """Numbers (rows x classes) that are worked on at a time, so that what is made of them on the way stays in the cache."""

@@ -3,7 +3,6 @@
 TorchX hands the job to the scheduler; each node runs torchrun, which starts `textune train CONFIG ... --resume auto`.
 """
 
-from textune.launch.cluster import Request, prepare, require_scheduler
-from textune.launch.job import Job, checked
+import lazy_loader
 
-__all__ = ["Job", "Request", "checked", "prepare", "require_scheduler"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,7 +9,8 @@ from typing import Dict, List, Optional  # noqa: UP035
 from torchx import specs
 
 from textune import errors
-from textune.launch import application, job
+from textune.launch import job
+from textune.launch.application import application
 
 
 def train(
@@ -63,6 +64,6 @@ def train(
             grace=grace,
             max_retries=max_retries,
         )
-        return application.application(job.checked(asked))
+        return application(job.checked(asked))
     except errors.TextuneError as error:
         sys.exit(f"Error: {error}")  # TorchX would show a traceback

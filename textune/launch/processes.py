@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from textune.config.schema import TrainSection
+from textune.config import TrainSection
 from textune.errors import LaunchError
 
 _SECONDS_TO_SAVE = 600

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from textune.data.batches import Layout
+from textune.batches import Layout
 from textune.errors import ModelError
 from textune.model.compiled import compile_on_gpu
 from textune.model.native import FastDropout, KernelError, Kernels, available_levels, count_known, install

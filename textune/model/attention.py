@@ -17,9 +17,8 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface
 
-from textune.data.batches import Group
-from textune.data.loader import to_device
-from textune.model.native.kernels import AttentionShape, Kernels, kernel_attention
+from textune.batches import Group, to_device
+from textune.model.native import AttentionShape, Kernels, kernel_attention
 from textune.model.products import compute_dtype, product_attention
 from textune.model.varlen import cut_into_sequences, varlen_attention
 

@@ -22,11 +22,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from textune.data.loader import to_device
+from textune.batches import to_device
 from textune.model.attention import PackedLayout, packed_attention
 from textune.model.distances import Distances, count_distances, count_terms, terms_of_distances
-from textune.model.native.disentangled import Terms, kernel_disentangled
-from textune.model.native.kernels import AttentionShape
+from textune.model.native import AttentionShape, Terms, kernel_disentangled
 
 
 def encode(hf: Any, inputs: dict[str, Any]) -> torch.Tensor:

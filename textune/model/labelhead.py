@@ -14,10 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from textune.data.labels import LabelMap
-from textune.data.rows import listing
+from textune.data import LabelMap
 from textune.errors import ModelError
 from textune.model.pretrained import Pretrained, is_classifier, is_unnamed, label_names
+from textune.wording import listing
 
 Form = Literal["softmax", "sigmoid", "regression", "unknown"]
 

@@ -21,8 +21,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from textune.data.loader import TokenBatch, collate
-from textune.data.tokens import TokenStore
+from textune.batches import TokenBatch, TokenStore, collate
 from textune.errors import ModelError
 from textune.model.backbone import TextModel
 from textune.model.device import Device

@@ -21,11 +21,12 @@ from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from transformers.utils import logging as transformers_logging
 
-from textune.config.schema import ModelSection
-from textune.data.foreign import is_lfs_pointer
+from textune.config import ModelSection
+from textune.data import is_lfs_pointer
 from textune.errors import ConfigError, ModelError
+from textune.inside import require_inner
 from textune.jsontext import parse_json
-from textune.rundir import complete_model, require_inner
+from textune.model.saved import complete_model
 
 HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub before the cache alone is used; transformers' own retries would take most of a minute."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 
-from textune.config.schema import ModelSection
+from textune.config import ModelSection
 from textune.errors import ModelError
 from textune.model.pretrained import Pretrained, find_pretrained, quiet_transformers, read_config
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, get_args
 
-from textune.config.schema import Columns, TokensSection, TrainSection
-from textune.config.sharing import DeepSpeed
-from textune.config.toml import format_value
-from textune.data.tokens import TextEncoder
+from textune.batches import TextEncoder
+from textune.config import Columns, DeepSpeed, TokensSection, TrainSection, format_value
 from textune.errors import ConfigError
-from textune.model import TextModel
-from textune.model.device import Device, Precision
+from textune.model import Device, Precision, TextModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

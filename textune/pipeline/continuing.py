@@ -8,11 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textune.config import Experiment
-from textune.config.schema import BinaryTask, ModelSection, RegressionTask, Task
-from textune.data.labels import LabelMap
-from textune.model import checkpoint_labels, load_tokenizer
-from textune.model.pretrained import find_pretrained
+from textune.config import BinaryTask, Experiment, ModelSection, RegressionTask, Task
+from textune.data import LabelMap
+from textune.model import checkpoint_labels, find_pretrained, load_tokenizer
 from textune.prediction import CARD_NAME, ModelCard, read_card
 
 if TYPE_CHECKING:

@@ -1,5 +1,5 @@
 """What a model is trained for: losses, weights and scores; after `data`, before `model`."""
 
-from textune.tasks.supervised import SupervisedTask, Task, build_task
+import lazy_loader
 
-__all__ = ["SupervisedTask", "Task", "build_task"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,8 +1,5 @@
 """From a model and batches to trained weights; after `model`, before `predict`."""
 
-from textune.training.keeper import CheckpointKeeper
-from textune.training.learner import Learner, build_learner
-from textune.training.loop import StepResult, steps
-from textune.training.stopping import BestTracker, Improvement
+import lazy_loader
 
-__all__ = ["BestTracker", "CheckpointKeeper", "Improvement", "Learner", "StepResult", "build_learner", "steps"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -22,9 +22,10 @@ from typing import Any
 
 import torch
 
+from textune.atomic import REMOVING, put_aside, sync_folder
 from textune.errors import RunError
+from textune.inside import within
 from textune.jsontext import parse_json
-from textune.rundir import REMOVING, put_aside, sync_folder, within
 from textune.training.tensorfile import FileFacts, Place, facts_of, places_in, write_bytes
 
 VERSION = 1

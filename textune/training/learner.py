@@ -18,20 +18,17 @@ from typing import Any
 
 import torch
 
-from textune.config.schema import TrainSection
-from textune.config.sharing import Distributed
-from textune.data.loader import TokenBatch
+from textune.batches import TokenBatch
+from textune.config import Distributed, TrainSection
 from textune.errors import ModelError
-from textune.model.backbone import TextModel
-from textune.model.device import Device
-from textune.model.native import KernelAdamW, Kernels
+from textune.model import Device, KernelAdamW, Kernels, TextModel
 from textune.ranks import Ranks
-from textune.training.optim import build_optimizer, set_learning_rate
+from textune.training.updates import build_optimizer, set_learning_rate
 
 LEARNERS = {
-    "ddp": "textune.training.ddp:DataParallelLearner",
-    "fsdp": "textune.training.fsdp:ShardedLearner",
-    "deepspeed": "textune.training.zero:ZeroLearner",
+    "ddp": "textune.training.sharing.ddp:DataParallelLearner",
+    "fsdp": "textune.training.sharing.fsdp:ShardedLearner",
+    "deepspeed": "textune.training.sharing.zero.learner:ZeroLearner",
 }
 """`train.distributed.kind` to the class that several ranks use."""
 
@@ -45,7 +42,7 @@ Read = Callable[[str], torch.Tensor]
 class Learner:
     """One process. Every method of a learner of several ranks is called by all of them together."""
 
-    even = False
+    lockstep = False
     """Whether every rank must compute the same number of micro-batches, since each pass gathers weights from the others."""
 
     def __init__(self, model: TextModel, section: TrainSection, device: Device, ranks: Ranks) -> None:
@@ -182,7 +179,7 @@ def require_learner(section: TrainSection, device: Device, ranks: Ranks, *, step
     With `steps_per_epoch`, as soon as it is known, also what a DeepSpeed file of the user's own says of steps.
     """
     if section.distributed.kind == "deepspeed":
-        from textune.training.zeroconfig import plan_zero, require_deepspeed
+        from textune.training.sharing import plan_zero, require_deepspeed
 
         require_deepspeed()
         plan_zero(section, world=ranks.world, precision=device.precision, num_trained=1, steps_per_epoch=steps_per_epoch)

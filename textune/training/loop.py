@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
-from textune.config.schema import TrainSection
-from textune.data.loader import Batches
-from textune.model.memory import is_out_of_memory
+from textune.batches import Batches
+from textune.config import TrainSection
+from textune.model import is_out_of_memory
 from textune.tasks import Task
 from textune.training.learner import Learner
 from textune.training.microbatch import gradients_in_memory, refuse_update

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from textune.config.schema import EarlyStopping
+from textune.config import EarlyStopping
 
 _STATE = ("best_value", "best_step", "last_value", "_reference", "_evaluations_without")
 

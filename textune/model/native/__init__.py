@@ -7,20 +7,6 @@
 Everything here has a twin in PyTorch's own operators, which is used where there is no library, and the tests compare both.
 """
 
-from textune.model.native.adamw import KernelAdamW
-from textune.model.native.install import count_known, install
-from textune.model.native.int8 import Int8Linear
-from textune.model.native.kernels import FastDropout, Kernels
-from textune.model.native.libraries import KernelError, available_levels, load_library
+import lazy_loader
 
-__all__ = [
-    "FastDropout",
-    "Int8Linear",
-    "KernelAdamW",
-    "KernelError",
-    "Kernels",
-    "available_levels",
-    "count_known",
-    "install",
-    "load_library",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

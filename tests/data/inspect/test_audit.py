@@ -1,0 +1,240 @@
+"""What the audit sees, and what it leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kits.rows import examples_of
+
+from textune.config.schema import Labels
+from textune.data.inspect import audit, duplicates
+from textune.data.inspect.audit import Finding, TokenFacts, audit_data
+from textune.data.inspect.duplicates import conflicting, normalised, repeated, text_keys
+from textune.data.labels.encode import encode_labels
+from textune.data.labels.infer import infer_labels
+from textune.data.prepare import Part, PreparedData
+
+_Rows = Sequence[tuple[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def few_rows_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data of these tests is small; tests/pipeline/test_cautions.py sees what is said of that."""
+    monkeypatch.setattr(audit, "MIN_TRAIN_ROWS", 0)
+    monkeypatch.setattr(audit, "MIN_HELD_OUT_ROWS", 0)
+
+
+def _data(
+    train: _Rows, validation: _Rows = (), *, kind: str = "auto", pairs: Sequence[str] | None = None, **labels: Any
+) -> PreparedData:
+    section = Labels(**labels)
+    sets = {
+        name: examples_of(
+            [label for _, label in rows],
+            texts=[text for text, _ in rows],
+            source=f"{name}.csv",
+            pairs=pairs if name == "train" else None,
+        )
+        for name, rows in (("train", train), ("validation", validation))
+        if rows
+    }
+    label_map, _ = infer_labels(
+        sets["train"], [examples for name, examples in sets.items() if name != "train"], section, kind=kind
+    )
+    parts: dict[str, Part] = {}
+    for name, examples in sets.items():
+        _, targets = encode_labels(examples, label_map, section)
+        parts[name] = Part(name, examples, targets, np.arange(len(examples)))  # type: ignore[arg-type]
+    return PreparedData(label_map=label_map, train=parts["train"], validation=parts.get("validation"), test=None, notices=())
+
+
+def _found(data: PreparedData, tokens: TokenFacts | None = None) -> dict[str, Finding]:
+    return {finding.code: finding for finding in audit_data(data, tokens=tokens)}
+
+
+_CLEAN = [(f"text number {index}", "yes" if index % 2 else "no") for index in range(20)]
+
+
+def test_clean_data_has_notes_only() -> None:
+    findings = audit_data(_data(_CLEAN, [("one more", "yes"), ("and another", "no")]))
+    assert [(finding.level, finding.code) for finding in findings] == [("note", "classes"), ("note", "classes")]
+    assert findings[0].message == "train: 20 rows; no 10, yes 10."
+
+
+def test_empty_and_blank_texts() -> None:
+    found = _found(_data([*_CLEAN, ("", "yes"), (" \t\n", "no")]))
+    assert found["empty-text"].count == 2
+    assert found["empty-text"].message == "2 texts of the train rows are empty."
+    assert found["empty-text"].examples == ("train.csv, line 22: ''", "train.csv, line 23: ''")
+    assert "duplicate" not in found
+    whole = audit_data(_data([("", "yes"), (" ", "no")]))
+    assert (whole[0].level, whole[0].code) == ("error", "all-empty")
+
+
+def test_a_pair_is_empty_only_if_both_texts_are() -> None:
+    found = _found(_data([("", "yes"), ("a", "no"), ("", "yes")], pairs=["b", "", ""]))
+    assert found["empty-text"].count == 1
+    assert "duplicate" not in _found(_data([("a", "yes"), ("a", "no")], pairs=["b", "c"]))
+
+
+def test_duplicates_and_conflicts() -> None:
+    found = _found(_data([*_CLEAN, ("text number 3", "yes"), ("text number 3", "yes"), ("text number 4", "yes")]))
+    assert found["duplicate"].count == 3
+    assert found["duplicate"].examples[0] == "train.csv, line 22: 'text number 3'"
+    assert found["conflict"].count == 1
+    assert found["conflict"].message == "1 text of the train rows has different labels in different rows."
+    assert found["conflict"].examples == ("train.csv, line 6: 'text number 4'", "train.csv, line 24: 'text number 4'")
+
+
+def test_conflicts_of_multilabel_and_regression() -> None:
+    rows: list[tuple[str, Any]] = [("a", ["x"]), ("a", ["x", "y"]), ("b", ["y", "x"]), ("b", ["x", "y"])]
+    assert _found(_data(rows))["conflict"].count == 1
+    scores: list[tuple[str, Any]] = [("a", 0.5), ("a", 0.75), ("b", 0.1), ("b", 0.1)]
+    found = _found(_data(scores))
+    assert found["conflict"].count == 1
+    assert found["scores"].message == "train: 4 rows; scores from 0.1 to 0.75, mean 0.363, deviation 0.277."
+
+
+def test_leaks() -> None:
+    validation = [
+        ("text number 5", "yes"),
+        ("TEXT  number 6!", "no"),
+        ("“Text” number 7…", "yes"),
+        ("ｔext number 8", "no"),
+        ("new", "yes"),
+    ]
+    found = _found(_data(_CLEAN, validation))
+    assert found["leak-exact"].count == 1
+    assert found["leak-exact"].message == "1 validation text stands in the train rows too (20.0% of validation)."
+    assert found["leak-exact"].examples == ("validation.csv, line 2: 'text number 5'",)
+    assert found["leak-normalised"].count == 3
+    assert (
+        "3 validation texts differ from one of the train rows in case, spacing or punctuation only"
+        in found["leak-normalised"].message
+    )
+
+
+def test_texts_of_marks_alone_do_not_leak() -> None:
+    assert "leak-normalised" not in _found(_data([("!!!", "yes"), ("a", "no")], [("???", "yes"), ("b", "no")]))
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_blocks_leave_no_trace(monkeypatch: pytest.MonkeyPatch, pairs: bool) -> None:
+    rows = [*_CLEAN, ("text number 3", "yes"), ("", "no"), ("TEXT number 3.", "no")]
+    data = _data(rows, [] if pairs else [*_CLEAN[:7], ("Text, number 9", "no")], pairs=["b"] * len(rows) if pairs else None)
+    whole = audit_data(data)
+    assert len(whole) >= 2
+    monkeypatch.setattr(duplicates, "_BLOCK_ROWS", 3)
+    monkeypatch.setattr(duplicates, "_BLOCK_KEYS", 2)
+    assert audit_data(data) == whole
+
+
+def test_class_findings() -> None:
+    rows = [(f"a{index}", "big") for index in range(50)] + [("b", "single"), ("c", "small"), ("d", "small")]
+    found = _found(_data(rows, [("x", "big"), ("y", "other")]))
+    assert found["class-untrained"].message == "1 label has no training row: 'other'."
+    assert found["class-single"].message == "1 label has one training row only: 'single'."
+    assert found["class-unseen"].message == "2 labels have no validation row: 'single', 'small'."
+    assert (
+        found["imbalance"].message == "Labels are uneven: 'big' has 50 training rows, 'single' has 1; see task.class_weights."
+    )
+
+
+def test_one_class_left_is_an_error() -> None:
+    data = _data(_CLEAN)
+    only = data.train.only(data.train.targets == 0)
+    findings = audit_data(PreparedData(data.label_map, only, None, None, ()))
+    assert findings[0].level == "error"
+    assert findings[0].message == "The training rows have one class only: 'no'."
+    empty = _data([("a", ["x"]), ("b", ["y"]), ("c", [])])
+    none = empty.train.only(np.array([False, False, True]))
+    assert audit_data(PreparedData(empty.label_map, none, None, None, ()))[0].code == "no-label"
+    scores = _data([("a", 0.5), ("b", 1.5)])
+    same = scores.train.only(np.array([True, False]))
+    assert {one.level for one in audit_data(PreparedData(scores.label_map, same, None, None, ()))} == {"note"}
+
+
+def test_token_findings() -> None:
+    tokens = TokenFacts(
+        lengths={"train": np.array([4] * 15 + [8] * 5), "validation": np.array([6])},
+        truncated={"train": 5},
+        max_length=8,
+        num_unknown=3,
+        num_tokens=100,
+        padding_share=0.25,
+    )
+    found = {
+        (finding.code, finding.message) for finding in audit_data(_data(_CLEAN), tokens=tokens) if finding.code != "classes"
+    }
+    assert found == {
+        ("lengths", "train rows have 4 to 8 tokens, half of them at most 4, 95 % at most 8."),
+        ("lengths", "validation rows have 6 to 6 tokens, half of them at most 6, 95 % at most 6."),
+        ("truncated", "5 train rows (25.0%) lose tokens: longer than tokens.max_length 8."),
+        ("unknown-tokens", "3.00% of the tokens (3) are unknown to the tokenizer."),
+        ("padding", "A padded run would spend 25% of its computation on padding."),
+    }
+    levels = {finding.code: finding.level for finding in audit_data(_data(_CLEAN), tokens=tokens)}
+    assert (levels["truncated"], levels["unknown-tokens"], levels["padding"]) == ("warning", "warning", "note")
+
+
+# --- the arrays underneath --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("  Hello,\t WORLD!! ", "hello world"),
+        ("ＡＢＣ①", "abc1"),
+        ("“quoted” — text…", "quoted text"),
+        ("ÉCOLE\u00a0x", "école x"),
+        ("...", ""),
+        ("", ""),
+        ("😀 good", "😀 good"),
+    ],
+)
+def test_normalised(text: str, expected: str) -> None:
+    assert normalised(pa.array([text, "x", text], pa.large_string())).to_pylist() == [expected, "x", expected]
+
+
+@given(st.lists(st.text(alphabet="aB ,.é“\n", max_size=6), max_size=12), st.integers(0, 3))
+def test_normalised_does_not_depend_on_neighbours(texts: list[str], start: int) -> None:
+    array = pa.array(texts, pa.large_string())
+    together = normalised(array.slice(start)).to_pylist()
+    assert together == [normalised(pa.array([text], pa.large_string())).to_pylist()[0] for text in texts[start:]]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1)), max_size=12))
+def test_repeated_and_conflicting(rows: list[tuple[str, int]]) -> None:
+    key_N = text_keys(iter([pa.array([text for text, _ in rows], pa.large_string())]))
+    seen: set[str] = set()
+    again = []
+    for index, (text, _) in enumerate(rows):
+        if text in seen:
+            again.append(index)
+        seen.add(text)
+    assert repeated(key_N).tolist() == again
+    found = conflicting(key_N, np.array([target for _, target in rows]))
+    texts = [text for text, _ in rows]
+    mixed = [i for i, text in enumerate(texts) if len({target for other, target in rows if other == text}) > 1]
+    assert found.tolist() == sorted(mixed, key=lambda i: (texts.index(texts[i]), i))
+
+
+def test_where_a_pair_is_divided_matters() -> None:
+    """Both rows are the same characters; only the border between the texts differs."""
+    joined = [f"{first}{duplicates._SEPARATOR}{second}" for first, second in (("a", "b c"), ("a b", "c"))]
+    one, two = normalised(pa.array(joined, pa.large_string())).to_pylist()
+    assert one != two
+
+
+def test_long_texts_are_looked_at_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "_BLOCK_BYTES", 10)
+    texts = ["abc", "", "defg", "x" * 30, "hi", "", "j" * 11, "k"]
+    pieces = [piece.to_pylist() for piece in duplicates._by_bytes(pa.array(texts, pa.large_string()).slice(1))]
+    assert [text for piece in pieces for text in piece] == texts[1:]
+    assert all(len(piece) == 1 or sum(map(len, piece)) <= 10 for piece in pieces)

@@ -1,0 +1,1 @@
+"""What tests share: tiny backbones, rows, runs, ranks, and the ends that are put to processes."""

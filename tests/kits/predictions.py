@@ -1,0 +1,71 @@
+"""A predictor without a model, for tests of what is read and written around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from kits.runs import Listener
+from textune.config.schema import AutoTask, Columns, Labels
+from textune.data.reading.windows import StreamOptions, read_rows, stream_format
+from textune.pipeline.predict import predict_file
+from textune.prediction.predictor import ModelCard, Predictor
+from textune.ranks import ALONE
+
+
+def card_of(**changes: Any) -> ModelCard:
+    facts: dict[str, Any] = {
+        "problem": "binary",
+        "names": ("neg", "pos"),
+        "task": AutoTask(),
+        "max_length": 24,
+        "truncate": "head",
+        "columns": Columns(),
+        "labels": Labels(),
+        "precision": "fp32",
+    }
+    return ModelCard(**facts | changes)
+
+
+class Parrot:
+    """A predictor that keeps the texts it is given, and gives every one the same scores."""
+
+    def __init__(self, scores: Any = (0.123456789, 0.876543211), **card: Any) -> None:
+        self.card = card_of(**card)
+        self.texts: list[str] = []
+        self.pairs: list[str] = []
+        self.on_notice: Any = None
+        self.ranks = ALONE
+        self.scores = scores
+
+    def encode(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] | None = None
+    ) -> Any:
+        assert all(type(text) is str for text in [*texts, *(pairs or ())])
+        assert place is not None and (not texts or place(len(texts) - 1))
+        self.texts += texts
+        self.pairs += pairs or ()
+        return texts
+
+    def score_store(self, store: Any, **_: Any) -> np.ndarray:
+        return np.array([self.scores] * len(store))
+
+
+def predict(parrot: Any, source: Path, target: Path, columns: Columns | None = None, **options: Any) -> int:
+    return predict_file(
+        cast(Predictor, parrot),
+        source=str(source),
+        source_options=StreamOptions(format=stream_format(str(source), None)),
+        target=str(target),
+        target_options=StreamOptions(format=stream_format(str(target), None)),
+        columns=columns or Columns(),
+        tracker=options.pop("tracker", Listener()),
+        **options,
+    )
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [row for _, row in read_rows(str(path), StreamOptions(format=stream_format(str(path), None)), text_column="text")]

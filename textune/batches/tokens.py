@@ -1,0 +1,238 @@
+"""Texts to token ids; after `labels.py`, before `tokenstore.py`, which keeps them.
+
+texts --Rust tokenizer, untruncated, a chunk ahead in a thread--> truncate --> TokenStore
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from tokenizers import Encoding, Tokenizer
+
+from textune.ahead import ahead
+from textune.config import TokensSection
+from textune.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IDS_VERSION = 2
+"""Of what the tokens of a text are: part of every fingerprint."""
+CHUNK_ROWS = 8192
+CHUNK_CHARACTERS = 4_000_000
+"""Rows and characters tokenised at once: what the tokenizer gives is 50 times as large as the ids that are kept of it."""
+Texts = tuple[Sequence[str], Sequence[str] | None]
+"""Texts of consecutive rows, and their second texts."""
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """Token ids of N rows, one after the other.
+
+    Shapes: `ids` int32 [total], `types` uint8 [total] or None, `offsets` int64 [N+1], `raw_lengths` int32 [N]: tokens before
+    truncation.
+    """
+
+    ids: np.ndarray
+    types: np.ndarray | None
+    offsets: np.ndarray
+    raw_lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [N] tokens of each row after truncation, special tokens included."""
+        return np.diff(self.offsets)
+
+
+class TextEncoder:
+    """A backbone's fast tokenizer with textune's truncation: the only way from text to token ids.
+
+    Rows that fit are exactly what `tokenizer(text, text_pair)` gives; where that is nothing at all (an empty text without
+    special tokens), one token stands for it. Longer ones lose content tokens, never special tokens: of a pair, the longer text
+    first (`longest_first` of the tokenizers library).
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, section: TokensSection) -> None:
+        # A copy: tokenizer.json may carry truncation and padding of its own, which would cut and pad silently.
+        self._backend: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._section = section
+        self.has_types = "token_type_ids" in tokenizer.model_input_names
+        self.unknown_id: int | None = tokenizer.unk_token_id
+        # Tokenizers without special tokens make nothing of an empty text; a model needs a token to look at.
+        candidates = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0)
+        self._empty_id: int = next(token for token in candidates if token is not None)
+        self._num_special = {pair: self._backend.num_special_tokens_to_add(pair) for pair in (False, True)}
+        sample = self._backend.encode("a")
+        special = sample.special_tokens_mask
+        # The frame of special tokens around a single text; None where the sample does not show it.
+        self._frame = (special.index(0), special[::-1].index(0)) if 0 in special else None
+        self._single_types = self._frame is None or any(sample.type_ids)
+
+    def require_room(self, *, pair: bool) -> None:
+        """ConfigError where `tokens.max_length` leaves no token for a text, or for either text of a pair."""
+        num_special, num_texts = self._num_special[pair], 2 if pair else 1
+        if self._section.longest < num_special + num_texts:
+            what = "the texts of a pair" if pair else "a text"
+            raise ConfigError(
+                f"tokens.max_length = {self._section.longest} leaves no room for {what}: {num_special} special tokens of the"
+                " backbone go with every row.",
+                hint=f"Set it to {num_special + num_texts} at least; 128 is usual.",
+            )
+
+    @property
+    def separates_pairs(self) -> bool:
+        """Whether something tells the texts of a pair apart: a special token between them, or their token types."""
+        encoding = self._backend.encode("a", "b")
+        texts = encoding.sequence_ids
+        if 0 not in texts or 1 not in texts:
+            return True
+        second = texts.index(1)
+        before = len(texts) - 1 - texts[::-1].index(0)
+        return second - before > 1 or (self.has_types and encoding.type_ids[second] != encoding.type_ids[before])
+
+    def fingerprint(self) -> str:
+        """Hash of all that decides the ids of a text."""
+        options = {"max_length": self._section.longest, "truncate": self._section.truncate, "types": self.has_types}
+        text = json.dumps({"version": IDS_VERSION, "options": options, "tokenizer": self._backend.to_str()}, allow_nan=False)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def makes_types(self, *, pair: bool) -> bool:
+        """Whether rows have token types that are worth keeping: of a single text they are all zero with most tokenizers."""
+        return self.has_types and (pair or self._single_types)
+
+    def encode(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, place: Callable[[int], str] = "row {}".format
+    ) -> TokenStore:
+        """Tokenise in memory; DataError where `truncate = "error"` meets a longer row, named by `place(index)`; ConfigError as
+        `require_room`."""
+        self.require_room(pair=pairs is not None)
+        parts = self.encode_chunks(cut_texts(texts, pairs), place, depth=0)
+        return join_stores(parts, has_types=self.makes_types(pair=pairs is not None))
+
+    def encode_chunks(self, chunks: Iterable[Texts], place: Callable[[int], str], *, depth: int) -> Generator[TokenStore]:
+        """A store for each chunk; the tokenizer is `depth` chunks ahead, in a thread. Errors as `encode`."""
+        tokenise = self._backend.encode_batch_fast
+        tokenised = (
+            (pairs is not None, tokenise(texts if pairs is None else list(zip(texts, pairs, strict=True))))
+            for texts, pairs in chunks
+        )
+        start = 0
+        with contextlib.closing(ahead(tokenised, depth, name="textune-tokenizer")) as results:
+            for pair, encodings in results:
+                yield self._truncated(encodings, lambda index, start=start: place(start + index), pair=pair)  # type: ignore[misc]
+                start += len(encodings)
+
+    def _truncated(self, encodings: list[Encoding], place: Callable[[int], str], *, pair: bool) -> TokenStore:
+        raw_lengths = np.fromiter(map(len, encodings), dtype=np.int32, count=len(encodings))
+        too_long = np.flatnonzero(raw_lengths > self._section.longest)
+        if len(too_long) and self._section.truncate == "error":
+            first = int(too_long[0])
+            raise DataError(
+                f"{place(first)}: {raw_lengths[first]} tokens, more than tokens.max_length = {self._section.longest}"
+                + (f" (and {len(too_long) - 1} more rows)." if len(too_long) > 1 else "."),
+                hint='Raise tokens.max_length, set tokens.truncate = "head", or leave such rows out with tokens.drop_longer.',
+            )
+        ids = [encoding.ids for encoding in encodings]
+        types = [encoding.type_ids for encoding in encodings] if self.makes_types(pair=pair) else None
+        for index in too_long:
+            kept = self._kept_pieces(encodings[index], pair=pair)
+            for rows in (ids, types):
+                if rows is not None:
+                    rows[index] = [token for piece in kept for token in rows[index][piece]]
+        for index in np.flatnonzero(raw_lengths == 0):
+            ids[index] = [self._empty_id]
+            if types is not None:
+                types[index] = [0]
+        offsets = np.zeros(len(ids) + 1, dtype=np.int64)
+        np.cumsum(np.fromiter(map(len, ids), dtype=np.int64, count=len(ids)), out=offsets[1:])
+        total = int(offsets[-1])
+        chained = itertools.chain.from_iterable
+        return TokenStore(
+            ids=np.fromiter(chained(ids), dtype=np.int32, count=total),
+            types=None if types is None else np.fromiter(chained(types), dtype=np.uint8, count=total),
+            offsets=offsets,
+            raw_lengths=raw_lengths,
+        )
+
+    def _kept_pieces(self, encoding: Encoding, *, pair: bool) -> list[slice]:
+        """The stretches of a row that remain when it is cut."""
+        room, length = self._section.longest - self._num_special[pair], len(encoding)
+        if not pair and self._frame is not None:
+            before, after = self._frame
+            head, tail = self._head_and_tail(room)
+            return [slice(0, before + head), slice(length - after - tail, length)]
+        special = encoding.special_tokens_mask
+        sequence = encoding.sequence_ids
+        contents = [[i for i, s in enumerate(sequence) if s == which and not special[i]] for which in (0, 1)]
+        kept_lengths = _longest_first(len(contents[0]), len(contents[1]), room)
+        dropped: set[int] = set()
+        for content, keep in zip(contents, kept_lengths, strict=True):
+            head, tail = self._head_and_tail(keep)
+            dropped.update(content[head : len(content) - tail])
+        return [slice(i, i + 1) for i in range(length) if i not in dropped]
+
+    def _head_and_tail(self, keep: int) -> tuple[int, int]:
+        """How many of the tokens kept are from the head and from the tail; head_tail keeps an odd one at the head."""
+        head = {"head": keep, "tail": 0, "head_tail": keep - keep // 2}[self._section.truncate]
+        return head, keep - head
+
+
+def join_stores(stores: Iterable[TokenStore], *, has_types: bool) -> TokenStore:
+    """Stores of consecutive rows as one, in memory."""
+    parts = list(stores)
+    num_before = np.cumsum([0, *(len(part.ids) for part in parts)])
+    starts = [part.offsets[:-1] + before for part, before in zip(parts, num_before[:-1], strict=True)]
+    types = [part.types for part in parts if part.types is not None]
+    return TokenStore(
+        ids=np.concatenate([np.zeros(0, np.int32), *(part.ids for part in parts)]),
+        types=np.concatenate([np.zeros(0, np.uint8), *types]) if has_types else None,
+        offsets=np.concatenate([*starts, num_before[-1:]]),
+        raw_lengths=np.concatenate([np.zeros(0, np.int32), *(part.raw_lengths for part in parts)]),
+    )
+
+
+def cut_columns(texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None) -> Iterator[Texts]:
+    """As `cut_texts`, from columns, of which a chunk at a time becomes Python's strings."""
+    for start in range(0, len(texts), CHUNK_ROWS):
+        second = None if pairs is None else pairs.slice(start, CHUNK_ROWS).to_pylist()
+        yield from cut_texts(texts.slice(start, CHUNK_ROWS).to_pylist(), second)
+
+
+def cut_texts(texts: Sequence[str], pairs: Sequence[str] | None = None) -> Iterator[Texts]:
+    """Consecutive rows in chunks of at most CHUNK_ROWS rows and CHUNK_CHARACTERS characters; a longer row is one alone."""
+    sizes = np.fromiter(map(len, texts), np.int64, len(texts))
+    if pairs is not None:
+        sizes += np.fromiter(map(len, pairs), np.int64, len(pairs))
+    ends = np.cumsum(sizes)
+    start = 0
+    while start < len(texts):
+        done = int(ends[start - 1]) if start else 0
+        fitting = int(np.searchsorted(ends, done + CHUNK_CHARACTERS, side="right"))
+        stop = min(max(fitting, start + 1), start + CHUNK_ROWS)
+        yield texts[start:stop], None if pairs is None else pairs[start:stop]
+        start = stop
+
+
+def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """How many tokens of each text remain: the shorter whole if it fits in half, else an even cut (tokenizers' own rule)."""
+    if first + second <= room:
+        return first, second
+    shorter, longer = sorted((first, second))
+    longer = shorter if shorter > room else max(shorter, room - shorter)
+    if shorter + longer > room:
+        shorter = room // 2
+        longer = shorter + room % 2
+    return (shorter, longer) if first <= second else (longer, shorter)

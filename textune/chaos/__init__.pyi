@@ -1,0 +1,1 @@
+from .kills import chaos as chaos

@@ -1,0 +1,5 @@
+"""Label columns to a label map and ids; after `columns.py`, before `splits.py`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

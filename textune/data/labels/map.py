@@ -1,0 +1,56 @@
+"""The label map, and how a label as written finds its id in it; shared by `labels.py` and `targets.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from textune.data.labels.values import whole
+
+Problem = Literal["binary", "multiclass", "multilabel", "regression"]
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """What the model predicts: the kind of problem and the label names in the order of their ids."""
+
+    problem: Problem
+    names: tuple[str, ...]
+    """Label names; for regression the one name `score`."""
+    multi_hot: bool | None = None
+    """Multilabel: whether lists in the data are multi-hot rows. None: decided by each data set's own lists."""
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """Name to id."""
+        return {name: index for index, name in enumerate(self.names)}
+
+
+REGRESSION = LabelMap("regression", ("score",))
+
+
+def is_truth(text: str) -> bool:
+    """Whether a label says true or false, in whatever case."""
+    return text.lower() in {"true", "false"}
+
+
+class LabelLookup:
+    """Finds the id of a label as it is written in the data."""
+
+    def __init__(self, names: tuple[str, ...], *, given: bool) -> None:
+        """`given`: the order of the names was given, so that an integer may stand for a name by its position."""
+        self.ids = {name: index for index, name in enumerate(names)}
+        self._by_position = given and not any(name.isdigit() for name in names)
+
+    def __call__(self, text: str) -> int | None:
+        """Id of a name, of a whole number such as `1.0` for the name `1`, or of a position; None for an unknown label."""
+        if text in self.ids:
+            return self.ids[text]
+        if is_truth(text):  # written another way in another file: true, True, TRUE
+            return next((place for name, place in self.ids.items() if name.lower() == text.lower()), None)
+        integer = whole(text) or text
+        if integer in self.ids:
+            return self.ids[integer]
+        if self._by_position and integer.isascii() and integer.isdigit() and len(integer) < 10 and int(integer) < len(self.ids):
+            return int(integer)
+        return None

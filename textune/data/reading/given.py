@@ -1,0 +1,145 @@
+"""Texts as whoever writes Python has them: lists, columns of tables, tables, rows; before `prediction.py`.
+
+Tables and rows are read by the columns that the model was trained on, each cell as training reads it. No library of tables is
+imported for it: what a table is shows in what it offers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from textune.config import Columns
+from textune.data.columns import select_texts, text_columns
+from textune.data.reading.columnar import arrow_piece
+from textune.data.reading.records import RecordTable, plain_value
+from textune.data.reading.rows import Piece, Rows
+from textune.errors import DataError, InputError
+from textune.wording import listing
+
+
+class GivenTexts(NamedTuple):
+    """Texts in their order."""
+
+    texts: list[str]
+    pairs: list[str] | None
+    """The second text of each."""
+    place: Callable[[int], str]
+    """Names a text for messages, by its index."""
+
+
+def given_texts(given: Any, pairs: Any, columns: Columns) -> GivenTexts:
+    """Texts of whatever was given; InputError or DataError says what cannot be texts, and what can."""
+    names = _column_names(given)
+    given = given if names is not None else _as_list("texts", given)
+    if names is None and not (given and isinstance(given[0], Mapping)):
+        texts = _require_texts("texts", given)
+        second = None if pairs is None else _require_texts("pairs", _as_list("pairs", pairs))
+        if second is not None and len(second) != len(texts):
+            raise InputError(f"{len(texts)} texts, but {len(second)} pairs: each text needs its own second text")
+        return GivenTexts(texts, second, "texts[{}]".format)
+    if pairs is not None:
+        raise InputError("texts is a table, which holds the second texts itself: leave pairs out")
+    wanted = text_columns(columns)
+    piece = _of_records(given, wanted) if names is None else _of_columns(given, names, wanted)
+    if piece.bad:
+        raise InputError(f"{piece.bad[0].place}: {piece.bad[0].reason}")
+    text, second_text = select_texts(Rows(piece.table, "texts", "", (), piece.places), columns)
+    return GivenTexts(text.to_pylist(), None if second_text is None else second_text.to_pylist(), piece.places.__getitem__)
+
+
+def _column_names(given: Any) -> list[Any] | None:
+    """The columns of a table; None for what is no table."""
+    if isinstance(given, Mapping):
+        return list(given)
+    names = getattr(given, "column_names", None)  # of Arrow and of the datasets library
+    if names is None:
+        names = getattr(given, "columns", None)  # of pandas and polars
+    if names is None or callable(names) or isinstance(given, type):
+        return None
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _require_columns(found: Iterable[Any], wanted: tuple[str, ...]) -> None:
+    shown = list(found)
+    for name in wanted:
+        if name not in shown:
+            raise DataError(
+                f"texts has no column {name!r}, which the model reads; its columns are: {listing(map(repr, shown)) or 'none'}.",
+                hint="Rename a column, or give the texts alone, such as table['column'].",
+            )
+        if shown.count(name) > 1:
+            raise DataError(f"texts has several columns of the name {name!r}.", hint="Rename all but one.")
+
+
+def _of_columns(given: Any, names: list[Any], wanted: tuple[str, ...]) -> Piece:
+    _require_columns(names, wanted)
+    arrays = [_as_arrow(given[name], name) for name in wanted]
+    lengths = {len(array) for array in arrays}
+    if len(lengths) > 1:
+        raise InputError(f"the columns {listing(map(repr, wanted))} of texts differ in length: {listing(sorted(lengths))}")
+    return arrow_piece(pa.table(arrays, names=list(wanted)), "texts")
+
+
+def _as_arrow(column: Any, name: str) -> Any:
+    """A column of any library as Arrow has it, missing values as nulls."""
+    if isinstance(column, pa.Array | pa.ChunkedArray):
+        return column
+    if isinstance(column, str | bytes):
+        raise InputError(f"texts[{name!r}] is one text: a column is a list of them, such as [text]")
+    try:
+        if hasattr(column, "to_arrow"):  # of polars
+            return column.to_arrow()
+        if hasattr(column, "isna"):  # of pandas, where NaN means that a value is missing
+            return pa.array(column, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError):
+        column = [None if missing else value for value, missing in zip(column, column.isna(), strict=True)]
+    records = RecordTable(frozenset([name]))
+    values = [plain_value(value) for value in _as_list(f"texts[{name!r}]", column)]
+    records.add_all([{name: value} for value in values], range(1, len(values) + 1))
+    piece = records.finish("texts", "row")
+    if piece.bad:
+        raise InputError(f"{piece.bad[0].place}: {piece.bad[0].reason}")
+    return piece.table.column(name) if values else pa.array([], pa.string())
+
+
+def _of_records(rows: list[Any], wanted: tuple[str, ...]) -> Piece:
+    for index, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise InputError(f"texts[{index}] is {row!r:.40}, where the rows before are dictionaries")
+    _require_columns(dict.fromkeys(key for row in rows for key in row), wanted)
+    columns = {name: [plain_value(row.get(name)) for row in rows] for name in wanted}
+    records = RecordTable(frozenset(wanted))
+    for number in range(len(rows)):
+        records.add({name: values[number] for name, values in columns.items()}, number + 1)
+    return records.finish("texts", "row")
+
+
+def _as_list(name: str, given: Any) -> list[Any]:
+    """The items of what has an order; InputError for what is no list of texts."""
+    if isinstance(given, str):
+        raise InputError(f"{name} is one text; a list of texts is needed, such as [text]")
+    if isinstance(given, bytes | bytearray | set | frozenset | type) or not isinstance(given, Iterable):
+        kind = "None" if given is None else f"of type {type(given).__name__}"
+        raise InputError(f"{name} is {kind}; a list of texts is needed, or a table with the columns that the model reads")
+    if isinstance(given, pa.Array | pa.ChunkedArray):
+        return list(given.to_pylist())
+    shape = getattr(given, "shape", None)
+    if isinstance(shape, tuple) and len(shape) != 1:
+        raise InputError(f"{name} has {len(shape)} dimensions; a list of texts has one")
+    return list(given)
+
+
+def _require_texts(name: str, items: list[Any]) -> list[str]:
+    for index, text in enumerate(items):
+        if not isinstance(text, str):
+            pair = " (second texts go into `pairs`)" if isinstance(text, list | tuple) else ""
+            raise InputError(f"{name}[{index}] is {text!r:.40}, not a text (str){pair}")
+        if not text.isascii():
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError:
+                raise InputError(f"{name}[{index}] is not valid Unicode (half of a surrogate pair): {text!a:.40}") from None
+    return [str(text) for text in items]

@@ -1,0 +1,149 @@
+"""Chooses and orders the rows of a source (where, rename, select, shuffle, take) and joins the pieces of several files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as kinds
+
+from textune.config import RowSelection
+from textune.data.reading.classnames import name_classes, to_names
+from textune.data.reading.numeric import is_text
+from textune.data.reading.rows import Piece, Places, missing_column
+from textune.data.reading.shuffle import permutation
+from textune.errors import DataError
+from textune.wording import listing, repeated_names, shorten
+
+
+def wanted_columns(section: RowSelection) -> frozenset[str] | None:
+    """Columns, as the files name them, that `select`, `where` and `rename` need; None for all."""
+    if not section.select:
+        return None
+    old_names = {new: old for old, new in section.rename.items()}
+    return (
+        frozenset(old_names.get(name, name) for name in section.select) | frozenset(section.where) | frozenset(section.rename)
+    )
+
+
+def select_rows(piece: Piece, section: RowSelection, *, name: str) -> Piece:
+    """Apply where, rename, select, shuffle and take, in this order. DataError for a column that is not there."""
+    for column, values in section.where.items():
+        piece = _filter(piece, column, values, name)
+    if section.rename:
+        piece = _rename(piece, section.rename, name)
+    if section.select:
+        for column in section.select:
+            if column not in piece.table.column_names:
+                raise missing_column(column, piece, source=name, key="select")
+        piece = replace(piece, table=piece.table.select(list(dict.fromkeys(section.select))))
+    num_rows = piece.table.num_rows
+    if section.shuffle:
+        piece = piece.take(permutation(num_rows, seed=section.shuffle_seed)[: section.take])
+    elif section.take is not None and section.take < num_rows:
+        piece = replace(piece, table=piece.table.slice(0, section.take), places=piece.places.take(np.arange(section.take)))
+    return piece
+
+
+def _filter(piece: Piece, column: str, values: Sequence[str], name: str) -> Piece:
+    if column not in piece.table.column_names:
+        raise missing_column(column, piece, source=name, key="where")
+    cells = piece.table.column(column)
+    if kinds.is_nested(cells.type):
+        raise DataError(f"{name}: where needs a column of plain values; {column!r} holds {cells.type}.")
+    texts = cells.cast(pa.large_string())
+    accepted = pa.array([value.lower() for value in values] if kinds.is_boolean(cells.type) else values, pa.large_string())
+    chosen = pc.is_in(texts, value_set=accepted)
+    if named := piece.class_names.get(column):  # an integer is called by its digits or by its name
+        texts = to_names(cells, named)
+        chosen = pc.or_(chosen, pc.is_in(texts, value_set=accepted))
+    kept = np.flatnonzero(chosen.to_numpy())
+    if not len(kept) and piece.table.num_rows:
+        found = listing((shorten(value, 30) for value in pc.unique(texts).to_pylist()), 8)
+        wanted = listing((repr(value) for value in values), 8)
+        raise DataError(f"{name}: no row has {wanted} in column {column!r}; found there: {found}.")
+    return piece.take(kept)
+
+
+def _rename(piece: Piece, rename: dict[str, str], name: str) -> Piece:
+    for old in rename:
+        if old not in piece.table.column_names:
+            raise missing_column(old, piece, source=name, key="rename")
+    names = [rename.get(old, old) for old in piece.table.column_names]
+    twice = repeated_names(names)
+    if twice:
+        raise DataError(f"{name}: rename makes two columns of the name {twice[0]!r}.")
+    class_names = {rename.get(old, old): labels for old, labels in piece.class_names.items()}
+    unclear = {rename.get(old, old): why for old, why in piece.unclear.items()}
+    return replace(piece, table=piece.table.rename_columns(names), class_names=class_names, unclear=unclear)
+
+
+def join_pieces(pieces: Sequence[Piece], names: Sequence[str]) -> Piece:
+    """Pieces one after the other, with the columns that all have; the others are dropped, and remembered with the reason.
+
+    Integers that the pieces do not name alike become names first. Pieces without rows have no say in the columns.
+    """
+    if len(pieces) == 1:
+        return pieces[0]
+    filled = [(piece, name) for piece, name in zip(pieces, names, strict=True) if piece.table.num_rows]
+    filled = name_classes(filled or [(pieces[0], names[0])])
+    dropped = {column: why for piece, _ in filled for column, why in piece.dropped.items()}
+    columns: dict[str, tuple[pa.Field, pa.ChunkedArray]] = {}
+    for column in dict.fromkeys(column for piece, _ in filled for column in piece.table.column_names):
+        joined = _join_column(column, filled)
+        if isinstance(joined, str):
+            dropped[column] = joined
+        else:
+            columns[column] = joined
+    if not columns:
+        shown = listing((f"{name} has {listing(map(repr, piece.table.column_names), 4)}" for piece, name in filled), 3)
+        raise DataError(f"The files share no column: {shown}.")
+    first = filled[0][0]
+    schema = pa.schema([field for field, _ in columns.values()])
+    return Piece(
+        table=pa.Table.from_arrays([array for _, array in columns.values()], schema=schema),
+        places=Places.concat([piece.places for piece, _ in filled]),
+        bad=tuple(row for piece in pieces for row in piece.bad),
+        class_names={column: labels for column, labels in first.class_names.items() if column in columns},
+        dropped={column: why for column, why in dropped.items() if column not in columns},
+        unclear={column: why for piece, _ in filled for column, why in piece.unclear.items() if column in columns},
+        hint=next((piece.hint for piece in pieces if piece.hint), ""),
+        notes=tuple(note for piece in pieces for note in piece.notes),
+    )
+
+
+def _join_column(column: str, filled: Sequence[tuple[Piece, str]]) -> tuple[pa.Field, pa.ChunkedArray] | str:
+    """The column of all pieces, or why there is none."""
+    having = [name for piece, name in filled if column in piece.table.column_names]
+    if len(having) < len(filled):
+        return f"it is in {having[0]} but not in {listing((name for _, name in filled if name not in having), 3)}"
+    fields = [piece.table.schema.field(column) for piece, _ in filled]
+    if any(is_text(field.type) for field in fields):  # true and false are written so in the other files
+        fields = [pa.field(column, pa.large_string()) if kinds.is_boolean(field.type) else field for field in fields]
+    field = _common_field(fields)
+    try:
+        if field is not None:
+            chunks = [chunk for piece, _ in filled for chunk in piece.table.column(column).cast(field.type).chunks]
+            return field, pa.chunked_array(chunks, field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        # Such as objects whose inner fields differ.
+        pass
+    other = next((index for index, one in enumerate(fields) if one.type != fields[0].type), 0)
+    return f"it holds {fields[0].type} in {filled[0][1]} but {fields[other].type} in {filled[other][1]}"
+
+
+def _common_field(fields: Sequence[pa.Field]) -> pa.Field | None:
+    """One field that can hold all; None where they are of different kinds."""
+    marks = {tuple(sorted((field.metadata or {}).items())) for field in fields if not kinds.is_null(field.type)}
+    if len(marks) > 1:
+        return None
+    try:
+        schemas = [pa.schema([field.remove_metadata()]) for field in fields]
+        common = pa.unify_schemas(schemas, promote_options="permissive").field(0)
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return None
+    metadata = dict(marks.pop()) if marks else {}
+    return common.with_metadata(metadata) if metadata else common

@@ -1,0 +1,197 @@
+"""Where rows come from: every kind of source to one Arrow table; the first step of the data flow.
+
+    read_source(section) -> Rows        csv, tsv, json, jsonl, parquet, arrow, text  (files.py and one reader for each format)
+                                        saved and hub data sets                      (columnar.py)
+                                        the user's own class                         (here)
+                                        several sources, one after the other         (here)
+
+Cells of csv, tsv and text stay text exactly as written; the other formats keep their types.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from textune.config import ConcatSource, FilesSource, HubSource, PythonSource, SavedSource, Source
+from textune.data.reading.classnames import class_names
+from textune.data.reading.columnar import arrow_piece, read_arrow, read_hub, read_parquet, read_saved
+from textune.data.reading.delimited import read_delimited
+from textune.data.reading.files import find_files, format_of, short_names
+from textune.data.reading.fingerprint import fingerprint_table
+from textune.data.reading.jsonfiles import read_json, read_jsonl
+from textune.data.reading.lines import read_text_file
+from textune.data.reading.records import plain_value, records_piece
+from textune.data.reading.rows import OnBadRow, Piece, Places, Rows, SkippedRow, refuse
+from textune.data.reading.selection import join_pieces, select_rows, wanted_columns
+from textune.errors import DataError
+from textune.wording import count, nearest
+
+__all__ = ["Places", "Rows", "SkippedRow", "read_source"]
+
+
+def read_source(source: Source, *, on_bad_row: OnBadRow = "error") -> Rows:
+    """All rows of a source, selected as its section says.
+
+    `on_bad_row`: "error" raises DataError at the first row that cannot be read and says how many more there are; "skip" leaves
+    such rows out and lists them in `Rows.skipped`. Files that cannot be read at all, and sources without a row, are errors.
+    """
+    piece, name = _read(source, on_bad_row)
+    if piece.table.num_rows == 0:
+        raise _no_rows(piece, name)
+    return Rows(
+        table=piece.table,
+        source=name,
+        fingerprint=fingerprint_table(piece.table),
+        skipped=piece.bad,
+        places=piece.places,
+        class_names=piece.class_names,
+        dropped=piece.dropped,
+        unclear=piece.unclear,
+        hint=piece.hint,
+        notes=piece.notes,
+    )
+
+
+def _no_rows(piece: Piece, name: str) -> DataError:
+    if piece.bad:
+        return DataError(
+            f"{name} has no row that can be read: {piece.bad[0].place}: {piece.bad[0].reason}.", hint=piece.bad[0].hint
+        )
+    has_header = any(ending in name for ending in (".csv", ".tsv", ".tab"))
+    return DataError(f"{name} holds no rows.", hint="Rows are needed below the header line." if has_header else "")
+
+
+def _read(source: Source, on_bad_row: OnBadRow) -> tuple[Piece, str]:
+    """One source with its selection applied, and its short name."""
+    if isinstance(source, FilesSource):
+        piece, name = _read_files(source, on_bad_row)
+    elif isinstance(source, HubSource):
+        piece, name = read_hub(source), source.name
+    elif isinstance(source, SavedSource):
+        piece, name = read_saved(source), Path(source.folder).name
+    elif isinstance(source, PythonSource):
+        piece, name = _read_python(source), source.object
+    else:
+        piece, name = _read_concat(source, on_bad_row)
+    if piece.bad and on_bad_row == "error":
+        raise refuse(piece.bad, name)
+    return select_rows(piece, source, name=name), name
+
+
+def _read_concat(source: ConcatSource, on_bad_row: OnBadRow) -> tuple[Piece, str]:
+    pieces, names = zip(*(_read(one, on_bad_row) for one in source.sources), strict=True)
+    return join_pieces(pieces, names), " + ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _read_files(source: FilesSource, on_bad_row: OnBadRow) -> tuple[Piece, str]:
+    paths = find_files(source.files)
+    names = short_names(paths)
+    labels: list[Path | None] = [None] * len(paths)
+    if source.label_files:
+        given = find_files(source.label_files, key="label_files")
+        if len(given) != len(paths):
+            found = f"{count(len(paths), 'text file')} and {count(len(given), 'label file')}"
+            raise DataError(f"{found}: each file of text needs its own label file.")
+        labels = list(given)
+    else:
+        unique = dict(zip(paths, names, strict=True))
+        paths, names = list(unique), list(unique.values())
+    require_fitting(source, {format_of(path, source.format) for path in paths}, paths[0].name)
+    wanted = wanted_columns(source)
+    pieces = []
+    for path, name, label in zip(paths, names, labels, strict=False):
+        piece = _read_file(path, name, source, on_bad_row, wanted=wanted, labels=label)
+        if wanted and not wanted <= set(piece.table.column_names):
+            # A column is missing: read them all, so that the message can list them.
+            piece = _read_file(path, name, source, on_bad_row, wanted=None, labels=label)
+        pieces.append(piece)
+    short = names[0] if len(names) == 1 else f"{names[0]} and {count(len(names) - 1, 'more file')}"
+    return join_pieces(pieces, names), short
+
+
+def require_fitting(source: FilesSource, formats: Collection[str], name: str) -> None:
+    """DataError for an option that files of these formats would not heed; `name` is that of the first."""
+    formats = set(formats)
+    for key, needs in (
+        ("pattern", {"text"}),
+        ("label_files", {"text"}),
+        ("column_names", {"csv", "tsv", "json", "jsonl"}),
+        ("delimiter", {"csv", "tsv"}),
+        ("quoting", {"csv", "tsv"}),
+        ("skip_lines", {"csv", "tsv", "text"}),
+        ("extra_cells", {"csv", "tsv"}),
+        ("split", {"json"}),
+    ):
+        if getattr(source, key) != FilesSource.model_fields[key].default and not formats <= needs:
+            others = " and ".join(sorted(formats - needs))
+            raise DataError(
+                f"{key} is for {' and '.join(sorted(needs))} files, but {name} is read as {others}.",
+                hint=f'Leave it out, or set format = "{min(needs)}".',
+            )
+
+
+def _read_file(
+    path: Path, name: str, source: FilesSource, on_bad_row: OnBadRow, *, wanted: frozenset[str] | None, labels: Path | None
+) -> Piece:
+    kind = format_of(path, source.format)
+    if kind in {"csv", "tsv"}:
+        return read_delimited(path, name, source, tabs=kind == "tsv", compares=on_bad_row == "error")
+    if kind == "json":
+        return read_json(path, name, source, wanted=wanted)
+    if kind == "jsonl":
+        return read_jsonl(path, name, source, wanted=wanted)
+    if kind == "parquet":
+        return read_parquet(path, name, wanted=wanted)
+    if kind == "arrow":
+        return read_arrow(path, name)
+    return read_text_file(path, name, source, labels=labels)
+
+
+def _read_python(source: PythonSource) -> Piece:
+    """Call the user's object; what it raises itself is passed on, with its traceback."""
+    module_name, _, object_name = source.object.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        hint = "Install its package, or add its folder to PYTHONPATH."
+        raise DataError(f"The Python source {source.object!r} cannot be imported: {error}.", hint=hint) from error
+    target = getattr(module, object_name, None)
+    if target is None:
+        close = nearest(object_name, vars(module))
+        raise DataError(f"The module {module_name} has no {object_name!r}.", hint=f"Did you mean {close!r}?" if close else "")
+    if not callable(target):
+        raise DataError(f"The Python source {source.object!r} is {_article(target)}, not a class or function.")
+    try:
+        inspect.signature(target).bind(**source.options)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"The Python source {source.object!r} does not take these options: {error}.") from error
+    result = target(**source.options)
+    if isinstance(result, pa.Table) or hasattr(result, "__arrow_c_stream__"):
+        return arrow_piece(result if isinstance(result, pa.Table) else pa.table(result), source.object)
+    if isinstance(result, (str, bytes, Mapping)) or not isinstance(result, Iterable):
+        made = _article(result)
+        raise DataError(
+            f"The Python source {source.object!r} returned {made}, not an Arrow table or an iterable of dictionaries."
+        )
+    piece = records_piece((_plain_record(record) for record in result), source.object, "row")
+    # A data set of the datasets library: its rows hold the integers, its features the names of classes.
+    schema = getattr(getattr(result, "features", None), "arrow_schema", None)
+    return replace(piece, class_names=class_names(schema)) if isinstance(schema, pa.Schema) else piece
+
+
+def _article(value: object) -> str:
+    name = type(value).__name__
+    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
+
+
+def _plain_record(record: Any) -> Any:
+    if not isinstance(record, Mapping):
+        return record
+    return {key: plain_value(value) for key, value in record.items()}

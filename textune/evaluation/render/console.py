@@ -1,0 +1,191 @@
+"""A report on the terminal: what people look at first, at any width; the rest is in the Markdown and JSON files."""
+
+from __future__ import annotations
+
+from string import ascii_lowercase
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.cells import cell_len
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from textune.evaluation.render.wording import answer, number, one_line, split_averages
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from textune.evaluation.mistakes import Mistake
+    from textune.evaluation.report import Report
+
+MAX_CLASSES = 15
+MAX_MATRIX = 10
+MAX_CONFUSIONS = 10
+MAX_MISTAKES = 5
+MAX_NAME = 60
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print to `console`; names and texts of the data appear as they are, never as markup."""
+    _Printer(report, console).print()
+
+
+class _Printer:
+    """Draws the sections one after the other; all text passes `_text`, which keeps it printable in the console's encoding."""
+
+    def __init__(self, report: Report, console: Console) -> None:
+        self.report = report
+        self.drawing = console
+        self.encoding = console.encoding or "utf-8"
+        self.ellipsis = "…" if self.encoding.lower().startswith("utf") else "..."
+
+    def print(self) -> None:
+        sections = (self._head, self._metrics, self._classes, self._confusions, self._mistakes, self._notes)
+        for section in sections:
+            section()
+
+    def _text(self, text: str, style: str = "", limit: int = 1000) -> Text:
+        line = one_line(text, limit)
+        if self.ellipsis != "…":
+            line = line.replace("…", self.ellipsis)
+        return Text(line.encode(self.encoding, "replace").decode(self.encoding), style=style)
+
+    def _out(self, renderable: Text | Table, indent: int = 0) -> None:
+        self.drawing.print(Padding(renderable, (0, 0, 0, indent), expand=False), highlight=False)
+
+    def _title(self, text: str) -> None:
+        self.drawing.line()
+        self._out(self._text(text, "bold"))
+
+    def _head(self) -> None:
+        report, baseline = self.report, self.report.baseline
+        self._out(self._text(f"Evaluation of {report.dataset or 'the model'}", "bold"))
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(no_wrap=True)
+        grid.add_column(justify="right", no_wrap=True)
+        grid.add_column(overflow="fold")
+        interval = "no interval"
+        if report.interval is not None:
+            interval = f"95 % interval {number(report.interval[0])} to {number(report.interval[1])}"
+            interval += f" ({report.interval_method})" if report.interval_method else ""
+        about = self._text(f"{baseline.compared} of {baseline.rule}")
+        grid.add_row(Text(report.metric, "bold"), Text(number(report.value), "bold"), interval)
+        grid.add_row("baseline", number(baseline.value), about)
+        grid.add_row("rows", f"{report.num_rows:,}", self._text(report.about()))
+        if report.num_left_out:
+            grid.add_row("left out", f"{report.num_left_out:,}", "rows that could not be used")
+        self._out(grid, indent=2)
+        for warning in report.warnings:
+            self._out(Text("Warning: ", "bold yellow").append_text(self._text(warning, "yellow")))
+
+    def _metrics(self) -> None:
+        rest, averages = split_averages(self.report.metrics)
+        rest.pop(self.report.metric, None)
+        columns = max(1, min(3, (self.drawing.width - 2) // 36))
+        grid = Table.grid(padding=(0, 4, 0, 0))
+        for _ in range(columns):
+            grid.add_column(no_wrap=True)
+            grid.add_column(justify="right", no_wrap=True)
+        cells = [[name, number(value)] for name, value in rest.items()]
+        height = -(-len(cells) // columns)
+        for row in range(height):
+            grid.add_row(*(cell for pair in cells[row::height] for cell in pair))
+        self._title("Metrics")
+        self._out(grid, indent=2)
+        if averages:
+            kinds = next(iter(averages.values()))
+            table = self._table("average", *kinds)
+            for kind, values in averages.items():
+                table.add_row(kind, *(number(value) for value in values.values()))
+            self.drawing.line()
+            self._out(table, indent=2)
+
+    def _table(self, name: str, *numbers: str) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, header_style="", show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column(name, overflow="fold")
+        for column in numbers:
+            table.add_column(column, justify="right", no_wrap=True)
+        return table
+
+    def _classes(self) -> None:
+        report = self.report
+        if not report.classes:
+            return
+        order = list(range(len(report.classes)))
+        hidden = max(0, len(order) - MAX_CLASSES)
+        if hidden:
+            order = report.worst_classes()[:MAX_CLASSES]
+        kind = "Labels" if report.problem == "multilabel" else "Classes"
+        self._title(f"{kind}, lowest F1 first ({hidden:,} better ones not shown)" if hidden else kind)
+        # where there are no confusions to look at, the number of predictions shows what is answered too often
+        counted = ("rows", "predicted") if report.problem == "multilabel" else ("rows",)
+        table = self._table("class", *counted, "precision", "recall", "f1", "roc_auc")
+        for index in order:
+            row = report.classes[index]
+            values = (number(value) for value in (row.precision, row.recall, row.f1, row.roc_auc))
+            counts = (f"{count:,}" for count in (row.support, row.predicted)[: len(counted)])
+            table.add_row(self._text(row.name, limit=MAX_NAME), *counts, *values)
+        self._out(table, indent=2)
+
+    def _confusions(self) -> None:
+        report = self.report
+        if report.matrix is not None and len(report.names) <= MAX_MATRIX:
+            self._title("Confusions (lines: true, columns: predicted)")
+            self._matrix(report.matrix)
+        elif report.confusions:
+            self._title("Most frequent confusions")
+            table = self._table("true", "rows")
+            table.add_column("predicted", overflow="fold")
+            for pair in report.confusions[:MAX_CONFUSIONS]:
+                true, predicted = (self._text(name, limit=MAX_NAME) for name in (pair.true, pair.predicted))
+                table.add_row(true, f"{pair.rows:,}", predicted)
+            self._out(table, indent=2)
+
+    def _matrix(self, matrix: tuple[tuple[int, ...], ...]) -> None:
+        names = [self._text(name, limit=MAX_NAME) for name in self.report.names]
+        widths = [max(cell_len(name.plain), 5) + 3 for name in names]
+        # where the names do not fit as heads of columns, letters stand for them
+        lettered = max(widths) + sum(widths) > self.drawing.width
+        heads = [Text(letter) for letter in ascii_lowercase[: len(names)]] if lettered else names
+        table = self._table("", *(["" for _ in names]))
+        for column, head in zip(table.columns[1:], heads, strict=True):
+            column.header = head
+        for row, (name, counts) in enumerate(zip(names, matrix, strict=True)):
+            line = Text(f"{ascii_lowercase[row]}  ").append_text(name) if lettered else name
+            cells = [Text(f"{count:,}", "bold" if row == column else "") for column, count in enumerate(counts)]
+            table.add_row(line, *cells)
+        self._out(table, indent=2)
+
+    def _mistakes(self) -> None:
+        report = self.report
+        shown = report.mistakes[:MAX_MISTAKES]
+        if not shown:
+            return
+        if report.num_mistakes is None:
+            self._title(f"Largest errors ({len(shown)} of {report.num_rows:,} rows)")
+        else:
+            self._title(f"Most confident mistakes ({len(shown)} of {report.num_mistakes:,})")
+        for mistake in shown:
+            self._out(self._mistake(mistake), indent=2)
+            for text in (mistake.text, mistake.pair):
+                if text is not None:
+                    self._out(self._text(text, "dim", 2 * self.drawing.width - 20), indent=4)
+
+    def _mistake(self, mistake: Mistake) -> Text:
+        """How sure or how far off, what is answered, what is true, and where it stands."""
+        true, predicted = (self._text(answer(value), "bold", MAX_NAME) for value in (mistake.true, mistake.predicted))
+        if self.report.num_mistakes is None:
+            score = f"{mistake.score:+.4g}"
+        else:
+            score = f"{mistake.label or ''} {number(mistake.score)}"
+        line = self._text(score, limit=MAX_NAME).append("  predicted ").append_text(predicted)
+        return line.append(", true ").append_text(true).append("  ").append_text(self._text(mistake.place, "dim", 80))
+
+    def _notes(self) -> None:
+        if self.report.notes:
+            self._title("Notes")
+        for note in self.report.notes:
+            grid = Table.grid(padding=(0, 1))
+            grid.add_row("-", self._text(note))
+            self._out(grid, indent=2)

@@ -1,0 +1,152 @@
+"""A report as a Markdown document; nothing in the data can break its tables or become markup."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from textune.evaluation.metrics import METRICS
+from textune.evaluation.render.wording import answer, number, one_line, split_averages
+
+if TYPE_CHECKING:
+    from textune.evaluation.report import Report
+
+MAX_MATRIX = 20
+"""Classes up to which the confusion matrix is drawn; above, the most frequent confusions are listed."""
+MAX_CONFUSIONS = 20
+MAX_CLASSES = 100
+MAX_NAME = 60
+MAX_TEXT = 200
+# `&` and `<` first of all for HTML, `$` for mathematics; an underscore within a word means nothing and stays readable
+_MARKUP = re.compile(r"[\\`*\[\]<>|~$&#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+
+def write_markdown(report: Report) -> str:
+    """The whole report, sections that do not apply left out."""
+    parts = [
+        _head(report),
+        _metrics(report),
+        _classes(report),
+        _confusions(report),
+        _mistakes(report),
+        _bullets("Notes", report.notes),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escape(text: str, limit: int) -> str:
+    """`text` on one line, shown as it is wherever it stands in the document."""
+    return _MARKUP.sub(
+        lambda match: f"&{_ENTITIES[match[0]]};" if match[0] in _ENTITIES else f"\\{match[0]}", one_line(text, limit)
+    )
+
+
+_ENTITIES = {"&": "amp", "<": "lt", ">": "gt"}
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, names: int = 1) -> str:
+    """A table whose first `names` columns are left-aligned and whose other ones, numbers, are right-aligned."""
+    rule = ["---" if index < names else "---:" for index in range(len(head))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+
+
+def _bullets(title: str, lines: Sequence[str]) -> str:
+    return f"## {title}\n\n" + "\n".join(f"- {escape(line, 2000)}" for line in lines) if lines else ""
+
+
+def _head(report: Report) -> str:
+    lines = [f"# Evaluation of {escape(report.dataset, 200) or 'the model'}"]
+    interval = ""
+    if report.interval is not None:
+        method = f", {report.interval_method}" if report.interval_method else ""
+        interval = f" (95 % interval {number(report.interval[0])} to {number(report.interval[1])}{method})"
+    rows = f"{report.num_rows:,} rows" + (f" ({report.num_left_out:,} left out)" if report.num_left_out else "")
+    lines.append(f"**{report.metric} {number(report.value)}**{interval} on {rows}; {escape(report.about(), 200)}.")
+    baseline = report.baseline
+    values = ", ".join(f"{name} {number(value)}" for name, value in baseline.metrics.items())
+    lines.append(f"Baseline, {escape(baseline.rule, 2 * MAX_TEXT)}: {values}.")
+    lines.extend(f"> **Warning:** {escape(warning, 2000)}" for warning in report.warnings)
+    if report.fingerprint:
+        lines.append(f"Data fingerprint: `{report.fingerprint}`")
+    return "\n\n".join(lines)
+
+
+def _metrics(report: Report) -> str:
+    rest, averages = split_averages(report.metrics)
+    rows = [(name, number(value), METRICS[name].description) for name, value in rest.items()]
+    text = "## Metrics\n\n" + _three_columns(rows)
+    if averages:
+        columns = list(next(iter(averages.values())))
+        cells = [[kind, *(number(values[column]) for column in columns)] for kind, values in averages.items()]
+        text += "\n\n" + _table(["average", *columns], cells)
+    return text
+
+
+def _three_columns(rows: Sequence[tuple[str, str, str]]) -> str:
+    lines = ["| metric | value | what it is |", "| --- | ---: | --- |"]
+    return "\n".join([*lines, *(f"| {name} | {value} | {meaning} |" for name, value, meaning in rows)])
+
+
+def _classes(report: Report) -> str:
+    if not report.classes:
+        return ""
+    head = [
+        "label" if report.problem == "multilabel" else "class",
+        "rows",
+        "predicted",
+        "correct",
+        "precision",
+        "recall",
+        "f1",
+        "roc_auc",
+        "average_precision",
+    ]
+    order = list(range(len(report.classes)))
+    kind = "Labels" if report.problem == "multilabel" else "Classes"
+    title = f"## {kind}"
+    if len(order) > MAX_CLASSES:
+        order = report.worst_classes()[:MAX_CLASSES]
+        title = f"## {kind}: the {MAX_CLASSES} with the lowest F1 of {len(report.classes):,}"
+    if report.train_support is not None:
+        head.insert(1, "training rows")
+    rows = []
+    for index in order:
+        row = report.classes[index]
+        counts = [f"{count:,}" for count in (row.support, row.predicted, row.correct)]
+        if report.train_support is not None:
+            counts.insert(0, f"{report.train_support[index]:,}")
+        values = (row.precision, row.recall, row.f1, row.roc_auc, row.average_precision)
+        rows.append([escape(row.name, MAX_NAME), *counts, *(number(value) for value in values)])
+    return f"{title}\n\n{_table(head, rows)}"
+
+
+def _confusions(report: Report) -> str:
+    names = [escape(name, MAX_NAME) for name in report.names]
+    if report.matrix is not None and len(names) <= MAX_MATRIX:
+        rows = [[name, *(f"{count:,}" for count in counts)] for name, counts in zip(names, report.matrix, strict=True)]
+        return "## Confusion matrix\n\n" + _table(["true \\ predicted", *names], rows)
+    if not report.confusions:
+        return ""
+    shown = report.confusions[:MAX_CONFUSIONS]
+    cells = [[escape(pair.true, MAX_NAME), escape(pair.predicted, MAX_NAME), f"{pair.rows:,}"] for pair in shown]
+    return "## Most frequent confusions\n\n" + _table(["true", "predicted", "rows"], cells, names=2)
+
+
+def _mistakes(report: Report) -> str:
+    if not report.mistakes:
+        return ""
+    if report.num_mistakes is None:
+        title, score = f"Largest errors ({len(report.mistakes)} of {report.num_rows:,} rows)", "error"
+    else:
+        title, score = f"Most confident mistakes ({len(report.mistakes)} of {report.num_mistakes:,})", "score"
+    head = ["place", "true", "predicted", score, "text"]
+    rows = []
+    for mistake in report.mistakes:
+        text = escape(mistake.text, MAX_TEXT)
+        if mistake.pair is not None:
+            text += f"<br>{escape(mistake.pair, MAX_TEXT)}"
+        label = f"{escape(mistake.label, MAX_NAME)} " if mistake.label is not None else ""
+        true, predicted = (escape(answer(value), MAX_TEXT) for value in (mistake.true, mistake.predicted))
+        rows.append([escape(mistake.place, MAX_TEXT), true, predicted, f"{label}{number(mistake.score)}", text])
+    return f"## {title}\n\n{_table(head, rows, names=len(head))}"

@@ -1,0 +1,5 @@
+"""A run's model as something else can use it; after `run`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

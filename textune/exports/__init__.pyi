@@ -1,0 +1,1 @@
+from .hf import export as export

@@ -1,0 +1,136 @@
+"""A plain Hugging Face folder out of a run: its best model, or the model of a checkpoint, whatever wrote that."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+
+from textune.atomic import write_folder
+from textune.config import ModelSection, experiment_from_dict, user_path
+from textune.errors import ConfigError, ModelError, RunError
+from textune.inside import require_inside
+from textune.model import TextModel, complete_model, load_model, load_tokenizer
+from textune.prediction import CARD_NAME, read_card
+from textune.run import state_of
+from textune.training import KEPT_IDS, MANIFEST, MODEL, Checkpoint, newest, open_checkpoint, require_whole, weights_of
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    folder: Path
+    step: int | None
+    """Optimizer steps that made the model; None where it does not say."""
+    source: Path
+
+
+def export(source: str | Path, target: str | Path) -> Exported:
+    """Write a model as a plain folder: the best one of a run (before its first evaluation, that of its newest checkpoint), or
+    that of one checkpoint.
+
+    The folder is complete or absent. Raises RunError where there is no model, where the checkpoint is damaged, or where
+    `target` exists.
+    """
+    source, target = user_path(source), user_path(target)
+    if target.exists():
+        raise RunError(f"--out {target} exists; nothing is ever overwritten.", hint="Choose another name.")
+    if not source.is_dir():
+        raise RunError(
+            f"{source} does not exist.", hint="Give a run folder, or a checkpoint such as runs/x/checkpoints/step-120."
+        )
+    model = source if (source / CARD_NAME).is_file() else complete_model(source)
+    if model is not None:
+        if (model / MANIFEST).is_file():  # a checkpoint that holds a model alone
+            require_whole(model)
+        write_folder(target, lambda folder: _copy_model(model, folder))
+        return Exported(target, read_card(model).step, model)
+    checkpoint = _find_checkpoint(source)
+    written = _rebuild(checkpoint)
+    write_folder(target, lambda folder: _save(written, checkpoint, folder))
+    return Exported(target, checkpoint.step, checkpoint.folder)
+
+
+def _find_checkpoint(source: Path) -> Checkpoint:
+    if not (source / "checkpoints").is_dir():
+        return open_checkpoint(source)
+    found, passed = newest(source / "checkpoints")
+    if found is None:
+        raise RunError(
+            " ".join([*passed, f"{source} has neither a best model nor a whole checkpoint."]), hint="Train on with --resume."
+        )
+    return found
+
+
+def _copy_model(model: Path, folder: Path) -> None:
+    """Links are followed where they stay in the folder: it may come from anybody, and the copy may go to anybody."""
+    for path in model.iterdir():
+        try:
+            require_inside(model, path)
+        except ValueError as error:
+            raise RunError(f"{model} is refused: {error}.", hint="Put the file itself there.") from error
+        if path.is_file() and path.name != MANIFEST:
+            shutil.copy2(path, folder / path.name)
+
+
+def _rebuild(checkpoint: Checkpoint) -> TextModel:
+    """The model of a checkpoint, on the CPU, with the full table of token embeddings behind it."""
+    small = checkpoint.folder / "model"
+    config = transformers.AutoConfig.from_pretrained(small)
+    with torch.random.fork_rng(devices=[]):
+        hf = transformers.AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    if KEPT_IDS in checkpoint.names:
+        with torch.no_grad():
+            hf.get_input_embeddings().weight.copy_(_full_table(checkpoint, config.num_labels))
+    model = TextModel(hf, pad_id=0, attention="padded", compile="off")
+    if KEPT_IDS in checkpoint.names:
+        model.take_vocabulary(checkpoint.read(KEPT_IDS).numpy())
+        known = state_of(checkpoint).identity.token_embeddings
+        if model.left_out_fingerprint != known:
+            name = _backbone_of(checkpoint).pretrained
+            raise ModelError(
+                f"the token embeddings of {name} changed since the checkpoint {checkpoint.folder} was made, which holds only"
+                " those that the run trained.",
+                hint="Put the backbone back as it was.",
+            )
+    with torch.no_grad():
+        for name, tensor in weights_of(model).items():
+            tensor.copy_(checkpoint.read(MODEL + name))
+    return model
+
+
+def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
+    """Every token embedding as the backbone of the run has it."""
+    section = _backbone_of(checkpoint)
+    card = read_card(checkpoint.folder / "model")
+    try:
+        tokenizer = load_tokenizer(section)
+        model = load_model(section, tokenizer, label_map=card.label_map, num_logits=num_logits, seed=0)
+    except (ModelError, ConfigError) as error:
+        raise RunError(
+            f"the checkpoint {checkpoint.folder} holds only the token embeddings that the run trained; the others are read from"
+            f" its backbone: {error.message}",
+            hint="Put the backbone back where it was.",
+        ) from error
+    table: torch.Tensor = model.hf.get_input_embeddings().weight
+    return table
+
+
+def _backbone_of(checkpoint: Checkpoint) -> ModelSection:
+    """The backbone that the run was configured with."""
+    return experiment_from_dict(dict(state_of(checkpoint).config), base=Path.cwd()).model
+
+
+def _save(model: TextModel, checkpoint: Checkpoint, folder: Path) -> None:
+    model.save(folder)
+    for path in sorted((checkpoint.folder / "model").iterdir()):
+        if f"model/{path.name}" not in checkpoint.files:  # what nobody wrote, and nothing vouches for
+            continue
+        if path.suffix != ".safetensors" and path.name != "config.json":
+            shutil.copy2(path, folder / path.name)
+    card = read_card(folder).model_copy(update={"step": checkpoint.step})
+    (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")

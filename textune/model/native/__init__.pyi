@@ -1,0 +1,12 @@
+from .disentangled import Terms as Terms
+from .disentangled import kernel_disentangled as kernel_disentangled
+from .install import count_known as count_known
+from .install import install as install
+from .int8 import Int8Linear as Int8Linear
+from .kernels import AttentionShape as AttentionShape
+from .kernels import FastDropout as FastDropout
+from .kernels import Kernels as Kernels
+from .kernels import kernel_attention as kernel_attention
+from .libraries import KernelError as KernelError
+from .libraries import available_levels as available_levels
+from .libraries import load_library as load_library

@@ -1,0 +1,10 @@
+from .check import CheckResult as CheckResult
+from .check import check as check
+from .evaluate import evaluate as evaluate
+from .info import in_words as in_words
+from .info import info as info
+from .init import init as init
+from .load import load as load
+from .predict import predict_file as predict_file
+from .predict import require_target as require_target
+from .train import train as train

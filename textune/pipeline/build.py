@@ -1,0 +1,235 @@
+"""Builds every part of a run in the order the data flows; the first half of the pipeline, shared by `train` and `check`.
+
+data -> metric -> task -> tokens -> model
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from textune.batches import (
+    TextEncoder,
+    TokenStore,
+    open_store,
+    require_drawable,
+)
+from textune.config import Experiment, require_runnable
+from textune.data import Part, PreparedData, audit_data, prepare_data
+from textune.errors import ConfigError, DataError
+from textune.evaluation import resolve_metric
+from textune.model import (
+    Device,
+    Room,
+    TextModel,
+    available_bytes,
+    checkpoint_gradients,
+    load_model,
+    load_tokenizer,
+    measure_room,
+    require_backbone,
+    resolve_device,
+)
+from textune.pipeline.cautions import fit_length, rate_warning, require_as_launched, require_separator, tokenizer_notice
+from textune.pipeline.continuing import differences, earlier_card, known_labels
+from textune.prediction import ModelCard
+from textune.ranks import ALONE, Ranks
+from textune.run import Ingredients, Tokenized, Tracker, num_steps, steps_in_epoch
+from textune.tasks import build_task
+from textune.training import STATE_BYTES, is_sharded, require_learner, require_optimizer
+
+if TYPE_CHECKING:
+    pass
+
+
+def gather(
+    experiment: Experiment,
+    *,
+    tracker: Tracker,
+    audit: bool,
+    ranks: Ranks = ALONE,
+    bound: int | None = None,
+    way: str | None = None,
+    resumed: bool = False,
+) -> Ingredients:
+    """Build every part of a run in flow order; raises what any of them finds wrong and writes nothing but the token cache.
+
+    `audit`: look through the rows before anything slow, refuse what cannot train and say what is usually a mistake. Of several
+    `ranks` the first on each machine reads and tokenises, the others find its work in the cache. `bound`: the tokens computed
+    at once that a run had found out before it stopped, `way`: the kernels that it had computed with. `resumed`: its weights
+    come from a checkpoint.
+    """
+    require_runnable(experiment)
+    device = resolve_device(experiment.train.device, experiment.train.precision)
+    if ranks.broadcast(device.precision) != device.precision:
+        raise ConfigError(
+            f"rank {ranks.rank} would compute in {device.precision}, unlike rank 0.",
+            hint="Set train.precision for all of them.",
+        )
+    require_as_launched(experiment.train, device)
+    require_optimizer(experiment.train.optimizer)
+    require_learner(experiment.train, device, ranks)
+    require_backbone(experiment.model)
+    card = earlier_card(experiment.model)
+    known_names = known_labels(experiment.model, card)
+    with ranks.local_first():
+        data = prepare_data(experiment.data, kind=experiment.task.kind, known_names=known_names)
+    _require_weights(experiment, data)
+    if audit:
+        _audit(data, tracker)
+    metric = resolve_metric(experiment.evaluate.metric, data.label_map.problem)
+    task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets)
+    if data.validation is None and experiment.train.early_stopping.patience:
+        raise ConfigError(
+            "train.early_stopping.patience is set, but there are no validation rows to judge by.",
+            hint='Set data.validation, such as { kind = "split", ratio = 0.1 }, or remove early_stopping.',
+        )
+    tokenizer = load_tokenizer(experiment.model)
+    model = load_model(
+        experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_outputs, seed=experiment.train.seed
+    )
+    name = experiment.model.pretrained
+    tokens, said = fit_length(experiment.tokens, model, name=name)
+    experiment = experiment.model_copy(update={"tokens": tokens})
+    if card is None:  # a tokenizer that textune saved states the length of the earlier run, which `differences` names
+        said += tokenizer_notice(tokens, tokenizer, name=name)
+    encoder = TextEncoder(tokenizer, tokens)
+    if not resumed:
+        require_separator(experiment.data.columns, encoder, name=name)
+    num_rows = len(data.train)
+    with ranks.local_first():
+        data, stores = _tokenize(experiment, data, encoder, tracker)
+    _require_weights(experiment, data)
+    if len(data.train) < num_rows:  # balanced weights are those of the rows that are left
+        task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets)
+    parts: dict[str, Tokenized] = {part.name: Tokenized(part, stores[id(part.examples)]) for part in data.parts}
+    require_learner(experiment.train, device, ranks, steps_per_epoch=steps_in_epoch(experiment, parts["train"]))
+    _require_room(experiment, parts)
+    if data.stream is None:
+        vocabulary = model.compact_vocabulary(
+            (store.ids for store in stores.values()),
+            mode=experiment.train.compact_vocabulary,
+            optimizer=experiment.train.optimizer.kind,
+        )
+    else:
+        vocabulary = "full table: which tokens occur in a stream is not known in advance"
+    model.to(device.torch)
+    if is_sharded(experiment.train.distributed):
+        # A compiled layer computes without calling its modules, and only their calls bring the weights.
+        hint = 'Use train.distributed.kind = "ddp"'
+        model.accelerator.forbid("weights are cut over the ranks, and brought when a module is called", hint=hint)
+    model.speed_up(device.dtype, training=True, lengths=parts["train"].lengths, earlier=way)
+    if experiment.train.gradient_checkpointing:  # behind `speed_up`, which changes how layers compute
+        checkpoint_gradients(model)
+    room = _room(experiment, model, device, parts["train"], ranks=ranks, bound=bound)
+    model.compile_steps(num_steps(experiment, parts["train"]), device.dtype)
+    ingredients = Ingredients(experiment, data, parts, tokenizer, encoder, task, model, device, metric, vocabulary, room, ranks)
+    # A run that goes on takes all weights from its checkpoint: nothing starts new there.
+    for notice in (*data.notices, *said, *(() if resumed else model.notes), *_warnings(ingredients, card)):
+        tracker.notice(notice)
+    return ingredients
+
+
+def _audit(data: PreparedData, tracker: Tracker) -> None:
+    findings = audit_data(data)
+    errors = [finding.message for finding in findings if finding.level == "error"]
+    if errors:
+        raise DataError(" ".join(errors), hint="`textune check` shows the rows.")
+    for finding in findings:
+        if finding.level == "warning":
+            tracker.notice(f"{finding.message} (`textune check` shows the rows)")
+
+
+def _warnings(parts: Ingredients, earlier: ModelCard | None) -> list[str]:
+    """What a person should know before the first step; `earlier` is the card of the model that training goes on from."""
+    experiment, warnings = parts.experiment, []
+    warnings += differences(earlier, experiment, parts.tokenizer, parts.data.label_map)
+    warnings += rate_warning(experiment.train, parts.model)
+    warmup = experiment.train.schedule.warmup
+    if warmup.steps(parts.steps_per_epoch) >= parts.total_steps > 1:
+        warnings.append(
+            f"train.schedule.warmup = {warmup} is no shorter than the run of {parts.total_steps} steps: the learning rate never"
+            " reaches its peak"
+        )
+    if experiment.model.trust_remote_code:
+        warnings.append(f"model.trust_remote_code is on: Python code that comes with {experiment.model.pretrained} runs here")
+    return warnings
+
+
+def _tokenize(
+    experiment: Experiment, data: PreparedData, encoder: TextEncoder, tracker: Tracker
+) -> tuple[PreparedData, dict[int, TokenStore]]:
+    """Token stores by source (`id` of its examples), and the data without rows that `tokens.drop_longer` leaves out."""
+    stores: dict[int, TokenStore] = {}
+    said: list[str] = []  # each part says the same
+    for part in data.parts:
+        examples = part.examples
+        if id(examples) not in stores:
+            stores[id(examples)] = open_store(
+                examples.text,
+                examples.text_pair,
+                encoder,
+                experiment.tokens,
+                place=examples.place,
+                progress=lambda done, total, name=part.name: tracker.progress(f"tokenising {name}", done, total),  # type: ignore[misc]
+                notice=said.append,
+            )
+    for message in dict.fromkeys(said):
+        tracker.notice(message)
+    limit = experiment.tokens.drop_longer
+    if limit is None:
+        return data, stores
+    kept: dict[str, Part | None] = {"train": data.train, "validation": data.validation, "test": data.test}
+    for part in data.parts:
+        shorter = part.only(stores[id(part.examples)].raw_lengths <= limit)
+        if len(shorter) == 0:
+            raise DataError(f"tokens.drop_longer = {limit} leaves no {part.name} rows.", hint="Raise it.")
+        if len(shorter) < len(part):
+            tracker.notice(f"{len(part) - len(shorter)} of {len(part)} {part.name} rows left out: longer than {limit} tokens.")
+        kept[part.name] = shorter
+    assert kept["train"] is not None
+    return replace(data, train=kept["train"], validation=kept["validation"], test=kept["test"]), stores
+
+
+def _require_weights(experiment: Experiment, data: PreparedData) -> None:
+    """DataError where rows are to be drawn by weight and none of those that are trained has any."""
+    if experiment.train.order == "weighted":
+        weights = data.train.examples.weight
+        require_drawable(None if weights is None else weights[data.train.indices])
+
+
+def _require_room(experiment: Experiment, parts: dict[str, Tokenized]) -> None:
+    """ConfigError where one row alone exceeds `max_tokens`: it could never be computed within the bound."""
+    for key, limit, names in (
+        ("train.max_tokens", experiment.train.max_tokens, ["train"]),
+        ("evaluate.max_tokens", experiment.evaluate.max_tokens, ["validation", "test"]),
+    ):
+        if limit == "auto":
+            continue
+        for name in names:
+            if name in parts and (longest := int(parts[name].lengths.max())) > limit:
+                row = int(parts[name].lengths.argmax())
+                place = parts[name].part.examples.place(int(parts[name].part.indices[row]))
+                raise ConfigError(
+                    f"{key} = {limit} is smaller than the longest {name} row: {place} has {longest} tokens.",
+                    hint=f"Use {key} = {longest} or more, or lower tokens.max_length.",
+                )
+
+
+def _room(
+    experiment: Experiment, model: TextModel, device: Device, train: Tokenized, *, ranks: Ranks, bound: int | None
+) -> Room:
+    """The tokens computed at once: as configured, as before the run stopped, or as many as the memory left holds."""
+    section = experiment.train
+    if bound is not None:
+        return Room(bound, "as before the run stopped")
+    if section.max_tokens != "auto":
+        return Room(section.max_tokens, "train.max_tokens")
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    to_come = trained * (4 + STATE_BYTES[section.optimizer.kind])
+    available = available_bytes(device.torch)
+    if device.torch.type == "cpu":  # its memory is that of all ranks on it
+        available //= ranks.local_world
+    room = measure_room(model, device, store=train.store, indices=train.part.indices, to_come=to_come, available=available)
+    # All ranks cut by the smallest bound, so that a run is the same whichever of them is asked.
+    return replace(room, max_tokens=-ranks.all_max([-room.max_tokens])[0])

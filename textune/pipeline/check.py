@@ -1,0 +1,175 @@
+"""Checks a configuration and its data, and predicts what training will cost; trains nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from textune.batches import padding_waste
+from textune.config import Config, Overrides, load_config
+from textune.data import Finding, TokenFacts, audit_data
+from textune.pipeline.build import gather
+from textune.ranks import ALONE
+from textune.run import Facts, Ingredients, SilentTracker, Tracker, Trackers, describe, run_facts
+from textune.training import STATE_BYTES, Learner, gradients_in_memory
+from textune.wording import count
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+PROBED_BATCHES = 3
+"""Batches computed to predict the time of a run, after one that warms up."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a run would take on this machine."""
+
+    memory_bytes: int
+    """Weights, gradients and optimizer state, held at all times."""
+    seconds: float | None = None
+    """Of forward and backward passes, at the speed of the batches that were measured; None where none were."""
+    tokens_per_second: float | None = None
+    batches_measured: int = 0
+
+    def to_dict(self) -> dict[str, JsonValue]:
+        """As JSON holds it, without what was not measured."""
+        measured = asdict(self) if self.batches_measured else {"memory_bytes": self.memory_bytes}
+        return dict(measured)
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What `check` found and predicts."""
+
+    facts: Facts
+    """What would be trained on what."""
+    findings: list[Finding]
+    """What the audit of the rows saw."""
+    notices: tuple[str, ...] = ()
+    """What else a person should know before training, in sentences."""
+    costs: Costs | None = None
+    """What it costs; None before that is known, and where something stands in the way of training."""
+
+    @property
+    def ok(self) -> bool:
+        """Nothing stands in the way of training."""
+        return not any(finding.level == "error" for finding in self.findings)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """Facts and costs in words."""
+        if self.costs is None:
+            return describe(self.facts)
+        seconds, measured = self.costs.seconds, count(self.costs.batches_measured, "measured batch", "measured batches")
+        time = (
+            {}
+            if seconds is None
+            else {"time": f"about {_minutes(seconds)} of forward and backward passes here, from {measured}"}
+        )
+        memory = (
+            f"{self.costs.memory_bytes / 1e9:.2f} GB for weights, gradients and optimizer, plus the activations of at most"
+            f" {self.facts.max_tokens:,} tokens at once"
+        )
+        return describe(self.facts) | time | {"memory": memory}
+
+    def to_dict(self) -> dict[str, JsonValue]:
+        """As JSON holds it."""
+        return {
+            "ok": self.ok,
+            "numbers": self.facts.to_dict() | ({} if self.costs is None else self.costs.to_dict()),
+            "facts": dict(self.words),
+            "findings": [vars(finding) for finding in self.findings],
+            "notices": list(self.notices),
+        }
+
+
+def check(
+    config: Config | None = None,
+    *,
+    overrides: Overrides = (),
+    unset: Iterable[str] = (),
+    timing: bool = True,
+    audited: Callable[[CheckResult], None] | None = None,
+    tracker: Tracker | None = None,
+) -> CheckResult:
+    """Build every part, audit the rows, compute a few batches to predict time; writes nothing but the token cache.
+
+    `timing = False` computes no batches. `audited` is told what is known before they are computed, which takes a while. Raises
+    TextuneError for what stops a run before its rows can be audited.
+    """
+    loaded = load_config(config, overrides, unset)
+    told = Trackers([tracker or SilentTracker()])
+    for note in loaded.notes:
+        told.notice(note)
+    parts = gather(loaded.experiment, tracker=told, audit=False)
+    result = CheckResult(run_facts(parts), audit_data(parts.data, tokens=_token_facts(parts)), tuple(told.notices))
+    if audited is not None:
+        audited(result)
+    if not result.ok:
+        return result
+    costs = Costs(_memory_bytes(parts))
+    return replace(result, costs=_measured(costs, parts, told) if timing else costs)
+
+
+def _token_facts(parts: Ingredients) -> TokenFacts:
+    lengths = {part.name: parts.parts[part.name].lengths for part in parts.data.parts}
+    unknown, total = 0, 0
+    for store in {id(tokenized.store): tokenized.store for tokenized in parts.parts.values()}.values():
+        unknown += 0 if parts.encoder.unknown_id is None else int((store.ids == parts.encoder.unknown_id).sum())
+        total += len(store.ids)
+    return TokenFacts(
+        lengths=lengths,
+        truncated={part.name: parts.parts[part.name].num_truncated for part in parts.data.parts},
+        max_length=parts.experiment.tokens.longest,
+        num_unknown=unknown,
+        num_tokens=total,
+        padding_share=padding_waste(lengths["train"], parts.first_epoch()),
+    )
+
+
+def _measured(costs: Costs, parts: Ingredients, tracker: Tracker) -> Costs:
+    """With the speed of a few real batches, and the seconds of a whole run at that speed."""
+    rows = parts.training_rows()
+    loader = parts.loader(rows)
+    learner = Learner(parts.model, parts.experiment.train, parts.device, ALONE)
+    batches = iter(loader)
+    speeds = []
+    parts.model.train()
+    for number, batch in enumerate(islice(batches, PROBED_BATCHES + 1)):
+        tracker.progress("measuring", number, PROBED_BATCHES + 1)
+        started = time.perf_counter()
+        seed = parts.experiment.train.seed
+        loss, notices = gradients_in_memory(learner, parts.task, loader, batch, seed=seed)
+        float(loss)  # waits for a GPU
+        for notice in notices:
+            tracker.notice(notice)
+        if number or len(rows) <= parts.experiment.train.batch_size:
+            speeds.append(batch.num_tokens / (time.perf_counter() - started))
+    tracker.progress("measuring", PROBED_BATCHES + 1, PROBED_BATCHES + 1)
+    batches.close()
+    parts.model.zero_grad()
+    speed = float(np.median(speeds))
+    return replace(
+        costs,
+        seconds=round(parts.num_tokens / speed, 1),
+        tokens_per_second=round(speed, 1),
+        batches_measured=len(speeds),
+    )
+
+
+def _memory_bytes(parts: Ingredients) -> int:
+    """What training holds at all times: weights in fp32, and a gradient and the optimizer's state for what is trained."""
+    trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
+    return int(4 * parts.model.num_parameters + (4 + STATE_BYTES[parts.experiment.train.optimizer.kind]) * trained)
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,213 @@
+"""Evaluates a trained model on labelled rows: the run's own, or a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import ValidationError
+
+from textune.batches import open_store
+from textune.config import (
+    Absent,
+    Columns,
+    EvaluateSection,
+    Experiment,
+    FilesSource,
+    Split,
+    StreamSource,
+    TokensSection,
+    load_config,
+    require_words,
+    user_path,
+)
+from textune.data import Part, given_names, prepare_data, prepare_held_out
+from textune.errors import ConfigError, DataError, RunError
+from textune.evaluation import Report, resolve_metric
+from textune.jsontext import parse_json
+from textune.prediction import ModelCard, data_source, load
+from textune.ranks import joined
+from textune.run import SilentTracker, Tokenized, Tracker, report_part, write_report
+
+_NAME_COLUMNS = "Name the columns with --text, --text-pair and --label. To score rows without labels, use `textune predict`."
+
+
+def evaluate(
+    run: str | Path,
+    *,
+    data: str | Path | Sequence[str | Path] | FilesSource | None = None,
+    columns: Columns | Mapping[str, Any] | None = None,
+    part: Literal["test", "validation"] | None = None,
+    metric: str | None = None,
+    on_bad_row: Literal["error", "skip"] = "error",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
+    max_tokens: int | None = None,
+    compile: Literal["auto", "on", "off"] = "auto",
+    tracker: Tracker | None = None,
+) -> Report:
+    """Report on a model with the rows of `data`, or with the run's own test (else validation) rows.
+
+    `data`: files, read as the run's own of the same suffix were, or a source. `columns`: where text and label stand in them, as
+    in `{"label": "stars"}`; what is not named stays as in the run.
+
+    In a run folder the report is kept as `evaluations/NAME.json` and `.md`. Raises RunError where the run has no such rows or
+    its data has changed since training. Processes that a launcher started together share the rows: all of them call it and
+    get the report, the first one writes it.
+    """
+    require_words(evaluate, part=part, on_bad_row=on_bad_row)
+    if data is not None and part is not None:
+        raise ConfigError("part chooses among the run's own rows, but data names others.", hint="Give one of the two.")
+    run = user_path(run)
+    with joined() as ranks:
+        tracker = tracker if tracker is not None and ranks.is_first else SilentTracker()
+        predictor = load(
+            run,
+            device=device,
+            precision=precision,
+            max_tokens=max_tokens,
+            compile=compile,
+            ranks=ranks,
+            on_notice=tracker.notice,
+        )
+        card = predictor.card
+        chosen_metric = resolve_metric(metric or card.metric, card.problem)
+        experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
+        section = experiment.evaluate if experiment is not None else EvaluateSection()
+        if data is None:
+            name, found, train_targets = _own_rows(run, experiment, card, part)
+        else:
+            source, said = data_source(card.sources, data)
+            if said:
+                tracker.notice(said)
+            found = _rows_of(source, _columns(columns, card), card, on_bad_row=on_bad_row, tracker=tracker)
+            name, train_targets = Path(source.files[0]).name, None
+        if ranks.broadcast(found.fingerprint) != found.fingerprint:
+            raise DataError(
+                f"rank {ranks.rank} reads other rows than the first rank ({found.examples.rows.source}).",
+                hint="The files must be the same on every machine.",
+            )
+        tokens = _tokens_section(experiment, card.max_length, card.truncate)
+        with ranks.local_first():
+            store = open_store(
+                found.examples.text,
+                found.examples.text_pair,
+                predictor.encoder,
+                tokens,
+                place=found.examples.place,
+                progress=lambda done, total: tracker.progress("tokenising", done, total),
+                notice=tracker.notice,
+            )
+        if tokens.drop_longer is not None and data is None:
+            found = found.only(store.raw_lengths <= tokens.drop_longer)
+        report = report_part(
+            predictor,
+            Tokenized(found, store),
+            metric=chosen_metric,
+            train_targets=train_targets,
+            bootstrap=section.bootstrap,
+            mistakes=section.mistakes,
+            tracker=tracker,
+        )
+        if ranks.is_first and (run / "manifest.json").is_file():
+            _keep(report, run / "evaluations", re.sub(r"[^\w.-]+", "_", name), tracker)
+    return report
+
+
+def _columns(given: Columns | Mapping[str, Any] | None, card: ModelCard) -> Columns:
+    """The run's columns with those that are given; one label column stands for several, and the other way round."""
+    if isinstance(given, Columns):
+        return given
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigError(f"columns = {given!r:.60} is not a dictionary.", hint='Write columns={"text": ..., "label": ...}.')
+    changed = {"labels": ()} if "label" in (given or {}) else {}
+    try:
+        return Columns(**card.columns.model_dump(exclude_unset=True) | changed | dict(given or {}))
+    except (ValidationError, TypeError):
+        known = ", ".join(Columns.model_fields)
+        raise ConfigError(f"columns = {given!r:.200} names no columns.", hint=f"Its keys are {known}.") from None
+
+
+def _rows_of(
+    data: FilesSource, columns: Columns, card: ModelCard, *, on_bad_row: Literal["error", "skip"], tracker: Tracker
+) -> Part:
+    """Labelled rows of files, for a model that knows its labels."""
+    try:
+        found = prepare_held_out(data, columns=columns, labels=card.labels, label_map=card.label_map, on_bad_row=on_bad_row)
+    except DataError as error:
+        if "data.columns" not in error.hint:
+            raise
+        raise DataError(error.message, hint=_NAME_COLUMNS) from None
+    for note in found.examples.rows.notes:
+        tracker.notice(note)
+    return found
+
+
+def _own_rows(
+    run: Path, experiment: Experiment | None, card: ModelCard, part: Literal["test", "validation"] | None
+) -> tuple[str, Part, np.ndarray | None]:
+    """The run's own test (else validation) rows: (name of the part, the rows, targets of the training rows)."""
+    if experiment is None:
+        raise RunError(
+            f"{run} is a model folder without a run: it does not know its data.", hint="Name a file with --data FILE."
+        )
+    name = part or ("validation" if isinstance(experiment.data.test, Absent) else "test")
+    section, streamed = experiment.data, isinstance(experiment.data.train, StreamSource)
+    source = section.test if name == "test" else section.validation
+    if isinstance(source, Absent) or (streamed and isinstance(source, Split)):
+        raise RunError(f"{run} has no {name} rows.", hint="Name a file with --data FILE.")
+    train_targets = None
+    if streamed and not isinstance(source, Split):
+        # The shards may be elsewhere by now, and say nothing of these rows: the labels were given.
+        found = prepare_held_out(
+            source,
+            columns=section.columns,
+            labels=section.labels,
+            label_map=card.label_map,
+            on_bad_row=section.on_bad_row,
+            name=name,
+        )
+        read = [found]
+        same_labels = card.problem == "regression" or given_names(section.labels, section.columns.labels) == card.names
+    else:
+        prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names)
+        own = prepared.test if name == "test" else prepared.validation
+        assert own is not None, "there is a source"
+        found, read, train_targets = own, [prepared.train, own], prepared.train_targets
+        same_labels = prepared.label_map == card.label_map
+    changed = [part.name for part in read if card.data.get(part.name) != part.fingerprint]
+    if changed or not same_labels:
+        what = f"the {' and '.join(changed)} data" if changed else "the labels of the data"
+        raise RunError(
+            f"{what} of {run} changed since training ({found.examples.rows.source}).",
+            hint="Restore the files, or evaluate what is there now with --data FILE.",
+        )
+    return name, found, train_targets
+
+
+def _tokens_section(
+    experiment: Experiment | None, max_length: int, truncate: Literal["head", "tail", "head_tail", "error"]
+) -> TokensSection:
+    if experiment is not None:
+        return experiment.tokens
+    return TokensSection(max_length=max_length, truncate=truncate)
+
+
+def _keep(report: Report, folder: Path, stem: str, tracker: Tracker) -> None:
+    """Write the report into a folder of the run; where it cannot be, what was computed is not lost for that."""
+    try:
+        folder.mkdir(exist_ok=True)
+        write_report(report, folder, _free_stem(folder, stem, report))
+    except OSError as error:  # such as a run of somebody else's
+        tracker.notice(f"the report was not kept in {folder}: {error.strerror or error}")
+
+
+def _free_stem(folder: Path, stem: str, report: Report) -> str:
+    """The name of a report's files: other rows under the same file name get a name of their own."""
+    existing = folder / f"{stem}.json"
+    if existing.is_file() and parse_json(existing.read_text(encoding="utf-8"))["fingerprint"] != report.fingerprint:
+        return f"{stem}-{report.fingerprint[:8]}"
+    return stem

@@ -1,0 +1,146 @@
+"""Says what a run folder holds: how good its model is, what it was trained on, and how it came about."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from textune.config import user_path
+from textune.errors import RunError
+from textune.evaluation import number, read_report
+from textune.prediction import find_model, read_card
+from textune.run import RunFolder, read_manifest, state_of
+from textune.training import STATE, checkpoints_in, open_checkpoint
+from textune.wording import count, listing
+
+_OF_THE_RUN = (
+    "status",
+    "reason",
+    "started",
+    "finished",
+    "seconds",
+    "steps",
+    "best_step",
+    "rows",
+    "num_skipped",
+    "left_out",
+    "command",
+)
+MAX_OTHERS = 6
+"""Metrics that are shown beside the main one."""
+
+
+def info(run: str | Path) -> dict[str, Any]:
+    """Results, status, data and versions of a run folder, a model folder or a checkpoint, as JSON holds them."""
+    run = user_path(run)
+    if (run / STATE).is_file():
+        return _of_checkpoint(run)
+    facts: dict[str, Any] = {}
+    if (run / "manifest.json").is_file():
+        manifest = read_manifest(run).model_dump(mode="json", exclude_unset=True)
+        facts["results"] = {name: _result(path) for name, path in RunFolder(run).reports().items()}
+        facts |= {key: manifest[key] for key in _OF_THE_RUN if manifest.get(key)}
+        facts["checkpoints"] = [str(path) for _, path in checkpoints_in(run / "checkpoints")]
+        facts |= {key: manifest[key] for key in ("machine", "versions", "git") if manifest.get(key)}
+    try:
+        model = find_model(run)
+    except RunError:
+        if not facts:
+            raise
+        return facts
+    card = read_card(model)
+    return facts | {
+        "model": str(model),
+        "model_bytes": _size(model),
+        "problem": card.problem,
+        "labels": list(card.names),
+        "max_length": card.max_length,
+        "precision": card.precision,
+    }
+
+
+def in_words(found: dict[str, Any]) -> dict[str, str]:
+    """What `info` found, for people: what matters most first, and nothing empty."""
+    if "checkpoint" in found:
+        best = f", the best so far at step {found['best_step']:,}" if found["best_step"] else ""
+        words = {
+            "checkpoint": f"{found['checkpoint']} ({found['bytes'] / 1e6:.1f} MB), whole",
+            "step": f"{found['step']:,}{best}",
+            "run": found["run"],
+            "machine": _pairs(found["machine"]),
+        }
+        return {name: value for name, value in words.items() if value}
+    words = {}
+    for part, result in reversed(found.get("results", {}).items()):  # test rows say more than those that chose the model
+        words[part] = result["headline"]
+        words |= {f"warning, {part}": " ".join(result["warnings"])}
+    words["status"] = _status(found)
+    size = f" ({found['model_bytes'] / 1e6:.1f} MB)" if "model" in found else ""
+    words["model"] = f"{found['model']}{size}" if "model" in found else "none saved yet"
+    if "problem" in found:
+        labels = f", {count(len(found['labels']), 'label')}: {listing(found['labels'], 8)}"
+        words["task"] = found["problem"] + (labels if found["problem"] != "regression" else "")
+        words["texts"] = f"at most {found['max_length']} tokens each, computed in {found['precision']}"
+    lost = {part: f" ({num:,} left out)" for part, num in found.get("left_out", {}).items() if num}
+    rows = (
+        f"{'unknown number of' if num is None else f'{num:,}'} {part}{lost.get(part, '')}"
+        for part, num in found.get("rows", {}).items()
+    )
+    left_out = f"; {count(found['num_skipped'], 'row')} left out" if "num_skipped" in found and not lost else ""
+    words["rows"] = f"{', '.join(rows)}{left_out}"
+    for part, result in found.get("results", {}).items():
+        others = [(name, value) for name, value in result["metrics"].items() if name != result["metric"] and value is not None]
+        words[f"also, {part}"] = ", ".join(f"{name} {number(value)}" for name, value in others[:MAX_OTHERS])
+    words["checkpoints"] = listing((Path(path).name for path in found.get("checkpoints", [])), 8)
+    words["command"] = shlex.join(found.get("command", []))
+    words["machine"] = _pairs(found.get("machine", {}))
+    words["versions"] = _pairs(found.get("versions", {}))
+    git = found.get("git", {})
+    words["git"] = f"{git['commit']}{', with changes' if git.get('changed') == 'yes' else ''}" if "commit" in git else ""
+    return {name: value for name, value in words.items() if value}
+
+
+def _of_checkpoint(folder: Path) -> dict[str, Any]:
+    checkpoint = open_checkpoint(folder)
+    state = state_of(checkpoint)
+    return {
+        "checkpoint": str(folder),
+        "bytes": _size(folder),
+        "step": checkpoint.step,
+        "best_step": state.best_step,
+        "run": str(folder.parent.parent),
+        "machine": dict(state.identity.machine),
+    }
+
+
+def _result(path: Path) -> dict[str, Any]:
+    """What a report says of the model, in numbers."""
+    report = read_report(path)
+    tree, compared = report.to_dict(), report.baseline.compared
+    baseline = {"metric": compared, "value": tree["baseline"]["metrics"][compared], "rule": report.baseline.rule}
+    shown = {key: tree[key] for key in ("rows", "metrics", "warnings", "dataset")}
+    return {"headline": report.headline(), **tree["main"], "baseline": baseline, **shown}
+
+
+def _status(found: dict[str, Any]) -> str:
+    if "status" not in found:
+        return ""
+    words = [found["status"] + (f" ({found['reason']})" if "reason" in found else "")]
+    if "steps" in found:
+        seconds = f" in {found['seconds']:.0f} s" if "seconds" in found else ""
+        words.append(f"{count(found['steps'], 'step')}{seconds}")
+    if "best_step" in found:
+        words.append(f"best at step {found['best_step']:,}")
+    words.append(f"started {found['started']}")
+    return ", ".join(words)
+
+
+def _pairs(values: dict[str, Any] | str) -> str:
+    if isinstance(values, str):
+        return values
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value)
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -1,0 +1,60 @@
+"""Opens a trained model for whoever writes Python: `textune.load(...)`, with what a user needs of the `Predictor` behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from textune.model import Device
+from textune.prediction import ModelCard, Prediction, Predictor
+from textune.prediction import load as open_predictor
+from textune.wording import count, listing
+
+
+class TrainedModel:
+    """A trained model: predicts texts, and knows what it was made for."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+
+    @property
+    def card(self) -> ModelCard:
+        """What `textune.json` says of the model: problem, label names, columns, longest text."""
+        return self._predictor.card
+
+    @property
+    def device(self) -> Device:
+        """Where and in which precision it computes."""
+        return self._predictor.device
+
+    def predict(self, texts: Any, pairs: Any = None) -> list[Prediction]:
+        """Label and scores of each text (or text pair), in order.
+
+        `texts`: a list of texts or anything like it (a generator, a column of a table), or a table or list of dictionaries with
+        the columns that the model was trained on. Raises TextuneError for what cannot be texts.
+        """
+        return self._predictor.predict(texts, pairs)
+
+    def score(self, texts: Any, pairs: Any = None) -> np.ndarray:
+        """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; errors as `predict`."""
+        return self._predictor.score(texts, pairs)
+
+    def __repr__(self) -> str:
+        card = self.card
+        labels = "" if card.problem == "regression" else f", {count(len(card.names), 'label')} ({listing(card.names, 8)})"
+        kind = "texts" if card.columns.text_pair is None else "pairs of texts"
+        return f"<TrainedModel: {card.problem}{labels}, {kind} of at most {card.max_length} tokens, {self._predictor.device}>"
+
+
+def load(
+    folder: str | Path,
+    *,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
+    max_tokens: int | None = None,
+    compile: Literal["auto", "on", "off"] = "auto",
+) -> TrainedModel:
+    """Open a run folder (its best model) or a model folder that textune saved; options as in `textune.prediction.load`."""
+    return TrainedModel(open_predictor(folder, device=device, precision=precision, max_tokens=max_tokens, compile=compile))

@@ -1,0 +1,160 @@
+"""Trains: builds the parts of a run, starts or resumes it, trains, and reports on the model that was kept."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textune.config import Config, Loaded, Overrides, load_config, user_path
+from textune.errors import RunError
+from textune.evaluation import Report, read_report
+from textune.pipeline.build import gather
+from textune.ranks import Ranks, joined
+from textune.run import (
+    AS_BEFORE,
+    NOT_YET,
+    Facts,
+    RunFolder,
+    Session,
+    SilentTracker,
+    Start,
+    Tracker,
+    Trackers,
+    disk_warning,
+    one_batch_of_everything,
+    plan_start,
+    read_manifest,
+    require_same_start,
+    run_facts,
+    scratch_folder,
+    stopping_at_once,
+)
+from textune.training import StepResult
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run leaves; of a dry run, which leaves nothing, what it would have been."""
+
+    run: Path
+    """The run folder."""
+    steps: int
+    """Optimizer steps done."""
+    best_step: int
+    """Step of the best model."""
+    seconds: float
+    """Wall time of the training loop, evaluations included."""
+    reports: dict[str, Report]
+    """By set: `validation`, `test`."""
+    notices: tuple[str, ...] = ()
+    """What a person should know about the run, in sentences."""
+    complete_before: bool = False
+    """Whether the run was complete already, and nothing was done."""
+    facts: Facts | None = None
+    """What was trained, or would be; None where the run was complete already."""
+    dry_run: bool = False
+    """Whether nothing was trained or written, as asked."""
+
+    def to_dict(self) -> dict[str, JsonValue]:
+        """As JSON holds it."""
+        return {
+            "run": str(self.run),
+            "dry_run": self.dry_run,
+            "steps": self.steps,
+            "best_step": self.best_step,
+            "seconds": round(self.seconds, 1),
+            "notices": list(self.notices),
+            "numbers": {} if self.facts is None else self.facts.to_dict(),
+            "reports": {name: report.to_dict() for name, report in self.reports.items()},
+            "complete_before": self.complete_before,
+        }
+
+
+def train(
+    config: Config | None = None,
+    *,
+    run: str | Path | None = None,
+    overrides: Overrides = (),
+    unset: Iterable[str] = (),
+    resume: str | None = None,
+    dry_run: bool = False,
+    fast_dev_run: bool = False,
+    tracker: Tracker | None = None,
+    after_step: Callable[[StepResult], None] = lambda result: None,
+) -> TrainResult:
+    """Train, choose the best model, evaluate it and write the run folder (by default `runs/<name of the config>`).
+
+    `config`: a TOML file, a nested dictionary of the same form or an `Experiment`; `overrides`: `key=value` words, or values by
+    dotted key. `resume`: "latest" resumes the run folder, "auto" does so where there is something to resume, a path names the
+    checkpoint or run to start from (`textune.run.start`). `dry_run` builds every part and writes nothing; `fast_dev_run` does
+    one batch of everything in a folder that it removes again. `after_step` is called after every optimizer step. Raises
+    TextuneError before the first step for whatever does not fit, Preempted where a scheduler stopped the run.
+    """
+    loaded = load_config(config, overrides, unset)
+    name = loaded.path.stem if loaded.path else "model"
+    folder = RunFolder(user_path(run) if run is not None else Path("runs") / name)
+    if fast_dev_run and resume is not None:
+        raise RunError("--fast-dev-run and --resume do not go together.", hint="A run for development always starts anew.")
+    with _joined(loaded) as ranks:
+        told = Trackers([tracker if tracker is not None and ranks.is_first else SilentTracker()])
+        start = Start("new") if fast_dev_run else plan_start(folder, loaded.experiment, resume)
+        require_same_start(ranks, start)
+        for note in (*loaded.notes, *start.notices):
+            told.notice(note)
+        if start.kind == "complete":
+            return _complete_before(folder, told)
+        is_resumed, bound = start.checkpoint is not None, start.bound(loaded.experiment.train)
+        # A launcher ends ranks that wait for each other: there its signals do as they always do.
+        with stopping_at_once(AS_BEFORE if is_resumed else NOT_YET) if ranks.alone else contextlib.nullcontext():
+            parts = gather(
+                loaded.experiment,
+                ranks=ranks,
+                tracker=told,
+                audit=not is_resumed,
+                resumed=is_resumed,
+                bound=bound,
+                way=start.way,
+            )
+        with contextlib.ExitStack() as stack:
+            if fast_dev_run:
+                parts, folder = one_batch_of_everything(parts), stack.enter_context(scratch_folder(folder.path, ranks))
+            elif warning := disk_warning(run_facts(parts), folder.path):
+                told.notice(warning)
+            if dry_run:
+                return TrainResult(folder.path, 0, 0, 0.0, {}, tuple(told.notices), facts=run_facts(parts), dry_run=True)
+            done = Session(folder, loaded, parts, start, told, after_step=after_step).run()
+    notices = tuple(told.notices)
+    return TrainResult(folder.path, done.steps, done.best_step, done.seconds, done.reports, notices, facts=done.facts)
+
+
+def _complete_before(folder: RunFolder, told: Trackers) -> TrainResult:
+    """The result of a run that had come to its end already, with its reports from the folder."""
+    manifest = read_manifest(folder.path)
+    return TrainResult(
+        folder.path,
+        manifest.steps or 0,
+        manifest.best_step or 0,
+        manifest.seconds or 0.0,
+        reports={name: read_report(path) for name, path in folder.reports().items()},
+        notices=tuple(told.notices),
+        complete_before=True,
+    )
+
+
+@contextlib.contextmanager
+def _joined(loaded: Loaded) -> Iterator[Ranks]:
+    """The ranks of this run, for as long as it takes."""
+    section = loaded.experiment.train
+    with joined(group_needed=section.distributed.kind != "ddp", device=section.device) as ranks:
+        if ranks.world > section.batch_size:
+            raise RunError(
+                f"{ranks.world} processes cannot share batches of train.batch_size = {section.batch_size} rows.",
+                hint="Start fewer processes, or raise train.batch_size (which changes the training).",
+            )
+        yield ranks

@@ -1,0 +1,5 @@
+"""The one inference path: a live model or a saved folder in, batched predictions out; after `training`, before `evaluation`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

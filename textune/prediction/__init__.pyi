@@ -1,0 +1,12 @@
+from .ownfiles import data_source as data_source
+from .ownfiles import own_sources as own_sources
+from .ownfiles import read_as_run as read_as_run
+from .predictor import CARD_NAME as CARD_NAME
+from .predictor import WINDOW_ROWS as WINDOW_ROWS
+from .predictor import ModelCard as ModelCard
+from .predictor import Prediction as Prediction
+from .predictor import Predictor as Predictor
+from .predictor import find_model as find_model
+from .predictor import label_rows as label_rows
+from .predictor import load as load
+from .predictor import read_card as read_card

@@ -1,0 +1,197 @@
+"""The run folder: the only place, besides the token cache, where a run writes.
+
+runs/x/
+  config.toml     the resolved configuration: train it again with `textune train runs/x/config.toml --run runs/y`
+  manifest.json   versions, machine, git commit, command, data fingerprints, status, result
+  metrics.jsonl   one line for every logged step and evaluation
+  best/           the best model: a plain Hugging Face folder plus textune.json
+  checkpoints/    all that a run needs to resume where it stopped: step-120/ and the like
+  lock            held by the process that is at work here
+  report.json, report.md                  the best model on the validation rows
+  report-test.json, report-test.md        the best model on the test rows, where there are any
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from textune.atomic import replace_folder, settle_folder, write_text
+from textune.errors import RunError
+from textune.model import complete_model
+from textune.run.manifest import Ending, Manifest, Resumption, now, read_manifest
+
+if sys.platform != "win32":
+    import fcntl
+
+_REPORT = "report"
+_FIRST = ("validation", "test")
+_BEFORE_THE_MANIFEST = {"lock", "config.toml", "config.toml.writing", "manifest.json.writing"}
+
+
+class RunFolder:
+    """Writes one run; every file is complete or absent."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def best(self) -> Path:
+        """Folder of the best model."""
+        return self.path / "best"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held while a process writes here, and released by the system if it dies; RunError where another one writes."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise RunError(
+                f"the run folder {self.path} cannot be written: {error.strerror or error}.",
+                hint="Fix that, or choose another with --run.",
+            ) from error
+        with file:
+            try:
+                # Windows has no such locks; there two processes are not kept apart.
+                if sys.platform != "win32":
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise RunError(
+                    f"another process is at work in {self.path} ({file.read().strip() or 'it does not say which'}).",
+                    hint="Wait for it or stop it, or choose another folder with --run.",
+                ) from None
+            except OSError:
+                pass  # a file system without locks
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
+            yield
+
+    def require_free(self) -> None:
+        """RunError where the folder cannot take a new run; writes nothing."""
+        if self.path.is_file():
+            raise RunError(f"--run {self.path} is a file; a new folder was expected.", hint="Choose another name.")
+        # The lock alone is what a run leaves that was refused before it wrote.
+        if self.path.is_dir() and any(item.name != "lock" for item in self.path.iterdir()):
+            holds_run = (self.path / "manifest.json").is_file()
+            what = "already holds a run" if holds_run else "is not empty"
+            if self.was_killed_early:
+                raise RunError(
+                    f"the run folder {self.path} holds what is left of a run that was killed as it began.",
+                    hint="Start it again with --resume auto.",
+                )
+            raise RunError(
+                f"the run folder {self.path} {what}; nothing is ever overwritten.",
+                hint=("Resume it with --resume, or choose another" if holds_run else "Choose another")
+                + f" with --run, such as --run {self.next_free()}.",
+            )
+        self.require_writable()
+
+    def require_writable(self) -> None:
+        """RunError where nothing can be written to the folder, or where it cannot be made; leaves nothing there.
+
+        Said before any data is read, which may take long.
+        """
+        path = self.path.absolute()
+        try:
+            nearest = next(folder for folder in [path, *path.parents] if os.path.lexists(folder))
+            if not nearest.is_dir():
+                raise NotADirectoryError(None, f"{nearest} is a file")
+            for folder in (nearest, self.checkpoints) if self.checkpoints.is_dir() else (nearest,):
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+        except OSError as error:
+            raise RunError(
+                f"the run folder {self.path} cannot be written: {error.strerror or error}.",
+                hint="Fix that, or choose another with --run.",
+            ) from error
+
+    @property
+    def was_killed_early(self) -> bool:
+        """Whether the folder holds no more than a run writes before its manifest; the lock comes first."""
+        names = {item.name for item in self.path.iterdir()} if self.path.is_dir() else set()
+        return "lock" in names and names <= _BEFORE_THE_MANIFEST
+
+    def next_free(self) -> Path:
+        """The same path with the first number behind it that is not taken."""
+        path, number = self.path, 2
+        if not path.name:  # "." and ".."
+            path = path.absolute()
+        name = path.name or "run"
+        while (candidate := path.parent / f"{name}-{number}").exists():
+            number += 1
+        return candidate
+
+    def witness(self) -> tuple[object, ...]:
+        """What tells that nobody else has worked here meanwhile: the manifest as it stands, and the names of checkpoints."""
+        manifest = self.path / "manifest.json"
+        text = manifest.read_text(encoding="utf-8") if manifest.is_file() else None
+        names = sorted(path.name for path in self.checkpoints.iterdir()) if self.checkpoints.is_dir() else []
+        return text, tuple(names)
+
+    def start(self, manifest: Manifest, *, config_text: str) -> None:
+        """Make the folder, with the configuration and its manifest."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.path / "config.toml", config_text)
+        manifest.write(self.path)
+        self.checkpoints.mkdir(exist_ok=True)
+
+    def resume(self, again: Resumption, *, config_text: str) -> None:
+        """Mark a run that had stopped as running again, with its configuration of now."""
+        settle_folder(self.best)
+        write_text(self.path / "config.toml", config_text)
+        before = read_manifest(self.path)
+        kept = {name: getattr(before, name) for name in before.model_fields_set - {"finished", "reason"}}
+        Manifest(**kept | {"status": "running", "resumed": (*before.resumed, again)}).write(self.path)
+        self.checkpoints.mkdir(exist_ok=True)
+
+    def end(self, status: Ending, **results: Any) -> None:
+        """Mark the run as ended, with fields of its manifest; what was saved stays."""
+        ended = {"status": status, "finished": now(), **results}
+        read_manifest(self.path).model_copy(update=ended).write(self.path)
+
+    def files(self) -> dict[str, Path]:
+        """What the run has left so far, by name: its configuration, manifest and metrics, the best model's folder, reports."""
+        found = [self.path / name for name in ("config.toml", "manifest.json")]
+        found += [self.metrics, self.best, *sorted(self.path.glob(f"{_REPORT}*"))]
+        return {path.name: path for path in found if path.exists()}
+
+    def reports(self) -> dict[str, Path]:
+        """The JSON files of its reports by the set that they are about: `validation`, `test`, then the others."""
+        found = {path.stem.removeprefix(_REPORT).removeprefix("-"): path for path in sorted(self.path.glob(f"{_REPORT}*.json"))}
+        named = {name or "validation": path for name, path in found.items()}
+        return {name: named[name] for name in sorted(named, key=lambda name: (name not in _FIRST, name != "validation", name))}
+
+    def save_best(self, write: Callable[[Path], None]) -> None:
+        """Replace `best/` by what `write(folder)` writes; RunError where the disk does not take it."""
+        try:
+            replace_folder(self.best, write)
+        except OSError as error:
+            kept = " The previous one is still there." if complete_model(self.path) is not None else ""
+            raise RunError(
+                f"the best model cannot be written to {self.path}: {error.strerror or error}.{kept}",
+                hint="Fix that (free space: other runs, their checkpoints), then continue with --resume.",
+            ) from error
+
+
+def report_stem(name: str) -> str:
+    """The name of the report on a set, without its suffix."""
+    return _REPORT if name == "validation" else f"{_REPORT}-{name}"

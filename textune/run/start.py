@@ -1,0 +1,190 @@
+"""Where a run starts: at its first step, where it stopped, or from a checkpoint of another run.
+
+--resume            the run folder's newest complete checkpoint
+--resume auto       the same if there is one, else a new run: for a scheduler, which starts the same command again and again
+--resume PATH       the newest checkpoint of another run folder, or one checkpoint; with --run, into a folder of its own
+(nothing)           a new run; but a run that was stopped by a signal (Ctrl+C, a scheduler) is resumed
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from textune.config import Experiment, TrainSection, experiment_from_dict, load_config, user_path
+from textune.errors import RunError
+from textune.ranks import Ranks
+from textune.run.folder import RunFolder
+from textune.run.manifest import read_manifest
+from textune.run.same import compare
+from textune.run.state import RunState, state_of
+from textune.training import Checkpoint, models_in, newest, open_checkpoint
+
+LATEST, AUTO = "latest", "auto"
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run begins."""
+
+    kind: Literal["new", "resumed", "complete"]
+    """`complete`: the run is over, and nothing is left to do."""
+    checkpoint: Checkpoint | None = None
+    """Where it resumes; None at the first step."""
+    notices: list[str] = field(default_factory=list)
+    seen: tuple[object, ...] = ()
+    """What was in the run folder when this was planned (`RunFolder.witness`)."""
+
+    @cached_property
+    def state(self) -> RunState | None:
+        """The state of the run at its checkpoint."""
+        return None if self.checkpoint is None else state_of(self.checkpoint)
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done already."""
+        return self.checkpoint.step if self.checkpoint else 0
+
+    @property
+    def way(self) -> str | None:
+        """How the run had computed what stands between its matrix products; None where it has to choose."""
+        return None if self.state is None else self.state.identity.kernels
+
+    def bound(self, section: TrainSection) -> int | None:
+        """The tokens computed at once that the run had found; None where it has to find them, or is given them, anew."""
+        if self.state is None or self._trained_with("max_tokens") != section.max_tokens:
+            return None
+        return self.state.max_tokens
+
+    def has_duration(self, section: TrainSection) -> bool:
+        """Whether the checkpoint is of a run of the same duration."""
+        return self.state is None or self._trained_with("duration") == section.model_dump(mode="json")["duration"]
+
+    def is_within(self, folder: RunFolder) -> bool:
+        """Whether the checkpoint is one of this run folder's own."""
+        return self.checkpoint is not None and self.checkpoint.folder.parent.resolve() == folder.checkpoints.resolve()
+
+    def _trained_with(self, key: str) -> object:
+        section = self.state.config["train"] if self.state is not None else None
+        return section.get(key) if isinstance(section, dict) else None
+
+
+def plan_start(folder: RunFolder, experiment: Experiment, resume: str | None) -> Start:
+    """What `--resume` means for this run folder; RunError where it cannot be, or where the run is another one by now."""
+    seen = folder.witness()
+    start = _planned(folder, experiment, resume)
+    if start.kind != "complete":
+        folder.require_writable()
+    return replace(start, seen=seen)
+
+
+def _planned(folder: RunFolder, experiment: Experiment, resume: str | None, *, branch_from: Checkpoint | None = None) -> Start:
+    """`branch_from`: the checkpoint that the command names, and at which the run in this folder began."""
+    if resume == "":
+        raise RunError("--resume= names nothing.", hint="Write --resume, --resume auto, or the path of a run or checkpoint.")
+    if resume is not None and resume not in (LATEST, AUTO):
+        return _start_elsewhere(folder, experiment, user_path(resume))
+    if not (folder.path / "manifest.json").is_file():
+        if resume == LATEST and not folder.was_killed_early:
+            raise RunError(
+                f"there is no run in {folder.path} to resume.", hint="Start it without --resume, or with --resume auto."
+            )
+        if resume is None or not folder.was_killed_early:
+            folder.require_free()
+        return Start("new")
+    manifest = read_manifest(folder.path)
+    status = manifest.status
+    if resume is None and status not in ("preempted", "interrupted"):
+        folder.require_free()
+    checkpoint, passed = newest(folder.checkpoints)
+    if checkpoint is None and manifest.from_checkpoint:
+        # Only the command names files outside of the run folder; what lies in it may come from anybody.
+        if branch_from is None:
+            raise RunError(
+                f"{folder.path} began at a checkpoint of another run ({manifest.from_checkpoint}) and has none of its own.",
+                hint="Name that checkpoint again: --resume PATH.",
+            )
+        checkpoint = branch_from  # it was stopped before it had a checkpoint of its own
+    if status == "complete" and checkpoint is None and models_in(folder.checkpoints):  # it has saved models only
+        return Start("complete", notices=[f"{folder.path} is complete: nothing is left to do."])
+    start = _resumed(folder, experiment, checkpoint, passed)
+    # Where `compare` accepts another duration, the run is no longer complete.
+    if status == "complete" and start.has_duration(experiment.train):
+        return Start("complete", notices=[f"{folder.path} is complete: nothing is left to do."])
+    return start
+
+
+def _refuse_models(run: Path) -> None:
+    """RunError where a run without a checkpoint to go on from has saved models."""
+    if models := models_in(run / "checkpoints"):
+        raise RunError(
+            f"{run} has saved only models (train.checkpoint.save_only_model = true) and cannot resume.",
+            hint=f'Start another run from the last one: model.pretrained = "{models[-1]}".',
+        )
+
+
+def _resumed(folder: RunFolder, experiment: Experiment, checkpoint: Checkpoint | None, passed: list[str]) -> Start:
+    if checkpoint is None:
+        _refuse_models(folder.path)
+    if checkpoint is None and passed:
+        raise RunError(
+            f"no checkpoint of {folder.path} can be resumed: {' '.join(passed)}",
+            hint=f"Restore one of them from a copy, or remove {folder.checkpoints} to start from the first step.",
+        )
+    if checkpoint is None:
+        before = load_config(folder.path / "config.toml").experiment
+        where = "no checkpoint was complete when it stopped: it starts from its first step"
+    else:
+        where = f"resumes from {checkpoint.folder.name} ({checkpoint.folder.parent.parent})"
+        # Keys that a later version has added get the defaults that they stand for.
+        before = experiment_from_dict(dict(state_of(checkpoint).config), base=Path.cwd())
+    saved = before.model_dump(mode="json")
+    changes = compare(saved, experiment.model_dump(mode="json"), where=str(folder.path))
+    return Start("resumed", checkpoint, [*passed, where, *changes])
+
+
+def _start_elsewhere(folder: RunFolder, experiment: Experiment, path: Path) -> Start:
+    """From a checkpoint, or the newest of a run folder, into this run folder."""
+    passed: list[str] = []
+    if (path / "checkpoints").is_dir() or ((path / "config.toml").is_file() and (path / "metrics.jsonl").is_file()):
+        found, passed = newest(path / "checkpoints")
+        if found is None:
+            _refuse_models(path)
+            raise RunError(
+                " ".join([*passed, f"{path} has no whole checkpoint to resume from."]), hint="Start a new run without --resume."
+            )
+    else:
+        found = open_checkpoint(path)
+    source = found.folder.parent.parent
+    if source.resolve() != folder.path.resolve():
+        if _is_branch_of(folder, found):
+            return _planned(folder, experiment, LATEST, branch_from=found)
+        folder.require_free()
+        return _resumed(folder, experiment, found, passed)
+    last = newest(folder.checkpoints)[0]
+    if last is not None and last.step > found.step:
+        raise RunError(
+            f"{found.folder} is not the newest checkpoint of its run: {last.folder.name} came after it and would be lost.",
+            hint="Name a folder of its own for what follows, with --run.",
+        )
+    return _resumed(folder, experiment, found, passed)
+
+
+def _is_branch_of(folder: RunFolder, checkpoint: Checkpoint) -> bool:
+    """Whether a run folder holds a run that began at this checkpoint: then the same command goes on with it."""
+    if not (folder.path / "manifest.json").is_file():
+        return False
+    return read_manifest(folder.path).from_checkpoint == str(checkpoint.folder.resolve())
+
+
+def require_same_start(ranks: Ranks, start: Start) -> None:
+    """RunError where a rank sees another run folder than the first one does."""
+    mine = [start.kind, start.step]
+    first = ranks.broadcast(mine)
+    if mine != first:
+        raise RunError(
+            f"rank {ranks.rank} sees another run folder than rank 0: {mine[0]}, step {mine[1]}, not {first[0]}, {first[1]}.",
+            hint="Put it on a file system that all machines share, with --run.",
+        )
