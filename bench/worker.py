@@ -84,6 +84,8 @@ class Channel:
         except Exception as error:
             self.reply(error=f"{type(error).__name__}: {error}")
             raise
+        finally:
+            self._replies.close()
 
 
 def wait_for_device() -> None:

@@ -25,6 +25,7 @@ from textune.errors import TextuneError
 from textune.model.native.copies import WorkingCopy
 from textune.pipeline.build import gather
 from textune.ranks import ALONE
+from textune.run.facts import run_facts
 from textune.run.header import describe
 from textune.run.parts import Ingredients
 from textune.run.tracking import SilentTracker
@@ -54,7 +55,7 @@ def facts(parts: Ingredients) -> Json:
         "precision": parts.device.precision,
         "num_rows": len(rows.part),
         "num_tokens": int(rows.lengths.sum()),
-        "header": describe(parts),
+        "header": describe(run_facts(parts)),
     }
 
 
