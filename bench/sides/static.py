@@ -79,11 +79,11 @@ def scores(channel: Channel, spec: Json) -> None:
     parts = opened(spec["example"], [*spec["overrides"], *UNTOUCHED])
     started = time.perf_counter()
     embedding_VH = parts.model.hf.get_input_embeddings().weight.detach().float().numpy()
-    ignored, problem = list(parts.tokenizer.all_special_ids), parts.task.head.problem
+    ignored, problem = list(parts.tokenizer.all_special_ids), parts.data.label_map.problem
     made = {name: features(parts.parts[name], embedding_VH, ignored) for name in ("train", "validation")}
     targets = {name: parts.parts[name].part.chosen_targets for name in made}
     found = predicted(problem, made["train"], targets["train"], made["validation"])
-    metrics = compute_metrics(scored_rows(problem, targets["validation"], found))
+    metrics = compute_metrics(scored_rows(parts.task.head, targets["validation"], found))
     channel.reply(
         seed=0,
         metric=parts.metric.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textune.config import sets_at_each_evaluation
 from textune.evaluation import compute_metrics, num_ranked, ranking_note
 from textune.run.best import BestModel
 from textune.run.parts import Tokenized
@@ -57,8 +58,8 @@ class Evaluator:
         validation = self._sets.get("validation")
         if validation is None or self._progress.step:
             return
-        label_map, num_rows = self._setup.parts.data.label_map, len(validation.part)
-        note = ranking_note(num_rows, num_ranked(label_map.problem, num_rows, len(label_map.names)))
+        num_rows = len(validation.part)
+        note = ranking_note(num_rows, num_ranked(self._setup.parts.task.head.answers, num_rows))
         if note:
             self._setup.tracker.notice(note)
 
@@ -115,4 +116,4 @@ class Evaluator:
 def evaluated_sets(setup: Setup) -> dict[str, Tokenized]:
     """The sets that are evaluated while training, in this order."""
     parts = setup.parts.parts
-    return {name: parts[name] for name in ("validation",) if name in parts}
+    return {name: parts[name] for name in sets_at_each_evaluation(setup.parts.experiment) if name in parts}

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from textune.atomic import write_text
+from textune.config import reported_sets
 from textune.evaluation import Metric, Reduction, Report, Scored, build_report
 from textune.prediction import Predictor, load
 from textune.run.folder import RunFolder, report_stem
@@ -30,8 +31,8 @@ def score_part(
     Of several ranks each scores its share, and each gets the result of all: the same bits as those of a process alone. None
     where `stop`, asked after each batch, says so.
     """
-    part, card, ranks = tokenized.part, predictor.card, predictor.ranks
-    reduction = Reduction(card.problem, num_rows=len(part), num_classes=len(card.names))
+    part, ranks = tokenized.part, predictor.ranks
+    reduction = Reduction(predictor.task.head, num_rows=len(part))
     for positions, scores in predictor.score_batches(tokenized.store, part.indices, place=part.place):
         reduction.add(positions, part.targets[part.indices[positions]], scores)
         if ranks.alone:
@@ -63,7 +64,6 @@ def report_part(
     examples = part.chosen_examples
     return build_report(
         scored,
-        names=predictor.card.names,
         texts=examples.text,
         pairs=examples.text_pair,
         place=examples.place,
@@ -89,7 +89,7 @@ def write_reports(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> di
     device: Literal["cpu", "cuda"] = "cuda" if parts.device.torch.type == "cuda" else "cpu"
     saved = load(folder.best, device=device, precision=parts.device.precision, ranks=parts.ranks, on_notice=tracker.notice)
     reports: dict[str, Report] = {}
-    for name in [name for name in ("validation", "test") if name in parts.parts]:
+    for name in [name for name in reported_sets(parts.experiment) if name in parts.parts]:
         reports[name] = report_part(
             saved,
             parts.parts[name],
