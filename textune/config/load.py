@@ -23,7 +23,7 @@ from textune.config.problems import Problem, refuse, translate
 from textune.config.schema import ConcatSource, Experiment, FilesSource, StreamSource
 from textune.config.section import Section
 from textune.config.streams import stream_problems
-from textune.config.toml import format_key, format_value, printable, read_toml, shorten
+from textune.config.toml import Tree, format_key, format_value, printable, read_toml, shorten
 from textune.errors import ConfigError
 
 DEFAULT = "default"
@@ -78,7 +78,7 @@ def load_config(config: Config | None, overrides: Overrides = (), unset: Iterabl
     return Loaded(experiment, origins, file, tuple(merged.notes))
 
 
-def experiment_from_dict(tree: dict[str, Any], *, base: Path) -> Experiment:
+def experiment_from_dict(tree: Tree, *, base: Path) -> Experiment:
     """The `Experiment` of a nested dictionary, with the rules of a config file in the folder `base`; None means the default."""
     merged = Merged()
     merged.merge(tree, Origin("", base))
@@ -109,7 +109,7 @@ def require_runnable(experiment: Experiment) -> None:
     refuse(problems)
 
 
-def _as_given(section: Section) -> dict[str, Any]:
+def _as_given(section: Section) -> Tree:
     """The keys of a section that were set, not those that stand at their defaults."""
     return {name: getattr(section, name) for name in section.model_fields_set}
 
@@ -134,9 +134,9 @@ def leaves(section: Section, place: Place = ()) -> dict[Place, object]:
     return found
 
 
-def _read_chain(file: Path, *, shown: str) -> list[tuple[dict[str, Any], Origin]]:
+def _read_chain(file: Path, *, shown: str) -> list[tuple[Tree, Origin]]:
     """The file and its parents, the farthest parent first, without the keys that only concern reading."""
-    chain: list[tuple[dict[str, Any], Origin]] = []
+    chain: list[tuple[Tree, Origin]] = []
     seen: list[Path] = []
     folder = file.parent
     while True:

@@ -10,11 +10,15 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from textune.config.syntax import find_fault
 from textune.config.values import Duration
 from textune.errors import ConfigError
+
+Tree: TypeAlias = dict[str, Any]
+"""A table of TOML, with tables in it."""
+
 
 _DATA_SUFFIXES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".arrow", ".gz", ".zst"}
 _ESCAPES = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
@@ -22,7 +26,7 @@ _MAX_WIDTH = 110
 _MAX_REMARK_COLUMN = 48
 
 
-def read_toml(path: Path, *, shown: str) -> dict[str, Any]:
+def read_toml(path: Path, *, shown: str) -> Tree:
     """The tables of a TOML file; `shown` is its name in messages.
 
     Raises ConfigError where it is missing, a folder, unreadable, not UTF-8 or not TOML, with line and column.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import ValidationError
@@ -41,7 +41,7 @@ def evaluate(
     run: str | Path,
     *,
     data: str | Path | Sequence[str | Path] | FilesSource | None = None,
-    columns: Columns | Mapping[str, Any] | None = None,
+    columns: Columns | Mapping[str, object] | None = None,
     part: str | None = None,
     metric: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
@@ -121,7 +121,7 @@ def evaluate(
     return report
 
 
-def _columns(given: Columns | Mapping[str, Any] | None, card: ModelCard) -> Columns:
+def _columns(given: Columns | Mapping[str, object] | None, card: ModelCard) -> Columns:
     """The run's columns with those that are given; one label column stands for several, and the other way round."""
     if isinstance(given, Columns):
         return given

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -64,7 +64,7 @@ def read_card(folder: Path) -> ModelCard:
     """Read `textune.json` of a model folder; RunError where it is broken or of a later version."""
     path = folder / CARD_NAME
     try:
-        tree: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
+        tree = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(tree, dict):
             raise ValueError("not a JSON object")
         if tree.get("version", 1) != 1:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from textune.config import (
-    AutoTask,
-    BinaryTask,
     ModelSection,
-    MulticlassTask,
-    MultilabelTask,
     RegressionTask,
     require_count,
     require_words,
     user_path,
 )
+from textune.config import Task as TaskSection
 from textune.errors import ModelError, RunError
 from textune.model import (
     Device,
@@ -142,6 +139,6 @@ def find_model(folder: str | Path) -> Path:
     )
 
 
-def _without_class_weights(section: AutoTask | BinaryTask | MulticlassTask | MultilabelTask | RegressionTask) -> Any:
+def _without_class_weights(section: TaskSection) -> TaskSection:
     """Class weights belong to training: `balanced` ones cannot be known again without the training rows."""
     return section if isinstance(section, RegressionTask) else section.model_copy(update={"class_weights": "none"})
