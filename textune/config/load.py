@@ -150,13 +150,20 @@ def _read_chain(file: Path, *, shown: str) -> list[tuple[Tree, Origin]]:
             return chain
         if not isinstance(parent, str) or not parent:
             found = format_value(parent, one_line=True)
-            raise ConfigError(f'{shown}: extends = {found}: expected the name of one file, such as "base.toml".')
+            raise ConfigError(
+                f'{shown}: extends = {found}: expected the name of one file, such as "base.toml".',
+                key="extends",
+                value=parent,
+                place=shown,
+            )
         child, file = file, Path(absolute(parent, file.parent))
         if not os.path.exists(file):
-            raise ConfigError(f"{shown}: extends = {format_value(parent)}: there is no file {file}.")
+            raise ConfigError(
+                f"{shown}: extends = {format_value(parent)}: there is no file {file}.", key="extends", value=parent, place=shown
+            )
         if any(os.path.samefile(file, other) for other in seen):
             circle = " -> ".join(os.path.relpath(other, folder) for other in [*seen, file])
-            raise ConfigError(f"{shown}: extends goes round in a circle: {circle}.")
+            raise ConfigError(f"{shown}: extends goes round in a circle: {circle}.", key="extends", value=parent, place=shown)
         shown = os.path.normpath(os.path.join(os.path.dirname(shown), os.path.relpath(file, child.parent)))
 
 
@@ -181,4 +188,10 @@ def _without_files(source: Section, place: Place) -> list[Problem]:
     if not isinstance(source, FilesSource | StreamSource) or source.files:
         return []
     key = format_key(*place, "files")
-    return [Problem(place, f"{key} is not set: there are no rows to read.", f'Name the data, such as {key} = ["reviews.csv"].')]
+    return [
+        Problem(
+            (*place, "files"),
+            f"{key} is not set: there are no rows to read.",
+            f'Name the data, such as {key} = ["reviews.csv"].',
+        )
+    ]

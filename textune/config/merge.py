@@ -247,7 +247,11 @@ class Merged:
             return absolute(text, folder, hub=marker.hub)
         except ConfigError as error:
             label = origin.label if origin is not None else ""
-            self.problems.append(Problem(place, f"{format_key(*place)}{set_in(label)}: {error.message}", error.hint))
+            self.problems.append(
+                Problem(
+                    place, f"{format_key(*place)}{set_in(label)}: {error.message}", error.hint, value=error.value, origin=label
+                )
+            )
             return text
 
 

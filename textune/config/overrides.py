@@ -22,9 +22,14 @@ Overrides: TypeAlias = Iterable[str] | Mapping[str, Any]
 def listed(name: str, words: Iterable[str]) -> tuple[str, ...]:
     """The words of a Python argument that takes several; ConfigError for one text, whose letters would be taken for words."""
     if isinstance(words, str):
-        raise ConfigError(f"{name} = {shorten(words)!r} is one text.", hint=f"Put it in a list: {name}=[{shorten(words)!r}].")
+        raise ConfigError(
+            f"{name} = {shorten(words)!r} is one text.",
+            hint=f"Put it in a list: {name}=[{shorten(words)!r}].",
+            key=name,
+            value=words,
+        )
     if not isinstance(words, Iterable):
-        raise ConfigError(f"{name} = {shorten(repr(words))} is not a list of words.")
+        raise ConfigError(f"{name} = {shorten(repr(words))} is not a list of words.", key=name, value=words)
     return tuple(words)
 
 
@@ -37,7 +42,12 @@ def gather(overrides: Overrides) -> tuple[Tree, list[Problem]]:
     for number, override in enumerate(listed("overrides", overrides)):
         fallback = ("override", number)
         if not isinstance(override, str):
-            raise ConfigError(f"overrides[{number}] is {shorten(repr(override))}, not text.", hint=_WORDS)
+            raise ConfigError(
+                f"overrides[{number}] is {shorten(repr(override))}, not text.",
+                hint=_WORDS,
+                key=f"overrides[{number}]",
+                value=override,
+            )
         name, equals, text = override.partition("=")
         if not equals:
             problems.append(_no_equals(fallback, override))

@@ -24,7 +24,12 @@ def frozen_names(hf: HuggingModel, patterns: Sequence[str], *, new_tensors: Coll
     for pattern in patterns:
         matching = _matching(hf, names, pattern, new_tensors)
         if not matching:
-            raise ConfigError(f'model.freeze: "{pattern}" matches no parameter of this backbone.', hint=_near(pattern, names))
+            raise ConfigError(
+                f'model.freeze: "{pattern}" matches no parameter of this backbone.',
+                hint=_near(pattern, names),
+                key="model.freeze",
+                value=pattern,
+            )
         frozen.update(matching)
     if len(frozen) == len(names):
         raise ConfigError(

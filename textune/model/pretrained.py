@@ -211,20 +211,29 @@ def override_config(config: HuggingConfig, overrides: dict[str, Any]) -> None:
     known = {key for key in config.to_dict() if not key.startswith("_")} | set(config.attribute_map)
     for key, value in overrides.items():
         if key in OWN_KEYS:
-            raise ConfigError(f"model.config.{key} cannot be set: it follows from the data.", hint="Remove the key.")
+            raise ConfigError(
+                f"model.config.{key} cannot be set: it follows from the data.",
+                hint="Remove the key.",
+                key=f"model.config.{key}",
+            )
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = (
                 f"Did you mean model.config.{near[0]}?" if near else f"Its keys are in the config.json of {config.model_type}."
             )
-            raise ConfigError(f"model.config.{key}: {config.model_type} has no such key.", hint=hint)
+            raise ConfigError(f"model.config.{key}: {config.model_type} has no such key.", hint=hint, key=f"model.config.{key}")
         try:
             setattr(config, key, value)
             if hasattr(config, "validate"):
                 config.validate()
         except (StrictDataclassError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise ConfigError(f"model.config.{key} = {value!r} is refused by {config.model_type}: {reason}") from error
+            raise ConfigError(
+                f"model.config.{key} = {value!r} is refused by {config.model_type}: {reason}",
+                key=f"model.config.{key}",
+                value=value,
+                reason=reason,
+            ) from error
 
 
 def require_weights(found: Pretrained) -> None:
