@@ -5,17 +5,16 @@ Products are those of `native/int8.py`; a quantised model predicts only: it cann
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from textune.config import DeviceName
 from textune.errors import ModelError
 from textune.model.backbone import TextModel
 from textune.model.native import Int8Linear, KernelError, Kernels, load_library
 
 
-def require_int8(device: Literal["auto", "cpu", "cuda"]) -> None:
+def require_int8(device: DeviceName) -> None:
     """ModelError where `--precision int8` cannot be: on another device, or without compiled kernels."""
     if device == "cuda":
         raise ModelError("--precision int8 computes on the processor, not on --device cuda.", hint="Use --device cpu.")

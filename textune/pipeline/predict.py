@@ -18,14 +18,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from textune.ahead import ahead
 from textune.batches import TokenStore
-from textune.config import Columns
+from textune.config import Columns, OnBadRow
 from textune.data import (
     STANDARD,
     Rows,
@@ -159,7 +159,7 @@ def predict_file(
     columns: Columns,
     rename: Mapping[str, str] | None = None,
     all_scores: bool = False,
-    on_bad_row: Literal["error", "skip"] = "error",
+    on_bad_row: OnBadRow = "error",
     force: bool = False,
     tracker: Tracker,
 ) -> int:

@@ -20,14 +20,19 @@ from textune.config import (
     AutoTask,
     BinaryTask,
     Columns,
+    DeviceName,
     FilesSource,
     Labels,
     ModelSection,
     MulticlassTask,
     MultilabelTask,
+    PredictionPrecision,
     RegressionTask,
     Section,
+    Switch,
     TokensSection,
+    TrainingPrecision,
+    Truncation,
     require_count,
     require_words,
     user_path,
@@ -81,7 +86,7 @@ class ModelCard(Section):
     """The task's own section."""
     max_length: int = Field(ge=2)
     """Longest row in tokens."""
-    truncate: Literal["head", "tail", "head_tail", "error"]
+    truncate: Truncation
     """Which part of a longer text is kept."""
     columns: Columns
     """Where text was found in the training data."""
@@ -327,10 +332,10 @@ def label_rows(scores: np.ndarray, card: ModelCard) -> tuple[list[Any], np.ndarr
 def load(
     folder: str | Path,
     *,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
+    device: DeviceName = "auto",
+    precision: PredictionPrecision = "auto",
     max_tokens: int | None = None,
-    compile: Literal["auto", "on", "off"] = "auto",
+    compile: Switch = "auto",
     ranks: Ranks = ALONE,
     on_notice: Callable[[str], None] = warnings.warn,
 ) -> Predictor:
@@ -385,8 +390,8 @@ def _within_positions(card: ModelCard, model: TextModel, folder: Path, on_notice
 
 def _device_of(
     card: ModelCard,
-    device: Literal["auto", "cpu", "cuda"],
-    precision: Literal["auto", "fp32", "bf16", "fp16"],
+    device: DeviceName,
+    precision: TrainingPrecision,
     on_notice: Callable[[str], None],
 ) -> Device:
     if precision != "auto":
