@@ -11,15 +11,16 @@ from .loading import load_model as load_model
 from .loading import require_backbone as require_backbone
 from .native.adamw import KernelAdamW as KernelAdamW
 from .native.kernels import Kernels as Kernels
+from .outofmemory import CallerBudget as CallerBudget
 from .outofmemory import free_cached as free_cached
 from .outofmemory import halved as halved
 from .outofmemory import is_out_of_memory as is_out_of_memory
 from .pretrained import checkpoint_labels as checkpoint_labels
 from .pretrained import find_pretrained as find_pretrained
 from .pretrained import is_error as is_error
-from .quantize import quantize_linears as quantize_linears
 from .quantize import require_int8 as require_int8
 from .recipe import FullTable as FullTable
+from .recipe import Kept as Kept
 from .recipe import Occurring as Occurring
 from .recipe import Recipe as Recipe
 from .recipe import prepare as prepare
