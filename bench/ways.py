@@ -96,8 +96,8 @@ def _step(part: str, dtype: Any, work: str, length: int, *, fast: bool) -> Calla
     import torch
     from transformers import AlbertConfig, AlbertForSequenceClassification, BertConfig, BertForSequenceClassification
 
+    from textune.batches.layout import Group
     from textune.batches.loader import TokenBatch
-    from textune.batches.plan import Group
     from textune.model.backbone import TextModel
 
     torch.manual_seed(0)

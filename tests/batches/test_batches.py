@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textune.batches.layout import Group, cut_by_tokens, lay_out, num_laid_out, padding_waste
 from textune.batches.loader import Loader, TrainingRows
-from textune.batches.plan import Group, cut_by_tokens, lay_out, num_laid_out, padding_waste
 from textune.batches.tokens import TokenStore
 from textune.config.schema import TrainSection
 

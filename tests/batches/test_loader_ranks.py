@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textune.batches.layout import cut_by_tokens, share_rows
 from textune.batches.loader import Batch, Loader, TrainingRows
-from textune.batches.plan import cut_by_tokens, share_rows
 from textune.batches.tokens import TokenStore
 from textune.config.schema import RowOrder, TrainSection
 

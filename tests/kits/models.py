@@ -18,8 +18,8 @@ from transformers.models import t5
 
 from kits.backbones import FAMILIES, tiny_backbone, why_no_kernels
 from kits.further import FURTHER
+from textune.batches.layout import Group
 from textune.batches.loader import TokenBatch
-from textune.batches.plan import Group
 from textune.config.schema import ModelSection
 from textune.data.labels.map import LabelMap
 from textune.model.backbone import TextModel, load_model

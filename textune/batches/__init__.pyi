@@ -1,3 +1,8 @@
+from .layout import GROUP_COST_TOKENS as GROUP_COST_TOKENS
+from .layout import Group as Group
+from .layout import Layout as Layout
+from .layout import cut_by_tokens as cut_by_tokens
+from .layout import padding_waste as padding_waste
 from .loader import Batch as Batch
 from .loader import Batches as Batches
 from .loader import Loader as Loader
@@ -5,14 +10,8 @@ from .loader import TokenBatch as TokenBatch
 from .loader import TrainingRows as TrainingRows
 from .loader import collate as collate
 from .loader import to_device as to_device
-from .plan import GROUP_COST_TOKENS as GROUP_COST_TOKENS
-from .plan import Group as Group
-from .plan import Layout as Layout
-from .plan import cut_by_tokens as cut_by_tokens
-from .plan import num_steps_per_epoch as num_steps_per_epoch
-from .plan import padding_waste as padding_waste
-from .plan import plan_epoch as plan_epoch
-from .plan import require_drawable as require_drawable
+from .order import require_drawable as require_drawable
+from .plan import Plan as Plan
 from .store import open_store as open_store
 from .streamed import StreamLoader as StreamLoader
 from .tokens import TextEncoder as TextEncoder

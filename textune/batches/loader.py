@@ -1,4 +1,4 @@
-"""Plan to tensors: a prefetching loader with state; after `batches.py`, before the model."""
+"""Plan to tensors: a prefetching loader with state; after `layout.py`, before the model."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ import numpy as np
 import torch
 
 from textune.ahead import ahead
-from textune.batches.plan import (
+from textune.batches.layout import (
     GROUP_COST_TOKENS,
     Group,
     Layout,
     cut_by_tokens,
     lay_out,
     num_laid_out,
-    num_steps_per_epoch,
-    plan_epoch,
     share_rows,
 )
+from textune.batches.plan import Plan
 from textune.batches.tokens import TokenStore
 from textune.config import TrainSection
 
@@ -255,7 +254,7 @@ class Loader:
         self._rank, self._world, self._lockstep = rank, world, lockstep
         bound = section.max_tokens if max_tokens is None else max_tokens
         self.max_tokens = sys.maxsize if bound == "auto" else bound
-        self.steps_per_epoch = num_steps_per_epoch(len(rows), section.batch_size)
+        self._plan = Plan.of(section, len(rows))
 
     def state_dict(self) -> dict[str, int]:
         """Where to go on (batches handed out, not merely prefetched), and the bound."""
@@ -283,17 +282,10 @@ class Loader:
         return self.assemble(batch.step, batch.chosen)
 
     def _produce(self) -> Generator[Batch]:
-        step, section = self._next_step, self._section
+        step = self._next_step
         while True:
-            batches = plan_epoch(
-                self._rows.lengths,
-                batch_size=section.batch_size,
-                order=section.order,
-                seed=section.seed,
-                epoch=step // self.steps_per_epoch,
-                weights_N=self._rows.weights,
-            )
-            for chosen in batches[step % self.steps_per_epoch :]:
+            epoch, done = self._plan.place_of(step)
+            for chosen in self._plan.batches(epoch, self._rows.lengths, self._rows.weights)[done:]:
                 yield self.assemble(step, chosen)
                 step += 1
 

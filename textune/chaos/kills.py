@@ -254,7 +254,8 @@ class _Chaos:
         lines = lines_of(self.result.reference)
         self._evaluations = tuple(line["step"] for line in lines if line["kind"] == "evaluation" and line["step"])
         self._seconds_per_line = self._pace.training / len(lines)
-        _require_saves(loaded.experiment.train.checkpoint, lines, steps=self._steps)
+        if steps_per_epoch := manifest.get("steps_per_epoch"):  # a run of version 0.1.0 does not say
+            _require_saves(loaded.experiment.train.checkpoint, steps=self._steps, steps_per_epoch=steps_per_epoch)
         self._say(f"uninterrupted: {self._steps:,} steps in {self._pace.training:.1f} s of training ({self.result.reference})")
 
     def _to_the_end(self, run: Path) -> tuple[Watcher, int]:
@@ -480,9 +481,8 @@ def _require_same(loaded: Loaded, reference: Path) -> None:
         )
 
 
-def _require_saves(section: Checkpointing, lines: list[dict[str, Any]], *, steps: int) -> None:
+def _require_saves(section: Checkpointing, *, steps: int, steps_per_epoch: int) -> None:
     """RunError where a run saves at its end alone: each kill would only start it again."""
-    steps_per_epoch = round(lines[-1]["step"] / lines[-1]["epoch"]) if lines and lines[-1].get("epoch") else steps
     every = steps if section.every == "never" else max(1, section.every.steps(steps_per_epoch))
     if every >= steps and not any(step < steps for step in section.at_steps):
         raise RunError(

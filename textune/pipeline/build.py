@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from textune.batches import (
+    Plan,
     TextEncoder,
     TokenStore,
     open_store,
@@ -34,7 +35,7 @@ from textune.pipeline.cautions import fit_length, rate_warning, require_as_launc
 from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.prediction import ModelCard
 from textune.ranks import ALONE, Ranks
-from textune.run import Ingredients, Tokenized, Tracker, num_steps, steps_in_epoch
+from textune.run import Ingredients, Tokenized, Tracker
 from textune.tasks import build_task
 from textune.training import STATE_BYTES, is_sharded, require_learner, require_optimizer
 
@@ -103,7 +104,8 @@ def gather(
     if len(data.train) < num_rows:  # balanced weights are those of the rows that are left
         task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets)
     parts: dict[str, Tokenized] = {part.name: Tokenized(part, stores[id(part.examples)]) for part in data.parts}
-    require_learner(experiment.train, device, ranks, steps_per_epoch=steps_in_epoch(experiment, parts["train"]))
+    plan = Plan.of(experiment.train, data.num_rows["train"])
+    require_learner(experiment.train, device, ranks, steps_per_epoch=plan.steps_per_epoch)
     _require_room(experiment, parts)
     if data.stream is None:
         vocabulary = model.compact_vocabulary(
@@ -122,8 +124,10 @@ def gather(
     if experiment.train.gradient_checkpointing:  # behind `speed_up`, which changes how layers compute
         checkpoint_gradients(model)
     room = _room(experiment, model, device, parts["train"], ranks=ranks, bound=bound)
-    model.compile_steps(num_steps(experiment, parts["train"]), device.dtype)
-    ingredients = Ingredients(experiment, data, parts, tokenizer, encoder, task, model, device, metric, vocabulary, room, ranks)
+    model.compile_steps(plan.total_steps, device.dtype)
+    ingredients = Ingredients(
+        experiment, data, parts, tokenizer, encoder, task, model, device, metric, plan, vocabulary, room, ranks
+    )
     # A run that goes on takes all weights from its checkpoint: nothing starts new there.
     for notice in (*data.notices, *said, *(() if resumed else model.notes), *_warnings(ingredients, card)):
         tracker.notice(notice)
@@ -145,10 +149,10 @@ def _warnings(parts: Ingredients, earlier: ModelCard | None) -> list[str]:
     experiment, warnings = parts.experiment, []
     warnings += differences(earlier, experiment, parts.tokenizer, parts.data.label_map)
     warnings += rate_warning(experiment.train, parts.model)
-    warmup = experiment.train.schedule.warmup
-    if warmup.steps(parts.steps_per_epoch) >= parts.total_steps > 1:
+    warmup, total = experiment.train.schedule.warmup, parts.plan.total_steps
+    if parts.plan.steps(warmup) >= total > 1:
         warnings.append(
-            f"train.schedule.warmup = {warmup} is no shorter than the run of {parts.total_steps} steps: the learning rate never"
+            f"train.schedule.warmup = {warmup} is no shorter than the run of {total} steps: the learning rate never"
             " reaches its peak"
         )
     if experiment.model.trust_remote_code:

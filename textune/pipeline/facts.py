@@ -21,7 +21,7 @@ def measure(parts: Ingredients) -> dict[str, Any]:
     return {
         "problem": parts.task.problem,
         "labels": list(parts.data.label_map.names) if parts.task.problem != "regression" else [],
-        "rows": dict(parts.num_rows),
+        "rows": parts.data.num_rows,
         "rows_left_out": {part.name: part.num_left_out for part in parts.data.parts},
         "rows_truncated": sum(tokenized.num_truncated for tokenized in parts.parts.values()),
         "tokens_per_epoch": int(train.lengths[np.concatenate(batches)].sum()) if stream is None else None,
@@ -37,8 +37,8 @@ def measure(parts: Ingredients) -> dict[str, Any]:
         "precision": parts.device.precision,
         "max_tokens": parts.room.max_tokens,
         "batch_size": parts.experiment.train.batch_size,
-        "steps": parts.total_steps,
-        "steps_per_epoch": parts.steps_per_epoch,
+        "steps": parts.plan.total_steps,
+        "steps_per_epoch": parts.plan.steps_per_epoch,
         "checkpoint_bytes": checkpoint_bytes(parts),
         "metric": parts.metric.name,
     }
@@ -50,7 +50,7 @@ def describe(parts: Ingredients) -> dict[str, str]:
     names = parts.data.label_map.names
     lost = {name: f" ({num:,} left out)" if num else "" for name, num in found["rows_left_out"].items()}
     rows = ", ".join(
-        f"{'unknown number of' if num is None else f'{num:,}'} {name}{lost[name]}" for name, num in parts.num_rows.items()
+        f"{'unknown number of' if num is None else f'{num:,}'} {name}{lost[name]}" for name, num in parts.data.num_rows.items()
     )
     limit = parts.experiment.tokens.longest
     trained, total = found["parameters_trained"], found["parameters"]
@@ -75,7 +75,7 @@ def describe(parts: Ingredients) -> dict[str, str]:
         "device": str(parts.device) + _shared(parts),
         "at once": f"{parts.room.max_tokens:,} tokens ({parts.room.reason}){sampled}"
         + (", gradient checkpointing" if section.gradient_checkpointing else ""),
-        "steps": f"{parts.total_steps:,} of {count(section.batch_size, 'row')}{_in_epochs(parts)}",
+        "steps": f"{parts.plan.total_steps:,} of {count(section.batch_size, 'row')}{_in_epochs(parts)}",
         "rates": _rates(parts),
         "saved": _saved(parts),
         "best by": f"{parts.metric.name} on the validation rows"
@@ -86,8 +86,8 @@ def describe(parts: Ingredients) -> dict[str, str]:
 
 def _rates(parts: Ingredients) -> str:
     """The learning rate where it turns, as every rank and every kind of learner sets it."""
-    section, total = parts.experiment.train, parts.total_steps
-    warmup = section.schedule.warmup.steps(parts.steps_per_epoch)
+    section, total = parts.experiment.train, parts.plan.total_steps
+    warmup = parts.plan.steps(section.schedule.warmup)
     places = {min(warmup, total - 1): "end of warm-up", total - 1: "last step", 0: "first step"}
     rates = (
         learning_rate(step, kind=section.schedule.kind, peak=section.optimizer.lr, warmup_steps=warmup, total_steps=total)
@@ -129,7 +129,7 @@ def _saved(parts: Ingredients) -> str:
     size = f"{checkpoint_bytes(parts) / 1e6:,.1f} MB each" + (", models only" if section.save_only_model else "")
     if section.every == "never":
         return f"at the end, {size}"
-    every = section.every.steps(parts.steps_per_epoch)
+    every = parts.plan.steps(section.every)
     kept = "all kept" if section.keep == "all" else f"the last {section.keep} kept" if section.keep > 1 else "the last one kept"
     best = f" and the {section.keep_best} with the best evaluations" if section.keep_best else ""
     return f"every {count(max(1, every), 'step')} and at the end, {size}, {kept}{best}"
@@ -137,10 +137,10 @@ def _saved(parts: Ingredients) -> str:
 
 def _in_epochs(parts: Ingredients) -> str:
     """How many epochs the run has, as a remark in brackets; nothing where nobody knows."""
-    duration = parts.experiment.train.duration
-    if duration.unit == "epochs":
-        return f" ({duration} of {count(parts.steps_per_epoch, 'step')})"
-    return "" if parts.num_rows["train"] is None else f" ({parts.total_steps / parts.steps_per_epoch:.2g} epochs)"
+    plan = parts.plan
+    if plan.duration.unit == "epochs":
+        return f" ({plan.duration} of {count(plan.steps_per_epoch, 'step')})"
+    return "" if plan.num_epochs is None else f" ({plan.num_epochs:.2g} epochs)"
 
 
 def _shared(parts: Ingredients) -> str:

@@ -214,12 +214,14 @@ def _one_batch_of_everything(parts: Ingredients) -> Ingredients:
     def first(part: Part | None) -> Part | None:
         return None if part is None else replace(part, indices=part.indices[:size])
 
-    section = parts.experiment.train.model_copy(update={"duration": Duration(1, "steps")})
+    duration = Duration(1, "steps")
+    section = parts.experiment.train.model_copy(update={"duration": duration})
     data = replace(parts.data, validation=first(parts.data.validation), test=first(parts.data.test))
     return replace(
         parts,
         experiment=parts.experiment.model_copy(update={"train": section}),
         data=data,
+        plan=replace(parts.plan, duration=duration),
         parts={part.name: Tokenized(part, parts.parts[part.name].store) for part in data.parts},
     )
 
@@ -331,7 +333,8 @@ class _Session:
             command=command_line(),
             resolved=describe(parts),
             data={part.name: part.fingerprint for part in parts.data.parts},
-            rows=parts.num_rows,
+            rows=parts.data.num_rows,
+            steps_per_epoch=parts.plan.steps_per_epoch,
             truncated=parts.num_truncated,
             skipped=[f"{row.place}: {row.reason}" for row in parts.data.skipped[:MAX_SKIPPED_SHOWN]],
             num_skipped=len(parts.data.skipped),

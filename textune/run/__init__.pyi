@@ -5,8 +5,6 @@ from .folder import command_line as command_line
 from .folder import read_manifest as read_manifest
 from .parts import Ingredients as Ingredients
 from .parts import Tokenized as Tokenized
-from .parts import num_steps as num_steps
-from .parts import steps_in_epoch as steps_in_epoch
 from .report import report_part as report_part
 from .report import write_report as write_report
 from .signals import AS_BEFORE as AS_BEFORE

@@ -80,10 +80,10 @@ class Drive:
         self._predictor.on_notice = keeper.on_notice = tracker.notice
         self._validation = parts.parts.get("validation")
         self._log_every, self._evaluate_every = (
-            max(1, period.steps(parts.steps_per_epoch)) for period in (section.log_every, section.evaluate_every)
+            max(1, parts.plan.steps(period)) for period in (section.log_every, section.evaluate_every)
         )
         every = section.checkpoint.every
-        self._save_every = 0 if every == "never" else max(1, every.steps(parts.steps_per_epoch))
+        self._save_every = 0 if every == "never" else max(1, parts.plan.steps(every))
         self._owed = False
         self._untold: list[str] = []
         self._pending_norms: list[torch.Tensor] = []
@@ -124,7 +124,7 @@ class Drive:
         KeyboardInterrupt or Preempted, once everything is saved, where a signal asked for it; ModelError where training
         diverges, RunError where a checkpoint cannot be written.
         """
-        parts, section, total = self.parts, self._section, self.parts.total_steps
+        parts, section, total = self.parts, self._section, self.parts.plan.total_steps
         self._started = time.perf_counter()
         self._logged_at = self._started - self.progress.since_logged
         self._note_ranking()
@@ -132,7 +132,7 @@ class Drive:
         # An evaluation that was given up is to be made before any step is.
         if asked := self._ranks.all_max([self._interruption.signal])[0]:
             self._stop(asked)
-        warmup = section.schedule.warmup.steps(parts.steps_per_epoch)
+        warmup = parts.plan.steps(section.schedule.warmup)
         if not self._is_over():
             results = steps(self.learner, parts.task, self._loader, section, total_steps=total, warmup_steps=warmup)
             for result in results:
@@ -153,7 +153,7 @@ class Drive:
         return self._seconds()
 
     def _is_over(self) -> bool:
-        return self.progress.stopped or self.progress.step >= self.parts.total_steps
+        return self.progress.stopped or self.progress.step >= self.parts.plan.total_steps
 
     def _take(self, result: StepResult) -> None:
         """Count a step, and log where it is time."""
@@ -170,7 +170,7 @@ class Drive:
             # On a GPU to ask in every step would hold it up: the step was left out, and that is noticed with the losses.
             if result.grad_norm.device.type == "cpu" and not torch.isfinite(result.grad_norm):
                 self._read_losses()
-        if result.step % self._log_every and result.step != self.parts.total_steps:
+        if result.step % self._log_every and result.step != self.parts.plan.total_steps:
             return
         self._read_losses()
         loss = sum(progress.losses) / len(progress.losses)
@@ -178,8 +178,8 @@ class Drive:
         self.tracker.step(
             {
                 "step": result.step,
-                "total_steps": self.parts.total_steps,
-                "epoch": result.step / self.parts.steps_per_epoch,
+                "total_steps": self.parts.plan.total_steps,
+                "epoch": self.parts.plan.epochs_at(result.step),
                 "loss": loss,
                 "lr": result.lr,
                 "grad_norm": float(result.grad_norm),
@@ -271,7 +271,8 @@ class Drive:
 
     def _evaluate_if_due(self) -> None:
         step, progress = self.progress.step, self.progress
-        due = self._section.evaluate_first if step == 0 else step % self._evaluate_every == 0 or step == self.parts.total_steps
+        total = self.parts.plan.total_steps
+        due = self._section.evaluate_first if step == 0 else step % self._evaluate_every == 0 or step == total
         if self._validation is None or not due or progress.evaluated or progress.stopped:
             return
         paused = time.perf_counter()
@@ -285,7 +286,7 @@ class Drive:
         self.tracker.evaluation(
             {
                 "step": step,
-                "epoch": step / self.parts.steps_per_epoch,
+                "epoch": self.parts.plan.epochs_at(step),
                 "main": metric,
                 "is_best": verdict.is_best,
                 "metrics": values,

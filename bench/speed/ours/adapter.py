@@ -68,8 +68,8 @@ def stepping(parts: Ingredients, rows: TrainingRows) -> Generator[StepResult]:
         parts.task,
         parts.loader(rows),
         section,
-        total_steps=parts.total_steps,
-        warmup_steps=section.schedule.warmup.steps(parts.steps_per_epoch),
+        total_steps=parts.plan.total_steps,
+        warmup_steps=parts.plan.steps(section.schedule.warmup),
     )
 
 
