@@ -23,7 +23,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from textune.batches.tokens import TokenStore
+from textune.batches.store import TokenStore
 from textune.config.load import load_config
 from textune.evaluation.metrics import compute_metrics
 from textune.evaluation.reduction import scored_rows

@@ -96,8 +96,8 @@ def _step(part: str, dtype: Any, work: str, length: int, *, fast: bool) -> Calla
     import torch
     from transformers import AlbertConfig, AlbertForSequenceClassification, BertConfig, BertForSequenceClassification
 
+    from textune.batches.batch import TokenBatch
     from textune.batches.layout import Group
-    from textune.batches.loader import TokenBatch
     from textune.model.backbone import TextModel
 
     torch.manual_seed(0)
@@ -120,9 +120,8 @@ def _step(part: str, dtype: Any, work: str, length: int, *, fast: bool) -> Calla
     rows = TOKENS // length
     batch = TokenBatch(
         rows=np.arange(rows),
-        ids_T=torch.randint(5, 1000, (rows * length,)),
+        columns={"ids": torch.randint(5, 1000, (rows * length,))},
         positions_T=torch.arange(length).repeat(rows),
-        types_T=None,
         lengths_B=torch.full((rows,), length),
         row_lengths=np.full(rows, length),
         groups=(Group(rows, length),),

@@ -72,4 +72,4 @@ def asked_features(
 def own_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests out of the user's cache of tokens."""
     base = tmp_path_factory.getbasetemp()
-    monkeypatch.setattr("textune.batches.store.default_cache", lambda: base / "token-cache")
+    monkeypatch.setattr("textune.batches.cache.default_cache", lambda: base / "token-cache")

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from textune.batches import (
+    Assembler,
     Batches,
     Loader,
     Plan,
     StreamLoader,
     TextEncoder,
+    TokenRows,
     TokenStore,
-    TrainingRows,
 )
 from textune.config import Experiment, Labels
-from textune.data import Part, PreparedData, names_by_user
+from textune.data import LABEL, Part, PreparedData, names_by_user
 from textune.evaluation import Metric
 from textune.model import Device, Room, TextModel
 from textune.prediction import ModelCard, Predictor, own_sources
@@ -40,7 +40,7 @@ class Tokenized:
     @property
     def lengths(self) -> np.ndarray:
         """int64 [N] tokens of the part's rows, after truncation."""
-        return np.asarray(self.store.offsets[self.part.indices + 1] - self.store.offsets[self.part.indices])
+        return self.store.lengths_of(self.part.indices)
 
     @property
     def num_truncated(self) -> int:
@@ -121,47 +121,40 @@ class Ingredients:
             lockstep=learner is not None and learner.lockstep,
         )
 
-    def training_rows(self) -> TrainingRows:
+    def training_rows(self) -> TokenRows:
         """What the loader reads."""
         part = self.parts["train"].part
-        weights = part.examples.weight
-        return TrainingRows(
-            store=self.parts["train"].store,
-            indices=part.indices,
-            targets=part.chosen_targets,
-            weights=None if weights is None else weights[part.indices],
-        )
+        return TokenRows.of_examples(self.parts["train"].store, part.indices, {LABEL: part.targets}, part.examples.weight)
 
     def first_epoch(self) -> list[np.ndarray]:
         """The optimizer batches of the first epoch: positions in the training rows."""
         rows = self.training_rows()
         return self.plan.batches(0, rows.lengths, rows.weights)
 
-    def loader(self, rows: TrainingRows, *, learner: Learner | None = None, state: dict[str, Any] | None = None) -> Batches:
+    def loader(self, rows: TokenRows, *, learner: Learner | None = None, state: dict[str, Any] | None = None) -> Batches:
         """Batches for `learner` from the first step on, or from where another loader was when its state was taken.
 
-        Those of a stream where the training rows are streamed: `rows` are its first ones only.
+        Those of the stream where the training rows are streamed: `rows` are only its first ones.
         """
-        build = partial(
-            Loader,
-            section=self.experiment.train,
+        assembler = Assembler(
             layout=self.model.layout,
             pad_id=self.model.pad_id,
-            max_tokens=self.room.max_tokens,
+            group_cost=self.model.group_cost(self.device.dtype),
+            pin_memory=self.device.torch.type == "cuda",
             rank=self.ranks.rank,
             world=self.ranks.world,
             lockstep=learner is not None and learner.lockstep,
-            group_cost=self.model.group_cost(self.device.dtype),
-            pin_memory=self.device.torch.type == "cuda",
         )
+        prefetch, budget = self.experiment.train.prefetch, self.room.max_tokens
         if self.data.stream is None:
-            return build(rows, first_step=0 if state is None else state["next_step"])
+            return Loader(rows, self.plan, assembler, prefetch=prefetch, max_tokens=budget, state=state)
         return StreamLoader(
             self.data.stream,
-            self.experiment.train,
+            self.plan,
+            assembler,
             self.encoder,
-            build,
+            prefetch=prefetch,
             drop_longer=self.experiment.tokens.drop_longer,
-            max_tokens=self.room.max_tokens,
+            max_tokens=budget,
             state=state,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from textune.batches import Batch, Batches, to_device
+from textune.data import LABEL
 from textune.errors import ModelError
 from textune.model import free_cached, halved, is_out_of_memory
 from textune.tasks import Task
@@ -22,11 +23,11 @@ def accumulate_gradients(learner: Learner, task: Task, batch: Batch) -> torch.Te
     Where ranks share the batch, the total weight is that of the rows of all ranks: loss and gradient are this rank's part, and
     their sums (not their means) over the ranks are those of the whole batch.
     """
-    weights = [task.row_weights(part.targets, part.weights) for part in batch.micro_batches]
+    weights = [task.row_weights(part.targets[LABEL], part.weights) for part in batch.micro_batches]
     if batch.all_targets is None:
         total_weight = torch.stack([weights_B.sum() for weights_B in weights]).sum()
     else:
-        total_weight = task.row_weights(batch.all_targets, batch.all_weights).sum()
+        total_weight = task.row_weights(batch.all_targets[LABEL], batch.all_weights).sum()
     # A batch whose rows all weigh nothing has loss and gradient zero instead of 0 / 0.
     total_weight = total_weight.clamp(min=torch.finfo(torch.float32).tiny)
     device = learner.device
@@ -35,7 +36,7 @@ def accumulate_gradients(learner: Learner, task: Task, batch: Batch) -> torch.Te
         for part, weights_B in zip(batch.micro_batches, weights, strict=True)
     ]
     parts = [
-        (part.tokens.to(device.torch), to_device(part.targets, device.torch), to_device(shares_B, device.torch))
+        (part.tokens.to(device.torch), to_device(part.targets[LABEL], device.torch), to_device(shares_B, device.torch))
         for part, shares_B in zip(batch.micro_batches, shares, strict=True)
     ]
     loss = torch.zeros((), device=device.torch)
@@ -71,7 +72,7 @@ def gradients_in_memory(
         free_cached(learner.device.torch)
         bound = halved(batch.largest, longest=batch.longest, hint=NO_ROOM)
         notices.append(f"out of memory at step {batch.step + 1}: computing {bound:,} tokens at once from here on")
-        batch = loader.lower_bound(batch, bound)
+        batch = loader.lower_budget(batch, bound)
 
 
 def _seed(seed: int, device: torch.device) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from textune.batches.loader import Batch, TrainingRows
+from textune.batches.batch import Batch
+from textune.batches.rows import TokenRows
+from textune.batches.store import TokenStore
 from textune.config.load import load_config
+from textune.data.labels.map import LABEL
 from textune.pipeline.build import gather
 from textune.pipeline.facts import describe
 from textune.ranks import ALONE
@@ -38,29 +40,25 @@ def facts(parts: Ingredients) -> dict[str, Any]:
     }
 
 
-def rows_in_order(parts: Ingredients, order: Sequence[int]) -> TrainingRows:
+def rows_in_order(parts: Ingredients, order: Sequence[int]) -> TokenRows:
     """The training rows in the given order (`train.order` must be sequential); rows may occur more than once."""
     rows, chosen = parts.training_rows(), np.asarray(order, dtype=np.int64)
-    return replace(
-        rows,
-        indices=rows.indices[chosen],
-        targets=rows.targets[chosen],
-        weights=None if rows.weights is None else rows.weights[chosen],
-    )
+    return rows.at(chosen)
 
 
-def rows_of(parts: Ingredients, lengths: np.ndarray) -> TrainingRows:
+def rows_of(parts: Ingredients, lengths: np.ndarray) -> TokenRows:
     """Rows of the given `lengths` (int64 [N], in tokens), made of the tokens of the run's own rows, in a store of their own."""
     rows = parts.training_rows()
     total = int(lengths.sum())
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = np.resize(np.asarray(rows.store.ids), total)
-    store = replace(rows.store, ids=ids, types=None, offsets=offsets, raw_lengths=lengths.astype(np.int32))
     count = len(lengths)
-    return TrainingRows(store, np.arange(count), np.resize(rows.targets, count), None)
+    store = TokenStore({"ids": ids}, offsets, lengths.astype(np.int32), np.arange(count))
+    targets = {name: np.resize(targets, count) for name, targets in rows.targets.items()}
+    return TokenRows(store, np.arange(count), targets, None)
 
 
-def stepping(parts: Ingredients, rows: TrainingRows) -> Generator[StepResult]:
+def stepping(parts: Ingredients, rows: TokenRows) -> Generator[StepResult]:
     """The training loop as a run drives it; endless for all that is measured here."""
     section = parts.experiment.train
     yield from steps(
@@ -73,7 +71,7 @@ def stepping(parts: Ingredients, rows: TrainingRows) -> Generator[StepResult]:
     )
 
 
-def take_batches(parts: Ingredients, rows: TrainingRows, count: int) -> list[Batch]:
+def take_batches(parts: Ingredients, rows: TokenRows, count: int) -> list[Batch]:
     """The first `count` batches, held in memory."""
     loader = iter(parts.loader(rows))
     batches = [next(loader) for _ in range(count)]
@@ -103,7 +101,7 @@ class PlainLoop:
         for part in batch.micro_batches:
             with parts.device.autocast():
                 logits_BC = parts.model(part.tokens.to(parts.device.torch))
-            loss = parts.task.row_losses(logits_BC, part.targets.to(parts.device.torch)).sum() / batch.num_rows
+            loss = parts.task.row_losses(logits_BC, part.targets[LABEL].to(parts.device.torch)).sum() / batch.num_rows
             loss.backward()
         torch.nn.utils.clip_grad_norm_(self.trained, parts.experiment.train.max_grad_norm)
         self.optimizer.step()

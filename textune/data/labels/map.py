@@ -9,6 +9,9 @@ from textune.data.labels.values import whole
 
 Problem = Literal["binary", "multiclass", "multilabel", "regression"]
 
+LABEL = "label"
+"""Name of the targets that the label column gives, and of the head that learns them."""
+
 
 @dataclass(frozen=True)
 class LabelMap:
