@@ -17,7 +17,6 @@ from kits.ranks import on_ranks
 from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as library
 
-from textune import prediction
 from textune.batches.store import TokenStore
 from textune.config.schema import AutoTask, Columns, Labels
 from textune.errors import ModelError, RanksError
@@ -26,6 +25,7 @@ from textune.evaluation.metrics import compute_metrics, metrics_for
 from textune.evaluation.reduction import Reduction
 from textune.evaluation.scored import Scored
 from textune.model.device import Device
+from textune.prediction import predictor as prediction
 from textune.prediction.predictor import ModelCard, Predictor
 from textune.ranks import ALONE, Ranks
 from textune.run.parts import Tokenized
@@ -66,10 +66,11 @@ class Lookup:
     """In place of a model and its task: the scores of a row are those in the table, whatever stands beside it."""
 
     layout, pad_id, training = "packed", 0, False
+    name = "label"
 
     def __init__(self, rows: Rows) -> None:
         self.table = torch.from_numpy(rows.scores)
-        self.num_logits = rows.scores.shape[1] if rows.scores.ndim == 2 else 1
+        self.num_outputs = rows.scores.shape[1] if rows.scores.ndim == 2 else 1
         self.passes: list[list[int]] = []
         self.limit = 1 << 30
 
@@ -82,8 +83,12 @@ class Lookup:
         self.passes.append(batch.rows.tolist())
         return self.table[torch.from_numpy(batch.rows)]
 
-    def scores(self, logits: torch.Tensor) -> torch.Tensor:
-        return logits
+    @property
+    def head(self) -> Any:
+        return self
+
+    def scores(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {self.name: logits}
 
 
 def predictor_of(rows: Rows, ranks: Ranks, bound: int, **options: Any) -> tuple[Predictor, Lookup]:

@@ -29,7 +29,7 @@ from textune.model.backbone import load_model
 from textune.model.device import Device
 from textune.model.tokenizer import load_tokenizer
 from textune.ranks import ALONE
-from textune.tasks.supervised import build_task
+from textune.tasks.task import build_task
 from textune.training.learner import Learner
 from textune.training.loop import steps
 
@@ -46,7 +46,7 @@ def losses(folder: Path) -> list[float]:
     ids = np.concatenate([generator.integers(60 + 20 * t, 80 + 20 * t, n) for t, n in zip(targets, lengths, strict=True)])
     store = store_of(lengths, ids)
     section = ModelSection(pretrained=str(tiny_backbone("bert", folder)), compile="off")
-    model = load_model(section, load_tokenizer(section), label_map=task.label_map, num_logits=3, seed=0)
+    model = load_model(section, load_tokenizer(section), label_map=task.head.label_map, num_logits=3, seed=0)
     keys = TrainSection(batch_size=16, max_tokens=64, optimizer=AdamW(lr=1e-3))
     loader = loader_of(rows_of(store, targets), keys, layout=model.layout, pad_id=model.pad_id)
     device = Device(torch.device("cpu"), "fp32")

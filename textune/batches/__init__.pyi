@@ -1,5 +1,6 @@
 from .assembler import Assembler as Assembler
 from .batch import Batch as Batch
+from .batch import MicroBatch as MicroBatch
 from .batch import TokenBatch as TokenBatch
 from .batch import collate as collate
 from .batch import to_device as to_device

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
+from functools import reduce
+
 import torch
 
-from textune.batches import Batch, Batches, to_device
-from textune.data import LABEL
+from textune.batches import Batch, Batches, MicroBatch, to_device
 from textune.errors import ModelError
 from textune.model import free_cached, halved, is_out_of_memory
 from textune.tasks import Task
@@ -23,29 +25,33 @@ def accumulate_gradients(learner: Learner, task: Task, batch: Batch) -> torch.Te
     Where ranks share the batch, the total weight is that of the rows of all ranks: loss and gradient are this rank's part, and
     their sums (not their means) over the ranks are those of the whole batch.
     """
-    weights = [task.row_weights(part.targets[LABEL], part.weights) for part in batch.micro_batches]
-    if batch.all_targets is None:
-        total_weight = torch.stack([weights_B.sum() for weights_B in weights]).sum()
-    else:
-        total_weight = task.row_weights(batch.all_targets[LABEL], batch.all_weights).sum()
     # A batch whose rows all weigh nothing has loss and gradient zero instead of 0 / 0.
-    total_weight = total_weight.clamp(min=torch.finfo(torch.float32).tiny)
+    totals = {name: total.clamp(min=torch.finfo(torch.float32).tiny) for name, total in task.total_weights(batch).items()}
     device = learner.device
-    shares = [
-        weights_B / total_weight if part.counts else torch.zeros_like(weights_B)
-        for part, weights_B in zip(batch.micro_batches, weights, strict=True)
-    ]
     parts = [
-        (part.tokens.to(device.torch), to_device(part.targets[LABEL], device.torch), to_device(shares_B, device.torch))
-        for part, shares_B in zip(batch.micro_batches, shares, strict=True)
+        (
+            part.tokens.to(device.torch),
+            {name: to_device(target, device.torch) for name, target in part.targets.items()},
+            {name: to_device(shares_B, device.torch) for name, shares_B in _shares(task, part, totals).items()},
+        )
+        for part in batch.micro_batches
     ]
     loss = torch.zeros((), device=device.torch)
-    for number, (tokens, targets, shares_B) in enumerate(parts, start=1):
+    for number, (tokens, targets, shares) in enumerate(parts, start=1):
         with learner.part(last=number == len(parts)):
-            part_loss = (task.row_losses(learner.logits(tokens), targets) * shares_B).sum()
+            losses = task.row_losses(learner.logits(tokens), targets)
+            part_loss = reduce(operator.add, [(losses_B * shares[name]).sum() for name, losses_B in losses.items()])
             learner.backward(part_loss)
         loss += part_loss.detach()
     return loss
+
+
+def _shares(task: Task, part: MicroBatch, totals: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What each row's loss counts for in that of the batch, float32 [B] by head: its weight / the total weight."""
+    weights = task.row_weights(part.targets, part.weights)
+    return {
+        name: weights_B / totals[name] if part.counts else torch.zeros_like(weights_B) for name, weights_B in weights.items()
+    }
 
 
 def gradients_in_memory(
