@@ -15,8 +15,8 @@ from hypothesis import settings
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for _ignored in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(_ignored, signal.SIG_DFL)
-# The same examples in every run; `--hypothesis-profile=default` looks for others.
-settings.register_profile("repeatable", derandomize=True)
+# The same examples in every run, however busy the machine is; `--hypothesis-profile=default` looks for others.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 # Before PyTorch is imported. Models here are too small for two threads, and where other work wants the cores, too,
 # threads that wait for each other make a test ten to forty times slower.

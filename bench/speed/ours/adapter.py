@@ -14,8 +14,8 @@ from textune.batches.store import TokenStore
 from textune.config.load import load_config
 from textune.data.labels.map import LABEL
 from textune.pipeline.build import gather
-from textune.pipeline.facts import describe
 from textune.ranks import ALONE
+from textune.run.header import describe
 from textune.run.parts import Ingredients
 from textune.run.tracking import SilentTracker
 from textune.training.learner import Learner
