@@ -15,8 +15,8 @@ from kits.runs import Listener, reviews
 
 import textune
 from textune.errors import ConfigError, ModelError
-from textune.model import memory
 from textune.model.backbone import TextModel
+from textune.model.budget import TokenBudget
 from textune.pipeline import build as gather
 from textune.prediction.predictor import load
 from textune.run.facts import Facts
@@ -118,12 +118,12 @@ def test_little_memory_gives_a_small_bound(home: Path, tmp_path: Path, monkeypat
         computed.append(len(batch.ids_T) if model.training else 0)
         return forward(model, batch)
 
-    measure = gather.measure_room
+    measure = gather.measure_budget
 
-    def measure_in_little(*args: Any, to_come: int, available: int, **keys: Any) -> memory.Room:
+    def measure_in_little(*args: Any, to_come: int, available: int, **keys: Any) -> TokenBudget:
         return measure(*args, **keys, to_come=to_come, available=to_come + 1_500_000)
 
-    monkeypatch.setattr(gather, "measure_room", measure_in_little)
+    monkeypatch.setattr(gather, "measure_budget", measure_in_little)
 
     class Started(Listener):
         def start(self, config: Any, facts: Facts, state: Any) -> None:

@@ -25,8 +25,8 @@ from kits.runs import threads
 
 from textune.config.schema import AdamW, ModelSection, MulticlassTask, TrainSection
 from textune.data.labels.map import LabelMap
-from textune.model.backbone import load_model
 from textune.model.device import Device
+from textune.model.loading import load_model
 from textune.model.tokenizer import load_tokenizer
 from textune.ranks import ALONE
 from textune.tasks.task import build_task

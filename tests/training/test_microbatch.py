@@ -25,8 +25,9 @@ from textune.config.schema import (
     TrainSection,
 )
 from textune.data.labels.map import LABEL, LabelMap
-from textune.model.backbone import TextModel, load_model
+from textune.model.backbone import TextModel
 from textune.model.device import Device
+from textune.model.loading import load_model
 from textune.model.tokenizer import load_tokenizer
 from textune.ranks import ALONE
 from textune.tasks.task import Task, build_task

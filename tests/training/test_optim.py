@@ -15,8 +15,9 @@ from kits.batches import loader_of, rows_of, store_of
 from textune.config.schema import AdamW, AdamW8bit, ModelSection, MulticlassTask, TrainSection
 from textune.data.labels.map import LabelMap
 from textune.errors import ModelError
-from textune.model.backbone import TextModel, load_model
+from textune.model.backbone import TextModel
 from textune.model.device import Device
+from textune.model.loading import load_model
 from textune.model.tokenizer import load_tokenizer
 from textune.ranks import ALONE
 from textune.tasks.task import build_task

@@ -20,7 +20,7 @@ from textune.batches import (
 from textune.config import Experiment, Labels
 from textune.data import LABEL, Part, PreparedData, names_by_user
 from textune.evaluation import Metric
-from textune.model import Device, Room, TextModel
+from textune.model import Device, TextModel, TokenBudget
 from textune.prediction import ModelCard, Predictor, own_sources
 from textune.ranks import ALONE, Ranks
 from textune.tasks import Task
@@ -65,7 +65,7 @@ class Ingredients:
     """Its steps and epochs, and the rows of each step."""
     vocabulary: str
     """Which token embeddings are trained, in words."""
-    room: Room
+    budget: TokenBudget
     """Tokens computed at once while training."""
     ranks: Ranks = ALONE
     """The processes that share the run."""
@@ -145,7 +145,7 @@ class Ingredients:
             world=self.ranks.world,
             lockstep=learner is not None and learner.lockstep,
         )
-        prefetch, budget = self.experiment.train.prefetch, self.room.max_tokens
+        prefetch, budget = self.experiment.train.prefetch, self.budget.max_tokens
         if self.data.stream is None:
             return Loader(rows, self.plan, assembler, prefetch=prefetch, max_tokens=budget, state=state)
         return StreamLoader(
