@@ -28,8 +28,8 @@ from textune.chaos.compare import End, end_of, first_difference, lines_of
 from textune.chaos.watch import Phase, Watcher
 from textune.config import Checkpointing, Loaded, load_config, user_path
 from textune.errors import ConfigError, Preempted, RunError
-from textune.run import Manifest, RunFolder, compare, noting_signals, read_manifest, stop_saying
-from textune.training import AUTO, newest
+from textune.run import AUTO, Manifest, RunFolder, compare, noting_signals, read_manifest, stop_saying
+from textune.training import newest
 from textune.wording import count
 
 AIMS: dict[Phase, float] = {"start-up": 0.15, "training": 0.25, "writing": 0.35, "evaluating": 0.15, "reporting": 0.1}

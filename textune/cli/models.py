@@ -34,7 +34,9 @@ from textune.ranks import joined
 @click.option(
     "--data", metavar="FILE", multiple=True, help="Labelled rows; by default the run's own test rows, else its validation rows."
 )
-@click.option("--part", type=click.Choice(["validation", "test"]), help="Which of the run's own rows.")
+@click.option(
+    "--part", metavar="SET", help="Which of the run's own rows: validation, test, train or a set of data.evaluations."
+)
 @click.option("--metric", help="Main metric, instead of the run's.")
 @click.option("--label", metavar="COLUMN", help="Label column of --data, if not the run's.")
 @click.option("--label-files", metavar="FILE", multiple=True, help="For text: files with one label a line, parallel to --data.")

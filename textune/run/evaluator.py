@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textune.config import sets_at_each_evaluation
 from textune.evaluation import compute_metrics, num_ranked, ranking_note
 from textune.run.best import BestModel
 from textune.run.parts import Tokenized
@@ -115,4 +116,4 @@ class Evaluator:
 def evaluated_sets(setup: Setup) -> dict[str, Tokenized]:
     """The sets that are evaluated while training, in this order."""
     parts = setup.parts.parts
-    return {name: parts[name] for name in ("validation",) if name in parts}
+    return {name: parts[name] for name in sets_at_each_evaluation(setup.parts.experiment) if name in parts}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from textune.batches import padding_waste
+from textune.config import sets_at_each_evaluation
 from textune.run.parts import Ingredients
 from textune.training import STATE_BYTES, learning_rate
 
@@ -139,7 +140,7 @@ def run_facts(parts: Ingredients) -> Facts:
         checkpoint_only_model=checkpoint.save_only_model,
         disk_bytes=_disk_bytes(parts, size),
         metric=parts.metric.name,
-        evaluated=["validation"] if parts.data.validation is not None else [],
+        evaluated=[name for name in sets_at_each_evaluation(experiment) if name in parts.parts],
     )
 
 

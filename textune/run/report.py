@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from textune.atomic import write_text
+from textune.config import reported_sets
 from textune.evaluation import Metric, Reduction, Report, Scored, build_report
 from textune.prediction import Predictor, load
 from textune.run.folder import RunFolder, report_stem
@@ -89,7 +90,7 @@ def write_reports(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> di
     device: Literal["cpu", "cuda"] = "cuda" if parts.device.torch.type == "cuda" else "cpu"
     saved = load(folder.best, device=device, precision=parts.device.precision, ranks=parts.ranks, on_notice=tracker.notice)
     reports: dict[str, Report] = {}
-    for name in [name for name in ("validation", "test") if name in parts.parts]:
+    for name in [name for name in reported_sets(parts.experiment) if name in parts.parts]:
         reports[name] = report_part(
             saved,
             parts.parts[name],

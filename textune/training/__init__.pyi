@@ -22,7 +22,6 @@ from .loop import steps as steps
 from .microbatch import gradients_in_memory as gradients_in_memory
 from .randomness import restore_random_states as restore_random_states
 from .schedule import learning_rate as learning_rate
-from .sharing.zero.plan import AUTO as AUTO
 from .stopping import BestTracker as BestTracker
 from .tensorfile import places_in as places_in
 from .updates import STATE_BYTES as STATE_BYTES

@@ -27,7 +27,7 @@ from textune.data.inspect.duplicates import (
     text_keys,
 )
 from textune.data.labels import LabelMap, describe_alike, look_alike
-from textune.data.prepare import Part, PartName, PreparedData
+from textune.data.prepare import Part, PreparedData
 from textune.wording import count, listing, shorten
 
 Level = Literal["error", "warning", "note"]
@@ -60,9 +60,9 @@ class Finding:
 class TokenFacts:
     """What tokenising the parts showed."""
 
-    lengths: Mapping[PartName, np.ndarray]
+    lengths: Mapping[str, np.ndarray]
     """Tokens of each row after truncation, int64 [N], by part."""
-    truncated: Mapping[PartName, int] = field(default_factory=dict)
+    truncated: Mapping[str, int] = field(default_factory=dict)
     """Rows that lost tokens, by part."""
     max_length: int | None = None
     num_unknown: int = 0
@@ -103,7 +103,7 @@ class _Audited:
     texts: _Texts
 
     @property
-    def name(self) -> PartName:
+    def name(self) -> str:
         return self.part.name
 
     @cached_property
