@@ -89,10 +89,10 @@ def run(example: Path, data_folder: str) -> dict[str, Any]:
     parts = gather(experiment, tracker=SilentTracker(), audit=False)
     started = time.perf_counter()
     embedding_VH = parts.model.hf.get_input_embeddings().weight.detach().float().numpy()
-    ignored, problem = list(parts.tokenizer.all_special_ids), parts.task.problem
+    ignored, problem = list(parts.tokenizer.all_special_ids), parts.data.label_map.problem
     made = {name: features(parts.parts[name], embedding_VH, ignored) for name in ("train", "validation")}
     found = scores(problem, made["train"], parts.parts["train"].part.chosen_targets, made["validation"])
-    metrics = compute_metrics(scored_rows(problem, parts.parts["validation"].part.chosen_targets, found))
+    metrics = compute_metrics(scored_rows(parts.task.head, parts.parts["validation"].part.chosen_targets, found))
     return {
         "task": example.stem,
         "seed": 0,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from kits.batches import store_of
-from kits.metrics import PROBLEMS, by_the_library, make_rows, same
+from kits.metrics import PROBLEMS, by_the_library, head_of, make_rows, metrics_for, same
 from kits.patience import every_day
 from kits.ranks import on_ranks
 from scipy.stats import pearsonr, spearmanr
@@ -21,7 +21,7 @@ from textune.batches.store import TokenStore
 from textune.config.schema import AutoTask, Columns, Labels
 from textune.errors import ModelError, RanksError
 from textune.evaluation import reduction
-from textune.evaluation.metrics import compute_metrics, metrics_for
+from textune.evaluation.metrics import compute_metrics
 from textune.evaluation.reduction import Reduction
 from textune.evaluation.scored import Scored
 from textune.model.device import Device
@@ -66,9 +66,9 @@ class Lookup:
     """In place of a model and its task: the scores of a row are those in the table, whatever stands beside it."""
 
     layout, pad_id, training = "packed", 0, False
-    name = "label"
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, names: tuple[str, ...]) -> None:
+        self.head = head_of(rows.problem, names=names)
         self.table = torch.from_numpy(rows.scores)
         self.num_outputs = rows.scores.shape[1] if rows.scores.ndim == 2 else 1
         self.passes: list[list[int]] = []
@@ -83,12 +83,8 @@ class Lookup:
         self.passes.append(batch.rows.tolist())
         return self.table[torch.from_numpy(batch.rows)]
 
-    @property
-    def head(self) -> Any:
-        return self
-
     def scores(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {self.name: logits}
+        return {self.head.name: logits}
 
 
 def predictor_of(rows: Rows, ranks: Ranks, bound: int, **options: Any) -> tuple[Predictor, Lookup]:
@@ -103,7 +99,7 @@ def predictor_of(rows: Rows, ranks: Ranks, bound: int, **options: Any) -> tuple[
         labels=Labels(),
         precision="fp32",
     )
-    lookup: Any = Lookup(rows)
+    lookup: Any = Lookup(rows, names)
     nothing: Any = None
     return Predictor(lookup, nothing, lookup, card, device=CPU, max_tokens=bound, ranks=ranks, **options), lookup
 
@@ -238,7 +234,7 @@ def test_rows_that_no_rank_or_two_have_taken_are_noticed_by_all() -> None:
     for message, share in shares.items():
 
         def work(ranks: Ranks, share: Any = share) -> str:
-            taken = Reduction("binary", num_rows=6, num_classes=2)
+            taken = Reduction(head_of("binary"), num_rows=6)
             own = np.array(share[ranks.rank])
             taken.add(own, rows.targets[own], rows.scores[own])
             with pytest.raises(ValueError, match="not once") as caught:

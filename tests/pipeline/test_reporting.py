@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kits.metrics import scored_rows
 from kits.runs import Listener, reviews, write_csv
 
 import textune
@@ -15,7 +16,6 @@ from textune.config.load import load_config
 from textune.data.prepare import prepare_data
 from textune.evaluation import reduction
 from textune.evaluation.metrics import compute_metrics
-from textune.evaluation.reduction import scored_rows
 from textune.prediction import predictor as prediction
 from textune.prediction.predictor import Predictor, load
 from textune.run.parts import Tokenized

@@ -83,8 +83,8 @@ def gather(
     _require_weights(experiment, data)
     if audit:
         _audit(data, tracker)
-    metric = resolve_metric(experiment.evaluate.metric, data.label_map.problem)
     task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets)
+    metric = resolve_metric(experiment.evaluate.metric, task.head.answers)
     if data.validation is None and experiment.train.early_stopping.patience:
         raise ConfigError(
             "train.early_stopping.patience is set, but there are no validation rows to judge by.",

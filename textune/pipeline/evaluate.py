@@ -80,7 +80,7 @@ def evaluate(
             on_notice=tracker.notice,
         )
         card = predictor.card
-        chosen_metric = resolve_metric(metric or card.metric, card.problem)
+        chosen_metric = resolve_metric(metric or card.metric, predictor.task.head.answers)
         experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
         section = experiment.evaluate if experiment is not None else EvaluateSection()
         if data is None:
@@ -177,7 +177,7 @@ def _own_rows(
             name=name,
         )
         read = [found]
-        same_labels = card.problem == "regression" or given_names(section.labels, section.columns.labels) == card.names
+        same_labels = given_names(section.labels, section.columns.labels) == card.names or not card.label_map.choices
     else:
         prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names)
         [own] = [part for part in prepared.parts if part.name == name]

@@ -43,7 +43,8 @@ class TrainedModel:
 
     def __repr__(self) -> str:
         card = self.card
-        labels = "" if card.problem == "regression" else f", {count(len(card.names), 'label')} ({listing(card.names, 8)})"
+        names = card.label_map.choices
+        labels = f", {count(len(names), 'label')} ({listing(names, 8)})" if names else ""
         kind = "texts" if card.columns.text_pair is None else "pairs of texts"
         return f"<TrainedModel: {card.problem}{labels}, {kind} of at most {card.max_length} tokens, {self._predictor.device}>"
 

@@ -58,8 +58,8 @@ class Evaluator:
         validation = self._sets.get("validation")
         if validation is None or self._progress.step:
             return
-        label_map, num_rows = self._setup.parts.data.label_map, len(validation.part)
-        note = ranking_note(num_rows, num_ranked(label_map.problem, num_rows, len(label_map.names)))
+        num_rows = len(validation.part)
+        note = ranking_note(num_rows, num_ranked(self._setup.parts.task.head.answers, num_rows))
         if note:
             self._setup.tracker.notice(note)
 

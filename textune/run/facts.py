@@ -96,8 +96,8 @@ def run_facts(parts: Ingredients) -> Facts:
     checkpoint, every = section.checkpoint, section.checkpoint.every
     size = _checkpoint_bytes(parts)
     return Facts(
-        problem=parts.task.head.problem,
-        labels=list(parts.data.label_map.names) if parts.task.head.problem != "regression" else [],
+        problem=parts.data.label_map.problem,
+        labels=list(parts.data.label_map.choices),
         rows=parts.data.num_rows,
         rows_left_out={part.name: part.num_left_out for part in parts.data.parts},
         rows_truncated=sum(tokenized.num_truncated for tokenized in parts.parts.values()),

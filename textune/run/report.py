@@ -31,8 +31,8 @@ def score_part(
     Of several ranks each scores its share, and each gets the result of all: the same bits as those of a process alone. None
     where `stop`, asked after each batch, says so.
     """
-    part, card, ranks = tokenized.part, predictor.card, predictor.ranks
-    reduction = Reduction(card.problem, num_rows=len(part), num_classes=len(card.names))
+    part, ranks = tokenized.part, predictor.ranks
+    reduction = Reduction(predictor.task.head, num_rows=len(part))
     for positions, scores in predictor.score_batches(tokenized.store, part.indices, place=part.place):
         reduction.add(positions, part.targets[part.indices[positions]], scores)
         if ranks.alone:
@@ -64,7 +64,6 @@ def report_part(
     examples = part.chosen_examples
     return build_report(
         scored,
-        names=predictor.card.names,
         texts=examples.text,
         pairs=examples.text_pair,
         place=examples.place,

@@ -230,17 +230,17 @@ def _leaks(part: _Audited, earlier: _Audited) -> list[Finding]:
 
 
 def _classes(parts: list[_Audited], label_map: LabelMap) -> list[Finding]:
-    if label_map.problem == "regression":
+    if not label_map.choices:
         return _scores(parts[0])
     names, train = label_map.names, parts[0]
     rows_C = _class_counts(train.targets, len(names))
     findings = [_count_note(one, names) for one in parts]
     present = np.flatnonzero(rows_C)
-    if label_map.problem != "multilabel" and len(present) < 2:
+    if label_map.exclusive and len(present) < 2:
         found = shorten(names[int(present[0])]) if len(present) else "none"
         findings.append(Finding("error", "one-class", f"The training rows have one class only: {found}.", len(train)))
         return findings
-    if label_map.problem == "multilabel" and not len(present):
+    if not len(present):
         findings.append(Finding("error", "no-label", "No training row has any label.", len(train)))
         return findings
     absent = np.flatnonzero(rows_C == 0)
