@@ -66,7 +66,7 @@ def gather(
     come from a checkpoint.
     """
     require_runnable(experiment)
-    device = resolve_device(experiment.train.device, experiment.train.precision)
+    device = resolve_device(experiment.train.device, experiment.train.precision, section="train")
     if ranks.broadcast(device.precision) != device.precision:
         raise ConfigError(
             f"rank {ranks.rank} would compute in {device.precision}, unlike rank 0.",

@@ -75,7 +75,9 @@ class Evaluator:
         """Evaluate one set; whether that came to its end."""
         setup, step = self._setup, self._progress.step
         stage = "evaluating" if name == "validation" else f"evaluating {name}"
-        scored = score_part(setup.predictor, tokenized, setup.tracker, stage=stage, stop=self._is_interrupted)
+        scored = score_part(
+            setup.predictor, tokenized, setup.tracker, stage=stage, budget=setup.budget, stop=self._is_interrupted
+        )
         if scored is None:
             return False
         metrics, main = compute_metrics(scored), setup.parts.metric.name
@@ -109,7 +111,8 @@ class Evaluator:
             return
         weights = setup.learner.model_state()
         if setup.learner.ranks.is_first:
-            setup.folder.save_best(lambda path: setup.predictor.save(path, weights, step=step, value=value))
+            bound = setup.budget.max_tokens
+            setup.folder.save_best(lambda path: setup.predictor.save(path, weights, step=step, value=value, max_tokens=bound))
         setup.learner.ranks.wait()
 
 
