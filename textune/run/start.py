@@ -103,7 +103,8 @@ def _planned(folder: RunFolder, experiment: Experiment, resume: str | None, *, b
         # Only the command may name files outside the run folder, whose own content may come from anybody.
         if branch_from is None:
             raise RunError(
-                f"{folder.path} branched off from a checkpoint of another run ({manifest.from_checkpoint}) and has none of its own.",
+                f"{folder.path} branched off from a checkpoint of another run ({manifest.from_checkpoint})"
+                " and has none of its own.",
                 hint="Name that checkpoint again: --resume PATH.",
             )
         checkpoint = branch_from  # the run stopped before it had a checkpoint of its own
