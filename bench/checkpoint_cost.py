@@ -25,7 +25,7 @@ from textune.ranks import ALONE
 from textune.run.parts import Ingredients
 from textune.run.tracking import SilentTracker
 from textune.training.keeper import CheckpointKeeper
-from textune.training.learner import Learner
+from textune.training.learner import Learner, learner_alone
 from textune.training.loop import StepResult, steps
 
 
@@ -60,7 +60,7 @@ def main() -> None:
 
 def measure(parts: Ingredients, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The figures, each the median over stretches or checkpoints; the first stretch of steps warms up and is left out."""
-    learner = Learner(parts.model, parts.experiment.train, parts.device, ALONE)
+    learner = learner_alone(parts.model, parts.experiment.train, parts.device)
     keeper = CheckpointKeeper(folder, Checkpointing(background=not options.foreground), ALONE)
     keeper.begin(0)
     copies = timed(keeper, "_snapshot")

@@ -16,10 +16,9 @@ import torch
 from textune.config.load import load_config
 from textune.model.native.copies import WorkingCopy
 from textune.pipeline.build import gather
-from textune.ranks import ALONE
 from textune.run.tracking import SilentTracker
-from textune.training import learner
-from textune.training.learner import Learner
+from textune.training import updates
+from textune.training.learner import learner_alone
 from textune.training.loop import steps
 
 WARM_UP, STEPS = 6, 20
@@ -56,9 +55,9 @@ def main() -> None:
     timed(torch, "addmm", "matrix products of the layers")
     timed(torch.Tensor, "float", "gradients to fp32")
     timed(WorkingCopy, "get", "copies of weights")
-    timed(learner, "update_weights", "gradient norm, clipping, AdamW")
+    timed(updates, "update_weights", "gradient norm, clipping, AdamW")
     run = steps(
-        Learner(parts.model, section.train, parts.device, ALONE),
+        learner_alone(parts.model, section.train, parts.device),
         parts.task,
         parts.loader(parts.training_rows()),
         section.train,

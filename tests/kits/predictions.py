@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from kits.runs import Listener
 
+from kits.runs import Listener
 from textune.config.schema import AutoTask, Columns, Labels
 from textune.data.reading.windows import StreamOptions, read_rows, stream_format
 from textune.pipeline.predict import predict_file

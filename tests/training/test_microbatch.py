@@ -25,9 +25,8 @@ from textune.data.labels.map import LabelMap
 from textune.model.backbone import TextModel, load_model
 from textune.model.device import Device
 from textune.model.tokenizer import load_tokenizer
-from textune.ranks import ALONE
 from textune.tasks.supervised import SupervisedTask, build_task
-from textune.training.learner import Learner
+from textune.training.learner import learner_alone
 from textune.training.loop import steps
 from textune.training.microbatch import accumulate_gradients
 
@@ -84,7 +83,7 @@ def test_fifty_steps_of_micro_batches_give_the_weights_of_whole_batches(tmp_path
         )
         rows, model = rows_and_model(tmp_path, task, targets, layout=layout, weighted=True)
         loader = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
-        results = list(steps(Learner(model, section, CPU, ALONE), task, loader, section, total_steps=50, warmup_steps=5))
+        results = list(steps(learner_alone(model, section, CPU), task, loader, section, total_steps=50, warmup_steps=5))
         assert len(results) == 50
         trained[max_tokens] = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         if max_tokens == 40:
@@ -101,7 +100,7 @@ def test_a_batch_without_weight_has_no_gradient(tmp_path: Path) -> None:
     rows, model = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
     nothing = TrainingRows(rows.store, rows.indices, rows.targets, np.zeros(4, dtype=np.float32))
     batch = next(iter(Loader(nothing, TrainSection(), layout=model.layout, pad_id=model.pad_id)))
-    loss = accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, batch)
+    loss = accumulate_gradients(learner_alone(model, TrainSection(), CPU), task, batch)
     assert float(loss) == 0
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
@@ -119,7 +118,7 @@ def test_the_gradients_of_all_ranks_add_up_to_that_of_the_whole_batch(
 
     def gradients(batch: Batch) -> tuple[float, dict[str, torch.Tensor]]:
         model.zero_grad(set_to_none=True)
-        loss = float(accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, batch))
+        loss = float(accumulate_gradients(learner_alone(model, TrainSection(), CPU), task, batch))
         return loss, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
     alone = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
@@ -151,7 +150,7 @@ def test_ranks_whose_rows_weigh_nothing_have_no_gradient(tmp_path: Path) -> None
     nothing = TrainingRows(rows.store, rows.indices, rows.targets, np.zeros(4, dtype=np.float32))
     for rank in range(2):
         loader = Loader(nothing, TrainSection(), layout=model.layout, pad_id=model.pad_id, rank=rank, world=2)
-        assert float(accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, next(iter(loader)))) == 0
+        assert float(accumulate_gradients(learner_alone(model, TrainSection(), CPU), task, next(iter(loader)))) == 0
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
@@ -168,7 +167,7 @@ def test_the_loss_of_a_step_is_the_weighted_mean_over_its_rows(tmp_path: Path) -
             weights.append(task.row_weights(part.targets, part.weights))
     loss, weight = torch.cat(losses), torch.cat(weights)
     torch.testing.assert_close(
-        accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, batch), (loss * weight).sum() / weight.sum()
+        accumulate_gradients(learner_alone(model, TrainSection(), CPU), task, batch), (loss * weight).sum() / weight.sum()
     )
 
 
@@ -183,7 +182,7 @@ def test_a_step_depends_on_seed_and_step_not_on_what_ran_before(tmp_path: Path) 
         model = load_model(plain, load_tokenizer(plain), label_map=task.label_map, num_logits=3, seed=0)
         loader = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
         run = []
-        for result in steps(Learner(model, section, CPU, ALONE), task, loader, section, total_steps=6, warmup_steps=0):
+        for result in steps(learner_alone(model, section, CPU), task, loader, section, total_steps=6, warmup_steps=0):
             run.append(float(result.loss))
             if disturb:
                 torch.rand(100)
@@ -201,7 +200,7 @@ def test_lower_precision_learns_too(tmp_path: Path, precision: str) -> None:
     loader = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
     losses = [
         float(r.loss)
-        for r in steps(Learner(model, section, device, ALONE), task, loader, section, total_steps=30, warmup_steps=0)
+        for r in steps(learner_alone(model, section, device), task, loader, section, total_steps=30, warmup_steps=0)
     ]
     assert losses[-1] < 0.6 * losses[0]
     assert all(p.dtype == torch.float32 for p in model.parameters())

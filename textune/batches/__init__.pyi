@@ -1,6 +1,7 @@
 from .loader import Batch as Batch
 from .loader import Batches as Batches
 from .loader import Loader as Loader
+from .loader import MicroBatch as MicroBatch
 from .loader import TokenBatch as TokenBatch
 from .loader import TrainingRows as TrainingRows
 from .loader import collate as collate

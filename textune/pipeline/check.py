@@ -15,9 +15,8 @@ from textune.config import Config, Overrides, load_config
 from textune.data import Finding, TokenFacts, audit_data
 from textune.pipeline.build import gather
 from textune.pipeline.facts import describe, measure
-from textune.ranks import ALONE
 from textune.run import Ingredients, NoticeKeeper, SilentTracker, Tracker, Trackers
-from textune.training import STATE_BYTES, Learner, gradients_in_memory
+from textune.training import STATE_BYTES, gradients_in_memory, learner_alone
 from textune.wording import count
 
 PROBED_BATCHES = 3
@@ -116,7 +115,7 @@ def _measure_time(parts: Ingredients, tracker: Tracker) -> dict[str, Any]:
     """Speed of a few real batches, and the seconds of a whole run at that speed."""
     rows = parts.training_rows()
     loader = parts.loader(rows)
-    learner = Learner(parts.model, parts.experiment.train, parts.device, ALONE)
+    learner = learner_alone(parts.model, parts.experiment.train, parts.device)
     batches = iter(loader)
     speeds = []
     parts.model.train()

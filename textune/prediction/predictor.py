@@ -144,12 +144,15 @@ class Predictor:
         max_tokens: int,
         ranks: Ranks = ALONE,
         lockstep: bool = False,
+        outputs: Callable[[TokenBatch], torch.Tensor] | None = None,
     ) -> None:
         """`ranks` share the work; what scores rows must then be called by all of them, for the same rows.
 
         `lockstep`: every rank must make as many forward passes as the others, since each pass gathers weights from all of them.
+        `outputs` computes a batch where that is not the model's own call: a learner's, which gathers its weights.
         """
         self.model = model
+        self._outputs = outputs or model
         self.tokenizer = tokenizer
         self.task = task
         self.card = card
@@ -225,7 +228,7 @@ class Predictor:
             # Weights that are gathered for a pass are used again in training: tensors of inference could not be.
             with torch.no_grad() if self.lockstep else torch.inference_mode():
                 with self.device.autocast():
-                    logits_BC = self.model(batch.to(self.device.torch))
+                    logits_BC = self._outputs(batch.to(self.device.torch))
                 scores: np.ndarray = self.task.scores(logits_BC.double()).cpu().numpy()
                 return scores
         finally:

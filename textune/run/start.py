@@ -289,7 +289,7 @@ def facts_of_run(parts: Ingredients, learner: Learner) -> dict[str, dict[str, An
         "processor's vectors": processor.vectors(),
         "kernels": parts.model.accelerator.way,
         "number of processes": parts.ranks.world,
-        "way of sharing the work": type(learner).__name__,
+        "way of sharing the work": learner.sharing.name,
     }
     config = parts.model.hf.config.to_dict()
     backbone = {name: value for name, value in config.items() if name not in _NOT_COMPUTED and not name.startswith("_")}

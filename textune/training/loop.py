@@ -59,8 +59,6 @@ def steps(
         for batch in batches:
             if batch.step >= total_steps:
                 return
-            if not learner.model.training:  # since an evaluation; a walk through all modules takes time
-                learner.model.train()
             lr = learning_rate(
                 batch.step,
                 kind=section.schedule.kind,
@@ -72,7 +70,7 @@ def steps(
             seed = _step_seed(section.seed, batch.step, learner.ranks.rank)
             loss, notices = gradients_in_memory(learner, task, loader, batch, seed=seed)
             try:
-                grad_norm = learner.update()
+                grad_norm = learner.step()
             except Exception as error:
                 if is_out_of_memory(error):
                     raise refuse_update(batch.step + 1) from error

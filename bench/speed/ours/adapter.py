@@ -13,10 +13,9 @@ from textune.batches.loader import Batch, TrainingRows
 from textune.config.load import load_config
 from textune.pipeline.build import gather
 from textune.pipeline.facts import describe
-from textune.ranks import ALONE
 from textune.run.parts import Ingredients
 from textune.run.tracking import SilentTracker
-from textune.training.learner import Learner
+from textune.training.learner import learner_alone
 from textune.training.loop import StepResult, steps
 
 
@@ -64,7 +63,7 @@ def stepping(parts: Ingredients, rows: TrainingRows) -> Generator[StepResult]:
     """The training loop as a run drives it; endless for all that is measured here."""
     section = parts.experiment.train
     yield from steps(
-        Learner(parts.model, section, parts.device, ALONE),
+        learner_alone(parts.model, section, parts.device),
         parts.task,
         parts.loader(rows),
         section,
