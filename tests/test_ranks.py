@@ -74,6 +74,16 @@ def test_without_a_launcher_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) 
         assert not torch.distributed.is_initialized()
 
 
+def test_a_process_alone_leaves_its_group_on_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL complains at the end of a process that has not."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(KeyError), joined(group_needed=True, device="cpu"):
+        assert torch.distributed.is_initialized()
+        raise KeyError
+    assert not torch.distributed.is_initialized()
+
+
 def test_a_group_that_was_there_before_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "join", lambda **_: ALONE)
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)

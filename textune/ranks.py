@@ -221,12 +221,16 @@ def joined(*, group_needed: bool = False, device: str = "auto") -> Iterator[Rank
     """
     belonged = _in_group()
     ranks = join(group_needed=group_needed, device=device)
-    with explain_lost_rank():
-        yield ranks
-        ranks.end_together()
-    # On an error NCCL would wait for ranks that no longer come; the process ends anyway, and its connections with it.
-    if not belonged:
-        leave()
+    done = False
+    try:
+        with explain_lost_rank():
+            yield ranks
+            ranks.end_together()
+        done = True
+    finally:
+        # After an error NCCL would wait for ranks that no longer come; the process ends anyway, and its connections with it.
+        if not belonged and (done or ranks.alone):
+            leave()
 
 
 def _in_group() -> bool:

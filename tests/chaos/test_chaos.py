@@ -90,7 +90,7 @@ def test_the_verdict_is_a_sentence_and_an_exit_code(monkeypatch: pytest.MonkeyPa
         options["say"](f"kill 1: {kill.sentence()}")
         return ChaosResult(Path("reference"), [kill], 1, difference)
 
-    monkeypatch.setattr("textune.chaos.kills.chaos", judged)
+    monkeypatch.setattr("textune.chaos.chaos", judged)
     done = CliRunner().invoke(commands, ["chaos", "config.toml"])
     assert done.exit_code == code
     (told,), (verdict,) = done.stderr.splitlines(), done.stdout.splitlines()

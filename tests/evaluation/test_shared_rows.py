@@ -16,7 +16,6 @@ from kits.ranks import on_ranks
 from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as library
 
-from textune import prediction
 from textune.batches.tokens import TokenStore
 from textune.config.schema import AutoTask, Columns, Labels
 from textune.errors import ModelError, RanksError
@@ -25,6 +24,7 @@ from textune.evaluation.metrics import compute_metrics, metrics_for
 from textune.evaluation.reduction import Reduction
 from textune.evaluation.scored import Scored
 from textune.model.device import Device
+from textune.prediction import predictor as prediction
 from textune.prediction.predictor import ModelCard, Predictor
 from textune.ranks import ALONE, Ranks
 from textune.run.parts import Tokenized

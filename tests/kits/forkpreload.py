@@ -6,7 +6,7 @@ import importlib
 import torch
 
 NEEDED = (
-    "ranking",
+    "kits.ranking",
     "scipy.stats",
     "sklearn.metrics",
     "textune.cli",

@@ -36,7 +36,7 @@ class Forked:
 
 
 def _work(words: list[str], log: str, dies_at: int) -> None:
-    assert "forkpreload" in sys.modules
+    assert "kits.forkpreload" in sys.modules
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)

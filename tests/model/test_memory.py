@@ -228,7 +228,7 @@ def test_the_estimate_covers_the_real_peak(bert: Built, device: Device) -> None:
 def peak_bytes(built: Built, batch: TokenBatch, device: Device) -> int:
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         with device.autocast():
             logits_BC = built.model(batch)
         logits_BC.sum().backward()

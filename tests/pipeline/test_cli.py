@@ -1,7 +1,6 @@
 """The command line as a person uses it: what it prints, where, and its exit codes."""
 
 import csv
-import importlib
 import json
 import subprocess
 import sys
@@ -268,13 +267,13 @@ def test_too_little_memory_is_a_sentence(run: Any, trained: Any, error: Exceptio
     def fail(folder: str) -> None:
         raise error
 
-    monkeypatch.setattr(importlib.import_module("textune.pipeline.info"), "info", fail)
+    monkeypatch.setattr(textune.pipeline, "info", fail)
     answer = run("info", trained[0].run)
     assert answer.code == 2 and answer.err.startswith("Error: memory does not suffice. Use a smaller backbone")
 
 
 def test_a_fault_of_ours_is_a_sentence_and_exit_1(run: Any, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("textune.pipeline.info"), "info", lambda run: 1 / 0)
+    monkeypatch.setattr(textune.pipeline, "info", lambda run: 1 / 0)
     answer = run("info", trained[0].run)
     assert answer.code == 1
     assert "failed in a way it should not: ZeroDivisionError" in answer.err and "--debug" in answer.err

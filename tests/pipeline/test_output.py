@@ -89,7 +89,7 @@ def test_an_error_is_json_too_where_json_was_asked_for(run: Any, words: list[str
 
 
 def test_a_fault_of_ours_is_json_too(run: Any, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("textune.pipeline.info"), "info", lambda run: 1 / 0)
+    monkeypatch.setattr(textune.pipeline, "info", lambda run: 1 / 0)
     answer = run("info", trained[0].run, "--json")
     assert answer.code == 1 and json.loads(answer.out)["exit_code"] == 1
     assert json.loads(answer.out)["error"].endswith("ZeroDivisionError: division by zero")

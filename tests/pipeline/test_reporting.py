@@ -10,13 +10,13 @@ import pytest
 from kits.runs import Listener, reviews, write_csv
 
 import textune
-from textune import prediction
 from textune.batches.tokens import TokenStore
 from textune.config.load import load_config
 from textune.data.prepare import prepare_data
 from textune.evaluation import reduction
 from textune.evaluation.metrics import compute_metrics
 from textune.evaluation.reduction import scored_rows
+from textune.prediction import predictor as prediction
 from textune.prediction.predictor import Predictor, load
 from textune.run.parts import Tokenized
 from textune.run.report import score_part

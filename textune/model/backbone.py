@@ -85,6 +85,7 @@ class TextModel(nn.Module):
         self._unknown_id = unknown_id
         self._num_ids = len(hf.get_input_embeddings().weight)
         self._vocabulary: CompactVocabulary | None = None
+        _require_capped_scores(hf)
         self._own_attention = hf.config._attn_implementation
         self._accepted = frozenset(inspect.signature(hf.forward).parameters)
         self._base_accepted = frozenset(inspect.signature(hf.base_model.forward).parameters)
@@ -107,8 +108,11 @@ class TextModel(nn.Module):
             attention = PACKED if layout == "packed" else self._own_attention
             with quiet_transformers():
                 self.hf.set_attn_implementation(attention)
-            # It is not set where the family computes attention itself, but read by what compiles layers.
-            self.hf.config._attn_implementation = attention
+            # It is not set where the family computes attention itself, but read by what compiles layers; and some releases of
+            # transformers pass over submodels with a copy of the configuration, such as T5's stacks.
+            for module in self.hf.modules():
+                if isinstance(module, transformers.PreTrainedModel):
+                    module.config._attn_implementation = attention
             family = PACKED_FAMILIES[self.hf.config.model_type]
             for module, forward in family.forwards(self.hf):
                 if layout == "packed":
@@ -315,6 +319,13 @@ def require_backbone(section: ModelSection) -> None:
 def _num_filler(num_tokens: int) -> int:
     """Tokens that round a large batch up, so that few sizes occur: oneDNN builds new kernels for each."""
     return -num_tokens % ROUND_TO if num_tokens >= ROUND_FROM else 0
+
+
+def _require_capped_scores(hf: Any) -> None:
+    """Cap the scores of the padded layout where the backbone does: some releases of transformers choose an SDPA that cannot."""
+    capped = getattr(hf.config.get_text_config(), "attn_logit_softcapping", None) is not None
+    if capped and hf.config._attn_implementation == "sdpa":
+        hf.set_attn_implementation("eager")
 
 
 def _obstacle_to_packing(hf: Any) -> str:
