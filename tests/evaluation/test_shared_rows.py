@@ -67,10 +67,11 @@ class Lookup:
     """In place of a model and its task: the scores of a row are those in the table, whatever stands beside it."""
 
     layout, pad_id, training = "packed", 0, False
+    name = "label"
 
     def __init__(self, rows: Rows) -> None:
         self.table = torch.from_numpy(rows.scores)
-        self.num_logits = rows.scores.shape[1] if rows.scores.ndim == 2 else 1
+        self.num_outputs = rows.scores.shape[1] if rows.scores.ndim == 2 else 1
         self.passes: list[list[int]] = []
         self.limit = 1 << 30
 
@@ -83,8 +84,12 @@ class Lookup:
         self.passes.append(batch.rows.tolist())
         return self.table[torch.from_numpy(batch.rows)]
 
-    def scores(self, logits: torch.Tensor) -> torch.Tensor:
-        return logits
+    @property
+    def head(self) -> Any:
+        return self
+
+    def scores(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {self.name: logits}
 
 
 def predictor_of(rows: Rows, ranks: Ranks, bound: int, **options: Any) -> tuple[Predictor, Lookup]:

@@ -19,7 +19,7 @@ from textune.model.device import Device
 from textune.model.memory import checkpoint_gradients
 from textune.model.tokenizer import load_tokenizer
 from textune.ranks import ALONE, Ranks, join, leave
-from textune.tasks.supervised import build_task
+from textune.tasks.task import build_task
 from textune.training.learner import Learner, build_learner
 
 WORDS = ["the", "a", "film", "movie", "good", "bad", "very", "boring", "brilliant", "plot"]
@@ -52,7 +52,7 @@ class Work:
         self.weights = torch.from_numpy(generator.random(len(texts)).astype(np.float32))
 
     def model(self) -> TextModel:
-        return load_model(self.section, self.tokenizer, label_map=TASK.label_map, num_logits=3, seed=0)
+        return load_model(self.section, self.tokenizer, label_map=TASK.head.label_map, num_logits=3, seed=0)
 
     def steps(self, learner: Learner, first: int, last: int, *, at_once: int = 2) -> list[dict[str, float]]:
         """Train and return each step's loss (this rank's share), gradient norm and learning rate."""
@@ -61,14 +61,14 @@ class Work:
             learner.model.train()
             learner.set_learning_rate(1e-3 * (step + 1) / len(ROWS_A_STEP))
             rows = np.random.default_rng(step).permutation(40)[: ROWS_A_STEP[step]]
-            shares = TASK.row_weights(self.targets[rows], self.weights[rows])
+            shares = TASK.head.row_weights(self.targets[rows], self.weights[rows])
             shares = dict(zip(rows.tolist(), shares / shares.sum(), strict=True))
             parts = self.parts(rows, learner, at_once)
             learner.zero_grad()
             loss = 0.0
             for number, part in enumerate(parts, start=1):
                 tokens = collate(self.store, part, layout=learner.model.layout, pad_id=learner.model.pad_id)
-                micro_batch = MicroBatch(tokens, {"label": self.targets[part]}, None)
+                micro_batch = MicroBatch(tokens, self.targets[part], None)
                 weights_B = torch.stack([shares[int(row)] for row in part])
                 loss += float(learner.compute(micro_batch, TASK, {"label": weights_B}, last=number == len(parts)))
             norm = learner.step()

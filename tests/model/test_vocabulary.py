@@ -23,7 +23,7 @@ from textune.errors import ConfigError
 from textune.model.backbone import TextModel
 from textune.model.device import Device
 from textune.model.vocabulary import CompactEmbedding, occurring_ids
-from textune.tasks.supervised import build_task
+from textune.tasks.task import build_task
 from textune.training.learner import learner_alone
 from textune.training.loop import steps
 from textune.training.updates import build_optimizer

@@ -29,7 +29,7 @@ from textune.data.labels.map import LabelMap
 from textune.model.backbone import load_model
 from textune.model.device import Device
 from textune.model.tokenizer import load_tokenizer
-from textune.tasks.supervised import build_task
+from textune.tasks.task import build_task
 from textune.training.learner import learner_alone
 from textune.training.loop import steps
 
@@ -47,7 +47,7 @@ def losses(folder: Path) -> list[float]:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     store = TokenStore(ids.astype(np.int32), None, offsets, lengths.astype(np.int32))
     section = ModelSection(pretrained=str(tiny_backbone("bert", folder)), compile="off")
-    model = load_model(section, load_tokenizer(section), label_map=task.label_map, num_logits=3, seed=0)
+    model = load_model(section, load_tokenizer(section), label_map=task.head.label_map, num_logits=3, seed=0)
     keys = TrainSection(batch_size=16, max_tokens=64, optimizer=AdamW(lr=1e-3))
     loader = Loader(TrainingRows(store, np.arange(96), targets, None), keys, layout=model.layout, pad_id=model.pad_id)
     device = Device(torch.device("cpu"), "fp32")

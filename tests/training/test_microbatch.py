@@ -25,7 +25,7 @@ from textune.data.labels.map import LabelMap
 from textune.model.backbone import TextModel, load_model
 from textune.model.device import Device
 from textune.model.tokenizer import load_tokenizer
-from textune.tasks.supervised import SupervisedTask, build_task
+from textune.tasks.task import Task, build_task
 from textune.training.learner import learner_alone
 from textune.training.loop import steps
 from textune.training.microbatch import accumulate_gradients
@@ -34,25 +34,25 @@ WORDS = ["the", "a", "film", "movie", "good", "bad", "very", "boring", "brillian
 CPU = Device(torch.device("cpu"), "fp32")
 
 
-def multiclass(num_rows: int) -> tuple[SupervisedTask, np.ndarray]:
+def multiclass(num_rows: int) -> tuple[Task, np.ndarray]:
     targets = np.random.default_rng(1).integers(0, 3, num_rows)
     return build_task(MulticlassTask(class_weights={"b": 4.0}), LabelMap("multiclass", ("a", "b", "c"))), targets
 
 
-def multilabel(num_rows: int) -> tuple[SupervisedTask, np.ndarray]:
+def multilabel(num_rows: int) -> tuple[Task, np.ndarray]:
     targets = (np.random.default_rng(1).random((num_rows, 3)) > 0.6).astype(np.float32)
     task = build_task(MultilabelTask(class_weights="balanced"), LabelMap("multilabel", ("x", "y", "z")), targets=targets)
     return task, targets
 
 
-def regression(num_rows: int) -> tuple[SupervisedTask, np.ndarray]:
+def regression(num_rows: int) -> tuple[Task, np.ndarray]:
     return build_task(RegressionTask(), LabelMap("regression", ("score",))), np.random.default_rng(1).random(num_rows).astype(
         np.float32
     )
 
 
 def rows_and_model(
-    folder: Path, task: SupervisedTask, targets: np.ndarray, *, layout: str, weighted: bool
+    folder: Path, task: Task, targets: np.ndarray, *, layout: str, weighted: bool
 ) -> tuple[TrainingRows, TextModel]:
     generator = np.random.default_rng(0)
     texts = [" ".join(generator.choice(WORDS, generator.integers(1, 30))) for _ in targets]
@@ -61,7 +61,7 @@ def rows_and_model(
     tokenizer = load_tokenizer(section)
     store = TextEncoder(tokenizer, TokensSection(max_length=40)).encode(texts)
     weights = generator.random(len(texts)).astype(np.float32) if weighted else None
-    model = load_model(section, tokenizer, label_map=task.label_map, num_logits=task.num_logits, seed=0)
+    model = load_model(section, tokenizer, label_map=task.head.label_map, num_logits=task.num_outputs, seed=0)
     return TrainingRows(store, np.arange(len(texts)), targets, weights), model
 
 
@@ -163,8 +163,8 @@ def test_the_loss_of_a_step_is_the_weighted_mean_over_its_rows(tmp_path: Path) -
     losses, weights = [], []
     with torch.no_grad():
         for part in batch.micro_batches:
-            losses.append(task.row_losses(model(part.tokens), part.targets))
-            weights.append(task.row_weights(part.targets, part.weights))
+            losses.append(task.head.row_losses(model(part.tokens), part.targets))
+            weights.append(task.head.row_weights(part.targets, part.weights))
     loss, weight = torch.cat(losses), torch.cat(weights)
     torch.testing.assert_close(
         accumulate_gradients(learner_alone(model, TrainSection(), CPU), task, batch), (loss * weight).sum() / weight.sum()
@@ -179,7 +179,7 @@ def test_a_step_depends_on_seed_and_step_not_on_what_ran_before(tmp_path: Path) 
     for disturb in (False, True):
         rows, _ = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
         plain = ModelSection(pretrained=str(tmp_path))  # dropout as the backbone has it
-        model = load_model(plain, load_tokenizer(plain), label_map=task.label_map, num_logits=3, seed=0)
+        model = load_model(plain, load_tokenizer(plain), label_map=task.head.label_map, num_logits=3, seed=0)
         loader = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
         run = []
         for result in steps(learner_alone(model, section, CPU), task, loader, section, total_steps=6, warmup_steps=0):

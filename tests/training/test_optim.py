@@ -19,7 +19,7 @@ from textune.errors import ModelError
 from textune.model.backbone import TextModel, load_model
 from textune.model.device import Device
 from textune.model.tokenizer import load_tokenizer
-from textune.tasks.supervised import build_task
+from textune.tasks.task import build_task
 from textune.training import updates as optim
 from textune.training.learner import learner_alone
 from textune.training.loop import steps
@@ -31,7 +31,7 @@ TASK = build_task(MulticlassTask(), LabelMap("multiclass", ("a", "b", "c")))
 
 def build_model(folder: Path) -> TextModel:
     section = ModelSection(pretrained=str(folder))
-    return load_model(section, load_tokenizer(section), label_map=TASK.label_map, num_logits=3, seed=0)
+    return load_model(section, load_tokenizer(section), label_map=TASK.head.label_map, num_logits=3, seed=0)
 
 
 def train(folder: Path, section: AdamW) -> tuple[np.ndarray, dict[str, torch.Tensor]]:

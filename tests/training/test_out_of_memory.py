@@ -23,7 +23,7 @@ from textune.errors import ModelError
 from textune.model.backbone import TextModel, load_model
 from textune.model.device import Device
 from textune.model.tokenizer import load_tokenizer
-from textune.tasks.supervised import SupervisedTask, build_task
+from textune.tasks.task import Task, build_task
 from textune.training.learner import learner_alone
 from textune.training.loop import StepResult, steps
 
@@ -58,9 +58,7 @@ class Setting:
 
     def __init__(self, folder: Path) -> None:
         self.folder = tiny_backbone("bert", folder)
-        self.task: SupervisedTask = build_task(
-            MulticlassTask(class_weights={"b": 4.0}), LabelMap("multiclass", ("a", "b", "c"))
-        )
+        self.task: Task = build_task(MulticlassTask(class_weights={"b": 4.0}), LabelMap("multiclass", ("a", "b", "c")))
         generator = np.random.default_rng(0)
         counts = generator.integers(1, 9, 8 * NUM_STEPS)
         counts[8 * LONG_STEP : 8 * LONG_STEP + 3] = [36, 30, 24]
@@ -83,7 +81,7 @@ class Setting:
     ) -> "Run":
         config = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
         section = ModelSection(pretrained=str(self.folder), config=config)
-        model = load_model(section, self.tokenizer, label_map=self.task.label_map, num_logits=3, seed=0)
+        model = load_model(section, self.tokenizer, label_map=self.task.head.label_map, num_logits=3, seed=0)
         train = self.section(max_tokens=max_tokens, batch_size=batch_size, prefetch=prefetch)
         loader = Loader(self.rows, train, layout=model.layout, pad_id=model.pad_id)
         limited = Limited(model, limit, error)
@@ -230,7 +228,7 @@ def train_with_and_without_a_limit(folder: str) -> Any:
     train = TrainSection(batch_size=64)
     runs = []
     for limited in (True, False):
-        model = load_model(section, load_tokenizer(section), label_map=task.label_map, num_logits=3, seed=0)
+        model = load_model(section, load_tokenizer(section), label_map=task.head.label_map, num_logits=3, seed=0)
         in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         most = in_use + (128 << 20) if limited else resource.RLIM_INFINITY
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))

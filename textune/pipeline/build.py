@@ -86,7 +86,7 @@ def gather(
         )
     tokenizer = load_tokenizer(experiment.model)
     model = load_model(
-        experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_logits, seed=experiment.train.seed
+        experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_outputs, seed=experiment.train.seed
     )
     name = experiment.model.pretrained
     tokens, said = fit_length(experiment.tokens, model, name=name)

@@ -19,8 +19,8 @@ def measure(parts: Ingredients) -> dict[str, Any]:
     train, stream = parts.parts["train"], parts.data.stream
     batches, limit = parts.first_epoch(), parts.experiment.tokens.longest
     return {
-        "problem": parts.task.problem,
-        "labels": list(parts.data.label_map.names) if parts.task.problem != "regression" else [],
+        "problem": parts.task.head.problem,
+        "labels": list(parts.data.label_map.names) if parts.task.head.problem != "regression" else [],
         "rows": dict(parts.num_rows),
         "rows_left_out": {part.name: part.num_left_out for part in parts.data.parts},
         "rows_truncated": sum(tokenized.num_truncated for tokenized in parts.parts.values()),
@@ -61,7 +61,7 @@ def describe(parts: Ingredients) -> dict[str, str]:
         sampled = f" (of the first {count(len(parts.parts['train'].part), 'row')})"
     labels = f"{count(len(names), 'label')}: {listing(names, 8)}"
     return {
-        "task": parts.task.problem if parts.task.problem == "regression" else f"{parts.task.problem}, {labels}",
+        "task": parts.task.head.problem if parts.task.head.problem == "regression" else f"{parts.task.head.problem}, {labels}",
         "rows": rows,
         "tokens": f"{amount}, median row {found['tokens_median']}, longest {found['tokens_longest']};"
         f" {count(found['rows_truncated'], 'row')} truncated to {limit}{sampled}",

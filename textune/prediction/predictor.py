@@ -27,12 +27,12 @@ from textune.config import (
     MultilabelTask,
     RegressionTask,
     Section,
-    Task,
     TokensSection,
     require_count,
     require_words,
     user_path,
 )
+from textune.config import Task as TaskSection
 from textune.data import LabelMap, given_texts
 from textune.errors import DataError, ModelError, RunError
 from textune.jsontext import parse_json
@@ -53,7 +53,7 @@ from textune.model import (
     resolve_device,
 )
 from textune.ranks import ALONE, Ranks
-from textune.tasks import SupervisedTask, build_task, decide, nth_row, require_numbers
+from textune.tasks import Task, build_task, decide, nth_row, require_numbers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -77,7 +77,7 @@ class ModelCard(Section):
     """Label names in the order of their ids."""
     multi_hot: bool | None = None
     """Multilabel: whether lists in the data are multi-hot rows."""
-    task: Task
+    task: TaskSection
     """The task's own section."""
     max_length: int = Field(ge=2)
     """Longest row in tokens."""
@@ -137,7 +137,7 @@ class Predictor:
         self,
         model: TextModel,
         tokenizer: PreTrainedTokenizerBase,
-        task: SupervisedTask,
+        task: Task,
         card: ModelCard,
         *,
         device: Device,
@@ -212,7 +212,7 @@ class Predictor:
     def _cut(self, positions: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
         """These rows in batches, the longest first: if memory does not suffice, that shows at once."""
         # Many classes bound the rows at once as well, however short these are.
-        max_rows = max(1, MAX_SCORES_AT_ONCE // self.task.num_logits)
+        max_rows = max(1, MAX_SCORES_AT_ONCE // self.task.num_outputs)
         alike = cut_by_tokens(lengths[positions], self.max_tokens, layout=self.model.layout)
         return [
             positions[cut[max(0, stop - max_rows) : stop]] for cut in reversed(alike) for stop in range(len(cut), 0, -max_rows)
@@ -229,7 +229,7 @@ class Predictor:
             with torch.no_grad() if self.lockstep else torch.inference_mode():
                 with self.device.autocast():
                     logits_BC = self._outputs(batch.to(self.device.torch))
-                scores: np.ndarray = self.task.scores(logits_BC.double()).cpu().numpy()
+                scores: np.ndarray = self.task.scores(logits_BC.double())[self.task.head.name].cpu().numpy()
                 return scores
         finally:
             if was_training:
@@ -359,7 +359,7 @@ def load(
     section = ModelSection(pretrained=str(folder), compile=compile)
     tokenizer = load_tokenizer(section)
     task = build_task(_without_class_weights(card.task), card.label_map)
-    model = load_model(section, tokenizer, label_map=card.label_map, num_logits=task.num_logits, seed=0, as_saved=True)
+    model = load_model(section, tokenizer, label_map=card.label_map, num_logits=task.num_outputs, seed=0, as_saved=True)
     model.to(chosen.torch)
     if precision == "int8":
         quantize_linears(model)

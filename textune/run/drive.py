@@ -213,7 +213,7 @@ class Drive:
             return ModelError(
                 f"{found}, before any weight was changed.",
                 hint="The weights of the backbone are damaged"
-                + (", or a target is too large" if self.parts.task.problem == "regression" else "")
+                + (", or a target is too large" if self.parts.task.head.problem == "regression" else "")
                 + ("." if exact else ', or exceed what the precision holds: use train.precision = "fp32".'),
             )
         unchanged = " That step changed no weight." if math.isfinite(loss) else ""

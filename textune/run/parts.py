@@ -24,7 +24,7 @@ from textune.evaluation import Metric
 from textune.model import Device, Room, TextModel
 from textune.prediction import ModelCard, Predictor, own_sources
 from textune.ranks import ALONE, Ranks
-from textune.tasks import SupervisedTask
+from textune.tasks import Task
 from textune.training import Learner
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Ingredients:
     parts: dict[str, Tokenized]
     tokenizer: PreTrainedTokenizerBase
     encoder: TextEncoder
-    task: SupervisedTask
+    task: Task
     model: TextModel
     device: Device
     metric: Metric

@@ -1,19 +1,38 @@
-"""From scores to decisions; one function, so that tuned thresholds have one place to go."""
+"""From scores to decisions: the rule that a head answers by, and what scores must be for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from textune.data import Problem
 from textune.errors import ModelError
 
-MULTILABEL_THRESHOLD = 0.5
+
+@dataclass(frozen=True)
+class Decision:
+    """The rule by which scores become answers."""
+
+    threshold: float = 0.5
+    """Where each label is decided for itself: the score from which on it is given."""
+
+    def best(self, scores_NK: np.ndarray) -> np.ndarray:
+        """int64 [N] the class of the highest score, the first of equals."""
+        return np.asarray(scores_NK.argmax(axis=1))
+
+    def given(self, scores_NK: np.ndarray) -> np.ndarray:
+        """int64 [N, K] 1 for each label that is given, 0 for the others."""
+        return (scores_NK >= self.threshold).astype(np.int64)
+
+
+USUAL = Decision()
+"""The rule of a head that nobody has tuned."""
 
 
 def nth_row(index: int) -> str:
-    """How a row is named where nobody knows its place in a file."""
+    """The name of a row whose place in a file is not known."""
     return f"row {index + 1:,}"
 
 
@@ -36,13 +55,7 @@ def require_numbers(scores: np.ndarray, rows: np.ndarray, *, num_rows: int, plac
 
 
 def decide(scores: np.ndarray, problem: Problem) -> np.ndarray:
-    """What the scores say.
-
-    Binary and multiclass: int64 [N], the class of the highest score (the first of equals). Multilabel: int64 [N, K] of 0 and
-    1, one where the score is at least 0.5. Regression: the values [N] themselves.
-    """
+    """What the scores [N, K] or [N] of a problem say by the usual decision, in the form of its targets."""
     if problem == "regression":
         return scores
-    if problem == "multilabel":
-        return (scores >= MULTILABEL_THRESHOLD).astype(np.int64)
-    return np.asarray(scores.argmax(axis=1))
+    return USUAL.given(scores) if problem == "multilabel" else USUAL.best(scores)

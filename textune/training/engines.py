@@ -17,8 +17,7 @@ from torch import nn
 
 from textune.batches import TokenBatch
 from textune.model import Device, TextModel
-from textune.tasks import Task
-from textune.training.state import ByHead
+from textune.tasks import ByHead, Task
 
 
 class Engine(Protocol):
@@ -48,7 +47,7 @@ class TorchEngine(nn.Module):
             outputs: torch.Tensor = self.model(tokens)
         if task is None or targets is None:
             return {OUTPUTS: outputs}
-        return {"label": task.row_losses(outputs, targets["label"])}
+        return task.row_losses(outputs, targets)
 
 
 ENGINES: dict[str, Callable[[TextModel, Device], Engine]] = {"torch": TorchEngine}

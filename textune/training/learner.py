@@ -23,9 +23,9 @@ from textune.batches import MicroBatch, TokenBatch
 from textune.config import Distributed, TrainSection
 from textune.model import Device, TextModel
 from textune.ranks import ALONE, Ranks
-from textune.tasks import Task
+from textune.tasks import ByHead, Task
 from textune.training.engines import OUTPUTS, Engine, build_engine
-from textune.training.state import MODEL, OPTIMIZER, ByHead, Numbers, Placed, Read, weights_of
+from textune.training.state import MODEL, OPTIMIZER, Numbers, Placed, Read, weights_of
 
 
 class Update(Protocol):
@@ -139,7 +139,7 @@ class Learner:
         is the sum over its micro-batches and all ranks; `last` marks the step's last one. Tensors are on the device.
         """
         with self.sharing.micro_batch(last=last):
-            losses = self.sharing.row_losses(part.tokens, task, part.targets)
+            losses = self.sharing.row_losses(part.tokens, task, task.by_head(part.targets))
             loss = functools.reduce(operator.add, [(losses[name] * shares_B).sum() for name, shares_B in shares.items()])
             # Every sharing reduces gradients to their mean over the ranks; a step wants their sum.
             self.update.backward(loss if self.ranks.alone else loss * self.ranks.world)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from textune.batches import Batch, Batches, to_device
+from textune.batches import Batch, Batches, MicroBatch, to_device
 from textune.errors import ModelError
 from textune.model import free_cached, halved, is_out_of_memory
 from textune.tasks import Task
@@ -24,29 +24,28 @@ def accumulate_gradients(learner: Learner, task: Task, batch: Batch) -> torch.Te
     Where ranks share the batch, the total weight is that of the rows of all ranks: loss and gradient are this rank's part, and
     their sums (not their means) over the ranks are those of the whole batch.
     """
-    weights = [task.row_weights(part.targets, part.weights) for part in batch.micro_batches]
-    if batch.all_targets is None:
-        total_weight = torch.stack([weights_B.sum() for weights_B in weights]).sum()
-    else:
-        total_weight = task.row_weights(batch.all_targets, batch.all_weights).sum()
     # A batch whose rows all weigh nothing has loss and gradient zero instead of 0 / 0.
-    total_weight = total_weight.clamp(min=torch.finfo(torch.float32).tiny)
-    shares = [
-        {"label": weights_B / total_weight if part.counts else torch.zeros_like(weights_B)}
-        for part, weights_B in zip(batch.micro_batches, weights, strict=True)
-    ]
+    totals = {name: total.clamp(min=torch.finfo(torch.float32).tiny) for name, total in task.total_weights(batch).items()}
     device = learner.device.torch
     parts = [
         (
-            replace(part, tokens=part.tokens.to(device), targets={"label": to_device(part.targets, device)}),
-            {name: to_device(shares_B, device) for name, shares_B in shares_of_part.items()},
+            replace(part, tokens=part.tokens.to(device), targets=to_device(part.targets, device)),
+            {name: to_device(shares_B, device) for name, shares_B in _shares(task, part, totals).items()},
         )
-        for part, shares_of_part in zip(batch.micro_batches, shares, strict=True)
+        for part in batch.micro_batches
     ]
     loss = torch.zeros((), device=device)
-    for number, (part, shares_of_part) in enumerate(parts, start=1):
-        loss += learner.compute(part, task, shares_of_part, last=number == len(parts))
+    for number, (part, shares) in enumerate(parts, start=1):
+        loss += learner.compute(part, task, shares, last=number == len(parts))
     return loss
+
+
+def _shares(task: Task, part: MicroBatch, totals: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What each row's loss counts for in that of the batch, float32 [B] by head: its weight / the total weight."""
+    weights = task.row_weights(task.by_head(part.targets), part.weights)
+    return {
+        name: weights_B / totals[name] if part.counts else torch.zeros_like(weights_B) for name, weights_B in weights.items()
+    }
 
 
 def gradients_in_memory(

@@ -7,7 +7,6 @@ from typing import NotRequired, TypedDict
 
 import torch
 
-ByHead = dict[str, torch.Tensor]
 MODEL, OPTIMIZER = "model/", "optimizer/"
 """Prefixes of the names in a checkpoint: of a weight, and of the optimizer's tensors of a weight (`optimizer/WEIGHT/KEY`)."""
 

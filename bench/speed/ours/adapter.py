@@ -102,7 +102,8 @@ class PlainLoop:
         for part in batch.micro_batches:
             with parts.device.autocast():
                 logits_BC = parts.model(part.tokens.to(parts.device.torch))
-            loss = parts.task.row_losses(logits_BC, part.targets.to(parts.device.torch)).sum() / batch.num_rows
+            losses_B = parts.task.head.row_losses(logits_BC, part.targets.to(parts.device.torch))
+            loss = losses_B.sum() / batch.num_rows
             loss.backward()
         torch.nn.utils.clip_grad_norm_(self.trained, parts.experiment.train.max_grad_norm)
         self.optimizer.step()

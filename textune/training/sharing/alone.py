@@ -10,9 +10,8 @@ from textune.batches import TokenBatch
 from textune.config import TrainSection
 from textune.model import Device
 from textune.ranks import Ranks
-from textune.tasks import Task
+from textune.tasks import ByHead, Task
 from textune.training.engines import Engine
-from textune.training.state import ByHead
 from textune.training.updates import TorchUpdate, build_update
 
 

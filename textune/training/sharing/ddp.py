@@ -12,10 +12,9 @@ from textune.batches import TokenBatch
 from textune.config import TrainSection
 from textune.model import Device
 from textune.ranks import Ranks
-from textune.tasks import Task
+from textune.tasks import ByHead, Task
 from textune.training.engines import Engine, TorchEngine
 from textune.training.sharing.alone import WholeWeights
-from textune.training.state import ByHead
 from textune.training.updates import TorchUpdate, build_update
 
 

@@ -16,9 +16,8 @@ from textune.config import Sharded, TrainSection
 from textune.errors import ModelError
 from textune.model import Device
 from textune.ranks import Ranks
-from textune.tasks import Task
+from textune.tasks import ByHead, Task
 from textune.training.engines import Engine, TorchEngine
-from textune.training.state import ByHead
 from textune.training.updates import TorchUpdate, build_update
 
 

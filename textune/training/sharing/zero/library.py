@@ -16,10 +16,9 @@ import torch
 from textune.batches import TokenBatch
 from textune.errors import ConfigError
 from textune.model import Device, is_error
-from textune.tasks import Task
+from textune.tasks import ByHead, Task
 from textune.training.engines import TorchEngine
 from textune.training.sharing.zero.plan import ZeroPlan, require_deepspeed
-from textune.training.state import ByHead
 
 
 class ZeroOptimizer(Protocol):

@@ -21,14 +21,14 @@ from textune.batches import TokenBatch
 from textune.config import DeepSpeed, TrainSection
 from textune.model import Device
 from textune.ranks import Ranks
-from textune.tasks import Task
+from textune.tasks import ByHead, Task
 from textune.training.engines import Engine, TorchEngine
 from textune.training.sharing.alone import WholeWeights
 from textune.training.sharing.zero.library import ZeroEngine, gathered, start_engine
 from textune.training.sharing.zero.lossscale import LossScale
 from textune.training.sharing.zero.plan import plan_zero, require_deepspeed
 from textune.training.sharing.zero.update import ZeroUpdate
-from textune.training.state import ByHead, trained_in
+from textune.training.state import trained_in
 from textune.training.updates import build_optimizer
 
 

@@ -11,12 +11,18 @@ from textune.config.schema import AutoTask, BinaryTask, MulticlassTask, Multilab
 from textune.data.labels.map import LabelMap
 from textune.errors import ConfigError
 from textune.tasks.decision import decide
-from textune.tasks.supervised import SupervisedTask, build_task
+from textune.tasks.head import Head
+from textune.tasks.task import build_task
 
 MULTICLASS = LabelMap("multiclass", ("a", "b", "c"))
 BINARY = LabelMap("binary", ("no", "yes"))
 MULTILABEL = LabelMap("multilabel", ("x", "y", "z"))
 REGRESSION = LabelMap("regression", ("score",))
+
+
+def build(section: Any, label_map: LabelMap, **options: Any) -> Any:
+    """The head of the task with these labels."""
+    return build_task(section, label_map, **options).head
 
 
 @pytest.fixture
@@ -25,55 +31,55 @@ def logits_BC() -> torch.Tensor:
 
 
 def mean_loss(
-    task: SupervisedTask, logits_BC: torch.Tensor, targets: torch.Tensor, weights_B: torch.Tensor | None = None
+    head: Head, logits_BC: torch.Tensor, targets: torch.Tensor, weights_B: torch.Tensor | None = None
 ) -> torch.Tensor:
-    weights = task.row_weights(targets, weights_B)
-    return (task.row_losses(logits_BC, targets) * weights).sum() / weights.sum()
+    weights = head.row_weights(targets, weights_B)
+    return (head.row_losses(logits_BC, targets) * weights).sum() / weights.sum()
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_multiclass_is_torch_cross_entropy(logits_BC: torch.Tensor, smoothing: float) -> None:
     targets = torch.tensor([0, 1, 2, 2, 1, 0, 0])
-    task = build_task(MulticlassTask(label_smoothing=smoothing), MULTICLASS)
-    assert task.num_logits == 3
+    head = build(MulticlassTask(label_smoothing=smoothing), MULTICLASS)
+    assert head.num_outputs == 3
     wanted = functional.cross_entropy(logits_BC, targets, label_smoothing=smoothing)
-    torch.testing.assert_close(mean_loss(task, logits_BC, targets), wanted)
+    torch.testing.assert_close(mean_loss(head, logits_BC, targets), wanted)
 
 
 def test_class_weights_are_torchs_weighted_mean(logits_BC: torch.Tensor) -> None:
     targets = torch.tensor([0, 1, 2, 2, 1, 0, 0])
-    task = build_task(MulticlassTask(class_weights={"b": 3.0, "c": 0.5}), MULTICLASS)
+    head = build(MulticlassTask(class_weights={"b": 3.0, "c": 0.5}), MULTICLASS)
     wanted = functional.cross_entropy(logits_BC, targets, weight=torch.tensor([1.0, 3.0, 0.5]))
-    torch.testing.assert_close(mean_loss(task, logits_BC, targets), wanted)
+    torch.testing.assert_close(mean_loss(head, logits_BC, targets), wanted)
 
 
 def test_balanced_weights_are_scikit_learns() -> None:
     from sklearn.utils.class_weight import compute_class_weight
 
     targets = np.array([0, 0, 0, 0, 1, 2, 2])
-    task = build_task(AutoTask(class_weights="balanced"), MULTICLASS, targets=targets)
-    assert task.class_weights is not None
+    head = build(AutoTask(class_weights="balanced"), MULTICLASS, targets=targets)
+    assert head.class_weights is not None
     np.testing.assert_allclose(
-        task.class_weights.numpy(), compute_class_weight("balanced", classes=np.arange(3), y=targets), rtol=1e-6
+        head.class_weights.numpy(), compute_class_weight("balanced", classes=np.arange(3), y=targets), rtol=1e-6
     )
 
 
 def test_row_weights_multiply_class_weights() -> None:
-    task = build_task(MulticlassTask(class_weights={"a": 2.0}), MULTICLASS)
-    weights = task.row_weights(torch.tensor([0, 1]), torch.tensor([0.5, 3.0]))
+    head = build(MulticlassTask(class_weights={"a": 2.0}), MULTICLASS)
+    weights = head.row_weights(torch.tensor([0, 1]), torch.tensor([0.5, 3.0]))
     assert weights.tolist() == [1.0, 3.0]
 
 
 def test_multilabel_is_binary_cross_entropy_over_labels(logits_BC: torch.Tensor) -> None:
     targets = (torch.rand(7, 3, generator=torch.Generator().manual_seed(1)) > 0.5).float()
     wanted = functional.binary_cross_entropy_with_logits(logits_BC, targets)
-    torch.testing.assert_close(mean_loss(build_task(MultilabelTask(), MULTILABEL), logits_BC, targets), wanted)
+    torch.testing.assert_close(mean_loss(build(MultilabelTask(), MULTILABEL), logits_BC, targets), wanted)
 
-    smoothed = build_task(MultilabelTask(label_smoothing=0.2), MULTILABEL)
+    smoothed = build(MultilabelTask(label_smoothing=0.2), MULTILABEL)
     wanted = functional.binary_cross_entropy_with_logits(logits_BC, targets * 0.8 + 0.1)
     torch.testing.assert_close(mean_loss(smoothed, logits_BC, targets), wanted)
 
-    balanced = build_task(MultilabelTask(class_weights="balanced"), MULTILABEL, targets=targets.numpy())
+    balanced = build(MultilabelTask(class_weights="balanced"), MULTILABEL, targets=targets.numpy())
     positive = targets.sum(0)
     wanted = functional.binary_cross_entropy_with_logits(logits_BC, targets, pos_weight=(7 - positive) / positive)
     torch.testing.assert_close(mean_loss(balanced, logits_BC, targets), wanted)
@@ -84,9 +90,9 @@ def test_one_logit_and_two_agree(smoothing: float) -> None:
     """With logits (0, z), softmax over two is the sigmoid of z; smoothing spreads s/2 to each side in both."""
     z = torch.tensor([[-2.0], [0.3], [4.0]])
     targets = torch.tensor([0, 1, 0])
-    one = build_task(BinaryTask(num_logits=1, label_smoothing=smoothing), BINARY)
-    two = build_task(BinaryTask(num_logits=2, label_smoothing=smoothing), BINARY)
-    assert (one.num_logits, two.num_logits) == (1, 2)
+    one = build(BinaryTask(num_logits=1, label_smoothing=smoothing), BINARY)
+    two = build(BinaryTask(num_logits=2, label_smoothing=smoothing), BINARY)
+    assert (one.num_outputs, two.num_outputs) == (1, 2)
     pair = torch.cat([torch.zeros_like(z), z], dim=1)
     torch.testing.assert_close(one.row_losses(z, targets), two.row_losses(pair, targets))
     torch.testing.assert_close(one.scores(z), two.scores(pair))
@@ -96,9 +102,9 @@ def test_one_logit_and_two_agree(smoothing: float) -> None:
 def test_regression_losses_follow_the_activation() -> None:
     logits = torch.tensor([[0.2], [2.0], [-1.0]])
     targets = torch.tensor([0.5, 0.9, 0.1])
-    linear = build_task(RegressionTask(), REGRESSION)
+    linear = build(RegressionTask(), REGRESSION)
     torch.testing.assert_close(mean_loss(linear, logits, targets), functional.mse_loss(logits[:, 0], targets))
-    sigmoid = build_task(RegressionTask(loss="smooth_l1", beta=0.3, activation="sigmoid"), REGRESSION)
+    sigmoid = build(RegressionTask(loss="smooth_l1", beta=0.3, activation="sigmoid"), REGRESSION)
     values = torch.sigmoid(logits[:, 0])
     torch.testing.assert_close(mean_loss(sigmoid, logits, targets), functional.smooth_l1_loss(values, targets, beta=0.3))
     torch.testing.assert_close(sigmoid.scores(logits), values)
@@ -110,20 +116,20 @@ def test_targets_that_a_sigmoid_cannot_reach_are_refused() -> None:
     bounded = RegressionTask(activation="sigmoid")
     for targets, range_ in ((np.array([0.0, 4.75, 2.0]), "from 0 to 4.75"), (np.array([-0.5, 1.0]), "from -0.5 to 1")):
         with pytest.raises(ConfigError, match=range_) as caught:
-            build_task(bounded, REGRESSION, targets=targets.astype(np.float32))
+            build(bounded, REGRESSION, targets=targets.astype(np.float32))
         assert 'task.activation = "sigmoid"' in str(caught.value) and '"linear", or scale the labels' in str(caught.value)
-        assert build_task(RegressionTask(), REGRESSION, targets=targets).num_logits == 1
-    assert build_task(bounded, REGRESSION, targets=np.array([0.0, 1.0])).regression == bounded
-    assert build_task(bounded, REGRESSION).regression == bounded  # a saved model has no training targets
+        assert build(RegressionTask(), REGRESSION, targets=targets).num_outputs == 1
+    assert build(bounded, REGRESSION, targets=np.array([0.0, 1.0])).section == bounded
+    assert build(bounded, REGRESSION).section == bounded  # a saved model has no training targets
 
 
 def test_wrong_weights_are_sentences() -> None:
     with pytest.raises(ConfigError, match=r"the label 'B', which is not among the labels of the data. Did you mean 'b'\?"):
-        build_task(MulticlassTask(class_weights={"B": 1.0}), MULTICLASS)
+        build(MulticlassTask(class_weights={"B": 1.0}), MULTICLASS)
     with pytest.raises(ConfigError, match="all weights are 0"):
-        build_task(MulticlassTask(class_weights={"a": 0, "b": 0, "c": 0}), MULTICLASS)
+        build(MulticlassTask(class_weights={"a": 0, "b": 0, "c": 0}), MULTICLASS)
     with pytest.raises(ConfigError, match="need classes, but the labels are numbers"):
-        build_task(AutoTask(label_smoothing=0.1), REGRESSION)
+        build(AutoTask(label_smoothing=0.1), REGRESSION)
 
 
 def test_decisions() -> None:
@@ -137,18 +143,18 @@ def test_class_weights_with_smoothing_are_those_of_pytorch(smoothing: float) -> 
     torch.manual_seed(3)
     names = MULTICLASS.names
     table = {name: float(number) for number, name in enumerate(names, start=1)}
-    task = build_task(MulticlassTask(label_smoothing=smoothing, class_weights=table), MULTICLASS)
+    head = build(MulticlassTask(label_smoothing=smoothing, class_weights=table), MULTICLASS)
     logits_BC, targets = torch.randn(9, len(names)), torch.arange(9) % len(names)
     wanted = torch.nn.CrossEntropyLoss(weight=torch.tensor(list(table.values())), label_smoothing=smoothing)(logits_BC, targets)
-    weights = task.row_weights(targets, None)
-    found = (task.row_losses(logits_BC, targets) * weights).sum() / weights.sum()
+    weights = head.row_weights(targets, None)
+    found = (head.row_losses(logits_BC, targets) * weights).sum() / weights.sum()
     torch.testing.assert_close(found, wanted)
 
 
 def test_one_logit_weighs_smoothed_classes_as_two_do() -> None:
     torch.manual_seed(3)
     options: dict[str, Any] = {"label_smoothing": 0.2, "class_weights": {BINARY.names[0]: 1.0, BINARY.names[1]: 7.0}}
-    one, two = (build_task(BinaryTask(num_logits=number, **options), BINARY) for number in (1, 2))
+    one, two = (build(BinaryTask(num_logits=number, **options), BINARY) for number in (1, 2))
     z, targets = torch.randn(8, 1), torch.arange(8) % 2
     pair = torch.cat([torch.zeros(8, 1), z], dim=1)
     torch.testing.assert_close(one.row_losses(z, targets), two.row_losses(pair, targets))
@@ -156,8 +162,8 @@ def test_one_logit_weighs_smoothed_classes_as_two_do() -> None:
 
 def test_a_class_of_weight_zero_counts_for_nothing() -> None:
     table = {MULTICLASS.names[0]: 0.0}
-    task = build_task(MulticlassTask(label_smoothing=0.1, class_weights=table), MULTICLASS)
+    head = build(MulticlassTask(label_smoothing=0.1, class_weights=table), MULTICLASS)
     targets = torch.zeros(4, dtype=torch.long)
     logits_BC = torch.randn(4, len(MULTICLASS.names))
-    assert torch.isfinite(task.row_losses(logits_BC, targets)).all()
-    assert task.row_weights(targets, None).sum() == 0
+    assert torch.isfinite(head.row_losses(logits_BC, targets)).all()
+    assert head.row_weights(targets, None).sum() == 0

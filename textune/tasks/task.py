@@ -1,0 +1,91 @@
+"""What a model is trained for: a tuple of heads, and what the training loop and the predictor ask of all of them.
+
+outputs [B, sum of C], targets by head -> row losses by head; the loss of an optimizer step is the sum over the heads of
+sum(row weight / total weight x row loss), whatever micro-batches and ranks the rows are spread over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from textune.batches import Batch
+from textune.config import Task as TaskSection
+from textune.data import LabelMap, Problem
+from textune.tasks.classes import build_classes
+from textune.tasks.head import Head
+from textune.tasks.labels import build_labels
+from textune.tasks.number import build_number
+
+ByHead = dict[str, torch.Tensor]
+"""A tensor for each head, by its name."""
+
+_BUILDERS: dict[Problem, Callable[[TaskSection, LabelMap, np.ndarray | None], Head]] = {
+    "binary": build_classes,
+    "multiclass": build_classes,
+    "multilabel": build_labels,
+    "regression": build_number,
+}
+"""Every kind of head and what builds it."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """The heads of a model, in the order of its outputs."""
+
+    heads: tuple[Head, ...]
+
+    @property
+    def head(self) -> Head:
+        """The head of a task that has only one."""
+        (head,) = self.heads
+        return head
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of the model for all heads together."""
+        return sum(head.num_outputs for head in self.heads)
+
+    def row_losses(self, outputs: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> ByHead:
+        """Loss of each row, [B] by head, unweighted; `outputs` [B, C of all heads], `targets` [B] or [B, K] by head."""
+        return {
+            head.name: head.row_losses(outputs_BC, targets[head.name])
+            for head, outputs_BC in zip(self.heads, self._split(outputs), strict=True)
+        }
+
+    def row_weights(self, targets: Mapping[str, torch.Tensor], weights_B: torch.Tensor | None) -> ByHead:
+        """Weight of each row, float32 [B] by head; `weights_B` are those of the data, None where it has none."""
+        return {head.name: head.row_weights(targets[head.name], weights_B) for head in self.heads}
+
+    def total_weights(self, batch: Batch) -> ByHead:
+        """The weight of all rows of an optimizer batch, of all ranks, float32 [] by head."""
+        if batch.all_targets is not None:
+            weights = self.row_weights(self.by_head(batch.all_targets), batch.all_weights)
+            return {name: weights_B.sum() for name, weights_B in weights.items()}
+        parts = [self.row_weights(self.by_head(part.targets), part.weights) for part in batch.micro_batches]
+        return {head.name: torch.stack([part[head.name].sum() for part in parts]).sum() for head in self.heads}
+
+    def scores(self, outputs: torch.Tensor) -> ByHead:
+        """What users see, by head: probabilities [B, K], or numbers [B]."""
+        return {head.name: head.scores(outputs_BC) for head, outputs_BC in zip(self.heads, self._split(outputs), strict=True)}
+
+    def by_head(self, targets: torch.Tensor) -> ByHead:
+        """Targets of the only head, as its losses and weights take them."""
+        return {self.head.name: targets}
+
+    def _split(self, outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if len(self.heads) == 1:
+            return (outputs,)
+        return torch.split(outputs, [head.num_outputs for head in self.heads], dim=1)
+
+
+def build_task(section: TaskSection, label_map: LabelMap, *, targets: np.ndarray | None = None) -> Task:
+    """The task for these labels; `targets` (of the training rows) are needed where class weights are `balanced`.
+
+    Raises ConfigError where the section does not fit the labels: class weights or smoothing for a regression, an unknown class
+    name, targets that a sigmoid can never reach.
+    """
+    return Task((_BUILDERS[label_map.problem](section, label_map, targets),))
