@@ -89,7 +89,7 @@ class Sharing(Protocol):
     weights: Weights
 
     def micro_batch(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
-        """Around forward and backward of a micro-batch; with the `last` of a step the ranks reduce their gradients to the mean."""
+        """Around forward and backward of a micro-batch; with the `last` of a step the ranks average their gradients."""
 
     def row_losses(self, tokens: TokenBatch, task: Task, targets: ByHead) -> ByHead:
         """The engine's row losses, computed so that the backward pass exchanges what it must."""
@@ -141,7 +141,7 @@ class Learner:
         with self.sharing.micro_batch(last=last):
             losses = self.sharing.row_losses(part.tokens, task, task.by_head(part.targets))
             loss = functools.reduce(operator.add, [(losses[name] * shares_B).sum() for name, shares_B in shares.items()])
-            # Every sharing reduces gradients to their mean over the ranks; a step wants their sum.
+            # Every sharing averages gradients over the ranks; the gradient of a step is their sum.
             self.update.backward(loss if self.ranks.alone else loss * self.ranks.world)
         return loss.detach()
 

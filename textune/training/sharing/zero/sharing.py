@@ -1,8 +1,8 @@
 """Optimizer state, gradients and weights partitioned over the ranks by DeepSpeed's ZeRO (arXiv:1910.02054).
 
-DeepSpeed partitions, gathers, reduces gradients and clips them. The mathematics stay textune's: fp32 weights computed with
-under autocast, the AdamW of `updates.py` on each rank's partition (also where that is offloaded to the host's memory), textune's
-loss scale and learning rate. So none of DeepSpeed's own operators has to be compiled.
+DeepSpeed partitions and gathers weights, averages gradients and clips them. The mathematics stay textune's: fp32 weights under
+autocast, the AdamW of `updates.py` on each rank's partition (also where that is offloaded to the host), textune's loss scale
+and learning rate. So none of DeepSpeed's own operators has to be compiled.
 
     keys.py       what a DeepSpeed JSON file may say       plan.py      what DeepSpeed is told
     library.py    DeepSpeed itself                         update.py    its step, and the state by weight
