@@ -28,7 +28,7 @@ from textune.config.load import load_config
 from textune.evaluation.metrics import compute_metrics
 from textune.evaluation.reduction import scored_rows
 from textune.pipeline.build import gather
-from textune.run.folder import versions
+from textune.run.manifest import versions
 from textune.run.parts import Tokenized
 from textune.run.tracking import SilentTracker
 

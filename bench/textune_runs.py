@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import textune
-from textune.run.folder import versions
+from textune.run.manifest import versions
 
 
 def run(example: Path, seed: int, data_folder: str, overrides: list[str]) -> dict[str, Any]:

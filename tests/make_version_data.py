@@ -6,22 +6,18 @@ Run once for each release, by hand: `python tests/make_version_data.py`. Later v
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from kits.backbones import tiny_backbone
-from kits.runs import reviews, write_csv
+from kits.runs import reviews, signal_after, write_csv
 
 import textune
-import textune.run.drive as driving
 from textune.errors import Preempted
 from textune.prediction.predictor import load
 from textune.training.checkpoint import checkpoints_in
@@ -94,17 +90,8 @@ def main() -> None:
 
 def stop(place: Path) -> None:
     """Train, and stop as a scheduler does."""
-    real = driving.steps
-
-    def steps(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        for result in real(*args, **kwargs):
-            if result.step == STOP:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield result
-
-    driving.steps = steps
     try:
-        textune.train(place / "config.toml", run=place / "run")
+        textune.train(place / "config.toml", run=place / "run", after_step=signal_after({STOP: [signal.SIGTERM]}))
     except Preempted:
         return
     sys.exit("the run was not stopped")

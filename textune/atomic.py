@@ -1,4 +1,11 @@
-"""Files and folders that are complete or absent: written aside, synced, renamed. Below every room that writes."""
+"""Files and folders that are complete or absent: written aside, synced, renamed. Below every room that writes.
+
+write_text, write_bytes     a file whose content is at hand
+written_aside               a file or folder that the caller writes piece by piece
+write_folder                a new folder; RunError where the system refuses it
+replace_folder              a folder that readers may look for at any moment; `complete_folder` finds it
+publish                     the last step alone: the name, for whoever writes and syncs by itself
+"""
 
 from __future__ import annotations
 
@@ -11,38 +18,96 @@ from pathlib import Path
 
 from textune.errors import RunError
 
+WRITING = ".writing"
+"""Ends the name of what is being written, or was when its process died."""
 REMOVING = ".removing"
 """Ends the name of a folder that nobody looks for any more."""
+_NEW, _OLD = ".new", ".old"
+"""End the names of a complete folder that takes another one's place, and of the one that it replaces."""
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file aside, then rename it: readers see the old text or the new one."""
-    aside = path.with_name(path.name + ".writing")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write a file so that readers see the old text or the new one."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that readers see the old bytes or the new ones."""
+    with written_aside(path) as aside:
+        aside.write_bytes(data)
+
+
+@contextlib.contextmanager
+def written_aside(path: Path, aside: Path | None = None) -> Iterator[Path]:
+    """Give a place beside `path` where the caller writes a file or a folder; when the block ends, that is synced and renamed.
+
+    After an error nothing is left of it. `aside`: the place, where `path.writing` may belong to somebody else.
+    """
+    aside = aside or path.with_name(path.name + WRITING)
+    _remove(aside)
+    try:
+        yield aside
+        sync_tree(aside)
+        publish(aside, path)
+    except BaseException:
+        _remove(aside)
+        raise
+
+
+def publish(aside: Path, path: Path) -> None:
+    """Give what was written and synced its name, for good; a file of that name is replaced. OSError for a folder there."""
     aside.replace(path)
     sync_folder(path.parent)
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Make a folder of what `write(folder)` writes: complete or absent."""
-    aside = folder.with_name(folder.name + ".writing")
-    shutil.rmtree(aside, ignore_errors=True)
+    """Make a folder of what `write(folder)` writes; RunError where the system refuses it."""
     try:
-        with system_errors():
+        with system_errors(), written_aside(folder) as aside:
             aside.mkdir(parents=True)
             write(aside)
-            sync_tree(aside)
-            aside.rename(folder)
     except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
         raise RunError(f"{folder} cannot be written: {error.strerror or error}.", hint="Choose another place.") from error
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Replace a folder by what `write(folder)` writes. OSError where the system refuses it; the old folder stays then.
+
+    `NAME.writing` is incomplete; `NAME.new` and `NAME` are complete. A crash at any moment leaves at least one complete folder
+    where there was one before (`complete_folder` finds it, `settle_folder` cleans up).
+    """
+    writing, new, old = (folder.with_name(folder.name + end) for end in (WRITING, _NEW, _OLD))
+    try:
+        with system_errors():
+            settle_folder(folder)
+            writing.mkdir()
+            write(writing)
+            sync_tree(writing)
+            writing.rename(new)
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(writing, ignore_errors=True)
         raise
     sync_folder(folder.parent)
+    _discard(old)
+
+
+def complete_folder(folder: Path) -> Path | None:
+    """Where a folder is complete, even if the process that replaced it was killed; None if there is none."""
+    return next((found for end in ("", _NEW, _OLD) if (found := folder.with_name(folder.name + end)).is_dir()), None)
+
+
+def settle_folder(folder: Path) -> None:
+    """Give a complete folder its name if a process was killed before it could, and remove what that left unfinished."""
+    found = complete_folder(folder)
+    if found is not None and found != folder:
+        found.rename(folder)
+    for end in (WRITING, _NEW, _OLD):
+        _discard(folder.with_name(folder.name + end))
+    for path in folder.parent.glob(f"{folder.name}.*{REMOVING}"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def put_aside(path: Path) -> Path:
@@ -68,15 +133,15 @@ def system_errors() -> Iterator[None]:
         raise OSError(int(said[1]), os.strerror(int(said[1]))) from error
 
 
-def sync_tree(folder: Path) -> None:
-    """Make a folder survive a crash of the machine, with all files and folders in it."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as handle:
-                os.fsync(handle.fileno())
-        elif path.is_dir():
-            sync_folder(path)
-    sync_folder(folder)
+def sync_tree(path: Path) -> None:
+    """Make a file, or a folder with everything in it, survive a crash of the machine."""
+    if path.is_file():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    elif path.is_dir():
+        for inner in path.iterdir():
+            sync_tree(inner)
+        sync_folder(path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -87,3 +152,15 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, where there is one."""
+    with contextlib.suppress(OSError):
+        path.unlink() if path.is_file() or path.is_symlink() else shutil.rmtree(path)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder; where the system holds its files (a network file system), at least its name becomes free."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(put_aside(folder), ignore_errors=True)

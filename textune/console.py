@@ -8,14 +8,20 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from textune.run import EvaluationValues, Facts, StepValues
 
 PLAIN_INTERVAL_SECONDS = 10.0
 LEVEL_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -88,9 +94,15 @@ class ConsoleTracker:
         if self._bar is not None:
             self._bar.stop()
 
-    def header(self, facts: Mapping[str, str]) -> None:
-        """The facts of the run, one a line."""
-        print_facts(self._console, facts)
+    def start(self, config: Mapping[str, JsonValue], facts: Facts, state: Mapping[str, JsonValue]) -> None:
+        """The facts of the run, one per line."""
+        self.header(facts)
+
+    def header(self, facts: Facts) -> None:
+        """The facts of a run that starts, or would start."""
+        from textune.run import describe
+
+        print_facts(self._console, describe(facts))
 
     def notice(self, message: str) -> None:
         """A sentence, marked."""
@@ -105,7 +117,7 @@ class ConsoleTracker:
         elif (done < total or total == 0) and self._is_due():
             self._console.print(f"{stage}: {_counted(done, total)}", highlight=False, soft_wrap=True)
 
-    def step(self, values: Mapping[str, Any]) -> None:
+    def step(self, values: StepValues) -> None:
         """Loss, rate and speed of the last logged steps."""
         done, total = values["step"], values["total_steps"]
         figures = f"loss {values['loss']:.4f}  lr {values['lr']:.1e}  {values['tokens_per_second']:,.0f} tokens/s"
@@ -120,7 +132,7 @@ class ConsoleTracker:
             line = f"step {done}/{total}  epoch {values['epoch']:.2f}  {figures}{left}"
             self._console.print(line, highlight=False, soft_wrap=True)
 
-    def evaluation(self, values: Mapping[str, Any]) -> None:
+    def evaluation(self, values: EvaluationValues) -> None:
         """The main metric and a few others."""
         metrics, main = values["metrics"], values["main"]
         others = [
@@ -130,9 +142,17 @@ class ConsoleTracker:
         ]
         shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in [main, *others[:3]])
         best = "  [green]best so far[/green]" if values["is_best"] else ""
+        what = "evaluated" if values["set"] == "validation" else f"evaluated {values['set']}"
         self._console.print(
-            f"evaluated at step {values['step']}, epoch {values['epoch']:.2f}: {shown}{best}", highlight=False, soft_wrap=True
+            f"{what} at step {values['step']}, epoch {values['epoch']:.2f}: {shown}{best}", highlight=False, soft_wrap=True
         )
+
+    def finish(self, status: str, files: Mapping[str, Path]) -> None:
+        """Said by the command itself."""
+
+    def state(self) -> Mapping[str, JsonValue]:
+        """Nothing."""
+        return {}
 
     def _show_bar(self, stage: str, done: int, total: int, extra: str) -> None:
         assert self._bar is not None

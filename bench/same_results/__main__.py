@@ -49,6 +49,10 @@ class _Stopper:
         if values["step"] == self._step:
             signal.raise_signal(signal.SIGTERM)
 
+    def state(self) -> dict[str, Any]:
+        """Nothing to keep."""
+        return {}
+
     def __getattr__(self, name: str) -> Any:
         """Whatever else trackers are told."""
         return lambda *_, **__: None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ class Tensors:
         yield "optimizer/weight/step", self.weight[0].clone()
 
 
-def keeper_of(folder: Path, *, step: int = 0, **keys: Any) -> CheckpointKeeper:
+def keeper_of(
+    folder: Path, *, step: int = 0, on_notice: Callable[[str], None] = lambda message: None, **keys: Any
+) -> CheckpointKeeper:
     """A keeper that has begun."""
-    keeper = CheckpointKeeper(folder, Checkpointing(**keys), ALONE)
-    keeper.small_files = SMALL_FILES
+    keeper = CheckpointKeeper(folder, Checkpointing(**keys), ALONE, small_files=SMALL_FILES, on_notice=on_notice)
     keeper.begin(step)
     return keeper
 

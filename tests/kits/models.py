@@ -22,7 +22,8 @@ from textune.batches.loader import TokenBatch
 from textune.batches.plan import Group
 from textune.config.schema import ModelSection
 from textune.data.labels.map import LabelMap
-from textune.model.backbone import TextModel, load_model
+from textune.model.backbone import TextModel
+from textune.model.loading import load_model
 from textune.model.native.kernels import Kernels
 from textune.model.native.libraries import available_levels
 from textune.model.tokenizer import load_tokenizer

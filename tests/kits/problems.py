@@ -9,8 +9,9 @@ from textune.batches.loader import TrainingRows
 from textune.batches.tokens import TextEncoder
 from textune.config.schema import ModelSection, MulticlassTask, MultilabelTask, RegressionTask, TokensSection
 from textune.data.labels.map import LabelMap
-from textune.model.backbone import TextModel, load_model
+from textune.model.backbone import TextModel
 from textune.model.device import Device
+from textune.model.loading import load_model
 from textune.model.tokenizer import load_tokenizer
 from textune.tasks.task import Task, build_task
 

@@ -12,12 +12,16 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kits.forking import server
 from kits.patience import PATIENCE
+
+if TYPE_CHECKING:
+    from textune.training.loop import StepResult
 
 
 @dataclass(frozen=True)
@@ -128,13 +132,13 @@ def _work(rank: int, world: int, port: int, arguments: list[str], log: Path, wat
 
 @contextlib.contextmanager
 def _watching(rank: int, watch: Watch) -> Iterator[None]:
-    import textune.run.drive as driving
+    import textune.pipeline
     import textune.run.signals as interruption
     import textune.training.loop as loop
 
     if watch.act_step:
         interruption.SAME_SECONDS = 0.0
-        _replace_steps(driving, rank, watch)
+        textune.pipeline.train = partial(textune.pipeline.train, after_step=partial(_act, rank, watch))
     if watch.record is None:
         yield
         return
@@ -154,20 +158,15 @@ def _watching(rank: int, watch: Watch) -> Iterator[None]:
         yield
 
 
-def _replace_steps(driving: Any, rank: int, watch: Watch) -> None:
-    real = driving.steps
-
-    def acting(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        for result in real(*args, **kwargs):
-            if (rank, result.step) == (watch.act_rank, watch.act_step):
-                if watch.act == "exit":
-                    os._exit(7)
-                for name in watch.act.split():
-                    os.kill(os.getpid(), getattr(signal, name))
-                    time.sleep(0.01)  # Python runs its handler
-            yield result
-
-    driving.steps = acting
+def _act(rank: int, watch: Watch, result: StepResult) -> None:
+    """What `watch` asks for, after its step."""
+    if (rank, result.step) != (watch.act_rank, watch.act_step):
+        return
+    if watch.act == "exit":
+        os._exit(7)
+    for name in watch.act.split():
+        os.kill(os.getpid(), getattr(signal, name))
+        time.sleep(0.01)  # Python runs its handler
 
 
 def _count_exchanges() -> list[int]:

@@ -6,11 +6,10 @@ Reading, tokenising and loading the backbone happen once for each configuration;
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,14 +20,14 @@ from kits.resume import End, end_of
 from kits.runs import Listener
 from textune.config.load import Loaded, load_config
 from textune.pipeline.build import gather
-from textune.run.drive import Drive
+from textune.run.best import best_of
 from textune.run.folder import RunFolder
 from textune.run.parts import Ingredients
+from textune.run.session import Session
 from textune.run.start import plan_start
-from textune.run.tracking import NoticeKeeper
+from textune.run.tracking import Trackers
 from textune.training.checkpoint import checkpoint_name
-
-training = importlib.import_module("textune.pipeline.train")
+from textune.training.loop import StepResult
 
 SMALL = (
     "train.duration=3 epochs",
@@ -57,22 +56,27 @@ class Kit:
         loaded = load_config(config, [*SMALL, *overrides])
         return cls(loaded, gather(loaded.experiment, tracker=Listener(), audit=False))
 
-    def run(self, folder: Path, *, resume: str | None = None) -> Listener:
-        """What `train` does behind `gather`; without the reports, which are no part of the state."""
+    def run(
+        self,
+        folder: Path,
+        *,
+        resume: str | None = None,
+        after_step: Callable[[StepResult], None] = lambda result: None,
+    ) -> Listener:
+        """What `train` does behind `gather`; without the reports, which are not part of the state."""
         listener, target = Listener(), RunFolder(folder)
         parts = replace(self.parts, model=copy.deepcopy(self.parts.model))
         start = plan_start(target, self.loaded.experiment, resume)
-        session = training._Session(target, self.loaded, parts, start, tracker=listener, kept=NoticeKeeper())
-        session.run()
+        tracker = Trackers([listener])
+        Session(target, self.loaded, parts, start, tracker, report=lambda *_: {}, after_step=after_step).run()
         return listener
 
 
 @contextmanager
 def quick() -> Iterator[None]:
-    """Without waiting for the disk, and without reports."""
+    """Without waiting for the disk."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
-        patch.setattr(training._Session, "_write_reports", lambda self: {})
         yield
 
 
@@ -102,16 +106,15 @@ class Recorded:
 def record(kit: Kit, folder: Path) -> Recorded:
     """Run to the end, keeping every best model."""
     bests: dict[int, Path] = {}
-    real = Drive.save_best
 
-    def kept(drive: Drive) -> None:
-        real(drive)
-        step = drive.progress.step
-        bests[step] = shutil.copytree(folder / "best", folder.with_name(f"{folder.name}-best-{step}"))
+    def keep(result: StepResult | None = None) -> None:
+        """The best model as it is right behind the next step, before anything changes it."""
+        best = best_of(folder)
+        if best is not None and best.step not in bests:
+            bests[best.step] = shutil.copytree(best.folder, folder.with_name(f"{folder.name}-best-{best.step}"))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Drive, "save_best", kept)
-        kit.run(folder)
+    kit.run(folder, after_step=keep)
+    keep()
     return Recorded(folder, bests, json.loads((folder / "manifest.json").read_text())["steps"])
 
 

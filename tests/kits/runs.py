@@ -1,15 +1,20 @@
 """Small data and a listener for tests of whole runs."""
 
 import csv
+import json
+import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from textune.run.facts import Facts
+from textune.run.header import describe
 from textune.run.tracking import SilentTracker
+from textune.training.loop import StepResult
 
 GOOD, BAD = ["good", "fine", "great", "charming", "brilliant"], ["bad", "dull", "boring", "poor", "worst"]
 
@@ -42,6 +47,22 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+def set_status(run: Path, status: str) -> None:
+    """Make a run look as if it had ended otherwise."""
+    path = run / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"status": status}), encoding="utf-8")
+
+
+def signal_after(steps: Mapping[int, Sequence[int]]) -> Callable[[StepResult], None]:
+    """For `train(after_step=...)`: sends this process real signals after the steps that are named."""
+
+    def after_step(result: StepResult) -> None:
+        for number in steps.get(result.step, ()):
+            os.kill(os.getpid(), number)
+
+    return after_step
+
+
 @contextmanager
 def threads(number: int) -> Iterator[None]:
     """PyTorch computes with so many; tests have one otherwise."""
@@ -57,12 +78,25 @@ class Listener(SilentTracker):
     """Keeps what a run says."""
 
     def __init__(self) -> None:
-        self.facts: dict[str, str] = {}
+        self.facts: Facts | None = None
         self.notices: list[str] = []
         self.evaluations: list[Any] = []
+        self.started: list[Any] = []
+        """What `start` was given besides the facts: the configuration, and what trackers had kept."""
+        self.finished: list[Any] = []
 
-    def header(self, facts: Any) -> None:
-        self.facts = dict(facts)
+    @property
+    def words(self) -> dict[str, str]:
+        """The facts in words."""
+        assert self.facts is not None
+        return describe(self.facts)
+
+    def start(self, config: Any, facts: Facts, state: Any) -> None:
+        self.facts = facts
+        self.started.append((config, state))
+
+    def finish(self, status: str, files: Any) -> None:
+        self.finished.append((status, dict(files)))
 
     def notice(self, message: str) -> None:
         self.notices.append(message)

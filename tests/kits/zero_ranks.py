@@ -14,9 +14,10 @@ from textune.batches.tokens import TextEncoder
 from textune.config.schema import AdamW, ModelSection, MulticlassTask, TokensSection, TrainSection
 from textune.config.sharing import DeepSpeed
 from textune.data.labels.map import LabelMap
-from textune.model.backbone import TextModel, load_model
+from textune.model.backbone import TextModel
 from textune.model.device import Device
-from textune.model.memory import checkpoint_gradients
+from textune.model.loading import load_model
+from textune.model.recompute import checkpoint_gradients
 from textune.model.tokenizer import load_tokenizer
 from textune.ranks import ALONE, Ranks, join, leave
 from textune.tasks.task import build_task

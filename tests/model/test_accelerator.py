@@ -9,7 +9,8 @@ from kits.backbones import tiny_backbone
 from textune.config.schema import ModelSection
 from textune.data.labels.map import LabelMap
 from textune.errors import ModelError
-from textune.model.backbone import TextModel, load_model
+from textune.model.backbone import TextModel
+from textune.model.loading import load_model
 from textune.model.tokenizer import load_tokenizer
 
 

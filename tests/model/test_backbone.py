@@ -18,8 +18,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from textune.config.schema import ModelSection
 from textune.data.labels.map import REGRESSION, LabelMap
 from textune.errors import ConfigError, ModelError, TextuneError
-from textune.model import backbone, pretrained
-from textune.model.backbone import load_model
+from textune.model import loading, pretrained
+from textune.model.loading import load_model
 from textune.model.pretrained import checkpoint_labels
 from textune.model.tokenizer import load_tokenizer
 
@@ -34,7 +34,9 @@ def bert(tmp_path: Path) -> Path:
 
 def load(folder: Path, *, labels: LabelMap = COLORS, num_logits: int = 3, seed: int = 1, **section: Any) -> Any:
     model_section = ModelSection(pretrained=str(folder), **section)
-    return load_model(model_section, load_tokenizer(model_section), label_map=labels, num_logits=num_logits, seed=seed)
+    model = load_model(model_section, load_tokenizer(model_section), label_map=labels, num_logits=num_logits, seed=seed)
+    model.freeze()
+    return model
 
 
 def refused(kind: type[TextuneError], *parts: str, **call: Any) -> None:
@@ -550,7 +552,7 @@ def test_weights_are_copied_as_they_are() -> None:
     module.register_buffer("ids", torch.empty(0, dtype=torch.int64))
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     source = module.weight.data_ptr()
-    backbone._own(module)
+    loading._own(module)
     for name, tensor in module.state_dict().items():
         assert tensor.dtype == before[name].dtype and torch.equal(tensor, before[name]), name
     assert module.weight.data_ptr() == module.tied.data_ptr() != source

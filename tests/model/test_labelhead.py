@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForTokenClassification
 from textune.config.schema import ModelSection
 from textune.data.labels.map import REGRESSION, LabelMap
 from textune.errors import ModelError
-from textune.model.backbone import load_model
+from textune.model.loading import load_model
 from textune.model.tokenizer import load_tokenizer
 
 POLAR = LabelMap("binary", ("neg", "pos"))

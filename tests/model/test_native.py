@@ -15,9 +15,9 @@ from kits.runs import threads
 from torch.nn import functional
 
 from textune.errors import ModelError
-from textune.model.memory import checkpoint_gradients
 from textune.model.native.kernels import AttentionShape, FastDropout, Kernels, Norm
 from textune.model.native.layers import FastLayer
+from textune.model.recompute import checkpoint_gradients
 
 TYPES = [torch.float32, torch.bfloat16]
 FUSED = ["bert", "ernie", "electra", "roberta", "xlm-roberta", "camembert", "data2vec-text", "distilbert", "deberta-v2"]

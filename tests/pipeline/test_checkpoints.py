@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,13 +11,15 @@ import pytest
 import torch
 from kits.kills import Forked
 from kits.resume import end_of, same_end
+from kits.runs import set_status
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
 from textune.chaos.compare import lines_of
 from textune.errors import RunError
-from textune.run.folder import RunFolder, read_manifest
-from textune.run.start import best_of
+from textune.run.best import best_of
+from textune.run.folder import RunFolder
+from textune.run.manifest import read_manifest
 from textune.training.checkpoint import checkpoints_in, open_checkpoint
 from textune.training.keeper import CheckpointKeeper
 
@@ -124,8 +125,7 @@ def test_a_best_model_without_its_name_gets_it_back(home: Path, tmp_path: Path, 
     (run / "best").rename(run / f"best.{state}")
     (run / "best.writing").mkdir()
     (run / "checkpoints" / "abc.writing").mkdir()
-    manifest = read_manifest(run)
-    (run / "manifest.json").write_text(json.dumps(manifest | {"status": "running"}))
+    set_status(run, "running")
     train(home, run, resume="latest")
     same_end(end_of(run), end_of(whole))
     assert {path.name for path in run.iterdir()} == {path.name for path in whole.iterdir()}
@@ -165,19 +165,19 @@ def test_a_disk_too_small_for_the_best_model_is_said(home: Path, small_disk: Pat
         train(home, small_disk / "run")
     assert "--resume" in raised.value.hint
     assert not (small_disk / "run" / "best.writing").exists()
-    assert read_manifest(small_disk / "run")["status"] == "failed"
+    assert read_manifest(small_disk / "run").status == "failed"
 
 
 def test_a_best_model_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.save_model("best", lambda path: (path / "model").write_text("first") and None)
+    folder.save_best(lambda path: (path / "model").write_text("first") and None)
 
     def failing(path: Path) -> None:
         (path / "model").write_text("half")
         raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    with pytest.raises(RunError, match=r"No space left on device\. The one before is still there\."):
-        folder.save_model("best", failing)
+    with pytest.raises(RunError, match=r"No space left on device\. The previous one is still there\."):
+        folder.save_best(failing)
     assert (tmp_path / "best" / "model").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
@@ -188,7 +188,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(home: Path,
     for step in (4, 5):
         path = run / "checkpoints" / f"step-{step}" / "state-1-of-1.safetensors"
         path.write_bytes(path.read_bytes()[:-1])
-    (run / "manifest.json").write_text(json.dumps(read_manifest(run) | {"status": "running"}))
+    set_status(run, "running")
     result = train(home, run, "train.checkpoint.keep=all", resume="latest")
     assert sum("is damaged" in notice for notice in result.notices) == 2
     assert any("resumes from step-2" in notice for notice in result.notices)

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from kits.runs import reviews, write_csv
 
 import textune
 from textune.cli import commands, main
+from textune.training.loop import StepResult
 
 
 @pytest.fixture
@@ -286,17 +288,11 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], home: Pat
 
 
 def test_an_interrupted_run_keeps_what_it_saved(run: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import textune.run.drive as driving
+    def interrupt(result: StepResult) -> None:
+        if result.step == 10:  # after the first evaluation
+            raise KeyboardInterrupt
 
-    real = driving.steps
-
-    def interrupted(*args: Any, **kwargs: Any) -> Any:
-        for result in real(*args, **kwargs):
-            if result.step == 10:  # after the first evaluation
-                raise KeyboardInterrupt
-            yield result
-
-    monkeypatch.setattr(driving, "steps", interrupted)
+    monkeypatch.setattr("textune.pipeline.train", partial(textune.train, after_step=interrupt))
     answer = run("train", "config.toml", "--run", "runs/interrupted")
     assert answer.code == 130 and "Interrupted" in answer.err
     monkeypatch.undo()

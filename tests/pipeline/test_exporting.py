@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from kits.runs import signal_after
 from safetensors.torch import load_file, save_file
-from test_resume import SMALL, stop_after
+from test_resume import SMALL
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
@@ -48,12 +49,10 @@ def test_a_run_gives_its_best_model_and_nothing_is_overwritten(run: Path, tmp_pa
         export(run, tmp_path / "model")
 
 
-def test_a_run_without_an_evaluation_gives_its_newest_checkpoint(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch, pytest.raises(Preempted):
-        stop_after(3, patch, signal.SIGTERM)
-        textune.train(home / "config.toml", run=tmp_path / "run", overrides=LAST)
+def test_a_run_without_an_evaluation_gives_its_newest_checkpoint(home: Path, tmp_path: Path) -> None:
+    stop = signal_after({3: [signal.SIGTERM]})
+    with pytest.raises(Preempted):
+        textune.train(home / "config.toml", run=tmp_path / "run", overrides=LAST, after_step=stop)
     with pytest.raises(RunError, match="has not saved a model yet"):
         textune.load(tmp_path / "run")
     assert export(tmp_path / "run", tmp_path / "model").step == 3

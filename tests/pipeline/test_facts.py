@@ -1,5 +1,6 @@
 """What the header of a run says about rates and checkpoints, held against what the run does."""
 
+import json
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -10,8 +11,10 @@ from kits.runs import Listener
 import textune
 from textune.config.load import load_config
 from textune.pipeline.build import gather
-from textune.pipeline.facts import checkpoint_bytes, describe, disk_warning
 from textune.ranks import ALONE
+from textune.run.facts import run_facts
+from textune.run.header import describe, disk_warning
+from textune.run.manifest import read_manifest
 from textune.run.parts import Ingredients
 from textune.training.learner import build_learner
 from textune.training.loop import steps
@@ -34,13 +37,15 @@ def test_the_rates_of_the_header_are_those_of_the_optimizer(home: Path, kind: st
         assert learner.update.learning_rate == result.lr
         rates.append(learner.update.learning_rate)
     expected = f"0 at step 1 (first step), {rates[3]:.3g} at step 4 (end of warm-up), {rates[7]:.3g} at step 8 (last step)"
-    assert describe(parts)["rates"] == f"{kind}: {expected}"
+    facts = run_facts(parts)
+    assert facts.rates == {1: rates[0], 4: rates[3], 8: rates[7]} and facts.warmup_steps == 3
+    assert describe(facts)["rates"] == f"{kind}: {expected}"
     assert rates[0] == 0 and rates[3] == section.optimizer.lr
 
 
 def test_a_checkpoint_is_as_large_as_the_header_says(home: Path, tmp_path: Path) -> None:
     overrides = ["train.duration=1 steps", "data.test.kind=none"]
-    predicted = checkpoint_bytes(gathered(home, *overrides))
+    predicted = run_facts(gathered(home, *overrides)).checkpoint_bytes
     textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides)
     shard = tmp_path / "run" / "checkpoints" / "step-1" / "state-1-of-1.safetensors"
     # Beside the tensors stand their names, the optimizer's step counts and the random states.
@@ -48,10 +53,10 @@ def test_a_checkpoint_is_as_large_as_the_header_says(home: Path, tmp_path: Path)
 
 
 def test_a_small_disk_is_said_before_the_first_step(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = gathered(home)
-    assert disk_warning(parts, tmp_path / "run") == ""
+    facts = run_facts(gathered(home))
+    assert disk_warning(facts, tmp_path / "run") == ""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1, 1, 1000))
-    assert "has 0.0 GB free and this run may take" in disk_warning(parts, tmp_path / "not" / "there" / "run")
+    assert "has 0.0 GB free and this run may take" in disk_warning(facts, tmp_path / "not" / "there" / "run")
 
 
 @pytest.mark.parametrize(
@@ -67,5 +72,19 @@ def test_a_small_disk_is_said_before_the_first_step(home: Path, tmp_path: Path, 
     ],
 )
 def test_what_is_saved_is_said(home: Path, overrides: list[str], says: str) -> None:
-    parts = gathered(home, *(f"train.checkpoint.{override}" for override in overrides))
-    assert says.replace("SIZE", f"{checkpoint_bytes(parts) / 1e6:,.1f} MB") in describe(parts)["saved"]
+    facts = run_facts(gathered(home, *(f"train.checkpoint.{override}" for override in overrides)))
+    assert says.replace("SIZE", f"{facts.checkpoint_bytes / 1e6:,.1f} MB") in describe(facts)["saved"]
+
+
+def test_the_values_are_in_the_manifest_and_in_json(home: Path, tmp_path: Path) -> None:
+    listener = Listener()
+    result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=["train.duration=2 steps"], tracker=listener)
+    assert result.facts is not None and listener.facts == result.facts
+    as_json = json.loads(json.dumps(result.facts.to_dict(), allow_nan=False))
+    manifest = read_manifest(result.run)
+    assert manifest.facts == as_json == result.to_dict()["numbers"]
+    assert manifest.resolved == describe(result.facts)
+    [(config, state)] = listener.started
+    assert config["train"]["duration"] == "2 steps" and state == {}
+    [(status, files)] = listener.finished
+    assert status == "complete" and files["report-test.json"] == result.run / "report-test.json"

@@ -15,7 +15,7 @@ import textune
 from textune.config.schema import FilesSource
 from textune.evaluation.render.json import read_report
 from textune.pipeline.info import in_words, info
-from textune.run.folder import read_manifest
+from textune.run.manifest import read_manifest
 
 _LOST = "3 of 33 test rows (9.1%) were left out; the first: test.csv, line"
 
@@ -69,7 +69,7 @@ def test_the_report_of_a_split_says_what_it_lost(run: tuple[Path, list[str]]) ->
 
 def test_the_manifest_counts_by_split(run: tuple[Path, list[str]]) -> None:
     manifest = read_manifest(run[0])
-    assert manifest["left_out"] == {"train": 1, "validation": 0, "test": 3} and manifest["num_skipped"] == 4
+    assert manifest.left_out == {"train": 1, "validation": 0, "test": 3} and manifest.num_skipped == 4
     assert "60 train (1 left out), 30 validation, 30 test (3 left out)" in in_words(info(run[0]))["rows"]
 
 
@@ -78,8 +78,8 @@ def test_check_counts_by_split(home: Path, files: Path) -> None:
     found = [finding for finding in result.findings if finding.code == "left-out"]
     assert [(finding.level, finding.count) for finding in found] == [("warning", 1), ("warning", 3)]
     assert found[1].message.startswith(_LOST) and len(found[1].examples) == 3
-    assert result.numbers["rows_left_out"] == {"train": 1, "validation": 0, "test": 3}
-    assert "30 test (3 left out)" in result.facts["rows"]
+    assert result.facts.rows_left_out == {"train": 1, "validation": 0, "test": 3}
+    assert "30 test (3 left out)" in result.words["rows"]
 
 
 def test_evaluate_says_it_of_its_own_and_of_other_rows(run: tuple[Path, list[str]], files: Path) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 import textune
 import textune.training.loop as loop
-from textune.run.folder import read_manifest
+from textune.run.manifest import read_manifest
 from textune.training.checkpoint import newest
 
 CONFIG = """
@@ -135,7 +135,7 @@ def require_same(run: Path, whole: Path) -> None:
     assert [step for step, _ in evaluations[0]] == [step for step, _ in evaluations[1]]
     for (_, one), (_, other) in zip(*evaluations, strict=True):
         assert one == pytest.approx(other, abs=1e-5, nan_ok=True)
-    assert read_manifest(run)["best_step"] == read_manifest(whole)["best_step"]
+    assert read_manifest(run).best_step == read_manifest(whole).best_step
     weights = [load_file(folder / "best" / "model.safetensors") for folder in (run, whole)]
     assert weights[0].keys() == weights[1].keys()
     for name, tensor in weights[0].items():
@@ -218,7 +218,7 @@ def test_a_run_stops_on_some_ranks_and_goes_on_with_others(place: Path, tmp_path
             assert checkpoint is not None and (checkpoint.step, passed) == (stop, [])
             files = {found.path for found in checkpoint.places.values()}
             assert len([path for path in files if path.name.startswith("state-")]) == world
-            assert read_manifest(run)["status"] == "preempted"
+            assert read_manifest(run).status == "preempted"
             assert f"stopped by SIGTERM after step {stop}; everything is saved" in ended.said[0]
             first = stop
     require_same(run, alone.run)
@@ -232,7 +232,7 @@ def test_ranks_stop_by_themselves_when_one_dies(place: Path, tmp_path: Path, who
     assert ended.codes == [75, 7 if act == "exit" else -9], ended.said
     assert "Error: " in ended.said[0] and "another rank" in ended.said[0] and "--resume" in ended.said[0], ended.said
     assert "Traceback" not in ended.said[0]
-    assert read_manifest(run)["status"] == "failed"
+    assert read_manifest(run).status == "failed"
     again = train_on(2, place, run, *words, "--resume", watch=Watch(record=tmp_path / "record"))
     assert again.codes == [0, 0], again.said
     require_rows(again, alone, first=4)

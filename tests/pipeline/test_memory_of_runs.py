@@ -15,11 +15,12 @@ from kits.runs import Listener, reviews
 
 import textune
 from textune.errors import ConfigError, ModelError
-from textune.model import memory
 from textune.model.backbone import TextModel
+from textune.model.budget import TokenBudget
 from textune.pipeline import build as gather
-from textune.pipeline import facts
 from textune.prediction.predictor import load
+from textune.run.facts import Facts
+from textune.run.header import describe
 
 QUICK = ["train.duration=2 epochs", "data.train.take=120"]
 HALVED = re.compile(r"out of memory (at step \d+|while predicting): computing [\d,]+ tokens at once from here on")
@@ -96,14 +97,16 @@ def test_check_survives_it_too(home: Path, limits: dict[str, int]) -> None:
 def test_the_header_and_check_say_the_bound_and_why(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gather, "available_bytes", lambda device: 1 << 40)
     listener = Listener()
-    textune.train(home / "config.toml", dry_run=True, tracker=listener)
-    said = r"16,384 tokens \(auto: \d+ kB per token and 5\d\d\.\d GB to spare, more brings nothing\)"
-    assert re.fullmatch(said, listener.facts["at once"])
-    checked = textune.check(home / "config.toml").facts
-    assert re.fullmatch(said, checked["at once"])
-    assert "16,384 tokens at once" in checked["memory"]
-    textune.train(home / "config.toml", dry_run=True, tracker=listener, overrides=["train.max_tokens=512"])
-    assert listener.facts["at once"] == "512 tokens (train.max_tokens)"
+    dry = textune.train(home / "config.toml", dry_run=True, tracker=listener).facts
+    checked = textune.check(home / "config.toml")
+    for facts in (dry, checked.facts):
+        assert facts is not None and facts.max_tokens == 16384
+        assert re.match(r"auto: \d+ kB per token .* 5\d\d\.\d GB", facts.max_tokens_reason)
+        assert describe(facts)["at once"] == f"16,384 tokens ({facts.max_tokens_reason})"
+    assert "16,384 tokens at once" in checked.words["memory"]
+    told = textune.train(home / "config.toml", dry_run=True, tracker=listener, overrides=["train.max_tokens=512"]).facts
+    assert told is not None and (told.max_tokens, told.max_tokens_reason) == (512, "train.max_tokens")
+    assert listener.started == []  # nothing is trained
 
 
 def test_little_memory_gives_a_small_bound(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,30 +118,28 @@ def test_little_memory_gives_a_small_bound(home: Path, tmp_path: Path, monkeypat
         computed.append(len(batch.ids_T) if model.training else 0)
         return forward(model, batch)
 
-    measure = gather.measure_room
+    measure = gather.measure_budget
 
-    def measure_in_little(*args: Any, to_come: int, available: int, **keys: Any) -> memory.Room:
+    def measure_in_little(*args: Any, to_come: int, available: int, **keys: Any) -> TokenBudget:
         return measure(*args, **keys, to_come=to_come, available=to_come + 1_500_000)
 
-    monkeypatch.setattr(gather, "measure_room", measure_in_little)
-    listener = Listener()
-    original = facts.describe
+    monkeypatch.setattr(gather, "measure_budget", measure_in_little)
 
-    def describe(parts: Any) -> dict[str, str]:
-        monkeypatch.setattr(TextModel, "forward", spy)  # from here on, the measurement is over
-        return original(parts)
+    class Started(Listener):
+        def start(self, config: Any, facts: Facts, state: Any) -> None:
+            super().start(config, facts, state)
+            monkeypatch.setattr(TextModel, "forward", spy)  # from here on, the measurement is over
 
-    monkeypatch.setattr(importlib.import_module("textune.pipeline.train"), "describe", describe)
+    listener = Started()
     textune.train(home / "config.toml", run=tmp_path / "run", overrides=["train.duration=4 steps"], tracker=listener)
-    bound = int(listener.facts["at once"].split(" ")[0])
-    assert 24 <= bound <= 128
-    assert 0 < max(computed) <= bound
+    assert listener.facts is not None and 24 <= listener.facts.max_tokens <= 128
+    assert 0 < max(computed) <= listener.facts.max_tokens
 
 
 def test_checkpointing_is_said_and_trains_the_same(home: Path, tmp_path: Path) -> None:
     plain, _ = train(home, tmp_path / "plain")
     checkpointed, listener = train(home, tmp_path / "checkpointed", "train.gradient_checkpointing=true")
-    assert listener.facts["at once"].endswith(", gradient checkpointing")
+    assert listener.words["at once"].endswith(", gradient checkpointing")
     texts = [row["text"] for row in reviews(20, seed=3)]
     scores = [textune.load(result.run).score(texts) for result in (plain, checkpointed)]
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
@@ -175,6 +176,6 @@ def test_8_bits_of_optimizer_state_train_a_run(home: Path, tmp_path: Path) -> No
         home, tmp_path / "run", "train.optimizer.kind=adamw_8bit", "train.optimizer.lr=3e-3", *["train.duration=6 epochs"]
     )
     assert result.reports["validation"].value > 0.8
-    whole = textune.check(home / "config.toml").facts["memory"]
-    small = textune.check(home / "config.toml", overrides=["train.optimizer.kind=adamw_8bit"]).facts["memory"]
-    assert float(small.split(" ")[0]) <= float(whole.split(" ")[0])
+    whole = textune.check(home / "config.toml").costs
+    small = textune.check(home / "config.toml", overrides=["train.optimizer.kind=adamw_8bit"]).costs
+    assert whole is not None and small is not None and small.memory_bytes < whole.memory_bytes

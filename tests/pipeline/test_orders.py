@@ -10,7 +10,7 @@ import textune
 from textune.config.load import load_config
 from textune.errors import ConfigError, DataError
 from textune.pipeline.build import gather
-from textune.pipeline.facts import describe
+from textune.run.facts import run_facts
 from textune.run.parts import Ingredients
 
 
@@ -29,8 +29,7 @@ def gathered(home: Path, *overrides: str) -> Ingredients:
 def test_buckets_spare_padding(home: Path) -> None:
     shares = {}
     for order in ("shuffle", "bucket"):
-        facts = describe(gathered(home, f"train.order={order}"))
-        shares[order] = int(facts["padding"].split("%")[0].split()[-1])
+        shares[order] = run_facts(gathered(home, f"train.order={order}")).padding_by_batch
     assert shares["bucket"] < shares["shuffle"] / 2
 
 
@@ -40,7 +39,7 @@ def test_weighted_runs_draw_by_weight_and_say_what_they_will_see(home: Path, wei
     drawn = np.concatenate(parts.first_epoch())
     assert rows.weights is not None and not rows.weights.all()
     assert len(drawn) == len(rows) and rows.weights[drawn].all() and len(set(drawn.tolist())) < len(drawn)
-    assert describe(parts)["tokens"].startswith(f"{rows.lengths[drawn].sum():,} per training epoch")
+    assert run_facts(parts).tokens_per_epoch == rows.lengths[drawn].sum()
     batches = iter(parts.loader(rows))
     assert next(batches).chosen.tolist() == parts.first_epoch()[0].tolist()
     batches.close()
@@ -52,7 +51,7 @@ def test_every_order_trains(home: Path, weighted_file: Path, tmp_path: Path, ord
     overrides += ["train.duration=1 epochs", "model.compile=off"]
     result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides)
     assert result.steps == 5  # 120 rows, a fifth for validation, 21 for the test: 75 in batches of 16
-    assert textune.check(home / "config.toml", overrides=overrides).facts["time"].startswith("about")
+    assert textune.check(home / "config.toml", overrides=overrides).words["time"].startswith("about")
 
 
 def test_a_draw_without_a_column_of_weights_is_refused_before_rows_are_read(

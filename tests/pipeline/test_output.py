@@ -263,7 +263,7 @@ def test_a_config_in_python(home: Path, tmp_path: Path) -> None:
     result = textune.train(tree, run=tmp_path / "run", overrides={"train.duration": "1 steps"}, fast_dev_run=True)
     assert result.steps == 1
     checked = textune.check(tree, overrides={"train": {"seed": 5}}, timing=False)
-    assert checked.ok and checked.numbers["rows"]["train"] == 143 and "time" not in checked.facts and "memory" in checked.facts
+    assert checked.ok and checked.facts.rows["train"] == 143 and "time" not in checked.words and "memory" in checked.words
 
 
 def test_what_a_loaded_model_shows_of_itself(trained: Any) -> None:

@@ -111,7 +111,7 @@ def prove(kit: Kit, folder: Path, steps: list[int] | None = None) -> None:
     for step in steps or range(1, whole.steps + 1):
         run = whole.at(step, folder / f"from-{step}")
         listener = kit.run(run, resume="latest")
-        assert not any("not bit for bit" in notice for notice in listener.notices)
+        assert not any("bit-identical" in notice for notice in listener.notices)
         try:
             same_end(end(run), expected)
         except AssertionError as error:

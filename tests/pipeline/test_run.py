@@ -22,8 +22,9 @@ def test_a_run_learns_and_says_what_it_did(trained: Any, home: Path) -> None:
     result, listener = trained
     assert result.reports["validation"].value > 0.85
     assert result.reports["test"].num_rows == 21
-    assert "packed" in listener.facts["layout"]
-    assert "143 train, 36 validation, 21 test" in listener.facts["rows"]
+    assert listener.facts is not None and listener.facts.layout == "packed"
+    assert listener.facts.rows == {"train": 143, "validation": 36, "test": 21}
+    assert "143 train, 36 validation, 21 test" in listener.words["rows"]
     manifest = json.loads((result.run / "manifest.json").read_text())
     assert manifest["status"] == "complete"
     assert manifest["steps"] == 54
@@ -154,7 +155,7 @@ def test_check_predicts_and_trains_nothing(home: Path) -> None:
     before = sorted(home.rglob("*"))
     result = textune.check(home / "config.toml")
     assert result.ok
-    assert {"time", "memory", "padding", "tokens"} <= set(result.facts)
+    assert {"time", "memory", "padding", "tokens"} <= set(result.words)
     assert sorted(home.rglob("*")) == before
     json.dumps(result.to_dict(), allow_nan=False)
 

@@ -1,7 +1,6 @@
 """What a run keeps, says and refuses when something goes wrong around it."""
 
 import errno
-import importlib
 import json
 import random
 import shutil
@@ -10,28 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kits.runs import Listener, reviews, write_csv
-from test_resume import stop_after
+from kits.runs import Listener, reviews, signal_after, write_csv
 
 import textune
 from textune.errors import RunError
 from textune.model.saved import complete_model
-from textune.run.folder import RunFolder, read_manifest
+from textune.run.folder import RunFolder
+from textune.run.manifest import read_manifest
 from textune.training.checkpoint import newest
-
-training = importlib.import_module("textune.pipeline.train")
 
 
 def status(run: Path) -> str:
-    return str(read_manifest(run)["status"])
+    return str(read_manifest(run).status)
 
 
 @pytest.mark.parametrize("step", [2, 12])
-def test_ctrl_c_finishes_the_step_and_saves(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+def test_ctrl_c_finishes_the_step_and_saves(home: Path, tmp_path: Path, step: int) -> None:
     before = signal.getsignal(signal.SIGINT)
-    stop_after(step, monkeypatch, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        textune.train(home / "config.toml", run=tmp_path / "run")
+        textune.train(home / "config.toml", run=tmp_path / "run", after_step=signal_after({step: [signal.SIGINT]}))
     assert signal.getsignal(signal.SIGINT) is before
     assert status(tmp_path / "run") == "interrupted"
     checkpoint, _ = newest(tmp_path / "run" / "checkpoints")
@@ -41,15 +37,19 @@ def test_ctrl_c_finishes_the_step_and_saves(home: Path, tmp_path: Path, monkeypa
     assert evaluated == ([] if step == 2 else [9])
 
 
-def test_a_run_that_fails_after_training_says_so(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise RuntimeError("the disk is gone")
+def test_a_run_that_fails_after_training_says_so(home: Path, tmp_path: Path) -> None:
+    class FailingInTheReport(Listener):
+        def progress(self, stage: str, done: int, total: int) -> None:
+            if stage == "evaluating test":
+                raise RuntimeError("the disk is gone")
 
-    monkeypatch.setattr(training, "write_report", fail)
+    listener = FailingInTheReport()
     with pytest.raises(RuntimeError):
-        textune.train(home / "config.toml", run=tmp_path / "run", overrides=["train.duration=1 steps"])
+        textune.train(home / "config.toml", run=tmp_path / "run", overrides=["train.duration=1 steps"], tracker=listener)
+    [(status_told, files)] = listener.finished
+    assert status_told == "failed" and {"best", "metrics.jsonl", "report.json"} <= files.keys()
     assert status(tmp_path / "run") == "failed"
-    assert read_manifest(tmp_path / "run")["reason"] == "the disk is gone"
+    assert read_manifest(tmp_path / "run").reason == "the disk is gone"
     assert textune.load(tmp_path / "run").predict(["a film"])
 
 
@@ -58,7 +58,7 @@ def test_a_crash_while_the_best_model_is_replaced_loses_no_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls_until_crash: int
 ) -> None:
     folder = RunFolder(tmp_path)
-    folder.save_model("best", lambda path: (path / "model").write_text("first") and None)
+    folder.save_best(lambda path: (path / "model").write_text("first") and None)
     real, calls = Path.rename, 0
 
     def crashing(self: Path, target: Path) -> Path:
@@ -70,11 +70,11 @@ def test_a_crash_while_the_best_model_is_replaced_loses_no_model(
 
     monkeypatch.setattr(Path, "rename", crashing)
     with pytest.raises(KeyboardInterrupt):
-        folder.save_model("best", lambda path: (path / "model").write_text("second") and None)
+        folder.save_best(lambda path: (path / "model").write_text("second") and None)
     monkeypatch.undo()
     found = complete_model(tmp_path)
     assert found is not None and (found / "model").read_text() in {"first", "second"}
-    folder.save_model("best", lambda path: (path / "model").write_text("third") and None)
+    folder.save_best(lambda path: (path / "model").write_text("third") and None)
     assert complete_model(tmp_path) == tmp_path / "best" and (tmp_path / "best" / "model").read_text() == "third"
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
@@ -90,10 +90,10 @@ def test_a_best_model_that_cannot_be_removed_is_in_nobodys_way(tmp_path: Path, m
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", refused)
         for text in ("first", "second", "third"):
-            folder.save_model("best", lambda path, text=text: (path / "model").write_text(text) and None)
+            folder.save_best(lambda path, text=text: (path / "model").write_text(text) and None)
             assert complete_model(tmp_path) == tmp_path / "best" and (tmp_path / "best" / "model").read_text() == text
         assert len(list(tmp_path.iterdir())) == 3
-    folder.save_model("best", lambda path: (path / "model").write_text("fourth") and None)
+    folder.save_best(lambda path: (path / "model").write_text("fourth") and None)
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
@@ -138,9 +138,9 @@ def test_what_was_left_out_and_noticed_stands_in_the_run_folder(home: Path, tmp_
     result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides, tracker=listener)
     assert result is not None
     manifest = read_manifest(result.run)
-    assert manifest["num_skipped"] == 1 and "train.csv, line 7" in manifest["skipped"][0]
-    assert manifest["truncated"]["train"] > 0
-    assert manifest["notices"] == list(result.notices) == listener.notices
+    assert manifest.num_skipped == 1 and "train.csv, line 7" in manifest.skipped[0]
+    assert manifest.truncated["train"] > 0
+    assert list(manifest.notices) == list(result.notices) == listener.notices
     text = "\n".join(result.notices)
     for words in (
         "1 of 82 train rows (1.2%) was left out; the first: train.csv, line 7:",

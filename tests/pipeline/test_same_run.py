@@ -27,7 +27,7 @@ from textune.config.section import Section
 from textune.config.sharing import DeepSpeed, Sharded
 from textune.config.values import Duration
 from textune.errors import RunError
-from textune.run.start import compare, flat
+from textune.run.same import compare, flat
 
 WHERE = "runs/x"
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from kits.ranking import Watch, textune_ranks
 from kits.resume import same_end
 from kits.resumption import end
-from kits.runs import Listener
+from kits.runs import Listener, signal_after
 
 import textune
-import textune.run.drive as driving
 from textune.errors import Preempted
-from textune.run.folder import read_manifest
+from textune.run.manifest import read_manifest
 from textune.training.checkpoint import newest
 
 SMALL = [
@@ -62,11 +59,11 @@ def test_a_signal_saves_the_step_and_says_so(home: Path, tmp_path: Path, whole: 
         assert "Stopped after step 5; everything is saved, and the same command resumes from there." in " ".join(
             ended.said[0].split()
         )
-        assert read_manifest(run)["status"] == "interrupted"
+        assert read_manifest(run).status == "interrupted"
     else:
         said = f"stopped by {name} after step 5; everything is saved, and the same command resumes from there."
         assert said in " ".join(ended.said[0].split())
-        assert read_manifest(run)["status"] == "preempted"
+        assert read_manifest(run).status == "preempted"
     assert "Error" not in ended.said[0] and "Traceback" not in ended.said[0]
     go_on(home, run, whole, None)  # by the same command
 
@@ -80,17 +77,17 @@ def test_a_second_signal_stops_at_once(home: Path, tmp_path: Path, whole: Path, 
     assert "Traceback" not in ended.said[0]
     checkpoint, _ = newest(run / "checkpoints")
     assert checkpoint is None or checkpoint.step == 3  # nothing was saved of step 5
-    assert read_manifest(run)["status"] == ("interrupted" if name == "SIGINT" else "running")
+    assert read_manifest(run).status == ("interrupted" if name == "SIGINT" else "running")
     go_on(home, run, whole)
 
 
 def test_the_same_signal_again_within_a_moment_is_one(home: Path, tmp_path: Path, whole: Path) -> None:
     """A terminal and torchrun both pass Ctrl+C on."""
     run = tmp_path / "run"
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        signals_in_steps(patch, {5: [signal.SIGINT, signal.SIGINT, signal.SIGTERM]})
-        textune.train(home / "config.toml", run=run, overrides=SMALL)
-    assert read_manifest(run)["status"] == "interrupted"
+    sent = signal_after({5: [signal.SIGINT, signal.SIGINT, signal.SIGTERM]})
+    with pytest.raises(KeyboardInterrupt):
+        textune.train(home / "config.toml", run=run, overrides=SMALL, after_step=sent)
+    assert read_manifest(run).status == "interrupted"
     checkpoint, _ = newest(run / "checkpoints")
     assert checkpoint is not None and checkpoint.step == 5
     go_on(home, run, whole)
@@ -118,13 +115,11 @@ def test_a_signal_before_the_first_step_stops_at_once_and_says_how_things_stand(
 
 
 def test_a_signal_before_the_first_step_of_a_resumed_run_does_not_say_that_nothing_is_saved(
-    home: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path, whole: Path
 ) -> None:
     run = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        signals_in_steps(patch, {5: [signal.SIGTERM]})
-        with pytest.raises(Preempted, match="after step 5"):
-            textune.train(home / "config.toml", run=run, overrides=SMALL)
+    with pytest.raises(Preempted, match="after step 5"):
+        textune.train(home / "config.toml", run=run, overrides=SMALL, after_step=signal_after({5: [signal.SIGTERM]}))
 
     class WhileTokenising(Listener):
         def progress(self, stage: str, done: int, total: int) -> None:
@@ -135,18 +130,6 @@ def test_a_signal_before_the_first_step_of_a_resumed_run_does_not_say_that_nothi
     with pytest.raises(Preempted, match="everything that was saved before is still there, and the same command resumes"):
         textune.train(home / "config.toml", run=run, overrides=words, tracker=WhileTokenising())
     go_on(home, run, whole, None)
-
-
-def signals_in_steps(patch: pytest.MonkeyPatch, at: dict[int, list[int]]) -> None:
-    real = driving.steps
-
-    def steps(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        for result in real(*args, **kwargs):
-            for number in at.get(result.step, ()):
-                os.kill(os.getpid(), number)
-            yield result
-
-    patch.setattr(driving, "steps", steps)
 
 
 class SignalInEvaluation(Listener):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import importlib
@@ -19,14 +20,15 @@ import pytest
 from kits.backbones import tiny_backbone
 from kits.resume import End, same_end
 from kits.resumption import end
-from kits.runs import Listener, reviews, write_csv
+from kits.runs import Listener, reviews, set_status, signal_after, write_csv
 from safetensors.torch import load_file
 
 import textune
-import textune.run.drive as driving
+from textune.batches.loader import Loader
 from textune.errors import ModelError, Preempted, RunError
 from textune.pipeline.train import TrainResult
-from textune.run.folder import RunFolder, read_manifest
+from textune.run.folder import RunFolder
+from textune.run.manifest import read_manifest
 from textune.training.checkpoint import checkpoints_in, newest
 
 training = importlib.import_module("textune.pipeline.train")
@@ -83,17 +85,8 @@ def train(place: Path, run: Path, *overrides: str, **options: Any) -> TrainResul
 
 
 def stopped(place: Path, run: Path, *overrides: str, step: int = 5) -> Path:
-    real = driving.steps
-
-    def steps(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        for result in real(*args, **kwargs):
-            if result.step == step:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield result
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Preempted):
-        patch.setattr(driving, "steps", steps)
-        train(place, run, *overrides)
+    with pytest.raises(Preempted):
+        train(place, run, *overrides, after_step=signal_after({step: [signal.SIGTERM]}))
     return run
 
 
@@ -116,11 +109,6 @@ def run(runs: dict[str, Path], tmp_path: Path) -> Path:
 def moved(source: Path, tmp_path: Path) -> Path:
     """A copy of data and backbone in another place."""
     return shutil.copytree(source, tmp_path / "moved", ignore=shutil.ignore_patterns("cache"))
-
-
-def set_status(run: Path, status: str) -> None:
-    manifest = read_manifest(run)
-    (run / "manifest.json").write_text(json.dumps(manifest | {"status": status}))
 
 
 def without(end: End, key: str) -> End:
@@ -161,7 +149,7 @@ def test_auto_goes_on_with_a_run_however_it_stopped(source: Path, runs: dict[str
     assert f"resumes from step-5 ({run})" in listener.notices
     same_end(end(run), end(runs["complete"]))
     manifest = read_manifest(run)
-    assert manifest["status"] == "complete" and [again["step"] for again in manifest["resumed"]] == [5]
+    assert manifest.status == "complete" and [again.step for again in manifest.resumed] == [5]
 
 
 def test_auto_starts_from_the_first_step_where_no_checkpoint_was_complete(
@@ -239,7 +227,7 @@ def test_a_branch_leaves_its_source_as_it_was(
     listener = Listener()
     train(source, branch, resume=str(path), tracker=listener)
     assert contents(run) == before
-    assert read_manifest(branch)["from_checkpoint"] == str(run / "checkpoints" / "step-5")
+    assert read_manifest(branch).from_checkpoint == str(run / "checkpoints" / "step-5")
     whole, mine = end(runs["complete"]), end(branch)
     # Its lines begin where it begins; the best model up to there came with it.
     assert mine.lines == [line for line in whole.lines if line["step"] > 5 or (line["step"], line["kind"]) == (5, "evaluation")]
@@ -248,18 +236,17 @@ def test_a_branch_leaves_its_source_as_it_was(
         name: tensor.tolist() for name, tensor in theirs.items()
     }
     assert mine.state == whole.state
-    assert read_manifest(branch)["best_step"] == read_manifest(runs["complete"])["best_step"]
+    assert read_manifest(branch).best_step == read_manifest(runs["complete"]).best_step
     again = train(source, branch, resume=str(path))  # the same command goes on with the branch, which is complete
     assert again is not None and again.complete_before
 
 
 def test_a_branch_that_was_killed_before_it_saved_begins_where_it_began(
-    source: Path, runs: dict[str, Path], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, runs: dict[str, Path], run: Path, tmp_path: Path
 ) -> None:
     branch, path = tmp_path / "branch", run / "checkpoints" / "step-5"
-    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr(driving, "steps", lambda *_, **__: 1 / 0)
-        train(source, branch, resume=str(path))
+    with pytest.raises(ZeroDivisionError):
+        train(source, branch, resume=str(path), after_step=lambda result: 1 / 0)
     assert newest(branch / "checkpoints")[0] is None
     # Only the command names files elsewhere: the branch's own manifest, which may come from anybody, is not followed.
     for resume in ("latest", "auto"):
@@ -285,7 +272,7 @@ def test_a_run_that_another_process_finished_meanwhile_is_left_alone(
     monkeypatch.setattr(training, "gather", slow)
     with pytest.raises(RunError, match="another process has worked in"):
         train(source, run, resume="latest")
-    assert read_manifest(run)["status"] == "complete"
+    assert read_manifest(run).status == "complete"
     same_end(end(run), end(runs["complete"]))
 
 
@@ -402,7 +389,7 @@ def test_what_changed_behind_the_same_path_is_named(moved: Path, run: Path, chan
     with pytest.raises(RunError, match=rf"{named}.* of .*run changed since it was trained\."):
         train(moved, run, resume="latest")
     # The refusal is no failure of the run, which still goes on by itself.
-    assert contents(run) | {"lock": ""} == before | {"lock": ""} and read_manifest(run)["status"] == "preempted"
+    assert contents(run) | {"lock": ""} == before | {"lock": ""} and read_manifest(run).status == "preempted"
 
 
 def test_other_weights_behind_the_same_path_change_nothing_where_all_are_in_the_checkpoint(
@@ -492,31 +479,31 @@ def test_a_bound_that_memory_lowered_stays_lowered(source: Path, tmp_path: Path,
     tree["loader"]["max_tokens"] = 48
     rewrite(state, json.dumps(tree).encode())
     listener = Listener()
-    with pytest.MonkeyPatch.context() as patch:
-        bounds = record_bounds(patch)
+    with record_bounds() as bounds:
         train(source, run, f"train.max_tokens={asked}", resume="latest", tracker=listener)
-    assert set(bounds) == {48}
-    assert "as before the run stopped" in listener.facts["at once"]
+    assert set(bounds) == {48} and listener.facts is not None
+    assert (listener.facts.max_tokens, listener.facts.max_tokens_reason) == (48, "as before the run stopped")
 
 
 def test_a_bound_that_the_user_changes_is_the_users(source: Path, run: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        bounds = record_bounds(patch)
+    with record_bounds() as bounds:
         train(source, run, "train.max_tokens=72", resume="latest")
     assert set(bounds) == {72}
 
 
-def record_bounds(patch: pytest.MonkeyPatch) -> list[int]:
+@contextlib.contextmanager
+def record_bounds() -> Iterator[list[int]]:
+    """The bounds by which batches are cut, as the batches show them."""
     bounds: list[int] = []
-    real = driving.steps
+    real = Loader.__init__
 
-    def steps(learner: Any, task: Any, loader: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        for result in real(learner, task, loader, *args, **kwargs):
-            bounds.append(loader.max_tokens)
-            yield result
+    def noted(loader: Loader, *args: Any, **keys: Any) -> None:
+        bounds.append(keys["max_tokens"])
+        real(loader, *args, **keys)
 
-    patch.setattr(driving, "steps", steps)
-    return bounds
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loader, "__init__", noted)
+        yield bounds
 
 
 def rewrite(path: Path, data: bytes) -> None:
@@ -534,10 +521,10 @@ def test_nothing_of_the_run_is_marked_before_it_is_open(source: Path, run: Path,
     def fail(*_: Any) -> None:
         raise RunError("the model does not fit.")
 
-    monkeypatch.setattr(training, "build_learner", fail)
+    monkeypatch.setattr("textune.run.session.build_learner", fail)
     with pytest.raises(RunError, match="does not fit"):
         train(source, run, resume="latest")
-    assert read_manifest(run)["status"] == "preempted"
+    assert read_manifest(run).status == "preempted"
 
 
 @pytest.mark.parametrize("fault", ["below a file", "read-only"])

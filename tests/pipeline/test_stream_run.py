@@ -1,22 +1,19 @@
 """Whole runs whose training rows are streamed: trained, checked, dry, fast, and refused in a sentence."""
 
 import json
-import os
 import re
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kits.backbones import tiny_backbone
 from kits.resume import end_of, same_end
-from kits.runs import Listener, reviews
+from kits.runs import Listener, reviews, signal_after
 from kits.streams import web_server
 
 import textune
-import textune.run.drive as driving
 from textune.cli import main
 from textune.errors import Preempted
 
@@ -71,10 +68,10 @@ def test_a_stream_trains_as_well_as_a_file(home: Path) -> None:
     result = textune.train(home / "config.toml", run=home / "run", tracker=listener)
     assert result is not None and result.steps == 4 * 15
     assert result.reports["validation"].to_dict()["metrics"]["accuracy"] > 0.9
-    assert listener.facts["rows"] == "234 train, 60 validation; train streamed from 4 shards"
-    assert listener.facts["vocabulary"].startswith("full table: which tokens occur in a stream is not known")
-    assert listener.facts["steps"] == "60 of 16 rows (4 epochs of 15 steps)"
-    assert "of the first 50 rows" in listener.facts["tokens"] and "of the first 50 rows" in listener.facts["at once"]
+    assert listener.words["rows"] == "234 train, 60 validation; train streamed from 4 shards"
+    assert listener.words["vocabulary"].startswith("full table: which tokens occur in a stream is not known")
+    assert listener.words["steps"] == "60 of 16 rows (4 epochs of 15 steps)"
+    assert "of the first 50 rows" in listener.words["tokens"] and "of the first 50 rows" in listener.words["at once"]
     assert any("said of them is of their first 50 rows only" in notice for notice in listener.notices)
     assert not any("num_rows" in notice for notice in listener.notices)
     manifest = json.loads((home / "run" / "manifest.json").read_text())
@@ -86,7 +83,7 @@ def test_a_stream_trains_as_well_as_a_file(home: Path) -> None:
 
 def test_the_other_verbs_know_streams(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = textune.check(home / "config.toml")
-    assert result.ok and "measured batches" in result.facts["time"]
+    assert result.ok and "measured batches" in result.words["time"]
     assert textune.train(home / "config.toml", dry_run=True, run=home / "dry").dry_run
     fast = textune.train(home / "config.toml", fast_dev_run=True, run=home / "fast")
     assert fast is not None and fast.steps == 1
@@ -125,20 +122,10 @@ def uninterrupted(home: Path) -> Path:
 
 
 @pytest.mark.parametrize("step", [1, 9, 15, 29])
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(
-    home: Path, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
-    real = driving.steps
-
-    def stopped(*args: Any, **keys: Any) -> Iterator[Any]:
-        for result in real(*args, **keys):
-            if result.step == step:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield result
-
-    with monkeypatch.context() as patch, pytest.raises(Preempted):
-        patch.setattr(driving, "steps", stopped)
-        textune.train(home / "config.toml", run=tmp_path / "run", overrides=CHECKPOINTS)
+def test_a_run_that_was_stopped_resumes_as_if_it_had_not(home: Path, uninterrupted: Path, tmp_path: Path, step: int) -> None:
+    stop = signal_after({step: [signal.SIGTERM]})
+    with pytest.raises(Preempted):
+        textune.train(home / "config.toml", run=tmp_path / "run", overrides=CHECKPOINTS, after_step=stop)
     result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=CHECKPOINTS)
     assert result is not None and result.steps == 30
     same_end(end_of(tmp_path / "run"), end_of(uninterrupted))
@@ -195,8 +182,8 @@ def test_an_epoch_of_unknown_length(home: Path) -> None:
     config = home / "config.toml"
     result = textune.train(config, run=home / "unknown", overrides=overrides, unset=["data.train.num_rows"], tracker=listener)
     assert result is not None and result.steps == 20
-    assert listener.facts["rows"] == "unknown number of train, 60 validation; train streamed from 4 shards"
-    assert listener.facts["steps"] == "20 of 16 rows"
+    assert listener.words["rows"] == "unknown number of train, 60 validation; train streamed from 4 shards"
+    assert listener.words["steps"] == "20 of 16 rows"
     assert [row["epoch"] for row in listener.evaluations] == [0.5, 1.0]
     assert json.loads((home / "unknown" / "manifest.json").read_text())["rows"]["train"] is None
 

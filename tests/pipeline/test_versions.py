@@ -13,7 +13,7 @@ from kits.runs import Listener
 import textune
 from textune.config.schema import FilesSource
 from textune.prediction.predictor import load
-from textune.run.folder import read_manifest
+from textune.run.manifest import read_manifest
 from textune.training.checkpoint import newest
 
 VERSIONS = sorted(path for path in (Path(__file__).parent.parent / "data-of-versions").iterdir() if path.is_dir())
@@ -65,10 +65,10 @@ def test_it_goes_on_to_its_end(place: Path, expected: dict[str, Any]) -> None:
     metrics = result.reports["validation"].to_dict()["metrics"]
     assert metrics["accuracy"] == pytest.approx(expected["metrics"]["accuracy"], abs=0.1)
     manifest = read_manifest(run)
-    assert manifest["status"] == "complete" and len(manifest["resumed"]) == 1
+    assert manifest.status == "complete" and len(manifest.resumed) == 1
 
 
 def same_torch(run: Path) -> bool:
     manifest = read_manifest(run)
-    before, now = manifest["versions"]["torch"], manifest["resumed"][0]["versions"]["torch"]
+    before, now = manifest.versions["torch"], manifest.resumed[0].versions["torch"]
     return bool(before.split("+")[0] == now.split("+")[0])

@@ -35,10 +35,10 @@ def test_a_run_saves_the_same_with_and_without_it(home: Path, tmp_path: Path) ->
         assert (compact.run / "best" / name).read_bytes() == (full.run / "best" / name).read_bytes(), name
     assert compact.reports["test"].value == full.reports["test"].value
 
-    assert "token embeddings trained: the others do not occur in the data" in facts.facts["vocabulary"]
-    assert full_facts.facts["vocabulary"] == 'full table: train.compact_vocabulary = "off"'
-    parameters = full_facts.facts["model"]
-    assert "trained" not in parameters and facts.facts["model"].startswith(parameters)
+    assert "token embeddings trained: the others do not occur in the data" in facts.words["vocabulary"]
+    assert full_facts.words["vocabulary"] == 'full table: train.compact_vocabulary = "off"'
+    parameters = full_facts.words["model"]
+    assert "trained" not in parameters and facts.words["model"].startswith(parameters)
 
 
 def test_words_of_the_held_out_rows_alone_are_kept(home: Path, tmp_path: Path) -> None:
@@ -69,11 +69,11 @@ def test_on_is_refused_where_the_embeddings_are_frozen(home: Path, tmp_path: Pat
     with pytest.raises(ConfigError, match=r'train.compact_vocabulary = "on", but the token embeddings are frozen'):
         run(home, tmp_path / "run", "train.compact_vocabulary=on", "model.freeze=embeddings")
     _, listener = run(home, tmp_path / "auto", "model.freeze=embeddings")
-    assert listener.facts["vocabulary"] == "full table: the token embeddings are frozen"
+    assert listener.words["vocabulary"] == "full table: the token embeddings are frozen"
 
 
 def test_check_counts_the_whole_model(home: Path) -> None:
     compact, full = (
         textune.check(home / "config.toml", overrides=[f"train.compact_vocabulary={mode}"]).facts for mode in ("on", "off")
     )
-    assert compact["model"].startswith(full["model"]) and compact["vocabulary"] != full["vocabulary"]
+    assert compact.parameters == full.parameters > compact.parameters_trained and compact.vocabulary != full.vocabulary

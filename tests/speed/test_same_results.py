@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from bench.same_results.__main__ import compare, kill_in_the_middle, middle_of
 from bench.same_results.compare import compare_folders
 from bench.same_results.runs import RUNS, settings_of
-from textune.config import load_config
+from textune.config.load import load_config
 
 
 def write(path: Path, text: str) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from bench.speed import data, shapes
-from bench.speed.measure import compare
+from bench.speed.measure import compare, shared_order
 from bench.speed.protocol import Channel, Skip, peak_memory_mb
-from bench.speed.questions import QUESTIONS
-from bench.speed.questions.common import write_config
+from bench.speed.questions import QUESTIONS, limits, training
+from bench.speed.questions.common import Settings, write_config
 from bench.speed.questions.wholes import step_seconds
 from bench.speed.shapes import SHAPES, encoder_parameters, product_shapes
 from bench.speed.workers import Worker, WorkerError
@@ -267,6 +267,24 @@ def test_trainer_and_textune_do_the_same_work_where_the_rows_are_through_many_ti
     assert done.returncode == 0, done.stdout + done.stderr
     segment = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))[0]["details"]["segment"]
     assert segment["steps"] == 2 and segment["segments"] == 15
+
+
+@pytest.mark.parametrize("name", ["gpu-train", "gpu-limit"])
+def test_a_question_about_a_gpu_has_rows_for_its_warm_up(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its full size, which no machine without a GPU measures."""
+
+    def deal(_settings: Settings, _workers: Any, *, block: int, warm_up: int, batch_size: int, **_: Any) -> None:
+        with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
+            num_rows = sum(1 for _ in csv.DictReader(file))
+        assert num_rows % batch_size == 0
+        shared_order(range(num_rows), batch_size=batch_size, block=block, warm_up=warm_up, batches=2 * warm_up, seed=0)
+        raise Skip("dealt")
+
+    monkeypatch.setattr(Settings, "backbone", lambda *_: tmp_path)
+    monkeypatch.setattr(limits, "race", deal)
+    monkeypatch.setattr(training, "race", deal)
+    with pytest.raises(Skip, match="dealt"):
+        QUESTIONS[name].answer(Settings(tmp_path, device="cuda"))
 
 
 @pytest.mark.slow

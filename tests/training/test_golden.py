@@ -26,8 +26,8 @@ from textune.batches.loader import Loader, TrainingRows
 from textune.batches.tokens import TokenStore
 from textune.config.schema import AdamW, ModelSection, MulticlassTask, TrainSection
 from textune.data.labels.map import LabelMap
-from textune.model.backbone import load_model
 from textune.model.device import Device
+from textune.model.loading import load_model
 from textune.model.tokenizer import load_tokenizer
 from textune.tasks.task import build_task
 from textune.training.learner import learner_alone

@@ -294,9 +294,8 @@ def test_a_checkpoint_that_cannot_be_removed_is_a_notice_and_another_try(
         refuse(path)
         rmtree(path, *args, **keys)
 
-    keeper = keeper_of(tmp_path, background=background)
     said: list[str] = []
-    keeper.on_notice = said.append
+    keeper = keeper_of(tmp_path, on_notice=said.append, background=background)
     save(keeper, 1)
     with monkeypatch.context() as patch:
         patch.setattr(*((Path, "rename", refused_rename) if where == "renaming" else (shutil, "rmtree", refused_rmtree)))
@@ -319,9 +318,8 @@ def test_a_model_in_the_way_that_cannot_be_removed_is_put_aside(tmp_path: Path, 
         (path / "model.safetensors").write_bytes(b"x")
 
     keeper_of(tmp_path, save_only_model=True).save_model(1, write)
-    keeper = keeper_of(tmp_path)
     said: list[str] = []
-    keeper.on_notice = said.append
+    keeper = keeper_of(tmp_path, on_notice=said.append)
 
     def refused(path: Any, *args: Any, **keys: Any) -> None:
         raise OSError(errno.EBUSY, "Device or resource busy", str(path))
@@ -336,9 +334,8 @@ def test_a_model_in_the_way_that_cannot_be_removed_is_put_aside(tmp_path: Path, 
 
 
 def test_a_checkpoint_that_somebody_else_has_removed_is_no_fault(tmp_path: Path) -> None:
-    keeper = keeper_of(tmp_path)
     said: list[str] = []
-    keeper.on_notice = said.append
+    keeper = keeper_of(tmp_path, on_notice=said.append)
     save(keeper, 1)
     shutil.rmtree(tmp_path / "step-1")
     save(keeper, 2)

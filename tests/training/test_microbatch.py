@@ -17,8 +17,8 @@ from textune.config.schema import (
     Schedule,
     TrainSection,
 )
-from textune.model.backbone import load_model
 from textune.model.device import Device
+from textune.model.loading import load_model
 from textune.model.tokenizer import load_tokenizer
 from textune.training.learner import learner_alone
 from textune.training.loop import steps

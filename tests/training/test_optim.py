@@ -16,8 +16,9 @@ from textune.batches.tokens import TokenStore
 from textune.config.schema import AdamW, AdamW8bit, ModelSection, MulticlassTask, TrainSection
 from textune.data.labels.map import LabelMap
 from textune.errors import ModelError
-from textune.model.backbone import TextModel, load_model
+from textune.model.backbone import TextModel
 from textune.model.device import Device
+from textune.model.loading import load_model
 from textune.model.tokenizer import load_tokenizer
 from textune.tasks.task import build_task
 from textune.training import updates as optim

@@ -60,7 +60,7 @@ def end_of(run: Path) -> End:
         state,
         lines_of(run),
         {path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(run.glob("report*.json"))},
-        {name: manifest.get(name) for name in _RESULTS},
+        {name: getattr(manifest, name) for name in _RESULTS},
     )
 
 

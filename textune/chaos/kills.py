@@ -28,7 +28,7 @@ from textune.chaos.compare import End, end_of, first_difference, lines_of
 from textune.chaos.watch import Phase, Watcher
 from textune.config import Checkpointing, Loaded, load_config, user_path
 from textune.errors import ConfigError, Preempted, RunError
-from textune.run import RunFolder, compare, noting_signals, read_manifest, stop_saying
+from textune.run import Manifest, RunFolder, compare, noting_signals, read_manifest, stop_saying
 from textune.training import AUTO, newest
 from textune.wording import count
 
@@ -248,8 +248,8 @@ class _Chaos:
             _require_same(loaded, reference)
         manifest = read_manifest(self.result.reference)
         self._end = end_of(self.result.reference)
-        self._steps = int(manifest["steps"])
-        self._pace.training = float(manifest["seconds"])
+        self._steps = manifest.steps or 0
+        self._pace.training = manifest.seconds or 0.0
         self._pace.reporting = max(0.05, _seconds_in(manifest) - self._pace.training)
         lines = lines_of(self.result.reference)
         self._evaluations = tuple(line["step"] for line in lines if line["kind"] == "evaluation" and line["step"])
@@ -428,11 +428,11 @@ class _Chaos:
 
     def _check_step(self, run: Path, expected: int | None) -> None:
         """Whether the process went on where the newest whole checkpoint was when it started."""
-        resumed = read_manifest(run).get("resumed") or []
-        if expected is not None and resumed and resumed[-1]["step"] != expected:
+        resumed = read_manifest(run).resumed
+        if expected is not None and resumed and resumed[-1].step != expected:
             self.result.difference = (
                 f"{run} was to resume from step {expected} after kill {len(self.result.kills)}, and resumed from step"
-                f" {resumed[-1]['step']}."
+                f" {resumed[-1].step}."
             )
 
     def _judge(self, run: Path, code: int) -> None:
@@ -456,7 +456,7 @@ class _Chaos:
 
 def _is_complete(run: Path) -> bool:
     try:
-        return read_manifest(run).get("status") == "complete"
+        return read_manifest(run).status == "complete"
     except RunError:
         return False
 
@@ -466,7 +466,7 @@ _LOOK = "See that `textune train` with the same config comes to its end."
 
 def _require_same(loaded: Loaded, reference: Path) -> None:
     """RunError where a reference is not complete, or of another config."""
-    status = read_manifest(reference).get("status")
+    status = read_manifest(reference).status
     if status != "complete":
         raise RunError(f"--reference {reference} is not complete: {status}.", hint="Let it come to its end first.")
     before = load_config(reference / "config.toml").experiment.model_dump(mode="json")
@@ -491,9 +491,9 @@ def _require_saves(section: Checkpointing, lines: list[dict[str, Any]], *, steps
         )
 
 
-def _seconds_in(manifest: dict[str, Any]) -> float:
+def _seconds_in(manifest: Manifest) -> float:
     """From the start of a run's training to its end, to the second."""
     from datetime import datetime
 
-    started, finished = (datetime.fromisoformat(manifest[key]) for key in ("started", "finished"))
+    started, finished = (datetime.fromisoformat(time or "") for time in (manifest.started, manifest.finished))
     return (finished - started).total_seconds()

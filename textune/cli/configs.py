@@ -72,8 +72,8 @@ def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], no_ti
 
     def show_audit(result: CheckResult) -> None:
         print_findings(console, result.findings)
-        print_facts(console, result.facts)
-        shown.update(result.facts)
+        print_facts(console, result.words)
+        shown.update(result.words)
 
     with run_tracker(quiet=quiet) as tracker:
         result = run_check(
@@ -87,7 +87,7 @@ def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], no_ti
     if as_json:
         print_json(result.to_dict())
     else:
-        print_facts(console, {name: fact for name, fact in result.facts.items() if name not in shown})
+        print_facts(console, {name: fact for name, fact in result.words.items() if name not in shown})
         counts = {level: sum(f.level == level for f in result.findings) for level in ("error", "warning")}
         verdict = f"ready: textune train {shlex.quote(config)}" if result.ok else "not ready: fix the errors first"
         say(console, f"{count(counts['error'], 'error')}, {count(counts['warning'], 'warning')}; {verdict}")

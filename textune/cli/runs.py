@@ -72,6 +72,8 @@ def train(
             fast_dev_run=fast_dev_run,
             tracker=tracker,
         )
+        if dry_run and result.facts is not None:
+            tracker.header(result.facts)
     if as_json:
         print_json(result.to_dict())
         return

@@ -10,11 +10,12 @@ import torch
 import transformers
 
 from textune.atomic import write_folder
-from textune.config import experiment_from_dict, user_path
+from textune.config import ModelSection, experiment_from_dict, user_path
 from textune.errors import ConfigError, ModelError, RunError
 from textune.inside import require_inside
 from textune.model import TextModel, complete_model, load_model, load_tokenizer
 from textune.prediction import CARD_NAME, read_card
+from textune.run import state_of
 from textune.training import KEPT_IDS, MANIFEST, MODEL, Checkpoint, newest, open_checkpoint, require_whole, weights_of
 
 
@@ -88,9 +89,9 @@ def _rebuild(checkpoint: Checkpoint) -> TextModel:
     model = TextModel(hf, pad_id=0, attention="padded", compile="off")
     if KEPT_IDS in checkpoint.names:
         model.take_vocabulary(checkpoint.read(KEPT_IDS).numpy())
-        known = checkpoint.state["content"]["the token embeddings of the backbone"]
+        known = state_of(checkpoint).identity.token_embeddings
         if model.left_out_fingerprint != known:
-            name = checkpoint.state["config"]["model"]["pretrained"]
+            name = _backbone_of(checkpoint).pretrained
             raise ModelError(
                 f"the token embeddings of {name} changed since the checkpoint {checkpoint.folder} was made, which holds only"
                 " those that the run trained.",
@@ -104,11 +105,11 @@ def _rebuild(checkpoint: Checkpoint) -> TextModel:
 
 def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
     """Every token embedding as the backbone of the run has it."""
-    experiment = experiment_from_dict(checkpoint.state["config"], base=Path.cwd())
+    section = _backbone_of(checkpoint)
     card = read_card(checkpoint.folder / "model")
     try:
-        tokenizer = load_tokenizer(experiment.model)
-        model = load_model(experiment.model, tokenizer, label_map=card.label_map, num_logits=num_logits, seed=0)
+        tokenizer = load_tokenizer(section)
+        model = load_model(section, tokenizer, label_map=card.label_map, num_logits=num_logits, seed=0)
     except (ModelError, ConfigError) as error:
         raise RunError(
             f"the checkpoint {checkpoint.folder} holds only the token embeddings that the run trained; the others are read from"
@@ -117,6 +118,11 @@ def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
         ) from error
     table: torch.Tensor = model.hf.get_input_embeddings().weight
     return table
+
+
+def _backbone_of(checkpoint: Checkpoint) -> ModelSection:
+    """The backbone that the run was configured with."""
+    return experiment_from_dict(dict(state_of(checkpoint).config), base=Path.cwd()).model
 
 
 def _save(model: TextModel, checkpoint: Checkpoint, folder: Path) -> None:

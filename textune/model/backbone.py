@@ -17,40 +17,25 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional
 
 from textune.batches import GROUP_COST_TOKENS, Layout, TokenBatch
-from textune.config import ModelSection
-from textune.data import LabelMap
 from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
 from textune.model.attention import PACKED, PackedLayout
 from textune.model.families import PACKED_FAMILIES, PADDED_FAMILIES
-from textune.model.freeze import freeze_parts
 from textune.model.heads import PADDED_HEADS, reads_last_position
-from textune.model.labelhead import about_new_head, change_head, plan_head, wanted_head
 from textune.model.positions import max_positions
 from textune.model.pretrained import (
-    PICKLE_HINT,
-    Pretrained,
-    checkpoint_labels,
-    find_pretrained,
-    override_config,
     quiet_transformers,
-    read_config,
-    require_weights,
 )
-from textune.model.tokenizer import load_tokenizer
 from textune.model.varlen import attention_obstacle
 from textune.model.vocabulary import CompactVocabulary, compact_vocabulary
-from textune.wording import listing
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    pass
 
-__all__ = ["TextModel", "checkpoint_labels", "load_model", "load_tokenizer", "require_backbone"]
 
 ROUND_TO = 16
 """A packed batch is filled up to a multiple of so many tokens ..."""
@@ -74,8 +59,10 @@ class TextModel(nn.Module):
         compile: Literal["auto", "on", "off"] = "auto",
         notes: tuple[str, ...] = (),
         unknown_id: int | None = None,
+        frozen: frozenset[str] = frozenset(),
     ) -> None:
-        """ModelError where `attention` is "packed" and the family cannot. `unknown_id` stands for ids without an embedding."""
+        """ModelError where `attention` is "packed" and the family cannot. `unknown_id` stands for ids without an embedding,
+        `frozen` names the weights of `hf` that `freeze` takes out of training."""
         super().__init__()
         self.hf = hf
         self.pad_id = pad_id
@@ -83,6 +70,7 @@ class TextModel(nn.Module):
         self.layout: Layout = "padded"
         self.accelerator = Accelerator(hf, compile)
         self._unknown_id = unknown_id
+        self._frozen = frozen
         self._num_ids = len(hf.get_input_embeddings().weight)
         self._vocabulary: CompactVocabulary | None = None
         _require_capped_scores(hf)
@@ -130,6 +118,12 @@ class TextModel(nn.Module):
     def num_parameters(self) -> int:
         """Parameters of the model as it is saved."""
         return sum(p.numel() for p in self.parameters()) + (self._vocabulary.num_left_out if self._vocabulary else 0)
+
+    def freeze(self) -> None:
+        """Train none of the weights that `model.freeze` names."""
+        for name, parameter in self.hf.named_parameters():
+            if name in self._frozen:
+                parameter.requires_grad_(False)
 
     def compact_vocabulary(self, token_ids: Iterable[np.ndarray], *, mode: Literal["auto", "on", "off"], optimizer: str) -> str:
         """Train only the token embeddings that occur in `token_ids`, where that is exact; returns the fact in words.
@@ -256,66 +250,6 @@ class TextModel(nn.Module):
             self.set_layout(layout)
 
 
-def load_model(
-    section: ModelSection,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    label_map: LabelMap,
-    num_logits: int,
-    seed: int,
-    as_saved: bool = False,
-) -> TextModel:
-    """The backbone in fp32 with a head of `num_logits` outputs for the problem of `label_map`.
-
-    Weights that the checkpoint lacks (the head) depend on `seed` alone. A head that was trained before keeps the rows of those
-    labels that it knows by name; `as_saved` says that it was saved for this very label map, and takes it as it stands. One
-    logit for two classes is saved as a sigmoid output named after the second label, which is how transformers' own pipeline
-    reads it. Raises ModelError for files that are missing, broken, of another shape or incomplete, ConfigError for
-    `model.config` and `model.freeze`.
-    """
-    found = find_pretrained(section.pretrained, section, key="model.pretrained")
-    config = read_config(found)
-    require_weights(found)
-    head = wanted_head(label_map, num_logits)
-    change = None if as_saved else plan_head(found, config, head)
-    if change is None or not change.earlier_size:
-        head.describe_on(config)
-    override_config(config, section.config)
-    text_config = config.get_text_config()
-    if getattr(text_config, "pad_token_id", None) is None or text_config.pad_token_id < 0:
-        text_config.pad_token_id = tokenizer.pad_token_id
-    hf, info = _read_weights(found, config, seed=seed)
-    new_tensors = _new_tensors(found, hf, info, section)
-    if hasattr(hf, "score"):
-        # Heads that read the last token look for it by the pad id.
-        text_config.pad_token_id = tokenizer.pad_token_id
-    unknown_id, notes = _unembedded(found, hf, tokenizer)
-    if change is not None:
-        notice = change_head(hf, change, head, found=found, new_tensors=new_tensors, seed=seed)
-        notes += [notice] if notice else []
-    if new_tensors:
-        notes.append(about_new_head(hf, new_tensors, label_map))
-    if info["unexpected_keys"]:
-        notes.append(f"{listing(sorted(info['unexpected_keys']), 4)} of the checkpoint are not used")
-    freeze_parts(hf, section.freeze, new_tensors=new_tensors)
-    assert isinstance(tokenizer.pad_token_id, int)
-    return TextModel(
-        hf,
-        pad_id=tokenizer.pad_token_id,
-        attention=section.attention,
-        compile=section.compile,
-        notes=tuple(notes),
-        unknown_id=unknown_id,
-    )
-
-
-def require_backbone(section: ModelSection) -> None:
-    """Raise early what `load_model` finds wrong before it reads weights: the folder, its files, `model.config`."""
-    found = find_pretrained(section.pretrained, section, key="model.pretrained")
-    override_config(read_config(found), section.config)
-    require_weights(found)
-
-
 def _num_filler(num_tokens: int) -> int:
     """Tokens that round a large batch up, so that few sizes occur: oneDNN builds new kernels for each."""
     return -num_tokens % ROUND_TO if num_tokens >= ROUND_FROM else 0
@@ -342,93 +276,3 @@ def _obstacle_to_packing(hf: Any) -> str:
     if getattr(hf.config, "chunk_size_feed_forward", 0):
         return "chunk_size_feed_forward needs rows of a fixed length"
     return ""
-
-
-def _read_weights(found: Pretrained, config: Any, *, seed: int) -> tuple[Any, dict[str, Any]]:
-    try:
-        with quiet_transformers(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            # Shapes that differ are judged by `_new_tensors`, which can name both.
-            hf, info = transformers.AutoModelForSequenceClassification.from_pretrained(
-                found.name,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                **found.options,
-            )
-    except (OSError, SafetensorError) as error:
-        if found.folder is None and "safetensors" in str(error):
-            raise ModelError(f"{found.key}: the {found.where} has no safetensors weights.", hint=PICKLE_HINT) from error
-        raise found.error(error, "weights") from error
-    except (ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
-        if "Unrecognized configuration class" in str(error):
-            raise ModelError(
-                f"{found.key}: transformers has no sequence classifier for {config.model_type} ({found.where}).",
-                hint="Choose a text backbone.",
-            ) from error
-        raise found.error(error, "a model") from error
-    _own(hf)
-    return hf, info
-
-
-def _own(hf: Any) -> None:
-    """Copy the weights, which are views of the mapped file: one that is replaced, cut or removed later must not matter."""
-    copies: dict[Any, torch.Tensor] = {}  # weights that are tied stay tied, also where two parameters share them
-    for tensor in (*hf.parameters(), *hf.buffers()):
-        # All empty tensors have the address 0, and a transposed one that of the other.
-        key = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-        if key not in copies:
-            copies[key] = tensor.detach().clone()
-        tensor.data = copies[key]
-
-
-def _new_tensors(found: Pretrained, hf: Any, info: dict[str, Any], section: ModelSection) -> list[str]:
-    """Names of the head's tensors that start random; ModelError for any other, since it would silently spoil the backbone."""
-    lost = sorted(name for name in info["missing_keys"] if not _is_head(hf, name))
-    if lost:
-        raise ModelError(
-            f"{found.key}: the {found.where} lacks {len(lost)} weights of a {hf.config.model_type} backbone,"
-            f" such as {lost[0]}.",
-            hint="They would start random. " + ("Check model.config." if section.config else "Choose a complete checkpoint."),
-        )
-    for name, saved, wanted in sorted(info["mismatched_keys"]):
-        if section.ignore_mismatched_sizes and _is_head(hf, name):
-            continue
-        raise ModelError(
-            f"{found.key}: {name} is {tuple(saved)} in the {found.where}, but must be {tuple(wanted)} here.",
-            hint="Set model.ignore_mismatched_sizes = true to start the head anew."
-            if _is_head(hf, name)
-            else "Only a head can start anew: check model.config and the checkpoint's config.json.",
-        )
-    return sorted(info["missing_keys"] | {name for name, _, _ in info["mismatched_keys"]})
-
-
-def _is_head(hf: Any, name: str) -> bool:
-    """Poolers count as heads: checkpoints of language models often lack them."""
-    return "pooler" in name.split(".") or (hf.base_model is not hf and not name.startswith(hf.base_model_prefix + "."))
-
-
-def _unembedded(found: Pretrained, hf: Any, tokenizer: Any) -> tuple[int | None, list[str]]:
-    """What stands for token ids without an embedding, and a note; (None, []) where all have one. Embeddings are never resized.
-
-    Some checkpoints have special tokens for images or sounds behind the last embedding: a text that spells one out gets the
-    unknown token. ModelError where ordinary tokens, or special ones that every row contains, are beyond the embeddings.
-    """
-    rows = hf.get_input_embeddings().weight.shape[0]
-    beyond = sorted((index, token) for token, index in tokenizer.get_vocab().items() if index >= rows)
-    if not beyond:
-        return None, []
-    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-    used = {tokenizer.pad_token_id, *tokenizer("")["input_ids"]}
-    wrong = next(((index, token) for index, token in beyond if index not in special or index in used), None)
-    if wrong is not None:
-        raise ModelError(
-            f'{found.key}: the tokenizer has {beyond[-1][0] + 1} token ids ("{wrong[1]}" is {wrong[0]}), but the {found.where}'
-            f" only {rows} embeddings.",
-            hint="Backbone and tokenizer do not belong together: check model.tokenizer.",
-        )
-    stand_in = tokenizer.pad_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
-    names = listing(sorted(token for _, token in beyond), 4)
-    return stand_in, [f"{names} have no embedding; in a text they count as {tokenizer.convert_ids_to_tokens(stand_in)}"]

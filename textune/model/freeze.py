@@ -1,4 +1,4 @@
-"""Parts of a backbone that are not trained; applied by `backbone.py` after the weights are read."""
+"""Which weights of a backbone are not trained; named by `backbone.py` after the weights are read, frozen by `recipe.py`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import nn
 from textune.errors import ConfigError
 
 
-def freeze_parts(hf: Any, patterns: Sequence[str], *, new_tensors: Collection[str]) -> int:
-    """Switch gradients off for the parameters that `patterns` name; returns their number.
+def frozen_names(hf: Any, patterns: Sequence[str], *, new_tensors: Collection[str]) -> frozenset[str]:
+    """The parameters that `patterns` name.
 
     `backbone` is everything that was pretrained, `embeddings` the embedding tables with what belongs to them, anything else a
     pattern (`*`, `?`, `[...]`) of full parameter names. `new_tensors` start random and are never part of `backbone`.
@@ -30,10 +30,7 @@ def freeze_parts(hf: Any, patterns: Sequence[str], *, new_tensors: Collection[st
         raise ConfigError(
             "model.freeze leaves nothing to train.", hint="Take a pattern out, so that at least the head is trained."
         )
-    for name, parameter in hf.named_parameters():
-        if name in frozen:
-            parameter.requires_grad_(False)
-    return len(frozen)
+    return frozenset(frozen)
 
 
 def _matching(hf: Any, names: Sequence[str], pattern: str, new_tensors: Collection[str]) -> set[str]:

@@ -5,7 +5,9 @@ data -> metric -> task -> tokens -> model
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from textune.batches import (
@@ -14,19 +16,22 @@ from textune.batches import (
     open_store,
     require_drawable,
 )
-from textune.config import Experiment, require_runnable
+from textune.config import Experiment, TrainSection, require_runnable
 from textune.data import Part, PreparedData, audit_data, prepare_data
 from textune.errors import ConfigError, DataError
 from textune.evaluation import resolve_metric
 from textune.model import (
     Device,
-    Room,
+    FullTable,
+    Occurring,
+    Recipe,
     TextModel,
+    TokenBudget,
     available_bytes,
-    checkpoint_gradients,
     load_model,
     load_tokenizer,
-    measure_room,
+    measure_budget,
+    prepare,
     require_backbone,
     resolve_device,
 )
@@ -105,25 +110,22 @@ def gather(
     parts: dict[str, Tokenized] = {part.name: Tokenized(part, stores[id(part.examples)]) for part in data.parts}
     require_learner(experiment.train, device, ranks, steps_per_epoch=steps_in_epoch(experiment, parts["train"]))
     _require_room(experiment, parts)
-    if data.stream is None:
-        vocabulary = model.compact_vocabulary(
-            (store.ids for store in stores.values()),
-            mode=experiment.train.compact_vocabulary,
-            optimizer=experiment.train.optimizer.kind,
-        )
-    else:
-        vocabulary = "full table: which tokens occur in a stream is not known in advance"
-    model.to(device.torch)
-    if is_sharded(experiment.train.distributed):
-        # A compiled layer computes without calling its modules, and only their calls bring the weights.
-        hint = 'Use train.distributed.kind = "ddp"'
-        model.accelerator.forbid("weights are cut over the ranks, and brought when a module is called", hint=hint)
-    model.speed_up(device.dtype, training=True, lengths=parts["train"].lengths, earlier=way)
-    if experiment.train.gradient_checkpointing:  # behind `speed_up`, which changes how layers compute
-        checkpoint_gradients(model)
-    room = _room(experiment, model, device, parts["train"], ranks=ranks, bound=bound)
-    model.compile_steps(num_steps(experiment, parts["train"]), device.dtype)
-    ingredients = Ingredients(experiment, data, parts, tokenizer, encoder, task, model, device, metric, vocabulary, room, ranks)
+    recipe = Recipe(
+        device,
+        "training",
+        vocabulary=_vocabulary(experiment.train, stores.values(), streamed=data.stream is not None),
+        sharded=is_sharded(experiment.train.distributed),
+        lengths=parts["train"].lengths,
+        earlier_way=way,
+        recompute=experiment.train.gradient_checkpointing,
+        num_steps=num_steps(experiment, parts["train"]),
+    )
+    measure = partial(_budget, experiment.train, device=device, train=parts["train"], ranks=ranks, earlier=bound)
+    prepared = prepare(model, recipe, measure=measure)
+    assert prepared.budget is not None, "it was measured"
+    ingredients = Ingredients(
+        experiment, data, parts, tokenizer, encoder, task, model, device, metric, prepared.vocabulary, prepared.budget, ranks
+    )
     # A run that goes on takes all weights from its checkpoint: nothing starts new there.
     for notice in (*data.notices, *said, *(() if resumed else model.notes), *_warnings(ingredients, card)):
         tracker.notice(notice)
@@ -216,20 +218,25 @@ def _require_room(experiment: Experiment, parts: dict[str, Tokenized]) -> None:
                 )
 
 
-def _room(
-    experiment: Experiment, model: TextModel, device: Device, train: Tokenized, *, ranks: Ranks, bound: int | None
-) -> Room:
+def _vocabulary(section: TrainSection, stores: Iterable[TokenStore], *, streamed: bool) -> Occurring | FullTable:
+    if streamed:
+        return FullTable("which tokens occur in a stream is not known in advance")
+    return Occurring((store.ids for store in stores), mode=section.compact_vocabulary, optimizer=section.optimizer.kind)
+
+
+def _budget(
+    section: TrainSection, model: TextModel, *, device: Device, train: Tokenized, ranks: Ranks, earlier: int | None
+) -> TokenBudget:
     """The tokens computed at once: as configured, as before the run stopped, or as many as the memory left holds."""
-    section = experiment.train
-    if bound is not None:
-        return Room(bound, "as before the run stopped")
+    if earlier is not None:
+        return TokenBudget(earlier, "as before the run stopped")
     if section.max_tokens != "auto":
-        return Room(section.max_tokens, "train.max_tokens")
+        return TokenBudget(section.max_tokens, "train.max_tokens")
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     to_come = trained * (4 + STATE_BYTES[section.optimizer.kind])
     available = available_bytes(device.torch)
     if device.torch.type == "cpu":  # its memory is that of all ranks on it
         available //= ranks.local_world
-    room = measure_room(model, device, store=train.store, indices=train.part.indices, to_come=to_come, available=available)
-    # All ranks cut by the smallest bound, so that a run is the same whichever of them is asked.
-    return replace(room, max_tokens=-ranks.all_max([-room.max_tokens])[0])
+    found = measure_budget(model, device, store=train.store, indices=train.part.indices, to_come=to_come, available=available)
+    # All ranks cut by the smallest budget, so that a run is the same whichever of them is asked.
+    return replace(found, max_tokens=-ranks.all_max([-found.max_tokens])[0])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,39 +14,75 @@ from textune.batches import padding_waste
 from textune.config import Config, Overrides, load_config
 from textune.data import Finding, TokenFacts, audit_data
 from textune.pipeline.build import gather
-from textune.pipeline.facts import describe, measure
-from textune.run import Ingredients, NoticeKeeper, SilentTracker, Tracker, Trackers
+from textune.run import Facts, Ingredients, SilentTracker, Tracker, Trackers, describe, run_facts
 from textune.training import STATE_BYTES, gradients_in_memory, learner_alone
 from textune.wording import count
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 PROBED_BATCHES = 3
 """Batches computed to predict the time of a run, after one that warms up."""
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What a run would take on this machine."""
+
+    memory_bytes: int
+    """Weights, gradients and optimizer state, held at all times."""
+    seconds: float | None = None
+    """Of forward and backward passes, at the speed of the batches that were measured; None where none were."""
+    tokens_per_second: float | None = None
+    batches_measured: int = 0
+
+    def to_dict(self) -> dict[str, JsonValue]:
+        """As JSON holds it, without what was not measured."""
+        measured = asdict(self) if self.batches_measured else {"memory_bytes": self.memory_bytes}
+        return dict(measured)
+
+
+@dataclass(frozen=True)
 class CheckResult:
     """What `check` found and predicts."""
 
-    facts: dict[str, str]
-    """What would be trained on what, and at the end what it costs, in sentences."""
+    facts: Facts
+    """What would be trained on what."""
     findings: list[Finding]
     """What the audit of the rows saw."""
-    numbers: dict[str, Any]
-    """The same as numbers."""
     notices: tuple[str, ...] = ()
     """What else a person should know before training, in sentences."""
+    costs: Costs | None = None
+    """What it costs; None before that is known, and where something stands in the way of training."""
 
     @property
     def ok(self) -> bool:
         """Nothing stands in the way of training."""
         return not any(finding.level == "error" for finding in self.findings)
 
-    def to_dict(self) -> dict[str, Any]:
+    @property
+    def words(self) -> dict[str, str]:
+        """Facts and costs in words."""
+        if self.costs is None:
+            return describe(self.facts)
+        seconds, measured = self.costs.seconds, count(self.costs.batches_measured, "measured batch", "measured batches")
+        time = (
+            {}
+            if seconds is None
+            else {"time": f"about {_minutes(seconds)} of forward and backward passes here, from {measured}"}
+        )
+        memory = (
+            f"{self.costs.memory_bytes / 1e9:.2f} GB for weights, gradients and optimizer, plus the activations of at most"
+            f" {self.facts.max_tokens:,} tokens at once"
+        )
+        return describe(self.facts) | time | {"memory": memory}
+
+    def to_dict(self) -> dict[str, JsonValue]:
         """As JSON holds it."""
         return {
             "ok": self.ok,
-            "numbers": self.numbers,
-            "facts": self.facts,
+            "numbers": self.facts.to_dict() | ({} if self.costs is None else self.costs.to_dict()),
+            "facts": dict(self.words),
             "findings": [vars(finding) for finding in self.findings],
             "notices": list(self.notices),
         }
@@ -67,32 +103,17 @@ def check(
     TextuneError for what stops a run before its rows can be audited.
     """
     loaded = load_config(config, overrides, unset)
-    kept = NoticeKeeper()
-    tracker = Trackers([kept, tracker or SilentTracker()])
+    told = Trackers([tracker or SilentTracker()])
     for note in loaded.notes:
-        tracker.notice(note)
-    parts = gather(loaded.experiment, tracker=tracker, audit=False)
-    result = CheckResult(
-        describe(parts), audit_data(parts.data, tokens=_token_facts(parts)), measure(parts), tuple(kept.notices)
-    )
+        told.notice(note)
+    parts = gather(loaded.experiment, tracker=told, audit=False)
+    result = CheckResult(run_facts(parts), audit_data(parts.data, tokens=_token_facts(parts)), tuple(told.notices))
     if audited is not None:
         audited(result)
     if not result.ok:
         return result
-    numbers: dict[str, Any] = {"memory_bytes": _memory_bytes(parts)}
-    costs = {}
-    if timing:
-        timed = _measure_time(parts, tracker)
-        numbers |= timed
-        costs["time"] = (
-            f"about {_minutes(timed['seconds'])} of forward and backward passes here, from"
-            f" {count(timed['batches_measured'], 'measured batch', 'measured batches')}"
-        )
-    costs["memory"] = (
-        f"{numbers['memory_bytes'] / 1e9:.2f} GB for weights, gradients and optimizer, plus the activations of at most"
-        f" {parts.room.max_tokens:,} tokens at once"
-    )
-    return replace(result, facts=result.facts | costs, numbers=result.numbers | numbers)
+    costs = Costs(_memory_bytes(parts))
+    return replace(result, costs=_measured(costs, parts, told) if timing else costs)
 
 
 def _token_facts(parts: Ingredients) -> TokenFacts:
@@ -111,8 +132,8 @@ def _token_facts(parts: Ingredients) -> TokenFacts:
     )
 
 
-def _measure_time(parts: Ingredients, tracker: Tracker) -> dict[str, Any]:
-    """Speed of a few real batches, and the seconds of a whole run at that speed."""
+def _measured(costs: Costs, parts: Ingredients, tracker: Tracker) -> Costs:
+    """With the speed of a few real batches, and the seconds of a whole run at that speed."""
     rows = parts.training_rows()
     loader = parts.loader(rows)
     learner = learner_alone(parts.model, parts.experiment.train, parts.device)
@@ -133,11 +154,12 @@ def _measure_time(parts: Ingredients, tracker: Tracker) -> dict[str, Any]:
     batches.close()
     parts.model.zero_grad()
     speed = float(np.median(speeds))
-    return {
-        "seconds": round(parts.num_tokens / speed, 1),
-        "tokens_per_second": round(speed, 1),
-        "batches_measured": len(speeds),
-    }
+    return replace(
+        costs,
+        seconds=round(parts.num_tokens / speed, 1),
+        tokens_per_second=round(speed, 1),
+        batches_measured=len(speeds),
+    )
 
 
 def _memory_bytes(parts: Ingredients) -> int:

@@ -10,7 +10,7 @@ from textune.config import user_path
 from textune.errors import RunError
 from textune.evaluation import number, read_report
 from textune.prediction import find_model, read_card
-from textune.run import REPORTS, read_manifest
+from textune.run import RunFolder, read_manifest, state_of
 from textune.training import STATE, checkpoints_in, open_checkpoint
 from textune.wording import count, listing
 
@@ -38,9 +38,8 @@ def info(run: str | Path) -> dict[str, Any]:
         return _of_checkpoint(run)
     facts: dict[str, Any] = {}
     if (run / "manifest.json").is_file():
-        manifest = read_manifest(run)
-        facts["results"] = {part: _result(run / f"{stem}.json") for part, stem in REPORTS.items()}
-        facts["results"] = {part: result for part, result in facts["results"].items() if result}
+        manifest = read_manifest(run).model_dump(mode="json", exclude_unset=True)
+        facts["results"] = {name: _result(path) for name, path in RunFolder(run).reports().items()}
         facts |= {key: manifest[key] for key in _OF_THE_RUN if manifest.get(key)}
         facts["checkpoints"] = [str(path) for _, path in checkpoints_in(run / "checkpoints")]
         facts |= {key: manifest[key] for key in ("machine", "versions", "git") if manifest.get(key)}
@@ -104,20 +103,19 @@ def in_words(found: dict[str, Any]) -> dict[str, str]:
 
 def _of_checkpoint(folder: Path) -> dict[str, Any]:
     checkpoint = open_checkpoint(folder)
+    state = state_of(checkpoint)
     return {
         "checkpoint": str(folder),
         "bytes": _size(folder),
         "step": checkpoint.step,
-        "best_step": checkpoint.state["best"]["best_step"],
+        "best_step": state.best_step,
         "run": str(folder.parent.parent),
-        "machine": checkpoint.state["machine"],
+        "machine": dict(state.identity.machine),
     }
 
 
-def _result(path: Path) -> dict[str, Any] | None:
-    """What a report says of the model, in numbers; None where there is no report."""
-    if not path.is_file():
-        return None
+def _result(path: Path) -> dict[str, Any]:
+    """What a report says of the model, in numbers."""
     report = read_report(path)
     tree, compared = report.to_dict(), report.baseline.compared
     baseline = {"metric": compared, "value": tree["baseline"]["metrics"][compared], "rule": report.baseline.rule}

@@ -5,7 +5,7 @@ runs/x/
   manifest.json   versions, machine, git commit, command, data fingerprints, status, result
   metrics.jsonl   one line for every logged step and evaluation
   best/           the best model: a plain Hugging Face folder plus textune.json
-  checkpoints/    all that a run needs to go on where it stopped: step-120/ and the like
+  checkpoints/    all that a run needs to resume where it stopped: step-120/ and the like
   lock            held by the process that is at work here
   report.json, report.md                  the best model on the validation rows
   report-test.json, report-test.md        the best model on the test rows, where there are any
@@ -14,32 +14,24 @@ runs/x/
 from __future__ import annotations
 
 import contextlib
-import datetime
-import importlib.metadata
-import json
 import os
 import platform
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from textune.atomic import REMOVING, put_aside, sync_folder, sync_tree, system_errors, write_text
+from textune.atomic import replace_folder, settle_folder, write_text
 from textune.errors import RunError
-from textune.jsontext import parse_json
-from textune.model import complete_model, hint_for_no_run
+from textune.model import complete_model
+from textune.run.manifest import Ending, Manifest, Resumption, now, read_manifest
 
 if sys.platform != "win32":
     import fcntl
 
-REPORTS = {"validation": "report", "test": "report-test"}
-"""The names of a run's reports, without their suffix, by the rows that they are about."""
-PACKAGES = ("textune", "torch", "transformers", "tokenizers", "pyarrow", "numpy")
-
-
+_REPORT = "report"
+_FIRST = ("validation", "test")
 _BEFORE_THE_MANIFEST = {"lock", "config.toml", "config.toml.writing", "manifest.json.writing"}
 
 
@@ -56,7 +48,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line."""
+        """One JSON object per line."""
         return self.path / "metrics.jsonl"
 
     @property
@@ -66,7 +58,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """For as long as a process writes here; RunError where another one does. A process that is killed lets go of it."""
+        """Held while a process writes here, and released by the system if it dies; RunError where another one writes."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / "lock").open("a+", encoding="utf-8")
@@ -103,7 +95,7 @@ class RunFolder:
             what = "already holds a run" if holds_run else "is not empty"
             if self.was_killed_early:
                 raise RunError(
-                    f"the run folder {self.path} holds what a run left that was killed as it began.",
+                    f"the run folder {self.path} holds what is left of a run that was killed as it began.",
                     hint="Start it again with --resume auto.",
                 )
             raise RunError(
@@ -155,135 +147,51 @@ class RunFolder:
         names = sorted(path.name for path in self.checkpoints.iterdir()) if self.checkpoints.is_dir() else []
         return text, tuple(names)
 
-    def start(self, *, config_text: str, command: list[str], **facts: Any) -> None:
-        """Make the folder, with the configuration and a manifest that says `running` and holds the facts."""
+    def start(self, manifest: Manifest, *, config_text: str) -> None:
+        """Make the folder, with the configuration and its manifest."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / "config.toml", config_text)
-        self._write_manifest(
-            {
-                "status": "running",
-                "started": _now(),
-                "command": command,
-                "versions": versions(),
-                "machine": machine(),
-                "git": git_state(),
-                **facts,
-            }
-        )
+        manifest.write(self.path)
+        self.checkpoints.mkdir(exist_ok=True)
 
-    def resume(self, *, config_text: str, **facts: Any) -> None:
-        """Mark a run that had stopped as running again, with its configuration of now; `facts` stand under `resumed`."""
+    def resume(self, again: Resumption, *, config_text: str) -> None:
+        """Mark a run that had stopped as running again, with its configuration of now."""
+        settle_folder(self.best)
         write_text(self.path / "config.toml", config_text)
-        manifest = {name: value for name, value in read_manifest(self.path).items() if name not in ("finished", "reason")}
-        again = {"started": _now(), "command": command_line(), "versions": versions(), "machine": machine(), **facts}
-        self._write_manifest({**manifest, "status": "running", "resumed": [*manifest.get("resumed", []), again]})
+        before = read_manifest(self.path)
+        kept = {name: getattr(before, name) for name in before.model_fields_set - {"finished", "reason"}}
+        Manifest(**kept | {"status": "running", "resumed": (*before.resumed, again)}).write(self.path)
+        self.checkpoints.mkdir(exist_ok=True)
 
-    def finish(self, **facts: Any) -> None:
-        """Mark the run complete and add its results to the manifest."""
-        self._write_manifest({**read_manifest(self.path), "status": "complete", "finished": _now(), **facts})
+    def end(self, status: Ending, **results: Any) -> None:
+        """Mark the run as ended, with fields of its manifest; what was saved stays."""
+        ended = {"status": status, "finished": now(), **results}
+        read_manifest(self.path).model_copy(update=ended).write(self.path)
 
-    def stop(self, status: Literal["interrupted", "preempted", "failed"], reason: str = "") -> None:
-        """Mark the run as ended early; what was saved stays."""
-        self._write_manifest({**read_manifest(self.path), "status": status, "finished": _now(), "reason": reason})
+    def files(self) -> dict[str, Path]:
+        """What the run has left so far, by name: its configuration, manifest and metrics, the best model's folder, reports."""
+        found = [self.path / name for name in ("config.toml", "manifest.json")]
+        found += [self.metrics, self.best, *sorted(self.path.glob(f"{_REPORT}*"))]
+        return {path.name: path for path in found if path.exists()}
 
-    def save_model(self, name: Literal["best"], write: Callable[[Path], None]) -> None:
-        """Replace `best/` by what `write(folder)` writes.
+    def reports(self) -> dict[str, Path]:
+        """The JSON files of its reports by the set that they are about: `validation`, `test`, then the others."""
+        found = {path.stem.removeprefix(_REPORT).removeprefix("-"): path for path in sorted(self.path.glob(f"{_REPORT}*.json"))}
+        named = {name or "validation": path for name, path in found.items()}
+        return {name: named[name] for name in sorted(named, key=lambda name: (name not in _FIRST, name != "validation", name))}
 
-        `NAME.writing` is incomplete; `NAME.new` and `NAME` are complete. A crash at any moment leaves at least one complete
-        model where there was one before (`complete_model` finds it). RunError where the disk does not take it.
-        """
-        model = self.path / name
-        writing, new, old = (self.path / f"{name}.{state}" for state in ("writing", "new", "old"))
+    def save_best(self, write: Callable[[Path], None]) -> None:
+        """Replace `best/` by what `write(folder)` writes; RunError where the disk does not take it."""
         try:
-            with system_errors():
-                self.settle_model(name)
-                writing.mkdir()
-                write(writing)
-                sync_tree(writing)
-                writing.rename(new)
-                if model.exists():
-                    model.rename(old)
-                new.rename(model)
+            replace_folder(self.best, write)
         except OSError as error:
-            shutil.rmtree(writing, ignore_errors=True)
-            kept = " The one before is still there." if complete_model(self.path) is not None else ""
+            kept = " The previous one is still there." if complete_model(self.path) is not None else ""
             raise RunError(
-                f"the {name} model cannot be written to {self.path}: {error.strerror or error}.{kept}",
-                hint="Fix that (free space: other runs, their checkpoints), then resume with --resume.",
+                f"the best model cannot be written to {self.path}: {error.strerror or error}.{kept}",
+                hint="Fix that (free space: other runs, their checkpoints), then continue with --resume.",
             ) from error
-        sync_folder(self.path)
-        self._discard(old)
-
-    def settle_model(self, name: Literal["best"]) -> None:
-        """Give a complete model its name where a process was killed before it could, and remove what it left unfinished."""
-        found = complete_model(self.path)
-        if found is not None and found != self.path / name:
-            found.rename(self.path / name)
-        for state in ("writing", "new", "old"):
-            self._discard(self.path / f"{name}.{state}")
-        for path in self.path.glob(f"{name}.*{REMOVING}"):
-            shutil.rmtree(path, ignore_errors=True)
-
-    def _discard(self, folder: Path) -> None:
-        """Remove a folder; where the system holds its files (a network file system), at least its name becomes free."""
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(put_aside(folder), ignore_errors=True)
-
-    def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        write_text(self.path / "manifest.json", json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_manifest(run: Path) -> dict[str, Any]:
-    """The manifest of a run folder; RunError where there is none or it is damaged."""
-    path = run / "manifest.json"
-    try:
-        manifest = parse_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{run} is not a run folder: it has no manifest.json.", hint=hint_for_no_run(run)) from None
-    except (ValueError, OSError) as error:
-        raise RunError(f"{path} is damaged: {error}.", hint="Restore it from a copy, or train again.") from error
-    if not isinstance(manifest, dict):
-        raise RunError(f"{path} is damaged: not a JSON object.", hint="Restore it from a copy, or train again.")
-    return manifest
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found
-
-
-def machine() -> dict[str, str]:
-    """What computed the run."""
-    return {
-        "system": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": str(os.cpu_count()),
-    }
-
-
-def git_state() -> dict[str, str]:
-    """Commit of the current directory and whether it has changes; empty outside a git checkout or without git."""
-    try:
-        commit = _git("rev-parse", "HEAD")
-        return {"commit": commit, "changed": "yes" if _git("status", "--porcelain") else "no"}
-    except (OSError, subprocess.SubprocessError):
-        return {}
-
-
-def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def command_line() -> list[str]:
-    """The command that started this process."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+def report_stem(name: str) -> str:
+    """The name of the report on a set, without its suffix."""
+    return _REPORT if name == "validation" else f"{_REPORT}-{name}"

@@ -21,7 +21,7 @@ from textune.batches import (
 from textune.config import Experiment, Labels, StreamSource
 from textune.data import Part, PreparedData, names_by_user
 from textune.evaluation import Metric
-from textune.model import Device, Room, TextModel
+from textune.model import Device, TextModel, TokenBudget
 from textune.prediction import ModelCard, Predictor, own_sources
 from textune.ranks import ALONE, Ranks
 from textune.tasks import Task
@@ -64,7 +64,7 @@ class Ingredients:
     metric: Metric
     vocabulary: str
     """Which token embeddings are trained, in words."""
-    room: Room
+    budget: TokenBudget
     """Tokens computed at once while training."""
     ranks: Ranks = ALONE
     """The processes that share the run."""
@@ -170,7 +170,7 @@ class Ingredients:
             section=self.experiment.train,
             layout=self.model.layout,
             pad_id=self.model.pad_id,
-            max_tokens=self.room.max_tokens,
+            max_tokens=self.budget.max_tokens,
             rank=self.ranks.rank,
             world=self.ranks.world,
             lockstep=learner is not None and learner.lockstep,
@@ -185,7 +185,7 @@ class Ingredients:
             self.encoder,
             build,
             drop_longer=self.experiment.tokens.drop_longer,
-            max_tokens=self.room.max_tokens,
+            max_tokens=self.budget.max_tokens,
             state=state,
         )
 

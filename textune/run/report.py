@@ -1,17 +1,19 @@
-"""From a model and a part to a report, and from a report to files."""
+"""From a model and a split to a report, and from a report to files."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from textune.atomic import write_text
 from textune.evaluation import Metric, Reduction, Report, Scored, build_report
-from textune.prediction import Predictor
-from textune.run.parts import Tokenized
+from textune.prediction import Predictor, load
+from textune.run.folder import RunFolder, report_stem
+from textune.run.parts import Ingredients, Tokenized
 from textune.run.tracking import Tracker
 
 
@@ -80,3 +82,23 @@ def write_report(report: Report, folder: Path, stem: str) -> None:
     """Write `stem.json` and `stem.md` into a folder."""
     write_text(folder / f"{stem}.json", json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     write_text(folder / f"{stem}.md", report.markdown())
+
+
+def write_reports(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> dict[str, Report]:
+    """Report on the saved model, not on the live one: what is reported is what was kept. Called by all ranks together."""
+    device: Literal["cpu", "cuda"] = "cuda" if parts.device.torch.type == "cuda" else "cpu"
+    saved = load(folder.best, device=device, precision=parts.device.precision, ranks=parts.ranks, on_notice=tracker.notice)
+    reports: dict[str, Report] = {}
+    for name in [name for name in ("validation", "test") if name in parts.parts]:
+        reports[name] = report_part(
+            saved,
+            parts.parts[name],
+            metric=parts.metric,
+            train_targets=parts.data.train_targets,
+            bootstrap=parts.experiment.evaluate.bootstrap,
+            mistakes=parts.experiment.evaluate.mistakes,
+            tracker=tracker,
+        )
+        if parts.ranks.is_first:
+            write_report(reports[name], folder.path, report_stem(name))
+    return reports

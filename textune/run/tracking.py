@@ -8,17 +8,52 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, TypedDict
 
 from textune.errors import RunError
 from textune.jsontext import finite
 
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from textune.run.facts import Facts
+    from textune.run.manifest import Ending
+
+
+class StepValues(TypedDict):
+    """A logged training step; means and speeds are those since the last one."""
+
+    step: int
+    total_steps: int
+    epoch: float
+    loss: float
+    lr: float
+    grad_norm: float
+    tokens_per_second: float
+    rows_per_second: float
+
+
+class EvaluationValues(TypedDict):
+    """An evaluation of one set."""
+
+    set: str
+    step: int
+    epoch: float
+    main: str
+    """The main metric."""
+    is_best: bool
+    """Whether it made the model of this step the best one; of the validation rows alone."""
+    metrics: Mapping[str, float]
+
 
 class Tracker(Protocol):
-    """Receives the facts of a run as they arise."""
+    """Receives what happens in a run: `start`, then steps, evaluations, notices and progress in any order, then `finish`.
 
-    def header(self, facts: Mapping[str, str]) -> None:
-        """What is about to be trained, once."""
+    Notices and progress may come before `start`, while data is read. `finish` is not called where the process is killed.
+    """
+
+    def start(self, config: Mapping[str, JsonValue], facts: Facts, state: Mapping[str, JsonValue]) -> None:
+        """What is about to be trained; `state`: what the trackers kept when the run stopped, empty for a new run."""
 
     def notice(self, message: str) -> None:
         """Something the user should know."""
@@ -26,17 +61,23 @@ class Tracker(Protocol):
     def progress(self, stage: str, done: int, total: int) -> None:
         """How far a long stage is; `done == total` ends it."""
 
-    def step(self, values: Mapping[str, Any]) -> None:
-        """A logged training step: step, total_steps, epoch, loss, lr, grad_norm, tokens_per_second, ..."""
+    def step(self, values: StepValues) -> None:
+        """A logged training step."""
 
-    def evaluation(self, values: Mapping[str, Any]) -> None:
-        """An evaluation: step, epoch, metrics, main, is_best."""
+    def evaluation(self, values: EvaluationValues) -> None:
+        """An evaluation."""
+
+    def finish(self, status: Ending, files: Mapping[str, Path]) -> None:
+        """How the run ended, and the files and folders that it leaves, such as `best` and `report.json`."""
+
+    def state(self) -> Mapping[str, JsonValue]:
+        """What a checkpoint keeps for this tracker, under names that no other tracker uses."""
 
 
 class SilentTracker:
     """Says nothing."""
 
-    def header(self, facts: Mapping[str, str]) -> None:
+    def start(self, config: Mapping[str, JsonValue], facts: Facts, state: Mapping[str, JsonValue]) -> None:
         """Ignored."""
 
     def notice(self, message: str) -> None:
@@ -45,11 +86,18 @@ class SilentTracker:
     def progress(self, stage: str, done: int, total: int) -> None:
         """Ignored."""
 
-    def step(self, values: Mapping[str, Any]) -> None:
+    def step(self, values: StepValues) -> None:
         """Ignored."""
 
-    def evaluation(self, values: Mapping[str, Any]) -> None:
+    def evaluation(self, values: EvaluationValues) -> None:
         """Ignored."""
+
+    def finish(self, status: Ending, files: Mapping[str, Path]) -> None:
+        """Ignored."""
+
+    def state(self) -> Mapping[str, JsonValue]:
+        """Nothing."""
+        return {}
 
 
 class JsonlTracker(SilentTracker):
@@ -67,19 +115,19 @@ class JsonlTracker(SilentTracker):
     def notice(self, message: str) -> None:
         self._write("notice", {"message": message})
 
-    def step(self, values: Mapping[str, Any]) -> None:
+    def step(self, values: StepValues) -> None:
         self._write("step", values)
 
-    def evaluation(self, values: Mapping[str, Any]) -> None:
+    def evaluation(self, values: EvaluationValues) -> None:
         self._write("evaluation", values)
 
-    def synced_size(self) -> int:
-        """Bytes of the file so far, seen to the disk: where a run that goes on from here writes on."""
+    def state(self) -> Mapping[str, JsonValue]:
+        """Bytes of the file so far, synced: a run that resumes here continues there (`cut_lines`)."""
         if stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
             os.fsync(self._file.fileno())
-        return self._file.tell()
+        return {"metrics_bytes": self._file.tell()}
 
-    def _write(self, kind: str, values: Mapping[str, Any]) -> None:
+    def _write(self, kind: str, values: Mapping[str, object]) -> None:
         try:
             self._file.write(json.dumps({"kind": kind, **finite(values)}, ensure_ascii=False, allow_nan=False) + "\n")
             self._file.flush()
@@ -91,7 +139,7 @@ class JsonlTracker(SilentTracker):
 
 
 def cut_lines(path: Path, size: int) -> None:
-    """Take away what a JSON-lines file holds beyond `size` bytes: steps that will be done again."""
+    """Remove what a JSON-lines file holds beyond `size` bytes: steps that will be done again."""
     if not path.is_file():
         return
     if path.stat().st_size >= size:
@@ -100,29 +148,22 @@ def cut_lines(path: Path, size: int) -> None:
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
-class NoticeKeeper(SilentTracker):
-    """Keeps notices, so that what was said before there was a run folder can be written into it."""
-
-    def __init__(self) -> None:
-        self.notices: list[str] = []
-
-    def notice(self, message: str) -> None:
-        self.notices.append(message)
-
-
 class Trackers:
-    """Several trackers as one."""
+    """Several trackers as one, which keeps the notices of a run."""
 
     def __init__(self, trackers: Sequence[Tracker]) -> None:
         self._trackers = trackers
+        self.notices: list[str] = []
+        """Every notice so far: those from before there is a run folder are written into it later."""
 
-    def header(self, facts: Mapping[str, str]) -> None:
+    def start(self, config: Mapping[str, JsonValue], facts: Facts, state: Mapping[str, JsonValue]) -> None:
         """Passed on."""
         for tracker in self._trackers:
-            tracker.header(facts)
+            tracker.start(config, facts, state)
 
     def notice(self, message: str) -> None:
-        """Passed on."""
+        """Kept and passed on."""
+        self.notices.append(message)
         for tracker in self._trackers:
             tracker.notice(message)
 
@@ -131,12 +172,25 @@ class Trackers:
         for tracker in self._trackers:
             tracker.progress(stage, done, total)
 
-    def step(self, values: Mapping[str, Any]) -> None:
+    def step(self, values: StepValues) -> None:
         """Passed on."""
         for tracker in self._trackers:
             tracker.step(values)
 
-    def evaluation(self, values: Mapping[str, Any]) -> None:
+    def evaluation(self, values: EvaluationValues) -> None:
         """Passed on."""
         for tracker in self._trackers:
             tracker.evaluation(values)
+
+    def finish(self, status: Ending, files: Mapping[str, Path]) -> None:
+        """Passed on."""
+        for tracker in self._trackers:
+            tracker.finish(status, files)
+
+    def state(self) -> Mapping[str, JsonValue]:
+        """That of all of them. ValueError where two use one name."""
+        states = [tracker.state() for tracker in self._trackers]
+        merged = {name: value for state in states for name, value in state.items()}
+        if len(merged) < sum(map(len, states)):
+            raise ValueError(f"two trackers keep their state under one name: {', '.join(sorted(merged))}")
+        return merged

@@ -16,6 +16,7 @@ from .learner import build_learner as build_learner
 from .learner import is_sharded as is_sharded
 from .learner import learner_alone as learner_alone
 from .learner import require_learner as require_learner
+from .learner import sharing_kind as sharing_kind
 from .loop import StepResult as StepResult
 from .loop import steps as steps
 from .microbatch import gradients_in_memory as gradients_in_memory
@@ -23,6 +24,7 @@ from .randomness import restore_random_states as restore_random_states
 from .schedule import learning_rate as learning_rate
 from .sharing.zero.plan import AUTO as AUTO
 from .state import MODEL as MODEL
+from .state import Numbers as Numbers
 from .state import weights_of as weights_of
 from .stopping import BestTracker as BestTracker
 from .tensorfile import places_in as places_in

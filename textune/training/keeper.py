@@ -62,19 +62,28 @@ class _Pending:
 class CheckpointKeeper:
     """Saves and removes the checkpoints of one folder. Several ranks call every method together; all of them see the folder."""
 
-    def __init__(self, folder: Path, section: Checkpointing, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        section: Checkpointing,
+        ranks: Ranks,
+        *,
+        small_files: Mapping[str, bytes] | None = None,
+        on_notice: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        """`small_files`: what every checkpoint holds beside tensors and state, by path within it. `on_notice` is told, in the
+        thread that calls, of what went wrong and costs no checkpoint.
+        """
         self.folder = folder
         self._section = section
         self._ranks = ranks
-        self.small_files: Mapping[str, bytes] = {}
-        """What every checkpoint holds beside tensors and state, by path within it."""
+        self._small_files = small_files or {}
+        self._on_notice = on_notice
         self._pending: _Pending | None = None
         self._values: dict[int, float] = {}
         self._pinned_buffers: dict[str, torch.Tensor] = {}
         self.last_step = 0
         """The step of the newest complete checkpoint; 0 before the first."""
-        self.on_notice: Callable[[str], None] = lambda message: None
-        """Told, in the thread that calls, of what went wrong and costs no checkpoint."""
         self._stuck: dict[str, str] = {}
         """Names of checkpoints that could not be removed, and the notice; said once, tried again at every save."""
         self._told: set[str] = set()
@@ -128,7 +137,7 @@ class CheckpointKeeper:
         if step == self.last_step:
             return
         tensors = self._snapshot(learner)
-        files = dict(self.small_files) if self._ranks.is_first else {}
+        files = dict(self._small_files) if self._ranks.is_first else {}
         if self._ranks.is_first:
             files[STATE] = json.dumps(state | {"evaluation": value}, allow_nan=False).encode()
         if value is not None:
@@ -318,7 +327,7 @@ class CheckpointKeeper:
 
     def _tell(self) -> None:
         for name in self._stuck.keys() - self._told:
-            self.on_notice(self._stuck[name])
+            self._on_notice(self._stuck[name])
         self._told |= self._stuck.keys()
 
 

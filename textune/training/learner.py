@@ -80,8 +80,6 @@ class Weights(Protocol):
 class Sharing(Protocol):
     """How the ranks of a run compute the gradient of one step together."""
 
-    name: str
-    """Its name in checkpoints, the same in all versions of textune."""
     lockstep: bool
     """Whether every rank must compute the same number of micro-batches, since each pass exchanges something between all."""
     may_redo: bool
@@ -241,13 +239,13 @@ def require_learner(section: TrainSection, device: Device, ranks: Ranks, *, step
 
     With `steps_per_epoch`, once it is known, also what a user's own DeepSpeed file says about steps.
     """
-    require: Require = importlib.import_module(SHARINGS[_kind(section, ranks)]).require
+    require: Require = importlib.import_module(SHARINGS[sharing_kind(section, ranks)]).require
     require(section, device, ranks, steps_per_epoch)
 
 
 def build_learner(model: TextModel, section: TrainSection, device: Device, ranks: Ranks) -> Learner:
     """The learner that `train.distributed` asks for."""
-    return _build(_kind(section, ranks), model, section, device, ranks)
+    return _build(sharing_kind(section, ranks), model, section, device, ranks)
 
 
 def learner_alone(model: TextModel, section: TrainSection, device: Device) -> Learner:
@@ -262,5 +260,6 @@ def _build(kind: str, model: TextModel, section: TrainSection, device: Device, r
     return Learner(engine, update, sharing, device=device, ranks=ranks)
 
 
-def _kind(section: TrainSection, ranks: Ranks) -> str:
+def sharing_kind(section: TrainSection, ranks: Ranks) -> str:
+    """The key in `SHARINGS` of what a run does; checkpoints note it, so these names stay."""
     return "alone" if ranks.alone and section.distributed.kind == "ddp" else section.distributed.kind

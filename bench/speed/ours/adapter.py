@@ -12,7 +12,7 @@ import torch
 from textune.batches.loader import Batch, TrainingRows
 from textune.config.load import load_config
 from textune.pipeline.build import gather
-from textune.pipeline.facts import describe
+from textune.run.header import describe
 from textune.run.parts import Ingredients
 from textune.run.tracking import SilentTracker
 from textune.training.learner import learner_alone

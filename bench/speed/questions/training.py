@@ -11,7 +11,7 @@ from bench.speed.level import has_bf16
 from bench.speed.measure import significant
 from bench.speed.protocol import Skip
 from bench.speed.questions.common import BATCH_SIZE, Settings, Task, ours_spec, trainer_spec
-from bench.speed.questions.limits import share_of_limit
+from bench.speed.questions.limits import GPU_WORK, share_of_limit
 from bench.speed.questions.race import GROUPED_BATCHES, Race, grouped_block, race
 from bench.speed.rows import Answer
 from bench.speed.shapes import encoder_parameters, read_config
@@ -84,7 +84,7 @@ def deberta_small(settings: Settings) -> list[Answer]:
 
 
 def gpu_train(settings: Settings) -> list[Answer]:
-    """Training a BERT-base shape on pairs as long as MNLI's, beside Trainer at its best, compiled or not."""
+    """Training a BERT-base shape, pairs as long as MNLI's, batch 32: beside Trainer at its best; the share of the limit."""
     task = _task(settings, "bert-base", pairs=True, total_steps=36_816)
     rows, config = task.write(settings)
     workers = {
@@ -94,13 +94,14 @@ def gpu_train(settings: Settings) -> list[Answer]:
     }
     # Compiled kernels need many steps until no new length makes them compile again.
     warm_up = 3 if settings.tiny else GROUPED_BATCHES
-    result = race(settings, workers, block=grouped_block(task), warm_up=warm_up, batch_size=task.batch_size)
+    limit_of, size = task.backbone, task.batch_size
+    result = race(settings, workers, block=grouped_block(task), warm_up=warm_up, batch_size=size, limit_of=limit_of)
     fastest = max(("compiled", "Trainer"), key=lambda name: result.comparison(name).peer)
-    question = "training, BERT-base shape, MNLI lengths, batch 32"
-    answer = _answer("gpu-train", question, result, fastest, COMPILED if fastest == "compiled" else BEST, task)
+    work = f"{GPU_WORK}, batch {size}"
+    answer = _answer("gpu-train", f"training, {work}", result, fastest, COMPILED if fastest == "compiled" else BEST, task)
     others = {name: significant(result.comparison(name).peer) for name in ("compiled", "Trainer")}
     answer.details["rows_per_second_of_each_peer"] = others
-    return [answer]
+    return [answer, share_of_limit(f"gpu-limit-{size}", f"share of the limit while training, {work}", result, task)]
 
 
 def _task(settings: Settings, shape: str, *, pairs: bool = False, total_steps: int = 6315) -> Task:

@@ -21,7 +21,7 @@ from textune.errors import TextuneError
 from textune.evaluation.render.json import read_report
 from textune.model.pretrained import checkpoint_labels
 from textune.prediction.predictor import read_card
-from textune.run.folder import read_manifest
+from textune.run.manifest import read_manifest
 from textune.training.checkpoint import open_checkpoint
 
 DEEP = "[" * 100_000 + "]" * 100_000

@@ -39,7 +39,6 @@ class WholeWeights:
 class Alone:
     """Nothing is exchanged, so a step may be repeated as often as memory demands."""
 
-    name = "Learner"
     lockstep = False
     may_redo = True
 

@@ -21,7 +21,6 @@ from textune.training.updates import TorchUpdate, build_update
 class DataParallel:
     """Every rank computes its share of a batch; weights and optimizer state are the same everywhere."""
 
-    name = "DataParallelLearner"
     lockstep = False
 
     def __init__(self, engine: TorchEngine, device: Device, ranks: Ranks) -> None:

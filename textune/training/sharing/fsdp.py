@@ -52,7 +52,6 @@ class CutWeights:
 class FullySharded:
     """Each pass gathers a layer's weights when it needs them; every rank makes the same number of passes."""
 
-    name = "ShardedLearner"
     lockstep = True
     may_redo = False
 

@@ -58,7 +58,6 @@ class PartitionedWeights:
 class Zero:
     """Several ranks that each update a part of the model; in stage 3 each pass gathers weights from the others."""
 
-    name = "ZeroLearner"
     may_redo = False
     """What ranks have exchanged cannot be taken back, and DeepSpeed exchanges even where a process is alone."""
 

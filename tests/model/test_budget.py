@@ -8,12 +8,14 @@ import torch
 from kits.models import LENGTHS, UNEVEN, Built, build, gradients, lay_out, random_rows, require_kernels
 from torch.nn import functional
 
-from textune.batches.loader import TokenBatch
+from textune.batches.loader import TokenBatch, collate
 from textune.batches.tokens import TokenStore
 from textune.errors import ModelError
-from textune.model import memory
+from textune.model import budget, recompute
+from textune.model.budget import available_bytes, measure_budget
 from textune.model.device import Device
-from textune.model.memory import available_bytes, checkpoint_gradients, halved, is_out_of_memory, measure_room
+from textune.model.outofmemory import halved, is_out_of_memory
+from textune.model.recompute import checkpoint_gradients
 
 CPU = Device(torch.device("cpu"), "fp32")
 BF16 = Device(torch.device("cpu"), "bf16")
@@ -137,10 +139,10 @@ def test_available_memory_is_the_smallest_of_the_systems_and_the_groups(
 
 
 def test_systems_without_proc_have_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pages, size = memory.os.sysconf("SC_PHYS_PAGES"), memory.os.sysconf("SC_PAGE_SIZE")
+    pages, size = budget.os.sysconf("SC_PHYS_PAGES"), budget.os.sysconf("SC_PAGE_SIZE")
     assert available_bytes(CPU.torch, root=tmp_path) == pages * size // 2
-    monkeypatch.delattr(memory.os, "sysconf_names")
-    assert available_bytes(CPU.torch, root=tmp_path) == memory.UNKNOWN_BYTES
+    monkeypatch.delattr(budget.os, "sysconf_names")
+    assert available_bytes(CPU.torch, root=tmp_path) == budget.UNKNOWN_BYTES
 
 
 def test_this_machine_has_memory() -> None:
@@ -157,38 +159,38 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 def room_of(built: Built, available: int, *, to_come: int = 0, device: Device = CPU, lengths: tuple[int, ...] = LENGTHS) -> int:
     store = store_of(built, lengths)
-    return measure_room(
+    return measure_budget(
         built.model, device, store=store, indices=np.arange(len(store)), to_come=to_come, available=available
     ).max_tokens
 
 
 def test_auto_is_the_power_of_two_that_fits(bert: Built, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of what is left after `to_come`, less what any batch needs, over the bytes of a token."""
-    monkeypatch.setattr(memory, "_bytes_needed", lambda *_: (1_000_000, 1000.0))
+    monkeypatch.setattr(budget, "_bytes_needed", lambda *_: (1_000_000, 1000.0))
     assert room_of(bert, 2 * (1_000_000 + 4096 * 1000)) == 4096
     assert room_of(bert, 2 * (1_000_000 + 4096 * 1000) - 10) == 2048
     assert room_of(bert, 2 * (1_000_000 + 8191 * 1000)) == 4096
     assert room_of(bert, 2 * (1_000_000 + 4096 * 1000) + 77, to_come=77) == 4096
-    assert room_of(bert, 1 << 50) == memory.MOST_TOKENS["cpu"]
+    assert room_of(bert, 1 << 50) == budget.MOST_TOKENS["cpu"]
     for little in (0, 1_000_000, 2_000_000):
         assert room_of(bert, little) == max(LENGTHS)
     assert room_of(bert, 1 << 30, to_come=1 << 40) == max(LENGTHS)
 
 
 def test_auto_says_how_it_came_about(bert: Built, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_bytes_needed", lambda *_: (0, 50_000.0))
+    monkeypatch.setattr(budget, "_bytes_needed", lambda *_: (0, 50_000.0))
     store = store_of(bert, LENGTHS)
-    room = measure_room(bert.model, CPU, store=store, indices=np.arange(11), to_come=0, available=400_000_000)
+    room = measure_budget(bert.model, CPU, store=store, indices=np.arange(11), to_come=0, available=400_000_000)
     assert room.max_tokens == 2048
     assert room.reason == "auto: 50 kB per token and 0.2 GB to spare"
-    room = measure_room(bert.model, CPU, store=store, indices=np.arange(11), to_come=0, available=1 << 40)
+    room = measure_budget(bert.model, CPU, store=store, indices=np.arange(11), to_come=0, available=1 << 40)
     assert room.reason.endswith("to spare, more brings nothing")
 
 
 def test_auto_takes_the_chosen_rows_only(bert: Built) -> None:
     store = store_of(bert, (400, 5, 7))
     for indices, longest in ((np.array([1, 2]), 7), (np.array([0, 1]), 400)):
-        assert measure_room(bert.model, CPU, store=store, indices=indices, to_come=0, available=0).max_tokens == longest
+        assert measure_budget(bert.model, CPU, store=store, indices=indices, to_come=0, available=0).max_tokens == longest
 
 
 def test_a_token_of_longer_rows_and_lower_precision_is_measured(bert: Built) -> None:
@@ -197,7 +199,7 @@ def test_a_token_of_longer_rows_and_lower_precision_is_measured(bert: Built) -> 
     def needed(device: Device, lengths: tuple[int, ...]) -> tuple[float, float]:
         store = store_of(bert, lengths)
         order = np.argsort(store.lengths, kind="stable")
-        return memory._bytes_needed(bert.model, device, store, order, max(lengths))
+        return budget._bytes_needed(bert.model, device, store, order, max(lengths))
 
     _, short = needed(CPU, (4, 8, 8, 8))
     fixed, long = needed(CPU, (4, 256))
@@ -214,8 +216,8 @@ def test_the_estimate_covers_the_real_peak(bert: Built, device: Device) -> None:
     """Against the allocations that the profiler sees in a forward and backward pass."""
     store = store_of(bert, (3, *[120] * 12))
     order = np.arange(len(store))
-    batch = memory.collate(store, order[1:], layout="packed", pad_id=bert.model.pad_id)
-    fixed, per_token = memory._bytes_needed(bert.model, device, store, order, 120)
+    batch = collate(store, order[1:], layout="packed", pad_id=bert.model.pad_id)
+    fixed, per_token = budget._bytes_needed(bert.model, device, store, order, 120)
     bert.model.train()
     for parameter in bert.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -292,12 +294,12 @@ def assert_checkpointing_changes_no_gradient(built: Built, layout: str = "packed
 
     plain, other = gradients_of_one_pass(7), gradients_of_one_pass(8)
     assert any(not torch.allclose(other[name], plain[name]) for name in plain), "dropout is off"
-    saved = memory._saved_by_forward(built.model, CPU, batch)
+    saved = budget._saved_by_forward(built.model, CPU, batch)
     checkpoint_gradients(built.model)
     again = gradients_of_one_pass(7)
     for name, gradient in plain.items():
         torch.testing.assert_close(again[name], gradient, atol=1e-6, rtol=1e-6)
-    assert memory._saved_by_forward(built.model, CPU, batch) < 0.8 * saved
+    assert budget._saved_by_forward(built.model, CPU, batch) < 0.8 * saved
 
 
 @pytest.mark.parametrize(("family", "layout"), CHECKPOINTED)
@@ -355,7 +357,7 @@ def test_checkpointing_leaves_room_for_more_tokens(tmp_path: Path) -> None:
     after = room_of(built, 100_000_000)
     assert after > before
     # It is on again after the measurement that switches it off.
-    assert [layer.enabled for layer in memory.checkpointed_layers(built.model)] == [True] * 6
+    assert [layer.enabled for layer in recompute.checkpointed_layers(built.model)] == [True] * 6
 
 
 def test_checkpointing_is_not_saved_with_the_model(tmp_path: Path) -> None:

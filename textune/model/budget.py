@@ -1,30 +1,25 @@
-"""How much memory there is and how many tokens fit into it; beside `backbone.py`, for training and prediction.
+"""The token budget of a run: how much memory there is, and how many tokens fit into it; before `recipe.py`.
 
-The bound on the tokens computed at once never changes what is computed, only in how many parts. So it is estimated before the
-first step (`measure_room`), and halved where that was too much (`halved`).
+The budget never changes what is computed, only in how many parts. So it is estimated before the first step, and halved where
+that was too much (`outofmemory.py`).
 """
 
 from __future__ import annotations
 
-import functools
-import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.utils.checkpoint import checkpoint
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from textune.batches import TokenBatch, TokenStore, collate
-from textune.errors import ModelError
 from textune.model.backbone import TextModel
 from textune.model.device import Device
+from textune.model.outofmemory import is_out_of_memory
+from textune.model.recompute import checkpointed_layers
 
 SHARE = {"cuda": 0.8, "cpu": 0.5}
 """Part of the available memory that a micro-batch may take; a computer's memory is shared with other programs."""
@@ -39,42 +34,14 @@ PROBE_TOKENS = 256
 
 
 @dataclass(frozen=True)
-class Room:
+class TokenBudget:
     """Tokens that are computed at once while training, and how that number came about."""
 
     max_tokens: int
     reason: str
 
 
-# --- out of memory ----------------------------------------------------------------------------------------------------
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: torch's own error, Python's, or one of the sentences that torch's C++ raises."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "status_alloc_failed")
-    return isinstance(error, RuntimeError) and any(part in str(error).lower() for part in words)
-
-
-def free_cached(device: torch.device) -> None:
-    """Give back what a failed computation has left; call it when its exception is gone, since that holds the tensors."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
-def halved(largest: int, *, longest: int, hint: str) -> int:
-    """The bound to try next where a batch ran out of memory whose largest micro-batch has `largest` tokens.
-
-    Half of that, but at least the batch's `longest` row. ModelError (with `hint`) where that row was already alone.
-    """
-    if largest <= longest:
-        raise ModelError(f"memory does not suffice for one row of {longest:,} tokens.", hint=hint)
-    return max(largest // 2, longest)
-
-
-# --- how much there is ------------------------------------------------------------------------------------------------
+# --- how much memory there is ---------------------------------------------------------------------------------------
 
 
 def available_bytes(device: torch.device, *, root: Path = Path("/")) -> int:
@@ -146,9 +113,9 @@ def _table(path: Path) -> dict[str, int]:
 # --- how much a token takes -------------------------------------------------------------------------------------------
 
 
-def measure_room(
+def measure_budget(
     model: TextModel, device: Device, *, store: TokenStore, indices: np.ndarray, to_come: int, available: int | None = None
-) -> Room:
+) -> TokenBudget:
     """Find `train.max_tokens = "auto"`: what the forward pass saves for the backward pass, against the memory that is left.
 
     `indices` are the training rows in `store`; `to_come` the bytes of gradients and optimizer state that the first step adds;
@@ -165,11 +132,11 @@ def measure_room(
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        return Room(longest, "auto: the longest row alone, for which memory may not suffice")
+        return TokenBudget(longest, "auto: the longest row alone, for which memory may not suffice")
     room = max(0, int(SHARE[device.torch.type] * (available - to_come) - fixed))
     fitting = int(room / per_token)
     power_of_two = 1 << (min(most, fitting).bit_length() - 1) if fitting else 0
-    return Room(
+    return TokenBudget(
         max(power_of_two, longest),
         f"auto: {per_token / 1e3:,.0f} kB per token and {room / 1e9:,.1f} GB to spare"
         + (", more brings nothing" if fitting >= most else ""),
@@ -242,45 +209,3 @@ def _saved_by_forward(model: TextModel, device: Device, batch: TokenBatch) -> in
 
 
 # --- gradient checkpointing -------------------------------------------------------------------------------------------
-
-
-class _Checkpointed:
-    """What computes a layer, keeping only the inputs while training and computing the rest again for the backward pass."""
-
-    def __init__(self, layer: nn.Module, forward: Callable[..., Any]) -> None:
-        self.enabled = True
-        self._layer = layer
-        self._forward = forward
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not (self.enabled and self._layer.training and torch.is_grad_enabled()):
-            return self._forward(*args, **kwargs)
-        return checkpoint(functools.partial(self._forward, **kwargs), *args, use_reentrant=False, preserve_rng_state=True)
-
-
-def checkpoint_gradients(model: TextModel) -> None:
-    """Checkpoint every layer of the model, as it computes now; dropout draws the same numbers again.
-
-    The layers are those that transformers itself would checkpoint. Its own switch is not used: it does not see layers whose
-    forward was replaced by a faster one. ModelError where the family has no such layers.
-    """
-    layers = [module for module in model.hf.modules() if isinstance(module, GradientCheckpointingLayer)]
-    if not (model.hf.supports_gradient_checkpointing and layers):
-        raise ModelError(
-            f"train.gradient_checkpointing = true, but transformers cannot do that for {model.hf.config.model_type}.",
-            hint="Remove the key; train.max_tokens bounds the memory for every backbone.",
-        )
-    for layer in layers:
-        name = _entry(layer)
-        setattr(layer, name, _Checkpointed(layer, getattr(layer, name)))
-
-
-def checkpointed_layers(model: TextModel) -> list[_Checkpointed]:
-    """The layers that `checkpoint_gradients` has changed."""
-    entries = (getattr(module, _entry(module)) for module in model.modules())
-    return [entry for entry in entries if isinstance(entry, _Checkpointed)]
-
-
-def _entry(module: nn.Module) -> str:
-    """The attribute that calling a module ends in: where `Module.compile` keeps what it made, or the forward."""
-    return "forward" if module._compiled_call_impl is None else "_compiled_call_impl"

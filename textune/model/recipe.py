@@ -1,0 +1,125 @@
+"""The one valid order in which a loaded model is prepared: for training, for prediction and for export; after `backbone.py`.
+
+    quantise -> freeze -> compact -> place -> kernels -> recompute -> measure -> compile
+
+quantise    int8 weights take the place of linear layers, and the kernels must find those
+freeze      before compacting, which leaves a frozen table of token embeddings alone
+compact     while the full table is on the processor, so that a GPU never holds it
+place       weights go to the device that kernels and measurements ask about
+kernels     they change how layers compute
+recompute   wraps layers as they compute by now
+measure     the memory that a token takes, with all of the above in place and nothing compiled yet
+compile     on a GPU, in the first steps
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from textune.model.backbone import TextModel
+from textune.model.budget import TokenBudget
+from textune.model.device import Device
+from textune.model.quantize import quantize_linears
+from textune.model.recompute import checkpoint_gradients
+
+
+@dataclass(frozen=True)
+class Occurring:
+    """Train only the token embeddings that occur in these rows, where that is exact."""
+
+    token_ids: Iterable[np.ndarray]
+    """Flat arrays [tokens] of all that the model will see."""
+    mode: Literal["auto", "on", "off"]
+    optimizer: str
+    """The kind of `train.optimizer`."""
+
+
+@dataclass(frozen=True)
+class FullTable:
+    """Train or hold all token embeddings."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Hold only the token embeddings that an earlier run trained."""
+
+    ids_K: np.ndarray
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done to a model before it computes; the default prepares it for export: on a device, as it is."""
+
+    device: Device
+    use: Literal["training", "prediction", "export"] = "export"
+    int8: bool = False
+    vocabulary: Occurring | Kept | FullTable = FullTable("")
+    """Which token embeddings are held."""
+    sharded: bool = False
+    """Whether the weights are cut over several ranks, and brought when a module is called."""
+    compiled: bool = True
+    """Whether compiled kernels may be used."""
+    lengths: np.ndarray | None = None
+    """int64 [N] tokens of each row that will be computed, by which the faster way is chosen."""
+    earlier_way: str | None = None
+    """How a resumed run computed before it stopped."""
+    recompute: bool = False
+    """Whether the backward pass computes each layer again instead of keeping what it needs (gradient checkpointing)."""
+    num_steps: int = 0
+    """Optimizer steps of the run."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was found out on the way."""
+
+    vocabulary: str
+    """Which token embeddings are trained, in words."""
+    budget: TokenBudget | None
+    """Tokens computed at once, as `measure` found; None where nothing was measured."""
+
+
+def prepare(model: TextModel, recipe: Recipe, *, measure: Callable[[TextModel], TokenBudget] | None = None) -> Prepared:
+    """Take the steps of `recipe` on a model that was just loaded, in place.
+
+    `measure` says how many tokens are computed at once; for that it may try passes of the model. Raises ConfigError or
+    ModelError for a step that this model or this machine cannot take.
+    """
+    training = recipe.use == "training"
+    dtype = torch.int8 if recipe.int8 else recipe.device.dtype
+    if recipe.int8:
+        quantize_linears(model)
+    if training:
+        model.freeze()
+    vocabulary = _compact(model, recipe.vocabulary)
+    model.to(recipe.device.torch)
+    if recipe.sharded:
+        # A compiled layer computes without calling its modules, and only their calls bring the weights.
+        hint = 'Use train.distributed.kind = "ddp"'
+        model.accelerator.forbid("weights are cut over the ranks, and brought when a module is called", hint=hint)
+    if recipe.compiled and recipe.use != "export":
+        model.speed_up(dtype, training=training, lengths=recipe.lengths, earlier=recipe.earlier_way)
+    if recipe.recompute:
+        checkpoint_gradients(model)
+    budget = None if measure is None else measure(model)
+    if training:
+        model.compile_steps(recipe.num_steps, dtype)
+    else:
+        model.eval()
+    return Prepared(vocabulary, budget)
+
+
+def _compact(model: TextModel, vocabulary: Occurring | Kept | FullTable) -> str:
+    if isinstance(vocabulary, Occurring):
+        return model.compact_vocabulary(vocabulary.token_ids, mode=vocabulary.mode, optimizer=vocabulary.optimizer)
+    if isinstance(vocabulary, Kept):
+        model.take_vocabulary(vocabulary.ids_K)
+        return f"{len(vocabulary.ids_K):,} token embeddings, as in the run"
+    return f"full table: {vocabulary.reason}"

@@ -1,0 +1,172 @@
+"""The facts of a run as values, known before its first step: what is trained on what, how, and what that takes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from textune.batches import padding_waste
+from textune.run.parts import Ingredients
+from textune.training import STATE_BYTES, learning_rate
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that the header of a run, its manifest, `check` and trackers tell; None where nobody knows."""
+
+    problem: str
+    labels: list[str]
+    """Names in the order of their ids; empty for regression."""
+    rows: dict[str, int | None]
+    """By split; None for a stream of unknown length."""
+    rows_left_out: dict[str, int]
+    rows_truncated: int
+    shards: int | None
+    """Files of a stream; None where the training rows are not streamed."""
+    rows_sampled: int | None
+    """The first rows of a stream, which its figures about tokens describe."""
+    max_length: int
+    """Longest row in tokens that the model reads."""
+    tokens_per_epoch: int | None
+    tokens_mean: float
+    tokens_median: int
+    tokens_longest: int
+    padding_by_batch: float
+    """Share of what is computed that would be padding, if each batch were padded to its longest row."""
+    padding_to_max_length: float
+    """The same if every row were padded to `max_length`."""
+    backbone: str
+    model_type: str
+    parameters: int
+    parameters_trained: int
+    vocabulary: str
+    """Which token embeddings are trained, in words."""
+    layout: str
+    layout_reason: str
+    kernels: str
+    """What computes the layers, in words."""
+    device: str
+    device_name: str
+    precision: str
+    processes: int
+    sharing: str
+    """`train.distributed.kind`."""
+    max_tokens: int
+    """Tokens computed at once."""
+    max_tokens_reason: str
+    gradient_checkpointing: bool
+    batch_size: int
+    steps: int
+    steps_per_epoch: int
+    duration: str
+    """`train.duration`, as it was set."""
+    schedule: str
+    warmup_steps: int
+    rates: dict[int, float]
+    """The learning rate of the steps at which its course changes, the first of which is 1."""
+    checkpoint_bytes: int
+    checkpoint_every: int | None
+    """Steps between two checkpoints; None where only the end of the run is saved."""
+    checkpoint_keep: int | Literal["all"]
+    checkpoint_keep_best: int
+    checkpoint_only_model: bool
+    disk_bytes: int
+    """What the run folder may take, while a checkpoint and a better model are being written."""
+    metric: str
+    """Name of the main metric."""
+    evaluated: list[str]
+    """The sets that are evaluated while training; the first one chooses the best model, if it is `validation`."""
+
+    def to_dict(self) -> dict[str, JsonValue]:
+        """As JSON holds it."""
+        tree: dict[str, JsonValue] = asdict(self)
+        return tree | {"rates": {str(step): rate for step, rate in self.rates.items()}}
+
+
+def run_facts(parts: Ingredients) -> Facts:
+    """The facts of a run whose parts are built."""
+    experiment, section, stream = parts.experiment, parts.experiment.train, parts.data.stream
+    train, limit, batches = parts.parts["train"], parts.experiment.tokens.longest, parts.first_epoch()
+    checkpoint, every = section.checkpoint, section.checkpoint.every
+    size = _checkpoint_bytes(parts)
+    return Facts(
+        problem=parts.task.head.problem,
+        labels=list(parts.data.label_map.names) if parts.task.head.problem != "regression" else [],
+        rows=dict(parts.num_rows),
+        rows_left_out={part.name: part.num_left_out for part in parts.data.parts},
+        rows_truncated=sum(tokenized.num_truncated for tokenized in parts.parts.values()),
+        shards=None if stream is None else len(stream.shards),
+        rows_sampled=None if stream is None else len(train.part),
+        max_length=limit,
+        tokens_per_epoch=int(train.lengths[np.concatenate(batches)].sum()) if stream is None else None,
+        tokens_mean=round(float(train.lengths.mean()), 2),
+        tokens_median=int(np.median(train.lengths)),
+        tokens_longest=int(train.lengths.max()),
+        padding_by_batch=round(float(padding_waste(train.lengths, batches)), 4),
+        padding_to_max_length=round(float(padding_waste(train.lengths, batches, pad_to=limit)), 4),
+        backbone=experiment.model.pretrained,
+        model_type=parts.model.hf.config.model_type,
+        parameters=parts.model.num_parameters,
+        parameters_trained=sum(p.numel() for p in parts.model.parameters() if p.requires_grad),
+        vocabulary=parts.vocabulary,
+        layout=parts.model.layout,
+        layout_reason=parts.model.reason,
+        kernels=parts.model.accelerator.note,
+        device=parts.device.torch.type,
+        device_name=str(parts.device),
+        precision=parts.device.precision,
+        processes=parts.ranks.world,
+        sharing=section.distributed.kind,
+        max_tokens=parts.budget.max_tokens,
+        max_tokens_reason=parts.budget.reason,
+        gradient_checkpointing=section.gradient_checkpointing,
+        batch_size=section.batch_size,
+        steps=parts.total_steps,
+        steps_per_epoch=parts.steps_per_epoch,
+        duration=str(section.duration),
+        schedule=section.schedule.kind,
+        warmup_steps=section.schedule.warmup.steps(parts.steps_per_epoch),
+        rates=_rates(parts),
+        checkpoint_bytes=size,
+        checkpoint_every=None if every == "never" else max(1, every.steps(parts.steps_per_epoch)),
+        checkpoint_keep=checkpoint.keep,
+        checkpoint_keep_best=checkpoint.keep_best,
+        checkpoint_only_model=checkpoint.save_only_model,
+        disk_bytes=_disk_bytes(parts, size),
+        metric=parts.metric.name,
+        evaluated=["validation"] if parts.data.validation is not None else [],
+    )
+
+
+def _rates(parts: Ingredients) -> dict[int, float]:
+    """The learning rate where its course changes, as every rank and every kind of learner sets it."""
+    section, total = parts.experiment.train, parts.total_steps
+    warmup = section.schedule.warmup.steps(parts.steps_per_epoch)
+    return {
+        step + 1: learning_rate(
+            step, kind=section.schedule.kind, peak=section.optimizer.lr, warmup_steps=warmup, total_steps=total
+        )
+        for step in sorted({0, min(warmup, total - 1), total - 1})
+    }
+
+
+def _checkpoint_bytes(parts: Ingredients) -> int:
+    """About how large a checkpoint is: weights, and the optimizer's moments of those that are trained."""
+    section = parts.experiment.train
+    if section.checkpoint.save_only_model:
+        return 4 * parts.model.num_parameters
+    held = sum(p.numel() for p in parts.model.parameters())
+    trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
+    return 4 * held + STATE_BYTES[section.optimizer.kind] * trained
+
+
+def _disk_bytes(parts: Ingredients, checkpoint_bytes: int) -> int:
+    section = parts.experiment.train.checkpoint
+    kept = (1 if section.keep == "all" else section.keep) + section.keep_best + len(section.at_steps)
+    # Besides: the one that is being written, the best model and the one that replaces it.
+    return (kept + 1) * checkpoint_bytes + 2 * 4 * parts.model.num_parameters

@@ -1,0 +1,100 @@
+"""The facts of a run in words: its header, the `resolved` of its manifest, what `check` prints."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from textune.run.facts import Facts
+from textune.wording import count, listing
+
+
+def describe(facts: Facts) -> dict[str, str]:
+    """The facts that a person wants to see before a run starts."""
+    sampled = "" if facts.rows_sampled is None else f" (of the first {count(facts.rows_sampled, 'row')})"
+    labels = f", {count(len(facts.labels), 'label')}: {listing(facts.labels, 8)}" if facts.labels else ""
+    trained = facts.parameters_trained
+    return {
+        "task": facts.problem + labels,
+        "rows": _rows(facts),
+        "tokens": f"{_amount(facts)}, median row {facts.tokens_median}, longest {facts.tokens_longest};"
+        f" {count(facts.rows_truncated, 'row')} truncated to {facts.max_length}{sampled}",
+        "padding": f"padded batch by batch, {facts.padding_by_batch:.0%} of what is computed would be padding;"
+        f" padded to {facts.max_length}, {facts.padding_to_max_length:.0%}",
+        "model": f"{facts.backbone} ({facts.model_type}), {facts.parameters / 1e6:.1f} M parameters"
+        + ("" if trained == facts.parameters else f", {trained / 1e6:.1f} M trained"),
+        "vocabulary": facts.vocabulary,
+        "layout": f"{facts.layout}: {facts.layout_reason}",
+        "kernels": facts.kernels,
+        "device": facts.device_name + _shared(facts),
+        "at once": f"{facts.max_tokens:,} tokens ({facts.max_tokens_reason}){sampled}"
+        + (", gradient checkpointing" if facts.gradient_checkpointing else ""),
+        "steps": f"{facts.steps:,} of {count(facts.batch_size, 'row')}{_in_epochs(facts)}",
+        "rates": _rates(facts),
+        "saved": _saved(facts),
+        "best by": _best_by(facts),
+    }
+
+
+def disk_warning(facts: Facts, folder: Path) -> str:
+    """What to say where the disk of a run folder will not hold what the run keeps; nothing where it will."""
+    parent = next(ancestor for ancestor in [folder.absolute(), *folder.absolute().parents] if ancestor.is_dir())
+    free = shutil.disk_usage(parent).free
+    if free >= facts.disk_bytes:
+        return ""
+    return (
+        f"the disk of {folder} has {free / 1e9:,.1f} GB free and this run may take {facts.disk_bytes / 1e9:,.1f} GB: it will"
+        " stop where there is no space left, and can continue with --resume"
+    )
+
+
+def _rows(facts: Facts) -> str:
+    lost = {name: f" ({num:,} left out)" if num else "" for name, num in facts.rows_left_out.items()}
+    rows = ", ".join(
+        f"{'unknown number of' if num is None else f'{num:,}'} {name}{lost[name]}" for name, num in facts.rows.items()
+    )
+    return rows if facts.shards is None else f"{rows}; train streamed from {count(facts.shards, 'shard')}"
+
+
+def _amount(facts: Facts) -> str:
+    if facts.tokens_per_epoch is None:
+        return f"about {facts.tokens_mean:.0f} per training row"
+    return f"{facts.tokens_per_epoch:,} per training epoch"
+
+
+def _rates(facts: Facts) -> str:
+    """The learning rate where its course changes."""
+    names = {min(facts.warmup_steps, facts.steps - 1) + 1: "end of warm-up", facts.steps: "last step", 1: "first step"}
+    shown = (f"{rate:.3g} at step {step:,} ({names[step]})" for step, rate in facts.rates.items())
+    return f"{facts.schedule}: " + ", ".join(shown)
+
+
+def _saved(facts: Facts) -> str:
+    """When checkpoints are made, how large they are, and which are kept."""
+    size = f"{facts.checkpoint_bytes / 1e6:,.1f} MB each" + (", models only" if facts.checkpoint_only_model else "")
+    if facts.checkpoint_every is None:
+        return f"at the end, {size}"
+    keep = facts.checkpoint_keep
+    kept = "all kept" if keep == "all" else f"the last {keep} kept" if keep > 1 else "the last one kept"
+    best = f" and the {facts.checkpoint_keep_best} with the best evaluations" if facts.checkpoint_keep_best else ""
+    return f"every {count(facts.checkpoint_every, 'step')} and at the end, {size}, {kept}{best}"
+
+
+def _in_epochs(facts: Facts) -> str:
+    """How many epochs the run has, as a remark in brackets; nothing where nobody knows."""
+    if facts.duration.endswith(("epoch", "epochs")):
+        return f" ({facts.duration} of {count(facts.steps_per_epoch, 'step')})"
+    return "" if facts.rows["train"] is None else f" ({facts.steps / facts.steps_per_epoch:.2g} epochs)"
+
+
+def _shared(facts: Facts) -> str:
+    """How several processes share the work; nothing for one alone."""
+    if facts.processes == 1 and facts.sharing == "ddp":
+        return ""
+    return f", {count(facts.processes, 'process', 'processes')} ({facts.sharing})"
+
+
+def _best_by(facts: Facts) -> str:
+    if "validation" not in facts.evaluated:
+        return "no validation rows: the last step"
+    return f"{facts.metric} on the validation rows"

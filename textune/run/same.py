@@ -1,0 +1,146 @@
+"""Whether a run that is resumed is still the same run: its configuration key by key, data and backbone by their content."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from textune.config import format_value
+from textune.errors import RunError
+from textune.jsontext import finite
+from textune.model import processor
+from textune.run.parts import Ingredients
+from textune.run.state import Identity, content_in_words, machine_in_words
+from textune.training import sharing_kind
+from textune.wording import listing
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+HARMLESS = (
+    "train.log_every",
+    "train.evaluate_every",
+    "train.evaluate_first",
+    "train.early_stopping",
+    "train.prefetch",
+    "train.checkpoint",
+    "train.distributed",
+    "train.device",
+    "train.max_tokens",
+    "train.gradient_checkpointing",
+    "tokens.cache",
+    "tokens.cache_size_gb",
+    "model.attention",
+    "model.compile",
+    "evaluate.max_tokens",
+    "evaluate.bootstrap",
+    "evaluate.mistakes",
+)
+"""Keys, or the tables that hold them, that may change when a run is resumed: they say how and where it is computed, watched
+and saved. Every other key decides what is learnt, and a change of it is refused."""
+
+_SOURCE = r"data\.(train|validation|test)(\.sources\.\d+)*"
+BY_CONTENT = re.compile(
+    rf"data\.folder|{_SOURCE}\.(files|label_files|folder|name|revision)|data\.labels\.names_file"
+    r"|model\.(pretrained|tokenizer|revision)"
+)
+"""Keys that say where something is: its content is compared (`compare_identity`), wherever it is now."""
+
+_NOT_COMPUTED = {"transformers_version", "architectures", "dtype", "torch_dtype", "id2label", "label2id", "use_cache"}
+"""Keys of a backbone's configuration that change nothing of what is learnt."""
+
+
+def compare(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: str) -> list[str]:
+    """Sentences about harmless changes between two resolved configurations; RunError names the others."""
+    before, after = flat(saved), flat(now)
+    schedule_is_flat = before.get("train.schedule.kind") == "constant" == after.get("train.schedule.kind")
+    harmless: list[str] = []
+    refused: list[str] = []
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) == after.get(key) or BY_CONTENT.fullmatch(key):
+            continue
+        if key == "tokens.max_length" and "auto" in (before.get(key), after.get(key)):  # `compare_identity` has the numbers
+            continue
+        change = f"{key} was {_shown(before, key)} and is {_shown(after, key)}"
+        free = any(key == name or key.startswith(name + ".") for name in HARMLESS)
+        # With a schedule that falls towards the end of the run, the rates would have differed from the start.
+        free = free or (key == "train.duration" and schedule_is_flat)
+        (harmless if free else refused).append(change)
+    if refused:
+        raise RunError(
+            f"{where} was trained with another configuration: {'; '.join(refused)}.",
+            hint="Resume with the values of its config.toml, choose another folder with --run, or start another run from its"
+            ' model: model.pretrained = "RUN/best".',
+        )
+    return [f"{change} from here on" for change in harmless]
+
+
+def flat(tree: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+    """A nested table as dotted keys; lists of tables by number."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = f"{start}{name}"
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, key + ".")
+        elif isinstance(value, list | tuple) and value and isinstance(value[0], Mapping):
+            found |= flat({str(index): item for index, item in enumerate(value)}, key + ".")
+        elif value is not None and value != {}:
+            found[key] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return format_value(values[key], one_line=True) if key in values else "not set"
+
+
+def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]:
+    """What the configuration does not show; RunError that names data or a backbone of other content.
+
+    Sentences about the machine, whose last bits may differ, so that a person knows why results do.
+    """
+    other = [content_in_words(name) for name, value in saved.content.items() if now.content.get(name) != value]
+    # Another version of transformers may know more keys, or fewer.
+    shared = saved.backbone.keys() & now.backbone.keys()
+    other += [f"the backbone's {name}" for name in shared if saved.backbone[name] != now.backbone[name]]
+    if other:
+        raise RunError(
+            f"{listing(sorted(other), 6)} of {where} changed since it was trained.",
+            hint="Restore the files as they were, or start a new run; to train a model further, name it in model.pretrained.",
+        )
+    changed = [
+        f"{machine_in_words(name)} was {value}, is {now.machine.get(name)}"
+        for name, value in saved.machine.items()
+        if now.machine.get(name) != value
+    ]
+    if not changed:
+        return []
+    return [f"this machine differs ({'; '.join(changed)}): the run continues, but results are no longer bit-identical"]
+
+
+def identity_of(parts: Ingredients) -> Identity:
+    """What a checkpoint keeps for `compare_identity`."""
+    content: dict[str, JsonValue] = {f"data.{part.name}": part.fingerprint for part in parts.data.parts}
+    content |= {f"rows.{part.name}": len(part) for part in parts.data.parts}
+    # The integers alone are the same where a file gives them other names.
+    named = [(part.name, list(part.examples.label_names)) for part in parts.data.parts if part.examples.label_names]
+    content |= {f"class_names.{name}": list(names) for name, names in named}
+    content["labels"] = [parts.data.label_map.problem, *parts.data.label_map.names]
+    content["tokenizer"] = parts.encoder.fingerprint()
+    content["max_length"] = parts.experiment.tokens.longest
+    content["token_embeddings"] = parts.model.left_out_fingerprint
+    machine: dict[str, JsonValue] = {
+        "torch": torch.__version__,
+        "device": str(parts.device),
+        "vectors": processor.vectors(),
+        "kernels": parts.model.accelerator.way,
+        "world": parts.ranks.world,
+        "sharing": sharing_kind(parts.experiment.train, parts.ranks),
+    }
+    config = parts.model.hf.config.to_dict()
+    backbone = {name: value for name, value in config.items() if name not in _NOT_COMPUTED and not name.startswith("_")}
+    as_stored = json.loads(json.dumps(finite(backbone), default=str, allow_nan=False))
+    return Identity(content, machine, as_stored)

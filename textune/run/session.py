@@ -1,0 +1,304 @@
+"""One process's work on a run, from the first write to the last: open the folder, train, write the reports."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from safetensors.torch import save
+
+from textune.atomic import WRITING
+from textune.config import Loaded, show
+from textune.errors import Preempted, RunError
+from textune.evaluation import Report
+from textune.ranks import explain_lost_rank
+from textune.run.best import BestModel, best_of, bring_best
+from textune.run.drive import Drive
+from textune.run.facts import Facts, run_facts
+from textune.run.folder import RunFolder
+from textune.run.header import describe
+from textune.run.manifest import Ending, Manifest, Resumption, command_line, git_state, machine, now, versions
+from textune.run.parts import Ingredients
+from textune.run.report import write_reports
+from textune.run.same import compare_identity, identity_of
+from textune.run.setup import Setup
+from textune.run.signals import Interruption, finishing_steps
+from textune.run.start import Start
+from textune.run.state import Identity, Progress
+from textune.run.tracking import JsonlTracker, Tracker, Trackers, cut_lines
+from textune.training import (
+    KEPT_IDS,
+    BestTracker,
+    CheckpointKeeper,
+    Learner,
+    StepResult,
+    build_learner,
+    restore_random_states,
+)
+
+MAX_SKIPPED_SHOWN = 100
+"""Rows left out whose place and reason are in the manifest."""
+
+
+class Reporting(Protocol):
+    """Reports on the best model of a run folder and writes that there."""
+
+    def __call__(self, parts: Ingredients, folder: RunFolder, tracker: Tracker) -> dict[str, Report]:
+        """The reports by the name of their set; called by all ranks together."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run."""
+
+    steps: int
+    """Optimizer steps done."""
+    best_step: int
+    seconds: float
+    """Wall time of the training loop in all sessions, evaluations included."""
+    reports: dict[str, Report]
+    facts: Facts
+
+
+class Session:
+    """One process of a run. `run` is called once."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        loaded: Loaded,
+        parts: Ingredients,
+        start: Start,
+        tracker: Trackers,
+        *,
+        report: Reporting = write_reports,
+        after_step: Callable[[StepResult], None] = lambda result: None,
+    ) -> None:
+        """`tracker` has heard everything that was said so far. `after_step` is called after every optimizer step."""
+        self._folder = folder
+        self._loaded = loaded
+        self._parts = parts
+        self._start = start
+        self._tracker = tracker
+        self._report = report
+        self._after_step = after_step
+        self._ranks = parts.ranks
+        self._facts = run_facts(parts)
+        self._is_open = False
+
+    def run(self) -> Outcome:
+        """Train and report; the run folder says how it ended, whatever happens."""
+        # Signals are handled until the run is marked: torchrun sends one as soon as the first of the ranks has ended.
+        with self._folder.lock() if self._ranks.is_first else contextlib.nullcontext(), finishing_steps() as interruption:
+            try:
+                with explain_lost_rank():
+                    return self._run(interruption)
+            except (KeyboardInterrupt, Preempted) as stop:
+                self._mark("preempted" if isinstance(stop, Preempted) else "interrupted")
+                # All ranks have stopped after the same step; while reporting, or on a second signal, each stops by itself.
+                if not (interruption.at_once or interruption.repeated):
+                    self._ranks.end_together()
+                raise
+            except Exception as error:
+                self._mark("failed", str(error))
+                raise
+
+    def _run(self, interruption: Interruption) -> Outcome:
+        self._require_untouched()
+        identity = identity_of(self._parts)
+        state = self._start.state
+        if state is not None:
+            for note in compare_identity(state.identity, identity, where=str(self._folder.path)):
+                self._tracker.notice(note)
+        learner = build_learner(self._parts.model, self._parts.experiment.train, self._parts.device, self._ranks)
+        self._open_folder()
+        with self._lines() as lines:
+            tracker = Trackers([lines, self._tracker])
+            setup = self._set_up(learner, identity, tracker, interruption)
+            trackers = state.trackers if state is not None and self._start.is_within(self._folder) else {}
+            tracker.start(setup.config, self._facts, trackers)
+            drive = Drive(setup, self._restore(setup), kept=self._adopt_best(setup), after_step=self._after_step)
+            try:
+                seconds = drive.run()
+            finally:
+                setup.keeper.abandon()
+        interruption.at_once = True
+        if interruption.signal:  # it came when nothing was left to finish
+            interruption.stop(interruption.signal)
+        return self._finish(drive.progress.step, seconds)
+
+    # --- before the first step ----------------------------------------------------------------------------------------
+
+    def _require_untouched(self) -> None:
+        """RunError where another process has worked in the folder since this one read it."""
+        if self._start.seen and self._ranks.is_first and self._folder.witness() != self._start.seen:
+            raise RunError(
+                f"another process has worked in {self._folder.path} since this one looked.",
+                hint="Start the same command again.",
+            )
+
+    def _open_folder(self) -> None:
+        """Make the run folder, or take up the one that is there; only the first rank writes."""
+        if self._ranks.is_first:
+            text = show(self._loaded, diff=False)
+            if self._start.kind == "resumed" and (self._folder.path / "manifest.json").is_file():
+                state = self._start.state if self._start.is_within(self._folder) else None
+                cut_lines(self._folder.metrics, 0 if state is None else state.metrics_bytes)
+                self._folder.resume(self._resumption(), config_text=text)
+            else:
+                self._folder.start(self._manifest(), config_text=text)
+        self._is_open = True
+        self._ranks.wait()
+
+    def _resumption(self) -> Resumption:
+        return Resumption(
+            started=now(),
+            command=command_line(),
+            versions=versions(),
+            machine=machine(),
+            step=self._start.step,
+            resolved=describe(self._facts),
+            said=tuple(self._start.notices),
+        )
+
+    def _manifest(self) -> Manifest:
+        parts, checkpoint = self._parts, self._start.checkpoint
+        manifest = Manifest(
+            status="running",
+            started=now(),
+            command=command_line(),
+            versions=versions(),
+            machine=machine(),
+            git=git_state(),
+            resolved=describe(self._facts),
+            facts=self._facts.to_dict(),
+            data={part.name: part.fingerprint for part in parts.data.parts},
+            rows=parts.num_rows,
+            truncated=parts.num_truncated,
+            skipped=tuple(f"{row.place}: {row.reason}" for row in parts.data.skipped[:MAX_SKIPPED_SHOWN]),
+            num_skipped=len(parts.data.skipped),
+            left_out={part.name: part.num_left_out for part in parts.data.parts},
+        )
+        return (
+            manifest
+            if checkpoint is None
+            else manifest.model_copy(update={"from_checkpoint": str(checkpoint.folder.resolve())})
+        )
+
+    @contextlib.contextmanager
+    def _lines(self) -> Iterator[JsonlTracker]:
+        """What is written to metrics.jsonl, with the notices from before there was a run folder; nothing on other ranks."""
+        with JsonlTracker(self._folder.metrics if self._ranks.is_first else Path(os.devnull)) as lines:
+            for notice in self._tracker.notices:
+                lines.notice(notice)
+            yield lines
+
+    def _set_up(self, learner: Learner, identity: Identity, tracker: Tracker, interruption: Interruption) -> Setup:
+        parts, section, state = self._parts, self._parts.experiment.train, self._start.state
+        keeper = CheckpointKeeper(
+            self._folder.checkpoints,
+            section.checkpoint,
+            self._ranks,
+            small_files=small_files(parts, self._folder) if self._ranks.is_first else {},
+            on_notice=tracker.notice,
+        )
+        keeper.begin(self._start.step)
+        predictor = parts.predictor(learner)
+        predictor.on_notice = tracker.notice
+        return Setup(
+            parts=parts,
+            config=self._loaded.experiment.model_dump(mode="json"),
+            identity=identity,
+            learner=learner,
+            loader=parts.loader(parts.training_rows(), learner=learner, state=None if state is None else dict(state.loader)),
+            predictor=predictor,
+            best=BestTracker(section.early_stopping, higher_is_better=parts.metric.higher_is_better),
+            folder=self._folder,
+            keeper=keeper,
+            tracker=tracker,
+            interruption=interruption,
+        )
+
+    def _restore(self, setup: Setup) -> Progress:
+        """Give everything the state that it had at the checkpoint; returns how far the run had come."""
+        checkpoint, state = self._start.checkpoint, self._start.state
+        if checkpoint is None or state is None:
+            return Progress()
+        try:
+            setup.learner.restore(checkpoint.names, checkpoint.read, state.learner)
+            setup.best.load_state_dict(dict(state.best))
+        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            raise RunError(
+                f"the checkpoint {checkpoint.folder} does not fit the model of this configuration: {error}.",
+                hint="Resume with the backbone and the configuration that it was made with.",
+            ) from error
+        restore_random_states(self._ranks.rank, checkpoint.names, checkpoint.read)
+        # Early stopping may have become more patient.
+        state.progress.stopped = state.progress.stopped and setup.best.is_exhausted
+        return state.progress
+
+    def _adopt_best(self, setup: Setup) -> BestModel | None:
+        """Make what the run knows of its best model, and the model in the folder, agree again; returns the latter.
+
+        The folder may hold a model that was saved after the checkpoint: it stays until the run is there again, and better than
+        what the evaluations on the way find. The first of the ranks looks, since it alone writes.
+        """
+        checkpoint, best = self._start.checkpoint, setup.best
+        if self._ranks.is_first and checkpoint is not None and best.best_step is not None:
+            source = checkpoint.folder.parent.parent
+            if source.resolve() != self._folder.path.resolve() and not bring_best(source, self._folder, step=best.best_step):
+                setup.tracker.notice(
+                    f"the best model of {source} up to step {checkpoint.step} is no longer there: the best from here on is kept"
+                )
+        found: BestModel | None = self._ranks.broadcast(None if self._start.kind == "new" else best_of(self._folder.path))
+        if found is None:
+            best.best_step = best.best_value = None
+        return found
+
+    # --- after the last step ------------------------------------------------------------------------------------------
+
+    def _finish(self, steps: int, seconds: float) -> Outcome:
+        reports = self._report(self._parts, self._folder, self._tracker)
+        best = best_of(self._folder.path)
+        outcome = Outcome(steps, steps if best is None else best.step, seconds, reports, self._facts)
+        if self._ranks.is_first:
+            self._folder.end(
+                "complete",
+                steps=steps,
+                best_step=outcome.best_step,
+                seconds=round(seconds, 1),
+                notices=tuple(self._tracker.notices),
+                metrics={name: report.to_dict()["metrics"] for name, report in reports.items()},
+            )
+        self._ranks.wait()
+        self._tracker.finish("complete", self._folder.files())
+        return outcome
+
+    def _mark(self, status: Ending, reason: str = "") -> None:
+        """Say in the run folder, and to the trackers, how the run ended early; a run that was refused stays as it was."""
+        if not self._is_open:
+            return
+        # On a full disk the error that is on its way says more than this one would.
+        with contextlib.suppress(OSError):
+            if self._ranks.is_first:
+                self._folder.end(status, reason=reason)
+        self._tracker.finish(status, self._folder.files())
+
+
+def small_files(parts: Ingredients, folder: RunFolder) -> dict[str, bytes]:
+    """What every checkpoint holds beside tensors and state: enough to make a plain model folder of it."""
+    # In the folder of the checkpoints, where a run that is killed right here is cleaned up behind.
+    with tempfile.TemporaryDirectory(suffix=WRITING, dir=folder.checkpoints) as scratch:
+        model = Path(scratch)
+        parts.model.save_config(model)
+        parts.predictor().save_card(model)
+        files = {f"model/{path.relative_to(model)}": path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    kept = parts.model.kept_ids
+    if kept is not None:
+        files["model/kept.safetensors"] = save({KEPT_IDS: kept})
+    return files | {"config.toml": (folder.path / "config.toml").read_bytes()}

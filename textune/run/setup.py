@@ -1,0 +1,38 @@
+"""What a session of a run works with once everything is open; made by `session.py`, used by the drive and its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from textune.batches import Batches
+from textune.prediction import Predictor
+from textune.run.folder import RunFolder
+from textune.run.parts import Ingredients
+from textune.run.signals import Interruption
+from textune.run.state import Identity
+from textune.run.tracking import Tracker
+from textune.training import BestTracker, CheckpointKeeper, Learner
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that trains, evaluates, saves and reports in one process of a run."""
+
+    parts: Ingredients
+    config: Mapping[str, JsonValue]
+    """The resolved configuration, as a checkpoint keeps it."""
+    identity: Identity
+    learner: Learner
+    loader: Batches
+    predictor: Predictor
+    """The model in training, for evaluation."""
+    best: BestTracker
+    folder: RunFolder
+    keeper: CheckpointKeeper
+    tracker: Tracker
+    interruption: Interruption
