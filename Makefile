@@ -78,12 +78,12 @@ SPEED_DATA := $(if $(filter-out file,$(origin DATA)),--data "$(DATA)")
 SPEED := $(BIN)/python -m bench.speed $(SPEED_DATA) $(if $(LEVEL),--level $(LEVEL))
 bench: setup
 	$(SPEED) $(if $(RESUME),--resume,--fresh) $(OPTIONS)
-	$(BIN)/python -m bench.speed.page
+	$(BIN)/python -m bench.page
 
 # The same on one CUDA device: bench/results/gpu.json.
 bench-gpu: setup
 	$(SPEED) --device cuda $(if $(RESUME),--resume,--fresh) $(OPTIONS)
-	$(BIN)/python -m bench.speed.page
+	$(BIN)/python -m bench.page
 
 # The table by which `model.compile = "auto"` chooses between compiled kernels and PyTorch's own operators, for this processor.
 bench-ways: setup
@@ -93,20 +93,17 @@ bench-ways: setup
 bench-one: setup
 	$(if $(QUESTION),,$(error name a question: make bench-one QUESTION=train-best; `python -m bench.speed --list` names them all))
 	$(SPEED) $(QUESTION) $(OPTIONS)
-	$(BIN)/python -m bench.speed.page
+	$(BIN)/python -m bench.page
 
 # Train the example named by TASK with textune and with transformers.Trainer, fit the floor that has no encoder, and rebuild
 # docs/results.md.
 TASK ?= trec
 SEEDS ?= 0
 bench-scores: setup
-	$(BIN)/python bench/textune_runs.py examples/$(TASK).toml --seeds $(SEEDS) --data-folder $(DATA)
-	$(BIN)/python bench/trainer_reference.py examples/$(TASK).toml --seeds $(SEEDS) --data-folder $(DATA)
-	$(BIN)/python bench/static_floor.py examples/$(TASK).toml --data-folder $(DATA)
-	$(BIN)/python bench/results_table.py
+	$(BIN)/python -m bench.scores examples/$(TASK).toml --seeds $(SEEDS) --data-folder $(DATA)
+	$(BIN)/python -m bench.page
 
 # Rebuild the generated pages.
 docs: setup
 	$(BIN)/textune schema --markdown > docs/configuration.md
-	$(BIN)/python bench/results_table.py
-	$(BIN)/python -m bench.speed.page
+	$(BIN)/python -m bench.page

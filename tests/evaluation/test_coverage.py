@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kits.metrics import scored_rows
 
 from textune.evaluation.intervals import confidence_interval
 from textune.evaluation.metrics import METRICS
-from textune.evaluation.reduction import scored_rows
 from textune.evaluation.scored import Scored
 
 Draw = Callable[[np.random.Generator, int], Scored]

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kits.metrics import metrics_for, scored_rows
 from scipy import stats
 
 from textune.evaluation import intervals
 from textune.evaluation.intervals import confidence_interval
-from textune.evaluation.metrics import METRICS, Metric, metrics_for
-from textune.evaluation.reduction import scored_rows
+from textune.evaluation.metrics import METRICS, Metric
 from textune.evaluation.scored import Scored
 
 NUM_ROWS = 400

@@ -7,26 +7,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kits.metrics import head_of, metrics_for, scored_rows
 
 from textune.errors import ConfigError, DataError, ModelError
-from textune.evaluation.metrics import MAIN_METRIC, METRICS, metrics_for, resolve_metric
-from textune.evaluation.reduction import scored_rows
-from textune.evaluation.report import build_report
+from textune.evaluation.metrics import METRICS, resolve_metric
+from textune.tasks.task import problems_measured_by
 
 PROBLEMS = ("binary", "multiclass", "multilabel", "regression")
 
 
 def test_the_table_is_complete_and_described() -> None:
-    assert {problem: len(metrics_for(problem)) for problem in PROBLEMS} == {  # type: ignore[arg-type]
+    assert {problem: len(metrics_for(problem)) for problem in PROBLEMS} == {
         "binary": 21,
         "multiclass": 16,
         "multilabel": 19,
         "regression": 7,
     }
     for problem in PROBLEMS:
-        assert resolve_metric("auto", problem).name == MAIN_METRIC[problem]  # type: ignore[arg-type, index]
+        answers = head_of(problem).answers
+        assert {answers.measures.main, answers.measures.plain} <= set(answers.measures.names) <= set(METRICS)
+        assert resolve_metric("auto", answers).name == answers.measures.main
     for name, metric in METRICS.items():
-        assert metric.name == name and metric.description and metric.problems
+        assert metric.name == name and metric.description and problems_measured_by(name)
     losses = {name for name, metric in METRICS.items() if not metric.higher_is_better}
     assert losses == {"hamming_loss", "log_loss", "brier", "rmse", "mse", "mae", "mape"}
 
@@ -47,7 +49,7 @@ def test_the_table_is_complete_and_described() -> None:
 )
 def test_a_wrong_name_is_told_what_to_write(name: str, problem: Any, reason: str, suggestion: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        resolve_metric(name, problem)
+        resolve_metric(name, head_of(problem).answers)
     assert caught.value.message.startswith(f'evaluate.metric = "{name}": ')
     assert reason in caught.value.message
     assert suggestion in caught.value.hint
@@ -85,9 +87,3 @@ def test_scores_that_are_not_numbers_are_refused() -> None:
 def test_input_that_cannot_be_is_refused(problem: Any, targets: np.ndarray, scores: np.ndarray, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         scored_rows(problem, targets, scores)
-
-
-def test_names_must_fit() -> None:
-    with pytest.raises(DataError, match="3 label names do not fit scores of 2 classes"):
-        scored = scored_rows("binary", np.array([0]), np.array([[0.4, 0.6]]))
-        build_report(scored, names=("a", "b", "c"), texts=["text"], metric=METRICS["accuracy"])

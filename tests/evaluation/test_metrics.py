@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kits.metrics import metrics_for, scored_rows
 from scipy import stats
 from sklearn import metrics as library
 
-from textune.evaluation.metrics import METRICS, compute_metrics, metrics_for, per_class
-from textune.evaluation.reduction import scored_rows
+from textune.evaluation.metrics import METRICS, compute_metrics, per_class
 
 PROBLEMS = ("binary", "multiclass", "multilabel", "regression")
 
@@ -191,7 +191,8 @@ def test_classes_and_their_means_on_random_rows(problem: Any) -> None:
         targets, scores = make(problem, seed)
         num_classes = scores.shape[1]
         values = measure(problem, targets, scores)
-        rows = per_class(scored_rows(problem, targets, scores), [f"class {index}" for index in range(num_classes)])
+        names = tuple(f"class {index}" for index in range(num_classes))
+        rows = per_class(scored_rows(problem, targets, scores, names))
         hits = targets > 0.5 if problem == "multilabel" else targets[:, None] == np.arange(num_classes)
         answers = scores >= 0.5 if problem == "multilabel" else scores.argmax(axis=1)[:, None] == np.arange(num_classes)
         for index, row in enumerate(rows):
@@ -321,7 +322,7 @@ def test_a_target_of_zero_has_no_relative_error() -> None:
 
 
 def test_regression_has_no_classes() -> None:
-    assert per_class(scored_rows("regression", np.array([1.0]), np.array([1.0])), ["score"]) == ()
+    assert per_class(scored_rows("regression", np.array([1.0]), np.array([1.0]))) == ()
 
 
 def test_float32_scores_and_small_integer_targets_are_welcome() -> None:

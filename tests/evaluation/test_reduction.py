@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kits.forking import in_a_process
-from kits.metrics import PROBLEMS, by_the_library, make_rows, same
+from kits.metrics import PROBLEMS, by_the_library, head_of, make_rows, metrics_for, same, scored_rows
 
 from textune.errors import DataError, ModelError
 from textune.evaluation import reduction
-from textune.evaluation.metrics import METRICS, compute_metrics, metrics_for
-from textune.evaluation.reduction import Reduction, scored_rows
+from textune.evaluation.metrics import METRICS, compute_metrics
+from textune.evaluation.reduction import Reduction
 from textune.evaluation.report import build_report
 from textune.evaluation.scored import Scored
 
@@ -24,7 +24,7 @@ from textune.evaluation.scored import Scored
 def reduced(problem: Any, targets: np.ndarray, scores: np.ndarray, *, seed: int, sizes: list[int]) -> Scored:
     """The rows in a random order, cut into batches of these sizes, over and over."""
     order = np.random.default_rng(seed).permutation(len(targets))
-    taken = Reduction(problem, num_rows=len(targets), num_classes=scores.shape[1] if scores.ndim == 2 else 1)
+    taken = Reduction(head_of(problem, scores.shape[-1]), num_rows=len(targets))
     start = number = 0
     while start < len(order):
         rows = order[start : start + sizes[number % len(sizes)]]
@@ -87,11 +87,9 @@ def test_any_cut_in_any_order_gives_the_same_bits(
     targets, scores = make_rows(problem, seed, num_rows, 2 if problem == "binary" else num_classes)
     whole, cut = scored_rows(problem, targets, scores), reduced(problem, targets, scores, seed=seed, sizes=sizes)
     assert same(whole, cut)
-    names = tuple(map(str, range(whole.num_classes)))
     metric = metrics_for(problem)[seed % len(metrics_for(problem))]
     one, other = (
-        build_report(scored, names=names, texts=[""] * num_rows, metric=metric, bootstrap=5, mistakes=5).to_dict()
-        for scored in (whole, cut)
+        build_report(scored, texts=[""] * num_rows, metric=metric, bootstrap=5, mistakes=5).to_dict() for scored in (whole, cut)
     )
     assert one == other
     kept = cut.ranked
@@ -109,7 +107,7 @@ def test_few_scores_are_ranked_where_there_are_too_many(monkeypatch: pytest.Monk
     ranking = {"roc_auc", "average_precision"}
     assert {name for name, value in values.items() if value != everything[name]} == ranking
     assert all(values[name] == pytest.approx(everything[name], abs=0.1) for name in ranking)
-    options: dict[str, Any] = {"names": tuple("abcdefghij"), "texts": [""] * 400, "bootstrap": 20}
+    options: dict[str, Any] = {"texts": [""] * 400, "bootstrap": 20}
     report = build_report(scored, metric=METRICS["roc_auc"], **options)
     (note,) = (note for note in report.notes if "drawn at random" in note)
     assert "measured on 100 of 400 rows" in note
@@ -122,7 +120,7 @@ def test_few_scores_are_ranked_where_there_are_too_many(monkeypatch: pytest.Monk
 
 def test_a_batch_that_is_refused_leaves_no_trace() -> None:
     targets, scores = make_rows("multiclass", 3, 30, 4)
-    taken = Reduction("multiclass", num_rows=30, num_classes=4)
+    taken = Reduction(head_of("multiclass", 4), num_rows=30)
     rows = np.arange(30)
     taken.add(rows[:20], targets[:20], scores[:20])
     broken = scores[20:].copy()
@@ -142,7 +140,7 @@ def test_a_batch_that_is_refused_leaves_no_trace() -> None:
 
 
 def test_a_row_twice_in_a_batch_is_noticed() -> None:
-    taken = Reduction("binary", num_rows=2, num_classes=2)
+    taken = Reduction(head_of("binary"), num_rows=2)
     taken.add(np.array([0, 0]), np.array([0, 0]), np.full((2, 2), 0.5))
     with pytest.raises(ValueError, match="not each of 2 once"):
         taken.finish()
@@ -167,9 +165,8 @@ def evaluate(problem: Any, num_rows: int, num_classes: int, max_scores: int) -> 
     targets = random.integers(0, num_classes, num_rows)
     order = random.permutation(num_rows)
     right = random.random(num_rows) < 0.7
-    names = tuple(map(str, range(num_classes)))
     before = peak()
-    taken = Reduction(problem, num_rows=num_rows, num_classes=num_classes)
+    taken = Reduction(head_of(problem, num_classes), num_rows=num_rows)
     for begin in range(0, num_rows, AT_ONCE):
         rows = order[begin : begin + AT_ONCE]
         every = np.arange(len(rows))
@@ -182,7 +179,7 @@ def evaluate(problem: Any, num_rows: int, num_classes: int, max_scores: int) -> 
             true[every, targets[rows]] = 1
         taken.add(rows, true, scores[: len(rows)])
         scores[every, answer] = noise
-    report = build_report(taken.finish(), names=names, texts=[""] * num_rows, metric=METRICS["f1_micro"], bootstrap=100)
+    report = build_report(taken.finish(), texts=[""] * num_rows, metric=METRICS["f1_micro"], bootstrap=100)
     return {"grown": peak() - before, "metrics": report.metrics, "right": right.mean()}
 
 

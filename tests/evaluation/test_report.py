@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from kits.metrics import scored_rows
 from rich.console import Console
 
 from textune.evaluation.intervals import confidence_interval
 from textune.evaluation.metrics import METRICS, compute_metrics, resolve_metric
-from textune.evaluation.reduction import scored_rows
 from textune.evaluation.report import Report, build_report
 
 NASTY = 'a | b\nc [bold red]d[/bold red] [/] `e` *f* _g_ <script>alert("h")</script> \x1b[31mi\x1b[0m \u202ej $k$ :smile: \\'
@@ -23,16 +23,16 @@ NASTY = 'a | b\nc [bold red]d[/bold red] [/] `e` *f* _g_ <script>alert("h")</scr
 
 def report_of(problem: Any, targets: Any, scores: Any, **changes: Any) -> Report:
     targets, scores = np.asarray(targets), np.asarray(scores, dtype=np.float64)
-    names = ("score",) if problem == "regression" else tuple("abcdefghij"[: scores.shape[1]])
+    names = changes.pop("names", ("score",) if problem == "regression" else tuple("abcdefghij"[: scores.shape[-1]]))
+    scored = scored_rows(problem, targets, scores, names)
     options: dict[str, Any] = {
-        "names": names,
         "texts": [f"text {index}" for index in range(len(targets))],
-        "metric": resolve_metric("auto", problem),
+        "metric": resolve_metric("auto", scored.answers),
         "bootstrap": 20,
         "dataset": "test.csv",
         "fingerprint": "f00d",
     }
-    return build_report(scored_rows(problem, targets, scores), **(options | changes))
+    return build_report(scored, **(options | changes))
 
 
 def binary_report(**changes: Any) -> Report:
@@ -193,7 +193,7 @@ def test_notes_say_what_could_not_be_measured() -> None:
     notes = report_of("binary", [1, 1], [(0.2, 0.8)] * 2).notes
     assert any(note.startswith("roc_auc is undefined here: no class has both") for note in notes)
     assert "There is no interval for roc_auc: fewer than 10 rows belong to a class, or to the rest, too few to resample." in (
-        binary_report(metric=resolve_metric("roc_auc", "binary")).notes
+        binary_report(metric=METRICS["roc_auc"]).notes
     )
     assert "pearson is undefined here" in " ".join(report_of("regression", [1.0, 2.0], [1.0, 1.0]).notes)
     assert multilabel_report().notes[-2:] == (

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kits.metrics import PROBLEMS, by_the_library, make_rows, same
+from kits.metrics import PROBLEMS, by_the_library, head_of, make_rows, metrics_for, same
 from kits.patience import every_day
 from kits.ranks import on_ranks
 from scipy.stats import pearsonr, spearmanr
@@ -20,12 +20,13 @@ from textune.batches.tokens import TokenStore
 from textune.config.schema import AutoTask, Columns, Labels
 from textune.errors import ModelError, RanksError
 from textune.evaluation import reduction
-from textune.evaluation.metrics import compute_metrics, metrics_for
+from textune.evaluation.metrics import compute_metrics
 from textune.evaluation.reduction import Reduction
 from textune.evaluation.scored import Scored
 from textune.model.device import Device
 from textune.prediction import predictor as prediction
-from textune.prediction.predictor import ModelCard, Predictor
+from textune.prediction.card import ModelCard
+from textune.prediction.predictor import Predictor
 from textune.ranks import ALONE, Ranks
 from textune.run.parts import Tokenized
 from textune.run.report import score_part
@@ -67,9 +68,9 @@ class Lookup:
     """In place of a model and its task: the scores of a row are those in the table, whatever stands beside it."""
 
     layout, pad_id, training = "packed", 0, False
-    name = "label"
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, names: tuple[str, ...]) -> None:
+        self.head = head_of(rows.problem, names=names)
         self.table = torch.from_numpy(rows.scores)
         self.num_outputs = rows.scores.shape[1] if rows.scores.ndim == 2 else 1
         self.passes: list[list[int]] = []
@@ -84,12 +85,8 @@ class Lookup:
         self.passes.append(batch.rows.tolist())
         return self.table[torch.from_numpy(batch.rows)]
 
-    @property
-    def head(self) -> Any:
-        return self
-
     def scores(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {self.name: logits}
+        return {self.head.name: logits}
 
 
 def predictor_of(rows: Rows, ranks: Ranks, bound: int, **options: Any) -> tuple[Predictor, Lookup]:
@@ -104,7 +101,7 @@ def predictor_of(rows: Rows, ranks: Ranks, bound: int, **options: Any) -> tuple[
         labels=Labels(),
         precision="fp32",
     )
-    lookup: Any = Lookup(rows)
+    lookup: Any = Lookup(rows, names)
     nothing: Any = None
     return Predictor(lookup, nothing, lookup, card, device=CPU, max_tokens=bound, ranks=ranks, **options), lookup
 
@@ -112,7 +109,7 @@ def predictor_of(rows: Rows, ranks: Ranks, bound: int, **options: Any) -> tuple[
 @pytest.fixture(autouse=True)
 def no_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Token stores are made by hand here, so that no tokenizer is needed."""
-    monkeypatch.setattr(prediction, "TextEncoder", lambda *_: None)
+    monkeypatch.setattr(prediction, "TextEncoder", lambda *_, **__: None)
 
 
 @dataclass
@@ -139,9 +136,11 @@ class Progress(SilentTracker):
         self.said.append((done, total))
 
 
-def scored_by(predictor: Predictor, rows: Rows, tracker: SilentTracker | None = None) -> Scored:
+def scored_by(predictor: Predictor, rows: Rows, tracker: SilentTracker | None = None, **options: Any) -> Scored:
     part: Any = OfRows(np.arange(len(rows)), rows.targets)
-    return score_part(predictor, Tokenized(part, rows.store), tracker or SilentTracker(), stage="evaluating")
+    scored = score_part(predictor, Tokenized(part, rows.store), tracker or SilentTracker(), stage="evaluating", **options)
+    assert scored is not None
+    return scored
 
 
 def expected(name: str, rows: Rows) -> float:
@@ -239,7 +238,7 @@ def test_rows_that_no_rank_or_two_have_taken_are_noticed_by_all() -> None:
     for message, share in shares.items():
 
         def work(ranks: Ranks, share: Any = share) -> str:
-            taken = Reduction("binary", num_rows=6, num_classes=2)
+            taken = Reduction(head_of("binary"), num_rows=6)
             own = np.array(share[ranks.rank])
             taken.add(own, rows.targets[own], rows.scores[own])
             with pytest.raises(ValueError, match="not once") as caught:
@@ -299,7 +298,7 @@ def test_where_memory_runs_out_even_ranks_say_what_to_lower() -> None:
         lookup.limit = 6 if ranks.rank == 1 else 100
         return scored_by(predictor, rows)
 
-    with pytest.raises(ModelError, match=r"memory does not suffice .* Lower evaluate.max_tokens = 8"):
+    with pytest.raises(ModelError, match=r"out of memory .* Lower evaluate.max_tokens = 8"):
         on_ranks(2, work)
 
 
@@ -310,10 +309,10 @@ def test_where_memory_runs_out_on_one_rank_all_cut_alike_from_the_next_time_on()
     def work(ranks: Ranks) -> tuple[list[Scored], int, list[str]]:
         predictor, lookup = predictor_of(rows, ranks, 16)
         notices: list[str] = []
-        predictor.on_notice = notices.append
+        budget = predictor.budget(notices.append)
         lookup.limit = 9 if ranks.rank == 2 else 100
-        scored = [scored_by(predictor, rows) for _ in range(3)]
-        return scored, predictor.max_tokens, notices
+        scored = [scored_by(predictor, rows, budget=budget) for _ in range(3)]
+        return scored, budget.max_tokens, notices
 
     results = on_ranks(3, work)
     assert all(same(one, whole) for scored, _, _ in results for one in scored)

@@ -8,7 +8,32 @@ from typing import Any
 import numpy as np
 from sklearn import metrics as library
 
+from textune.config.schema import AutoTask
+from textune.data.labels.map import LabelMap
+from textune.evaluation import metrics, reduction
+from textune.evaluation.metrics import Metric
 from textune.evaluation.scored import Scored
+from textune.tasks.head import Head
+from textune.tasks.task import build_task
+
+NAMES = {"binary": ("no", "yes"), "regression": ("score",)}
+
+
+def head_of(problem: Any, num_classes: int = 3, names: tuple[str, ...] = ()) -> Head:
+    """The usual head for so many classes, or for labels of these names."""
+    names = names or NAMES.get(problem) or tuple(f"class {index}" for index in range(num_classes))
+    return build_task(AutoTask(), LabelMap(problem, names)).head
+
+
+def scored_rows(problem: Any, targets: np.ndarray, scores: np.ndarray, names: tuple[str, ...] = ()) -> Scored:
+    """`reduction.scored_rows` of the usual head."""
+    return reduction.scored_rows(head_of(problem, np.asarray(scores).shape[-1], names), targets, scores)
+
+
+def metrics_for(problem: Any) -> tuple[Metric, ...]:
+    """`metrics.metrics_for` of the usual head."""
+    return metrics.metrics_for(head_of(problem).answers)
+
 
 PROBLEMS = ("binary", "multiclass", "multilabel", "regression")
 

@@ -339,6 +339,7 @@ def test_families_that_cannot_be_checkpointed_are_refused(family: str, tmp_path:
 
 def test_a_frozen_backbone_stays_frozen_under_checkpointing(tmp_path: Path) -> None:
     built = build("bert", tmp_path, section={"freeze": ["backbone"]})
+    built.model.freeze()
     checkpoint_gradients(built.model)
     built.model.train()
     batch = lay_out(built, random_rows(built), UNEVEN)

@@ -40,11 +40,12 @@ HARMLESS = {
     "train.log_every", "train.evaluate_every", "train.evaluate_first", "train.early_stopping.patience",
     "train.early_stopping.threshold", "train.checkpoint.every", "train.checkpoint.at_steps", "train.checkpoint.keep",
     "train.checkpoint.keep_best", "train.checkpoint.save_only_model", "train.checkpoint.background", "evaluate.bootstrap",
-    "evaluate.mistakes",
+    "evaluate.mistakes", "evaluate.train", "evaluate.at_end",
 }  # fmt: skip
+SOURCES = ("train", "validation", "test", "evaluations.news", "evaluations.both")
 BY_CONTENT = {
     "data.folder", "data.labels.names_file", "model.pretrained", "model.tokenizer", "model.revision",
-    *(f"data.{part}{source}.{key}" for part in ("train", "validation", "test") for source in ("", ".sources.0", ".sources.1")
+    *(f"data.{part}{source}.{key}" for part in SOURCES for source in ("", ".sources.0", ".sources.1")
       for key in ("files", "label_files", "folder", "name", "revision")),
 }  # fmt: skip
 
@@ -55,6 +56,9 @@ EXPERIMENTS = {
     "files": Experiment(),
     "hub": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": HubSource(name="x/y")})}),
     "saved": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": SAVED, "test": MORE})}),
+    "named": Experiment().model_copy(
+        update={"data": Experiment().data.model_copy(update={"evaluations": {"news": FILES, "share": Split(), "both": CONCAT}})}
+    ),
     "stream": Experiment().model_copy(
         update={"data": Experiment().data.model_copy(update={"train": StreamSource(files=("a.jsonl",))})}
     ),
@@ -84,6 +88,9 @@ def values_of(section: Section, place: tuple[str, ...] = ()) -> dict[str, tuple[
         elif isinstance(value, tuple) and value and isinstance(value[0], Section):
             for number, item in enumerate(value):
                 found |= values_of(item, (*here, str(number)))
+        elif isinstance(value, dict) and value and all(isinstance(item, Section) for item in value.values()):
+            for entry, item in value.items():
+                found |= values_of(item, (*here, entry)) | {".".join((*here, entry, "kind")): (str, item.kind)}
         else:
             found[".".join(here)] = (annotation, value)
     return found
@@ -173,7 +180,12 @@ def test_the_cases_are_all_keys_of_all_variants() -> None:
     assert kinds(Experiment) == set(itertools.chain.from_iterable(seen(experiment) for experiment in EXPERIMENTS.values()))
     everything = {key for _, key in CASES}
     assert everything >= HARMLESS
-    assert BY_CONTENT & everything >= {"data.train.files", "data.train.sources.0.files", "data.train.sources.1.name"}
+    assert BY_CONTENT & everything >= {
+        "data.evaluations.news.files",
+        "data.train.files",
+        "data.train.sources.0.files",
+        "data.train.sources.1.name",
+    }
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_matrix
 
-from bench import results_table
-from bench.static_floor import counts, means, scores
+from bench.scores import table as results_table
+from bench.scores.__main__ import main
+from bench.sides.static import counts, means, predicted
 from textune.batches.tokens import TokenStore
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +57,7 @@ def test_the_linear_model_scores_in_the_form_of_the_problem(problem: str) -> Non
     }
     targets = targets_by[problem]
     features_NF = generator.normal(size=(60, 4)) + targets.reshape(60, -1)[:, :1] * 5
-    found = scores(problem, features_NF, targets, features_NF)
+    found = predicted(problem, features_NF, targets, features_NF)
     assert found.shape == {"binary": (60, 2), "multiclass": (60, 3), "multilabel": (60, 2), "regression": (60,)}[problem]
     if problem == "binary":
         assert (found.argmax(axis=1) == targets).all()
@@ -64,3 +65,8 @@ def test_the_linear_model_scores_in_the_form_of_the_problem(problem: str) -> Non
 
 def test_the_shipped_page_of_scores_is_made_of_the_shipped_runs() -> None:
     assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == results_table.page()
+
+
+def test_a_mistake_in_the_command_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "none.toml"), "--data-folder", str(tmp_path)]) == 2
+    assert "none.toml" in capsys.readouterr().err

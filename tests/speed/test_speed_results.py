@@ -1,96 +1,57 @@
-"""Rows, their file, the table and the generated part of docs/performance.md."""
+"""Rows, their file, the command, and the generated pages."""
 
 import json
 import platform
-import re
 import subprocess
 import sys
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench import page as page_module
+from bench.page import BEGIN, END, floor, render, render_readme, replace_block
+from bench.plots import draw_all
+from bench.questions import QUESTIONS, TABLE, Question
+from bench.rows import Row, beside, completed, merge_rows, read_rows, text_table, write_rows
 from bench.speed import __main__ as command
-from bench.speed import page as page_module
-from bench.speed.__main__ import main, without_paths
-from bench.speed.goals import with_goal
-from bench.speed.page import BEGIN, END, GPU_SECTION, SECTIONS, floor, render, render_readme, replace_block
-from bench.speed.plots import draw_all
-from bench.speed.questions import QUESTIONS, Question
-from bench.speed.questions.common import Settings
-from bench.speed.rows import Answer, Row, make_row, merge_rows, read_rows, text_table, write_rows
-from bench.speed.workers import WorkerError
+from bench.speed.work import Settings
+from bench.worker import WorkerError
 
 ROOT = Path(__file__).parents[2]
-
-
-def an_answer(**values: Any) -> Answer:
-    given: dict[str, Any] = {
-        "id": "train-best",
-        "question": "training, MiniLM-L6, short texts, batch 32",
-        "ours": 612.3456,
-        "peer": 301.2,
-        "ratio": 2.0331,
-        "unit": "rows/s",
-        "peer_name": "Trainer at its best",
-        "goal": 2.0,
-        "details": {
-            "threads": 2,
-            "ratio": {"median": 2.0331, "min": 1.9, "max": 2.2},
-            "data": "SST-2 train, 12,800 of 67,349 rows",
-            "segment": {"steps": 50, "rows": 1600, "segments": 4},
-            "memory_mb": {"textune": {"peak_memory_mb": 900}, "Trainer": {"peak_memory_mb": 1500}},
-            "busy_before": 0.01,
-        },
-    }
-    return Answer(**{**given, **values})
+DETAILS: dict[str, Any] = {
+    "threads": 2,
+    "ratio": {"median": 2.0331, "min": 1.9, "max": 2.2},
+    "data": "SST-2 train, 12,800 rows",
+    "segment": {"steps": 50, "rows": 1600, "segments": 4},
+    "memory_mb": {"textune": {"peak_memory_mb": 900}, "Trainer": {"peak_memory_mb": 1500}},
+    "busy_before": 0.01,
+}
+ORIGIN = {"machine": "a processor, 2 cores", "versions": {"torch": "2.13"}, "date": "2026-11-20", "command": "python -m x"}
 
 
 def a_row(level: str = "avx2", **values: Any) -> Row:
-    return make_row(
-        an_answer(**values),
-        machine="a processor, 2 cores",
-        versions={"torch": "2.13"},
-        date="2026-11-20",
-        command="python -m x",
-        asked="train-best",
-        level=level,
-    )
+    question = "training, MiniLM-L6, short texts, batch 32"
+    row = beside("train-best", question, (612.3456, 301.2), DETAILS, unit="rows/s", peer="Trainer at its best")
+    return completed(replace(row, **values), **ORIGIN, asked="train-best", level=level)
 
 
-@pytest.mark.parametrize(
-    ("goal", "goal_is", "ratio", "met"),
-    [(2.0, "at least", 2.0, True), (2.0, "at least", 1.99, False), (1.1, "at most", 1.05, True), (1.1, "at most", 1.2, False)],
-)
-def test_a_goal_is_a_bound_of_the_ratio(goal: float, goal_is: Any, ratio: float, met: bool) -> None:
-    assert an_answer(goal=goal, goal_is=goal_is, ratio=ratio).met is met
-    assert an_answer(goal=None).met is None
+def test_a_goal_is_that_of_the_level_and_a_bound_of_the_ratio() -> None:
+    best = {level: a_row(level, ratio=1.9) for level in ("avx2", "avx512bf16", "aarch64-default")}
+    assert [(row.goal, row.met) for row in best.values()] == [(1.7, True), (2.0, False), (None, None)]
+    loops = [a_row("aarch64-default", id="loop", ratio=ratio) for ratio in (1.01, 1.03)]
+    assert [(row.goal, row.goal_is, row.met) for row in loops] == [(1.02, "at most", True), (1.02, "at most", False)]
+    assert a_row(id="predict-sentence-transformers").goal is None
 
 
 def test_rows_are_written_as_they_are_read(tmp_path: Path) -> None:
-    rows = [a_row(), a_row(id="loop", goal=None)]
-    write_rows(tmp_path / "results" / "cpu-avx2.json", rows)
-    assert read_rows(tmp_path / "results" / "cpu-avx2.json") == rows
-    assert [path.name for path in (tmp_path / "results").iterdir()] == ["cpu-avx2.json"]
-    (first, second) = json.loads((tmp_path / "results" / "cpu-avx2.json").read_text())
-    keys = {
-        "asked",
-        "level",
-        "question",
-        "ours",
-        "peer",
-        "ratio",
-        "goal",
-        "met",
-        "unit",
-        "peer_name",
-        "details",
-        "machine",
-        "threads",
-    }
-    assert keys | {"versions", "date", "command"} <= set(first)
+    path = tmp_path / "results" / "cpu-avx2.json"
+    rows = [a_row(), a_row(id="switch-x")]
+    write_rows(path, rows)
+    assert read_rows(path) == rows
+    assert [path.name for path in path.parent.iterdir()] == ["cpu-avx2.json"]
+    first, second = json.loads(path.read_text())
     assert (first["ours"], first["ratio"], first["met"], first["threads"]) == (612.3, 2.033, True, 2)
     assert (second["goal"], second["met"]) == (None, None)
     assert read_rows(tmp_path / "absent.json") == []
@@ -103,19 +64,23 @@ def test_a_question_asked_again_replaces_its_rows() -> None:
 
 
 def test_the_table_shows_ratio_goal_and_verdict() -> None:
-    lines = text_table([an_answer(), an_answer(goal=None, question="no goal")]).splitlines()
-    assert re.search(r"612\s+301\s+rows/s\s+2\.03 \(1\.9 to 2\.2\)\s+>= 2\s+yes\s+Trainer", lines[1])
-    assert re.search(r"2\.03 \(1\.9 to 2\.2\)\s+-\s+-\s+Trainer", lines[2])
+    lines = [line.split("  ") for line in text_table([a_row(), a_row(id="no-goal")]).splitlines()]
+    shown = [[cell.strip() for cell in line if cell] for line in lines]
+    assert shown[1][1:] == ["612", "301", "rows/s", "2.03 (1.9 to 2.2)", ">= 1.7: yes", "Trainer at its best"]
+    assert "-" in shown[2]
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
 
 
 def scaling_row(name: str, key: str) -> Row:
     points = [{key: value, "step_us": 3.0 + value / 1e6, "planning_us": 0.1} for value in (1_000, 10_000)]
-    return a_row(id=name, unit="us/token", goal=None, details={"threads": 2, "points": points, "data": "generated"})
+    return a_row(id=name, unit="us/token", details={"threads": 2, "points": points, "data": "generated"})
 
 
 def test_the_page_holds_every_row_plot_and_origin_of_both_levels(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    details = {**an_answer().details, "left_out": {"ONNX": "missing"}, "accuracy": {"textune": 0.91, "ONNX": 0.9}}
+    details = {**DETAILS, "left_out": {"ONNX": "missing"}, "accuracy": {"textune": 0.91, "ONNX": 0.9}}
     points = [{"dropout": 0.1, "length": 8, "kernel": 1.5, "products": 2.0, "sdpa": 3.0}]
     levels = {
         "avx2": [
@@ -126,23 +91,30 @@ def test_the_page_holds_every_row_plot_and_origin_of_both_levels(tmp_path: Path)
         ],
         "avx512bf16": [
             a_row("avx512bf16", ratio=3.1, peer_name="Trainer, bf16"),
-            a_row("avx512bf16", id="attention-dropout", unit="ms", goal=None, details={"threads": 1, "points": points}),
+            a_row("avx512bf16", id="attention-dropout", unit="ms", details={"threads": 1, "points": points}),
         ],
     }
     plots = draw_all(levels, tmp_path / "plots")
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {"ratios.svg", "scaling-rows.svg", "scaling-length.svg"}
-    text = render(levels, plots, page=tmp_path / "performance.md")
-    both = "| 612, 301 rows/s | 2.03 (1.9 to 2.2) | >= 2: yes | 612, 301 rows/s | 3.1 (1.9 to 2.2) | >= 2: yes |"
-    peers = " AVX2, fp32: Trainer at its best; AVX-512, bf16: Trainer, bf16 |"
-    assert f"| training, MiniLM-L6, short texts, batch 32 {both}{peers}" in text
-    assert "| prediction | 612, 301 rows/s | 2.03 (1.9 to 2.2) | >= 2: yes | not measured | - | - |" in text
-    assert "](plots/scaling-length.svg)" in text and "](plots/ratios.svg)" in text
-    assert "| train-best | textune 900, Trainer 1,500 | textune 900, Trainer 1,500 |" in text
-    assert "| 0.1 | 8 | - | 1.5 / 2 / 3 |" in text
-    assert "| ONNX | 0.9000 | - |" in text
-    assert "AVX2, fp32: 2026-11-20, a processor, 2 cores, 2 threads; torch 2.13" in text
-    assert "AVX2, fp32: ONNX left out: missing." in text
-    assert "On a GPU" not in text
+    gpu_memory = {"memory_mb": {"textune": {"peak_memory_mb": 900, "gpu_peak_memory_mb": 2000}}}
+    gpu = [a_row("cuda", id="gpu-train", details={**DETAILS, **gpu_memory})]
+    text = render(levels, plots, page=tmp_path / "performance.md", gpu=gpu)
+    both = "| 612, 301 rows/s | 2.03 (1.9 to 2.2) | >= 1.7: yes | 612, 301 rows/s | 3.1 (1.9 to 2.2) | >= 2: yes |"
+    for line in (
+        f"| training, MiniLM-L6, short texts, batch 32 {both} AVX2, fp32: Trainer at its best; AVX-512, bf16: Trainer, bf16 |",
+        "| prediction | 612, 301 rows/s | 2.03 (1.9 to 2.2) | >= 2: yes | not measured | - | - |",
+        "](plots/scaling-length.svg)",
+        "](plots/ratios.svg)",
+        "| train-best | textune 900, Trainer 1,500 | textune 900, Trainer 1,500 |",
+        "| 0.1 | 8 | - | 1.5 / 2 / 3 |",
+        "| ONNX | 0.9000 | - |",
+        "AVX2, fp32: 2026-11-20, a processor, 2 cores, 2 threads; torch 2.13",
+        "AVX2, fp32: ONNX left out: missing.",
+        "### On a GPU",
+        "| gpu-train | textune 900 (GPU: 2,000) |",
+    ):
+        assert line in text
+    assert "On a GPU" not in render(levels, plots, page=tmp_path / "performance.md")
 
 
 def test_the_floor_is_what_the_products_alone_take() -> None:
@@ -190,9 +162,9 @@ def test_the_shipped_pages_are_made_of_the_shipped_results(tmp_path: Path) -> No
     pytest.importorskip("matplotlib")
     copies = {path: tmp_path / path.name for path in (page_module.PAGE, page_module.README)}
     for path, copy in copies.items():
-        copy.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+        copy.write_bytes(path.read_bytes())
     assert page_module.main(*copies.values(), page_module.RESULTS) == 0
-    assert [path.name for path, copy in copies.items() if copy.read_text() != path.read_text()] == []
+    assert [path.name for path, copy in copies.items() if copy.read_bytes() != path.read_bytes()] == []
 
 
 def test_each_results_file_holds_one_level() -> None:
@@ -200,30 +172,33 @@ def test_each_results_file_holds_one_level() -> None:
         assert {f"cpu-{row.level}" for row in read_rows(path)} == {path.stem}
 
 
-def test_a_goal_is_that_of_the_level() -> None:
-    answer = an_answer(goal=None)
-    assert (with_goal(answer, "avx2").goal, with_goal(answer, "avx512bf16").goal) == (1.7, 2.0)
-    assert with_goal(answer, "aarch64-default").goal is None
-    assert with_goal(an_answer(id="loop", goal=None), "aarch64-default").goal == 1.02
-    assert with_goal(an_answer(id="predict-sentence-transformers", goal=None), "avx2").goal is None
+# --- the table and the command ----------------------------------------------------------------------------------------
 
 
-def test_every_question_has_a_place_on_the_page() -> None:
-    prefixes = tuple(prefix for _, group in (*SECTIONS, GPU_SECTION) for prefix in group)
-    # The first word of a question's name begins the ids of its answers.
-    assert [name for name in QUESTIONS if not any(prefix.startswith(name.partition("-")[0]) for prefix in prefixes)] == [
-        "switches"
-    ]
-    assert "switch-" in prefixes
+def test_every_question_has_a_function_and_a_place_on_the_page() -> None:
+    prefixes = tuple(prefix for group in TABLE["sections"].values() for prefix in group)
+    for name, question in QUESTIONS.items():
+        assert callable(question.answers)
+        # The first word of a question's name begins the ids of its rows.
+        assert any(prefix.startswith(name.partition("-")[0].removesuffix("es")) for prefix in prefixes), name
 
 
-def test_the_command_names_its_questions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["--list"]) == 0
-    assert all(name in capsys.readouterr().out for name in ["train-best"])
-    assert main(["nonsense"]) == 2
-    assert "there is no question nonsense" in capsys.readouterr().err
-    assert main(["--data", str(tmp_path / "absent")]) == 2
-    assert "is no folder" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nonsense"], "no question nonsense"),
+        (["--data", "absent"], "--data absent"),
+        (["--minutes", "-5"], "-5"),
+        (["--seconds", "nan"], "nan"),
+    ],
+)
+def test_a_mistake_in_the_command_is_named(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = command.main(words)
+    except SystemExit as stop:  # as argparse ends
+        assert isinstance(stop.code, int)
+        code = stop.code
+    assert code == 2 and said in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -231,19 +206,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Three questions of which the second fails; the list holds what was asked."""
     names: list[str] = []
 
-    def question(name: str) -> Question:
-        def ask(settings: Settings) -> list[Answer]:
-            """A question of a test."""
-            names.append(name)
-            if name == "second":
-                raise WorkerError("broken on purpose")
-            return [an_answer(id=name)]
+    def ask(settings: Settings, name: str) -> list[Row]:
+        names.append(name)
+        if name == "second":
+            raise WorkerError("broken on purpose")
+        return [a_row(id=name)]
 
-        return Question(ask, seconds=10)
-
-    questions = {name: question(name) for name in ("first", "second", "third")}
-    monkeypatch.setattr(command, "QUESTIONS", questions)
-    monkeypatch.setattr(command, "busy_share", lambda: None)
+    table = {name: Question("?", 10, "unused", options={"name": name}) for name in ("first", "second", "third")}
+    monkeypatch.setattr(command, "QUESTIONS", table)
+    monkeypatch.setattr(Question, "answers", property(lambda question: ask))
+    monkeypatch.setattr("psutil.cpu_percent", lambda seconds: 0.0)
     return names
 
 
@@ -265,27 +237,26 @@ def test_what_does_not_fit_into_the_minutes_is_named(
 ) -> None:
     assert command.main(["--minutes", "0", "--out", str(tmp_path / "out.json")]) == 0
     assert asked == []
-    assert "left out, the 0 minutes were over: first, second, third" in capsys.readouterr().out
+    assert "first, second, third" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(platform.machine().lower() not in {"x86_64", "amd64"}, reason="the levels are those of x86")
-def test_everything_is_held_to_a_level() -> None:
-    """In a process of its own: libraries read their caps when they are loaded."""
+@pytest.mark.parametrize("level", ["avx2", None])
+def test_the_benchmarks_and_textune_see_the_same_processor(level: str | None) -> None:
+    """In a process of its own: libraries read their caps when they are loaded. `auto` is bf16 for both or for neither."""
     code = (
-        "from bench.speed.level import found_level, has_bf16, hold_to; hold_to('avx2');"
-        "from bench.speed.peers import precision; from textune.model import processor;"
-        "print(found_level(), has_bf16(), precision.has_bf16('cpu'), processor.has_bf16(), processor.vectors())"
+        f"from bench.machine import best_precision, found_level, hold_to; hold_to({level!r});"
+        "from textune.model import processor;"
+        "print(found_level(), best_precision(), processor.prefers_bf16(), processor.vectors())"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["avx2", "False", "False", "False", "AVX2"]
+    found, precision, prefers_bf16, vectors = done.stdout.split()
+    assert (precision == "bf16") == (prefers_bf16 == "True")
+    if level:
+        assert (found, precision, vectors) == (level, "fp32", level.upper())
 
 
 def test_results_hold_no_places_of_this_machine(tmp_path: Path) -> None:
     details = {"header": {"model": f"{tmp_path}/backbones/x (bert)", "steps": "6"}, "data": str(ROOT / "x.csv"), "number": 2}
-    answer = without_paths(an_answer(details=details), tmp_path)
-    assert answer.details == {"header": {"model": "WORK/backbones/x (bert)", "steps": "6"}, "data": "./x.csv", "number": 2}
-
-
-def test_plots_have_an_extra_of_their_own() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert any(name.startswith("matplotlib") for name in project["optional-dependencies"]["bench"])
+    row = command.without_paths(a_row(details=details), tmp_path)
+    assert row.details == {"header": {"model": "WORK/backbones/x (bert)", "steps": "6"}, "data": "./x.csv", "number": 2}

@@ -1,5 +1,6 @@
 """Losses, weights and scores against torch's own and against their definitions."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.nn import functional
 from textune.config.schema import AutoTask, BinaryTask, MulticlassTask, MultilabelTask, RegressionTask
 from textune.data.labels.map import LabelMap
 from textune.errors import ConfigError
-from textune.tasks.decision import decide
+from textune.tasks.decision import Decision
 from textune.tasks.head import Head
 from textune.tasks.task import build_task
 
@@ -133,9 +134,12 @@ def test_wrong_weights_are_sentences() -> None:
 
 
 def test_decisions() -> None:
-    assert decide(np.array([[0.2, 0.8], [0.5, 0.5]]), "binary").tolist() == [1, 0]
-    assert decide(np.array([[0.5, 0.49], [0.1, 0.2]]), "multilabel").tolist() == [[1, 0], [0, 0]]
-    assert decide(np.array([1.5]), "regression").tolist() == [1.5]
+    assert build(AutoTask(), BINARY).decide(np.array([[0.2, 0.8], [0.5, 0.5]])).tolist() == [1, 0]
+    labels = build(AutoTask(), MULTILABEL)
+    scores = np.array([[0.5, 0.49, 0.7], [0.1, 0.2, 0.3]])
+    assert labels.decide(scores).tolist() == [[1, 0, 1], [0, 0, 0]]
+    assert replace(labels, decision=Decision(threshold=0.3)).decide(scores).tolist() == [[1, 1, 1], [0, 0, 1]]
+    assert build(AutoTask(), REGRESSION).decide(np.array([1.5])).tolist() == [1.5]
 
 
 @pytest.mark.parametrize("smoothing", [0.1, 0.6])

@@ -188,7 +188,7 @@ def test_a_failed_attempt_leaves_no_graph_and_no_gradient(setting: Setting, monk
 
 @pytest.mark.parametrize("limit", [37, 20])
 def test_a_row_that_does_not_fit_alone_is_an_error_that_names_its_length(setting: Setting, limit: int) -> None:
-    with pytest.raises(ModelError, match=r"memory does not suffice for one row of 38 tokens") as caught:
+    with pytest.raises(ModelError, match=r"out of memory: a single row of 38 tokens does not fit") as caught:
         setting.train(limit=limit)
     for way_out in ("tokens.max_length", "train.gradient_checkpointing = true", "smaller backbone"):
         assert way_out in caught.value.hint

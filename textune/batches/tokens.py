@@ -55,6 +55,9 @@ class TokenStore:
         return np.diff(self.offsets)
 
 
+TOO_LONG = 'Raise tokens.max_length, set tokens.truncate = "head", or leave such rows out with tokens.drop_longer.'
+
+
 class TextEncoder:
     """A backbone's fast tokenizer with textune's truncation: the only way from text to token ids.
 
@@ -63,12 +66,14 @@ class TextEncoder:
     first (`longest_first` of the tokenizers library).
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, section: TokensSection) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, section: TokensSection, *, if_too_long: str = TOO_LONG) -> None:
+        """`if_too_long`: the advice where `truncate = "error"` meets a longer row."""
         # A copy: tokenizer.json may carry truncation and padding of its own, which would cut and pad silently.
         self._backend: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._backend.no_truncation()
         self._backend.no_padding()
         self._section = section
+        self._if_too_long = if_too_long
         self.has_types = "token_type_ids" in tokenizer.model_input_names
         self.unknown_id: int | None = tokenizer.unk_token_id
         # Tokenizers without special tokens make nothing of an empty text; a model needs a token to look at.
@@ -90,6 +95,8 @@ class TextEncoder:
                 f"tokens.max_length = {self._section.longest} leaves no room for {what}: {num_special} special tokens of the"
                 " backbone go with every row.",
                 hint=f"Set it to {num_special + num_texts} at least; 128 is usual.",
+                key="tokens.max_length",
+                value=self._section.longest,
             )
 
     @property
@@ -143,7 +150,11 @@ class TextEncoder:
             raise DataError(
                 f"{place(first)}: {raw_lengths[first]} tokens, more than tokens.max_length = {self._section.longest}"
                 + (f" (and {len(too_long) - 1} more rows)." if len(too_long) > 1 else "."),
-                hint='Raise tokens.max_length, set tokens.truncate = "head", or leave such rows out with tokens.drop_longer.',
+                hint=self._if_too_long,
+                key="tokens.max_length",
+                value=self._section.longest,
+                place=place(first),
+                reason=f"it has {raw_lengths[first]} tokens",
             )
         ids = [encoding.ids for encoding in encodings]
         types = [encoding.type_ids for encoding in encodings] if self.makes_types(pair=pair) else None

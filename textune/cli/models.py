@@ -11,8 +11,8 @@ from textune.cli.options import (
     Examples,
     device_options,
     evaluation_columns,
-    hints_of_options,
     json_option,
+    options_in_errors,
     predict_columns,
     quiet_option,
     read_files,
@@ -34,7 +34,9 @@ from textune.ranks import joined
 @click.option(
     "--data", metavar="FILE", multiple=True, help="Labelled rows; by default the run's own test rows, else its validation rows."
 )
-@click.option("--part", type=click.Choice(["validation", "test"]), help="Which of the run's own rows.")
+@click.option(
+    "--part", metavar="SET", help="Which of the run's own rows: validation, test, train or a set of data.evaluations."
+)
 @click.option("--metric", help="Main metric, instead of the run's.")
 @click.option("--label", metavar="COLUMN", help="Label column of --data, if not the run's.")
 @click.option("--label-files", metavar="FILE", multiple=True, help="For text: files with one label a line, parallel to --data.")
@@ -51,8 +53,9 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, quiet: bool, **opti
 
     if data and options["part"]:
         raise click.UsageError("--part chooses among the run's own rows, but --data names others: give one of the two.")
-    source, said = read_files(run, data, options) if data else (None, "")
-    with run_tracker(quiet=quiet) as tracker, hints_of_options(active=bool(data)):
+    with options_in_errors():
+        source, said = read_files(run, data, options) if data else (None, "")
+    with run_tracker(quiet=quiet) as tracker, options_in_errors(files=bool(data)):
         if said:
             tracker.notice(said)
         report = run_evaluate(
@@ -117,12 +120,12 @@ def predict(
         raise RunError(f"--data {source} does not exist.", hint="Check the path.")
     if os.path.isdir(source):
         raise RunError(f"--data {source} is a folder, not a file.", hint="Name a file in it.")
-    files, said = read_files(run, (source,), options)
-    with hints_of_options(active=True):
+    with options_in_errors():
+        files, said = read_files(run, (source,), options)
         source_options, target_options = stream_options(source, target, files, options["output_format"])
     require_target(source, target, force=force)
     progress = run_tracker(quiet=quiet, only_notices=target == "-")
-    with joined() as ranks, progress as tracker, hints_of_options(active=True):
+    with joined() as ranks, progress as tracker, options_in_errors():
         if said:
             tracker.notice(said)
         predictor = load(

@@ -1,5 +1,7 @@
 from .arguments import require_count as require_count
 from .arguments import require_words as require_words
+from .evaluations import reported_sets as reported_sets
+from .evaluations import sets_at_each_evaluation as sets_at_each_evaluation
 from .explain import show as show
 from .fields import expected as expected
 from .fields import keys_of as keys_of
@@ -44,6 +46,7 @@ from .schema import StreamSource as StreamSource
 from .schema import Task as Task
 from .schema import TokensSection as TokensSection
 from .schema import TrainSection as TrainSection
+from .schema import TrainSource as TrainSource
 from .section import Section as Section
 from .sharing import Checkpointing as Checkpointing
 from .sharing import DeepSpeed as DeepSpeed

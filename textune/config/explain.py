@@ -31,10 +31,10 @@ def _tables(
 ) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """The tables of a section in the order of the schema: its own values first, then the tables inside."""
     lines: list[tuple[str, str]] = []
-    inner: list[tuple[str, Section | tuple[Section, ...], object]] = []
+    inner: list[tuple[str, Section | tuple[Section, ...] | dict[str, Section], object]] = []
     for name in keys_of(type(section)):
         value, standard = getattr(section, name), _default(section, default, name)
-        if isinstance(value, Section) or (isinstance(value, tuple) and value and isinstance(value[0], Section)):
+        if isinstance(value, Section) or _holds_sections(value):
             inner.append((name, value, standard))
         elif not diff or value != standard:
             lines += _value_lines(loaded, (*place, name), value, standard, diff=diff)
@@ -44,9 +44,18 @@ def _tables(
     for name, value, standard in inner:
         if isinstance(value, Section):
             yield from _tables(loaded, value, standard, (*place, name), diff=diff, in_list=False)
+        elif isinstance(value, dict):
+            for entry, table in value.items():
+                yield from _tables(loaded, table, REQUIRED, (*place, name, entry), diff=diff, in_list=False)
         else:
             for index, item in enumerate(value):
                 yield from _tables(loaded, item, REQUIRED, (*place, name, index), diff=diff, in_list=True)
+
+
+def _holds_sections(value: object) -> bool:
+    """Whether a value is a list of tables, or tables by name."""
+    items = list(value.values()) if isinstance(value, dict) else value
+    return isinstance(items, list | tuple) and bool(items) and isinstance(items[0], Section)
 
 
 def _value_lines(loaded: Loaded, place: Place, value: object, standard: object, *, diff: bool) -> list[tuple[str, str]]:

@@ -68,6 +68,12 @@ def item_variants(annotation: Any) -> dict[str, type[Section]]:
     return variants(get_args(plain)[0]) if get_origin(plain) is tuple else {}
 
 
+def named_variants(annotation: Any) -> dict[str, type[Section]]:
+    """The variants of the entries, for tables by names of the user's own; else {}."""
+    plain = bare(annotation)
+    return variants(get_args(plain)[1]) if get_origin(plain) is dict else {}
+
+
 def metadata(annotation: Any, kind: type[_M]) -> _M | None:
     """The piece of metadata of this class on a value, or on the items of a list of values."""
     plain, notes = _open(annotation)
@@ -130,6 +136,8 @@ def expected(annotation: Any) -> str:
             return "a list of tables"
         item = expected(arguments[0])
         return f"{item} or a list of {_plural(item)}"
+    if named_variants(annotation):
+        return "a table of data sources"
     if origin is dict:
         item, _, items = expected(arguments[1]).partition(" or a list of ")
         return "a table" if arguments[1] is Any else f"a table of {_plural(item)}{f' or of lists of {items}' if items else ''}"

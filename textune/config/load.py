@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
+from textune.config.evaluations import evaluation_problems
 from textune.config.fields import Place, keys_of
 from textune.config.merge import Merged, Origin
 from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, parse_unset
@@ -99,10 +100,12 @@ def require_runnable(experiment: Experiment) -> None:
         problems.append(Problem(("train", "order"), message, hint))
     for name in ("train", "validation", "test"):
         problems += _without_files(getattr(data, name), ("data", name))
+    for name, source in data.evaluations.items():
+        problems += _without_files(source, ("data", "evaluations", name))
     if data.labels.names and data.labels.names_file is not None:
         hint = "Keep one of them (--unset takes a key of a parent file away)."
         problems.append(Problem(("data", "labels"), "data.labels.names and data.labels.names_file are both set.", hint))
-    problems += stream_problems(experiment)
+    problems += [*evaluation_problems(experiment), *stream_problems(experiment)]
     refuse(problems)
 
 
@@ -121,6 +124,9 @@ def leaves(section: Section, place: Place = ()) -> dict[Place, object]:
         elif isinstance(value, tuple) and value and isinstance(value[0], Section):
             for index, item in enumerate(value):
                 found |= leaves(item, (*here, index))
+        elif isinstance(value, dict) and value and all(isinstance(inner, Section) for inner in value.values()):
+            for entry, inner in value.items():
+                found |= leaves(inner, (*here, str(entry)))
         elif isinstance(value, dict) and value:
             found |= {(*here, str(entry)): inner for entry, inner in value.items()}
         else:

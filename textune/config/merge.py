@@ -22,6 +22,7 @@ from textune.config.fields import (
     item_variants,
     keys_of,
     metadata,
+    named_variants,
     table_values,
     variants,
 )
@@ -68,8 +69,9 @@ class Merged:
         for part in place[:-1]:
             table = table.get(part) if isinstance(table, dict) else None
         if place[-1] == "kind" and len(choices) > 1:
-            [holder] = variants(annotations_at(place[:-2])[0]).values()
-            if isinstance(table, dict) and table["kind"] != _start(holder, place[-2])["kind"]:
+            holders = variants(annotations_at(place[:-2])[0]).values()  # none of a table of the user's own name
+            start = {_start(holder, place[-2])["kind"] for holder in holders} or {next(iter(choices))}
+            if isinstance(table, dict) and table["kind"] not in start:
                 self.unset(place[:-1])
         elif isinstance(table, dict) and place[-1] in table:
             del table[place[-1]]
@@ -120,6 +122,8 @@ class Merged:
                 target[name] = self._table(variants(annotations[name]), start, value, here, origin)
             elif item_variants(annotations[name]):
                 self._tables(annotations[name], target, value, here, origin)
+            elif named_variants(annotations[name]):
+                self._named_tables(annotations[name], target, value, here, origin)
             else:
                 self._value(annotations[name], target, value, here, origin)
 
@@ -157,6 +161,20 @@ class Merged:
             self._table(choices, {"kind": first} if first else {}, item, (*place, index), origin)
             for index, item in enumerate(value)
         ]
+
+    def _named_tables(self, annotation: Any, target: dict[str, Any], value: object, place: Place, origin: Origin) -> None:
+        if not isinstance(value, Mapping):
+            self.problems.append(wrong_value(place, value, expected(annotation), origin.label))
+            return
+        choices = named_variants(annotation)
+        tables: dict[str, Any] = target.setdefault(str(place[-1]), {})
+        for name, table in ((str(name), table) for name, table in value.items()):
+            here = (*place, name)
+            if table is None:
+                tables.pop(name, None)
+                self._forget(here)
+                continue
+            tables[name] = self._table(choices, tables.get(name) or {"kind": next(iter(choices))}, table, here, origin)
 
     def _value(self, annotation: Any, target: dict[str, Any], value: object, place: Place, origin: Origin) -> None:
         name = str(place[-1])
@@ -211,6 +229,9 @@ class Merged:
             marker = metadata(annotation, PathMarker)
             if isinstance(value, dict) and variants(annotation):
                 self._resolve(variants(annotation), value, here, base)
+            elif isinstance(value, dict) and named_variants(annotation):
+                for key, table in value.items():
+                    self._resolve(named_variants(annotation), table, (*here, key), base)
             elif isinstance(value, list | tuple) and item_variants(annotation):
                 for index, item in enumerate(value):
                     self._resolve(item_variants(annotation), item, (*here, index), base)

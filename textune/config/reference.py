@@ -82,8 +82,9 @@ def _mend(node: dict[str, Any]) -> None:
     if node.pop("discriminator", None):
         first, *others = node.pop("oneOf")
         node["anyOf"] = [first, *(other | {"required": ["kind"]} for other in others)]
-    if isinstance(node.get("items"), dict):
-        _mend(node["items"])
+    for inner in ("items", "additionalProperties"):
+        if isinstance(node.get(inner), dict):
+            _mend(node[inner])
 
 
 def _write_section(

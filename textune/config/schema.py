@@ -188,6 +188,12 @@ HeldOut = Annotated[
     Field(discriminator="kind"),
 ]
 
+EvaluationSet = Annotated[
+    FilesSource | HubSource | SavedSource | PythonSource | ConcatSource | Split | Absent,
+    Field(discriminator="kind"),
+]
+"""The same kinds as `HeldOut`; without a `kind` the rows are those of files."""
+
 
 class Columns(Section):
     """Which columns hold what."""
@@ -229,6 +235,9 @@ class DataSection(Section):
     """Rows for choosing the best model: a share of the training rows, a source of their own, or none."""
     test: HeldOut = Absent()
     """Rows for the final report, never seen in training."""
+    evaluations: dict[str, EvaluationSet] = {}
+    """More rows to evaluate on, by a name of your own, such as `[data.evaluations.news]`: each as `data.test` can be. They have
+    a line in `metrics.jsonl` at every evaluation and a report of their own, and never choose the best model."""
     columns: Columns = Columns()
     """Which columns hold what."""
     labels: Labels = Labels()
@@ -464,6 +473,10 @@ class EvaluateSection(Section):
     """Draws or resamples for the 95 % interval of the main metric; 0 leaves it out."""
     mistakes: Annotated[int, Field(ge=0)] = 20
     """Number of most confident mistakes in the report."""
+    train: bool = False
+    """Evaluate on the training rows too, as the set `train`: the gap to the validation rows shows overfitting."""
+    at_end: Names = ()
+    """Sets of `data.evaluations`, or `train`, that are evaluated for the final report only, not while training."""
 
 
 class Experiment(Section):

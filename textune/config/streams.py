@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from textune.config.fields import Place
 from textune.config.problems import Problem
 from textune.config.schema import Absent, AutoTask, Experiment, RegressionTask, Split, StreamSource
+from textune.config.section import Section
+from textune.config.toml import format_key
 from textune.config.values import Duration
 
 
@@ -13,11 +16,17 @@ def stream_problems(experiment: Experiment) -> list[Problem]:
     if not isinstance(source, StreamSource):
         return []
     problems = []
-    for name in ("validation", "test"):
-        if isinstance(getattr(data, name), Split):
-            hint = f'Give it rows of its own, such as data.{name} = {{ kind = "files", files = "{name}.jsonl" }}, or none.'
-            message = f"data.{name} is a share of the training rows, which are streamed: there is no set to take a share of."
-            problems.append(Problem(("data", name), message, hint))
+    held_out: dict[Place, Section] = {("data", "validation"): data.validation, ("data", "test"): data.test}
+    held_out |= {("data", "evaluations", name): found for name, found in data.evaluations.items()}
+    for place, section in held_out.items():
+        if isinstance(section, Split):
+            key = format_key(*place)
+            hint = f'Give it rows of its own, such as {key} = {{ kind = "files", files = "{place[-1]}.jsonl" }}, or none.'
+            message = f"{key} is a share of the training rows, which are streamed: there is no set to take a share of."
+            problems.append(Problem(place, message, hint))
+    if experiment.evaluate.train:
+        message = "evaluate.train = true needs all training rows, but they are streamed."
+        problems.append(Problem(("evaluate", "train"), message, "Leave it out, or name some of the rows in data.evaluations."))
     if train.order not in ("shuffle", "sequential"):
         message = f'train.order = "{train.order}" needs the lengths or labels of all rows, which a stream does not know.'
         problems.append(Problem(("train", "order"), message, 'Use "shuffle" or "sequential".'))
@@ -60,7 +69,7 @@ def _duration_problems(experiment: Experiment, source: StreamSource) -> list[Pro
         "schedule.warmup": train.schedule.warmup,
         "log_every": train.log_every,
     }
-    if not isinstance(experiment.data.validation, Absent):
+    if not isinstance(experiment.data.validation, Absent) or experiment.data.evaluations:
         durations["evaluate_every"] = train.evaluate_every
     in_epochs = [f'train.{key} = "{value}"' for key, value in durations.items() if value.unit == "epochs" and value.amount]
     if not in_epochs:

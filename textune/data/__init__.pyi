@@ -17,6 +17,7 @@ from .prepare import prepare_held_out as prepare_held_out
 from .reading.files import bare_suffix as bare_suffix
 from .reading.files import find_files as find_files
 from .reading.foreign import is_lfs_pointer as is_lfs_pointer
+from .reading.given import given_rows as given_rows
 from .reading.given import given_texts as given_texts
 from .reading.rows import Rows as Rows
 from .reading.rows import SkippedRow as SkippedRow

@@ -3,6 +3,7 @@ rows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,8 +18,6 @@ from textune.data.splits import split_rows
 from textune.errors import DataError
 from textune.wording import count
 
-PartName = Literal["train", "validation", "test"]
-
 
 @dataclass(frozen=True)
 class Part:
@@ -28,7 +27,8 @@ class Part:
     int64 [N] are the rows of this part.
     """
 
-    name: PartName
+    name: str
+    """`train`, `validation`, `test`, or the name of an evaluation set."""
     examples: Examples
     targets: np.ndarray
     indices: np.ndarray
@@ -110,6 +110,8 @@ class PreparedData:
     test: Part | None
     notices: tuple[str, ...]
     """What was decided or noticed on the way, in sentences."""
+    evaluations: tuple[Part, ...] = ()
+    """The rows of `data.evaluations`, in that order."""
     stream: RowStream | None = None
     """Where the training rows are streamed: all of them; `train` holds the first block then."""
 
@@ -126,7 +128,17 @@ class PreparedData:
     @property
     def parts(self) -> list[Part]:
         """The parts that exist, in order."""
-        return [part for part in (self.train, self.validation, self.test) if part is not None]
+        return [part for part in (self.train, self.validation, self.test, *self.evaluations) if part is not None]
+
+    def map_parts(self, change: Callable[[Part], Part]) -> PreparedData:
+        """The same with every part changed."""
+        return replace(
+            self,
+            train=change(self.train),
+            validation=None if self.validation is None else change(self.validation),
+            test=None if self.test is None else change(self.test),
+            evaluations=tuple(map(change, self.evaluations)),
+        )
 
 
 def prepare_data(section: DataSection, *, kind: str, known_names: tuple[str, ...] | None = None) -> PreparedData:
@@ -143,11 +155,13 @@ def prepare_data(section: DataSection, *, kind: str, known_names: tuple[str, ...
     else:
         train = _read(section.train, section.columns, name="data.train", bad=bad)
     unweighted = section.columns.model_copy(update={"weight": None})  # weights belong to the loss
+    held_out = {"validation": section.validation, "test": section.test, **section.evaluations}
     own = {
-        name: None if isinstance(held_out, Split | Absent) else _read(held_out, unweighted, name=f"data.{name}", bad=bad)
-        for name, held_out in (("validation", section.validation), ("test", section.test))
+        name: _read(source, unweighted, name=key_of(name), bad=bad)
+        for name, source in held_out.items()
+        if not isinstance(source, Split | Absent)
     }
-    others = [examples for examples in own.values() if examples is not None]
+    others = list(own.values())
     label_map, notices = infer_labels(train, others, section.labels, kind=kind)
     notices = (*(note for examples in (train, *others) for note in examples.rows.notes), *notices)
 
@@ -170,25 +184,30 @@ def prepare_data(section: DataSection, *, kind: str, known_names: tuple[str, ...
     else:
         examples, targets = _encode(train, label_map, section.labels, name="data.train", bad=bad)
     rest = np.arange(len(examples))
-    parts: dict[str, Part | None] = {}
-    for name, held_out in (("test", section.test), ("validation", section.validation)):
-        parts[name] = None
-        source = own[name]
-        if isinstance(held_out, Split):
-            kept, aside = split_rows(examples.rows, examples.indices[rest], targets[rest], held_out, name=name)
-            parts[name] = Part(name, examples, targets, rest[aside], is_share=True)  # type: ignore[arg-type]
+    parts: dict[str, Part] = {}
+    for name in ("test", "validation", *section.evaluations):  # in this order rows are set aside
+        source = held_out[name]
+        if isinstance(source, Split):
+            kept, aside = split_rows(examples.rows, examples.indices[rest], targets[rest], source, key=key_of(name))
+            parts[name] = Part(name, examples, targets, rest[aside], is_share=True)
             rest = rest[kept]
-        elif source is not None:
-            own_examples, own_targets = _encode(source, label_map, section.labels, name=f"data.{name}", bad=bad)
-            parts[name] = Part(name, own_examples, own_targets, np.arange(len(own_examples)))  # type: ignore[arg-type]
+        elif name in own:
+            own_examples, own_targets = _encode(own[name], label_map, section.labels, name=key_of(name), bad=bad)
+            parts[name] = Part(name, own_examples, own_targets, np.arange(len(own_examples)))
     return PreparedData(
         label_map=label_map,
         train=Part("train", examples, targets, rest),
-        validation=parts["validation"],
-        test=parts["test"],
+        validation=parts.get("validation"),
+        test=parts.get("test"),
         notices=tuple(notices),
+        evaluations=tuple(parts[name] for name in section.evaluations if name in parts),
         stream=stream,
     )
+
+
+def key_of(name: str) -> str:
+    """The configuration key of a split or an evaluation set."""
+    return f"data.{name}" if name in ("train", "validation", "test") else f"data.evaluations.{name}"
 
 
 def _of_first_rows(examples: Examples) -> list[str]:
@@ -207,11 +226,11 @@ def prepare_held_out(
     labels: Labels,
     label_map: LabelMap,
     on_bad_row: Literal["error", "skip"],
-    name: Literal["validation", "test"] | None = None,
+    name: str | None = None,
 ) -> Part:
     """Labelled rows for evaluating a model whose label map is fixed: those of `--data`, or the part `name` of a run."""
     unweighted = columns.model_copy(update={"weight": None})
-    key = f"data.{name}" if name is not None else "--data"
+    key = key_of(name) if name is not None else "--data"
     examples = _read(source, unweighted, name=key, bad=on_bad_row)
     examples, targets = _encode(examples, label_map, labels, name=key, bad=on_bad_row)
     return Part(name or "test", examples, targets, np.arange(len(examples)))

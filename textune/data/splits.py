@@ -17,26 +17,25 @@ from textune.wording import count
 
 
 def split_rows(
-    rows: Rows, indices: np.ndarray, targets: np.ndarray, section: Split, *, name: str
+    rows: Rows, indices: np.ndarray, targets: np.ndarray, section: Split, *, key: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions kept and positions set aside, of the examples that `indices` int64 [N] are the rows of; int64, both sorted.
 
-    `targets` [N] of whole numbers are classes to stratify by; others are split at random. `name`: what the rows are set aside
-    for (`validation`, `test`), for messages. DataError where one of the sides would be empty.
+    `targets` [N] of whole numbers are classes to stratify by; others are split at random. `key`: what the rows are set aside
+    for (`data.validation`), for messages. DataError where one of the sides would be empty.
     """
-    wanted = _num_wanted(len(indices), section, name)
+    wanted = _num_wanted(len(indices), section, key)
     if section.group_by is not None:
-        chosen_N = _choose_groups(rows, indices, section.group_by, wanted, section, name)
+        chosen_N = _choose_groups(rows, indices, section.group_by, wanted, section, key)
     elif section.stratify and targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer):
-        chosen_N = _choose_by_class(targets, wanted, section, name)
+        chosen_N = _choose_by_class(targets, wanted, section, key)
     else:
         chosen_N = np.zeros(len(indices), bool)
         chosen_N[permutation(len(indices), seed=section.seed)[:wanted]] = True
     return np.flatnonzero(~chosen_N), np.flatnonzero(chosen_N)
 
 
-def _num_wanted(num_rows: int, section: Split, name: str) -> int:
-    key = f"data.{name}"
+def _num_wanted(num_rows: int, section: Split, key: str) -> int:
     if section.count is not None:
         if section.count >= num_rows:
             raise DataError(
@@ -48,7 +47,7 @@ def _num_wanted(num_rows: int, section: Split, name: str) -> int:
     if wanted == 0:
         raise DataError(
             f"{key} would have zero rows: {section.ratio:g} of {count(num_rows, 'row')}.",
-            hint=f"Raise {key}.ratio, set {key}.count, or give {name} rows of their own.",
+            hint=f"Raise {key}.ratio, set {key}.count, or give them a source of their own.",
         )
     if wanted >= num_rows:
         raise DataError(
@@ -58,7 +57,7 @@ def _num_wanted(num_rows: int, section: Split, name: str) -> int:
     return wanted
 
 
-def _choose_by_class(targets: np.ndarray, wanted: int, section: Split, name: str) -> np.ndarray:
+def _choose_by_class(targets: np.ndarray, wanted: int, section: Split, key: str) -> np.ndarray:
     """Rows set aside, bool [N], each class with its share."""
     num_rows = len(targets)
     order = permutation(num_rows, seed=section.seed)
@@ -66,9 +65,9 @@ def _choose_by_class(targets: np.ndarray, wanted: int, section: Split, name: str
     quota_C = _quotas(sizes_C, wanted, seed=section.seed)
     if quota_C.sum() < wanted and (section.count is not None or quota_C.sum() == 0):
         raise DataError(
-            f"data.{name}: {count(wanted, 'row')} cannot be set aside with every class keeping a row for training: "
+            f"{key}: {count(wanted, 'row')} cannot be set aside with every class keeping a row for training: "
             f"at most {int(np.maximum(sizes_C - 1, 0).sum())} can.",
-            hint=f"Lower data.{name}.count, or set data.{name}.stratify = false.",
+            hint=f"Lower {key}.count, or set {key}.stratify = false.",
         )
     # Rows class after class, in random order within each: the first ones of each class are taken.
     by_class = np.argsort(targets[order].astype(np.min_scalar_type(len(sizes_C))), kind="stable")
@@ -99,11 +98,11 @@ def _quotas(sizes_C: np.ndarray, wanted: int, *, seed: int) -> np.ndarray:
     return np.asarray(quota_C)
 
 
-def _choose_groups(rows: Rows, indices: np.ndarray, column: str, wanted: int, section: Split, name: str) -> np.ndarray:
+def _choose_groups(rows: Rows, indices: np.ndarray, column: str, wanted: int, section: Split, key: str) -> np.ndarray:
     """Rows set aside, bool [N], whole groups only: random groups as long as they fit. Rows without a group stand alone."""
     table = rows.table
     if column not in table.column_names:
-        raise missing_column(column, rows, source=rows.source, key=f"data.{name}.group_by")
+        raise missing_column(column, rows, source=rows.source, key=f"{key}.group_by")
     try:
         encoded = pc.dictionary_encode(flat(table.column(column).take(pa.array(indices))))
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
@@ -116,7 +115,7 @@ def _choose_groups(rows: Rows, indices: np.ndarray, column: str, wanted: int, se
     sizes_G = np.bincount(group_N)
     if len(sizes_G) < 2:
         raise DataError(
-            f"data.{name}.group_by: all rows have the same {column!r}, so none can be set aside.", hint="Choose another column."
+            f"{key}.group_by: all rows have the same {column!r}, so none can be set aside.", hint="Choose another column."
         )
     taken_G = np.zeros(len(sizes_G), bool)
     room = wanted

@@ -14,11 +14,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from textune.evaluation.scored import Counts, Scored
+from textune.evaluation.scored import Scored
+from textune.tasks import Counts
 
 Formula = Callable[[Scored], float]
 Quotient = Callable[[Counts], np.ndarray]
-Average = Literal["binary", "macro", "micro", "weighted", "samples"]
+Average = Literal["second", "macro", "micro", "weighted", "samples"]
 
 SCORES_AT_ONCE = 1 << 20
 """Scores whose columns are laid side by side at a time to be ranked."""
@@ -47,7 +48,7 @@ def f_measure(beta: float) -> Quotient:
 
 
 def averaged(quotient: Quotient, average: Average) -> Formula:
-    """One number of all classes (`binary`: the second one alone; `samples`: of all rows' label sets).
+    """One number of all classes (`second`: the second one alone; `samples`: of all rows' label sets).
 
     `macro`: the mean over the classes that occur in targets or predictions (multilabel: over all labels); `weighted`: that
     mean weighted by the classes' rows; `micro`: of the counts summed over the classes.
@@ -60,11 +61,11 @@ def averaged(quotient: Quotient, average: Average) -> Formula:
         if average == "micro":
             return float(quotient(Counts(*(side.sum(keepdims=True) for side in counts)))[0])
         by_class = quotient(counts)
-        if average == "binary":
+        if average == "second":
             return float(by_class[1])
         if average == "weighted":
             return float(by_class @ counts.true / max(counts.true.sum(), 1))
-        if scored.problem == "multilabel":
+        if not scored.answers.label_map.exclusive:
             return float(by_class.mean())
         return float(by_class[counts.true + counts.predicted > 0].mean())
 
@@ -149,8 +150,7 @@ def area(kind: Literal["roc_auc", "average_precision"]) -> Formula:
     """Area under a curve of the second class (binary); else the mean over the classes where it is defined; NaN if nowhere."""
 
     def compute(scored: Scored) -> float:
-        columns = range(1, 2) if scored.problem == "binary" else range(scored.num_classes)
-        areas: np.ndarray = getattr(class_areas(scored, columns), kind)
+        areas: np.ndarray = getattr(class_areas(scored, scored.answers.ranked), kind)
         return float(np.nanmean(areas)) if not np.isnan(areas).all() else math.nan
 
     return compute

@@ -77,7 +77,7 @@ def confidence_interval(metric: Metric, scored: Scored, *, samples: int = 1000, 
     if metric.share is not None:
         return _wilson(*metric.share(rows))
     generator = np.random.default_rng(seed)
-    if metric.uses == "decisions" and rows.problem != "multilabel":
+    if metric.uses == "decisions" and rows.answers.label_map.exclusive:
         matrix = _matrix(rows)
         if len(matrix) <= MAX_CELLS:
             return _limits(_drawn(metric, matrix, samples, generator), value, "Dirichlet")
@@ -109,13 +109,13 @@ def _matrix(rows: Scored) -> Scored:
     """The confusion matrix of the classes that occur, one row a cell, weighted by its rows; cells may be empty."""
     cells = rows.cells
     classes = np.union1d(cells.targets, cells.predictions)
-    if rows.problem == "binary":
-        classes = np.arange(2, dtype=cells.targets.dtype)
+    if len(rows.answers.ranked) == 1:  # metrics of two classes ask for the second one, whether it occurs or not
+        classes = np.arange(rows.num_classes, dtype=cells.targets.dtype)
     width = len(classes)
     counts = np.zeros((width, width))
     counts[np.searchsorted(classes, cells.targets), np.searchsorted(classes, cells.predictions)] = cells.weights
     true, predicted = np.repeat(classes, width), np.tile(classes, width)
-    return Scored(rows.problem, rows.num_classes, true, predicted, weights=counts.ravel())
+    return Scored(rows.head, true, predicted, weights=counts.ravel())
 
 
 def _drawn(metric: Metric, matrix: Scored, samples: int, generator: np.random.Generator) -> np.ndarray:
@@ -137,8 +137,8 @@ def _too_few(metric: Metric, rows: Scored) -> str:
         wrong = int((~rows.right).sum())
         if wrong < MIN_ERRORS:
             return f"only {wrong} of {len(rows):,} rows are wrong, too few to resample" if wrong else "every row is right"
-    if metric.uses == "ranks" and rows.problem != "regression":
-        positives = rows.hits[:, 1:] if rows.problem == "binary" else rows.hits
+    if metric.uses == "ranks" and rows.answers.choices is not None:
+        positives = rows.hits[:, rows.answers.ranked.start :]
         sides = np.minimum(positives.sum(axis=0), (~positives).sum(axis=0))
         sides = sides[sides > 0]
         if len(sides) and sides.max() < MIN_SIDE:
@@ -232,8 +232,9 @@ def _around(value: float, lower: float, upper: float, method: Method) -> Interva
 def _work(metric: Metric, scored: Scored) -> tuple[int, int]:
     """Work of one resample: what it takes whatever the rows, and what each row adds."""
     if metric.uses == "decisions":
-        return CALL, max(1, scored.num_classes // 8) if scored.problem == "multilabel" else 1  # labels come cheaper than scores
-    columns = scored.num_classes if metric.uses == "ranks" and scored.problem in ("multiclass", "multilabel") else 1
+        sets = not scored.answers.label_map.exclusive
+        return CALL, max(1, scored.num_classes // 8) if sets else 1  # labels come cheaper than scores
+    columns = len(scored.answers.ranked) if metric.uses == "ranks" else 1
     return CALL * columns, columns
 
 

@@ -1,4 +1,4 @@
-"""The metrics by name: what each problem offers, its main metric, and all values of one evaluation; before `report.py`.
+"""The metrics by name: how each is computed, and all values of one evaluation; before `report.py`.
 
 Precision, recall and F are 0 where nothing is predicted or nothing is true (scikit-learn's `zero_division=0`), and so is
 Matthews' correlation of a constant prediction. A ranking metric without rows of both kinds, or a correlation of constant
@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from textune.errors import ConfigError
+from textune.errors import ConfigError, Setting, Words
 from textune.evaluation import formulas
 from textune.evaluation.formulas import Formula, averaged, class_areas, f_measure, precision, recall
 from textune.evaluation.scored import Scored
+from textune.tasks import problems_measured_by
 
 if TYPE_CHECKING:
-    from textune.data import Problem
+    from textune.tasks import Answers
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,6 @@ class Metric:
     """A number that says how good predictions are."""
 
     name: str
-    problems: tuple[Problem, ...]
     higher_is_better: bool
     """If so the best value is 1, otherwise 0."""
     function: Formula
@@ -54,70 +54,59 @@ class Metric:
         return self.function(self.rows(scored))
 
 
-_SINGLE: tuple[Problem, ...] = ("binary", "multiclass")
-_MULTI: tuple[Problem, ...] = ("multilabel",)
-_CLASSES: tuple[Problem, ...] = ("binary", "multiclass", "multilabel")
-_NUMBERS: tuple[Problem, ...] = ("regression",)
 _ONE_KIND = "no class has both rows that belong to it and rows that do not"
 _CONSTANT = "the targets or the predictions are all the same"
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", _SINGLE, True, formulas.right, "share of rows that are right", share=formulas.right_rows),
-        Metric("balanced_accuracy", _SINGLE, True, formulas.balanced_accuracy, "mean recall of the classes"),
+        Metric("accuracy", True, formulas.right, "share of rows that are right", share=formulas.right_rows),
+        Metric("balanced_accuracy", True, formulas.balanced_accuracy, "mean recall of the classes"),
         Metric(
             "precision",
-            ("binary",),
             True,
-            averaged(precision, "binary"),
+            averaged(precision, "second"),
             "share of rows predicted positive that are",
             share=formulas.found_of_predicted,
         ),
         Metric(
             "recall",
-            ("binary",),
             True,
-            averaged(recall, "binary"),
+            averaged(recall, "second"),
             "share of positive rows that are found",
             share=formulas.found_of_true,
         ),
-        Metric("f1", ("binary",), True, averaged(f_measure(1), "binary"), "harmonic mean of precision and recall"),
+        Metric("f1", True, averaged(f_measure(1), "second"), "harmonic mean of precision and recall"),
         Metric(
             "f_half",
-            ("binary",),
             True,
-            averaged(f_measure(0.5), "binary"),
+            averaged(f_measure(0.5), "second"),
             "F0.5: precision counts twice as much as recall",
         ),
-        Metric("f1_macro", _CLASSES, True, averaged(f_measure(1), "macro"), "mean F1 of the classes"),
-        Metric("f1_micro", _CLASSES, True, averaged(f_measure(1), "micro"), "F1 of the counts summed over the classes"),
-        Metric(
-            "f1_weighted", _CLASSES, True, averaged(f_measure(1), "weighted"), "mean F1 of the classes, weighted by their rows"
-        ),
-        Metric("f1_samples", _MULTI, True, averaged(f_measure(1), "samples"), "mean F1 of the rows' label sets"),
-        Metric("precision_macro", _CLASSES, True, averaged(precision, "macro"), "mean precision of the classes"),
-        Metric("precision_micro", _CLASSES, True, averaged(precision, "micro"), "precision of the summed counts"),
-        Metric("precision_weighted", _CLASSES, True, averaged(precision, "weighted"), "mean precision, weighted by rows"),
-        Metric("precision_samples", _MULTI, True, averaged(precision, "samples"), "mean precision of the rows' label sets"),
-        Metric("recall_macro", _CLASSES, True, averaged(recall, "macro"), "mean recall of the classes"),
-        Metric("recall_micro", _CLASSES, True, averaged(recall, "micro"), "recall of the summed counts"),
-        Metric("recall_weighted", _CLASSES, True, averaged(recall, "weighted"), "mean recall, weighted by rows"),
-        Metric("recall_samples", _MULTI, True, averaged(recall, "samples"), "mean recall of the rows' label sets"),
-        Metric("f_half_macro", _CLASSES, True, averaged(f_measure(0.5), "macro"), "mean F0.5 of the classes"),
+        Metric("f1_macro", True, averaged(f_measure(1), "macro"), "mean F1 of the classes"),
+        Metric("f1_micro", True, averaged(f_measure(1), "micro"), "F1 of the counts summed over the classes"),
+        Metric("f1_weighted", True, averaged(f_measure(1), "weighted"), "mean F1 of the classes, weighted by their rows"),
+        Metric("f1_samples", True, averaged(f_measure(1), "samples"), "mean F1 of the rows' label sets"),
+        Metric("precision_macro", True, averaged(precision, "macro"), "mean precision of the classes"),
+        Metric("precision_micro", True, averaged(precision, "micro"), "precision of the summed counts"),
+        Metric("precision_weighted", True, averaged(precision, "weighted"), "mean precision, weighted by rows"),
+        Metric("precision_samples", True, averaged(precision, "samples"), "mean precision of the rows' label sets"),
+        Metric("recall_macro", True, averaged(recall, "macro"), "mean recall of the classes"),
+        Metric("recall_micro", True, averaged(recall, "micro"), "recall of the summed counts"),
+        Metric("recall_weighted", True, averaged(recall, "weighted"), "mean recall, weighted by rows"),
+        Metric("recall_samples", True, averaged(recall, "samples"), "mean recall of the rows' label sets"),
+        Metric("f_half_macro", True, averaged(f_measure(0.5), "macro"), "mean F0.5 of the classes"),
         Metric(
             "subset_accuracy",
-            _MULTI,
             True,
             formulas.right,
             "share of rows with every label right",
             share=formulas.right_rows,
         ),
-        Metric("hamming_loss", _MULTI, False, formulas.hamming_loss, "share of (row, label) pairs that are wrong"),
-        Metric("mcc", _SINGLE, True, formulas.matthews, "Matthews' correlation of predicted and true classes"),
+        Metric("hamming_loss", False, formulas.hamming_loss, "share of (row, label) pairs that are wrong"),
+        Metric("mcc", True, formulas.matthews, "Matthews' correlation of predicted and true classes"),
         Metric(
             "roc_auc",
-            _CLASSES,
             True,
             formulas.area("roc_auc"),
             "area under the ROC curve, each class against the rest",
@@ -126,7 +115,6 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "average_precision",
-            _CLASSES,
             True,
             formulas.area("average_precision"),
             "area under the precision-recall steps, each class against the rest",
@@ -135,24 +123,22 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "average_precision_micro",
-            _MULTI,
             True,
             formulas.average_precision_micro,
             "area under the precision-recall steps of all (row, label) pairs",
             "ranks",
             "no row has a label",
         ),
-        Metric("log_loss", _CLASSES, False, formulas.log_loss, "mean negative log probability of what is true", "scores"),
-        Metric("brier", ("binary",), False, formulas.brier, "mean squared error of the positive probability", "scores"),
-        Metric("pearson", _NUMBERS, True, formulas.pearson, "linear correlation", "scores", _CONSTANT),
-        Metric("spearman", _NUMBERS, True, formulas.spearman, "correlation of the ranks", "ranks", _CONSTANT),
-        Metric("r2", _NUMBERS, True, formulas.r2, "share of the variance that is explained", "scores", "there is only one row"),
-        Metric("rmse", _NUMBERS, False, formulas.root_mean_squared_error, "root of the mean squared error", "scores"),
-        Metric("mse", _NUMBERS, False, formulas.mean_squared_error, "mean squared error", "scores"),
-        Metric("mae", _NUMBERS, False, formulas.mean_absolute_error, "mean absolute error", "scores"),
+        Metric("log_loss", False, formulas.log_loss, "mean negative log probability of what is true", "scores"),
+        Metric("brier", False, formulas.brier, "mean squared error of the positive probability", "scores"),
+        Metric("pearson", True, formulas.pearson, "linear correlation", "scores", _CONSTANT),
+        Metric("spearman", True, formulas.spearman, "correlation of the ranks", "ranks", _CONSTANT),
+        Metric("r2", True, formulas.r2, "share of the variance that is explained", "scores", "there is only one row"),
+        Metric("rmse", False, formulas.root_mean_squared_error, "root of the mean squared error", "scores"),
+        Metric("mse", False, formulas.mean_squared_error, "mean squared error", "scores"),
+        Metric("mae", False, formulas.mean_absolute_error, "mean absolute error", "scores"),
         Metric(
             "mape",
-            _NUMBERS,
             False,
             formulas.mean_absolute_percentage_error,
             "mean absolute error as a share of the target",
@@ -162,14 +148,6 @@ METRICS: dict[str, Metric] = {
     )
 }
 """Every metric, in the order of reports."""
-
-MAIN_METRIC: dict[Problem, str] = {
-    "binary": "accuracy",
-    "multiclass": "accuracy",
-    "multilabel": "f1_micro",
-    "regression": "pearson",
-}
-"""What `evaluate.metric = "auto"` means."""
 
 _OTHER_NAMES: dict[str, str] = {
     "ap": "average_precision",
@@ -187,34 +165,37 @@ _OTHER_NAMES: dict[str, str] = {
 """What other libraries call them; only for suggestions."""
 
 
-def metrics_for(problem: Problem) -> tuple[Metric, ...]:
-    """The metrics of a problem, in the order of reports."""
-    return tuple(metric for metric in METRICS.values() if problem in metric.problems)
+def metrics_for(answers: Answers) -> tuple[Metric, ...]:
+    """The metrics of these answers, in the order of reports."""
+    return tuple(metric for metric in METRICS.values() if metric.name in answers.measures.names)
 
 
-def resolve_metric(name: str, problem: Problem) -> Metric:
-    """The metric of that name (`auto`: the problem's main metric); ConfigError if the problem has none of this name."""
+def resolve_metric(name: str, answers: Answers) -> Metric:
+    """The metric of that name (`auto`: the main one of these answers); ConfigError if they have none of this name."""
     if name == "auto":
-        return METRICS[MAIN_METRIC[problem]]
+        return METRICS[answers.measures.main]
     if not isinstance(name, str):
         raise ConfigError(f"evaluate.metric = {name!r:.60} is not the name of a metric.")
-    metric = METRICS.get(name)
-    if metric is not None and problem in metric.problems:
-        return metric
-    if metric is None:
-        reason = "there is no such metric."
+    if name in answers.measures.names:
+        return METRICS[name]
+    problem = answers.label_map.problem
+    if name in METRICS:
+        others = _join(problems_measured_by(name), "and")
+        reason = f"this is a metric for {others} problems, but these labels make a {problem} problem."
     else:
-        reason = f"this is a metric for {_join(metric.problems, 'and')} problems, but these labels make a {problem} problem."
-    valid = [metric.name for metric in metrics_for(problem)]
+        reason = "there is no such metric."
+    valid = [metric.name for metric in metrics_for(answers)]
     nearest = _nearest(name, valid)
     suggestion = f"Did you mean {_join(nearest, 'or')}? " if nearest else ""
     hint = f"{suggestion}Metrics for {problem}: auto, {', '.join(valid)}."
-    raise ConfigError(f'evaluate.metric = "{name}": {reason}', hint=hint)
+    raise ConfigError(
+        Words(Setting("evaluate.metric", name), f": {reason}"), hint=hint, key="evaluate.metric", value=name, reason=reason
+    )
 
 
 def compute_metrics(scored: Scored) -> dict[str, float]:
-    """All metrics of the problem by name, NaN where undefined."""
-    return {metric.name: metric.of(scored) for metric in metrics_for(scored.problem)}
+    """All metrics of these answers by name, NaN where undefined."""
+    return {metric.name: metric.of(scored) for metric in metrics_for(scored.answers)}
 
 
 @dataclass(frozen=True)
@@ -237,9 +218,9 @@ class ClassMetrics:
     """Against the rest; NaN without a row that belongs to it."""
 
 
-def per_class(scored: Scored, names: Sequence[str]) -> tuple[ClassMetrics, ...]:
-    """Counts and metrics of each class in the order of `names`; empty for regression."""
-    if scored.problem == "regression":
+def per_class(scored: Scored) -> tuple[ClassMetrics, ...]:
+    """Counts and metrics of each class in the order of their ids; empty for regression."""
+    if scored.answers.choices is None:
         return ()
     counts = scored.counts
     precision_C, recall_C, f1_C = precision(counts), recall(counts), f_measure(1)(counts)
@@ -256,7 +237,7 @@ def per_class(scored: Scored, names: Sequence[str]) -> tuple[ClassMetrics, ...]:
             roc_auc=float(areas.roc_auc[index]),
             average_precision=float(areas.average_precision[index]),
         )
-        for index, name in enumerate(names)
+        for index, name in enumerate(scored.head.labels)
     )
 
 

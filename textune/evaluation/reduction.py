@@ -15,27 +15,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textune.errors import DataError
-from textune.evaluation.scored import Scored, pack_labels, row_blocks
-from textune.tasks import decide, require_numbers
+from textune.evaluation.scored import Scored
+from textune.tasks import require_numbers, row_blocks
 
 if TYPE_CHECKING:
-    from textune.data import Problem
     from textune.ranks import Ranks
+    from textune.tasks import Answers, Head
 
 MAX_SCORES = 20_000_000
 """Scores (rows x classes) kept for ranking metrics: 160 MB."""
-_SMALLEST = float(np.finfo(np.float64).eps)
-"""Probabilities are no closer to 0 and 1 than this when their logarithm is taken, as in scikit-learn."""
 
 
-def num_ranked(problem: Problem, num_rows: int, num_classes: int) -> int:
+def num_ranked(answers: Answers, num_rows: int) -> int:
     """Rows whose scores are kept for ranking metrics: all, or as many as fit into `MAX_SCORES`.
 
-    A binary row has two scores, a regression row one: they are few numbers anyway and all kept.
+    Where one column is ranked, the scores are few numbers anyway, and all kept.
     """
-    if problem in ("binary", "regression"):
+    if len(answers.ranked) == 1:
         return num_rows
-    return min(num_rows, max(1, MAX_SCORES // num_classes))
+    return min(num_rows, max(1, MAX_SCORES // answers.num_scores))
 
 
 def ranking_note(num_rows: int, num_ranked: int) -> str:
@@ -52,23 +50,22 @@ class Reduction:
     """Takes every row once, in any order and in batches of any size; the result does not depend on the cut, nor on which of
     several processes took which rows."""
 
-    def __init__(self, problem: Problem, *, num_rows: int, num_classes: int) -> None:
-        """`num_classes` C (regression: 1). Raises DataError where there is nothing to evaluate."""
+    def __init__(self, head: Head, *, num_rows: int) -> None:
+        """Scores become answers by the decision of `head`. DataError where there is nothing to evaluate."""
         if num_rows == 0:
             raise DataError("there are no rows to evaluate.", hint="Give a data set with at least one labelled row.")
-        self.problem = problem
+        self.head = head
         self.num_rows = num_rows
-        self.num_classes = num_classes
         self.num_added = 0
         """Rows taken so far."""
         self._seen_N = np.zeros(num_rows, dtype=bool)
-        self._kept = _room(problem, num_rows, num_classes)
+        self._kept = head.answers.zeros(num_rows)
         self._sampled_M: np.ndarray | None = None
         self._scores_MC: np.ndarray | None = None
-        if problem == "regression":
+        if head.answers.choices is None:
             return
-        num_kept = num_ranked(problem, num_rows, num_classes)
-        self._scores_MC = np.zeros((num_kept, num_classes))
+        num_kept = num_ranked(head.answers, num_rows)
+        self._scores_MC = np.zeros((num_kept, head.answers.num_scores))
         if num_kept < num_rows:
             self._sampled_M = np.sort(np.random.default_rng(0).choice(num_rows, num_kept, replace=False))
 
@@ -81,11 +78,13 @@ class Reduction:
         that was taken before. A batch that raises leaves no trace.
         """
         scores = np.asarray(scores, dtype=np.float64)
-        _check(self.problem, rows, targets, scores, num_rows=self.num_rows, num_classes=self.num_classes)
+        answers = self.head.answers
+        _check(answers, rows, targets, scores, num_rows=self.num_rows)
         if self._seen_N[rows].any():
             raise ValueError(f"row {int(rows[self._seen_N[rows]][0])} was scored before")
-        for block in row_blocks(len(rows), self.num_classes):
-            for name, values in _reduce(self.problem, targets[block], scores[block]).items():
+        for block in row_blocks(len(rows), answers.num_scores):
+            decided = self.head.decide(scores[block])
+            for name, values in answers.reduce(targets[block], scores[block], decided).items():
                 self._kept[name][rows[block]] = values
         if self._sampled_M is not None and self._scores_MC is not None:
             place = np.searchsorted(self._sampled_M, rows).clip(max=len(self._sampled_M) - 1)
@@ -120,8 +119,7 @@ class Reduction:
             raise ValueError(f"{self.num_added} rows were scored, not each of {self.num_rows} once")
         kept = self._kept
         scored = Scored(
-            self.problem,
-            self.num_classes,
+            self.head,
             targets=kept["targets"],
             predictions=kept["predictions"],
             loss=kept.get("loss"),
@@ -133,83 +131,21 @@ class Reduction:
         return replace(scored, sample=replace(scored.take(self._sampled_M), scores=self._scores_MC))
 
 
-def scored_rows(problem: Problem, targets: np.ndarray, scores: np.ndarray) -> Scored:
+def scored_rows(head: Head, targets: np.ndarray, scores: np.ndarray) -> Scored:
     """The same for scores that exist as one matrix; arguments and errors as for `Reduction.add`."""
     targets, scores = np.asarray(targets), np.asarray(scores, dtype=np.float64)
-    num_classes = scores.shape[1] if scores.ndim == 2 else 1
-    reduction = Reduction(problem, num_rows=len(targets), num_classes=num_classes)
+    reduction = Reduction(head, num_rows=len(targets))
     reduction.add(np.arange(len(targets)), targets, scores)
     return reduction.finish()
 
 
-def surprise(probabilities: np.ndarray) -> np.ndarray:
-    """Negative logarithm of what had these probabilities and happened, in their shape."""
-    return np.asarray(-np.log(probabilities.clip(_SMALLEST, 1 - _SMALLEST)))
-
-
-def _room(problem: Problem, num_rows: int, num_classes: int) -> dict[str, np.ndarray]:
-    """Where the numbers of all rows will stand, by field of `Scored`; zeros, which `merge` builds on."""
-    if problem == "regression":
-        return {"targets": np.zeros(num_rows), "predictions": np.zeros(num_rows)}
-    room = {"loss": np.zeros(num_rows), "sureness": np.zeros(num_rows)}
-    sides: tuple[int, ...] = (num_rows,)
-    if problem == "multilabel":
-        sides = (num_rows, -(-num_classes // 8))
-        room["suspect"] = np.zeros(num_rows, dtype=np.int32)
-    dtype = np.uint8 if problem == "multilabel" else np.int32
-    return room | {name: np.zeros(sides, dtype=dtype) for name in ("targets", "predictions")}
-
-
-def _reduce(problem: Problem, targets: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
-    """The numbers of one batch, by field of `Scored`."""
-    predictions = decide(scores, problem)
-    if problem == "regression":
-        return {"targets": targets, "predictions": predictions}
-    every = np.arange(len(scores))
-    if problem == "multilabel":
-        true = targets > 0
-        # A wrong label is at least one half off; of equals the first one counts.
-        error = np.where(predictions != true, np.abs(scores - true), 0.0)
-        suspect = error.argmax(axis=1)
-        return {
-            "targets": pack_labels(targets),
-            "predictions": pack_labels(predictions),
-            "loss": surprise(np.where(true, scores, 1 - scores)).mean(axis=1),
-            "sureness": scores[every, suspect],
-            "suspect": np.where(error[every, suspect] > 0, suspect, -1),
-        }
-    return {
-        "targets": targets,
-        "predictions": predictions,
-        "loss": surprise(scores[every, targets]),
-        "sureness": scores[every, predictions],
-    }
-
-
-def _check(
-    problem: Problem, rows: np.ndarray, targets: np.ndarray, scores: np.ndarray, *, num_rows: int, num_classes: int
-) -> None:
-    wanted = (len(rows),) if problem == "regression" else (len(rows), num_classes)
-    target_shape = wanted if problem == "multilabel" else wanted[:1]
-    if targets.shape != target_shape or scores.shape != wanted or (problem == "binary" and num_classes != 2):
-        raise DataError(f"{problem} scores of shape {list(scores.shape)} do not fit targets of shape {list(targets.shape)}.")
+def _check(answers: Answers, rows: np.ndarray, targets: np.ndarray, scores: np.ndarray, *, num_rows: int) -> None:
+    if targets.shape != answers.target_shape(len(rows)) or scores.shape != answers.score_shape(len(rows)):
+        raise DataError(
+            f"{answers.label_map.problem} scores of shape {list(scores.shape)} do not fit targets of shape"
+            f" {list(targets.shape)}."
+        )
     if len(rows) == 0:
         return
     require_numbers(scores, rows, num_rows=num_rows)
-    lowest, highest = scores.min(), scores.max()
-    if problem == "regression":
-        if not np.isfinite(targets).all():
-            raise DataError("a target is not a number (NaN or infinite).")
-        return
-    # float32 probabilities may exceed one by a rounding error
-    if lowest < 0 or highest > 1 + 1e-6:
-        raise DataError(f"scores are probabilities, from 0 to 1, but these go from {lowest:g} to {highest:g}.")
-    if problem == "multilabel":
-        if num_classes < 2:
-            raise DataError("multilabel needs two labels or more.")
-        if not ((targets == 0) | (targets == 1)).all():
-            raise DataError("multilabel targets are 0 or 1.")
-    elif not np.issubdtype(targets.dtype, np.integer) or targets.min() < 0 or targets.max() >= num_classes:
-        raise DataError(
-            f"targets are whole class ids up to {num_classes - 1}, but these go from {targets.min()} to {targets.max()}."
-        )
+    answers.check(targets, scores)

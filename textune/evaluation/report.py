@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from textune.errors import DataError
+from textune.data import LabelMap
 from textune.evaluation.baseline import Baseline, find_baseline
 from textune.evaluation.intervals import Interval, confidence_interval
 from textune.evaluation.metrics import METRICS, ClassMetrics, Metric, compute_metrics, per_class
 from textune.evaluation.mistakes import Mistake, Texts, find_mistakes
 from textune.evaluation.reduction import ranking_note
 from textune.evaluation.render import headline, number
-from textune.evaluation.scored import Scored, count_labels, pack_labels
+from textune.evaluation.scored import Scored
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from textune.data import Problem
+    from textune.tasks import Answers
 
 MAX_MATRIX = 200
 """Classes up to which the whole confusion matrix is kept."""
@@ -91,13 +92,14 @@ class Report:
     def __repr__(self) -> str:
         return f"<Report{f' of {self.dataset}' if self.dataset else ''}: {self.headline()}>"
 
+    @property
+    def label_map(self) -> LabelMap:
+        """The labels and what kind they are of."""
+        return LabelMap(self.problem, self.names)
+
     def about(self) -> str:
         """What kind of problem this is, in words."""
-        if self.problem == "binary":
-            return f'binary, the positive class is "{self.names[1]}"'
-        if self.problem == "regression":
-            return "regression"
-        return f"{self.problem}, {len(self.names):,} {'labels' if self.problem == 'multilabel' else 'classes'}"
+        return self.label_map.about()
 
     def worst_classes(self) -> list[int]:
         """Class numbers by F1, lowest first; classes without rows last."""
@@ -153,7 +155,6 @@ class Report:
 def build_report(
     scored: Scored,
     *,
-    names: tuple[str, ...],
     texts: Texts,
     metric: Metric,
     pairs: Texts | None = None,
@@ -168,26 +169,23 @@ def build_report(
     warnings: tuple[str, ...] = (),
     left_out: int = 0,
 ) -> Report:
-    """Report on one evaluation: rows that are scored, and the names of their classes (regression: of the value).
+    """Report on one evaluation.
 
     texts, pairs, place: text, second text and place of a row by its number, looked up for the mistakes only.
     metric: the main one. train_targets: what the baseline answers from, and the class balance of training.
     bootstrap: draws or resamples for the interval, 0 for none. mistakes: how many to keep.
     notes, warnings: what else the reader should know. left_out: rows that should have been scored, but could not be used.
     Memory: a few arrays of N numbers and as much again as the scores that are kept; time is that of sorting these by class.
-    Raises DataError where the names do not fit the rows.
     """
-    if len(names) != scored.num_classes:
-        raise DataError(f"{len(names)} label names do not fit scores of {scored.num_classes} classes.")
-    problem = scored.problem
+    labels = scored.head.label_map
     metrics = compute_metrics(scored)
     interval = confidence_interval(metric, scored, samples=bootstrap, seed=seed)
-    baseline = find_baseline(scored, names, metric, metrics, train_targets)
-    classes = per_class(scored, names)
-    matrix, confusions = _confusions(scored, names)
+    baseline = find_baseline(scored, metric, metrics, train_targets)
+    classes = per_class(scored)
+    matrix, confusions = _confusions(scored)
     return Report(
-        problem=problem,
-        names=tuple(names),
+        problem=labels.problem,
+        names=labels.names,
         dataset=dataset,
         fingerprint=fingerprint,
         num_rows=len(scored),
@@ -197,18 +195,16 @@ def build_report(
         metrics=metrics,
         baseline=baseline,
         classes=classes,
-        train_support=_train_support(problem, train_targets, len(names)),
+        train_support=_train_support(scored.answers, train_targets),
         matrix=matrix,
         confusions=confusions,
-        num_mistakes=None if problem == "regression" else int((~scored.right).sum()),
-        mistakes=find_mistakes(
-            scored, names, texts=texts, pairs=pairs, place=place or (lambda row: f"row {row + 1}"), limit=mistakes
-        ),
+        num_mistakes=int((~scored.right).sum()) if labels.choices else None,
+        mistakes=find_mistakes(scored, texts=texts, pairs=pairs, place=place or (lambda row: f"row {row + 1}"), limit=mistakes),
         warnings=(*_warnings(baseline, metrics), *warnings),
         notes=(
             *_metric_notes(metric, metrics, interval, baseline),
             *_class_notes(classes),
-            *_label_set_notes(scored),
+            *scored.answers.notes(scored.targets, scored.predictions),
             *filter(None, [ranking_note(len(scored), len(scored.ranked))]),
             *notes,
         ),
@@ -216,16 +212,15 @@ def build_report(
     )
 
 
-def _train_support(problem: Problem, train_targets: np.ndarray | None, num_classes: int) -> tuple[int, ...] | None:
-    if train_targets is None or problem == "regression":
+def _train_support(answers: Answers, train_targets: np.ndarray | None) -> tuple[int, ...] | None:
+    if train_targets is None or answers.choices is None:
         return None
-    if problem == "multilabel":
-        return tuple(int(count) for count in count_labels(pack_labels(train_targets), num_classes))
-    return tuple(int(count) for count in np.bincount(train_targets, minlength=num_classes))
+    return tuple(int(count) for count in answers.choices.support(answers.store(train_targets)))
 
 
-def _confusions(scored: Scored, names: tuple[str, ...]) -> tuple[tuple[tuple[int, ...], ...] | None, tuple[Confusion, ...]]:
-    if scored.problem not in ("binary", "multiclass"):
+def _confusions(scored: Scored) -> tuple[tuple[tuple[int, ...], ...] | None, tuple[Confusion, ...]]:
+    names = scored.head.labels
+    if not scored.head.label_map.exclusive:
         return None, ()
     cells = scored.cells
     true, predicted, counts = cells.targets, cells.predictions, np.asarray(cells.weights)
@@ -288,21 +283,6 @@ def _some(names: list[str], total: int) -> str:
         return listed
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return f"{len(names)} of {total} classes ({listed}{more})"
-
-
-def _label_set_notes(scored: Scored) -> list[str]:
-    if scored.problem != "multilabel":
-        return []
-    notes = []
-    untrue, silent = ~scored.targets.any(axis=1), ~scored.predictions.any(axis=1)
-    if silent.any():
-        notes.append(f"The model gives no label at all to {int(silent.sum()):,} of {len(scored):,} rows.")
-    if untrue.any():
-        notes.append(
-            f"{int(untrue.sum()):,} of {len(scored):,} rows {'has' if untrue.sum() == 1 else 'have'} no label. "
-            "An empty answer to them is right in subset_accuracy, but counts 0 in the means over samples."
-        )
-    return notes
 
 
 def _plain(value: Any) -> Any:

@@ -19,12 +19,12 @@ from textune.errors import ModelError
 from textune.model.pretrained import Pretrained, is_classifier, is_unnamed, label_names
 from textune.wording import listing
 
-Form = Literal["softmax", "sigmoid", "regression", "unknown"]
+Form = Literal["softmax", "sigmoid", "linear", "unknown"]
 
 _PROBLEM_TYPES: dict[str, Form] = {
     "single_label_classification": "softmax",
     "multi_label_classification": "sigmoid",
-    "regression": "regression",
+    "regression": "linear",
 }
 
 Row = tuple[int, int]
@@ -50,7 +50,9 @@ class Head:
 
     def __str__(self) -> str:
         number = f"{len(self.outputs)} output{'' if len(self.outputs) == 1 else 's'}"
-        return f"{self.form} on {number}" if self.form in {"softmax", "sigmoid"} else f"{self.form} with {number}"
+        if self.form in {"softmax", "sigmoid"}:
+            return f"{self.form} on {number}"
+        return f"{'regression' if self.form == 'linear' else self.form} with {number}"
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,12 @@ class HeadChange:
 
 def wanted_head(label_map: LabelMap, num_logits: int) -> Head:
     """The head that a task needs; one logit for two classes stands for the second of them."""
-    if label_map.problem == "regression":
-        return Head(label_map.names, "regression")
+    if not label_map.choices:
+        return Head(label_map.names, "linear")
     names = label_map.names
     if num_logits < len(names):
         return Head(names[-num_logits:], "sigmoid", opposite=names[0])
-    return Head(names, "sigmoid" if label_map.problem == "multilabel" else "softmax")
+    return Head(names, "softmax" if label_map.exclusive else "sigmoid")
 
 
 def earlier_head(config: Any) -> Head:
@@ -94,9 +96,9 @@ def plan_head(found: Pretrained, config: Any, wanted: Head) -> HeadChange | None
         notice = f"the head is new: the {found.where} is a {kind}, whose head is for another task"
         return HeadChange(new, notice, earlier_size=False)
     earlier = earlier_head(config)
-    if earlier.form != wanted.form and not (earlier.form == "unknown" and wanted.form in {"regression", "sigmoid"}):
+    if earlier.form != wanted.form and not (earlier.form == "unknown" and wanted.form in {"linear", "sigmoid"}):
         return HeadChange(new, f"the head is new: that of the {found.where} is a {earlier}, and this task needs a {wanted}")
-    if wanted.form == "regression":
+    if wanted.form == "linear":
         return None if len(earlier.outputs) == 1 else HeadChange(new, f"the head is new: the {found.where} has a {earlier}")
     if is_unnamed(earlier.outputs) and not set(wanted.outputs) & set(earlier.outputs):
         return _unnamed(found, earlier, wanted)
@@ -155,7 +157,7 @@ def _report(found: Pretrained, earlier: Head, wanted: Head, rows: tuple[Row | No
 
 def about_new_head(hf: Any, new_tensors: Collection[str], label_map: LabelMap) -> str:
     """What to say of the tensors that the checkpoint lacks; they are those of the head, and at most the pooler's."""
-    kind = "regression" if label_map.problem == "regression" else "classification"
+    kind = "classification" if label_map.choices else "regression"
     head = {name for name, _ in hf.named_parameters() if not name.startswith(f"{hf.base_model_prefix}.")}
     if not head <= set(new_tensors):
         return f"Part of the {kind} head is new and will be trained: {listing(sorted(new_tensors), 4)}."

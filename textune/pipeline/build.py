@@ -16,7 +16,7 @@ from textune.batches import (
     open_store,
     require_drawable,
 )
-from textune.config import Experiment, TrainSection, require_runnable
+from textune.config import Experiment, TrainSection, reported_sets, require_runnable
 from textune.data import Part, PreparedData, audit_data, prepare_data
 from textune.errors import ConfigError, DataError
 from textune.evaluation import resolve_metric
@@ -65,7 +65,7 @@ def gather(
     come from a checkpoint.
     """
     require_runnable(experiment)
-    device = resolve_device(experiment.train.device, experiment.train.precision)
+    device = resolve_device(experiment.train.device, experiment.train.precision, section="train")
     if ranks.broadcast(device.precision) != device.precision:
         raise ConfigError(
             f"rank {ranks.rank} would compute in {device.precision}, unlike rank 0.",
@@ -82,8 +82,8 @@ def gather(
     _require_weights(experiment, data)
     if audit:
         _audit(data, tracker)
-    metric = resolve_metric(experiment.evaluate.metric, data.label_map.problem)
     task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets)
+    metric = resolve_metric(experiment.evaluate.metric, task.head.answers)
     if data.validation is None and experiment.train.early_stopping.patience:
         raise ConfigError(
             "train.early_stopping.patience is set, but there are no validation rows to judge by.",
@@ -181,16 +181,16 @@ def _tokenize(
     limit = experiment.tokens.drop_longer
     if limit is None:
         return data, stores
-    kept: dict[str, Part | None] = {"train": data.train, "validation": data.validation, "test": data.test}
-    for part in data.parts:
+
+    def shortened(part: Part) -> Part:
         shorter = part.only(stores[id(part.examples)].raw_lengths <= limit)
         if len(shorter) == 0:
             raise DataError(f"tokens.drop_longer = {limit} leaves no {part.name} rows.", hint="Raise it.")
         if len(shorter) < len(part):
             tracker.notice(f"{len(part) - len(shorter)} of {len(part)} {part.name} rows left out: longer than {limit} tokens.")
-        kept[part.name] = shorter
-    assert kept["train"] is not None
-    return replace(data, train=kept["train"], validation=kept["validation"], test=kept["test"]), stores
+        return shorter
+
+    return data.map_parts(shortened), stores
 
 
 def _require_weights(experiment: Experiment, data: PreparedData) -> None:
@@ -203,8 +203,8 @@ def _require_weights(experiment: Experiment, data: PreparedData) -> None:
 def _require_room(experiment: Experiment, parts: dict[str, Tokenized]) -> None:
     """ConfigError where one row alone exceeds `max_tokens`: it could never be computed within the bound."""
     for key, limit, names in (
-        ("train.max_tokens", experiment.train.max_tokens, ["train"]),
-        ("evaluate.max_tokens", experiment.evaluate.max_tokens, ["validation", "test"]),
+        ("train.max_tokens", experiment.train.max_tokens, ("train",)),
+        ("evaluate.max_tokens", experiment.evaluate.max_tokens, reported_sets(experiment)),
     ):
         if limit == "auto":
             continue

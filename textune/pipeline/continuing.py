@@ -48,7 +48,8 @@ def differences(
         found.append(f'tokens.truncate = "{card.truncate}" (here "{tokens.truncate}")')
     if (card.columns.text_pair is None) != (columns.text_pair is None):
         found.append("single texts (here pairs)" if card.columns.text_pair is None else "pairs of texts (here single ones)")
-    if card.problem == labels.problem == "regression" and _activation(card.task) != _activation(task):
+    numbers = not card.label_map.choices and not labels.choices
+    if numbers and _activation(card.task) != _activation(task):
         found.append(f'task.activation = "{_activation(card.task)}" (here "{_activation(task)}")')
     others = [name for name in labels.names if name != card.names[-1]]
     if _one_logit(card.task) and _one_logit(task) and len(others) == 1 and others[0] != card.names[0]:

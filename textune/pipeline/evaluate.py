@@ -14,12 +14,15 @@ from textune.batches import open_store
 from textune.config import (
     Absent,
     Columns,
+    DataSection,
     EvaluateSection,
     Experiment,
     FilesSource,
+    HeldOut,
     Split,
     StreamSource,
     TokensSection,
+    TrainSource,
     load_config,
     require_words,
     user_path,
@@ -31,8 +34,7 @@ from textune.jsontext import parse_json
 from textune.prediction import ModelCard, data_source, load
 from textune.ranks import joined
 from textune.run import SilentTracker, Tokenized, Tracker, report_part, write_report
-
-_NAME_COLUMNS = "Name the columns with --text, --text-pair and --label. To score rows without labels, use `textune predict`."
+from textune.wording import listing
 
 
 def evaluate(
@@ -40,7 +42,7 @@ def evaluate(
     *,
     data: str | Path | Sequence[str | Path] | FilesSource | None = None,
     columns: Columns | Mapping[str, Any] | None = None,
-    part: Literal["test", "validation"] | None = None,
+    part: str | None = None,
     metric: str | None = None,
     on_bad_row: Literal["error", "skip"] = "error",
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -49,7 +51,7 @@ def evaluate(
     compile: Literal["auto", "on", "off"] = "auto",
     tracker: Tracker | None = None,
 ) -> Report:
-    """Report on a model with the rows of `data`, or with the run's own test (else validation) rows.
+    """Report on a model with the rows of `data`, or with the run's own test (else validation) rows, or those of the set `part`.
 
     `data`: files, read as the run's own of the same suffix were, or a source. `columns`: where text and label stand in them, as
     in `{"label": "stars"}`; what is not named stays as in the run.
@@ -58,7 +60,9 @@ def evaluate(
     its data has changed since training. Processes that a launcher started together share the rows: all of them call it and
     get the report, the first one writes it.
     """
-    require_words(evaluate, part=part, on_bad_row=on_bad_row)
+    require_words(evaluate, on_bad_row=on_bad_row)
+    if part is not None and not isinstance(part, str):
+        raise ConfigError(f"part = {part!r:.60} is not the name of a set.", hint='Write part="validation" or the like.')
     if data is not None and part is not None:
         raise ConfigError("part chooses among the run's own rows, but data names others.", hint="Give one of the two.")
     run = user_path(run)
@@ -74,7 +78,7 @@ def evaluate(
             on_notice=tracker.notice,
         )
         card = predictor.card
-        chosen_metric = resolve_metric(metric or card.metric, card.problem)
+        chosen_metric = resolve_metric(metric or card.metric, predictor.task.head.answers)
         experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
         section = experiment.evaluate if experiment is not None else EvaluateSection()
         if data is None:
@@ -138,16 +142,16 @@ def _rows_of(
     try:
         found = prepare_held_out(data, columns=columns, labels=card.labels, label_map=card.label_map, on_bad_row=on_bad_row)
     except DataError as error:
-        if "data.columns" not in error.hint:
-            raise
-        raise DataError(error.message, hint=_NAME_COLUMNS) from None
+        if error.key in {"data.columns.label", "data.columns.labels"}:
+            error.advise("To score rows without labels, use `textune predict`.")
+        raise
     for note in found.examples.rows.notes:
         tracker.notice(note)
     return found
 
 
 def _own_rows(
-    run: Path, experiment: Experiment | None, card: ModelCard, part: Literal["test", "validation"] | None
+    run: Path, experiment: Experiment | None, card: ModelCard, part: str | None
 ) -> tuple[str, Part, np.ndarray | None]:
     """The run's own test (else validation) rows: (name of the part, the rows, targets of the training rows)."""
     if experiment is None:
@@ -156,8 +160,8 @@ def _own_rows(
         )
     name = part or ("validation" if isinstance(experiment.data.test, Absent) else "test")
     section, streamed = experiment.data, isinstance(experiment.data.train, StreamSource)
-    source = section.test if name == "test" else section.validation
-    if isinstance(source, Absent) or (streamed and isinstance(source, Split)):
+    source = _source_of(section, name)
+    if isinstance(source, Absent | StreamSource) or (streamed and isinstance(source, Split)):
         raise RunError(f"{run} has no {name} rows.", hint="Name a file with --data FILE.")
     train_targets = None
     if streamed and not isinstance(source, Split):
@@ -171,12 +175,12 @@ def _own_rows(
             name=name,
         )
         read = [found]
-        same_labels = card.problem == "regression" or given_names(section.labels, section.columns.labels) == card.names
+        same_labels = given_names(section.labels, section.columns.labels) == card.names or not card.label_map.choices
     else:
         prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names)
-        own = prepared.test if name == "test" else prepared.validation
-        assert own is not None, "there is a source"
-        found, read, train_targets = own, [prepared.train, own], prepared.train_targets
+        [own] = [part for part in prepared.parts if part.name == name]
+        read = [prepared.train] if name == "train" else [prepared.train, own]
+        found, train_targets = own, prepared.train_targets
         same_labels = prepared.label_map == card.label_map
     changed = [part.name for part in read if card.data.get(part.name) != part.fingerprint]
     if changed or not same_labels:
@@ -186,6 +190,14 @@ def _own_rows(
             hint="Restore the files, or evaluate what is there now with --data FILE.",
         )
     return name, found, train_targets
+
+
+def _source_of(section: DataSection, name: str) -> TrainSource | HeldOut:
+    """Where the rows of a split or an evaluation set come from; ConfigError for a name that none has."""
+    sources = {"train": section.train, "validation": section.validation, "test": section.test, **section.evaluations}
+    if name not in sources:
+        raise ConfigError(f'part = "{name}" is not a set of this run.', hint=f"It has {listing(sources, 8)}.")
+    return sources[name]
 
 
 def _tokens_section(

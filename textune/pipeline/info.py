@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from textune.config import user_path
+from textune.data import LabelMap
 from textune.errors import RunError
 from textune.evaluation import number, read_report
 from textune.prediction import find_model, read_card
@@ -79,8 +80,7 @@ def in_words(found: dict[str, Any]) -> dict[str, str]:
     size = f" ({found['model_bytes'] / 1e6:.1f} MB)" if "model" in found else ""
     words["model"] = f"{found['model']}{size}" if "model" in found else "none saved yet"
     if "problem" in found:
-        labels = f", {count(len(found['labels']), 'label')}: {listing(found['labels'], 8)}"
-        words["task"] = found["problem"] + (labels if found["problem"] != "regression" else "")
+        words["task"] = str(LabelMap(found["problem"], tuple(found["labels"])))
         words["texts"] = f"at most {found['max_length']} tokens each, computed in {found['precision']}"
     lost = {part: f" ({num:,} left out)" for part, num in found.get("left_out", {}).items() if num}
     rows = (

@@ -184,7 +184,7 @@ def _attempts(section: DataSection) -> Iterator[tuple[DataSection, str]]:
 
 
 def _class_names(data: PreparedData | None) -> tuple[str, ...]:
-    return () if data is None or data.label_map.problem == "regression" else data.label_map.names
+    return () if data is None else data.label_map.choices
 
 
 def _chosen(guess: Guess, data: PreparedData | None) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from textune.config import ConcatSource, DataSection, FilesSource, absolute, expected, keys_of
 from textune.data import bare_suffix
-from textune.errors import ConfigError, DataError
+from textune.errors import ConfigError, DataError, Setting, Words
 from textune.wording import listing
 
 READING = (
@@ -32,7 +32,7 @@ READING = (
 def own_sources(section: DataSection) -> dict[str, FilesSource]:
     """The way of reading files of each suffix, where it is not the usual one; without the files."""
     found: dict[str, FilesSource] = {}
-    for source in (section.train, section.validation, section.test):
+    for source in (section.train, section.validation, section.test, *section.evaluations.values()):
         for one in source.sources if isinstance(source, ConcatSource) else [source]:
             if isinstance(one, FilesSource):
                 kept = FilesSource(**{key: getattr(one, key) for key in READING})
@@ -63,7 +63,8 @@ def read_as_run(
         reason = f"expected {expected(keys_of(FilesSource)[key])}"
         if first["type"] == "value_error":
             reason = str(first["ctx"]["error"]).rstrip(".")
-        raise ConfigError(f"--{key.replace('_', '-')} {first['input']!r}: {reason}.") from None
+        value = first["input"]
+        raise ConfigError(Words(Setting(key, value), f": {reason}."), key=key, value=value, reason=reason) from None
     if not taken:
         return source, ""
     settings = listing((f"{key} = {_shown(value)}" for key, value in taken.items()), 6)

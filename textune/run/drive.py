@@ -171,7 +171,8 @@ class Drive:
         if setup.parts.experiment.train.checkpoint.save_only_model and not can_resume:
             with setup.learner.published():
                 weights = setup.learner.model_state()
-                setup.keeper.save_model(step, lambda path: setup.predictor.save(path, weights), value=value)
+                bound = setup.budget.max_tokens
+                setup.keeper.save_model(step, lambda path: setup.predictor.save(path, weights, max_tokens=bound), value=value)
         else:
             setup.keeper.save(setup.learner, step, self._state().to_dict(), value=value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textune.config import sets_at_each_evaluation
 from textune.evaluation import compute_metrics, num_ranked, ranking_note
 from textune.run.best import BestModel
 from textune.run.parts import Tokenized
@@ -59,8 +60,8 @@ class Evaluator:
         validation = self._sets.get("validation")
         if validation is None or self._progress.step:
             return
-        label_map, num_rows = self._setup.parts.data.label_map, len(validation.part)
-        note = ranking_note(num_rows, num_ranked(label_map.problem, num_rows, len(label_map.names)))
+        num_rows = len(validation.part)
+        note = ranking_note(num_rows, num_ranked(self._setup.parts.task.head.answers, num_rows))
         if note:
             self._setup.tracker.notice(note)
 
@@ -76,7 +77,9 @@ class Evaluator:
         """Evaluate one set; whether that came to its end."""
         setup, step = self._setup, self._progress.step
         stage = "evaluating" if name == "validation" else f"evaluating {name}"
-        scored = score_part(setup.predictor, tokenized, setup.tracker, stage=stage, stop=self._is_interrupted)
+        scored = score_part(
+            setup.predictor, tokenized, setup.tracker, stage=stage, budget=setup.budget, stop=self._is_interrupted
+        )
         if scored is None:
             return False
         metrics, main = compute_metrics(scored), setup.parts.metric.name
@@ -110,11 +113,12 @@ class Evaluator:
             return
         weights = setup.learner.model_state()
         if setup.learner.ranks.is_first:
-            setup.folder.save_best(lambda path: setup.predictor.save(path, weights, step=step, value=value))
+            bound = setup.budget.max_tokens
+            setup.folder.save_best(lambda path: setup.predictor.save(path, weights, step=step, value=value, max_tokens=bound))
         setup.learner.ranks.wait()
 
 
 def evaluated_sets(setup: Setup) -> dict[str, Tokenized]:
     """The sets that are evaluated while training, in this order."""
     parts = setup.parts.parts
-    return {name: parts[name] for name in ("validation",) if name in parts}
+    return {name: parts[name] for name in sets_at_each_evaluation(setup.parts.experiment) if name in parts}

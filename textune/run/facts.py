@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from textune.batches import padding_waste
+from textune.config import sets_at_each_evaluation
 from textune.run.parts import Ingredients
 from textune.training import STATE_BYTES, learning_rate
 
@@ -95,8 +96,8 @@ def run_facts(parts: Ingredients) -> Facts:
     checkpoint, every = section.checkpoint, section.checkpoint.every
     size = _checkpoint_bytes(parts)
     return Facts(
-        problem=parts.task.head.problem,
-        labels=list(parts.data.label_map.names) if parts.task.head.problem != "regression" else [],
+        problem=parts.data.label_map.problem,
+        labels=list(parts.data.label_map.choices),
         rows=dict(parts.num_rows),
         rows_left_out={part.name: part.num_left_out for part in parts.data.parts},
         rows_truncated=sum(tokenized.num_truncated for tokenized in parts.parts.values()),
@@ -139,7 +140,7 @@ def run_facts(parts: Ingredients) -> Facts:
         checkpoint_only_model=checkpoint.save_only_model,
         disk_bytes=_disk_bytes(parts, size),
         metric=parts.metric.name,
-        evaluated=["validation"] if parts.data.validation is not None else [],
+        evaluated=[name for name in sets_at_each_evaluation(experiment) if name in parts.parts],
     )
 
 

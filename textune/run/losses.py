@@ -56,7 +56,7 @@ class Losses:
             return ModelError(
                 f"{found}, before any weight was changed.",
                 hint="The weights of the backbone are damaged"
-                + (", or a target is too large" if self._setup.parts.task.head.problem == "regression" else "")
+                + (", or a target is too large" if not self._setup.parts.data.label_map.choices else "")
                 + ("." if is_exact else ', or exceed what the precision holds: use train.precision = "fp32".'),
             )
         unchanged = " That step changed no weight." if math.isfinite(loss) else ""

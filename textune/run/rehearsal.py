@@ -32,11 +32,11 @@ def one_batch_of_everything(parts: Ingredients) -> Ingredients:
     """The same run with one training step and one batch of every other split."""
     size = parts.experiment.train.batch_size
 
-    def first(part: Part | None) -> Part | None:
-        return None if part is None else replace(part, indices=part.indices[:size])
+    def first(part: Part) -> Part:
+        return part if part.name == "train" else replace(part, indices=part.indices[:size])
 
     section = parts.experiment.train.model_copy(update={"duration": Duration(1, "steps")})
-    data = replace(parts.data, validation=first(parts.data.validation), test=first(parts.data.test))
+    data = parts.data.map_parts(first)
     return replace(
         parts,
         experiment=parts.experiment.model_copy(update={"train": section}),

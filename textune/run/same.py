@@ -37,13 +37,15 @@ HARMLESS = (
     "model.attention",
     "model.compile",
     "evaluate.max_tokens",
+    "evaluate.train",
+    "evaluate.at_end",
     "evaluate.bootstrap",
     "evaluate.mistakes",
 )
 """Keys, or the tables that hold them, that may change when a run is resumed: they say how and where it is computed, watched
 and saved. Every other key decides what is learnt, and a change of it is refused."""
 
-_SOURCE = r"data\.(train|validation|test)(\.sources\.\d+)*"
+_SOURCE = r"data\.(train|validation|test|evaluations\.[^.]+)(\.sources\.\d+)*"
 BY_CONTENT = re.compile(
     rf"data\.folder|{_SOURCE}\.(files|label_files|folder|name|revision)|data\.labels\.names_file"
     r"|model\.(pretrained|tokenizer|revision)"

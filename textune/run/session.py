@@ -209,7 +209,6 @@ class Session:
         )
         keeper.begin(self._start.step)
         predictor = parts.predictor(learner)
-        predictor.on_notice = tracker.notice
         return Setup(
             parts=parts,
             config=self._loaded.experiment.model_dump(mode="json"),
@@ -217,6 +216,7 @@ class Session:
             learner=learner,
             loader=parts.loader(parts.training_rows(), learner=learner, state=None if state is None else dict(state.loader)),
             predictor=predictor,
+            budget=predictor.budget(tracker.notice),
             best=BestTracker(section.early_stopping, higher_is_better=parts.metric.higher_is_better),
             folder=self._folder,
             keeper=keeper,

@@ -1,6 +1,13 @@
+from .answers import Answer as Answer
+from .answers import Answers as Answers
+from .answers import Choices as Choices
+from .answers import Counts as Counts
+from .bits import row_blocks as row_blocks
 from .decision import decide as decide
 from .decision import nth_row as nth_row
 from .decision import require_numbers as require_numbers
+from .head import Head as Head
 from .task import ByHead as ByHead
 from .task import Task as Task
 from .task import build_task as build_task
+from .task import problems_measured_by as problems_measured_by

@@ -1,4 +1,4 @@
-"""One class per row: binary and multiclass heads."""
+"""One class per row: binary and multiclass heads, and what an evaluation keeps of their answers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,38 @@ import torch
 from torch.nn import functional
 
 from textune.config import BinaryTask, RegressionTask, Task
-from textune.data import LabelMap, Problem
+from textune.data import LabelMap
+from textune.errors import DataError
+from textune.tasks.answers import Constant, Counts, Measures, require_probabilities, surprise
 from textune.tasks.decision import USUAL, Decision
 from textune.tasks.head import ONLY
 from textune.tasks.weights import class_weights
+
+_SHARED = (
+    "accuracy",
+    "balanced_accuracy",
+    "f1_macro",
+    "f1_micro",
+    "f1_weighted",
+    "precision_macro",
+    "precision_micro",
+    "precision_weighted",
+    "recall_macro",
+    "recall_micro",
+    "recall_weighted",
+    "f_half_macro",
+    "mcc",
+    "roc_auc",
+    "average_precision",
+    "log_loss",
+)
+MULTICLASS = Measures(_SHARED, main="accuracy", plain="accuracy", constant="the most frequent class")
+BINARY = Measures(
+    (*_SHARED, "precision", "recall", "f1", "f_half", "brier"),
+    main="accuracy",
+    plain="accuracy",
+    constant="the most frequent class",
+)
 
 
 @dataclass(frozen=True)
@@ -31,14 +59,14 @@ class ClassHead:
     name: str = ONLY
 
     @property
-    def problem(self) -> Problem:
-        """binary or multiclass."""
-        return self.label_map.problem
-
-    @property
     def labels(self) -> tuple[str, ...]:
         """Names of the classes in the order of their ids."""
         return self.label_map.names
+
+    @property
+    def answers(self) -> ClassAnswers:
+        """What an evaluation keeps of them."""
+        return ClassAnswers(self.label_map)
 
     def row_losses(self, outputs_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of each row, [B], unweighted."""
@@ -66,6 +94,116 @@ class ClassHead:
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """int64 [N] the class of the highest score."""
         return self.decision.best(scores)
+
+
+@dataclass(frozen=True)
+class ClassAnswers:
+    """Class ids."""
+
+    label_map: LabelMap
+
+    @property
+    def measures(self) -> Measures:
+        """Of two classes, also how well the second one is found."""
+        return BINARY if self.label_map.problem == "binary" else MULTICLASS
+
+    @property
+    def num_scores(self) -> int:
+        """One per class."""
+        return len(self.label_map.names)
+
+    @property
+    def ranked(self) -> range:
+        """All classes; of a binary task the second one alone, since the order by the first is the same reversed."""
+        return range(1 if self.label_map.problem == "binary" else 0, self.num_scores)
+
+    @property
+    def choices(self) -> ClassAnswers:
+        """A class is a choice among labels."""
+        return self
+
+    def score_shape(self, num_rows: int) -> tuple[int, ...]:
+        """[N, C]."""
+        return (num_rows, self.num_scores)
+
+    def target_shape(self, num_rows: int) -> tuple[int, ...]:
+        """[N]."""
+        return (num_rows,)
+
+    def check(self, targets: np.ndarray, scores: np.ndarray) -> None:
+        """DataError for what are not probabilities, or not class ids."""
+        require_probabilities(scores)
+        if not np.issubdtype(targets.dtype, np.integer) or targets.min() < 0 or targets.max() >= self.num_scores:
+            raise DataError(
+                f"targets are whole class ids up to {self.num_scores - 1},"
+                f" but these go from {targets.min()} to {targets.max()}."
+            )
+
+    def zeros(self, num_rows: int) -> dict[str, np.ndarray]:
+        """Ids of what is true and predicted; the surprise at the first, the probability of the second."""
+        ids = {name: np.zeros(num_rows, dtype=np.int32) for name in ("targets", "predictions")}
+        return ids | {"loss": np.zeros(num_rows), "sureness": np.zeros(num_rows)}
+
+    def reduce(self, targets: np.ndarray, scores: np.ndarray, decided: np.ndarray) -> dict[str, np.ndarray]:
+        """The same of a batch."""
+        every = np.arange(len(scores))
+        return {
+            "targets": targets,
+            "predictions": decided,
+            "loss": surprise(scores[every, targets]),
+            "sureness": scores[every, decided],
+        }
+
+    def store(self, given: np.ndarray) -> np.ndarray:
+        """Ids, as they are."""
+        return np.asarray(given)
+
+    def right(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """bool [N] the class is the right one."""
+        return np.asarray(predictions == targets)
+
+    def mistake_sizes(
+        self, targets: np.ndarray, predictions: np.ndarray, sureness: np.ndarray | None, suspect: np.ndarray | None
+    ) -> np.ndarray:
+        """float64 [N] the probability of a wrong class that was answered."""
+        assert sureness is not None
+        return np.where(self.right(targets, predictions), 0.0, sureness)
+
+    def named(self, stored: np.ndarray) -> str:
+        """Name of a class."""
+        return self.label_map.names[int(stored)]
+
+    def constant(self, known: np.ndarray) -> Constant:
+        """The classes' shares."""
+        shares = np.bincount(known, minlength=self.num_scores) / len(known)
+        return Constant(shares, shares)
+
+    def constant_loss(self, targets: np.ndarray, constant: np.ndarray) -> np.ndarray:
+        """float64 [N] the surprise at each row's class."""
+        return np.asarray(surprise(constant)[targets])
+
+    def notes(self, targets: np.ndarray, predictions: np.ndarray) -> list[str]:
+        """Nothing: what there is to say is said of each class."""
+        return []
+
+    def hits(self, targets: np.ndarray) -> np.ndarray:
+        """bool [N, C] one class in each row."""
+        return np.asarray(targets[:, None] == np.arange(self.num_scores))
+
+    def counts(self, targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray | None) -> Counts:
+        """By class, float64 [C]."""
+        weights = np.ones(len(targets)) if weights is None else weights
+        right = self.right(targets, predictions)
+        sides = ((targets[right], weights[right]), (predictions, weights), (targets, weights))
+        return Counts(*(np.bincount(ids, by, minlength=self.num_scores) for ids, by in sides))
+
+    def support(self, targets: np.ndarray) -> np.ndarray:
+        """Rows of each class, int64 [C]."""
+        return np.bincount(targets, minlength=self.num_scores)
+
+    def pairs(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """int64 [N] the cell of the confusion matrix."""
+        return np.asarray(targets.astype(np.int64) * self.num_scores + predictions)
 
 
 def build_classes(section: Task, label_map: LabelMap, targets: np.ndarray | None) -> ClassHead:

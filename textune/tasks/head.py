@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from textune.data import LabelMap, Problem
+    from textune.data import LabelMap
+    from textune.tasks.answers import Answers
 
 ONLY = "label"
 """Name of the head of a task that has one."""
@@ -34,12 +35,12 @@ class Head(Protocol):
         """The labels and what kind they are of."""
 
     @property
-    def problem(self) -> Problem:
-        """binary, multiclass, multilabel or regression, as the user reads it."""
+    def labels(self) -> tuple[str, ...]:
+        """Their names in the order of their ids; of a number, the one name of its value."""
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the labels in the order of their ids; of a number, the one name of its value."""
+    def answers(self) -> Answers:
+        """What an evaluation keeps of targets and answers."""
 
     @property
     def num_outputs(self) -> int:
@@ -55,4 +56,4 @@ class Head(Protocol):
         """What users see: probabilities [B, K], or numbers [B]."""
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
-        """What the scores [N, K] or [N] say, in the form of the targets."""
+        """What the scores [N, K] or [N] say, in the form of the targets, by the head's own decision."""

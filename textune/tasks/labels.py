@@ -1,4 +1,4 @@
-"""Any number of labels per row: the multilabel head."""
+"""Any number of labels per row: the multilabel head, and what an evaluation keeps of its answers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,40 @@ import torch
 from torch.nn import functional
 
 from textune.config import RegressionTask, Task
-from textune.data import LabelMap, Problem
+from textune.data import LabelMap
+from textune.errors import DataError
+from textune.tasks.answers import Constant, Counts, Measures, require_probabilities, surprise
+from textune.tasks.bits import count_labels, has_label, one_value, pack_labels, sum_labels, unpack_labels
 from textune.tasks.decision import USUAL, Decision
 from textune.tasks.head import ONLY
 from textune.tasks.weights import class_weights
+
+MULTILABEL = Measures(
+    (
+        "f1_macro",
+        "f1_micro",
+        "f1_weighted",
+        "f1_samples",
+        "precision_macro",
+        "precision_micro",
+        "precision_weighted",
+        "precision_samples",
+        "recall_macro",
+        "recall_micro",
+        "recall_weighted",
+        "recall_samples",
+        "f_half_macro",
+        "subset_accuracy",
+        "hamming_loss",
+        "roc_auc",
+        "average_precision",
+        "average_precision_micro",
+        "log_loss",
+    ),
+    main="f1_micro",
+    plain="subset_accuracy",
+    constant="the most frequent label set",
+)
 
 
 @dataclass(frozen=True)
@@ -30,11 +60,6 @@ class LabelHead:
     name: str = ONLY
 
     @property
-    def problem(self) -> Problem:
-        """multilabel."""
-        return self.label_map.problem
-
-    @property
     def labels(self) -> tuple[str, ...]:
         """Names of the labels in the order of their ids."""
         return self.label_map.names
@@ -43,6 +68,11 @@ class LabelHead:
     def num_outputs(self) -> int:
         """One per label."""
         return len(self.label_map.names)
+
+    @property
+    def answers(self) -> LabelAnswers:
+        """What an evaluation keeps of them."""
+        return LabelAnswers(self.label_map)
 
     def row_losses(self, outputs_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Binary cross-entropy of each row, the mean over its labels, [B]; the weights of the labels are inside."""
@@ -63,6 +93,131 @@ class LabelHead:
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """int64 [N, K] 1 for each label that is given."""
         return self.decision.given(scores)
+
+
+@dataclass(frozen=True)
+class LabelAnswers:
+    """Label sets, as bits."""
+
+    label_map: LabelMap
+
+    @property
+    def measures(self) -> Measures:
+        """Those of label sets."""
+        return MULTILABEL
+
+    @property
+    def num_scores(self) -> int:
+        """One per label."""
+        return len(self.label_map.names)
+
+    @property
+    def ranked(self) -> range:
+        """All labels."""
+        return range(self.num_scores)
+
+    @property
+    def choices(self) -> LabelAnswers:
+        """A label set is a choice among labels."""
+        return self
+
+    def score_shape(self, num_rows: int) -> tuple[int, ...]:
+        """[N, C]."""
+        return (num_rows, self.num_scores)
+
+    def target_shape(self, num_rows: int) -> tuple[int, ...]:
+        """[N, C]."""
+        return (num_rows, self.num_scores)
+
+    def check(self, targets: np.ndarray, scores: np.ndarray) -> None:
+        """DataError for what are not probabilities, or not 0 and 1, and for a single label."""
+        require_probabilities(scores)
+        if self.num_scores < 2:
+            raise DataError("multilabel needs two labels or more.")
+        if not ((targets == 0) | (targets == 1)).all():
+            raise DataError("multilabel targets are 0 or 1.")
+
+    def zeros(self, num_rows: int) -> dict[str, np.ndarray]:
+        """Bits of what is true and predicted, the mean surprise, the most wrong label and its probability."""
+        sides = (num_rows, -(-self.num_scores // 8))
+        bits = {name: np.zeros(sides, dtype=np.uint8) for name in ("targets", "predictions")}
+        suspect = np.zeros(num_rows, dtype=np.int32)
+        return bits | {"loss": np.zeros(num_rows), "sureness": np.zeros(num_rows), "suspect": suspect}
+
+    def reduce(self, targets: np.ndarray, scores: np.ndarray, decided: np.ndarray) -> dict[str, np.ndarray]:
+        """The same of a batch."""
+        every, true = np.arange(len(scores)), targets > 0
+        error = np.where(decided != true, np.abs(scores - true), 0.0)
+        suspect = error.argmax(axis=1)  # of equals the first one counts
+        return {
+            "targets": pack_labels(targets),
+            "predictions": pack_labels(decided),
+            "loss": surprise(np.where(true, scores, 1 - scores)).mean(axis=1),
+            "sureness": scores[every, suspect],
+            "suspect": np.where(error[every, suspect] > 0, suspect, -1),
+        }
+
+    def store(self, given: np.ndarray) -> np.ndarray:
+        """Bits."""
+        return pack_labels(given)
+
+    def right(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """bool [N] every label is right."""
+        return np.asarray(np.equal(predictions, targets).all(axis=1))
+
+    def mistake_sizes(
+        self, targets: np.ndarray, predictions: np.ndarray, sureness: np.ndarray | None, suspect: np.ndarray | None
+    ) -> np.ndarray:
+        """float64 [N] how far off the most wrong label is: by its probability where it was wrongly given, else by the rest."""
+        assert sureness is not None and suspect is not None
+        off = np.where(has_label(targets, suspect), 1 - sureness, sureness)
+        return np.where(self.right(targets, predictions), 0.0, off)
+
+    def named(self, stored: np.ndarray) -> tuple[str, ...]:
+        """Names of the labels of a set."""
+        labels = unpack_labels(stored, self.num_scores)
+        return tuple(self.label_map.names[int(index)] for index in np.flatnonzero(labels))
+
+    def constant(self, known: np.ndarray) -> Constant:
+        """The most frequent label set, and the labels' shares."""
+        _, first, counts = np.unique(one_value(known), return_index=True, return_counts=True)
+        labels = unpack_labels(known[first[counts.argmax()]], self.num_scores).astype(np.float64)
+        return Constant(labels, count_labels(known, self.num_scores) / len(known))
+
+    def constant_loss(self, targets: np.ndarray, constant: np.ndarray) -> np.ndarray:
+        """float64 [N] the mean surprise over each row's labels."""
+        untrue = surprise(1 - constant)
+        return np.asarray((untrue.sum() + sum_labels(targets, surprise(constant) - untrue)) / self.num_scores)
+
+    def notes(self, targets: np.ndarray, predictions: np.ndarray) -> list[str]:
+        """Rows without any label."""
+        notes = []
+        untrue, silent = ~targets.any(axis=1), ~predictions.any(axis=1)
+        if silent.any():
+            notes.append(f"The model gives no label at all to {int(silent.sum()):,} of {len(targets):,} rows.")
+        if untrue.any():
+            notes.append(
+                f"{int(untrue.sum()):,} of {len(targets):,} rows {'has' if untrue.sum() == 1 else 'have'} no label. "
+                "An empty answer to them is right in subset_accuracy, but counts 0 in the means over samples."
+            )
+        return notes
+
+    def hits(self, targets: np.ndarray) -> np.ndarray:
+        """bool [N, C] the labels of each row."""
+        return unpack_labels(targets, self.num_scores).astype(bool)
+
+    def counts(self, targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray | None) -> Counts:
+        """By label, float64 [C]."""
+        sides = (targets & predictions, predictions, targets)
+        return Counts(*(count_labels(bits, self.num_scores, weights) for bits in sides))
+
+    def support(self, targets: np.ndarray) -> np.ndarray:
+        """Rows that have each label, float64 [C]."""
+        return count_labels(targets, self.num_scores)
+
+    def pairs(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """Bytes [N] of both sets."""
+        return one_value(np.concatenate([targets, predictions], axis=1))
 
 
 def build_labels(section: Task, label_map: LabelMap, targets: np.ndarray | None) -> LabelHead:

@@ -1,4 +1,4 @@
-"""A number per row: the regression head."""
+"""A number per row: the regression head, and what an evaluation keeps of its answers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ import torch
 from torch.nn import functional
 
 from textune.config import AutoTask, RegressionTask, Task
-from textune.data import LabelMap, Problem
-from textune.errors import ConfigError
+from textune.data import LabelMap
+from textune.errors import ConfigError, DataError
+from textune.tasks.answers import Constant, Measures
 from textune.tasks.head import ONLY
+
+REGRESSION = Measures(
+    ("pearson", "spearman", "r2", "rmse", "mse", "mae", "mape"), main="pearson", plain="rmse", constant="the mean"
+)
 
 
 @dataclass(frozen=True)
@@ -24,11 +29,6 @@ class NumberHead:
     name: str = ONLY
 
     @property
-    def problem(self) -> Problem:
-        """regression."""
-        return self.label_map.problem
-
-    @property
     def labels(self) -> tuple[str, ...]:
         """The one name of the value."""
         return self.label_map.names
@@ -37,6 +37,11 @@ class NumberHead:
     def num_outputs(self) -> int:
         """One."""
         return 1
+
+    @property
+    def answers(self) -> NumberAnswers:
+        """What an evaluation keeps of them."""
+        return NumberAnswers(self.label_map)
 
     def row_losses(self, outputs_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Squared or smooth L1 error of each row, [B]."""
@@ -57,6 +62,85 @@ class NumberHead:
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """The numbers [N] themselves."""
         return scores
+
+
+@dataclass(frozen=True)
+class NumberAnswers:
+    """The numbers themselves."""
+
+    label_map: LabelMap
+
+    @property
+    def measures(self) -> Measures:
+        """Errors and correlations."""
+        return REGRESSION
+
+    @property
+    def num_scores(self) -> int:
+        """One: the number."""
+        return 1
+
+    @property
+    def ranked(self) -> range:
+        """The number."""
+        return range(1)
+
+    @property
+    def choices(self) -> None:
+        """A number is not a choice among labels."""
+        return None
+
+    def score_shape(self, num_rows: int) -> tuple[int, ...]:
+        """[N]."""
+        return (num_rows,)
+
+    def target_shape(self, num_rows: int) -> tuple[int, ...]:
+        """[N]."""
+        return (num_rows,)
+
+    def check(self, targets: np.ndarray, scores: np.ndarray) -> None:
+        """DataError for targets that are not finite."""
+        if not np.isfinite(targets).all():
+            raise DataError("a target is not a number (NaN or infinite).")
+
+    def zeros(self, num_rows: int) -> dict[str, np.ndarray]:
+        """What is true and predicted."""
+        return {"targets": np.zeros(num_rows), "predictions": np.zeros(num_rows)}
+
+    def reduce(self, targets: np.ndarray, scores: np.ndarray, decided: np.ndarray) -> dict[str, np.ndarray]:
+        """The same of a batch."""
+        return {"targets": targets, "predictions": decided}
+
+    def store(self, given: np.ndarray) -> np.ndarray:
+        """The numbers as they are."""
+        return np.asarray(given)
+
+    def right(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """bool [N] the number is met exactly."""
+        return np.asarray(predictions == targets)
+
+    def mistake_sizes(
+        self, targets: np.ndarray, predictions: np.ndarray, sureness: np.ndarray | None, suspect: np.ndarray | None
+    ) -> np.ndarray:
+        """float64 [N] the size of the error."""
+        return np.asarray(np.abs(predictions - targets))
+
+    def named(self, stored: np.ndarray) -> float:
+        """The number."""
+        return float(stored)
+
+    def constant(self, known: np.ndarray) -> Constant:
+        """The mean."""
+        mean = np.asarray(known.mean(dtype=np.float64))
+        return Constant(mean, mean)
+
+    def constant_loss(self, targets: np.ndarray, constant: np.ndarray) -> None:
+        """A number has no probability."""
+        return None
+
+    def notes(self, targets: np.ndarray, predictions: np.ndarray) -> list[str]:
+        """Nothing: what there is to say is said of the metrics."""
+        return []
 
 
 def build_number(section: Task, label_map: LabelMap, targets: np.ndarray | None) -> NumberHead:

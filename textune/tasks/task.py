@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,21 +16,29 @@ import torch
 from textune.batches import Batch
 from textune.config import Task as TaskSection
 from textune.data import LabelMap, Problem
-from textune.tasks.classes import build_classes
+from textune.tasks.answers import Measures
+from textune.tasks.classes import BINARY, MULTICLASS, build_classes
 from textune.tasks.head import Head
-from textune.tasks.labels import build_labels
-from textune.tasks.number import build_number
+from textune.tasks.labels import MULTILABEL, build_labels
+from textune.tasks.number import REGRESSION, build_number
 
 ByHead = dict[str, torch.Tensor]
 """A tensor for each head, by its name."""
 
-_BUILDERS: dict[Problem, Callable[[TaskSection, LabelMap, np.ndarray | None], Head]] = {
-    "binary": build_classes,
-    "multiclass": build_classes,
-    "multilabel": build_labels,
-    "regression": build_number,
+
+class _Kind(NamedTuple):
+    """A kind of head: what builds it, and what it is measured by."""
+
+    build: Callable[[TaskSection, LabelMap, np.ndarray | None], Head]
+    measures: Measures
+
+
+_KINDS: dict[Problem, _Kind] = {
+    "binary": _Kind(build_classes, BINARY),
+    "multiclass": _Kind(build_classes, MULTICLASS),
+    "multilabel": _Kind(build_labels, MULTILABEL),
+    "regression": _Kind(build_number, REGRESSION),
 }
-"""Every kind of head and what builds it."""
 
 
 @dataclass(frozen=True)
@@ -88,4 +97,9 @@ def build_task(section: TaskSection, label_map: LabelMap, *, targets: np.ndarray
     Raises ConfigError where the section does not fit the labels: class weights or smoothing for a regression, an unknown class
     name, targets that a sigmoid can never reach.
     """
-    return Task((_BUILDERS[label_map.problem](section, label_map, targets),))
+    return Task((_KINDS[label_map.problem].build(section, label_map, targets),))
+
+
+def problems_measured_by(metric: str) -> list[Problem]:
+    """The kinds of problem that a metric of this name makes sense for."""
+    return [problem for problem, kind in _KINDS.items() if metric in kind.measures.names]

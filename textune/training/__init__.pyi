@@ -22,7 +22,6 @@ from .loop import steps as steps
 from .microbatch import gradients_in_memory as gradients_in_memory
 from .randomness import restore_random_states as restore_random_states
 from .schedule import learning_rate as learning_rate
-from .sharing.zero.plan import AUTO as AUTO
 from .state import MODEL as MODEL
 from .state import Numbers as Numbers
 from .state import weights_of as weights_of

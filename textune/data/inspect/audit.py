@@ -27,7 +27,7 @@ from textune.data.inspect.duplicates import (
     text_keys,
 )
 from textune.data.labels import LabelMap, describe_alike, look_alike
-from textune.data.prepare import Part, PartName, PreparedData
+from textune.data.prepare import Part, PreparedData
 from textune.wording import count, listing, shorten
 
 Level = Literal["error", "warning", "note"]
@@ -60,9 +60,9 @@ class Finding:
 class TokenFacts:
     """What tokenising the parts showed."""
 
-    lengths: Mapping[PartName, np.ndarray]
+    lengths: Mapping[str, np.ndarray]
     """Tokens of each row after truncation, int64 [N], by part."""
-    truncated: Mapping[PartName, int] = field(default_factory=dict)
+    truncated: Mapping[str, int] = field(default_factory=dict)
     """Rows that lost tokens, by part."""
     max_length: int | None = None
     num_unknown: int = 0
@@ -103,7 +103,7 @@ class _Audited:
     texts: _Texts
 
     @property
-    def name(self) -> PartName:
+    def name(self) -> str:
         return self.part.name
 
     @cached_property
@@ -230,17 +230,17 @@ def _leaks(part: _Audited, earlier: _Audited) -> list[Finding]:
 
 
 def _classes(parts: list[_Audited], label_map: LabelMap) -> list[Finding]:
-    if label_map.problem == "regression":
+    if not label_map.choices:
         return _scores(parts[0])
     names, train = label_map.names, parts[0]
     rows_C = _class_counts(train.targets, len(names))
     findings = [_count_note(one, names) for one in parts]
     present = np.flatnonzero(rows_C)
-    if label_map.problem != "multilabel" and len(present) < 2:
+    if label_map.exclusive and len(present) < 2:
         found = shorten(names[int(present[0])]) if len(present) else "none"
         findings.append(Finding("error", "one-class", f"The training rows have one class only: {found}.", len(train)))
         return findings
-    if label_map.problem == "multilabel" and not len(present):
+    if not len(present):
         findings.append(Finding("error", "no-label", "No training row has any label.", len(train)))
         return findings
     absent = np.flatnonzero(rows_C == 0)

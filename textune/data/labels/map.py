@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from textune.data.labels.values import whole
+from textune.wording import count, listing
 
 Problem = Literal["binary", "multiclass", "multilabel", "regression"]
 
@@ -24,6 +27,43 @@ class LabelMap:
     def ids(self) -> dict[str, int]:
         """Name to id."""
         return {name: index for index, name in enumerate(self.names)}
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The labels that a row may have; none where it has a number."""
+        return () if self.problem == "regression" else self.names
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a row has exactly one of the labels."""
+        return self.problem in ("binary", "multiclass")
+
+    @property
+    def noun(self) -> str:
+        """What one of the names stands for: a class, a label of several, or a number."""
+        return {"multilabel": "label", "regression": "number"}.get(self.problem, "class")
+
+    @property
+    def nouns(self) -> str:
+        """The same for several of them."""
+        return "classes" if self.noun == "class" else f"{self.noun}s"
+
+    def no_targets(self) -> np.ndarray:
+        """The targets of no rows: what `encode_labels` gives, with an axis of length 0."""
+        if self.problem == "multilabel":
+            return np.zeros((0, len(self.names)), np.float32)
+        return np.zeros(0, np.float32 if self.problem == "regression" else np.int64)
+
+    def about(self) -> str:
+        """What is predicted, for the head of a report."""
+        if self.problem == "binary":
+            return f'binary, the positive class is "{self.names[1]}"'
+        return f"{self.problem}, {count(len(self.choices), self.noun, self.nouns)}" if self.choices else self.problem
+
+    def __str__(self) -> str:
+        """The problem and its labels, in one line."""
+        labels = f", {count(len(self.choices), 'label')}: {listing(self.choices, 8)}"
+        return f"{self.problem}{labels if self.choices else ''}"
 
 
 REGRESSION = LabelMap("regression", ("score",))

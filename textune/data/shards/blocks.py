@@ -165,7 +165,7 @@ class BlockReader:
         encoded = [
             encode_labels(examples, label_map, stream.labels, on_bad_row=stream.on_bad_row)
             if len(examples)
-            else (examples, np.zeros(*_targets_of(label_map)))
+            else (examples, label_map.no_targets())
             for examples in selected
         ]
         examples = _joined([examples for examples, _ in encoded], stream)
@@ -176,7 +176,7 @@ class BlockReader:
                 raise no_rows(stream.name, examples.skipped)
         else:
             after = replace(after, rows=cursor.rows + len(examples), skipped=cursor.skipped + num_skipped)
-        targets = np.concatenate([np.zeros(*_targets_of(label_map)), *(targets for _, targets in encoded)])
+        targets = np.concatenate([label_map.no_targets(), *(targets for _, targets in encoded)])
         if self._shuffles:
             order_N = self._permutation(len(examples), cursor.epoch, 1 + cursor.block)
             examples, targets = examples.take(order_N), targets[order_N]
@@ -289,13 +289,6 @@ def no_rows(name: str, skipped: Sequence[SkippedRow]) -> DataError:
 def _shares(num_rows: int, num_slots: int) -> list[int]:
     """So many rows over so many slots, as evenly as may be."""
     return [num_rows // num_slots + (slot < num_rows % num_slots) for slot in range(num_slots)]
-
-
-def _targets_of(label_map: LabelMap) -> tuple[tuple[int, ...], type]:
-    """Shape and type of the targets of no rows."""
-    if label_map.problem == "multilabel":
-        return (0, len(label_map.names)), np.float32
-    return (0,), np.float32 if label_map.problem == "regression" else np.int64
 
 
 def _joined(pieces: Sequence[Examples], stream: RowStream) -> Examples:

@@ -116,10 +116,10 @@ class _Printer:
         hidden = max(0, len(order) - MAX_CLASSES)
         if hidden:
             order = report.worst_classes()[:MAX_CLASSES]
-        kind = "Labels" if report.problem == "multilabel" else "Classes"
+        kind = report.label_map.nouns.capitalize()
         self._title(f"{kind}, lowest F1 first ({hidden:,} better ones not shown)" if hidden else kind)
         # where there are no confusions to look at, the number of predictions shows what is answered too often
-        counted = ("rows", "predicted") if report.problem == "multilabel" else ("rows",)
+        counted = ("rows",) if report.label_map.exclusive else ("rows", "predicted")
         table = self._table("class", *counted, "precision", "recall", "f1", "roc_auc")
         for index in order:
             row = report.classes[index]

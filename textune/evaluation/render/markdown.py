@@ -92,7 +92,7 @@ def _classes(report: Report) -> str:
     if not report.classes:
         return ""
     head = [
-        "label" if report.problem == "multilabel" else "class",
+        report.label_map.noun,
         "rows",
         "predicted",
         "correct",
@@ -103,7 +103,7 @@ def _classes(report: Report) -> str:
         "average_precision",
     ]
     order = list(range(len(report.classes)))
-    kind = "Labels" if report.problem == "multilabel" else "Classes"
+    kind = report.label_map.nouns.capitalize()
     title = f"## {kind}"
     if len(order) > MAX_CLASSES:
         order = report.worst_classes()[:MAX_CLASSES]

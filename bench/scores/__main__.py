@@ -1,0 +1,82 @@
+"""`python -m bench.scores examples/trec.toml --data-folder PATH`: train with textune and with Trainer, fit the floor.
+
+One JSON file per system, task and seed lies in bench/results afterwards; a run whose file is there is skipped. What is
+compared shares no code but for the floor, which reads its rows with textune. `python -m bench.page` writes docs/results.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.rows import write_json
+from bench.worker import ROOT, Json, Skip, Worker, WorkerError
+
+SIDES = {
+    "textune": "bench.sides.textune:scores",
+    "trainer": "bench.sides.trainer:scores",
+    "static": "bench.sides.static:scores",
+}
+"""System to the side that trains or fits it; `static` is the floor that has no encoder, and no seeds."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Every example, system and seed that has no result yet; 1 if one failed, 2 for a mistake in the command."""
+    options = _parse(arguments)
+    missing = [str(path) for path in [*options.examples, options.data_folder] if not path.exists()]
+    if missing:
+        print(f"there is no {missing[0]}", file=sys.stderr)
+        return 2
+    if options.max_rows is not None and options.out == _results():
+        print("--max-rows is for trying things out: name another folder with --out", file=sys.stderr)
+        return 2
+    failed = 0
+    for example in options.examples:
+        for system in options.systems:
+            for seed in options.seeds if system != "static" else [0]:
+                path = options.out / system / f"{example.stem}-{seed}.json"
+                if path.exists() and not options.again:
+                    print(f"{path} exists")
+                    continue
+                try:
+                    write_json(path, _result(system, example, seed, options))
+                except (Skip, WorkerError) as error:
+                    print(f"{example.stem}, {system}, seed {seed}: {error}", file=sys.stderr)
+                    failed = 1
+    return failed
+
+
+def _result(system: str, example: Path, seed: int, options: argparse.Namespace) -> Json:
+    folder = str(options.data_folder.absolute())
+    overrides = [f"data.folder={folder}"]
+    if options.max_rows is not None:
+        overrides += [f"data.{name}.take={options.max_rows}" for name in ("train", "validation")]
+    spec = {"example": str(example.absolute()), "seed": seed, "data_folder": folder, "max_rows": options.max_rows}
+    with Worker(SIDES[system], {**spec, "overrides": overrides}) as worker:
+        result = {"task": example.stem, "date": datetime.now(UTC).date().isoformat(), **worker.facts}
+        worker.close()
+    metric = result["metric"]
+    print(f"{example.stem}, {system}, seed {seed}: {metric} {result['last'][metric]:.4f} after the last epoch", flush=True)
+    return result
+
+
+def _results() -> Path:
+    return ROOT / "bench" / "results"
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.scores", description=__doc__)
+    parser.add_argument("examples", nargs="+", type=Path, help="example configs, such as examples/mrpc.toml")
+    parser.add_argument("--data-folder", required=True, type=Path, help="folder that holds glue/, trec/, ...")
+    parser.add_argument("--systems", nargs="+", choices=list(SIDES), default=list(SIDES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--out", type=Path, default=_results(), help="folder of the folders of the systems")
+    parser.add_argument("--again", action="store_true", help="repeat runs whose result is there")
+    parser.add_argument("--max-rows", type=int, help="so many rows of each part only, to see that it runs")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""`python -m bench.sides.exported MODEL TEXTS FLOAT BYTES OPENVINO`: the model as ONNX, and in int8 for two runtimes.
+
+The last three are the files to write: the ONNX model, the same in int8 for ONNX Runtime, and an xml in int8 for OpenVINO.
+
+Each system's own recipe: ONNX Runtime quantises weights and finds the scales of activations while it runs; OpenVINO's are found
+beforehand, from the lines of the file TEXTS. What needs a package that is not installed is left out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+CALIBRATION = (10, 32)
+"""Batches, and texts in each, from which OpenVINO learns the ranges of activations."""
+
+
+def export(model: str, tokenizer: Any, path: Path) -> None:
+    """Write the model as ONNX with free batch and length."""
+    network = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
+    sample = dict(tokenizer(["one short text", "another text, a little longer"], padding=True, return_tensors="pt"))
+    batch, length = torch.export.Dim("batch", min=2), torch.export.Dim("length", min=4, max=512)
+    torch.onnx.export(
+        network.eval(),
+        kwargs=sample,
+        f=str(path),
+        input_names=list(sample),
+        output_names=["logits"],
+        dynamic_shapes={name: {0: batch, 1: length} for name in sample},
+        dynamo=True,
+        verbose=False,
+    )
+
+
+def quantize_for_onnxruntime(source: Path, target: Path) -> None:
+    """Bytes instead of floats for the weights of products."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    graph = onnx.load(source)
+    del graph.graph.value_info[:]  # shapes noted by the exporter, which the quantiser takes for those of its own tensors
+    bare = target.with_suffix(".bare")
+    onnx.save(graph, bare)
+    quantize_dynamic(bare, target, weight_type=QuantType.QInt8)
+
+
+def quantize_for_openvino(source: Path, target: Path, tokenizer: Any, texts: list[str]) -> None:
+    """Bytes for weights and activations."""
+    import nncf
+    import openvino
+
+    batches, size = CALIBRATION
+    model = openvino.Core().read_model(source)
+    names = {name for value in model.inputs for name in value.get_names()}
+
+    def inputs(part: list[str]) -> dict[str, Any]:
+        encoded = tokenizer(part, padding=True, truncation=True, max_length=512, return_tensors="np")
+        return {name: value for name, value in encoded.items() if name in names}
+
+    parts = [texts[at : at + size] for at in range(0, min(len(texts), batches * size), size)]
+    dataset = nncf.Dataset(parts, inputs)
+    quantized = nncf.quantize(model, dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(parts))
+    openvino.save_model(quantized, target)
+
+
+def has(*packages: str) -> bool:
+    """Whether all of them are installed."""
+    return all(importlib.util.find_spec(name) is not None for name in packages)
+
+
+def main(model: str, texts: Path, float_file: Path, byte_file: Path, openvino_file: Path) -> None:
+    """Write what the installed packages allow."""
+    if not has("onnx", "onnxscript"):
+        return
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    export(model, tokenizer, float_file)
+    if has("onnxruntime"):
+        quantize_for_onnxruntime(float_file, byte_file)
+    if has("openvino", "nncf"):
+        lines = texts.read_text(encoding="utf-8").splitlines()
+        quantize_for_openvino(float_file, openvino_file, tokenizer, lines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *(Path(argument) for argument in sys.argv[2:]))

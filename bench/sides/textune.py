@@ -1,0 +1,316 @@
+"""textune's side. What the benchmarks know of its insides stands here and in `kernels.py` and `static.py`, nowhere else."""
+
+from __future__ import annotations
+
+import json
+import platform
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+import torch
+
+import textune
+from bench.machine import versions
+from bench.worker import Channel, Json, Skip, peak_memory, wait_for_device
+from textune.batches.loader import Batch, TrainingRows
+from textune.config.load import load_config
+from textune.config.sharing import Checkpointing
+from textune.errors import TextuneError
+from textune.model.native.copies import WorkingCopy
+from textune.pipeline.build import gather
+from textune.ranks import ALONE
+from textune.run.facts import run_facts
+from textune.run.header import describe
+from textune.run.parts import Ingredients
+from textune.run.tracking import SilentTracker
+from textune.training import updates
+from textune.training.keeper import CheckpointKeeper
+from textune.training.learner import Learner, learner_alone
+from textune.training.loop import StepResult, steps
+
+PACKAGES = ("textune", "torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "scikit-learn")
+PROFILE_WARM_UP = 6
+Run = Generator[StepResult]
+
+
+# --- parts of a run ---------------------------------------------------------------------------------------------------
+
+
+def opened(config: str | Path, overrides: Sequence[str] = ()) -> Ingredients:
+    """The parts of a run."""
+    return gather(load_config(config, overrides).experiment, tracker=SilentTracker(), audit=False)
+
+
+def facts(parts: Ingredients) -> Json:
+    """For the first reply: threads, and what the run says of itself."""
+    rows = parts.parts["train"]
+    return {
+        "threads": torch.get_num_threads(),
+        "precision": parts.device.precision,
+        "num_rows": len(rows.part),
+        "num_tokens": int(rows.lengths.sum()),
+        "header": describe(run_facts(parts)),
+    }
+
+
+def rows_in_order(parts: Ingredients, order: Sequence[int]) -> TrainingRows:
+    """The training rows in the given order (`train.order` must be sequential); rows may occur more than once."""
+    rows, chosen = parts.training_rows(), np.asarray(order, dtype=np.int64)
+    weights = None if rows.weights is None else rows.weights[chosen]
+    return replace(rows, indices=rows.indices[chosen], targets=rows.targets[chosen], weights=weights)
+
+
+def rows_of(parts: Ingredients, lengths: np.ndarray) -> TrainingRows:
+    """Rows of the given `lengths` (int64 [N], in tokens), made of the tokens of the run's own rows, in a store of their own."""
+    rows = parts.training_rows()
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ids = np.resize(np.asarray(rows.store.ids), int(lengths.sum()))
+    store = replace(rows.store, ids=ids, types=None, offsets=offsets, raw_lengths=lengths.astype(np.int32))
+    return TrainingRows(store, np.arange(len(lengths)), np.resize(rows.targets, len(lengths)), None)
+
+
+def learner_of(parts: Ingredients) -> Learner:
+    """A learner as a run has it."""
+    return learner_alone(parts.model, parts.experiment.train, parts.device)
+
+
+def stepping(parts: Ingredients, rows: TrainingRows, learner: Learner | None = None) -> Run:
+    """The training loop as a run drives it; endless for all that is measured here."""
+    section = parts.experiment.train
+    return steps(
+        learner or learner_of(parts),
+        parts.task,
+        parts.loader(rows),
+        section,
+        total_steps=parts.total_steps,
+        warmup_steps=section.schedule.warmup.steps(parts.steps_per_epoch),
+    )
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def training(channel: Channel, spec: Json) -> None:
+    """A segment of optimizer steps per command, over the rows in the order that comes first."""
+    parts = opened(spec["config"], spec.get("overrides", ()))
+    channel.reply(**facts(parts))
+    run = stepping(parts, rows_in_order(parts, channel.receive()["order"]))
+
+    def segment(command: Json) -> Json:
+        results = [next(run) for _ in range(command["steps"])]
+        return {
+            "rows": sum(result.num_rows for result in results),
+            "tokens": sum(result.num_tokens for result in results),
+            "loss": sum(float(result.loss) for result in results) / len(results),
+        }
+
+    channel.serve(segment)
+
+
+def loops(channel: Channel, spec: Json) -> None:
+    """`ours` and `plain`: our loop and one written by hand, over the same batches."""
+    # Two models, so that neither loop meets what the other leaves in the gradients.
+    parts, other = opened(spec["config"]), opened(spec["config"])
+    rows = rows_in_order(parts, spec["order"])
+    loader = iter(parts.loader(rows))
+    batches = [next(loader) for _ in range(spec["batches"])]
+    loader.close()
+    runs = {"ours": stepping(parts, rows), "plain": plain_steps(other, batches)}
+    channel.reply(**facts(parts))
+
+    def segment(command: Json) -> Json:
+        for _ in range(command["steps"]):
+            next(runs[command["do"]])
+        return {}
+
+    channel.serve(segment)
+
+
+def plain_steps(parts: Ingredients, batches: Sequence[Batch]) -> Generator[Any]:
+    """The loop that one would write by hand over the same model and batches: forward, backward, clip, fused AdamW."""
+    section = parts.experiment.train
+    trained = [p for p in parts.model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": section.optimizer.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=section.optimizer.lr, fused=True)
+    done = 0
+    while True:
+        batch = batches[done % len(batches)]
+        parts.model.train()
+        optimizer.zero_grad(set_to_none=True)
+        for part in batch.micro_batches:
+            with parts.device.autocast():
+                logits_BC = parts.model(part.tokens.to(parts.device.torch))
+            losses_B = parts.task.head.row_losses(logits_BC, part.targets.to(parts.device.torch))
+            (losses_B.sum() / batch.num_rows).backward()
+        torch.nn.utils.clip_grad_norm_(trained, section.max_grad_norm)
+        optimizer.step()
+        done += 1
+        yield done
+
+
+def token_costs(channel: Channel, spec: Json) -> None:
+    """Per command, for `rows` rows of `length` tokens (None: the run's own lengths, repeated): planning and some steps."""
+    channel.reply(threads=torch.get_num_threads())
+
+    def cost(command: Json) -> Json:
+        parts = opened(command["config"])
+        count, length = command["rows"], command["length"]
+        own = parts.parts["train"].lengths
+        lengths = np.resize(own, count) if length is None else np.full(count, length, dtype=np.int64)
+        rows = rows_of(parts, lengths)
+        started = time.perf_counter()
+        loader = iter(parts.loader(rows))
+        next(loader)
+        planning = time.perf_counter() - started
+        loader.close()
+        run, tokens, seconds = stepping(parts, rows), 0, 0.0
+        for number in range(command["warm_up"] + command["steps"]):
+            started = time.perf_counter()
+            result = next(run)
+            wait_for_device()
+            if number >= command["warm_up"]:
+                seconds += time.perf_counter() - started
+                tokens += result.num_tokens
+        run.close()
+        measured = {"planning": planning, "epoch_tokens": int(lengths.sum()), "step_seconds": seconds, "tokens": tokens}
+        return {**measured, **peak_memory()}
+
+    channel.serve(cost)
+
+
+def timed(owner: Any, name: str, note: Callable[[float], None], clock: Callable[[], float] = time.perf_counter) -> None:
+    """Tell the seconds of each call of `owner.name`, from now on."""
+    inner = getattr(owner, name)
+
+    def outer(*args: Any, **kwargs: Any) -> Any:
+        started = clock()
+        try:
+            return inner(*args, **kwargs)
+        finally:
+            note(clock() - started)
+
+    setattr(owner, name, outer)
+
+
+def checkpoints(channel: Channel, spec: Json) -> Json:
+    """`plain` and `ours`: steps without checkpoints, and with one every `spec["every"]` steps, saved as a run saves them."""
+    parts, folder = opened(spec["config"]), Path(spec["folder"])
+    learner, keeper = learner_of(parts), CheckpointKeeper(folder, Checkpointing(), ALONE)
+    keeper.begin(0)
+    seconds: dict[str, list[float]] = {"copy_seconds": [], "write_seconds": []}
+    timed(keeper, "_snapshot", seconds["copy_seconds"].append)
+    timed(keeper, "_write", seconds["write_seconds"].append)
+    run = stepping(parts, parts.training_rows(), learner)
+    channel.reply(**facts(parts))
+    for command in channel:
+        started = time.perf_counter()
+        for number in range(command["steps"]):
+            step = next(run).step
+            if command["do"] == "ours" and number % spec["every"] == 0:
+                # One that is due while the last is still being written waits for a later step.
+                if keeper.unfinished and not keeper.busy:
+                    keeper.completed()
+                if not keeper.unfinished:
+                    keeper.save(learner, step, {"step": step})
+        channel.reply(seconds=time.perf_counter() - started)
+        keeper.finish()  # outside of both: what is left of the last checkpoint would count against the next segment
+    newest = folder / f"step-{keeper.last_step}"
+    return {"bytes": sum(path.stat().st_size for path in newest.rglob("*") if path.is_file()), **seconds}
+
+
+def profile(channel: Channel, spec: Json) -> None:
+    """Milliseconds per step in each part, timed from outside, on the compiled path."""
+    parts = opened(spec["config"], spec["overrides"])
+    channel.reply(**facts(parts))
+    # With one thread processor time: other work on the machine distorts it less.
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    seconds: dict[str, float] = defaultdict(float)
+
+    def watch(owner: Any, name: str, part: str) -> None:
+        def note(spent: float) -> None:
+            seconds[part] += spent
+
+        timed(owner, name, note, clock)
+
+    for name in ("attention", "norm", "activation"):
+        watch(parts.model.accelerator.kernels, name, f"{name} kernel")
+        watch(parts.model.accelerator.kernels, f"{name}_backward", f"{name} kernel")
+    watch(torch.Tensor, "__matmul__", "products of the layers")
+    watch(torch, "addmm", "products of the layers")
+    watch(torch.Tensor, "float", "gradients to fp32")
+    watch(WorkingCopy, "get", "copies of weights")
+    watch(updates, "update_weights", "gradient norm and optimizer")
+    run = stepping(parts, parts.training_rows())
+
+    def measure(command: Json) -> Json:
+        for _ in range(PROFILE_WARM_UP):
+            next(run)
+        seconds.clear()
+        started = clock()
+        for _ in range(command["steps"]):
+            next(run)
+        seconds["everything else"] = clock() - started - sum(seconds.values())
+        return {"parts": {part: spent / command["steps"] * 1e3 for part, spent in seconds.items()}}
+
+    channel.serve(measure)
+
+
+# --- prediction -------------------------------------------------------------------------------------------------------
+
+
+def predicting(channel: Channel, spec: Json) -> None:
+    """Label names of the texts of each command, from a saved folder."""
+    hints = get_type_hints(textune.load)["precision"]
+    known = {name for part in get_args(hints) for name in (get_args(part) or [part])}
+    precision: Any = spec["precision"]
+    if precision not in known:
+        raise Skip(f"this textune has no precision {precision} for prediction")
+    try:
+        predictor = textune.load(spec["model"], device=spec["device"], precision=precision)
+    except TextuneError as error:
+        raise Skip(f"textune cannot predict in {precision} here: {error}") from error
+    named = predictor.device.precision if precision == "auto" else precision
+    channel.reply(threads=torch.get_num_threads(), precision=named)
+
+    channel.serve(lambda command: {"labels": [found.label for found in predictor.predict(command["texts"])]})
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def scores(channel: Channel, spec: Json) -> None:
+    """Train an example to its end in a folder that is removed again; the first reply is the result."""
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = [*spec["overrides"], f"train.seed={spec['seed']}"]
+        result = textune.train(spec["example"], run=Path(folder) / "run", overrides=overrides)
+        assert result is not None
+        lines = [json.loads(line) for line in (result.run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    evaluations = [line for line in lines if line["kind"] == "evaluation"]
+    rates = [line["tokens_per_second"] for line in lines if line["kind"] == "step"]
+    best = next(line for line in reversed(evaluations) if line["is_best"])
+    reports = {name: report.to_dict() for name, report in result.reports.items()}
+    for report in reports.values():  # texts of the data stay with the data
+        for key in ("mistakes", "confusion_matrix", "confusions", "classes"):
+            report.pop(key)
+    channel.reply(
+        seed=spec["seed"],
+        metric=best["main"],
+        epochs=[{"epoch": line["epoch"], "step": line["step"], **line["metrics"]} for line in evaluations],
+        best=best["metrics"],
+        last=evaluations[-1]["metrics"],
+        reports=reports,
+        seconds=round(result.seconds, 1),
+        tokens_per_second=round(sum(rates) / len(rates)),
+        threads=torch.get_num_threads(),
+        versions=versions(PACKAGES),
+        machine=platform.platform(),
+    )

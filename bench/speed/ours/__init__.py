@@ -1,1 +1,0 @@
-"""Worker processes that drive textune; `adapter.py` is the only place that knows its insides."""

@@ -1,1 +1,0 @@
-"""Worker processes that drive everything textune is compared with; nothing of textune is imported here."""

@@ -1,0 +1,126 @@
+"""Evaluation sets in a configuration: by names of the user's own, merged, located and checked like any other source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from textune.config.evaluations import reported_sets, sets_at_each_evaluation
+from textune.config.explain import show
+from textune.config.load import experiment_from_dict, load_config, require_runnable
+from textune.config.schema import FilesSource, HubSource, Split
+from textune.errors import ConfigError
+
+CONFIG = """
+[data.train]
+files = "a.csv"
+[data.evaluations.news]
+files = "news/*.csv"
+where = { lang = "en" }
+[data.evaluations.share]
+kind = "split"
+count = 5
+[model]
+pretrained = "some/backbone"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG, encoding="utf-8")
+    return path
+
+
+def test_a_set_is_a_source_of_files_unless_its_kind_says_otherwise(config: Path) -> None:
+    experiment = load_config(config).experiment
+    assert list(experiment.data.evaluations) == ["news", "share"]
+    news = FilesSource(files=(str(config.parent / "news" / "*.csv"),), where={"lang": ("en",)})
+    assert experiment.data.evaluations == {"news": news, "share": Split(count=5)}
+    require_runnable(experiment)
+
+
+def test_sets_merge_and_can_be_taken_away(config: Path, tmp_path: Path) -> None:
+    child = tmp_path / "child" / "child.toml"
+    child.parent.mkdir()
+    child.write_text('extends = "../config.toml"\n[data.evaluations.web]\nkind = "hub"\nname = "x/y"\n', encoding="utf-8")
+    words = ["data.evaluations.news.take=7", "data.evaluations.share.kind=files", "data.evaluations.share.files=s.csv"]
+    loaded = load_config(child, words, ["data.evaluations.news.where"])
+    sets = loaded.experiment.data.evaluations
+    assert list(sets) == ["news", "share", "web"]
+    assert sets["news"] == FilesSource(files=(str(tmp_path / "news" / "*.csv"),), take=7)
+    assert sets["share"] == FilesSource(files=(str(Path.cwd() / "s.csv"),))
+    assert sets["web"] == HubSource(name="x/y")
+    assert loaded.origins["data.evaluations.news.files"] == "../config.toml"
+    assert loaded.origins["data.evaluations.news.take"] == "command line"
+    assert "share" not in load_config(child, unset=["data.evaluations.share"]).experiment.data.evaluations
+    as_files = load_config(child, unset=["data.evaluations.share.kind"]).experiment.data.evaluations
+    assert "share" not in as_files  # a kind takes its whole table along, and there is no default to go back to
+
+
+@pytest.mark.parametrize("diff", [False, True])
+def test_what_show_prints_is_the_same_experiment(config: Path, tmp_path: Path, diff: bool) -> None:
+    loaded = load_config(config, ["evaluate.train=true", "evaluate.at_end=share"])
+    again = tmp_path / "again.toml"
+    again.write_text(show(loaded, diff=diff), encoding="utf-8")
+    assert load_config(again).experiment == loaded.experiment
+    tree = loaded.experiment.model_dump(mode="json")
+    assert experiment_from_dict(tree, base=tmp_path) == loaded.experiment
+
+
+def test_which_sets_are_evaluated_when(config: Path) -> None:
+    plain = load_config(config).experiment
+    assert sets_at_each_evaluation(plain) == ("validation", "news", "share")
+    assert reported_sets(plain) == ("validation", "test", "news", "share")
+    late = load_config(config, ["evaluate.train=true", 'evaluate.at_end=["share", "train"]']).experiment
+    assert sets_at_each_evaluation(late) == ("validation", "news")
+    assert reported_sets(late) == ("validation", "test", "train", "news", "share")
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "value", "remedy"),
+    [
+        ({"data.evaluations.test.files": "x.csv"}, "data.evaluations.test", "data.test", "another name"),
+        ({"data.evaluations.Train.files": "x.csv"}, "data.evaluations.Train", "data.train", "another name"),
+        ({"data.evaluations.News.files": "x.csv"}, "data.evaluations.News", "news", "another name"),
+        ({'data.evaluations."a/b".files': "x.csv"}, 'data.evaluations."a/b"', "a/b", "letters"),
+        ({'data.evaluations."".files': "x.csv"}, "data.evaluations.", "''", "letters"),
+        ({"data.evaluations.web.kind": "files"}, "data.evaluations.web.files", "not set", "Name the data"),
+        ({"evaluate.at_end": ["nows"]}, "evaluate.at_end", "nows", "news"),
+        ({"evaluate.at_end": ["train"]}, "evaluate.at_end", "evaluate.train", "news"),
+        ({"evaluate.at_end": ["validation"]}, "evaluate.at_end", "validation", "news"),
+        ({"evaluate.at_end": ["test"]}, "evaluate.at_end", "test", "news"),
+    ],
+)
+def test_names_that_cannot_be_are_said(config: Path, changes: dict[str, Any], key: str, value: str, remedy: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        require_runnable(load_config(config, changes).experiment)
+    assert key in caught.value.message and value in caught.value.message and remedy in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "value"),
+    [
+        ({"data.evaluations": "news.csv"}, "data.evaluations", "news.csv"),
+        ({"data.evaluations.web": "news.csv"}, "data.evaluations.web", "news.csv"),
+        ({"data.evaluations.web.kind": "stream"}, "data.evaluations.web.kind", "stream"),
+        ({"data.evaluations.news.file": "x.csv"}, "data.evaluations.news.file", "data.evaluations.news.files"),
+        ({"data.evaluations.news.take": 0}, "data.evaluations.news.take", "0"),
+        ({"evaluate.train": "yes please"}, "evaluate.train", "yes please"),
+    ],
+)
+def test_wrong_values_are_said_where_they_are(config: Path, changes: dict[str, Any], key: str, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(config, changes)
+    assert key in str(caught.value) and value in str(caught.value)
+
+
+def test_a_stream_has_no_rows_to_set_aside_and_none_to_evaluate(config: Path) -> None:
+    words = ["data.train.kind=stream", "data.train.files=a.jsonl", "data.train.num_rows=100", "data.validation.kind=none"]
+    words += ["task.kind=binary", 'data.labels.names=["no", "yes"]', "evaluate.train=true"]
+    with pytest.raises(ConfigError) as caught:
+        require_runnable(load_config(config, words).experiment)
+    assert "data.evaluations.share" in str(caught.value) and "evaluate.train = true" in str(caught.value)
+    assert "data.evaluations.news" not in str(caught.value)
