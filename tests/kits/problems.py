@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from textune.batches.loader import TrainingRows
+from kits.batches import rows_of
+from textune.batches.rows import TokenRows
 from textune.batches.tokens import TextEncoder
 from textune.config.schema import ModelSection, MulticlassTask, MultilabelTask, RegressionTask, TokensSection
 from textune.data.labels.map import LabelMap
@@ -38,7 +39,7 @@ def regression(num_rows: int) -> tuple[Task, np.ndarray]:
 
 def rows_and_model(
     folder: Path, task: Task, targets: np.ndarray, *, layout: str, weighted: bool
-) -> tuple[TrainingRows, TextModel]:
+) -> tuple[TokenRows, TextModel]:
     generator = np.random.default_rng(0)
     texts = [" ".join(generator.choice(WORDS, generator.integers(1, 30))) for _ in targets]
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -47,4 +48,4 @@ def rows_and_model(
     store = TextEncoder(tokenizer, TokensSection(max_length=40)).encode(texts)
     weights = generator.random(len(texts)).astype(np.float32) if weighted else None
     model = load_model(section, tokenizer, label_map=task.head.label_map, num_logits=task.num_outputs, seed=0)
-    return TrainingRows(store, np.arange(len(texts)), targets, weights), model
+    return rows_of(store, targets, weights), model

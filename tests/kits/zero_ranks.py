@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from textune.batches.loader import MicroBatch, collate
+from textune.batches.batch import MicroBatch, collate
 from textune.batches.tokens import TextEncoder
 from textune.config.schema import AdamW, ModelSection, MulticlassTask, TokensSection, TrainSection
 from textune.config.sharing import DeepSpeed
@@ -69,7 +69,7 @@ class Work:
             loss = 0.0
             for number, part in enumerate(parts, start=1):
                 tokens = collate(self.store, part, layout=learner.model.layout, pad_id=learner.model.pad_id)
-                micro_batch = MicroBatch(tokens, self.targets[part], None)
+                micro_batch = MicroBatch(tokens, {"label": self.targets[part]}, None)
                 weights_B = torch.stack([shares[int(row)] for row in part])
                 loss += float(learner.compute(micro_batch, TASK, {"label": weights_B}, last=number == len(parts)))
             norm = learner.step()

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 from kits.backbones import tiny_backbone
+from kits.batches import loader_of
 from kits.problems import CPU, multiclass, rows_and_model
 from torch import nn
 
-from textune.batches.loader import Loader, MicroBatch, TokenBatch
+from textune.batches.batch import MicroBatch, TokenBatch
 from textune.config.schema import TrainSection
 from textune.config.sharing import DataParallel, DeepSpeed, Sharded
 from textune.model.backbone import TextModel
@@ -28,7 +29,7 @@ def work(tmp_path: Path) -> tuple[TextModel, Task, MicroBatch]:
     task, targets = multiclass(6)
     tiny_backbone("bert", tmp_path)
     rows, model = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
-    (part,) = next(iter(Loader(rows, TrainSection(), layout=model.layout, pad_id=model.pad_id))).micro_batches
+    (part,) = next(iter(loader_of(rows, TrainSection(), layout=model.layout, pad_id=model.pad_id))).micro_batches
     return model, task, part
 
 
@@ -43,7 +44,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_shares(work: Any) -> None:
     shares = {"label": torch.rand(6)}
     loss, found = gradients(learner_alone(model, TrainSection(), CPU), task, part, shares)
     model.zero_grad()
-    expected = (task.row_losses(model(part.tokens), task.by_head(part.targets))["label"] * shares["label"]).sum()
+    expected = (task.row_losses(model(part.tokens), part.targets)["label"] * shares["label"]).sum()
     expected.backward()
     assert torch.equal(loss, expected.detach()) and not loss.requires_grad
     assert found.keys() == {name for name, p in model.named_parameters() if p.grad is not None}
@@ -115,7 +116,7 @@ def test_outputs_are_the_models_and_losses_are_not_reduced_in_low_precision(work
         outputs = learner.outputs(part.tokens)
         with learner.device.autocast():
             assert torch.equal(outputs, model(part.tokens))
-        losses = learner.engine(part.tokens, task, task.by_head(part.targets))
+        losses = learner.engine(part.tokens, task, part.targets)
     assert losses["label"].dtype == outputs.dtype == torch.float32
 
 

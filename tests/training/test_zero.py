@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from kits.backbones import FAMILIES, tiny_backbone
+from kits.batches import loader_of, rows_of
 from safetensors.torch import load_file
 
 pytest.importorskip("deepspeed")
@@ -28,7 +29,6 @@ from kits.zero_ranks import (
     without_dropout,
 )
 
-from textune.batches.loader import Loader, TrainingRows
 from textune.config.schema import AdamW8bit, TrainSection
 from textune.config.sharing import DeepSpeed
 from textune.errors import ConfigError, ModelError, RunError
@@ -206,8 +206,8 @@ def out_of_memory(*_: Any) -> None:
 def test_a_step_that_cannot_be_made_is_a_sentence(folder: Path, group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(folder)
     learner = build_learner(work.model(), train_section(DeepSpeed(stage=2)), CPU, group)
-    rows = TrainingRows(work.store, np.arange(40), work.targets.numpy(), work.weights.numpy())
-    loader = Loader(rows, train_section(), layout=learner.model.layout, pad_id=learner.model.pad_id)
+    rows = rows_of(work.store, work.targets.numpy(), work.weights.numpy())
+    loader = loader_of(rows, train_section(), layout=learner.model.layout, pad_id=learner.model.pad_id)
     with monkeypatch.context() as patch, pytest.raises(ModelError, match=r"step 1 on rank 0.*train\.max_tokens"):
         patch.setattr(learner.model, "forward", out_of_memory)
         gradients_in_memory(learner, TASK, loader, next(iter(loader)), seed=0)

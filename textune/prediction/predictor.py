@@ -108,7 +108,7 @@ class Predictor:
         """
         budget = budget or self.budget()
         chosen = np.arange(len(store)) if indices is None else indices
-        lengths = store.offsets[chosen + 1] - store.offsets[chosen]
+        lengths = store.lengths_of(chosen)
         layout, pad_id = self.model.layout, self.model.pad_id
         cost = self.model.group_cost(self.device.dtype)
         # Memory may have run out on some ranks only: all cut alike, or rows would be scored twice and others never.

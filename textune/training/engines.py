@@ -9,7 +9,7 @@ Layers that the model's recipe has compiled, for a processor or a GPU, are calle
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
@@ -19,18 +19,19 @@ from textune.batches import TokenBatch
 from textune.model import Device, TextModel
 from textune.tasks import ByHead, Task
 
+Targets = Mapping[str, torch.Tensor]
+"""Targets of a micro-batch's rows, [B] or [B, K], by head."""
+OUTPUTS = "outputs"
+"""What an engine calls the model's outputs, where no task reads them."""
+
 
 class Engine(Protocol):
     """A module around a model; only the model's own names occur in checkpoints."""
 
     model: TextModel
 
-    def __call__(self, tokens: TokenBatch, task: Task | None = None, targets: ByHead | None = None) -> ByHead:
+    def __call__(self, tokens: TokenBatch, task: Task | None = None, targets: Targets | None = None) -> ByHead:
         """Row losses float32 [B], by head, of a batch on the device; without a task, `{OUTPUTS: the model's outputs}`."""
-
-
-OUTPUTS = "outputs"
-"""What an engine calls the model's outputs, where no task reads them."""
 
 
 class TorchEngine(nn.Module):
@@ -41,7 +42,7 @@ class TorchEngine(nn.Module):
         self.model = model
         self._device = device
 
-    def forward(self, tokens: TokenBatch, task: Task | None = None, targets: ByHead | None = None) -> ByHead:
+    def forward(self, tokens: TokenBatch, task: Task | None = None, targets: Targets | None = None) -> ByHead:
         """As `Engine`; the model computes in the run's precision, the losses in float32."""
         with self._device.autocast():
             outputs: torch.Tensor = self.model(tokens)

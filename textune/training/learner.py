@@ -24,7 +24,7 @@ from textune.config import Distributed, TrainSection
 from textune.model import Device, TextModel
 from textune.ranks import ALONE, Ranks
 from textune.tasks import ByHead, Task
-from textune.training.engines import OUTPUTS, Engine, build_engine
+from textune.training.engines import OUTPUTS, Engine, Targets, build_engine
 from textune.training.state import MODEL, OPTIMIZER, Numbers, Placed, Read, weights_of
 
 
@@ -89,7 +89,7 @@ class Sharing(Protocol):
     def micro_batch(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
         """Around forward and backward of a micro-batch; with the `last` of a step the ranks average their gradients."""
 
-    def row_losses(self, tokens: TokenBatch, task: Task, targets: ByHead) -> ByHead:
+    def row_losses(self, tokens: TokenBatch, task: Task, targets: Targets) -> ByHead:
         """The engine's row losses, computed so that the backward pass exchanges what it must."""
 
 
@@ -137,7 +137,7 @@ class Learner:
         is the sum over its micro-batches and all ranks; `last` marks the step's last one. Tensors are on the device.
         """
         with self.sharing.micro_batch(last=last):
-            losses = self.sharing.row_losses(part.tokens, task, task.by_head(part.targets))
+            losses = self.sharing.row_losses(part.tokens, task, part.targets)
             loss = functools.reduce(operator.add, [(losses[name] * shares_B).sum() for name, shares_B in shares.items()])
             # Every sharing averages gradients over the ranks; the gradient of a step is their sum.
             self.update.backward(loss if self.ranks.alone else loss * self.ranks.world)

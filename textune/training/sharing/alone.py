@@ -11,7 +11,7 @@ from textune.config import TrainSection
 from textune.model import Device
 from textune.ranks import Ranks
 from textune.tasks import ByHead, Task
-from textune.training.engines import Engine
+from textune.training.engines import Engine, Targets
 from textune.training.updates import TorchUpdate, build_update
 
 
@@ -50,7 +50,7 @@ class Alone:
         """Nothing to do around it."""
         return contextlib.nullcontext()
 
-    def row_losses(self, tokens: TokenBatch, task: Task, targets: ByHead) -> ByHead:
+    def row_losses(self, tokens: TokenBatch, task: Task, targets: Targets) -> ByHead:
         """Those of the engine."""
         return self._engine(tokens, task, targets)
 

@@ -13,7 +13,7 @@ from textune.config import TrainSection
 from textune.model import Device
 from textune.ranks import Ranks
 from textune.tasks import ByHead, Task
-from textune.training.engines import Engine, TorchEngine
+from textune.training.engines import Engine, Targets, TorchEngine
 from textune.training.sharing.alone import WholeWeights
 from textune.training.updates import TorchUpdate, build_update
 
@@ -39,7 +39,7 @@ class DataParallel:
         yield
         self.may_redo = True  # not after an error: the last micro-batch may have exchanged gradients already
 
-    def row_losses(self, tokens: TokenBatch, task: Task, targets: ByHead) -> ByHead:
+    def row_losses(self, tokens: TokenBatch, task: Task, targets: Targets) -> ByHead:
         """Those of the engine; DDP sees each forward pass, since it prepares the exchange there."""
         if self._parallel is None:
             self._parallel = self._wrapped(leaves_out=self._leaves_out(tokens, task, targets))
@@ -58,7 +58,7 @@ class DataParallel:
         parallel.broadcast_buffers = False
         return parallel
 
-    def _leaves_out(self, tokens: TokenBatch, task: Task, targets: ByHead) -> bool:
+    def _leaves_out(self, tokens: TokenBatch, task: Task, targets: Targets) -> bool:
         """Whether a pass may leave parameters without a gradient: a pooler that nothing reads, layers that are dropped.
 
         DDP must know, or it would wait for those gradients; searching for them in every pass takes time, and DDP warns where

@@ -17,7 +17,7 @@ from textune.errors import ModelError
 from textune.model import Device
 from textune.ranks import Ranks
 from textune.tasks import ByHead, Task
-from textune.training.engines import Engine, TorchEngine
+from textune.training.engines import Engine, Targets, TorchEngine
 from textune.training.updates import TorchUpdate, build_update
 
 
@@ -67,7 +67,7 @@ class FullySharded:
         self._root.set_requires_gradient_sync(last)
         yield
 
-    def row_losses(self, tokens: TokenBatch, task: Task, targets: ByHead) -> ByHead:
+    def row_losses(self, tokens: TokenBatch, task: Task, targets: Targets) -> ByHead:
         """Those of the engine, whose hooks gather the weights."""
         losses: ByHead = self._engine(tokens, task, targets)
         return losses

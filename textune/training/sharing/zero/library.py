@@ -17,7 +17,7 @@ from textune.batches import TokenBatch
 from textune.errors import ConfigError
 from textune.model import Device, is_error
 from textune.tasks import ByHead, Task
-from textune.training.engines import TorchEngine
+from textune.training.engines import Targets, TorchEngine
 from textune.training.sharing.zero.plan import ZeroPlan, require_deepspeed
 
 
@@ -51,7 +51,7 @@ class ZeroEngine(Protocol):
 
     optimizer: ZeroOptimizer
 
-    def __call__(self, tokens: TokenBatch, task: Task, targets: ByHead) -> ByHead:
+    def __call__(self, tokens: TokenBatch, task: Task, targets: Targets) -> ByHead:
         """Forward pass of the module within."""
 
     def set_gradient_accumulation_boundary(self, last: bool) -> None:

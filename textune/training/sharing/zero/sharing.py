@@ -22,7 +22,7 @@ from textune.config import DeepSpeed, TrainSection
 from textune.model import Device
 from textune.ranks import Ranks
 from textune.tasks import ByHead, Task
-from textune.training.engines import Engine, TorchEngine
+from textune.training.engines import Engine, Targets, TorchEngine
 from textune.training.sharing.alone import WholeWeights
 from textune.training.sharing.zero.library import ZeroEngine, gathered, start_engine
 from textune.training.sharing.zero.lossscale import LossScale
@@ -73,7 +73,7 @@ class Zero:
         self._engine.set_gradient_accumulation_boundary(last)
         yield
 
-    def row_losses(self, tokens: TokenBatch, task: Task, targets: ByHead) -> ByHead:
+    def row_losses(self, tokens: TokenBatch, task: Task, targets: Targets) -> ByHead:
         """Those of the engine within DeepSpeed's."""
         return self._engine(tokens, task, targets)
 
