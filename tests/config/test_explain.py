@@ -211,7 +211,7 @@ def test_the_page_has_every_key_and_its_links_lead_somewhere() -> None:
     assert example is not None
     require_runnable(experiment_from_dict(tomllib.loads(example[1]), base=ROOT))
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in page.splitlines() if line.startswith("|")}
-    assert widths == {5}
+    assert widths == {6}
 
 
 # --- the starter file -------------------------------------------------------------------------------------------------
