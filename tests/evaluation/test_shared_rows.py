@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kits.batches import store_of
 from kits.metrics import PROBLEMS, by_the_library, head_of, make_rows, metrics_for, same
 from kits.patience import every_day
 from kits.ranks import on_ranks
 from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as library
 
-from textune.batches.tokens import TokenStore
+from textune.batches.store import TokenStore
 from textune.config.schema import AutoTask, Columns, Labels
 from textune.errors import ModelError, RanksError
 from textune.evaluation import reduction
@@ -59,9 +60,7 @@ def rows_of(problem: str, num_rows: int) -> Rows:
     if problem == "regression":
         scores[::5] = -0.0  # a sum with zero must not lose its sign
     lengths = np.random.default_rng(num_rows).integers(1, 4, num_rows)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    store = TokenStore(np.zeros(offsets[-1], np.int32), None, offsets, lengths.astype(np.int32))
-    return Rows(problem, targets, scores, store)
+    return Rows(problem, targets, scores, store_of(lengths))
 
 
 class Lookup:

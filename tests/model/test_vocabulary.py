@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kits.batches import loader_of, rows_of
 from kits.flash import on_gpu
 from kits.models import ALL, COLORS, Built, build, lay_out, random_rows
 from kits.patience import every_day
@@ -16,16 +17,15 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
-from textune.batches.loader import Loader, TrainingRows
-from textune.batches.tokens import TextEncoder, TokenStore
+from textune.batches.store import TokenStore
+from textune.batches.tokens import TextEncoder
 from textune.config.schema import AdamW, MulticlassTask, Schedule, TokensSection, TrainSection
 from textune.errors import ConfigError
 from textune.model.backbone import TextModel
 from textune.model.device import Device
 from textune.model.vocabulary import CompactEmbedding, occurring_ids
-from textune.ranks import ALONE
 from textune.tasks.task import build_task
-from textune.training.learner import Learner
+from textune.training.learner import learner_alone
 from textune.training.loop import steps
 from textune.training.updates import build_optimizer
 
@@ -61,12 +61,12 @@ def compact(built: Built, ids: np.ndarray | None = None) -> None:
 def train(built: Built, num_steps: int, **keys: Any) -> None:
     store = encode(built)
     section = TrainSection(batch_size=8, schedule=Schedule(warmup="5 steps"), **keys)  # type: ignore[arg-type]
-    rows = TrainingRows(store, np.arange(len(store)), np.arange(len(store)) % 3, None)
-    loader = Loader(rows, section, layout=built.model.layout, pad_id=built.model.pad_id)
+    rows = rows_of(store, np.arange(len(store)) % 3)
+    loader = loader_of(rows, section, layout=built.model.layout, pad_id=built.model.pad_id)
     device = Device(built.hf.device, "fp32")
     task = build_task(MulticlassTask(), COLORS)
     results = list(
-        steps(Learner(built.model, section, device, ALONE), task, loader, section, total_steps=num_steps, warmup_steps=5)
+        steps(learner_alone(built.model, section, device), task, loader, section, total_steps=num_steps, warmup_steps=5)
     )
     assert len(results) == num_steps
     built.model.eval()

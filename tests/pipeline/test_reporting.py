@@ -11,7 +11,7 @@ from kits.metrics import scored_rows
 from kits.runs import Listener, reviews, write_csv
 
 import textune
-from textune.batches.tokens import TokenStore
+from textune.batches.store import TokenStore
 from textune.config.load import load_config
 from textune.data.prepare import prepare_data
 from textune.evaluation import reduction

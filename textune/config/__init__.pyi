@@ -5,10 +5,11 @@ from .evaluations import sets_at_each_evaluation as sets_at_each_evaluation
 from .explain import show as show
 from .fields import expected as expected
 from .fields import keys_of as keys_of
+from .fields import role_of as role_of
 from .load import Config as Config
 from .load import Loaded as Loaded
-from .load import experiment_from_dict as experiment_from_dict
 from .load import load_config as load_config
+from .load import load_tree as load_tree
 from .load import require_runnable as require_runnable
 from .overrides import Overrides as Overrides
 from .paths import absolute as absolute
@@ -33,8 +34,6 @@ from .schema import HeldOut as HeldOut
 from .schema import HubSource as HubSource
 from .schema import Labels as Labels
 from .schema import ModelSection as ModelSection
-from .schema import MulticlassTask as MulticlassTask
-from .schema import MultilabelTask as MultilabelTask
 from .schema import PythonSource as PythonSource
 from .schema import RegressionTask as RegressionTask
 from .schema import RowOrder as RowOrder
@@ -47,6 +46,7 @@ from .schema import Task as Task
 from .schema import TokensSection as TokensSection
 from .schema import TrainSection as TrainSection
 from .schema import TrainSource as TrainSource
+from .section import Role as Role
 from .section import Section as Section
 from .sharing import Checkpointing as Checkpointing
 from .sharing import DeepSpeed as DeepSpeed
@@ -57,4 +57,14 @@ from .starter import starter_config as starter_config
 from .starter import validation_ratio as validation_ratio
 from .toml import format_string as format_string
 from .toml import format_value as format_value
+from .values import AttentionLayout as AttentionLayout
+from .values import DeviceName as DeviceName
 from .values import Duration as Duration
+from .values import OnBadRow as OnBadRow
+from .values import OnExtraCells as OnExtraCells
+from .values import PredictionPrecision as PredictionPrecision
+from .values import Quoting as Quoting
+from .values import ScheduleKind as ScheduleKind
+from .values import Switch as Switch
+from .values import TrainingPrecision as TrainingPrecision
+from .values import Truncation as Truncation

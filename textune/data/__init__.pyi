@@ -6,6 +6,7 @@ from .inspect.audit import audit_data as audit_data
 from .inspect.beside import names_beside as names_beside
 from .inspect.guess import Guess as Guess
 from .inspect.guess import guess_layout as guess_layout
+from .labels.map import LABEL as LABEL
 from .labels.map import LabelMap as LabelMap
 from .labels.map import Problem as Problem
 from .labels.names import given_names as given_names

@@ -24,7 +24,7 @@ class Evaluator:
         self._progress = progress
         self._kept = kept
         self._sets = evaluated_sets(setup)
-        self._every = max(1, setup.parts.experiment.train.evaluate_every.steps(setup.parts.steps_per_epoch))
+        self._every = max(1, setup.parts.plan.steps(setup.parts.experiment.train.evaluate_every))
 
     @property
     def value(self) -> float | None:
@@ -37,9 +37,10 @@ class Evaluator:
         progress = self._progress
         if progress.evaluated or not self._is_due():
             return
-        for name, tokenized in self._sets.items():
-            if name not in progress.evaluated_sets and not self._evaluate(name, tokenized):
-                return  # a signal came: the checkpoint says that this set is still to be evaluated
+        with self._setup.learner.published():
+            for name, tokenized in self._sets.items():
+                if name not in progress.evaluated_sets and not self._evaluate(name, tokenized):
+                    return  # a signal came: the checkpoint says that this set is still to be evaluated
         progress.evaluated, progress.evaluated_sets = True, []
 
     def finish(self) -> None:
@@ -51,7 +52,8 @@ class Evaluator:
             setup.tracker.notice(
                 f"{setup.parts.metric.name} was undefined in every evaluation; the model of the last step is kept."
             )
-        self._save_best()
+        with setup.learner.published():
+            self._save_best()
 
     def note_ranking(self) -> None:
         """Say once what the metrics of rankings are computed of, where that is not every class."""
@@ -69,7 +71,7 @@ class Evaluator:
             return False
         if step == 0:
             return section.evaluate_first
-        return step % self._every == 0 or step == self._setup.parts.total_steps
+        return step % self._every == 0 or step == self._setup.parts.plan.total_steps
 
     def _evaluate(self, name: str, tokenized: Tokenized) -> bool:
         """Evaluate one set; whether that came to its end."""
@@ -84,7 +86,7 @@ class Evaluator:
         verdict = setup.best.update(metrics[main], step) if name == "validation" else None
         self._progress.evaluated_sets.append(name)
         is_best = verdict is not None and verdict.is_best
-        epoch = step / setup.parts.steps_per_epoch
+        epoch = setup.parts.plan.epochs_at(step)
         setup.tracker.evaluation(
             {"set": name, "step": step, "epoch": epoch, "main": main, "is_best": is_best, "metrics": metrics}
         )

@@ -178,7 +178,7 @@ class Session:
             resolved=describe(self._facts),
             facts=self._facts.to_dict(),
             data={part.name: part.fingerprint for part in parts.data.parts},
-            rows=parts.num_rows,
+            rows=parts.data.num_rows,
             truncated=parts.num_truncated,
             skipped=tuple(f"{row.place}: {row.reason}" for row in parts.data.skipped[:MAX_SKIPPED_SHOWN]),
             num_skipped=len(parts.data.skipped),
@@ -230,7 +230,7 @@ class Session:
         if checkpoint is None or state is None:
             return Progress()
         try:
-            setup.learner.restore(checkpoint.names, checkpoint.read, dict(state.learner))
+            setup.learner.restore(checkpoint.names, checkpoint.read, state.learner)
             setup.best.load_state_dict(dict(state.best))
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise RunError(
