@@ -102,10 +102,10 @@ def _section(name: str, levels: Levels, images: Mapping[str, str]) -> Iterator[s
     columns = ["question"]
     for level in levels:
         columns += [f"{title(level)}: ours, peer", "ratio (smallest to largest pair)", "goal, met"]
-    lines = []
-    for rows in found.values():
-        cells = [cell for level in levels for cell in _cells(rows.get(level))]
-        lines.append([_word(rows, "question"), *cells, _word(rows, "peer_name")])
+    lines = [
+        [_word(rows, "question"), *(cell for level in levels for cell in _cells(rows.get(level))), _word(rows, "peer_name")]
+        for rows in found.values()
+    ]
     yield f"### {name}\n\n{_table([*columns, 'peer is'], lines)}"
     yield from (f"![{_word(rows, 'question')}]({images[key]})" for key, rows in found.items() if key in images)
     memory = [[key, *(_peaks(rows.get(level)) for level in levels)] for key, rows in found.items()]

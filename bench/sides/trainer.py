@@ -30,7 +30,7 @@ from transformers import (
     default_data_collator,
 )
 
-from bench.machine import best_precision, processor, versions
+from bench.machine import best_precision, gpu_name, processor, versions
 from bench.sides.examples import Features, LabelScheme, Tree, find_backbone, parse_duration, read_example, read_features
 from bench.worker import Channel, Json, Skip, wait_for_device
 
@@ -267,9 +267,11 @@ def scores(channel: Channel, spec: Json) -> None:
         evaluation_seconds=round(evaluation_seconds, 2),
         reading_seconds=round(reading_seconds, 2),
         threads=torch.get_num_threads(),
+        device=str(trainer.args.device),
         precision=precision,
+        attention=trainer.model.config._attn_implementation,
         versions=versions(PACKAGES),
-        machine=torch.cuda.get_device_name() if on_gpu else processor(),
+        machine=gpu_name() or processor(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         example=example,
     )
