@@ -15,8 +15,8 @@ from hypothesis import settings
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for _ignored in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(_ignored, signal.SIG_DFL)
-# The same examples in every run; `--hypothesis-profile=default` looks for others.
-settings.register_profile("repeatable", derandomize=True)
+# The same examples in every run, however busy the machine is; `--hypothesis-profile=default` looks for others.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 # Before PyTorch is imported. Models here are too small for two threads, and where other work wants the cores, too,
 # threads that wait for each other make a test ten to forty times slower.
@@ -81,4 +81,4 @@ def asked_features(
 def own_caches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests out of the user's cache of tokens."""
     base = tmp_path_factory.getbasetemp()
-    monkeypatch.setattr("textune.batches.store.default_cache", lambda: base / "token-cache")
+    monkeypatch.setattr("textune.batches.cache.default_cache", lambda: base / "token-cache")

@@ -19,7 +19,7 @@ from kits.runs import reviews, signal_after, write_csv
 
 import textune
 from textune.errors import Preempted
-from textune.prediction.predictor import load
+from textune.prediction.load import load
 from textune.training.checkpoint import checkpoints_in
 from textune.training.tensorfile import facts_of
 

@@ -1,31 +1,124 @@
 """Every error that textune raises on purpose, and what each one means for the exit code.
 
-    TextuneError            the user can mend it: the CLI prints the sentence and exits with 2
+    TextuneError            the user can fix it: the CLI prints the sentence and exits with 2
     ├── ConfigError         a key, a value, an override or a combination of keys
     ├── DataError           a file, a row, a column, a label or a split
     │   └── InputError      what was given to `predict` in Python
     ├── ModelError          a backbone, a tokenizer, a device or a precision
     ├── RunError            a run folder: occupied, incomplete, or not one at all
-    ├── RanksError          processes that should work together: one does not come, or is gone
-    ├── Preempted           no error: a scheduler asked the run to stop, and everything is saved (exit code 128 + signal)
+    ├── RanksError          processes that should work together: one is missing or has gone
+    ├── Preempted           not an error: a scheduler asked the run to stop, and everything is saved (exit code 128 + signal)
     └── LaunchError         a job for a scheduler: its size, its options, or something that is not installed
 
 Anything else that escapes is a bug of ours: the CLI says so, names `--debug`, and exits with 1.
 """
 
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A key of the configuration as a sentence names it: `set delimiter = ";"`; a command line has an option for some."""
+
+    key: str
+    """Dotted, such as `train.precision`; bare for a key of whichever source is being read, such as `delimiter`."""
+    value: object = None
+    """None: the key alone."""
+    verb: str = ""
+    """Such as `set`, where the sentence asks for it."""
+
+    def __str__(self) -> str:
+        value = "" if self.value is None else f" = {_as_toml(self.value)}"
+        return f"{self.verb} {self.key}{value}".lstrip()
+
+
+class Words:
+    """A sentence that names settings. Whoever prints it may name them otherwise: the command line names its options."""
+
+    def __init__(self, *parts: str | Setting | Words) -> None:
+        self.parts: tuple[str | Setting, ...] = tuple(
+            part for given in parts for part in (given.parts if isinstance(given, Words) else [given])
+        )
+
+    def said(self, name: Callable[[Setting], str] = str) -> str:
+        """The sentence with each setting as `name` writes it; by default as in a config."""
+        return "".join(part if isinstance(part, str) else name(part) for part in self.parts).strip()
+
+    def __str__(self) -> str:
+        return self.said()
+
+    def __bool__(self) -> bool:
+        return bool(self.said())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Words) and self.parts == other.parts
+
+    def __hash__(self) -> int:
+        return hash(self.parts)
+
+
+Advice: TypeAlias = str | Words
+"""What to do: in plain words, or in words that name settings."""
+
 
 class TextuneError(Exception):
-    """One sentence that names the place, the value and the reason; `hint` says what to do next."""
+    """One sentence that names the place, the value and the reason; `hint` says what to do next.
+
+    The other fields say the same to a program.
+    """
 
     exit_code = 2
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+    def __init__(
+        self,
+        message: str | Words,
+        *,
+        hint: Advice = "",
+        key: str = "",
+        value: object = None,
+        place: str = "",
+        reason: str = "",
+    ) -> None:
+        super().__init__(str(message))
+        self._sentence = Words(message)
+        self.message = str(message)
+        self.remedy = Words(hint)
+        """What to do next."""
+        self.hint = str(self.remedy)
+        """The remedy as it is printed."""
+        self.key = key
+        """The setting, or the argument in Python, that is at fault or would help."""
+        self.value = value
+        """What cannot be used."""
+        self.place = place
+        """Such as `train.tsv, line 17`, or a path."""
+        self.reason = reason
+        """Why not."""
+
+    def advise(self, advice: Advice) -> None:
+        """Add to what can be done."""
+        self.remedy = Words(self.remedy, " ", advice)
+        self.hint = str(self.remedy)
+
+    def name_settings(self, name: Callable[[Setting], str]) -> None:
+        """Say message and hint in the terms of whoever reads them."""
+        self.message, self.hint = self._sentence.said(name), self.remedy.said(name)
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
+
+
+def _as_toml(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_as_toml, value))}]"
+    if isinstance(value, str | bool):
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return str(value)
 
 
 class ConfigError(TextuneError):

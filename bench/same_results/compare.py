@@ -19,8 +19,8 @@ MACHINE = re.compile(
     r"|resumed|metrics_bytes|transformers_version|cache)(\.|$)"
 )
 """Parts of keys that tell where, when and how fast something was computed."""
-WORDING = re.compile(r"(^|\.)(warnings|notes|notices|interval_method|reason|skipped|message|strategy|facts)(\.|$)")
-"""Sentences: they may be put better."""
+WORDING = re.compile(r"(^|\.)(warnings|notes|notices|interval_method|reason|skipped|message|strategy|facts|version)(\.|$)")
+"""Sentences, which may be put better, and the versions of files' forms."""
 IGNORED = ("lock", "checkpoints/*/manifest.json")
 """Files with nothing of their own to compare: the hashes of files that are compared themselves."""
 

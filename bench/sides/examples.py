@@ -59,7 +59,7 @@ def _read_file(source: Tree, path: Path) -> pd.DataFrame:
         return pd.DataFrame([match.groupdict() for match in matches if match is not None])
     is_tsv, names = path.suffix == ".tsv", source.get("column_names")
     is_quoted = source.get("quoting", "none" if is_tsv else "standard") == "standard"
-    options = {"sep": "\t" if is_tsv else ",", "quoting": csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE}
+    options: dict[str, Any] = {"sep": "\t" if is_tsv else ",", "quoting": csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE}
     options |= {"header": None if names else 0, "names": names, "encoding": encoding}
     return pd.read_csv(path, **options, dtype=str, keep_default_na=False, na_filter=False)
 
@@ -98,7 +98,8 @@ def find_labels(example: Tree, train: pd.DataFrame, folder: Path) -> LabelScheme
 
 
 def _columns(example: Tree) -> Tree:
-    return {"text": "text", "label": "label"} | example["data"].get("columns", {})
+    columns: Tree = {"text": "text", "label": "label"}
+    return columns | example["data"].get("columns", {})
 
 
 def read_features(

@@ -23,7 +23,11 @@ def export(model: str, tokenizer: Any, path: Path) -> None:
     network = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
     sample = dict(tokenizer(["one short text", "another text, a little longer"], padding=True, return_tensors="pt"))
     free = {0: torch.export.Dim("batch", min=2), 1: torch.export.Dim("length", min=4, max=512)}
-    names = {"input_names": list(sample), "output_names": ["logits"], "dynamic_shapes": dict.fromkeys(sample, free)}
+    names: dict[str, Any] = {
+        "input_names": list(sample),
+        "output_names": ["logits"],
+        "dynamic_shapes": dict.fromkeys(sample, free),
+    }
     torch.onnx.export(network.eval(), kwargs=sample, f=str(path), **names, dynamo=True, verbose=False)
 
 

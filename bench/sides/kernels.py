@@ -12,8 +12,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AlbertConfig, AlbertForSequenceClassification, BertConfig, BertForSequenceClassification
 
 from bench.worker import Channel, Json, Skip
-from textune.batches.loader import TokenBatch
-from textune.batches.plan import Group
+from textune.batches.batch import TokenBatch
+from textune.batches.layout import Group
 from textune.model import processor
 from textune.model.backbone import TextModel
 from textune.model.native.kernels import AttentionShape, Kernels, kernel_attention
@@ -118,9 +118,8 @@ def packed_batch(rows: int, length: int) -> TokenBatch:
     torch.manual_seed(0)
     return TokenBatch(
         rows=np.arange(rows),
-        ids_T=torch.randint(5, 1000, (rows * length,)),
+        columns={"ids": torch.randint(5, 1000, (rows * length,))},
         positions_T=torch.arange(length).repeat(rows),
-        types_T=None,
         lengths_B=torch.full((rows,), length),
         row_lengths=np.full(rows, length),
         groups=(Group(rows, length),),

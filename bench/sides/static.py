@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from bench.machine import versions
 from bench.sides.textune import PACKAGES, opened
 from bench.worker import Channel, Json
-from textune.batches.tokens import TokenStore
+from textune.batches.store import TokenStore
 from textune.evaluation.metrics import compute_metrics
 from textune.evaluation.reduction import scored_rows
 from textune.run.parts import Tokenized

@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,12 @@ import torch
 import textune
 from bench.machine import versions
 from bench.worker import Channel, Json, Skip, peak_memory, wait_for_device
-from textune.batches.loader import Batch, TrainingRows
+from textune.batches.batch import Batch
+from textune.batches.rows import TokenRows
+from textune.batches.store import TokenStore
 from textune.config.load import load_config
 from textune.config.sharing import Checkpointing
+from textune.data.labels.map import LABEL
 from textune.errors import TextuneError
 from textune.model.native.copies import WorkingCopy
 from textune.pipeline.build import gather
@@ -59,23 +61,22 @@ def facts(parts: Ingredients) -> Json:
     }
 
 
-def rows_in_order(parts: Ingredients, order: Sequence[int]) -> TrainingRows:
+def rows_in_order(parts: Ingredients, order: Sequence[int]) -> TokenRows:
     """The training rows in the given order (`train.order` must be sequential); rows may occur more than once."""
-    rows, chosen = parts.training_rows(), np.asarray(order, dtype=np.int64)
-    weights = None if rows.weights is None else rows.weights[chosen]
-    return replace(rows, indices=rows.indices[chosen], targets=rows.targets[chosen], weights=weights)
+    return parts.training_rows().at(np.asarray(order, dtype=np.int64))
 
 
-def rows_of(parts: Ingredients, lengths: np.ndarray) -> TrainingRows:
+def rows_of(parts: Ingredients, lengths: np.ndarray) -> TokenRows:
     """Rows of the given `lengths` (int64 [N], in tokens), made of the tokens of the run's own rows, in a store of their own."""
     rows = parts.training_rows()
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = np.resize(np.asarray(rows.store.ids), int(lengths.sum()))
-    store = replace(rows.store, ids=ids, types=None, offsets=offsets, raw_lengths=lengths.astype(np.int32))
-    return TrainingRows(store, np.arange(len(lengths)), np.resize(rows.targets, len(lengths)), None)
+    store = TokenStore({"ids": ids}, offsets, lengths.astype(np.int32), example=np.arange(len(lengths)))
+    targets = {name: np.resize(targets, len(lengths)) for name, targets in rows.targets.items()}
+    return TokenRows(store, np.arange(len(lengths)), targets, None)
 
 
-def stepping(parts: Ingredients, rows: TrainingRows, learner: Learner | None = None) -> Run:
+def stepping(parts: Ingredients, rows: TokenRows, learner: Learner | None = None) -> Run:
     """The training loop as a run drives it; endless for all that is measured here."""
     section = parts.experiment.train
     return steps(
@@ -83,8 +84,8 @@ def stepping(parts: Ingredients, rows: TrainingRows, learner: Learner | None = N
         parts.task,
         parts.loader(rows),
         section,
-        total_steps=parts.total_steps,
-        warmup_steps=section.schedule.warmup.steps(parts.steps_per_epoch),
+        total_steps=parts.plan.total_steps,
+        warmup_steps=parts.plan.steps(section.schedule.warmup),
     )
 
 
@@ -144,7 +145,7 @@ def plain_steps(parts: Ingredients, batches: Sequence[Batch]) -> Generator[Any]:
         for part in batch.micro_batches:
             with parts.device.autocast():
                 logits_BC = parts.model(part.tokens.to(parts.device.torch))
-            losses_B = parts.task.head.row_losses(logits_BC, part.targets.to(parts.device.torch))
+            losses_B = parts.task.head.row_losses(logits_BC, part.targets[LABEL].to(parts.device.torch))
             (losses_B.sum() / batch.num_rows).backward()
         torch.nn.utils.clip_grad_norm_(trained, section.max_grad_norm)
         optimizer.step()
@@ -231,7 +232,9 @@ def profile(channel: Channel, spec: Json) -> None:
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     seconds: dict[str, list[float]] = defaultdict(list)
     kernels = parts.model.accelerator.kernels
-    watched = [(kernels, f"{name}{end}", f"{name} kernel") for name in KERNELS for end in ("", "_backward")]
+    watched: list[tuple[Any, str, str]] = [
+        (kernels, f"{name}{end}", f"{name} kernel") for name in KERNELS for end in ("", "_backward")
+    ]
     watched += [
         (torch.Tensor, "__matmul__", "products of the layers"),
         (torch, "addmm", "products of the layers"),

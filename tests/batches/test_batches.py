@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kits.batches import loader_of, rows_of, store_of
 
-from textune.batches.loader import Loader, TrainingRows
-from textune.batches.plan import Group, cut_by_tokens, lay_out, num_laid_out, padding_waste
-from textune.batches.tokens import TokenStore
+from textune.batches.layout import Group, cut_by_tokens, lay_out, num_laid_out, padding_waste
 from textune.config.schema import TrainSection
 
 lengths_strategy = st.lists(st.integers(1, 300), min_size=1, max_size=120).map(np.array)
@@ -35,11 +34,9 @@ def test_what_is_computed_stays_within_the_bound_padding_included(lengths: np.nd
 
 def test_the_loader_computes_no_more_than_max_tokens() -> None:
     lengths = np.tile(np.arange(8, 32), 3)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    store = TokenStore(np.ones(offsets[-1], np.int32), None, offsets, lengths.astype(np.int32))
-    rows = TrainingRows(store, np.arange(len(lengths)), np.zeros(len(lengths), np.int64), None)
+    rows = rows_of(store_of(lengths), np.zeros(len(lengths), np.int64))
     section = TrainSection(batch_size=24, max_tokens=480, prefetch=0, order="sequential")
-    batch = next(iter(Loader(rows, section, layout="packed", pad_id=0)))
+    batch = next(iter(loader_of(rows, section)))
     assert batch.num_tokens == 468
     assert [len(part.tokens.ids_T) <= 480 for part in batch.micro_batches] == [True]
 

@@ -6,24 +6,26 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from kits.batches import loader_of, rows_of, store_of
 
-from textune.batches.loader import Batch, Loader, TrainingRows, collate, to_device
-from textune.batches.tokens import TokenStore
+from textune.batches.batch import Batch, collate, to_device
+from textune.batches.rows import TokenRows
+from textune.batches.store import TokenStore
 from textune.config.schema import TrainSection
+from textune.data.labels.map import LABEL
 
 
 @pytest.fixture
 def store() -> TokenStore:
     lengths = np.array([3, 1, 7, 2, 5, 4, 1, 6, 2, 3])
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
     # The id of a token tells its row (tens) and its position (units).
     ids = np.concatenate([100 + 10 * row + np.arange(n) for row, n in enumerate(lengths)]).astype(np.int32)
-    return TokenStore(ids, (ids % 2).astype(np.uint8), offsets, lengths.astype(np.int32))
+    return store_of(lengths, ids, ids % 2)
 
 
 @pytest.fixture
-def rows(store: TokenStore) -> TrainingRows:
-    return TrainingRows(store, np.arange(10), np.arange(10) % 3, np.linspace(0.1, 1, 10, dtype=np.float32))
+def rows(store: TokenStore) -> TokenRows:
+    return rows_of(store, np.arange(10) % 3, np.linspace(0.1, 1, 10, dtype=np.float32))
 
 
 @pytest.mark.parametrize("layout", ["packed", "padded"])
@@ -45,7 +47,7 @@ def test_collate_keeps_every_token_of_every_row(store: TokenStore, layout: str) 
 
 
 def test_types_that_are_all_zero_are_left_out(store: TokenStore) -> None:
-    zeros = replace(store, types=np.zeros_like(store.ids, dtype=np.uint8))
+    zeros = replace(store, columns={**store.columns, "types": np.zeros_like(store.ids, dtype=np.uint8)})
     assert collate(zeros, np.array([1, 3]), layout="packed", pad_id=0).types_T is None
 
 
@@ -53,14 +55,17 @@ def signature(batch: Batch) -> list[object]:
     parts = batch.micro_batches
     return [
         batch.step,
-        *[(p.tokens.ids_T.tolist(), p.targets.tolist(), None if p.weights is None else p.weights.tolist()) for p in parts],
+        *[
+            (p.tokens.ids_T.tolist(), p.targets[LABEL].tolist(), None if p.weights is None else p.weights.tolist())
+            for p in parts
+        ],
     ]
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 3])
-def test_batches_hold_each_row_once_an_epoch_with_its_target_and_weight(rows: TrainingRows, prefetch: int) -> None:
+def test_batches_hold_each_row_once_an_epoch_with_its_target_and_weight(rows: TokenRows, prefetch: int) -> None:
     section = TrainSection(batch_size=4, max_tokens=9, prefetch=prefetch)
-    loader = Loader(rows, section, layout="packed", pad_id=0)
+    loader = loader_of(rows, section)
     batches = list(islice(iter(loader), 6))
     assert [batch.step for batch in batches] == list(range(6))
     assert [batch.num_rows for batch in batches] == [4, 4, 2] * 2
@@ -68,7 +73,7 @@ def test_batches_hold_each_row_once_an_epoch_with_its_target_and_weight(rows: Tr
         seen = []
         for part in (part for batch in epoch for part in batch.micro_batches):
             assert int(part.tokens.lengths_B.sum()) <= 9 or len(part.tokens.rows) == 1
-            assert part.targets.tolist() == (part.tokens.rows % 3).tolist()
+            assert part.targets[LABEL].tolist() == (part.tokens.rows % 3).tolist()
             assert torch.equal(part.weights, torch.from_numpy(rows.weights[part.tokens.rows]))  # type: ignore[arg-type, index]
             seen += part.tokens.rows.tolist()
         assert sorted(seen) == list(range(10))
@@ -76,31 +81,31 @@ def test_batches_hold_each_row_once_an_epoch_with_its_target_and_weight(rows: Tr
     assert [signature(b) for b in batches[:3]] != [signature(b) for b in batches[3:]]
 
 
-def test_an_error_in_the_thread_reaches_the_loop(rows: TrainingRows) -> None:
-    broken = replace(rows, targets=np.array([]))
+def test_an_error_in_the_thread_reaches_the_loop(rows: TokenRows) -> None:
+    broken = replace(rows, example_targets={LABEL: np.array([])})
     with pytest.raises(IndexError):
-        next(iter(Loader(broken, TrainSection(), layout="packed", pad_id=0)))
+        next(iter(loader_of(broken, TrainSection())))
 
 
-def test_the_plan_reads_only_the_chosen_rows(rows: TrainingRows) -> None:
-    chosen = TrainingRows(rows.store, np.array([2, 5, 7]), np.array([20, 50, 70]), None)
-    batch = next(iter(Loader(chosen, TrainSection(order="sequential"), layout="packed", pad_id=0)))
+def test_the_plan_reads_only_the_chosen_rows(rows: TokenRows) -> None:
+    chosen = TokenRows(rows.store, np.array([2, 5, 7]), {LABEL: np.arange(10) * 10}, None)
+    batch = next(iter(loader_of(chosen, TrainSection(order="sequential"))))
     part = batch.micro_batches[0]
-    assert part.targets.tolist() == (part.tokens.rows * 10).tolist()
+    assert part.targets[LABEL].tolist() == (part.tokens.rows * 10).tolist()
     assert part.weights is None
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 5])
-def test_a_lower_bound_cuts_this_batch_and_all_after_it(rows: TrainingRows, prefetch: int) -> None:
+def test_a_lower_bound_cuts_this_batch_and_all_after_it(rows: TokenRows, prefetch: int) -> None:
     """Also those that were prepared before it was lowered: the same rows and steps as with that bound from the start."""
     section = TrainSection(batch_size=5, max_tokens=40, prefetch=prefetch)
-    small = Loader(rows, section, layout="packed", pad_id=0, max_tokens=9)
+    small = loader_of(rows, section, max_tokens=9)
     expected = [signature(batch) for batch in islice(iter(small), 8)]
-    loader = Loader(rows, section, layout="packed", pad_id=0)
+    loader = loader_of(rows, section)
     batches = iter(loader)
     seen = [next(batches) for _ in range(3)]
     assert all(len(batch.micro_batches) == 1 and batch.largest > 9 for batch in seen)
-    again = loader.lower_bound(seen[-1], 9)
+    again = loader.lower_budget(seen[-1], 9)
     assert (again.num_rows, again.num_tokens, again.longest) == (5, seen[-1].num_tokens, seen[-1].longest)
     assert again.largest <= 9 < seen[-1].largest
     assert [signature(batch) for batch in (again, *islice(batches, 5))] == expected[2:]
@@ -108,9 +113,9 @@ def test_a_lower_bound_cuts_this_batch_and_all_after_it(rows: TrainingRows, pref
     assert loader.state_dict() == {"next_step": 8, "max_tokens": 9}
 
 
-def test_a_bound_that_nobody_chose_leaves_batches_whole(rows: TrainingRows) -> None:
+def test_a_bound_that_nobody_chose_leaves_batches_whole(rows: TokenRows) -> None:
     for bound, parts in ((None, 1), (9, 2)):
-        loader = Loader(rows, TrainSection(batch_size=5, order="sequential"), layout="packed", pad_id=0, max_tokens=bound)
+        loader = loader_of(rows, TrainSection(batch_size=5, order="sequential"), max_tokens=bound)
         assert len(next(iter(loader)).micro_batches) >= parts
         assert (len(next(iter(loader)).micro_batches) == 1) == (bound is None)
 
@@ -124,15 +129,15 @@ def test_lengths_are_on_the_host_too(store: TokenStore) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory needs a CUDA device")
-def test_pinned_batches_reach_the_device_whole(rows: TrainingRows) -> None:
+def test_pinned_batches_reach_the_device_whole(rows: TokenRows) -> None:
     section = TrainSection(batch_size=5, max_tokens=9)
     device = torch.device("cuda")
-    plain, pinned = (iter(Loader(rows, section, layout="packed", pad_id=0, pin_memory=pin)) for pin in (False, True))
+    plain, pinned = (iter(loader_of(rows, section, pin_memory=pin)) for pin in (False, True))
     for batch, other in islice(zip(plain, pinned, strict=False), 200):
         copied = [part.tokens.to(device) for part in other.micro_batches]
         for part, pinned_part, tokens in zip(batch.micro_batches, other.micro_batches, copied, strict=True):
-            assert pinned_part.tokens.ids_T.is_pinned() and pinned_part.targets.is_pinned()
+            assert pinned_part.tokens.ids_T.is_pinned() and pinned_part.targets[LABEL].is_pinned()
             assert not part.tokens.ids_T.is_pinned()
             for name in ("ids_T", "types_T", "positions_T", "lengths_B"):
                 assert torch.equal(getattr(tokens, name).cpu(), getattr(part.tokens, name))
-            assert torch.equal(to_device(pinned_part.targets, device).cpu(), part.targets)
+            assert torch.equal(to_device(pinned_part.targets[LABEL], device).cpu(), part.targets[LABEL])

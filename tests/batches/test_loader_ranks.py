@@ -8,23 +8,26 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from kits import batches
+from kits.batches import loader_of, store_of
 
-from textune.batches.loader import Batch, Loader, TrainingRows
-from textune.batches.plan import cut_by_tokens, share_rows
-from textune.batches.tokens import TokenStore
+from textune.batches.batch import Batch
+from textune.batches.layout import cut_by_tokens, share_rows
+from textune.batches.loader import Loader
+from textune.batches.rows import TokenRows
 from textune.config.schema import RowOrder, TrainSection
+from textune.data.labels.map import LABEL
 
 ORDERS = ("shuffle", "bucket", "sequential", "weighted")
 NUM_STEPS = 9
 """Three epochs of ten rows in batches of four."""
 
 
-def rows_of(lengths: Sequence[int]) -> TrainingRows:
+def rows_of(lengths: Sequence[int]) -> TokenRows:
     """Rows of these lengths; the target and the weight of a row tell which it is."""
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    store = TokenStore(np.arange(offsets[-1], dtype=np.int32), None, offsets, np.array(lengths, dtype=np.int32))
     count = len(lengths)
-    return TrainingRows(store, np.arange(count), np.arange(count), np.arange(1, count + 1, dtype=np.float32) / count)
+    store = store_of(lengths, np.arange(sum(lengths)))
+    return batches.rows_of(store, np.arange(count), np.arange(1, count + 1, dtype=np.float32) / count)
 
 
 ROWS = rows_of([3, 1, 7, 2, 5, 4, 1, 6, 2, 3])
@@ -34,17 +37,7 @@ def make(
     section: TrainSection, *, rank: int = 0, world: int = 1, lockstep: bool = False, state: dict[str, int] | None = None
 ) -> Loader:
     state = state or {"next_step": 0, "max_tokens": 9}
-    return Loader(
-        ROWS,
-        section,
-        layout="packed",
-        pad_id=0,
-        first_step=state["next_step"],
-        max_tokens=state["max_tokens"],
-        rank=rank,
-        world=world,
-        lockstep=lockstep,
-    )
+    return loader_of(ROWS, section, state=state, rank=rank, world=world, lockstep=lockstep)
 
 
 def take(loader: Loader, count: int) -> list[Batch]:
@@ -56,10 +49,10 @@ def take(loader: Loader, count: int) -> list[Batch]:
 
 def signature(batch: Batch) -> list[object]:
     parts = [
-        (p.tokens.ids_T.tolist(), p.targets.tolist(), None if p.weights is None else p.weights.tolist(), p.counts)
+        (p.tokens.ids_T.tolist(), p.targets[LABEL].tolist(), None if p.weights is None else p.weights.tolist(), p.counts)
         for p in batch.micro_batches
     ]
-    everyone = None if batch.all_targets is None else batch.all_targets.tolist()
+    everyone = None if batch.all_targets is None else batch.all_targets[LABEL].tolist()
     return [batch.step, batch.chosen.tolist(), batch.num_tokens, batch.max_tokens, everyone, *parts]
 
 
@@ -94,7 +87,7 @@ def test_ranks_together_see_the_rows_that_one_process_sees(order: RowOrder, lock
             for batch in shared:
                 assert batch.chosen.tolist() == one.chosen.tolist()
                 assert (batch.step, batch.num_rows, batch.num_tokens) == (one.step, one.num_rows, one.num_tokens)
-                assert batch.all_targets is not None and batch.all_targets.tolist() == one.chosen.tolist()
+                assert batch.all_targets is not None and batch.all_targets[LABEL].tolist() == one.chosen.tolist()
             assert sorted(row for batch in shared for row in counted_rows(batch)) == sorted(counted_rows(one))
             assert sorted(counted_rows(one)) == sorted(one.chosen.tolist())
 
@@ -142,11 +135,10 @@ def test_even_ranks_compute_equally_many_micro_batches(lengths: list[int], world
     ranks = [
         next(
             iter(
-                Loader(
+                loader_of(
                     rows,
                     section,
                     layout=layout,  # type: ignore[arg-type]
-                    pad_id=0,
                     max_tokens=max_tokens,
                     rank=rank,
                     world=world,
@@ -177,7 +169,7 @@ def test_a_lower_bound_keeps_ranks_even(prefetch: int) -> None:
         loader = make(section, rank=rank, world=4, lockstep=True)
         iterator = iter(loader)
         batch = next(iterator)
-        lowered = loader.lower_bound(batch, 7)
+        lowered = loader.lower_budget(batch, 7)
         assert sorted(counted_rows(lowered)) == sorted(counted_rows(batch))
         again = next(iterator)
         assert (lowered.max_tokens, again.max_tokens, again.step) == (7, 7, 1)

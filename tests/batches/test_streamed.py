@@ -5,7 +5,6 @@ import tracemalloc
 import weakref
 from collections.abc import Mapping
 from contextlib import closing
-from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,13 @@ from kits.streams import SIZES, make_loader, make_rows, numbers, open_rows, sign
 from transformers import AutoTokenizer
 
 from textune.batches import streamed as streamloader
-from textune.batches.loader import Loader, TrainingRows
-from textune.batches.streamed import StreamLoader, joined_rows
+from textune.batches.assembler import Assembler
+from textune.batches.plan import Plan
+from textune.batches.rows import TokenRows, join_rows
+from textune.batches.streamed import StreamLoader
 from textune.batches.tokens import TextEncoder
 from textune.config.schema import Columns, Labels, TokensSection, TrainSection
-from textune.data.labels.map import LabelMap
+from textune.data.labels.map import LABEL, LabelMap
 from textune.data.shards import reader as shards
 from textune.data.shards.blocks import Block, BlockReader, Cursor, RowStream
 from textune.errors import DataError
@@ -157,8 +158,8 @@ def test_ranks_share_the_steps_of_one_process(files: list[str], tokenizer: Any, 
     section, encoder = TrainSection(batch_size=8, seed=3), TextEncoder(tokenizer, TokensSection(max_length=16))
 
     def loader_of(rank: int, of: int, state: Any = None) -> StreamLoader:
-        share = partial(Loader, section=section, layout="packed", pad_id=0, rank=rank, world=of)
-        return StreamLoader(stream, section, encoder, share, state=state)
+        assembler = Assembler("packed", 0, rank=rank, world=of)
+        return StreamLoader(stream, Plan.of(section, None), assembler, encoder, prefetch=section.prefetch, state=state)
 
     alone = loader_of(0, 1)
     whole = [sorted(numbers(batch)) for batch in take(alone, 16)]
@@ -179,7 +180,7 @@ def test_a_lower_bound_cuts_this_batch_and_all_after_it(files: list[str], tokeni
     batches = iter(loader)
     seen = [next(batches) for _ in range(3)]
     assert all(len(batch.micro_batches) == 1 for batch in seen)
-    again = loader.lower_bound(seen[-1], 24)
+    again = loader.lower_budget(seen[-1], 24)
     assert (again.step, sorted(numbers(again)), again.largest <= 24) == (2, sorted(numbers(seen[-1])), True)
     for batch in islice(batches, 5):
         assert batch.largest <= 24 and batch.max_tokens == 24
@@ -210,7 +211,7 @@ def test_pairs_weights_and_templates_go_with_their_rows(tmp_path: Path, tokenize
     for batch in take(make_loader(stream, tokenizer, prefetch=0, batch_size=5), 3):
         for part in batch.micro_batches:
             assert part.weights is not None
-            assert part.weights.tolist() == [target / 8 for target in part.targets.tolist()]
+            assert part.weights.tolist() == [target / 8 for target in part.targets[LABEL].tolist()]
             assert part.tokens.types_T is not None
         for part in batch.micro_batches:
             ends = np.cumsum([group.length for group in part.tokens.groups for _ in range(group.rows)])
@@ -218,7 +219,7 @@ def test_pairs_weights_and_templates_go_with_their_rows(tmp_path: Path, tokenize
                 ends,
                 [group.length for group in part.tokens.groups for _ in range(group.rows)],
                 part.tokens.row_lengths,
-                part.targets.tolist(),
+                part.targets[LABEL].tolist(),
                 strict=True,
             ):
                 seen[int(target)] = part.tokens.ids_T[end - length : end - length + real].tolist()
@@ -242,7 +243,7 @@ def test_bad_rows_are_left_out_counted_and_reported(tmp_path: Path, tokenizer: A
     assert sorted(n for batch in batches[7:] for n in numbers(batch)) == kept
     notices = [notice for batch in batches for notice in batch.notices]
     assert len(notices) == 2
-    assert any(n.startswith("1 row of the stream left out so far, such as a.jsonl, line 5: not JSON") for n in notices)
+    assert any(n.startswith("1 row of the stream skipped so far, such as a.jsonl, line 5: not JSON") for n in notices)
     assert any("num_rows = 45, but the stream has 42 usable rows" in notice for notice in notices)
     assert loader.state_dict()["cursor"]["skipped"] == 6
     strict = open_rows([str(tmp_path / "*.jsonl")], block_rows=6, interleave=2)
@@ -320,7 +321,7 @@ def test_other_shards_are_refused(files: list[str], tokenizer: Any, tmp_path: Pa
     loader = make_loader(stream, tokenizer)
     take(loader, 3)
     state = loader.state_dict()
-    with pytest.raises(DataError, match=r"shards of data\.train \(a\.jsonl and 4 more shards\) are not those"):
+    with pytest.raises(DataError, match=r"shards of data\.train \(a\.jsonl and 4 more shards\) have changed"):
         make_loader(open_rows(files[:-1], block_rows=16), tokenizer, state=state)
     # Neither the batch size nor the number of rows that was declared is part of the order.
     assert take(make_loader(open_rows(files, block_rows=16, num_rows=5), tokenizer, state=state, batch_size=4), 1)
@@ -385,10 +386,10 @@ def test_rows_of_several_stores_become_those_of_one(tokenizer: Any) -> None:
     encoder = TextEncoder(tokenizer, TokensSection(max_length=16))
     one, two = encoder.encode(["a film", "good", "the"]), encoder.encode(["very dull"])
     parts = [
-        TrainingRows(one, np.array([2, 0]), np.array([2, 0]), np.array([1, 2], np.float32)),
-        TrainingRows(two, np.array([0]), np.array([5]), np.array([3], np.float32)),
+        TokenRows(one, np.array([2, 0]), {LABEL: np.array([0, 1, 2])}, np.array([2, 9, 1], np.float32)),
+        TokenRows(two, np.array([0]), {LABEL: np.array([5])}, np.array([3], np.float32)),
     ]
-    joined = joined_rows(parts)
+    joined = join_rows(parts)
     wanted = encoder.encode(["the", "a film", "very dull"])
     assert joined.store.ids.tolist() == wanted.ids.tolist() and joined.store.offsets.tolist() == wanted.offsets.tolist()
-    assert (joined.targets.tolist(), joined.weights.tolist()) == ([2, 0, 5], [1, 2, 3])  # type: ignore[union-attr]
+    assert (joined.targets[LABEL].tolist(), joined.weights.tolist()) == ([2, 0, 5], [1, 2, 3])  # type: ignore[union-attr]

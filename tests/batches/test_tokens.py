@@ -18,10 +18,11 @@ from kits.backbones import tiny_backbone
 from kits.patience import wait_until
 from transformers import AutoTokenizer
 
-from textune.batches import store as tokenstore
+from textune.batches import cache as token_cache
 from textune.batches import tokens
-from textune.batches.store import open_store
-from textune.batches.tokens import TextEncoder, TokenStore
+from textune.batches.cache import open_store
+from textune.batches.store import TokenStore
+from textune.batches.tokens import TextEncoder
 from textune.caches import user_cache
 from textune.config.schema import TokensSection
 from textune.errors import ConfigError, DataError
@@ -224,14 +225,14 @@ def test_a_max_length_without_room_for_text_is_refused_before_anything_is_tokeni
             open_store(texts, pairs, TextEncoder(tokenizer, section), section)
         message = str(caught.value)
         assert f"tokens.max_length = {max_length} leaves no room" in message
-        assert f"{num_special} special tokens" in message and f"Set it to {smallest} at least" in message
+        assert f"{num_special} special tokens" in message and f"Set it to at least {smallest}" in message
     assert not (tmp_path / "absent").exists()
 
 
 def test_texts_in_memory_need_room_too(tmp_path: Path) -> None:
     encoder = TextEncoder(AutoTokenizer.from_pretrained(tiny_backbone("bert", tmp_path)), TokensSection(max_length=4))
     assert encoder.encode(["the film"]).lengths.tolist() == [4]
-    with pytest.raises(ConfigError, match="leaves no room for the texts of a pair: 3 special tokens"):
+    with pytest.raises(ConfigError, match=r"leaves no room for the texts of a pair: .* 3 special tokens"):
         encoder.encode(["a"], ["a"])
 
 
@@ -303,7 +304,7 @@ def test_what_killed_processes_left_is_removed_after_a_day_and_nothing_else(bert
     for folder in (killed, building, half_removed, foreign):
         shutil.copytree(store, folder)
     (half_removed / "meta.json").unlink()
-    long_ago = time.time() - tokenstore.STALE_SECONDS - 60
+    long_ago = time.time() - token_cache.STALE_SECONDS - 60
     for folder in (killed, half_removed, foreign):
         for path in (*folder.iterdir(), folder):
             os.utime(path, (long_ago, long_ago))
@@ -327,7 +328,7 @@ def test_nobody_else_can_look_into_a_store(bert: Any, tmp_path: Path, monkeypatc
     cache = tmp_path / "tokens"
     cache.mkdir()
     cache.chmod(0o775)
-    monkeypatch.setattr(tokenstore, "default_cache", lambda: cache)
+    monkeypatch.setattr(token_cache, "default_cache", lambda: cache)
     said: list[str] = []
     open_store(chunked(["a"], 9), None, TextEncoder(bert, TokensSection()), TokensSection(), notice=said.append)
     assert said == [] and [path.stat().st_mode & MODE for path in (cache, *cache.iterdir())] == [0o700, 0o700]
@@ -366,7 +367,7 @@ def test_without_a_place_for_the_default_cache_texts_are_tokenised_in_memory_and
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(tokenstore, "default_cache", cache)
+    monkeypatch.setattr(token_cache, "default_cache", cache)
     if fault == "full":
         monkeypatch.setattr(os, "fsync", full)
     said: list[str] = []

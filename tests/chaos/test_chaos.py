@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -15,7 +16,8 @@ from click.testing import CliRunner
 from kits.kills import Forked
 
 import textune
-from textune.chaos.kills import ChaosResult, Kill, chaos
+from textune.chaos.chaos import chaos
+from textune.chaos.result import ChaosResult, Kill
 from textune.cli import commands
 from textune.errors import ConfigError, Preempted, RunError
 
@@ -96,7 +98,7 @@ def test_the_verdict_is_a_sentence_and_an_exit_code(monkeypatch: pytest.MonkeyPa
     (told,), (verdict,) = done.stderr.splitlines(), done.stdout.splitlines()
     assert told == (
         "kill 1: run-1, 2.50 s after its start, while it wrote step-8.writing; resumes from step 4;"
-        " torn and passed over: step-8.writing"
+        " torn and skipped: step-8.writing"
     )
     if difference:
         assert verdict == f"Not the same: {difference}"
@@ -172,7 +174,7 @@ def test_a_reference_that_is_not_complete_and_an_occupied_folder_are_refused(
 def test_a_run_that_ends_before_it_is_killed_is_said_to_be_too_short(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: Path
 ) -> None:
-    monkeypatch.setattr("textune.chaos.kills.MAX_MISSES", 1)
+    monkeypatch.setattr(importlib.import_module("textune.chaos.chaos"), "MAX_MISSES", 1)
 
     class Unkillable(Forked):
         """Comes to its end whatever happens."""

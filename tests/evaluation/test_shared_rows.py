@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kits.batches import store_of
 from kits.metrics import PROBLEMS, by_the_library, head_of, make_rows, metrics_for, same
 from kits.patience import every_day
 from kits.ranks import on_ranks
 from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as library
 
-from textune.batches.tokens import TokenStore
+from textune.batches.store import TokenStore
 from textune.config.schema import AutoTask, Columns, Labels
 from textune.errors import ModelError, RanksError
 from textune.evaluation import reduction
@@ -25,7 +26,8 @@ from textune.evaluation.reduction import Reduction
 from textune.evaluation.scored import Scored
 from textune.model.device import Device
 from textune.prediction import predictor as prediction
-from textune.prediction.predictor import ModelCard, Predictor
+from textune.prediction.card import ModelCard
+from textune.prediction.predictor import Predictor
 from textune.ranks import ALONE, Ranks
 from textune.run.parts import Tokenized
 from textune.run.report import score_part
@@ -58,9 +60,7 @@ def rows_of(problem: str, num_rows: int) -> Rows:
     if problem == "regression":
         scores[::5] = -0.0  # a sum with zero must not lose its sign
     lengths = np.random.default_rng(num_rows).integers(1, 4, num_rows)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    store = TokenStore(np.zeros(offsets[-1], np.int32), None, offsets, lengths.astype(np.int32))
-    return Rows(problem, targets, scores, store)
+    return Rows(problem, targets, scores, store_of(lengths))
 
 
 class Lookup:
@@ -108,7 +108,7 @@ def predictor_of(rows: Rows, ranks: Ranks, bound: int, **options: Any) -> tuple[
 @pytest.fixture(autouse=True)
 def no_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Token stores are made by hand here, so that no tokenizer is needed."""
-    monkeypatch.setattr(prediction, "TextEncoder", lambda *_: None)
+    monkeypatch.setattr(prediction, "TextEncoder", lambda *_, **__: None)
 
 
 @dataclass
@@ -135,9 +135,11 @@ class Progress(SilentTracker):
         self.said.append((done, total))
 
 
-def scored_by(predictor: Predictor, rows: Rows, tracker: SilentTracker | None = None) -> Scored:
+def scored_by(predictor: Predictor, rows: Rows, tracker: SilentTracker | None = None, **options: Any) -> Scored:
     part: Any = OfRows(np.arange(len(rows)), rows.targets)
-    return score_part(predictor, Tokenized(part, rows.store), tracker or SilentTracker(), stage="evaluating")
+    scored = score_part(predictor, Tokenized(part, rows.store), tracker or SilentTracker(), stage="evaluating", **options)
+    assert scored is not None
+    return scored
 
 
 def expected(name: str, rows: Rows) -> float:
@@ -295,7 +297,7 @@ def test_where_memory_runs_out_even_ranks_say_what_to_lower() -> None:
         lookup.limit = 6 if ranks.rank == 1 else 100
         return scored_by(predictor, rows)
 
-    with pytest.raises(ModelError, match=r"memory does not suffice .* Lower evaluate.max_tokens = 8"):
+    with pytest.raises(ModelError, match=r"out of memory .* Lower evaluate.max_tokens = 8"):
         on_ranks(2, work)
 
 
@@ -306,10 +308,10 @@ def test_where_memory_runs_out_on_one_rank_all_cut_alike_from_the_next_time_on()
     def work(ranks: Ranks) -> tuple[list[Scored], int, list[str]]:
         predictor, lookup = predictor_of(rows, ranks, 16)
         notices: list[str] = []
-        predictor.on_notice = notices.append
+        budget = predictor.budget(notices.append)
         lookup.limit = 9 if ranks.rank == 2 else 100
-        scored = [scored_by(predictor, rows) for _ in range(3)]
-        return scored, predictor.max_tokens, notices
+        scored = [scored_by(predictor, rows, budget=budget) for _ in range(3)]
+        return scored, budget.max_tokens, notices
 
     results = on_ranks(3, work)
     assert all(same(one, whole) for scored, _, _ in results for one in scored)

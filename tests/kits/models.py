@@ -18,8 +18,8 @@ from transformers.models import t5
 
 from kits.backbones import FAMILIES, tiny_backbone, why_no_kernels
 from kits.further import FURTHER
-from textune.batches.loader import TokenBatch
-from textune.batches.plan import Group
+from textune.batches.batch import TokenBatch
+from textune.batches.layout import Group
 from textune.config.schema import ModelSection
 from textune.data.labels.map import LabelMap
 from textune.model.backbone import TextModel
@@ -125,8 +125,7 @@ def lay_out(
         )
 
     return TokenBatch(
-        ids_T=flat(rows, built.model.pad_id),
-        types_T=None if types is None else flat(types, 0),
+        columns={"ids": flat(rows, built.model.pad_id)} | ({} if types is None else {"types": flat(types, 0)}),
         positions_T=torch.cat([torch.arange(width) for width in widths]),
         lengths_B=torch.tensor(lengths),
         row_lengths=np.array(lengths),

@@ -11,8 +11,10 @@ import numpy as np
 from kits.runs import Listener
 from textune.config.schema import AutoTask, Columns, Labels
 from textune.data.reading.windows import StreamOptions, read_rows, stream_format
+from textune.model.outofmemory import CallerBudget
 from textune.pipeline.predict import predict_file
-from textune.prediction.predictor import ModelCard, Predictor
+from textune.prediction.card import ModelCard
+from textune.prediction.predictor import Predictor
 from textune.ranks import ALONE
 
 
@@ -37,15 +39,15 @@ class Parrot:
         self.card = card_of(**card)
         self.texts: list[str] = []
         self.pairs: list[str] = []
-        self.on_notice: Any = None
         self.ranks = ALONE
         self.scores = scores
 
-    def encode(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str] | None = None
-    ) -> Any:
+    def budget(self, on_notice: Callable[[str], None]) -> CallerBudget:
+        return CallerBudget(16384, on_notice)
+
+    def encode_texts(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str]) -> Any:
         assert all(type(text) is str for text in [*texts, *(pairs or ())])
-        assert place is not None and (not texts or place(len(texts) - 1))
+        assert not texts or place(len(texts) - 1)
         self.texts += texts
         self.pairs += pairs or ()
         return texts
@@ -55,13 +57,16 @@ class Parrot:
 
 
 def predict(parrot: Any, source: Path, target: Path, columns: Columns | None = None, **options: Any) -> int:
+    columns = columns or Columns()
+    if isinstance(parrot, Parrot):  # it was trained on what it is asked
+        parrot.card = parrot.card.model_copy(update={"columns": columns})
     return predict_file(
         cast(Predictor, parrot),
         source=str(source),
         source_options=StreamOptions(format=stream_format(str(source), None)),
         target=str(target),
         target_options=StreamOptions(format=stream_format(str(target), None)),
-        columns=columns or Columns(),
+        columns=columns,
         tracker=options.pop("tracker", Listener()),
         **options,
     )

@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from textune.batches.loader import Batch, Loader, TrainingRows
+from textune.batches.assembler import Assembler
+from textune.batches.batch import Batch
+from textune.batches.plan import Plan
 from textune.batches.streamed import StreamLoader
 from textune.batches.tokens import TextEncoder
 from textune.config.schema import Columns, Labels, StreamSource, TokensSection, TrainSection
-from textune.data.labels.map import REGRESSION, LabelMap
+from textune.data.labels.map import LABEL, REGRESSION, LabelMap
 from textune.data.shards.blocks import RowStream, open_stream
 
 SIZES = {"a.jsonl": 11, "b.parquet": 23, "c.jsonl.gz": 3, "d.jsonl.zst": 14, "e.parquet": 1, "f.jsonl": 7}
@@ -69,25 +71,30 @@ def open_rows(
     return RowStream(**{**vars(stream), "label_map": label_map})
 
 
-def build(rows: TrainingRows) -> Loader:
-    return Loader(rows, TrainSection(), layout="packed", pad_id=0)
-
-
 def make_loader(stream: RowStream, tokenizer: Any, *, state: Any = None, drop_longer: int | None = None, **keys: Any) -> Any:
     section = TrainSection(**{"batch_size": 7, "seed": 3, **keys})
     encoder = TextEncoder(tokenizer, TokensSection(max_length=16))
-    return StreamLoader(stream, section, encoder, build, drop_longer=drop_longer, state=state)
+    return StreamLoader(
+        stream,
+        Plan.of(section, None),
+        Assembler("packed", 0),
+        encoder,
+        prefetch=section.prefetch,
+        drop_longer=drop_longer,
+        max_tokens=None if section.max_tokens == "auto" else section.max_tokens,
+        state=state,
+    )
 
 
 def numbers(batch: Batch) -> list[int]:
     """The rows of a batch that this rank computes, by their numbers in the stream."""
-    return [int(target) for part in batch.micro_batches if part.counts for target in part.targets.tolist()]
+    return [int(target) for part in batch.micro_batches if part.counts for target in part.targets[LABEL].tolist()]
 
 
 def signature(batch: Batch) -> Any:
     """All that a step sees of a batch."""
     parts = [
-        (p.tokens.ids_T.tolist(), p.targets.tolist(), None if p.weights is None else p.weights.tolist())
+        (p.tokens.ids_T.tolist(), p.targets[LABEL].tolist(), None if p.weights is None else p.weights.tolist())
         for p in batch.micro_batches
     ]
     return batch.step, batch.num_tokens, parts

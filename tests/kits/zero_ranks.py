@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from textune.batches.loader import collate
+from textune.batches.batch import collate
 from textune.batches.tokens import TextEncoder
 from textune.config.schema import AdamW, ModelSection, MulticlassTask, TokensSection, TrainSection
 from textune.config.sharing import DeepSpeed

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from textune.batches.plan import Group
+from textune.batches.layout import Group
 from textune.model import attention
 from textune.model.attention import PackedLayout, packed_attention
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kits.batches import store_of
 from kits.models import LENGTHS, UNEVEN, Built, build, gradients, lay_out, random_rows, require_kernels
 from torch.nn import functional
 
-from textune.batches.loader import TokenBatch, collate
-from textune.batches.tokens import TokenStore
+from textune.batches.batch import TokenBatch, collate
+from textune.batches.store import TokenStore
 from textune.errors import ModelError
 from textune.model import budget, recompute
 from textune.model.budget import available_bytes, measure_budget
@@ -21,10 +22,8 @@ CPU = Device(torch.device("cpu"), "fp32")
 BF16 = Device(torch.device("cpu"), "bf16")
 
 
-def store_of(built: Built, lengths: tuple[int, ...]) -> TokenStore:
-    rows = random_rows(built, lengths)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return TokenStore(np.concatenate(rows).astype(np.int32), None, offsets, np.array(lengths, dtype=np.int32))
+def random_store(built: Built, lengths: tuple[int, ...]) -> TokenStore:
+    return store_of(lengths, np.concatenate(random_rows(built, lengths)))
 
 
 # --- out of memory ----------------------------------------------------------------------------------------------------
@@ -158,7 +157,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def room_of(built: Built, available: int, *, to_come: int = 0, device: Device = CPU, lengths: tuple[int, ...] = LENGTHS) -> int:
-    store = store_of(built, lengths)
+    store = random_store(built, lengths)
     return measure_budget(
         built.model, device, store=store, indices=np.arange(len(store)), to_come=to_come, available=available
     ).max_tokens
@@ -179,7 +178,7 @@ def test_auto_is_the_power_of_two_that_fits(bert: Built, monkeypatch: pytest.Mon
 
 def test_auto_says_how_it_came_about(bert: Built, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "_bytes_needed", lambda *_: (0, 50_000.0))
-    store = store_of(bert, LENGTHS)
+    store = random_store(bert, LENGTHS)
     room = measure_budget(bert.model, CPU, store=store, indices=np.arange(11), to_come=0, available=400_000_000)
     assert room.max_tokens == 2048
     assert room.reason == "auto: 50 kB per token and 0.2 GB to spare"
@@ -188,7 +187,7 @@ def test_auto_says_how_it_came_about(bert: Built, monkeypatch: pytest.MonkeyPatc
 
 
 def test_auto_takes_the_chosen_rows_only(bert: Built) -> None:
-    store = store_of(bert, (400, 5, 7))
+    store = random_store(bert, (400, 5, 7))
     for indices, longest in ((np.array([1, 2]), 7), (np.array([0, 1]), 400)):
         assert measure_budget(bert.model, CPU, store=store, indices=indices, to_come=0, available=0).max_tokens == longest
 
@@ -197,7 +196,7 @@ def test_a_token_of_longer_rows_and_lower_precision_is_measured(bert: Built) -> 
     """Attention saves more for longer rows; bf16 saves half, and the weights once more."""
 
     def needed(device: Device, lengths: tuple[int, ...]) -> tuple[float, float]:
-        store = store_of(bert, lengths)
+        store = random_store(bert, lengths)
         order = np.argsort(store.lengths, kind="stable")
         return budget._bytes_needed(bert.model, device, store, order, max(lengths))
 
@@ -214,7 +213,7 @@ def test_a_token_of_longer_rows_and_lower_precision_is_measured(bert: Built) -> 
 @pytest.mark.parametrize("device", [CPU, BF16])
 def test_the_estimate_covers_the_real_peak(bert: Built, device: Device) -> None:
     """Against the allocations that the profiler sees in a forward and backward pass."""
-    store = store_of(bert, (3, *[120] * 12))
+    store = random_store(bert, (3, *[120] * 12))
     order = np.arange(len(store))
     batch = collate(store, order[1:], layout="packed", pad_id=bert.model.pad_id)
     fixed, per_token = budget._bytes_needed(bert.model, device, store, order, 120)

@@ -12,7 +12,7 @@ from kits.runs import threads
 from torch import nn
 from torch.nn import functional
 
-from textune.batches.loader import TokenBatch
+from textune.batches.batch import TokenBatch
 from textune.model.native.install import install
 from textune.model.native.int8 import Int8Linear, PanelCall, Weights, project
 from textune.model.native.kernels import Kernels

@@ -10,7 +10,7 @@ import pytest
 import torch
 from kits.models import UNEVEN, build, lay_out, random_rows
 
-from textune.batches.plan import Group
+from textune.batches.layout import Group
 from textune.model import attention
 from textune.model.attention import PackedLayout, packed_attention
 from textune.model.relative import RelativeBias

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kits.batches import loader_of, rows_of
 from kits.flash import on_gpu
 from kits.models import ALL, COLORS, Built, build, lay_out, random_rows
 from kits.patience import every_day
@@ -16,8 +17,8 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
-from textune.batches.loader import Loader, TrainingRows
-from textune.batches.tokens import TextEncoder, TokenStore
+from textune.batches.store import TokenStore
+from textune.batches.tokens import TextEncoder
 from textune.config.schema import AdamW, MulticlassTask, Schedule, TokensSection, TrainSection
 from textune.errors import ConfigError
 from textune.model.backbone import TextModel
@@ -61,8 +62,8 @@ def compact(built: Built, ids: np.ndarray | None = None) -> None:
 def train(built: Built, num_steps: int, **keys: Any) -> None:
     store = encode(built)
     section = TrainSection(batch_size=8, schedule=Schedule(warmup="5 steps"), **keys)  # type: ignore[arg-type]
-    rows = TrainingRows(store, np.arange(len(store)), np.arange(len(store)) % 3, None)
-    loader = Loader(rows, section, layout=built.model.layout, pad_id=built.model.pad_id)
+    rows = rows_of(store, np.arange(len(store)) % 3)
+    loader = loader_of(rows, section, layout=built.model.layout, pad_id=built.model.pad_id)
     device = Device(built.hf.device, "fp32")
     task = build_task(MulticlassTask(), COLORS)
     results = list(

@@ -1,6 +1,7 @@
 """What Python functions and options of a trained model are given: every wrong value is a sentence that names it."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,10 @@ import pytest
 from kits.cli import runner
 
 import textune
-from textune.cli.options import as_options
+from textune.cli.options import as_option
 from textune.config.paths import user_path
 from textune.console import _counted
-from textune.errors import ConfigError, TextuneError
+from textune.errors import ConfigError, DataError, Setting, TextuneError, Words
 
 LOADED: list[tuple[dict[str, Any], str]] = [
     ({"device": "tpu"}, 'device = \'tpu\': expected one of "auto", "cpu", "cuda".'),
@@ -85,23 +86,28 @@ def test_a_link_on_the_way_up_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "wanted"),
+    ("setting", "key", "option"),
     [
-        ('set delimiter = ";".', 'add --delimiter ";".'),
-        ('Fix the file, or set data.on_bad_row = "skip" to go.', "Fix the file, or add --skip-bad-rows to go."),
-        ('To ignore them, set extra_cells = "ignore".', 'To ignore them, add --extra-cells "ignore".'),
-        ('With quoting = "none" every row can be read.', 'With --quoting "none" every row can be read.'),
-        ('such as column_names = ["text", "label"].', 'such as --column-names "text,label".'),
-        ('set encoding = "latin-1" or "cp1252".', 'add --encoding "latin-1" or "cp1252".'),
-        ("skip_lines = 5 leaves none.", "--skip-lines 5 leaves none."),
-        ("Set column_names if there is no header.", "Add --column-names if there is no header."),
-        ("pattern is for text files", "--pattern is for text files"),
-        ('evaluate.metric = "foo": there', '--metric "foo": there'),
-        ("data.train.format = 3 and data.columns.label stay", "data.train.format = 3 and data.columns.label stay"),
+        (Setting("delimiter", ";", "set"), 'set delimiter = ";"', "add --delimiter ';'"),
+        (Setting("data.on_bad_row", "skip", "Set"), 'Set data.on_bad_row = "skip"', "Add --skip-bad-rows"),
+        (Setting("extra_cells", "ignore"), 'extra_cells = "ignore"', "--extra-cells ignore"),
+        (Setting("column_names", ("text", "label")), 'column_names = ["text", "label"]', "--column-names text,label"),
+        (Setting("skip_lines", 5), "skip_lines = 5", "--skip-lines 5"),
+        (Setting("column_names", verb="Set"), "Set column_names", "Set --column-names"),
+        (Setting("data.columns.text_pair"), "data.columns.text_pair", "--text-pair"),
+        (Setting("data.labels.delimiter", ","), 'data.labels.delimiter = ","', 'data.labels.delimiter = ","'),
     ],
 )
-def test_keys_become_options(said: str, wanted: str) -> None:
-    assert as_options(said) == wanted
+def test_a_setting_is_a_key_or_an_option(setting: Setting, key: str, option: str) -> None:
+    words = Words("First, ", setting, ".")
+    assert words.said() == f"First, {key}." and words.said(as_option) == f"First, {option}."
+    error = DataError(Words(setting, " is wrong."), hint=Words("Or ", setting, "."), key=setting.key)
+    assert str(error) == f"{key} is wrong. Or {key}."
+    error.advise("Or do not.")
+    error.name_settings(as_option)
+    assert str(error) == f"{option} is wrong. Or {option}. Or do not." and error.hint == f"Or {option}. Or do not."
+    error.name_settings(partial(as_option, files=False))
+    assert error.message == f"{key} is wrong."
 
 
 def test_options_of_a_trained_model_are_named_as_options(
@@ -120,12 +126,10 @@ def test_options_of_a_trained_model_are_named_as_options(
         return " ".join(answer.err.split())
 
     for verb in ("predict", "evaluate"):
-        assert error(verb, run, "--data", "semi.csv").endswith(
-            '3 columns of the header; add --delimiter ";".'.replace("3", "2")
-        )
+        assert error(verb, run, "--data", "semi.csv").endswith("2 columns of the header; add --delimiter ';'.")
         assert "--delimiter ';;': expected" in error(verb, run, "--data", "semi.csv", "--delimiter", ";;")
-        assert "--encoding 'foo': no such text encoding" in error(verb, run, "--data", "semi.csv", "--encoding", "foo")
-        assert "--format 'xls': expected one of" in error(verb, run, "--data", "semi.csv", "--format", "xls")
+        assert "--encoding foo: no such text encoding" in error(verb, run, "--data", "semi.csv", "--encoding", "foo")
+        assert "--format xls: expected one of" in error(verb, run, "--data", "semi.csv", "--format", "xls")
         for option, value in (
             ("--pattern", "(?P<text>.*)"),
             ("--delimiter", ";"),
@@ -137,7 +141,7 @@ def test_options_of_a_trained_model_are_named_as_options(
     said = error("predict", run, "--delimiter", ";", stdin="text;label\na;pos\n")
     assert "--delimiter is for csv and tsv files, but standard input is read as text" in said
     assert "one document" in (said := error("predict", run, "--data", "rows.json")) and "an object per line" in said
-    assert '--metric "foo": there is no such metric' in error("evaluate", run, "--data", "rows.jsonl", "--metric", "foo")
+    assert "--metric foo: there is no such metric" in error("evaluate", run, "--data", "rows.jsonl", "--metric", "foo")
     assert "--part chooses among the run's own rows" in error("evaluate", run, "--data", "rows.jsonl", "--part", "test")
     answer = call("evaluate", run, "--data", "splits.json", "--split", "a", "--json")
     assert answer.code == 0 and json.loads(answer.out)["rows"] == 4

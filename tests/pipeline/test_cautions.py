@@ -13,7 +13,7 @@ from textune.config.schema import FilesSource
 from textune.errors import ConfigError, RunError
 from textune.exports.hf import export
 from textune.pipeline.evaluate import evaluate
-from textune.prediction.predictor import load
+from textune.prediction.load import load
 
 
 @pytest.fixture(scope="module")

@@ -107,6 +107,8 @@ def test_evaluate_a_file_with_other_columns(run: Any, trained: Any, home: Path) 
         writer.writerows(rows)
     wrong = run("evaluate", trained[0].run, "--data", "other.tsv")
     assert wrong.code == 2 and "'review', 'verdict'" in wrong.err and "--text" in wrong.err
+    wrong = run("evaluate", trained[0].run, "--data", "other.tsv", "--text", "review")
+    assert wrong.code == 2 and "Set --label to the column" in wrong.err
     assert "To score rows without labels, use `textune predict`." in wrong.err
     answer = run("evaluate", trained[0].run, "--data", "other.tsv", "--text", "review", "--label", "verdict")
     assert answer.code == 0 and "12" in answer.out
@@ -271,7 +273,7 @@ def test_too_little_memory_is_a_sentence(run: Any, trained: Any, error: Exceptio
 
     monkeypatch.setattr(textune.pipeline, "info", fail)
     answer = run("info", trained[0].run)
-    assert answer.code == 2 and answer.err.startswith("Error: memory does not suffice. Use a smaller backbone")
+    assert answer.code == 2 and answer.err.startswith("Error: out of memory. Use a smaller backbone")
 
 
 def test_a_fault_of_ours_is_a_sentence_and_exit_1(run: Any, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from textune.errors import ConfigError, ModelError
 from textune.model.backbone import TextModel
 from textune.model.budget import TokenBudget
 from textune.pipeline import build as gather
-from textune.prediction.predictor import load
+from textune.prediction.load import load
 from textune.run.facts import Facts
 from textune.run.header import describe
 
@@ -71,19 +71,27 @@ def test_prediction_goes_on_in_smaller_parts(trained: Any, limits: dict[str, int
     expected = textune.load(trained[0].run).score(texts)
     predictor = load(trained[0].run)
     said: list[str] = []
-    predictor.on_notice = said.append
+    budget = predictor.budget(said.append)
     limits.update(predicting=100)
-    np.testing.assert_allclose(predictor.score(texts), expected, atol=1e-6)
-    assert predictor.max_tokens <= 100
+    store = predictor.encode(texts)
+    np.testing.assert_allclose(predictor.score_store(store, budget=budget), expected, atol=1e-6)
+    assert budget.max_tokens <= 100
     assert said and all(HALVED.match(notice) for notice in said)
     before = len(said)
-    np.testing.assert_allclose(predictor.score(texts), expected, atol=1e-6)
-    assert len(said) == before  # the bound stays
+    np.testing.assert_allclose(predictor.score_store(store, budget=budget), expected, atol=1e-6)
+    assert len(said) == before  # the caller's budget stays halved
+    assert predictor.max_tokens > 100  # that of other callers does not
+
+
+def test_a_model_loaded_for_good_says_when_memory_runs_out(trained: Any, limits: dict[str, int]) -> None:
+    limits.update(predicting=100)
+    with pytest.warns(UserWarning, match="out of memory while predicting"):
+        textune.load(trained[0].run).score([row["text"] for row in reviews(60, seed=3)])
 
 
 def test_a_text_that_does_not_fit_alone_is_an_error(trained: Any, limits: dict[str, int]) -> None:
     limits.update(predicting=10)
-    with pytest.raises(ModelError, match=r"memory does not suffice for one row of 24 tokens"):
+    with pytest.raises(ModelError, match=r"out of memory: a single row of 24 tokens does not fit"):
         textune.load(trained[0].run).score(["film " * 40])
 
 

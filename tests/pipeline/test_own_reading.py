@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kits.errors import refused
 from kits.predictions import Parrot, predict
 from kits.runs import Listener, reviews
 
@@ -82,7 +83,7 @@ def test_the_ways_of_reading_are_kept_without_the_files() -> None:
     assert own == {".txt": FilesSource(pattern=PATTERN), ".tsv": FilesSource(skip_lines=2)}
     source, said = read_as_run(own, ["x.txt"], {"format": "csv"})
     assert source.pattern is None and said == ""
-    with pytest.raises(ConfigError, match=r"--encoding 'klingon': .*no such text encoding"):
+    with refused(ConfigError, key="encoding", value="klingon"):
         read_as_run(own, ["x.txt"], {"encoding": "klingon"})
 
 

@@ -6,7 +6,6 @@ import csv
 import datetime
 import decimal
 import gzip
-import importlib
 import json
 import math
 import uuid
@@ -23,8 +22,6 @@ from kits.predictions import Parrot, predict
 from textune.data.reading.windows import StreamOptions, read_rows
 from textune.errors import DataError
 
-predicting = importlib.import_module("textune.pipeline.predict")
-
 ADDED = {"predicted_label": "pos", "predicted_score": 0.876543}
 TARGETS = ["csv", "tsv", "jsonl", "parquet"]
 
@@ -32,7 +29,7 @@ TARGETS = ["csv", "tsv", "jsonl", "parquet"]
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """What lies in the third row comes late."""
-    monkeypatch.setattr(predicting, "WINDOW_ROWS", 2)
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 2)
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -21,11 +21,10 @@ from textune.config.schema import Columns, FilesSource
 from textune.data.reading.windows import StreamOptions
 from textune.errors import DataError
 from textune.pipeline.predict import predict_file
-from textune.prediction.predictor import load
+from textune.prediction.load import load
 from textune.ranks import ALONE, Ranks
 
 evaluating = importlib.import_module("textune.pipeline.evaluate")
-predicting = importlib.import_module("textune.pipeline.predict")
 
 WORLDS = [2, pytest.param(4, marks=pytest.mark.slow)]
 
@@ -114,7 +113,7 @@ def predicted(
 
 @pytest.mark.parametrize("world", [3, *(pytest.param(world, marks=pytest.mark.slow) for world in (2, 4))])
 def test_windows_are_shared(trained: Any, tmp_path: Path, world: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicting, "WINDOW_ROWS", 17)
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 17)
     source = write_csv(tmp_path / "in.csv", reviews(90, seed=7))
     lines = source.read_text().splitlines(keepends=True)
     for num_rows in (90, 17, 1, 0):
@@ -138,7 +137,7 @@ def test_windows_are_shared(trained: Any, tmp_path: Path, world: int, monkeypatc
 
 
 def test_what_the_first_rank_cannot_read_ends_all(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicting, "WINDOW_ROWS", 2)
+    monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 2)
     (tmp_path / "in.jsonl").write_text('{"text": "good"}\n' * 5 + "{broken\n")
     with pytest.raises(DataError, match=r"in.jsonl, line 6: not JSON"):
         on_ranks(3, lambda ranks: predicted(trained[0].run, ranks, tmp_path / "in.jsonl", tmp_path / "out.jsonl"))

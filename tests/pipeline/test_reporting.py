@@ -11,13 +11,13 @@ from kits.metrics import scored_rows
 from kits.runs import Listener, reviews, write_csv
 
 import textune
-from textune.batches.tokens import TokenStore
+from textune.batches.store import TokenStore
 from textune.config.load import load_config
 from textune.data.prepare import prepare_data
 from textune.evaluation import reduction
 from textune.evaluation.metrics import compute_metrics
-from textune.prediction import predictor as prediction
-from textune.prediction.predictor import Predictor, load
+from textune.prediction.load import load
+from textune.prediction.predictor import Predictor
 from textune.run.parts import Tokenized
 from textune.run.report import score_part
 from textune.run.tracking import SilentTracker
@@ -77,7 +77,7 @@ def test_many_classes_bound_the_rows_of_a_batch(
 ) -> None:
     store, chosen = validation.store, validation.part.indices
     whole = predictor.score_store(store, chosen)
-    monkeypatch.setattr(prediction, "MAX_SCORES_AT_ONCE", 5)
+    monkeypatch.setattr("textune.prediction.predictor.MAX_SCORES_AT_ONCE", 5)
     batches = list(predictor.score_batches(store, chosen))
     assert max(len(batch.positions) for batch in batches) == 2
     assert np.array_equal(np.sort(np.concatenate([batch.positions for batch in batches])), np.arange(len(chosen)))

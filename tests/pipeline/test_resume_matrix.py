@@ -94,11 +94,11 @@ def kit_of(rows: Path, place: str) -> Kit:
 def test_what_is_resumed_is_what_the_names_say(rows: Path, tmp_path: Path) -> None:
     cut = kit_of(rows, "accumulation").parts
     batches = iter(cut.loader(cut.training_rows()))
-    assert min(len(next(batches).micro_batches) for _ in range(cut.total_steps - 1)) > 1
+    assert min(len(next(batches).micro_batches) for _ in range(cut.plan.total_steps - 1)) > 1
     batches.close()
     early = kit_of(rows, "stopped early")
     whole = record(early, tmp_path / "early")
-    assert 1 < whole.steps < early.parts.total_steps
+    assert 1 < whole.steps < early.parts.plan.total_steps
     assert kit_of(rows, "padded backbone").parts.model.layout == "padded" != cut.model.layout
     # Dropout draws, unless it is taken out.
     assert cut.model.hf.config.hidden_dropout_prob == 0.1

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kits.batches import loader_of, rows_of, store_of
 from kits.resumption import Kit, quick, record
 
-import textune.batches.loader as loader_module
-from textune.batches.loader import Loader, TrainingRows
-from textune.batches.tokens import TokenStore
+import textune.batches.assembler as assembler_module
+import textune.batches.plan as plan_module
+from textune.batches.store import TokenStore
 from textune.config.schema import RowOrder, TrainSection
 from textune.training.loop import StepResult
 
@@ -22,7 +23,7 @@ NUM_ROWS, BATCH = 20_000, 8
 def counted(patch: pytest.MonkeyPatch) -> Counter[str]:
     """How many epochs are planned, and rows put into batches, from now on."""
     counts: Counter[str] = Counter()
-    real_plan, real_collate = loader_module.plan_epoch, loader_module.collate
+    real_plan, real_collate = plan_module.plan_epoch, assembler_module.collate
 
     def plan(*args: Any, **kwargs: Any) -> Any:
         counts["epochs"] += 1
@@ -32,23 +33,21 @@ def counted(patch: pytest.MonkeyPatch) -> Counter[str]:
         counts["rows"] += len(indices)
         return real_collate(store, indices, **kwargs)
 
-    patch.setattr(loader_module, "plan_epoch", plan)
-    patch.setattr(loader_module, "collate", collate)
+    patch.setattr(plan_module, "plan_epoch", plan)
+    patch.setattr(assembler_module, "collate", collate)
     return counts
 
 
 @pytest.mark.parametrize("order", ["shuffle", "bucket", "sequential", "weighted"])
 def test_the_first_batch_behind_any_step_takes_one_plan_and_one_batch(monkeypatch: pytest.MonkeyPatch, order: RowOrder) -> None:
     lengths = np.random.default_rng(0).integers(1, 9, NUM_ROWS)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    store = TokenStore(np.zeros(offsets[-1], dtype=np.int32), None, offsets, lengths.astype(np.int32))
-    rows = TrainingRows(store, np.arange(NUM_ROWS), np.zeros(NUM_ROWS, dtype=np.int64), np.ones(NUM_ROWS, dtype=np.float32))
+    rows = rows_of(store_of(lengths), np.zeros(NUM_ROWS, dtype=np.int64), np.ones(NUM_ROWS, dtype=np.float32))
     section = TrainSection(batch_size=BATCH, order=order, prefetch=0)
     steps_per_epoch = NUM_ROWS // BATCH
     counts = counted(monkeypatch)
     for step in (1, steps_per_epoch - 1, 100 * steps_per_epoch, 10_000 * steps_per_epoch + 1234):
         counts.clear()
-        batches = iter(Loader(rows, section, layout="packed", pad_id=0, first_step=step))
+        batches = iter(loader_of(rows, section, state={"next_step": step, "max_tokens": 1000}))
         assert next(batches).step == step
         batches.close()
         assert counts == {"epochs": 1, "rows": BATCH}
@@ -68,4 +67,5 @@ def test_a_resumed_run_does_the_same_work_wherever_it_goes_on(home: Path, tmp_pa
                         work[step] = dict(counts)
 
                 kit.run(whole.at(step, tmp_path / f"from-{step}"), resume="latest", after_step=first)
-    assert work[1] == work[39] == {"epochs": 1, "rows": 32}
+    # One epoch is planned for the facts of the run, one to train.
+    assert work[1] == work[39] == {"epochs": 2, "rows": 32}

@@ -201,7 +201,7 @@ def test_bad_rows_far_down_stop_the_run_or_are_reported(home: Path) -> None:
     overrides += ["data.on_bad_row=skip", "data.train.num_rows=320"]
     result = textune.train(home / "config.toml", run=home / "skipped", overrides=overrides, tracker=listener)
     assert result is not None and result.steps == 10
-    assert any("of the stream left out so far, such as bad.jsonl, line 251: not JSON" in n for n in listener.notices)
+    assert any("of the stream skipped so far, such as bad.jsonl, line 251: not JSON" in n for n in listener.notices)
     assert any("num_rows = 320, but the stream has 298 usable rows" in notice for notice in listener.notices)
 
 
@@ -227,7 +227,7 @@ def test_a_number_streams_as_a_regression(home: Path) -> None:
     listener = Listener()
     result = textune.train(home / "config.toml", run=home / "numbers", overrides=overrides, tracker=listener)
     assert result is not None
-    assert "of the stream left out so far: longer than 20 tokens" in " ".join(listener.notices)
+    assert "of the stream skipped so far: longer than 20 tokens" in " ".join(listener.notices)
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kits.batches import store_of
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_matrix
 
 from bench.scores import table as results_table
 from bench.scores.__main__ import main
 from bench.sides.static import counts, means, predicted
-from textune.batches.tokens import TokenStore
+from textune.batches.store import TokenStore
 
 ROOT = Path(__file__).parents[2]
 CLS, SEP = 0, 1
@@ -18,9 +19,8 @@ CLS, SEP = 0, 1
 
 def a_store(*, types: list[int] | None) -> TokenStore:
     """Two rows: CLS 2 3 3 SEP, and CLS 4 SEP."""
-    ids = np.array([CLS, 2, 3, 3, SEP, CLS, 4, SEP], dtype=np.int32)
-    kinds = None if types is None else np.array(types, dtype=np.uint8)
-    return TokenStore(ids=ids, types=kinds, offsets=np.array([0, 5, 8]), raw_lengths=np.array([5, 3], dtype=np.int32))
+    ids = np.array([CLS, 2, 3, 3, SEP, CLS, 4, SEP])
+    return store_of([5, 3], ids, None if types is None else np.array(types))
 
 
 def table(store: TokenStore, *, second: bool) -> list[list[float]]:

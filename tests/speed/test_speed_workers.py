@@ -22,7 +22,7 @@ from bench.speed.processes import step_seconds
 from bench.speed.race import Plan
 from bench.speed.work import Settings, Task, short_task, write_config
 from bench.worker import Channel, Skip, Worker, WorkerError, peak_memory
-from textune.config import load_config
+from textune.config.load import load_config
 
 ROOT = Path(__file__).parents[2]
 OURS = {"textune.py", "kernels.py", "static.py"}

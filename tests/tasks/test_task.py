@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from textune.batches.loader import Batch, MicroBatch, TokenBatch
-from textune.batches.plan import Group
+from textune.batches.batch import Batch, MicroBatch, TokenBatch
+from textune.batches.layout import Group
 from textune.config.schema import MulticlassTask, RegressionTask
 from textune.data.labels.map import LabelMap
 from textune.tasks.task import Task, build_task
@@ -38,8 +38,8 @@ def test_each_head_reads_its_own_outputs_and_targets() -> None:
 def micro_batch(targets: list[int], weights: list[float] | None) -> MicroBatch:
     num = len(targets)
     ones, lengths = torch.ones(num, dtype=torch.long), np.ones(num, dtype=np.int64)
-    tokens = TokenBatch(ones, None, ones - 1, ones, lengths, (Group(num, 1),), np.arange(num))
-    return MicroBatch(tokens, torch.tensor(targets), None if weights is None else torch.tensor(weights))
+    tokens = TokenBatch({"ids": ones}, ones - 1, ones, lengths, (Group(num, 1),), np.arange(num))
+    return MicroBatch(tokens, {"label": torch.tensor(targets)}, None if weights is None else torch.tensor(weights))
 
 
 def test_the_total_weight_is_that_of_all_rows_here_and_on_other_ranks() -> None:
@@ -47,7 +47,7 @@ def test_the_total_weight_is_that_of_all_rows_here_and_on_other_ranks() -> None:
     parts = (micro_batch([0, 1], [0.5, 2.0]), micro_batch([2], [1.0]))
     batch = Batch(0, parts, 3, chosen=np.arange(3), max_tokens=8)
     assert task.total_weights(batch)["label"].item() == 0.5 + 2 * 4 + 1
-    of_all = replace(batch, all_targets=torch.tensor([0, 1, 2, 1]), all_weights=torch.tensor([0.5, 2.0, 1.0, 1.0]))
+    of_all = replace(batch, all_targets={"label": torch.tensor([0, 1, 2, 1])}, all_weights=torch.tensor([0.5, 2.0, 1.0, 1.0]))
     assert task.total_weights(of_all)["label"].item() == 0.5 + 2 * 4 + 1 + 4
     unweighted = replace(batch, micro_batches=(micro_batch([0, 1], None), micro_batch([2], None)))
     assert task.total_weights(unweighted)["label"].item() == 1 + 4 + 1

@@ -20,10 +20,9 @@ import numpy as np
 import pytest
 import torch
 from kits.backbones import tiny_backbone
+from kits.batches import loader_of, rows_of, store_of
 from kits.runs import threads
 
-from textune.batches.loader import Loader, TrainingRows
-from textune.batches.tokens import TokenStore
 from textune.config.schema import AdamW, ModelSection, MulticlassTask, TrainSection
 from textune.data.labels.map import LabelMap
 from textune.model.device import Device
@@ -45,12 +44,11 @@ def losses(folder: Path) -> list[float]:
     targets = np.arange(96) % 3
     lengths = generator.integers(1, 20, 96)
     ids = np.concatenate([generator.integers(60 + 20 * t, 80 + 20 * t, n) for t, n in zip(targets, lengths, strict=True)])
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    store = TokenStore(ids.astype(np.int32), None, offsets, lengths.astype(np.int32))
+    store = store_of(lengths, ids)
     section = ModelSection(pretrained=str(tiny_backbone("bert", folder)), compile="off")
     model = load_model(section, load_tokenizer(section), label_map=task.head.label_map, num_logits=3, seed=0)
     keys = TrainSection(batch_size=16, max_tokens=64, optimizer=AdamW(lr=1e-3))
-    loader = Loader(TrainingRows(store, np.arange(96), targets, None), keys, layout=model.layout, pad_id=model.pad_id)
+    loader = loader_of(rows_of(store, targets), keys, layout=model.layout, pad_id=model.pad_id)
     device = Device(torch.device("cpu"), "fp32")
     with threads(1):
         results = steps(Learner(model, keys, device, ALONE), task, loader, keys, total_steps=STEPS, warmup_steps=10)

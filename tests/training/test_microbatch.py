@@ -1,5 +1,6 @@
 """Micro-batches of any size train the same weights as whole batches (fp32, dropout off)."""
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from kits.backbones import tiny_backbone
+from kits.batches import loader_of, rows_of
 from kits.patience import every_day
 
-from textune.batches.loader import Batch, Loader, TrainingRows
+from textune.batches.batch import Batch
+from textune.batches.rows import TokenRows
 from textune.batches.tokens import TextEncoder
 from textune.config.schema import (
     AdamW,
@@ -21,7 +24,7 @@ from textune.config.schema import (
     TokensSection,
     TrainSection,
 )
-from textune.data.labels.map import LabelMap
+from textune.data.labels.map import LABEL, LabelMap
 from textune.model.backbone import TextModel
 from textune.model.device import Device
 from textune.model.loading import load_model
@@ -55,7 +58,7 @@ def regression(num_rows: int) -> tuple[Task, np.ndarray]:
 
 def rows_and_model(
     folder: Path, task: Task, targets: np.ndarray, *, layout: str, weighted: bool
-) -> tuple[TrainingRows, TextModel]:
+) -> tuple[TokenRows, TextModel]:
     generator = np.random.default_rng(0)
     texts = [" ".join(generator.choice(WORDS, generator.integers(1, 30))) for _ in targets]
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -64,7 +67,7 @@ def rows_and_model(
     store = TextEncoder(tokenizer, TokensSection(max_length=40)).encode(texts)
     weights = generator.random(len(texts)).astype(np.float32) if weighted else None
     model = load_model(section, tokenizer, label_map=task.head.label_map, num_logits=task.num_outputs, seed=0)
-    return TrainingRows(store, np.arange(len(texts)), targets, weights), model
+    return rows_of(store, targets, weights), model
 
 
 GRID = [(layout, problem) for layout in ("packed", "padded") for problem in (multiclass, multilabel, regression)]
@@ -84,7 +87,7 @@ def test_fifty_steps_of_micro_batches_give_the_weights_of_whole_batches(tmp_path
             schedule=Schedule(warmup="5 steps"),  # type: ignore[arg-type]
         )
         rows, model = rows_and_model(tmp_path, task, targets, layout=layout, weighted=True)
-        loader = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
+        loader = loader_of(rows, section, layout=model.layout, pad_id=model.pad_id)
         results = list(steps(Learner(model, section, CPU, ALONE), task, loader, section, total_steps=50, warmup_steps=5))
         assert len(results) == 50
         trained[max_tokens] = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
@@ -100,8 +103,8 @@ def test_a_batch_without_weight_has_no_gradient(tmp_path: Path) -> None:
     task, targets = multiclass(4)
     tiny_backbone("bert", tmp_path)
     rows, model = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
-    nothing = TrainingRows(rows.store, rows.indices, rows.targets, np.zeros(4, dtype=np.float32))
-    batch = next(iter(Loader(nothing, TrainSection(), layout=model.layout, pad_id=model.pad_id)))
+    nothing = replace(rows, example_weights=np.zeros(4, dtype=np.float32))
+    batch = next(iter(loader_of(nothing, TrainSection(), layout=model.layout, pad_id=model.pad_id)))
     loss = accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, batch)
     assert float(loss) == 0
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
@@ -123,9 +126,9 @@ def test_the_gradients_of_all_ranks_add_up_to_that_of_the_whole_batch(
         loss = float(accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, batch))
         return loss, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
-    alone = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
+    alone = loader_of(rows, section, layout=model.layout, pad_id=model.pad_id)
     shared = [
-        Loader(rows, section, layout=model.layout, pad_id=model.pad_id, rank=rank, world=world, lockstep=lockstep)
+        loader_of(rows, section, layout=model.layout, pad_id=model.pad_id, rank=rank, world=world, lockstep=lockstep)
         for rank in range(world)
     ]
     idle = 0
@@ -149,9 +152,9 @@ def test_ranks_whose_rows_weigh_nothing_have_no_gradient(tmp_path: Path) -> None
     task, targets = multiclass(4)
     tiny_backbone("bert", tmp_path)
     rows, model = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
-    nothing = TrainingRows(rows.store, rows.indices, rows.targets, np.zeros(4, dtype=np.float32))
+    nothing = replace(rows, example_weights=np.zeros(4, dtype=np.float32))
     for rank in range(2):
-        loader = Loader(nothing, TrainSection(), layout=model.layout, pad_id=model.pad_id, rank=rank, world=2)
+        loader = loader_of(nothing, TrainSection(), layout=model.layout, pad_id=model.pad_id, rank=rank, world=2)
         assert float(accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, next(iter(loader)))) == 0
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
@@ -160,13 +163,13 @@ def test_the_loss_of_a_step_is_the_weighted_mean_over_its_rows(tmp_path: Path) -
     task, targets = multiclass(12)
     tiny_backbone("bert", tmp_path)
     rows, model = rows_and_model(tmp_path, task, targets, layout="packed", weighted=True)
-    batch = next(iter(Loader(rows, TrainSection(max_tokens=40), layout=model.layout, pad_id=model.pad_id)))
+    batch = next(iter(loader_of(rows, TrainSection(max_tokens=40), layout=model.layout, pad_id=model.pad_id)))
     model.eval()
     losses, weights = [], []
     with torch.no_grad():
         for part in batch.micro_batches:
-            losses.append(task.head.row_losses(model(part.tokens), part.targets))
-            weights.append(task.head.row_weights(part.targets, part.weights))
+            losses.append(task.head.row_losses(model(part.tokens), part.targets[LABEL]))
+            weights.append(task.head.row_weights(part.targets[LABEL], part.weights))
     loss, weight = torch.cat(losses), torch.cat(weights)
     torch.testing.assert_close(
         accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, batch), (loss * weight).sum() / weight.sum()
@@ -182,7 +185,7 @@ def test_a_step_depends_on_seed_and_step_not_on_what_ran_before(tmp_path: Path) 
         rows, _ = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
         plain = ModelSection(pretrained=str(tmp_path))  # dropout as the backbone has it
         model = load_model(plain, load_tokenizer(plain), label_map=task.head.label_map, num_logits=3, seed=0)
-        loader = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
+        loader = loader_of(rows, section, layout=model.layout, pad_id=model.pad_id)
         run = []
         for result in steps(Learner(model, section, CPU, ALONE), task, loader, section, total_steps=6, warmup_steps=0):
             run.append(float(result.loss))
@@ -199,7 +202,7 @@ def test_lower_precision_learns_too(tmp_path: Path, precision: str) -> None:
     rows, model = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
     section = TrainSection(batch_size=32, optimizer=AdamW(lr=5e-3))
     device = Device(torch.device("cpu"), precision)  # type: ignore[arg-type]
-    loader = Loader(rows, section, layout=model.layout, pad_id=model.pad_id)
+    loader = loader_of(rows, section, layout=model.layout, pad_id=model.pad_id)
     losses = [
         float(r.loss)
         for r in steps(Learner(model, section, device, ALONE), task, loader, section, total_steps=30, warmup_steps=0)

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 from kits.backbones import tiny_backbone
+from kits.batches import loader_of, rows_of, store_of
 
-from textune.batches.loader import Loader, TrainingRows
-from textune.batches.tokens import TokenStore
 from textune.config.schema import AdamW, AdamW8bit, ModelSection, MulticlassTask, TrainSection
 from textune.data.labels.map import LabelMap
 from textune.errors import ModelError
@@ -41,10 +40,10 @@ def train(folder: Path, section: AdamW) -> tuple[np.ndarray, dict[str, torch.Ten
     generator = np.random.default_rng(0)
     targets = np.arange(64) % 3
     ids = np.concatenate([generator.integers(100 + 20 * target, 120 + 20 * target, 8) for target in targets])
-    store = TokenStore(ids.astype(np.int32), None, np.arange(65) * 8, np.full(64, 8, dtype=np.int32))
+    store = store_of([8] * 64, ids)
     model = build_model(folder)
     keys = TrainSection(batch_size=16, prefetch=0, optimizer=section)
-    loader = Loader(TrainingRows(store, np.arange(64), targets, None), keys, layout=model.layout, pad_id=model.pad_id)
+    loader = loader_of(rows_of(store, targets), keys, layout=model.layout, pad_id=model.pad_id)
     device = Device(torch.device("cpu"), "fp32")
     results = list(steps(Learner(model, keys, device, ALONE), TASK, loader, keys, total_steps=50, warmup_steps=5))
     return np.array([float(result.loss) for result in results]), {k: v.detach().clone() for k, v in model.state_dict().items()}

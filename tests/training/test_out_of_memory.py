@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 from kits.backbones import tiny_backbone
+from kits.batches import loader_of, rows_of, store_of
 from kits.forking import in_a_process
 
-from textune.batches.loader import Loader, TokenBatch, TrainingRows
-from textune.batches.tokens import TextEncoder, TokenStore
+from textune.batches.batch import TokenBatch
+from textune.batches.loader import Loader
+from textune.batches.tokens import TextEncoder
 from textune.config.schema import AdamW, ModelSection, MulticlassTask, TokensSection, TrainSection
 from textune.data.labels.map import LabelMap
 from textune.errors import ModelError
@@ -68,7 +70,7 @@ class Setting:
         self.tokenizer = load_tokenizer(ModelSection(pretrained=str(folder)))
         store = TextEncoder(self.tokenizer, TokensSection(max_length=40)).encode(texts)
         weights = generator.random(len(texts)).astype(np.float32)
-        self.rows = TrainingRows(store, np.arange(len(texts)), generator.integers(0, 3, len(texts)), weights)
+        self.rows = rows_of(store, generator.integers(0, 3, len(texts)), weights)
 
     def train(
         self,
@@ -85,7 +87,7 @@ class Setting:
         section = ModelSection(pretrained=str(self.folder), config=config)
         model = load_model(section, self.tokenizer, label_map=self.task.head.label_map, num_logits=3, seed=0)
         train = self.section(max_tokens=max_tokens, batch_size=batch_size, prefetch=prefetch)
-        loader = Loader(self.rows, train, layout=model.layout, pad_id=model.pad_id)
+        loader = loader_of(self.rows, train, layout=model.layout, pad_id=model.pad_id)
         limited = Limited(model, limit, error)
         results = list(
             steps(Learner(model, train, device, ALONE), self.task, loader, train, total_steps=NUM_STEPS, warmup_steps=2)
@@ -99,7 +101,7 @@ class Setting:
 
     def largest_micro_batches(self, **keys: Any) -> list[int]:
         """Tokens of each step's largest micro-batch."""
-        loader = Loader(self.rows, self.section(prefetch=0, **keys), layout="packed", pad_id=0)
+        loader = loader_of(self.rows, self.section(prefetch=0, **keys))
         return [batch.largest for batch in islice(loader, NUM_STEPS)]
 
 
@@ -189,7 +191,7 @@ def test_a_failed_attempt_leaves_no_graph_and_no_gradient(setting: Setting, monk
 
 @pytest.mark.parametrize("limit", [37, 20])
 def test_a_row_that_does_not_fit_alone_is_an_error_that_names_its_length(setting: Setting, limit: int) -> None:
-    with pytest.raises(ModelError, match=r"memory does not suffice for one row of 38 tokens") as caught:
+    with pytest.raises(ModelError, match=r"out of memory: a single row of 38 tokens does not fit") as caught:
         setting.train(limit=limit)
     for way_out in ("tokens.max_length", "train.gradient_checkpointing = true", "smaller backbone"):
         assert way_out in caught.value.hint
@@ -225,8 +227,8 @@ def train_with_and_without_a_limit(folder: str) -> Any:
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     section = ModelSection(pretrained=folder, config=dropout)
     ids = np.random.default_rng(0).integers(5, 100, 64 * 100).astype(np.int32)
-    store = TokenStore(ids, None, np.arange(65) * 100, np.full(64, 100, dtype=np.int32))
-    rows = TrainingRows(store, np.arange(64), np.arange(64) % 3, None)
+    store = store_of([100] * 64, ids)
+    rows = rows_of(store, np.arange(64) % 3)
     train = TrainSection(batch_size=64)
     runs = []
     for limited in (True, False):
@@ -234,7 +236,7 @@ def train_with_and_without_a_limit(folder: str) -> Any:
         in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         most = in_use + (128 << 20) if limited else resource.RLIM_INFINITY
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
-        loader = Loader(rows, train, layout=model.layout, pad_id=model.pad_id)
+        loader = loader_of(rows, train, layout=model.layout, pad_id=model.pad_id)
         learner = Learner(model, train, FP32, ALONE)
         results = list(steps(learner, task, loader, train, total_steps=2, warmup_steps=0))
         runs.append([[float(result.loss) for result in results], [n for result in results for n in result.notices]])

@@ -1,275 +1,76 @@
-"""Keeps token ids: a flat, memory-mapped store that processes and runs share; after `tokens.py`, before `batches.py`.
-
-    columns of texts --TextEncoder--> ids.bin (int32) + offsets.bin (int64) + raw_lengths.bin (int32) [+ types.bin] + meta.json
-
-A store is found by the hash of (texts, tokenizer, options). It is written aside, synced and renamed, so it is complete or
-absent, whoever else builds the same one at the same time; its meta.json holds the hash of each file. The least recently used
-stores are removed above a size limit. Texts may be private, and so are the folders.
-"""
+"""Token ids of many rows in flat columns, and which example each row comes from; first stop of the room, before `tokens.py`."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import os
-import re
-import shutil
-import time
-import uuid
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
-from textune.atomic import sync_folder
-from textune.batches.tokens import TextEncoder, TokenStore, cut_columns, join_stores
-from textune.caches import PRIVATE, open_cache, require_own, user_cache
-from textune.config import TokensSection
-from textune.errors import DataError
-from textune.jsontext import parse_json
-
-FORM_VERSION = 3
-"""Of the files of a store."""
-STALE_SECONDS = 24 * 3600.0
-"""Age from which an unfinished store is taken for the remains of a process that was killed."""
-
-_OUR_FOLDERS = re.compile(r"(building-\d+-)?[0-9a-f]{32}")
-"""The cache may be a folder with other things in it: nothing else is ever removed."""
-_TYPES: dict[str, type] = {"ids": np.int32, "raw_lengths": np.int32, "offsets": np.int64, "types": np.uint8}
-
-Progress = Callable[[int, int], None]
-"""Called with (rows done, rows in all)."""
+COLUMNS: dict[str, type] = {"ids": np.int32, "types": np.uint8}
+"""Every column by token, and its type in a store."""
 
 
-def default_cache() -> Path:
-    """The user's cache folder for token stores."""
-    return user_cache("tokens")
+@dataclass(frozen=True)
+class TokenStore:
+    """N rows of tokens, one after the other. An example (a row of the data) has one row or several neighbouring ones.
 
-
-def open_store(
-    texts: pa.ChunkedArray,
-    pairs: pa.ChunkedArray | None,
-    encoder: TextEncoder,
-    section: TokensSection,
-    *,
-    place: Callable[[int], str] = "row {}".format,
-    progress: Progress | None = None,
-    notice: Callable[[str], None] = lambda message: None,
-) -> TokenStore:
-    """The token store of these texts: found in the cache, or built there.
-
-    Where the default cache cannot be used, the store is built in memory, and `notice` is told. Raises DataError where
-    `tokens.cache` names a folder that cannot be used, or as `TextEncoder.encode`.
+    `examples` and `rows` are never mixed: whatever is known of an example (target, weight, place) is found through `example`.
     """
-    encoder.require_room(pair=pairs is not None)
-    work = _Work(texts, pairs, encoder, place, progress)
-    try:
-        cache = Path(section.cache) if section.cache else default_cache()
-    except RuntimeError as error:  # there is no home folder
-        return _without_cache(work, str(error).rstrip("."), notice)
-    try:
-        open_cache(cache, ours=section.cache is None)
-        return work.stored(cache, max_bytes=section.cache_size_gb * 1e9)
-    except OSError as error:
-        if section.cache is None:
-            return _without_cache(work, f"{cache}: {error.strerror or error}", notice)
-        raise DataError(
-            f"the token cache {cache} cannot be used: {error.strerror or error}.",
-            hint="Set tokens.cache to another folder that belongs to you and has free space.",
-        ) from error
 
+    columns: dict[str, np.ndarray]
+    """By token, [total] each: `ids` int32 always, `types` uint8 where the backbone tells the texts of a pair apart."""
+    offsets: np.ndarray
+    """int64 [N+1] where each row begins, and where the last one ends."""
+    raw_lengths: np.ndarray
+    """int32 [N] tokens of each row before truncation."""
+    example: np.ndarray
+    """int64 [N] the example that each row comes from, ascending."""
 
-def _without_cache(work: _Work, reason: str, notice: Callable[[str], None]) -> TokenStore:
-    notice(f"the token cache cannot be used ({reason}): the texts are tokenised in memory, and again by the next run")
-    return work.in_memory()
-
-
-class _Work:
-    """The texts of one store."""
-
-    def __init__(
-        self,
-        texts: pa.ChunkedArray,
-        pairs: pa.ChunkedArray | None,
-        encoder: TextEncoder,
-        place: Callable[[int], str],
-        progress: Progress | None,
-    ) -> None:
-        self._texts, self._pairs, self._encoder, self._place, self._progress = texts, pairs, encoder, place, progress
-        self._has_types = encoder.makes_types(pair=pairs is not None)
-
-    def stored(self, cache: Path, *, max_bytes: float) -> TokenStore:
-        """Found in the cache, or built there."""
-        folder = cache / self._key()
-        store = self._open(folder)
-        if store is None:
-            store = self._build(folder)
-            _prune(cache, keep=folder, max_bytes=max_bytes)
-        with contextlib.suppress(OSError):
-            os.utime(folder / "meta.json")  # for "least recently used"; a read-only cache works without it
-        return store
-
-    def in_memory(self) -> TokenStore:
-        """Built without a cache."""
-        return join_stores(self._parts(), has_types=self._has_types)
-
-    def _key(self) -> str:
-        key = hashlib.blake2b(digest_size=16)
-        key.update(f"{FORM_VERSION} {self._encoder.fingerprint()}".encode())
-        for column in (self._texts, self._pairs):
-            key.update(b"absent" if column is None else hash_strings(column))
-        return key.hexdigest()
-
-    def _parts(self) -> Any:
-        done = 0
-        with contextlib.closing(
-            self._encoder.encode_chunks(cut_columns(self._texts, self._pairs), self._place, depth=1)
-        ) as parts:
-            for part in parts:
-                yield part
-                done += len(part)
-                if self._progress is not None:
-                    self._progress(done, len(self._texts))
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
 
     @property
-    def _names(self) -> list[str]:
-        return [name for name in _TYPES if name != "types" or self._has_types]
+    def ids(self) -> np.ndarray:
+        """int32 [total] token ids."""
+        return self.columns["ids"]
 
-    def _build(self, folder: Path) -> TokenStore:
-        aside = folder.with_name(f"building-{os.getpid()}-{uuid.uuid4().hex}")
-        aside.mkdir(mode=PRIVATE)
-        try:
-            total = 0
-            with contextlib.ExitStack() as stack:
-                files = {name: _Written(stack.enter_context((aside / f"{name}.bin").open("wb"))) for name in self._names}
-                files["offsets"].write(np.zeros(1, dtype=np.int64))
-                for part in stack.enter_context(contextlib.closing(self._parts())):
-                    files["ids"].write(part.ids)
-                    files["raw_lengths"].write(part.raw_lengths)
-                    files["offsets"].write(part.offsets[1:] + total)
-                    if part.types is not None:
-                        files["types"].write(part.types)
-                    total += len(part.ids)
-                hashes = {name: file.synced() for name, file in files.items()}
-            with (aside / "meta.json").open("w", encoding="utf-8") as meta:
-                json.dump(self._meta(total, hashes), meta, allow_nan=False)
-                meta.flush()
-                os.fsync(meta.fileno())
-            sync_folder(aside)
-            return self._publish(aside, folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    @property
+    def types(self) -> np.ndarray | None:
+        """uint8 [total] token types; None where there are none."""
+        return self.columns.get("types")
 
-    def _publish(self, aside: Path, folder: Path) -> TokenStore:
-        """Rename a finished store to its place and open it; remains of a broken one there are replaced."""
-        try:
-            aside.rename(folder)
-        except OSError:
-            # Another process was faster: its store is as good.
-            if (store := self._open(folder)) is not None:
-                return store
-            shutil.rmtree(folder, ignore_errors=True)
-            aside.rename(folder)
-        sync_folder(folder.parent)
-        store = self._open(folder, checked=True)
-        if store is None:
-            raise OSError(f"{folder} does not hold what was just written there")
-        return store
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [N] tokens of each row after truncation, special tokens included."""
+        return np.diff(self.offsets)
 
-    def _open(self, folder: Path, *, checked: bool = False) -> TokenStore | None:
-        """The store in `folder`; None where there is none, or one whose files are not what was written (`checked`: they are).
+    def lengths_of(self, rows: np.ndarray) -> np.ndarray:
+        """int64 [R] tokens of the chosen rows (int64 [R])."""
+        return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
 
-        Every process reads every byte: a GB takes about a second, once a run, and brings the file into memory, where training
-        would read it anyway. A wrong id would train another model without a word.
-        """
-        num_rows = len(self._texts)
-        try:
-            require_own(folder)
-            meta = parse_json((folder / "meta.json").read_text(encoding="utf-8"))
-            total, hashes = int(meta["tokens"]), dict(meta["hashes"])
-            if meta != self._meta(total, hashes) or hashes.keys() != set(self._names):
-                return None
-            lengths = {"ids": total, "types": total, "raw_lengths": num_rows, "offsets": num_rows + 1}
-            arrays = {}
-            for name in self._names:
-                path = folder / f"{name}.bin"
-                if path.stat().st_size != lengths[name] * np.dtype(_TYPES[name]).itemsize:
-                    return None
-                if not checked and _hash_of(path) != hashes[name]:
-                    return None
-                arrays[name] = np.memmap(path, _TYPES[name], "r") if lengths[name] else np.zeros(0, _TYPES[name])
-        except (OSError, ValueError, TypeError, KeyError):  # absent, cut short, no JSON of ours
-            return None
-        return TokenStore(
-            ids=arrays["ids"],
-            types=arrays.get("types"),
-            offsets=np.array(arrays["offsets"]),
-            raw_lengths=arrays["raw_lengths"],
-        )
+    def rows_of(self, examples: np.ndarray) -> np.ndarray:
+        """int64 [R] the rows of these examples (int64 [E]), example after example."""
+        first_E = np.searchsorted(self.example, examples, side="left")
+        count_E = np.searchsorted(self.example, examples, side="right") - first_E
+        skipped_E = first_E - (np.cumsum(count_E) - count_E)
+        return np.asarray(np.repeat(skipped_E, count_E) + np.arange(count_E.sum()), dtype=np.int64)
 
-    def _meta(self, num_tokens: int, hashes: Mapping[str, str]) -> dict[str, Any]:
-        return {"version": FORM_VERSION, "rows": len(self._texts), "tokens": num_tokens, "hashes": hashes}
+    def shorter_examples(self, limit: int) -> np.ndarray:
+        """int64 [E] the examples of which no row had more than `limit` tokens before truncation, ascending."""
+        return np.setdiff1d(self.example, self.example[self.raw_lengths > limit])
 
 
-class _Written:
-    """A file, hashed as it is written."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._digest = hashlib.blake2b(digest_size=16)
-
-    def write(self, array: np.ndarray) -> None:
-        self._file.write(array.data)
-        self._digest.update(array.data)
-
-    def synced(self) -> str:
-        """See it to the disk; returns its hash."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._digest.hexdigest()
-
-
-def _hash_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-def hash_strings(column: pa.ChunkedArray) -> bytes:
-    """Hash of a string column, however it is chunked: lengths and bytes run into a digest each."""
-    lengths, data = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
-    for batch in pa.table({"text": column}).to_batches(max_chunksize=1 << 20):
-        strings = batch.column(0).cast(pa.large_string())
-        offsets = np.frombuffer(strings.buffers()[1], dtype=np.int64)[strings.offset : strings.offset + len(strings) + 1]
-        lengths.update(np.diff(offsets).data)
-        data.update(memoryview(strings.buffers()[2] or b"")[offsets[0] : offsets[-1]])
-    return lengths.digest() + data.digest()
-
-
-def _prune(cache: Path, *, keep: Path, max_bytes: float) -> None:
-    """Remove remains of killed processes, and the least recently used stores until the cache fits.
-
-    A store that is open elsewhere stays readable there.
-    """
-    stores = []
-    for folder in cache.iterdir():
-        if not _OUR_FOLDERS.fullmatch(folder.name):
-            continue
-        with contextlib.suppress(OSError):  # removed by another process meanwhile
-            states = {file.name: file.stat() for file in folder.iterdir()}
-            if "meta.json" in states and not folder.name.startswith("building-"):
-                size = sum(state.st_size for state in states.values())
-                stores.append((states["meta.json"].st_mtime, size, folder))
-                continue
-            newest = max([folder.stat().st_mtime, *(state.st_mtime for state in states.values())])
-            if time.time() - newest > STALE_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
-    total = sum(size for _, size, _ in stores)
-    for _, size, folder in sorted(stores):
-        if total <= max_bytes:
-            break
-        if folder != keep:
-            shutil.rmtree(folder, ignore_errors=True)
-            total -= size
+def join_stores(stores: Iterable[TokenStore], *, names: Sequence[str]) -> TokenStore:
+    """Stores of consecutive examples as one, in memory, with the columns of these names."""
+    parts = list(stores)
+    tokens_before = np.cumsum([0, *(len(part.ids) for part in parts)])
+    examples_before = np.cumsum([0, *(int(part.example[-1]) + 1 if len(part) else 0 for part in parts)])
+    starts = [part.offsets[:-1] + before for part, before in zip(parts, tokens_before[:-1], strict=True)]
+    examples = [part.example + before for part, before in zip(parts, examples_before[:-1], strict=True)]
+    return TokenStore(
+        columns={name: np.concatenate([np.zeros(0, COLUMNS[name]), *(part.columns[name] for part in parts)]) for name in names},
+        offsets=np.concatenate([*starts, tokens_before[-1:]]),
+        raw_lengths=np.concatenate([np.zeros(0, np.int32), *(part.raw_lengths for part in parts)]),
+        example=np.concatenate([np.zeros(0, np.int64), *examples]),
+    )

@@ -1,4 +1,4 @@
-"""Texts to token ids; after `labels.py`, before `tokenstore.py`, which keeps them.
+"""Texts to token ids: the encoder; after `store.py`, before `cache.py`, which keeps what it makes.
 
 texts --Rust tokenizer, untruncated, a chunk ahead in a thread--> truncate --> TokenStore
 """
@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ import pyarrow as pa
 from tokenizers import Encoding, Tokenizer
 
 from textune.ahead import ahead
+from textune.batches.store import TokenStore, join_stores
 from textune.config import TokensSection
 from textune.errors import ConfigError, DataError
 
@@ -25,50 +25,33 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IDS_VERSION = 2
-"""Of what the tokens of a text are: part of every fingerprint."""
+"""Version of the rules that turn a text into tokens; part of every fingerprint."""
 CHUNK_ROWS = 8192
 CHUNK_CHARACTERS = 4_000_000
-"""Rows and characters tokenised at once: what the tokenizer gives is 50 times as large as the ids that are kept of it."""
+"""Rows and characters tokenised at once: the tokenizer's output is 50 times as large as the ids that are kept."""
 Texts = tuple[Sequence[str], Sequence[str] | None]
 """Texts of consecutive rows, and their second texts."""
 
 
-@dataclass(frozen=True)
-class TokenStore:
-    """Token ids of N rows, one after the other.
-
-    Shapes: `ids` int32 [total], `types` uint8 [total] or None, `offsets` int64 [N+1], `raw_lengths` int32 [N]: tokens before
-    truncation.
-    """
-
-    ids: np.ndarray
-    types: np.ndarray | None
-    offsets: np.ndarray
-    raw_lengths: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """int64 [N] tokens of each row after truncation, special tokens included."""
-        return np.diff(self.offsets)
+TOO_LONG = 'Raise tokens.max_length, set tokens.truncate = "head", or leave such rows out with tokens.drop_longer.'
 
 
 class TextEncoder:
     """A backbone's fast tokenizer with textune's truncation: the only way from text to token ids.
 
     Rows that fit are exactly what `tokenizer(text, text_pair)` gives; where that is nothing at all (an empty text without
-    special tokens), one token stands for it. Longer ones lose content tokens, never special tokens: of a pair, the longer text
-    first (`longest_first` of the tokenizers library).
+    special tokens), one token stands for it. Longer rows lose content tokens, never special tokens; in a pair, the longer text
+    loses first (`longest_first` of the tokenizers library).
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, section: TokensSection) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, section: TokensSection, *, if_too_long: str = TOO_LONG) -> None:
+        """`if_too_long`: the advice where `truncate = "error"` meets a longer row."""
         # A copy: tokenizer.json may carry truncation and padding of its own, which would cut and pad silently.
         self._backend: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._backend.no_truncation()
         self._backend.no_padding()
         self._section = section
+        self._if_too_long = if_too_long
         self.has_types = "token_type_ids" in tokenizer.model_input_names
         self.unknown_id: int | None = tokenizer.unk_token_id
         # Tokenizers without special tokens make nothing of an empty text; a model needs a token to look at.
@@ -82,19 +65,21 @@ class TextEncoder:
         self._single_types = self._frame is None or any(sample.type_ids)
 
     def require_room(self, *, pair: bool) -> None:
-        """ConfigError where `tokens.max_length` leaves no token for a text, or for either text of a pair."""
+        """ConfigError where `tokens.max_length` leaves no token for a text, or for one of the texts of a pair."""
         num_special, num_texts = self._num_special[pair], 2 if pair else 1
         if self._section.longest < num_special + num_texts:
             what = "the texts of a pair" if pair else "a text"
             raise ConfigError(
-                f"tokens.max_length = {self._section.longest} leaves no room for {what}: {num_special} special tokens of the"
-                " backbone go with every row.",
-                hint=f"Set it to {num_special + num_texts} at least; 128 is usual.",
+                f"tokens.max_length = {self._section.longest} leaves no room for {what}: the backbone adds"
+                f" {num_special} special tokens to every row.",
+                hint=f"Set it to at least {num_special + num_texts}; 128 is usual.",
+                key="tokens.max_length",
+                value=self._section.longest,
             )
 
     @property
     def separates_pairs(self) -> bool:
-        """Whether something tells the texts of a pair apart: a special token between them, or their token types."""
+        """Whether the two texts of a pair can be told apart: by a special token between them, or by their token types."""
         encoding = self._backend.encode("a", "b")
         texts = encoding.sequence_ids
         if 0 not in texts or 1 not in texts:
@@ -104,26 +89,28 @@ class TextEncoder:
         return second - before > 1 or (self.has_types and encoding.type_ids[second] != encoding.type_ids[before])
 
     def fingerprint(self) -> str:
-        """Hash of all that decides the ids of a text."""
+        """Hash of everything that decides the ids of a text."""
         options = {"max_length": self._section.longest, "truncate": self._section.truncate, "types": self.has_types}
         text = json.dumps({"version": IDS_VERSION, "options": options, "tokenizer": self._backend.to_str()}, allow_nan=False)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
-    def makes_types(self, *, pair: bool) -> bool:
-        """Whether rows have token types that are worth keeping: of a single text they are all zero with most tokenizers."""
-        return self.has_types and (pair or self._single_types)
+    def columns(self, *, pair: bool) -> tuple[str, ...]:
+        """Names of the columns of a store. Token types are worth keeping for pairs; for single texts most are all zero."""
+        return ("ids", "types") if self.has_types and (pair or self._single_types) else ("ids",)
 
     def encode(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, place: Callable[[int], str] = "row {}".format
     ) -> TokenStore:
-        """Tokenise in memory; DataError where `truncate = "error"` meets a longer row, named by `place(index)`; ConfigError as
-        `require_room`."""
+        """Tokenise in memory.
+
+        DataError where `truncate = "error"` meets a longer row, named by `place(index)`; ConfigError as `require_room`.
+        """
         self.require_room(pair=pairs is not None)
         parts = self.encode_chunks(cut_texts(texts, pairs), place, depth=0)
-        return join_stores(parts, has_types=self.makes_types(pair=pairs is not None))
+        return join_stores(parts, names=self.columns(pair=pairs is not None))
 
     def encode_chunks(self, chunks: Iterable[Texts], place: Callable[[int], str], *, depth: int) -> Generator[TokenStore]:
-        """A store for each chunk; the tokenizer is `depth` chunks ahead, in a thread. Errors as `encode`."""
+        """One store per chunk; the tokenizer works `depth` chunks ahead, in a thread. Errors as `encode`."""
         tokenise = self._backend.encode_batch_fast
         tokenised = (
             (pairs is not None, tokenise(texts if pairs is None else list(zip(texts, pairs, strict=True))))
@@ -143,10 +130,14 @@ class TextEncoder:
             raise DataError(
                 f"{place(first)}: {raw_lengths[first]} tokens, more than tokens.max_length = {self._section.longest}"
                 + (f" (and {len(too_long) - 1} more rows)." if len(too_long) > 1 else "."),
-                hint='Raise tokens.max_length, set tokens.truncate = "head", or leave such rows out with tokens.drop_longer.',
+                hint=self._if_too_long,
+                key="tokens.max_length",
+                value=self._section.longest,
+                place=place(first),
+                reason=f"it has {raw_lengths[first]} tokens",
             )
         ids = [encoding.ids for encoding in encodings]
-        types = [encoding.type_ids for encoding in encodings] if self.makes_types(pair=pair) else None
+        types = [encoding.type_ids for encoding in encodings] if "types" in self.columns(pair=pair) else None
         for index in too_long:
             kept = self._kept_pieces(encodings[index], pair=pair)
             for rows in (ids, types):
@@ -160,15 +151,13 @@ class TextEncoder:
         np.cumsum(np.fromiter(map(len, ids), dtype=np.int64, count=len(ids)), out=offsets[1:])
         total = int(offsets[-1])
         chained = itertools.chain.from_iterable
-        return TokenStore(
-            ids=np.fromiter(chained(ids), dtype=np.int32, count=total),
-            types=None if types is None else np.fromiter(chained(types), dtype=np.uint8, count=total),
-            offsets=offsets,
-            raw_lengths=raw_lengths,
-        )
+        columns = {"ids": np.fromiter(chained(ids), dtype=np.int32, count=total)}
+        if types is not None:
+            columns["types"] = np.fromiter(chained(types), dtype=np.uint8, count=total)
+        return TokenStore(columns, offsets, raw_lengths, example=np.arange(len(ids)))
 
     def _kept_pieces(self, encoding: Encoding, *, pair: bool) -> list[slice]:
-        """The stretches of a row that remain when it is cut."""
+        """The stretches of a row that are kept when it is cut."""
         room, length = self._section.longest - self._num_special[pair], len(encoding)
         if not pair and self._frame is not None:
             before, after = self._frame
@@ -185,34 +174,20 @@ class TextEncoder:
         return [slice(i, i + 1) for i in range(length) if i not in dropped]
 
     def _head_and_tail(self, keep: int) -> tuple[int, int]:
-        """How many of the tokens kept are from the head and from the tail; head_tail keeps an odd one at the head."""
+        """How many of the kept tokens come from the head and from the tail; `head_tail` takes an odd one from the head."""
         head = {"head": keep, "tail": 0, "head_tail": keep - keep // 2}[self._section.truncate]
         return head, keep - head
 
 
-def join_stores(stores: Iterable[TokenStore], *, has_types: bool) -> TokenStore:
-    """Stores of consecutive rows as one, in memory."""
-    parts = list(stores)
-    num_before = np.cumsum([0, *(len(part.ids) for part in parts)])
-    starts = [part.offsets[:-1] + before for part, before in zip(parts, num_before[:-1], strict=True)]
-    types = [part.types for part in parts if part.types is not None]
-    return TokenStore(
-        ids=np.concatenate([np.zeros(0, np.int32), *(part.ids for part in parts)]),
-        types=np.concatenate([np.zeros(0, np.uint8), *types]) if has_types else None,
-        offsets=np.concatenate([*starts, num_before[-1:]]),
-        raw_lengths=np.concatenate([np.zeros(0, np.int32), *(part.raw_lengths for part in parts)]),
-    )
-
-
 def cut_columns(texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None) -> Iterator[Texts]:
-    """As `cut_texts`, from columns, of which a chunk at a time becomes Python's strings."""
+    """As `cut_texts`, from columns; only one chunk at a time exists as Python strings."""
     for start in range(0, len(texts), CHUNK_ROWS):
         second = None if pairs is None else pairs.slice(start, CHUNK_ROWS).to_pylist()
         yield from cut_texts(texts.slice(start, CHUNK_ROWS).to_pylist(), second)
 
 
 def cut_texts(texts: Sequence[str], pairs: Sequence[str] | None = None) -> Iterator[Texts]:
-    """Consecutive rows in chunks of at most CHUNK_ROWS rows and CHUNK_CHARACTERS characters; a longer row is one alone."""
+    """Consecutive rows in chunks of at most CHUNK_ROWS rows and CHUNK_CHARACTERS characters; a longer row stands alone."""
     sizes = np.fromiter(map(len, texts), np.int64, len(texts))
     if pairs is not None:
         sizes += np.fromiter(map(len, pairs), np.int64, len(pairs))
@@ -227,7 +202,7 @@ def cut_texts(texts: Sequence[str], pairs: Sequence[str] | None = None) -> Itera
 
 
 def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """How many tokens of each text remain: the shorter whole if it fits in half, else an even cut (tokenizers' own rule)."""
+    """Tokens kept of each text: the shorter one whole if it fits into half, else half each (the tokenizers library's rule)."""
     if first + second <= room:
         return first, second
     shorter, longer = sorted((first, second))

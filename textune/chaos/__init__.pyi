@@ -1,1 +1,1 @@
-from .kills import chaos as chaos
+from .chaos import chaos as chaos

@@ -78,7 +78,7 @@ def _ending(error: BaseException, words: list[str]) -> _Ending:
         return _Ending(f"{place}{error.strerror or error}.", "", 2)
     if _is_out_of_memory(error):
         hint = "Use a smaller backbone or fewer rows, or a machine with more memory."
-        return _Ending("memory does not suffice.", hint, 2)
+        return _Ending("out of memory.", hint, 2)
     # the last resort: our own faults end in a sentence too
     message = f"textune failed in a way it should not: {type(error).__name__}: {error}"
     return _Ending(message, "Run it again with --debug and report what it prints.", 1)

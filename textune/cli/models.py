@@ -11,8 +11,8 @@ from textune.cli.options import (
     Examples,
     device_options,
     evaluation_columns,
-    hints_of_options,
     json_option,
+    options_in_errors,
     predict_columns,
     quiet_option,
     read_files,
@@ -53,8 +53,9 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, quiet: bool, **opti
 
     if data and options["part"]:
         raise click.UsageError("--part chooses among the run's own rows, but --data names others: give one of the two.")
-    source, said = read_files(run, data, options) if data else (None, "")
-    with run_tracker(quiet=quiet) as tracker, hints_of_options(active=bool(data)):
+    with options_in_errors():
+        source, said = read_files(run, data, options) if data else (None, "")
+    with run_tracker(quiet=quiet) as tracker, options_in_errors(files=bool(data)):
         if said:
             tracker.notice(said)
         report = run_evaluate(
@@ -119,12 +120,12 @@ def predict(
         raise RunError(f"--data {source} does not exist.", hint="Check the path.")
     if os.path.isdir(source):
         raise RunError(f"--data {source} is a folder, not a file.", hint="Name a file in it.")
-    files, said = read_files(run, (source,), options)
-    with hints_of_options(active=True):
+    with options_in_errors():
+        files, said = read_files(run, (source,), options)
         source_options, target_options = stream_options(source, target, files, options["output_format"])
     require_target(source, target, force=force)
     progress = run_tracker(quiet=quiet, only_notices=target == "-")
-    with joined() as ranks, progress as tracker, hints_of_options(active=True):
+    with joined() as ranks, progress as tracker, options_in_errors():
         if said:
             tracker.notice(said)
         predictor = load(

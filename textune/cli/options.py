@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from textune.errors import ConfigError, DataError
+from textune.errors import ConfigError, Setting, TextuneError
 
 if TYPE_CHECKING:
     from textune.config import FilesSource
@@ -101,7 +101,7 @@ def device_options(function: Callable[..., None]) -> Callable[..., None]:
             "--max-tokens",
             type=click.IntRange(min=1),
             metavar="NUMBER",
-            help="Most tokens computed at once; by default as in the run. Lower it where memory does not suffice.",
+            help="Most tokens computed at once; by default as in the run. Lower it if memory runs out.",
         ),
         click.option(
             "--compile",
@@ -131,37 +131,45 @@ def device_options(function: Callable[..., None]) -> Callable[..., None]:
 
 _READING = ("encoding", "delimiter", "quoting", "pattern", "skip_lines", "extra_cells", "split")
 """Options that are keys of a source by the same name."""
+_DEVICE_OPTIONS = {"device": "--device", "precision": "--precision", "evaluate.metric": "--metric"}
+_READING_OPTIONS = {
+    key: f"--{key.replace('_', '-')}" for key in (*_READING, "format", "column_names", "label_files", "where")
+} | {
+    "data.columns.text": "--text",
+    "data.columns.template": "--text",
+    "data.columns.text_pair": "--text-pair",
+    "data.columns.label": "--label",
+    "data.on_bad_row": "--skip-bad-rows",
+}
+"""The options of a verb about a trained model that stand for keys and arguments; those of files that it is given."""
 
 
 @contextlib.contextmanager
-def hints_of_options(*, active: bool) -> Iterator[None]:
-    """Errors that name a key of the config name the option of the command instead."""
+def options_in_errors(*, files: bool = True) -> Iterator[None]:
+    """Errors name options of the command instead of keys; without `files`, keys about data are those of the run's config."""
     try:
         yield
-    except (ConfigError, DataError) as error:
-        message, hint = as_options(error.message), as_options(error.hint)
-        if not active or (message, hint) == (error.message, error.hint):
-            raise
-        raise type(error)(message, hint=hint) from error
+    except TextuneError as error:
+        error.name_settings(partial(as_option, files=files))
+        raise
 
 
-def as_options(text: str) -> str:
-    """A sentence about keys of a source, such as `set delimiter = ";"`, as one about the options of the same names."""
+def as_option(setting: Setting, *, files: bool = True) -> str:
+    """What a command line has for a setting, such as `--delimiter ';'`; the setting itself where there is no option."""
+    option = _DEVICE_OPTIONS.get(setting.key) or (_READING_OPTIONS.get(setting.key) if files else None)
+    if option is None:
+        return str(setting)
+    if setting.value is None:
+        return f"{setting.verb} {option}".lstrip()
+    value = "" if option == "--skip-bad-rows" else f" {_as_word(setting.value)}"
+    return f"{_ADD.get(setting.verb, setting.verb)} {option}{value}".lstrip()
 
-    def option(match: re.Match[str]) -> str:
-        value = match[2]
-        if value.startswith("["):
-            names = ",".join(re.findall('"([^"]*)"', value))
-            value = f'"{names}"'
-        return f"--{match[1].replace('_', '-')} {value}"
 
-    keys = "|".join((*_READING, "format", "column_names"))
-    text = text.replace('set data.on_bad_row = "skip"', "add --skip-bad-rows").replace("evaluate.metric = ", "--metric ")
-    text = text.replace("Set where to the column that is meant", "Name the column that is meant in --where COLUMN=VALUE")
-    text = re.sub(rf'(?<![\w.-])({keys}) = ("[^"]*"|\[[^\]]*\]|\d+)', option, text)
-    text = re.sub(rf"\b([Ss])et ({keys})\b", lambda match: f"{match[1]}et --{match[2].replace('_', '-')}", text)
-    text = re.sub(rf"^({keys}|label_files) is for ", lambda match: f"--{match[1].replace('_', '-')} is for ", text)
-    return re.sub(r"\b([Ss])et (?=--)", lambda match: "Add " if match[1] == "S" else "add ", text)
+_ADD = {"set": "add", "Set": "Add"}
+
+
+def _as_word(value: object) -> str:
+    return shlex.quote(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from .inspect.audit import audit_data as audit_data
 from .inspect.beside import names_beside as names_beside
 from .inspect.guess import Guess as Guess
 from .inspect.guess import guess_layout as guess_layout
+from .labels.map import LABEL as LABEL
 from .labels.map import LabelMap as LabelMap
 from .labels.map import Problem as Problem
 from .labels.names import given_names as given_names
@@ -17,6 +18,7 @@ from .prepare import prepare_held_out as prepare_held_out
 from .reading.files import bare_suffix as bare_suffix
 from .reading.files import find_files as find_files
 from .reading.foreign import is_lfs_pointer as is_lfs_pointer
+from .reading.given import given_rows as given_rows
 from .reading.given import given_texts as given_texts
 from .reading.rows import Rows as Rows
 from .reading.rows import SkippedRow as SkippedRow

@@ -19,7 +19,7 @@ import pyarrow.types as kinds
 from textune.config import Columns
 from textune.data.labels import side_by_side
 from textune.data.reading import JSON_FIELD, OnBadRow, Rows, SkippedRow, missing_column, refuse, to_floats
-from textune.errors import DataError
+from textune.errors import DataError, Setting, Words
 from textune.wording import shorten
 
 _TEXT = pa.large_string()
@@ -85,7 +85,10 @@ def leave_out(
     keep_N[list(bad)] = False
     if not keep_N.any() and not examples.rows.partial:
         raise DataError(
-            f"{examples.rows.source}: no row can be used. {skipped[0].place}: {skipped[0].reason}.", hint=skipped[0].hint
+            f"{examples.rows.source}: no row can be used. {skipped[0].place}: {skipped[0].reason}.",
+            hint=skipped[0].hint,
+            place=skipped[0].place,
+            reason=skipped[0].reason,
         )
     return replace(examples.take(np.flatnonzero(keep_N)), skipped=examples.skipped + skipped)
 
@@ -130,10 +133,20 @@ def _labels(rows: Rows, columns: Columns, bad: dict[int, str]) -> pa.ChunkedArra
     """The labels as they stand; those side by side as one list for each row, with rows that cannot be used in `bad`."""
     key = "data.columns.labels" if columns.labels else "data.columns.label"
     if columns.labels and columns.label != Columns().label:
-        raise DataError("data.columns.label and data.columns.labels are both set.", hint="Remove one of them.")
+        raise DataError(
+            "data.columns.label and data.columns.labels are both set.",
+            hint="Remove one of them.",
+            key="data.columns.labels",
+            value=columns.labels,
+        )
     for name in label_columns(columns):
         if columns.template is None and name in {columns.text, columns.text_pair}:
-            raise DataError(f"Column {name!r} is both the text and the label.", hint=f"Set {key} to another.")
+            raise DataError(
+                f"Column {name!r} is both the text and the label.",
+                hint=Words(Setting(key, verb="Set"), " to another."),
+                key=key,
+                value=name,
+            )
         _find(rows, name, key=key)
         _refuse_objects(rows, name, "labels")
     return side_by_side(rows, columns.labels, bad) if columns.labels else rows.table.column(columns.label)
@@ -182,7 +195,12 @@ def _text_column(rows: Rows, name: str, *, key: str) -> pa.ChunkedArray:
     if kinds.is_nested(column.type):
         first = shorten(column[0].as_py(), 40)
         raise DataError(
-            f"{rows.source}: column {name!r} holds lists, such as {first}, not text.", hint=f"Set {key} to a text column."
+            f"{rows.source}: column {name!r} holds lists, such as {first}, not text.",
+            hint=Words(Setting(key, verb="Set"), " to a text column."),
+            key=key,
+            value=name,
+            place=rows.source,
+            reason="it holds lists",
         )
     try:
         text = column if column.type == _TEXT else column.cast(_TEXT)

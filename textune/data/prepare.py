@@ -121,6 +121,12 @@ class PreparedData:
         return tuple(row for part in self.parts for row in part.skipped)
 
     @property
+    def num_rows(self) -> dict[str, int | None]:
+        """Rows of each part; None for a stream of unknown length."""
+        known: dict[str, int | None] = {part.name: len(part) for part in self.parts}
+        return known if self.stream is None else known | {"train": self.stream.section.num_rows}
+
+    @property
     def train_targets(self) -> np.ndarray | None:
         """Targets of all training rows, for the baselines of a report; None of a stream."""
         return None if self.stream is not None else self.train.chosen_targets

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from textune.errors import ConfigError
+from textune.errors import ConfigError, Setting, Words
 from textune.evaluation import formulas
 from textune.evaluation.formulas import Formula, averaged, class_areas, f_measure, precision, recall
 from textune.evaluation.scored import Scored
@@ -188,7 +188,9 @@ def resolve_metric(name: str, answers: Answers) -> Metric:
     nearest = _nearest(name, valid)
     suggestion = f"Did you mean {_join(nearest, 'or')}? " if nearest else ""
     hint = f"{suggestion}Metrics for {problem}: auto, {', '.join(valid)}."
-    raise ConfigError(f'evaluate.metric = "{name}": {reason}', hint=hint)
+    raise ConfigError(
+        Words(Setting("evaluate.metric", name), f": {reason}"), hint=hint, key="evaluate.metric", value=name, reason=reason
+    )
 
 
 def compute_metrics(scored: Scored) -> dict[str, float]:

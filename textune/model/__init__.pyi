@@ -11,6 +11,7 @@ from .loading import load_model as load_model
 from .loading import require_backbone as require_backbone
 from .native.adamw import KernelAdamW as KernelAdamW
 from .native.kernels import Kernels as Kernels
+from .outofmemory import CallerBudget as CallerBudget
 from .outofmemory import free_cached as free_cached
 from .outofmemory import halved as halved
 from .outofmemory import is_out_of_memory as is_out_of_memory

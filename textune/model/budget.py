@@ -123,7 +123,7 @@ def measure_budget(
     or less free memory gives the same run.
     """
     available = available_bytes(device.torch) if available is None else available
-    lengths = store.offsets[indices + 1] - store.offsets[indices]
+    lengths = store.lengths_of(indices)
     order = indices[np.argsort(lengths, kind="stable")]
     longest = int(lengths.max())
     most = MOST_TOKENS[device.torch.type]

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import torch
 
-from textune.errors import ModelError
+from textune.errors import ModelError, Setting, Words
 from textune.model import processor
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -44,26 +44,23 @@ class Device:
 
 
 def resolve_device(
-    device: Literal["auto", "cpu", "cuda"], precision: Literal["auto", "fp32", "bf16", "fp16"], *, key: str = "train."
+    device: Literal["auto", "cpu", "cuda"], precision: Literal["auto", "fp32", "bf16", "fp16"], *, section: str = ""
 ) -> Device:
     """The device and precision that `auto` stands for here; ModelError where the machine lacks what was asked for.
 
-    `key` stands before `device` and `precision` in messages: the section's name, or `--` for options of the command line.
+    `section`: that of the config which the two are keys of; without it, they are arguments.
     """
+    at = f"{section}." if section else ""
     has_cuda = torch.cuda.is_available()
     if device == "cuda" and not has_cuda:
-        raise ModelError(
-            f"{_setting(key, 'device', 'cuda')}, but this machine has no usable CUDA device.",
-            hint=f"Use {_setting(key, 'device', 'auto')} or {_setting(key, 'device', 'cpu')}.",
-        )
+        asked, others = Setting(f"{at}device", device), [Setting(f"{at}device", other) for other in ("auto", "cpu")]
+        raise _lacks(asked, others, "this machine has no usable CUDA device")
     chosen = torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
     if precision == "auto":
         return Device(chosen, "bf16" if prefers_bf16(chosen) else "fp32")
     if precision == "bf16" and not _has_bf16(chosen):
-        raise ModelError(
-            f"{_setting(key, 'precision', 'bf16')}, but this {chosen.type} device has no bf16 arithmetic.",
-            hint=f"Use {_setting(key, 'precision', 'auto')} or {_setting(key, 'precision', 'fp32')}.",
-        )
+        asked, others = Setting(f"{at}precision", precision), [Setting(f"{at}precision", other) for other in ("auto", "fp32")]
+        raise _lacks(asked, others, f"this {chosen.type} device has no bf16 arithmetic")
     return Device(chosen, precision)
 
 
@@ -72,8 +69,9 @@ def prefers_bf16(device: torch.device) -> bool:
     return _has_bf16(device) if device.type == "cuda" else processor.prefers_bf16()
 
 
-def _setting(key: str, name: str, value: str) -> str:
-    return f"--{name} {value}" if key == "--" else f'{key}{name} = "{value}"'
+def _lacks(asked: Setting, others: list[Setting], reason: str) -> ModelError:
+    advice = Words("Use ", others[0], " or ", others[1], ".")
+    return ModelError(Words(asked, f", but {reason}."), hint=advice, key=asked.key, value=asked.value, reason=reason)
 
 
 def _has_bf16(device: torch.device) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
+from textune.batches import TokenBatch
 from textune.errors import ModelError
 
 
@@ -30,5 +33,22 @@ def halved(largest: int, *, longest: int, hint: str) -> int:
     Half of that, but at least the batch's `longest` row. ModelError (with `hint`) where that row was already alone.
     """
     if largest <= longest:
-        raise ModelError(f"memory does not suffice for one row of {longest:,} tokens.", hint=hint)
+        raise ModelError(f"out of memory: a single row of {longest:,} tokens does not fit.", hint=hint)
     return max(largest // 2, longest)
+
+
+@dataclass
+class CallerBudget:
+    """How many tokens one caller computes at once; halved, for that caller alone, where memory runs out.
+
+    Callers in several threads have a budget each.
+    """
+
+    max_tokens: int
+    on_notice: Callable[[str], None] = lambda _: None
+    """Told when the budget is halved."""
+
+    def halve(self, batch: TokenBatch, *, doing: str, hint: str) -> None:
+        """Compute half of the tokens of `batch` at once from here on; ModelError (with `hint`) where it is one row."""
+        self.max_tokens = halved(batch.num_laid_out, longest=int(batch.row_lengths[-1]), hint=hint)
+        self.on_notice(f"out of memory while {doing}: computing {self.max_tokens:,} tokens at once from here on")

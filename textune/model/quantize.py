@@ -10,21 +10,31 @@ from typing import Literal
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from textune.errors import ModelError
+from textune.errors import ModelError, Setting, Words
 from textune.model.backbone import TextModel
 from textune.model.native import Int8Linear, KernelError, Kernels, load_library
 
+_INT8, _AUTO = Setting("precision", "int8"), Setting("precision", "auto")
+
 
 def require_int8(device: Literal["auto", "cpu", "cuda"]) -> None:
-    """ModelError where `--precision int8` cannot be: on another device, or without compiled kernels."""
+    """ModelError where int8 is impossible: on another device, or without compiled kernels."""
     if device == "cuda":
-        raise ModelError("--precision int8 computes on the processor, not on --device cuda.", hint="Use --device cpu.")
+        raise ModelError(
+            Words(_INT8, " computes on the processor, not with ", Setting("device", "cuda"), "."),
+            hint=Words("Use ", Setting("device", "cpu"), "."),
+            key="device",
+            value=device,
+        )
     try:
         load_library()
     except KernelError as error:
         raise ModelError(
-            f"--precision int8 needs textune's compiled kernels, and there are none for this run: {error}.",
-            hint=f"{error.hint}, or use --precision auto.",
+            Words(_INT8, f" needs textune's compiled kernels, and there are none for this run: {error}."),
+            hint=Words(f"{error.hint}, or use ", _AUTO, "."),
+            key="precision",
+            value="int8",
+            reason=str(error),
         ) from error
 
 
@@ -52,7 +62,9 @@ def quantize_linears(model: TextModel) -> int:
             parent._modules[key] = replaced[id(child)]
     if not replaced:
         raise ModelError(
-            f"--precision int8: {model.hf.config.model_type} computes without linear layers of PyTorch's own.",
-            hint="Use --precision auto.",
+            Words(_INT8, f": {model.hf.config.model_type} has no linear layers of PyTorch's own."),
+            hint=Words("Use ", _AUTO, "."),
+            key="precision",
+            value="int8",
         )
     return len(replaced)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from textune.batches import (
+    Plan,
     TextEncoder,
     TokenStore,
     open_store,
@@ -39,7 +40,7 @@ from textune.pipeline.cautions import fit_length, rate_warning, require_as_launc
 from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.prediction import ModelCard
 from textune.ranks import ALONE, Ranks
-from textune.run import Ingredients, Tokenized, Tracker, num_steps, steps_in_epoch
+from textune.run import Ingredients, Tokenized, Tracker
 from textune.tasks import build_task
 from textune.training import STATE_BYTES, is_sharded, require_learner, require_optimizer
 
@@ -65,7 +66,7 @@ def gather(
     come from a checkpoint.
     """
     require_runnable(experiment)
-    device = resolve_device(experiment.train.device, experiment.train.precision)
+    device = resolve_device(experiment.train.device, experiment.train.precision, section="train")
     if ranks.broadcast(device.precision) != device.precision:
         raise ConfigError(
             f"rank {ranks.rank} would compute in {device.precision}, unlike rank 0.",
@@ -108,7 +109,8 @@ def gather(
     if len(data.train) < num_rows:  # balanced weights are those of the rows that are left
         task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets)
     parts: dict[str, Tokenized] = {part.name: Tokenized(part, stores[id(part.examples)]) for part in data.parts}
-    require_learner(experiment.train, device, ranks, steps_per_epoch=steps_in_epoch(experiment, parts["train"]))
+    plan = Plan.of(experiment.train, data.num_rows["train"])
+    require_learner(experiment.train, device, ranks, steps_per_epoch=plan.steps_per_epoch)
     _require_room(experiment, parts)
     recipe = Recipe(
         device,
@@ -118,13 +120,25 @@ def gather(
         lengths=parts["train"].lengths,
         earlier_way=way,
         recompute=experiment.train.gradient_checkpointing,
-        num_steps=num_steps(experiment, parts["train"]),
+        num_steps=plan.total_steps,
     )
     measure = partial(_budget, experiment.train, device=device, train=parts["train"], ranks=ranks, earlier=bound)
     prepared = prepare(model, recipe, measure=measure)
     assert prepared.budget is not None, "it was measured"
     ingredients = Ingredients(
-        experiment, data, parts, tokenizer, encoder, task, model, device, metric, prepared.vocabulary, prepared.budget, ranks
+        experiment,
+        data,
+        parts,
+        tokenizer,
+        encoder,
+        task,
+        model,
+        device,
+        metric,
+        plan,
+        prepared.vocabulary,
+        prepared.budget,
+        ranks,
     )
     # A run that goes on takes all weights from its checkpoint: nothing starts new there.
     for notice in (*data.notices, *said, *(() if resumed else model.notes), *_warnings(ingredients, card)):
@@ -147,10 +161,10 @@ def _warnings(parts: Ingredients, earlier: ModelCard | None) -> list[str]:
     experiment, warnings = parts.experiment, []
     warnings += differences(earlier, experiment, parts.tokenizer, parts.data.label_map)
     warnings += rate_warning(experiment.train, parts.model)
-    warmup = experiment.train.schedule.warmup
-    if warmup.steps(parts.steps_per_epoch) >= parts.total_steps > 1:
+    warmup, total = experiment.train.schedule.warmup, parts.plan.total_steps
+    if parts.plan.steps(warmup) >= total > 1:
         warnings.append(
-            f"train.schedule.warmup = {warmup} is no shorter than the run of {parts.total_steps} steps: the learning rate never"
+            f"train.schedule.warmup = {warmup} is no shorter than the run of {total} steps: the learning rate never"
             " reaches its peak"
         )
     if experiment.model.trust_remote_code:

@@ -36,8 +36,6 @@ from textune.ranks import joined
 from textune.run import SilentTracker, Tokenized, Tracker, report_part, write_report
 from textune.wording import listing
 
-_NAME_COLUMNS = "Name the columns with --text, --text-pair and --label. To score rows without labels, use `textune predict`."
-
 
 def evaluate(
     run: str | Path,
@@ -144,9 +142,9 @@ def _rows_of(
     try:
         found = prepare_held_out(data, columns=columns, labels=card.labels, label_map=card.label_map, on_bad_row=on_bad_row)
     except DataError as error:
-        if "data.columns" not in error.hint:
-            raise
-        raise DataError(error.message, hint=_NAME_COLUMNS) from None
+        if error.key in {"data.columns.label", "data.columns.labels"}:
+            error.advise("To score rows without labels, use `textune predict`.")
+        raise
     for note in found.examples.rows.notes:
         tracker.notice(note)
     return found

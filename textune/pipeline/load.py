@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
+from textune.config import Columns
 from textune.model import Device
-from textune.prediction import ModelCard, Prediction, Predictor
+from textune.prediction import ModelCard, Prediction, Predictor, predict_table
 from textune.prediction import load as open_predictor
 from textune.wording import count, listing
 
@@ -40,6 +42,15 @@ class TrainedModel:
     def score(self, texts: Any, pairs: Any = None) -> np.ndarray:
         """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; errors as `predict`."""
         return self._predictor.score(texts, pairs)
+
+    def predict_table(self, table: Any, *, columns: Columns | None = None, all_scores: bool = False) -> pa.Table:
+        """Predict each row of a table: the columns that `textune predict` adds, as an Arrow table.
+
+        `table`: of Arrow, pandas or another library, a dictionary of columns, or a list of dictionaries. `columns`: where
+        the text stands in it, by default as in the training data. `all_scores`: add `score_NAME` for every label. Errors as
+        `predict`.
+        """
+        return predict_table(self._predictor, table, columns=columns, all_scores=all_scores)
 
     def __repr__(self) -> str:
         card = self.card

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from textune.config import ConcatSource, DataSection, FilesSource, absolute, expected, keys_of
 from textune.data import bare_suffix
-from textune.errors import ConfigError, DataError
+from textune.errors import ConfigError, DataError, Setting, Words
 from textune.wording import listing
 
 READING = (
@@ -63,7 +63,8 @@ def read_as_run(
         reason = f"expected {expected(keys_of(FilesSource)[key])}"
         if first["type"] == "value_error":
             reason = str(first["ctx"]["error"]).rstrip(".")
-        raise ConfigError(f"--{key.replace('_', '-')} {first['input']!r}: {reason}.") from None
+        value = first["input"]
+        raise ConfigError(Words(Setting(key, value), f": {reason}."), key=key, value=value, reason=reason) from None
     if not taken:
         return source, ""
     settings = listing((f"{key} = {_shown(value)}" for key, value in taken.items()), 6)

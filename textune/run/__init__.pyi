@@ -7,8 +7,6 @@ from .manifest import Manifest as Manifest
 from .manifest import read_manifest as read_manifest
 from .parts import Ingredients as Ingredients
 from .parts import Tokenized as Tokenized
-from .parts import num_steps as num_steps
-from .parts import steps_in_epoch as steps_in_epoch
 from .rehearsal import one_batch_of_everything as one_batch_of_everything
 from .rehearsal import scratch_folder as scratch_folder
 from .report import report_part as report_part

@@ -47,9 +47,9 @@ class Drive:
         self._after_step = after_step
         self._evaluator = Evaluator(setup, progress, kept=kept)
         self._losses = Losses(setup, progress)
-        self._log_every = max(1, section.log_every.steps(parts.steps_per_epoch))
+        self._log_every = max(1, parts.plan.steps(section.log_every))
         every = section.checkpoint.every
-        self._save_every = 0 if every == "never" else max(1, every.steps(parts.steps_per_epoch))
+        self._save_every = 0 if every == "never" else max(1, parts.plan.steps(every))
         self._is_save_due = False
         self._unsaid: list[str] = []
         """Notices of this rank that the first one, which alone writes, has not been given yet."""
@@ -83,8 +83,8 @@ class Drive:
         setup, section = self._setup, self._setup.parts.experiment.train
         if self._is_over():
             return
-        warmup = section.schedule.warmup.steps(setup.parts.steps_per_epoch)
-        total = setup.parts.total_steps
+        warmup = setup.parts.plan.steps(section.schedule.warmup)
+        total = setup.parts.plan.total_steps
         results = steps(setup.learner, setup.parts.task, setup.loader, section, total_steps=total, warmup_steps=warmup)
         with closing(results):
             for result in results:
@@ -93,7 +93,7 @@ class Drive:
                     return
 
     def _is_over(self) -> bool:
-        return self.progress.stopped or self.progress.step >= self._setup.parts.total_steps
+        return self.progress.stopped or self.progress.step >= self._setup.parts.plan.total_steps
 
     # --- counting and logging -----------------------------------------------------------------------------------------
 
@@ -109,15 +109,15 @@ class Drive:
 
     def _log_if_due(self, result: StepResult) -> None:
         progress, parts = self.progress, self._setup.parts
-        if result.step % self._log_every and result.step != parts.total_steps:
+        if result.step % self._log_every and result.step != parts.plan.total_steps:
             return
         self._losses.read()
         seconds = time.perf_counter() - self._logged_at
         self._setup.tracker.step(
             {
                 "step": result.step,
-                "total_steps": parts.total_steps,
-                "epoch": result.step / parts.steps_per_epoch,
+                "total_steps": parts.plan.total_steps,
+                "epoch": parts.plan.epochs_at(result.step),
                 "loss": sum(progress.losses) / len(progress.losses),
                 "lr": result.lr,
                 "grad_norm": float(result.grad_norm),
@@ -170,7 +170,8 @@ class Drive:
         self._losses.read()  # a good checkpoint is never replaced by one of a run that diverged
         if setup.parts.experiment.train.checkpoint.save_only_model and not can_resume:
             weights = setup.learner.model_state()
-            setup.keeper.save_model(step, lambda path: setup.predictor.save(path, weights), value=value)
+            bound = setup.budget.max_tokens
+            setup.keeper.save_model(step, lambda path: setup.predictor.save(path, weights, max_tokens=bound), value=value)
         else:
             setup.keeper.save(setup.learner, step, self._state().to_dict(), value=value)
 

@@ -24,7 +24,7 @@ class Evaluator:
         self._progress = progress
         self._kept = kept
         self._sets = evaluated_sets(setup)
-        self._every = max(1, setup.parts.experiment.train.evaluate_every.steps(setup.parts.steps_per_epoch))
+        self._every = max(1, setup.parts.plan.steps(setup.parts.experiment.train.evaluate_every))
 
     @property
     def value(self) -> float | None:
@@ -69,20 +69,22 @@ class Evaluator:
             return False
         if step == 0:
             return section.evaluate_first
-        return step % self._every == 0 or step == self._setup.parts.total_steps
+        return step % self._every == 0 or step == self._setup.parts.plan.total_steps
 
     def _evaluate(self, name: str, tokenized: Tokenized) -> bool:
         """Evaluate one set; whether that came to its end."""
         setup, step = self._setup, self._progress.step
         stage = "evaluating" if name == "validation" else f"evaluating {name}"
-        scored = score_part(setup.predictor, tokenized, setup.tracker, stage=stage, stop=self._is_interrupted)
+        scored = score_part(
+            setup.predictor, tokenized, setup.tracker, stage=stage, budget=setup.budget, stop=self._is_interrupted
+        )
         if scored is None:
             return False
         metrics, main = compute_metrics(scored), setup.parts.metric.name
         verdict = setup.best.update(metrics[main], step) if name == "validation" else None
         self._progress.evaluated_sets.append(name)
         is_best = verdict is not None and verdict.is_best
-        epoch = step / setup.parts.steps_per_epoch
+        epoch = setup.parts.plan.epochs_at(step)
         setup.tracker.evaluation(
             {"set": name, "step": step, "epoch": epoch, "main": main, "is_best": is_best, "metrics": metrics}
         )
@@ -109,7 +111,8 @@ class Evaluator:
             return
         weights = setup.learner.model_state()
         if setup.learner.ranks.is_first:
-            setup.folder.save_best(lambda path: setup.predictor.save(path, weights, step=step, value=value))
+            bound = setup.budget.max_tokens
+            setup.folder.save_best(lambda path: setup.predictor.save(path, weights, step=step, value=value, max_tokens=bound))
         setup.learner.ranks.wait()
 
 

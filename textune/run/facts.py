@@ -98,7 +98,7 @@ def run_facts(parts: Ingredients) -> Facts:
     return Facts(
         problem=parts.data.label_map.problem,
         labels=list(parts.data.label_map.choices),
-        rows=dict(parts.num_rows),
+        rows=parts.data.num_rows,
         rows_left_out={part.name: part.num_left_out for part in parts.data.parts},
         rows_truncated=sum(tokenized.num_truncated for tokenized in parts.parts.values()),
         shards=None if stream is None else len(stream.shards),
@@ -127,14 +127,14 @@ def run_facts(parts: Ingredients) -> Facts:
         max_tokens_reason=parts.budget.reason,
         gradient_checkpointing=section.gradient_checkpointing,
         batch_size=section.batch_size,
-        steps=parts.total_steps,
-        steps_per_epoch=parts.steps_per_epoch,
+        steps=parts.plan.total_steps,
+        steps_per_epoch=parts.plan.steps_per_epoch,
         duration=str(section.duration),
         schedule=section.schedule.kind,
-        warmup_steps=section.schedule.warmup.steps(parts.steps_per_epoch),
+        warmup_steps=parts.plan.steps(section.schedule.warmup),
         rates=_rates(parts),
         checkpoint_bytes=size,
-        checkpoint_every=None if every == "never" else max(1, every.steps(parts.steps_per_epoch)),
+        checkpoint_every=None if every == "never" else max(1, parts.plan.steps(every)),
         checkpoint_keep=checkpoint.keep,
         checkpoint_keep_best=checkpoint.keep_best,
         checkpoint_only_model=checkpoint.save_only_model,
@@ -146,8 +146,8 @@ def run_facts(parts: Ingredients) -> Facts:
 
 def _rates(parts: Ingredients) -> dict[int, float]:
     """The learning rate where its course changes, as every rank and every kind of learner sets it."""
-    section, total = parts.experiment.train, parts.total_steps
-    warmup = section.schedule.warmup.steps(parts.steps_per_epoch)
+    section, total = parts.experiment.train, parts.plan.total_steps
+    warmup = parts.plan.steps(section.schedule.warmup)
     return {
         step + 1: learning_rate(
             step, kind=section.schedule.kind, peak=section.optimizer.lr, warmup_steps=warmup, total_steps=total

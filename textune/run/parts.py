@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from textune.batches import (
+    Assembler,
     Batches,
     Loader,
+    Plan,
     StreamLoader,
     TextEncoder,
+    TokenRows,
     TokenStore,
-    TrainingRows,
-    num_steps_per_epoch,
-    plan_epoch,
 )
-from textune.config import Experiment, Labels, StreamSource
-from textune.data import Part, PreparedData, names_by_user
+from textune.config import Experiment, Labels
+from textune.data import LABEL, Part, PreparedData, names_by_user
 from textune.evaluation import Metric
 from textune.model import Device, TextModel, TokenBudget
 from textune.prediction import ModelCard, Predictor, own_sources
@@ -41,7 +40,7 @@ class Tokenized:
     @property
     def lengths(self) -> np.ndarray:
         """int64 [N] tokens of the part's rows, after truncation."""
-        return np.asarray(self.store.offsets[self.part.indices + 1] - self.store.offsets[self.part.indices])
+        return self.store.lengths_of(self.part.indices)
 
     @property
     def num_truncated(self) -> int:
@@ -62,28 +61,14 @@ class Ingredients:
     model: TextModel
     device: Device
     metric: Metric
+    plan: Plan
+    """Its steps and epochs, and the rows of each step."""
     vocabulary: str
     """Which token embeddings are trained, in words."""
     budget: TokenBudget
     """Tokens computed at once while training."""
     ranks: Ranks = ALONE
     """The processes that share the run."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps that see every training row once; of a stream of unknown length, those of the whole run."""
-        return steps_in_epoch(self.experiment, self.parts["train"])
-
-    @property
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        return self.experiment.train.duration.steps(self.steps_per_epoch)
-
-    @property
-    def num_rows(self) -> dict[str, int | None]:
-        """Rows of each part; None where a stream's are not known."""
-        rows: dict[str, int | None] = {name: len(tokenized.part) for name, tokenized in self.parts.items()}
-        return rows | ({"train": self.data.stream.section.num_rows} if self.data.stream is not None else {})
 
     @property
     def num_truncated(self) -> dict[str, int]:
@@ -94,10 +79,10 @@ class Ingredients:
     @property
     def num_tokens(self) -> int:
         """Tokens that the whole run computes, about."""
+        plan, lengths = self.plan, self.parts["train"].lengths
         if self.data.stream is not None:
-            return _num_trained_tokens(self.experiment, self.parts["train"])
-        lengths = self.parts["train"].lengths[np.concatenate(self.first_epoch())]
-        return int(lengths.sum()) * self.total_steps // self.steps_per_epoch
+            return int(lengths.mean() * plan.total_steps * plan.batch_size)
+        return int(lengths[np.concatenate(self.first_epoch())].sum()) * plan.total_steps // plan.steps_per_epoch
 
     @property
     def card(self) -> ModelCard:
@@ -136,72 +121,40 @@ class Ingredients:
             lockstep=learner is not None and learner.lockstep,
         )
 
-    def training_rows(self) -> TrainingRows:
+    def training_rows(self) -> TokenRows:
         """What the loader reads."""
         part = self.parts["train"].part
-        weights = part.examples.weight
-        return TrainingRows(
-            store=self.parts["train"].store,
-            indices=part.indices,
-            targets=part.chosen_targets,
-            weights=None if weights is None else weights[part.indices],
-        )
+        return TokenRows.of_examples(self.parts["train"].store, part.indices, {LABEL: part.targets}, part.examples.weight)
 
     def first_epoch(self) -> list[np.ndarray]:
         """The optimizer batches of the first epoch: positions in the training rows."""
-        section, rows = self.experiment.train, self.training_rows()
-        return plan_epoch(
-            rows.lengths,
-            batch_size=section.batch_size,
-            order=section.order,
-            seed=section.seed,
-            epoch=0,
-            weights_N=rows.weights,
-        )
+        rows = self.training_rows()
+        return self.plan.batches(0, rows.lengths, rows.weights)
 
-    def loader(self, rows: TrainingRows, *, learner: Learner | None = None, state: dict[str, Any] | None = None) -> Batches:
+    def loader(self, rows: TokenRows, *, learner: Learner | None = None, state: dict[str, Any] | None = None) -> Batches:
         """Batches for `learner` from the first step on, or from where another loader was when its state was taken.
 
-        Those of a stream where the training rows are streamed: `rows` are its first ones only.
+        Those of the stream where the training rows are streamed: `rows` are only its first ones.
         """
-        build = partial(
-            Loader,
-            section=self.experiment.train,
+        assembler = Assembler(
             layout=self.model.layout,
             pad_id=self.model.pad_id,
-            max_tokens=self.budget.max_tokens,
+            group_cost=self.model.group_cost(self.device.dtype),
+            pin_memory=self.device.torch.type == "cuda",
             rank=self.ranks.rank,
             world=self.ranks.world,
             lockstep=learner is not None and learner.lockstep,
-            group_cost=self.model.group_cost(self.device.dtype),
-            pin_memory=self.device.torch.type == "cuda",
         )
+        prefetch, budget = self.experiment.train.prefetch, self.budget.max_tokens
         if self.data.stream is None:
-            return build(rows, first_step=0 if state is None else state["next_step"])
+            return Loader(rows, self.plan, assembler, prefetch=prefetch, max_tokens=budget, state=state)
         return StreamLoader(
             self.data.stream,
-            self.experiment.train,
+            self.plan,
+            assembler,
             self.encoder,
-            build,
+            prefetch=prefetch,
             drop_longer=self.experiment.tokens.drop_longer,
-            max_tokens=self.budget.max_tokens,
+            max_tokens=budget,
             state=state,
         )
-
-
-def steps_in_epoch(experiment: Experiment, train: Tokenized) -> int:
-    section, source, num_rows = experiment.train, experiment.data.train, len(train.part)
-    if isinstance(source, StreamSource):
-        if source.num_rows is None:  # all durations are in steps
-            return section.duration.steps(0)
-        num_rows = source.num_rows
-    return num_steps_per_epoch(num_rows, section.batch_size)
-
-
-def num_steps(experiment: Experiment, train: Tokenized) -> int:
-    return experiment.train.duration.steps(steps_in_epoch(experiment, train))
-
-
-def _num_trained_tokens(experiment: Experiment, train: Tokenized) -> int:
-    """Real tokens of all steps of the run, about."""
-    return int(train.lengths.mean() * num_steps(experiment, train) * experiment.train.batch_size)

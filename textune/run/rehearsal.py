@@ -35,11 +35,13 @@ def one_batch_of_everything(parts: Ingredients) -> Ingredients:
     def first(part: Part) -> Part:
         return part if part.name == "train" else replace(part, indices=part.indices[:size])
 
-    section = parts.experiment.train.model_copy(update={"duration": Duration(1, "steps")})
+    duration = Duration(1, "steps")
+    section = parts.experiment.train.model_copy(update={"duration": duration})
     data = parts.data.map_parts(first)
     return replace(
         parts,
         experiment=parts.experiment.model_copy(update={"train": section}),
         data=data,
+        plan=replace(parts.plan, duration=duration),
         parts={part.name: Tokenized(part, parts.parts[part.name].store) for part in data.parts},
     )

@@ -12,6 +12,7 @@ import numpy as np
 from textune.atomic import write_text
 from textune.config import reported_sets
 from textune.evaluation import Metric, Reduction, Report, Scored, build_report
+from textune.model import CallerBudget
 from textune.prediction import Predictor, load
 from textune.run.folder import RunFolder, report_stem
 from textune.run.parts import Ingredients, Tokenized
@@ -24,16 +25,18 @@ def score_part(
     tracker: Tracker,
     *,
     stage: str,
+    budget: CallerBudget | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Scored | None:
     """Score the rows of one part and keep of each what metrics and a report need; never all scores at once.
 
     Of several ranks each scores its share, and each gets the result of all: the same bits as those of a process alone. None
-    where `stop`, asked after each batch, says so.
+    where `stop`, asked after each batch, says so. `budget` as in `Predictor.score_batches`.
     """
+    budget = budget or predictor.budget(tracker.notice)
     part, ranks = tokenized.part, predictor.ranks
     reduction = Reduction(predictor.task.head, num_rows=len(part))
-    for positions, scores in predictor.score_batches(tokenized.store, part.indices, place=part.place):
+    for positions, scores in predictor.score_batches(tokenized.store, part.indices, place=part.place, budget=budget):
         reduction.add(positions, part.targets[part.indices[positions]], scores)
         if ranks.alone:
             tracker.progress(stage, reduction.num_added, len(part))
@@ -56,10 +59,11 @@ def report_part(
     bootstrap: int,
     mistakes: int,
     tracker: Tracker,
+    budget: CallerBudget | None = None,
 ) -> Report:
-    """Score one part with a model and report on it."""
+    """Score one part with a model and report on it. `budget` as in `Predictor.score_batches`."""
     part = tokenized.part
-    scored = score_part(predictor, tokenized, tracker, stage=f"evaluating {part.name}")
+    scored = score_part(predictor, tokenized, tracker, stage=f"evaluating {part.name}", budget=budget)
     assert scored is not None
     examples = part.chosen_examples
     return build_report(
@@ -88,6 +92,7 @@ def write_reports(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> di
     """Report on the saved model, not on the live one: what is reported is what was kept. Called by all ranks together."""
     device: Literal["cpu", "cuda"] = "cuda" if parts.device.torch.type == "cuda" else "cpu"
     saved = load(folder.best, device=device, precision=parts.device.precision, ranks=parts.ranks, on_notice=tracker.notice)
+    budget = saved.budget()
     reports: dict[str, Report] = {}
     for name in [name for name in reported_sets(parts.experiment) if name in parts.parts]:
         reports[name] = report_part(
@@ -98,6 +103,7 @@ def write_reports(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> di
             bootstrap=parts.experiment.evaluate.bootstrap,
             mistakes=parts.experiment.evaluate.mistakes,
             tracker=tracker,
+            budget=budget,
         )
         if parts.ranks.is_first:
             write_report(reports[name], folder.path, report_stem(name))

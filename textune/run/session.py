@@ -178,7 +178,7 @@ class Session:
             resolved=describe(self._facts),
             facts=self._facts.to_dict(),
             data={part.name: part.fingerprint for part in parts.data.parts},
-            rows=parts.num_rows,
+            rows=parts.data.num_rows,
             truncated=parts.num_truncated,
             skipped=tuple(f"{row.place}: {row.reason}" for row in parts.data.skipped[:MAX_SKIPPED_SHOWN]),
             num_skipped=len(parts.data.skipped),
@@ -209,7 +209,6 @@ class Session:
         )
         keeper.begin(self._start.step)
         predictor = parts.predictor(learner)
-        predictor.on_notice = tracker.notice
         return Setup(
             parts=parts,
             config=self._loaded.experiment.model_dump(mode="json"),
@@ -217,6 +216,7 @@ class Session:
             learner=learner,
             loader=parts.loader(parts.training_rows(), learner=learner, state=None if state is None else dict(state.loader)),
             predictor=predictor,
+            budget=predictor.budget(tracker.notice),
             best=BestTracker(section.early_stopping, higher_is_better=parts.metric.higher_is_better),
             folder=self._folder,
             keeper=keeper,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textune.batches import Batches
+from textune.model import CallerBudget
 from textune.prediction import Predictor
 from textune.run.folder import RunFolder
 from textune.run.parts import Ingredients
@@ -31,6 +32,8 @@ class Setup:
     loader: Batches
     predictor: Predictor
     """The model in training, for evaluation."""
+    budget: CallerBudget
+    """Tokens that an evaluation computes at once."""
     best: BestTracker
     folder: RunFolder
     keeper: CheckpointKeeper

@@ -9,11 +9,10 @@ import torch
 from torch.nn import functional
 
 from textune.config import BinaryTask, RegressionTask, Task
-from textune.data import LabelMap
+from textune.data import LABEL, LabelMap
 from textune.errors import DataError
 from textune.tasks.answers import Constant, Counts, Measures, require_probabilities, surprise
 from textune.tasks.decision import USUAL, Decision
-from textune.tasks.head import ONLY
 from textune.tasks.weights import class_weights
 
 _SHARED = (
@@ -56,7 +55,7 @@ class ClassHead:
     class_weights: torch.Tensor | None = None
     """float32 [K]: of a row of this class."""
     decision: Decision = USUAL
-    name: str = ONLY
+    name: str = LABEL
 
     @property
     def labels(self) -> tuple[str, ...]:

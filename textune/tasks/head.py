@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from textune.data import LabelMap
     from textune.tasks.answers import Answers
 
-ONLY = "label"
-"""Name of the head of a task that has one."""
-
 
 class Head(Protocol):
     """One thing that is predicted of each row: its labels, and how outputs become losses, scores and decisions.

@@ -9,12 +9,11 @@ import torch
 from torch.nn import functional
 
 from textune.config import RegressionTask, Task
-from textune.data import LabelMap
+from textune.data import LABEL, LabelMap
 from textune.errors import DataError
 from textune.tasks.answers import Constant, Counts, Measures, require_probabilities, surprise
 from textune.tasks.bits import count_labels, has_label, one_value, pack_labels, sum_labels, unpack_labels
 from textune.tasks.decision import USUAL, Decision
-from textune.tasks.head import ONLY
 from textune.tasks.weights import class_weights
 
 MULTILABEL = Measures(
@@ -57,7 +56,7 @@ class LabelHead:
     class_weights: torch.Tensor | None = None
     """float32 [K]: of the positive term of this label."""
     decision: Decision = USUAL
-    name: str = ONLY
+    name: str = LABEL
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -9,10 +9,9 @@ import torch
 from torch.nn import functional
 
 from textune.config import AutoTask, RegressionTask, Task
-from textune.data import LabelMap
+from textune.data import LABEL, LabelMap
 from textune.errors import ConfigError, DataError
 from textune.tasks.answers import Constant, Measures
-from textune.tasks.head import ONLY
 
 REGRESSION = Measures(
     ("pearson", "spearman", "r2", "rmse", "mse", "mae", "mape"), main="pearson", plain="rmse", constant="the mean"
@@ -26,7 +25,7 @@ class NumberHead:
     label_map: LabelMap
     section: RegressionTask
     """Loss and activation."""
-    name: str = ONLY
+    name: str = LABEL
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -72,18 +72,14 @@ class Task:
     def total_weights(self, batch: Batch) -> ByHead:
         """The weight of all rows of an optimizer batch, of all ranks, float32 [] by head."""
         if batch.all_targets is not None:
-            weights = self.row_weights(self.by_head(batch.all_targets), batch.all_weights)
+            weights = self.row_weights(batch.all_targets, batch.all_weights)
             return {name: weights_B.sum() for name, weights_B in weights.items()}
-        parts = [self.row_weights(self.by_head(part.targets), part.weights) for part in batch.micro_batches]
+        parts = [self.row_weights(part.targets, part.weights) for part in batch.micro_batches]
         return {head.name: torch.stack([part[head.name].sum() for part in parts]).sum() for head in self.heads}
 
     def scores(self, outputs: torch.Tensor) -> ByHead:
         """What users see, by head: probabilities [B, K], or numbers [B]."""
         return {head.name: head.scores(outputs_BC) for head, outputs_BC in zip(self.heads, self._split(outputs), strict=True)}
-
-    def by_head(self, targets: torch.Tensor) -> ByHead:
-        """Targets of the only head, as its losses and weights take them."""
-        return {self.head.name: targets}
 
     def _split(self, outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if len(self.heads) == 1:

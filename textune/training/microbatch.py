@@ -31,7 +31,7 @@ def accumulate_gradients(learner: Learner, task: Task, batch: Batch) -> torch.Te
     parts = [
         (
             part.tokens.to(device.torch),
-            task.by_head(to_device(part.targets, device.torch)),
+            {name: to_device(target, device.torch) for name, target in part.targets.items()},
             {name: to_device(shares_B, device.torch) for name, shares_B in _shares(task, part, totals).items()},
         )
         for part in batch.micro_batches
@@ -48,7 +48,7 @@ def accumulate_gradients(learner: Learner, task: Task, batch: Batch) -> torch.Te
 
 def _shares(task: Task, part: MicroBatch, totals: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """What each row's loss counts for in that of the batch, float32 [B] by head: its weight / the total weight."""
-    weights = task.row_weights(task.by_head(part.targets), part.weights)
+    weights = task.row_weights(part.targets, part.weights)
     return {
         name: weights_B / totals[name] if part.counts else torch.zeros_like(weights_B) for name, weights_B in weights.items()
     }
@@ -78,7 +78,7 @@ def gradients_in_memory(
         free_cached(learner.device.torch)
         bound = halved(batch.largest, longest=batch.longest, hint=NO_ROOM)
         notices.append(f"out of memory at step {batch.step + 1}: computing {bound:,} tokens at once from here on")
-        batch = loader.lower_bound(batch, bound)
+        batch = loader.lower_budget(batch, bound)
 
 
 def _seed(seed: int, device: torch.device) -> None:

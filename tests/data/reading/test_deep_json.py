@@ -20,7 +20,7 @@ from textune.data.shards.blocks import open_stream
 from textune.errors import TextuneError
 from textune.evaluation.render.json import read_report
 from textune.model.pretrained import checkpoint_labels
-from textune.prediction.predictor import read_card
+from textune.prediction.card import read_card
 from textune.run.manifest import read_manifest
 from textune.training.checkpoint import open_checkpoint
 

@@ -12,6 +12,9 @@ from textune.wording import count, listing
 
 Problem = Literal["binary", "multiclass", "multilabel", "regression"]
 
+LABEL = "label"
+"""Name of the targets that the label column gives, and of the head that learns them."""
+
 
 @dataclass(frozen=True)
 class LabelMap:

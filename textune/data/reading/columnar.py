@@ -161,7 +161,12 @@ def read_saved(section: SavedSource) -> Piece:
     if isinstance(loaded, datasets.DatasetDict):
         splits = list(loaded)
         if section.split is None and len(splits) != 1:
-            raise DataError(f"{folder} holds the splits {listing(splits)}.", hint="Set split to one of them.")
+            raise DataError(
+                f"{folder} holds the splits {listing(splits)}.",
+                hint="Set split to one of them.",
+                key="split",
+                place=str(folder),
+            )
         split = section.split or splits[0]
         if split not in loaded:
             raise DataError(f"{folder} has no split {split!r}; it holds {listing(splits)}.")

@@ -30,7 +30,7 @@ from textune.data.reading.quoting import (
     looks_quoted,
 )
 from textune.data.reading.rows import Piece, Places, SkippedRow
-from textune.errors import DataError
+from textune.errors import Advice, DataError, Setting, Words
 from textune.wording import count, listing, repeated_names, shorten
 
 # One limit for the whole process, by default too low for a long document. It bounds what an unclosed quote can swallow (a
@@ -47,10 +47,13 @@ _MAX_COLUMNS = 10_000
 
 _DELIMITERS = {"\t": '"\\t"', ",": '","', ";": '";"', "|": '"|"'}
 
-_QUOTE_HINT = 'If quotes are plain characters in this file, set quoting = "none".'
-_EXTRA_HINT = (
-    'Text that holds the delimiter has to stand in quotes. To ignore cells beyond the last column, set extra_cells = "ignore".'
+_QUOTE_HINT = Words("If quotes are plain characters in this file, ", Setting("quoting", "none", "set"), ".")
+_EXTRA_HINT = Words(
+    "Text that holds the delimiter has to stand in quotes. To ignore cells beyond the last column, ",
+    Setting("extra_cells", "ignore", "set"),
+    ".",
 )
+_NO_ADVICE: Advice = ""
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 """What Excel writes above the header."""
 
@@ -95,7 +98,7 @@ def open_cells(path: Path, name: str, section: FilesSource, *, tabs: bool) -> Ce
     return Cells(TextLines(path.name, raw_blocks(path), section.encoding), name, options)
 
 
-def _compared(path: Path, name: str, section: FilesSource, *, tabs: bool, quoting: bool, num_bad: int) -> str:
+def _compared(path: Path, name: str, section: FilesSource, *, tabs: bool, quoting: bool, num_bad: int) -> Advice:
     """What the other way of quoting would make of a file that has bad rows."""
     own, other = ("standard", "none") if quoting else ("none", "standard")
     num_rows = num_other = 0
@@ -106,10 +109,10 @@ def _compared(path: Path, name: str, section: FilesSource, *, tabs: bool, quotin
     except DataError:  # it has no header that way
         return ""
     if not num_other:
-        return f'With quoting = "{other}" every row can be read ({count(num_rows, "row")}).'
+        return Words("With ", Setting("quoting", other), f" every row can be read ({count(num_rows, 'row')}).")
     bad_rows = count(num_other, "row that cannot be read", "rows that cannot be read")
-    better = f' Set quoting = "{other}" first.' if num_other < num_bad else ""
-    return f'quoting = "{own}" leaves {num_bad:,}, quoting = "{other}" {bad_rows}.{better}'
+    better = Words(" ", Setting("quoting", other, "Set"), " first.") if num_other < num_bad else ""
+    return Words(Setting("quoting", own), f" leaves {num_bad:,}, ", Setting("quoting", other), f" {bad_rows}.", better)
 
 
 def collect(
@@ -173,7 +176,13 @@ class Cells:
         if options.column_names:
             first = self._first(self._rows)
             if first[1] == list(self.names):
-                raise DataError("The first line of the file repeats column_names: it is a header.", hint="Remove column_names.")
+                raise DataError(
+                    Words("The first line of the file repeats ", Setting("column_names"), ": it is a header."),
+                    hint=Words("Remove ", Setting("column_names"), "."),
+                    key="column_names",
+                    value=options.column_names,
+                    place=f"{name}, line {first[0]}",
+                )
             self._rows = chain([first], self._rows)
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | BadLine]]:
@@ -231,9 +240,18 @@ class Cells:
             what = "the header cannot be read: " if cells.hint == _QUOTE_HINT else ""
             raise DataError(f"{self._name}, line {line}: {what}{cells.reason}.", hint=cells.hint)
         if sum(map(len, cells)) > _HEADER_SIZE:
-            hint = 'For a file without header set column_names; for lines of text set format = "text".'
-            message = f"{self._name}: its first line is longer than {_HEADER_SIZE:,} characters, which is no header."
-            raise DataError(message, hint=hint)
+            raise DataError(
+                f"{self._name}: its first line is longer than {_HEADER_SIZE:,} characters, which is not a header.",
+                hint=Words(
+                    "For a file without header ",
+                    Setting("column_names", verb="set"),
+                    "; for lines of text ",
+                    Setting("format", "text", "set"),
+                    ".",
+                ),
+                key="format",
+                place=f"{self._name}, line {line}",
+            )
         if any("\r" in cell for cell in cells) and not self._lines.text.endswith("\n"):
             raise DataError(f"{self._name} ends its lines with carriage returns only.", hint="Save it with line feeds.")
         return _check_names(tuple(cell.strip() for cell in cells), f"{self._name}, line {line}")
@@ -250,7 +268,7 @@ class Cells:
         reader = csv_reader(lines, delimiter, quoting=self.quoting, strict=True, skips_blanks=self._skips_blanks)
         while True:
             first = lines.number + 1
-            reason = hint = ""
+            reason, hint = "", _NO_ADVICE
             try:
                 cells = next(reader)
             except StopIteration:
@@ -274,7 +292,7 @@ class Cells:
                     self._enclosed.add(cells, lines.text)
                 yield first, cells
 
-    def _fit(self, cells: list[str], line: int) -> tuple[list[str], str, str]:
+    def _fit(self, cells: list[str], line: int) -> tuple[list[str], str, Advice]:
         """Cells of another number than there are columns: those that count, or why not, and what to do."""
         num_columns = len(self.names)
         if len(cells) > num_columns and self._ignores_extra:
@@ -286,16 +304,16 @@ class Cells:
         hint = delimiter_hint(self.names, self.delimiter) or self._hint_of_row(cells)
         return [], reason, hint or (_EXTRA_HINT if len(cells) > num_columns else "")
 
-    def _hint_of_row(self, cells: list[str]) -> str:
+    def _hint_of_row(self, cells: list[str]) -> Advice:
         """What to say where another delimiter would cut the one cell of a row into as many as there are given names."""
-        for delimiter, shown in _DELIMITERS.items():
+        for delimiter in _DELIMITERS:
             if (
                 self._has_given_names
                 and len(cells) == 1
                 and delimiter != self.delimiter
                 and cells[0].count(delimiter) + 1 == len(self.names)
             ):
-                return f"The delimiter looks wrong: {shown} would make {len(self.names)} cells of it; set delimiter = {shown}."
+                return _set_delimiter(delimiter, f"make {len(self.names)} cells of it")
         return ""
 
 
@@ -305,11 +323,14 @@ def _check_names(names: tuple[str, ...], where: str) -> tuple[str, ...]:
             f"{where}: {len(names):,} columns are more than the limit of {_MAX_COLUMNS:,}.", hint="Is the delimiter right?"
         )
     if not any(names):
-        raise DataError(f"{where}: no column has a name.", hint="Set column_names if the file has no header line.")
+        raise DataError(
+            f"{where}: no column has a name.",
+            hint=Words(Setting("column_names", verb="Set"), " if the file has no header line."),
+        )
     twice = repeated_names(filter(None, names))
     if twice:
         what = listing(shorten(one) for one in twice)
-        hint = "Rename them, or set column_names if the file has no header line."
+        hint = Words("Rename them, or ", Setting("column_names", verb="set"), " if the file has no header line.")
         raise DataError(
             f"{where}: {count(len(twice), 'column name stands', 'column names stand')} there twice: {what}.", hint=hint
         )
@@ -323,15 +344,19 @@ def named_columns(names: tuple[str, ...]) -> tuple[str, ...]:
     return _check_names(tuple(name or f"Unnamed: {index}" for index, name in enumerate(names)), "the header")
 
 
-def delimiter_hint(names: tuple[str, ...], delimiter: str) -> str:
+def delimiter_hint(names: tuple[str, ...], delimiter: str) -> Advice:
     """What to say when the header is one column that another delimiter would cut."""
     if len(names) != 1:
         return ""
     best = max(_DELIMITERS, key=names[0].count)
     if best == delimiter or best not in names[0]:
         return ""
-    shown, num = _DELIMITERS[best], names[0].count(best) + 1
-    return f"The delimiter looks wrong: {shown} would make {num} columns of the header; set delimiter = {shown}."
+    return _set_delimiter(best, f"make {names[0].count(best) + 1} columns of the header")
+
+
+def _set_delimiter(delimiter: str, effect: str) -> Words:
+    shown = _DELIMITERS[delimiter]
+    return Words(f"The delimiter looks wrong: {shown} would {effect}; ", Setting("delimiter", delimiter, "set"), ".")
 
 
 def _quote_reason(lines: TextLines, first: int, error: csv.Error) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from textune.data.reading.records import MAX_COLUMNS, RecordTable, describe_keys
 from textune.data.reading.rows import Piece
-from textune.errors import DataError
+from textune.errors import DataError, Setting, Words
 from textune.wording import count, listing, nearest, shorten
 
 RECORDS = 'df.to_json(path, orient="records")'
@@ -36,7 +36,11 @@ def document_piece(
         raise _unchosen(document, list(named), name, split)
     if column_names:
         raise DataError(
-            f"column_names is for rows that are lists, and the rows of {name} have names of their own.", hint="Remove it."
+            Words(Setting("column_names"), f" is for rows that are lists, and the rows of {name} have names of their own."),
+            hint="Remove it.",
+            key="column_names",
+            value=column_names,
+            place=name,
         )
     if not document or any(isinstance(value, dict) for value in document.values()):
         return _by_column(document, name, wanted) if _is_by_column(document) else _by_row(document, name, wanted)
@@ -57,7 +61,13 @@ def splits_of(document: Any) -> dict[str, int]:
 def _choose(document: Any, split: str, name: str) -> Any:
     if not isinstance(document, dict):
         what = "a list of rows" if isinstance(document, list) else shorten(document)
-        raise DataError(f"split = {split!r} names a part of an object, but {name} holds {what}.", hint="Remove split.")
+        raise DataError(
+            Words(Setting("split", split), f" names a part of an object, but {name} holds {what}."),
+            hint=Words("Remove ", Setting("split"), "."),
+            key="split",
+            value=split,
+            place=name,
+        )
     outer, _, inner = split.partition(".")
     if split not in document and inner and isinstance(document.get(outer), dict):
         return _choose(document[outer], inner, f"{name}, split {outer!r},")
@@ -65,7 +75,10 @@ def _choose(document: Any, split: str, name: str) -> Any:
         close = nearest(split, document)
         raise DataError(
             f"{name} has no split {split!r}; it holds {describe_keys(document)}.",
-            hint=f"Did you mean {close!r}?" if close else "Set split to one of them.",
+            hint=f"Did you mean {close!r}?" if close else Words(Setting("split", verb="Set"), " to one of them."),
+            key="split",
+            value=split,
+            place=name,
         )
     return document[split]
 
@@ -90,7 +103,7 @@ def _turned(document: Mapping[str, Any], name: str) -> tuple[list[Any], tuple[st
 def add_listed(table: RecordTable, row: Any, number: int, column_names: Sequence[str]) -> None:
     """Add a row whose values `column_names` name; one that is no list of so many is set aside."""
     if not isinstance(row, list):
-        hint = "column_names is for rows that are lists." if isinstance(row, dict) else ""
+        hint = Words(Setting("column_names"), " is for rows that are lists.") if isinstance(row, dict) else ""
         table.bad.append((number, f"{shorten(row)} is not a list of values for {listing(column_names, 6)}", hint))
     elif len(row) != len(column_names):
         values = count(len(row), "value")
@@ -99,11 +112,10 @@ def add_listed(table: RecordTable, row: Any, number: int, column_names: Sequence
         table.add(dict(zip(column_names, row, strict=True)), number)
 
 
-def unnamed_values(row: list[Any]) -> str:
+def unnamed_values(row: list[Any]) -> Words:
     """What to set where rows are lists and nothing names their values."""
     names = ["text", "label"] if len(row) == 2 else [f"column_{number}" for number in range(1, len(row) + 1)]
-    shown = ", ".join(f'"{one}"' for one in names[:6])
-    return f"Name their values, such as column_names = [{shown}]."
+    return Words("Name their values, such as ", Setting("column_names", tuple(names[:6])), ".")
 
 
 def _listed(rows: list[Any], name: str, column_names: tuple[str, ...], wanted: frozenset[str] | None) -> Piece:
@@ -111,7 +123,11 @@ def _listed(rows: list[Any], name: str, column_names: tuple[str, ...], wanted: f
     if column_names:
         if rows and all(isinstance(row, dict) for row in rows):
             raise DataError(
-                f"column_names is for rows that are lists, and the rows of {name} have names of their own.", hint="Remove it."
+                Words(Setting("column_names"), f" is for rows that are lists, and the rows of {name} have names of their own."),
+                hint="Remove it.",
+                key="column_names",
+                value=column_names,
+                place=name,
             )
         for number, row in enumerate(rows, 1):
             add_listed(table, row, number, column_names)
@@ -144,9 +160,15 @@ def _unchosen(document: Mapping[str, Any], named: Sequence[str], name: str, spli
     example = next((key for key in named if key.lower().startswith("train")), named[0])
     rows = document[example]
     pairs = rows[0] if isinstance(rows, list) and isinstance(rows[0], list) else None
-    also = "" if pairs is None else " " + unnamed_values(pairs)
+    also = "" if pairs is None else Words(" ", unnamed_values(pairs))
     place, path = ("", example) if split is None else (f", split {split!r},", f"{split}.{example}")
-    return DataError(f"{name}{place} is an object with rows in {shown}.", hint=f'Set split = "{path}".{also}')
+    return DataError(
+        f"{name}{place} is an object with rows in {shown}.",
+        hint=Words(Setting("split", path, "Set"), ".", also),
+        key="split",
+        value=split,
+        place=name,
+    )
 
 
 def _is_number(key: str) -> bool:

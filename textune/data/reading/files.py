@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from textune.config import format_string
 from textune.data.reading.foreign import refuse_foreign, refuse_foreign_file
-from textune.errors import DataError
+from textune.errors import Advice, DataError, Setting, Words
 from textune.wording import listing, nearest
 
 BLOCK_BYTES = 16 << 20
@@ -122,7 +122,11 @@ def format_of(path: Path, chosen: str) -> str:
         refuse_foreign_file(path, path.name)
         known = listing(sorted(set(FORMATS.values())))
         raise DataError(
-            f"{path.name}: its name does not tell the format.", hint=f'Set format = "..." to one of {known}.'
+            f"{path.name}: its name does not tell the format.",
+            hint=Words(Setting("format", "...", "Set"), f" to one of {known}."),
+            key="format",
+            value=chosen,
+            place=path.name,
         ) from None
 
 
@@ -151,7 +155,9 @@ def is_utf8(encoding: str) -> bool:
     try:
         "".encode(encoding)
     except LookupError:
-        raise DataError(f"the encoding {encoding!r} does not exist.", hint='Such as "utf-8" or "latin-1".') from None
+        raise DataError(
+            f"the encoding {encoding!r} does not exist.", hint='Such as "utf-8" or "latin-1".', key="encoding", value=encoding
+        ) from None
     return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig", "ascii"}
 
 
@@ -169,7 +175,13 @@ def text_blocks(name: str, blocks: Iterator[bytes], encoding: str) -> tuple[int,
     if not plain:
         return 0, _decoded(name, first, blocks, encoding)
     if first[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-        raise DataError(f"{name} is UTF-16 text, not {encoding}.", hint='Set encoding = "utf-16".')
+        raise DataError(
+            f"{name} is UTF-16 text, not {encoding}.",
+            hint=Words(Setting("encoding", "utf-16", "Set"), "."),
+            key="encoding",
+            value=encoding,
+            place=name,
+        )
     text = first.removeprefix(codecs.BOM_UTF8)
     return len(first) - len(text), chain([text], blocks)
 
@@ -192,7 +204,10 @@ def _decoded(name: str, first: bytes, blocks: Iterator[bytes], encoding: str) ->
             offset, line = position - pending + start, lines + head.count(b"\n")
             raise DataError(
                 f"{name}, line {line}: the bytes at offset {offset} are not {encoding} text.",
-                hint='Set encoding to the file\'s own, such as "utf-8" or "latin-1".',
+                hint=Words(Setting("encoding", verb="Set"), ' to the file\'s own, such as "utf-8" or "latin-1".'),
+                key="encoding",
+                value=encoding,
+                place=f"{name}, line {line}",
             ) from error
         position += len(block)
         lines += result.count(b"\n")
@@ -208,7 +223,13 @@ def read_text(path: Path, encoding: str) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path.name}, line {line}: {not_utf8(data, error.start, skipped)}.", hint=ENCODING_HINT) from error
+        raise DataError(
+            f"{path.name}, line {line}: {not_utf8(data, error.start, skipped)}.",
+            hint=ENCODING_HINT,
+            key="encoding",
+            value=encoding,
+            place=f"{path.name}, line {line}",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -218,7 +239,7 @@ class BadLine:
     line: int
     """From 1."""
     reason: str
-    hint: str = ""
+    hint: Advice = ""
 
 
 class TextLines:
@@ -277,7 +298,11 @@ def skip_lines(lines: TextLines, num_lines: int, name: str) -> None:
     lines.problem = None
     if lines.number < num_lines:
         raise DataError(
-            f"{name} has {lines.number:,} lines, and skip_lines = {num_lines} leaves none.", hint="Lower skip_lines."
+            Words(f"{name} has {lines.number:,} lines, and ", Setting("skip_lines", num_lines), " leaves none."),
+            hint=Words("Lower ", Setting("skip_lines"), "."),
+            key="skip_lines",
+            value=num_lines,
+            place=name,
         )
 
 
@@ -303,8 +328,8 @@ class Blocks(io.RawIOBase):
         return size
 
 
-_NUL_HINT = 'A text file holds none; if it is UTF-16, set encoding = "utf-16".'
-ENCODING_HINT = 'If the file is in an older encoding, set encoding = "latin-1" or "cp1252".'
+_NUL_HINT = Words("A text file holds none; if it is UTF-16, ", Setting("encoding", "utf-16", "set"), ".")
+ENCODING_HINT = Words("If the file is in an older encoding, ", Setting("encoding", "latin-1", "set"), ' or "cp1252".')
 
 
 def not_utf8(data: bytes, start: int, offset: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from textune.errors import DataError
+from textune.errors import Advice, DataError, Setting, Words
 
 HEAD_BYTES = 1 << 16
 PARQUET, ARROW = (b"PAR1",), (b"ARROW1", b"\xff\xff\xff\xff")
@@ -16,7 +16,7 @@ PARQUET, ARROW = (b"PAR1",), (b"ARROW1", b"\xff\xff\xff\xff")
 _LFS = b"version https://git-lfs.github.com/spec/"
 _CSV = "Save it as csv (UTF-8), or as parquet."
 _UNPACK = "Unpack it and name the file inside."
-_MAGIC: list[tuple[bytes, str, str]] = [
+_MAGIC: list[tuple[bytes, str, Advice]] = [
     (b"\x1f\x8b", "is packed with gzip", "Give it a name that ends in .gz."),
     (b"\x28\xb5\x2f\xfd", "is packed with zstd", "Give it a name that ends in .zst."),
     (b"BZh", "is packed with bzip2", "Unpack it, or pack it with gzip."),
@@ -24,9 +24,9 @@ _MAGIC: list[tuple[bytes, str, str]] = [
     (b"\x04\x22\x4d\x18", "is packed with lz4", "Unpack it, or pack it with gzip."),
     (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", _UNPACK),
     (b"Rar!\x1a\x07", "is a rar archive", _UNPACK),
-    (b"PAR1", "is a parquet file", 'Set format = "parquet".'),
-    (b"ARROW1", "is an Arrow file", 'Set format = "arrow".'),
-    (b"\xff\xff\xff\xff", "is an Arrow stream", 'Set format = "arrow".'),
+    (b"PAR1", "is a parquet file", Words(Setting("format", "parquet", "Set"), ".")),
+    (b"ARROW1", "is an Arrow file", Words(Setting("format", "arrow", "Set"), ".")),
+    (b"\xff\xff\xff\xff", "is an Arrow stream", Words(Setting("format", "arrow", "Set"), ".")),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an old Office document, such as an .xls workbook", _CSV),
     (b"{\\rtf", "is a rich text (RTF) document", "Save it as plain text (UTF-8)."),
     (b"%PDF-", "is a PDF document", "Extract its text into rows first, such as csv."),
@@ -58,7 +58,7 @@ _PARTS_OF_ZIP = [
 ]
 
 
-def what_it_is(head: bytes) -> tuple[str, str] | None:
+def what_it_is(head: bytes) -> tuple[str, Advice] | None:
     """What a file that begins like this is, and what to do; None where nothing speaks against data."""
     if head.startswith(b"PK\x03\x04"):
         return next(((what, advice) for part, what, advice in _PARTS_OF_ZIP if part in head), ("is a zip archive", _UNPACK))
@@ -88,7 +88,7 @@ def refuse_foreign(name: str, head: bytes, *, expected: tuple[bytes, ...] = ()) 
     if head.startswith(expected):
         return
     if (found := what_it_is(head)) is not None:
-        raise DataError(f"{name} {found[0]}.", hint=found[1])
+        raise DataError(f"{name} {found[0]}.", hint=found[1], place=name, reason=found[0])
 
 
 def refuse_foreign_file(path: Path, name: str, *, expected: tuple[bytes, ...] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Texts as whoever writes Python has them: lists, columns of tables, tables, rows; before `prediction.py`.
+"""Texts as whoever writes Python has them: lists, columns of tables, tables, rows; before `prediction`.
 
 Tables and rows are read by the columns that the model was trained on, each cell as training reads it. No library of tables is
 imported for it: what a table is shows in what it offers.
@@ -32,26 +32,31 @@ class GivenTexts(NamedTuple):
 
 def given_texts(given: Any, pairs: Any, columns: Columns) -> GivenTexts:
     """Texts of whatever was given; InputError or DataError says what cannot be texts, and what can."""
-    names = _column_names(given)
-    given = given if names is not None else _as_list("texts", given)
-    if names is None and not (given and isinstance(given[0], Mapping)):
-        texts = _require_texts("texts", given)
-        second = None if pairs is None else _require_texts("pairs", _as_list("pairs", pairs))
-        if second is not None and len(second) != len(texts):
-            raise InputError(f"{len(texts)} texts, but {len(second)} pairs: each text needs its own second text")
-        return GivenTexts(texts, second, "texts[{}]".format)
-    if pairs is not None:
-        raise InputError("texts is a table, which holds the second texts itself: leave pairs out")
-    wanted = text_columns(columns)
-    piece = _of_records(given, wanted) if names is None else _of_columns(given, names, wanted)
+    given = given if _column_names(given) is not None else _as_list("texts", given)
+    if _column_names(given) is not None or (given and isinstance(given[0], Mapping)):
+        if pairs is not None:
+            raise InputError("texts is a table, which holds the second texts itself: leave pairs out", key="pairs")
+        rows = given_rows(given, columns)
+        text, second_text = select_texts(rows, columns)
+        return GivenTexts(text.to_pylist(), None if second_text is None else second_text.to_pylist(), rows.place)
+    texts = _require_texts("texts", given)
+    second = None if pairs is None else _require_texts("pairs", _as_list("pairs", pairs))
+    if second is not None and len(second) != len(texts):
+        raise InputError(f"{len(texts)} texts, but {len(second)} pairs: each text needs its own second text", key="pairs")
+    return GivenTexts(texts, second, "texts[{}]".format)
+
+
+def given_rows(given: Any, columns: Columns) -> Rows:
+    """The columns that texts are made of, from a table of any library, a dictionary of columns or a list of dictionaries."""
+    names, wanted = _column_names(given), text_columns(columns)
+    piece = _of_records(_as_list("texts", given), wanted) if names is None else _of_columns(given, names, wanted)
     if piece.bad:
-        raise InputError(f"{piece.bad[0].place}: {piece.bad[0].reason}")
-    text, second_text = select_texts(Rows(piece.table, "texts", "", (), piece.places), columns)
-    return GivenTexts(text.to_pylist(), None if second_text is None else second_text.to_pylist(), piece.places.__getitem__)
+        raise InputError(f"{piece.bad[0].place}: {piece.bad[0].reason}", place=piece.bad[0].place, reason=piece.bad[0].reason)
+    return Rows(piece.table, "texts", "", (), piece.places)
 
 
 def _column_names(given: Any) -> list[Any] | None:
-    """The columns of a table; None for what is no table."""
+    """The columns of a table; None for what is not a table."""
     if isinstance(given, Mapping):
         return list(given)
     names = getattr(given, "column_names", None)  # of Arrow and of the datasets library
@@ -118,7 +123,7 @@ def _of_records(rows: list[Any], wanted: tuple[str, ...]) -> Piece:
 
 
 def _as_list(name: str, given: Any) -> list[Any]:
-    """The items of what has an order; InputError for what is no list of texts."""
+    """The items of what has an order; InputError for what is not a list of texts."""
     if isinstance(given, str):
         raise InputError(f"{name} is one text; a list of texts is needed, such as [text]")
     if isinstance(given, bytes | bytearray | set | frozenset | type) or not isinstance(given, Iterable):

@@ -12,14 +12,14 @@ from textune.data.reading.documents import add_listed, document_piece
 from textune.data.reading.files import TextLines, raw_blocks, read_text
 from textune.data.reading.records import RecordTable, describe_keys
 from textune.data.reading.rows import Piece
-from textune.errors import DataError
+from textune.errors import DataError, Setting, Words
 from textune.wording import shorten
 
 
 def read_jsonl(path: Path, name: str, section: FilesSource, *, wanted: frozenset[str] | None) -> Piece:
     """One object per line, or with `column_names` a list of their values; blank lines are no rows."""
     table = RecordTable(wanted)
-    table.list_hint = "Name the values of rows that are lists with column_names."
+    table.list_hint = Words("Name the values of rows that are lists with ", Setting("column_names"), ".")
     lines = TextLines(path.name, raw_blocks(path), section.encoding)
     texts: list[str] = []
     numbers: list[int] = []
@@ -40,15 +40,20 @@ def read_jsonl(path: Path, name: str, section: FilesSource, *, wanted: frozenset
     return table.finish(name, "line")
 
 
+_AS_JSON = Words(Setting("format", "json", "Set"), ".")
+
+
 def _refuse_table(only_line: str, name: str) -> None:
     """DataError where the one line of a file is a whole table, as pandas' `to_json` writes it without `lines=True`."""
     value, _ = parse_line(only_line)
     if isinstance(value, list) and value and all(isinstance(item, dict | list) for item in value):
-        raise DataError(f"{name} holds all rows in one list, not an object per line.", hint='Set format = "json".')
+        raise DataError(f"{name} holds all rows in one list, not an object per line.", hint=_AS_JSON, key="format", place=name)
     if isinstance(value, dict) and value and all(item and isinstance(item, dict | list) for item in value.values()):
         raise DataError(
             f"{name} holds a whole table in one object ({describe_keys(value)}), not an object per line.",
-            hint='Set format = "json", or write rows: df.to_json(path, orient="records", lines=True).',
+            hint=Words(Setting("format", "json", "Set"), ', or write rows: df.to_json(path, orient="records", lines=True).'),
+            key="format",
+            place=name,
         )
 
 
@@ -71,7 +76,8 @@ def add_lines(table: RecordTable, texts: Sequence[str], numbers: Sequence[int], 
         if reason:
             spans = reason.startswith("not JSON") and texts[0].strip() in {"[", "{"}
             is_list = reason.startswith("not JSON") and texts[0].startswith("[")
-            hint = 'A JSON list needs format = "json".' if is_list else 'JSON over several lines needs format = "json".'
+            what = "A JSON list needs " if is_list else "JSON over several lines needs "
+            hint = Words(what, Setting("format", "json"), ".")
             table.bad.append((number, reason, hint if spans or is_list else ""))
         elif column_names:
             add_listed(table, value, number, column_names)
@@ -136,10 +142,22 @@ def read_json(path: Path, name: str, section: FilesSource, *, wanted: frozenset[
     except json.JSONDecodeError as error:
         if _is_jsonl(text, error):
             if section.split is not None:
-                raise DataError(f"{name} holds one JSON value per line, and no splits.", hint="Remove split.") from error
+                raise DataError(
+                    f"{name} holds one JSON value per line, and no splits.",
+                    hint=Words("Remove ", Setting("split"), "."),
+                    key="split",
+                    value=section.split,
+                    place=name,
+                ) from error
             if section.format == "auto":
                 return read_jsonl(path, name, section, wanted=wanted)
-            raise DataError(f"{name} holds one JSON value per line.", hint='Set format = "jsonl".') from error
+            raise DataError(
+                f"{name} holds one JSON value per line.",
+                hint=Words(Setting("format", "jsonl", "Set"), "."),
+                key="format",
+                value=section.format,
+                place=name,
+            ) from error
         place = f"{name}, line {error.lineno}, column {error.colno}"
         hint = "The file is cut short." if error.pos >= len(text.rstrip()) else "Fix the file."
         raise DataError(f"{place}: not JSON: {error.msg}.", hint=hint) from error

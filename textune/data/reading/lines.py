@@ -62,7 +62,9 @@ def read_text_file(path: Path, name: str, section: FilesSource, *, labels: Path 
         columns, kept = _match(text, line_N, pattern, bad)
     if label is not None:
         if "label" in columns:
-            raise DataError("The pattern has a group 'label', and label_files are given too.", hint="Use one of them.")
+            raise DataError(
+                "The pattern has a group 'label', and label_files are given too.", hint="Use one of them.", key="label_files"
+            )
         columns["label"] = label if kept is None else label.take(pa.array(kept))
     bad.sort(key=lambda one: one.line)
     skipped = tuple(SkippedRow(f"{name}, line {one.line}", one.reason, one.hint) for one in bad)

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from textune.data.reading.rows import JSON_FIELD, Piece, Places, SkippedRow
-from textune.errors import DataError
+from textune.errors import Advice, DataError
 from textune.wording import listing, shorten
 
 MAX_COLUMNS = 1000
@@ -66,9 +66,9 @@ class RecordTable:
         self._numbers: list[int] = []
         self._number_blocks: list[np.ndarray] = []
         self._total = 0
-        self.bad: list[tuple[int, str, str]] = []
+        self.bad: list[tuple[int, str, Advice]] = []
         """Number, reason and hint of rows set aside."""
-        self.list_hint = ""
+        self.list_hint: Advice = ""
         """What to do about rows that are lists."""
 
     def add(self, record: Any, number: int) -> None:

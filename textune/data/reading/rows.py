@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from textune.errors import DataError
+from textune.errors import Advice, DataError, Setting, Words
 from textune.wording import count, listing, nearest
 
 OnBadRow = Literal["error", "skip"]
@@ -28,7 +28,7 @@ class SkippedRow:
     place: str
     """Such as `train.tsv, line 17`."""
     reason: str
-    hint: str = ""
+    hint: Advice = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class Piece:
     """Columns left out, and why: they are not the same in all files."""
     unclear: dict[str, str] = field(default_factory=dict)
     """Columns whose integers some files name and others do not, and which; nobody knows what they mean together."""
-    hint: str = ""
+    hint: Advice = ""
     """A suspicion to add to a message about a missing column."""
     notes: tuple[str, ...] = ()
     """What was decided or left out while reading, in sentences."""
@@ -112,7 +112,7 @@ class Rows:
     """Columns left out because the files differ, and how."""
     unclear: dict[str, str] = field(default_factory=dict)
     """Columns whose integers only some of the files name, and which."""
-    hint: str = ""
+    hint: Advice = ""
     """A suspicion to add to a message about a missing column."""
     notes: tuple[str, ...] = ()
     """What was decided or left out while reading, in sentences."""
@@ -131,16 +131,25 @@ def missing_column(name: str, where: Piece | Rows, *, source: str, key: str) -> 
     """The error for a column that is not there: lists the columns found, names the nearest one and the key to change."""
     found = list(where.table.column_names)
     if name in where.dropped:
-        return DataError(f"{source}: column {name!r} cannot be used: {where.dropped[name]}.")
+        reason = where.dropped[name]
+        return DataError(
+            f"{source}: column {name!r} cannot be used: {reason}.", key=key, value=name, place=source, reason=reason
+        )
     close = nearest(name, found)
     hint = f"Did you mean {close!r}? " if close else ""
     message = f"{source} has no column {name!r}; columns found: {listing(repr(item) for item in found) or 'none'}."
-    return DataError(message, hint=where.hint or f"{hint}Set {key} to the column that is meant.")
+    advice = Words(hint, Setting(key, verb="Set"), " to the column that is meant.")
+    return DataError(message, hint=where.hint or advice, key=key, value=name, place=source, reason="there is no such column")
 
 
 def refuse(bad: Sequence[SkippedRow], source: str) -> DataError:
     """The error for rows that cannot be used: the first place, and how many more."""
     first, rest = bad[0], len(bad) - 1
     more = f" {count(rest, 'more row')} of {source} cannot be used either." if rest else ""
-    advice = 'Fix the file, or set data.on_bad_row = "skip" to leave such rows out.'
-    return DataError(f"{first.place}: {first.reason}.{more}", hint=f"{first.hint} {advice}".strip())
+    skip = Setting("data.on_bad_row", "skip", "set")
+    return DataError(
+        f"{first.place}: {first.reason}.{more}",
+        hint=Words(first.hint, " Fix the file, or ", skip, " to leave such rows out."),
+        place=first.place,
+        reason=first.reason,
+    )

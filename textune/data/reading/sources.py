@@ -30,7 +30,7 @@ from textune.data.reading.lines import read_text_file
 from textune.data.reading.records import plain_value, records_piece
 from textune.data.reading.rows import OnBadRow, Piece, Places, Rows, SkippedRow, refuse
 from textune.data.reading.selection import join_pieces, select_rows, wanted_columns
-from textune.errors import DataError
+from textune.errors import DataError, Setting, Words
 from textune.wording import count, nearest
 
 __all__ = ["Places", "Rows", "SkippedRow", "read_source"]
@@ -62,7 +62,10 @@ def read_source(source: Source, *, on_bad_row: OnBadRow = "error") -> Rows:
 def _no_rows(piece: Piece, name: str) -> DataError:
     if piece.bad:
         return DataError(
-            f"{name} has no row that can be read: {piece.bad[0].place}: {piece.bad[0].reason}.", hint=piece.bad[0].hint
+            f"{name} has no row that can be read: {piece.bad[0].place}: {piece.bad[0].reason}.",
+            hint=piece.bad[0].hint,
+            place=piece.bad[0].place,
+            reason=piece.bad[0].reason,
         )
     has_header = any(ending in name for ending in (".csv", ".tsv", ".tab"))
     return DataError(f"{name} holds no rows.", hint="Rows are needed below the header line." if has_header else "")
@@ -132,8 +135,12 @@ def require_fitting(source: FilesSource, formats: Collection[str], name: str) ->
         if getattr(source, key) != FilesSource.model_fields[key].default and not formats <= needs:
             others = " and ".join(sorted(formats - needs))
             raise DataError(
-                f"{key} is for {' and '.join(sorted(needs))} files, but {name} is read as {others}.",
-                hint=f'Leave it out, or set format = "{min(needs)}".',
+                Words(Setting(key), f" is for {' and '.join(sorted(needs))} files, but {name} is read as {others}."),
+                hint=Words("Leave it out, or ", Setting("format", min(needs), "set"), "."),
+                key=key,
+                value=getattr(source, key),
+                place=name,
+                reason=f"read as {others}",
             )
 
 

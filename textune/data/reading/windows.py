@@ -30,7 +30,7 @@ from textune.data.reading.jsonfiles import parse_line
 from textune.data.reading.records import RecordTable
 from textune.data.reading.rows import Piece, Places, Rows, SkippedRow
 from textune.data.reading.tables import open_tables
-from textune.errors import DataError
+from textune.errors import Advice, DataError, Setting, Words
 from textune.wording import listing, shorten
 
 StreamFormat = Literal["csv", "tsv", "jsonl", "parquet", "arrow", "text"]
@@ -66,7 +66,12 @@ class StreamOptions:
 
     def __post_init__(self) -> None:
         if self.delimiter is not None and len(self.delimiter) != 1:
-            raise DataError(f"--delimiter {self.delimiter!r} is not one character.", hint='Such as "," or ";" or a tab.')
+            raise DataError(
+                Words(Setting("delimiter", self.delimiter), " is not one character."),
+                hint='Such as "," or ";" or a tab.',
+                key="delimiter",
+                value=self.delimiter,
+            )
 
     @property
     def cells(self) -> CellOptions:
@@ -104,7 +109,13 @@ def stream_format(path: str, wanted: str | None, *, default: StreamFormat | None
         hint = "Write an object per line (jsonl), such as df.to_json('rows.jsonl', orient='records', lines=True)."
         raise DataError(f"{path}: a .json file is one document, but rows are predicted as they come.", hint=hint)
     known_formats = ", ".join(get_args(StreamFormat))
-    raise DataError(f"{path}: the format {name!r} is not one of {known_formats}.", hint="Name one with --format.")
+    raise DataError(
+        f"{path}: the format {name!r} is not one of {known_formats}.",
+        hint=Words("Name one with ", Setting("format"), "."),
+        key="format",
+        value=name,
+        place=path,
+    )
 
 
 def output_format_of(path: str, wanted: str | None, source: StreamFormat) -> StreamFormat:
@@ -161,7 +172,7 @@ class OpenRows:
         *,
         schema: pa.Schema | None = None,
         is_table: bool = False,
-        hint: str = "",
+        hint: Advice = "",
         notes: Callable[[], list[str]] = list,
     ) -> None:
         self.notes = notes
@@ -241,7 +252,7 @@ def _of_text(names: Iterable[str]) -> pa.Schema:
 
 
 def _refuse(bad: SkippedRow) -> None:
-    raise DataError(f"{bad.place}: {bad.reason}.", hint=bad.hint)
+    raise DataError(f"{bad.place}: {bad.reason}.", hint=bad.hint, place=bad.place, reason=bad.reason)
 
 
 def _standard_blocks() -> Iterator[bytes]:

@@ -1,0 +1,165 @@
+"""What one optimizer step computes, as tensors: batch, micro-batches, their tokens; between `rows.py` and `assembler.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from textune.batches.layout import GROUP_COST_TOKENS, Group, Layout, lay_out, num_laid_out
+from textune.batches.store import TokenStore
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Rows sorted by length and laid out group after group, row after row, each row padded to its group's length only.
+
+    Shapes: B rows, T = sum of rows x length over the groups. A padded batch is one group; a packed batch has several, with
+    little or no padding inside.
+    """
+
+    columns: Mapping[str, torch.Tensor]
+    """By token, int64 [T] each: `ids`, and `types` where they are not all zero."""
+    positions_T: torch.Tensor
+    """int64 [T] 0, 1, 2, ... within each row; padding continues the count."""
+    lengths_B: torch.Tensor
+    """int64 [B] real tokens of each row."""
+    row_lengths: np.ndarray
+    """int64 [B] the same on the host, whatever device the tensors are on: reading it waits for nothing."""
+    groups: tuple[Group, ...]
+    """The layout of T."""
+    rows: np.ndarray
+    """int64 [B] the rows' numbers in their store."""
+
+    @property
+    def ids_T(self) -> torch.Tensor:
+        """int64 [T] token ids."""
+        return self.columns["ids"]
+
+    @property
+    def types_T(self) -> torch.Tensor | None:
+        """int64 [T] token type ids; None where they are all zero or the backbone has none."""
+        return self.columns.get("types")
+
+    @property
+    def num_laid_out(self) -> int:
+        """T: tokens that this batch computes, padding included."""
+        return num_laid_out(self.groups)
+
+    def to(self, device: torch.device) -> TokenBatch:
+        """The same batch with its tensors on `device`; see `to_device`."""
+        return self._with_tensors(lambda tensor: to_device(tensor, device))
+
+    def pinned(self) -> TokenBatch:
+        """The same batch in memory that a GPU can read by itself."""
+        return self._with_tensors(torch.Tensor.pin_memory)
+
+    def _with_tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> TokenBatch:
+        return replace(
+            self,
+            columns={name: change(column) for name, column in self.columns.items()},
+            positions_T=change(self.positions_T),
+            lengths_B=change(self.lengths_B),
+        )
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rows computed at once: their tokens, targets ([B] or [B, C] by head) and weights (float32 [B], or None)."""
+
+    tokens: TokenBatch
+    targets: Mapping[str, torch.Tensor]
+    weights: torch.Tensor | None
+    counts: bool = True
+    """False where this rank computes the rows only to take part in what all ranks do together: their share of the loss and of
+    the gradient is exactly zero, whatever `weights` says."""
+
+    def pinned(self) -> MicroBatch:
+        """The same with everything that is copied to the device in memory that a GPU can read by itself."""
+        targets = {name: target.pin_memory() for name, target in self.targets.items()}
+        return replace(self, tokens=self.tokens.pinned(), targets=targets)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Everything one optimizer step sees, and the part of it that this rank computes."""
+
+    step: int
+    """Number of the optimizer step, from 0."""
+    micro_batches: tuple[MicroBatch, ...]
+    """What this rank computes: its share of the rows, at least one micro-batch."""
+    num_tokens: int
+    """Real tokens of the whole batch, of all ranks; padding left out."""
+    chosen: np.ndarray
+    """int64 [B] the rows of the whole batch, of all ranks: positions in its TokenRows."""
+    max_tokens: int
+    """The token budget that its micro-batches were cut by."""
+    all_targets: Mapping[str, torch.Tensor] | None = None
+    """Targets ([B] or [B, C] by head) of `chosen`, by which a rank weighs its share of the loss; None where one rank has all
+    rows."""
+    all_weights: torch.Tensor | None = None
+    """Weights that go with `all_targets`, float32 [B]; None where the rows have none."""
+    notices: tuple[str, ...] = ()
+    """What the user should know about how its rows were read."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the optimizer step, of all ranks."""
+        return len(self.chosen)
+
+    @property
+    def largest(self) -> int:
+        """Tokens of this rank's largest micro-batch, padding included."""
+        return max(part.tokens.num_laid_out for part in self.micro_batches)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of this rank's longest row."""
+        return max(int(part.tokens.row_lengths[-1]) for part in self.micro_batches)
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`tensor` on `device`. A copy to a GPU is queued behind its other work, and the host does not wait for it."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    # Only a copy from pinned memory lets the host carry on; what the loader has pinned already stays as it is.
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def collate(
+    store: TokenStore,
+    rows: np.ndarray,
+    *,
+    layout: Layout,
+    pad_id: int,
+    max_tokens: int | None = None,
+    group_cost: int = GROUP_COST_TOKENS,
+) -> TokenBatch:
+    """Lay rows of a store out as one batch; `rows` must ascend in length, as `cut_by_tokens` leaves them.
+
+    With the `max_tokens` of that cut, padding stays within it too. `group_cost` is that of `lay_out`.
+    """
+    starts, lengths = store.offsets[rows], store.lengths_of(rows)
+    groups = lay_out(lengths, layout=layout, group_cost=group_cost, max_tokens=max_tokens)
+    total = num_laid_out(groups)
+    columns = {name: np.full(total, pad_id if name == "ids" else 0, dtype=np.int64) for name in store.columns}
+    positions = np.empty(total, dtype=np.int64)
+    at, row = 0, 0
+    for group in groups:
+        positions[at : at + group.rows * group.length] = np.tile(np.arange(group.length), group.rows)
+        for _ in range(group.rows):
+            source = slice(starts[row], starts[row] + lengths[row])
+            for name, column in columns.items():
+                column[at : at + lengths[row]] = store.columns[name][source]
+            at += group.length
+            row += 1
+    return TokenBatch(
+        columns={name: torch.from_numpy(column) for name, column in columns.items() if name != "types" or column.any()},
+        positions_T=torch.from_numpy(positions),
+        lengths_B=torch.from_numpy(lengths),
+        row_lengths=lengths,
+        groups=groups,
+        rows=rows,
+    )

@@ -1,0 +1,118 @@
+"""How an optimizer batch is shared, cut and laid out: pure functions of row lengths. After `plan.py`, before `loader.py`.
+
+optimizer batch --share_rows--> a rank's rows --cut_by_tokens--> micro-batches --lay_out--> groups
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+Layout = Literal["packed", "padded"]
+
+GROUP_COST_TOKENS = 16
+"""What one more group costs in a packed batch, in tokens computed, where its attention is a call of its own in every layer."""
+
+
+class Group(NamedTuple):
+    """Neighbouring rows of a batch that share one rectangle of tokens."""
+
+    rows: int
+    """Number of rows."""
+    length: int
+    """Tokens of each row, padding included."""
+
+
+def share_rows(lengths_B: np.ndarray, world: int) -> list[np.ndarray]:
+    """Positions (into `lengths_B`, ascending) of the rows of each of `world` ranks; every row belongs to exactly one.
+
+    Balanced by tokens: the longest row first, each to the rank with the fewest tokens so far, the lowest of equals. No rank
+    then has more tokens than any other plus one row's. With fewer rows than ranks, some ranks have none; one rank has all rows
+    as they stand.
+    """
+    loads = [(0, rank) for rank in range(world)]
+    shares: list[list[int]] = [[] for _ in range(world)]
+    for position in np.argsort(-lengths_B, kind="stable").tolist():
+        tokens, rank = loads[0]
+        shares[rank].append(position)
+        heapq.heapreplace(loads, (tokens + int(lengths_B[position]), rank))
+    return [np.sort(np.array(share, dtype=np.int64)) for share in shares]
+
+
+def cut_by_tokens(lengths: np.ndarray, max_tokens: int, *, layout: Layout) -> list[np.ndarray]:
+    """Positions (into `lengths`) of micro-batches of at most `max_tokens` tokens each, rows sorted by length.
+
+    A padded micro-batch counts as rows x its longest row, a packed one as its real tokens; `lay_out` keeps its padding within
+    the same bound. Rows keep their order among equals, so the cut is a function of the lengths alone. A row longer than
+    `max_tokens` stands alone: the caller has refused or accepted that before.
+    """
+    positions = np.argsort(lengths, kind="stable")
+    cuts: list[np.ndarray] = []
+    start, tokens = 0, 0
+    for end, position in enumerate(positions):
+        length = int(lengths[position])
+        # Rows ascend, so `length` is the longest so far: what a padded rectangle (and the worst packed group) would be.
+        size = (end - start + 1) * length if layout == "padded" else tokens + length
+        if end > start and size > max_tokens:
+            cuts.append(positions[start:end])
+            start, tokens = end, 0
+        tokens += length
+    if len(positions):
+        cuts.append(positions[start:])
+    return cuts
+
+
+def num_laid_out(groups: Iterable[Group]) -> int:
+    """Tokens that a layout computes, padding included."""
+    return sum(group.rows * group.length for group in groups)
+
+
+def lay_out(
+    sorted_lengths: np.ndarray, *, layout: Layout, group_cost: int = GROUP_COST_TOKENS, max_tokens: int | None = None
+) -> tuple[Group, ...]:
+    """Cut rows that ascend in length into groups, minimising tokens computed + `group_cost` x number of groups.
+
+    `padded` gives one group. `group_cost=0` leaves no padding at all, so it is halved until the groups fit into `max_tokens`;
+    they always do where the real tokens fit.
+    """
+    if len(sorted_lengths) == 0:
+        return ()
+    if layout == "padded":
+        return (Group(len(sorted_lengths), int(sorted_lengths[-1])),)
+    groups = _best_groups(sorted_lengths, group_cost)
+    while max_tokens is not None and group_cost > 0 and num_laid_out(groups) > max_tokens:
+        group_cost //= 2
+        groups = _best_groups(sorted_lengths, group_cost)
+    return groups
+
+
+def _best_groups(sorted_lengths: np.ndarray, group_cost: int) -> tuple[Group, ...]:
+    """Dynamic programming over the distinct lengths; where groups cost nothing, each length is one."""
+    distinct, counts = np.unique(sorted_lengths, return_counts=True)
+    if group_cost == 0:
+        return tuple(Group(int(rows), int(length)) for rows, length in zip(counts, distinct, strict=True))
+    rows_before = np.concatenate([[0], np.cumsum(counts)])
+    best = np.zeros(len(distinct) + 1)
+    cut_at = np.zeros(len(distinct) + 1, dtype=np.int64)
+    for end in range(1, len(distinct) + 1):
+        # A group of the distinct lengths start..end-1 is as wide as the longest of them.
+        costs = best[:end] + (rows_before[end] - rows_before[:end]) * distinct[end - 1] + group_cost
+        cut_at[end] = int(np.argmin(costs))
+        best[end] = costs[cut_at[end]]
+    groups: list[Group] = []
+    end = len(distinct)
+    while end > 0:
+        start = int(cut_at[end])
+        groups.append(Group(int(rows_before[end] - rows_before[start]), int(distinct[end - 1])))
+        end = start
+    return tuple(reversed(groups))
+
+
+def padding_waste(lengths: np.ndarray, batches: list[np.ndarray], *, pad_to: int | None = None) -> float:
+    """Share of the tokens computed that would be padding, if each batch were padded to its longest row (or to `pad_to`)."""
+    real = sum(int(lengths[batch].sum()) for batch in batches)
+    computed = sum(len(batch) * (pad_to or int(lengths[batch].max())) for batch in batches)
+    return 1.0 - real / computed if computed else 0.0

@@ -1,0 +1,82 @@
+"""The order of an epoch: which rows form each optimizer batch, drawn from a seed. After `tokens.py`, before `plan.py`.
+
+Pure functions of lengths and weights; they know nothing of devices or of the number of processes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from textune.config import RowOrder
+from textune.errors import DataError
+
+BUCKET_BATCHES = 50
+"""Batches that `bucket` sorts by length at a time: enough for rows of nearly equal length, few enough to mix them anew."""
+
+
+def plan_epoch(
+    lengths_N: np.ndarray,
+    *,
+    batch_size: int,
+    order: RowOrder,
+    seed: int,
+    epoch: int,
+    weights_N: np.ndarray | None = None,
+) -> list[np.ndarray]:
+    """The optimizer batches of one epoch: int64 row numbers below N, batches of at most `batch_size` rows.
+
+    `shuffle` is a true random permutation, `sequential` 0, 1, 2, ...; the last batch may be short. `bucket` is a permutation
+    cut into blocks of `BUCKET_BATCHES` batches; each block is sorted by length, cut into batches, and all batches of the epoch
+    are put in random order, so the short one may stand anywhere. `weighted` draws N rows with replacement in proportion to
+    `weights_N`, float32 [N]; DataError where no weight is above 0. The others hold every row exactly once.
+
+    The same arguments give the same batches on every platform, whatever the number of processes.
+    """
+    num_rows = len(lengths_N)
+    if order == "sequential":
+        return _slices(np.arange(num_rows, dtype=np.int64), batch_size)
+    # Philox is counter based: the same (seed, epoch) gives the same order on every platform.
+    generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    if order == "weighted":
+        return _slices(_draw(require_drawable(weights_N), generator), batch_size)
+    shuffled_N = generator.permutation(num_rows).astype(np.int64)
+    if order == "shuffle":
+        return _slices(shuffled_N, batch_size)
+    return _bucketed(shuffled_N, lengths_N, batch_size, generator)
+
+
+def require_drawable(weights_N: np.ndarray | None) -> np.ndarray:
+    """The weights that rows are drawn by; DataError where there is none above 0."""
+    if weights_N is None or not weights_N.any():
+        raise DataError(
+            'train.order = "weighted" draws rows in proportion to their weights, but no training row has a weight above 0.',
+            hint="Give rows a weight above 0 in the column that data.columns.weight names, or choose another train.order.",
+        )
+    return weights_N
+
+
+def _slices(order_N: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    return [order_N[start : start + batch_size] for start in range(0, len(order_N), batch_size)]
+
+
+def _draw(weights_N: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """As many draws as there are rows, by the inverse of the weights' running sum; a row of weight 0 is never drawn."""
+    # A running sum adds one after the other, which gives the same bits on every platform; `sum` may add in groups.
+    reached_N = np.cumsum(weights_N, dtype=np.float64)
+    drawn_N = np.searchsorted(reached_N, generator.random(len(weights_N)) * reached_N[-1], side="right")
+    return np.asarray(drawn_N, dtype=np.int64)
+
+
+def _bucketed(
+    shuffled_N: np.ndarray, lengths_N: np.ndarray, batch_size: int, generator: np.random.Generator
+) -> list[np.ndarray]:
+    batches: list[np.ndarray] = []
+    for block in _slices(shuffled_N, BUCKET_BATCHES * batch_size):
+        ascending = block[np.argsort(lengths_N[block], kind="stable")]
+        num_whole, num_left = divmod(len(block), batch_size)
+        sizes = [batch_size] * num_whole
+        if num_left:
+            # At a random place: a row of the short batch counts for more, and these must not be the longest in every epoch.
+            sizes.insert(int(generator.integers(num_whole + 1)), num_left)
+        batches += np.split(ascending, np.cumsum(sizes)[:-1])
+    return [batches[index] for index in generator.permutation(len(batches))]

@@ -1,0 +1,147 @@
+"""Opens a saved model: a run folder or a model folder in, a `Predictor` out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from textune.config import (
+    AutoTask,
+    BinaryTask,
+    ModelSection,
+    MulticlassTask,
+    MultilabelTask,
+    RegressionTask,
+    require_count,
+    require_words,
+    user_path,
+)
+from textune.errors import ModelError, RunError
+from textune.model import (
+    Device,
+    TextModel,
+    complete_model,
+    hint_for_no_run,
+    load_model,
+    load_tokenizer,
+    prefers_bf16,
+    quantize_linears,
+    require_int8,
+    resolve_device,
+)
+from textune.prediction.card import CARD_NAME, ModelCard, read_card
+from textune.prediction.predictor import Predictor
+from textune.ranks import ALONE, Ranks
+from textune.tasks import build_task
+
+
+def load(
+    folder: str | Path,
+    *,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
+    max_tokens: int | None = None,
+    compile: Literal["auto", "on", "off"] = "auto",
+    ranks: Ranks = ALONE,
+    on_notice: Callable[[str], None] = warnings.warn,
+) -> Predictor:
+    """Open a run folder (its best model) or a model folder that textune saved.
+
+    `precision = "auto"` is the one of the model's own run, or fp32 where this machine lacks it or is slower with it; `"int8"`
+    gives the backbone's linear layers int8 weights, on the processor; `max_tokens`, the most tokens computed at once, is by
+    default that of the run.
+    `compile = "auto"` computes with compiled kernels where the run could and they are faster here. Raises RunError where the
+    folder is no such thing, ModelError where its files are broken or the machine lacks the device or precision.
+    `ranks`: processes that each open it and share the work. `on_notice` is told where another precision is used, where the
+    model takes shorter texts than its card says, and what happens while it predicts.
+    """
+    require_words(load, device=device, precision=precision, compile=compile)
+    require_count("max_tokens", max_tokens)
+    folder = find_model(folder)
+    card = read_card(folder)
+    if precision == "int8":
+        require_int8(device)
+        chosen = resolve_device("cpu", "fp32")
+    else:
+        chosen = _device_of(card, device, precision, on_notice)
+    section = ModelSection(pretrained=str(folder), compile=compile)
+    tokenizer = load_tokenizer(section)
+    task = build_task(_without_class_weights(card.task), card.label_map)
+    model = load_model(section, tokenizer, label_map=card.label_map, num_logits=task.num_outputs, seed=0, as_saved=True)
+    model.to(chosen.torch)
+    if precision == "int8":
+        quantize_linears(model)
+        model.speed_up(torch.int8, training=False)
+    elif card.compiled or compile == "on":
+        model.speed_up(chosen.dtype, training=False)
+    model.eval()
+    card = _within_positions(card, model, folder, on_notice)
+    limit = max(max_tokens or card.max_tokens, card.max_length)
+    return Predictor(model, tokenizer, task, card, device=chosen, max_tokens=limit, ranks=ranks, on_notice=on_notice)
+
+
+def _within_positions(card: ModelCard, model: TextModel, folder: Path, on_notice: Callable[[str], None]) -> ModelCard:
+    """The card with a `max_length` that the backbone has positions for: earlier versions did not compare the two."""
+    limit = model.max_positions
+    if limit is None or card.max_length <= limit:
+        return card
+    on_notice(
+        f"{folder / CARD_NAME} says max_length = {card.max_length}, but the backbone has positions for {limit} tokens:"
+        f" rows are cut at {limit}"
+    )
+    return card.model_copy(update={"max_length": limit})
+
+
+def _device_of(
+    card: ModelCard,
+    device: Literal["auto", "cpu", "cuda"],
+    precision: Literal["auto", "fp32", "bf16", "fp16"],
+    on_notice: Callable[[str], None],
+) -> Device:
+    if precision != "auto":
+        return resolve_device(device, precision)
+    exact = resolve_device(device, "fp32")
+    try:
+        chosen = resolve_device(device, card.precision)
+        why = "computes slower" if chosen.precision == "bf16" and not prefers_bf16(chosen.torch) else ""
+    except ModelError:
+        chosen, why = exact, "lacks"
+    if not why:
+        return chosen
+    on_notice(f"the run computed in {card.precision}, which this {exact.torch.type} device {why}: fp32 is used instead")
+    return exact
+
+
+def find_model(folder: str | Path) -> Path:
+    """The model folder behind a run folder or a model folder; RunError says what is there instead."""
+    folder = user_path(folder)
+    if not folder.is_dir():
+        reason = "is a file" if folder.is_file() else "does not exist"
+        raise RunError(
+            f"{folder} {reason}; a run folder was expected.", hint="Give the folder that `textune train` wrote, such as runs/x."
+        )
+    for candidate in (folder, complete_model(folder)):
+        if candidate is not None and (candidate / CARD_NAME).is_file():
+            return candidate
+    if (folder / "state.json").is_file():
+        raise RunError(
+            f"{folder} is a checkpoint, the state of a run, and no model.",
+            hint=f"Make a model of it: `textune export {folder} --out FOLDER`.",
+        )
+    if (folder / "manifest.json").is_file():
+        raise RunError(
+            f"{folder} is a run that has not saved a model yet.",
+            hint=f"Train on with --resume, or make a model of its newest checkpoint: `textune export {folder} --out FOLDER`.",
+        )
+    raise RunError(
+        f"{folder} is not a run folder: it holds neither {CARD_NAME} nor best/{CARD_NAME}.", hint=hint_for_no_run(folder)
+    )
+
+
+def _without_class_weights(section: AutoTask | BinaryTask | MulticlassTask | MultilabelTask | RegressionTask) -> Any:
+    """Class weights belong to training: `balanced` ones cannot be known again without the training rows."""
+    return section if isinstance(section, RegressionTask) else section.model_copy(update={"class_weights": "none"})

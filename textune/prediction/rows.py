@@ -1,0 +1,83 @@
+"""Rows in, predictions out, as Arrow tables: the one function that the command line, a server and other programs share.
+
+table --columns, template--> texts --tokenizer, model--> scores --decision--> predicted_label, predicted_score, score_NAME ...
+
+Nothing is kept between calls. `predict` on the command line calls the three steps apart, each in a thread of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from textune.batches import TokenStore
+from textune.config import Columns
+from textune.data import Rows, given_rows, select_texts
+from textune.errors import Setting, Words
+from textune.model import CallerBudget
+from textune.prediction.card import ModelCard
+from textune.prediction.predictor import Predictor, label_rows, require_pairs
+
+LABEL, SCORE = "predicted_label", "predicted_score"
+_DECIMALS = 6
+"""Of probabilities; a predicted value keeps all of its own."""
+
+
+def predict_table(
+    predictor: Predictor,
+    table: Any,
+    *,
+    columns: Columns | None = None,
+    all_scores: bool = False,
+    budget: CallerBudget | None = None,
+) -> pa.Table:
+    """Predict each row of a table: an Arrow table of N rows with the columns of `prediction_fields`, in the same order.
+
+    `table`: of Arrow, pandas, polars or the datasets library, a dictionary of columns, or a list of dictionaries.
+    `columns`: where the text stands in it, by default as in the training data. `budget` as in `Predictor.score_batches`.
+    Several threads may call it at once. InputError or DataError where a column is missing or a row has no usable text.
+    """
+    columns = columns or predictor.card.columns
+    rows = given_rows(table, columns)
+    scores = predictor.score_store(encode_rows(predictor, rows, columns), place=rows.place, budget=budget)
+    return named_scores(scores, predictor.card, all_scores=all_scores)
+
+
+def encode_rows(predictor: Predictor, rows: Rows, columns: Columns) -> TokenStore:
+    """Tokens of each row's text, or pair of texts. DataError for a column that cannot be text, or a row that is too long."""
+    pair_column = Setting("data.columns.text_pair")
+    require_pairs(
+        predictor.card,
+        columns.text_pair is not None,
+        give=Words("Name the second column with ", pair_column, "."),
+        leave_out=Words("Leave ", pair_column, " out."),
+    )
+    text, pair = select_texts(rows, columns)
+    return predictor.encode_texts(text.to_pylist(), None if pair is None else pair.to_pylist(), place=rows.place)
+
+
+def named_scores(scores: np.ndarray, card: ModelCard, *, all_scores: bool = False) -> pa.Table:
+    """What the model says of each row. `scores` as `Predictor.score_store` gives them: [N, K] or [N]."""
+    labels, best_N = label_rows(scores, card)
+    if card.problem == "multilabel":
+        delimiter = card.labels.delimiter
+        labels = [list(names) if delimiter is None else delimiter.join(names) for names in labels]
+    if card.problem != "regression":
+        best_N, scores = np.round(best_N, _DECIMALS), np.round(scores, _DECIMALS)
+    by_label = scores.reshape(len(labels), len(card.names)).T if all_scores else ()
+    schema = prediction_fields(card, all_scores=all_scores)
+    arrays = [pa.array(labels, schema.field(LABEL).type), pa.array(best_N), *map(pa.array, by_label)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def prediction_fields(card: ModelCard, *, all_scores: bool) -> pa.Schema:
+    """The columns that a prediction adds, with their types."""
+    label = pa.string()
+    if card.problem == "regression":
+        label = pa.float64()
+    elif card.problem == "multilabel" and card.labels.delimiter is None:
+        label = pa.list_(pa.string())
+    scores = [(f"score_{name}", pa.float64()) for name in card.names] if all_scores else []
+    return pa.schema([(LABEL, label), (SCORE, pa.float64()), *scores])
