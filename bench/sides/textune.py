@@ -31,9 +31,9 @@ from textune.run.facts import run_facts
 from textune.run.header import describe
 from textune.run.parts import Ingredients
 from textune.run.tracking import SilentTracker
-from textune.training import learner
+from textune.training import updates
 from textune.training.keeper import CheckpointKeeper
-from textune.training.learner import Learner
+from textune.training.learner import Learner, learner_alone
 from textune.training.loop import StepResult, steps
 
 PACKAGES = ("textune", "torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "scikit-learn")
@@ -80,7 +80,7 @@ def stepping(parts: Ingredients, rows: TokenRows, learner: Learner | None = None
     """The training loop as a run drives it; endless for all that is measured here."""
     section = parts.experiment.train
     return steps(
-        learner or Learner(parts.model, section, parts.device, ALONE),
+        learner or learner_alone(parts.model, section, parts.device),
         parts.task,
         parts.loader(rows),
         section,
@@ -200,7 +200,7 @@ def timed(owner: Any, name: str, note: Callable[[float], object], clock: Callabl
 def checkpoints(channel: Channel, spec: Json) -> Json:
     """`plain` and `ours`: steps without checkpoints, and with one every `spec["every"]` steps, saved as a run saves them."""
     parts, folder = opened(spec["config"]), Path(spec["folder"])
-    learner = Learner(parts.model, parts.experiment.train, parts.device, ALONE)
+    learner = learner_alone(parts.model, parts.experiment.train, parts.device)
     keeper = CheckpointKeeper(folder, Checkpointing(), ALONE)
     keeper.begin(0)
     seconds: dict[str, list[float]] = {"copy_seconds": [], "write_seconds": []}
@@ -240,7 +240,7 @@ def profile(channel: Channel, spec: Json) -> None:
         (torch, "addmm", "products of the layers"),
         (torch.Tensor, "float", "gradients to fp32"),
         (WorkingCopy, "get", "copies of weights"),
-        (learner, "update_weights", "gradient norm and optimizer"),
+        (updates, "update_weights", "gradient norm and optimizer"),
     ]
     for owner, name, part in watched:
         timed(owner, name, seconds[part].append, clock)

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
-from textune.config import Absent, Columns, DataSection, HeldOut, Labels, Source, Split, StreamSource
+from textune.config import Absent, Columns, DataSection, HeldOut, Labels, OnBadRow, Source, Split, StreamSource
 from textune.data.columns import Examples, select_columns
 from textune.data.labels import LabelMap, encode_labels, infer_labels
 from textune.data.reading import SkippedRow, read_source
@@ -153,7 +152,7 @@ def prepare_data(section: DataSection, *, kind: str, known_names: tuple[str, ...
     `known_names`: label names in the order that a fine-tuned backbone already has; where the data has the same ones and
     `data.labels` gives no order, that order is kept, so that the backbone's head keeps its meaning.
     """
-    bad: Literal["error", "skip"] = section.on_bad_row
+    bad: OnBadRow = section.on_bad_row
     stream: RowStream | None = None
     if isinstance(section.train, StreamSource):
         stream = open_stream(section.train, section.columns, section.labels, on_bad_row=bad)
@@ -231,7 +230,7 @@ def prepare_held_out(
     columns: Columns,
     labels: Labels,
     label_map: LabelMap,
-    on_bad_row: Literal["error", "skip"],
+    on_bad_row: OnBadRow,
     name: str | None = None,
 ) -> Part:
     """Labelled rows for evaluating a model whose label map is fixed: those of `--data`, or the part `name` of a run."""
@@ -242,7 +241,7 @@ def prepare_held_out(
     return Part(name or "test", examples, targets, np.arange(len(examples)))
 
 
-def _read(source: HeldOut, columns: Columns, *, name: str, bad: Literal["error", "skip"]) -> Examples:
+def _read(source: HeldOut, columns: Columns, *, name: str, bad: OnBadRow) -> Examples:
     assert not isinstance(source, Split | Absent), f"{name} has no rows of its own"
     rows = read_source(source, on_bad_row=bad)
     if rows.table.num_rows == 0:
@@ -251,7 +250,7 @@ def _read(source: HeldOut, columns: Columns, *, name: str, bad: Literal["error",
 
 
 def _encode(
-    examples: Examples, label_map: LabelMap, labels: Labels, *, name: str, bad: Literal["error", "skip"]
+    examples: Examples, label_map: LabelMap, labels: Labels, *, name: str, bad: OnBadRow
 ) -> tuple[Examples, np.ndarray]:
     encoded, targets = encode_labels(examples, label_map, labels, on_bad_row=bad)
     if len(encoded) == 0:
