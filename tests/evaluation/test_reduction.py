@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from kits.metrics import PROBLEMS, by_the_library, head_of, make_rows, metrics_f
 from textune.errors import DataError, ModelError
 from textune.evaluation import reduction
 from textune.evaluation.metrics import METRICS, compute_metrics
+from textune.evaluation.mistakes import find_mistakes
 from textune.evaluation.reduction import Reduction
 from textune.evaluation.report import build_report
 from textune.evaluation.scored import Scored
+from textune.tasks.decision import Decision
 
 
 def reduced(problem: Any, targets: np.ndarray, scores: np.ndarray, *, seed: int, sizes: list[int]) -> Scored:
@@ -144,6 +147,17 @@ def test_a_row_twice_in_a_batch_is_noticed() -> None:
     taken.add(np.array([0, 0]), np.array([0, 0]), np.full((2, 2), 0.5))
     with pytest.raises(ValueError, match="not each of 2 once"):
         taken.finish()
+
+
+def test_rows_are_decided_by_the_decision_of_the_head() -> None:
+    head = replace(head_of("multilabel", 3), decision=Decision(threshold=0.2))  # type: ignore[type-var]
+    targets = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0]], np.float32)
+    scores = np.array([[0.3, 0.1, 0.1], [0.1, 0.9, 0.15], [0.1, 0.1, 0.25]])
+    scored = reduction.scored_rows(head, targets, scores)
+    assert scored.right.tolist() == [True, False, False]
+    missed, wrong = find_mistakes(scored, texts=["a", "b", "c"], pairs=None, place=str, limit=5)
+    assert (missed.row, missed.label, missed.score) == (1, "class 2", 0.15)  # worse: left out though true, by 0.85
+    assert (wrong.row, wrong.label, wrong.score, wrong.predicted) == (2, "class 2", 0.25, ("class 2",))
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

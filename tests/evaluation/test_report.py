@@ -16,6 +16,7 @@ from rich.console import Console
 
 from textune.evaluation.intervals import confidence_interval
 from textune.evaluation.metrics import METRICS, compute_metrics, resolve_metric
+from textune.evaluation.render import console, markdown
 from textune.evaluation.report import Report, build_report
 
 NASTY = 'a | b\nc [bold red]d[/bold red] [/] `e` *f* _g_ <script>alert("h")</script> \x1b[31mi\x1b[0m \u202ej $k$ :smile: \\'
@@ -64,7 +65,7 @@ ALL = [binary_report, multilabel_report, regression_report, lambda **changes: ma
 
 def printed(report: Report, width: int = 80, **options: Any) -> str:
     stream = io.StringIO()
-    report.console(Console(file=stream, width=width, **options))
+    console.render(report, Console(file=stream, width=width, **options))
     return stream.getvalue()
 
 
@@ -137,7 +138,7 @@ def test_a_model_that_does_not_beat_the_majority_is_warned_of() -> None:
         "The model does not beat a constant answer: its accuracy is 0.1000, while always answering "
         '"a", the most frequent class of these rows, gives 0.6000.'
     )
-    assert "> **Warning:** The model does not beat" in report.markdown()
+    assert "> **Warning:** The model does not beat" in markdown.render(report)
     assert "Warning: The model does not beat" in printed(report, 200)
 
 
@@ -241,8 +242,8 @@ def test_markdown_tables_keep_their_form_whatever_the_data_says(make: Any) -> No
     names = plain.names if plain.problem == "regression" else tuple(f"{NASTY} {name}" for name in plain.names)
     count = plain.num_rows
     report = make(names=names, texts=[NASTY] * count, pairs=[NASTY] * count, place=lambda row: NASTY, dataset=NASTY)
-    text = report.markdown()
-    assert text.count("\n") == plain.markdown().count("\n")
+    text = markdown.render(report)
+    assert text.count("\n") == markdown.render(plain).count("\n")
     assert "<script" not in text and "\x1b" not in text and "\u202e" not in text and "\r" not in text
     table = 0
     for line in text.splitlines():
@@ -255,7 +256,7 @@ def test_markdown_tables_keep_their_form_whatever_the_data_says(make: Any) -> No
 
 
 def test_markdown_of_a_binary_report() -> None:
-    text = binary_report(place=lambda row: f"test.csv, line {row + 2}").markdown()
+    text = markdown.render(binary_report(place=lambda row: f"test.csv, line {row + 2}"))
     assert text.startswith("# Evaluation of test.csv\n\n**accuracy 0.6250** (95 % interval ")
     for fragment in (
         ' on 8 rows; binary, the positive class is "b".',
@@ -272,10 +273,10 @@ def test_markdown_of_a_binary_report() -> None:
 
 
 def test_markdown_lists_confusions_of_many_classes_and_the_worst_of_very_many() -> None:
-    text = many_classes_report(30).markdown()
+    text = markdown.render(many_classes_report(30))
     assert "## Most frequent confusions" in text and "## Confusion matrix" not in text
     assert text.count("\n| class ") >= 30
-    assert "## Classes: the 100 with the lowest F1 of 120" in many_classes_report(120).markdown()
+    assert "## Classes: the 100 with the lowest F1 of 120" in markdown.render(many_classes_report(120))
 
 
 # --- console ----------------------------------------------------------------------------------------------------------
@@ -332,14 +333,14 @@ def test_one_row_and_no_mistakes() -> None:
     report = report_of("binary", [1], [(0.2, 0.8)])
     assert report.interval is None and report.mistakes == ()
     assert "no interval" in printed(report) and "mistakes" not in printed(report)
-    assert "mistakes" not in report.markdown()
+    assert "mistakes" not in markdown.render(report)
     assert report_of("regression", [1.0], [1.0]).mistakes == ()
 
 
 def test_a_terminal_of_few_characters_gets_what_it_can_show() -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="\n")
     report = binary_report(texts=["ünïcödé — " * 30] * 8, dataset="tést.csv")
-    report.console(Console(file=stream, width=80))
+    console.render(report, Console(file=stream, width=80))
     stream.flush()
     text = stream.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
     assert "?n?c?d?" in text and "..." in text

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import zstandard
 
 from textune.config.schema import FilesSource
+from textune.config.values import OnBadRow
 from textune.data.columns import Examples
 from textune.data.reading.fingerprint import fingerprint_table
-from textune.data.reading.rows import OnBadRow, Places, Rows
+from textune.data.reading.rows import Places, Rows
 from textune.data.reading.sources import read_source
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 import textune
 from textune.config.schema import FilesSource
+from textune.evaluation.render.console import render
 from textune.evaluation.render.json import read_report
 from textune.pipeline.info import in_words, info
 from textune.run.manifest import read_manifest
@@ -59,7 +60,7 @@ def test_the_report_of_a_split_says_what_it_lost(run: tuple[Path, list[str]]) ->
     markdown = (folder / "report-test.md").read_text()
     assert "on 30 rows (3 left out)" in markdown and "**Warning:** 3 of 33 test rows" in markdown
     console = Console(file=io.StringIO(), width=200)
-    report.console(console)
+    render(report, console)
     assert "left out" in console.file.getvalue() and _LOST in console.file.getvalue()  # type: ignore[attr-defined]
     of_validation = read_report(folder / "report.json")
     assert of_validation.num_left_out == 0 and not any("left out" in warning for warning in of_validation.warnings)

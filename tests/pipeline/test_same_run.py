@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from textune.config.fields import keys_of, variants
+from textune.config.fields import keys_of, role_of, variants
 from textune.config.schema import (
     AdamW8bit,
     BinaryTask,
@@ -23,7 +23,7 @@ from textune.config.schema import (
     SplitOff,
     StreamSource,
 )
-from textune.config.section import Section
+from textune.config.section import Role, Section
 from textune.config.sharing import DeepSpeed, Sharded
 from textune.config.values import Duration
 from textune.errors import RunError
@@ -31,23 +31,24 @@ from textune.run.same import compare, flat
 
 WHERE = "runs/x"
 
-HARMLESS = {
-    # How it is computed: the same sums in another order.
-    "train.device", "train.max_tokens", "train.gradient_checkpointing", "train.prefetch", "model.compile", "model.attention",
-    "train.distributed.kind", "train.distributed.devices", "train.distributed.cpu_offload", "train.distributed.stage",
-    "train.distributed.config", "evaluate.max_tokens", "tokens.cache", "tokens.cache_size_gb",
-    # How it is watched and saved.
-    "train.log_every", "train.evaluate_every", "train.evaluate_first", "train.early_stopping.patience",
-    "train.early_stopping.threshold", "train.checkpoint.every", "train.checkpoint.at_steps", "train.checkpoint.keep",
-    "train.checkpoint.keep_best", "train.checkpoint.save_only_model", "train.checkpoint.background", "evaluate.bootstrap",
-    "evaluate.mistakes", "evaluate.train", "evaluate.at_end",
-}  # fmt: skip
-SOURCES = ("train", "validation", "test", "evaluations.news", "evaluations.both")
-BY_CONTENT = {
-    "data.folder", "data.labels.names_file", "model.pretrained", "model.tokenizer", "model.revision",
-    *(f"data.{part}{source}.{key}" for part in SOURCES for source in ("", ".sources.0", ".sources.1")
-      for key in ("files", "label_files", "folder", "name", "revision")),
-}  # fmt: skip
+ROLES = {
+    "train.optimizer.lr": Role.LEARNED,
+    "data.validation.seed": Role.LEARNED,
+    "data.train.files": Role.LOCATED,
+    "data.train.sources.0.files": Role.LOCATED,
+    "data.train.sources.1.name": Role.LOCATED,
+    "data.evaluations.news.files": Role.LOCATED,
+    "data.evaluations.news.format": Role.LEARNED,
+    "data.labels.names_file": Role.LOCATED,
+    "model.pretrained": Role.LOCATED,
+    "model.compile": Role.COMPUTED,
+    "train.distributed.stage": Role.COMPUTED,
+    "train.checkpoint.every": Role.COMPUTED,
+    "train.early_stopping.patience": Role.COMPUTED,
+    "evaluate.metric": Role.LEARNED,
+    "evaluate.at_end": Role.COMPUTED,
+    "no.such.key": Role.LEARNED,
+}
 
 FILES, MORE = FilesSource(files=("a.csv",)), FilesSource(files=("b.csv",))
 CONCAT = ConcatSource(sources=(FILES, HubSource(name="x/y")))
@@ -145,9 +146,9 @@ def test_every_key_is_refused_listed_or_compared_by_content(name: str) -> None:
             saved_24, now = changed(saved, key, 24), changed(saved, key, 32)
             with pytest.raises(RunError, match=r"tokens\.max_length was 24 and is 32"):
                 compare(saved_24, now, where=WHERE)
-        elif key in BY_CONTENT:
+        elif role_of(key) is Role.LOCATED:
             assert compare(saved, now, where=WHERE) == [], key
-        elif key in HARMLESS:
+        elif role_of(key) is Role.COMPUTED:
             for before, after in ((saved, now), (now, saved)):
                 notes = compare(before, after, where=WHERE)
                 assert len(notes) == 1 and notes[0].startswith(f"{key} was ") and notes[0].endswith(" from here on"), notes
@@ -181,13 +182,12 @@ def test_the_cases_are_all_keys_of_all_variants() -> None:
 
     assert kinds(Experiment) == set(itertools.chain.from_iterable(seen(experiment) for experiment in EXPERIMENTS.values()))
     everything = {key for _, key in CASES}
-    assert everything >= HARMLESS
-    assert BY_CONTENT & everything >= {
-        "data.evaluations.news.files",
-        "data.train.files",
-        "data.train.sources.0.files",
-        "data.train.sources.1.name",
-    }
+    assert everything >= ROLES.keys() - {"no.such.key"}
+
+
+@pytest.mark.parametrize("key", ROLES)
+def test_a_key_has_the_role_that_the_schema_gives_it_or_its_table(key: str) -> None:
+    assert role_of(key) is ROLES[key]
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,9 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, quiet: bool, **opti
     if as_json:
         print_json(report.to_dict())
     else:
-        report.console(result_console())
+        from textune.evaluation import render
+
+        render.console.render(report, result_console())
 
 
 @click.command(

@@ -81,8 +81,10 @@ def train(
     if dry_run:
         say(console, "Dry run: nothing was trained or written.")
         return
+    from textune.evaluation import render
+
     for report in result.reports.values():
-        report.console(console)
+        render.console.render(report, console)
     if fast_dev_run:
         say(console, "Fast development run: one batch of everything works; its folder is removed again.")
         return

@@ -5,10 +5,11 @@ from .evaluations import sets_at_each_evaluation as sets_at_each_evaluation
 from .explain import show as show
 from .fields import expected as expected
 from .fields import keys_of as keys_of
+from .fields import role_of as role_of
 from .load import Config as Config
 from .load import Loaded as Loaded
-from .load import experiment_from_dict as experiment_from_dict
 from .load import load_config as load_config
+from .load import load_tree as load_tree
 from .load import require_runnable as require_runnable
 from .overrides import Overrides as Overrides
 from .paths import absolute as absolute
@@ -47,6 +48,7 @@ from .schema import Task as Task
 from .schema import TokensSection as TokensSection
 from .schema import TrainSection as TrainSection
 from .schema import TrainSource as TrainSource
+from .section import Role as Role
 from .section import Section as Section
 from .sharing import Checkpointing as Checkpointing
 from .sharing import DeepSpeed as DeepSpeed
@@ -57,4 +59,14 @@ from .starter import starter_config as starter_config
 from .starter import validation_ratio as validation_ratio
 from .toml import format_string as format_string
 from .toml import format_value as format_value
+from .values import AttentionLayout as AttentionLayout
+from .values import DeviceName as DeviceName
 from .values import Duration as Duration
+from .values import OnBadRow as OnBadRow
+from .values import OnExtraCells as OnExtraCells
+from .values import PredictionPrecision as PredictionPrecision
+from .values import Quoting as Quoting
+from .values import ScheduleKind as ScheduleKind
+from .values import Switch as Switch
+from .values import TrainingPrecision as TrainingPrecision
+from .values import Truncation as Truncation

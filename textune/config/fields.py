@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from textune.config.schema import Experiment
-from textune.config.section import Section
+from textune.config.section import Role, Section
 from textune.config.values import Duration, PathMarker
 
 Place = tuple[str | int, ...]
@@ -120,6 +120,17 @@ def annotations_at(place: tuple[str, ...]) -> list[Any]:
     return found
 
 
+def role_of(key: str) -> Role:
+    """What a dotted key is for; items of a list of tables by number. An unknown key counts as learned."""
+    place = tuple(key.split("."))
+    for length in range(1, len(place) + 1):
+        for annotation in annotations_at(place[:length]):
+            role = metadata(annotation, Role)
+            if role is not None:
+                return role
+    return Role.LEARNED
+
+
 def expected(annotation: Any) -> str:
     """What a key takes, in words, such as `a number above 0`."""
     plain, notes = _open(annotation)
@@ -211,6 +222,8 @@ def _inside(annotation: Any, part: str) -> Iterator[Any]:
             yield keys_of(section)[part]
     if not sections and annotation is Any:
         yield Any
+    elif item_variants(annotation):
+        yield get_args(bare(annotation))[0]
     elif not sections and table_values(annotation) is not None:
         yield table_values(annotation)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from textune.config.fields import REQUIRED, default_of, description_of, expected, keys_of, variants
+from textune.config.fields import REQUIRED, default_of, description_of, expected, keys_of, role_of, variants
 from textune.config.schema import Experiment, RowSelection
-from textune.config.section import Section
+from textune.config.section import Role, Section
 from textune.config.toml import format_value
 
 _HEADER = """\
@@ -38,11 +38,15 @@ pretrained = "sentence-transformers/all-MiniLM-L6-v2"
 - **Paths** start from the folder of the file they are written in (on the command line: from the current folder); those under
   `data` start from `data.folder` if it is set. `~` is the home folder, `package:NAME/PATH` a file inside an installed Python
   package.
+- **On resume** a run refuses a value that differs from the one it was started with. The column `resume` names the exceptions:
+  `free` may change (it says how and where the same result is computed, watched and saved), and of `content` the run compares
+  what is found there, wherever that is now.
 - **Durations** are text with a unit: `"500 steps"` (optimizer steps), `"2 epochs"`, `"0.25 epochs"`.
 - `textune show config.toml` prints every value with its origin, `--diff` only what differs from the defaults.
 - `textune schema` prints a JSON Schema with which an editor completes and checks keys; `"$schema"` at the top of a file tells
   the editor where it is and means nothing else.
 """
+_ON_RESUME = {Role.LEARNED: "", Role.COMPUTED: "free", Role.LOCATED: "content"}
 _ROWS_TITLE = "Keys of every data source"
 
 
@@ -119,7 +123,7 @@ def _page(section: type[Section], title: str, names: list[str], place: str) -> s
     level = "#" * min(4, 2 + place.count("."))
     page = f"{level} {title}\n\n{' '.join((section.__doc__ or '').split())}\n"
     if names:
-        page += "\n| key | type | default | meaning |\n|---|---|---|---|\n"
+        page += "\n| key | type | default | resume | meaning |\n|---|---|---|---|---|\n"
         page += "".join(f"{_row(section, name, place)}\n" for name in names)
     return page
 
@@ -134,7 +138,8 @@ def _row(section: type[Section], name: str, place: str) -> str:
         shown = f'kind `"{getattr(default, "kind", "")}"`' if len(choices) > 1 else ""
         title = f"{place}.{name}" if len(choices) == 1 else f'{place}.{name}, kind = "{next(iter(choices))}"'
         key = f"[`{name}`](#{_anchor(title)})" if name != "test" else key
-    return f"| {key} | {_cell(takes)} | {_cell(shown)} | {_cell(description_of(section, name))} |"
+    resume = _ON_RESUME[role_of(f"{place}.{name}")]
+    return f"| {key} | {_cell(takes)} | {_cell(shown)} | {resume} | {_cell(description_of(section, name))} |"
 
 
 def _anchor(title: str) -> str:

@@ -1,7 +1,8 @@
-"""The only home of configuration keys, their types, defaults and descriptions; free of torch.
+"""The only home of configuration keys, their types, defaults, descriptions and roles; free of torch.
 
-Each part of textune receives its own section, never the root. The sections are frozen; a value that follows from others is a
-property, never filled in by a validator. `docs/configuration.md` and the JSON Schema are generated from this file.
+Each part of textune receives its own section, never the root. A key is marked with its role (`section.Role`). The sections
+are frozen; a value that follows from others is a property, never filled in by a validator. `docs/configuration.md` and the
+JSON Schema are generated from this file.
 """
 
 from __future__ import annotations
@@ -10,18 +11,27 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt
 
-from textune.config.section import Section
+from textune.config.section import Computed, Located, Section
 from textune.config.sharing import Checkpointing, DataParallel, Distributed
 from textune.config.values import (
+    AttentionLayout,
     ColumnName,
+    DeviceName,
     DottedPath,
     Duration,
     FilePath,
     FilePaths,
     HubPath,
     Names,
+    OnBadRow,
+    OnExtraCells,
     Period,
+    Quoting,
+    ScheduleKind,
     Seed,
+    Switch,
+    TrainingPrecision,
+    Truncation,
     known_encoding,
     regular_expression,
     spelled_tab,
@@ -53,7 +63,7 @@ class FilesSource(RowSelection):
 
     kind: Literal["files"] = "files"
     """A data source made of files."""
-    files: FilePaths = ()
+    files: Located[FilePaths] = ()
     """Paths or glob patterns, relative to the config file. `.gz` and `.zst` are unpacked while reading."""
     format: Literal["auto", "csv", "tsv", "json", "jsonl", "parquet", "arrow", "text"] = "auto"
     """File format; `auto` goes by the file name."""
@@ -61,7 +71,7 @@ class FilesSource(RowSelection):
     """Text encoding of csv, tsv, json, jsonl and text files; a byte-order mark is skipped."""
     delimiter: Annotated[str, BeforeValidator(spelled_tab), Field(min_length=1, max_length=1)] | None = None
     """Column delimiter of csv and tsv; by default a comma and a tab."""
-    quoting: Literal["auto", "standard", "none"] = "auto"
+    quoting: Quoting = "auto"
     """`standard`: double quotes enclose a cell, which may span lines; `none`: quotes are plain characters. `auto` is standard
     for csv and none for tsv, unless the first lines of a tsv file show that csv quoting was used (then a note says so)."""
     column_names: Names = ()
@@ -69,7 +79,7 @@ class FilesSource(RowSelection):
     lists, such as `["a text", "a label"]`."""
     skip_lines: NonNegativeInt = 0
     """Lines of csv, tsv and text files to leave out before the header, or before the rows where there is none."""
-    extra_cells: Literal["error", "ignore"] = "error"
+    extra_cells: OnExtraCells = "error"
     """Rows of csv and tsv with more cells than there are columns: a row that cannot be read, or the extra cells are ignored
     and the rows counted."""
     split: Annotated[str, Field(min_length=1)] | None = None
@@ -78,7 +88,7 @@ class FilesSource(RowSelection):
     pattern: Annotated[str, AfterValidator(regular_expression)] | None = None
     """For `text`: a regular expression with named groups that turns each line into columns, such as
     `(?P<label>[^:]+):\\S+ (?P<text>.*)`. Without it each line is the column `text`."""
-    label_files: FilePaths = ()
+    label_files: Located[FilePaths] = ()
     """For `text`: files with one label per line, parallel to `files`; they become the column `label`."""
 
 
@@ -90,13 +100,13 @@ class HubSource(RowSelection):
 
     kind: Literal["hub"] = "hub"
     """A data source from the Hugging Face hub."""
-    name: Annotated[HubPath, Field(min_length=1)]
+    name: Located[Annotated[HubPath, Field(min_length=1)]]
     """Data set name, such as `nyu-mll/glue`, or a local path."""
     config: str | None = None
     """Configuration of the data set, such as `sst2`."""
     split: str = "train"
     """Split name, such as `train` or `validation`."""
-    revision: str | None = None
+    revision: Located[str | None] = None
     """Branch, tag or commit."""
 
 
@@ -108,7 +118,7 @@ class SavedSource(RowSelection):
 
     kind: Literal["saved"] = "saved"
     """A data source saved by the `datasets` library."""
-    folder: FilePath
+    folder: Located[FilePath]
     """The folder, relative to the config file."""
     split: str | None = None
     """Split name, for a folder that holds several."""
@@ -139,7 +149,7 @@ class StreamSource(Section):
 
     kind: Literal["stream"] = "stream"
     """Training rows read while training."""
-    files: FilePaths = ()
+    files: Located[FilePaths] = ()
     """Shards: paths or glob patterns, relative to the config file, or URLs such as `https://`, `s3://`, `gs://`, `hf://`."""
     format: Literal["auto", "jsonl", "parquet"] = "auto"
     """File format; `auto` goes by the file name. jsonl may be packed as `.gz` or `.zst`."""
@@ -218,7 +228,7 @@ class Labels(Section):
 
     names: Names = ()
     """Label names in the order of their ids. By default: integers in numeric order, other labels sorted."""
-    names_file: FilePath | None = None
+    names_file: Located[FilePath | None] = None
     """File with one label name per line (in the order of their ids), or a JSON list; instead of `names`."""
     delimiter: Annotated[str, Field(min_length=1)] | None = None
     """Separates the labels in one cell of a multilabel data set, such as `","`."""
@@ -227,7 +237,7 @@ class Labels(Section):
 class DataSection(Section):
     """Rows, columns and labels."""
 
-    folder: FilePath | None = None
+    folder: Located[FilePath | None] = None
     """Folder that relative data files start from; by default the folder of the config file (of the command for an override)."""
     train: TrainSource = FilesSource()
     """The training rows."""
@@ -242,7 +252,7 @@ class DataSection(Section):
     """Which columns hold what."""
     labels: Labels = Labels()
     """How labels are read and ordered."""
-    on_bad_row: Literal["error", "skip"] = "error"
+    on_bad_row: OnBadRow = "error"
     """A row that cannot be read or has no label: stop with its place and reason, or leave it out and report how many."""
 
 
@@ -251,13 +261,13 @@ class TokensSection(Section):
 
     max_length: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
     """Longest row in tokens, special tokens included. `auto`: 256, or what the backbone has positions for, if that is less."""
-    truncate: Literal["head", "tail", "head_tail", "error"] = "head"
+    truncate: Truncation = "head"
     """Which part of a longer text is kept; a pair is shortened at its longer text first. `error` refuses longer rows."""
     drop_longer: PositiveInt | None = None
     """Leave out rows of more than so many tokens (before truncation); they are counted in the report."""
-    cache: FilePath | None = None
+    cache: Computed[FilePath | None] = None
     """Folder of the token cache; by default `textune/tokens` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`)."""
-    cache_size_gb: Annotated[float, Field(gt=0)] = 20.0
+    cache_size_gb: Computed[Annotated[float, Field(gt=0)]] = 20.0
     """The least recently used entries are removed above this size."""
 
     @property
@@ -336,12 +346,12 @@ Task = Annotated[AutoTask | BinaryTask | MulticlassTask | MultilabelTask | Regre
 class ModelSection(Section):
     """The pretrained backbone."""
 
-    pretrained: HubPath = ""
+    pretrained: Located[HubPath] = ""
     """Folder or hub name of the backbone, such as `google-bert/bert-base-uncased`, or a run to start from, such as `runs/x`; a
     folder is relative to the config file."""
-    tokenizer: HubPath | None = None
+    tokenizer: Located[HubPath | None] = None
     """Folder or hub name of the tokenizer, where it is not the backbone's own."""
-    revision: str = "main"
+    revision: Located[str] = "main"
     """Branch, tag or commit on the hub."""
     trust_remote_code: bool = False
     """Run Python code that comes with the backbone. Leave it off unless you have read that code."""
@@ -349,9 +359,9 @@ class ModelSection(Section):
     """Start a head of another size anew instead of stopping, where its outputs have no label names to go by."""
     freeze: Names = ()
     """Parts that are not trained: `backbone`, `embeddings`, or patterns of parameter names such as `*.layer.0.*`."""
-    attention: Literal["auto", "packed", "padded"] = "auto"
+    attention: Computed[AttentionLayout] = "auto"
     """`packed` computes no padding; `auto` packs every backbone that allows it."""
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: Computed[Switch] = "auto"
     """Compiled code instead of PyTorch's own operators. On a CPU, for training and prediction, the kernels that were built
     with textune; on a GPU, for training, layers compiled in the first steps (needs Triton and a C compiler). `auto` takes them
     where that is faster, `on` stops where it is impossible."""
@@ -395,7 +405,7 @@ Optimizer = Annotated[AdamW | AdamW8bit, Field(discriminator="kind")]
 class Schedule(Section):
     """Learning rate as a pure function of the step."""
 
-    kind: Literal["linear", "cosine", "constant"] = "linear"
+    kind: ScheduleKind = "linear"
     """Shape after the warm-up: to zero in a line, to zero in half a cosine, or flat."""
     warmup: Duration = Duration(0.1, "epochs")
     """Linear rise from zero."""
@@ -420,10 +430,10 @@ class TrainSection(Section):
     """How long to train."""
     batch_size: PositiveInt = 32
     """Rows per optimizer step, over all devices: the only size that changes the mathematics."""
-    max_tokens: PositiveInt | Literal["auto"] = "auto"
+    max_tokens: Computed[PositiveInt | Literal["auto"]] = "auto"
     """Memory bound: tokens computed at once. A batch is cut into micro-batches of at most so many, with the same gradient.
     `auto` measures how many fit. When memory runs out all the same, the bound is halved and the step done again."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Computed[bool] = False
     """Keep only each layer's input and compute the rest again for the backward pass: much less memory, a third more time."""
     order: RowOrder = "shuffle"
     """Order of the rows. `shuffle`: a new true random permutation each epoch. `bucket`: the same, but rows of similar length
@@ -431,33 +441,33 @@ class TrainSection(Section):
     replacement in proportion to `data.columns.weight`, which then counts in the draw and not in the loss."""
     seed: Seed = 0
     """Seed of the head's weights, the order and dropout."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: TrainingPrecision = "auto"
     """Arithmetic of the forward and backward pass; weights stay fp32. `auto` is bf16 where the device has it and is faster with
     it, else fp32."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Computed[DeviceName] = "auto"
     """Where to compute; `auto` takes a GPU if there is one."""
     optimizer: Optimizer = AdamW()
     """The update rule."""
     schedule: Schedule = Schedule()
     """The learning rate over time."""
-    compact_vocabulary: Literal["auto", "on", "off"] = "auto"
+    compact_vocabulary: Switch = "auto"
     """Give gradients and optimizer state only to the embeddings of tokens that occur in the data; the others are put back when
     the model is saved, as the optimizer would have left them. `auto`: wherever that is exact and leaves something out."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Gradients are scaled down to this norm; 0 does not clip."""
-    log_every: Period = Duration(20, "steps")
+    log_every: Computed[Period] = Duration(20, "steps")
     """How often to log loss, learning rate and speed."""
-    evaluate_every: Period = Duration(1, "epochs")
+    evaluate_every: Computed[Period] = Duration(1, "epochs")
     """How often to evaluate on the validation rows."""
-    evaluate_first: bool = False
+    evaluate_first: Computed[bool] = False
     """Evaluate once before the first step."""
-    early_stopping: EarlyStopping = EarlyStopping()
+    early_stopping: Computed[EarlyStopping] = EarlyStopping()
     """When to stop early."""
-    prefetch: Annotated[int, Field(ge=0)] = 2
+    prefetch: Computed[Annotated[int, Field(ge=0)]] = 2
     """Batches prepared ahead in a thread; 0 prepares each when it is needed."""
-    checkpoint: Checkpointing = Checkpointing()
+    checkpoint: Computed[Checkpointing] = Checkpointing()
     """What is saved while training."""
-    distributed: Distributed = DataParallel()
+    distributed: Computed[Distributed] = DataParallel()
     """How several devices share the work."""
 
 
@@ -467,15 +477,15 @@ class EvaluateSection(Section):
     metric: str = "auto"
     """Main metric: chooses the best model, is reported with an interval. `auto`: accuracy (binary, multiclass), f1_micro
     (multilabel), pearson (regression)."""
-    max_tokens: PositiveInt = 16384
+    max_tokens: Computed[PositiveInt] = 16384
     """Memory bound of prediction: tokens computed at once."""
-    bootstrap: Annotated[int, Field(ge=0)] = 1000
+    bootstrap: Computed[Annotated[int, Field(ge=0)]] = 1000
     """Draws or resamples for the 95 % interval of the main metric; 0 leaves it out."""
-    mistakes: Annotated[int, Field(ge=0)] = 20
+    mistakes: Computed[Annotated[int, Field(ge=0)]] = 20
     """Number of most confident mistakes in the report."""
-    train: bool = False
+    train: Computed[bool] = False
     """Evaluate on the training rows too, as the set `train`: the gap to the validation rows shows overfitting."""
-    at_end: Names = ()
+    at_end: Computed[Names] = ()
     """Sets of `data.evaluations`, or `train`, that are evaluated for the final report only, not while training."""
 
 

@@ -1,6 +1,9 @@
-"""What all sections of the configuration have in common; below `schema.py`."""
+"""What all sections of the configuration have in common, and what a key can be for; below `schema.py`."""
 
 from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -11,3 +14,21 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+
+class Role(Enum):
+    """What a key is for; what a resumed run may change follows from it."""
+
+    LEARNED = "learned"
+    """It decides what is learnt: a resumed run refuses another value. The role of a key that has no mark."""
+    COMPUTED = "computed"
+    """How and where the same result is computed, watched and saved: a resumed run lists another value."""
+    LOCATED = "located"
+    """Where something is: a resumed run compares what is found there."""
+
+
+_T = TypeVar("_T")
+Computed = Annotated[_T, Role.COMPUTED]
+"""Marks a key, or a table with all of its keys, as computed."""
+Located = Annotated[_T, Role.LOCATED]
+"""Marks a key as located."""

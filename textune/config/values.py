@@ -60,6 +60,21 @@ def _above_zero(value: Duration) -> Duration:
     return value
 
 
+# --- choices that several places name ---------------------------------------------------------------------------------
+
+Switch = Literal["auto", "on", "off"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+TrainingPrecision = Literal["auto", "fp32", "bf16", "fp16"]
+PredictionPrecision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+AttentionLayout = Literal["auto", "packed", "padded"]
+Truncation = Literal["head", "tail", "head_tail", "error"]
+ScheduleKind = Literal["linear", "cosine", "constant"]
+Quoting = Literal["auto", "standard", "none"]
+OnBadRow = Literal["error", "skip"]
+OnExtraCells = Literal["error", "ignore"]
+
+# --- types ------------------------------------------------------------------------------------------------------------
+
 Period = Annotated[Duration, AfterValidator(_above_zero)]
 """A duration above zero."""
 

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kinds
 
-from textune.config import Columns
+from textune.config import Columns, OnBadRow
 from textune.data.labels import side_by_side
-from textune.data.reading import JSON_FIELD, OnBadRow, Rows, SkippedRow, missing_column, refuse, to_floats
+from textune.data.reading import JSON_FIELD, Rows, SkippedRow, missing_column, refuse, to_floats
 from textune.errors import DataError, Setting, Words
 from textune.wording import shorten
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from textune.config import Absent, Columns, DataSection, HeldOut, Labels, Source, SplitOff, StreamSource
+from textune.config import Absent, Columns, DataSection, HeldOut, Labels, OnBadRow, Source, SplitOff, StreamSource
 from textune.data.columns import Examples, select_columns
 from textune.data.labels import LABEL, LabelMap, encode_labels, infer_labels
 from textune.data.prepared import PreparedData, Split
-from textune.data.reading import OnBadRow, read_source
+from textune.data.reading import read_source
 from textune.data.shards import RowStream, open_stream, told_of_secrets
 from textune.data.splits import split_rows
 from textune.errors import DataError

@@ -1,3 +1,4 @@
+from . import render as render
 from .metrics import Metric as Metric
 from .metrics import compute_metrics as compute_metrics
 from .metrics import resolve_metric as resolve_metric
@@ -5,7 +6,7 @@ from .reduction import Reduction as Reduction
 from .reduction import num_ranked as num_ranked
 from .reduction import ranking_note as ranking_note
 from .render.json import read_report as read_report
-from .render.wording import number as number
 from .report import Report as Report
 from .report import build_report as build_report
 from .scored import Scored as Scored
+from .wording import number as number

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from textune.evaluation.metrics import METRICS, Metric
-from textune.evaluation.render import answer
 from textune.evaluation.scored import Scored
+from textune.evaluation.undefined import is_better, is_undefined
+from textune.evaluation.wording import answer
 from textune.tasks import Head
 
 
@@ -45,9 +45,8 @@ def find_baseline(scored: Scored, metric: Metric, metrics: dict[str, float], tra
     for wanted in (metric, plain):
         scores = constant.decision if wanted.uses == "decisions" else constant.probabilities
         values[wanted.name] = wanted.of(_always(scored, scores))
-    compared = plain if math.isnan(values[metric.name]) else metric
-    own, other = metrics[compared.name], values[compared.name]
-    beaten = None if math.isnan(own) or math.isnan(other) else own > other if compared.higher_is_better else own < other
+    compared = plain if is_undefined(values[metric.name]) else metric
+    beaten = is_better(metrics[compared.name], values[compared.name], higher=compared.higher_is_better)
     text = answer(answers.named(_decided(scored.head, constant.decision)))
     if answers.choices is None or compared.uses == "decisions":
         rule = f'always answering "{text}", {measures.constant} of {source}'

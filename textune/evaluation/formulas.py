@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from textune.evaluation.scored import Scored
+from textune.evaluation.undefined import UNDEFINED, mean_of_defined
 from textune.tasks import Counts
 
 Formula = Callable[[Scored], float]
@@ -151,7 +152,7 @@ def area(kind: Literal["roc_auc", "average_precision"]) -> Formula:
 
     def compute(scored: Scored) -> float:
         areas: np.ndarray = getattr(class_areas(scored, scored.answers.ranked), kind)
-        return float(np.nanmean(areas)) if not np.isnan(areas).all() else math.nan
+        return mean_of_defined(areas)
 
     return compute
 
@@ -183,13 +184,13 @@ def _areas(scores_M: np.ndarray, hits_M: np.ndarray, weights_M: np.ndarray | Non
     total = len(scores_M) if weights_M is None else weights_M.sum()
     total_hits = len(at_H) if weights_H is None else weights_H.sum()
     if not total_hits:
-        return Areas(math.nan, math.nan)
+        return Areas(UNDEFINED, UNDEFINED)
     below_H, upto_H = _weights_below(scores_M, weights_M, at_H)
     hits_below_H, hits_upto_H = _weights_below(at_H, weights_H, at_H)
     precision_H = (total_hits - hits_below_H) / (total - below_H)
     average_precision = np.average(precision_H, weights=weights_H)
     if total == total_hits:
-        return Areas(math.nan, average_precision)
+        return Areas(UNDEFINED, average_precision)
     won_H = ((below_H - hits_below_H) + (upto_H - hits_upto_H)) / 2
     return Areas(np.average(won_H, weights=weights_H) / (total - total_hits), average_precision)
 
@@ -230,14 +231,14 @@ def mean_absolute_error(scored: Scored) -> float:
 def mean_absolute_percentage_error(scored: Scored) -> float:
     """Mean size of the errors as a share of the target; NaN if a target is 0, where scikit-learn divides by a tiny number."""
     if (scored.targets == 0).any():
-        return math.nan
+        return UNDEFINED
     return _mean(np.abs(_errors(scored) / scored.targets), scored)
 
 
 def r2(scored: Scored) -> float:
     """Share of the targets' variance that is explained; NaN for one row. Constant targets: 1 if all are met, else 0."""
     if len(scored) < 2:
-        return math.nan
+        return UNDEFINED
     variance = _mean((scored.targets - _mean(scored.targets, scored)) ** 2, scored)
     if not variance or _constant(scored.targets):  # which rounding can give a variance
         return float(np.array_equal(scored.targets, scored.predictions))
@@ -265,7 +266,7 @@ def _mean(values: np.ndarray, scored: Scored) -> float:
 
 def _correlation(one: np.ndarray, other: np.ndarray, scored: Scored) -> float:
     if _constant(one) or _constant(other):
-        return math.nan
+        return UNDEFINED
     deviations = [values - _mean(values, scored) for values in (one, other)]
     one, other = (values / np.abs(values).max() for values in deviations)  # whose squares neither overflow nor vanish
     spread = math.sqrt(_mean(one**2, scored)) * math.sqrt(_mean(other**2, scored))

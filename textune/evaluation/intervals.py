@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from textune.evaluation.scored import Scored
+from textune.evaluation.undefined import UNDEFINED, is_undefined
 
 if TYPE_CHECKING:
     from textune.evaluation.metrics import Metric
@@ -70,7 +71,7 @@ def confidence_interval(metric: Metric, scored: Scored, *, samples: int = 1000, 
     """
     rows = metric.rows(scored)
     value = metric.of(scored)
-    if samples < 1 or math.isnan(value):
+    if samples < 1 or is_undefined(value):
         return Interval(None)
     if len(rows) < 2:
         return Interval(None, reason="there is only one row")
@@ -165,7 +166,7 @@ def _bootstrap(metric: Metric, rows: Scored, value: float, samples: int, generat
     samples = min(samples, max(MIN_SAMPLES, MAX_WORK // (fixed + per_row * len(part))))
     values = np.array([metric.function(_resample(part, generator)) for _ in range(samples)])
     defined = values[~np.isnan(values)]
-    if len(defined) * 2 < samples or math.isnan(center):
+    if len(defined) * 2 < samples or is_undefined(center):
         return Interval(None, reason="most resamples of these rows have no value")
     if math.isclose(defined.min(), defined.max(), rel_tol=1e-12, abs_tol=1e-15):
         return Interval(None, reason="every resample of these rows gives the same value")
@@ -212,7 +213,7 @@ def _without(metric: Metric, part: Scored, counts: np.ndarray, group: np.ndarray
     """The value without one row of each of `group`."""
     left = counts - np.bincount(group, minlength=len(counts))
     kept = np.flatnonzero(left)
-    return metric.function(part.take(kept, left[kept])) if len(kept) else math.nan
+    return metric.function(part.take(kept, left[kept])) if len(kept) else UNDEFINED
 
 
 def _limits(values: np.ndarray, value: float, method: Method) -> Interval:

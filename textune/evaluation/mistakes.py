@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from textune.evaluation.render import shorten
 from textune.evaluation.scored import Scored
+from textune.evaluation.wording import shorten
 from textune.tasks import Answer
 
 MAX_TEXT = 300

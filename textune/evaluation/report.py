@@ -1,11 +1,10 @@
 """The report on one evaluation: what was measured, how sure that is, what it is worth, and where the model errs.
 
-scored rows -> metrics, interval, baseline, classes, confusions, mistakes -> JSON, Markdown, console
+scored rows -> metrics, interval, baseline, classes, confusions, mistakes, curves -> `render/`: JSON, Markdown, console
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,16 +13,16 @@ import numpy as np
 
 from textune.data import LabelMap
 from textune.evaluation.baseline import Baseline, find_baseline
+from textune.evaluation.curves import Curves, find_curves
 from textune.evaluation.intervals import Interval, confidence_interval
 from textune.evaluation.metrics import METRICS, ClassMetrics, Metric, compute_metrics, per_class
 from textune.evaluation.mistakes import Mistake, Texts, find_mistakes
 from textune.evaluation.reduction import ranking_note
-from textune.evaluation.render import headline, number
 from textune.evaluation.scored import Scored
+from textune.evaluation.undefined import is_undefined, to_json
+from textune.evaluation.wording import headline, number
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from textune.data import Problem
     from textune.tasks import Answers
 
@@ -78,6 +77,8 @@ class Report:
     notes: tuple[str, ...]
     num_left_out: int = 0
     """Rows that are not among `num_rows`: they could not be used, or were too long."""
+    curves: tuple[Curves, ...] = ()
+    """Of the classes with most rows, binary: of the second one; empty for regression."""
 
     @property
     def value(self) -> float:
@@ -110,7 +111,7 @@ class Report:
         classes = [asdict(row) for row in self.classes]
         for row, count in zip(classes, self.train_support or (), strict=False):
             row["train_support"] = count
-        plain: dict[str, Any] = _plain(
+        plain: dict[str, Any] = to_json(
             {
                 "version": 1,
                 "dataset": self.dataset,
@@ -135,21 +136,10 @@ class Report:
                 "mistakes": [asdict(mistake) for mistake in self.mistakes],
                 "warnings": self.warnings,
                 "notes": self.notes,
+                "curves": [asdict(curves) for curves in self.curves],
             }
         )
         return plain
-
-    def markdown(self) -> str:
-        """The report as a Markdown document."""
-        from textune.evaluation.render import write_markdown
-
-        return write_markdown(self)
-
-    def console(self, console: Console) -> None:
-        """Print what people look at first."""
-        from textune.evaluation.render import print_report
-
-        print_report(self, console)
 
 
 def build_report(
@@ -209,6 +199,7 @@ def build_report(
             *notes,
         ),
         num_left_out=left_out,
+        curves=find_curves(scored),
     )
 
 
@@ -245,7 +236,7 @@ def _warnings(baseline: Baseline, metrics: dict[str, float]) -> tuple[str, ...]:
 def _metric_notes(metric: Metric, metrics: dict[str, float], interval: Interval, baseline: Baseline) -> list[str]:
     notes = []
     for name, value in metrics.items():
-        if math.isnan(value):
+        if is_undefined(value):
             notes.append(f"{name} is undefined here: {METRICS[name].undefined}.")
     if interval.limits is None:
         if interval.reason:
@@ -283,14 +274,3 @@ def _some(names: list[str], total: int) -> str:
         return listed
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return f"{len(names)} of {total} classes ({listed}{more})"
-
-
-def _plain(value: Any) -> Any:
-    """Python's own types, as JSON knows them."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,10 +10,10 @@ import torch
 import transformers
 
 from textune.atomic import write_folder
-from textune.config import ModelSection, experiment_from_dict, user_path
+from textune.config import ModelSection, load_tree, user_path
 from textune.errors import ConfigError, ModelError, RunError
 from textune.inside import require_inside
-from textune.model import TextModel, complete_model, load_model, load_tokenizer
+from textune.model import Device, FullTable, Kept, Recipe, TextModel, complete_model, load_model, load_tokenizer, prepare
 from textune.prediction import CARD_NAME, read_card
 from textune.run import state_of
 from textune.training import KEPT_IDS, MANIFEST, MODEL, Checkpoint, newest, open_checkpoint, require_whole, weights_of
@@ -87,8 +87,9 @@ def _rebuild(checkpoint: Checkpoint) -> TextModel:
         with torch.no_grad():
             hf.get_input_embeddings().weight.copy_(_full_table(checkpoint, config.num_labels))
     model = TextModel(hf, pad_id=0, attention="padded", compile="off")
+    kept = Kept(checkpoint.read(KEPT_IDS).numpy()) if KEPT_IDS in checkpoint.names else FullTable("")
+    prepare(model, Recipe(Device(torch.device("cpu"), "fp32"), vocabulary=kept))
     if KEPT_IDS in checkpoint.names:
-        model.take_vocabulary(checkpoint.read(KEPT_IDS).numpy())
         known = state_of(checkpoint).identity.token_embeddings
         if model.left_out_fingerprint != known:
             name = _backbone_of(checkpoint).pretrained
@@ -122,7 +123,7 @@ def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
 
 def _backbone_of(checkpoint: Checkpoint) -> ModelSection:
     """The backbone that the run was configured with."""
-    return experiment_from_dict(dict(state_of(checkpoint).config), base=Path.cwd()).model
+    return load_tree(dict(state_of(checkpoint).config), base=Path.cwd()).experiment.model
 
 
 def _save(model: TextModel, checkpoint: Checkpoint, folder: Path) -> None:

@@ -18,9 +18,9 @@ from .outofmemory import is_out_of_memory as is_out_of_memory
 from .pretrained import checkpoint_labels as checkpoint_labels
 from .pretrained import find_pretrained as find_pretrained
 from .pretrained import is_error as is_error
-from .quantize import quantize_linears as quantize_linears
 from .quantize import require_int8 as require_int8
 from .recipe import FullTable as FullTable
+from .recipe import Kept as Kept
 from .recipe import Occurring as Occurring
 from .recipe import Recipe as Recipe
 from .recipe import prepare as prepare

@@ -12,7 +12,7 @@ import inspect
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from textune.batches import GROUP_COST_TOKENS, Layout, TokenBatch
+from textune.config import AttentionLayout, Switch
 from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
 from textune.model.attention import PACKED, PackedLayout
@@ -55,8 +56,8 @@ class TextModel(nn.Module):
         hf: Any,
         *,
         pad_id: int,
-        attention: Literal["auto", "packed", "padded"] = "auto",
-        compile: Literal["auto", "on", "off"] = "auto",
+        attention: AttentionLayout = "auto",
+        compile: Switch = "auto",
         notes: tuple[str, ...] = (),
         unknown_id: int | None = None,
         frozen: frozenset[str] = frozenset(),
@@ -125,7 +126,7 @@ class TextModel(nn.Module):
             if name in self._frozen:
                 parameter.requires_grad_(False)
 
-    def compact_vocabulary(self, token_ids: Iterable[np.ndarray], *, mode: Literal["auto", "on", "off"], optimizer: str) -> str:
+    def compact_vocabulary(self, token_ids: Iterable[np.ndarray], *, mode: Switch, optimizer: str) -> str:
         """Train only the token embeddings that occur in `token_ids`, where that is exact; returns the fact in words.
 
         Afterwards the model computes texts of those tokens alone, until it is saved and loaded. Arguments and errors are those

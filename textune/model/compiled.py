@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import AttentionInterface
 
+from textune.config import Switch
 from textune.errors import ModelError
 from textune.model.attention import PACKED, packed_attention
 from textune.model.varlen import attention_obstacle
@@ -29,7 +30,7 @@ counts, in training and in evaluation; PyTorch's own bound of 8 is too low for T
 BACKEND = "inductor"
 
 
-def compile_on_gpu(hf: Any, *, dtype: torch.dtype, num_steps: int, mode: Literal["auto", "on", "off"]) -> str:
+def compile_on_gpu(hf: Any, *, dtype: torch.dtype, num_steps: int, mode: Switch) -> str:
     """Compile the layers of a Hugging Face model that stands on its GPU; returns what was done, for the header of a run.
 
     `dtype` is that of the run's matrix products, `num_steps` the predicted length of the run, `mode` the key `model.compile`.

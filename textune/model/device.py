@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 import torch
 
+from textune.config import DeviceName, TrainingPrecision
 from textune.errors import ModelError, Setting, Words
 from textune.model import processor
 
@@ -43,9 +44,7 @@ class Device:
         return f"{name}, {self.precision}"
 
 
-def resolve_device(
-    device: Literal["auto", "cpu", "cuda"], precision: Literal["auto", "fp32", "bf16", "fp16"], *, section: str = ""
-) -> Device:
+def resolve_device(device: DeviceName, precision: TrainingPrecision, *, section: str = "") -> Device:
     """The device and precision that `auto` stands for here; ModelError where the machine lacks what was asked for.
 
     `section`: that of the config which the two are keys of; without it, they are arguments.

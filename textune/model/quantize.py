@@ -5,11 +5,10 @@ Products are those of `native/int8.py`; a quantised model predicts only: it cann
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from textune.config import DeviceName
 from textune.errors import ModelError, Setting, Words
 from textune.model.backbone import TextModel
 from textune.model.native import Int8Linear, KernelError, Kernels, load_library
@@ -17,7 +16,7 @@ from textune.model.native import Int8Linear, KernelError, Kernels, load_library
 _INT8, _AUTO = Setting("precision", "int8"), Setting("precision", "auto")
 
 
-def require_int8(device: Literal["auto", "cpu", "cuda"]) -> None:
+def require_int8(device: DeviceName) -> None:
     """ModelError where int8 is impossible: on another device, or without compiled kernels."""
     if device == "cuda":
         raise ModelError(

@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from textune.config import Switch
 from textune.model.backbone import TextModel
 from textune.model.budget import TokenBudget
 from textune.model.device import Device
@@ -34,7 +35,7 @@ class Occurring:
 
     token_ids: Iterable[np.ndarray]
     """Flat arrays [tokens] of all that the model will see."""
-    mode: Literal["auto", "on", "off"]
+    mode: Switch
     optimizer: str
     """The kind of `train.optimizer`."""
 

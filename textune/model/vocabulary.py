@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from textune.config import Switch
 from textune.errors import ConfigError
 
 EXACT_RULES = frozenset({"adamw"})
@@ -34,7 +35,7 @@ def compact_vocabulary(
     token_ids: Iterable[np.ndarray],
     *,
     always: Iterable[int],
-    mode: Literal["auto", "on", "off"],
+    mode: Switch,
     optimizer: str,
 ) -> tuple[CompactVocabulary | None, str]:
     """Compact the word embedding of the Hugging Face model `hf`, which is on the CPU, as `train.compact_vocabulary` says.

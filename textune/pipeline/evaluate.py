@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -15,14 +15,19 @@ from textune.config import (
     Absent,
     Columns,
     DataSection,
+    DeviceName,
     EvaluateSection,
     Experiment,
     FilesSource,
     HeldOut,
+    OnBadRow,
+    PredictionPrecision,
     SplitOff,
     StreamSource,
+    Switch,
     TokensSection,
     TrainSource,
+    Truncation,
     load_config,
     require_words,
     user_path,
@@ -44,11 +49,11 @@ def evaluate(
     columns: Columns | Mapping[str, Any] | None = None,
     part: str | None = None,
     metric: str | None = None,
-    on_bad_row: Literal["error", "skip"] = "error",
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
+    on_bad_row: OnBadRow = "error",
+    device: DeviceName = "auto",
+    precision: PredictionPrecision = "auto",
     max_tokens: int | None = None,
-    compile: Literal["auto", "on", "off"] = "auto",
+    compile: Switch = "auto",
     tracker: Tracker | None = None,
 ) -> Report:
     """Report on a model with the rows of `data`, or with the run's own test (else validation) rows, or those of the set `part`.
@@ -136,9 +141,7 @@ def _columns(given: Columns | Mapping[str, Any] | None, card: ModelCard) -> Colu
         raise ConfigError(f"columns = {given!r:.200} names no columns.", hint=f"Its keys are {known}.") from None
 
 
-def _rows_of(
-    data: FilesSource, columns: Columns, card: ModelCard, *, on_bad_row: Literal["error", "skip"], tracker: Tracker
-) -> Split:
+def _rows_of(data: FilesSource, columns: Columns, card: ModelCard, *, on_bad_row: OnBadRow, tracker: Tracker) -> Split:
     """Labelled rows of files, for a model that knows its labels."""
     try:
         found = prepare_held_out(data, columns=columns, labels=card.labels, label_map=card.label_map, on_bad_row=on_bad_row)
@@ -201,9 +204,7 @@ def _source_of(section: DataSection, name: str) -> TrainSource | HeldOut:
     return sources[name]
 
 
-def _tokens_section(
-    experiment: Experiment | None, max_length: int, truncate: Literal["head", "tail", "head_tail", "error"]
-) -> TokensSection:
+def _tokens_section(experiment: Experiment | None, max_length: int, truncate: Truncation) -> TokensSection:
     if experiment is not None:
         return experiment.tokens
     return TokensSection(max_length=max_length, truncate=truncate)

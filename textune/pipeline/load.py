@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from textune.config import Columns
+from textune.config import Columns, DeviceName, PredictionPrecision, Switch
 from textune.model import Device
 from textune.prediction import ModelCard, Prediction, Predictor, predict_table
 from textune.prediction import load as open_predictor
@@ -63,10 +63,10 @@ class TrainedModel:
 def load(
     folder: str | Path,
     *,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
+    device: DeviceName = "auto",
+    precision: PredictionPrecision = "auto",
     max_tokens: int | None = None,
-    compile: Literal["auto", "on", "off"] = "auto",
+    compile: Switch = "auto",
 ) -> TrainedModel:
     """Open a run folder (its best model) or a model folder that textune saved; options as in `textune.prediction.load`."""
     return TrainedModel(open_predictor(folder, device=device, precision=precision, max_tokens=max_tokens, compile=compile))

@@ -17,13 +17,12 @@ from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from textune.ahead import ahead
 from textune.batches import TokenStore
-from textune.config import Columns
+from textune.config import Columns, OnBadRow
 from textune.data import STANDARD, RowWriter, StreamOptions, Window, is_lasting, select_texts
 from textune.errors import DataError
 from textune.model import CallerBudget
@@ -45,7 +44,7 @@ def predict_file(
     columns: Columns,
     rename: Mapping[str, str] | None = None,
     all_scores: bool = False,
-    on_bad_row: Literal["error", "skip"] = "error",
+    on_bad_row: OnBadRow = "error",
     force: bool = False,
     tracker: Tracker,
 ) -> int:

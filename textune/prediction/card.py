@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from textune.config import Columns, FilesSource, Labels, Section, Task
+from textune.config import Columns, FilesSource, Labels, Section, Task, Truncation
 from textune.data import LabelMap
 from textune.errors import RunError
 from textune.jsontext import parse_json
@@ -31,7 +31,7 @@ class ModelCard(Section):
     """The task's own section."""
     max_length: int = Field(ge=2)
     """Longest row in tokens."""
-    truncate: Literal["head", "tail", "head_tail", "error"]
+    truncate: Truncation
     """Which part of a longer text is kept."""
     columns: Columns
     """Where text was found in the training data."""

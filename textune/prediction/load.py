@@ -5,17 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import Any
 
 from textune.config import (
     AutoTask,
     BinaryTask,
+    DeviceName,
     ModelSection,
     MulticlassTask,
     MultilabelTask,
+    PredictionPrecision,
     RegressionTask,
+    Switch,
+    TrainingPrecision,
     require_count,
     require_words,
     user_path,
@@ -23,13 +25,14 @@ from textune.config import (
 from textune.errors import ModelError, RunError
 from textune.model import (
     Device,
+    Recipe,
     TextModel,
     complete_model,
     hint_for_no_run,
     load_model,
     load_tokenizer,
     prefers_bf16,
-    quantize_linears,
+    prepare,
     require_int8,
     resolve_device,
 )
@@ -42,10 +45,10 @@ from textune.tasks import build_task
 def load(
     folder: str | Path,
     *,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
+    device: DeviceName = "auto",
+    precision: PredictionPrecision = "auto",
     max_tokens: int | None = None,
-    compile: Literal["auto", "on", "off"] = "auto",
+    compile: Switch = "auto",
     ranks: Ranks = ALONE,
     on_notice: Callable[[str], None] = warnings.warn,
 ) -> Predictor:
@@ -72,13 +75,8 @@ def load(
     tokenizer = load_tokenizer(section)
     task = build_task(_without_class_weights(card.task), card.label_map)
     model = load_model(section, tokenizer, label_map=card.label_map, num_logits=task.num_outputs, seed=0, as_saved=True)
-    model.to(chosen.torch)
-    if precision == "int8":
-        quantize_linears(model)
-        model.speed_up(torch.int8, training=False)
-    elif card.compiled or compile == "on":
-        model.speed_up(chosen.dtype, training=False)
-    model.eval()
+    int8 = precision == "int8"
+    prepare(model, Recipe(chosen, "prediction", int8=int8, compiled=int8 or card.compiled or compile == "on"))
     card = _within_positions(card, model, folder, on_notice)
     limit = max(max_tokens or card.max_tokens, card.max_length)
     return Predictor(model, tokenizer, task, card, device=chosen, max_tokens=limit, ranks=ranks, on_notice=on_notice)
@@ -98,8 +96,8 @@ def _within_positions(card: ModelCard, model: TextModel, folder: Path, on_notice
 
 def _device_of(
     card: ModelCard,
-    device: Literal["auto", "cpu", "cuda"],
-    precision: Literal["auto", "fp32", "bf16", "fp16"],
+    device: DeviceName,
+    precision: TrainingPrecision,
     on_notice: Callable[[str], None],
 ) -> Device:
     if precision != "auto":

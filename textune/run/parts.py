@@ -101,6 +101,7 @@ class Ingredients:
             max_tokens=limit,
             ranks=self.ranks,
             lockstep=learner is not None and learner.lockstep,
+            outputs=None if learner is None else learner.outputs,
         )
 
     def first_epoch(self) -> list[np.ndarray]:

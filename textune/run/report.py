@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -13,7 +12,7 @@ from textune.atomic import write_text
 from textune.batches import TokenRows
 from textune.config import reported_sets
 from textune.data import Split
-from textune.evaluation import Metric, Reduction, Report, Scored, build_report
+from textune.evaluation import Metric, Reduction, Report, Scored, build_report, render
 from textune.model import CallerBudget
 from textune.prediction import Predictor, load
 from textune.run.folder import RunFolder, report_stem
@@ -92,8 +91,8 @@ def report_split(
 
 def write_report(report: Report, folder: Path, stem: str) -> None:
     """Write `stem.json` and `stem.md` into a folder."""
-    write_text(folder / f"{stem}.json", json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    write_text(folder / f"{stem}.md", report.markdown())
+    write_text(folder / f"{stem}.json", render.json.render(report))
+    write_text(folder / f"{stem}.md", render.markdown.render(report))
 
 
 def write_reports(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> dict[str, Report]:

@@ -3,53 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from textune.config import format_value
+from textune.config import Role, format_value, role_of
 from textune.errors import RunError
 from textune.jsontext import finite
 from textune.model import processor
 from textune.run.parts import Ingredients
 from textune.run.state import Identity, content_in_words, machine_in_words
+from textune.training import sharing_kind
 from textune.wording import listing
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
-
-HARMLESS = (
-    "train.log_every",
-    "train.evaluate_every",
-    "train.evaluate_first",
-    "train.early_stopping",
-    "train.prefetch",
-    "train.checkpoint",
-    "train.distributed",
-    "train.device",
-    "train.max_tokens",
-    "train.gradient_checkpointing",
-    "tokens.cache",
-    "tokens.cache_size_gb",
-    "model.attention",
-    "model.compile",
-    "evaluate.max_tokens",
-    "evaluate.train",
-    "evaluate.at_end",
-    "evaluate.bootstrap",
-    "evaluate.mistakes",
-)
-"""Keys, or the tables that hold them, that may change when a run is resumed: they say how and where it is computed, watched
-and saved. Every other key decides what is learnt, and a change of it is refused."""
-
-_SOURCE = r"data\.(train|validation|test|evaluations\.[^.]+)(\.sources\.\d+)*"
-BY_CONTENT = re.compile(
-    rf"data\.folder|{_SOURCE}\.(files|label_files|folder|name|revision)|data\.labels\.names_file"
-    r"|model\.(pretrained|tokenizer|revision)"
-)
-"""Keys that say where something is: its content is compared (`compare_identity`), wherever it is now."""
 
 _NOT_COMPUTED = {"transformers_version", "architectures", "dtype", "torch_dtype", "id2label", "label2id", "use_cache"}
 """Keys of a backbone's configuration that change nothing of what is learnt."""
@@ -62,14 +31,14 @@ def compare(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: str) -> 
     harmless: list[str] = []
     refused: list[str] = []
     for key in sorted(before.keys() | after.keys()):
-        if before.get(key) == after.get(key) or BY_CONTENT.fullmatch(key):
+        role = role_of(key)
+        if before.get(key) == after.get(key) or role is Role.LOCATED:  # `compare_identity` compares what is found there
             continue
         if key == "tokens.max_length" and "auto" in (before.get(key), after.get(key)):  # `compare_identity` has the numbers
             continue
         change = f"{key} was {_shown(before, key)} and is {_shown(after, key)}"
-        free = any(key == name or key.startswith(name + ".") for name in HARMLESS)
         # With a schedule that falls towards the end of the run, the rates would have differed from the start.
-        free = free or (key == "train.duration" and schedule_is_flat)
+        free = role is Role.COMPUTED or (key == "train.duration" and schedule_is_flat)
         (harmless if free else refused).append(change)
     if refused:
         raise RunError(
@@ -134,14 +103,13 @@ def identity_of(parts: Ingredients) -> Identity:
     content["tokenizer"] = parts.encoder.fingerprint()
     content["max_length"] = parts.experiment.tokens.longest
     content["token_embeddings"] = parts.model.left_out_fingerprint
-    sharing = parts.experiment.train.distributed.kind
     machine: dict[str, JsonValue] = {
         "torch": torch.__version__,
         "device": str(parts.device),
         "vectors": processor.vectors(),
         "kernels": parts.model.accelerator.way,
         "world": parts.ranks.world,
-        "sharing": "alone" if parts.ranks.alone and sharing == "ddp" else sharing,
+        "sharing": sharing_kind(parts.experiment.train, parts.ranks),
     }
     config = parts.model.hf.config.to_dict()
     backbone = {name: value for name, value in config.items() if name not in _NOT_COMPUTED and not name.startswith("_")}

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from kits.rows import packed_rows, read
 
 from textune.config.schema import Columns, Labels
+from textune.config.values import OnBadRow
 from textune.data.columns import select_columns
 from textune.data.labels.encode import encode_labels
 from textune.data.labels.infer import infer_labels
-from textune.data.reading.rows import OnBadRow, Rows
+from textune.data.reading.rows import Rows
 from textune.errors import DataError
 
 _HURRIED = settings(max_examples=120, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])

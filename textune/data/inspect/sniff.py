@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from textune.config import FilesSource
+from textune.config import FilesSource, Quoting
 from textune.data.reading import FORMATS, NUMBER, bare_suffix, csv_reader, raw_blocks, text_blocks
 from textune.errors import DataError
 
@@ -49,7 +49,7 @@ class Layout:
     encoding: str = "utf-8"
     delimiter: str | None = None
     """Where it is not the format's own."""
-    quoting: Literal["auto", "standard", "none"] = "auto"
+    quoting: Quoting = "auto"
     has_header: bool = True
     skip_lines: int = 0
     """Lines before the header, or before the first row."""
@@ -180,7 +180,7 @@ def sniff_cells(text: str, encoding: str, kind: Literal["csv", "tsv"], delimiter
     if evenness(parsed[best]) == 0:
         best = tries[0]
     delimiter, quoting = best
-    chosen: Literal["auto", "standard", "none"] = "auto" if quoting == (kind == "csv") else "standard" if quoting else "none"
+    chosen: Quoting = "auto" if quoting == (kind == "csv") else "standard" if quoting else "none"
     layout = _with_header(Layout(kind, encoding, None if delimiter == own else delimiter, chosen), parsed[best])
     # The reader takes the line `sep=;` by itself where it is the first that it sees.
     return replace(layout, skip_lines=layout.skip_lines + 1) if told and layout.skip_lines else layout

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from textune.config import Labels
+from textune.config import Labels, OnBadRow
 from textune.data.columns import Examples, leave_out
 from textune.data.labels.checks import require_named
 from textune.data.labels.map import LabelLookup, LabelMap
 from textune.data.labels.names import names_by_user
 from textune.data.labels.values import MISSING, LabelValues, bit_of, label_column, label_values, multi_hot_width
-from textune.data.reading import OnBadRow, number_advice, to_floats
+from textune.data.reading import number_advice, to_floats
 from textune.errors import DataError
 from textune.wording import count, listing, nearest, shorten
 

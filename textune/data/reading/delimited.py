@@ -14,12 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
-from textune.config import FilesSource
+from textune.config import FilesSource, OnExtraCells, Quoting
 from textune.data.reading.files import BadLine, TextLines, raw_blocks, skip_lines
 from textune.data.reading.quoting import (
     SAMPLE_CHARACTERS,
@@ -65,10 +64,10 @@ class CellOptions:
     tabs: bool
     """tsv: a tab between cells, and quotes are plain characters, unless the keys below say otherwise."""
     delimiter: str | None = None
-    quoting: Literal["auto", "standard", "none"] = "auto"
+    quoting: Quoting = "auto"
     column_names: tuple[str, ...] = ()
     skip_lines: int = 0
-    extra_cells: Literal["error", "ignore"] = "error"
+    extra_cells: OnExtraCells = "error"
 
 
 def read_delimited(path: Path, name: str, section: FilesSource, *, tabs: bool, compares: bool = False) -> Piece:

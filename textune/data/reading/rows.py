@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
 from textune.errors import Advice, DataError, Setting, Words
 from textune.wording import count, listing, nearest
-
-OnBadRow = Literal["error", "skip"]
 
 JSON_FIELD = {b"textune.json": b"1"}
 """Metadata of an Arrow field whose text is JSON: objects and lists that no Arrow list type can hold."""

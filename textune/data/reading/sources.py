@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from textune.config import ConcatSource, FilesSource, HubSource, PythonSource, SavedSource, Source
+from textune.config import ConcatSource, FilesSource, HubSource, OnBadRow, PythonSource, SavedSource, Source
 from textune.data.reading.classnames import class_names
 from textune.data.reading.columnar import arrow_piece, read_arrow, read_hub, read_parquet, read_saved
 from textune.data.reading.delimited import read_delimited
@@ -28,7 +28,7 @@ from textune.data.reading.fingerprint import fingerprint_table
 from textune.data.reading.jsonfiles import read_json, read_jsonl
 from textune.data.reading.lines import read_text_file
 from textune.data.reading.records import plain_value, records_piece
-from textune.data.reading.rows import OnBadRow, Piece, Places, Rows, SkippedRow, refuse
+from textune.data.reading.rows import Piece, Places, Rows, SkippedRow, refuse
 from textune.data.reading.selection import join_pieces, select_rows, wanted_columns
 from textune.errors import DataError, Setting, Words
 from textune.wording import count, nearest

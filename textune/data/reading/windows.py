@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from textune.config import OnExtraCells, Quoting
 from textune.data.reading.columnar import arrow_piece
 from textune.data.reading.delimited import CellOptions, Cells, delimiter_hint, named_columns
 from textune.data.reading.files import COMPRESSION, FORMATS, BadLine, TextLines, bare_suffix, raw_blocks, skip_lines
@@ -53,7 +54,7 @@ class StreamOptions:
     format: StreamFormat
     encoding: str = "utf-8"
     delimiter: str | None = None
-    quoting: Literal["auto", "standard", "none"] = "auto"
+    quoting: Quoting = "auto"
     column_names: tuple[str, ...] = ()
     """Names for the columns of csv or tsv without a header, or for the values of jsonl rows that are lists; the one column of
     text is named as the model's."""
@@ -61,7 +62,7 @@ class StreamOptions:
     """For text: what turns a line into columns."""
     skip_lines: int = 0
     """Lines of csv, tsv and text to leave out before the header or the first row."""
-    extra_cells: Literal["error", "ignore"] = "error"
+    extra_cells: OnExtraCells = "error"
     """Rows of csv and tsv with more cells than columns: stop, or ignore the extra cells and say how many rows had them."""
 
     def __post_init__(self) -> None:

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from textune.config import Columns, Labels, StreamSource
+from textune.config import Columns, Labels, OnBadRow, StreamSource
 from textune.data.columns import Examples, label_columns, select_columns, text_columns
 from textune.data.labels import LabelMap, encode_labels
-from textune.data.reading import OnBadRow, Piece, Places, Rows, SkippedRow, missing_column, refuse
+from textune.data.reading import Piece, Places, Rows, SkippedRow, missing_column, refuse
 from textune.data.shards.reader import BEGINNING, Position, ShardFormat, ShardReader, open_reader, shard_format
 from textune.data.shards.remote import Shard, find_shards
 from textune.errors import DataError

@@ -11,13 +11,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from textune.evaluation.render.wording import answer, number, one_line, split_averages
+from textune.evaluation.mistakes import Mistake
+from textune.evaluation.report import Report
+from textune.evaluation.wording import answer, number, one_line, split_averages
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from textune.evaluation.mistakes import Mistake
-    from textune.evaluation.report import Report
 
 MAX_CLASSES = 15
 MAX_MATRIX = 10
@@ -26,7 +26,7 @@ MAX_MISTAKES = 5
 MAX_NAME = 60
 
 
-def print_report(report: Report, console: Console) -> None:
+def render(report: Report, console: Console) -> None:
     """Print to `console`; names and texts of the data appear as they are, never as markup."""
     _Printer(report, console).print()
 

@@ -1,21 +1,28 @@
-"""A report from its JSON file back to a `Report`; the last of the room."""
+"""A report as the text of a JSON file, and back."""
 
 from __future__ import annotations
 
-import math
+import json
 from pathlib import Path
 from typing import Any
 
 from textune.errors import RunError
 from textune.evaluation.baseline import Baseline
+from textune.evaluation.curves import Curves, Reliability, Thresholds
 from textune.evaluation.metrics import ClassMetrics
 from textune.evaluation.mistakes import Mistake
 from textune.evaluation.report import Confusion, Report
+from textune.evaluation.undefined import from_json
 from textune.jsontext import parse_json
 
 
+def render(report: Report) -> str:
+    """The whole report."""
+    return json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def read_report(path: Path) -> Report:
-    """The report in a file that `Report.to_dict` filled; RunError where it is damaged or of a later version."""
+    """The report in a file that `render` filled; RunError where it is damaged or of a later version."""
     again = "Make it again: `textune evaluate`."
     try:
         tree: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
@@ -38,9 +45,9 @@ def _report(tree: dict[str, Any]) -> Report:
         metric=main["metric"],
         interval=None if main["interval_95"] is None else (main["interval_95"][0], main["interval_95"][1]),
         interval_method=main.get("interval_method") or "",
-        metrics=_numbers(tree["metrics"]),
-        baseline=Baseline(**{**tree["baseline"], "metrics": _numbers(tree["baseline"]["metrics"])}),
-        classes=tuple(ClassMetrics(**_numbers(row)) for row in classes),
+        metrics=from_json(tree["metrics"]),
+        baseline=Baseline(**{**tree["baseline"], "metrics": from_json(tree["baseline"]["metrics"])}),
+        classes=tuple(ClassMetrics(**from_json(row)) for row in classes),
         train_support=None if not support or support[0] is None else tuple(support),
         matrix=None if tree["confusion_matrix"] is None else tuple(tuple(row) for row in tree["confusion_matrix"]),
         confusions=tuple(Confusion(**pair) for pair in tree["confusions"]),
@@ -49,14 +56,17 @@ def _report(tree: dict[str, Any]) -> Report:
         warnings=tuple(tree["warnings"]),
         notes=tuple(tree["notes"]),
         num_left_out=tree.get("rows_left_out", 0),
+        curves=tuple(_curves(row) for row in tree.get("curves", ())),
     )
-
-
-def _numbers(values: dict[str, Any]) -> dict[str, Any]:
-    """NaN for what JSON holds as null."""
-    return {name: math.nan if value is None else value for name, value in values.items()}
 
 
 def _mistake(row: dict[str, Any]) -> Mistake:
     answers = {name: tuple(row[name]) if isinstance(row[name], list) else row[name] for name in ("true", "predicted")}
     return Mistake(**{**row, **answers})
+
+
+def _curves(row: dict[str, Any]) -> Curves:
+    thresholds, reliability = (
+        {name: tuple(values) for name, values in row[key].items()} for key in ("thresholds", "reliability")
+    )
+    return Curves(row["name"], Thresholds(**thresholds), Reliability(**reliability))

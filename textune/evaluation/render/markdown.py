@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from textune.evaluation.metrics import METRICS
-from textune.evaluation.render.wording import answer, number, one_line, split_averages
-
-if TYPE_CHECKING:
-    from textune.evaluation.report import Report
+from textune.evaluation.report import Report
+from textune.evaluation.wording import answer, number, one_line, split_averages
 
 MAX_MATRIX = 20
 """Classes up to which the confusion matrix is drawn; above, the most frequent confusions are listed."""
@@ -22,7 +19,7 @@ MAX_TEXT = 200
 _MARKUP = re.compile(r"[\\`*\[\]<>|~$&#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
-def write_markdown(report: Report) -> str:
+def render(report: Report) -> str:
     """The whole report, sections that do not apply left out."""
     parts = [
         _head(report),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
+
+from textune.evaluation.undefined import DASH, is_undefined
 
 _SPACE = re.compile(r"\s+")
 # Control characters can drive a terminal, direction marks can reorder a line, lone surrogates cannot be written at all.
@@ -13,9 +14,9 @@ AVERAGES = ("macro", "micro", "weighted", "samples")
 
 
 def number(value: float) -> str:
-    """Four decimals, fewer for large numbers; `-` where undefined."""
-    if math.isnan(value):
-        return "-"
+    """Four decimals, fewer for large numbers; a dash where undefined."""
+    if is_undefined(value):
+        return DASH
     return f"{value:.4f}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 

@@ -1,0 +1,115 @@
+"""Curves of each class against the rest, taken while the scores exist and bounded: what a report can draw, or a person tune by.
+
+scores of a class --descending--> every threshold --evenly along the ROC curve--> at most MAX_POINTS
+                  --by value--> bins --> how often a score of 0.8 is right (reliability)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from textune.evaluation.scored import Scored
+
+MAX_CURVES = 20
+"""Classes with curves, those with most rows first."""
+MAX_POINTS = 100
+"""Thresholds kept of each class."""
+NUM_BINS = 10
+"""Ranges of scores, equally wide, whose reliability is measured."""
+_DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What it means to answer with a class from a score on, from the highest threshold to the lowest; a tuple entry for each.
+
+    The ROC curve is recall over false positive rate, the precision-recall curve precision over recall.
+    """
+
+    threshold: tuple[float, ...]
+    recall: tuple[float, ...]
+    """Share of the class's rows that are found."""
+    false_positive_rate: tuple[float, ...]
+    """Share of the other rows that are taken for it."""
+    precision: tuple[float, ...]
+    """Share of the rows taken for it that are of it."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often rows are of a class, by their score, from low scores to high ones; ranges without rows are left out."""
+
+    score: tuple[float, ...]
+    """Mean score of the rows in a range."""
+    share: tuple[float, ...]
+    """Share of them that are of the class."""
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The curves of one class, or label, against the rest."""
+
+    name: str
+    thresholds: Thresholds
+    reliability: Reliability
+
+
+def find_curves(scored: Scored) -> tuple[Curves, ...]:
+    """The curves of the classes that are ranked, in the order of their ids; without rows of both kinds a class has none."""
+    ranked = scored.ranked
+    if ranked.scores is None:
+        return ()
+    hits_C = ranked.hits.sum(axis=0)
+    columns = [column for column in ranked.answers.ranked if 0 < hits_C[column] < len(ranked)]
+    chosen = sorted(sorted(columns, key=lambda column: -hits_C[column])[:MAX_CURVES])
+    return tuple(
+        Curves(
+            name=ranked.head.labels[column],
+            thresholds=_thresholds(ranked.scores[:, column], ranked.hits[:, column]),
+            reliability=_reliability(ranked.scores[:, column], ranked.hits[:, column]),
+        )
+        for column in chosen
+    )
+
+
+def _thresholds(scores_M: np.ndarray, hits_M: np.ndarray) -> Thresholds:
+    order = np.argsort(-scores_M, kind="stable")
+    descending, hits = scores_M[order], hits_M[order]
+    last_T = np.append(np.flatnonzero(np.diff(descending)), len(descending) - 1)  # the last row of each score
+    found_T = np.cumsum(hits)[last_T]
+    taken_T = last_T + 1
+    recall_T, false_T = found_T / hits.sum(), (taken_T - found_T) / (~hits).sum()
+    kept = _evenly(recall_T + false_T)
+    return Thresholds(
+        threshold=_rounded(descending[last_T[kept]]),
+        recall=_rounded(recall_T[kept]),
+        false_positive_rate=_rounded(false_T[kept]),
+        precision=_rounded(found_T[kept] / taken_T[kept]),
+    )
+
+
+def _evenly(distance_T: np.ndarray) -> np.ndarray:
+    """int64 [at most MAX_POINTS] which of T points to keep: the first, the last, and others evenly by ascending distance."""
+    if len(distance_T) <= MAX_POINTS:
+        return np.arange(len(distance_T))
+    wanted = np.linspace(distance_T[0], distance_T[-1], MAX_POINTS)
+    return np.unique(np.searchsorted(distance_T, wanted).clip(max=len(distance_T) - 1))
+
+
+def _reliability(scores_M: np.ndarray, hits_M: np.ndarray) -> Reliability:
+    bin_M = (scores_M * NUM_BINS).astype(np.int64).clip(0, NUM_BINS - 1)
+    rows_B = np.bincount(bin_M, minlength=NUM_BINS)
+    used = np.flatnonzero(rows_B)
+    sums_B, hits_B = (np.bincount(bin_M, values, minlength=NUM_BINS) for values in (scores_M, hits_M))
+    return Reliability(
+        score=_rounded(sums_B[used] / rows_B[used]),
+        share=_rounded(hits_B[used] / rows_B[used]),
+        rows=tuple(rows_B[used].tolist()),
+    )
+
+
+def _rounded(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(np.round(values, _DECIMALS).tolist())
