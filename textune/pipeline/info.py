@@ -11,7 +11,7 @@ from textune.data import LabelMap
 from textune.errors import RunError
 from textune.evaluation import number, read_report
 from textune.prediction import find_model, read_card
-from textune.run import RunFolder, read_manifest, state_of
+from textune.run import RunFolder, machine_in_words, read_manifest, state_of
 from textune.training import STATE, checkpoints_in, open_checkpoint
 from textune.wording import count, listing
 
@@ -69,11 +69,13 @@ def in_words(found: dict[str, Any]) -> dict[str, str]:
             "checkpoint": f"{found['checkpoint']} ({found['bytes'] / 1e6:.1f} MB), whole",
             "step": f"{found['step']:,}{best}",
             "run": found["run"],
-            "machine": _pairs(found["machine"]),
+            "machine": _pairs({machine_in_words(name): value for name, value in found["machine"].items()}),
         }
         return {name: value for name, value in words.items() if value}
     words = {}
-    for part, result in reversed(found.get("results", {}).items()):  # test rows say more than those that chose the model
+    results = found.get("results", {})
+    for part in sorted(results, key=_by_weight):
+        result = results[part]
         words[part] = result["headline"]
         words |= {f"warning, {part}": " ".join(result["warnings"])}
     words["status"] = _status(found)
@@ -99,6 +101,11 @@ def in_words(found: dict[str, Any]) -> dict[str, str]:
     git = found.get("git", {})
     words["git"] = f"{git['commit']}{', with changes' if git.get('changed') == 'yes' else ''}" if "commit" in git else ""
     return {name: value for name, value in words.items() if value}
+
+
+def _by_weight(part: str) -> int:
+    """The test rows say more than those that chose the model, and both more than further sets."""
+    return {"test": 0, "validation": 1}.get(part, 2)
 
 
 def _of_checkpoint(folder: Path) -> dict[str, Any]:
