@@ -34,15 +34,13 @@ from .schema import HeldOut as HeldOut
 from .schema import HubSource as HubSource
 from .schema import Labels as Labels
 from .schema import ModelSection as ModelSection
-from .schema import MulticlassTask as MulticlassTask
-from .schema import MultilabelTask as MultilabelTask
 from .schema import PythonSource as PythonSource
 from .schema import RegressionTask as RegressionTask
 from .schema import RowOrder as RowOrder
 from .schema import RowSelection as RowSelection
 from .schema import SavedSource as SavedSource
 from .schema import Source as Source
-from .schema import Split as Split
+from .schema import SplitOff as SplitOff
 from .schema import StreamSource as StreamSource
 from .schema import Task as Task
 from .schema import TokensSection as TokensSection
