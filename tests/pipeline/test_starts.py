@@ -418,9 +418,7 @@ def test_a_checkpoint_of_a_later_version_is_not_passed_over(source: Path, run: P
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 99}))
     before = contents(run)
     for resume in ("latest", "auto", None, str(run)):
-        with pytest.raises(
-            RunError, match=r"later version of textune \(format 99, .*\)\. Upgrade textune"
-        ):
+        with pytest.raises(RunError, match=r"later version of textune \(format 99, .*\)\. Upgrade textune"):
             train(source, run, resume=resume)
     assert contents(run) == before
 
