@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from textune.training.learner import Learner, learner_alone
 from textune.training.loop import StepResult, steps
 
 PACKAGES = ("textune", "torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "scikit-learn")
-PROFILE_WARM_UP = 6
+PROFILE_WARM_UP, KERNELS = 6, ("attention", "norm", "activation")
 Run = Generator[StepResult]
 
 
@@ -76,16 +76,11 @@ def rows_of(parts: Ingredients, lengths: np.ndarray) -> TokenRows:
     return TokenRows(store, np.arange(len(lengths)), targets, None)
 
 
-def learner_of(parts: Ingredients) -> Learner:
-    """A learner as a run has it."""
-    return learner_alone(parts.model, parts.experiment.train, parts.device)
-
-
 def stepping(parts: Ingredients, rows: TokenRows, learner: Learner | None = None) -> Run:
     """The training loop as a run drives it; endless for all that is measured here."""
     section = parts.experiment.train
     return steps(
-        learner or learner_of(parts),
+        learner or learner_alone(parts.model, section, parts.device),
         parts.task,
         parts.loader(rows),
         section,
@@ -188,7 +183,7 @@ def token_costs(channel: Channel, spec: Json) -> None:
     channel.serve(cost)
 
 
-def timed(owner: Any, name: str, note: Callable[[float], None], clock: Callable[[], float] = time.perf_counter) -> None:
+def timed(owner: Any, name: str, note: Callable[[float], object], clock: Callable[[], float] = time.perf_counter) -> None:
     """Tell the seconds of each call of `owner.name`, from now on."""
     inner = getattr(owner, name)
 
@@ -205,7 +200,8 @@ def timed(owner: Any, name: str, note: Callable[[float], None], clock: Callable[
 def checkpoints(channel: Channel, spec: Json) -> Json:
     """`plain` and `ours`: steps without checkpoints, and with one every `spec["every"]` steps, saved as a run saves them."""
     parts, folder = opened(spec["config"]), Path(spec["folder"])
-    learner, keeper = learner_of(parts), CheckpointKeeper(folder, Checkpointing(), ALONE)
+    learner = learner_alone(parts.model, parts.experiment.train, parts.device)
+    keeper = CheckpointKeeper(folder, Checkpointing(), ALONE)
     keeper.open(0)
     seconds: dict[str, list[float]] = {"copy_seconds": [], "write_seconds": []}
     timed(keeper, "_snapshot", seconds["copy_seconds"].append)
@@ -234,33 +230,32 @@ def profile(channel: Channel, spec: Json) -> None:
     channel.reply(**facts(parts))
     # With one thread processor time: other work on the machine distorts it less.
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
-    seconds: dict[str, float] = defaultdict(float)
-
-    def watch(owner: Any, name: str, part: str) -> None:
-        def note(spent: float) -> None:
-            seconds[part] += spent
-
-        timed(owner, name, note, clock)
-
-    for name in ("attention", "norm", "activation"):
-        watch(parts.model.accelerator.kernels, name, f"{name} kernel")
-        watch(parts.model.accelerator.kernels, f"{name}_backward", f"{name} kernel")
-    watch(torch.Tensor, "__matmul__", "products of the layers")
-    watch(torch, "addmm", "products of the layers")
-    watch(torch.Tensor, "float", "gradients to fp32")
-    watch(WorkingCopy, "get", "copies of weights")
-    watch(updates, "update_weights", "gradient norm and optimizer")
+    seconds: dict[str, list[float]] = defaultdict(list)
+    kernels = parts.model.accelerator.kernels
+    watched: list[tuple[Any, str, str]] = [
+        (kernels, f"{name}{end}", f"{name} kernel") for name in KERNELS for end in ("", "_backward")
+    ]
+    watched += [
+        (torch.Tensor, "__matmul__", "products of the layers"),
+        (torch, "addmm", "products of the layers"),
+        (torch.Tensor, "float", "gradients to fp32"),
+        (WorkingCopy, "get", "copies of weights"),
+        (updates, "update_weights", "gradient norm and optimizer"),
+    ]
+    for owner, name, part in watched:
+        timed(owner, name, seconds[part].append, clock)
     run = stepping(parts, parts.training_rows())
 
     def measure(command: Json) -> Json:
         for _ in range(PROFILE_WARM_UP):
             next(run)
-        seconds.clear()
+        for spent in seconds.values():
+            spent.clear()
         started = clock()
         for _ in range(command["steps"]):
             next(run)
-        seconds["everything else"] = clock() - started - sum(seconds.values())
-        return {"parts": {part: spent / command["steps"] * 1e3 for part, spent in seconds.items()}}
+        whole, parts_ms = clock() - started, {part: 1e3 * sum(spent) / command["steps"] for part, spent in seconds.items()}
+        return {"parts": parts_ms | {"everything else": 1e3 * whole / command["steps"] - sum(parts_ms.values())}}
 
     channel.serve(measure)
 
@@ -270,18 +265,13 @@ def profile(channel: Channel, spec: Json) -> None:
 
 def predicting(channel: Channel, spec: Json) -> None:
     """Label names of the texts of each command, from a saved folder."""
-    hints = get_type_hints(textune.load)["precision"]
-    known = {name for part in get_args(hints) for name in (get_args(part) or [part])}
-    precision: Any = spec["precision"]
-    if precision not in known:
-        raise Skip(f"this textune has no precision {precision} for prediction")
+    precision = spec["precision"]
     try:
         predictor = textune.load(spec["model"], device=spec["device"], precision=precision)
     except TextuneError as error:
         raise Skip(f"textune cannot predict in {precision} here: {error}") from error
     named = predictor.device.precision if precision == "auto" else precision
     channel.reply(threads=torch.get_num_threads(), precision=named)
-
     channel.serve(lambda command: {"labels": [found.label for found in predictor.predict(command["texts"])]})
 
 

@@ -22,6 +22,7 @@ from .start import AUTO as AUTO
 from .start import Start as Start
 from .start import plan_start as plan_start
 from .start import require_same_start as require_same_start
+from .state import machine_in_words as machine_in_words
 from .state import state_of as state_of
 from .tracking import EvaluationValues as EvaluationValues
 from .tracking import SilentTracker as SilentTracker
