@@ -31,9 +31,9 @@ from textune.run.facts import run_facts
 from textune.run.header import describe
 from textune.run.parts import Ingredients
 from textune.run.tracking import SilentTracker
-from textune.training import learner
+from textune.training import updates
 from textune.training.keeper import CheckpointKeeper
-from textune.training.learner import Learner
+from textune.training.learner import Learner, learner_alone
 from textune.training.loop import StepResult, steps
 
 PACKAGES = ("textune", "torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "scikit-learn")
@@ -78,7 +78,7 @@ def rows_of(parts: Ingredients, lengths: np.ndarray) -> TokenRows:
 
 def learner_of(parts: Ingredients) -> Learner:
     """A learner as a run has it."""
-    return Learner(parts.model, parts.experiment.train, parts.device, ALONE)
+    return learner_alone(parts.model, parts.experiment.train, parts.device)
 
 
 def stepping(parts: Ingredients, rows: TokenRows, learner: Learner | None = None) -> Run:
@@ -249,7 +249,7 @@ def profile(channel: Channel, spec: Json) -> None:
     watch(torch, "addmm", "products of the layers")
     watch(torch.Tensor, "float", "gradients to fp32")
     watch(WorkingCopy, "get", "copies of weights")
-    watch(learner, "update_weights", "gradient norm and optimizer")
+    watch(updates, "update_weights", "gradient norm and optimizer")
     run = stepping(parts, parts.training_rows())
 
     def measure(command: Json) -> Json:

@@ -9,7 +9,7 @@ import pytest
 
 from textune.config.evaluations import reported_sets, sets_at_each_evaluation
 from textune.config.explain import show
-from textune.config.load import experiment_from_dict, load_config, require_runnable
+from textune.config.load import load_config, load_tree, require_runnable
 from textune.config.schema import FilesSource, HubSource, Split
 from textune.errors import ConfigError
 
@@ -67,7 +67,7 @@ def test_what_show_prints_is_the_same_experiment(config: Path, tmp_path: Path, d
     again.write_text(show(loaded, diff=diff), encoding="utf-8")
     assert load_config(again).experiment == loaded.experiment
     tree = loaded.experiment.model_dump(mode="json")
-    assert experiment_from_dict(tree, base=tmp_path) == loaded.experiment
+    assert load_tree(tree, base=tmp_path).experiment == loaded.experiment
 
 
 def test_which_sets_are_evaluated_when(config: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from textune.config.load import Loaded, experiment_from_dict, load_config, require_runnable
+from textune.config.load import Loaded, load_config, load_tree, require_runnable
 from textune.config.schema import BinaryTask, ConcatSource, Experiment, FilesSource, HubSource, Split
 from textune.config.values import Duration
 from textune.errors import ConfigError
@@ -249,15 +249,15 @@ def test_a_dictionary_follows_the_rules_of_a_file(folder: Path) -> None:
         "train": {"duration": Duration(5, "steps"), "seed": None},
         "task": {"class_weights": {0: 1, 1: 2.5}},
     }
-    experiment = experiment_from_dict(tree, base=folder / "base")
+    experiment = load_tree(tree, base=folder / "base").experiment
     assert experiment.data.train == FilesSource(files=(str(folder / "base/a.csv"),))
     assert experiment.data.validation == HubSource(name="x/y", take=3)
     assert experiment.train.duration == Duration(5, "steps") and experiment.train.seed == 0
     assert experiment.task.class_weights == {"0": 1.0, "1": 2.5}
     with pytest.raises(ConfigError, match=r"^train.seed = -1: expected a whole number"):
-        experiment_from_dict({"train": {"seed": -1}}, base=folder)
+        load_tree({"train": {"seed": -1}}, base=folder)
     nested = ConcatSource(sources=(HubSource(name="x/y"), ConcatSource(sources=(FilesSource(files=("/a",)),))))
-    assert experiment_from_dict({"data": {"train": nested}}, base=folder).data.train == nested
+    assert load_tree({"data": {"train": nested}}, base=folder).experiment.data.train == nested
 
 
 def test_what_a_run_needs() -> None:
@@ -332,3 +332,14 @@ def test_what_python_gets_wrong_is_a_sentence(config: object, options: dict[str,
     with pytest.raises(ConfigError) as caught:
         load_config(config, **options)  # type: ignore[arg-type]
     assert str(caught.value).startswith(message)
+
+
+def test_a_tree_from_elsewhere_names_its_origin(tmp_path: Path) -> None:
+    loaded = load_tree({"train": {"seed": 7}, "data": {"train": {"files": "a.csv"}}}, origin="the launch line", base=tmp_path)
+    assert loaded.experiment.train.seed == 7 and loaded.path is None
+    assert loaded.origins["train.seed"] == loaded.origins["data.train.files"] == "the launch line"
+    assert loaded.origins["train.batch_size"] == "default"
+    assert loaded.experiment.data.train.files == (str(tmp_path / "a.csv"),)  # type: ignore[union-attr]
+    with pytest.raises(ConfigError) as caught:
+        load_tree({"train": {"seed": -1}}, origin="the launch line", base=tmp_path)
+    assert "train.seed" in str(caught.value) and "the launch line" in str(caught.value)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from textune.config.load import experiment_from_dict, load_config, require_runnable
+from textune.config.load import load_config, load_tree, require_runnable
 from textune.config.schema import Experiment, StreamSource
 from textune.config.schema import Experiment as Root
 from textune.config.streams import stream_problems
@@ -31,7 +31,7 @@ def merged(tree: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def experiment(changes: dict[str, Any] | None = None) -> Experiment:
-    return experiment_from_dict(merged(BASE, changes or {}), base=Path("/here"))
+    return load_tree(merged(BASE, changes or {}), base=Path("/here")).experiment
 
 
 def test_a_stream_with_all_it_needs_is_runnable() -> None:

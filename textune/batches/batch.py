@@ -76,6 +76,11 @@ class MicroBatch:
     """False where this rank computes the rows only to take part in what all ranks do together: their share of the loss and of
     the gradient is exactly zero, whatever `weights` says."""
 
+    def to(self, device: torch.device) -> MicroBatch:
+        """The same with its tokens and targets on `device`; see `to_device`."""
+        targets = {name: to_device(target, device) for name, target in self.targets.items()}
+        return replace(self, tokens=self.tokens.to(device), targets=targets)
+
     def pinned(self) -> MicroBatch:
         """The same with everything that is copied to the device in memory that a GPU can read by itself."""
         targets = {name: target.pin_memory() for name, target in self.targets.items()}

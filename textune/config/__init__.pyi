@@ -8,8 +8,8 @@ from .fields import keys_of as keys_of
 from .fields import role_of as role_of
 from .load import Config as Config
 from .load import Loaded as Loaded
-from .load import experiment_from_dict as experiment_from_dict
 from .load import load_config as load_config
+from .load import load_tree as load_tree
 from .load import require_runnable as require_runnable
 from .overrides import Overrides as Overrides
 from .paths import absolute as absolute

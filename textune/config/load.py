@@ -73,16 +73,18 @@ def load_config(config: Config | None, overrides: Overrides = (), unset: Iterabl
     for place in places:
         merged.unset(place)
     merged.merge(tree, Origin(OVERRIDES if isinstance(overrides, Mapping) else COMMAND_LINE, Path.cwd()))
-    experiment = _validate(merged, unset=places)
-    origins = {format_key(*place): " + ".join(merged.labels_of(place)) or DEFAULT for place in leaves(experiment)}
-    return Loaded(experiment, origins, file, tuple(merged.notes))
+    return _loaded(merged, file, unset=places)
 
 
-def experiment_from_dict(tree: dict[str, Any], *, base: Path) -> Experiment:
-    """The `Experiment` of a nested dictionary, with the rules of a config file in the folder `base`; None means the default."""
+def load_tree(tree: Mapping[str, Any], *, origin: str = "", base: Path) -> Loaded:
+    """A nested dictionary that something else than a config file gave: a checkpoint, or another system's configuration.
+
+    The rules are those of a config file in the folder `base`; None means the default. `origin` names where the values come
+    from, in messages and for `textune show`. Raises a ConfigError that lists every problem.
+    """
     merged = Merged()
-    merged.merge(tree, Origin("", base))
-    return _validate(merged, unset=[])
+    merged.merge(tree, Origin(origin, base))
+    return _loaded(merged, None)
 
 
 def require_runnable(experiment: Experiment) -> None:
@@ -158,6 +160,12 @@ def _read_chain(file: Path, *, shown: str) -> list[tuple[dict[str, Any], Origin]
             circle = " -> ".join(os.path.relpath(other, folder) for other in [*seen, file])
             raise ConfigError(f"{shown}: extends goes round in a circle: {circle}.")
         shown = os.path.normpath(os.path.join(os.path.dirname(shown), os.path.relpath(file, child.parent)))
+
+
+def _loaded(merged: Merged, file: Path | None, *, unset: Sequence[tuple[str, ...]] = ()) -> Loaded:
+    experiment = _validate(merged, unset=unset)
+    origins = {format_key(*place): " + ".join(merged.labels_of(place)) or DEFAULT for place in leaves(experiment)}
+    return Loaded(experiment, origins, file, tuple(merged.notes))
 
 
 def _validate(merged: Merged, *, unset: Sequence[tuple[str, ...]]) -> Experiment:

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from textune.atomic import write_folder
-from textune.config import ModelSection, experiment_from_dict, user_path
+from textune.config import ModelSection, load_tree, user_path
 from textune.errors import ConfigError, ModelError, RunError
 from textune.inside import require_inside
 from textune.model import Device, FullTable, Kept, Recipe, TextModel, complete_model, load_model, load_tokenizer, prepare
@@ -123,7 +123,7 @@ def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
 
 def _backbone_of(checkpoint: Checkpoint) -> ModelSection:
     """The backbone that the run was configured with."""
-    return experiment_from_dict(dict(state_of(checkpoint).config), base=Path.cwd()).model
+    return load_tree(dict(state_of(checkpoint).config), base=Path.cwd()).experiment.model
 
 
 def _save(model: TextModel, checkpoint: Checkpoint, folder: Path) -> None:

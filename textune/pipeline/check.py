@@ -14,9 +14,8 @@ from textune.batches import padding_waste
 from textune.config import Config, Overrides, load_config
 from textune.data import Finding, TokenFacts, audit_data
 from textune.pipeline.build import gather
-from textune.ranks import ALONE
 from textune.run import Facts, Ingredients, SilentTracker, Tracker, Trackers, describe, run_facts
-from textune.training import STATE_BYTES, Learner, gradients_in_memory
+from textune.training import STATE_BYTES, gradients_in_memory, learner_alone
 from textune.wording import count
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ def _measured(costs: Costs, parts: Ingredients, tracker: Tracker) -> Costs:
     """With the speed of a few real batches, and the seconds of a whole run at that speed."""
     rows = parts.training_rows()
     loader = parts.loader(rows)
-    learner = Learner(parts.model, parts.experiment.train, parts.device, ALONE)
+    learner = learner_alone(parts.model, parts.experiment.train, parts.device)
     batches = iter(loader)
     speeds = []
     parts.model.train()

@@ -65,13 +65,16 @@ class Predictor:
         ranks: Ranks = ALONE,
         lockstep: bool = False,
         on_notice: Callable[[str], None] = lambda _: None,
+        outputs: Callable[[TokenBatch], torch.Tensor] | None = None,
     ) -> None:
         """`ranks` share the work; what scores rows must then be called by all of them, for the same rows.
 
         `max_tokens` and `on_notice` are the budget of each call that brings none of its own.
         `lockstep`: every rank must make as many forward passes as the others, since each pass gathers weights from all of them.
+        `outputs` computes a batch where that is not the model's own call: a learner's, which gathers its weights.
         """
         self.model: Final = model
+        self._outputs: Final = outputs or model
         self.tokenizer: Final = tokenizer
         self.task: Final = task
         self.card: Final = card
@@ -154,7 +157,7 @@ class Predictor:
             # Weights that are gathered for a pass are used again in training: tensors of inference could not be.
             with torch.no_grad() if self.lockstep else torch.inference_mode():
                 with self.device.autocast():
-                    logits_BC = self.model(batch.to(self.device.torch))
+                    logits_BC = self._outputs(batch.to(self.device.torch))
                 scores: np.ndarray = self.task.scores(logits_BC.double())[self.task.head.name].cpu().numpy()
                 return scores
         finally:

@@ -37,9 +37,10 @@ class Evaluator:
         progress = self._progress
         if progress.evaluated or not self._is_due():
             return
-        for name, tokenized in self._sets.items():
-            if name not in progress.evaluated_sets and not self._evaluate(name, tokenized):
-                return  # a signal came: the checkpoint says that this set is still to be evaluated
+        with self._setup.learner.published():
+            for name, tokenized in self._sets.items():
+                if name not in progress.evaluated_sets and not self._evaluate(name, tokenized):
+                    return  # a signal came: the checkpoint says that this set is still to be evaluated
         progress.evaluated, progress.evaluated_sets = True, []
 
     def finish(self) -> None:
@@ -51,7 +52,8 @@ class Evaluator:
             setup.tracker.notice(
                 f"{setup.parts.metric.name} was undefined in every evaluation; the model of the last step is kept."
             )
-        self._save_best()
+        with setup.learner.published():
+            self._save_best()
 
     def note_ranking(self) -> None:
         """Say once what the metrics of rankings are computed of, where that is not every class."""

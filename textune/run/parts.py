@@ -122,6 +122,7 @@ class Ingredients:
             max_tokens=limit,
             ranks=self.ranks,
             lockstep=learner is not None and learner.lockstep,
+            outputs=None if learner is None else learner.outputs,
         )
 
     def training_rows(self) -> TokenRows:

@@ -14,6 +14,7 @@ from textune.jsontext import finite
 from textune.model import processor
 from textune.run.parts import Ingredients
 from textune.run.state import Identity, content_in_words, machine_in_words
+from textune.training import sharing_kind
 from textune.wording import listing
 
 if TYPE_CHECKING:
@@ -101,14 +102,13 @@ def identity_of(parts: Ingredients) -> Identity:
     content["tokenizer"] = parts.encoder.fingerprint()
     content["max_length"] = parts.experiment.tokens.longest
     content["token_embeddings"] = parts.model.left_out_fingerprint
-    sharing = parts.experiment.train.distributed.kind
     machine: dict[str, JsonValue] = {
         "torch": torch.__version__,
         "device": str(parts.device),
         "vectors": processor.vectors(),
         "kernels": parts.model.accelerator.way,
         "world": parts.ranks.world,
-        "sharing": "alone" if parts.ranks.alone and sharing == "ddp" else sharing,
+        "sharing": sharing_kind(parts.experiment.train, parts.ranks),
     }
     config = parts.model.hf.config.to_dict()
     backbone = {name: value for name, value in config.items() if name not in _NOT_COMPUTED and not name.startswith("_")}

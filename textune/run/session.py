@@ -230,7 +230,7 @@ class Session:
         if checkpoint is None or state is None:
             return Progress()
         try:
-            setup.learner.restore(checkpoint.names, checkpoint.read, dict(state.learner))
+            setup.learner.restore(checkpoint.names, checkpoint.read, state.learner)
             setup.best.load_state_dict(dict(state.best))
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise RunError(

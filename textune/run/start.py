@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from textune.config import Experiment, TrainSection, experiment_from_dict, load_config, user_path
+from textune.config import Experiment, TrainSection, load_config, load_tree, user_path
 from textune.errors import RunError
 from textune.ranks import Ranks
 from textune.run.folder import RunFolder
@@ -139,7 +139,7 @@ def _resumed(folder: RunFolder, experiment: Experiment, checkpoint: Checkpoint |
     else:
         where = f"resumes from {checkpoint.folder.name} ({checkpoint.folder.parent.parent})"
         # Keys that a later version has added get the defaults that they stand for.
-        before = experiment_from_dict(dict(state_of(checkpoint).config), base=Path.cwd())
+        before = load_tree(dict(state_of(checkpoint).config), base=Path.cwd()).experiment
     saved = before.model_dump(mode="json")
     changes = compare(saved, experiment.model_dump(mode="json"), where=str(folder.path))
     return Start("resumed", checkpoint, [*passed, where, *changes])

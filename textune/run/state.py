@@ -16,7 +16,7 @@ from textune.training import VERSION
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-    from textune.training import Checkpoint
+    from textune.training import Checkpoint, Numbers
 
 
 @dataclass
@@ -74,7 +74,7 @@ class RunState:
     """The best evaluation and early stopping, as `BestTracker` keeps them."""
     loader: Mapping[str, JsonValue]
     """Where the batches are, and how many tokens are computed at once."""
-    learner: Mapping[str, JsonValue]
+    learner: Numbers
     """Numbers of the optimizer and the loss scale."""
     config: Mapping[str, JsonValue]
     """The resolved configuration."""
