@@ -172,7 +172,7 @@ def test_one_page_names_every_change_of_a_model() -> None:
     """Modules that replace a forward, a class, a module, or what a process has in common."""
     change = re.compile(
         r"\.forward = |__class__ = |\._modules\[.*\] = |setattr\((hf|layer|module)|Interface\.register\("
-        r"|register_optimizer_\w+\(|set_attn_implementation\(|\.mallopt\(|recompile_limit = |RTLD_GLOBAL"
+        r"|register_optimizer_\w+\(|\.set_attn_implementation\(|\.mallopt\(|recompile_limit = |RTLD_GLOBAL"
         r"|tensor\.data = |\.compile\(dynamic|\.register_\w*(forward|backward)\w*hook\("
     )
     page = (ROOT / "docs" / "patches.md").read_text(encoding="utf-8")

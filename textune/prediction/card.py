@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from textune.config import Columns, FilesSource, Labels, RegressionTask, Section, Truncation
 from textune.config import Task as TaskSection
@@ -106,26 +105,38 @@ class ModelCard(Section):
 
 def read_card(folder: Path) -> ModelCard:
     """Read `textune.json` of a model folder; RunError where it is broken or of a later version."""
-    path = folder / CARD_NAME
+    path, key = folder / CARD_NAME, ""
     try:
-        tree: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
+        tree = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(tree, dict):
             raise ValueError("not a JSON object")
         version = tree.get("version", 1)
         if version == 1:
             tree = _from_version_1(tree)
         elif version != 2:
-            raise RunError(f"{path} was written by a later version of textune.", hint="Upgrade textune to read it.")
+            raise RunError(
+                f"{path} was written by a later version of textune.",
+                hint="Upgrade textune to read it.",
+                key="version",
+                value=version,
+                place=str(path),
+            )
         return ModelCard.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        key = ".".join(map(str, first["loc"]))
+        reason = f"{key}: {first['msg']}"
     except ValueError as error:
         reason = str(error).splitlines()[0]
-    raise RunError(f"{path} is damaged: {reason}.", hint="Train again, or restore the file from a copy.")
+    hint = "Train again, or restore the file from a copy."
+    raise RunError(f"{path} is damaged: {reason}.", hint=hint, key=key, place=str(path), reason=reason)
 
 
-def _from_version_1(tree: dict[str, Any]) -> dict[str, Any]:
+def _from_version_1(tree: dict[str, JsonValue]) -> dict[str, JsonValue]:
     """The same card in today's form: until version 2 a model had one head, whose keys stood beside the others."""
     of_head = {key: tree[key] for key in ("problem", "names", "multi_hot", "task") if key in tree}
-    return {key: value for key, value in tree.items() if key not in of_head} | {"version": 2, "heads": [of_head]}
+    return {
+        "version": 2,
+        "heads": [of_head],
+        **{key: value for key, value in tree.items() if key not in {"version", *of_head}},
+    }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -182,7 +182,7 @@ class Predictor:
             scores[positions] = values
         return self.ranks.merge_shares(scores)
 
-    def encode(self, texts: Any, pairs: Any = None) -> TokenStore:
+    def encode(self, texts: object, pairs: object = None) -> TokenStore:
         """Tokens of texts (or text pairs), for `score_store`.
 
         `texts`: a list of texts or anything like it (a generator, a column of a table), or a table or list of dictionaries with
@@ -202,11 +202,11 @@ class Predictor:
         require_pairs(self.card, pairs is not None)
         return self.encoder.encode(texts, pairs, place=place)
 
-    def score(self, texts: Any, pairs: Any = None) -> np.ndarray:
+    def score(self, texts: object, pairs: object = None) -> np.ndarray:
         """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; errors as `encode`."""
         return self.score_store(self.encode(texts, pairs))
 
-    def predict(self, texts: Any, pairs: Any = None) -> list[Prediction]:
+    def predict(self, texts: object, pairs: object = None) -> list[Prediction]:
         """Predict texts, or text pairs, in order; what they may be and errors as in `encode`."""
         return self.name_scores(self.score(texts, pairs))
 

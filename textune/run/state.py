@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from textune.errors import RunError
-from textune.training import VERSION
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -100,7 +99,7 @@ class RunState:
 
     def to_dict(self) -> dict[str, JsonValue]:
         """As `state.json` holds it."""
-        tree: dict[str, JsonValue] = {"step": self.progress.step, "version": VERSION, "progress": vars(self.progress)}
+        tree: dict[str, JsonValue] = {"step": self.progress.step, "progress": vars(self.progress)}
         for name in ("best", "loader", "learner", "config", "trackers"):
             tree[name] = dict(getattr(self, name))
         for name in ("content", "machine", "backbone"):
