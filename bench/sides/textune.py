@@ -51,11 +51,11 @@ def opened(config: str | Path, overrides: Sequence[str] = ()) -> Ingredients:
 
 def facts(parts: Ingredients) -> Json:
     """For the first reply: threads, and what the run says of itself."""
-    rows = parts.parts["train"]
+    rows = parts.rows["train"]
     return {
         "threads": torch.get_num_threads(),
         "precision": parts.device.precision,
-        "num_rows": len(rows.part),
+        "num_rows": len(rows),
         "num_tokens": int(rows.lengths.sum()),
         "header": describe(run_facts(parts)),
     }
@@ -63,12 +63,12 @@ def facts(parts: Ingredients) -> Json:
 
 def rows_in_order(parts: Ingredients, order: Sequence[int]) -> TokenRows:
     """The training rows in the given order (`train.order` must be sequential); rows may occur more than once."""
-    return parts.training_rows().at(np.asarray(order, dtype=np.int64))
+    return parts.rows["train"].at(np.asarray(order, dtype=np.int64))
 
 
 def rows_of(parts: Ingredients, lengths: np.ndarray) -> TokenRows:
     """Rows of the given `lengths` (int64 [N], in tokens), made of the tokens of the run's own rows, in a store of their own."""
-    rows = parts.training_rows()
+    rows = parts.rows["train"]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = np.resize(np.asarray(rows.store.ids), int(lengths.sum()))
     store = TokenStore({"ids": ids}, offsets, lengths.astype(np.int32), example=np.arange(len(lengths)))
@@ -160,7 +160,7 @@ def token_costs(channel: Channel, spec: Json) -> None:
     def cost(command: Json) -> Json:
         parts = opened(command["config"])
         count, length = command["rows"], command["length"]
-        own = parts.parts["train"].lengths
+        own = parts.rows["train"].lengths
         lengths = np.resize(own, count) if length is None else np.full(count, length, dtype=np.int64)
         rows = rows_of(parts, lengths)
         started = time.perf_counter()
@@ -202,11 +202,11 @@ def checkpoints(channel: Channel, spec: Json) -> Json:
     parts, folder = opened(spec["config"]), Path(spec["folder"])
     learner = learner_alone(parts.model, parts.experiment.train, parts.device)
     keeper = CheckpointKeeper(folder, Checkpointing(), ALONE)
-    keeper.begin(0)
+    keeper.open(0)
     seconds: dict[str, list[float]] = {"copy_seconds": [], "write_seconds": []}
     timed(keeper, "_snapshot", seconds["copy_seconds"].append)
     timed(keeper, "_write", seconds["write_seconds"].append)
-    run = stepping(parts, parts.training_rows(), learner)
+    run = stepping(parts, parts.rows["train"], learner)
     channel.reply(**facts(parts))
     for command in channel:
         started = time.perf_counter()
@@ -214,12 +214,12 @@ def checkpoints(channel: Channel, spec: Json) -> Json:
             step = next(run).step
             if command["do"] == "ours" and number % spec["every"] == 0:
                 # One that is due while the last is still being written waits for a later step.
-                if keeper.unfinished and not keeper.busy:
-                    keeper.completed()
-                if not keeper.unfinished:
+                if keeper.phase == "written":
+                    keeper.wait()
+                if keeper.phase == "idle":
                     keeper.save(learner, step, {"step": step})
         channel.reply(seconds=time.perf_counter() - started)
-        keeper.finish()  # outside of both: what is left of the last checkpoint would count against the next segment
+        keeper.wait()  # outside of both: what is left of the last checkpoint would count against the next segment
     newest = folder / f"step-{keeper.last_step}"
     return {"bytes": sum(path.stat().st_size for path in newest.rglob("*") if path.is_file()), **seconds}
 
@@ -244,7 +244,7 @@ def profile(channel: Channel, spec: Json) -> None:
     ]
     for owner, name, part in watched:
         timed(owner, name, seconds[part].append, clock)
-    run = stepping(parts, parts.training_rows())
+    run = stepping(parts, parts.rows["train"])
 
     def measure(command: Json) -> Json:
         for _ in range(PROFILE_WARM_UP):

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kits import batches
 from kits.batches import store_of
 from kits.metrics import PROBLEMS, by_the_library, head_of, make_rows, metrics_for, same
 from kits.patience import every_day
+from kits.predictions import card_of
 from kits.ranks import on_ranks
 from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as library
 
 from textune.batches.store import TokenStore
-from textune.config.schema import AutoTask, Columns, Labels
 from textune.errors import ModelError, RanksError
 from textune.evaluation import reduction
 from textune.evaluation.metrics import compute_metrics
@@ -26,11 +27,9 @@ from textune.evaluation.reduction import Reduction
 from textune.evaluation.scored import Scored
 from textune.model.device import Device
 from textune.prediction import predictor as prediction
-from textune.prediction.card import ModelCard
 from textune.prediction.predictor import Predictor
 from textune.ranks import ALONE, Ranks
-from textune.run.parts import Tokenized
-from textune.run.report import score_part
+from textune.run.report import score_rows
 from textune.run.tracking import SilentTracker
 
 BOUNDS = range(1, 8)
@@ -90,16 +89,7 @@ class Lookup:
 
 def predictor_of(rows: Rows, ranks: Ranks, bound: int, **options: Any) -> tuple[Predictor, Lookup]:
     names = ("value",) if rows.problem == "regression" else tuple("abc"[: rows.scores.shape[1]])
-    card = ModelCard(
-        problem=rows.problem,
-        names=names,
-        task=AutoTask(),
-        max_length=8,
-        truncate="head",
-        columns=Columns(),
-        labels=Labels(),
-        precision="fp32",
-    )
+    card = card_of(problem=rows.problem, names=names, max_length=8)
     lookup: Any = Lookup(rows, names)
     nothing: Any = None
     return Predictor(lookup, nothing, lookup, card, device=CPU, max_tokens=bound, ranks=ranks, **options), lookup
@@ -109,20 +99,6 @@ def predictor_of(rows: Rows, ranks: Ranks, bound: int, **options: Any) -> tuple[
 def no_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Token stores are made by hand here, so that no tokenizer is needed."""
     monkeypatch.setattr(prediction, "TextEncoder", lambda *_, **__: None)
-
-
-@dataclass
-class OfRows:
-    """In place of a `Part`."""
-
-    indices: np.ndarray
-    targets: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def place(self, position: int) -> str:
-        return f"row {position + 1}"
 
 
 class Progress(SilentTracker):
@@ -136,8 +112,8 @@ class Progress(SilentTracker):
 
 
 def scored_by(predictor: Predictor, rows: Rows, tracker: SilentTracker | None = None, **options: Any) -> Scored:
-    part: Any = OfRows(np.arange(len(rows)), rows.targets)
-    scored = score_part(predictor, Tokenized(part, rows.store), tracker or SilentTracker(), stage="evaluating", **options)
+    chosen, tracker = batches.rows_of(rows.store, rows.targets), tracker or SilentTracker()
+    scored = score_rows(predictor, chosen, tracker, place=lambda example: f"row {example + 1}", stage="evaluating", **options)
     assert scored is not None
     return scored
 

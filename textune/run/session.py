@@ -126,7 +126,7 @@ class Session:
             try:
                 seconds = drive.run()
             finally:
-                setup.keeper.abandon()
+                setup.keeper.close()
         interruption.at_once = True
         if interruption.signal:  # it came when nothing was left to finish
             interruption.stop(interruption.signal)
@@ -177,12 +177,12 @@ class Session:
             git=git_state(),
             resolved=describe(self._facts),
             facts=self._facts.to_dict(),
-            data={part.name: part.fingerprint for part in parts.data.parts},
+            data=parts.data.fingerprints,
             rows=parts.data.num_rows,
             truncated=parts.num_truncated,
             skipped=tuple(f"{row.place}: {row.reason}" for row in parts.data.skipped[:MAX_SKIPPED_SHOWN]),
             num_skipped=len(parts.data.skipped),
-            left_out={part.name: part.num_left_out for part in parts.data.parts},
+            left_out=parts.data.num_left_out,
         )
         return (
             manifest
@@ -207,14 +207,14 @@ class Session:
             small_files=small_files(parts, self._folder) if self._ranks.is_first else {},
             on_notice=tracker.notice,
         )
-        keeper.begin(self._start.step)
+        keeper.open(self._start.step)
         predictor = parts.predictor(learner)
         return Setup(
             parts=parts,
             config=self._loaded.experiment.model_dump(mode="json"),
             identity=identity,
             learner=learner,
-            loader=parts.loader(parts.training_rows(), learner=learner, state=None if state is None else dict(state.loader)),
+            loader=parts.loader(learner=learner, state=None if state is None else dict(state.loader)),
             predictor=predictor,
             budget=predictor.budget(tracker.notice),
             best=BestTracker(section.early_stopping, higher_is_better=parts.metric.higher_is_better),
