@@ -146,12 +146,16 @@ def sync_tree(path: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder survive; where folders cannot be opened (Windows) the system does so by itself."""
-    if os.name == "posix":
+    if os.name != "posix":
+        return
+    try:
         handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    except PermissionError:  # a folder that may be written to, but not be listed
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _remove(path: Path) -> None:

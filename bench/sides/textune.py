@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,13 +31,13 @@ from textune.run.facts import run_facts
 from textune.run.header import describe
 from textune.run.parts import Ingredients
 from textune.run.tracking import SilentTracker
-from textune.training import learner
+from textune.training import updates
 from textune.training.keeper import CheckpointKeeper
-from textune.training.learner import Learner
+from textune.training.learner import Learner, learner_alone
 from textune.training.loop import StepResult, steps
 
 PACKAGES = ("textune", "torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "scikit-learn")
-PROFILE_WARM_UP = 6
+PROFILE_WARM_UP, KERNELS = 6, ("attention", "norm", "activation")
 Run = Generator[StepResult]
 
 
@@ -51,11 +51,11 @@ def opened(config: str | Path, overrides: Sequence[str] = ()) -> Ingredients:
 
 def facts(parts: Ingredients) -> Json:
     """For the first reply: threads, and what the run says of itself."""
-    rows = parts.parts["train"]
+    rows = parts.rows["train"]
     return {
         "threads": torch.get_num_threads(),
         "precision": parts.device.precision,
-        "num_rows": len(rows.part),
+        "num_rows": len(rows),
         "num_tokens": int(rows.lengths.sum()),
         "header": describe(run_facts(parts)),
     }
@@ -63,12 +63,12 @@ def facts(parts: Ingredients) -> Json:
 
 def rows_in_order(parts: Ingredients, order: Sequence[int]) -> TokenRows:
     """The training rows in the given order (`train.order` must be sequential); rows may occur more than once."""
-    return parts.training_rows().at(np.asarray(order, dtype=np.int64))
+    return parts.rows["train"].at(np.asarray(order, dtype=np.int64))
 
 
 def rows_of(parts: Ingredients, lengths: np.ndarray) -> TokenRows:
     """Rows of the given `lengths` (int64 [N], in tokens), made of the tokens of the run's own rows, in a store of their own."""
-    rows = parts.training_rows()
+    rows = parts.rows["train"]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = np.resize(np.asarray(rows.store.ids), int(lengths.sum()))
     store = TokenStore({"ids": ids}, offsets, lengths.astype(np.int32), example=np.arange(len(lengths)))
@@ -76,16 +76,11 @@ def rows_of(parts: Ingredients, lengths: np.ndarray) -> TokenRows:
     return TokenRows(store, np.arange(len(lengths)), targets, None)
 
 
-def learner_of(parts: Ingredients) -> Learner:
-    """A learner as a run has it."""
-    return Learner(parts.model, parts.experiment.train, parts.device, ALONE)
-
-
 def stepping(parts: Ingredients, rows: TokenRows, learner: Learner | None = None) -> Run:
     """The training loop as a run drives it; endless for all that is measured here."""
     section = parts.experiment.train
     return steps(
-        learner or learner_of(parts),
+        learner or learner_alone(parts.model, section, parts.device),
         parts.task,
         parts.loader(rows),
         section,
@@ -165,7 +160,7 @@ def token_costs(channel: Channel, spec: Json) -> None:
     def cost(command: Json) -> Json:
         parts = opened(command["config"])
         count, length = command["rows"], command["length"]
-        own = parts.parts["train"].lengths
+        own = parts.rows["train"].lengths
         lengths = np.resize(own, count) if length is None else np.full(count, length, dtype=np.int64)
         rows = rows_of(parts, lengths)
         started = time.perf_counter()
@@ -188,7 +183,7 @@ def token_costs(channel: Channel, spec: Json) -> None:
     channel.serve(cost)
 
 
-def timed(owner: Any, name: str, note: Callable[[float], None], clock: Callable[[], float] = time.perf_counter) -> None:
+def timed(owner: Any, name: str, note: Callable[[float], object], clock: Callable[[], float] = time.perf_counter) -> None:
     """Tell the seconds of each call of `owner.name`, from now on."""
     inner = getattr(owner, name)
 
@@ -205,12 +200,13 @@ def timed(owner: Any, name: str, note: Callable[[float], None], clock: Callable[
 def checkpoints(channel: Channel, spec: Json) -> Json:
     """`plain` and `ours`: steps without checkpoints, and with one every `spec["every"]` steps, saved as a run saves them."""
     parts, folder = opened(spec["config"]), Path(spec["folder"])
-    learner, keeper = learner_of(parts), CheckpointKeeper(folder, Checkpointing(), ALONE)
+    learner = learner_alone(parts.model, parts.experiment.train, parts.device)
+    keeper = CheckpointKeeper(folder, Checkpointing(), ALONE)
     keeper.begin(0)
     seconds: dict[str, list[float]] = {"copy_seconds": [], "write_seconds": []}
     timed(keeper, "_snapshot", seconds["copy_seconds"].append)
     timed(keeper, "_write", seconds["write_seconds"].append)
-    run = stepping(parts, parts.training_rows(), learner)
+    run = stepping(parts, parts.rows["train"], learner)
     channel.reply(**facts(parts))
     for command in channel:
         started = time.perf_counter()
@@ -234,33 +230,32 @@ def profile(channel: Channel, spec: Json) -> None:
     channel.reply(**facts(parts))
     # With one thread processor time: other work on the machine distorts it less.
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
-    seconds: dict[str, float] = defaultdict(float)
-
-    def watch(owner: Any, name: str, part: str) -> None:
-        def note(spent: float) -> None:
-            seconds[part] += spent
-
-        timed(owner, name, note, clock)
-
-    for name in ("attention", "norm", "activation"):
-        watch(parts.model.accelerator.kernels, name, f"{name} kernel")
-        watch(parts.model.accelerator.kernels, f"{name}_backward", f"{name} kernel")
-    watch(torch.Tensor, "__matmul__", "products of the layers")
-    watch(torch, "addmm", "products of the layers")
-    watch(torch.Tensor, "float", "gradients to fp32")
-    watch(WorkingCopy, "get", "copies of weights")
-    watch(learner, "update_weights", "gradient norm and optimizer")
-    run = stepping(parts, parts.training_rows())
+    seconds: dict[str, list[float]] = defaultdict(list)
+    kernels = parts.model.accelerator.kernels
+    watched: list[tuple[Any, str, str]] = [
+        (kernels, f"{name}{end}", f"{name} kernel") for name in KERNELS for end in ("", "_backward")
+    ]
+    watched += [
+        (torch.Tensor, "__matmul__", "products of the layers"),
+        (torch, "addmm", "products of the layers"),
+        (torch.Tensor, "float", "gradients to fp32"),
+        (WorkingCopy, "get", "copies of weights"),
+        (updates, "update_weights", "gradient norm and optimizer"),
+    ]
+    for owner, name, part in watched:
+        timed(owner, name, seconds[part].append, clock)
+    run = stepping(parts, parts.rows["train"])
 
     def measure(command: Json) -> Json:
         for _ in range(PROFILE_WARM_UP):
             next(run)
-        seconds.clear()
+        for spent in seconds.values():
+            spent.clear()
         started = clock()
         for _ in range(command["steps"]):
             next(run)
-        seconds["everything else"] = clock() - started - sum(seconds.values())
-        return {"parts": {part: spent / command["steps"] * 1e3 for part, spent in seconds.items()}}
+        whole, parts_ms = clock() - started, {part: 1e3 * sum(spent) / command["steps"] for part, spent in seconds.items()}
+        return {"parts": parts_ms | {"everything else": 1e3 * whole / command["steps"] - sum(parts_ms.values())}}
 
     channel.serve(measure)
 
@@ -270,18 +265,13 @@ def profile(channel: Channel, spec: Json) -> None:
 
 def predicting(channel: Channel, spec: Json) -> None:
     """Label names of the texts of each command, from a saved folder."""
-    hints = get_type_hints(textune.load)["precision"]
-    known = {name for part in get_args(hints) for name in (get_args(part) or [part])}
-    precision: Any = spec["precision"]
-    if precision not in known:
-        raise Skip(f"this textune has no precision {precision} for prediction")
+    precision = spec["precision"]
     try:
         predictor = textune.load(spec["model"], device=spec["device"], precision=precision)
     except TextuneError as error:
         raise Skip(f"textune cannot predict in {precision} here: {error}") from error
     named = predictor.device.precision if precision == "auto" else precision
     channel.reply(threads=torch.get_num_threads(), precision=named)
-
     channel.serve(lambda command: {"labels": [found.label for found in predictor.predict(command["texts"])]})
 
 

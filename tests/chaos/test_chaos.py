@@ -103,7 +103,7 @@ def test_the_verdict_is_a_sentence_and_an_exit_code(monkeypatch: pytest.MonkeyPa
     if difference:
         assert verdict == f"Not the same: {difference}"
     else:
-        assert verdict.startswith("1 kill (1 in writing) in 1 run:") and verdict.endswith("the uninterrupted run.")
+        assert verdict.startswith("1 kill (1 during writing) in 1 run:") and verdict.endswith("the uninterrupted run.")
 
 
 def test_an_end_that_is_not_the_same_is_named_and_kept(home: Path, tmp_path: Path, reference: Path) -> None:

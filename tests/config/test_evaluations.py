@@ -9,8 +9,8 @@ import pytest
 
 from textune.config.evaluations import reported_sets, sets_at_each_evaluation
 from textune.config.explain import show
-from textune.config.load import experiment_from_dict, load_config, require_runnable
-from textune.config.schema import FilesSource, HubSource, Split
+from textune.config.load import load_config, load_tree, require_runnable
+from textune.config.schema import FilesSource, HubSource, SplitOff
 from textune.errors import ConfigError
 
 CONFIG = """
@@ -38,7 +38,7 @@ def test_a_set_is_a_source_of_files_unless_its_kind_says_otherwise(config: Path)
     experiment = load_config(config).experiment
     assert list(experiment.data.evaluations) == ["news", "share"]
     news = FilesSource(files=(str(config.parent / "news" / "*.csv"),), where={"lang": ("en",)})
-    assert experiment.data.evaluations == {"news": news, "share": Split(count=5)}
+    assert experiment.data.evaluations == {"news": news, "share": SplitOff(count=5)}
     require_runnable(experiment)
 
 
@@ -67,7 +67,7 @@ def test_what_show_prints_is_the_same_experiment(config: Path, tmp_path: Path, d
     again.write_text(show(loaded, diff=diff), encoding="utf-8")
     assert load_config(again).experiment == loaded.experiment
     tree = loaded.experiment.model_dump(mode="json")
-    assert experiment_from_dict(tree, base=tmp_path) == loaded.experiment
+    assert load_tree(tree, base=tmp_path).experiment == loaded.experiment
 
 
 def test_which_sets_are_evaluated_when(config: Path) -> None:

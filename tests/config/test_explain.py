@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from textune.config.explain import show
 from textune.config.fields import all_keys
-from textune.config.load import Loaded, experiment_from_dict, load_config, require_runnable
+from textune.config.load import Loaded, load_config, load_tree, require_runnable
 from textune.config.reference import json_schema, reference_markdown
 from textune.config.schema import Experiment, FilesSource
 from textune.config.starter import StarterFacts, starter_config
@@ -64,7 +64,7 @@ configs = table(
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tree=configs, diff=st.booleans())
 def test_what_show_prints_loads_to_the_same_experiment(tmp_path: Path, tree: dict[str, Any], diff: bool) -> None:
-    experiment = experiment_from_dict(tree, base=tmp_path)
+    experiment = load_tree(tree, base=tmp_path).experiment
     file = tmp_path / "shown.toml"
     file.write_text(show(Loaded(experiment, {}, None), diff=diff), encoding="utf-8")
     assert load_config(file).experiment == experiment
@@ -209,7 +209,7 @@ def test_the_page_has_every_key_and_its_links_lead_somewhere() -> None:
     assert set(re.findall(r"\]\(#([^)]*)\)", page)) <= anchors
     example = re.search(r"```toml\n(.*?)```", page, re.S)
     assert example is not None
-    require_runnable(experiment_from_dict(tomllib.loads(example[1]), base=ROOT))
+    require_runnable(load_tree(tomllib.loads(example[1]), base=ROOT).experiment)
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in page.splitlines() if line.startswith("|")}
     assert widths == {6}
 
@@ -279,7 +279,7 @@ def test_odd_names_of_columns_and_labels_cannot_break_the_starter(
         num_rows=num_rows,
         config_name=name,
     )
-    experiment = experiment_from_dict(tomllib.loads(starter_config(facts)), base=ROOT)
+    experiment = load_tree(tomllib.loads(starter_config(facts)), base=ROOT).experiment
     assert experiment.data.columns.text == name
     assert experiment.data.columns.text_pair == pair
     assert experiment.data.columns.label == (label or "label")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textune.config.fields import all_keys, annotations_at
-from textune.config.load import experiment_from_dict, load_config
+from textune.config.load import load_config, load_tree
 from textune.config.problems import _OTHER_NAMES
 from textune.errors import ConfigError
 
@@ -223,7 +223,7 @@ def test_any_tree_is_loaded_or_refused(section: tuple[str, ...], table: dict[str
     for name in reversed(section):
         tree = {name: tree}
     with contextlib.suppress(ConfigError):
-        experiment_from_dict(tree, base=Path("/nowhere"))
+        load_tree(tree, base=Path("/nowhere"))
 
 
 keys = st.lists(st.sampled_from(words) | st.text(max_size=2), min_size=1, max_size=4).map(".".join)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from textune.batches.batch import collate
+from textune.batches.batch import MicroBatch, collate
 from textune.batches.tokens import TextEncoder
 from textune.config.schema import AdamW, ModelSection, MulticlassTask, TokensSection, TrainSection
 from textune.config.sharing import DeepSpeed
@@ -68,15 +68,13 @@ class Work:
             learner.zero_grad()
             loss = 0.0
             for number, part in enumerate(parts, start=1):
-                with learner.part(last=number == len(parts)):
-                    tokens = collate(self.store, part, layout=learner.model.layout, pad_id=learner.model.pad_id)
-                    losses = TASK.head.row_losses(learner.logits(tokens), self.targets[part])
-                    share = (losses * torch.stack([shares[int(row)] for row in part])).sum()
-                    learner.backward(share)
-                loss += float(share.detach())
-            norm = learner.update()
+                tokens = collate(self.store, part, layout=learner.model.layout, pad_id=learner.model.pad_id)
+                micro_batch = MicroBatch(tokens, {"label": self.targets[part]}, None)
+                weights_B = torch.stack([shares[int(row)] for row in part])
+                loss += float(learner.compute(micro_batch, TASK, {"label": weights_B}, last=number == len(parts)))
+            norm = learner.step()
             learner.zero_grad()
-            done.append({"loss": loss, "norm": float(norm), "lr": learner.learning_rate})
+            done.append({"loss": loss, "norm": float(norm), "lr": learner.update.learning_rate})
         return done
 
     def parts(self, rows: np.ndarray, learner: Learner, at_once: int) -> list[np.ndarray]:
@@ -133,7 +131,7 @@ def compare(folder: Path, ranks: Ranks) -> None:
         second = work.steps(learner, 4, 8, at_once=at_once)
         save_state(learner, folder, f"{name}-8", steps=second)
         whole = learner.model_state()
-        assert (whole is None) == (learner.stage < 3)
+        assert (whole is None) == (keys["stage"] < 3)
         if whole is not None:
             assert bool(whole) == ranks.is_first
             if ranks.is_first:
@@ -148,12 +146,10 @@ def compare(folder: Path, ranks: Ranks) -> None:
 
 def evaluate(work: Work, learner: Learner) -> torch.Tensor:
     """Logits of all rows without gradients, as predictions are made between steps."""
-    learner.model.eval()
     rows = np.argsort(work.lengths, kind="stable")
-    with torch.inference_mode():
+    with learner.published(), torch.no_grad():
         tokens = collate(work.store, rows, layout=learner.model.layout, pad_id=learner.model.pad_id)
-        with learner.device.autocast():
-            return learner.model(tokens).clone()
+        return learner.outputs(tokens).clone()
 
 
 def precisions(folder: Path, ranks: Ranks) -> None:
@@ -166,11 +162,11 @@ def precisions(folder: Path, ranks: Ranks) -> None:
             learner = build_learner(work.model(), section, device, ranks)
             steps = work.steps(learner, 0, 4)
             logits = evaluate(work, learner)
-            if learner.scale is not None:
-                learner.scale.value = TOO_LARGE
+            if learner.update.scale is not None:
+                learner.update.scale.value = TOO_LARGE
             steps += work.steps(learner, 4, 6)
-            if learner.scale is not None:
-                learner.scale.value = 2.0**16
+            if learner.update.scale is not None:
+                learner.update.scale.value = 2.0**16
             steps += work.steps(learner, 6, 8)
             save_state(learner, folder, f"{precision}-{stage}", steps=steps, logits=logits.tolist())
             assert all(p.dtype == torch.float32 for p in learner.model.parameters())

@@ -16,9 +16,8 @@ from textune.model.device import Device
 from textune.model.native.adamw import KernelAdamW
 from textune.model.native.copies import WorkingCopy
 from textune.model.native.kernels import Kernels
-from textune.ranks import ALONE
-from textune.training.learner import Learner, update_weights
-from textune.training.updates import build_optimizer
+from textune.training.learner import learner_alone
+from textune.training.updates import build_optimizer, update_weights
 
 SHAPES = [(1,), (5, 3), (17,), (200, 100), (1, 16), (33_000,), (7, 1)]
 """Odd, of one number, and longer than a stretch of the kernel."""
@@ -205,8 +204,8 @@ def test_losses_of_a_run_are_those_of_pytorchs_adamw(tmp_path: Path, dtype: torc
         built.model.speed_up(dtype, training=True)
         if fast:
             section = TrainSection(optimizer=AdamW(lr=1e-3))
-            learner = Learner(built.model, section, Device(torch.device("cpu"), "fp32"), ALONE)
-            optimizer = learner.optimizer
+            learner = learner_alone(built.model, section, Device(torch.device("cpu"), "fp32"))
+            optimizer = learner.update.optimizer
             assert isinstance(optimizer, KernelAdamW)
         else:
             optimizer = torch.optim.AdamW(groups_of(built.model), lr=1e-3, betas=(0.9, 0.999), eps=1e-8, fused=True)

@@ -24,9 +24,8 @@ from textune.errors import ConfigError
 from textune.model.backbone import TextModel
 from textune.model.device import Device
 from textune.model.vocabulary import CompactEmbedding, occurring_ids
-from textune.ranks import ALONE
 from textune.tasks.task import build_task
-from textune.training.learner import Learner
+from textune.training.learner import learner_alone
 from textune.training.loop import steps
 from textune.training.updates import build_optimizer
 
@@ -67,7 +66,7 @@ def train(built: Built, num_steps: int, **keys: Any) -> None:
     device = Device(built.hf.device, "fp32")
     task = build_task(MulticlassTask(), COLORS)
     results = list(
-        steps(Learner(built.model, section, device, ALONE), task, loader, section, total_steps=num_steps, warmup_steps=5)
+        steps(learner_alone(built.model, section, device), task, loader, section, total_steps=num_steps, warmup_steps=5)
     )
     assert len(results) == num_steps
     built.model.eval()

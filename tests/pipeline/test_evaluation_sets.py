@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import textune
 from textune.errors import ConfigError, DataError, Preempted, RunError
+from textune.pipeline.info import in_words, info
 from textune.run.manifest import read_manifest
 from textune.run.state import state_of
 from textune.training.checkpoint import newest
@@ -81,6 +82,14 @@ def test_a_report_is_that_of_evaluate_and_of_the_best_step(whole: Path) -> None:
     with pytest.raises(ConfigError, match="nowhere") as caught:
         textune.evaluate(whole, part="nowhere")
     assert "news" in caught.value.hint
+
+
+def test_info_tells_of_every_set_the_test_rows_first(whole: Path) -> None:
+    found = info(whole)
+    assert list(found["results"]) == ["validation", "test", "news", "train", "web"]
+    words = in_words(found)
+    assert [name for name in words if name in found["results"]] == ["test", "validation", "news", "train", "web"]
+    assert "143 train, 36 validation, 21 test, 30 news, 12 web" in words["rows"]
 
 
 def test_more_sets_change_nothing_of_the_run(home: Path, whole: Path, tmp_path: Path) -> None:

@@ -32,10 +32,10 @@ def test_the_rates_of_the_header_are_those_of_the_optimizer(home: Path, kind: st
     section = parts.experiment.train
     learner = build_learner(parts.model, section, parts.device, ALONE)
     rates = []
-    run = steps(learner, parts.task, parts.loader(parts.training_rows()), section, total_steps=8, warmup_steps=3)
+    run = steps(learner, parts.task, parts.loader(), section, total_steps=8, warmup_steps=3)
     for result in run:
-        assert learner.learning_rate == result.lr
-        rates.append(learner.learning_rate)
+        assert learner.update.learning_rate == result.lr
+        rates.append(learner.update.learning_rate)
     expected = f"0 at step 1 (first step), {rates[3]:.3g} at step 4 (end of warm-up), {rates[7]:.3g} at step 8 (last step)"
     facts = run_facts(parts)
     assert facts.rates == {1: rates[0], 4: rates[3], 8: rates[7]} and facts.warmup_steps == 3

@@ -207,7 +207,7 @@ def test_divergence_stops_the_run(home: Path) -> None:
 def test_an_infinite_gradient_with_a_finite_loss_stops_the_run_in_its_step(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights are then those of the step before."""
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    update = Learner.update
+    step = Learner.step
 
     def third_overflows(learner: Learner) -> torch.Tensor:
         weight = next(p for p in learner.model.parameters() if p.grad is not None)
@@ -215,11 +215,11 @@ def test_an_infinite_gradient_with_a_finite_loss_stops_the_run_in_its_step(home:
         if len(seen) == 2:
             assert weight.grad is not None
             weight.grad.view(-1)[0] = float("inf")
-        norm = update(learner)
+        norm = step(learner)
         seen.append((before, weight.detach().clone()))
         return norm
 
-    monkeypatch.setattr(Learner, "update", third_overflows)
+    monkeypatch.setattr(Learner, "step", third_overflows)
     with pytest.raises(ModelError, match=r"at step 3, but the norm of its gradient is inf: training diverged"):
         textune.train(home / "config.toml", run=home / "runs" / "overflow", overrides=["train.log_every=50 steps"])
     assert len(seen) == 3

@@ -160,7 +160,7 @@ def test_auto_starts_from_the_first_step_where_no_checkpoint_was_complete(
     shutil.rmtree(run / "checkpoints" / "step-5")
     listener = Listener()
     train(source, run, resume="auto", tracker=listener)
-    assert "no checkpoint was complete when it stopped: it starts from its first step" in listener.notices
+    assert any("no checkpoint was complete" in notice and "first step" in notice for notice in listener.notices)
     same_end(end(run), end(runs["complete"]))
     assert not list((run / "checkpoints").glob("*.writing"))
 
@@ -183,7 +183,7 @@ def test_a_run_that_another_process_works_on_is_left_to_it(source: Path, run: Pa
     before = contents(run)
     with RunFolder(run).lock():
         held = (run / "lock").read_text()
-        with pytest.raises(RunError, match=rf"another process is at work in .*process {os.getpid()} on"):
+        with pytest.raises(RunError, match=rf"another process .*{run}.*process {os.getpid()} on"):
             train(source, run, resume=resume)
     assert contents(run) | {"lock": ""} == before | {"lock": ""} and held
 
@@ -250,7 +250,7 @@ def test_a_branch_that_was_killed_before_it_saved_begins_where_it_began(
     assert newest(branch / "checkpoints")[0] is None
     # Only the command names files elsewhere: the branch's own manifest, which may come from anybody, is not followed.
     for resume in ("latest", "auto"):
-        with pytest.raises(RunError, match=r"began at a checkpoint of another run \(.*step-5\) and has none of its own"):
+        with pytest.raises(RunError, match=r"a checkpoint of another run \(.*step-5\)"):
             train(source, branch, resume=resume)
     train(source, branch, resume=str(path))
     assert end(branch).state == end(runs["complete"]).state
@@ -295,7 +295,7 @@ def test_weights_that_are_no_numbers_replace_no_checkpoint(source: Path, tmp_pat
 
 def test_a_checkpoint_of_the_run_itself(source: Path, runs: dict[str, Path], run: Path) -> None:
     before = contents(run)
-    with pytest.raises(RunError, match=r"step-4 is not the newest checkpoint of its run: step-5 came after it"):
+    with pytest.raises(RunError, match=r"step-4 is not the newest checkpoint .*step-5"):
         train(source, run, resume=str(run / "checkpoints" / "step-4"))
     assert contents(run) == before
     train(source, run, resume=str(run / "checkpoints" / "step-5"))
@@ -437,7 +437,7 @@ def test_where_all_checkpoints_are_damaged_nothing_is_thrown_away(source: Path, 
     damage(run / "checkpoints" / "step-5")
     before = contents(run)
     for resume in ("latest", "auto"):
-        with pytest.raises(RunError, match=r"no checkpoint of .* can be resumed: .*step-5 is damaged.*step-4 is damaged"):
+        with pytest.raises(RunError, match=r"step-5 is damaged.*step-4 is damaged"):
             train(source, run, resume=resume)
     assert contents(run) == before
 

@@ -28,9 +28,8 @@ from textune.data.labels.map import LabelMap
 from textune.model.device import Device
 from textune.model.loading import load_model
 from textune.model.tokenizer import load_tokenizer
-from textune.ranks import ALONE
 from textune.tasks.task import build_task
-from textune.training.learner import Learner
+from textune.training.learner import learner_alone
 from textune.training.loop import steps
 
 RECORDED = Path(__file__).with_name("golden_losses.json")
@@ -51,7 +50,7 @@ def losses(folder: Path) -> list[float]:
     loader = loader_of(rows_of(store, targets), keys, layout=model.layout, pad_id=model.pad_id)
     device = Device(torch.device("cpu"), "fp32")
     with threads(1):
-        results = steps(Learner(model, keys, device, ALONE), task, loader, keys, total_steps=STEPS, warmup_steps=10)
+        results = steps(learner_alone(model, keys, device), task, loader, keys, total_steps=STEPS, warmup_steps=10)
         return [float(result.loss) for result in results]
 
 

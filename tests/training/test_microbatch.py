@@ -8,67 +8,24 @@ import numpy as np
 import pytest
 import torch
 from kits.backbones import tiny_backbone
-from kits.batches import loader_of, rows_of
+from kits.batches import loader_of
 from kits.patience import every_day
+from kits.problems import CPU, multiclass, multilabel, regression, rows_and_model
 
 from textune.batches.batch import Batch
-from textune.batches.rows import TokenRows
-from textune.batches.tokens import TextEncoder
 from textune.config.schema import (
     AdamW,
     ModelSection,
-    MulticlassTask,
-    MultilabelTask,
-    RegressionTask,
     Schedule,
-    TokensSection,
     TrainSection,
 )
-from textune.data.labels.map import LABEL, LabelMap
-from textune.model.backbone import TextModel
+from textune.data.labels.map import LABEL
 from textune.model.device import Device
 from textune.model.loading import load_model
 from textune.model.tokenizer import load_tokenizer
-from textune.ranks import ALONE
-from textune.tasks.task import Task, build_task
-from textune.training.learner import Learner
+from textune.training.learner import learner_alone
 from textune.training.loop import steps
 from textune.training.microbatch import accumulate_gradients
-
-WORDS = ["the", "a", "film", "movie", "good", "bad", "very", "boring", "brilliant", "plot"]
-CPU = Device(torch.device("cpu"), "fp32")
-
-
-def multiclass(num_rows: int) -> tuple[Task, np.ndarray]:
-    targets = np.random.default_rng(1).integers(0, 3, num_rows)
-    return build_task(MulticlassTask(class_weights={"b": 4.0}), LabelMap("multiclass", ("a", "b", "c"))), targets
-
-
-def multilabel(num_rows: int) -> tuple[Task, np.ndarray]:
-    targets = (np.random.default_rng(1).random((num_rows, 3)) > 0.6).astype(np.float32)
-    task = build_task(MultilabelTask(class_weights="balanced"), LabelMap("multilabel", ("x", "y", "z")), targets=targets)
-    return task, targets
-
-
-def regression(num_rows: int) -> tuple[Task, np.ndarray]:
-    return build_task(RegressionTask(), LabelMap("regression", ("score",))), np.random.default_rng(1).random(num_rows).astype(
-        np.float32
-    )
-
-
-def rows_and_model(
-    folder: Path, task: Task, targets: np.ndarray, *, layout: str, weighted: bool
-) -> tuple[TokenRows, TextModel]:
-    generator = np.random.default_rng(0)
-    texts = [" ".join(generator.choice(WORDS, generator.integers(1, 30))) for _ in targets]
-    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    section = ModelSection(pretrained=str(folder), attention=layout, config=dropout)  # type: ignore[arg-type]
-    tokenizer = load_tokenizer(section)
-    store = TextEncoder(tokenizer, TokensSection(max_length=40)).encode(texts)
-    weights = generator.random(len(texts)).astype(np.float32) if weighted else None
-    model = load_model(section, tokenizer, label_map=task.head.label_map, num_logits=task.num_outputs, seed=0)
-    return rows_of(store, targets, weights), model
-
 
 GRID = [(layout, problem) for layout in ("packed", "padded") for problem in (multiclass, multilabel, regression)]
 
@@ -88,7 +45,7 @@ def test_fifty_steps_of_micro_batches_give_the_weights_of_whole_batches(tmp_path
         )
         rows, model = rows_and_model(tmp_path, task, targets, layout=layout, weighted=True)
         loader = loader_of(rows, section, layout=model.layout, pad_id=model.pad_id)
-        results = list(steps(Learner(model, section, CPU, ALONE), task, loader, section, total_steps=50, warmup_steps=5))
+        results = list(steps(learner_alone(model, section, CPU), task, loader, section, total_steps=50, warmup_steps=5))
         assert len(results) == 50
         trained[max_tokens] = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         if max_tokens == 40:
@@ -105,7 +62,7 @@ def test_a_batch_without_weight_has_no_gradient(tmp_path: Path) -> None:
     rows, model = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
     nothing = replace(rows, example_weights=np.zeros(4, dtype=np.float32))
     batch = next(iter(loader_of(nothing, TrainSection(), layout=model.layout, pad_id=model.pad_id)))
-    loss = accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, batch)
+    loss = accumulate_gradients(learner_alone(model, TrainSection(), CPU), task, batch)
     assert float(loss) == 0
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
@@ -123,7 +80,7 @@ def test_the_gradients_of_all_ranks_add_up_to_that_of_the_whole_batch(
 
     def gradients(batch: Batch) -> tuple[float, dict[str, torch.Tensor]]:
         model.zero_grad(set_to_none=True)
-        loss = float(accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, batch))
+        loss = float(accumulate_gradients(learner_alone(model, TrainSection(), CPU), task, batch))
         return loss, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
     alone = loader_of(rows, section, layout=model.layout, pad_id=model.pad_id)
@@ -155,7 +112,7 @@ def test_ranks_whose_rows_weigh_nothing_have_no_gradient(tmp_path: Path) -> None
     nothing = replace(rows, example_weights=np.zeros(4, dtype=np.float32))
     for rank in range(2):
         loader = loader_of(nothing, TrainSection(), layout=model.layout, pad_id=model.pad_id, rank=rank, world=2)
-        assert float(accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, next(iter(loader)))) == 0
+        assert float(accumulate_gradients(learner_alone(model, TrainSection(), CPU), task, next(iter(loader)))) == 0
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
@@ -172,7 +129,7 @@ def test_the_loss_of_a_step_is_the_weighted_mean_over_its_rows(tmp_path: Path) -
             weights.append(task.head.row_weights(part.targets[LABEL], part.weights))
     loss, weight = torch.cat(losses), torch.cat(weights)
     torch.testing.assert_close(
-        accumulate_gradients(Learner(model, TrainSection(), CPU, ALONE), task, batch), (loss * weight).sum() / weight.sum()
+        accumulate_gradients(learner_alone(model, TrainSection(), CPU), task, batch), (loss * weight).sum() / weight.sum()
     )
 
 
@@ -187,7 +144,7 @@ def test_a_step_depends_on_seed_and_step_not_on_what_ran_before(tmp_path: Path) 
         model = load_model(plain, load_tokenizer(plain), label_map=task.head.label_map, num_logits=3, seed=0)
         loader = loader_of(rows, section, layout=model.layout, pad_id=model.pad_id)
         run = []
-        for result in steps(Learner(model, section, CPU, ALONE), task, loader, section, total_steps=6, warmup_steps=0):
+        for result in steps(learner_alone(model, section, CPU), task, loader, section, total_steps=6, warmup_steps=0):
             run.append(float(result.loss))
             if disturb:
                 torch.rand(100)
@@ -205,7 +162,7 @@ def test_lower_precision_learns_too(tmp_path: Path, precision: str) -> None:
     loader = loader_of(rows, section, layout=model.layout, pad_id=model.pad_id)
     losses = [
         float(r.loss)
-        for r in steps(Learner(model, section, device, ALONE), task, loader, section, total_steps=30, warmup_steps=0)
+        for r in steps(learner_alone(model, section, device), task, loader, section, total_steps=30, warmup_steps=0)
     ]
     assert losses[-1] < 0.6 * losses[0]
     assert all(p.dtype == torch.float32 for p in model.parameters())

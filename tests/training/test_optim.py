@@ -19,12 +19,11 @@ from textune.model.backbone import TextModel
 from textune.model.device import Device
 from textune.model.loading import load_model
 from textune.model.tokenizer import load_tokenizer
-from textune.ranks import ALONE
 from textune.tasks.task import build_task
 from textune.training import updates as optim
-from textune.training.learner import Learner, update_weights
+from textune.training.learner import learner_alone
 from textune.training.loop import steps
-from textune.training.updates import STATE_BYTES, build_optimizer, require_optimizer, set_learning_rate
+from textune.training.updates import STATE_BYTES, build_optimizer, require_optimizer, set_learning_rate, update_weights
 
 needs_8bit = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 TASK = build_task(MulticlassTask(), LabelMap("multiclass", ("a", "b", "c")))
@@ -45,7 +44,7 @@ def train(folder: Path, section: AdamW) -> tuple[np.ndarray, dict[str, torch.Ten
     keys = TrainSection(batch_size=16, prefetch=0, optimizer=section)
     loader = loader_of(rows_of(store, targets), keys, layout=model.layout, pad_id=model.pad_id)
     device = Device(torch.device("cpu"), "fp32")
-    results = list(steps(Learner(model, keys, device, ALONE), TASK, loader, keys, total_steps=50, warmup_steps=5))
+    results = list(steps(learner_alone(model, keys, device), TASK, loader, keys, total_steps=50, warmup_steps=5))
     return np.array([float(result.loss) for result in results]), {k: v.detach().clone() for k, v in model.state_dict().items()}
 
 

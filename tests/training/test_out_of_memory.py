@@ -26,9 +26,8 @@ from textune.model.backbone import TextModel
 from textune.model.device import Device
 from textune.model.loading import load_model
 from textune.model.tokenizer import load_tokenizer
-from textune.ranks import ALONE
 from textune.tasks.task import Task, build_task
-from textune.training.learner import Learner
+from textune.training.learner import learner_alone
 from textune.training.loop import StepResult, steps
 
 FP32, FP16 = (Device(torch.device("cpu"), precision) for precision in ("fp32", "fp16"))
@@ -90,7 +89,7 @@ class Setting:
         loader = loader_of(self.rows, train, layout=model.layout, pad_id=model.pad_id)
         limited = Limited(model, limit, error)
         results = list(
-            steps(Learner(model, train, device, ALONE), self.task, loader, train, total_steps=NUM_STEPS, warmup_steps=2)
+            steps(learner_alone(model, train, device), self.task, loader, train, total_steps=NUM_STEPS, warmup_steps=2)
         )
         largest = self.largest_micro_batches(max_tokens=max_tokens, batch_size=batch_size)
         return Run(model, results, loader, limited, largest)
@@ -237,7 +236,7 @@ def train_with_and_without_a_limit(folder: str) -> Any:
         most = in_use + (128 << 20) if limited else resource.RLIM_INFINITY
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
         loader = loader_of(rows, train, layout=model.layout, pad_id=model.pad_id)
-        learner = Learner(model, train, FP32, ALONE)
+        learner = learner_alone(model, train, FP32)
         results = list(steps(learner, task, loader, train, total_steps=2, warmup_steps=0))
         runs.append([[float(result.loss) for result in results], [n for result in results for n in result.notices]])
     return runs

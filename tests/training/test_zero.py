@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from kits.backbones import FAMILIES, tiny_backbone
+from kits.batches import loader_of, rows_of
 from safetensors.torch import load_file
 
 pytest.importorskip("deepspeed")
@@ -18,6 +19,7 @@ from kits import zero_ranks
 from kits.rankscripts import run_ranks
 from kits.zero_ranks import (
     NO_DROPOUT,
+    TASK,
     TOO_LARGE,
     Work,
     evaluate,
@@ -32,7 +34,8 @@ from textune.config.sharing import DeepSpeed
 from textune.errors import ConfigError, ModelError, RunError
 from textune.model.device import Device
 from textune.ranks import ALONE, join, leave
-from textune.training.learner import Learner, build_learner
+from textune.training.learner import build_learner, learner_alone
+from textune.training.microbatch import gradients_in_memory
 from textune.training.sharing.zero.lossscale import LossScale
 
 CPU = Device(torch.device("cpu"), "fp32")
@@ -50,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         parted = {"stage3_param_persistence_threshold": 0} if stage == 3 else {}
         (folder / f"{stage}.json").write_text(json.dumps({"zero_optimization": {"stage": stage} | parted}))
     work = Work(folder)
-    learner = Learner(work.model(), train_section(), CPU, ALONE)
+    learner = learner_alone(work.model(), train_section(), CPU)
     save_state(learner, folder, "alone-4", steps=work.steps(learner, 0, 4))
     save_state(learner, folder, "alone-8", steps=work.steps(learner, 4, 8))
     return folder
@@ -96,7 +99,7 @@ def test_two_ranks_in_each_stage_train_as_one_process_and_go_on_from_each_other(
     assert [facts(folder, f"{name}-4")["lockstep"] for name in ("one", "two", "three")] == [False, True, True]
 
     work = Work(folder)
-    learner = Learner(work.model(), train_section(), CPU, ALONE)
+    learner = learner_alone(work.model(), train_section(), CPU)
     load_state(learner, folder, "three-4")
     work.steps(learner, 4, 8)
     save_state(learner, folder, "alone-from-three")
@@ -133,14 +136,14 @@ def test_lower_precision_and_loss_scale_are_those_of_one_process(folder: Path) -
     work = Work(folder)
     for precision in ("bf16", "fp16"):
         device = Device(torch.device("cpu"), precision)  # type: ignore[arg-type]
-        learner = Learner(work.model(), train_section(), device, ALONE)
+        learner = learner_alone(work.model(), train_section(), device)
         steps = work.steps(learner, 0, 4)
         logits = evaluate(work, learner)
-        if learner.scaler is not None:
-            learner.scaler.update(TOO_LARGE)
+        if learner.update.scaler is not None:
+            learner.update.scaler.update(TOO_LARGE)
         steps += work.steps(learner, 4, 6)
-        if learner.scaler is not None:
-            learner.scaler.update(2.0**16)
+        if learner.update.scaler is not None:
+            learner.update.scaler.update(2.0**16)
         steps += work.steps(learner, 6, 8)
         save_state(learner, folder, f"{precision}-alone", steps=steps, logits=logits.tolist())
     assert run_ranks(SCRIPT, "precisions", str(folder), world=2) == ["", ""]
@@ -166,7 +169,7 @@ def test_stage_3_brings_the_weights_of_every_family(folder: Path) -> None:
         path.mkdir()
         tiny_backbone(family, path)
         work = Work(folder, pretrained=str(path), config=NO_DROPOUT.get(family, {}))
-        learner = Learner(without_dropout(work.model()), train_section(), CPU, ALONE)
+        learner = learner_alone(without_dropout(work.model()), train_section(), CPU)
         save_state(learner, folder, f"alone-{family}", steps=work.steps(learner, 0, 2))
     run_ranks(SCRIPT, "families", str(folder), world=2)
     for path in sorted((folder / "families").iterdir()):
@@ -196,13 +199,18 @@ def test_a_process_alone_makes_a_group_for_itself(folder: Path, group: Any, stag
     assert difference(folder, f"group-{stage}", "alone-4") <= (1e-5, "~")
 
 
-def test_a_step_that_cannot_be_made_is_a_sentence(folder: Path, group: Any) -> None:
+def out_of_memory(*_: Any) -> None:
+    raise torch.OutOfMemoryError("out of memory")
+
+
+def test_a_step_that_cannot_be_made_is_a_sentence(folder: Path, group: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(folder)
     learner = build_learner(work.model(), train_section(DeepSpeed(stage=2)), CPU, group)
-    with pytest.raises(ModelError, match=r"cannot be done again.*train\.max_tokens"), learner.part(last=True):
-        raise torch.OutOfMemoryError("out of memory")
-    with pytest.raises(KeyError), learner.part(last=True):
-        raise KeyError("another")
+    rows = rows_of(work.store, work.targets.numpy(), work.weights.numpy())
+    loader = loader_of(rows, train_section(), layout=learner.model.layout, pad_id=learner.model.pad_id)
+    with monkeypatch.context() as patch, pytest.raises(ModelError, match=r"step 1 on rank 0.*train\.max_tokens"):
+        patch.setattr(learner.model, "forward", out_of_memory)
+        gradients_in_memory(learner, TASK, loader, next(iter(loader)), seed=0)
     with torch.no_grad():
         learner.model.hf.classifier.weight.fill_(torch.inf)
     with pytest.raises(ModelError, match="not finite"):

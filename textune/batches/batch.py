@@ -12,7 +12,7 @@ from textune.batches.layout import GROUP_COST_TOKENS, Group, Layout, lay_out, nu
 from textune.batches.store import TokenStore
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenBatch:
     """Rows sorted by length and laid out group after group, row after row, each row padded to its group's length only.
 
@@ -65,7 +65,7 @@ class TokenBatch:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MicroBatch:
     """Rows computed at once: their tokens, targets ([B] or [B, C] by head) and weights (float32 [B], or None)."""
 
@@ -76,13 +76,18 @@ class MicroBatch:
     """False where this rank computes the rows only to take part in what all ranks do together: their share of the loss and of
     the gradient is exactly zero, whatever `weights` says."""
 
+    def to(self, device: torch.device) -> MicroBatch:
+        """The same with its tokens and targets on `device`; see `to_device`."""
+        targets = {name: to_device(target, device) for name, target in self.targets.items()}
+        return replace(self, tokens=self.tokens.to(device), targets=targets)
+
     def pinned(self) -> MicroBatch:
         """The same with everything that is copied to the device in memory that a GPU can read by itself."""
         targets = {name: target.pin_memory() for name, target in self.targets.items()}
         return replace(self, tokens=self.tokens.pinned(), targets=targets)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Everything one optimizer step sees, and the part of it that this rank computes."""
 

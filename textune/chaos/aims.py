@@ -67,6 +67,7 @@ class Moment:
             return bool(watcher.writing) and time.monotonic() >= watcher.opened + self._first_write
         if self._aim == "evaluating":
             line = watcher.last_line()
-            is_step = self._evaluation is not None and line.get("kind") == "step"
-            return is_step and self._reference.is_last_line_before(line["step"], self._evaluation or 0)
+            if line is None or line["kind"] != "step" or self._evaluation is None:
+                return False
+            return self._reference.is_last_line_before(line["step"], self._evaluation)
         return self._aim == "training" or watcher.trained is not None

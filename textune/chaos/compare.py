@@ -1,30 +1,34 @@
-"""Whether two runs have come to the same end, bit for bit; for `chaos.py` and for whoever doubts a resumed run.
+"""Whether two runs came to the same end, bit for bit; for `chaos.py`, and for anyone who doubts a resumed run.
 
-Times, notices and paths may differ, and the states of the process's own random generators, which nothing of textune's draws
-from and which every process starts anew.
+Times, notices and paths may differ, and so may the states of the process's own random generators: nothing in textune draws
+from them, and every process starts them anew.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import torch
+from pydantic import JsonValue
 
 from textune.errors import RunError
-from textune.run import read_manifest
+from textune.run import read_manifest, state_of
 from textune.training import Checkpoint, newest, places_in
 
 TIMES = {"tokens_per_second", "rows_per_second"}
-"""What a line of metrics.jsonl tells of the machine and not of the training."""
+"""What a line of metrics.jsonl says of the machine and not of the training."""
+
+Line: TypeAlias = dict[str, JsonValue]
+"""A step or an evaluation in metrics.jsonl."""
 
 _OWN_TO_A_PROCESS = "random/"
 _OF_THE_FOLDER = ("trackers", "config", "machine")
-"""Parts of a checkpoint's state that tell where and how it was computed."""
+"""Parts of a checkpoint's state that say where and how it was computed."""
 _RESULTS = ("status", "steps", "best_step", "metrics")
 
 
@@ -36,23 +40,26 @@ class End:
     """The last one."""
     best: Path
     """Folder of the best model."""
-    state: dict[str, Any]
+    state: dict[str, JsonValue]
     """Of the last checkpoint: position, best metric, early stopping, optimizer, fingerprints."""
-    lines: list[dict[str, Any]]
+    lines: list[Line]
     """Steps and evaluations, as metrics.jsonl has them."""
-    reports: dict[str, Any]
+    reports: dict[str, JsonValue]
     """By file name."""
-    results: dict[str, Any]
+    results: dict[str, JsonValue]
     """What the manifest says of the outcome."""
 
 
 def end_of(run: Path) -> End:
-    """What a run folder has come to; RunError where it holds no whole checkpoint or no manifest."""
+    """What came of a run; RunError where its folder holds no complete checkpoint or no manifest."""
     checkpoint, passed = newest(run / "checkpoints")
     if checkpoint is None:
-        raise RunError(" ".join([*passed, f"{run} has no whole checkpoint to compare."]), hint="Let it train to its end first.")
-    state = {key: value for key, value in checkpoint.state.items() if key not in _OF_THE_FOLDER}
-    state["progress"] = {key: value for key, value in state["progress"].items() if key not in ("seconds", "since_logged")}
+        raise RunError(
+            " ".join([*passed, f"{run} has no complete checkpoint to compare."]), hint="Let it train to its end first."
+        )
+    found = state_of(checkpoint)
+    found = replace(found, progress=replace(found.progress, seconds=0.0, since_logged=0.0))
+    state = {key: value for key, value in found.to_dict().items() if key not in _OF_THE_FOLDER}
     manifest = read_manifest(run)
     return End(
         checkpoint,
@@ -64,14 +71,14 @@ def end_of(run: Path) -> End:
     )
 
 
-def lines_of(run: Path) -> list[dict[str, Any]]:
+def lines_of(run: Path) -> list[Line]:
     """The steps and evaluations of a run, without their speed."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [{key: value for key, value in line.items() if key not in TIMES} for line in lines if line["kind"] != "notice"]
 
 
 def first_difference(one: End, other: End) -> str:
-    """The first thing in which `one` differs from `other`, as a sentence that takes `other` for the right one; "" for none."""
+    """The first difference, as a sentence that takes `other` to be right; "" for none."""
     return (
         _first_line(one.lines, other.lines)
         or _first_value(one.state, other.state, "the state of the last checkpoint")
@@ -83,7 +90,7 @@ def first_difference(one: End, other: End) -> str:
     )
 
 
-def _first_line(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> str:
+def _first_line(one: list[Line], other: list[Line]) -> str:
     for number, (mine, theirs) in enumerate(zip(one, other, strict=False), start=1):
         if found := _first_value(mine, theirs, f"{theirs['kind']} {number} of metrics.jsonl (step {theirs['step']})"):
             return found
@@ -92,15 +99,15 @@ def _first_line(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> str:
     return ""
 
 
-def _first_value(one: Any, other: Any, place: str) -> str:
+def _first_value(one: object, other: object, place: str) -> str:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         for key in sorted(one.keys() | other.keys()):
             if key not in one or key not in other:
-                return f"{place}: {key} {'is missing' if key in other else 'is there and should not be'}."
+                return f"{place}: {key} {'is missing' if key in other else 'should not be there'}."
             if found := _first_value(one[key], other[key], f"{place}: {key}"):
                 return found
         return ""
-    # As JSON holds them, so that a value that is not a number equals itself.
+    # As JSON holds them: there a value that is not a number equals itself.
     mine, theirs = json.dumps(one, allow_nan=False), json.dumps(other, allow_nan=False)
     return "" if mine == theirs else f"{place} is {_cut(mine)}, not {_cut(theirs)}."
 
@@ -125,7 +132,7 @@ def _of_folder(folder: Path) -> _Tensors:
 
 def _first_tensor(one: _Tensors, other: _Tensors, place: str) -> str:
     if unlike := sorted(one.keys() ^ other.keys()):
-        return f"{place}: the tensor {unlike[0]} {'is missing' if unlike[0] in other else 'is there and should not be'}."
+        return f"{place}: the tensor {unlike[0]} {'is missing' if unlike[0] in other else 'should not be there'}."
     for name, read in one.items():
         mine, theirs = read(), other[name]()
         if mine.shape != theirs.shape or mine.dtype != theirs.dtype:

@@ -36,7 +36,8 @@ class Reference:
 
     def is_last_line_before(self, step: int, evaluation: int) -> bool:
         """Whether the line of `step` is the last one before that of an evaluation, or later."""
-        before = [line["step"] for line in self.end.lines if line["kind"] == "step" and line["step"] <= evaluation]
+        steps = [int(str(line["step"])) for line in self.end.lines if line["kind"] == "step"]
+        before = [number for number in steps if number <= evaluation]
         return step >= (before[-1] if before else 0)
 
 
@@ -45,8 +46,8 @@ def learn(run: Path, section: Checkpointing) -> tuple[Reference, Pace]:
     manifest, lines = read_manifest(run), lines_of(run)
     steps, seconds = manifest.steps or 0, manifest.seconds or 0.0
     _require_saves(section, manifest, run)
-    evaluations = tuple(dict.fromkeys(line["step"] for line in lines if line["kind"] == "evaluation" and line["step"]))
-    reference = Reference(end_of(run), steps, evaluations, seconds / len(lines))
+    evaluated = dict.fromkeys(int(str(line["step"])) for line in lines if line["kind"] == "evaluation")
+    reference = Reference(end_of(run), steps, tuple(step for step in evaluated if step), seconds / len(lines))
     return reference, Pace(training=seconds, reporting=max(0.05, _seconds_in(manifest) - seconds))
 
 

@@ -58,7 +58,7 @@ def chaos(
     elif result.difference:
         click.echo(f"Not the same: {result.difference}")
     else:
-        during = ", ".join(f"{count} in {phase}" for phase, count in sorted(result.during.items()))
+        during = ", ".join(f"{num} during {phase}" for phase, num in sorted(result.during.items()))
         click.echo(
             f"{count(len(result.kills), 'kill')} ({during}) in {count(result.runs, 'run')}: every run resumed, and every end is"
             " bit-equal to that of the uninterrupted run."

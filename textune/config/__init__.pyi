@@ -8,8 +8,8 @@ from .fields import keys_of as keys_of
 from .fields import role_of as role_of
 from .load import Config as Config
 from .load import Loaded as Loaded
-from .load import experiment_from_dict as experiment_from_dict
 from .load import load_config as load_config
+from .load import load_tree as load_tree
 from .load import require_runnable as require_runnable
 from .overrides import Overrides as Overrides
 from .paths import absolute as absolute
@@ -34,15 +34,13 @@ from .schema import HeldOut as HeldOut
 from .schema import HubSource as HubSource
 from .schema import Labels as Labels
 from .schema import ModelSection as ModelSection
-from .schema import MulticlassTask as MulticlassTask
-from .schema import MultilabelTask as MultilabelTask
 from .schema import PythonSource as PythonSource
 from .schema import RegressionTask as RegressionTask
 from .schema import RowOrder as RowOrder
 from .schema import RowSelection as RowSelection
 from .schema import SavedSource as SavedSource
 from .schema import Source as Source
-from .schema import Split as Split
+from .schema import SplitOff as SplitOff
 from .schema import StreamSource as StreamSource
 from .schema import Task as Task
 from .schema import TokensSection as TokensSection

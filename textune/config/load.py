@@ -23,7 +23,7 @@ from textune.config.problems import Problem, refuse, translate
 from textune.config.schema import ConcatSource, Experiment, FilesSource, StreamSource
 from textune.config.section import Section
 from textune.config.streams import stream_problems
-from textune.config.toml import format_key, format_value, printable, read_toml, shorten
+from textune.config.toml import Tree, format_key, format_value, printable, read_toml, shorten
 from textune.errors import ConfigError
 
 DEFAULT = "default"
@@ -74,18 +74,18 @@ def load_config(config: Config | None, overrides: Overrides = (), unset: Iterabl
     for place in places:
         merged.unset(place)
     merged.merge(tree, Origin(OVERRIDES if isinstance(overrides, Mapping) else COMMAND_LINE, Path.cwd()))
-    experiment = _validate(merged, unset=places)
-    origins = {format_key(*place): " + ".join(merged.labels_of(place)) or DEFAULT for place in leaves(experiment)}
-    return Loaded(experiment, origins, file, tuple(merged.notes))
+    return _loaded(merged, file, unset=places)
 
 
-def experiment_from_dict(tree: dict[str, Any], *, base: Path) -> Experiment:
-    """The `Experiment` of a nested dictionary, read like a config file in the folder `base`; None
-    means the default.
+def load_tree(tree: Mapping[str, object], *, origin: str = "", base: Path) -> Loaded:
+    """A nested dictionary that something else than a config file gave: a checkpoint, or another system's configuration.
+
+    The rules are those of a config file in the folder `base`; None means the default. `origin` names where the values come
+    from, in messages and for `textune show`. Raises a ConfigError that lists every problem.
     """
     merged = Merged()
-    merged.merge(tree, Origin("", base))
-    return _validate(merged, unset=[])
+    merged.merge(tree, Origin(origin, base))
+    return _loaded(merged, None)
 
 
 def require_runnable(experiment: Experiment) -> None:
@@ -112,8 +112,8 @@ def require_runnable(experiment: Experiment) -> None:
     refuse(problems)
 
 
-def _as_given(section: Section) -> dict[str, Any]:
-    """The keys of a section that were set explicitly."""
+def _as_given(section: Section) -> Tree:
+    """The keys of a section that were set, not those that stand at their defaults."""
     return {name: getattr(section, name) for name in section.model_fields_set}
 
 
@@ -137,9 +137,9 @@ def leaves(section: Section, place: Place = ()) -> dict[Place, object]:
     return found
 
 
-def _read_chain(file: Path, *, shown: str) -> list[tuple[dict[str, Any], Origin]]:
-    """The file and its parents, the farthest parent first, without `$schema` and `extends`."""
-    chain: list[tuple[dict[str, Any], Origin]] = []
+def _read_chain(file: Path, *, shown: str) -> list[tuple[Tree, Origin]]:
+    """The file and its parents, the farthest parent first, without the keys that only concern reading."""
+    chain: list[tuple[Tree, Origin]] = []
     seen: list[Path] = []
     folder = file.parent
     while True:
@@ -153,14 +153,27 @@ def _read_chain(file: Path, *, shown: str) -> list[tuple[dict[str, Any], Origin]
             return chain
         if not isinstance(parent, str) or not parent:
             found = format_value(parent, one_line=True)
-            raise ConfigError(f'{shown}: extends = {found}: expected the name of one file, such as "base.toml".')
+            raise ConfigError(
+                f'{shown}: extends = {found}: expected the name of one file, such as "base.toml".',
+                key="extends",
+                value=parent,
+                place=shown,
+            )
         child, file = file, Path(absolute(parent, file.parent))
         if not os.path.exists(file):
-            raise ConfigError(f"{shown}: extends = {format_value(parent)}: there is no file {file}.")
+            raise ConfigError(
+                f"{shown}: extends = {format_value(parent)}: there is no file {file}.", key="extends", value=parent, place=shown
+            )
         if any(os.path.samefile(file, other) for other in seen):
             circle = " -> ".join(os.path.relpath(other, folder) for other in [*seen, file])
-            raise ConfigError(f"{shown}: extends forms a circle: {circle}.")
+            raise ConfigError(f"{shown}: extends goes round in a circle: {circle}.", key="extends", value=parent, place=shown)
         shown = os.path.normpath(os.path.join(os.path.dirname(shown), os.path.relpath(file, child.parent)))
+
+
+def _loaded(merged: Merged, file: Path | None, *, unset: Sequence[tuple[str, ...]] = ()) -> Loaded:
+    experiment = _validate(merged, unset=unset)
+    origins = {format_key(*place): " + ".join(merged.labels_of(place)) or DEFAULT for place in leaves(experiment)}
+    return Loaded(experiment, origins, file, tuple(merged.notes))
 
 
 def _validate(merged: Merged, *, unset: Sequence[tuple[str, ...]]) -> Experiment:
@@ -184,4 +197,10 @@ def _without_files(source: Section, place: Place) -> list[Problem]:
     if not isinstance(source, FilesSource | StreamSource) or source.files:
         return []
     key = format_key(*place, "files")
-    return [Problem(place, f"{key} is not set: there are no rows to read.", f'Name the data, such as {key} = ["reviews.csv"].')]
+    return [
+        Problem(
+            (*place, "files"),
+            f"{key} is not set: there are no rows to read.",
+            f'Name the data, such as {key} = ["reviews.csv"].',
+        )
+    ]

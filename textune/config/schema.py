@@ -163,7 +163,7 @@ class StreamSource(Section):
     """Rows in all shards: the length of an epoch. Without it, durations must be in steps."""
 
 
-class Split(Section):
+class SplitOff(Section):
     """Rows set aside from the training data."""
 
     kind: Literal["split"] = "split"
@@ -196,12 +196,12 @@ TrainSource = Annotated[
     Field(discriminator="kind"),
 ]
 HeldOut = Annotated[
-    Split | Absent | FilesSource | HubSource | SavedSource | PythonSource | ConcatSource,
+    SplitOff | Absent | FilesSource | HubSource | SavedSource | PythonSource | ConcatSource,
     Field(discriminator="kind"),
 ]
 
 EvaluationSet = Annotated[
-    FilesSource | HubSource | SavedSource | PythonSource | ConcatSource | Split | Absent,
+    FilesSource | HubSource | SavedSource | PythonSource | ConcatSource | SplitOff | Absent,
     Field(discriminator="kind"),
 ]
 """The same kinds as `HeldOut`; without a `kind` the rows come from files."""
@@ -244,7 +244,7 @@ class DataSection(Section):
     folder)."""
     train: TrainSource = FilesSource()
     """The training rows."""
-    validation: HeldOut = Split()
+    validation: HeldOut = SplitOff()
     """Rows for choosing the best model: a share of the training rows, a source of their own, or none."""
     test: HeldOut = Absent()
     """Rows for the final report, never used in training."""

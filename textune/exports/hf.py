@@ -1,4 +1,4 @@
-"""A plain Hugging Face folder out of a run: its best model, or the model of a checkpoint, whatever wrote that."""
+"""A plain Hugging Face folder from a run: its best model, or the model of a checkpoint, whatever kind of learner wrote it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from textune.atomic import write_folder
-from textune.config import ModelSection, experiment_from_dict, user_path
+from textune.config import ModelSection, load_tree, user_path
 from textune.errors import ConfigError, ModelError, RunError
 from textune.inside import require_inside
 from textune.model import Device, FullTable, Kept, Recipe, TextModel, complete_model, load_model, load_tokenizer, prepare
@@ -25,16 +25,15 @@ class Exported:
 
     folder: Path
     step: int | None
-    """Optimizer steps that made the model; None where it does not say."""
+    """Optimizer steps behind the model; None if its card does not say."""
     source: Path
 
 
 def export(source: str | Path, target: str | Path) -> Exported:
-    """Write a model as a plain folder: the best one of a run (before its first evaluation, that of its newest checkpoint), or
+    """Write a model as a plain folder: the best one of a run, or that of its newest checkpoint if it has not evaluated yet, or
     that of one checkpoint.
 
-    The folder is complete or absent. Raises RunError where there is no model, where the checkpoint is damaged, or where
-    `target` exists.
+    The folder is complete or absent. Raises RunError if there is no model, if the checkpoint is damaged, or if `target` exists.
     """
     source, target = user_path(source), user_path(target)
     if target.exists():
@@ -61,24 +60,25 @@ def _find_checkpoint(source: Path) -> Checkpoint:
     found, passed = newest(source / "checkpoints")
     if found is None:
         raise RunError(
-            " ".join([*passed, f"{source} has neither a best model nor a whole checkpoint."]), hint="Train on with --resume."
+            " ".join([*passed, f"{source} has neither a best model nor a complete checkpoint."]),
+            hint="Continue training with --resume.",
         )
     return found
 
 
 def _copy_model(model: Path, folder: Path) -> None:
-    """Links are followed where they stay in the folder: it may come from anybody, and the copy may go to anybody."""
+    """Links are followed only within the folder: it may come from anybody, and the copy may go to anybody."""
     for path in model.iterdir():
         try:
             require_inside(model, path)
         except ValueError as error:
-            raise RunError(f"{model} is refused: {error}.", hint="Put the file itself there.") from error
+            raise RunError(f"{model} is refused: {error}.", hint="Replace the link with the file itself.") from error
         if path.is_file() and path.name != MANIFEST:
             shutil.copy2(path, folder / path.name)
 
 
 def _rebuild(checkpoint: Checkpoint) -> TextModel:
-    """The model of a checkpoint, on the CPU, with the full table of token embeddings behind it."""
+    """The model of a checkpoint, on the CPU, with the full table of token embeddings."""
     small = checkpoint.folder / "model"
     config = transformers.AutoConfig.from_pretrained(small)
     with torch.random.fork_rng(devices=[]):
@@ -94,9 +94,9 @@ def _rebuild(checkpoint: Checkpoint) -> TextModel:
         if model.left_out_fingerprint != known:
             name = _backbone_of(checkpoint).pretrained
             raise ModelError(
-                f"the token embeddings of {name} changed since the checkpoint {checkpoint.folder} was made, which holds only"
+                f"the token embeddings of {name} changed since the checkpoint {checkpoint.folder} was written, which holds only"
                 " those that the run trained.",
-                hint="Put the backbone back as it was.",
+                hint="Restore the backbone as it was.",
             )
     with torch.no_grad():
         for name, tensor in weights_of(model).items():
@@ -115,7 +115,7 @@ def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
         raise RunError(
             f"the checkpoint {checkpoint.folder} holds only the token embeddings that the run trained; the others are read from"
             f" its backbone: {error.message}",
-            hint="Put the backbone back where it was.",
+            hint="Restore the backbone where it was.",
         ) from error
     table: torch.Tensor = model.hf.get_input_embeddings().weight
     return table
@@ -123,13 +123,13 @@ def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
 
 def _backbone_of(checkpoint: Checkpoint) -> ModelSection:
     """The backbone that the run was configured with."""
-    return experiment_from_dict(dict(state_of(checkpoint).config), base=Path.cwd()).model
+    return load_tree(dict(state_of(checkpoint).config), base=Path.cwd()).experiment.model
 
 
 def _save(model: TextModel, checkpoint: Checkpoint, folder: Path) -> None:
     model.save(folder)
     for path in sorted((checkpoint.folder / "model").iterdir()):
-        if f"model/{path.name}" not in checkpoint.files:  # what nobody wrote, and nothing vouches for
+        if f"model/{path.name}" not in checkpoint.files:  # no manifest vouches for it
             continue
         if path.suffix != ".safetensors" and path.name != "config.json":
             shutil.copy2(path, folder / path.name)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from textune.batches import open_store
+from textune.batches import TokenRows, open_store
 from textune.config import (
     Absent,
     Columns,
@@ -22,7 +21,7 @@ from textune.config import (
     HeldOut,
     OnBadRow,
     PredictionPrecision,
-    Split,
+    SplitOff,
     StreamSource,
     Switch,
     TokensSection,
@@ -32,13 +31,13 @@ from textune.config import (
     require_words,
     user_path,
 )
-from textune.data import Part, given_names, prepare_data, prepare_held_out
+from textune.data import Split, given_names, prepare_data, prepare_held_out
 from textune.errors import ConfigError, DataError, RunError
 from textune.evaluation import Report, resolve_metric
 from textune.jsontext import parse_json
 from textune.prediction import ModelCard, data_source, load
 from textune.ranks import joined
-from textune.run import SilentTracker, Tokenized, Tracker, report_part, write_report
+from textune.run import SilentTracker, Tracker, report_split, write_report
 from textune.wording import listing
 
 
@@ -46,7 +45,7 @@ def evaluate(
     run: str | Path,
     *,
     data: str | Path | Sequence[str | Path] | FilesSource | None = None,
-    columns: Columns | Mapping[str, Any] | None = None,
+    columns: Columns | Mapping[str, object] | None = None,
     part: str | None = None,
     metric: str | None = None,
     on_bad_row: OnBadRow = "error",
@@ -67,9 +66,16 @@ def evaluate(
     """
     require_words(evaluate, on_bad_row=on_bad_row)
     if part is not None and not isinstance(part, str):
-        raise ConfigError(f"part = {part!r:.60} is not the name of a set.", hint='Write part="validation" or the like.')
+        raise ConfigError(
+            f"part = {part!r:.60} is not the name of a set.",
+            hint='Write part="validation" or the like.',
+            key="part",
+            value=part,
+        )
     if data is not None and part is not None:
-        raise ConfigError("part chooses among the run's own rows, but data names others.", hint="Give one of the two.")
+        raise ConfigError(
+            "part chooses among the run's own rows, but data names others.", hint="Give one of the two.", key="part", value=part
+        )
     run = user_path(run)
     with joined() as ranks:
         tracker = tracker if tracker is not None and ranks.is_first else SilentTracker()
@@ -111,10 +117,11 @@ def evaluate(
                 notice=tracker.notice,
             )
         if tokens.drop_longer is not None and data is None:
-            found = found.only(store.raw_lengths <= tokens.drop_longer)
-        report = report_part(
+            found = found.only(store.shorter_examples(tokens.drop_longer))
+        report = report_split(
             predictor,
-            Tokenized(found, store),
+            found,
+            TokenRows.of_examples(store, found.indices, found.targets, None),
             metric=chosen_metric,
             train_targets=train_targets,
             bootstrap=section.bootstrap,
@@ -126,21 +133,28 @@ def evaluate(
     return report
 
 
-def _columns(given: Columns | Mapping[str, Any] | None, card: ModelCard) -> Columns:
+def _columns(given: Columns | Mapping[str, object] | None, card: ModelCard) -> Columns:
     """The run's columns with those that are given; one label column stands for several, and the other way round."""
     if isinstance(given, Columns):
         return given
     if given is not None and not isinstance(given, Mapping):
-        raise ConfigError(f"columns = {given!r:.60} is not a dictionary.", hint='Write columns={"text": ..., "label": ...}.')
+        raise ConfigError(
+            f"columns = {given!r:.60} is not a dictionary.",
+            hint='Write columns={"text": ..., "label": ...}.',
+            key="columns",
+            value=given,
+        )
     changed = {"labels": ()} if "label" in (given or {}) else {}
     try:
         return Columns(**card.columns.model_dump(exclude_unset=True) | changed | dict(given or {}))
     except (ValidationError, TypeError):
         known = ", ".join(Columns.model_fields)
-        raise ConfigError(f"columns = {given!r:.200} names no columns.", hint=f"Its keys are {known}.") from None
+        raise ConfigError(
+            f"columns = {given!r:.200} names no columns.", hint=f"Its keys are {known}.", key="columns", value=given
+        ) from None
 
 
-def _rows_of(data: FilesSource, columns: Columns, card: ModelCard, *, on_bad_row: OnBadRow, tracker: Tracker) -> Part:
+def _rows_of(data: FilesSource, columns: Columns, card: ModelCard, *, on_bad_row: OnBadRow, tracker: Tracker) -> Split:
     """Labelled rows of files, for a model that knows its labels."""
     try:
         found = prepare_held_out(data, columns=columns, labels=card.labels, label_map=card.label_map, on_bad_row=on_bad_row)
@@ -155,7 +169,7 @@ def _rows_of(data: FilesSource, columns: Columns, card: ModelCard, *, on_bad_row
 
 def _own_rows(
     run: Path, experiment: Experiment | None, card: ModelCard, part: str | None
-) -> tuple[str, Part, np.ndarray | None]:
+) -> tuple[str, Split, np.ndarray | None]:
     """The run's own test (else validation) rows: (name of the part, the rows, targets of the training rows)."""
     if experiment is None:
         raise RunError(
@@ -164,10 +178,10 @@ def _own_rows(
     name = part or ("validation" if isinstance(experiment.data.test, Absent) else "test")
     section, streamed = experiment.data, isinstance(experiment.data.train, StreamSource)
     source = _source_of(section, name)
-    if isinstance(source, Absent | StreamSource) or (streamed and isinstance(source, Split)):
+    if isinstance(source, Absent | StreamSource) or (streamed and isinstance(source, SplitOff)):
         raise RunError(f"{run} has no {name} rows.", hint="Name a file with --data FILE.")
     train_targets = None
-    if streamed and not isinstance(source, Split):
+    if streamed and not isinstance(source, SplitOff):
         # The shards may be elsewhere by now, and say nothing of these rows: the labels were given.
         found = prepare_held_out(
             source,
@@ -181,11 +195,11 @@ def _own_rows(
         same_labels = given_names(section.labels, section.columns.labels) == card.names or not card.label_map.choices
     else:
         prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names)
-        [own] = [part for part in prepared.parts if part.name == name]
+        own = prepared.splits[name]
         read = [prepared.train] if name == "train" else [prepared.train, own]
         found, train_targets = own, prepared.train_targets
         same_labels = prepared.label_map == card.label_map
-    changed = [part.name for part in read if card.data.get(part.name) != part.fingerprint]
+    changed = [split.name for split in read if card.data.get(split.name) != split.fingerprint]
     if changed or not same_labels:
         what = f"the {' and '.join(changed)} data" if changed else "the labels of the data"
         raise RunError(
@@ -199,7 +213,9 @@ def _source_of(section: DataSection, name: str) -> TrainSource | HeldOut:
     """Where the rows of a split or an evaluation set come from; ConfigError for a name that none has."""
     sources = {"train": section.train, "validation": section.validation, "test": section.test, **section.evaluations}
     if name not in sources:
-        raise ConfigError(f'part = "{name}" is not a set of this run.', hint=f"It has {listing(sources, 8)}.")
+        raise ConfigError(
+            f'part = "{name}" is not a set of this run.', hint=f"It has {listing(sources, 8)}.", key="part", value=name
+        )
     return sources[name]
 
 

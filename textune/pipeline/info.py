@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from textune.config import user_path
 from textune.data import LabelMap
 from textune.errors import RunError
 from textune.evaluation import number, read_report
 from textune.prediction import find_model, read_card
-from textune.run import RunFolder, read_manifest, state_of
+from textune.run import RunFolder, machine_in_words, read_manifest, state_of
 from textune.training import STATE, checkpoints_in, open_checkpoint
 from textune.wording import count, listing
 
@@ -28,16 +28,18 @@ _OF_THE_RUN = (
     "left_out",
     "command",
 )
+Facts: TypeAlias = dict[str, Any]
+"""As JSON holds them."""
 MAX_OTHERS = 6
 """Metrics that are shown beside the main one."""
 
 
-def info(run: str | Path) -> dict[str, Any]:
+def info(run: str | Path) -> Facts:
     """Results, status, data and versions of a run folder, a model folder or a checkpoint, as JSON holds them."""
     run = user_path(run)
     if (run / STATE).is_file():
         return _of_checkpoint(run)
-    facts: dict[str, Any] = {}
+    facts: Facts = {}
     if (run / "manifest.json").is_file():
         manifest = read_manifest(run).model_dump(mode="json", exclude_unset=True)
         facts["results"] = {name: _result(path) for name, path in RunFolder(run).reports().items()}
@@ -61,7 +63,7 @@ def info(run: str | Path) -> dict[str, Any]:
     }
 
 
-def in_words(found: dict[str, Any]) -> dict[str, str]:
+def in_words(found: Facts) -> dict[str, str]:
     """What `info` found, for people: what matters most first, and nothing empty."""
     if "checkpoint" in found:
         best = f", the best so far at step {found['best_step']:,}" if found["best_step"] else ""
@@ -69,11 +71,13 @@ def in_words(found: dict[str, Any]) -> dict[str, str]:
             "checkpoint": f"{found['checkpoint']} ({found['bytes'] / 1e6:.1f} MB), whole",
             "step": f"{found['step']:,}{best}",
             "run": found["run"],
-            "machine": _pairs(found["machine"]),
+            "machine": _pairs({machine_in_words(name): value for name, value in found["machine"].items()}),
         }
         return {name: value for name, value in words.items() if value}
     words = {}
-    for part, result in reversed(found.get("results", {}).items()):  # test rows say more than those that chose the model
+    results = found.get("results", {})
+    for part in sorted(results, key=_by_weight):
+        result = results[part]
         words[part] = result["headline"]
         words |= {f"warning, {part}": " ".join(result["warnings"])}
     words["status"] = _status(found)
@@ -101,7 +105,12 @@ def in_words(found: dict[str, Any]) -> dict[str, str]:
     return {name: value for name, value in words.items() if value}
 
 
-def _of_checkpoint(folder: Path) -> dict[str, Any]:
+def _by_weight(part: str) -> int:
+    """The test rows say more than those that chose the model, and both more than further sets."""
+    return {"test": 0, "validation": 1}.get(part, 2)
+
+
+def _of_checkpoint(folder: Path) -> Facts:
     checkpoint = open_checkpoint(folder)
     state = state_of(checkpoint)
     return {
@@ -114,7 +123,7 @@ def _of_checkpoint(folder: Path) -> dict[str, Any]:
     }
 
 
-def _result(path: Path) -> dict[str, Any]:
+def _result(path: Path) -> Facts:
     """What a report says of the model, in numbers."""
     report = read_report(path)
     tree, compared = report.to_dict(), report.baseline.compared
@@ -123,7 +132,7 @@ def _result(path: Path) -> dict[str, Any]:
     return {"headline": report.headline(), **tree["main"], "baseline": baseline, **shown}
 
 
-def _status(found: dict[str, Any]) -> str:
+def _status(found: Facts) -> str:
     if "status" not in found:
         return ""
     words = [found["status"] + (f" ({found['reason']})" if "reason" in found else "")]
@@ -136,7 +145,7 @@ def _status(found: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _pairs(values: dict[str, Any] | str) -> str:
+def _pairs(values: Facts | str) -> str:
     if isinstance(values, str):
         return values
     return ", ".join(f"{name} {value}" for name, value in values.items() if value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -62,17 +62,25 @@ class ModelCard(Section):
 
 def read_card(folder: Path) -> ModelCard:
     """Read `textune.json` of a model folder; RunError where it is broken or of a later version."""
-    path = folder / CARD_NAME
+    path, key = folder / CARD_NAME, ""
     try:
-        tree: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
+        tree = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(tree, dict):
             raise ValueError("not a JSON object")
         if tree.get("version", 1) != 1:
-            raise RunError(f"{path} was written by a later version of textune.", hint="Upgrade textune to read it.")
+            raise RunError(
+                f"{path} was written by a later version of textune.",
+                hint="Upgrade textune to read it.",
+                key="version",
+                value=tree["version"],
+                place=str(path),
+            )
         return ModelCard.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        key = ".".join(map(str, first["loc"]))
+        reason = f"{key}: {first['msg']}"
     except ValueError as error:
         reason = str(error).splitlines()[0]
-    raise RunError(f"{path} is damaged: {reason}.", hint="Train again, or restore the file from a copy.")
+    hint = "Train again, or restore the file from a copy."
+    raise RunError(f"{path} is damaged: {reason}.", hint=hint, key=key, place=str(path), reason=reason)

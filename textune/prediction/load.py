@@ -5,15 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from textune.config import (
-    AutoTask,
-    BinaryTask,
     DeviceName,
     ModelSection,
-    MulticlassTask,
-    MultilabelTask,
     PredictionPrecision,
     RegressionTask,
     Switch,
@@ -22,6 +17,7 @@ from textune.config import (
     require_words,
     user_path,
 )
+from textune.config import Task as TaskSection
 from textune.errors import ModelError, RunError
 from textune.model import (
     Device,
@@ -120,26 +116,36 @@ def find_model(folder: str | Path) -> Path:
     if not folder.is_dir():
         reason = "is a file" if folder.is_file() else "does not exist"
         raise RunError(
-            f"{folder} {reason}; a run folder was expected.", hint="Give the folder that `textune train` wrote, such as runs/x."
+            f"{folder} {reason}; a run folder was expected.",
+            hint="Give the folder that `textune train` wrote, such as runs/x.",
+            place=str(folder),
+            reason=reason,
         )
     for candidate in (folder, complete_model(folder)):
         if candidate is not None and (candidate / CARD_NAME).is_file():
             return candidate
     if (folder / "state.json").is_file():
         raise RunError(
-            f"{folder} is a checkpoint, the state of a run, and no model.",
+            f"{folder} is a training checkpoint, not a model.",
             hint=f"Make a model of it: `textune export {folder} --out FOLDER`.",
+            place=str(folder),
+            reason="a checkpoint",
         )
     if (folder / "manifest.json").is_file():
         raise RunError(
             f"{folder} is a run that has not saved a model yet.",
-            hint=f"Train on with --resume, or make a model of its newest checkpoint: `textune export {folder} --out FOLDER`.",
+            hint=f"Continue with --resume, or make a model of its newest checkpoint: `textune export {folder} --out FOLDER`.",
+            place=str(folder),
+            reason="no model yet",
         )
     raise RunError(
-        f"{folder} is not a run folder: it holds neither {CARD_NAME} nor best/{CARD_NAME}.", hint=hint_for_no_run(folder)
+        f"{folder} is not a run folder: it holds neither {CARD_NAME} nor best/{CARD_NAME}.",
+        hint=hint_for_no_run(folder),
+        place=str(folder),
+        reason="not a run folder",
     )
 
 
-def _without_class_weights(section: AutoTask | BinaryTask | MulticlassTask | MultilabelTask | RegressionTask) -> Any:
+def _without_class_weights(section: TaskSection) -> TaskSection:
     """Class weights belong to training: `balanced` ones cannot be known again without the training rows."""
     return section if isinstance(section, RegressionTask) else section.model_copy(update={"class_weights": "none"})

@@ -66,13 +66,16 @@ class Predictor:
         ranks: Ranks = ALONE,
         lockstep: bool = False,
         on_notice: Callable[[str], None] = lambda _: None,
+        outputs: Callable[[TokenBatch], torch.Tensor] | None = None,
     ) -> None:
         """`ranks` share the work; what scores rows must then be called by all of them, for the same rows.
 
         `max_tokens` and `on_notice` are the budget of each call that brings none of its own.
         `lockstep`: every rank must make as many forward passes as the others, since each pass gathers weights from all of them.
+        `outputs` computes a batch where that is not the model's own call: a learner's, which gathers its weights.
         """
         self.model: Final = model
+        self._outputs: Final = outputs or model
         self.tokenizer: Final = tokenizer
         self.task: Final = task
         self.card: Final = card
@@ -155,7 +158,7 @@ class Predictor:
             # Weights that are gathered for a pass are used again in training: tensors of inference could not be.
             with torch.no_grad() if self.lockstep else torch.inference_mode():
                 with self.device.autocast():
-                    logits_BC = self.model(batch.to(self.device.torch))
+                    logits_BC = self._outputs(batch.to(self.device.torch))
                 scores: np.ndarray = self.task.scores(logits_BC.double())[self.task.head.name].cpu().numpy()
                 return scores
         finally:
@@ -181,7 +184,7 @@ class Predictor:
             scores[positions] = values
         return self.ranks.merge_shares(scores)
 
-    def encode(self, texts: Any, pairs: Any = None) -> TokenStore:
+    def encode(self, texts: object, pairs: object = None) -> TokenStore:
         """Tokens of texts (or text pairs), for `score_store`.
 
         `texts`: a list of texts or anything like it (a generator, a column of a table), or a table or list of dictionaries with
@@ -201,11 +204,11 @@ class Predictor:
         require_pairs(self.card, pairs is not None)
         return self.encoder.encode(texts, pairs, place=place)
 
-    def score(self, texts: Any, pairs: Any = None) -> np.ndarray:
+    def score(self, texts: object, pairs: object = None) -> np.ndarray:
         """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; errors as `encode`."""
         return self.score_store(self.encode(texts, pairs))
 
-    def predict(self, texts: Any, pairs: Any = None) -> list[Prediction]:
+    def predict(self, texts: object, pairs: object = None) -> list[Prediction]:
         """Predict texts, or text pairs, in order; what they may be and errors as in `encode`."""
         return self.name_scores(self.score(texts, pairs))
 

@@ -7,8 +7,6 @@ Nothing is kept between calls. `predict` on the command line calls the three ste
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 
@@ -27,7 +25,7 @@ _DECIMALS = 6
 
 def predict_table(
     predictor: Predictor,
-    table: Any,
+    table: object,
     *,
     columns: Columns | None = None,
     all_scores: bool = False,

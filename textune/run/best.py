@@ -35,7 +35,7 @@ def best_of(run: Path) -> BestModel | None:
 
 
 def bring_best(source: Path, target: RunFolder, *, step: int) -> bool:
-    """Copy the best model of another run, as it was at `step`; whether there is one."""
+    """Copy the best model of another run, if it is that of `step`; whether it is."""
     found = best_of(source)
     if found is None or found.step != step:
         return False
@@ -45,7 +45,9 @@ def bring_best(source: Path, target: RunFolder, *, step: int) -> bool:
             for path in found.folder.rglob("*"):
                 require_inside(found.folder, path)
         except ValueError as error:
-            raise RunError(f"the best model {found.folder} is refused: {error}.", hint="Put the file itself there.") from error
+            raise RunError(
+                f"the best model {found.folder} is refused: {error}.", hint="Replace the link with the file itself."
+            ) from error
         shutil.copytree(found.folder, folder, dirs_exist_ok=True)
 
     target.save_best(copy)

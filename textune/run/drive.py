@@ -169,9 +169,10 @@ class Drive:
         self._is_save_due = False
         self._losses.read()  # a good checkpoint is never replaced by one of a run that diverged
         if setup.parts.experiment.train.checkpoint.save_only_model and not can_resume:
-            weights = setup.learner.model_state()
-            bound = setup.budget.max_tokens
-            setup.keeper.save_model(step, lambda path: setup.predictor.save(path, weights, max_tokens=bound), value=value)
+            with setup.learner.published():
+                weights = setup.learner.model_state()
+                bound = setup.budget.max_tokens
+                setup.keeper.save_model(step, lambda path: setup.predictor.save(path, weights, max_tokens=bound), value=value)
         else:
             setup.keeper.save(setup.learner, step, self._state().to_dict(), value=value)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from textune.batches import TokenRows
 from textune.config import sets_at_each_evaluation
 from textune.evaluation import compute_metrics, num_ranked, ranking_note
 from textune.run.best import BestModel
-from textune.run.parts import Tokenized
-from textune.run.report import score_part
+from textune.run.report import score_rows
 from textune.run.setup import Setup
 from textune.run.state import Progress
 
@@ -37,9 +37,10 @@ class Evaluator:
         progress = self._progress
         if progress.evaluated or not self._is_due():
             return
-        for name, tokenized in self._sets.items():
-            if name not in progress.evaluated_sets and not self._evaluate(name, tokenized):
-                return  # a signal came: the checkpoint says that this set is still to be evaluated
+        with self._setup.learner.published():
+            for name, rows in self._sets.items():
+                if name not in progress.evaluated_sets and not self._evaluate(name, rows):
+                    return  # a signal came: the checkpoint says that this set is still to be evaluated
         progress.evaluated, progress.evaluated_sets = True, []
 
     def finish(self) -> None:
@@ -51,14 +52,15 @@ class Evaluator:
             setup.tracker.notice(
                 f"{setup.parts.metric.name} was undefined in every evaluation; the model of the last step is kept."
             )
-        self._save_best()
+        with setup.learner.published():
+            self._save_best()
 
     def note_ranking(self) -> None:
         """Say once what the metrics of rankings are computed of, where that is not every class."""
         validation = self._sets.get("validation")
         if validation is None or self._progress.step:
             return
-        num_rows = len(validation.part)
+        num_rows = len(validation)
         note = ranking_note(num_rows, num_ranked(self._setup.parts.task.head.answers, num_rows))
         if note:
             self._setup.tracker.notice(note)
@@ -71,12 +73,18 @@ class Evaluator:
             return section.evaluate_first
         return step % self._every == 0 or step == self._setup.parts.plan.total_steps
 
-    def _evaluate(self, name: str, tokenized: Tokenized) -> bool:
+    def _evaluate(self, name: str, rows: TokenRows) -> bool:
         """Evaluate one set; whether that came to its end."""
         setup, step = self._setup, self._progress.step
         stage = "evaluating" if name == "validation" else f"evaluating {name}"
-        scored = score_part(
-            setup.predictor, tokenized, setup.tracker, stage=stage, budget=setup.budget, stop=self._is_interrupted
+        scored = score_rows(
+            setup.predictor,
+            rows,
+            setup.tracker,
+            place=setup.parts.data.splits[name].examples.place,
+            stage=stage,
+            budget=setup.budget,
+            stop=self._is_interrupted,
         )
         if scored is None:
             return False
@@ -116,7 +124,7 @@ class Evaluator:
         setup.learner.ranks.wait()
 
 
-def evaluated_sets(setup: Setup) -> dict[str, Tokenized]:
+def evaluated_sets(setup: Setup) -> dict[str, TokenRows]:
     """The sets that are evaluated while training, in this order."""
-    parts = setup.parts.parts
-    return {name: parts[name] for name in sets_at_each_evaluation(setup.parts.experiment) if name in parts}
+    rows = setup.parts.rows
+    return {name: rows[name] for name in sets_at_each_evaluation(setup.parts.experiment) if name in rows}

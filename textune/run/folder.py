@@ -6,9 +6,9 @@ runs/x/
   metrics.jsonl   one line for every logged step and evaluation
   best/           the best model: a plain Hugging Face folder plus textune.json
   checkpoints/    all that a run needs to resume where it stopped: step-120/ and the like
-  lock            held by the process that is at work here
+  lock            held by the process that is writing here
   report.json, report.md                  the best model on the validation rows
-  report-test.json, report-test.md        the best model on the test rows, where there are any
+  report-test.json, report-NAME.json, ... the best model on the test rows, and on each evaluation set
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ class RunFolder:
             ) from error
         with file:
             try:
-                # Windows has no such locks; there two processes are not kept apart.
+                # Windows has no such locks: two processes are not kept apart there.
                 if sys.platform != "win32":
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
                 raise RunError(
-                    f"another process is at work in {self.path} ({file.read().strip() or 'it does not say which'}).",
+                    f"another process is writing to {self.path} ({file.read().strip() or 'it left no name'}).",
                     hint="Wait for it or stop it, or choose another folder with --run.",
                 ) from None
             except OSError:
@@ -89,13 +89,13 @@ class RunFolder:
         """RunError where the folder cannot take a new run; writes nothing."""
         if self.path.is_file():
             raise RunError(f"--run {self.path} is a file; a new folder was expected.", hint="Choose another name.")
-        # The lock alone is what a run leaves that was refused before it wrote.
+        # A run that was refused before it wrote anything leaves its lock alone.
         if self.path.is_dir() and any(item.name != "lock" for item in self.path.iterdir()):
             holds_run = (self.path / "manifest.json").is_file()
             what = "already holds a run" if holds_run else "is not empty"
             if self.was_killed_early:
                 raise RunError(
-                    f"the run folder {self.path} holds what is left of a run that was killed as it began.",
+                    f"the run folder {self.path} holds the remains of a run that was killed as it started.",
                     hint="Start it again with --resume auto.",
                 )
             raise RunError(
@@ -106,9 +106,9 @@ class RunFolder:
         self.require_writable()
 
     def require_writable(self) -> None:
-        """RunError where nothing can be written to the folder, or where it cannot be made; leaves nothing there.
+        """RunError if the folder cannot be made or written to; leaves nothing there.
 
-        Said before any data is read, which may take long.
+        Asked before any data is read, which may take long.
         """
         path = self.path.absolute()
         try:
@@ -131,7 +131,7 @@ class RunFolder:
         return "lock" in names and names <= _BEFORE_THE_MANIFEST
 
     def next_free(self) -> Path:
-        """The same path with the first number behind it that is not taken."""
+        """The same path with the first free number appended."""
         path, number = self.path, 2
         if not path.name:  # "." and ".."
             path = path.absolute()
@@ -141,7 +141,7 @@ class RunFolder:
         return candidate
 
     def witness(self) -> tuple[object, ...]:
-        """What tells that nobody else has worked here meanwhile: the manifest as it stands, and the names of checkpoints."""
+        """What changes when another process works here: the text of the manifest, and the names of the checkpoints."""
         manifest = self.path / "manifest.json"
         text = manifest.read_text(encoding="utf-8") if manifest.is_file() else None
         names = sorted(path.name for path in self.checkpoints.iterdir()) if self.checkpoints.is_dir() else []

@@ -14,6 +14,7 @@ from textune.jsontext import finite
 from textune.model import processor
 from textune.run.parts import Ingredients
 from textune.run.state import Identity, content_in_words, machine_in_words
+from textune.training import sharing_kind
 from textune.wording import listing
 
 if TYPE_CHECKING:
@@ -92,23 +93,23 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
 
 def identity_of(parts: Ingredients) -> Identity:
     """What a checkpoint keeps for `compare_identity`."""
-    content: dict[str, JsonValue] = {f"data.{part.name}": part.fingerprint for part in parts.data.parts}
-    content |= {f"rows.{part.name}": len(part) for part in parts.data.parts}
+    splits = parts.data.splits
+    content: dict[str, JsonValue] = {f"data.{name}": split.fingerprint for name, split in splits.items()}
+    content |= {f"rows.{name}": len(split) for name, split in splits.items()}
     # The integers alone are the same where a file gives them other names.
-    named = [(part.name, list(part.examples.label_names)) for part in parts.data.parts if part.examples.label_names]
+    named = [(name, split.examples.label_names) for name, split in splits.items() if split.examples.label_names]
     content |= {f"class_names.{name}": list(names) for name, names in named}
     content["labels"] = [parts.data.label_map.problem, *parts.data.label_map.names]
     content["tokenizer"] = parts.encoder.fingerprint()
     content["max_length"] = parts.experiment.tokens.longest
     content["token_embeddings"] = parts.model.left_out_fingerprint
-    sharing = parts.experiment.train.distributed.kind
     machine: dict[str, JsonValue] = {
         "torch": torch.__version__,
         "device": str(parts.device),
         "vectors": processor.vectors(),
         "kernels": parts.model.accelerator.way,
         "world": parts.ranks.world,
-        "sharing": "alone" if parts.ranks.alone and sharing == "ddp" else sharing,
+        "sharing": sharing_kind(parts.experiment.train, parts.ranks),
     }
     config = parts.model.hf.config.to_dict()
     backbone = {name: value for name, value in config.items() if name not in _NOT_COMPUTED and not name.startswith("_")}

@@ -1,7 +1,7 @@
-"""Signals while training: once, the step is finished and everything is saved; twice, everything stops at once.
+"""Signals while training: after the first, the step is finished and everything is saved; a second one stops at once.
 
-SIGINT is a person's Ctrl+C. SIGTERM and SIGUSR1 come from a scheduler that wants the machine back (Slurm sends SIGUSR1 as its
-warning). The run is saved and marked as interrupted or preempted; the same command resumes either.
+SIGINT is a person's Ctrl+C. SIGTERM and SIGUSR1 come from a scheduler that wants the machine back (Slurm sends SIGUSR1 as a
+warning). The run is saved and marked as interrupted or preempted; the same command resumes it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from typing import NoReturn
 from textune.errors import Preempted
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
-"""Signals that end a run in good order; Windows has no SIGUSR1."""
+"""Signals after which a run saves and stops; Windows has no SIGUSR1."""
 
 SAME_SECONDS = 1.0
-"""A terminal sends Ctrl+C to every process, and torchrun passes on what it got: what comes so soon again is the same signal."""
-
+"""A terminal sends Ctrl+C to every process, and torchrun forwards it: what arrives again so soon is the same signal."""
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1") if hasattr(signal, name))
-"""Signals that end a program in which nothing is worth saving."""
+"""Signals that end a program that has nothing to save."""
 
 NOT_YET = "nothing was saved yet; the same command starts again, and reads the token cache"
 AS_BEFORE = "everything that was saved before is still there, and the same command resumes from it"
@@ -37,18 +36,18 @@ class Interruption:
     """Whether the run was asked to stop, and by what."""
 
     signal: int = 0
-    """The signal's number; 0 while nobody has asked."""
+    """The signal's number; 0 if none has come."""
     at: float = 0.0
-    """When, by the monotonic clock."""
+    """When it came, by the monotonic clock."""
     repeated: bool = False
-    """Whether it was asked again, and stops wherever it is."""
+    """Whether a second signal came, which stops the run wherever it is."""
     at_once: bool = False
-    """Nothing is left to finish: the first signal too stops the program where it is."""
+    """Nothing is left to finish: even the first signal stops the program where it is."""
 
     def stop(self, number: int) -> NoReturn:
-        """Stop a run that is trained and has only its reports to make. KeyboardInterrupt or Preempted."""
+        """Stop a run that is trained and only lacks its reports. KeyboardInterrupt or Preempted."""
         self.signal = number
-        stop_saying(number, "the training is done and saved; the same command makes its reports")
+        stop_saying(number, "training is finished and saved; the same command writes the reports")
 
 
 def stop_saying(number: int, what: str) -> NoReturn:
@@ -61,7 +60,7 @@ def stop_saying(number: int, what: str) -> NoReturn:
 @contextlib.contextmanager
 def stopping_at_once(said: str = NOT_YET) -> Iterator[None]:
     """Within this, before the first step, a signal stops the program where it is. KeyboardInterrupt or Preempted, which say
-    how things stand."""
+    what was saved."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -80,9 +79,9 @@ def stopping_at_once(said: str = NOT_YET) -> Iterator[None]:
 
 @contextlib.contextmanager
 def noting_signals() -> Iterator[Callable[[], int]]:
-    """Within this, a signal that ends programs is only noted: gives the number of the last one, 0 while none has come.
+    """Within this, a signal that ends programs is only noted: gives the number of the last one, 0 if none has come.
 
-    One that is ignored (`nohup`) stays so. Outside of the main thread nothing is changed.
+    A signal that is ignored (`nohup`) stays ignored. Outside the main thread nothing changes.
     """
     noted = [0]
 
@@ -104,7 +103,7 @@ def noting_signals() -> Iterator[Callable[[], int]]:
 def finishing_steps() -> Iterator[Interruption]:
     """Within this, a first signal only sets `signal`; another one stops the program wherever it is.
 
-    Outside of the main thread Python delivers no signals; there nothing is changed.
+    Outside the main thread Python delivers no signals, and nothing changes.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():

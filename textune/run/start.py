@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from textune.config import Experiment, TrainSection, experiment_from_dict, load_config, user_path
+from textune.config import Experiment, TrainSection, load_config, load_tree, user_path
 from textune.errors import RunError
 from textune.ranks import Ranks
 from textune.run.folder import RunFolder
@@ -72,7 +72,7 @@ class Start:
 
 
 def plan_start(folder: RunFolder, experiment: Experiment, resume: str | None) -> Start:
-    """What `--resume` means for this run folder; RunError where it cannot be, or where the run is another one by now."""
+    """What `--resume` means for this run folder; RunError if that is impossible, or if the run is no longer the same one."""
     seen = folder.witness()
     start = _planned(folder, experiment, resume)
     if start.kind != "complete":
@@ -81,9 +81,9 @@ def plan_start(folder: RunFolder, experiment: Experiment, resume: str | None) ->
 
 
 def _planned(folder: RunFolder, experiment: Experiment, resume: str | None, *, branch_from: Checkpoint | None = None) -> Start:
-    """`branch_from`: the checkpoint that the command names, and at which the run in this folder began."""
+    """`branch_from`: the checkpoint that the command names, and from which the run in this folder branched off."""
     if resume == "":
-        raise RunError("--resume= names nothing.", hint="Write --resume, --resume auto, or the path of a run or checkpoint.")
+        raise RunError("--resume= is empty.", hint="Write --resume, --resume auto, or the path of a run or checkpoint.")
     if resume is not None and resume not in (LATEST, AUTO):
         return _start_elsewhere(folder, experiment, user_path(resume))
     if not (folder.path / "manifest.json").is_file():
@@ -100,14 +100,15 @@ def _planned(folder: RunFolder, experiment: Experiment, resume: str | None, *, b
         folder.require_free()
     checkpoint, passed = newest(folder.checkpoints)
     if checkpoint is None and manifest.from_checkpoint:
-        # Only the command names files outside of the run folder; what lies in it may come from anybody.
+        # Only the command may name files outside the run folder, whose own content may come from anybody.
         if branch_from is None:
             raise RunError(
-                f"{folder.path} began at a checkpoint of another run ({manifest.from_checkpoint}) and has none of its own.",
+                f"{folder.path} branched off from a checkpoint of another run ({manifest.from_checkpoint})"
+                " and has none of its own.",
                 hint="Name that checkpoint again: --resume PATH.",
             )
-        checkpoint = branch_from  # it was stopped before it had a checkpoint of its own
-    if status == "complete" and checkpoint is None and models_in(folder.checkpoints):  # it has saved models only
+        checkpoint = branch_from  # the run stopped before it had a checkpoint of its own
+    if status == "complete" and checkpoint is None and models_in(folder.checkpoints):  # it saved only models
         return Start("complete", notices=[f"{folder.path} is complete: nothing is left to do."])
     start = _resumed(folder, experiment, checkpoint, passed)
     # Where `compare` accepts another duration, the run is no longer complete.
@@ -117,7 +118,7 @@ def _planned(folder: RunFolder, experiment: Experiment, resume: str | None, *, b
 
 
 def _refuse_models(run: Path) -> None:
-    """RunError where a run without a checkpoint to go on from has saved models."""
+    """RunError where a run saved models and no checkpoint that can be resumed."""
     if models := models_in(run / "checkpoints"):
         raise RunError(
             f"{run} has saved only models (train.checkpoint.save_only_model = true) and cannot resume.",
@@ -130,30 +131,31 @@ def _resumed(folder: RunFolder, experiment: Experiment, checkpoint: Checkpoint |
         _refuse_models(folder.path)
     if checkpoint is None and passed:
         raise RunError(
-            f"no checkpoint of {folder.path} can be resumed: {' '.join(passed)}",
+            f"none of the checkpoints in {folder.path} can be resumed: {' '.join(passed)}",
             hint=f"Restore one of them from a copy, or remove {folder.checkpoints} to start from the first step.",
         )
     if checkpoint is None:
         before = load_config(folder.path / "config.toml").experiment
-        where = "no checkpoint was complete when it stopped: it starts from its first step"
+        where = "no checkpoint was complete when the run stopped: it starts from its first step"
     else:
         where = f"resumes from {checkpoint.folder.name} ({checkpoint.folder.parent.parent})"
-        # Keys that a later version has added get the defaults that they stand for.
-        before = experiment_from_dict(dict(state_of(checkpoint).config), base=Path.cwd())
+        # Keys that a later version added get their defaults, which mean what was done before.
+        before = load_tree(dict(state_of(checkpoint).config), base=Path.cwd()).experiment
     saved = before.model_dump(mode="json")
     changes = compare(saved, experiment.model_dump(mode="json"), where=str(folder.path))
     return Start("resumed", checkpoint, [*passed, where, *changes])
 
 
 def _start_elsewhere(folder: RunFolder, experiment: Experiment, path: Path) -> Start:
-    """From a checkpoint, or the newest of a run folder, into this run folder."""
+    """From a checkpoint, or the newest one of a run folder, into this run folder."""
     passed: list[str] = []
     if (path / "checkpoints").is_dir() or ((path / "config.toml").is_file() and (path / "metrics.jsonl").is_file()):
         found, passed = newest(path / "checkpoints")
         if found is None:
             _refuse_models(path)
             raise RunError(
-                " ".join([*passed, f"{path} has no whole checkpoint to resume from."]), hint="Start a new run without --resume."
+                " ".join([*passed, f"{path} has no complete checkpoint to resume from."]),
+                hint="Start a new run without --resume.",
             )
     else:
         found = open_checkpoint(path)
@@ -166,14 +168,14 @@ def _start_elsewhere(folder: RunFolder, experiment: Experiment, path: Path) -> S
     last = newest(folder.checkpoints)[0]
     if last is not None and last.step > found.step:
         raise RunError(
-            f"{found.folder} is not the newest checkpoint of its run: {last.folder.name} came after it and would be lost.",
-            hint="Name a folder of its own for what follows, with --run.",
+            f"{found.folder} is not the newest checkpoint of its run: {last.folder.name} is newer and would be lost.",
+            hint="Name another folder for the new run with --run.",
         )
     return _resumed(folder, experiment, found, passed)
 
 
 def _is_branch_of(folder: RunFolder, checkpoint: Checkpoint) -> bool:
-    """Whether a run folder holds a run that began at this checkpoint: then the same command goes on with it."""
+    """Whether a run folder holds a run that branched off from this checkpoint: then the same command resumes it."""
     if not (folder.path / "manifest.json").is_file():
         return False
     return read_manifest(folder.path).from_checkpoint == str(checkpoint.folder.resolve())

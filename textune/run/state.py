@@ -11,12 +11,11 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from textune.errors import RunError
-from textune.training import VERSION
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-    from textune.training import Checkpoint
+    from textune.training import Checkpoint, Numbers
 
 
 @dataclass
@@ -74,7 +73,7 @@ class RunState:
     """The best evaluation and early stopping, as `BestTracker` keeps them."""
     loader: Mapping[str, JsonValue]
     """Where the batches are, and how many tokens are computed at once."""
-    learner: Mapping[str, JsonValue]
+    learner: Numbers
     """Numbers of the optimizer and the loss scale."""
     config: Mapping[str, JsonValue]
     """The resolved configuration."""
@@ -100,7 +99,7 @@ class RunState:
 
     def to_dict(self) -> dict[str, JsonValue]:
         """As `state.json` holds it."""
-        tree: dict[str, JsonValue] = {"step": self.progress.step, "version": VERSION, "progress": vars(self.progress)}
+        tree: dict[str, JsonValue] = {"step": self.progress.step, "progress": vars(self.progress)}
         for name in ("best", "loader", "learner", "config", "trackers"):
             tree[name] = dict(getattr(self, name))
         for name in ("content", "machine", "backbone"):

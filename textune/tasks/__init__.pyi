@@ -7,6 +7,7 @@ from .decision import decide as decide
 from .decision import nth_row as nth_row
 from .decision import require_numbers as require_numbers
 from .head import Head as Head
+from .task import ByHead as ByHead
 from .task import Task as Task
 from .task import build_task as build_task
 from .task import problems_measured_by as problems_measured_by

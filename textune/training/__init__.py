@@ -1,4 +1,4 @@
-"""From a model and batches to trained weights; after `model`, before `predict`."""
+"""From a model and batches to trained weights; after `model`, before `prediction`."""
 
 import lazy_loader
 

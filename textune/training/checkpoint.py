@@ -28,7 +28,8 @@ from textune.inside import within
 from textune.jsontext import parse_json
 from textune.training.tensorfile import FileFacts, Place, facts_of, places_in, write_bytes
 
-VERSION = 1
+VERSION = 2
+"""Of the form of a checkpoint. The state of form 1 has sentences for some names; it is read."""
 KEPT_IDS = "vocabulary/kept"
 """The tensor of the token ids whose embeddings a run trains, int64 [K], where it does not train them all."""
 MANIFEST, STATE = "manifest.json", "state.json"

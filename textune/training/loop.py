@@ -1,6 +1,6 @@
 """The training loop as a visible generator: one optimizer step at a time, nothing else.
 
-The driver (`pipeline.py`) logs, evaluates, saves and stops; whoever wants another driver writes a `for` over `steps()`.
+The driver in `run/` logs, stops, and evaluates and saves within `Learner.published`; another driver is a `for` over `steps()`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from textune.training.schedule import learning_rate
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one optimizer step did; tensors stay on the device so that reading them is the driver's choice."""
+    """What one optimizer step did; tensors stay on the device, so that the driver chooses when to read them."""
 
     step: int
     """Optimizer steps done, from 1."""
     loss: torch.Tensor
-    """Weighted mean loss of the batch, float32 []; of several ranks each has its own share, and the sum is the loss."""
+    """Weighted mean loss of the batch, float32 []; where ranks share it, this rank's part of that sum."""
     grad_norm: torch.Tensor
     """Norm of the gradient before clipping, float32 []."""
     lr: float
     """Learning rate of this step."""
     num_rows: int
     num_tokens: int
-    """Real tokens, padding left out."""
+    """Real tokens, without padding."""
     notices: list[str]
-    """What the user should know of this step: that memory ran out and how it went on."""
+    """What the user should know about this step: that it ran out of memory, and what was done."""
 
 
 def steps(
@@ -50,17 +50,15 @@ def steps(
 ) -> Generator[StepResult]:
     """Train on the batches of `loader` and yield after every optimizer step, until `total_steps` are done.
 
-    Dropout depends on (seed, step, rank) alone, so a step is the same step whatever ran before it. A gradient that is not
-    finite changes no weight: for fp16's scaler that is an overflow like any other; elsewhere the driver sees its norm, and
-    stops. Where memory runs out, the step is done again in smaller parts; ModelError where that cannot help.
+    Dropout depends on (seed, step, rank) alone, so a step is the same whatever ran before it. A gradient that is not finite
+    changes no weight: for fp16's scaler that is an ordinary overflow; elsewhere the driver sees its norm and stops. Out of
+    memory, the step is repeated in smaller micro-batches; ModelError where that cannot help.
     """
     learner.model.train()
     with closing(iter(loader)) as batches:
         for batch in batches:
             if batch.step >= total_steps:
                 return
-            if not learner.model.training:  # since an evaluation; a walk through all modules takes time
-                learner.model.train()
             lr = learning_rate(
                 batch.step,
                 kind=section.schedule.kind,
@@ -72,7 +70,7 @@ def steps(
             seed = _step_seed(section.seed, batch.step, learner.ranks.rank)
             loss, notices = gradients_in_memory(learner, task, loader, batch, seed=seed)
             try:
-                grad_norm = learner.update()
+                grad_norm = learner.step()
             except Exception as error:
                 if is_out_of_memory(error):
                     raise refuse_update(batch.step + 1) from error

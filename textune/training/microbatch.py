@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import operator
-from functools import reduce
-
 import torch
 
 from textune.batches import Batch, Batches, MicroBatch, to_device
@@ -27,22 +24,17 @@ def accumulate_gradients(learner: Learner, task: Task, batch: Batch) -> torch.Te
     """
     # A batch whose rows all weigh nothing has loss and gradient zero instead of 0 / 0.
     totals = {name: total.clamp(min=torch.finfo(torch.float32).tiny) for name, total in task.total_weights(batch).items()}
-    device = learner.device
+    device = learner.device.torch
     parts = [
         (
-            part.tokens.to(device.torch),
-            {name: to_device(target, device.torch) for name, target in part.targets.items()},
-            {name: to_device(shares_B, device.torch) for name, shares_B in _shares(task, part, totals).items()},
+            part.to(device),
+            {name: to_device(shares_B, device) for name, shares_B in _shares(task, part, totals).items()},
         )
         for part in batch.micro_batches
     ]
-    loss = torch.zeros((), device=device.torch)
-    for number, (tokens, targets, shares) in enumerate(parts, start=1):
-        with learner.part(last=number == len(parts)):
-            losses = task.row_losses(learner.logits(tokens), targets)
-            part_loss = reduce(operator.add, [(losses_B * shares[name]).sum() for name, losses_B in losses.items()])
-            learner.backward(part_loss)
-        loss += part_loss.detach()
+    loss = torch.zeros((), device=device)
+    for number, (part, shares) in enumerate(parts, start=1):
+        loss += learner.compute(part, task, shares, last=number == len(parts))
     return loss
 
 
@@ -59,8 +51,8 @@ def gradients_in_memory(
 ) -> tuple[torch.Tensor, list[str]]:
     """Set the parameters' gradients to those of the batch; returns (its loss, what to tell the user).
 
-    Where memory runs out, the bound of `loader` is halved and the batch computed anew: the same rows, weights and seed of
-    dropout. ModelError where one row alone is too much.
+    Out of memory, the bound of `loader` is halved and the batch computed again: the same rows, weights and seed of dropout.
+    ModelError where a single row does not fit.
     """
     notices: list[str] = []
     while True:
@@ -71,7 +63,7 @@ def gradients_in_memory(
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            if not learner.may_redo:
+            if not learner.sharing.may_redo:
                 raise _refuse_redo(learner, batch) from error
         # Only here, behind the handler, is the error gone with its traceback, which held the whole graph.
         learner.zero_grad()
@@ -90,16 +82,17 @@ def _seed(seed: int, device: torch.device) -> None:
 
 
 def _refuse_redo(learner: Learner, batch: Batch) -> ModelError:
-    """The error of a step that ran out of memory while its ranks exchanged gradients or weights."""
+    """The error of a step that ran out of memory where gradients or weights may have been exchanged already."""
     return ModelError(
-        f"memory ran out at step {batch.step + 1} on rank {learner.ranks.rank}, while the ranks were working together.",
+        f"out of memory at step {batch.step + 1} on rank {learner.ranks.rank}: it cannot be repeated in smaller micro-batches,"
+        " since gradients or weights are exchanged between ranks while it is computed.",
         hint=f"Resume with --resume and train.max_tokens = {max(batch.largest // 2, batch.longest)}: the step stays the same.",
     )
 
 
 def refuse_update(step: int) -> ModelError:
-    """The error of an update that ran out of memory, which smaller micro-batches cannot mend."""
+    """The error of an update that ran out of memory, where smaller micro-batches do not help."""
     return ModelError(
-        f"memory does not suffice for the optimizer's update at step {step}: gradients and optimizer state do not fit.",
+        f"out of memory in the optimizer's update at step {step}: gradients and optimizer state do not fit.",
         hint='Set train.optimizer.kind = "adamw_8bit", freeze parts with model.freeze, or choose a smaller backbone.',
     )

@@ -23,6 +23,7 @@ from typing import IO, Any, Self, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from textune.atomic import WRITING, publish, sync_tree
 from textune.data.reading.files import COMPRESSION
 from textune.data.reading.plainrows import as_cell, as_json, plain_rows, reason_of
 from textune.data.reading.rowtypes import Misfit, RowTypes, Unwritable, columns_of
@@ -57,10 +58,10 @@ class RowWriter:
         self._types = RowTypes()
         self._columns: pa.Schema | None = None
         """Columns of the input as they are written, once they are settled."""
-        # What stands behind a link is replaced, not the link.
+        # What a link points to is replaced, not the link.
         self._target = None if path == STANDARD else Path(os.path.realpath(path))
         # A name that nobody else has: neither a file of the user's nor that of another process with the same target.
-        self._aside = self._target and self._target.with_name(f".{self._target.name}.{uuid.uuid4().hex}.writing")
+        self._aside = self._target and self._target.with_name(f".{self._target.name}.{uuid.uuid4().hex}{WRITING}")
         self._parquet: pq.ParquetWriter | None = None
         self._text: IO[str] | None = None
         self._has_header = options.format == "jsonl" or bool(options.column_names)
@@ -89,7 +90,8 @@ class RowWriter:
             if kind is None and self._aside is not None and self._target is not None:
                 if self._target.exists():
                     shutil.copymode(self._target, self._aside)  # who may read it is the user's choice
-                self._aside.replace(self._target)
+                sync_tree(self._aside)
+                publish(self._aside, self._target)
         finally:
             if self._aside is not None:
                 self._aside.unlink(missing_ok=True)

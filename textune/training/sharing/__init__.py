@@ -1,5 +1,4 @@
-"""Several processes that train one model: copies of it (DDP), or parts of its weights (FSDP2, DeepSpeed)."""
+"""Ways to share one model's training: alone, copies of it (DDP), slices of its weights (FSDP2, DeepSpeed); one module each.
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+A module has two functions, `require` and `share` (see `learner.py`), and a row in `textune.training.learner.SHARINGS`.
+"""

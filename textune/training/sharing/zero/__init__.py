@@ -1,1 +1,1 @@
-"""DeepSpeed's ZeRO: what it is told, and the learner that uses it."""
+"""DeepSpeed's ZeRO; begin with `sharing.py`."""

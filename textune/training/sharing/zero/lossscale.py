@@ -1,9 +1,9 @@
-"""The factor that keeps fp16 gradients above zero, where `torch.amp.GradScaler` cannot reach them; for `zero.py`."""
+"""The factor that keeps fp16 gradients above zero, where `torch.amp.GradScaler` cannot reach them; for `update.py`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass
@@ -18,7 +18,7 @@ class LossScale:
     """Steps since the last change."""
 
     def update(self, *, overflow: bool) -> None:
-        """After a step, which was left out if a gradient was not finite (`overflow`)."""
+        """Adapt it after a step, which was skipped if a gradient was not finite (`overflow`)."""
         if overflow:
             self.value, self.good_steps = max(self.value * 0.5, self.least), 0
             return
@@ -26,8 +26,8 @@ class LossScale:
         if self.good_steps == self.interval:
             self.value, self.good_steps = self.value * 2.0, 0
 
-    def state_dict(self) -> dict[str, Any]:
-        """In the form of GradScaler, so that each goes on from the other's."""
+    def state_dict(self) -> dict[str, float]:
+        """In the form of GradScaler, so that each can load the other's."""
         return {
             "scale": self.value,
             "growth_factor": 2.0,
@@ -36,7 +36,7 @@ class LossScale:
             "_growth_tracker": self.good_steps,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state of this class or of GradScaler."""
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Take over a state of this class or of GradScaler."""
         self.value, self.good_steps = float(state["scale"]), int(state["_growth_tracker"])
         self.interval = int(state["growth_interval"])
