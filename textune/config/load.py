@@ -78,10 +78,10 @@ def load_config(config: Config | None, overrides: Overrides = (), unset: Iterabl
 
 
 def load_tree(tree: Mapping[str, object], *, origin: str = "", base: Path) -> Loaded:
-    """A nested dictionary that something else than a config file gave: a checkpoint, or another system's configuration.
+    """The configuration of a nested dictionary that does not come from a config file, but from a checkpoint, say.
 
-    The rules are those of a config file in the folder `base`; None means the default. `origin` names where the values come
-    from, in messages and for `textune show`. Raises a ConfigError that lists every problem.
+    It is read like a config file in the folder `base`; None means the default. `origin` names the source of the values, in
+    messages and for `textune show`. Raises a ConfigError that lists every problem.
     """
     merged = Merged()
     merged.merge(tree, Origin(origin, base))
@@ -113,7 +113,7 @@ def require_runnable(experiment: Experiment) -> None:
 
 
 def _as_given(section: Section) -> Tree:
-    """The keys of a section that were set, not those that stand at their defaults."""
+    """The keys of a section that were set explicitly."""
     return {name: getattr(section, name) for name in section.model_fields_set}
 
 
@@ -138,7 +138,7 @@ def leaves(section: Section, place: Place = ()) -> dict[Place, object]:
 
 
 def _read_chain(file: Path, *, shown: str) -> list[tuple[Tree, Origin]]:
-    """The file and its parents, the farthest parent first, without the keys that only concern reading."""
+    """The file and its parents, the farthest parent first, without `$schema` and `extends`."""
     chain: list[tuple[Tree, Origin]] = []
     seen: list[Path] = []
     folder = file.parent
@@ -166,7 +166,7 @@ def _read_chain(file: Path, *, shown: str) -> list[tuple[Tree, Origin]]:
             )
         if any(os.path.samefile(file, other) for other in seen):
             circle = " -> ".join(os.path.relpath(other, folder) for other in [*seen, file])
-            raise ConfigError(f"{shown}: extends goes round in a circle: {circle}.", key="extends", value=parent, place=shown)
+            raise ConfigError(f"{shown}: extends forms a circle: {circle}.", key="extends", value=parent, place=shown)
         shown = os.path.normpath(os.path.join(os.path.dirname(shown), os.path.relpath(file, child.parent)))
 
 

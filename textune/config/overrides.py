@@ -25,7 +25,7 @@ def listed(name: str, words: Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(words, str):
         raise ConfigError(
-            f"{name} = {shorten(words)!r} is one text.",
+            f"{name} = {shorten(words)!r} is a single string.",
             hint=f"Put it in a list: {name}=[{shorten(words)!r}].",
             key=name,
             value=words,
@@ -36,7 +36,7 @@ def listed(name: str, words: Iterable[str]) -> tuple[str, ...]:
 
 
 def gather(overrides: Overrides) -> tuple[Tree, list[Problem]]:
-    """One tree of all overrides; of two for the same key the later counts. Words stay text unless the key takes more."""
+    """One tree of all overrides; the last one for a key wins. Words stay text unless the key takes more."""
     if isinstance(overrides, Mapping):
         return _gather_values(overrides)
     tree: Tree = {}

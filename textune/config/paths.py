@@ -26,9 +26,11 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     expanded = os.path.expanduser(text)
     if expanded == text and text.startswith("~") and not os.path.lexists(text):
         raise ConfigError(
-            f"{text}: there is no user {text[1:].split('/')[0]!r}.", value=text, hint=f"A name that begins with ~: ./{text}"
+            f"{text}: there is no user {text[1:].split('/')[0]!r}.",
+            value=text,
+            hint=f"For a file whose name begins with ~, write ./{text}.",
         )
-    # A folder that is not there yet hides what `..` leads to: `new/..` would look free, and be made in a folder that is not.
+    # While a folder does not exist, `new/..` looks free although it leads to a folder that may be occupied.
     return Path(_without_parents(expanded))
 
 
@@ -61,8 +63,8 @@ def _require_meant(text: str, path: str) -> None:
     if not odd or os.path.lexists(path) or any(glob.iglob(path, recursive=True)):
         return
     written = format_string(text)[1:-1]
-    hint = f"A path with backslashes goes in single quotes: '{written}'."
-    raise ConfigError(f'there is nothing at "{written}", which holds {_ESCAPED[odd[0]]}.', hint=hint, value=written)
+    hint = f"Write a path with backslashes in single quotes: '{written}'."
+    raise ConfigError(f'"{written}" does not exist, and contains {_ESCAPED[odd[0]]}.', hint=hint, value=written)
 
 
 _ESCAPED = {"\b": "a backspace", "\t": "a tab", "\n": "a line break", "\f": "a form feed", "\r": "a carriage return"}

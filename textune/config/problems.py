@@ -47,7 +47,7 @@ _CERTAIN, _LIKELY = 0.82, 0.65
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to fix; `place` makes two reports on the same key one."""
+    """One thing to fix; of several problems at the same `place` only the first is reported."""
 
     place: Place
     message: str

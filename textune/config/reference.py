@@ -72,8 +72,8 @@ def reference_markdown() -> str:
     return _HEADER + "\n" + "\n".join(pages)
 
 
-def _mend(node: Tree) -> None:
-    """Suit TOML: no null, no defaults of whole tables, and a table without `kind` is of the first kind."""
+def _suit_toml(node: Tree) -> None:
+    """Adapt a node to TOML: no null, no defaults for whole tables, and a table without `kind` has the first kind."""
     if node.get("default", ...) is None or isinstance(node.get("default"), dict):
         del node["default"]
     options = node.get("anyOf", [])

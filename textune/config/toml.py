@@ -45,7 +45,7 @@ def read_toml(path: Path, *, shown: str) -> Tree:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        hint = _hint_for_data(path, shown) or "Save the file with the encoding UTF-8."
+        hint = _hint_for_data(path, shown) or "Save the file as UTF-8."
         raise ConfigError(f"{shown}, line {line}: this is not UTF-8 text.", hint=hint, place=f"{shown}, line {line}") from None
     try:
         return tomllib.loads(text)
