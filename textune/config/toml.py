@@ -55,8 +55,8 @@ def read_toml(path: Path, *, shown: str) -> Tree:
         raise ConfigError(f"{shown}: lists or tables are nested too deeply.", place=shown) from None
 
 
-def parse_value(text: str) -> Any:
-    """A TOML value as written on a command line, such as `["a", "b"]`; ValueError if it is not a TOML value."""
+def parse_value(text: str) -> object:
+    """A TOML value as written on a command line, such as `["a", "b"]`; ValueError if it is none."""
     try:
         tree = tomllib.loads(f"value = {text}")
     except RecursionError:
@@ -71,7 +71,7 @@ def parse_key(text: str) -> tuple[str, ...]:
     empty.
     """
     if '"' in text or "'" in text:
-        tree: Any = tomllib.loads(f"{text} = 0")
+        tree: object = tomllib.loads(f"{text} = 0")
         parts = []
         while isinstance(tree, dict):
             if len(tree) != 1:
