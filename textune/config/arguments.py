@@ -12,7 +12,9 @@ from textune.errors import ConfigError
 
 
 def require_words(function: Callable[..., object], **given: object) -> None:
-    """ConfigError where an argument is none of the words in the annotation of its parameter; None stands for its absence."""
+    """Raise ConfigError unless each argument is one of the words in its parameter's annotation; None
+    means not given.
+    """
     annotations = get_type_hints(function)
     for name, value in given.items():
         words = _words(annotations[name])

@@ -52,7 +52,7 @@ class Merged:
     notes: list[str] = field(default_factory=list)
 
     def merge(self, table: Mapping[str, object], origin: Origin) -> None:
-        """Put `table` over the tree. None means the default."""
+        """Merge `table` into the tree; its values win. None means the default."""
         self._section({"": Experiment}, "", self.values, table, (), origin)
 
     def unset(self, place: tuple[str, ...]) -> None:

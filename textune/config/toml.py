@@ -56,7 +56,7 @@ def read_toml(path: Path, *, shown: str) -> Tree:
 
 
 def parse_value(text: str) -> object:
-    """A TOML value as written on a command line, such as `["a", "b"]`; ValueError if it is none."""
+    """A TOML value as written on a command line, such as `["a", "b"]`; ValueError if it is not a TOML value."""
     try:
         tree = tomllib.loads(f"value = {text}")
     except RecursionError:
