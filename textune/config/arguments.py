@@ -11,7 +11,7 @@ from textune.config.toml import shorten
 from textune.errors import ConfigError
 
 
-def require_words(function: Callable[..., Any], **given: object) -> None:
+def require_words(function: Callable[..., object], **given: object) -> None:
     """ConfigError where an argument is none of the words in the annotation of its parameter; None stands for its absence."""
     annotations = get_type_hints(function)
     for name, value in given.items():

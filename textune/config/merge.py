@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from textune.config.fields import (
     REQUIRED,
@@ -52,7 +51,7 @@ class Merged:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def merge(self, table: Mapping[str, Any], origin: Origin) -> None:
+    def merge(self, table: Mapping[str, object], origin: Origin) -> None:
         """Put `table` over the tree. None means the default."""
         self._section({"": Experiment}, "", self.values, table, (), origin)
 
@@ -65,7 +64,7 @@ class Merged:
             unknown = Problem(place, f"Unknown key {format_key(*place)} (--unset).")
             self.problems.append(unknown_key(place, section, choices, "--unset") if section else unknown)
             return
-        table: Any = self.values
+        table: object = self.values
         for part in place[:-1]:
             table = table.get(part) if isinstance(table, dict) else None
         if place[-1] == "kind" and len(choices) > 1:
@@ -104,7 +103,7 @@ class Merged:
         choices: Mapping[str, type[Section]],
         kind: str,
         target: Tree,
-        table: Mapping[str, Any],
+        table: Mapping[str, object],
         place: Place,
         origin: Origin,
     ) -> None:
@@ -147,7 +146,7 @@ class Merged:
         self._section(choices, kind, current, value, place, origin)
         return current
 
-    def _tables(self, annotation: Any, target: Tree, value: object, place: Place, origin: Origin) -> None:
+    def _tables(self, annotation: object, target: Tree, value: object, place: Place, origin: Origin) -> None:
         if not isinstance(value, list | tuple):
             self.problems.append(wrong_value(place, value, expected(annotation), origin.label))
             return
@@ -160,7 +159,7 @@ class Merged:
             for index, item in enumerate(value)
         ]
 
-    def _named_tables(self, annotation: Any, target: Tree, value: object, place: Place, origin: Origin) -> None:
+    def _named_tables(self, annotation: object, target: Tree, value: object, place: Place, origin: Origin) -> None:
         if not isinstance(value, Mapping):
             self.problems.append(wrong_value(place, value, expected(annotation), origin.label))
             return
@@ -174,7 +173,7 @@ class Merged:
                 continue
             tables[name] = self._table(choices, tables.get(name) or {"kind": next(iter(choices))}, table, here, origin)
 
-    def _value(self, annotation: Any, target: Tree, value: object, place: Place, origin: Origin) -> None:
+    def _value(self, annotation: object, target: Tree, value: object, place: Place, origin: Origin) -> None:
         name = str(place[-1])
         if isinstance(value, Mapping):
             if table_values(annotation) is None:
@@ -191,7 +190,7 @@ class Merged:
             self.origins[place] = origin
             target[name] = _plain(value)
 
-    def _free_table(self, target: Tree, table: Mapping[str, Any], place: Place, origin: Origin) -> None:
+    def _free_table(self, target: Tree, table: Mapping[str, object], place: Place, origin: Origin) -> None:
         for name, value in ((str(name), value) for name, value in table.items()):
             here = (*place, name)
             if isinstance(value, Mapping) and value:
@@ -208,7 +207,7 @@ class Merged:
         self.origins = {inner: origin for inner, origin in self.origins.items() if inner[: len(place)] != place}
 
     def _note_what_is_lost(
-        self, section: type[Section], old: str, table: Mapping[str, Any], place: Place, origin: Origin
+        self, section: type[Section], old: str, table: Mapping[str, object], place: Place, origin: Origin
     ) -> None:
         names = {inner[len(place)]: found for inner, found in self.origins.items() if inner[: len(place)] == place}
         for name, found in names.items():

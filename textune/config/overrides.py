@@ -84,7 +84,7 @@ def parse_unset(keys: Iterable[str], tree: Tree) -> tuple[list[tuple[str, ...]],
         except ValueError:
             problems.append(Problem(("unset", number), f"--unset {shorten(key)!r} is not a dotted key."))
             continue
-        value: Any = tree
+        value: object = tree
         for part in place:
             value = value.get(part) if isinstance(value, dict) else None
         if value is not None and not isinstance(value, dict):
@@ -98,7 +98,7 @@ _QUOTED = re.compile(r""" *("[^"]*"|'[^']*') *""")
 _WORDS = """Write overrides=["train.seed=1"] or overrides={"train.seed": 1}."""
 
 
-def _gather_values(overrides: Mapping[str, Any]) -> tuple[Tree, list[Problem]]:
+def _gather_values(overrides: Mapping[str, object]) -> tuple[Tree, list[Problem]]:
     tree: Tree = {}
     problems: list[Problem | None] = []
     for number, (key, value) in enumerate(overrides.items()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from typing import get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -183,10 +183,10 @@ def translate(error: ValidationError, origin_of: Callable[[Place], str]) -> list
     return [problem for problem in problems if not any(_is_inside(place, problem.place) for place in inner)]
 
 
-def _locate(location: tuple[str | int, ...]) -> tuple[Place, Any, type[Section] | None]:
+def _locate(location: tuple[str | int, ...]) -> tuple[Place, object, type[Section] | None]:
     """A pydantic location as the user's place, with the annotation there and the section that holds it."""
     place: Place = ()
-    annotation: Any = Experiment
+    annotation: object = Experiment
     section: type[Section] | None = None
     for part in location:
         choices = variants(annotation)

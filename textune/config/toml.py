@@ -55,7 +55,7 @@ def read_toml(path: Path, *, shown: str) -> Tree:
         raise ConfigError(f"{shown}: lists or tables are nested too deeply.", place=shown) from None
 
 
-def parse_value(text: str) -> Any:
+def parse_value(text: str) -> object:
     """A TOML value as written on a command line, such as `["a", "b"]`; ValueError if it is none."""
     try:
         tree = tomllib.loads(f"value = {text}")
@@ -69,7 +69,7 @@ def parse_value(text: str) -> Any:
 def parse_key(text: str) -> tuple[str, ...]:
     """The parts of a dotted key; a part with a dot or other odd characters can be quoted. ValueError if a part is empty."""
     if '"' in text or "'" in text:
-        tree: Any = tomllib.loads(f"{text} = 0")
+        tree: object = tomllib.loads(f"{text} = 0")
         parts = []
         while isinstance(tree, dict):
             if len(tree) != 1:

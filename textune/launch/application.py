@@ -71,7 +71,7 @@ def application(job: Job) -> specs.AppDef:
     )
 
 
-def _mounts(texts: tuple[str, ...]) -> list[Any]:
+def _mounts(texts: tuple[str, ...]) -> list[object]:
     found = []
     for text in texts:
         try:
