@@ -201,7 +201,9 @@ def test_a_manifest_never_names_a_file_outside_of_its_folder(tmp_path: Path, nam
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"][name] = facts_of(secret).to_dict()
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(RunError, match=r"the checkpoint .*step-1 is refused: .*(leads out of the folder|is no name of a file)"):
+    with pytest.raises(
+        RunError, match=r"the checkpoint .*step-1 is refused: .*(leads out of the folder|is not the name of a file)"
+    ):
         open_checkpoint(folder)
 
 

@@ -1,7 +1,7 @@
 """Merges defaults, files and overrides into one tree, and remembers where each value came from.
 
-Tables merge, lists and values replace; a table whose `kind` changes is replaced as a whole. Problems are gathered, not raised,
-so that the user sees all of them at once.
+Tables merge; lists and single values replace; a table whose `kind` changes is replaced as a whole. Problems are
+collected, not raised, so that the user sees all of them at once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from textune.errors import ConfigError
 
 @dataclass(frozen=True)
 class Origin:
-    """Where values were written: the name for messages, and the folder that relative paths start from."""
+    """Where values were written: a name for messages, and the folder that relative paths start from."""
 
     label: str
     folder: Path
@@ -52,11 +52,11 @@ class Merged:
     notes: list[str] = field(default_factory=list)
 
     def merge(self, table: Mapping[str, object], origin: Origin) -> None:
-        """Put `table` over the tree. None means the default."""
+        """Merge `table` into the tree; its values win. None means the default."""
         self._section({"": Experiment}, "", self.values, table, (), origin)
 
     def unset(self, place: tuple[str, ...]) -> None:
-        """Take a key back to its default, as if no file had set it; a `kind` takes its whole table along."""
+        """Reset a key to its default, as if no file had set it; resetting a `kind` resets its whole table."""
         parents = annotations_at(place[:-1])
         choices = variants(parents[0]) if parents else {}
         if not parents or not annotations_at(place):
@@ -68,7 +68,7 @@ class Merged:
         for part in place[:-1]:
             table = table.get(part) if isinstance(table, dict) else None
         if place[-1] == "kind" and len(choices) > 1:
-            holders = variants(annotations_at(place[:-2])[0]).values()  # none of a table of the user's own name
+            holders = variants(annotations_at(place[:-2])[0]).values()  # empty for a table whose name the user chose
             start = {_start(holder, place[-2])["kind"] for holder in holders} or {next(iter(choices))}
             if isinstance(table, dict) and table["kind"] not in start:
                 self.unset(place[:-1])
@@ -79,18 +79,22 @@ class Merged:
             self.problems.append(Problem(place, f"{format_key(*place)} (--unset) is not set anywhere."))
 
     def origin_of(self, place: Place) -> Origin | None:
-        """The origin of the value at `place`, or of the list or table that it is part of; None for a default."""
+        """The origin of the value at `place`, or of the list or table that holds it; None for a default."""
         for length in range(len(place), 0, -1):
             if place[:length] in self.origins:
                 return self.origins[place[:length]]
         return None
 
     def labels_of(self, place: Place) -> list[str]:
-        """The origins of the value at `place` alone; several where it is a table that was put together; [] for a default."""
+        """The origins of the value at `place` itself; several if it is a table merged from several; []
+        for a default.
+        """
         return list(dict.fromkeys(found.label for inner, found in self.origins.items() if inner[: len(place)] == place))
 
     def resolve_paths(self) -> None:
-        """Make every path absolute: relative to `data.folder` for what is under `data`, else to where it was written."""
+        """Make every path absolute: those under `data` start from `data.folder` if set, others from where they were
+        written.
+        """
         data = self.values.get("data", {})
         folder = data.get("folder")
         if isinstance(folder, str) and folder:
@@ -214,8 +218,8 @@ class Merged:
             if name != "kind" and name in keys_of(section) and name not in table:
                 new = section.model_fields["kind"].default
                 self.notes.append(
-                    f"{format_key(*place, name)}{set_in(found.label)} no longer counts: {format_key(*place)} has become "
-                    f'kind = "{new}"{set_in(origin.label)} and was "{old}"; a changed kind starts from its defaults.'
+                    f"{format_key(*place, name)}{set_in(found.label)} is ignored: {format_key(*place)} changed from kind "
+                    f'"{old}" to "{new}"{set_in(origin.label)}, and a new kind starts from its defaults.'
                 )
 
     def _resolve(self, choices: Mapping[str, type[Section]], table: Tree, place: Place, base: Path | None) -> None:
@@ -263,7 +267,7 @@ def _start(section: type[Section], name: str) -> Tree:
 
 
 def _plain(value: object) -> object:
-    """Path objects as text, also inside lists; everything else as it is."""
+    """Path objects as text, also inside lists; everything else unchanged."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value
