@@ -19,10 +19,11 @@ from sklearn.preprocessing import StandardScaler
 from bench.machine import versions
 from bench.sides.textune import PACKAGES, opened
 from bench.worker import Channel, Json
+from textune.batches.rows import TokenRows
 from textune.batches.store import TokenStore
+from textune.data.labels.map import LABEL
 from textune.evaluation.metrics import compute_metrics
 from textune.evaluation.reduction import scored_rows
-from textune.run.parts import Tokenized
 
 STRENGTHS = (1.0, 0.1, 0.01)
 """Of the linear model: `C` of a logistic regression, 1 / `alpha` of a ridge regression."""
@@ -48,10 +49,10 @@ def means(counts_NV: csr_matrix, embedding_VH: np.ndarray) -> np.ndarray:
     return np.asarray(counts_NV @ embedding_VH / np.maximum(totals_N1, 1))
 
 
-def features(tokenized: Tokenized, embedding_VH: np.ndarray, ignored: list[int]) -> np.ndarray:
+def features(rows: TokenRows, embedding_VH: np.ndarray, ignored: list[int]) -> np.ndarray:
     """[N, H] of single texts; of pairs [N, 4 H]: both means, their distance and their product."""
     u_NH, v_NH = (
-        means(counts(tokenized.store, tokenized.part.indices, len(embedding_VH), ignored, second=second), embedding_VH)
+        means(counts(rows.store, rows.rows, len(embedding_VH), ignored, second=second), embedding_VH)
         for second in (False, True)
     )
     return np.hstack([u_NH, v_NH, abs(u_NH - v_NH), u_NH * v_NH]) if v_NH.any() else u_NH
@@ -80,8 +81,8 @@ def scores(channel: Channel, spec: Json) -> None:
     started = time.perf_counter()
     embedding_VH = parts.model.hf.get_input_embeddings().weight.detach().float().numpy()
     ignored, problem = list(parts.tokenizer.all_special_ids), parts.data.label_map.problem
-    made = {name: features(parts.parts[name], embedding_VH, ignored) for name in ("train", "validation")}
-    targets = {name: parts.parts[name].part.chosen_targets for name in made}
+    made = {name: features(parts.rows[name], embedding_VH, ignored) for name in ("train", "validation")}
+    targets = {name: parts.rows[name].targets[LABEL] for name in made}
     found = predicted(problem, made["train"], targets["train"], made["validation"])
     metrics = compute_metrics(scored_rows(parts.task.head, targets["validation"], found))
     channel.reply(

@@ -51,11 +51,11 @@ def opened(config: str | Path, overrides: Sequence[str] = ()) -> Ingredients:
 
 def facts(parts: Ingredients) -> Json:
     """For the first reply: threads, and what the run says of itself."""
-    rows = parts.parts["train"]
+    rows = parts.rows["train"]
     return {
         "threads": torch.get_num_threads(),
         "precision": parts.device.precision,
-        "num_rows": len(rows.part),
+        "num_rows": len(rows),
         "num_tokens": int(rows.lengths.sum()),
         "header": describe(run_facts(parts)),
     }
@@ -63,12 +63,12 @@ def facts(parts: Ingredients) -> Json:
 
 def rows_in_order(parts: Ingredients, order: Sequence[int]) -> TokenRows:
     """The training rows in the given order (`train.order` must be sequential); rows may occur more than once."""
-    return parts.training_rows().at(np.asarray(order, dtype=np.int64))
+    return parts.rows["train"].at(np.asarray(order, dtype=np.int64))
 
 
 def rows_of(parts: Ingredients, lengths: np.ndarray) -> TokenRows:
     """Rows of the given `lengths` (int64 [N], in tokens), made of the tokens of the run's own rows, in a store of their own."""
-    rows = parts.training_rows()
+    rows = parts.rows["train"]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = np.resize(np.asarray(rows.store.ids), int(lengths.sum()))
     store = TokenStore({"ids": ids}, offsets, lengths.astype(np.int32), example=np.arange(len(lengths)))
@@ -165,7 +165,7 @@ def token_costs(channel: Channel, spec: Json) -> None:
     def cost(command: Json) -> Json:
         parts = opened(command["config"])
         count, length = command["rows"], command["length"]
-        own = parts.parts["train"].lengths
+        own = parts.rows["train"].lengths
         lengths = np.resize(own, count) if length is None else np.full(count, length, dtype=np.int64)
         rows = rows_of(parts, lengths)
         started = time.perf_counter()
@@ -210,7 +210,7 @@ def checkpoints(channel: Channel, spec: Json) -> Json:
     seconds: dict[str, list[float]] = {"copy_seconds": [], "write_seconds": []}
     timed(keeper, "_snapshot", seconds["copy_seconds"].append)
     timed(keeper, "_write", seconds["write_seconds"].append)
-    run = stepping(parts, parts.training_rows(), learner)
+    run = stepping(parts, parts.rows["train"], learner)
     channel.reply(**facts(parts))
     for command in channel:
         started = time.perf_counter()
@@ -250,7 +250,7 @@ def profile(channel: Channel, spec: Json) -> None:
     watch(torch.Tensor, "float", "gradients to fp32")
     watch(WorkingCopy, "get", "copies of weights")
     watch(updates, "update_weights", "gradient norm and optimizer")
-    run = stepping(parts, parts.training_rows())
+    run = stepping(parts, parts.rows["train"])
 
     def measure(command: Json) -> Json:
         for _ in range(PROFILE_WARM_UP):

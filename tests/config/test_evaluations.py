@@ -10,7 +10,7 @@ import pytest
 from textune.config.evaluations import reported_sets, sets_at_each_evaluation
 from textune.config.explain import show
 from textune.config.load import load_config, load_tree, require_runnable
-from textune.config.schema import FilesSource, HubSource, Split
+from textune.config.schema import FilesSource, HubSource, SplitOff
 from textune.errors import ConfigError
 
 CONFIG = """
@@ -38,7 +38,7 @@ def test_a_set_is_a_source_of_files_unless_its_kind_says_otherwise(config: Path)
     experiment = load_config(config).experiment
     assert list(experiment.data.evaluations) == ["news", "share"]
     news = FilesSource(files=(str(config.parent / "news" / "*.csv"),), where={"lang": ("en",)})
-    assert experiment.data.evaluations == {"news": news, "share": Split(count=5)}
+    assert experiment.data.evaluations == {"news": news, "share": SplitOff(count=5)}
     require_runnable(experiment)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from textune.config.load import Loaded, load_config, load_tree, require_runnable
-from textune.config.schema import BinaryTask, ConcatSource, Experiment, FilesSource, HubSource, Split
+from textune.config.schema import BinaryTask, ConcatSource, Experiment, FilesSource, HubSource, SplitOff
 from textune.config.values import Duration
 from textune.errors import ConfigError
 
@@ -96,7 +96,7 @@ def test_a_changed_kind_replaces_its_table_in_any_order_of_overrides(reverse: bo
 
 def test_a_kind_that_stays_keeps_its_table() -> None:
     write("config.toml", "[data.validation]\nratio = 0.3")
-    assert override("data.validation.kind=split", "data.validation.seed=2", file="config.toml").data.validation == Split(
+    assert override("data.validation.kind=split", "data.validation.seed=2", file="config.toml").data.validation == SplitOff(
         ratio=0.3, seed=2
     )
 
@@ -211,14 +211,16 @@ def test_unset_takes_a_key_back_to_its_default() -> None:
     assert loaded.experiment.train.seed == 0
     assert loaded.origins["train.seed"] == "default"
     assert loaded.experiment.task.class_weights == {"b": 2.0}
-    assert override(unset=("data.validation",), file="config.toml").data.validation == Split()
-    assert override("data.validation.seed=1", unset=("data.validation",), file="config.toml").data.validation == Split(seed=1)
+    assert override(unset=("data.validation",), file="config.toml").data.validation == SplitOff()
+    assert override("data.validation.seed=1", unset=("data.validation",), file="config.toml").data.validation == SplitOff(
+        seed=1
+    )
 
 
 def test_unset_of_a_kind_takes_its_table_along_only_if_it_was_changed() -> None:
     write("config.toml", '[data.validation]\nkind = "files"\nfiles = "v.csv"\n[data.train]\nkind = "files"\nfiles = "t.csv"')
     data = override(unset=("data.validation.kind", "data.train.kind"), file="config.toml").data
-    assert data.validation == Split()
+    assert data.validation == SplitOff()
     assert data.train == FilesSource(files=(os.path.abspath("t.csv"),))
 
 

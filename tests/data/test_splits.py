@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kits.rows import examples_of, rows_of
 
-from textune.config.schema import Columns, Split
+from textune.config.schema import Columns, SplitOff
 from textune.data.columns import Examples, select_columns
 from textune.data.splits import split_rows
 from textune.errors import DataError
@@ -20,7 +20,7 @@ from textune.errors import DataError
 def _split(targets: list[int] | np.ndarray, **section: object) -> tuple[np.ndarray, np.ndarray]:
     values = np.array(targets)
     examples = examples_of(["x"] * len(values))
-    return split_rows(examples.rows, examples.indices, values, Split.model_validate(section), key="data.validation")
+    return split_rows(examples.rows, examples.indices, values, SplitOff.model_validate(section), key="data.validation")
 
 
 def _message(targets: list[int], **section: object) -> str:
@@ -89,7 +89,7 @@ def test_small_classes_are_served_in_random_order() -> None:
 def test_regression_and_multilabel_are_split_at_random() -> None:
     examples = examples_of(["x"] * 50)
     for targets in (np.linspace(0, 1, 50, dtype=np.float32), np.eye(50, dtype=np.float32)):
-        assert len(split_rows(examples.rows, examples.indices, targets, Split(), key="data.test")[1]) == 5
+        assert len(split_rows(examples.rows, examples.indices, targets, SplitOff(), key="data.test")[1]) == 5
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def _grouped(groups: Sequence[str | None], **section: object) -> tuple[Examples,
     rows = rows_of({"text": ["t"] * len(groups), "label": [0, 1] * (len(groups) // 2), "user": pa.array(groups)})
     examples = select_columns(rows, Columns(), with_labels=True)
     targets = np.array([0, 1] * (len(groups) // 2))
-    wanted = Split.model_validate({"group_by": "user", **section})
+    wanted = SplitOff.model_validate({"group_by": "user", **section})
     return (examples, *split_rows(examples.rows, examples.indices, targets, wanted, key="data.validation"))
 
 
@@ -134,7 +134,7 @@ def test_groups_follow_the_examples_not_the_rows() -> None:
     examples, _, _ = _grouped(groups)
     part = examples.take(np.arange(0, 20, 2))
     with pytest.raises(DataError, match="all rows have the same 'user'"):
-        split_rows(part.rows, part.indices, np.zeros(10, np.int64), Split(group_by="user"), key="data.test")
+        split_rows(part.rows, part.indices, np.zeros(10, np.int64), SplitOff(group_by="user"), key="data.test")
 
 
 def test_groups_larger_than_wanted_and_rows_without_group() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kits import batches
 from kits.batches import store_of
 from kits.metrics import PROBLEMS, by_the_library, head_of, make_rows, metrics_for, same
 from kits.patience import every_day
@@ -29,8 +30,7 @@ from textune.prediction import predictor as prediction
 from textune.prediction.card import ModelCard
 from textune.prediction.predictor import Predictor
 from textune.ranks import ALONE, Ranks
-from textune.run.parts import Tokenized
-from textune.run.report import score_part
+from textune.run.report import score_rows
 from textune.run.tracking import SilentTracker
 
 BOUNDS = range(1, 8)
@@ -111,20 +111,6 @@ def no_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction, "TextEncoder", lambda *_, **__: None)
 
 
-@dataclass
-class OfRows:
-    """In place of a `Part`."""
-
-    indices: np.ndarray
-    targets: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def place(self, position: int) -> str:
-        return f"row {position + 1}"
-
-
 class Progress(SilentTracker):
     """Keeps what progress says."""
 
@@ -136,8 +122,8 @@ class Progress(SilentTracker):
 
 
 def scored_by(predictor: Predictor, rows: Rows, tracker: SilentTracker | None = None, **options: Any) -> Scored:
-    part: Any = OfRows(np.arange(len(rows)), rows.targets)
-    scored = score_part(predictor, Tokenized(part, rows.store), tracker or SilentTracker(), stage="evaluating", **options)
+    chosen, tracker = batches.rows_of(rows.store, rows.targets), tracker or SilentTracker()
+    scored = score_rows(predictor, chosen, tracker, place=lambda example: f"row {example + 1}", stage="evaluating", **options)
     assert scored is not None
     return scored
 

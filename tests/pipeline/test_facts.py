@@ -32,7 +32,7 @@ def test_the_rates_of_the_header_are_those_of_the_optimizer(home: Path, kind: st
     section = parts.experiment.train
     learner = build_learner(parts.model, section, parts.device, ALONE)
     rates = []
-    run = steps(learner, parts.task, parts.loader(parts.training_rows()), section, total_steps=8, warmup_steps=3)
+    run = steps(learner, parts.task, parts.loader(), section, total_steps=8, warmup_steps=3)
     for result in run:
         assert learner.update.learning_rate == result.lr
         rates.append(learner.update.learning_rate)

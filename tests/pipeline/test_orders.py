@@ -35,12 +35,12 @@ def test_buckets_spare_padding(home: Path) -> None:
 
 def test_weighted_runs_draw_by_weight_and_say_what_they_will_see(home: Path, weighted_file: Path) -> None:
     parts = gathered(home, f"data.train.files={weighted_file}", "data.columns.weight=weight", "train.order=weighted")
-    rows = parts.training_rows()
+    rows = parts.rows["train"]
     drawn = np.concatenate(parts.first_epoch())
     assert rows.weights is not None and not rows.weights.all()
     assert len(drawn) == len(rows) and rows.weights[drawn].all() and len(set(drawn.tolist())) < len(drawn)
     assert run_facts(parts).tokens_per_epoch == rows.lengths[drawn].sum()
-    batches = iter(parts.loader(rows))
+    batches = iter(parts.loader())
     assert next(batches).chosen.tolist() == parts.first_epoch()[0].tolist()
     batches.close()
 

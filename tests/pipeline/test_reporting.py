@@ -11,15 +11,14 @@ from kits.metrics import scored_rows
 from kits.runs import Listener, reviews, write_csv
 
 import textune
-from textune.batches.store import TokenStore
+from textune.batches.rows import TokenRows
 from textune.config.load import load_config
 from textune.data.prepare import prepare_data
 from textune.evaluation import reduction
 from textune.evaluation.metrics import compute_metrics
 from textune.prediction.load import load
 from textune.prediction.predictor import Predictor
-from textune.run.parts import Tokenized
-from textune.run.report import score_part
+from textune.run.report import score_rows
 from textune.run.tracking import SilentTracker
 
 
@@ -40,42 +39,38 @@ def predictor(trained: Any) -> Predictor:
 
 
 @pytest.fixture
-def validation(trained: Any, predictor: Predictor) -> Tokenized:
+def validation(trained: Any, predictor: Predictor) -> TokenRows:
     result, _ = trained
-    part = prepare_data(load_config(result.run / "config.toml").experiment.data, kind="auto").validation
-    assert part is not None
-    texts = part.examples.text.to_pylist()
-    return Tokenized(part, predictor.encoder.encode(texts, None, place=str))
+    split = prepare_data(load_config(result.run / "config.toml").experiment.data, kind="auto").validation
+    assert split is not None
+    store = predictor.encoder.encode(split.examples.text.to_pylist(), None, place=str)
+    return TokenRows.of_examples(store, split.indices, split.targets, None)
 
 
-def lengths_of(store: TokenStore, rows: np.ndarray) -> np.ndarray:
-    return np.asarray(store.offsets[rows + 1] - store.offsets[rows])
-
-
-def test_a_part_in_batches_is_the_part_at_once(predictor: Predictor, validation: Tokenized) -> None:
-    part, tracker = validation.part, Progress()
-    metrics = compute_metrics(score_part(predictor, validation, tracker, stage="evaluating"))
-    scores = predictor.score_store(validation.store, part.indices)
-    assert metrics == compute_metrics(scored_rows("binary", part.chosen_targets, scores))
-    assert len(tracker.said) > 5 and {(stage, total) for stage, _, total in tracker.said} == {("evaluating", len(part))}
+def test_a_split_in_batches_is_the_split_at_once(predictor: Predictor, validation: TokenRows) -> None:
+    num_rows, tracker = len(validation), Progress()
+    metrics = compute_metrics(score_rows(predictor, validation, tracker, place=str, stage="evaluating"))
+    scores = predictor.score_store(validation.store, validation.rows)
+    assert metrics == compute_metrics(scored_rows("binary", validation.targets["label"], scores))
+    assert len(tracker.said) > 5 and {(stage, total) for stage, _, total in tracker.said} == {("evaluating", num_rows)}
     done = [done for _, done, _ in tracker.said]
-    assert done == sorted(set(done)) and done[-1] == len(part)
+    assert done == sorted(set(done)) and done[-1] == num_rows
 
 
-def test_batches_hold_every_row_once_and_the_longest_first(predictor: Predictor, validation: Tokenized) -> None:
-    store, chosen = validation.store, validation.part.indices
+def test_batches_hold_every_row_once_and_the_longest_first(predictor: Predictor, validation: TokenRows) -> None:
+    store, chosen = validation.store, validation.rows
     batches = list(predictor.score_batches(store, chosen))
     positions = np.concatenate([batch.positions for batch in batches])
     assert np.array_equal(np.sort(positions), np.arange(len(chosen)))
     assert all(batch.scores.shape == (len(batch.positions), 2) and batch.scores.dtype == np.float64 for batch in batches)
-    longest = [lengths_of(store, chosen[batch.positions]).max() for batch in batches]
+    longest = [store.lengths_of(chosen[batch.positions]).max() for batch in batches]
     assert longest == sorted(longest, reverse=True) and longest[0] > longest[-1]
 
 
 def test_many_classes_bound_the_rows_of_a_batch(
-    predictor: Predictor, validation: Tokenized, monkeypatch: pytest.MonkeyPatch
+    predictor: Predictor, validation: TokenRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, chosen = validation.store, validation.part.indices
+    store, chosen = validation.store, validation.rows
     whole = predictor.score_store(store, chosen)
     monkeypatch.setattr("textune.prediction.predictor.MAX_SCORES_AT_ONCE", 5)
     batches = list(predictor.score_batches(store, chosen))
@@ -84,9 +79,9 @@ def test_many_classes_bound_the_rows_of_a_batch(
     np.testing.assert_allclose(predictor.score_store(store, chosen), whole, atol=1e-5)
 
 
-def test_whoever_stops_early_leaves_the_model_as_it_was(predictor: Predictor, validation: Tokenized) -> None:
+def test_whoever_stops_early_leaves_the_model_as_it_was(predictor: Predictor, validation: TokenRows) -> None:
     predictor.model.train()
-    batches = predictor.score_batches(validation.store, validation.part.indices)
+    batches = predictor.score_batches(validation.store, validation.rows)
     next(batches)
     assert all(module.training for module in predictor.model.modules())
     predictor.model.eval()

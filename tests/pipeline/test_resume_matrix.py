@@ -93,7 +93,7 @@ def kit_of(rows: Path, place: str) -> Kit:
 
 def test_what_is_resumed_is_what_the_names_say(rows: Path, tmp_path: Path) -> None:
     cut = kit_of(rows, "accumulation").parts
-    batches = iter(cut.loader(cut.training_rows()))
+    batches = iter(cut.loader())
     assert min(len(next(batches).micro_batches) for _ in range(cut.plan.total_steps - 1)) > 1
     batches.close()
     early = kit_of(rows, "stopped early")

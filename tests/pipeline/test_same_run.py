@@ -20,7 +20,7 @@ from textune.config.schema import (
     PythonSource,
     RegressionTask,
     SavedSource,
-    Split,
+    SplitOff,
     StreamSource,
 )
 from textune.config.section import Role, Section
@@ -58,7 +58,9 @@ EXPERIMENTS = {
     "hub": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": HubSource(name="x/y")})}),
     "saved": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": SAVED, "test": MORE})}),
     "named": Experiment().model_copy(
-        update={"data": Experiment().data.model_copy(update={"evaluations": {"news": FILES, "share": Split(), "both": CONCAT}})}
+        update={
+            "data": Experiment().data.model_copy(update={"evaluations": {"news": FILES, "share": SplitOff(), "both": CONCAT}})
+        }
     ),
     "stream": Experiment().model_copy(
         update={"data": Experiment().data.model_copy(update={"train": StreamSource(files=("a.jsonl",))})}
@@ -66,7 +68,7 @@ EXPERIMENTS = {
     "python": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": PYTHON, "test": SAVED})}),
     "concat": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": CONCAT, "test": CONCAT})}),
     "held out": Experiment().model_copy(
-        update={"data": Experiment().data.model_copy(update={"validation": HubSource(name="x/y"), "test": Split()})}
+        update={"data": Experiment().data.model_copy(update={"validation": HubSource(name="x/y"), "test": SplitOff()})}
     ),
     **{task.__name__: Experiment(task=task()) for task in (BinaryTask, MulticlassTask, MultilabelTask, RegressionTask)},
     **{

@@ -59,7 +59,7 @@ def test_the_live_model_refuses_a_new_text_and_the_saved_one_does_not(home: Path
     loaded = load_config(home / "config.toml", ["train.compact_vocabulary=on"])
     parts = gather(loaded.experiment, tracker=SilentTracker(), audit=False)
     predictor = parts.predictor()
-    seen = predictor.score_store(parts.parts["test"].store, parts.parts["test"].part.indices)
+    seen = predictor.score_store(parts.rows["test"].store, parts.rows["test"].rows)
     assert np.isfinite(seen).all()
     with pytest.raises(RuntimeError, match="other texts need the saved model"):
         predictor.score(["zebra xylophone"])

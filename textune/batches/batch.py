@@ -12,7 +12,7 @@ from textune.batches.layout import GROUP_COST_TOKENS, Group, Layout, lay_out, nu
 from textune.batches.store import TokenStore
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenBatch:
     """Rows sorted by length and laid out group after group, row after row, each row padded to its group's length only.
 
@@ -65,7 +65,7 @@ class TokenBatch:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MicroBatch:
     """Rows computed at once: their tokens, targets ([B] or [B, C] by head) and weights (float32 [B], or None)."""
 
@@ -87,7 +87,7 @@ class MicroBatch:
         return replace(self, tokens=self.tokens.pinned(), targets=targets)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Everything one optimizer step sees, and the part of it that this rank computes."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from textune.batches.store import TokenStore
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenRows:
     """N chosen rows of a store. Targets and weights are those of all its examples, so that choosing rows copies nothing.
 

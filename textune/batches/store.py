@@ -11,7 +11,7 @@ COLUMNS: dict[str, type] = {"ids": np.int32, "types": np.uint8}
 """Every column by token, and its type in a store."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenStore:
     """N rows of tokens, one after the other. An example (a row of the data) has one row or several neighbouring ones.
 

@@ -42,7 +42,7 @@ from .schema import RowOrder as RowOrder
 from .schema import RowSelection as RowSelection
 from .schema import SavedSource as SavedSource
 from .schema import Source as Source
-from .schema import Split as Split
+from .schema import SplitOff as SplitOff
 from .schema import StreamSource as StreamSource
 from .schema import Task as Task
 from .schema import TokensSection as TokensSection

@@ -161,7 +161,7 @@ class StreamSource(Section):
     """Rows of all shards: what durations in epochs are counted by. Without it they have to be in steps."""
 
 
-class Split(Section):
+class SplitOff(Section):
     """Rows set aside from the training data."""
 
     kind: Literal["split"] = "split"
@@ -194,12 +194,12 @@ TrainSource = Annotated[
     Field(discriminator="kind"),
 ]
 HeldOut = Annotated[
-    Split | Absent | FilesSource | HubSource | SavedSource | PythonSource | ConcatSource,
+    SplitOff | Absent | FilesSource | HubSource | SavedSource | PythonSource | ConcatSource,
     Field(discriminator="kind"),
 ]
 
 EvaluationSet = Annotated[
-    FilesSource | HubSource | SavedSource | PythonSource | ConcatSource | Split | Absent,
+    FilesSource | HubSource | SavedSource | PythonSource | ConcatSource | SplitOff | Absent,
     Field(discriminator="kind"),
 ]
 """The same kinds as `HeldOut`; without a `kind` the rows are those of files."""
@@ -241,7 +241,7 @@ class DataSection(Section):
     """Folder that relative data files start from; by default the folder of the config file (of the command for an override)."""
     train: TrainSource = FilesSource()
     """The training rows."""
-    validation: HeldOut = Split()
+    validation: HeldOut = SplitOff()
     """Rows for choosing the best model: a share of the training rows, a source of their own, or none."""
     test: HeldOut = Absent()
     """Rows for the final report, never seen in training."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textune.config.fields import Place
 from textune.config.problems import Problem
-from textune.config.schema import Absent, AutoTask, Experiment, RegressionTask, Split, StreamSource
+from textune.config.schema import Absent, AutoTask, Experiment, RegressionTask, SplitOff, StreamSource
 from textune.config.section import Section
 from textune.config.toml import format_key
 from textune.config.values import Duration
@@ -19,7 +19,7 @@ def stream_problems(experiment: Experiment) -> list[Problem]:
     held_out: dict[Place, Section] = {("data", "validation"): data.validation, ("data", "test"): data.test}
     held_out |= {("data", "evaluations", name): found for name, found in data.evaluations.items()}
     for place, section in held_out.items():
-        if isinstance(section, Split):
+        if isinstance(section, SplitOff):
             key = format_key(*place)
             hint = f'Give it rows of its own, such as {key} = {{ kind = "files", files = "{place[-1]}.jsonl" }}, or none.'
             message = f"{key} is a share of the training rows, which are streamed: there is no set to take a share of."

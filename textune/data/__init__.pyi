@@ -11,10 +11,10 @@ from .labels.map import LabelMap as LabelMap
 from .labels.map import Problem as Problem
 from .labels.names import given_names as given_names
 from .labels.names import names_by_user as names_by_user
-from .prepare import Part as Part
-from .prepare import PreparedData as PreparedData
 from .prepare import prepare_data as prepare_data
 from .prepare import prepare_held_out as prepare_held_out
+from .prepared import PreparedData as PreparedData
+from .prepared import Split as Split
 from .reading.files import bare_suffix as bare_suffix
 from .reading.files import find_files as find_files
 from .reading.foreign import is_lfs_pointer as is_lfs_pointer

@@ -10,24 +10,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from textune.config import Split
+from textune.config import SplitOff
 from textune.data.reading import Rows, flat, missing_column, permutation
 from textune.errors import DataError
 from textune.wording import count
 
 
 def split_rows(
-    rows: Rows, indices: np.ndarray, targets: np.ndarray, section: Split, *, key: str
+    rows: Rows, indices: np.ndarray, targets: np.ndarray | None, section: SplitOff, *, key: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions kept and positions set aside, of the examples that `indices` int64 [N] are the rows of; int64, both sorted.
 
-    `targets` [N] of whole numbers are classes to stratify by; others are split at random. `key`: what the rows are set aside
-    for (`data.validation`), for messages. DataError where one of the sides would be empty.
+    `targets` [N] of whole numbers are classes to stratify by; with others, or none, the split is random. `key` names the split
+    in messages, such as `data.validation`. DataError where one of the sides would be empty.
     """
     wanted = _num_wanted(len(indices), section, key)
     if section.group_by is not None:
         chosen_N = _choose_groups(rows, indices, section.group_by, wanted, section, key)
-    elif section.stratify and targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer):
+    elif section.stratify and targets is not None and targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer):
         chosen_N = _choose_by_class(targets, wanted, section, key)
     else:
         chosen_N = np.zeros(len(indices), bool)
@@ -35,7 +35,7 @@ def split_rows(
     return np.flatnonzero(~chosen_N), np.flatnonzero(chosen_N)
 
 
-def _num_wanted(num_rows: int, section: Split, key: str) -> int:
+def _num_wanted(num_rows: int, section: SplitOff, key: str) -> int:
     if section.count is not None:
         if section.count >= num_rows:
             raise DataError(
@@ -57,7 +57,7 @@ def _num_wanted(num_rows: int, section: Split, key: str) -> int:
     return wanted
 
 
-def _choose_by_class(targets: np.ndarray, wanted: int, section: Split, key: str) -> np.ndarray:
+def _choose_by_class(targets: np.ndarray, wanted: int, section: SplitOff, key: str) -> np.ndarray:
     """Rows set aside, bool [N], each class with its share."""
     num_rows = len(targets)
     order = permutation(num_rows, seed=section.seed)
@@ -98,7 +98,7 @@ def _quotas(sizes_C: np.ndarray, wanted: int, *, seed: int) -> np.ndarray:
     return np.asarray(quota_C)
 
 
-def _choose_groups(rows: Rows, indices: np.ndarray, column: str, wanted: int, section: Split, key: str) -> np.ndarray:
+def _choose_groups(rows: Rows, indices: np.ndarray, column: str, wanted: int, section: SplitOff, key: str) -> np.ndarray:
     """Rows set aside, bool [N], whole groups only: random groups as long as they fit. Rows without a group stand alone."""
     table = rows.table
     if column not in table.column_names:

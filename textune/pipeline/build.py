@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from textune.batches import (
     Plan,
     TextEncoder,
+    TokenRows,
     TokenStore,
     open_store,
     require_drawable,
 )
 from textune.config import Experiment, TrainSection, reported_sets, require_runnable
-from textune.data import Part, PreparedData, audit_data, prepare_data
+from textune.data import LABEL, PreparedData, Split, audit_data, prepare_data
 from textune.errors import ConfigError, DataError
 from textune.evaluation import resolve_metric
 from textune.model import (
@@ -40,7 +41,7 @@ from textune.pipeline.cautions import fit_length, rate_warning, require_as_launc
 from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.prediction import ModelCard
 from textune.ranks import ALONE, Ranks
-from textune.run import Ingredients, Tokenized, Tracker
+from textune.run import Ingredients, Tracker
 from textune.tasks import build_task
 from textune.training import STATE_BYTES, is_sharded, require_learner, require_optimizer
 
@@ -83,7 +84,7 @@ def gather(
     _require_weights(experiment, data)
     if audit:
         _audit(data, tracker)
-    task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets)
+    task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets[LABEL])
     metric = resolve_metric(experiment.evaluate.metric, task.head.answers)
     if data.validation is None and experiment.train.early_stopping.patience:
         raise ConfigError(
@@ -107,28 +108,31 @@ def gather(
         data, stores = _tokenize(experiment, data, encoder, tracker)
     _require_weights(experiment, data)
     if len(data.train) < num_rows:  # balanced weights are those of the rows that are left
-        task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets)
-    parts: dict[str, Tokenized] = {part.name: Tokenized(part, stores[id(part.examples)]) for part in data.parts}
+        task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets[LABEL])
+    rows = {
+        name: TokenRows.of_examples(stores[id(split.examples)], split.indices, split.targets, split.examples.weight)
+        for name, split in data.splits.items()
+    }
     plan = Plan.of(experiment.train, data.num_rows["train"])
     require_learner(experiment.train, device, ranks, steps_per_epoch=plan.steps_per_epoch)
-    _require_room(experiment, parts)
+    _require_room(experiment, data, rows)
     recipe = Recipe(
         device,
         "training",
         vocabulary=_vocabulary(experiment.train, stores.values(), streamed=data.stream is not None),
         sharded=is_sharded(experiment.train.distributed),
-        lengths=parts["train"].lengths,
+        lengths=rows["train"].lengths,
         earlier_way=way,
         recompute=experiment.train.gradient_checkpointing,
         num_steps=plan.total_steps,
     )
-    measure = partial(_budget, experiment.train, device=device, train=parts["train"], ranks=ranks, earlier=bound)
+    measure = partial(_budget, experiment.train, device=device, train=rows["train"], ranks=ranks, earlier=bound)
     prepared = prepare(model, recipe, measure=measure)
     assert prepared.budget is not None, "it was measured"
     ingredients = Ingredients(
         experiment,
         data,
-        parts,
+        rows,
         tokenizer,
         encoder,
         task,
@@ -177,9 +181,9 @@ def _tokenize(
 ) -> tuple[PreparedData, dict[int, TokenStore]]:
     """Token stores by source (`id` of its examples), and the data without rows that `tokens.drop_longer` leaves out."""
     stores: dict[int, TokenStore] = {}
-    said: list[str] = []  # each part says the same
-    for part in data.parts:
-        examples = part.examples
+    said: list[str] = []  # each split says the same
+    for split in data.splits.values():
+        examples = split.examples
         if id(examples) not in stores:
             stores[id(examples)] = open_store(
                 examples.text,
@@ -187,7 +191,7 @@ def _tokenize(
                 encoder,
                 experiment.tokens,
                 place=examples.place,
-                progress=lambda done, total, name=part.name: tracker.progress(f"tokenising {name}", done, total),  # type: ignore[misc]
+                progress=lambda done, total, name=split.name: tracker.progress(f"tokenising {name}", done, total),  # type: ignore[misc]
                 notice=said.append,
             )
     for message in dict.fromkeys(said):
@@ -196,15 +200,17 @@ def _tokenize(
     if limit is None:
         return data, stores
 
-    def shortened(part: Part) -> Part:
-        shorter = part.only(stores[id(part.examples)].raw_lengths <= limit)
+    def shortened(split: Split) -> Split:
+        shorter = split.only(stores[id(split.examples)].shorter_examples(limit))
         if len(shorter) == 0:
-            raise DataError(f"tokens.drop_longer = {limit} leaves no {part.name} rows.", hint="Raise it.")
-        if len(shorter) < len(part):
-            tracker.notice(f"{len(part) - len(shorter)} of {len(part)} {part.name} rows left out: longer than {limit} tokens.")
+            raise DataError(f"tokens.drop_longer = {limit} leaves no {split.name} rows.", hint="Raise it.")
+        if len(shorter) < len(split):
+            tracker.notice(
+                f"{len(split) - len(shorter)} of {len(split)} {split.name} rows left out: longer than {limit} tokens."
+            )
         return shorter
 
-    return data.map_parts(shortened), stores
+    return data.map_splits(shortened), stores
 
 
 def _require_weights(experiment: Experiment, data: PreparedData) -> None:
@@ -214,7 +220,7 @@ def _require_weights(experiment: Experiment, data: PreparedData) -> None:
         require_drawable(None if weights is None else weights[data.train.indices])
 
 
-def _require_room(experiment: Experiment, parts: dict[str, Tokenized]) -> None:
+def _require_room(experiment: Experiment, data: PreparedData, rows: dict[str, TokenRows]) -> None:
     """ConfigError where one row alone exceeds `max_tokens`: it could never be computed within the bound."""
     for key, limit, names in (
         ("train.max_tokens", experiment.train.max_tokens, ("train",)),
@@ -223,9 +229,9 @@ def _require_room(experiment: Experiment, parts: dict[str, Tokenized]) -> None:
         if limit == "auto":
             continue
         for name in names:
-            if name in parts and (longest := int(parts[name].lengths.max())) > limit:
-                row = int(parts[name].lengths.argmax())
-                place = parts[name].part.examples.place(int(parts[name].part.indices[row]))
+            if name in rows and (longest := int(rows[name].lengths.max())) > limit:
+                example = rows[name].examples[rows[name].lengths.argmax()]
+                place = data.splits[name].examples.place(int(example))
                 raise ConfigError(
                     f"{key} = {limit} is smaller than the longest {name} row: {place} has {longest} tokens.",
                     hint=f"Use {key} = {longest} or more, or lower tokens.max_length.",
@@ -239,7 +245,7 @@ def _vocabulary(section: TrainSection, stores: Iterable[TokenStore], *, streamed
 
 
 def _budget(
-    section: TrainSection, model: TextModel, *, device: Device, train: Tokenized, ranks: Ranks, earlier: int | None
+    section: TrainSection, model: TextModel, *, device: Device, train: TokenRows, ranks: Ranks, earlier: int | None
 ) -> TokenBudget:
     """The tokens computed at once: as configured, as before the run stopped, or as many as the memory left holds."""
     if earlier is not None:
@@ -251,6 +257,6 @@ def _budget(
     available = available_bytes(device.torch)
     if device.torch.type == "cpu":  # its memory is that of all ranks on it
         available //= ranks.local_world
-    found = measure_budget(model, device, store=train.store, indices=train.part.indices, to_come=to_come, available=available)
+    found = measure_budget(model, device, store=train.store, indices=train.rows, to_come=to_come, available=available)
     # All ranks cut by the smallest budget, so that a run is the same whichever of them is asked.
     return replace(found, max_tokens=-ranks.all_max([-found.max_tokens])[0])

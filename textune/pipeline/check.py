@@ -117,14 +117,14 @@ def check(
 
 
 def _token_facts(parts: Ingredients) -> TokenFacts:
-    lengths = {part.name: parts.parts[part.name].lengths for part in parts.data.parts}
+    lengths = {name: rows.lengths for name, rows in parts.rows.items()}
     unknown, total = 0, 0
-    for store in {id(tokenized.store): tokenized.store for tokenized in parts.parts.values()}.values():
+    for store in {id(rows.store): rows.store for rows in parts.rows.values()}.values():
         unknown += 0 if parts.encoder.unknown_id is None else int((store.ids == parts.encoder.unknown_id).sum())
         total += len(store.ids)
     return TokenFacts(
         lengths=lengths,
-        truncated={part.name: parts.parts[part.name].num_truncated for part in parts.data.parts},
+        truncated={name: rows.num_truncated for name, rows in parts.rows.items()},
         max_length=parts.experiment.tokens.longest,
         num_unknown=unknown,
         num_tokens=total,
@@ -134,8 +134,7 @@ def _token_facts(parts: Ingredients) -> TokenFacts:
 
 def _measured(costs: Costs, parts: Ingredients, tracker: Tracker) -> Costs:
     """With the speed of a few real batches, and the seconds of a whole run at that speed."""
-    rows = parts.training_rows()
-    loader = parts.loader(rows)
+    rows, loader = parts.rows["train"], parts.loader()
     learner = learner_alone(parts.model, parts.experiment.train, parts.device)
     batches = iter(loader)
     speeds = []

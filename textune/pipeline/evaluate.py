@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from textune.batches import open_store
+from textune.batches import TokenRows, open_store
 from textune.config import (
     Absent,
     Columns,
@@ -22,7 +22,7 @@ from textune.config import (
     HeldOut,
     OnBadRow,
     PredictionPrecision,
-    Split,
+    SplitOff,
     StreamSource,
     Switch,
     TokensSection,
@@ -32,13 +32,13 @@ from textune.config import (
     require_words,
     user_path,
 )
-from textune.data import Part, given_names, prepare_data, prepare_held_out
+from textune.data import Split, given_names, prepare_data, prepare_held_out
 from textune.errors import ConfigError, DataError, RunError
 from textune.evaluation import Report, resolve_metric
 from textune.jsontext import parse_json
 from textune.prediction import ModelCard, data_source, load
 from textune.ranks import joined
-from textune.run import SilentTracker, Tokenized, Tracker, report_part, write_report
+from textune.run import SilentTracker, Tracker, report_split, write_report
 from textune.wording import listing
 
 
@@ -111,10 +111,11 @@ def evaluate(
                 notice=tracker.notice,
             )
         if tokens.drop_longer is not None and data is None:
-            found = found.only(store.raw_lengths <= tokens.drop_longer)
-        report = report_part(
+            found = found.only(store.shorter_examples(tokens.drop_longer))
+        report = report_split(
             predictor,
-            Tokenized(found, store),
+            found,
+            TokenRows.of_examples(store, found.indices, found.targets, None),
             metric=chosen_metric,
             train_targets=train_targets,
             bootstrap=section.bootstrap,
@@ -140,7 +141,7 @@ def _columns(given: Columns | Mapping[str, Any] | None, card: ModelCard) -> Colu
         raise ConfigError(f"columns = {given!r:.200} names no columns.", hint=f"Its keys are {known}.") from None
 
 
-def _rows_of(data: FilesSource, columns: Columns, card: ModelCard, *, on_bad_row: OnBadRow, tracker: Tracker) -> Part:
+def _rows_of(data: FilesSource, columns: Columns, card: ModelCard, *, on_bad_row: OnBadRow, tracker: Tracker) -> Split:
     """Labelled rows of files, for a model that knows its labels."""
     try:
         found = prepare_held_out(data, columns=columns, labels=card.labels, label_map=card.label_map, on_bad_row=on_bad_row)
@@ -155,7 +156,7 @@ def _rows_of(data: FilesSource, columns: Columns, card: ModelCard, *, on_bad_row
 
 def _own_rows(
     run: Path, experiment: Experiment | None, card: ModelCard, part: str | None
-) -> tuple[str, Part, np.ndarray | None]:
+) -> tuple[str, Split, np.ndarray | None]:
     """The run's own test (else validation) rows: (name of the part, the rows, targets of the training rows)."""
     if experiment is None:
         raise RunError(
@@ -164,10 +165,10 @@ def _own_rows(
     name = part or ("validation" if isinstance(experiment.data.test, Absent) else "test")
     section, streamed = experiment.data, isinstance(experiment.data.train, StreamSource)
     source = _source_of(section, name)
-    if isinstance(source, Absent | StreamSource) or (streamed and isinstance(source, Split)):
+    if isinstance(source, Absent | StreamSource) or (streamed and isinstance(source, SplitOff)):
         raise RunError(f"{run} has no {name} rows.", hint="Name a file with --data FILE.")
     train_targets = None
-    if streamed and not isinstance(source, Split):
+    if streamed and not isinstance(source, SplitOff):
         # The shards may be elsewhere by now, and say nothing of these rows: the labels were given.
         found = prepare_held_out(
             source,
@@ -181,11 +182,11 @@ def _own_rows(
         same_labels = given_names(section.labels, section.columns.labels) == card.names or not card.label_map.choices
     else:
         prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names)
-        [own] = [part for part in prepared.parts if part.name == name]
+        own = prepared.splits[name]
         read = [prepared.train] if name == "train" else [prepared.train, own]
         found, train_targets = own, prepared.train_targets
         same_labels = prepared.label_map == card.label_map
-    changed = [part.name for part in read if card.data.get(part.name) != part.fingerprint]
+    changed = [split.name for split in read if card.data.get(split.name) != split.fingerprint]
     if changed or not same_labels:
         what = f"the {' and '.join(changed)} data" if changed else "the labels of the data"
         raise RunError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from textune.atomic import write_text
-from textune.config import Absent, DataSection, FilesSource, Split, StarterFacts, starter_config, user_path, validation_ratio
+from textune.config import Absent, DataSection, FilesSource, SplitOff, StarterFacts, starter_config, user_path, validation_ratio
 from textune.data import Guess, PreparedData, audit_data, find_files, guess_layout, names_beside, prepare_data
 from textune.errors import ConfigError, DataError
 from textune.wording import count, listing
@@ -115,7 +115,7 @@ def _try(guess: Guess) -> _Tried:
         return _Tried()
     section = DataSection(
         train=guess.source,
-        validation=guess.validation or Split(ratio=validation_ratio(guess.num_rows)),
+        validation=guess.validation or SplitOff(ratio=validation_ratio(guess.num_rows)),
         test=guess.test or Absent(),
         columns=guess.columns,
         labels=guess.labels,
@@ -133,7 +133,7 @@ def _try(guess: Guess) -> _Tried:
             first = first or error
             continue
         left_out = len(data.skipped)
-        if left_out > _MAX_LEFT_OUT * (left_out + sum(map(len, data.parts))):
+        if left_out > _MAX_LEFT_OUT * (left_out + sum(map(len, data.splits.values()))):
             break
         if left_out:
             bad = data.skipped[0]
@@ -171,7 +171,7 @@ def _attempts(section: DataSection) -> Iterator[tuple[DataSection, str]]:
         changed = section.model_copy(update={"on_bad_row": bad})
         if bad == "skip":
             yield changed, ""
-        if isinstance(section.validation, Split):
+        if isinstance(section.validation, SplitOff):
             split = section.validation.model_copy(update={"stratify": False})
             yield (
                 changed.model_copy(update={"validation": split}),
@@ -197,7 +197,7 @@ def _chosen(guess: Guess, data: PreparedData | None) -> dict[str, str]:
         names = _class_names(data)
         what = f"{count(len(names), 'class', 'classes')}: {listing(names, 6)}" if names else "the number in each row"
         chosen["task"] = f"{data.label_map.problem}, {what}"
-        chosen["rows"] = ", ".join(f"{len(part):,} for {_PURPOSES[part.name]}" for part in data.parts)
+        chosen["rows"] = ", ".join(f"{len(split):,} for {_PURPOSES[name]}" for name, split in data.splits.items())
     return chosen
 
 

@@ -6,10 +6,9 @@ from .header import disk_warning as disk_warning
 from .manifest import Manifest as Manifest
 from .manifest import read_manifest as read_manifest
 from .parts import Ingredients as Ingredients
-from .parts import Tokenized as Tokenized
 from .rehearsal import one_batch_of_everything as one_batch_of_everything
 from .rehearsal import scratch_folder as scratch_folder
-from .report import report_part as report_part
+from .report import report_split as report_split
 from .report import write_report as write_report
 from .same import compare as compare
 from .session import Session as Session

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from textune.batches import TokenRows
 from textune.config import sets_at_each_evaluation
 from textune.evaluation import compute_metrics, num_ranked, ranking_note
 from textune.run.best import BestModel
-from textune.run.parts import Tokenized
-from textune.run.report import score_part
+from textune.run.report import score_rows
 from textune.run.setup import Setup
 from textune.run.state import Progress
 
@@ -38,8 +38,8 @@ class Evaluator:
         if progress.evaluated or not self._is_due():
             return
         with self._setup.learner.published():
-            for name, tokenized in self._sets.items():
-                if name not in progress.evaluated_sets and not self._evaluate(name, tokenized):
+            for name, rows in self._sets.items():
+                if name not in progress.evaluated_sets and not self._evaluate(name, rows):
                     return  # a signal came: the checkpoint says that this set is still to be evaluated
         progress.evaluated, progress.evaluated_sets = True, []
 
@@ -60,7 +60,7 @@ class Evaluator:
         validation = self._sets.get("validation")
         if validation is None or self._progress.step:
             return
-        num_rows = len(validation.part)
+        num_rows = len(validation)
         note = ranking_note(num_rows, num_ranked(self._setup.parts.task.head.answers, num_rows))
         if note:
             self._setup.tracker.notice(note)
@@ -73,12 +73,18 @@ class Evaluator:
             return section.evaluate_first
         return step % self._every == 0 or step == self._setup.parts.plan.total_steps
 
-    def _evaluate(self, name: str, tokenized: Tokenized) -> bool:
+    def _evaluate(self, name: str, rows: TokenRows) -> bool:
         """Evaluate one set; whether that came to its end."""
         setup, step = self._setup, self._progress.step
         stage = "evaluating" if name == "validation" else f"evaluating {name}"
-        scored = score_part(
-            setup.predictor, tokenized, setup.tracker, stage=stage, budget=setup.budget, stop=self._is_interrupted
+        scored = score_rows(
+            setup.predictor,
+            rows,
+            setup.tracker,
+            place=setup.parts.data.splits[name].examples.place,
+            stage=stage,
+            budget=setup.budget,
+            stop=self._is_interrupted,
         )
         if scored is None:
             return False
@@ -118,7 +124,7 @@ class Evaluator:
         setup.learner.ranks.wait()
 
 
-def evaluated_sets(setup: Setup) -> dict[str, Tokenized]:
+def evaluated_sets(setup: Setup) -> dict[str, TokenRows]:
     """The sets that are evaluated while training, in this order."""
-    parts = setup.parts.parts
-    return {name: parts[name] for name in sets_at_each_evaluation(setup.parts.experiment) if name in parts}
+    rows = setup.parts.rows
+    return {name: rows[name] for name in sets_at_each_evaluation(setup.parts.experiment) if name in rows}

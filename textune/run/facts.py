@@ -92,17 +92,17 @@ class Facts:
 def run_facts(parts: Ingredients) -> Facts:
     """The facts of a run whose parts are built."""
     experiment, section, stream = parts.experiment, parts.experiment.train, parts.data.stream
-    train, limit, batches = parts.parts["train"], parts.experiment.tokens.longest, parts.first_epoch()
+    train, limit, batches = parts.rows["train"], parts.experiment.tokens.longest, parts.first_epoch()
     checkpoint, every = section.checkpoint, section.checkpoint.every
     size = _checkpoint_bytes(parts)
     return Facts(
         problem=parts.data.label_map.problem,
         labels=list(parts.data.label_map.choices),
         rows=parts.data.num_rows,
-        rows_left_out={part.name: part.num_left_out for part in parts.data.parts},
-        rows_truncated=sum(tokenized.num_truncated for tokenized in parts.parts.values()),
+        rows_left_out=parts.data.num_left_out,
+        rows_truncated=sum(rows.num_truncated for rows in parts.rows.values()),
         shards=None if stream is None else len(stream.shards),
-        rows_sampled=None if stream is None else len(train.part),
+        rows_sampled=None if stream is None else len(train),
         max_length=limit,
         tokens_per_epoch=int(train.lengths[np.concatenate(batches)].sum()) if stream is None else None,
         tokens_mean=round(float(train.lengths.mean()), 2),
@@ -140,7 +140,7 @@ def run_facts(parts: Ingredients) -> Facts:
         checkpoint_only_model=checkpoint.save_only_model,
         disk_bytes=_disk_bytes(parts, size),
         metric=parts.metric.name,
-        evaluated=[name for name in sets_at_each_evaluation(experiment) if name in parts.parts],
+        evaluated=[name for name in sets_at_each_evaluation(experiment) if name in parts.rows],
     )
 
 

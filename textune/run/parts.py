@@ -15,10 +15,9 @@ from textune.batches import (
     StreamLoader,
     TextEncoder,
     TokenRows,
-    TokenStore,
 )
 from textune.config import Experiment, Labels
-from textune.data import LABEL, Part, PreparedData, names_by_user
+from textune.data import PreparedData, names_by_user
 from textune.evaluation import Metric
 from textune.model import Device, TextModel, TokenBudget
 from textune.prediction import ModelCard, Predictor, own_sources
@@ -31,30 +30,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Tokenized:
-    """A part and the token store of its source."""
-
-    part: Part
-    store: TokenStore
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """int64 [N] tokens of the part's rows, after truncation."""
-        return self.store.lengths_of(self.part.indices)
-
-    @property
-    def num_truncated(self) -> int:
-        """Rows that lost tokens."""
-        return int((self.store.raw_lengths[self.part.indices] > self.lengths).sum())
-
-
-@dataclass(frozen=True)
 class Ingredients:
     """All that a run is made of, before anything is trained or written."""
 
     experiment: Experiment
     data: PreparedData
-    parts: dict[str, Tokenized]
+    rows: dict[str, TokenRows]
+    """The token rows of each split."""
     tokenizer: PreTrainedTokenizerBase
     encoder: TextEncoder
     task: Task
@@ -72,14 +54,14 @@ class Ingredients:
 
     @property
     def num_truncated(self) -> dict[str, int]:
-        """Rows of each part that lose tokens; nobody knows of a stream's."""
-        known = {name: tokenized.num_truncated for name, tokenized in self.parts.items()}
-        return {name: num for name, num in known.items() if name != "train" or self.data.stream is None}
+        """Rows of each split that lose tokens; a stream's are not known."""
+        streamed = self.data.stream is not None
+        return {name: rows.num_truncated for name, rows in self.rows.items() if not (streamed and name == "train")}
 
     @property
     def num_tokens(self) -> int:
         """Tokens that the whole run computes, about."""
-        plan, lengths = self.plan, self.parts["train"].lengths
+        plan, lengths = self.plan, self.rows["train"].lengths
         if self.data.stream is not None:
             return int(lengths.mean() * plan.total_steps * plan.batch_size)
         return int(lengths[np.concatenate(self.first_epoch())].sum()) * plan.total_steps // plan.steps_per_epoch
@@ -104,7 +86,7 @@ class Ingredients:
             compiled=self.experiment.model.compile != "off",
             max_tokens=self.experiment.evaluate.max_tokens,
             metric=self.metric.name,
-            data={part.name: part.fingerprint for part in self.data.parts},
+            data=self.data.fingerprints,
         )
 
     def predictor(self, learner: Learner | None = None) -> Predictor:
@@ -122,20 +104,17 @@ class Ingredients:
             outputs=None if learner is None else learner.outputs,
         )
 
-    def training_rows(self) -> TokenRows:
-        """What the loader reads."""
-        part = self.parts["train"].part
-        return TokenRows.of_examples(self.parts["train"].store, part.indices, {LABEL: part.targets}, part.examples.weight)
-
     def first_epoch(self) -> list[np.ndarray]:
         """The optimizer batches of the first epoch: positions in the training rows."""
-        rows = self.training_rows()
+        rows = self.rows["train"]
         return self.plan.batches(0, rows.lengths, rows.weights)
 
-    def loader(self, rows: TokenRows, *, learner: Learner | None = None, state: dict[str, Any] | None = None) -> Batches:
+    def loader(
+        self, rows: TokenRows | None = None, *, learner: Learner | None = None, state: dict[str, Any] | None = None
+    ) -> Batches:
         """Batches for `learner` from the first step on, or from where another loader was when its state was taken.
 
-        Those of the stream where the training rows are streamed: `rows` are only its first ones.
+        They are of `rows`, by default the training rows, or of the stream where these are streamed.
         """
         assembler = Assembler(
             layout=self.model.layout,
@@ -148,7 +127,7 @@ class Ingredients:
         )
         prefetch, budget = self.experiment.train.prefetch, self.budget.max_tokens
         if self.data.stream is None:
-            return Loader(rows, self.plan, assembler, prefetch=prefetch, max_tokens=budget, state=state)
+            return Loader(rows or self.rows["train"], self.plan, assembler, prefetch=prefetch, max_tokens=budget, state=state)
         return StreamLoader(
             self.data.stream,
             self.plan,

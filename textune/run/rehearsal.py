@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from textune.config import Duration
-from textune.data import Part
+from textune.data import Split
 from textune.ranks import Ranks
 from textune.run.folder import RunFolder
-from textune.run.parts import Ingredients, Tokenized
+from textune.run.parts import Ingredients
 
 
 @contextlib.contextmanager
@@ -32,16 +34,16 @@ def one_batch_of_everything(parts: Ingredients) -> Ingredients:
     """The same run with one training step and one batch of every other split."""
     size = parts.experiment.train.batch_size
 
-    def first(part: Part) -> Part:
-        return part if part.name == "train" else replace(part, indices=part.indices[:size])
+    def first(split: Split) -> Split:
+        return split if split.name == "train" else replace(split, indices=split.indices[:size])
 
     duration = Duration(1, "steps")
     section = parts.experiment.train.model_copy(update={"duration": duration})
-    data = parts.data.map_parts(first)
+    data = parts.data.map_splits(first)
     return replace(
         parts,
         experiment=parts.experiment.model_copy(update={"train": section}),
         data=data,
         plan=replace(parts.plan, duration=duration),
-        parts={part.name: Tokenized(part, parts.parts[part.name].store) for part in data.parts},
+        rows={name: rows if name == "train" else rows.at(np.arange(min(size, len(rows)))) for name, rows in parts.rows.items()},
     )

@@ -9,49 +9,57 @@ from typing import Literal
 import numpy as np
 
 from textune.atomic import write_text
+from textune.batches import TokenRows
 from textune.config import reported_sets
+from textune.data import Split
 from textune.evaluation import Metric, Reduction, Report, Scored, build_report, render
 from textune.model import CallerBudget
 from textune.prediction import Predictor, load
 from textune.run.folder import RunFolder, report_stem
-from textune.run.parts import Ingredients, Tokenized
+from textune.run.parts import Ingredients
 from textune.run.tracking import Tracker
 
 
-def score_part(
+def score_rows(
     predictor: Predictor,
-    tokenized: Tokenized,
+    rows: TokenRows,
     tracker: Tracker,
     *,
+    place: Callable[[int], str],
     stage: str,
     budget: CallerBudget | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Scored | None:
-    """Score the rows of one part and keep of each what metrics and a report need; never all scores at once.
+    """Score rows and keep of each what metrics and a report need; never all scores at once.
 
     Of several ranks each scores its share, and each gets the result of all: the same bits as those of a process alone. None
-    where `stop`, asked after each batch, says so. `budget` as in `Predictor.score_batches`.
+    where `stop`, asked after each batch, says so. `place` names an example; `budget` as in `Predictor.score_batches`.
     """
     budget = budget or predictor.budget(tracker.notice)
-    part, ranks = tokenized.part, predictor.ranks
-    reduction = Reduction(predictor.task.head, num_rows=len(part))
-    for positions, scores in predictor.score_batches(tokenized.store, part.indices, place=part.place, budget=budget):
-        reduction.add(positions, part.targets[part.indices[positions]], scores)
+    head, ranks, num_rows = predictor.task.head, predictor.ranks, len(rows)
+
+    def place_of(position: int) -> str:
+        return place(int(rows.examples[position]))
+
+    reduction = Reduction(head, num_rows=num_rows)
+    for positions, scores in predictor.score_batches(rows.store, rows.rows, place=place_of, budget=budget):
+        reduction.add(positions, rows.at(positions).targets[head.name], scores)
         if ranks.alone:
-            tracker.progress(stage, reduction.num_added, len(part))
+            tracker.progress(stage, reduction.num_added, num_rows)
         else:  # the others are about as far
-            tracker.progress(stage, min(reduction.num_added * ranks.world, len(part) - 1), len(part))
+            tracker.progress(stage, min(reduction.num_added * ranks.world, num_rows - 1), num_rows)
         if stop():
             return None
     reduction.merge(ranks)
     if not ranks.alone:
-        tracker.progress(stage, len(part), len(part))
+        tracker.progress(stage, num_rows, num_rows)
     return reduction.finish()
 
 
-def report_part(
+def report_split(
     predictor: Predictor,
-    tokenized: Tokenized,
+    split: Split,
+    rows: TokenRows,
     *,
     metric: Metric,
     train_targets: np.ndarray | None,
@@ -60,24 +68,24 @@ def report_part(
     tracker: Tracker,
     budget: CallerBudget | None = None,
 ) -> Report:
-    """Score one part with a model and report on it. `budget` as in `Predictor.score_batches`."""
-    part = tokenized.part
-    scored = score_part(predictor, tokenized, tracker, stage=f"evaluating {part.name}", budget=budget)
+    """Score one split with a model and report on it. `budget` as in `Predictor.score_batches`."""
+    place, stage = split.examples.place, f"evaluating {split.name}"
+    scored = score_rows(predictor, rows, tracker, place=place, stage=stage, budget=budget)
     assert scored is not None
-    examples = part.chosen_examples
+    examples = split.chosen_examples
     return build_report(
         scored,
         texts=examples.text,
         pairs=examples.text_pair,
         place=examples.place,
         metric=metric,
-        dataset=f"{part.name}: {examples.rows.source}",
-        fingerprint=part.fingerprint,
+        dataset=f"{split.name}: {examples.rows.source}",
+        fingerprint=split.fingerprint,
         train_targets=train_targets,
         bootstrap=bootstrap,
         mistakes=mistakes,
-        left_out=part.num_left_out,
-        warnings=tuple(f"{lost} The scores say nothing about such rows." for lost in (part.unread, part.too_long) if lost),
+        left_out=split.num_left_out,
+        warnings=tuple(f"{lost} The scores say nothing about such rows." for lost in (split.unread, split.too_long) if lost),
     )
 
 
@@ -93,10 +101,11 @@ def write_reports(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> di
     saved = load(folder.best, device=device, precision=parts.device.precision, ranks=parts.ranks, on_notice=tracker.notice)
     budget = saved.budget()
     reports: dict[str, Report] = {}
-    for name in [name for name in reported_sets(parts.experiment) if name in parts.parts]:
-        reports[name] = report_part(
+    for name in [name for name in reported_sets(parts.experiment) if name in parts.rows]:
+        reports[name] = report_split(
             saved,
-            parts.parts[name],
+            parts.data.splits[name],
+            parts.rows[name],
             metric=parts.metric,
             train_targets=parts.data.train_targets,
             bootstrap=parts.experiment.evaluate.bootstrap,

@@ -93,10 +93,11 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
 
 def identity_of(parts: Ingredients) -> Identity:
     """What a checkpoint keeps for `compare_identity`."""
-    content: dict[str, JsonValue] = {f"data.{part.name}": part.fingerprint for part in parts.data.parts}
-    content |= {f"rows.{part.name}": len(part) for part in parts.data.parts}
+    splits = parts.data.splits
+    content: dict[str, JsonValue] = {f"data.{name}": split.fingerprint for name, split in splits.items()}
+    content |= {f"rows.{name}": len(split) for name, split in splits.items()}
     # The integers alone are the same where a file gives them other names.
-    named = [(part.name, list(part.examples.label_names)) for part in parts.data.parts if part.examples.label_names]
+    named = [(name, split.examples.label_names) for name, split in splits.items() if split.examples.label_names]
     content |= {f"class_names.{name}": list(names) for name, names in named}
     content["labels"] = [parts.data.label_map.problem, *parts.data.label_map.names]
     content["tokenizer"] = parts.encoder.fingerprint()

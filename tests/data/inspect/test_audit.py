@@ -18,7 +18,8 @@ from textune.data.inspect.audit import Finding, TokenFacts, audit_data
 from textune.data.inspect.duplicates import conflicting, normalised, repeated, text_keys
 from textune.data.labels.encode import encode_labels
 from textune.data.labels.infer import infer_labels
-from textune.data.prepare import Part, PreparedData
+from textune.data.labels.map import LABEL
+from textune.data.prepared import PreparedData, Split
 
 _Rows = Sequence[tuple[str, Any]]
 
@@ -47,11 +48,11 @@ def _data(
     label_map, _ = infer_labels(
         sets["train"], [examples for name, examples in sets.items() if name != "train"], section, kind=kind
     )
-    parts: dict[str, Part] = {}
+    splits: dict[str, Split] = {}
     for name, examples in sets.items():
         _, targets = encode_labels(examples, label_map, section)
-        parts[name] = Part(name, examples, targets, np.arange(len(examples)))  # type: ignore[arg-type]
-    return PreparedData(label_map=label_map, train=parts["train"], validation=parts.get("validation"), test=None, notices=())
+        splits[name] = Split(name, examples, {LABEL: targets}, np.arange(len(examples)))
+    return PreparedData(splits, label_map)
 
 
 def _found(data: PreparedData, tokens: TokenFacts | None = None) -> dict[str, Finding]:
@@ -148,16 +149,16 @@ def test_class_findings() -> None:
 
 def test_one_class_left_is_an_error() -> None:
     data = _data(_CLEAN)
-    only = data.train.only(data.train.targets == 0)
-    findings = audit_data(PreparedData(data.label_map, only, None, None, ()))
+    only = data.train.only(np.flatnonzero(data.train.targets[LABEL] == 0))
+    findings = audit_data(PreparedData({"train": only}, data.labels))
     assert findings[0].level == "error"
     assert findings[0].message == "The training rows have one class only: 'no'."
     empty = _data([("a", ["x"]), ("b", ["y"]), ("c", [])])
-    none = empty.train.only(np.array([False, False, True]))
-    assert audit_data(PreparedData(empty.label_map, none, None, None, ()))[0].code == "no-label"
+    none = empty.train.only(np.array([2]))
+    assert audit_data(PreparedData({"train": none}, empty.labels))[0].code == "no-label"
     scores = _data([("a", 0.5), ("b", 1.5)])
-    same = scores.train.only(np.array([True, False]))
-    assert {one.level for one in audit_data(PreparedData(scores.label_map, same, None, None, ()))} == {"note"}
+    same = scores.train.only(np.array([0]))
+    assert {one.level for one in audit_data(PreparedData({"train": same}, scores.labels))} == {"note"}
 
 
 def test_token_findings() -> None:

@@ -24,7 +24,8 @@ from textune.config.schema import (
     StreamSource,
 )
 from textune.data.labels.map import LabelMap
-from textune.data.prepare import PreparedData, prepare_data, prepare_held_out
+from textune.data.prepare import prepare_data, prepare_held_out
+from textune.data.prepared import PreparedData
 from textune.data.reading.classnames import class_names
 from textune.errors import DataError
 
@@ -66,7 +67,7 @@ def _prepare(train: Any, *, names: tuple[str, ...] = (), validation: HeldOut | N
 
 
 def _labels(data: PreparedData) -> list[str]:
-    return [data.label_map.names[index] for index in data.train.chosen_targets.tolist()]
+    return [data.label_map.names[index] for index in data.train.chosen_targets["label"].tolist()]
 
 
 @pytest.mark.parametrize("given", [(), NEG_POS, POS_NEG])
@@ -152,7 +153,7 @@ def test_validation_names_its_classes_in_another_order(tmp_path: Path, given: tu
     two = _write(tmp_path / "b.parquet", POS_NEG)
     data = _prepare(_files(one), validation=_files(two), names=given)
     assert data.validation is not None
-    assert data.validation.targets.tolist() == [0, 1, 0]
+    assert data.validation.targets["label"].tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize("other", ["b.parquet", "b.csv", "b.jsonl"])
@@ -164,8 +165,8 @@ def test_only_training_or_only_validation_names_its_classes(tmp_path: Path, othe
         data = _prepare(_files(train), validation=_files(validation), names=NEG_POS)
         assert data.validation is not None
         expected = {one.name: [0, 1, 0], two.name: [1, 0, 1]}
-        assert data.train.targets.tolist() == expected[train.name]
-        assert data.validation.targets.tolist() == expected[validation.name]
+        assert data.train.targets["label"].tolist() == expected[train.name]
+        assert data.validation.targets["label"].tolist() == expected[validation.name]
 
 
 def test_data_for_a_model_that_is_trained(tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ def test_data_for_a_model_that_is_trained(tmp_path: Path) -> None:
 
     def targets(path: Path, labels: Labels) -> list[int]:
         part = prepare_held_out(_files(path), columns=Columns(), labels=labels, label_map=label_map, on_bad_row="error")
-        return list(part.targets.tolist())
+        return list(part.targets["label"].tolist())
 
     turned, bare = _write(tmp_path / "turned.parquet", POS_NEG), _write(tmp_path / "bare.parquet")
     assert targets(turned, Labels()) == targets(turned, Labels(names=NEG_POS)) == [0, 1, 0]
@@ -202,7 +203,7 @@ def test_saved_folders_and_python_sources(tmp_path: Path, monkeypatch: pytest.Mo
     data = _prepare(own, validation=one)
     assert data.label_map.names == POS_NEG
     assert data.validation is not None
-    assert data.validation.targets.tolist() == [0, 1]
+    assert data.validation.targets["label"].tolist() == [0, 1]
 
 
 def test_a_stream_reads_each_shard_by_its_own_names(tmp_path: Path) -> None:
@@ -210,9 +211,9 @@ def test_a_stream_reads_each_shard_by_its_own_names(tmp_path: Path) -> None:
     source = StreamSource(files=tuple(map(str, paths)))
     data = prepare_data(DataSection(train=source, validation=Absent(), labels=Labels(names=NEG_POS)), kind="binary")
     good = {"a good film": 1, "a bad film": 0, "a fine plot": 1}
-    found = zip(data.train.examples.text.to_pylist(), data.train.targets.tolist(), strict=True)
+    found = zip(data.train.examples.text.to_pylist(), data.train.targets["label"].tolist(), strict=True)
     assert [(text, good[text]) for text, _ in found] == list(
-        zip(data.train.examples.text.to_pylist(), data.train.targets.tolist(), strict=True)
+        zip(data.train.examples.text.to_pylist(), data.train.targets["label"].tolist(), strict=True)
     )
 
 
@@ -228,7 +229,7 @@ def test_lists_of_classes(tmp_path: Path) -> None:
     section = DataSection(train=_files(*paths), validation=Absent(), on_bad_row="skip")
     data = prepare_data(section, kind="auto")
     assert data.label_map == LabelMap("multilabel", ("x", "y", "z"), multi_hot=False)
-    assert data.train.targets.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1]] * 2
+    assert data.train.targets["label"].tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1]] * 2
 
 
 def test_ids_without_a_name_and_no_label(tmp_path: Path) -> None:
@@ -311,4 +312,4 @@ def test_metadata_without_names(metadata: bytes) -> None:
 
 def test_given_names_are_trimmed_as_cells_are(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.csv", label=pa.array([" pos", "neg ", "pos"]))
-    assert _prepare(_files(path), names=("neg", "pos ")).train.targets.tolist() == [1, 0, 1]
+    assert _prepare(_files(path), names=("neg", "pos ")).train.targets["label"].tolist() == [1, 0, 1]

@@ -119,14 +119,14 @@ def _named(label_map: LabelMap, texts: list[str], targets: Any) -> dict[str, Any
 def _trained(folder: Path, name: str) -> tuple[LabelMap, dict[str, Any]]:
     section = DataSection(train=_source(folder, name), validation=Absent(), on_bad_row="skip")
     data = prepare_data(section, kind="auto")
-    return data.label_map, _named(data.label_map, data.train.examples.text.to_pylist(), data.train.targets)
+    return data.label_map, _named(data.label_map, data.train.examples.text.to_pylist(), data.train.targets["label"])
 
 
 def _evaluated(folder: Path, name: str, label_map: LabelMap) -> dict[str, Any]:
     part = prepare_held_out(
         _source(folder, name), columns=Columns(), labels=Labels(), label_map=label_map, on_bad_row="skip", name="test"
     )
-    return _named(label_map, part.examples.text.to_pylist(), part.targets)
+    return _named(label_map, part.examples.text.to_pylist(), part.targets["label"])
 
 
 def _streamed(folder: Path, name: str, label_map: LabelMap) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _streamed(folder: Path, name: str, label_map: LabelMap) -> dict[str, Any]:
         on_bad_row="skip",
     )
     data = prepare_data(section, kind=label_map.problem)
-    return _named(data.label_map, data.train.examples.text.to_pylist(), data.train.targets)
+    return _named(data.label_map, data.train.examples.text.to_pylist(), data.train.targets["label"])
 
 
 @given(label=_columns())

@@ -18,7 +18,8 @@ from textune.data.inspect.audit import audit_data
 from textune.data.labels.encode import encode_labels
 from textune.data.labels.infer import infer_labels
 from textune.data.labels.map import LabelMap
-from textune.data.prepare import PreparedData, prepare_data, prepare_held_out
+from textune.data.prepare import prepare_data, prepare_held_out
+from textune.data.prepared import PreparedData
 from textune.data.reading.listtext import read_lists
 from textune.errors import DataError
 
@@ -153,10 +154,10 @@ def test_lists_written_as_text_are_lists(
         source = _source(path).model_copy(update={"quoting": "standard"} if suffix in {".csv", ".tsv"} else {})
         data = prepare_data(DataSection(train=source, validation=Absent()), kind="auto")
         assert data.label_map == LabelMap("multilabel", names, multi_hot=multi_hot)
-        assert data.train.targets.tolist() == targets
+        assert data.train.targets["label"].tolist() == targets
         assert any("holds lists written as text, such as '[" in note for note in data.notices)
         again = prepare_held_out(source, columns=Columns(), labels=Labels(), label_map=data.label_map, on_bad_row="error")
-        assert again.targets.tolist() == targets
+        assert again.targets["label"].tolist() == targets
 
 
 def test_lists_as_text_and_a_delimiter_or_names() -> None:
@@ -207,9 +208,9 @@ def test_true_and_false_are_one_pair_in_every_file(tmp_path: Path, turned: bool,
     data = _prepare(train, validation=validation)
     assert data.label_map == LabelMap("binary", ("false", "true"))
     assert data.validation is not None
-    assert data.train.targets.tolist() == data.validation.targets.tolist() == [1, 0, 1, 0]
+    assert data.train.targets["label"].tolist() == data.validation.targets["label"].tolist() == [1, 0, 1, 0]
     both = prepare_data(DataSection(train=_source(train, validation), validation=Absent()), kind="auto")
-    assert both.train.targets.tolist() == [1, 0] * 4
+    assert both.train.targets["label"].tolist() == [1, 0] * 4
     if words[0] != "true":
         assert "Labels are read as 'false' and 'true', whatever their case: " in " ".join(data.notices)
 
@@ -365,7 +366,7 @@ def test_types_inside_lists(tmp_path: Path, label: pa.Array, whole: bool) -> Non
         writer.write_table(table)
     data = _prepare(path)
     assert data.label_map == LabelMap("multilabel", ("a", "b"), multi_hot=False)
-    assert data.train.targets.tolist() == [[1, 0], [0, 1], [1, 1], [0, 0]]
+    assert data.train.targets["label"].tolist() == [[1, 0], [0, 1], [1, 1], [0, 0]]
     shuffled = prepare_data(
         DataSection(train=_source(path).model_copy(update={"shuffle": True, "take": 3}), validation=Absent()), kind="auto"
     )
@@ -389,7 +390,7 @@ def test_types_at_the_top(tmp_path: Path, label: pa.Array) -> None:
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
     data = _prepare(path, on_bad_row="skip")
-    assert data.train.targets.tolist() == [0, 1]
+    assert data.train.targets["label"].tolist() == [0, 1]
     assert len(data.skipped) == 2
 
 
@@ -424,12 +425,12 @@ def test_labels_side_by_side(tmp_path: Path, suffix: str, no: Any, yes: Any) -> 
         data = _prepare(path, validation=path, columns=SIDE, kind=kind)
         assert data.label_map == LabelMap("multilabel", SIDE.labels, multi_hot=True)
         assert data.validation is not None
-        assert data.train.targets.tolist() == data.validation.targets.tolist() == HOT
+        assert data.train.targets["label"].tolist() == data.validation.targets["label"].tolist() == HOT
     again = prepare_held_out(_source(path), columns=SIDE, labels=Labels(), label_map=data.label_map, on_bad_row="error")
-    assert again.targets.tolist() == HOT
+    assert again.targets["label"].tolist() == HOT
     turned = SIDE.model_copy(update={"labels": ("threat", "toxic", "obscene")})
     again = prepare_held_out(_source(path), columns=turned, labels=Labels(), label_map=data.label_map, on_bad_row="error")
-    assert again.targets.tolist() == HOT
+    assert again.targets["label"].tolist() == HOT
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
@@ -438,7 +439,7 @@ def test_labels_side_by_side_in_a_stream(tmp_path: Path, suffix: str) -> None:
     section = DataSection(train=StreamSource(files=(str(path),)), validation=_source(path), columns=SIDE)
     data = prepare_data(section, kind="multilabel")
     assert data.label_map == LabelMap("multilabel", SIDE.labels, multi_hot=True)
-    found = dict(zip(data.train.examples.text.to_pylist(), data.train.targets.tolist(), strict=True))
+    found = dict(zip(data.train.examples.text.to_pylist(), data.train.targets["label"].tolist(), strict=True))
     assert found == dict(zip(ROWS["text"], HOT, strict=True))
 
 

@@ -26,8 +26,8 @@ from textune.data.inspect.duplicates import (
     shared,
     text_keys,
 )
-from textune.data.labels import LabelMap, describe_alike, look_alike
-from textune.data.prepare import Part, PreparedData
+from textune.data.labels import LABEL, LabelMap, describe_alike, look_alike
+from textune.data.prepared import PreparedData, Split
 from textune.wording import count, listing, shorten
 
 Level = Literal["error", "warning", "note"]
@@ -58,15 +58,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class TokenFacts:
-    """What tokenising the parts showed."""
+    """What tokenising the splits showed."""
 
     lengths: Mapping[str, np.ndarray]
-    """Tokens of each row after truncation, int64 [N], by part."""
+    """Tokens of each row after truncation, int64 [N], by split."""
     truncated: Mapping[str, int] = field(default_factory=dict)
-    """Rows that lost tokens, by part."""
+    """Rows that lost tokens, by split."""
     max_length: int | None = None
     num_unknown: int = 0
-    """Unknown tokens in all parts."""
+    """Unknown tokens in all splits."""
     num_tokens: int = 0
     """All tokens that were looked at for unknown ones."""
     padding_share: float | None = None
@@ -75,7 +75,7 @@ class TokenFacts:
 
 @dataclass(frozen=True, eq=False)
 class _Texts:
-    """What is kept of the texts of a source; its parts share it."""
+    """What is kept of the texts of a source; its splits share it."""
 
     examples: Examples
 
@@ -97,58 +97,58 @@ class _Texts:
 
 @dataclass(frozen=True, eq=False)
 class _Audited:
-    """A part and the texts of its source."""
+    """A split and the texts of its source."""
 
-    part: Part
+    split: Split
     texts: _Texts
 
     @property
     def name(self) -> str:
-        return self.part.name
+        return self.split.name
 
     @cached_property
     def targets(self) -> np.ndarray:
-        return self.part.chosen_targets
+        return self.split.chosen_targets[LABEL]
 
     @property
     def exact(self) -> np.ndarray:
         """Key of each text, int64 [n]."""
-        return np.asarray(self.texts.exact[self.part.indices])
+        return np.asarray(self.texts.exact[self.split.indices])
 
     @property
     def plain(self) -> np.ndarray:
         """Key of each normalised text, int64 [n]."""
-        return np.asarray(self.texts.plain[self.part.indices])
+        return np.asarray(self.texts.plain[self.split.indices])
 
     @property
     def blank(self) -> np.ndarray:
         """Whether each text holds nothing but white space, bool [n]."""
-        return np.asarray(self.texts.blank[self.part.indices])
+        return np.asarray(self.texts.blank[self.split.indices])
 
     def __len__(self) -> int:
-        return len(self.part)
+        return len(self.split)
 
     def show(self, rows: Iterable[int]) -> tuple[str, ...]:
         """Places and texts of the first few rows."""
-        examples = self.part.examples
-        chosen = [int(self.part.indices[row]) for row, _ in zip(rows, range(NUM_EXAMPLES), strict=False)]
+        examples = self.split.examples
+        chosen = [int(self.split.indices[row]) for row, _ in zip(rows, range(NUM_EXAMPLES), strict=False)]
         return tuple(f"{examples.place(index)}: {shorten(joined_text(examples, index))}" for index in chosen)
 
 
 def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[Finding]:
     """All findings, errors first; without `tokens`, those about tokens are left out."""
-    texts = {id(part.examples): _Texts(part.examples) for part in data.parts}
-    parts = [_Audited(part, texts[id(part.examples)]) for part in data.parts]
+    texts = {id(split.examples): _Texts(split.examples) for split in data.splits.values()}
+    splits = [_Audited(split, texts[id(split.examples)]) for split in data.splits.values()]
     findings: list[Finding] = []
-    for one in parts:
-        findings += _left_out(one.part)
+    for one in splits:
+        findings += _left_out(one.split)
         findings += [] if one.name == "train" and data.stream is not None else _few_rows(one)
         findings += _blank_texts(one)
         findings += _duplicates(one)
-    for index, one in enumerate(parts):
-        for earlier in parts[:index]:
+    for index, one in enumerate(splits):
+        for earlier in splits[:index]:
             findings += _leaks(one, earlier)
-    findings += _classes(parts, data.label_map)
+    findings += _classes(splits, data.label_map)
     if tokens is not None:
         findings += _token_findings(tokens)
     if data.stream is not None:  # later rows may have what the first block lacks
@@ -157,84 +157,84 @@ def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[
     return sorted(findings, key=lambda finding: rank[finding.level])
 
 
-def _left_out(part: Part) -> list[Finding]:
-    """Rows that are missing in a part: of a held-out one, its scores say nothing about them."""
+def _left_out(split: Split) -> list[Finding]:
+    """Rows that are missing in a split: of a held-out one, its scores say nothing about them."""
     findings = []
-    if part.unread and not part.is_share:  # those of a share are said of the training rows
-        examples = tuple(f"{row.place}: {row.reason}" for row in part.skipped[:NUM_EXAMPLES])
-        findings.append(Finding("warning", "left-out", part.unread, len(part.skipped), examples))
-    if part.too_long:
-        findings.append(Finding("note" if part.name == "train" else "warning", "too-long", part.too_long, part.num_longer))
+    if split.unread and not split.is_share:  # those of a share are said of the training rows
+        examples = tuple(f"{row.place}: {row.reason}" for row in split.skipped[:NUM_EXAMPLES])
+        findings.append(Finding("warning", "left-out", split.unread, len(split.skipped), examples))
+    if split.too_long:
+        findings.append(Finding("note" if split.name == "train" else "warning", "too-long", split.too_long, split.num_longer))
     return findings
 
 
-def _few_rows(part: _Audited) -> list[Finding]:
-    if len(part) >= (MIN_TRAIN_ROWS if part.name == "train" else MIN_HELD_OUT_ROWS):
+def _few_rows(split: _Audited) -> list[Finding]:
+    if len(split) >= (MIN_TRAIN_ROWS if split.name == "train" else MIN_HELD_OUT_ROWS):
         return []
-    what = "what is learnt" if part.name == "train" else "a score on so few"
-    message = f"{part.name} has only {count(len(part), 'row')}: {what} depends largely on chance."
-    return [Finding("warning", "few-rows", message, len(part))]
+    what = "what is learnt" if split.name == "train" else "a score on so few"
+    message = f"{split.name} has only {count(len(split), 'row')}: {what} depends largely on chance."
+    return [Finding("warning", "few-rows", message, len(split))]
 
 
-def _blank_texts(part: _Audited) -> list[Finding]:
-    rows = np.flatnonzero(part.blank)
+def _blank_texts(split: _Audited) -> list[Finding]:
+    rows = np.flatnonzero(split.blank)
     if not len(rows):
         return []
-    if len(rows) == len(part):
-        return [Finding("error", "all-empty", f"All {part.name} texts are empty.", len(rows), part.show(rows))]
-    message = f"{count(len(rows), 'text')} of the {part.name} rows {'is' if len(rows) == 1 else 'are'} empty."
-    return [Finding("warning", "empty-text", message, len(rows), part.show(rows))]
+    if len(rows) == len(split):
+        return [Finding("error", "all-empty", f"All {split.name} texts are empty.", len(rows), split.show(rows))]
+    message = f"{count(len(rows), 'text')} of the {split.name} rows {'is' if len(rows) == 1 else 'are'} empty."
+    return [Finding("warning", "empty-text", message, len(rows), split.show(rows))]
 
 
-def _duplicates(part: _Audited) -> list[Finding]:
+def _duplicates(split: _Audited) -> list[Finding]:
     findings = []
-    key_N, blank_N = part.exact, part.blank
+    key_N, blank_N = split.exact, split.blank
     again = repeated(key_N)
     again = again[~blank_N[again]]
     if len(again):
         num = len(np.unique(key_N[again]))
         message = f"{count(num, 'text occurs', 'texts occur')} {'twice' if num == len(again) else 'more than once'} in the"
-        message += f" {part.name} rows."
+        message += f" {split.name} rows."
         if num < len(again):
             message += f" {count(len(again), 'row repeats', 'rows repeat')} an earlier one."
-        findings.append(Finding("warning", "duplicate", message, len(again), part.show(again)))
-    target_N = one_number(part.targets)
+        findings.append(Finding("warning", "duplicate", message, len(again), split.show(again)))
+    target_N = one_number(split.targets)
     rows = conflicting(key_N, target_N)
     rows = rows[~blank_N[rows]]
     if len(rows):
         num = len(np.unique(key_N[rows]))
         message = (
-            f"{count(num, 'text')} of the {part.name} rows {'has' if num == 1 else 'have'} different labels in different rows."
+            f"{count(num, 'text')} of the {split.name} rows {'has' if num == 1 else 'have'} different labels in different rows."
         )
-        findings.append(Finding("warning", "conflict", message, num, part.show(rows)))
+        findings.append(Finding("warning", "conflict", message, num, split.show(rows)))
     return findings
 
 
-def _leaks(part: _Audited, earlier: _Audited) -> list[Finding]:
-    """Rows of a later part that an earlier one holds too."""
+def _leaks(split: _Audited, earlier: _Audited) -> list[Finding]:
+    """Rows of a later split that an earlier one holds too."""
     findings = []
-    exact_N = shared(part.exact, earlier.exact) & ~part.blank
+    exact_N = shared(split.exact, earlier.exact) & ~split.blank
     exact = np.flatnonzero(exact_N)
     if len(exact):
-        texts = count(len(exact), f"{part.name} text stands", f"{part.name} texts stand")
-        message = f"{texts} in the {earlier.name} rows too ({len(exact) / len(part):.1%} of {part.name})."
-        findings.append(Finding("warning", "leak-exact", message, len(exact), part.show(exact)))
-    plain_N = part.plain
+        texts = count(len(exact), f"{split.name} text stands", f"{split.name} texts stand")
+        message = f"{texts} in the {earlier.name} rows too ({len(exact) / len(split):.1%} of {split.name})."
+        findings.append(Finding("warning", "leak-exact", message, len(exact), split.show(exact)))
+    plain_N = split.plain
     near = np.flatnonzero(shared(plain_N, earlier.plain) & (plain_N != EMPTY_KEY) & ~exact_N)
     if len(near):
-        texts = count(len(near), f"{part.name} text differs", f"{part.name} texts differ")
-        where = f"({len(near) / len(part):.1%} of {part.name})"
+        texts = count(len(near), f"{split.name} text differs", f"{split.name} texts differ")
+        where = f"({len(near) / len(split):.1%} of {split.name})"
         message = f"{texts} from one of the {earlier.name} rows in case, spacing or punctuation only {where}."
-        findings.append(Finding("warning", "leak-normalised", message, len(near), part.show(near)))
+        findings.append(Finding("warning", "leak-normalised", message, len(near), split.show(near)))
     return findings
 
 
-def _classes(parts: list[_Audited], label_map: LabelMap) -> list[Finding]:
+def _classes(splits: list[_Audited], label_map: LabelMap) -> list[Finding]:
     if not label_map.choices:
-        return _scores(parts[0])
-    names, train = label_map.names, parts[0]
+        return _scores(splits[0])
+    names, train = label_map.names, splits[0]
     rows_C = _class_counts(train.targets, len(names))
-    findings = [_count_note(one, names) for one in parts]
+    findings = [_count_note(one, names) for one in splits]
     present = np.flatnonzero(rows_C)
     if label_map.exclusive and len(present) < 2:
         found = shorten(names[int(present[0])]) if len(present) else "none"
@@ -248,7 +248,7 @@ def _classes(parts: list[_Audited], label_map: LabelMap) -> list[Finding]:
         which = listing((repr(names[index]) for index in absent), 6)
         message = f"{count(len(absent), 'label has', 'labels have')} no training row: {which}."
         findings.append(Finding("warning", "class-untrained", message, len(absent)))
-    all_rows_C = sum(_class_counts(one.targets, len(names)) for one in parts)
+    all_rows_C = sum(_class_counts(one.targets, len(names)) for one in splits)
     for what, places in look_alike(names):
         nums = [int(num) for num in np.asarray(all_rows_C)[places]]
         message = describe_alike(what, [names[place] for place in places], nums)
@@ -263,11 +263,11 @@ def _classes(parts: list[_Audited], label_map: LabelMap) -> list[Finding]:
         large, small = names[int(rows_C.argmax())], names[int(present[rows_C[present].argmin()])]
         message = f"Labels are uneven: {large!r} has {most:,} training rows, {small!r} has {least:,}; see task.class_weights."
         findings.append(Finding("warning", "imbalance", message, most // least))
-    for part in parts[1:]:
-        lacking = np.flatnonzero((_class_counts(part.targets, len(names)) == 0) & (rows_C > 0))
+    for split in splits[1:]:
+        lacking = np.flatnonzero((_class_counts(split.targets, len(names)) == 0) & (rows_C > 0))
         if len(lacking):
             which = listing((repr(names[index]) for index in lacking), 6)
-            message = f"{count(len(lacking), 'label has', 'labels have')} no {part.name} row: {which}."
+            message = f"{count(len(lacking), 'label has', 'labels have')} no {split.name} row: {which}."
             findings.append(Finding("warning", "class-unseen", message, len(lacking)))
     return findings
 
@@ -278,15 +278,15 @@ def _class_counts(targets: np.ndarray, num_classes: int) -> np.ndarray:
     return np.bincount(targets, minlength=num_classes)
 
 
-def _count_note(part: _Audited, names: tuple[str, ...]) -> Finding:
-    rows_C = _class_counts(part.targets, len(names))
+def _count_note(split: _Audited, names: tuple[str, ...]) -> Finding:
+    rows_C = _class_counts(split.targets, len(names))
     order = np.argsort(-rows_C, kind="stable")
     shown = listing((f"{names[index]} {rows_C[index]:,}" for index in order), 8)
-    return Finding("note", "classes", f"{part.name}: {count(len(part), 'row')}; {shown}.", len(part))
+    return Finding("note", "classes", f"{split.name}: {count(len(split), 'row')}; {shown}.", len(split))
 
 
-def _scores(part: _Audited) -> list[Finding]:
-    values = part.targets
+def _scores(split: _Audited) -> list[Finding]:
+    values = split.targets
     if len(values) > 1 and values.min() == values.max():
         return [Finding("error", "one-score", f"Every training row has the score {values[0]:g}.", len(values))]
     message = (

@@ -1,0 +1,157 @@
+"""The rows of a run in their splits, as the rooms after `data` see them; made by `prepare.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from textune.data.columns import Examples
+from textune.data.labels import LABEL, LabelMap
+from textune.data.reading import SkippedRow
+from textune.data.shards import RowStream
+from textune.wording import count
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows used for one purpose.
+
+    `examples` and `targets` are those of the whole source, so that a source is tokenised once however it is split; `indices`
+    int64 [N] are the examples of this split.
+    """
+
+    name: str
+    """`train`, `validation`, `test`, or the name of an evaluation set."""
+    examples: Examples
+    targets: Mapping[str, np.ndarray]
+    """By head: [E] or [E, C] over all examples; empty for a task without labels."""
+    indices: np.ndarray
+    is_share: bool = False
+    """Whether the rows were set aside from the training source."""
+    num_longer: int = 0
+    """Rows left out because of `tokens.drop_longer`."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def only(self, kept: np.ndarray) -> Split:
+        """The same split with only those of its examples that are in `kept` (int64); the others count as too long."""
+        indices = self.indices[np.isin(self.indices, kept)]
+        return replace(self, indices=indices, num_longer=self.num_longer + len(self) - len(indices))
+
+    @property
+    def skipped(self) -> tuple[SkippedRow, ...]:
+        """Rows of the split's own source that were left out (`data.on_bad_row`); those of a share count for training."""
+        return () if self.is_share else self.examples.skipped
+
+    @property
+    def num_left_out(self) -> int:
+        """Rows that the split would have but for `data.on_bad_row` and `tokens.drop_longer`."""
+        return len(self.skipped) + self.num_longer
+
+    @property
+    def unread(self) -> str:
+        """A sentence about rows that `data.on_bad_row` left out: how many of how many, and the first; empty for none."""
+        skipped = self.examples.skipped
+        if not skipped:
+            return ""
+        total, were = len(self.examples) + len(skipped), "was" if len(skipped) == 1 else "were"
+        first = f"the first: {skipped[0].place}: {skipped[0].reason}"
+        if self.is_share:
+            rows = f"{len(skipped):,} of {count(total, 'row')} of {self.examples.rows.source}"
+            return f"{rows} {were} left out before the {self.name} rows were set aside; {first}."
+        return f"{_share(len(skipped), total, self.name)} {were} left out; {first}."
+
+    @property
+    def too_long(self) -> str:
+        """A sentence about rows that `tokens.drop_longer` left out; empty for none."""
+        if not self.num_longer:
+            return ""
+        rows = _share(self.num_longer, len(self) + self.num_longer, self.name)
+        return f"{rows} {'was' if self.num_longer == 1 else 'were'} left out: longer than tokens.drop_longer."
+
+    @property
+    def chosen_examples(self) -> Examples:
+        """The examples of this split alone."""
+        return self.examples.take(self.indices)
+
+    @property
+    def chosen_targets(self) -> dict[str, np.ndarray]:
+        """The targets of this split alone, [N] or [N, C] by head."""
+        return {name: targets[self.indices] for name, targets in self.targets.items()}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the split's source; splits of one source share it."""
+        return self.examples.rows.fingerprint
+
+
+def _share(num: int, total: int, name: str) -> str:
+    return f"{num:,} of {count(total, f'{name} row')} ({num / total:.1%})"
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedData:
+    """All rows of a run, with labels as numbers."""
+
+    splits: dict[str, Split]
+    """By name: `train`, then `validation` and `test` where they exist, then the sets of `data.evaluations`."""
+    labels: LabelMap | None
+    """None for a task without labels."""
+    notices: tuple[str, ...] = ()
+    """Decisions and observations along the way, in sentences."""
+    stream: RowStream | None = None
+    """All training rows, where they are streamed; `train` then holds the first block."""
+
+    @property
+    def train(self) -> Split:
+        """The training rows, or the first of them."""
+        return self.splits["train"]
+
+    @property
+    def validation(self) -> Split | None:
+        """The rows that choose the best model."""
+        return self.splits.get("validation")
+
+    @property
+    def test(self) -> Split | None:
+        """The rows of the final report."""
+        return self.splits.get("test")
+
+    @property
+    def label_map(self) -> LabelMap:
+        """The labels of a task that has them."""
+        assert self.labels is not None, "the task has no labels"
+        return self.labels
+
+    @property
+    def skipped(self) -> tuple[SkippedRow, ...]:
+        """Rows left out because `data.on_bad_row` is `skip`."""
+        return tuple(row for split in self.splits.values() for row in split.skipped)
+
+    @property
+    def train_targets(self) -> np.ndarray | None:
+        """Targets of all training rows, for the baselines of a report; None of a stream."""
+        return None if self.stream is not None else self.train.chosen_targets[LABEL]
+
+    @property
+    def num_rows(self) -> dict[str, int | None]:
+        """Rows of each split; None for a stream of unknown length."""
+        known: dict[str, int | None] = {name: len(split) for name, split in self.splits.items()}
+        return known if self.stream is None else known | {"train": self.stream.section.num_rows}
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Hash of each split's source."""
+        return {name: split.fingerprint for name, split in self.splits.items()}
+
+    @property
+    def num_left_out(self) -> dict[str, int]:
+        """Rows left out of each split, for whatever reason."""
+        return {name: split.num_left_out for name, split in self.splits.items()}
+
+    def map_splits(self, change: Callable[[Split], Split]) -> PreparedData:
+        """The same with every split changed."""
+        return replace(self, splits={name: change(split) for name, split in self.splits.items()})
