@@ -63,6 +63,13 @@ def best_precision(device: str = "cpu") -> str:
     return "bf16" if level == "amx" or "bf16" in level else "fp32"
 
 
+def gpu_name() -> str:
+    """The GPU; empty where there is none that CUDA can use."""
+    import torch
+
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else ""
+
+
 def is_held(level: str) -> bool:
     """Whether the processor has more than the level that this process is held to."""
     import torch

@@ -99,19 +99,27 @@ def _section(name: str, levels: Levels, images: Mapping[str, str]) -> Iterator[s
     if not names:
         return
     found = {key: {level: row for level, rows in levels.items() for row in rows if row.id == key} for key in names}
-    columns = ["question"]
+    columns, lines = ["question"], []
     for level in levels:
         columns += [f"{title(level)}: ours, peer", "ratio (smallest to largest pair)", "goal, met"]
-    lines = []
     for rows in found.values():
         cells = [cell for level in levels for cell in _cells(rows.get(level))]
         lines.append([_word(rows, "question"), *cells, _word(rows, "peer_name")])
     yield f"### {name}\n\n{_table([*columns, 'peer is'], lines)}"
     yield from (f"![{_word(rows, 'question')}]({images[key]})" for key, rows in found.items() if key in images)
     memory = [[key, *(_peaks(rows.get(level)) for level in levels)] for key, rows in found.items()]
-    if memory := [line for line in memory if set(line[1:]) != {"-"}]:
-        yield f"Peak memory in MiB, libraries and weights included:\n\n{_table(['row', *map(title, levels)], memory)}"
-    yield from filter(None, (_attention(levels), _accuracy(levels), _dev_metrics(levels), _left_out(levels)))
+    yield from _remark("Peak memory in MiB, libraries and weights included:", ["row"], memory, levels)
+    head = "Milliseconds of the kernel / batched products / scaled_dot_product_attention:"
+    yield from _remark(head, ["dropout", "tokens of a row"], _attention(levels), levels)
+    head = "Share of the predicted texts with the right label (a model of 60 steps):"
+    yield from _remark(head, ["system"], _accuracy(levels), levels)
+    yield from filter(None, (_dev_metrics(levels), _left_out(levels)))
+
+
+def _remark(head: str, columns: Sequence[str], lines: Sequence[Sequence[str]], levels: Levels) -> Iterator[str]:
+    """A table with a column for each level; nothing where no line has a figure."""
+    if shown := [line for line in lines if set(line[len(columns) :]) != {"-"}]:
+        yield f"{head}\n\n{_table([*columns, *map(title, levels)], shown)}"
 
 
 def _word(rows: Mapping[str, Row], read: str) -> str:
@@ -144,18 +152,14 @@ def _peaks(row: Row | None) -> str:
     return ", ".join(words)
 
 
-def _attention(levels: Levels) -> str:
+def _attention(levels: Levels) -> list[list[str]]:
     """Milliseconds of each way by length."""
-    times: dict[tuple[float, int], dict[str, str]] = {}
+    times: dict[tuple[str, str], dict[str, str]] = {}
     for level, rows in levels.items():
         for point in (point for row in rows if row.id.startswith("attention") for point in row.details["points"]):
             ways = " / ".join(show_number(point[way]) for way in ("kernel", "products", "sdpa"))
-            times.setdefault((point["dropout"], point["length"]), {})[level] = ways
-    if not times:
-        return ""
-    columns = ["dropout", "tokens of a row", *map(title, levels)]
-    lines = [[f"{key[0]:g}", str(key[1]), *(cell.get(level, "-") for level in levels)] for key, cell in times.items()]
-    return f"Milliseconds of the kernel / batched products / scaled_dot_product_attention:\n\n{_table(columns, lines)}"
+            times.setdefault((f"{point['dropout']:g}", str(point["length"])), {})[level] = ways
+    return [[*key, *(cell.get(level, "-") for level in levels)] for key, cell in times.items()]
 
 
 def floor(rows: Sequence[Row], name: str) -> tuple[float, float, float] | None:
@@ -192,17 +196,14 @@ def _floors(levels: Levels) -> str:
     return f"### The floor\n\n{_table(columns, lines)}" if lines else ""
 
 
-def _accuracy(levels: Levels) -> str:
+def _accuracy(levels: Levels) -> list[list[str]]:
     """Share of right labels of each system that predicts."""
-    found = {
-        level: row.details.get("accuracy", {}) for level in levels for row in levels[level] if row.id == "predict-pipeline"
+    rows = {level: row for level in levels for row in levels[level] if row.id == "predict-pipeline"}
+    shares = {
+        level: {name: f"{share:.4f}" for name, share in row.details.get("accuracy", {}).items()} for level, row in rows.items()
     }
-    lines = []
-    for name in dict.fromkeys(name for shares in found.values() for name in shares):
-        shares = [found.get(level, {}).get(name) for level in levels]
-        lines.append([name, *("-" if share is None else f"{share:.4f}" for share in shares)])
-    head = "Share of the predicted texts with the right label (a model of 60 steps):"
-    return f"{head}\n\n{_table(['system', *map(title, levels)], lines)}" if lines else ""
+    names = dict.fromkeys(name for found in shares.values() for name in found)
+    return [[name, *(shares.get(level, {}).get(name, "-") for level in levels)] for name in names]
 
 
 def _dev_metrics(levels: Levels) -> str:

@@ -48,15 +48,9 @@ def main(arguments: list[str] | None = None) -> None:
 def measured(worker: Worker, seconds: float) -> Json:
     """This processor's entry."""
     facts = dict(worker.facts)
-    types = facts.pop("types")
-    entry: Json = {
-        "level": facts["level"],
-        "vendor": facts["vendor"],
-        "processor": processor(),
-        "threads": facts["threads"],
-        "torch": facts["torch"],
-        "date": datetime.now(UTC).date().isoformat(),
-    }
+    types, date = facts.pop("types"), datetime.now(UTC).date().isoformat()
+    names = ("level", "vendor", "processor", "threads", "torch", "date")
+    entry: Json = {name: (facts | {"processor": processor(), "date": date})[name] for name in names}
     for part in ("layers", "attention"):
         entry[part] = {kind: {} for kind in types}
         for kind in types:

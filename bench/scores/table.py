@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import statistics
 from pathlib import Path
+from statistics import mean, median
 
 from bench.rows import write_whole
 from bench.worker import ROOT, Json
@@ -23,25 +23,28 @@ TASKS: dict[str, tuple[str, list[str]]] = {
 }
 """Task to its title and the metrics shown, the main one first."""
 HARDWARE = "one core of an AMD EPYC (Zen 4, bf16), shared with other work"
+Runs = dict[int, Json]
+"""Results of one system and task by seed."""
 
 
 def page() -> str:
     """The whole of docs/results.md."""
-    parts = {"scores": _scores(), "worth": _worth(), "machines": _machines(), "hardware": HARDWARE}
+    runs = {task: {system: _read(system, task) for system in ("textune", "trainer", "static")} for task in TASKS}
+    runs = {task: found for task, found in runs.items() if found["textune"]}
+    parts = {"scores": _scores(runs), "worth": _worth(runs), "machines": _machines(runs), "hardware": HARDWARE}
     return TEMPLATE.read_text(encoding="utf-8").format(**parts)
 
 
 def update_headers() -> None:
     """State hardware, time and score of our runs in the headers of the examples."""
     for task, (_, metrics) in TASKS.items():
-        results = _read("textune", task)
-        if not results:
+        if not (runs := _read("textune", task)):
             continue
-        minutes = statistics.median(result["seconds"] for result in results.values()) / 60
+        minutes, date = median(run["seconds"] for run in runs.values()) / 60, next(iter(runs.values()))["date"]
         facts = {
             "# hardware:": HARDWARE,
-            "# time:": f"{minutes:.1f} minutes of training and evaluation ({next(iter(results.values()))['date']})",
-            "# score:": f"{metrics[0]} {_cell(results, metrics[0])} after the last epoch, seeds {', '.join(map(str, results))}",
+            "# time:": f"{minutes:.1f} minutes of training and evaluation ({date})",
+            "# score:": f"{metrics[0]} {_cell(runs, metrics[0])} after the last epoch, seeds {', '.join(map(str, runs))}",
         }
         path = ROOT / "examples" / f"{task}.toml"
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -49,71 +52,59 @@ def update_headers() -> None:
         write_whole(path, "".join(stated))
 
 
-def _read(system: str, task: str) -> dict[int, Json]:
-    """Results of one system and task by seed."""
-    paths = sorted((RESULTS / system).glob(f"{task}-*.json"))
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return {int(result["seed"]): result for result in found}
+def _read(system: str, task: str) -> Runs:
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / system).glob(f"{task}-*.json"))]
+    return {int(run["seed"]): run for run in found}
 
 
-def _cell(results: dict[int, Json], metric: str) -> str:
+def _cell(runs: Runs, metric: str) -> str:
     """Mean and single values of the last epoch."""
-    values = [result["last"][metric] for result in results.values()]
-    if not values:
-        return "-"
+    values = [run["last"][metric] for run in runs.values()]
     single = f" ({', '.join(f'{value:.3f}' for value in values)})" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{single}"
+    return f"{mean(values):.3f}{single}" if values else "-"
 
 
-def _difference(ours: dict[int, Json], theirs: dict[int, Json], metric: str) -> str:
+def _difference(ours: Runs, theirs: Runs, metric: str) -> str:
     """The difference of the means beside the larger seed spread (largest minus smallest)."""
     seeds = sorted(set(ours) & set(theirs))
-    if not seeds:
-        return "-"
-    both = [[results[seed]["last"][metric] for seed in seeds] for results in (ours, theirs)]
+    both = [[runs[seed]["last"][metric] for seed in seeds] for runs in (ours, theirs)]
     spread = f" (seed spread {max(max(v) - min(v) for v in both):.3f})" if len(seeds) > 1 else ""
-    return f"{statistics.mean(both[0]) - statistics.mean(both[1]):+.3f}{spread}"
+    return f"{mean(both[0]) - mean(both[1]):+.3f}{spread}" if seeds else "-"
 
 
-def _scores() -> str:
-    """All tasks with a result of ours."""
+def _scores(runs: dict[str, dict[str, Runs]]) -> str:
     lines = ["| task | metric | textune | Trainer | difference | no encoder | seeds |", "|---|---|---|---|---|---|---|"]
-    for task, (title, metrics) in TASKS.items():
-        ours, theirs, floor = (_read(system, task) for system in ("textune", "trainer", "static"))
-        for metric in metrics if ours else []:
+    for task, found in runs.items():
+        ours, theirs, floor = found.values()
+        for metric in TASKS[task][1]:
             cells = [_cell(ours, metric), _cell(theirs, metric), _difference(ours, theirs, metric), _cell(floor, metric)]
-            lines.append(f"| {' | '.join([title, metric, *cells, ', '.join(map(str, sorted(ours)))])} |")
+            lines.append(f"| {' | '.join([TASKS[task][0], metric, *cells, ', '.join(map(str, sorted(ours)))])} |")
     return "\n".join(lines)
 
 
-def _worth() -> str:
+def _worth(runs: dict[str, dict[str, Runs]]) -> str:
     """What one gets without a model."""
-    lines = [
-        "| task | rows | main metric | 95 % interval (seed 0) | method | baseline: always the commonest answer, or the mean |",
-        "|---|---|---|---|---|---|",
-    ]
-    for task, (title, _) in TASKS.items():
-        for result in list(_read("textune", task).values())[:1]:
-            report = result["reports"]["validation"]
-            main, baseline = report["main"], report["baseline"]
-            low, high = main["interval_95"] or (float("nan"), float("nan"))
-            # reports written before intervals named their method hold percentiles of the bootstrap
-            method = main.get("interval_method", "percentile bootstrap")
-            name = baseline["compared"]
-            beaten = "" if baseline["beaten"] else ", **not beaten**"
-            base = f"{name} {baseline['metrics'][name]:.3f}{beaten} ({report['metrics'][name]:.3f} by the model)"
-            value = f"{main['metric']} {main['value']:.3f} | {low:.3f} to {high:.3f} | {method}"
-            lines.append(f"| {title} | {report['rows']:,} | {value} | {base} |")
+    columns = "task | rows | main metric | 95 % interval (seed 0) | method | baseline: always the commonest answer, or the mean"
+    lines = [f"| {columns} |", "|---|---|---|---|---|---|"]
+    for task, found in runs.items():
+        report = next(iter(found["textune"].values()))["reports"]["validation"]
+        main, baseline = report["main"], report["baseline"]
+        low, high = main["interval_95"] or (float("nan"), float("nan"))
+        # reports written before intervals named their method hold percentiles of the bootstrap
+        value = f"{main['metric']} {main['value']:.3f} | {low:.3f} to {high:.3f}"
+        value += f" | {main.get('interval_method', 'percentile bootstrap')}"
+        name, beaten = baseline["compared"], "" if baseline["beaten"] else ", **not beaten**"
+        base = f"{name} {baseline['metrics'][name]:.3f}{beaten} ({report['metrics'][name]:.3f} by the model)"
+        lines.append(f"| {TASKS[task][0]} | {report['rows']:,} | {value} | {base} |")
     return "\n".join(lines)
 
 
-def _machines() -> str:
+def _machines(runs: dict[str, dict[str, Runs]]) -> str:
     """When and with what the runs were made."""
     lines = set()
-    for system in ("textune", "trainer", "static"):
-        for result in (result for task in TASKS for result in _read(system, task).values()):
-            packages, date = result["versions"], result["date"][:10]
-            versions = f"torch {packages['torch']}, transformers {packages.get('transformers')}"
-            trained = f"- {system}: {date}, threads: {result.get('threads')}, bf16, {versions}"
-            lines.add(f"- no encoder: {date}, scikit-learn {packages['scikit-learn']}" if system == "static" else trained)
+    for system, run in ((system, run) for found in runs.values() for system, part in found.items() for run in part.values()):
+        packages, date = run["versions"], run["date"][:10]
+        versions = f"torch {packages['torch']}, transformers {packages['transformers']}"
+        trained = f"- {system}: {date}, threads: {run.get('threads')}, bf16, {versions}"
+        lines.add(f"- no encoder: {date}, scikit-learn {packages['scikit-learn']}" if system == "static" else trained)
     return "\n".join(sorted(lines))

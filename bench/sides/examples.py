@@ -28,30 +28,21 @@ def read_example(path: Path) -> Tree:
 
 def _merge(below: Tree, above: Tree) -> Tree:
     """Tables merge, everything else replaces."""
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
+    tables = {key: _merge(below.get(key, {}), value) for key, value in above.items() if isinstance(value, dict)}
+    return below | above | tables
 
 
 def parse_duration(text: str) -> tuple[float, str]:
     """`"50 steps"` as (50.0, "step")."""
-    match = re.fullmatch(r"\s*([\d.]+)\s+(step|epoch)s?\s*", text)
-    if match is None:
-        raise ValueError(f"not a duration: {text!r}")
-    return float(match[1]), match[2]
+    amount, unit = text.split()
+    return float(amount), unit.removesuffix("s")
 
 
 def find_backbone(name: str) -> str:
     """The folder behind `package:NAME/PATH`; any other name as it stands."""
-    if not name.startswith("package:"):
-        return name
     package, _, inside = name.removeprefix("package:").partition("/")
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"the Python package {package} is not installed")
-    return str(Path(spec.submodule_search_locations[0]) / inside)
+    spec = importlib.util.find_spec(package) if name.startswith("package:") else None
+    return str(Path((spec.submodule_search_locations or [""])[0]) / inside) if spec else name
 
 
 def read_rows(source: Tree, folder: Path) -> pd.DataFrame:
@@ -66,20 +57,11 @@ def _read_file(source: Tree, path: Path) -> pd.DataFrame:
         lines = path.read_text(encoding=encoding).removesuffix("\n").split("\n")
         matches = [re.fullmatch(source["pattern"], line) for line in lines]
         return pd.DataFrame([match.groupdict() for match in matches if match is not None])
-    tabs = path.suffix == ".tsv"
-    names = source.get("column_names")
-    quoting = source.get("quoting", "none" if tabs else "standard")
-    return pd.read_csv(
-        path,
-        sep="\t" if tabs else ",",
-        quoting=csv.QUOTE_MINIMAL if quoting == "standard" else csv.QUOTE_NONE,
-        header=None if names else 0,
-        names=names,
-        encoding=encoding,
-        dtype=str,
-        keep_default_na=False,
-        na_filter=False,
-    )
+    is_tsv, names = path.suffix == ".tsv", source.get("column_names")
+    is_quoted = source.get("quoting", "none" if is_tsv else "standard") == "standard"
+    options: dict[str, Any] = {"sep": "\t" if is_tsv else ",", "quoting": csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE}
+    options |= {"header": None if names else 0, "names": names, "encoding": encoding}
+    return pd.read_csv(path, **options, dtype=str, keep_default_na=False, na_filter=False)
 
 
 @dataclass(frozen=True)
@@ -103,45 +85,39 @@ class LabelScheme:
 
 def find_labels(example: Tree, train: pd.DataFrame, folder: Path) -> LabelScheme:
     """Integers in numeric order, other names sorted, unless the example lists them."""
-    section = example["data"].get("labels", {})
-    kind = example.get("task", {}).get("kind", "auto")
+    section, kind = example["data"].get("labels", {}), example.get("task", {}).get("kind", "auto")
     if kind == "regression":
         return LabelScheme("regression", ("score",))
+    found = set(train[_columns(example)["label"]]) if kind != "multilabel" else set()
+    integers = all(re.fullmatch(r"-?\d+", name) for name in found)
+    names = section.get("names") or (sorted(found, key=int) if integers else sorted(found))
     if "names_file" in section:
         names = (folder / section["names_file"]).read_text(encoding="utf-8").split()
-    elif "names" in section:
-        names = section["names"]
-    else:
-        found = set(train[_label_column(example)])
-        integers = all(re.fullmatch(r"-?\d+", name) for name in found)
-        names = sorted(found, key=int) if integers else sorted(found)
     problem = "multi_label_classification" if kind == "multilabel" else "single_label_classification"
     return LabelScheme(problem, tuple(names), section.get("delimiter"))
 
 
-def _label_column(example: Tree) -> str:
-    return str(example["data"].get("columns", {}).get("label", "label"))
-
-
-def tokenize(rows: pd.DataFrame, scheme: LabelScheme, example: Tree, tokenizer: Any, *, padded: bool = False) -> Features:
-    """Token ids with the encoded label; `padded`: all to `tokens.max_length`."""
-    columns, length = example["data"].get("columns", {}), example["tokens"]["max_length"]
-    texts = [rows[columns.get("text", "text")].tolist()]
-    if "text_pair" in columns:
-        texts.append(rows[columns["text_pair"]].tolist())
-    encoded = tokenizer(*texts, truncation=True, max_length=length, padding="max_length" if padded else False)
-    labels = scheme.encode(rows[_label_column(example)].tolist())
-    return [{**{key: encoded[key][i] for key in encoded}, "label": label} for i, label in enumerate(labels)]
+def _columns(example: Tree) -> Tree:
+    columns: Tree = {"text": "text", "label": "label"}
+    return columns | example["data"].get("columns", {})
 
 
 def read_features(
     example: Tree, folder: Path, tokenizer: Any, *, max_rows: int | None = None, padded: bool = False
 ) -> tuple[LabelScheme, dict[str, Features]]:
-    """Rows of train and, where the example has them as files, of validation and test; the last two sorted by length."""
+    """Token ids and encoded labels of train and, where they are files, of validation and test; the last two by length.
+
+    `padded`: all rows to `tokens.max_length`.
+    """
     sources = {name: example["data"].get(name, {}) for name in ("train", "validation", "test")}
     rows = {name: read_rows(source, folder) for name, source in sources.items() if "files" in source}
-    scheme = find_labels(example, rows["train"], folder)
-    features = {name: tokenize(part[:max_rows], scheme, example, tokenizer, padded=padded) for name, part in rows.items()}
-    for name in set(features) - {"train"}:
-        features[name].sort(key=lambda row: len(row["input_ids"]))
+    scheme, columns, features = find_labels(example, rows["train"], folder), _columns(example), {}
+    options = {"max_length": example["tokens"]["max_length"], "padding": "max_length" if padded else False}
+    for name, part in rows.items():
+        texts = [part[columns[key]][:max_rows].tolist() for key in ("text", "text_pair") if key in columns]
+        encoded = tokenizer(*texts, truncation=True, **options)
+        labels = scheme.encode(part[columns["label"]][:max_rows].tolist())
+        features[name] = [{**{key: encoded[key][i] for key in encoded}, "label": label} for i, label in enumerate(labels)]
+        if name != "train":
+            features[name].sort(key=lambda row: len(row["input_ids"]))
     return scheme, features

@@ -1,7 +1,5 @@
 """`python -m bench.sides.exported MODEL TEXTS FLOAT BYTES OPENVINO`: the model as ONNX, and in int8 for two runtimes.
 
-The last three are the files to write: the ONNX model, the same in int8 for ONNX Runtime, and an xml in int8 for OpenVINO.
-
 Each system's own recipe: ONNX Runtime quantises weights and finds the scales of activations while it runs; OpenVINO's are found
 beforehand, from the lines of the file TEXTS. What needs a package that is not installed is left out.
 """
@@ -24,17 +22,13 @@ def export(model: str, tokenizer: Any, path: Path) -> None:
     """Write the model as ONNX with free batch and length."""
     network = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
     sample = dict(tokenizer(["one short text", "another text, a little longer"], padding=True, return_tensors="pt"))
-    batch, length = torch.export.Dim("batch", min=2), torch.export.Dim("length", min=4, max=512)
-    torch.onnx.export(
-        network.eval(),
-        kwargs=sample,
-        f=str(path),
-        input_names=list(sample),
-        output_names=["logits"],
-        dynamic_shapes={name: {0: batch, 1: length} for name in sample},
-        dynamo=True,
-        verbose=False,
-    )
+    free = {0: torch.export.Dim("batch", min=2), 1: torch.export.Dim("length", min=4, max=512)}
+    names: dict[str, Any] = {
+        "input_names": list(sample),
+        "output_names": ["logits"],
+        "dynamic_shapes": dict.fromkeys(sample, free),
+    }
+    torch.onnx.export(network.eval(), kwargs=sample, f=str(path), **names, dynamo=True, verbose=False)
 
 
 def quantize_for_onnxruntime(source: Path, target: Path) -> None:
@@ -44,9 +38,8 @@ def quantize_for_onnxruntime(source: Path, target: Path) -> None:
 
     graph = onnx.load(source)
     del graph.graph.value_info[:]  # shapes noted by the exporter, which the quantiser takes for those of its own tensors
-    bare = target.with_suffix(".bare")
-    onnx.save(graph, bare)
-    quantize_dynamic(bare, target, weight_type=QuantType.QInt8)
+    onnx.save(graph, target.with_suffix(".bare"))
+    quantize_dynamic(target.with_suffix(".bare"), target, weight_type=QuantType.QInt8)
 
 
 def quantize_for_openvino(source: Path, target: Path, tokenizer: Any, texts: list[str]) -> None:
@@ -63,18 +56,17 @@ def quantize_for_openvino(source: Path, target: Path, tokenizer: Any, texts: lis
         return {name: value for name, value in encoded.items() if name in names}
 
     parts = [texts[at : at + size] for at in range(0, min(len(texts), batches * size), size)]
-    dataset = nncf.Dataset(parts, inputs)
-    quantized = nncf.quantize(model, dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(parts))
+    kind = nncf.ModelType.TRANSFORMER
+    quantized = nncf.quantize(model, nncf.Dataset(parts, inputs), model_type=kind, subset_size=len(parts))
     openvino.save_model(quantized, target)
-
-
-def has(*packages: str) -> bool:
-    """Whether all of them are installed."""
-    return all(importlib.util.find_spec(name) is not None for name in packages)
 
 
 def main(model: str, texts: Path, float_file: Path, byte_file: Path, openvino_file: Path) -> None:
     """Write what the installed packages allow."""
+
+    def has(*names: str) -> bool:
+        return all(importlib.util.find_spec(name) is not None for name in names)
+
     if not has("onnx", "onnxscript"):
         return
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -82,8 +74,7 @@ def main(model: str, texts: Path, float_file: Path, byte_file: Path, openvino_fi
     if has("onnxruntime"):
         quantize_for_onnxruntime(float_file, byte_file)
     if has("openvino", "nncf"):
-        lines = texts.read_text(encoding="utf-8").splitlines()
-        quantize_for_openvino(float_file, openvino_file, tokenizer, lines)
+        quantize_for_openvino(float_file, openvino_file, tokenizer, texts.read_text(encoding="utf-8").splitlines())
 
 
 if __name__ == "__main__":

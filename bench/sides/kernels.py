@@ -22,13 +22,7 @@ from textune.model.products import product_attention
 
 HEADS, WIDTH, SCALE = 12, 32, 32**-0.5
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-SHAPE = {
-    "vocab_size": 1000,
-    "hidden_size": 384,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 12,
-    "intermediate_size": 1536,
-}
+SHAPE = {"vocab_size": 1000, "hidden_size": 384, "num_hidden_layers": 2, "num_attention_heads": 12, "intermediate_size": 1536}
 """Two layers of MiniLM-L6."""
 Ways = Mapping[str, Callable[[], object]]
 
@@ -81,14 +75,16 @@ def attention_ways(kernels: Kernels, rows: int, length: int, dtype: torch.dtype,
     shape = AttentionShape(torch.arange(0, num_tokens, length), torch.full((rows,), length), SCALE, dropout=dropout)
 
     def kernel() -> object:
-        return torch.autograd.grad(kernel_attention(kernels, shape, *by_token), by_token, grad)
+        q, k, v = by_token
+        return torch.autograd.grad(kernel_attention(kernels, shape, q, k, v), by_token, grad)
 
     def products() -> object:
-        output = product_attention(*by_head, None, num_rows=rows, scale=SCALE, dropout=dropout)
-        return torch.autograd.grad(output, by_head, grad)
+        q, k, v = by_head
+        return torch.autograd.grad(product_attention(q, k, v, None, num_rows=rows, scale=SCALE, dropout=dropout), by_head, grad)
 
     def sdpa() -> object:
-        output = scaled_dot_product_attention(*by_row, dropout_p=dropout, scale=SCALE)
+        q, k, v = by_row
+        output = scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=SCALE)
         return torch.autograd.grad(output, by_row, row_grad)
 
     return {"kernel": kernel, "products": products, "sdpa": sdpa}
@@ -110,10 +106,8 @@ def layers(channel: Channel, spec: Json) -> None:
     def measure(command: Json) -> Json:
         length = command["length"]
         batch = packed_batch(command["tokens"] // length, length)
-        ways = {
-            name: layer_pass(command["part"], getattr(torch, command["type"]), command["work"], batch, compile=switch)
-            for name, switch in (("kernels", "on"), ("pytorch", "off"))
-        }
+        part, dtype, work = command["part"], getattr(torch, command["type"]), command["work"]
+        ways = {name: layer_pass(part, dtype, work, batch, fused=name == "kernels") for name in ("kernels", "pytorch")}
         return {"ways": best_in_turns(ways, command["time"])}
 
     channel.serve(measure)
@@ -132,7 +126,7 @@ def packed_batch(rows: int, length: int) -> TokenBatch:
     )
 
 
-def layer_pass(part: str, dtype: torch.dtype, work: str, batch: TokenBatch, *, compile: str) -> Callable[[], object]:
+def layer_pass(part: str, dtype: torch.dtype, work: str, batch: TokenBatch, *, fused: bool) -> Callable[[], object]:
     """A call that runs the layers over the batch; in training with the backward pass."""
     torch.manual_seed(0)
     hf: Any
@@ -141,7 +135,7 @@ def layer_pass(part: str, dtype: torch.dtype, work: str, batch: TokenBatch, *, c
     else:
         dropout = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "embedding_size": 384}
         hf = AlbertForSequenceClassification(AlbertConfig(**SHAPE, **dropout, num_labels=2))
-    model = TextModel(hf, pad_id=0, compile=compile)
+    model = TextModel(hf, pad_id=0, compile="on" if fused else "off")
     model.speed_up(dtype, training=work == "training")
     model.train(work == "training")
 

@@ -25,13 +25,9 @@ def pipeline(channel: Channel, spec: Json) -> None:
     """`transformers.pipeline`, batched, with texts as they come or sorted by hand."""
     transformers.utils.logging.disable_progress_bar()
     precision = best_precision(spec["device"])
-    pipe = transformers.pipeline(
-        "text-classification",
-        model=spec["model"],
-        tokenizer=spec["model"],
-        device=spec["device"],
-        dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
-    )
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    files = {"model": spec["model"], "tokenizer": spec["model"]}
+    pipe = transformers.pipeline("text-classification", **files, device=spec["device"], dtype=dtype)
     channel.reply(threads=torch.get_num_threads(), precision=precision)
 
     def answer(command: Json) -> Json:

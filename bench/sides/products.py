@@ -20,7 +20,8 @@ def products(channel: Channel, spec: Json) -> None:
     # Of fp32 on a CPU the faster of two libraries counts, MKL and oneDNN.
     libraries = ("highest", "medium") if dtype == torch.float32 and device == "cpu" else ("highest",)
 
-    def rate(rows: int, columns: int, inner: int, seconds: float) -> float:
+    def rate(shape: tuple[int, int, int], seconds: float) -> float:
+        rows, columns, inner = shape
         left, right = (torch.randn(size, inner, dtype=dtype, device=device) for size in (rows, columns))
         best = float("inf")
         for library in libraries:
@@ -29,7 +30,7 @@ def products(channel: Channel, spec: Json) -> None:
         return 2 * rows * columns * inner / best
 
     def measure(command: Json) -> Json:
-        return {"rates": {" x ".join(map(str, shape)): rate(*shape, command["time"]) for shape in command["shapes"]}}
+        return {"rates": {" x ".join(map(str, shape)): rate(shape, command["time"]) for shape in command["shapes"]}}
 
     with torch.inference_mode():
         channel.serve(measure)

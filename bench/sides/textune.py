@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +25,11 @@ from textune.config.sharing import Checkpointing
 from textune.data.labels.map import LABEL
 from textune.errors import TextuneError
 from textune.model.native.copies import WorkingCopy
-from textune.pipeline.build import gather
+from textune.pipeline.build import build_parts
 from textune.ranks import ALONE
 from textune.run.facts import run_facts
 from textune.run.header import describe
-from textune.run.parts import Ingredients
+from textune.run.parts import Parts, batches_of
 from textune.run.tracking import SilentTracker
 from textune.training import updates
 from textune.training.keeper import CheckpointKeeper
@@ -37,19 +37,19 @@ from textune.training.learner import Learner, learner_alone
 from textune.training.loop import StepResult, steps
 
 PACKAGES = ("textune", "torch", "transformers", "tokenizers", "datasets", "pyarrow", "numpy", "scikit-learn")
-PROFILE_WARM_UP = 6
+PROFILE_WARM_UP, KERNELS = 6, ("attention", "norm", "activation")
 Run = Generator[StepResult]
 
 
 # --- parts of a run ---------------------------------------------------------------------------------------------------
 
 
-def opened(config: str | Path, overrides: Sequence[str] = ()) -> Ingredients:
+def opened(config: str | Path, overrides: Sequence[str] = ()) -> Parts:
     """The parts of a run."""
-    return gather(load_config(config, overrides).experiment, tracker=SilentTracker(), audit=False)
+    return build_parts(load_config(config, overrides).experiment, tracker=SilentTracker(), audit=False)
 
 
-def facts(parts: Ingredients) -> Json:
+def facts(parts: Parts) -> Json:
     """For the first reply: threads, and what the run says of itself."""
     rows = parts.rows["train"]
     return {
@@ -61,12 +61,12 @@ def facts(parts: Ingredients) -> Json:
     }
 
 
-def rows_in_order(parts: Ingredients, order: Sequence[int]) -> TokenRows:
+def rows_in_order(parts: Parts, order: Sequence[int]) -> TokenRows:
     """The training rows in the given order (`train.order` must be sequential); rows may occur more than once."""
     return parts.rows["train"].at(np.asarray(order, dtype=np.int64))
 
 
-def rows_of(parts: Ingredients, lengths: np.ndarray) -> TokenRows:
+def rows_of(parts: Parts, lengths: np.ndarray) -> TokenRows:
     """Rows of the given `lengths` (int64 [N], in tokens), made of the tokens of the run's own rows, in a store of their own."""
     rows = parts.rows["train"]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -76,18 +76,13 @@ def rows_of(parts: Ingredients, lengths: np.ndarray) -> TokenRows:
     return TokenRows(store, np.arange(len(lengths)), targets, None)
 
 
-def learner_of(parts: Ingredients) -> Learner:
-    """A learner as a run has it."""
-    return learner_alone(parts.model, parts.experiment.train, parts.device)
-
-
-def stepping(parts: Ingredients, rows: TokenRows, learner: Learner | None = None) -> Run:
+def stepping(parts: Parts, rows: TokenRows, learner: Learner | None = None) -> Run:
     """The training loop as a run drives it; endless for all that is measured here."""
-    section = parts.experiment.train
+    section = parts.settings.train
     return steps(
-        learner or learner_of(parts),
+        learner or learner_alone(parts.model, section, parts.device),
         parts.task,
-        parts.loader(rows),
+        batches_of(parts, rows),
         section,
         total_steps=parts.plan.total_steps,
         warmup_steps=parts.plan.steps(section.schedule.warmup),
@@ -119,7 +114,7 @@ def loops(channel: Channel, spec: Json) -> None:
     # Two models, so that neither loop meets what the other leaves in the gradients.
     parts, other = opened(spec["config"]), opened(spec["config"])
     rows = rows_in_order(parts, spec["order"])
-    loader = iter(parts.loader(rows))
+    loader = iter(batches_of(parts, rows))
     batches = [next(loader) for _ in range(spec["batches"])]
     loader.close()
     runs = {"ours": stepping(parts, rows), "plain": plain_steps(other, batches)}
@@ -133,9 +128,9 @@ def loops(channel: Channel, spec: Json) -> None:
     channel.serve(segment)
 
 
-def plain_steps(parts: Ingredients, batches: Sequence[Batch]) -> Generator[Any]:
+def plain_steps(parts: Parts, batches: Sequence[Batch]) -> Generator[Any]:
     """The loop that one would write by hand over the same model and batches: forward, backward, clip, fused AdamW."""
-    section = parts.experiment.train
+    section = parts.settings.train
     trained = [p for p in parts.model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": section.optimizer.weight_decay},
@@ -169,7 +164,7 @@ def token_costs(channel: Channel, spec: Json) -> None:
         lengths = np.resize(own, count) if length is None else np.full(count, length, dtype=np.int64)
         rows = rows_of(parts, lengths)
         started = time.perf_counter()
-        loader = iter(parts.loader(rows))
+        loader = iter(batches_of(parts, rows))
         next(loader)
         planning = time.perf_counter() - started
         loader.close()
@@ -188,7 +183,7 @@ def token_costs(channel: Channel, spec: Json) -> None:
     channel.serve(cost)
 
 
-def timed(owner: Any, name: str, note: Callable[[float], None], clock: Callable[[], float] = time.perf_counter) -> None:
+def timed(owner: Any, name: str, note: Callable[[float], object], clock: Callable[[], float] = time.perf_counter) -> None:
     """Tell the seconds of each call of `owner.name`, from now on."""
     inner = getattr(owner, name)
 
@@ -205,7 +200,8 @@ def timed(owner: Any, name: str, note: Callable[[float], None], clock: Callable[
 def checkpoints(channel: Channel, spec: Json) -> Json:
     """`plain` and `ours`: steps without checkpoints, and with one every `spec["every"]` steps, saved as a run saves them."""
     parts, folder = opened(spec["config"]), Path(spec["folder"])
-    learner, keeper = learner_of(parts), CheckpointKeeper(folder, Checkpointing(), ALONE)
+    learner = learner_alone(parts.model, parts.settings.train, parts.device)
+    keeper = CheckpointKeeper(folder, Checkpointing(), ALONE)
     keeper.begin(0)
     seconds: dict[str, list[float]] = {"copy_seconds": [], "write_seconds": []}
     timed(keeper, "_snapshot", seconds["copy_seconds"].append)
@@ -234,33 +230,32 @@ def profile(channel: Channel, spec: Json) -> None:
     channel.reply(**facts(parts))
     # With one thread processor time: other work on the machine distorts it less.
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
-    seconds: dict[str, float] = defaultdict(float)
-
-    def watch(owner: Any, name: str, part: str) -> None:
-        def note(spent: float) -> None:
-            seconds[part] += spent
-
-        timed(owner, name, note, clock)
-
-    for name in ("attention", "norm", "activation"):
-        watch(parts.model.accelerator.kernels, name, f"{name} kernel")
-        watch(parts.model.accelerator.kernels, f"{name}_backward", f"{name} kernel")
-    watch(torch.Tensor, "__matmul__", "products of the layers")
-    watch(torch, "addmm", "products of the layers")
-    watch(torch.Tensor, "float", "gradients to fp32")
-    watch(WorkingCopy, "get", "copies of weights")
-    watch(updates, "update_weights", "gradient norm and optimizer")
+    seconds: dict[str, list[float]] = defaultdict(list)
+    kernels = parts.model.accelerator.kernels
+    watched: list[tuple[Any, str, str]] = [
+        (kernels, f"{name}{end}", f"{name} kernel") for name in KERNELS for end in ("", "_backward")
+    ]
+    watched += [
+        (torch.Tensor, "__matmul__", "products of the layers"),
+        (torch, "addmm", "products of the layers"),
+        (torch.Tensor, "float", "gradients to fp32"),
+        (WorkingCopy, "get", "copies of weights"),
+        (updates, "update_weights", "gradient norm and optimizer"),
+    ]
+    for owner, name, part in watched:
+        timed(owner, name, seconds[part].append, clock)
     run = stepping(parts, parts.rows["train"])
 
     def measure(command: Json) -> Json:
         for _ in range(PROFILE_WARM_UP):
             next(run)
-        seconds.clear()
+        for spent in seconds.values():
+            spent.clear()
         started = clock()
         for _ in range(command["steps"]):
             next(run)
-        seconds["everything else"] = clock() - started - sum(seconds.values())
-        return {"parts": {part: spent / command["steps"] * 1e3 for part, spent in seconds.items()}}
+        whole, parts_ms = clock() - started, {part: 1e3 * sum(spent) / command["steps"] for part, spent in seconds.items()}
+        return {"parts": parts_ms | {"everything else": 1e3 * whole / command["steps"] - sum(parts_ms.values())}}
 
     channel.serve(measure)
 
@@ -270,18 +265,13 @@ def profile(channel: Channel, spec: Json) -> None:
 
 def predicting(channel: Channel, spec: Json) -> None:
     """Label names of the texts of each command, from a saved folder."""
-    hints = get_type_hints(textune.load)["precision"]
-    known = {name for part in get_args(hints) for name in (get_args(part) or [part])}
-    precision: Any = spec["precision"]
-    if precision not in known:
-        raise Skip(f"this textune has no precision {precision} for prediction")
+    precision = spec["precision"]
     try:
         predictor = textune.load(spec["model"], device=spec["device"], precision=precision)
     except TextuneError as error:
         raise Skip(f"textune cannot predict in {precision} here: {error}") from error
     named = predictor.device.precision if precision == "auto" else precision
     channel.reply(threads=torch.get_num_threads(), precision=named)
-
     channel.serve(lambda command: {"labels": [found.label for found in predictor.predict(command["texts"])]})
 
 

@@ -30,7 +30,7 @@ from transformers import (
     default_data_collator,
 )
 
-from bench.machine import best_precision, processor, versions
+from bench.machine import best_precision, gpu_name, processor, versions
 from bench.sides.examples import Features, LabelScheme, Tree, find_backbone, parse_duration, read_example, read_features
 from bench.worker import Channel, Json, Skip, wait_for_device
 
@@ -43,11 +43,12 @@ def training_arguments(example: Tree, num_rows: int, precision: str, **options: 
     """The `[train]` table of a config in Trainer's words, its defaults those of textune; `options` add to them."""
     train = example["train"]
     optimizer, schedule, size = train["optimizer"], train["schedule"], train["batch_size"]
-    amount, unit = parse_duration(schedule["warmup"])
-    warmup = amount if unit == "step" else amount * math.ceil(num_rows / size)
-    length, unit = parse_duration(train["duration"])
     if optimizer.get("kind", "adamw") != "adamw":
         raise ValueError("the reference knows AdamW only")
+    warmup, unit = parse_duration(schedule["warmup"])
+    warmup *= 1 if unit == "step" else math.ceil(num_rows / size)
+    length, unit = parse_duration(train["duration"])
+    options |= {"max_steps": round(length)} if unit == "step" else {"num_train_epochs": length}
     return TrainingArguments(
         per_device_train_batch_size=size,
         learning_rate=optimizer["lr"],
@@ -63,32 +64,23 @@ def training_arguments(example: Tree, num_rows: int, precision: str, **options: 
         save_strategy="no",
         disable_tqdm=True,
         report_to="none",
-        **({"max_steps": round(length)} if unit == "step" else {"num_train_epochs": length}),
         **options,
     )
 
 
 def build_model(backbone: str, scheme: LabelScheme, seed: int) -> PreTrainedModel:
     """The backbone with a new head."""
-    transformers.set_seed(seed)
-    names = dict(enumerate(scheme.names))
-    model = AutoModelForSequenceClassification.from_pretrained(
-        backbone,
-        num_labels=len(names),
-        problem_type=scheme.problem,
-        id2label=names,
-        label2id={name: number for number, name in names.items()},
-        dtype=torch.float32,
-    )
-    # Without it Trainer 5 scales the loss of some models wrongly; here it only makes sure of equal work.
-    model.accepts_loss_kwargs = False
-    return model
-
-
-def _prepare() -> None:
     transformers.utils.logging.disable_progress_bar()
     if importlib.util.find_spec("accelerate") is None:
         raise Skip("transformers.Trainer needs accelerate: pip install accelerate")
+    transformers.set_seed(seed)
+    names = dict(enumerate(scheme.names))
+    labels = {"num_labels": len(names), "id2label": names, "label2id": {name: number for number, name in names.items()}}
+    options = {"problem_type": scheme.problem, "dtype": torch.float32, **labels}
+    model = AutoModelForSequenceClassification.from_pretrained(backbone, **options)
+    # Without it Trainer 5 scales the loss of some models wrongly; here it only makes sure of equal work.
+    model.accepts_loss_kwargs = False
+    return model
 
 
 # --- speed ------------------------------------------------------------------------------------------------------------
@@ -135,13 +127,8 @@ class Segments(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell the order and take the one to train in."""
-        self.channel.reply(
-            order=self.trainer.sampler.order,
-            num_tokens=sum(self.lengths),
-            num_rows=len(self.lengths),
-            threads=torch.get_num_threads(),
-            **self.facts,
-        )
+        facts = {"num_tokens": sum(self.lengths), "num_rows": len(self.lengths), "threads": torch.get_num_threads()}
+        self.channel.reply(order=self.trainer.sampler.order, **facts, **self.facts)
         self.trainer.sampler.order = self.channel.receive()["order"]
         self._await(control)
 
@@ -169,7 +156,6 @@ class Segments(TrainerCallback):  # type: ignore[misc]
 
 def segments(channel: Channel, spec: Json) -> None:
     """Train as the config says, a segment of steps per command, with a precision and habits of Trainer's own."""
-    _prepare()
     example, on_gpu = read_example(Path(spec["config"])), spec["device"] == "cuda"
     precision = best_precision(spec["device"]) if spec["precision"] == "best" else spec["precision"]
     backbone = find_backbone(example["model"]["pretrained"])
@@ -218,99 +204,80 @@ def score(problem: str, logits: np.ndarray, targets: np.ndarray) -> dict[str, fl
         values = logits.reshape(-1)
         found = {"pearson": pearsonr(values, targets)[0], "spearman": spearmanr(values, targets)[0]}
     elif problem == "multi_label_classification":
-        chosen = 1 / (1 + np.exp(-logits.astype(np.float64))) >= LABEL_THRESHOLD
-        known = targets >= LABEL_THRESHOLD
+        chosen, known = 1 / (1 + np.exp(-logits.astype(np.float64))) >= LABEL_THRESHOLD, targets >= LABEL_THRESHOLD
         found = {f"f1_{average}": f1_score(known, chosen, average=average, zero_division=0) for average in ("micro", "macro")}
         found["subset_accuracy"] = (known == chosen).all(1).mean()
     else:
         chosen = logits.argmax(-1)
-        found = {
-            "accuracy": accuracy_score(targets, chosen),
-            "f1_macro": f1_score(targets, chosen, average="macro", zero_division=0),
-            "mcc": matthews_corrcoef(targets, chosen),
-        }
-        if logits.shape[1] == 2:
-            found["f1"] = f1_score(targets, chosen, zero_division=0)
+        found = {"accuracy": accuracy_score(targets, chosen), "mcc": matthews_corrcoef(targets, chosen)}
+        found["f1_macro"] = f1_score(targets, chosen, average="macro", zero_division=0)
+        found |= {"f1": f1_score(targets, chosen, zero_division=0)} if logits.shape[1] == 2 else {}
     return {name: float(value) for name, value in found.items()}
 
 
 def scores(channel: Channel, spec: Json) -> None:
     """Train an example to its end; the first reply is the result: the scores after each epoch, and the times."""
-    _prepare()
-    example, seed = read_example(Path(spec["example"])), spec["seed"]
-    precision = example["train"]["precision"]
-    if precision == "auto":
-        precision = best_precision("cuda" if torch.cuda.is_available() else "cpu")
+    example, on_gpu = read_example(Path(spec["example"])), torch.cuda.is_available()
+    precision, metric = example["train"]["precision"], example["evaluate"]["metric"]
+    precision = best_precision("cuda" if on_gpu else "cpu") if precision == "auto" else precision
     backbone = find_backbone(example["model"]["pretrained"])
     tokenizer = AutoTokenizer.from_pretrained(backbone)
-    start = time.perf_counter()
+    started = time.perf_counter()
     scheme, features = read_features(example, Path(spec["data_folder"]), tokenizer, max_rows=spec["max_rows"])
-    reading_seconds = time.perf_counter() - start
-    model = build_model(backbone, scheme, seed)
+    reading_seconds = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = training_arguments(
-            example,
-            len(features["train"]),
-            precision,
-            output_dir=scratch,
-            seed=seed,
-            per_device_eval_batch_size=EVALUATION_BATCH_SIZE,
-            train_sampling_strategy="group_by_length",
-            optim="adamw_torch_fused",
-            use_cpu=not torch.cuda.is_available(),
-            eval_strategy="epoch",
-            logging_strategy="steps",
-            logging_steps=50,
-            dataloader_pin_memory=torch.cuda.is_available(),
-        )
         trainer = Trainer(
-            model=model,
-            args=arguments,
+            model=build_model(backbone, scheme, spec["seed"]),
+            args=training_arguments(
+                example,
+                len(features["train"]),
+                precision,
+                output_dir=scratch,
+                seed=spec["seed"],
+                per_device_eval_batch_size=EVALUATION_BATCH_SIZE,
+                train_sampling_strategy="group_by_length",
+                optim="adamw_torch_fused",
+                use_cpu=not on_gpu,
+                eval_strategy="epoch",
+                dataloader_pin_memory=on_gpu,
+            ),
             train_dataset=features["train"],
             eval_dataset=features["validation"],
             data_collator=DataCollatorWithPadding(tokenizer),
             processing_class=tokenizer,
             compute_metrics=lambda output: score(scheme.problem, output.predictions, output.label_ids),
         )
-        start = time.perf_counter()
+        started = time.perf_counter()
         trainer.train()
-        seconds = time.perf_counter() - start
-        trained = _results(trainer, example["evaluate"]["metric"], features)
+        seconds = time.perf_counter() - started
+        evaluations = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
+        test = trainer.predict(features["test"]).metrics if "test" in features else {}
+    evaluation_seconds, epochs = sum(entry["eval_runtime"] for entry in evaluations), [_named(entry) for entry in evaluations]
     channel.reply(
-        seed=seed,
+        seed=spec["seed"],
+        metric=metric,
         rows={name: len(part) for name, part in features.items()},
         labels=list(scheme.names),
-        **trained,
-        train_seconds=round(seconds - trained["evaluation_seconds"], 2),
+        steps=trainer.state.global_step,
+        epochs=epochs,
+        best=max(epochs, key=lambda epoch: epoch[metric]),
+        last=epochs[-1],
+        test_of_last=_named(test) or None,
+        train_seconds=round(seconds - evaluation_seconds, 2),
+        evaluation_seconds=round(evaluation_seconds, 2),
         reading_seconds=round(reading_seconds, 2),
         threads=torch.get_num_threads(),
         device=str(trainer.args.device),
         precision=precision,
-        attention=model.config._attn_implementation,
+        attention=trainer.model.config._attn_implementation,
         versions=versions(PACKAGES),
-        machine=torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
+        machine=gpu_name() or processor(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         example=example,
     )
 
 
-def _results(trainer: Trainer, metric: str, features: dict[str, Features]) -> Json:
-    """Steps, and the scores of each epoch, of the best and the last one, and of the last on the test rows."""
-    timing = {"runtime", "samples_per_second", "steps_per_second"}
-
-    def named(entry: dict[str, Any], prefix: str) -> Json:
-        found = {key.removeprefix(prefix): value for key, value in entry.items()}
-        return {key: value for key, value in found.items() if key not in timing}
-
-    evaluations = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
-    epochs = [named(entry, "eval_") for entry in evaluations]
-    test = trainer.predict(features["test"]).metrics if "test" in features else None
-    return {
-        "metric": metric,
-        "steps": trainer.state.global_step,
-        "epochs": epochs,
-        "best": max(epochs, key=lambda epoch: epoch[metric]),
-        "last": epochs[-1],
-        "test_of_last": test and named(test, "test_"),
-        "evaluation_seconds": round(sum(entry["eval_runtime"] for entry in evaluations), 2),
-    }
+def _named(entry: Json) -> Json:
+    """Scores of an evaluation without Trainer's prefixes and timings."""
+    found = {key.removeprefix("eval_").removeprefix("test_"): value for key, value in entry.items()}
+    return {key: found[key] for key in found if key not in {"runtime", "samples_per_second", "steps_per_second"}}

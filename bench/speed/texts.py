@@ -61,10 +61,10 @@ class Texts:
         return path
 
 
-def short_texts(count: int | None, folder: Path | None) -> Texts:
+def short_texts(count: int | None, folder: Path | None, split: str = "train") -> Texts:
     """`count` short texts (by default all of the data set); SST-2 is repeated where it has fewer."""
     if folder is not None:
-        return _take("SST-2 train", read_sst2(folder / "glue" / "SST-2" / "train.tsv"), count)
+        return _take(f"SST-2 {split}", _read_sst2(folder / "glue" / "SST-2" / f"{split}.tsv"), count)
     if (reviews := _reviews()) is None:
         return Texts("generated texts with the lengths of SST-2", generated(count or 20_000))
     sentences = reviews["rotten_tomatoes"]
@@ -76,9 +76,7 @@ def short_texts(count: int | None, folder: Path | None) -> Texts:
 
 def held_out_texts(count: int, folder: Path | None) -> Texts:
     """Rows for one evaluation: the dev set of SST-2, or the last of the short texts."""
-    if folder is not None:
-        return _take("SST-2 dev", read_sst2(folder / "glue" / "SST-2" / "dev.tsv"), count)
-    return short_texts(None, None).last(count)
+    return short_texts(count, folder, "dev") if folder is not None else short_texts(None, None).last(count)
 
 
 def long_texts(count: int) -> Texts:
@@ -99,9 +97,8 @@ def paired_texts(count: int, folder: Path | None) -> Texts:
     reviews = _reviews()
     source = generated(2 * count, words=(4, 40)) if reviews is None else reviews["rotten_tomatoes"]
     name = "generated texts" if reviews is None else "Rotten Tomatoes sentences"
-    generator = random.Random(0)
+    generator, pairs = random.Random(0), list[Example]()
     words = cycle(word for text, _, _ in source for word in text.split())
-    pairs: list[Example] = []
     for number in range(count):
         # MNLI: premises of 20 words with a long tail, hypotheses of 10.
         lengths = max(3, round(generator.lognormvariate(2.78, 0.65))), max(3, round(generator.gauss(10, 4)))
@@ -110,7 +107,7 @@ def paired_texts(count: int, folder: Path | None) -> Texts:
     return Texts(f"pairs of {name} cut to the lengths of MNLI", pairs)
 
 
-def read_sst2(path: Path) -> list[Example]:
+def _read_sst2(path: Path) -> list[Example]:
     """SST-2 as GLUE publishes it: tab-separated, columns sentence and label, no quoting."""
     if not path.exists():
         raise Skip(f"there is no {path}: the data folder must hold glue/SST-2/train.tsv and dev.tsv")
@@ -127,11 +124,10 @@ def split_sentences(text: str, *, words: tuple[int, int] = (4, 50)) -> list[str]
 
 def generated(count: int, *, words: tuple[int, int] | None = None) -> list[Example]:
     """Texts of `words` (at least, at most) words without meaning; by default of SST-2's lengths, 9.4 words in the mean."""
-    generator = random.Random(0)
+    generator, examples = random.Random(0), list[Example]()
     # Frequencies fall off as in a language: the k-th word occurs 1/k as often as the first.
     weights = list(accumulate(1 / (number + 1) for number in range(NUM_WORDS)))
     vocabulary = [word(number) for number in range(NUM_WORDS)]
-    examples: list[Example] = []
     for number in range(count):
         length = generator.randint(*words) if words else min(50, max(1, round(generator.lognormvariate(1.9, 0.85))))
         examples.append((" ".join(generator.choices(vocabulary, cum_weights=weights, k=length)), None, str(number % 2)))

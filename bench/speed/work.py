@@ -93,15 +93,11 @@ class Task:
 
     def write(self, settings: Settings) -> Path:
         """The config that both sides read, and its csv."""
-        keys = {
-            "train.duration": f"{self.total_steps} steps",
-            "train.batch_size": self.batch_size,
-            "train.device": settings.device,
-            "tokens.max_length": self.max_length,
-        }
-        pairs = {"data.columns.text_pair": "text_pair"} if self.texts.is_pairs else {}
+        keys = {"train.duration": f"{self.total_steps} steps", "train.batch_size": self.batch_size}
+        keys |= {"train.device": settings.device, "tokens.max_length": self.max_length}
+        keys |= {"data.columns.text_pair": "text_pair"} if self.texts.is_pairs else {}
         rows = self.texts.write(settings.work / "rows.csv")
-        return write_config(settings.work / "config.toml", keys | pairs, rows=rows, backbone=self.backbone)
+        return write_config(settings.work / "config.toml", keys, rows=rows, backbone=self.backbone)
 
     @property
     def encoder_parameters(self) -> int:

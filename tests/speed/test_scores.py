@@ -68,5 +68,6 @@ def test_the_shipped_page_of_scores_is_made_of_the_shipped_runs() -> None:
 
 
 def test_a_mistake_in_the_command_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path / "none.toml"), "--data-folder", str(tmp_path)]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path / "none.toml"), "--data-folder", str(tmp_path)])
     assert "none.toml" in capsys.readouterr().err

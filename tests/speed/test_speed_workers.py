@@ -5,12 +5,14 @@ import csv
 import io
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bench.questions import QUESTIONS
 from bench.speed import backbones, texts, training
@@ -18,7 +20,7 @@ from bench.speed.backbones import SHAPES, encoder_parameters, product_shapes, sh
 from bench.speed.measure import Comparison, shared_order
 from bench.speed.processes import step_seconds
 from bench.speed.race import Plan
-from bench.speed.work import Settings, Task, write_config
+from bench.speed.work import Settings, Task, short_task, write_config
 from bench.worker import Channel, Skip, Worker, WorkerError, peak_memory
 from textune.config.load import load_config
 
@@ -224,6 +226,50 @@ def test_matrix_products_have_a_rate() -> None:
 
 
 # --- whole questions --------------------------------------------------------------------------------------------------
+
+
+class Script(Channel):
+    """A pipe whose commands are known, and whose replies are kept."""
+
+    def __init__(self, *commands: dict[str, Any]) -> None:
+        self.commands = [*commands, {"do": "close"}]
+        self.replies: list[dict[str, Any]] = []
+
+    def receive(self) -> dict[str, Any]:
+        return self.commands.pop(0)
+
+    def reply(self, **values: Any) -> None:
+        self.replies.append(values)
+
+
+@pytest.mark.parametrize(
+    ("side", "commands"),
+    [
+        ("textune:training", [{"order": [*range(256)]}, {"steps": 2}]),
+        ("textune:loops", [{"do": "ours", "steps": 2}, {"do": "plain", "steps": 2}]),
+        ("textune:checkpoints", [{"do": "ours", "steps": 2}, {"do": "plain", "steps": 2}]),
+        ("textune:token_costs", [{"rows": 64, "length": 16, "steps": 1, "warm_up": 1}]),
+        ("kernels:layers", [{"part": "layers", "type": "float32", "work": "training", "length": 8, "tokens": 16, "time": 0}]),
+        ("kernels:attention", [{"precision": "fp32", "dropout": 0.1, "length": 8, "tokens": 16, "time": 0}]),
+    ],
+)
+def test_textunes_sides_fit_its_insides(side: str, commands: list[dict[str, Any]], tmp_path: Path) -> None:
+    settings, threads = Settings(tmp_path, tiny=True), torch.get_num_threads()
+    config = str(short_task(settings).write(settings))
+    spec = {"config": config, "order": [*range(256)], "batches": 2, "folder": str(tmp_path / "saved"), "every": 2}
+    channel = Script(*({"config": config, **command} for command in commands))
+    try:
+        last = pkgutil.resolve_name(f"bench.sides.{side}")(channel, spec)
+    except Skip as reason:
+        pytest.skip(str(reason))
+    finally:
+        torch.set_num_threads(threads)
+    answered = [reply for reply in channel.replies if "seconds" in reply]
+    assert len(answered) == len([command for command in commands if "order" not in command])
+    if side == "textune:training":
+        assert answered[0]["rows"] == 64 and answered[0]["tokens"] > 64
+    if side == "textune:checkpoints":
+        assert last["bytes"] > 10_000 and len(last["write_seconds"]) == 1
 
 
 def asked(tmp_path: Path, *words: str) -> list[dict[str, Any]]:

@@ -45,6 +45,11 @@ class Loaded:
     path: Path | None
     notes: tuple[str, ...] = ()
 
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Every value, as JSON holds it."""
+        return self.experiment.model_dump(mode="json")
+
 
 def load_config(config: Config | None, overrides: Overrides = (), unset: Iterable[str] = ()) -> Loaded:
     """Read a config (None: defaults alone), put overrides over it, and check everything.

@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from textune.config import Columns, FilesSource, Labels, Section, Task, Truncation
-from textune.data import LabelMap
+from textune.config import Columns, DataSection, FilesSource, Labels, Section, Task, TokensSection, Truncation
+from textune.data import LabelMap, PreparedData, names_by_user
 from textune.errors import RunError
 from textune.jsontext import parse_json
-from textune.model import Precision
+from textune.model import Device, Precision
+from textune.prediction.ownfiles import own_sources
 
 CARD_NAME = "textune.json"
 
@@ -58,6 +59,39 @@ class ModelCard(Section):
     def label_map(self) -> LabelMap:
         """The labels and what they are."""
         return LabelMap(self.problem, self.names, self.multi_hot)
+
+
+def card_of(
+    data: DataSection,
+    task: Task,
+    tokens: TokensSection,
+    prepared: PreparedData,
+    device: Device,
+    *,
+    compiled: bool,
+    max_tokens: int,
+    metric: str,
+) -> ModelCard:
+    """The card of a run's model, from the run's sections and its data."""
+    label_map, section = prepared.label_map, data.labels
+    # Only where the user gave the names do integers of later data count into them.
+    names = label_map.names if names_by_user(section) else ()
+    return ModelCard(
+        problem=label_map.problem,
+        names=label_map.names,
+        multi_hot=label_map.multi_hot,
+        task=task,
+        max_length=tokens.longest,
+        truncate=tokens.truncate,
+        columns=data.columns,
+        labels=Labels(names=names, delimiter=section.delimiter),
+        sources=own_sources(data),
+        precision=device.precision,
+        compiled=compiled,
+        max_tokens=max_tokens,
+        metric=metric,
+        data=prepared.fingerprints,
+    )
 
 
 def read_card(folder: Path) -> ModelCard:
