@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kits.errors import refused
 
 from textune.config.load import load_config, load_tree, require_runnable
 from textune.config.schema import Experiment, StreamSource
@@ -57,7 +58,7 @@ def test_without_a_number_of_rows_durations_are_in_steps() -> None:
     for words in ('train.duration = "3 epochs"', 'train.schedule.warmup = "0.1 epochs"', 'train.evaluate_every = "1 epoch'):
         assert words in str(error.value)
     assert "Set data.train.num_rows" in error.value.hint
-    with pytest.raises(ConfigError, match=r'train\.log_every = "1 epoch"'):
+    with refused(ConfigError, key="data.train.num_rows"):
         require_runnable(experiment(unknown | {"train": STEPS | {"log_every": "1 epoch"}}))
 
 
@@ -94,7 +95,7 @@ def test_short_rows_allow_a_small_bound() -> None:
 
 def test_only_training_rows_are_streamed() -> None:
     for place in ("data.validation", "data.test"):
-        with pytest.raises(ConfigError, match=rf"{place}\.kind"):
+        with refused(ConfigError, key=f"{place}.kind"):
             load_config(None, [f"{place}.kind=stream"])
     with pytest.raises(ConfigError, match=r"sources"):
         load_config(None, ["data.train.kind=concat", 'data.train.sources=[{kind = "stream", files = "a.jsonl"}]'])

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from kits.errors import refused
 from kits.predictions import card_of, predict
 from kits.runs import reviews
 
@@ -42,7 +43,7 @@ def test_the_columns_may_have_other_names(trained: Any, kind: Any) -> None:
     usual = model.predict_table(pa.Table.from_pylist(ROWS))
     renamed = [{"body": row["text"], "id": row["id"]} for row in ROWS]
     assert model.predict_table(kind(renamed), columns=Columns(text="body")).equals(usual)
-    with pytest.raises(DataError, match=r"no column 'text'"):
+    with refused(DataError, value="text"):
         model.predict_table(kind(renamed))
 
 

@@ -14,7 +14,7 @@ import click
 from textune.errors import ConfigError, Setting, TextuneError
 
 if TYPE_CHECKING:
-    from textune.config import FilesSource
+    from textune.config import Columns, FilesSource
     from textune.data import StreamOptions
 
 
@@ -226,7 +226,7 @@ def read_files(run: str, files: tuple[str, ...], options: dict[str, Any]) -> tup
     return read_as_run(read_card(find_model(run)).sources, files, given, plain=options["reading"] == "plain")
 
 
-def evaluation_columns(run: str, options: dict[str, Any]) -> Any:
+def evaluation_columns(run: str, options: dict[str, Any]) -> Columns:
     """The run's columns with those that the options name."""
     from textune.prediction import find_model, read_card
 
@@ -234,7 +234,7 @@ def evaluation_columns(run: str, options: dict[str, Any]) -> Any:
     return columns if options["label"] is None else columns.model_copy(update={"label": options["label"], "labels": ()})
 
 
-def predict_columns(columns: Any, options: dict[str, Any]) -> Any:
+def predict_columns(columns: Columns, options: dict[str, Any]) -> Columns:
     """A model's columns with those that the options name."""
     changed = {key: options[key] for key in ("text", "text_pair") if options[key] is not None}
     if "text" in changed:

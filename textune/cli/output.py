@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -36,7 +36,7 @@ def say(console: Console, text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """One JSON document on standard output; what JSON cannot hold (NaN) is a fault of ours, never printed."""
     if launched_rank() == 0:  # of the processes of one run: all would print the same
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)

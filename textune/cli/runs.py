@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from pathlib import Path
 
 import click
 
@@ -114,7 +114,7 @@ def _share_among_devices(config: str, overrides: tuple[str, ...], unset: tuple[s
         become_processes(count, words)
 
 
-def _predict_example(run: Any) -> str:
+def _predict_example(run: Path) -> str:
     """How to predict with a run: a line of text is enough only where it takes one text column."""
     from textune.prediction import find_model, read_card
 

@@ -35,8 +35,6 @@ from .schema import HeldOut as HeldOut
 from .schema import HubSource as HubSource
 from .schema import Labels as Labels
 from .schema import ModelSection as ModelSection
-from .schema import MulticlassTask as MulticlassTask
-from .schema import MultilabelTask as MultilabelTask
 from .schema import PythonSource as PythonSource
 from .schema import RegressionTask as RegressionTask
 from .schema import RowOrder as RowOrder

@@ -18,13 +18,13 @@ def require_words(function: Callable[..., Any], **given: object) -> None:
         words = _words(annotations[name])
         if value is not None and not (isinstance(value, str) and value in words):
             listed = ", ".join(f'"{word}"' for word in words)
-            raise ConfigError(f"{name} = {shorten(repr(value))}: expected one of {listed}.")
+            raise ConfigError(f"{name} = {shorten(repr(value))}: expected one of {listed}.", key=name, value=value)
 
 
 def require_count(name: str, value: object) -> None:
     """ConfigError where an argument is no whole number of at least 1; None stands for its absence."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ConfigError(f"{name} = {shorten(repr(value))}: expected a whole number of at least 1.")
+        raise ConfigError(f"{name} = {shorten(repr(value))}: expected a whole number of at least 1.", key=name, value=value)
 
 
 def _words(annotation: Any) -> list[str]:

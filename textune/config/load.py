@@ -23,7 +23,7 @@ from textune.config.problems import Problem, refuse, translate
 from textune.config.schema import ConcatSource, Experiment, FilesSource, StreamSource
 from textune.config.section import Section
 from textune.config.streams import stream_problems
-from textune.config.toml import format_key, format_value, printable, read_toml, shorten
+from textune.config.toml import Tree, format_key, format_value, printable, read_toml, shorten
 from textune.errors import ConfigError
 
 DEFAULT = "default"
@@ -81,7 +81,7 @@ def load_config(config: Config | None, overrides: Overrides = (), unset: Iterabl
     return _loaded(merged, file, unset=places)
 
 
-def load_tree(tree: Mapping[str, Any], *, origin: str = "", base: Path) -> Loaded:
+def load_tree(tree: Mapping[str, object], *, origin: str = "", base: Path) -> Loaded:
     """A nested dictionary that something else than a config file gave: a checkpoint, or another system's configuration.
 
     The rules are those of a config file in the folder `base`; None means the default. `origin` names where the values come
@@ -116,7 +116,7 @@ def require_runnable(experiment: Experiment) -> None:
     refuse(problems)
 
 
-def _as_given(section: Section) -> dict[str, Any]:
+def _as_given(section: Section) -> Tree:
     """The keys of a section that were set, not those that stand at their defaults."""
     return {name: getattr(section, name) for name in section.model_fields_set}
 
@@ -141,9 +141,9 @@ def leaves(section: Section, place: Place = ()) -> dict[Place, object]:
     return found
 
 
-def _read_chain(file: Path, *, shown: str) -> list[tuple[dict[str, Any], Origin]]:
+def _read_chain(file: Path, *, shown: str) -> list[tuple[Tree, Origin]]:
     """The file and its parents, the farthest parent first, without the keys that only concern reading."""
-    chain: list[tuple[dict[str, Any], Origin]] = []
+    chain: list[tuple[Tree, Origin]] = []
     seen: list[Path] = []
     folder = file.parent
     while True:
@@ -157,13 +157,20 @@ def _read_chain(file: Path, *, shown: str) -> list[tuple[dict[str, Any], Origin]
             return chain
         if not isinstance(parent, str) or not parent:
             found = format_value(parent, one_line=True)
-            raise ConfigError(f'{shown}: extends = {found}: expected the name of one file, such as "base.toml".')
+            raise ConfigError(
+                f'{shown}: extends = {found}: expected the name of one file, such as "base.toml".',
+                key="extends",
+                value=parent,
+                place=shown,
+            )
         child, file = file, Path(absolute(parent, file.parent))
         if not os.path.exists(file):
-            raise ConfigError(f"{shown}: extends = {format_value(parent)}: there is no file {file}.")
+            raise ConfigError(
+                f"{shown}: extends = {format_value(parent)}: there is no file {file}.", key="extends", value=parent, place=shown
+            )
         if any(os.path.samefile(file, other) for other in seen):
             circle = " -> ".join(os.path.relpath(other, folder) for other in [*seen, file])
-            raise ConfigError(f"{shown}: extends goes round in a circle: {circle}.")
+            raise ConfigError(f"{shown}: extends goes round in a circle: {circle}.", key="extends", value=parent, place=shown)
         shown = os.path.normpath(os.path.join(os.path.dirname(shown), os.path.relpath(file, child.parent)))
 
 
@@ -194,4 +201,10 @@ def _without_files(source: Section, place: Place) -> list[Problem]:
     if not isinstance(source, FilesSource | StreamSource) or source.files:
         return []
     key = format_key(*place, "files")
-    return [Problem(place, f"{key} is not set: there are no rows to read.", f'Name the data, such as {key} = ["reviews.csv"].')]
+    return [
+        Problem(
+            (*place, "files"),
+            f"{key} is not set: there are no rows to read.",
+            f'Name the data, such as {key} = ["reviews.csv"].',
+        )
+    ]

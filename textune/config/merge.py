@@ -30,7 +30,7 @@ from textune.config.paths import absolute
 from textune.config.problems import Problem, not_a_table, set_in, unknown_key, unknown_kind, wrong_value
 from textune.config.schema import Experiment
 from textune.config.section import Section
-from textune.config.toml import format_key
+from textune.config.toml import Tree, format_key
 from textune.config.values import PathMarker
 from textune.errors import ConfigError
 
@@ -47,7 +47,7 @@ class Origin:
 class Merged:
     """The tree so far, the origin of each value that is not a default, and what went wrong."""
 
-    values: dict[str, Any] = field(default_factory=lambda: Experiment().model_dump())
+    values: Tree = field(default_factory=lambda: Experiment().model_dump())
     origins: dict[Place, Origin] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -103,7 +103,7 @@ class Merged:
         self,
         choices: Mapping[str, type[Section]],
         kind: str,
-        target: dict[str, Any],
+        target: Tree,
         table: Mapping[str, Any],
         place: Place,
         origin: Origin,
@@ -127,9 +127,7 @@ class Merged:
             else:
                 self._value(annotations[name], target, value, here, origin)
 
-    def _table(
-        self, choices: Mapping[str, type[Section]], current: dict[str, Any], value: object, place: Place, origin: Origin
-    ) -> dict[str, Any]:
+    def _table(self, choices: Mapping[str, type[Section]], current: Tree, value: object, place: Place, origin: Origin) -> Tree:
         if isinstance(value, Section):
             given = value.model_fields_set | ({"kind"} & set(keys_of(type(value))))
             value = {name: getattr(value, name) for name in given}
@@ -149,7 +147,7 @@ class Merged:
         self._section(choices, kind, current, value, place, origin)
         return current
 
-    def _tables(self, annotation: Any, target: dict[str, Any], value: object, place: Place, origin: Origin) -> None:
+    def _tables(self, annotation: Any, target: Tree, value: object, place: Place, origin: Origin) -> None:
         if not isinstance(value, list | tuple):
             self.problems.append(wrong_value(place, value, expected(annotation), origin.label))
             return
@@ -162,12 +160,12 @@ class Merged:
             for index, item in enumerate(value)
         ]
 
-    def _named_tables(self, annotation: Any, target: dict[str, Any], value: object, place: Place, origin: Origin) -> None:
+    def _named_tables(self, annotation: Any, target: Tree, value: object, place: Place, origin: Origin) -> None:
         if not isinstance(value, Mapping):
             self.problems.append(wrong_value(place, value, expected(annotation), origin.label))
             return
         choices = named_variants(annotation)
-        tables: dict[str, Any] = target.setdefault(str(place[-1]), {})
+        tables: Tree = target.setdefault(str(place[-1]), {})
         for name, table in ((str(name), table) for name, table in value.items()):
             here = (*place, name)
             if table is None:
@@ -176,7 +174,7 @@ class Merged:
                 continue
             tables[name] = self._table(choices, tables.get(name) or {"kind": next(iter(choices))}, table, here, origin)
 
-    def _value(self, annotation: Any, target: dict[str, Any], value: object, place: Place, origin: Origin) -> None:
+    def _value(self, annotation: Any, target: Tree, value: object, place: Place, origin: Origin) -> None:
         name = str(place[-1])
         if isinstance(value, Mapping):
             if table_values(annotation) is None:
@@ -193,7 +191,7 @@ class Merged:
             self.origins[place] = origin
             target[name] = _plain(value)
 
-    def _free_table(self, target: dict[str, Any], table: Mapping[str, Any], place: Place, origin: Origin) -> None:
+    def _free_table(self, target: Tree, table: Mapping[str, Any], place: Place, origin: Origin) -> None:
         for name, value in ((str(name), value) for name, value in table.items()):
             here = (*place, name)
             if isinstance(value, Mapping) and value:
@@ -221,7 +219,7 @@ class Merged:
                     f'kind = "{new}"{set_in(origin.label)} and was "{old}"; a changed kind starts from its defaults.'
                 )
 
-    def _resolve(self, choices: Mapping[str, type[Section]], table: dict[str, Any], place: Place, base: Path | None) -> None:
+    def _resolve(self, choices: Mapping[str, type[Section]], table: Tree, place: Place, base: Path | None) -> None:
         section = choices.get(table.get("kind", ""), next(iter(choices.values())))
         for name, annotation in keys_of(section).items():
             value, here = table.get(name), (*place, name)
@@ -249,11 +247,15 @@ class Merged:
             return absolute(text, folder, hub=marker.hub)
         except ConfigError as error:
             label = origin.label if origin is not None else ""
-            self.problems.append(Problem(place, f"{format_key(*place)}{set_in(label)}: {error.message}", error.hint))
+            self.problems.append(
+                Problem(
+                    place, f"{format_key(*place)}{set_in(label)}: {error.message}", error.hint, value=error.value, origin=label
+                )
+            )
             return text
 
 
-def _start(section: type[Section], name: str) -> dict[str, Any]:
+def _start(section: type[Section], name: str) -> Tree:
     default = default_of(section, name)
     if default is not REQUIRED and isinstance(default, Section):
         return default.model_dump()

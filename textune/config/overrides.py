@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from textune.config.fields import annotations_at, bare, is_text_only, variants
 from textune.config.problems import Problem
-from textune.config.toml import format_key, parse_key, parse_value, shorten
+from textune.config.toml import Tree, format_key, parse_key, parse_value, shorten
 from textune.errors import ConfigError
 
 COMMAND_LINE = "command line"
@@ -22,22 +22,32 @@ Overrides: TypeAlias = Iterable[str] | Mapping[str, Any]
 def listed(name: str, words: Iterable[str]) -> tuple[str, ...]:
     """The words of a Python argument that takes several; ConfigError for one text, whose letters would be taken for words."""
     if isinstance(words, str):
-        raise ConfigError(f"{name} = {shorten(words)!r} is one text.", hint=f"Put it in a list: {name}=[{shorten(words)!r}].")
+        raise ConfigError(
+            f"{name} = {shorten(words)!r} is one text.",
+            hint=f"Put it in a list: {name}=[{shorten(words)!r}].",
+            key=name,
+            value=words,
+        )
     if not isinstance(words, Iterable):
-        raise ConfigError(f"{name} = {shorten(repr(words))} is not a list of words.")
+        raise ConfigError(f"{name} = {shorten(repr(words))} is not a list of words.", key=name, value=words)
     return tuple(words)
 
 
-def gather(overrides: Overrides) -> tuple[dict[str, Any], list[Problem]]:
+def gather(overrides: Overrides) -> tuple[Tree, list[Problem]]:
     """One tree of all overrides; of two for the same key the later counts. Words stay text unless the key takes more."""
     if isinstance(overrides, Mapping):
         return _gather_values(overrides)
-    tree: dict[str, Any] = {}
+    tree: Tree = {}
     problems: list[Problem] = []
     for number, override in enumerate(listed("overrides", overrides)):
         fallback = ("override", number)
         if not isinstance(override, str):
-            raise ConfigError(f"overrides[{number}] is {shorten(repr(override))}, not text.", hint=_WORDS)
+            raise ConfigError(
+                f"overrides[{number}] is {shorten(repr(override))}, not text.",
+                hint=_WORDS,
+                key=f"overrides[{number}]",
+                value=override,
+            )
         name, equals, text = override.partition("=")
         if not equals:
             problems.append(_no_equals(fallback, override))
@@ -64,7 +74,7 @@ def gather(overrides: Overrides) -> tuple[dict[str, Any], list[Problem]]:
     return tree, problems
 
 
-def parse_unset(keys: Iterable[str], tree: dict[str, Any]) -> tuple[list[tuple[str, ...]], list[Problem]]:
+def parse_unset(keys: Iterable[str], tree: Tree) -> tuple[list[tuple[str, ...]], list[Problem]]:
     """The places of `--unset`; a key that the overrides also set is a problem."""
     places: list[tuple[str, ...]] = []
     problems: list[Problem] = []
@@ -88,8 +98,8 @@ _QUOTED = re.compile(r""" *("[^"]*"|'[^']*') *""")
 _WORDS = """Write overrides=["train.seed=1"] or overrides={"train.seed": 1}."""
 
 
-def _gather_values(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    tree: dict[str, Any] = {}
+def _gather_values(overrides: Mapping[str, Any]) -> tuple[Tree, list[Problem]]:
+    tree: Tree = {}
     problems: list[Problem | None] = []
     for number, (key, value) in enumerate(overrides.items()):
         try:
@@ -135,7 +145,7 @@ def _scalar(text: str) -> object:
     return value if kept else text
 
 
-def _put(tree: dict[str, Any], place: tuple[str, ...], value: object) -> Problem | None:
+def _put(tree: Tree, place: tuple[str, ...], value: object) -> Problem | None:
     table = tree
     for length, part in enumerate(place[:-1], start=1):
         inner = table.setdefault(part, {})

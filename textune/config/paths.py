@@ -18,11 +18,15 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     home of a user that is not there.
     """
     if not isinstance(path, str | os.PathLike):
-        raise ConfigError(f"{path!r:.80} is not a path.", hint='Give the name of a file or folder, such as "runs/x".')
+        raise ConfigError(
+            f"{path!r:.80} is not a path.", value=path, hint='Give the name of a file or folder, such as "runs/x".'
+        )
     text = os.fspath(path)
     expanded = os.path.expanduser(text)
     if expanded == text and text.startswith("~") and not os.path.lexists(text):
-        raise ConfigError(f"{text}: there is no user {text[1:].split('/')[0]!r}.", hint=f"A name that begins with ~: ./{text}")
+        raise ConfigError(
+            f"{text}: there is no user {text[1:].split('/')[0]!r}.", value=text, hint=f"A name that begins with ~: ./{text}"
+        )
     # A folder that is not there yet hides what `..` leads to: `new/..` would look free, and be made in a folder that is not.
     return Path(_without_parents(expanded))
 
@@ -35,7 +39,7 @@ def absolute(text: str, folder: Path, *, hub: bool = False) -> str:
     is not installed.
     """
     if "\0" in text:
-        raise ConfigError("a path cannot hold a NUL character.")
+        raise ConfigError("a path cannot hold a NUL character.", value=text)
     if text.startswith(_PACKAGE):
         return _in_package(text)
     if not text or "://" in text:
@@ -55,7 +59,7 @@ def _require_meant(text: str, path: str) -> None:
         return
     written = format_string(text)[1:-1]
     hint = f"A path with backslashes goes in single quotes: '{written}'."
-    raise ConfigError(f'there is nothing at "{written}", which holds {_ESCAPED[odd[0]]}.', hint=hint)
+    raise ConfigError(f'there is nothing at "{written}", which holds {_ESCAPED[odd[0]]}.', hint=hint, value=written)
 
 
 _ESCAPED = {"\b": "a backspace", "\t": "a tab", "\n": "a line break", "\f": "a form feed", "\r": "a carriage return"}
@@ -83,7 +87,7 @@ def _in_package(text: str) -> str:
     inside = inside.lstrip("/")
     module = name.replace("-", "_")
     if not module.isidentifier():
-        raise ConfigError(f'"{text}" does not name a package.', hint='Write "package:NAME/PATH/IN/THE/PACKAGE".')
+        raise ConfigError(f'"{text}" does not name a package.', hint='Write "package:NAME/PATH/IN/THE/PACKAGE".', value=text)
     try:
         spec = importlib.util.find_spec(module)
     except ValueError:

@@ -47,11 +47,15 @@ _CERTAIN, _LIKELY = 0.82, 0.65
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend; `place` makes two reports on the same key one."""
+    """One thing to fix; `place` makes two reports on the same key one."""
 
     place: Place
     message: str
     hint: str = ""
+    value: object = None
+    """What cannot be used."""
+    origin: str = ""
+    """Where it was set."""
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
@@ -62,7 +66,8 @@ def refuse(problems: Sequence[Problem]) -> None:
     places = list(dict.fromkeys(problem.place for problem in problems))
     first = [next(problem for problem in problems if problem.place == place) for place in places]
     if len(first) == 1:
-        raise ConfigError(first[0].message, hint=first[0].hint)
+        only = first[0]
+        raise ConfigError(only.message, hint=only.hint, key=format_key(*only.place), value=only.value, place=only.origin)
     if first:
         lines = "".join(f"\n  - {problem}" for problem in first)
         raise ConfigError(f"The configuration has {len(first)} problems:{lines}")
@@ -78,16 +83,18 @@ def unknown_key(place: Place, section: type[Section], siblings: Mapping[str, typ
     name = str(place[-1])
     message = f"Unknown key {format_key(*place)}{set_in(origin)}."
     if place == ("extends",):
-        return Problem(place, message, "extends is a key of a config file.")
+        return Problem(place, message, "extends is a key of a config file.", origin=origin)
     owners = [kind for kind, sibling in siblings.items() if kind and sibling is not section and name in keys_of(sibling)]
     if owners:
         kinds = " or ".join(f'kind = "{kind}"' for kind in owners)
         has = section.model_fields["kind"].default
-        return Problem(place, message, f'{format_key(*place[:-1])} has kind = "{has}"; {name} belongs to {kinds}.')
+        return Problem(
+            place, message, f'{format_key(*place[:-1])} has kind = "{has}"; {name} belongs to {kinds}.', origin=origin
+        )
     near = suggest(place, section)
     if near:
-        return Problem(place, message, f"Did you mean {' or '.join(near)}?")
-    return Problem(place, message, f"{_title(place[:-1])} has the keys {', '.join(keys_of(section))}.")
+        return Problem(place, message, f"Did you mean {' or '.join(near)}?", origin=origin)
+    return Problem(place, message, f"{_title(place[:-1])} has the keys {', '.join(keys_of(section))}.", origin=origin)
 
 
 def suggest(place: Place, section: type[Section]) -> list[str]:
@@ -128,7 +135,7 @@ def unknown_kind(place: Place, kind: object, choices: Iterable[str], origin: str
     hint = f'Did you mean "{near[0]}"?' if near else ""
     key = format_key(*place, "kind")
     message = f"{key} = {shorten(format_value(kind, one_line=True))}{set_in(origin)}: expected one of {', '.join(names)}."
-    return Problem((*place, "kind"), message, hint)
+    return Problem((*place, "kind"), message, hint, value=kind, origin=origin)
 
 
 def not_a_table(place: Place, value: object, choices: Mapping[str, type[Section]], origin: str) -> Problem:
@@ -136,12 +143,11 @@ def not_a_table(place: Place, value: object, choices: Mapping[str, type[Section]
     key = format_key(*place)
     message = f"{key} = {shorten(format_value(value, one_line=True))}{set_in(origin)}: {key} is a section, not a value."
     if isinstance(value, str) and value in choices:
-        return Problem(place, message, f"Did you mean {key}.kind = {format_value(value)}?")
+        return Problem(place, message, f"Did you mean {key}.kind = {format_value(value)}?", value=value, origin=origin)
     first = next(iter(choices.values()))
     names = list(dict.fromkeys(["kind"] * (len(choices) > 1) + list(keys_of(first))))
-    return Problem(
-        place, message, f"Its keys are {', '.join(f'{key}.{name}' for name in names[:3])}{', ...' * (len(names) > 3)}"
-    )
+    listed = f"Its keys are {', '.join(f'{key}.{name}' for name in names[:3])}{', ...' * (len(names) > 3)}"
+    return Problem(place, message, listed, value=value, origin=origin)
 
 
 def wrong_value(place: Place, value: object, expectation: str, origin: str) -> Problem:
@@ -150,7 +156,8 @@ def wrong_value(place: Place, value: object, expectation: str, origin: str) -> P
     hint = ""
     if isinstance(value, str) and value.strip().lower() in ("none", "null", "nil"):
         hint = f"To leave it unset, remove the key or use --unset {format_key(*place)}."
-    return Problem(place, f"{format_key(*place)} = {shown}{set_in(origin)}: expected {expectation}.", hint)
+    message = f"{format_key(*place)} = {shown}{set_in(origin)}: expected {expectation}."
+    return Problem(place, message, hint, value=value, origin=origin)
 
 
 def translate(error: ValidationError, origin_of: Callable[[Place], str]) -> list[Problem]:
@@ -164,11 +171,12 @@ def translate(error: ValidationError, origin_of: Callable[[Place], str]) -> list
             if "kind" in section.model_fields:
                 needs = f'{format_key(*place[:-1])} has kind = "{section.model_fields["kind"].default}", which needs it'
             message = f"{format_key(*place)} is not set; {needs}: {description_of(section, str(place[-1]))}"
-            problems.append(Problem(place, message))
+            problems.append(Problem(place, message, origin=origin))
         elif finding["type"] == "value_error":
             value = shorten(format_value(finding["input"], one_line=True))
             reason = str(finding["ctx"]["error"]).rstrip(".")
-            problems.append(Problem(place, f"{format_key(*place)} = {value}{set_in(origin)}: {reason}."))
+            message = f"{format_key(*place)} = {value}{set_in(origin)}: {reason}."
+            problems.append(Problem(place, message, value=finding["input"], origin=origin))
         else:
             problems.append(wrong_value(place, finding["input"], expected(annotation), origin))
     inner = [problem.place for problem in problems]

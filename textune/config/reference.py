@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from textune.config.fields import REQUIRED, default_of, description_of, expected, keys_of, role_of, variants
 from textune.config.schema import Experiment, RowSelection
 from textune.config.section import Role, Section
-from textune.config.toml import format_value
+from textune.config.toml import Tree, format_value
 
 _HEADER = """\
 # Configuration
@@ -50,7 +49,7 @@ _ON_RESUME = {Role.LEARNED: "", Role.COMPUTED: "free", Role.LOCATED: "content"}
 _ROWS_TITLE = "Keys of every data source"
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> Tree:
     """JSON Schema (draft 2020-12) of a config file. A parent file may set the rest, so no key but `kind` is required."""
     schema = Experiment.model_json_schema(mode="validation")
     for definition in (schema, *schema["$defs"].values()):
@@ -72,7 +71,7 @@ def reference_markdown() -> str:
     return _HEADER + "\n" + "\n".join(pages)
 
 
-def _mend(node: dict[str, Any]) -> None:
+def _mend(node: Tree) -> None:
     """Suit TOML: no null, no defaults of whole tables, and a table without `kind` is of the first kind."""
     if node.get("default", ...) is None or isinstance(node.get("default"), dict):
         del node["default"]

@@ -10,11 +10,15 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from textune.config.syntax import find_fault
 from textune.config.values import Duration
 from textune.errors import ConfigError
+
+Tree: TypeAlias = dict[str, Any]
+"""A table of TOML, with tables in it."""
+
 
 _DATA_SUFFIXES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".arrow", ".gz", ".zst"}
 _ESCAPES = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
@@ -22,7 +26,7 @@ _MAX_WIDTH = 110
 _MAX_REMARK_COLUMN = 48
 
 
-def read_toml(path: Path, *, shown: str) -> dict[str, Any]:
+def read_toml(path: Path, *, shown: str) -> Tree:
     """The tables of a TOML file; `shown` is its name in messages.
 
     Raises ConfigError where it is missing, a folder, unreadable, not UTF-8 or not TOML, with line and column.
@@ -30,25 +34,25 @@ def read_toml(path: Path, *, shown: str) -> dict[str, Any]:
     if os.path.isdir(path):
         inside = sorted(entry.name for entry in path.glob("*.toml"))
         hint = f"Give the file, such as {Path(shown) / inside[0]}." if inside else "Give the TOML file itself."
-        raise ConfigError(f"{shown} is a folder, not a config file.", hint=hint)
+        raise ConfigError(f"{shown} is a folder, not a config file.", hint=hint, place=shown)
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"{shown}: there is no such config file.", hint=_hint_for_missing(path, shown)) from None
+        raise ConfigError(f"{shown}: there is no such config file.", hint=_hint_for_missing(path, shown), place=shown) from None
     except OSError as error:
-        raise ConfigError(f"{shown} cannot be read: {error.strerror}.") from None
+        raise ConfigError(f"{shown} cannot be read: {error.strerror}.", place=shown, reason=error.strerror or "") from None
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         hint = _hint_for_data(path, shown) or "Save the file with the encoding UTF-8."
-        raise ConfigError(f"{shown}, line {line}: this is not UTF-8 text.", hint=hint) from None
+        raise ConfigError(f"{shown}, line {line}: this is not UTF-8 text.", hint=hint, place=f"{shown}, line {line}") from None
     try:
         return tomllib.loads(text)
     except ValueError as error:
         raise _syntax_error(str(error), text, path, shown) from None
     except RecursionError:
-        raise ConfigError(f"{shown}: lists or tables are nested too deeply.") from None
+        raise ConfigError(f"{shown}: lists or tables are nested too deeply.", place=shown) from None
 
 
 def parse_value(text: str) -> Any:
@@ -177,4 +181,5 @@ def _syntax_error(reason: str, text: str, path: Path, shown: str) -> ConfigError
     fault = find_fault(reason, text)
     place = "" if fault.line is None else f", line {fault.line}, column {fault.column}"
     hint = _hint_for_data(path, shown) or printable(shorten(fault.hint, 200))
-    return ConfigError(f"{shown}{place}: {printable(shorten(fault.message, 200))}", hint=hint)
+    reason = printable(shorten(fault.message, 200))
+    return ConfigError(f"{shown}{place}: {reason}", hint=hint, place=f"{shown}{place}", reason=reason)

@@ -175,7 +175,7 @@ def resolve_metric(name: str, answers: Answers) -> Metric:
     if name == "auto":
         return METRICS[answers.measures.main]
     if not isinstance(name, str):
-        raise ConfigError(f"evaluate.metric = {name!r:.60} is not the name of a metric.")
+        raise ConfigError(f"evaluate.metric = {name!r:.60} is not the name of a metric.", key="evaluate.metric", value=name)
     if name in answers.measures.names:
         return METRICS[name]
     problem = answers.label_map.problem

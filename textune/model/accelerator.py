@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from textune.batches import Layout
 from textune.config import Switch
 from textune.errors import ModelError
 from textune.model.compiled import compile_on_gpu
+from textune.model.hugging import HuggingModel
 from textune.model.native import FastDropout, KernelError, Kernels, available_levels, count_known, install
 from textune.model.varlen import ADDED_TERMS, describe_attention
 from textune.model.ways import Part, Work, compare_ways
@@ -30,7 +30,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 class Accelerator:
     """The compiled kernels of one model; `kernels` is None while PyTorch's own operators do the work, `note` says why."""
 
-    def __init__(self, hf: Any, mode: Switch) -> None:
+    def __init__(self, hf: HuggingModel, mode: Switch) -> None:
         self.kernels: Kernels | None = None
         self.note = 'PyTorch\'s own: model.compile = "off"' if mode == "off" else "PyTorch's own"
         self._hf = hf

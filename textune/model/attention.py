@@ -10,7 +10,7 @@ Shapes: T tokens, h heads of d, g key heads, n rows of L tokens in a group, N = 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from textune.batches import Group, to_device
+from textune.model.hugging import FamilyModule, Options
 from textune.model.native import AttentionShape, Kernels, kernel_attention
 from textune.model.products import compute_dtype, product_attention
 from textune.model.varlen import cut_into_sequences, varlen_attention
@@ -135,7 +136,7 @@ def _as_bias(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def packed_attention(
-    module: torch.nn.Module,
+    module: FamilyModule,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -148,7 +149,7 @@ def packed_attention(
     softcap: float | None = None,
     is_causal: bool | None = None,
     position_bias: RelativeBias | Literal[False] | None = None,
-    **_: Any,
+    **_: object,
 ) -> tuple[torch.Tensor, None]:
     """Attention within each row: query [1, h, T, d], key and value [1, g, T, d] to ([1, T, h, d], None).
 
@@ -182,7 +183,7 @@ def packed_attention(
         by_token = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))
         return kernel_attention(kernels, shape, *by_token).unsqueeze(0), None
     splits = (textune_layout.split(tensor.squeeze(0), dim=1) for tensor in (query, key, value))
-    options: dict[str, Any] = {
+    options: Options = {
         "causal": causal,
         "window": sliding_window,
         "scale": scale,
@@ -223,7 +224,7 @@ def _group_attention(
     if softcap is None and group.length <= longest:
         dtype = compute_dtype(query_hNd.dtype, group.length)
         mask = layout.bias(index, causal=causal, window=window, dtype=dtype)
-        options: dict[str, Any] = {"num_rows": group.rows, "scale": scale, "dropout": dropout}
+        options: Options = {"num_rows": group.rows, "scale": scale, "dropout": dropout}
         return product_attention(query_hNd, key_gNd, value_gNd, mask, by_position_hLL, **options)
     repeats = query_hNd.shape[0] // key_gNd.shape[0]
     query, key, value = (

@@ -12,7 +12,7 @@ import inspect
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from textune.model.accelerator import Accelerator
 from textune.model.attention import PACKED, PackedLayout
 from textune.model.families import PACKED_FAMILIES, PADDED_FAMILIES
 from textune.model.heads import PADDED_HEADS, reads_last_position
+from textune.model.hugging import HuggingModel, Options
 from textune.model.positions import max_positions
 from textune.model.pretrained import (
     quiet_transformers,
@@ -53,7 +54,7 @@ class TextModel(nn.Module):
 
     def __init__(
         self,
-        hf: Any,
+        hf: HuggingModel,
         *,
         pad_id: int,
         attention: AttentionLayout = "auto",
@@ -178,7 +179,7 @@ class TextModel(nn.Module):
         )
         ids_T = functional.pad(ids_T, (0, num_filler), value=self.pad_id)
         positions_T = functional.pad(batch.positions_T, (0, num_filler))
-        inputs: dict[str, Any] = {
+        inputs: Options = {
             "input_ids": ids_T.unsqueeze(0),
             "position_ids": family.positions(self.hf, ids_T, positions_T, layout).unsqueeze(0),
             # Never read; its absence would make some families warn of padding.
@@ -256,14 +257,14 @@ def _num_filler(num_tokens: int) -> int:
     return -num_tokens % ROUND_TO if num_tokens >= ROUND_FROM else 0
 
 
-def _require_capped_scores(hf: Any) -> None:
+def _require_capped_scores(hf: HuggingModel) -> None:
     """Cap the scores of the padded layout where the backbone does: some releases of transformers choose an SDPA that cannot."""
     capped = getattr(hf.config.get_text_config(), "attn_logit_softcapping", None) is not None
     if capped and hf.config._attn_implementation == "sdpa":
         hf.set_attn_implementation("eager")
 
 
-def _obstacle_to_packing(hf: Any) -> str:
+def _obstacle_to_packing(hf: HuggingModel) -> str:
     """Why this model cannot run packed; empty where it can."""
     family = hf.config.model_type
     if not type(hf).__module__.startswith("transformers."):

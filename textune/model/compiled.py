@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +17,7 @@ from transformers import AttentionInterface
 from textune.config import Switch
 from textune.errors import ModelError
 from textune.model.attention import PACKED, packed_attention
+from textune.model.hugging import FamilyModule, HuggingModel
 from textune.model.varlen import attention_obstacle
 
 MIN_STEPS = 2_000
@@ -30,7 +30,7 @@ counts, in training and in evaluation; PyTorch's own bound of 8 is too low for T
 BACKEND = "inductor"
 
 
-def compile_on_gpu(hf: Any, *, dtype: torch.dtype, num_steps: int, mode: Switch) -> str:
+def compile_on_gpu(hf: HuggingModel, *, dtype: torch.dtype, num_steps: int, mode: Switch) -> str:
     """Compile the layers of a Hugging Face model that stands on its GPU; returns what was done, for the header of a run.
 
     `dtype` is that of the run's matrix products, `num_steps` the predicted length of the run, `mode` the key `model.compile`.
@@ -79,7 +79,7 @@ def _probe(numbers: torch.Tensor) -> torch.Tensor:
     return torch.sin(numbers) + 1
 
 
-def _layers(module: nn.Module) -> Iterator[nn.Module]:
+def _layers(module: FamilyModule) -> Iterator[FamilyModule]:
     """The members of every outermost list of modules: the layers of an encoder or decoder."""
     for child in module.children():
         if isinstance(child, nn.ModuleList):

@@ -15,8 +15,6 @@ Shapes: T tokens, H hidden, h heads of d, n rows of L tokens in a group, N = n *
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
@@ -25,10 +23,11 @@ from torch.nn import functional
 from textune.batches import to_device
 from textune.model.attention import PackedLayout, packed_attention
 from textune.model.distances import Distances, count_distances, count_terms, terms_of_distances
+from textune.model.hugging import FamilyModule, Forward, HuggingModel, Options
 from textune.model.native import AttentionShape, Terms, kernel_disentangled
 
 
-def encode(hf: Any, inputs: dict[str, Any]) -> torch.Tensor:
+def encode(hf: HuggingModel, inputs: Options) -> torch.Tensor:
     """Hidden states [1, T, H] of packed inputs: what the backbone's own forward does, but for masks of T x T numbers."""
     embeddings, encoder = hf.base_model.embeddings, hf.base_model.encoder
     layout: PackedLayout = inputs["textune_layout"]
@@ -44,7 +43,7 @@ def encode(hf: Any, inputs: dict[str, Any]) -> torch.Tensor:
     return hidden_1TH
 
 
-def _table(encoder: Any, layout: PackedLayout) -> tuple[Distances | None, torch.Tensor | None]:
+def _table(encoder: FamilyModule, layout: PackedLayout) -> tuple[Distances | None, torch.Tensor | None]:
     """The distances of a batch and their embeddings [P, H]."""
     if not encoder.relative_attention:
         return None, None
@@ -55,7 +54,9 @@ def _table(encoder: Any, layout: PackedLayout) -> tuple[Distances | None, torch.
     return distances, encoder.LayerNorm(table_PH) if "layer_norm" in encoder.norm_rel_ebd else table_PH
 
 
-def _convolution(conv: Any, embedded_1TH: torch.Tensor, hidden_1TH: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def _convolution(
+    conv: FamilyModule, embedded_1TH: torch.Tensor, hidden_1TH: torch.Tensor, layout: PackedLayout
+) -> torch.Tensor:
     """The convolution behind the first layer (DeBERTa-v2-xlarge), group by group: beyond the ends of a row are zeros."""
     pieces = []
     splits = (layout.split(tensor.squeeze(0)) for tensor in (embedded_1TH, hidden_1TH))
@@ -68,14 +69,14 @@ def _convolution(conv: Any, embedded_1TH: torch.Tensor, hidden_1TH: torch.Tensor
     return torch.cat(pieces).unsqueeze(0)
 
 
-def replaced_forwards(hf: Any) -> list[tuple[nn.Module, Callable[..., Any]]]:
+def replaced_forwards(hf: HuggingModel) -> list[tuple[nn.Module, Forward]]:
     """Every module that computes attention, with the forward that it has while the layout is packed."""
     attentions = (layer.attention.self for layer in hf.base_model.encoder.layer)
     return [(attention, functools.partial(_forward, attention)) for attention in attentions]
 
 
 def _forward(
-    module: Any,
+    module: FamilyModule,
     hidden_states: torch.Tensor,
     attention_mask: PackedLayout,
     output_attentions: bool = False,
@@ -95,7 +96,7 @@ def _forward(
     terms = terms_of_distances(module, rel_embeddings)
     if relative_pos is None or all(term is None for term in terms):
         query, key, value = (tensor.transpose(0, 1).unsqueeze(0) for tensor in content)
-        options: dict[str, Any] = {"dropout": dropout, "scaling": scale, "is_causal": False}
+        options: Options = {"dropout": dropout, "scaling": scale, "is_causal": False}
         attended_1Thd, _ = packed_attention(module, query, key, value, None, textune_layout=layout, **options)
         return attended_1Thd.flatten(2), None
     known = query_Thd.device.type == "cpu" and query_Thd.dtype in {torch.float32, torch.bfloat16} and dropout < 1

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+
+from textune.model.hugging import FamilyModule
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,14 @@ def count_distances(length: int, buckets: int, limit: int, span: int) -> Distanc
     return Distances(length - 1, first, end, rows_D - first)
 
 
-def count_terms(attention: Any) -> int:
+def count_terms(attention: FamilyModule) -> int:
     """The terms of a score by transformers' count, which goes by the names in the configuration."""
     return 1 + ("c2p" in attention.pos_att_type) + ("p2c" in attention.pos_att_type)
 
 
-def terms_of_distances(attention: Any, table_PH: torch.Tensor | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+def terms_of_distances(
+    attention: FamilyModule, table_PH: torch.Tensor | None
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """Keys (c2p) and queries (p2c) [P, h, d] of the table's rows in one layer; None for a term that there is not."""
     if not attention.relative_attention or table_PH is None:
         return None, None
@@ -64,6 +67,6 @@ def terms_of_distances(attention: Any, table_PH: torch.Tensor | None) -> tuple[t
     return key, query
 
 
-def _project(projection: nn.Module, table_PH: torch.Tensor, attention: Any) -> torch.Tensor:
+def _project(projection: nn.Module, table_PH: torch.Tensor, attention: FamilyModule) -> torch.Tensor:
     projected_Phd: torch.Tensor = projection(table_PH).unflatten(1, (attention.num_attention_heads, -1))
     return projected_Phd

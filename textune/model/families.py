@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,23 +18,24 @@ from torch.nn import functional
 from textune.model import disentangled, heads
 from textune.model.attention import PackedLayout
 from textune.model.heads import Pool
+from textune.model.hugging import Forward, HuggingModel, Options
 from textune.model.relative import encode_mpnet, encode_t5, mpnet_forwards, t5_forwards
 
-Positions = Callable[[Any, torch.Tensor, torch.Tensor, PackedLayout], torch.Tensor]
+Positions = Callable[[HuggingModel, torch.Tensor, torch.Tensor, PackedLayout], torch.Tensor]
 """(Hugging Face model, ids [T], positions from 0 [T], layout) to the positions that the backbone expects [T]."""
 
-Encode = Callable[[Any, dict[str, Any]], torch.Tensor]
+Encode = Callable[[HuggingModel, Options], torch.Tensor]
 """(Hugging Face model, inputs of its backbone, `textune_layout` among them) to hidden states [1, T, H]."""
 
-Forwards = Callable[[Any], list[tuple[nn.Module, Callable[..., Any]]]]
+Forwards = Callable[[HuggingModel], list[tuple[nn.Module, Forward]]]
 """(Hugging Face model) to modules, each with the forward that it has as long as the layout is packed."""
 
 
-def _from_zero(_hf: Any, _ids_T: torch.Tensor, positions_T: torch.Tensor, _layout: PackedLayout) -> torch.Tensor:
+def _from_zero(_hf: HuggingModel, _ids_T: torch.Tensor, positions_T: torch.Tensor, _layout: PackedLayout) -> torch.Tensor:
     return positions_T
 
 
-def _after_padding(hf: Any, ids_T: torch.Tensor, _positions_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def _after_padding(hf: HuggingModel, ids_T: torch.Tensor, _positions_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """RoBERTa's positions: from pad id + 1; a pad token, even one that a text spells out, gets pad id and is not counted."""
     pad_id = hf.base_model.embeddings.padding_idx
     counts_T = (ids_T != pad_id).long()
@@ -47,12 +47,12 @@ def _after_padding(hf: Any, ids_T: torch.Tensor, _positions_T: torch.Tensor, lay
     return positions_T
 
 
-def _through_backbone(hf: Any, inputs: dict[str, Any]) -> torch.Tensor:
+def _through_backbone(hf: HuggingModel, inputs: Options) -> torch.Tensor:
     hidden_1TH: torch.Tensor = hf.base_model(**inputs).last_hidden_state
     return hidden_1TH
 
 
-def _none_replaced(_hf: Any) -> list[tuple[nn.Module, Callable[..., Any]]]:
+def _none_replaced(_hf: HuggingModel) -> list[tuple[nn.Module, Forward]]:
     return []
 
 
@@ -71,7 +71,7 @@ class PackedFamily:
     registered: bool = True
     """Attention is a function registered with transformers, which not every release asks for in every family."""
 
-    def reads_only_first(self, hf: Any) -> bool:
+    def reads_only_first(self, hf: HuggingModel) -> bool:
         """Whether of the last layer only the first token of each row is read."""
         return self.reads_first and getattr(hf.config, "classifier_pooling", "cls") == "cls"
 

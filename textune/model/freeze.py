@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 from torch import nn
 
 from textune.errors import ConfigError
+from textune.model.hugging import HuggingModel
 
 
-def frozen_names(hf: Any, patterns: Sequence[str], *, new_tensors: Collection[str]) -> frozenset[str]:
+def frozen_names(hf: HuggingModel, patterns: Sequence[str], *, new_tensors: Collection[str]) -> frozenset[str]:
     """The parameters that `patterns` name.
 
     `backbone` is everything that was pretrained, `embeddings` the embedding tables with what belongs to them, anything else a
@@ -24,7 +24,12 @@ def frozen_names(hf: Any, patterns: Sequence[str], *, new_tensors: Collection[st
     for pattern in patterns:
         matching = _matching(hf, names, pattern, new_tensors)
         if not matching:
-            raise ConfigError(f'model.freeze: "{pattern}" matches no parameter of this backbone.', hint=_near(pattern, names))
+            raise ConfigError(
+                f'model.freeze: "{pattern}" matches no parameter of this backbone.',
+                hint=_near(pattern, names),
+                key="model.freeze",
+                value=pattern,
+            )
         frozen.update(matching)
     if len(frozen) == len(names):
         raise ConfigError(
@@ -33,7 +38,7 @@ def frozen_names(hf: Any, patterns: Sequence[str], *, new_tensors: Collection[st
     return frozenset(frozen)
 
 
-def _matching(hf: Any, names: Sequence[str], pattern: str, new_tensors: Collection[str]) -> set[str]:
+def _matching(hf: HuggingModel, names: Sequence[str], pattern: str, new_tensors: Collection[str]) -> set[str]:
     if pattern == "backbone":
         prefix = hf.base_model_prefix + "."
         return {name for name in names if name.startswith(prefix) and name not in new_tensors}
@@ -42,7 +47,7 @@ def _matching(hf: Any, names: Sequence[str], pattern: str, new_tensors: Collecti
     return {name for name in names if fnmatchcase(name, pattern)}
 
 
-def _embeddings(hf: Any, names: Sequence[str]) -> set[str]:
+def _embeddings(hf: HuggingModel, names: Sequence[str]) -> set[str]:
     """Everything inside a module called `embeddings`, and every embedding table but those of relative positions."""
     inside = {name for name in names if "embeddings" in name.split(".")[:-1]}
     tables = {f"{path}.weight" for path, module in hf.named_modules() if isinstance(module, nn.Embedding)}

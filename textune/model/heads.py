@@ -9,14 +9,14 @@ Shapes: B rows, T packed tokens, n rows of L tokens in a group, H hidden.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch.nn import functional
 
 from textune.model.attention import PackedLayout
+from textune.model.hugging import HuggingConfig, HuggingModel
 
-Pool = Callable[[Any, torch.Tensor, torch.Tensor, PackedLayout], torch.Tensor]
+Pool = Callable[[HuggingModel, torch.Tensor, torch.Tensor, PackedLayout], torch.Tensor]
 """(Hugging Face model, hidden [T, H], ids [T], layout) to logits [B, C]."""
 
 
@@ -37,7 +37,7 @@ def _mean(hidden_TX: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     return torch.cat(sums) / layout.lengths_B.unsqueeze(1)
 
 
-def _last_token(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def _last_token(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """[B, H]: the last token that is not the pad token, as transformers itself chooses it.
 
     Where the pad token is a real one (eos, for tokenizers without a pad token) and a text ends in it, that is an earlier token
@@ -51,39 +51,39 @@ def _last_token(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: P
     return hidden_TH.index_select(0, layout.starts_B + lasts_B)
 
 
-def pooler_of_first(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def pooler_of_first(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """BERT: the backbone's pooler reads the first token."""
     logits: torch.Tensor = hf.classifier(hf.dropout(hf.base_model.pooler(_first_token(hidden_TH, layout))))
     return logits
 
 
-def head_of_first(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def head_of_first(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """RoBERTa: the head as a whole reads position 0 of a sequence."""
     logits: torch.Tensor = hf.classifier(_first_token(hidden_TH, layout))
     return logits
 
 
-def deberta(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def deberta(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """The first token through a pooler that belongs to the head."""
     logits: torch.Tensor = hf.classifier(hf.dropout(hf.pooler(_first_token(hidden_TH, layout))))
     return logits
 
 
-def albert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def albert(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """The first token through the backbone's pooler, which has its activation apart."""
     pooled_BH = hf.albert.pooler_activation(hf.albert.pooler(_first_token(hidden_TH, layout)[:, 0]))
     logits: torch.Tensor = hf.classifier(hf.dropout(pooled_BH))
     return logits
 
 
-def distilbert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def distilbert(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """The first token through a layer of the head's own."""
     pooled_BH = functional.relu(hf.pre_classifier(_first_token(hidden_TH, layout)[:, 0]))
     logits: torch.Tensor = hf.classifier(hf.dropout(pooled_BH))
     return logits
 
 
-def modernbert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def modernbert(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """The first token or the mean, as the configuration says."""
     mean = hf.config.classifier_pooling == "mean"
     pooled_BH = _mean(hidden_TH, layout) if mean else _first_token(hidden_TH, layout)[:, 0]
@@ -91,7 +91,7 @@ def modernbert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: P
     return logits
 
 
-def eurobert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def eurobert(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """The first token ("bos"), the mean of the states ("mean") or that of every token's logits ("late")."""
 
     def head(states: torch.Tensor) -> torch.Tensor:
@@ -103,19 +103,19 @@ def eurobert(hf: Any, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: Pac
     return head(_mean(hidden_TH, layout) if hf.classifier_pooling == "mean" else _first_token(hidden_TH, layout)[:, 0])
 
 
-def score_of_last(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def score_of_last(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """Decoders: a linear layer reads the last token."""
     logits: torch.Tensor = hf.score(_last_token(hf, hidden_TH, ids_T, layout))
     return logits
 
 
-def classifier_of_last(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def classifier_of_last(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """CTRL: the same under another name."""
     logits: torch.Tensor = hf.classifier(_last_token(hf, hidden_TH, ids_T, layout))
     return logits
 
 
-def head_of_last_eos(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def head_of_last_eos(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """T5: the last eos token of each row, or its last token where it has none, as `_at_last_eos` below."""
     rows_T = layout.rows_T
     steps_T = torch.arange(len(rows_T), device=ids_T.device) - layout.starts_B[rows_T]
@@ -126,7 +126,7 @@ def head_of_last_eos(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layo
     return logits
 
 
-def modernbert_decoder(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def modernbert_decoder(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
     """The last token, through the head of a language model."""
     logits: torch.Tensor = hf.classifier(hf.drop(hf.head(_last_token(hf, hidden_TH, ids_T, layout))))
     return logits
@@ -135,17 +135,17 @@ def modernbert_decoder(hf: Any, hidden_TH: torch.Tensor, ids_T: torch.Tensor, la
 # --- reading a padded batch -------------------------------------------------------------------------------------------
 
 
-def _t5(hf: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+def _t5(hf: HuggingModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     shifted_BL = hf._shift_right(inputs["input_ids"])
     hidden_BLH = hf.base_model(**inputs, decoder_input_ids=shifted_BL, use_cache=False)[0]
     return _at_last_eos(hf, hidden_BLH, inputs)
 
 
-def _bart(hf: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+def _bart(hf: HuggingModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     return _at_last_eos(hf, hf.base_model(**inputs, use_cache=False)[0], inputs)
 
 
-def _at_last_eos(hf: Any, hidden_BLH: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+def _at_last_eos(hf: HuggingModel, hidden_BLH: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     """Logits from the state at each row's last eos token (its last token, where it has none).
 
     Their own forward does the same, but refuses a batch whose rows differ in the number of eos tokens.
@@ -160,7 +160,7 @@ def _at_last_eos(hf: Any, hidden_BLH: torch.Tensor, inputs: dict[str, torch.Tens
     return logits
 
 
-PADDED_HEADS: dict[str, Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]] = {
+PADDED_HEADS: dict[str, Callable[[HuggingModel, dict[str, torch.Tensor]], torch.Tensor]] = {
     "t5": _t5,
     "mt5": _t5,
     "umt5": _t5,
@@ -170,6 +170,6 @@ PADDED_HEADS: dict[str, Callable[[Any, dict[str, torch.Tensor]], torch.Tensor]] 
 """Families whose own forward does not take every batch; (model, inputs) to logits [B, C]. All others: their own forward."""
 
 
-def reads_last_position(config: Any) -> bool:
+def reads_last_position(config: HuggingConfig) -> bool:
     """Whether the head reads position L - 1 wherever the text ends: padding must stand before the text (XLNet)."""
     return getattr(config, "summary_type", None) == "last"

@@ -7,15 +7,16 @@ All other layers of a head are carried over as they are.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
 
 from textune.data import LabelMap
 from textune.errors import ModelError
+from textune.model.hugging import HuggingConfig, HuggingModel
 from textune.model.pretrained import Pretrained, is_classifier, is_unnamed, label_names
 from textune.wording import listing
 
@@ -42,7 +43,7 @@ class Head:
     opposite: str | None = None
     """The label that one output of a binary task speaks against."""
 
-    def describe_on(self, config: Any) -> None:
+    def describe_on(self, config: HuggingConfig) -> None:
         """Write the outputs into a configuration: transformers takes their number from it."""
         config.id2label = dict(enumerate(self.outputs))
         config.label2id = {name: index for index, name in enumerate(self.outputs)}
@@ -77,14 +78,14 @@ def wanted_head(label_map: LabelMap, num_logits: int) -> Head:
     return Head(names, "softmax" if label_map.exclusive else "sigmoid")
 
 
-def earlier_head(config: Any) -> Head:
+def earlier_head(config: HuggingConfig) -> Head:
     """The head that a configuration describes; without a problem type as transformers itself reads it."""
     names = label_names(config)
     form = _PROBLEM_TYPES.get(config.problem_type or "")
     return Head(names, form or ("unknown" if len(names) == 1 else "softmax"))
 
 
-def plan_head(found: Pretrained, config: Any, wanted: Head) -> HeadChange | None:
+def plan_head(found: Pretrained, config: HuggingConfig, wanted: Head) -> HeadChange | None:
     """How the head of an earlier model becomes the wanted one; None where there is nothing to carry over or to say.
 
     None as well for unnamed outputs of another number: whether that head may be dropped is asked of the user, by
@@ -155,7 +156,7 @@ def _report(found: Pretrained, earlier: Head, wanted: Head, rows: tuple[Row | No
     return "; it ".join(parts)
 
 
-def about_new_head(hf: Any, new_tensors: Collection[str], label_map: LabelMap) -> str:
+def about_new_head(hf: HuggingModel, new_tensors: Collection[str], label_map: LabelMap) -> str:
     """What to say of the tensors that the checkpoint lacks; they are those of the head, and at most the pooler's."""
     kind = "classification" if label_map.choices else "regression"
     head = {name for name, _ in hf.named_parameters() if not name.startswith(f"{hf.base_model_prefix}.")}
@@ -170,7 +171,7 @@ def about_new_head(hf: Any, new_tensors: Collection[str], label_map: LabelMap) -
 
 
 def change_head(
-    hf: Any, change: HeadChange, wanted: Head, *, found: Pretrained, new_tensors: Collection[str], seed: int
+    hf: HuggingModel, change: HeadChange, wanted: Head, *, found: Pretrained, new_tensors: Collection[str], seed: int
 ) -> str:
     """Give the last layer of `hf` the rows of `change`, and its configuration the wanted outputs; returns what to tell.
 
@@ -182,7 +183,8 @@ def change_head(
     if not change.earlier_size and not _has_read_head(hf, new_tensors):
         return ""
     name = _label_layer(hf, num_outputs, found)
-    earlier: nn.Linear = hf.get_submodule(name)
+    earlier = hf.get_submodule(name)
+    assert isinstance(earlier, nn.Linear), f"{name} is a linear layer"
     lacking = f"{name}.weight" in new_tensors
     rows = (None,) * num_outputs if lacking else change.rows
     layer = _new_layer(hf, name, earlier, num_outputs, seed)
@@ -199,13 +201,13 @@ def change_head(
     return "" if lacking else change.notice
 
 
-def _has_read_head(hf: Any, new_tensors: Collection[str]) -> bool:
+def _has_read_head(hf: HuggingModel, new_tensors: Collection[str]) -> bool:
     """Whether any parameter beyond the backbone's came from the checkpoint."""
     prefix = hf.base_model_prefix + "."
     return any(not name.startswith(prefix) and name not in new_tensors for name, _ in hf.named_parameters())
 
 
-def _label_layer(hf: Any, num_outputs: int, found: Pretrained) -> str:
+def _label_layer(hf: HuggingModel, num_outputs: int, found: Pretrained) -> str:
     """Name of the linear layer whose rows are the outputs: what alone changes its shape with their number."""
     shapes = [{name: p.shape for name, p in _twin(hf, number).named_parameters()} for number in (num_outputs, num_outputs + 1)]
     differing = {name for name, shape in shapes[0].items() if shapes[1][name] != shape}
@@ -220,7 +222,7 @@ def _label_layer(hf: Any, num_outputs: int, found: Pretrained) -> str:
     return name
 
 
-def _new_layer(hf: Any, name: str, earlier: nn.Linear, num_outputs: int, seed: int) -> nn.Linear:
+def _new_layer(hf: HuggingModel, name: str, earlier: nn.Linear, num_outputs: int, seed: int) -> nn.Linear:
     """The layer as a new model of its family would have it: some families initialise it from a module around it."""
     twin = _twin(hf, num_outputs)
     with torch.random.fork_rng(devices=[]):
@@ -235,9 +237,10 @@ def _new_layer(hf: Any, name: str, earlier: nn.Linear, num_outputs: int, seed: i
     return layer
 
 
-def _twin(hf: Any, num_outputs: int) -> Any:
+def _twin(hf: HuggingModel, num_outputs: int) -> HuggingModel:
     """The same model with another number of outputs, without memory for its weights."""
     config = copy.deepcopy(hf.config)
     config.num_labels = num_outputs
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return type(hf)(config)
+        kind: Callable[[HuggingConfig], HuggingModel] = type(hf)
+        return kind(config)

@@ -13,6 +13,7 @@ from textune.data import LabelMap
 from textune.errors import ModelError
 from textune.model.backbone import TextModel
 from textune.model.freeze import frozen_names
+from textune.model.hugging import HuggingConfig, HuggingModel
 from textune.model.labelhead import about_new_head, change_head, plan_head, wanted_head
 from textune.model.pretrained import (
     PICKLE_HINT,
@@ -90,7 +91,7 @@ def require_backbone(section: ModelSection) -> None:
     require_weights(found)
 
 
-def _read_weights(found: Pretrained, config: Any, *, seed: int) -> tuple[Any, dict[str, Any]]:
+def _read_weights(found: Pretrained, config: HuggingConfig, *, seed: int) -> tuple[HuggingModel, dict[str, Any]]:
     try:
         with quiet_transformers(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -109,7 +110,7 @@ def _read_weights(found: Pretrained, config: Any, *, seed: int) -> tuple[Any, di
             raise ModelError(f"{found.key}: the {found.where} has no safetensors weights.", hint=PICKLE_HINT) from error
         raise found.error(error, "weights") from error
     except (ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
-        if "Unrecognized configuration class" in str(error):
+        if not _has_classifier(config):
             raise ModelError(
                 f"{found.key}: transformers has no sequence classifier for {config.model_type} ({found.where}).",
                 hint="Choose a text backbone.",
@@ -119,9 +120,18 @@ def _read_weights(found: Pretrained, config: Any, *, seed: int) -> tuple[Any, di
     return hf, info
 
 
-def _own(hf: Any) -> None:
+CLASSIFIER = "AutoModelForSequenceClassification"
+
+
+def _has_classifier(config: HuggingConfig) -> bool:
+    """Whether transformers, or code that comes with the checkpoint, has a sequence classifier of this family."""
+    own_code = getattr(config, "auto_map", None) or {}
+    return CLASSIFIER in own_code or type(config) in transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+
+def _own(hf: HuggingModel) -> None:
     """Copy the weights, which are views of the mapped file: one that is replaced, cut or removed later must not matter."""
-    copies: dict[Any, torch.Tensor] = {}  # weights that are tied stay tied, also where two parameters share them
+    copies: dict[tuple[object, ...], torch.Tensor] = {}  # weights that are tied stay tied, also where two parameters share them
     for tensor in (*hf.parameters(), *hf.buffers()):
         # All empty tensors have the address 0, and a transposed one that of the other.
         key = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
@@ -130,7 +140,7 @@ def _own(hf: Any) -> None:
         tensor.data = copies[key]
 
 
-def _new_tensors(found: Pretrained, hf: Any, info: dict[str, Any], section: ModelSection) -> list[str]:
+def _new_tensors(found: Pretrained, hf: HuggingModel, info: dict[str, Any], section: ModelSection) -> list[str]:
     """Names of the head's tensors that start random; ModelError for any other, since it would silently spoil the backbone."""
     lost = sorted(name for name in info["missing_keys"] if not _is_head(hf, name))
     if lost:
@@ -151,12 +161,12 @@ def _new_tensors(found: Pretrained, hf: Any, info: dict[str, Any], section: Mode
     return sorted(info["missing_keys"] | {name for name, _, _ in info["mismatched_keys"]})
 
 
-def _is_head(hf: Any, name: str) -> bool:
+def _is_head(hf: HuggingModel, name: str) -> bool:
     """Poolers count as heads: checkpoints of language models often lack them."""
-    return "pooler" in name.split(".") or (hf.base_model is not hf and not name.startswith(hf.base_model_prefix + "."))
+    return "pooler" in name.split(".") or (id(hf.base_model) != id(hf) and not name.startswith(hf.base_model_prefix + "."))
 
 
-def _unembedded(found: Pretrained, hf: Any, tokenizer: Any) -> tuple[int | None, list[str]]:
+def _unembedded(found: Pretrained, hf: HuggingModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int | None, list[str]]:
     """What stands for token ids without an embedding, and a note; (None, []) where all have one. Embeddings are never resized.
 
     Some checkpoints have special tokens for images or sounds behind the last embedding: a text that spells one out gets the

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from torch import nn
+from textune.model.hugging import FamilyModule, HuggingConfig, HuggingModel
 
 _TABLES = frozenset({"position_embeddings", "wpe", "embed_positions", "positions_embed"})
 """What families call their table of positions."""
@@ -13,7 +12,7 @@ _KEYS = ("max_position_embeddings", "max_seq_len")
 """Keys of a configuration that say how many positions the backbone was made for."""
 
 
-def max_positions(hf: Any) -> int | None:
+def max_positions(hf: HuggingModel) -> int | None:
     """The longest row in tokens that a Hugging Face model is made for; None where its positions are relative, without a limit.
 
     A table of positions is a hard limit. Rotary positions are computed for rows of any length, but beyond the number in the
@@ -28,7 +27,7 @@ def max_positions(hf: Any) -> int | None:
     return min(limits, default=None)
 
 
-def _table_sizes(backbone: nn.Module) -> Iterator[int]:
+def _table_sizes(backbone: FamilyModule) -> Iterator[int]:
     for name, module in backbone.named_modules():
         weight = getattr(module, "weight", None)
         if name.rpartition(".")[2] not in _TABLES or weight is None or weight.ndim != 2:
@@ -38,7 +37,7 @@ def _table_sizes(backbone: nn.Module) -> Iterator[int]:
         yield int(weight.shape[0]) - (padding + 1 if padding is not None else int(getattr(module, "offset", 0)))
 
 
-def _is_relative(config: Any) -> bool:
+def _is_relative(config: HuggingConfig) -> bool:
     """Whether the number of positions in a configuration limits nothing: distances count, in buckets or as a slope."""
     if config.model_type in ("deberta", "deberta-v2"):
         return not getattr(config, "position_biased_input", True)

@@ -26,6 +26,7 @@ from textune.data import is_lfs_pointer
 from textune.errors import ConfigError, ModelError
 from textune.inside import require_inner
 from textune.jsontext import parse_json
+from textune.model.hugging import HuggingConfig
 from textune.model.saved import complete_model
 
 HUB_TIMEOUT = 5.0
@@ -188,13 +189,16 @@ def quiet_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def read_config(found: Pretrained) -> Any:
+def read_config(found: Pretrained) -> HuggingConfig:
     """The backbone's own configuration; ModelError where there is none or it cannot be read."""
     if found.folder is not None and not (found.folder / "config.json").is_file():
-        raise ModelError(f"{found.key}: {found.name} holds no config.json, so it is no backbone.", hint=_contents(found.folder))
+        raise ModelError(
+            f"{found.key}: {found.name} holds no config.json, so it is not a backbone.", hint=_contents(found.folder)
+        )
     try:
         with quiet_transformers():
-            return transformers.AutoConfig.from_pretrained(found.name, **found.options)
+            config: HuggingConfig = transformers.AutoConfig.from_pretrained(found.name, **found.options)
+            return config
     except (
         *(OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RecursionError),
         StrictDataclassError,
@@ -202,25 +206,34 @@ def read_config(found: Pretrained) -> Any:
         raise found.error(error, "a config.json") from error
 
 
-def override_config(config: Any, overrides: dict[str, Any]) -> None:
+def override_config(config: HuggingConfig, overrides: dict[str, Any]) -> None:
     """Set the keys of `model.config`; ConfigError for those that are unknown, refused or follow from the data."""
     known = {key for key in config.to_dict() if not key.startswith("_")} | set(config.attribute_map)
     for key, value in overrides.items():
         if key in OWN_KEYS:
-            raise ConfigError(f"model.config.{key} cannot be set: it follows from the data.", hint="Remove the key.")
+            raise ConfigError(
+                f"model.config.{key} cannot be set: it follows from the data.",
+                hint="Remove the key.",
+                key=f"model.config.{key}",
+            )
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = (
                 f"Did you mean model.config.{near[0]}?" if near else f"Its keys are in the config.json of {config.model_type}."
             )
-            raise ConfigError(f"model.config.{key}: {config.model_type} has no such key.", hint=hint)
+            raise ConfigError(f"model.config.{key}: {config.model_type} has no such key.", hint=hint, key=f"model.config.{key}")
         try:
             setattr(config, key, value)
             if hasattr(config, "validate"):
                 config.validate()
         except (StrictDataclassError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise ConfigError(f"model.config.{key} = {value!r} is refused by {config.model_type}: {reason}") from error
+            raise ConfigError(
+                f"model.config.{key} = {value!r} is refused by {config.model_type}: {reason}",
+                key=f"model.config.{key}",
+                value=value,
+                reason=reason,
+            ) from error
 
 
 def require_weights(found: Pretrained) -> None:
@@ -260,12 +273,12 @@ def checkpoint_labels(section: ModelSection) -> tuple[str, ...] | None:
     return names if is_classifier(config) and not is_unnamed(names) else None
 
 
-def is_classifier(config: Any) -> bool:
+def is_classifier(config: HuggingConfig) -> bool:
     """Whether a checkpoint may have a head for whole texts; a configuration that names no architecture does not deny it."""
     return not config.architectures or any(name.endswith("ForSequenceClassification") for name in config.architectures)
 
 
-def label_names(config: Any) -> tuple[str, ...]:
+def label_names(config: HuggingConfig) -> tuple[str, ...]:
     """The names of a configuration's outputs, in order."""
     return tuple(str(config.id2label[index]) for index in sorted(config.id2label or {}))
 

@@ -8,10 +8,10 @@ Shapes: n rows of L tokens, h heads of d, g key heads (h is a multiple of g), va
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.autograd.function import once_differentiable
+
+from textune.model.hugging import Context
 
 EXACT_BELOW = 32
 """Rows shorter than this are computed in fp32 even under bf16: as fast, because small bf16 products of ever new shapes cost
@@ -50,7 +50,7 @@ class _Products(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: Context,
         query_hNd: torch.Tensor,
         key_gNd: torch.Tensor,
         value_gNv: torch.Tensor,
@@ -90,7 +90,7 @@ class _Products(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_Nhv: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Context, grad_Nhv: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query_hNd, key_gNd, value_gNv, output_Nhv, weights_bLL, kept_bLL = ctx.saved_tensors
         num_rows, scale, dtype = ctx.num_rows, ctx.scale, weights_bLL.dtype
         num_heads, repeats = query_hNd.shape[0], query_hNd.shape[0] // key_gNd.shape[0]

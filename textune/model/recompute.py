@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,17 +12,18 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from textune.errors import ModelError
 from textune.model.backbone import TextModel
+from textune.model.hugging import Forward
 
 
 class _Checkpointed:
     """What computes a layer, keeping only the inputs while training and computing the rest again for the backward pass."""
 
-    def __init__(self, layer: nn.Module, forward: Callable[..., Any]) -> None:
+    def __init__(self, layer: nn.Module, forward: Forward) -> None:
         self.enabled = True
         self._layer = layer
         self._forward = forward
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         if not (self.enabled and self._layer.training and torch.is_grad_enabled()):
             return self._forward(*args, **kwargs)
         return checkpoint(functools.partial(self._forward, **kwargs), *args, use_reentrant=False, preserve_rng_state=True)

@@ -18,6 +18,7 @@ from torch import nn
 from transformers import AttentionInterface
 
 from textune.model.attention import PACKED, PackedLayout
+from textune.model.hugging import FamilyModule, Forward, HuggingModel, Options
 
 Bucket = Callable[[torch.Tensor], torch.Tensor]
 """Position of the key less that of the query, int64, to the row of the table of buckets."""
@@ -52,7 +53,7 @@ class RelativeBias:
 # --- MPNet ------------------------------------------------------------------------------------------------------------
 
 
-def encode_mpnet(hf: Any, inputs: dict[str, Any]) -> torch.Tensor:
+def encode_mpnet(hf: HuggingModel, inputs: Options) -> torch.Tensor:
     """MPNet's own way, but for the bias: its encoder would compute one for every pair of tokens of the batch."""
     backbone, layout = hf.base_model, inputs["textune_layout"]
     encoder = backbone.encoder
@@ -64,14 +65,14 @@ def encode_mpnet(hf: Any, inputs: dict[str, Any]) -> torch.Tensor:
     return hidden_1TH
 
 
-def mpnet_forwards(hf: Any) -> list[tuple[nn.Module, Callable[..., Any]]]:
+def mpnet_forwards(hf: HuggingModel) -> list[tuple[nn.Module, Forward]]:
     """MPNet's self-attention is written out in its forward; as long as the layout is packed, this one stands in for it."""
     attentions = [layer.attention.attn for layer in hf.base_model.encoder.layer]
     return [(attention, functools.partial(_mpnet_attention, attention)) for attention in attentions]
 
 
 def _mpnet_attention(
-    module: Any, hidden_states: torch.Tensor, _attention_mask: None, position_bias: RelativeBias, **_: Any
+    module: FamilyModule, hidden_states: torch.Tensor, _attention_mask: None, position_bias: RelativeBias, **_: object
 ) -> tuple[torch.Tensor]:
     """[1, T, H] to [1, T, H], as `MPNetSelfAttention.forward`."""
     query, key, value = (
@@ -95,7 +96,7 @@ def _mpnet_attention(
 # --- T5 ---------------------------------------------------------------------------------------------------------------
 
 
-def encode_t5(hf: Any, inputs: dict[str, Any]) -> torch.Tensor:
+def encode_t5(hf: HuggingModel, inputs: Options) -> torch.Tensor:
     """States of the decoder, which reads each row shifted by one token, as `T5ForSequenceClassification` has it."""
     backbone, layout, ids_1T = hf.base_model, inputs["textune_layout"], inputs["input_ids"]
     encoded_1TH = _t5_stack(backbone.encoder, ids_1T, layout, None)
@@ -103,7 +104,9 @@ def encode_t5(hf: Any, inputs: dict[str, Any]) -> torch.Tensor:
     return _t5_stack(backbone.decoder, shifted_1T, layout, encoded_1TH)
 
 
-def _t5_stack(stack: Any, ids_1T: torch.Tensor, layout: PackedLayout, encoded_1TH: torch.Tensor | None) -> torch.Tensor:
+def _t5_stack(
+    stack: FamilyModule, ids_1T: torch.Tensor, layout: PackedLayout, encoded_1TH: torch.Tensor | None
+) -> torch.Tensor:
     """`T5Stack.forward`, but for the bias; `encoded_1TH` is what a decoder looks at besides."""
     first = stack.block[0].layer[0].SelfAttention
     bucket = functools.partial(
@@ -121,12 +124,14 @@ def _t5_stack(stack: Any, ids_1T: torch.Tensor, layout: PackedLayout, encoded_1T
     return normed_1TH
 
 
-def t5_forwards(hf: Any) -> list[tuple[nn.Module, Callable[..., Any]]]:
+def t5_forwards(hf: HuggingModel) -> list[tuple[nn.Module, Forward]]:
     """The first attention of each stack owns the table of buckets; as long as the layout is packed, it fills `RelativeBias`."""
     firsts = [stack.block[0].layer[0].SelfAttention for stack in (hf.base_model.encoder, hf.base_model.decoder)]
     return [(first, functools.partial(_look_up_first, type(first).forward, first)) for first in firsts]
 
 
-def _look_up_first(forward: Callable[..., Any], module: Any, *args: Any, position_bias: RelativeBias, **options: Any) -> Any:
+def _look_up_first(
+    forward: Forward, module: FamilyModule, *args: object, position_bias: RelativeBias, **options: object
+) -> Any:
     position_bias.look_up()
     return forward(module, *args, position_bias=position_bias, **options)

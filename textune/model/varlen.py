@@ -9,10 +9,12 @@ Shapes: B rows, T tokens, h heads of d, g key heads, S sequences.
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+
+from textune.model.hugging import HuggingConfig
 
 MAX_WIDTH = 256
 """Widest heads that the kernels are built for; widths are multiples of 8 (flash_api.cpp of PyTorch)."""
@@ -135,7 +137,7 @@ ADDED_TERMS = {
 """`model_type` to what its attention adds to the scores, which flash attention has not."""
 
 
-def attention_obstacle(device: torch.device, dtype: torch.dtype, hf_config: Any) -> str:
+def attention_obstacle(device: torch.device, dtype: torch.dtype, hf_config: HuggingConfig) -> str:
     """`varlen_obstacle` for the heads of a Hugging Face configuration."""
     config = hf_config.get_text_config()
     if config.model_type in ADDED_TERMS:
@@ -146,7 +148,7 @@ def attention_obstacle(device: torch.device, dtype: torch.dtype, hf_config: Any)
     return varlen_obstacle(device, dtype, head_dim, getattr(config, "attn_logit_softcapping", None))
 
 
-def describe_attention(device: torch.device, dtype: torch.dtype, hf_config: Any) -> str:
+def describe_attention(device: torch.device, dtype: torch.dtype, hf_config: HuggingConfig) -> str:
     """How a packed model computes attention, for the header of a run."""
     obstacle = attention_obstacle(device, dtype, hf_config)
     return f"attention group by group: {obstacle}" if obstacle else "flash attention of variable length"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from torch import nn
 
 from textune.config import Switch
 from textune.errors import ConfigError
+from textune.model.hugging import FamilyModule, HuggingModel
 
 EXACT_RULES = frozenset({"adamw"})
 """Kinds of `train.optimizer` that treat every number alone and change one without gradient by a common factor at most."""
@@ -31,7 +31,7 @@ CHUNK_IDS = 1 << 22
 
 
 def compact_vocabulary(
-    hf: Any,
+    hf: HuggingModel,
     token_ids: Iterable[np.ndarray],
     *,
     always: Iterable[int],
@@ -80,7 +80,7 @@ class CompactEmbedding(nn.Module):
 
     place_V: torch.Tensor
 
-    def __init__(self, rows: nn.Embedding, place_V: torch.Tensor) -> None:
+    def __init__(self, rows: FamilyModule, place_V: torch.Tensor) -> None:
         """`rows` holds the kept embeddings, `place_V` the row of each id; one beyond the last stands for no row."""
         super().__init__()
         self.rows = rows
@@ -108,8 +108,8 @@ class CompactVocabulary:
     of every checkpoint. The rows left out are copied: of the full table nothing stays, in memory or on the disk.
     """
 
-    def __init__(self, hf: Any, kept_K: np.ndarray) -> None:
-        table: nn.Parameter = hf.get_input_embeddings().weight
+    def __init__(self, hf: HuggingModel, kept_K: np.ndarray) -> None:
+        table = hf.get_input_embeddings().weight
         table_VH = table.detach()
         self._kept_K = torch.from_numpy(kept_K)
         self._paths: list[str] = []
@@ -122,7 +122,7 @@ class CompactVocabulary:
         place_V = torch.full((num_ids,), num_kept + 1)
         place_V[self._kept_K] = torch.arange(num_kept)
         weight = nn.Parameter(torch.cat([table_VH[self._kept_K], _witness(table.shape[1]).unsqueeze(0)]))
-        made: dict[nn.Module, CompactEmbedding] = {}
+        made: dict[FamilyModule, CompactEmbedding] = {}
         for path, module in list(hf.named_modules(remove_duplicate=False)):
             if getattr(module, "weight", None) is not table and module not in made:
                 continue
@@ -168,7 +168,7 @@ def _hash(kept_K: np.ndarray, table_VH: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _obstacle(hf: Any, optimizer: str) -> str:
+def _obstacle(hf: HuggingModel, optimizer: str) -> str:
     """Why training only some rows would not be exact, or not be useful; empty where it is both."""
     embedding = hf.get_input_embeddings()
     if optimizer not in EXACT_RULES:
@@ -187,14 +187,14 @@ def _obstacle(hf: Any, optimizer: str) -> str:
     return ""
 
 
-def _looks_rows_up(module: Any) -> bool:
+def _looks_rows_up(module: FamilyModule) -> bool:
     """A table of rows, as it is or (Gemma, BART and others; transformers names them so) times a constant."""
     return type(module) is nn.Embedding or (
         isinstance(module, nn.Embedding) and type(module).__name__.endswith("ScaledWordEmbedding")
     )
 
 
-def _special_ids(hf: Any) -> set[int]:
+def _special_ids(hf: HuggingModel) -> set[int]:
     """Ids that a backbone looks up by itself: padding, the start of a decoder, the padding row of its table."""
     ids: set[int] = set()
     for config in (hf.config, hf.config.get_text_config()):

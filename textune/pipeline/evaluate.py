@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -46,7 +45,7 @@ def evaluate(
     run: str | Path,
     *,
     data: str | Path | Sequence[str | Path] | FilesSource | None = None,
-    columns: Columns | Mapping[str, Any] | None = None,
+    columns: Columns | Mapping[str, object] | None = None,
     part: str | None = None,
     metric: str | None = None,
     on_bad_row: OnBadRow = "error",
@@ -67,9 +66,16 @@ def evaluate(
     """
     require_words(evaluate, on_bad_row=on_bad_row)
     if part is not None and not isinstance(part, str):
-        raise ConfigError(f"part = {part!r:.60} is not the name of a set.", hint='Write part="validation" or the like.')
+        raise ConfigError(
+            f"part = {part!r:.60} is not the name of a set.",
+            hint='Write part="validation" or the like.',
+            key="part",
+            value=part,
+        )
     if data is not None and part is not None:
-        raise ConfigError("part chooses among the run's own rows, but data names others.", hint="Give one of the two.")
+        raise ConfigError(
+            "part chooses among the run's own rows, but data names others.", hint="Give one of the two.", key="part", value=part
+        )
     run = user_path(run)
     with joined() as ranks:
         tracker = tracker if tracker is not None and ranks.is_first else SilentTracker()
@@ -127,18 +133,25 @@ def evaluate(
     return report
 
 
-def _columns(given: Columns | Mapping[str, Any] | None, card: ModelCard) -> Columns:
+def _columns(given: Columns | Mapping[str, object] | None, card: ModelCard) -> Columns:
     """The run's columns with those that are given; one label column stands for several, and the other way round."""
     if isinstance(given, Columns):
         return given
     if given is not None and not isinstance(given, Mapping):
-        raise ConfigError(f"columns = {given!r:.60} is not a dictionary.", hint='Write columns={"text": ..., "label": ...}.')
+        raise ConfigError(
+            f"columns = {given!r:.60} is not a dictionary.",
+            hint='Write columns={"text": ..., "label": ...}.',
+            key="columns",
+            value=given,
+        )
     changed = {"labels": ()} if "label" in (given or {}) else {}
     try:
         return Columns(**card.columns.model_dump(exclude_unset=True) | changed | dict(given or {}))
     except (ValidationError, TypeError):
         known = ", ".join(Columns.model_fields)
-        raise ConfigError(f"columns = {given!r:.200} names no columns.", hint=f"Its keys are {known}.") from None
+        raise ConfigError(
+            f"columns = {given!r:.200} names no columns.", hint=f"Its keys are {known}.", key="columns", value=given
+        ) from None
 
 
 def _rows_of(data: FilesSource, columns: Columns, card: ModelCard, *, on_bad_row: OnBadRow, tracker: Tracker) -> Split:
@@ -200,7 +213,9 @@ def _source_of(section: DataSection, name: str) -> TrainSource | HeldOut:
     """Where the rows of a split or an evaluation set come from; ConfigError for a name that none has."""
     sources = {"train": section.train, "validation": section.validation, "test": section.test, **section.evaluations}
     if name not in sources:
-        raise ConfigError(f'part = "{name}" is not a set of this run.', hint=f"It has {listing(sources, 8)}.")
+        raise ConfigError(
+            f'part = "{name}" is not a set of this run.', hint=f"It has {listing(sources, 8)}.", key="part", value=name
+        )
     return sources[name]
 
 

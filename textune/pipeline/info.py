@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from textune.config import user_path
 from textune.data import LabelMap
@@ -28,16 +28,18 @@ _OF_THE_RUN = (
     "left_out",
     "command",
 )
+Facts: TypeAlias = dict[str, Any]
+"""As JSON holds them."""
 MAX_OTHERS = 6
 """Metrics that are shown beside the main one."""
 
 
-def info(run: str | Path) -> dict[str, Any]:
+def info(run: str | Path) -> Facts:
     """Results, status, data and versions of a run folder, a model folder or a checkpoint, as JSON holds them."""
     run = user_path(run)
     if (run / STATE).is_file():
         return _of_checkpoint(run)
-    facts: dict[str, Any] = {}
+    facts: Facts = {}
     if (run / "manifest.json").is_file():
         manifest = read_manifest(run).model_dump(mode="json", exclude_unset=True)
         facts["results"] = {name: _result(path) for name, path in RunFolder(run).reports().items()}
@@ -61,7 +63,7 @@ def info(run: str | Path) -> dict[str, Any]:
     }
 
 
-def in_words(found: dict[str, Any]) -> dict[str, str]:
+def in_words(found: Facts) -> dict[str, str]:
     """What `info` found, for people: what matters most first, and nothing empty."""
     if "checkpoint" in found:
         best = f", the best so far at step {found['best_step']:,}" if found["best_step"] else ""
@@ -108,7 +110,7 @@ def _by_weight(part: str) -> int:
     return {"test": 0, "validation": 1}.get(part, 2)
 
 
-def _of_checkpoint(folder: Path) -> dict[str, Any]:
+def _of_checkpoint(folder: Path) -> Facts:
     checkpoint = open_checkpoint(folder)
     state = state_of(checkpoint)
     return {
@@ -121,7 +123,7 @@ def _of_checkpoint(folder: Path) -> dict[str, Any]:
     }
 
 
-def _result(path: Path) -> dict[str, Any]:
+def _result(path: Path) -> Facts:
     """What a report says of the model, in numbers."""
     report = read_report(path)
     tree, compared = report.to_dict(), report.baseline.compared
@@ -130,7 +132,7 @@ def _result(path: Path) -> dict[str, Any]:
     return {"headline": report.headline(), **tree["main"], "baseline": baseline, **shown}
 
 
-def _status(found: dict[str, Any]) -> str:
+def _status(found: Facts) -> str:
     if "status" not in found:
         return ""
     words = [found["status"] + (f" ({found['reason']})" if "reason" in found else "")]
@@ -143,7 +145,7 @@ def _status(found: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _pairs(values: dict[str, Any] | str) -> str:
+def _pairs(values: Facts | str) -> str:
     if isinstance(values, str):
         return values
     return ", ".join(f"{name} {value}" for name, value in values.items() if value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +30,7 @@ class TrainedModel:
         """Where and in which precision it computes."""
         return self._predictor.device
 
-    def predict(self, texts: Any, pairs: Any = None) -> list[Prediction]:
+    def predict(self, texts: object, pairs: object = None) -> list[Prediction]:
         """Label and scores of each text (or text pair), in order.
 
         `texts`: a list of texts or anything like it (a generator, a column of a table), or a table or list of dictionaries with
@@ -39,11 +38,11 @@ class TrainedModel:
         """
         return self._predictor.predict(texts, pairs)
 
-    def score(self, texts: Any, pairs: Any = None) -> np.ndarray:
+    def score(self, texts: object, pairs: object = None) -> np.ndarray:
         """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; errors as `predict`."""
         return self._predictor.score(texts, pairs)
 
-    def predict_table(self, table: Any, *, columns: Columns | None = None, all_scores: bool = False) -> pa.Table:
+    def predict_table(self, table: object, *, columns: Columns | None = None, all_scores: bool = False) -> pa.Table:
         """Predict each row of a table: the columns that `textune predict` adds, as an Arrow table.
 
         `table`: of Arrow, pandas or another library, a dictionary of columns, or a list of dictionaries. `columns`: where

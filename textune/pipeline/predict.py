@@ -148,15 +148,28 @@ def require_target(source: str, target: str, *, force: bool) -> None:
     if target == STANDARD:
         return
     if source != STANDARD and _same_file(source, target):
-        raise DataError(f"--output {target} is the input itself.", hint="Choose another file: the input is never overwritten.")
+        raise DataError(
+            f"--output {target} is the input itself.",
+            hint="Choose another file: the input is never overwritten.",
+            key="output",
+            value=target,
+        )
     if not os.path.lexists(target):
         return
     if os.path.exists(target) and not os.path.isfile(target):
         raise DataError(
-            f"--output {target} is not a regular file.", hint="Choose another, or leave --output out and use a pipe."
+            f"--output {target} is not a regular file.",
+            hint="Choose another, or leave --output out and use a pipe.",
+            key="output",
+            value=target,
         )
     if not force:
-        raise DataError(f"--output {target} exists already.", hint="Choose another file, or add --force to replace it.")
+        raise DataError(
+            f"--output {target} exists already.",
+            hint="Choose another file, or add --force to replace it.",
+            key="output",
+            value=target,
+        )
 
 
 def _same_file(one: str, other: str) -> bool:

@@ -5,17 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from textune.config import (
-    AutoTask,
-    BinaryTask,
     DeviceName,
     ModelSection,
-    MulticlassTask,
-    MultilabelTask,
     PredictionPrecision,
-    RegressionTask,
     Switch,
     TrainingPrecision,
     require_count,
@@ -39,7 +33,6 @@ from textune.model import (
 from textune.prediction.card import CARD_NAME, ModelCard, read_card
 from textune.prediction.predictor import Predictor
 from textune.ranks import ALONE, Ranks
-from textune.tasks import build_task
 
 
 def load(
@@ -73,7 +66,7 @@ def load(
         chosen = _device_of(card, device, precision, on_notice)
     section = ModelSection(pretrained=str(folder), compile=compile)
     tokenizer = load_tokenizer(section)
-    task = build_task(_without_class_weights(card.task), card.label_map)
+    task = card.build_task()
     model = load_model(section, tokenizer, label_map=card.label_map, num_logits=task.num_outputs, seed=0, as_saved=True)
     int8 = precision == "int8"
     prepare(model, Recipe(chosen, "prediction", int8=int8, compiled=int8 or card.compiled or compile == "on"))
@@ -120,26 +113,31 @@ def find_model(folder: str | Path) -> Path:
     if not folder.is_dir():
         reason = "is a file" if folder.is_file() else "does not exist"
         raise RunError(
-            f"{folder} {reason}; a run folder was expected.", hint="Give the folder that `textune train` wrote, such as runs/x."
+            f"{folder} {reason}; a run folder was expected.",
+            hint="Give the folder that `textune train` wrote, such as runs/x.",
+            place=str(folder),
+            reason=reason,
         )
     for candidate in (folder, complete_model(folder)):
         if candidate is not None and (candidate / CARD_NAME).is_file():
             return candidate
     if (folder / "state.json").is_file():
         raise RunError(
-            f"{folder} is a checkpoint, the state of a run, and no model.",
+            f"{folder} is a training checkpoint, not a model.",
             hint=f"Make a model of it: `textune export {folder} --out FOLDER`.",
+            place=str(folder),
+            reason="a checkpoint",
         )
     if (folder / "manifest.json").is_file():
         raise RunError(
             f"{folder} is a run that has not saved a model yet.",
-            hint=f"Train on with --resume, or make a model of its newest checkpoint: `textune export {folder} --out FOLDER`.",
+            hint=f"Continue with --resume, or make a model of its newest checkpoint: `textune export {folder} --out FOLDER`.",
+            place=str(folder),
+            reason="no model yet",
         )
     raise RunError(
-        f"{folder} is not a run folder: it holds neither {CARD_NAME} nor best/{CARD_NAME}.", hint=hint_for_no_run(folder)
+        f"{folder} is not a run folder: it holds neither {CARD_NAME} nor best/{CARD_NAME}.",
+        hint=hint_for_no_run(folder),
+        place=str(folder),
+        reason="not a run folder",
     )
-
-
-def _without_class_weights(section: AutoTask | BinaryTask | MulticlassTask | MultilabelTask | RegressionTask) -> Any:
-    """Class weights belong to training: `balanced` ones cannot be known again without the training rows."""
-    return section if isinstance(section, RegressionTask) else section.model_copy(update={"class_weights": "none"})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -42,7 +41,7 @@ def own_sources(section: DataSection) -> dict[str, FilesSource]:
 
 
 def read_as_run(
-    own: Mapping[str, FilesSource], files: Sequence[str | Path], given: Mapping[str, Any], *, plain: bool = False
+    own: Mapping[str, FilesSource], files: Sequence[str | Path], given: Mapping[str, object], *, plain: bool = False
 ) -> tuple[FilesSource, str]:
     """Files as a source, read as the run's own of the same suffix but for what is `given`, and a sentence that says so.
 
@@ -71,11 +70,11 @@ def read_as_run(
     return source, f"{os.path.basename(paths[0])} is read as the run's own files: {settings} (--reading plain turns this off)"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return "[" + ", ".join(map(repr, value)) + "]" if isinstance(value, tuple) else repr(value)
 
 
-def data_source(own: Mapping[str, FilesSource], data: Any) -> tuple[FilesSource, str]:
+def data_source(own: Mapping[str, FilesSource], data: object) -> tuple[FilesSource, str]:
     """What `evaluate` was given as data: a source, a file, or a list of files; DataError for anything else."""
     if isinstance(data, FilesSource):
         return data, ""

@@ -74,6 +74,8 @@ def _require_columns(found: Iterable[Any], wanted: tuple[str, ...]) -> None:
             raise DataError(
                 f"texts has no column {name!r}, which the model reads; its columns are: {listing(map(repr, shown)) or 'none'}.",
                 hint="Rename a column, or give the texts alone, such as table['column'].",
+                value=name,
+                place="texts",
             )
         if shown.count(name) > 1:
             raise DataError(f"texts has several columns of the name {name!r}.", hint="Rename all but one.")

@@ -6,13 +6,13 @@ Every field takes 8 bytes, so that compiler and ctypes cannot lay them out diffe
 from __future__ import annotations
 
 import ctypes
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 _LONG, _DOUBLE, _SEED, _POINTER = ctypes.c_int64, ctypes.c_double, ctypes.c_uint64, ctypes.c_void_p
 
-Fields = list[tuple[str, Any]]
+Fields = list[tuple[str, type]]
 
 
 def longs(*names: str) -> Fields:
@@ -39,7 +39,7 @@ class Call(ctypes.Structure):
 
     _fields_: ClassVar[Fields] = longs("size", "low", "threads")
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, **fields: object) -> None:
         super().__init__(size=ctypes.sizeof(type(self)), threads=torch.get_num_threads(), **fields)
 
 

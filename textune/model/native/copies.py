@@ -8,13 +8,12 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 
-def _count_up(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+def _count_up(optimizer: torch.optim.Optimizer, *_: object) -> None:
     if not getattr(optimizer, "writes_copies", False):
         for group in optimizer.param_groups:
             torch.autograd.graph.increment_version(group["params"])
@@ -35,7 +34,7 @@ class WorkingCopy:
 
     def __init__(self, *parameters: torch.Tensor) -> None:
         self._parameters = parameters
-        self._state: tuple[Any, ...] = ()
+        self._state: tuple[object, ...] = ()
         self._copy = torch.empty(0)
         self._is_written = False
         _copies.add(self)
@@ -67,7 +66,7 @@ class WorkingCopy:
         torch.autograd.graph.increment_version(self._copy)  # a graph that still holds it would compute a wrong gradient
         self._state, self._is_written = self._weights_state(self._copy.dtype), True
 
-    def _weights_state(self, dtype: torch.dtype) -> tuple[Any, ...]:
+    def _weights_state(self, dtype: torch.dtype) -> tuple[object, ...]:
         return (dtype, *((p.data_ptr(), p._version) for p in self._parameters))
 
 

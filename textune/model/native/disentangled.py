@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch.autograd.function import once_differentiable
 
 from textune.model.distances import Distances
+from textune.model.hugging import Context
 from textune.model.native.calls import SEED, Call, Fields, Tensor, doubles, is_low, longs, pointer, pointers, strided
 from textune.model.native.kernels import AttentionShape, Kernels, draw_seeds
 
@@ -122,7 +123,7 @@ def kernel_disentangled(
 class _Disentangled(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: Context,
         query_Thd: torch.Tensor,
         key_Thd: torch.Tensor,
         value_Thd: torch.Tensor,
@@ -138,7 +139,7 @@ class _Disentangled(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_Thd: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Context, grad_Thd: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         *content, key_Phd, query_Phd = ctx.saved_tensors
         grads = [torch.empty(tensor.shape, dtype=tensor.dtype) for tensor in content]
         outer_Thd = grad_Thd if grad_Thd.stride(2) == 1 else grad_Thd.contiguous()

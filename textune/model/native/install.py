@@ -6,12 +6,12 @@ Nothing else of the model changes: parameters, their names and what is saved sta
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
+from textune.model.hugging import Forward, HuggingModel
 from textune.model.native.copies import watch_optimizers
 from textune.model.native.int8 import Int8Layer
 from textune.model.native.kernels import Kernels
@@ -20,7 +20,7 @@ from textune.model.native.layers import POSTNORM, EncoderLayer, FastLayer, find_
 from textune.model.native.prenorm import FastPrenormLayer, PrenormLayer
 
 
-def install(hf: Any, kernels: Kernels) -> int:
+def install(hf: HuggingModel, kernels: Kernels) -> int:
     """Give each known layer of `hf` its fast forward; returns how many.
 
     A layer whose forward somebody has replaced already (to compute it again in the backward pass, say) is left alone.
@@ -32,12 +32,12 @@ def install(hf: Any, kernels: Kernels) -> int:
     return len(known)
 
 
-def count_known(hf: Any) -> int:
+def count_known(hf: HuggingModel) -> int:
     """How many layers `install` would give another forward."""
     return len(_known_layers(hf))
 
 
-def _known_layers(hf: Any) -> list[tuple[nn.Module, EncoderLayer | PrenormLayer, bool]]:
+def _known_layers(hf: HuggingModel) -> list[tuple[nn.Module, EncoderLayer | PrenormLayer, bool]]:
     """(layer, its parts, whether it is the last one)."""
     layers = [module for module in hf.base_model.modules() if type(module).__name__ in {*POSTNORM, *PRENORM}]
     found = [(module, find_postnorm(module) or find_prenorm(module), module is layers[-1]) for module in layers]
@@ -52,7 +52,7 @@ def _make(parts: EncoderLayer | PrenormLayer, kernels: Kernels, *, is_last: bool
 
 def _forward(
     module: nn.Module,
-    original: Callable[..., Any],
+    original: Forward,
     fast: FastLayer | FastPrenormLayer | Int8Layer,
     hidden_states: torch.Tensor,
     *args: Any,

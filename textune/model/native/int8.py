@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from textune.errors import ModelError
+from textune.model.hugging import FamilyModule
 from textune.model.native.calls import Call, Fields, doubles, longs, pointer, pointers
 from textune.model.native.kernels import AttentionShape, Kernels
 
@@ -119,7 +120,7 @@ class Int8Linear(nn.Module):
         x_TI = x.reshape(-1, self.in_features).float().contiguous()
         return project(self._kernels, [self.weights], x_TI).view(*x.shape[:-1], -1).to(x.dtype)
 
-    def _save_to_state_dict(self, *_: Any) -> None:
+    def _save_to_state_dict(self, *_: object) -> None:
         raise ModelError("a model with int8 weights is for prediction alone and cannot be saved.", hint="Save it before.")
 
 
@@ -131,13 +132,13 @@ class Int8Layer:
     """
 
     def __init__(self, parts: EncoderLayer, kernels: Kernels, *, is_last: bool) -> None:
-        linears: tuple[Any, ...] = parts.linears()
+        linears: tuple[FamilyModule, ...] = parts.linears()
         self.parts = parts
         self.kernels = kernels
         self.is_last = is_last
         self._weights: list[Weights] = [linear.weights for linear in linears]
 
-    def __call__(self, x_TH: torch.Tensor, layout: PackedLayout, *, training: bool, **_: Any) -> torch.Tensor:
+    def __call__(self, x_TH: torch.Tensor, layout: PackedLayout, *, training: bool, **_: object) -> torch.Tensor:
         """y float32 [T, H] of x float32 [T, H]."""
         assert not training, "made for prediction alone"
         heads, projections, x_TH = self.parts.num_heads, self._weights[:3], x_TH.contiguous()

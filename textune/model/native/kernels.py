@@ -7,12 +7,12 @@ Shapes: T tokens, H hidden, I inner width, h heads, g key heads, d head width, B
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from textune.model.hugging import Context
 from textune.model.native.calls import (
     ActivationCall,
     AttentionCall,
@@ -70,7 +70,7 @@ class Kernels:
     def __init__(self, level: str | None = None) -> None:
         self.level, self._library = load_library(level)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         """Copies and pickles of a model take the same level, or the best one of the processor where they are opened."""
         return _reopen, (self.level,)
 
@@ -246,7 +246,7 @@ def kernel_attention(
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: Context,
         query_Thd: torch.Tensor,
         key_Tgd: torch.Tensor,
         value_Tgd: torch.Tensor,
@@ -259,7 +259,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_Thd: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Context, grad_Thd: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         tensors = ctx.saved_tensors
         query_grad, key_grad, value_grad = (torch.empty(t.shape, dtype=t.dtype) for t in tensors)
         ctx.kernels.attention_backward(ctx.shape, *tensors, _rows(grad_Thd), (query_grad, key_grad, value_grad))
@@ -287,13 +287,13 @@ class FastDropout(nn.Dropout):
 
 class _Dropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, kernels: Kernels, probability: float, seed: int) -> torch.Tensor:
+    def forward(ctx: Context, x: torch.Tensor, kernels: Kernels, probability: float, seed: int) -> torch.Tensor:
         ctx.kernels, ctx.probability, ctx.seed = kernels, probability, seed
         return _drop(x, kernels, probability, seed)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Context, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         return _drop(grad, ctx.kernels, ctx.probability, ctx.seed), None, None, None
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from textune.model.hugging import FamilyModule
 from textune.model.native.between import GATES
 from textune.model.native.kernels import ACTIVATIONS
 from textune.model.native.prenorm import PrenormLayer
 
 
-def find_prenorm(module: Any) -> PrenormLayer | None:
+def find_prenorm(module: FamilyModule) -> PrenormLayer | None:
     """The modules of a layer that can be computed whole; None for any other."""
     describe = PRENORM.get(type(module).__name__)
     parts = None if describe is None or not type(module).__module__.startswith("transformers.") else describe(module)
@@ -33,7 +33,7 @@ def _is_plain(parts: PrenormLayer) -> bool:
     return plain and max(parts.probabilities()) < 1 and all(p.dtype == torch.float32 for p in tensors)
 
 
-def _is_norm(norm: Any) -> bool:
+def _is_norm(norm: FamilyModule) -> bool:
     if type(norm) is nn.LayerNorm:
         return len(norm.normalized_shape) == 1 and norm.weight is not None
     kind = type(norm)
@@ -41,7 +41,7 @@ def _is_norm(norm: Any) -> bool:
     return known and (hasattr(norm, "variance_epsilon") or kind.__name__ == "GemmaRMSNorm")
 
 
-def _modernbert(module: Any) -> PrenormLayer | None:
+def _modernbert(module: FamilyModule) -> PrenormLayer | None:
     attention, mlp = module.attn, module.mlp
     activation = _named(GATES, module.config.hidden_activation)
     if activation is None:
@@ -65,7 +65,7 @@ def _modernbert(module: Any) -> PrenormLayer | None:
     )
 
 
-def _llama(module: Any) -> PrenormLayer | None:
+def _llama(module: FamilyModule) -> PrenormLayer | None:
     attention, mlp = module.self_attn, module.mlp
     activation = _named(GATES, attention.config.hidden_act)
     if activation is None:
@@ -91,12 +91,12 @@ def _llama(module: Any) -> PrenormLayer | None:
     )
 
 
-def _mistral_window(attention: Any) -> int | None:
+def _mistral_window(attention: FamilyModule) -> int | None:
     window: int | None = attention.config.sliding_window if type(attention).__name__ == "MistralAttention" else None
     return window
 
 
-def _gpt2(module: Any) -> PrenormLayer | None:
+def _gpt2(module: FamilyModule) -> PrenormLayer | None:
     attention, mlp = module.attn, module.mlp
     activation = _named(ACTIVATIONS, attention.config.activation_function)
     if activation is None or hasattr(module, "crossattention"):
@@ -122,11 +122,11 @@ def _place(module: nn.Module) -> tuple[nn.Module, str] | None:
     return (module, "p") if isinstance(module, nn.Dropout) else None
 
 
-def _named(table: dict[str, int], name: Any) -> int | None:
+def _named(table: dict[str, int], name: object) -> int | None:
     return table.get(name) if isinstance(name, str) else None
 
 
-PRENORM: dict[str, Callable[[Any], PrenormLayer | None]] = {
+PRENORM: dict[str, Callable[[FamilyModule], PrenormLayer | None]] = {
     "ModernBertEncoderLayer": _modernbert,
     "ModernBertDecoderLayer": _modernbert,
     "EuroBertDecoderLayer": _llama,

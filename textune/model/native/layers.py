@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
 from textune.model.distances import Distances, count_terms, terms_of_distances
+from textune.model.hugging import Context, FamilyModule
 from textune.model.native.copies import WorkingCopy
 from textune.model.native.disentangled import Terms, disentangled_attention, disentangled_backward
 from textune.model.native.int8 import Int8Linear
@@ -47,7 +48,7 @@ class EncoderLayer:
     attention_dropout: nn.Dropout
     attention_output_dropout: nn.Dropout
     output_dropout: nn.Dropout
-    distances_read_by: Any = None
+    distances_read_by: FamilyModule | None = None
     """DeBERTa's attention, whose scores have terms for distances."""
 
     def linears(self) -> tuple[nn.Linear, ...]:
@@ -61,7 +62,7 @@ class EncoderLayer:
 
     def parameters(self) -> list[nn.Parameter]:
         """In the order of `_Layer.forward`'s arguments."""
-        modules: tuple[Any, ...] = (*self.linears(), self.attention_norm, self.output_norm)
+        modules: tuple[FamilyModule, ...] = (*self.linears(), self.attention_norm, self.output_norm)
         return [parameter for module in modules for parameter in (module.weight, module.bias)]
 
 
@@ -74,7 +75,7 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: Context,
         x_TH: torch.Tensor,
         layer: FastLayer,
         layout: PackedLayout,
@@ -131,7 +132,7 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_y_RH: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Context, grad_y_RH: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (residual_RH, low_TH, qkv_T3hd, attended_RH, mixed_RH, first_mean_R, first_scale_R, *rest) = ctx.saved_tensors
         (middle_RH, middle_low_RH, inner_RI, activated_RI, back_RH, second_mean_R, second_scale_R, *weights) = rest
         qkv_weight, out_weight, inner_weight, output_weight, key_Phd, query_Phd = weights
@@ -224,7 +225,7 @@ class FastLayer:
         training: bool,
         relative_pos: Distances | None = None,
         rel_embeddings: torch.Tensor | None = None,
-        **_: Any,
+        **_: object,
     ) -> torch.Tensor:
         """y float32 [T, H] of x float32 [T, H]; `rel_embeddings` [P, H] are those of distances, by transformers' name."""
         terms: Terms = (None, None)
@@ -262,7 +263,7 @@ def is_int8(parts: EncoderLayer) -> bool:
     return parts.distances_read_by is None and all(type(linear) is Int8Linear for linear in linears)
 
 
-def _bert_layer(module: Any) -> EncoderLayer | None:
+def _bert_layer(module: FamilyModule) -> EncoderLayer | None:
     config = module.attention.self.config
     activation = ACTIVATIONS.get(config.hidden_act if isinstance(config.hidden_act, str) else "")
     if activation is None or module.is_decoder or module.chunk_size_feed_forward:
@@ -285,7 +286,7 @@ def _bert_layer(module: Any) -> EncoderLayer | None:
     )
 
 
-def _deberta_layer(module: Any) -> EncoderLayer | None:
+def _deberta_layer(module: FamilyModule) -> EncoderLayer | None:
     attention, config = module.attention, module.output.config
     activation = ACTIVATIONS.get(config.hidden_act if isinstance(config.hidden_act, str) else "")
     if activation is None:
@@ -308,7 +309,7 @@ def _deberta_layer(module: Any) -> EncoderLayer | None:
     )
 
 
-def _distilbert_layer(module: Any) -> EncoderLayer | None:
+def _distilbert_layer(module: FamilyModule) -> EncoderLayer | None:
     config = module.attention.config
     activation = ACTIVATIONS.get(config.activation if isinstance(config.activation, str) else "")
     if activation is None or module.ffn.chunk_size_feed_forward:
@@ -330,14 +331,14 @@ def _distilbert_layer(module: Any) -> EncoderLayer | None:
     )
 
 
-def find_postnorm(module: Any) -> EncoderLayer | None:
+def find_postnorm(module: FamilyModule) -> EncoderLayer | None:
     """The modules of a layer that can be computed whole; None for any other."""
     describe = POSTNORM.get(type(module).__name__)
     parts = None if describe is None else describe(module)
     return parts if parts is not None and _is_plain(parts) else None
 
 
-POSTNORM: dict[str, Callable[[Any], EncoderLayer | None]] = {
+POSTNORM: dict[str, Callable[[FamilyModule], EncoderLayer | None]] = {
     "BertLayer": _bert_layer,
     "RobertaLayer": _bert_layer,
     "XLMRobertaLayer": _bert_layer,

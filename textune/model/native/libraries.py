@@ -101,7 +101,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def _require_whole(library: Path, expected: Any) -> None:
+def _require_whole(library: Path, expected: object) -> None:
     try:
         found = hashlib.blake2b(library.read_bytes(), digest_size=16).hexdigest()
     except OSError as error:

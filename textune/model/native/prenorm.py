@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from textune.model.hugging import Context, FamilyModule
 from textune.model.native import between
 from textune.model.native.between import Addend, Norm, Normed, Rotation
 from textune.model.native.copies import WorkingCopy
@@ -55,7 +56,7 @@ class PrenormLayer:
     causal: bool
     activation: int
     is_gated: bool
-    dropouts: tuple[tuple[Any, str] | None, ...]
+    dropouts: tuple[tuple[FamilyModule, str] | None, ...]
     """Where each of `Dropouts` is kept: (module, attribute); None where there is none."""
     window: int = 0
     head_norms: tuple[nn.Module, nn.Module] | None = None
@@ -75,7 +76,7 @@ class PrenormLayer:
         return *first, self.feed_forward_norm, *(self.head_norms or ())
 
 
-def norm_of(module: Any) -> Norm:
+def norm_of(module: FamilyModule) -> Norm:
     """What a norm of PyTorch or transformers computes; Gemma's weights are added to 1."""
     gamma = module.weight.detach()
     if isinstance(module, nn.LayerNorm):
@@ -88,7 +89,7 @@ def norm_of(module: Any) -> Norm:
 class Weights:
     """The weights of products that are computed as one: nn.Linear's [out, in], or one of GPT-2's [in, out]."""
 
-    def __init__(self, *modules: Any) -> None:
+    def __init__(self, *modules: FamilyModule) -> None:
         self.modules = modules
         self._by_input = not isinstance(modules[0], nn.Linear)
         self._weights = WorkingCopy(*(module.weight for module in modules))
@@ -353,7 +354,7 @@ class _Layer(torch.autograd.Function):
     """One layer as one node of the graph: x float32 [T, H] to y float32 [T, H], zeros for tokens that nobody reads."""
 
     @staticmethod
-    def forward(ctx: Any, x_TH: torch.Tensor, layer: FastPrenormLayer, this: Pass, *_: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Context, x_TH: torch.Tensor, layer: FastPrenormLayer, this: Pass, *_: torch.Tensor) -> torch.Tensor:
         attended = layer.attend(this, x_TH)
         residual_RH = x_TH if this.reads_R is None else x_TH.index_select(0, this.reads_R)
         y_RH, fed = layer.feed(this, attended.attended_RO, residual_RH)
@@ -363,7 +364,7 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_y_TH: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Context, grad_y_TH: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         layer, this = ctx.layer, ctx.run
         number = len(_Attended._fields)
         saved = ctx.saved_tensors  # once: a checkpointed layer computes them again for each reading
@@ -378,11 +379,13 @@ class _Layer(torch.autograd.Function):
         return grad_x_TH, None, None, *(grads.get(id(p)) if id(p) in needed else None for p in layer.parameters)
 
 
-def _bias(module: Any) -> torch.Tensor | None:
+def _bias(module: FamilyModule) -> torch.Tensor | None:
     return None if module.bias is None else module.bias.detach()
 
 
-def _norm_gradients(module: Any, gamma: torch.Tensor | None, beta: torch.Tensor | None) -> dict[int, torch.Tensor | None]:
+def _norm_gradients(
+    module: FamilyModule, gamma: torch.Tensor | None, beta: torch.Tensor | None
+) -> dict[int, torch.Tensor | None]:
     found: dict[int, torch.Tensor | None] = {id(module.weight): gamma}
     if beta is not None:
         found[id(module.bias)] = beta
