@@ -1,6 +1,6 @@
 """Reads the schema: which keys a section has, which variants a table can be, where paths are, what a key expects.
 
-`merge.py`, `problems.py` and `reference.py` ask here instead of taking type annotations apart themselves.
+`merge.py`, `problems.py` and `reference.py` use this module instead of inspecting type annotations themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from textune.config.section import Role, Section
 from textune.config.values import Duration, PathMarker
 
 Place = tuple[str | int, ...]
-"""Where a value stands: keys, and the numbers of list items."""
+"""Where a value is: keys, and the indices of list items."""
 
 _M = TypeVar("_M")
 
@@ -52,7 +52,9 @@ def bare(annotation: Any) -> Any:
 
 
 def variants(annotation: Any) -> dict[str, type[Section]]:
-    """What a table at this key can be, by its `kind`; a section without variants has the single name `""`; {} for a value."""
+    """What a table at this key can be, by `kind`; a section without variants has the single name `""`; {} for a
+    value.
+    """
     plain = bare(annotation)
     if _is_section(plain):
         return {"": plain}
@@ -63,19 +65,19 @@ def variants(annotation: Any) -> dict[str, type[Section]]:
 
 
 def item_variants(annotation: Any) -> dict[str, type[Section]]:
-    """The variants of the items, for a list of tables; else {}."""
+    """The variants of the items of a list of tables; else {}."""
     plain = bare(annotation)
     return variants(get_args(plain)[0]) if get_origin(plain) is tuple else {}
 
 
 def named_variants(annotation: Any) -> dict[str, type[Section]]:
-    """The variants of the entries, for tables by names of the user's own; else {}."""
+    """The variants of the entries of a table whose names the user chooses; else {}."""
     plain = bare(annotation)
     return variants(get_args(plain)[1]) if get_origin(plain) is dict else {}
 
 
 def metadata(annotation: Any, kind: type[_M]) -> _M | None:
-    """The piece of metadata of this class on a value, or on the items of a list of values."""
+    """The metadata of this class on a value, or on the items of a list of values; None if there is none."""
     plain, notes = _open(annotation)
     for note in notes:
         if isinstance(note, kind):
@@ -84,7 +86,7 @@ def metadata(annotation: Any, kind: type[_M]) -> _M | None:
 
 
 def table_values(annotation: Any) -> Any:
-    """The annotation of the values of a free table (such as `dict[str, float]`); None where no table is accepted."""
+    """The annotation of the values of a free table (such as `dict[str, float]`); None if no table is accepted."""
     plain = bare(annotation)
     if get_origin(plain) is dict:
         return get_args(plain)[1]
@@ -93,13 +95,13 @@ def table_values(annotation: Any) -> Any:
 
 
 def is_text_only(annotation: Any) -> bool:
-    """Whether a value that looks like a list or a table is still meant as text."""
+    """Whether a value is text even if it looks like a list or a table."""
     return bare(annotation) is str
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key that some configuration can hold: its place, and the `kind` its table needs (empty if any)."""
+    """A key of the schema: its place, and the `kind` its table must have (empty: any)."""
 
     place: tuple[str, ...]
     section: type[Section]
@@ -108,12 +110,12 @@ class Key:
 
 @cache
 def all_keys() -> tuple[Key, ...]:
-    """Every key of the schema that holds a value, in order; sources inside `concat` are left out."""
+    """Every key of the schema that holds a value, in order, except those of sources inside `concat`."""
     return tuple(_walk(Experiment, (), ""))
 
 
 def annotations_at(place: tuple[str, ...]) -> list[Any]:
-    """What a dotted key can hold, in every variant that has it; empty for an unknown key."""
+    """The annotations of a key in every variant that has it; empty for an unknown key."""
     found = [Experiment]
     for part in place:
         found = [inner for annotation in found for inner in _inside(annotation, part)]
@@ -121,7 +123,7 @@ def annotations_at(place: tuple[str, ...]) -> list[Any]:
 
 
 def role_of(key: str) -> Role:
-    """What a dotted key is for; items of a list of tables by number. An unknown key counts as learned."""
+    """The role of a dotted key; items of a list of tables are given by index. An unknown key counts as learned."""
     place = tuple(key.split("."))
     for length in range(1, len(place) + 1):
         for annotation in annotations_at(place[:length]):
@@ -195,7 +197,7 @@ def _annotation(field: FieldInfo) -> Any:
 
 
 def _open(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
-    """The annotation without Annotated and None, and the metadata that stood around it."""
+    """The annotation without Annotated and None, and the metadata that was attached to it."""
     notes: tuple[Any, ...] = ()
     while True:
         if get_origin(annotation) is Annotated:

@@ -62,7 +62,7 @@ _PLAIN = json.JSONEncoder(ensure_ascii=False, default=_other, allow_nan=False).e
 _ESCAPED = json.JSONEncoder(default=_other, allow_nan=False).encode
 
 
-def as_json(value: Any, *, escape: bool = False) -> str:
+def as_json(value: object, *, escape: bool = False) -> str:
     """JSON text, with `escape` in ASCII. ValueError for NaN and infinite numbers, TypeError for bytes and the like."""
     return (_ESCAPED if escape else _PLAIN)(value)
 
