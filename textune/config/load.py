@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from textune.config.evaluations import evaluation_problems
 from textune.config.fields import Place, keys_of
@@ -47,7 +47,7 @@ class Loaded:
     notes: tuple[str, ...] = ()
 
     @property
-    def resolved(self) -> dict[str, Any]:
+    def resolved(self) -> dict[str, JsonValue]:
         """Every value, as JSON holds it."""
         return self.experiment.model_dump(mode="json")
 

@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import JsonValue
 
 from textune.config import TrainSection, load_config, load_tree, user_path
 from textune.errors import RunError
@@ -27,7 +29,7 @@ from textune.training import Checkpoint, models_in, newest, open_checkpoint
 LATEST, AUTO = "latest", "auto"
 
 
-Config = Mapping[str, Any]
+Config = Mapping[str, JsonValue]
 """A resolved configuration, as JSON holds it."""
 
 
@@ -72,7 +74,9 @@ class Start:
 
     def has_duration(self, config: Config) -> bool:
         """Whether the checkpoint is of a run of the same duration."""
-        return self.state is None or self._trained_with("duration") == config["train"]["duration"]
+        section = config["train"]
+        assert isinstance(section, dict)
+        return self.state is None or self._trained_with("duration") == section["duration"]
 
     def is_within(self, folder: RunFolder) -> bool:
         """Whether the checkpoint is one of this run folder's own."""
