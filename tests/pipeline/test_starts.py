@@ -260,7 +260,7 @@ def test_a_branch_that_was_killed_before_it_saved_begins_where_it_began(
 def test_a_run_that_another_process_finished_meanwhile_is_left_alone(
     source: Path, runs: dict[str, Path], run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = training.gather
+    real = training.build_parts
 
     def slow(*args: Any, **kwargs: Any) -> Any:
         parts = real(*args, **kwargs)
@@ -270,7 +270,7 @@ def test_a_run_that_another_process_finished_meanwhile_is_left_alone(
         return parts
 
     monkeypatched = ["once"]
-    monkeypatch.setattr(training, "gather", slow)
+    monkeypatch.setattr(training, "build_parts", slow)
     with pytest.raises(RunError, match="another process has worked in"):
         train(source, run, resume="latest")
     assert read_manifest(run).status == "complete"
@@ -541,7 +541,7 @@ def test_a_run_folder_that_cannot_be_written_is_said_before_anything_is_read(
 
     if fault == "read-only":
         monkeypatch.setattr(tempfile, "TemporaryFile", refused)
-    monkeypatch.setattr(training, "gather", lambda *_, **__: pytest.fail("data was read"))
+    monkeypatch.setattr(training, "build_parts", lambda *_, **__: pytest.fail("data was read"))
     reason = "file is a file" if fault == "below a file" else "Read-only file system"
     with pytest.raises(RunError, match=rf"the run folder .* cannot be written: .*{reason}"):
         textune.train(source / "config.toml", run=run, dry_run=dry_run)
@@ -561,6 +561,6 @@ def test_the_folder_of_a_run_to_resume_is_looked_at_first_too(
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refused)
-    monkeypatch.setattr(training, "gather", lambda *_, **__: pytest.fail("data was read"))
-    with pytest.raises(RunError, match="cannot be written: Read-only file system"):
+    monkeypatch.setattr(training, "build_parts", lambda *_, **__: pytest.fail("data was read"))
+    with pytest.raises(RunError, match=r"the run folder .* cannot be written: Read-only file system"):
         train(place, tmp_path / "run", resume="latest")

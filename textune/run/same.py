@@ -12,7 +12,7 @@ from textune.config import Role, format_value, role_of
 from textune.errors import RunError
 from textune.jsontext import finite
 from textune.model import processor
-from textune.run.parts import Ingredients
+from textune.run.parts import Parts
 from textune.run.state import Identity, content_in_words, machine_in_words
 from textune.training import sharing_kind
 from textune.wording import listing
@@ -95,7 +95,7 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
     return [f"this machine differs ({'; '.join(changed)}): the run continues, but results are no longer bit-identical"]
 
 
-def identity_of(parts: Ingredients) -> Identity:
+def identity_of(parts: Parts) -> Identity:
     """What a checkpoint keeps for `compare_identity`."""
     splits = parts.data.splits
     content: dict[str, JsonValue] = {f"data.{name}": split.fingerprint for name, split in splits.items()}
@@ -105,7 +105,7 @@ def identity_of(parts: Ingredients) -> Identity:
     content |= {f"class_names.{name}": list(names) for name, names in named}
     content["labels"] = [parts.data.label_map.problem, *parts.data.label_map.names]
     content["tokenizer"] = parts.encoder.fingerprint()
-    content["max_length"] = parts.experiment.tokens.longest
+    content["max_length"] = parts.card.max_length
     content["token_embeddings"] = parts.model.left_out_fingerprint
     machine: dict[str, JsonValue] = {
         "torch": torch.__version__,
@@ -113,7 +113,7 @@ def identity_of(parts: Ingredients) -> Identity:
         "vectors": processor.vectors(),
         "kernels": parts.model.accelerator.way,
         "world": parts.ranks.world,
-        "sharing": sharing_kind(parts.experiment.train, parts.ranks),
+        "sharing": sharing_kind(parts.settings.train, parts.ranks),
     }
     config = parts.model.hf.config.to_dict()
     backbone = {name: value for name, value in config.items() if name not in _NOT_COMPUTED and not name.startswith("_")}
