@@ -307,9 +307,9 @@ def own_code(hf: Any) -> None:
     [
         (freeze, "adamw", "the token embeddings are frozen"),
         (tie, "adamw", "classifier uses the token embeddings too"),
-        (norm, "adamw", "Normed is no plain table of embeddings"),
+        (norm, "adamw", "Normed is not a plain table of embeddings"),
         (own_code, "adamw", "OwnClassifier is code that comes with the checkpoint"),
-        (lambda hf: None, "adamw_8bit", 'the rule "adamw_8bit" does not treat every embedding alone'),
+        (lambda hf: None, "adamw_8bit", 'the optimizer "adamw_8bit" does not update every number'),
     ],
 )
 def test_where_it_would_not_be_exact_it_is_off_and_says_why(
