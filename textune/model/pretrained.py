@@ -208,7 +208,7 @@ def read_config(found: Pretrained) -> HuggingConfig:
 
 
 def override_config(config: HuggingConfig, overrides: Options) -> None:
-    """Set the keys of `model.config`; ConfigError for those that are unknown, refused or follow from the data."""
+    """Set the keys of `model.config`; ConfigError for keys that are unknown, refused or determined by the data."""
     known = {key for key in config.to_dict() if not key.startswith("_")} | set(config.attribute_map)
     for key, value in overrides.items():
         if key in OWN_KEYS:
