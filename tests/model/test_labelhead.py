@@ -194,7 +194,7 @@ def test_another_number_of_logits_for_two_classes_starts_anew(before: int, after
             LabelMap("multiclass", ("a", "b", "c")),
             ["has the labels red, green, blue", "none of those in this data (a, b, c)"],
         ),
-        (COLORS, LabelMap("multiclass", ("a", "b", "c", "d")), ["none of those here (a, b, c, d)"]),
+        (COLORS, LabelMap("multiclass", ("a", "b", "c", "d")), ["none of those in this data (a, b, c, d)"]),
         (COLORS, LabelMap("multilabel", COLORS.names), ["is a softmax on 3 outputs", "needs a sigmoid on 3 outputs"]),
         (COLORS, REGRESSION, ["is a softmax on 3 outputs", "needs a regression with 1 output"]),
         (REGRESSION, COLORS, ["is a regression with 1 output", "needs a softmax on 3 outputs"]),
@@ -354,5 +354,5 @@ def test_a_checkpoint_is_no_model(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "state.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ModelError, match=r"step-120 is a checkpoint.*`--resume`.*`textune export`"):
+    with pytest.raises(ModelError, match=r"step-120 is a training checkpoint.*`--resume`.*`textune export`"):
         load(folder, COLORS)

@@ -233,7 +233,7 @@ def test_a_text_of_other_tokens_is_refused_until_the_model_is_saved(tmp_path: Pa
     compact(built)
     other = int(torch.nonzero(~occurs(built))[-1])
     batch = lay_out(built, [[5, 6, other]])
-    with torch.no_grad(), pytest.raises(RuntimeError, match="other texts need the saved model"):
+    with torch.no_grad(), pytest.raises(RuntimeError, match="for other texts, use the saved model"):
         built.model(batch)
     built.model.train()
     with pytest.raises(IndexError):
