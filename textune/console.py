@@ -8,7 +8,7 @@ import io
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
@@ -22,6 +22,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from textune.data import Finding
     from textune.run import EvaluationValues, Facts, StepValues
 
 PLAIN_INTERVAL_SECONDS = 10.0
@@ -187,7 +188,7 @@ def print_facts(console: Console, facts: Mapping[str, str]) -> None:
     console.print(table, highlight=False)
 
 
-def print_findings(console: Console, findings: list[Any]) -> None:
+def print_findings(console: Console, findings: Sequence[Finding]) -> None:
     """The findings of an audit, the worst first, with example rows."""
     for finding in sorted(findings, key=lambda f: list(LEVEL_STYLES).index(f.level)):
         style = LEVEL_STYLES[finding.level]

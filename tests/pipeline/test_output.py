@@ -268,7 +268,7 @@ def test_a_config_in_python(home: Path, tmp_path: Path) -> None:
 
 def test_what_a_loaded_model_shows_of_itself(trained: Any) -> None:
     model = textune.load(trained[0].run)
-    assert [name for name in dir(model) if not name.startswith("_")] == ["card", "device", "predict", "score"]
+    assert [name for name in dir(model) if not name.startswith("_")] == ["card", "device", "predict", "predict_table", "score"]
     assert repr(model) == f"<TrainedModel: binary, 2 labels (neg, pos), texts of at most 24 tokens, {model.device}>"
     texts = ["a good film", "a bad film"]
     assert model.predict(text for text in texts) == model.predict(texts)

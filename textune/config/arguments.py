@@ -5,7 +5,7 @@ checks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from textune.config.toml import shorten
 from textune.errors import ConfigError
@@ -29,7 +29,7 @@ def require_count(name: str, value: object) -> None:
         raise ConfigError(f"{name} = {shorten(repr(value))}: expected a whole number of at least 1.", key=name, value=value)
 
 
-def _words(annotation: Any) -> list[str]:
+def _words(annotation: object) -> list[str]:
     """The words of a `Literal`, or of the `Literal` in a union with None."""
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))

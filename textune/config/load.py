@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from pydantic import ValidationError
 
@@ -28,7 +28,7 @@ from textune.errors import ConfigError
 
 DEFAULT = "default"
 
-Config: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Experiment
+Config: TypeAlias = str | os.PathLike[str] | Mapping[str, object] | Experiment
 """The description of a run: a TOML file, a nested dictionary of the same form, or an `Experiment`."""
 
 

@@ -15,7 +15,7 @@ from textune.errors import ConfigError
 COMMAND_LINE = "command line"
 OVERRIDES = "overrides"
 
-Overrides: TypeAlias = Iterable[str] | Mapping[str, Any]
+Overrides: TypeAlias = Iterable[str] | Mapping[str, object]
 """`key=value` words; or values by dotted key, nested or not."""
 
 

@@ -90,6 +90,9 @@ class Session:
         self._ranks = parts.ranks
         self._facts = run_facts(parts)
         self._is_open = False
+        """Whether the run folder is made, or taken up."""
+        self._is_told = False
+        """Whether the trackers know that the run has started."""
 
     def run(self) -> Outcome:
         """Train and report; the run folder says how it ended, whatever happens."""
@@ -121,6 +124,7 @@ class Session:
             tracker = Trackers([lines, self._tracker])
             setup = self._set_up(learner, identity, tracker, interruption)
             trackers = state.trackers if state is not None and self._start.is_within(self._folder) else {}
+            self._is_told = True
             tracker.start(setup.config, self._facts, trackers)
             drive = Drive(setup, self._restore(setup), kept=self._adopt_best(setup), after_step=self._after_step)
             try:
@@ -287,7 +291,8 @@ class Session:
         with contextlib.suppress(OSError):
             if self._ranks.is_first:
                 self._folder.end(status, reason=reason)
-        self._tracker.finish(status, self._folder.files())
+        if self._is_told:
+            self._tracker.finish(status, self._folder.files())
 
 
 def small_files(parts: Ingredients, folder: RunFolder) -> dict[str, bytes]:

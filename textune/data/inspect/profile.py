@@ -158,7 +158,7 @@ def _count(values: Iterable[object]) -> Counter[object]:
         return Counter(_hashable(value) for value in values)
 
 
-def _hashable(value: Any) -> Any:
+def _hashable(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return _List(json.dumps(value, ensure_ascii=False, default=str))
     if isinstance(value, Mapping):
@@ -166,7 +166,7 @@ def _hashable(value: Any) -> Any:
     return value
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
