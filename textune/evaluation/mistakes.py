@@ -1,4 +1,4 @@
-"""The rows that a model is surest of and wrong about; after `scored.py`, before `report.py`."""
+"""The rows on which the model is most confidently wrong; after `scored.py`, before `report.py`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_TEXT = 300
 
 
 class Texts(Protocol):
-    """Texts by row number: a list of strings, or a column of an Arrow table; only the rows that are shown are looked up."""
+    """Texts by row number: a list of strings or a column of an Arrow table; only rows that are shown are looked up."""
 
     def __getitem__(self, index: int, /) -> Any: ...
 

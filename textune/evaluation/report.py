@@ -44,7 +44,7 @@ class Confusion(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """Everything that is known about one evaluation; it holds no scores and at most `MAX_TEXT` characters of a text."""
+    """Everything known about one evaluation. It holds no scores, and at most `MAX_TEXT` characters of each text."""
 
     problem: Problem
     names: tuple[str, ...]
@@ -78,7 +78,7 @@ class Report:
     num_left_out: int = 0
     """Rows that are not among `num_rows`: they could not be used, or were too long."""
     curves: tuple[Curves, ...] = ()
-    """Of the classes with most rows, binary: of the second one; empty for regression."""
+    """For the classes with the most rows (binary: the second class); empty for regression."""
 
     @property
     def value(self) -> float:
@@ -95,11 +95,11 @@ class Report:
 
     @property
     def label_map(self) -> LabelMap:
-        """The labels and what kind they are of."""
+        """The labels and their kind."""
         return LabelMap(self.problem, self.names)
 
     def about(self) -> str:
-        """What kind of problem this is, in words."""
+        """The kind of problem, in words."""
         return self.label_map.about()
 
     def worst_classes(self) -> list[int]:
@@ -161,11 +161,11 @@ def build_report(
 ) -> Report:
     """Report on one evaluation.
 
-    texts, pairs, place: text, second text and place of a row by its number, looked up for the mistakes only.
-    metric: the main one. train_targets: what the baseline answers from, and the class balance of training.
-    bootstrap: draws or resamples for the interval, 0 for none. mistakes: how many to keep.
-    notes, warnings: what else the reader should know. left_out: rows that should have been scored, but could not be used.
-    Memory: a few arrays of N numbers and as much again as the scores that are kept; time is that of sorting these by class.
+    texts, pairs, place: text, second text and place of a row by its number, looked up for the mistakes only. metric:
+    the main one. train_targets: what the baseline answers from, and the class balance of training. bootstrap: draws or
+    resamples for the interval, 0 for none. mistakes: how many to keep. notes, warnings: what else the reader should
+    know. left_out: rows that should have been scored, but could not be used. Memory: a few arrays of N numbers and as
+    much again as the scores that are kept; time is that of sorting these by class.
     """
     labels = scored.head.label_map
     metrics = compute_metrics(scored)

@@ -114,15 +114,24 @@ def require_whole(folder: Path) -> Manifest:
         try:
             path = within(folder, name)
         except (ValueError, OSError, RuntimeError) as error:  # the latter: links in a circle
-            raise RunError(f"the checkpoint {folder} is refused: {error}.", hint=START_AGAIN) from error
+            raise RunError(
+                f"the checkpoint {folder} is refused: {error}.", hint=START_AGAIN, place=str(folder), reason=str(error)
+            ) from error
         if not path.is_file():
-            raise RunError(f"the checkpoint {folder} lacks {name}.", hint=START_AGAIN)
+            raise RunError(f"the checkpoint {folder} lacks {name}.", hint=START_AGAIN, place=str(folder), value=name)
         try:
             whole = path.stat().st_size == facts["bytes"] and facts_of(path).blake2b == facts["blake2b"]
         except OSError as error:  # a failing disk is treated like a damaged file: an earlier checkpoint may be readable
-            raise RunError(f"the checkpoint {folder} cannot be read: {name}: {error}.", hint=START_AGAIN) from error
+            raise RunError(
+                f"the checkpoint {folder} cannot be read: {name}: {error}.", hint=START_AGAIN, place=str(folder), value=name
+            ) from error
         if not whole:
-            raise RunError(f"the checkpoint {folder} is damaged: {name} is not what was written.", hint=START_AGAIN)
+            raise RunError(
+                f"the checkpoint {folder} is damaged: {name} is not what was written.",
+                hint=START_AGAIN,
+                place=str(folder),
+                value=name,
+            )
     return manifest
 
 
@@ -141,7 +150,9 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             if name.endswith(".safetensors"):
                 places |= places_in(folder / name)
     except (OSError, ValueError) as error:
-        raise RunError(f"the checkpoint {folder} cannot be read: {error}.", hint=START_AGAIN) from error
+        raise RunError(
+            f"the checkpoint {folder} cannot be read: {error}.", hint=START_AGAIN, place=str(folder), reason=str(error)
+        ) from error
     return Checkpoint(folder, state, places, frozenset(manifest["files"]))
 
 
@@ -149,7 +160,9 @@ def _manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not folder.is_dir():
         raise RunError(
-            f"there is no checkpoint {folder}.", hint="Give a folder such as runs/x/checkpoints/step-120, or runs/x."
+            f"there is no checkpoint {folder}.",
+            hint="Give a folder such as runs/x/checkpoints/step-120, or runs/x.",
+            place=str(folder),
         )
     try:
         manifest = parse_json(path.read_text(encoding="utf-8"))
@@ -161,17 +174,28 @@ def _manifest(folder: Path) -> Manifest:
             raise RunError(
                 f"{folder} is a model, not a checkpoint to resume from.",
                 hint=f'Start another run from it: model.pretrained = "{folder}".',
+                place=str(folder),
+                reason="a model, not a checkpoint",
             ) from None
-        raise RunError(f"{folder} is not a complete checkpoint: it has no {MANIFEST}.", hint=START_AGAIN) from None
+        raise RunError(
+            f"{folder} is not a complete checkpoint: it has no {MANIFEST}.", hint=START_AGAIN, place=str(folder)
+        ) from None
     except KeyError as error:
-        raise RunError(f"the checkpoint {folder} is damaged: {path.name} lacks {error}.", hint=START_AGAIN) from error
+        raise RunError(
+            f"the checkpoint {folder} is damaged: {path.name} lacks {error}.", hint=START_AGAIN, place=str(path)
+        ) from error
     except (ValueError, TypeError, OSError) as error:
-        raise RunError(f"the checkpoint {folder} is damaged: {path.name}: {error}.", hint=START_AGAIN) from error
+        raise RunError(
+            f"the checkpoint {folder} is damaged: {path.name}: {error}.", hint=START_AGAIN, place=str(path), reason=str(error)
+        ) from error
     if manifest["version"] > VERSION:
         raise LaterVersionError(
             f"the checkpoint {folder} was written by a later version of textune (format {manifest['version']}, this one reads"
             f" {VERSION}).",
             hint="Upgrade textune to resume from it.",
+            place=str(folder),
+            key="version",
+            value=manifest["version"],
         )
     found: Manifest = manifest
     return found
