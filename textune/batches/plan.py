@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from textune.batches.order import plan_epoch
+from textune.batches.rows import TokenRows
 from textune.config import Duration, RowOrder, TrainSection
 
 
@@ -64,3 +65,10 @@ class Plan:
         return plan_epoch(
             lengths_N, batch_size=self.batch_size, order=self.order, seed=self.seed, epoch=epoch, weights_N=weights_N
         )
+
+    def num_tokens(self, rows: TokenRows, *, streamed: bool) -> int:
+        """About how many tokens the whole run computes; `rows` are the training rows, or the first ones of a stream."""
+        if streamed:
+            return int(rows.lengths.mean() * self.total_steps * self.batch_size)
+        first = np.concatenate(self.batches(0, rows.lengths, rows.weights))
+        return int(rows.lengths[first].sum()) * self.total_steps // self.steps_per_epoch

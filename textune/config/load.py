@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from textune.config.evaluations import evaluation_problems
 from textune.config.fields import Place, keys_of
@@ -45,6 +45,11 @@ class Loaded:
     origins: dict[str, str]
     path: Path | None
     notes: tuple[str, ...] = ()
+
+    @property
+    def resolved(self) -> dict[str, JsonValue]:
+        """Every value, as JSON holds it."""
+        return self.experiment.model_dump(mode="json")
 
 
 def load_config(config: Config | None, overrides: Overrides = (), unset: Iterable[str] = ()) -> Loaded:

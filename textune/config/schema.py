@@ -136,6 +136,15 @@ class PythonSource(RowSelection):
     """Keyword arguments of the call."""
 
 
+class GivenSource(RowSelection):
+    """Rows in memory, given in Python: `textune.train(config, rows={"NAME": rows})`."""
+
+    kind: Literal["given"] = "given"
+    """Rows in memory."""
+    name: Located[Annotated[str, Field(min_length=1)]]
+    """Which of the given rows."""
+
+
 class ConcatSource(RowSelection):
     """Several sources, one after the other; they must share the columns that are used."""
 
@@ -188,20 +197,20 @@ class Absent(Section):
 
 
 Source = Annotated[
-    FilesSource | HubSource | SavedSource | PythonSource | ConcatSource,
+    FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource,
     Field(discriminator="kind"),
 ]
 TrainSource = Annotated[
-    FilesSource | HubSource | SavedSource | PythonSource | ConcatSource | StreamSource,
+    FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource | StreamSource,
     Field(discriminator="kind"),
 ]
 HeldOut = Annotated[
-    SplitOff | Absent | FilesSource | HubSource | SavedSource | PythonSource | ConcatSource,
+    SplitOff | Absent | FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource,
     Field(discriminator="kind"),
 ]
 
 EvaluationSet = Annotated[
-    FilesSource | HubSource | SavedSource | PythonSource | ConcatSource | SplitOff | Absent,
+    FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource | SplitOff | Absent,
     Field(discriminator="kind"),
 ]
 """The same kinds as `HeldOut`; without a `kind` the rows come from files."""
