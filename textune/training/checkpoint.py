@@ -19,7 +19,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -70,6 +70,16 @@ def seal(writing: Path, files: dict[str, FileFacts], *, kind: str) -> Path:
     return final
 
 
+class Manifest(TypedDict):
+    """What `manifest.json` holds."""
+
+    version: int
+    kind: str
+    """`state`: everything to resume from; `model`: a model alone."""
+    files: dict[str, dict[str, int | str]]
+    """`FileFacts` by the path of a file within the folder."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint whose files are what its manifest says."""
@@ -97,7 +107,7 @@ class Checkpoint:
         return self.places[name].read()
 
 
-def require_whole(folder: Path) -> dict[str, Any]:
+def require_whole(folder: Path) -> Manifest:
     """Check every file of a checkpoint and return its manifest; RunError says what is missing, cut short or changed."""
     manifest = _manifest(folder)
     for name, facts in manifest["files"].items():
@@ -146,7 +156,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, state, places, frozenset(manifest["files"]))
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not folder.is_dir():
         raise RunError(
@@ -187,7 +197,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
             key="version",
             value=manifest["version"],
         )
-    found: dict[str, Any] = manifest
+    found: Manifest = manifest
     return found
 
 
