@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from textune.batches import TokenRows, TokenStore, open_store
+from textune.batches import TokenRows, open_store
 from textune.config import (
     Absent,
     Columns,
@@ -26,7 +26,6 @@ from textune.config import (
     Switch,
     TokensSection,
     TrainSource,
-    Truncation,
     load_config,
     require_words,
     user_path,
@@ -79,23 +78,20 @@ def evaluate(
             on_notice=tracker.notice,
         )
         card = predictor.card
-        chosen_metric = resolve_metric(metric or card.metric, predictor.task.head.answers)
+        chosen = resolve_metric(metric or card.metric, predictor.task.head.answers)
         experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
-        section = experiment.evaluate if experiment is not None else EvaluateSection()
-        train_targets = None
+        section = experiment.evaluate if experiment else EvaluateSection()
         if data is None:
             name, found, train_targets = _own_rows(run, experiment, card, part)
         else:
-            name, found = _rows_of(data, columns, card, on_bad_row=on_bad_row, tracker=tracker)
-        tokens = _tokens_section(experiment, card.max_length, card.truncate)
-        store = _tokenised(found, predictor, tokens, tracker)
-        if tokens.drop_longer is not None and data is None:
-            found = found.only(store.shorter_examples(tokens.drop_longer))
+            name, found, train_targets = _rows_of(data, columns, card, on_bad_row=on_bad_row, tracker=tracker)
+        tokens = experiment.tokens if experiment else TokensSection(max_length=card.max_length, truncate=card.truncate)
+        found, rows = _tokenised(found, predictor, tokens, tracker, drop_longer=tokens.drop_longer if data is None else None)
         report = report_split(
             predictor,
             found,
-            TokenRows.of_examples(store, found.indices, found.targets, None),
-            metric=chosen_metric,
+            rows,
+            metric=chosen,
             train_targets=train_targets,
             bootstrap=section.bootstrap,
             mistakes=section.mistakes,
@@ -121,17 +117,21 @@ def _require_part(part: object, data: object) -> None:
         )
 
 
-def _tokenised(rows: Split, predictor: Predictor, tokens: TokensSection, tracker: Tracker) -> TokenStore:
-    """Tokens of the rows, from the cache where they are known; DataError where ranks read different rows."""
-    ranks, examples = predictor.ranks, rows.examples
-    if ranks.broadcast(rows.fingerprint) != rows.fingerprint:
+def _tokenised(
+    found: Split, predictor: Predictor, tokens: TokensSection, tracker: Tracker, *, drop_longer: int | None
+) -> tuple[Split, TokenRows]:
+    """The rows of at most `drop_longer` tokens, and their tokens, from the cache where they are known; DataError where ranks
+    read different rows.
+    """
+    ranks, examples = predictor.ranks, found.examples
+    if ranks.broadcast(found.fingerprint) != found.fingerprint:
         raise DataError(
             f"rank {ranks.rank} reads other rows than the first rank ({examples.rows.source}).",
             hint="The files must be the same on every machine.",
             place=examples.rows.source,
         )
     with ranks.local_first():
-        return open_store(
+        store = open_store(
             examples.text,
             examples.text_pair,
             predictor.encoder,
@@ -140,6 +140,9 @@ def _tokenised(rows: Split, predictor: Predictor, tokens: TokensSection, tracker
             progress=lambda done, total: tracker.progress("tokenising", done, total),
             notice=tracker.notice,
         )
+    if drop_longer is not None:
+        found = found.only(store.shorter_examples(drop_longer))
+    return found, TokenRows.of_examples(store, found.indices, found.targets, None)
 
 
 def _columns(given: Columns | Mapping[str, object] | None, card: ModelCard) -> Columns:
@@ -170,8 +173,8 @@ def _rows_of(
     *,
     on_bad_row: OnBadRow,
     tracker: Tracker,
-) -> tuple[str, Split]:
-    """Labelled rows of files, for a model that knows its labels: (name of the first file, the rows)."""
+) -> tuple[str, Split, None]:
+    """Labelled rows of files, for a model that knows its labels: (name of the first file, the rows, no training targets)."""
     source, said = data_source(card.sources, data)
     if said:
         tracker.notice(said)
@@ -184,7 +187,7 @@ def _rows_of(
         raise
     for note in found.examples.rows.notes:
         tracker.notice(note)
-    return Path(source.files[0]).name, found
+    return Path(source.files[0]).name, found, None
 
 
 def _own_rows(
@@ -237,12 +240,6 @@ def _source_of(section: DataSection, name: str) -> TrainSource | HeldOut:
             f'part = "{name}" is not a set of this run.', hint=f"It has {listing(sources, 8)}.", key="part", value=name
         )
     return sources[name]
-
-
-def _tokens_section(experiment: Experiment | None, max_length: int, truncate: Truncation) -> TokensSection:
-    if experiment is not None:
-        return experiment.tokens
-    return TokensSection(max_length=max_length, truncate=truncate)
 
 
 def _keep(report: Report, folder: Path, stem: str, tracker: Tracker) -> None:

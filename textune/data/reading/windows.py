@@ -29,7 +29,7 @@ from textune.data.reading.files import COMPRESSION, FORMATS, BadLine, TextLines,
 from textune.data.reading.foreign import refuse_foreign_file
 from textune.data.reading.jsonfiles import parse_line
 from textune.data.reading.records import RecordTable
-from textune.data.reading.rows import Piece, Places, Rows, SkippedRow
+from textune.data.reading.rows import Piece, Places, SkippedRow
 from textune.data.reading.tables import open_tables
 from textune.errors import Advice, DataError, Setting, Words
 from textune.wording import listing, shorten
@@ -110,13 +110,8 @@ def stream_format(path: str, wanted: str | None, *, default: StreamFormat | None
         hint = "Write an object per line (jsonl), such as df.to_json('rows.jsonl', orient='records', lines=True)."
         raise DataError(f"{path}: a .json file is one document, but rows are predicted as they come.", hint=hint)
     known_formats = ", ".join(get_args(StreamFormat))
-    raise DataError(
-        f"{path}: the format {name!r} is not one of {known_formats}.",
-        hint=Words("Name one with ", Setting("format"), "."),
-        key="format",
-        value=name,
-        place=path,
-    )
+    advice = Words("Name one with ", Setting("format"), ".")
+    raise DataError(f"{path}: the format {name!r} is not one of {known_formats}.", hint=advice, key="format", value=name)
 
 
 def output_format_of(path: str, wanted: str | None, source: StreamFormat) -> StreamFormat:
@@ -402,8 +397,3 @@ def window_rows(window: Window, name: str, unit: str, *, wanted: Sequence[str]) 
     fields = [piece.table.schema.field(column) if column in found else pa.field(column, pa.null()) for column in wanted]
     columns = [piece.table.column(column) if column in found else missing for column in wanted]
     return replace(piece, table=pa.Table.from_arrays(columns, schema=pa.schema(fields)))
-
-
-def as_rows(piece: Piece, name: str) -> Rows:
-    """A window's piece as the rows of a source."""
-    return Rows(piece.table, name, "", (), piece.places)
