@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
 
-from textune.batches import TokenRows, open_store
+from textune.batches import TextEncoder, TokenRows, TokenStore, open_store
 from textune.config import (
     Absent,
     Columns,
@@ -31,7 +32,7 @@ from textune.config import (
     require_words,
     user_path,
 )
-from textune.data import Split, given_names, prepare_data, prepare_held_out
+from textune.data import GivenRows, Split, given_names, prepare_data, prepare_held_out
 from textune.errors import ConfigError, DataError, RunError
 from textune.evaluation import Report, resolve_metric
 from textune.jsontext import parse_json
@@ -47,6 +48,7 @@ def evaluate(
     data: str | Path | Sequence[str | Path] | FilesSource | None = None,
     columns: Columns | Mapping[str, object] | None = None,
     part: str | None = None,
+    rows: GivenRows | None = None,
     metric: str | None = None,
     on_bad_row: OnBadRow = "error",
     device: DeviceName = "auto",
@@ -59,23 +61,14 @@ def evaluate(
 
     `data`: files, read as the run's own of the same suffix were, or a source. `columns`: where text and label stand in them, as
     in `{"label": "stars"}`; what is not named stays as in the run.
+    `rows`: rows in memory by name, for a run that was trained on such.
 
     In a run folder the report is kept as `evaluations/NAME.json` and `.md`. Raises RunError where the run has no such rows or
     its data has changed since training. Processes that a launcher started together share the rows: all of them call it and
     get the report, the first one writes it.
     """
     require_words(evaluate, on_bad_row=on_bad_row)
-    if part is not None and not isinstance(part, str):
-        raise ConfigError(
-            f"part = {part!r:.60} is not the name of a set.",
-            hint='Write part="validation" or the like.',
-            key="part",
-            value=part,
-        )
-    if data is not None and part is not None:
-        raise ConfigError(
-            "part chooses among the run's own rows, but data names others.", hint="Give one of the two.", key="part", value=part
-        )
+    _require_one_choice(part, data)
     run = user_path(run)
     with joined() as ranks:
         tracker = tracker if tracker is not None and ranks.is_first else SilentTracker()
@@ -92,45 +85,86 @@ def evaluate(
         chosen_metric = resolve_metric(metric or card.metric, predictor.task.head.answers)
         experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
         section = experiment.evaluate if experiment is not None else EvaluateSection()
-        if data is None:
-            name, found, train_targets = _own_rows(run, experiment, card, part)
-        else:
-            source, said = data_source(card.sources, data)
-            if said:
-                tracker.notice(said)
-            found = _rows_of(source, _columns(columns, card), card, on_bad_row=on_bad_row, tracker=tracker)
-            name, train_targets = Path(source.files[0]).name, None
-        if ranks.broadcast(found.fingerprint) != found.fingerprint:
+        chosen = (
+            _own_rows(run, experiment, card, part, rows or {})
+            if data is None
+            else _given_rows(data, _columns(columns, card), card, on_bad_row=on_bad_row, tracker=tracker)
+        )
+        split = chosen.split
+        if ranks.broadcast(split.fingerprint) != split.fingerprint:
             raise DataError(
-                f"rank {ranks.rank} reads other rows than the first rank ({found.examples.rows.source}).",
+                f"rank {ranks.rank} reads other rows than the first rank ({split.examples.rows.source}).",
                 hint="The files must be the same on every machine.",
             )
         tokens = _tokens_section(experiment, card.max_length, card.truncate)
         with ranks.local_first():
-            store = open_store(
-                found.examples.text,
-                found.examples.text_pair,
-                predictor.encoder,
-                tokens,
-                place=found.examples.place,
-                progress=lambda done, total: tracker.progress("tokenising", done, total),
-                notice=tracker.notice,
-            )
+            store = _tokenised(split, predictor.encoder, tokens, tracker)
         if tokens.drop_longer is not None and data is None:
-            found = found.only(store.shorter_examples(tokens.drop_longer))
+            split = split.only(store.shorter_examples(tokens.drop_longer))
         report = report_split(
             predictor,
-            found,
-            TokenRows.of_examples(store, found.indices, found.targets, None),
+            split,
+            TokenRows.of_examples(store, split.indices, split.targets, None),
             metric=chosen_metric,
-            train_targets=train_targets,
+            train_targets=chosen.train_targets,
             bootstrap=section.bootstrap,
             mistakes=section.mistakes,
             tracker=tracker,
         )
         if ranks.is_first and (run / "manifest.json").is_file():
-            _keep(report, run / "evaluations", re.sub(r"[^\w.-]+", "_", name), tracker)
+            _keep(report, run / "evaluations", re.sub(r"[^\w.-]+", "_", chosen.name), tracker)
     return report
+
+
+class _Chosen(NamedTuple):
+    """The rows that are evaluated."""
+
+    name: str
+    """What the report is called after."""
+    split: Split
+    train_targets: np.ndarray | None
+    """The training rows' targets, where they are known: what an answer that ignores the text goes by."""
+
+
+def _require_one_choice(part: object, data: object) -> None:
+    if part is not None and not isinstance(part, str):
+        raise ConfigError(
+            f"part = {part!r:.60} is not the name of a set.",
+            hint='Write part="validation" or the like.',
+            key="part",
+            value=part,
+        )
+    if data is not None and part is not None:
+        raise ConfigError(
+            "part chooses among the run's own rows, but data names others.", hint="Give one of the two.", key="part", value=part
+        )
+
+
+def _given_rows(
+    data: str | Path | Sequence[str | Path] | FilesSource,
+    columns: Columns,
+    card: ModelCard,
+    *,
+    on_bad_row: OnBadRow,
+    tracker: Tracker,
+) -> _Chosen:
+    source, said = data_source(card.sources, data)
+    if said:
+        tracker.notice(said)
+    split = _rows_of(source, columns, card, on_bad_row=on_bad_row, tracker=tracker)
+    return _Chosen(Path(source.files[0]).name, split, None)
+
+
+def _tokenised(split: Split, encoder: TextEncoder, section: TokensSection, tracker: Tracker) -> TokenStore:
+    return open_store(
+        split.examples.text,
+        split.examples.text_pair,
+        encoder,
+        section,
+        place=split.examples.place,
+        progress=lambda done, total: tracker.progress("tokenising", done, total),
+        notice=tracker.notice,
+    )
 
 
 def _columns(given: Columns | Mapping[str, object] | None, card: ModelCard) -> Columns:
@@ -167,10 +201,8 @@ def _rows_of(data: FilesSource, columns: Columns, card: ModelCard, *, on_bad_row
     return found
 
 
-def _own_rows(
-    run: Path, experiment: Experiment | None, card: ModelCard, part: str | None
-) -> tuple[str, Split, np.ndarray | None]:
-    """The run's own test (else validation) rows: (name of the part, the rows, targets of the training rows)."""
+def _own_rows(run: Path, experiment: Experiment | None, card: ModelCard, part: str | None, given: GivenRows) -> _Chosen:
+    """The run's own rows of the set `part`, by default its test (else validation) rows."""
     if experiment is None:
         raise RunError(
             f"{run} is a model folder without a run: it does not know its data.", hint="Name a file with --data FILE."
@@ -190,11 +222,12 @@ def _own_rows(
             label_map=card.label_map,
             on_bad_row=section.on_bad_row,
             name=name,
+            given=given,
         )
         read = [found]
         same_labels = given_names(section.labels, section.columns.labels) == card.names or not card.label_map.choices
     else:
-        prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names)
+        prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names, given=given)
         own = prepared.splits[name]
         read = [prepared.train] if name == "train" else [prepared.train, own]
         found, train_targets = own, prepared.train_targets
@@ -206,7 +239,7 @@ def _own_rows(
             f"{what} of {run} changed since training ({found.examples.rows.source}).",
             hint="Restore the files, or evaluate what is there now with --data FILE.",
         )
-    return name, found, train_targets
+    return _Chosen(name, found, train_targets)
 
 
 def _source_of(section: DataSection, name: str) -> TrainSource | HeldOut:
