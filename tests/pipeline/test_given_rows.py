@@ -34,6 +34,7 @@ def settings(home: Path, *, steps: int = 2) -> dict[str, Any]:
         "tokens.max_length": 24,
         "tokens.cache": str(home / "cache"),
         "evaluate.bootstrap": 0,
+        "evaluate.mistakes": 0,
     }
 
 

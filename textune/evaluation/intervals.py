@@ -1,16 +1,15 @@
-"""How far chance alone could move a metric: 95 % intervals over the choice of rows; after `metrics.py`, before
-`report.py`.
+"""How far chance alone could move a metric: 95 % intervals over the choice of rows. After `metrics.py`.
 
 Three methods, each where it holds (`tests/evaluation/test_coverage.py` simulates how often):
 
-- Shares of rows (accuracy, subset accuracy, binary precision and recall): Wilson's score interval (Wilson 1927; Brown, Cai and
-  DasGupta 2001, Statistical Science 16, 101).
-- Other metrics of the confusion matrix: draws of the matrix from its posterior under a Dirichlet prior, which for two classes
-  is Jeffreys' (Caelen 2017, Annals of Mathematics and Artificial Intelligence 81, 429). Unlike resamples, draws hold errors
-  that did not happen to occur among these rows.
+- Shares of rows (accuracy, subset accuracy, binary precision and recall): Wilson's score interval (Wilson 1927; Brown,
+  Cai and DasGupta 2001, Statistical Science 16, 101).
+- Other metrics of the confusion matrix: draws of the matrix from its posterior under a Dirichlet prior, which for two
+  classes is Jeffreys' (Caelen 2017, Annals of Mathematics and Artificial Intelligence 81, 429). Unlike resamples, draws
+  include errors that happen not to occur among these rows.
 - All others: the BCa bootstrap over rows (Efron 1987, Journal of the American Statistical Association 82, 171).
 
-Where none of them holds there is no interval, and the reason is given.
+If none of them holds, there is no interval, and the reason is given.
 """
 
 from __future__ import annotations

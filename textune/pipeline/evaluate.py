@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
 
-from textune.batches import TextEncoder, TokenRows, TokenStore, open_store
+from textune.batches import TokenRows, TokenStore, open_store
 from textune.config import (
     Absent,
     Columns,
@@ -36,7 +35,7 @@ from textune.data import GivenRows, Split, given_names, prepare_data, prepare_he
 from textune.errors import ConfigError, DataError, RunError
 from textune.evaluation import Report, resolve_metric
 from textune.jsontext import parse_json
-from textune.prediction import ModelCard, data_source, load
+from textune.prediction import ModelCard, Predictor, data_source, load
 from textune.ranks import joined
 from textune.run import SilentTracker, Tracker, report_split, write_report
 from textune.wording import listing
@@ -68,7 +67,7 @@ def evaluate(
     get the report, the first one writes it.
     """
     require_words(evaluate, on_bad_row=on_bad_row)
-    _require_one_choice(part, data)
+    _require_part(part, data)
     run = user_path(run)
     with joined() as ranks:
         tracker = tracker if tracker is not None and ranks.is_first else SilentTracker()
@@ -85,48 +84,32 @@ def evaluate(
         chosen_metric = resolve_metric(metric or card.metric, predictor.task.head.answers)
         experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
         section = experiment.evaluate if experiment is not None else EvaluateSection()
-        chosen = (
-            _own_rows(run, experiment, card, part, rows or {})
-            if data is None
-            else _given_rows(data, _columns(columns, card), card, on_bad_row=on_bad_row, tracker=tracker)
-        )
-        split = chosen.split
-        if ranks.broadcast(split.fingerprint) != split.fingerprint:
-            raise DataError(
-                f"rank {ranks.rank} reads other rows than the first rank ({split.examples.rows.source}).",
-                hint="The files must be the same on every machine.",
-            )
+        train_targets = None
+        if data is None:
+            name, found, train_targets = _own_rows(run, experiment, card, part, rows or {})
+        else:
+            name, found = _rows_of(data, columns, card, on_bad_row=on_bad_row, tracker=tracker)
         tokens = _tokens_section(experiment, card.max_length, card.truncate)
-        with ranks.local_first():
-            store = _tokenised(split, predictor.encoder, tokens, tracker)
+        store = _tokenised(found, predictor, tokens, tracker)
         if tokens.drop_longer is not None and data is None:
-            split = split.only(store.shorter_examples(tokens.drop_longer))
+            found = found.only(store.shorter_examples(tokens.drop_longer))
         report = report_split(
             predictor,
-            split,
-            TokenRows.of_examples(store, split.indices, split.targets, None),
+            found,
+            TokenRows.of_examples(store, found.indices, found.targets, None),
             metric=chosen_metric,
-            train_targets=chosen.train_targets,
+            train_targets=train_targets,
             bootstrap=section.bootstrap,
             mistakes=section.mistakes,
             tracker=tracker,
         )
         if ranks.is_first and (run / "manifest.json").is_file():
-            _keep(report, run / "evaluations", re.sub(r"[^\w.-]+", "_", chosen.name), tracker)
+            _keep(report, run / "evaluations", re.sub(r"[^\w.-]+", "_", name), tracker)
     return report
 
 
-class _Chosen(NamedTuple):
-    """The rows that are evaluated."""
-
-    name: str
-    """What the report is called after."""
-    split: Split
-    train_targets: np.ndarray | None
-    """The training rows' targets, where they are known: what an answer that ignores the text goes by."""
-
-
-def _require_one_choice(part: object, data: object) -> None:
+def _require_part(part: object, data: object) -> None:
+    """ConfigError where `part` is not a name, or `data` names rows as well."""
     if part is not None and not isinstance(part, str):
         raise ConfigError(
             f"part = {part!r:.60} is not the name of a set.",
@@ -140,31 +123,25 @@ def _require_one_choice(part: object, data: object) -> None:
         )
 
 
-def _given_rows(
-    data: str | Path | Sequence[str | Path] | FilesSource,
-    columns: Columns,
-    card: ModelCard,
-    *,
-    on_bad_row: OnBadRow,
-    tracker: Tracker,
-) -> _Chosen:
-    source, said = data_source(card.sources, data)
-    if said:
-        tracker.notice(said)
-    split = _rows_of(source, columns, card, on_bad_row=on_bad_row, tracker=tracker)
-    return _Chosen(Path(source.files[0]).name, split, None)
-
-
-def _tokenised(split: Split, encoder: TextEncoder, section: TokensSection, tracker: Tracker) -> TokenStore:
-    return open_store(
-        split.examples.text,
-        split.examples.text_pair,
-        encoder,
-        section,
-        place=split.examples.place,
-        progress=lambda done, total: tracker.progress("tokenising", done, total),
-        notice=tracker.notice,
-    )
+def _tokenised(rows: Split, predictor: Predictor, tokens: TokensSection, tracker: Tracker) -> TokenStore:
+    """Tokens of the rows, from the cache where they are known; DataError where ranks read different rows."""
+    ranks, examples = predictor.ranks, rows.examples
+    if ranks.broadcast(rows.fingerprint) != rows.fingerprint:
+        raise DataError(
+            f"rank {ranks.rank} reads other rows than the first rank ({examples.rows.source}).",
+            hint="The files must be the same on every machine.",
+            place=examples.rows.source,
+        )
+    with ranks.local_first():
+        return open_store(
+            examples.text,
+            examples.text_pair,
+            predictor.encoder,
+            tokens,
+            place=examples.place,
+            progress=lambda done, total: tracker.progress("tokenising", done, total),
+            notice=tracker.notice,
+        )
 
 
 def _columns(given: Columns | Mapping[str, object] | None, card: ModelCard) -> Columns:
@@ -188,21 +165,34 @@ def _columns(given: Columns | Mapping[str, object] | None, card: ModelCard) -> C
         ) from None
 
 
-def _rows_of(data: FilesSource, columns: Columns, card: ModelCard, *, on_bad_row: OnBadRow, tracker: Tracker) -> Split:
-    """Labelled rows of files, for a model that knows its labels."""
+def _rows_of(
+    data: object,
+    columns: Columns | Mapping[str, object] | None,
+    card: ModelCard,
+    *,
+    on_bad_row: OnBadRow,
+    tracker: Tracker,
+) -> tuple[str, Split]:
+    """Labelled rows of files, for a model that knows its labels: (name of the first file, the rows)."""
+    source, said = data_source(card.sources, data)
+    if said:
+        tracker.notice(said)
+    read, labels = _columns(columns, card), card.labels
     try:
-        found = prepare_held_out(data, columns=columns, labels=card.labels, label_map=card.label_map, on_bad_row=on_bad_row)
+        found = prepare_held_out(source, columns=read, labels=labels, label_map=card.label_map, on_bad_row=on_bad_row)
     except DataError as error:
         if error.key in {"data.columns.label", "data.columns.labels"}:
             error.advise("To score rows without labels, use `textune predict`.")
         raise
     for note in found.examples.rows.notes:
         tracker.notice(note)
-    return found
+    return Path(source.files[0]).name, found
 
 
-def _own_rows(run: Path, experiment: Experiment | None, card: ModelCard, part: str | None, given: GivenRows) -> _Chosen:
-    """The run's own rows of the set `part`, by default its test (else validation) rows."""
+def _own_rows(
+    run: Path, experiment: Experiment | None, card: ModelCard, part: str | None, given: GivenRows
+) -> tuple[str, Split, np.ndarray | None]:
+    """The run's own test (else validation) rows: (name of the part, the rows, targets of the training rows)."""
     if experiment is None:
         raise RunError(
             f"{run} is a model folder without a run: it does not know its data.", hint="Name a file with --data FILE."
@@ -239,7 +229,7 @@ def _own_rows(run: Path, experiment: Experiment | None, card: ModelCard, part: s
             f"{what} of {run} changed since training ({found.examples.rows.source}).",
             hint="Restore the files, or evaluate what is there now with --data FILE.",
         )
-    return _Chosen(name, found, train_targets)
+    return name, found, train_targets
 
 
 def _source_of(section: DataSection, name: str) -> TrainSource | HeldOut:

@@ -11,7 +11,7 @@ import numpy as np
 from textune.atomic import write_text
 from textune.batches import TokenRows
 from textune.data import Split
-from textune.evaluation import Metric, Reduction, Report, Scored, build_report, render
+from textune.evaluation import EvaluatedRows, Metric, Reduction, Report, Scored, build_report, render
 from textune.model import CallerBudget
 from textune.prediction import Predictor, load
 from textune.run.folder import RunFolder, report_stem
@@ -74,17 +74,21 @@ def report_split(
     examples = split.chosen_examples
     return build_report(
         scored,
-        texts=examples.text,
-        pairs=examples.text_pair,
-        place=examples.place,
+        EvaluatedRows(
+            texts=examples.text,
+            pairs=examples.text_pair,
+            place=examples.place,
+            dataset=f"{split.name}: {examples.rows.source}",
+            fingerprint=split.fingerprint,
+            num_left_out=split.num_left_out,
+            warnings=tuple(
+                f"{lost} The scores say nothing about such rows." for lost in (split.unread, split.too_long) if lost
+            ),
+        ),
         metric=metric,
-        dataset=f"{split.name}: {examples.rows.source}",
-        fingerprint=split.fingerprint,
         train_targets=train_targets,
         bootstrap=bootstrap,
         mistakes=mistakes,
-        left_out=split.num_left_out,
-        warnings=tuple(f"{lost} The scores say nothing about such rows." for lost in (split.unread, split.too_long) if lost),
     )
 
 

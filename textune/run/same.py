@@ -45,6 +45,8 @@ def compare(saved: Mapping[str, object], now: Mapping[str, object], *, where: st
             f"{where} was trained with another configuration: {'; '.join(refused)}.",
             hint="Resume with the values of its config.toml, choose another folder with --run, or start another run from its"
             ' model: model.pretrained = "RUN/best".',
+            place=str(where),
+            reason="; ".join(refused),
         )
     return [f"{change} from here on" for change in harmless]
 
@@ -80,6 +82,8 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
         raise RunError(
             f"{listing(sorted(other), 6)} of {where} changed since it was trained.",
             hint="Restore the files as they were, or start a new run; to train a model further, name it in model.pretrained.",
+            place=str(where),
+            reason="changed since it was trained",
         )
     changed = [
         f"{machine_in_words(name)} was {value}, is {now.machine.get(name)}"

@@ -99,13 +99,18 @@ def plan_start(folder: RunFolder, config: Config, resume: str | None) -> Start:
 def _planned(folder: RunFolder, config: Config, resume: str | None, *, branch_from: Checkpoint | None = None) -> Start:
     """`branch_from`: the checkpoint that the command names, and from which the run in this folder branched off."""
     if resume == "":
-        raise RunError("--resume= is empty.", hint="Write --resume, --resume auto, or the path of a run or checkpoint.")
+        raise RunError(
+            "--resume= is empty.", hint="Write --resume, --resume auto, or the path of a run or checkpoint.", key="resume"
+        )
     if resume is not None and resume not in (LATEST, AUTO):
         return _start_elsewhere(folder, config, user_path(resume))
     if not (folder.path / "manifest.json").is_file():
         if resume == LATEST and not folder.was_killed_early:
             raise RunError(
-                f"there is no run in {folder.path} to resume.", hint="Start it without --resume, or with --resume auto."
+                f"there is no run in {folder.path} to resume.",
+                hint="Start it without --resume, or with --resume auto.",
+                key="resume",
+                place=str(folder.path),
             )
         if resume is None or not folder.was_killed_early:
             folder.require_free()
@@ -122,6 +127,8 @@ def _planned(folder: RunFolder, config: Config, resume: str | None, *, branch_fr
                 f"{folder.path} branched off from a checkpoint of another run ({manifest.from_checkpoint})"
                 " and has none of its own.",
                 hint="Name that checkpoint again: --resume PATH.",
+                key="resume",
+                place=str(folder.path),
             )
         checkpoint = branch_from  # the run stopped before it had a checkpoint of its own
     if status == "complete" and checkpoint is None and models_in(folder.checkpoints):  # it saved only models
@@ -139,6 +146,9 @@ def _refuse_models(run: Path) -> None:
         raise RunError(
             f"{run} has saved only models (train.checkpoint.save_only_model = true) and cannot resume.",
             hint=f'Start another run from the last one: model.pretrained = "{models[-1]}".',
+            key="train.checkpoint.save_only_model",
+            value=True,
+            place=str(run),
         )
 
 
@@ -149,6 +159,8 @@ def _resumed(folder: RunFolder, config: Config, checkpoint: Checkpoint | None, p
         raise RunError(
             f"none of the checkpoints in {folder.path} can be resumed: {' '.join(passed)}",
             hint=f"Restore one of them from a copy, or remove {folder.checkpoints} to start from the first step.",
+            place=str(folder.path),
+            reason=" ".join(passed),
         )
     if checkpoint is None:
         before = load_config(folder.path / "config.toml").resolved
@@ -171,6 +183,8 @@ def _start_elsewhere(folder: RunFolder, config: Config, path: Path) -> Start:
             raise RunError(
                 " ".join([*passed, f"{path} has no complete checkpoint to resume from."]),
                 hint="Start a new run without --resume.",
+                key="resume",
+                place=str(path),
             )
     else:
         found = open_checkpoint(path)
@@ -185,6 +199,8 @@ def _start_elsewhere(folder: RunFolder, config: Config, path: Path) -> Start:
         raise RunError(
             f"{found.folder} is not the newest checkpoint of its run: {last.folder.name} is newer and would be lost.",
             hint="Name another folder for the new run with --run.",
+            key="resume",
+            place=str(found.folder),
         )
     return _resumed(folder, config, found, passed)
 
@@ -204,6 +220,8 @@ def joined_for(section: TrainSection) -> Iterator[Ranks]:
             raise RunError(
                 f"{ranks.world} processes cannot share batches of train.batch_size = {section.batch_size} rows.",
                 hint="Start fewer processes, or raise train.batch_size (which changes the training).",
+                key="train.batch_size",
+                value=section.batch_size,
             )
         yield ranks
 

@@ -38,7 +38,7 @@ def nth_row(index: int) -> str:
 def require_numbers(scores: np.ndarray, rows: np.ndarray, *, num_rows: int, place: Callable[[int], str] = nth_row) -> None:
     """ModelError where scores [N] or [N, K] are NaN or infinite.
 
-    rows: int64 [N] the numbers of these rows among all `num_rows`. place: what to call one of them.
+    `rows`: int64 [N] the numbers of these rows among all `num_rows`; `place`: what to call one of them.
     """
     usable = np.isfinite(scores)
     if usable.all():
