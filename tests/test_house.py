@@ -138,6 +138,21 @@ def test_only_the_composition_root_sees_the_whole_configuration() -> None:
     assert wrong == []
 
 
+def test_only_labels_and_tasks_ask_which_problem_it_is() -> None:
+    """Everybody else asks the label map or the head, so that a new kind of head is one file and one row of a table."""
+    problems = {"binary", "multiclass", "multilabel", "regression"}
+    wrong = []
+    for path in modules():
+        if path.relative_to(PACKAGE).parts[0] in {"config", "tasks"} or path.is_relative_to(PACKAGE / "data" / "labels"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            sides += [node.value] if isinstance(node, ast.MatchValue) else []
+            words = {part.value for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant)}
+            wrong += [f"{path.relative_to(ROOT)}:{node.lineno}" for _ in words & problems]  # type: ignore[attr-defined]
+    assert wrong == []
+
+
 def test_only_the_command_line_prints() -> None:
     wrong = []
     for path in modules():

@@ -15,6 +15,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from textune.errors import RunError
 
@@ -137,11 +138,17 @@ def sync_tree(path: Path) -> None:
     """Make a file, or a folder with everything in it, survive a crash of the machine."""
     if path.is_file():
         with path.open("rb") as file:
-            os.fsync(file.fileno())
+            sync_file(file)
     elif path.is_dir():
         for inner in path.iterdir():
             sync_tree(inner)
         sync_folder(path)
+
+
+def sync_file(file: IO[bytes]) -> None:
+    """Make what was written to an open file survive a crash of the machine."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -202,7 +202,7 @@ def checkpoints(channel: Channel, spec: Json) -> Json:
     parts, folder = opened(spec["config"]), Path(spec["folder"])
     learner = learner_alone(parts.model, parts.experiment.train, parts.device)
     keeper = CheckpointKeeper(folder, Checkpointing(), ALONE)
-    keeper.begin(0)
+    keeper.open(0)
     seconds: dict[str, list[float]] = {"copy_seconds": [], "write_seconds": []}
     timed(keeper, "_snapshot", seconds["copy_seconds"].append)
     timed(keeper, "_write", seconds["write_seconds"].append)
@@ -214,12 +214,12 @@ def checkpoints(channel: Channel, spec: Json) -> Json:
             step = next(run).step
             if command["do"] == "ours" and number % spec["every"] == 0:
                 # One that is due while the last is still being written waits for a later step.
-                if keeper.unfinished and not keeper.busy:
-                    keeper.completed()
-                if not keeper.unfinished:
+                if keeper.phase == "written":
+                    keeper.wait()
+                if keeper.phase == "idle":
                     keeper.save(learner, step, {"step": step})
         channel.reply(seconds=time.perf_counter() - started)
-        keeper.finish()  # outside of both: what is left of the last checkpoint would count against the next segment
+        keeper.wait()  # outside of both: what is left of the last checkpoint would count against the next segment
     newest = folder / f"step-{keeper.last_step}"
     return {"bytes": sum(path.stat().st_size for path in newest.rglob("*") if path.is_file()), **seconds}
 

@@ -14,12 +14,12 @@ from kits import batches
 from kits.batches import store_of
 from kits.metrics import PROBLEMS, by_the_library, head_of, make_rows, metrics_for, same
 from kits.patience import every_day
+from kits.predictions import card_of
 from kits.ranks import on_ranks
 from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as library
 
 from textune.batches.store import TokenStore
-from textune.config.schema import AutoTask, Columns, Labels
 from textune.errors import ModelError, RanksError
 from textune.evaluation import reduction
 from textune.evaluation.metrics import compute_metrics
@@ -27,7 +27,6 @@ from textune.evaluation.reduction import Reduction
 from textune.evaluation.scored import Scored
 from textune.model.device import Device
 from textune.prediction import predictor as prediction
-from textune.prediction.card import ModelCard
 from textune.prediction.predictor import Predictor
 from textune.ranks import ALONE, Ranks
 from textune.run.report import score_rows
@@ -90,16 +89,7 @@ class Lookup:
 
 def predictor_of(rows: Rows, ranks: Ranks, bound: int, **options: Any) -> tuple[Predictor, Lookup]:
     names = ("value",) if rows.problem == "regression" else tuple("abc"[: rows.scores.shape[1]])
-    card = ModelCard(
-        problem=rows.problem,
-        names=names,
-        task=AutoTask(),
-        max_length=8,
-        truncate="head",
-        columns=Columns(),
-        labels=Labels(),
-        precision="fp32",
-    )
+    card = card_of(problem=rows.problem, names=names, max_length=8)
     lookup: Any = Lookup(rows, names)
     nothing: Any = None
     return Predictor(lookup, nothing, lookup, card, device=CPU, max_tokens=bound, ranks=ranks, **options), lookup

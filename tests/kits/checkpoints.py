@@ -30,15 +30,15 @@ class Tensors:
 def keeper_of(
     folder: Path, *, step: int = 0, on_notice: Callable[[str], None] = lambda message: None, **keys: Any
 ) -> CheckpointKeeper:
-    """A keeper that has begun."""
+    """A keeper that is open."""
     keeper = CheckpointKeeper(folder, Checkpointing(**keys), ALONE, small_files=SMALL_FILES, on_notice=on_notice)
-    keeper.begin(step)
+    keeper.open(step)
     return keeper
 
 
 def save(keeper: CheckpointKeeper, step: int, *, value: float | None = None, size: int = 64) -> None:
     """A whole checkpoint."""
-    learner: Any = Tensors(size)
+    learner = Tensors(size)
     learner.weight += step
     keeper.save(learner, step, {"step": step, "note": "n" * step}, value=value)
-    keeper.finish()
+    keeper.wait()

@@ -13,16 +13,17 @@ from textune.config.schema import AutoTask, Columns, Labels
 from textune.data.reading.windows import StreamOptions, read_rows, stream_format
 from textune.model.outofmemory import CallerBudget
 from textune.pipeline.predict import predict_file
-from textune.prediction.card import ModelCard
+from textune.prediction.card import HeadCard, ModelCard
 from textune.prediction.predictor import Predictor
 from textune.ranks import ALONE
 
 
 def card_of(**changes: Any) -> ModelCard:
+    """A card; `problem`, `names` and the like are those of its head."""
+    head: dict[str, Any] = {"problem": "binary", "names": ("neg", "pos"), "task": AutoTask()}
+    head |= {name: changes.pop(name) for name in list(changes) if name in HeadCard.model_fields}
     facts: dict[str, Any] = {
-        "problem": "binary",
-        "names": ("neg", "pos"),
-        "task": AutoTask(),
+        "heads": (HeadCard(**head),),
         "max_length": 24,
         "truncate": "head",
         "columns": Columns(),

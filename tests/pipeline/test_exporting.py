@@ -63,7 +63,7 @@ def test_a_run_without_an_evaluation_gives_its_newest_checkpoint(home: Path, tmp
 def test_what_cannot_be_exported_is_said(home: Path, run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="does not exist"):
         export(tmp_path / "nothing", tmp_path / "model")
-    with pytest.raises(RunError, match=r"no complete checkpoint: it has no manifest\.json"):
+    with pytest.raises(RunError, match=r"not a complete checkpoint: it has no manifest\.json"):
         export(home, tmp_path / "model")
     shutil.copytree(run / "checkpoints" / "step-15", tmp_path / "torn")
     shard = tmp_path / "torn" / "state-1-of-1.safetensors"

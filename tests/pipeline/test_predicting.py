@@ -42,7 +42,7 @@ from textune.model import device as device_module
 from textune.model import processor
 from textune.pipeline.predict import predict_file
 from textune.prediction.load import load
-from textune.prediction.predictor import Predictor, label_rows
+from textune.prediction.predictor import Predictor
 
 # --- the same texts as in training --------------------------------------------------------------------------------------
 
@@ -264,10 +264,11 @@ def test_scores_become_labels(problem: Any, scores: list[Any], labels: list[Any]
     names = ("score",) if problem == "regression" else ("a", "b", "c")[: len(scores[0]) if scores else 3]
     card = card_of(problem=problem, names=names)
     array = np.array(scores) if scores else np.zeros((0, 3))
-    found, best_N = label_rows(array, card)
+    head = card.build_task().head
+    found, best_N = head.answers.answer_rows(array, head.decide(array))
     assert found == labels and best_N.tolist() == best
     predictor = Predictor.__new__(Predictor)
-    predictor.card = card
+    predictor.card, predictor.task = card, card.build_task()
     for prediction, label, score, row in zip(predictor.name_scores(array), labels, best, scores, strict=True):
         assert (prediction.label, prediction.score) == (label, score)
         assert prediction.scores == dict(zip(names, [row] if problem == "regression" else row, strict=True))

@@ -322,7 +322,7 @@ def test_what_is_no_checkpoint_is_refused(source: Path, run: Path, tmp_path: Pat
     if path.endswith(".writing"):
         (run / "checkpoints" / "step-5").rename(run / path)
         (run / path / "manifest.json").unlink()
-    with pytest.raises(RunError, match=r"there is no checkpoint|is no complete checkpoint"):
+    with pytest.raises(RunError, match=r"there is no checkpoint|is not a complete checkpoint"):
         train(source, tmp_path / "branch", resume=str(run / path))
     assert not (tmp_path / "branch").exists()
 
@@ -418,7 +418,7 @@ def test_a_checkpoint_of_a_later_version_is_not_passed_over(source: Path, run: P
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 99}))
     before = contents(run)
     for resume in ("latest", "auto", None, str(run)):
-        with pytest.raises(RunError, match=r"written by a later version of textune \(form 99, here \d+\)\. Upgrade textune"):
+        with pytest.raises(RunError, match=r"later version of textune \(format 99, .*\)\. Upgrade textune"):
             train(source, run, resume=resume)
     assert contents(run) == before
 

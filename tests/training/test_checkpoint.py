@@ -139,7 +139,7 @@ def test_a_manifest_of_another_form_is_refused_in_a_sentence(folder: Path, text:
 def test_a_later_version_is_refused_with_what_to_do(folder: Path) -> None:
     path = folder / "step-8" / "manifest.json"
     path.write_text(json.dumps({"version": 99, "something": "new"}))
-    with pytest.raises(RunError, match=r"later version of textune \(form 99, here \d+\). Upgrade textune"):
+    with pytest.raises(RunError, match=r"later version of textune \(format 99, this one reads \d+\). Upgrade textune"):
         open_checkpoint(folder / "step-8")
     with pytest.raises(RunError, match="later version"):  # an earlier one would undo what that version has done
         newest(folder)

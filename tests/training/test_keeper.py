@@ -17,8 +17,9 @@ import torch
 from kits.checkpoints import SMALL_FILES, Tensors, keeper_of, save
 
 import textune.training.keeper as keeping
+from textune.atomic import WRITING
 from textune.errors import RunError
-from textune.training.checkpoint import WRITING, newest, open_checkpoint
+from textune.training.checkpoint import newest, open_checkpoint
 
 MIB = 1 << 20
 
@@ -127,13 +128,12 @@ def test_a_step_waits_for_the_copy_alone_and_what_changes_after_it_is_not_saved(
 
     monkeypatch.setattr(keeping, "write_tensors", late)
     keeper, learner = keeper_of(tmp_path), Tensors()
-    as_learner: Any = learner
-    keeper.save(as_learner, 1, {"step": 1})
-    assert keeper.busy and keeper.unfinished
+    keeper.save(learner, 1, {"step": 1})
+    assert keeper.phase == "writing"
     learner.weight += 7
     may_write.set()
-    keeper.finish()
-    assert not keeper.busy and not keeper.unfinished and keeper.last_step == 1
+    keeper.wait()
+    assert keeper.phase == "idle" and keeper.last_step == 1
     assert torch.equal(open_checkpoint(tmp_path / "step-1").read("model/weight"), torch.zeros(64))
 
 
@@ -187,7 +187,7 @@ def test_an_error_while_writing_stops_the_run_and_leaves_the_one_before(
     with pytest.raises(RunError, match=message) as raised:
         save(keeper, 2)
     assert os.strerror(number) in str(raised.value) and hint in raised.value.hint
-    assert "The checkpoint of step 1 is whole." in raised.value.message
+    assert "The checkpoint of step 1 is complete." in raised.value.message
     assert names(tmp_path) == ["step-1"]
     monkeypatch.undo()
     save(keeper, 3)
@@ -200,14 +200,13 @@ def test_the_error_of_a_thread_surfaces_at_the_next_step(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(keeping, "write_tensors", failing)
     keeper, learner = keeper_of(tmp_path), Tensors()
-    as_learner: Any = learner
-    keeper.save(as_learner, 1, {"step": 1})
-    while keeper.busy:
+    keeper.save(learner, 1, {"step": 1})
+    while keeper.phase == "writing":
         pass
-    assert keeper.unfinished
+    assert keeper.phase == "written"
     with pytest.raises(RunError, match="the checkpoint of step 1 cannot be written"):
-        keeper.completed()
-    assert not keeper.unfinished and keeper.last_step == 0 and names(tmp_path) == []
+        keeper.wait()
+    assert keeper.phase == "idle" and keeper.last_step == 0 and names(tmp_path) == []
 
 
 @pytest.fixture
@@ -234,7 +233,7 @@ def test_a_disk_that_is_full_keeps_the_checkpoint_before_and_goes_on_when_there_
         file.write(b"\1" * (32 * MIB))
     with pytest.raises(RunError, match="no space left for the checkpoint of step 2") as raised:
         save(keeper, 2, size=size)
-    assert "The checkpoint of step 1 is whole." in str(raised.value) and "Free space there" in raised.value.hint
+    assert "The checkpoint of step 1 is complete." in str(raised.value) and "Free space there" in raised.value.hint
     assert names(small_disk / "checkpoints") == ["step-1"]
     found, passed = newest(small_disk / "checkpoints")
     assert found is not None and found.step == 1 and passed == []
@@ -278,7 +277,7 @@ def test_a_folder_that_became_read_only_is_said(tmp_path: Path, monkeypatch: pyt
 def test_a_checkpoint_that_cannot_be_removed_is_a_notice_and_another_try(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, background: bool, where: str
 ) -> None:
-    """As a network file system answers while somebody has a file of it open; every new checkpoint is whole."""
+    """As a network file system answers while somebody has a file of it open; every new checkpoint is complete."""
     rename, rmtree = Path.rename, shutil.rmtree
 
     def refuse(path: Any) -> None:
@@ -304,8 +303,8 @@ def test_a_checkpoint_that_cannot_be_removed_is_a_notice_and_another_try(
             assert open_checkpoint(tmp_path / f"step-{step}").step == step == keeper.last_step
             assert names(tmp_path) == ["step-1" if where == "renaming" else "step-1.removing", f"step-{step}"]
     assert said == [
-        f"the checkpoint step-1 is no longer needed and cannot be removed from {tmp_path}: Device or resource busy; it is tried"
-        " again at each save"
+        f"the checkpoint step-1 is no longer needed but cannot be removed from {tmp_path}: Device or resource busy; every save"
+        " tries again"
     ]
     save(keeper, 4)
     assert names(tmp_path) == ["step-4"] and len(said) == 1

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import Literal, TypedDict
 
+from textune.atomic import WRITING
 from textune.jsontext import parse_json
-from textune.training import WRITING, checkpoint_name
+from textune.training import checkpoint_name
 
 Phase = Literal["start-up", "training", "writing", "evaluating", "reporting"]
 

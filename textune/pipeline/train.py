@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textune.config import Config, Loaded, Overrides, load_config, user_path
+from textune.config import Config, Overrides, load_config, user_path
 from textune.errors import RunError
 from textune.evaluation import Report, read_report
 from textune.pipeline.build import gather
-from textune.ranks import Ranks, joined
 from textune.run import (
     AS_BEFORE,
     NOT_YET,
@@ -24,6 +23,7 @@ from textune.run import (
     Tracker,
     Trackers,
     disk_warning,
+    joined_for,
     one_batch_of_everything,
     plan_start,
     read_manifest,
@@ -101,7 +101,7 @@ def train(
     folder = RunFolder(user_path(run) if run is not None else Path("runs") / name)
     if fast_dev_run and resume is not None:
         raise RunError("--fast-dev-run and --resume do not go together.", hint="A run for development always starts anew.")
-    with _joined(loaded) as ranks:
+    with joined_for(loaded.experiment.train) as ranks:
         told = Trackers([tracker if tracker is not None and ranks.is_first else SilentTracker()])
         start = Start("new") if fast_dev_run else plan_start(folder, loaded.experiment, resume)
         require_same_start(ranks, start)
@@ -145,16 +145,3 @@ def _complete_before(folder: RunFolder, told: Trackers) -> TrainResult:
         notices=tuple(told.notices),
         complete_before=True,
     )
-
-
-@contextlib.contextmanager
-def _joined(loaded: Loaded) -> Iterator[Ranks]:
-    """The ranks of this run, for as long as it takes."""
-    section = loaded.experiment.train
-    with joined(group_needed=section.distributed.kind != "ddp", device=section.device) as ranks:
-        if ranks.world > section.batch_size:
-            raise RunError(
-                f"{ranks.world} processes cannot share batches of train.batch_size = {section.batch_size} rows.",
-                hint="Start fewer processes, or raise train.batch_size (which changes the training).",
-            )
-        yield ranks

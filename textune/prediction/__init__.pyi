@@ -1,4 +1,5 @@
 from .card import CARD_NAME as CARD_NAME
+from .card import HeadCard as HeadCard
 from .card import ModelCard as ModelCard
 from .card import read_card as read_card
 from .load import find_model as find_model

@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
-from textune.config import Columns, FilesSource, Labels, Section, Task, Truncation
-from textune.data import LabelMap
+from textune.config import Columns, FilesSource, Labels, RegressionTask, Section, Truncation
+from textune.config import Task as TaskSection
+from textune.data import LABEL, LabelMap, Problem
 from textune.errors import RunError
 from textune.jsontext import parse_json
 from textune.model import Precision
+from textune.tasks import USUAL, Decision, Task, build_task
 
 CARD_NAME = "textune.json"
 
 
-class ModelCard(Section):
-    """`textune.json`: what a saved model needs beyond its Hugging Face files to predict as it did in its run."""
+class HeadCard(Section):
+    """One thing that the model predicts of a row."""
 
-    version: int = 1
-    """Version of this file's form."""
-    problem: Literal["binary", "multiclass", "multilabel", "regression"]
+    name: str = LABEL
+    """By which several heads are told apart."""
+    problem: Problem
     """What is predicted."""
     names: tuple[str, ...]
     """Label names in the order of their ids."""
     multi_hot: bool | None = None
     """Multilabel: whether lists in the data are multi-hot rows."""
-    task: Task
-    """The task's own section."""
+    task: TaskSection
+    """The section `task` of the run."""
+    decision: Decision = USUAL
+    """The rule by which scores become answers."""
+
+    @property
+    def label_map(self) -> LabelMap:
+        """The labels and what they are."""
+        return LabelMap(self.problem, self.names, self.multi_hot)
+
+
+class ModelCard(Section):
+    """`textune.json`: what a saved model needs beyond its Hugging Face files to predict as it did in its run."""
+
+    version: int = 2
+    """Version of this file's form."""
+    heads: tuple[HeadCard, ...] = Field(min_length=1, max_length=1)
+    """What is predicted."""
     max_length: int = Field(ge=2)
     """Longest row in tokens."""
     truncate: Truncation
@@ -55,9 +72,35 @@ class ModelCard(Section):
     """The main metric on the validation rows; None where there was no evaluation."""
 
     @property
+    def head(self) -> HeadCard:
+        """The head of a model that has only one."""
+        (head,) = self.heads
+        return head
+
+    @property
+    def problem(self) -> Problem:
+        """What is predicted."""
+        return self.head.problem
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Label names in the order of their ids."""
+        return self.head.names
+
+    @property
     def label_map(self) -> LabelMap:
         """The labels and what they are."""
-        return LabelMap(self.problem, self.names, self.multi_hot)
+        return self.head.label_map
+
+    def build_task(self) -> Task:
+        """The task that the model was trained for, without its class weights.
+
+        These belong to training: `balanced` ones cannot be known again without the training rows.
+        """
+        section = self.head.task
+        if not isinstance(section, RegressionTask):
+            section = section.model_copy(update={"class_weights": "none"})
+        return build_task(section, self.label_map, decision=self.head.decision)
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -67,12 +110,15 @@ def read_card(folder: Path) -> ModelCard:
         tree = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(tree, dict):
             raise ValueError("not a JSON object")
-        if tree.get("version", 1) != 1:
+        version = tree.get("version", 1)
+        if version == 1:
+            tree = _from_version_1(tree)
+        elif version != 2:
             raise RunError(
                 f"{path} was written by a later version of textune.",
                 hint="Upgrade textune to read it.",
                 key="version",
-                value=tree["version"],
+                value=version,
                 place=str(path),
             )
         return ModelCard.model_validate(tree)
@@ -84,3 +130,13 @@ def read_card(folder: Path) -> ModelCard:
         reason = str(error).splitlines()[0]
     hint = "Train again, or restore the file from a copy."
     raise RunError(f"{path} is damaged: {reason}.", hint=hint, key=key, place=str(path), reason=reason)
+
+
+def _from_version_1(tree: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """The same card in today's form: until version 2 a model had one head, whose keys stood beside the others."""
+    of_head: dict[str, JsonValue] = {key: tree[key] for key in ("problem", "names", "multi_hot", "task") if key in tree}
+    return {
+        "version": 2,
+        "heads": [of_head],
+        **{key: value for key, value in tree.items() if key not in {"version", *of_head}},
+    }

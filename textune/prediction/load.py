@@ -10,14 +10,12 @@ from textune.config import (
     DeviceName,
     ModelSection,
     PredictionPrecision,
-    RegressionTask,
     Switch,
     TrainingPrecision,
     require_count,
     require_words,
     user_path,
 )
-from textune.config import Task as TaskSection
 from textune.errors import ModelError, RunError
 from textune.model import (
     Device,
@@ -35,7 +33,6 @@ from textune.model import (
 from textune.prediction.card import CARD_NAME, ModelCard, read_card
 from textune.prediction.predictor import Predictor
 from textune.ranks import ALONE, Ranks
-from textune.tasks import build_task
 
 
 def load(
@@ -69,7 +66,7 @@ def load(
         chosen = _device_of(card, device, precision, on_notice)
     section = ModelSection(pretrained=str(folder), compile=compile)
     tokenizer = load_tokenizer(section)
-    task = build_task(_without_class_weights(card.task), card.label_map)
+    task = card.build_task()
     model = load_model(section, tokenizer, label_map=card.label_map, num_logits=task.num_outputs, seed=0, as_saved=True)
     int8 = precision == "int8"
     prepare(model, Recipe(chosen, "prediction", int8=int8, compiled=int8 or card.compiled or compile == "on"))
@@ -144,8 +141,3 @@ def find_model(folder: str | Path) -> Path:
         place=str(folder),
         reason="not a run folder",
     )
-
-
-def _without_class_weights(section: TaskSection) -> TaskSection:
-    """Class weights belong to training: `balanced` ones cannot be known again without the training rows."""
-    return section if isinstance(section, RegressionTask) else section.model_copy(update={"class_weights": "none"})

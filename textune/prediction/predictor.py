@@ -6,9 +6,8 @@ texts --TextEncoder--> token store --sort by length, cut by tokens--> packed for
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from textune.errors import Advice, DataError, ModelError
 from textune.model import CallerBudget, Device, TextModel, free_cached, is_out_of_memory
 from textune.prediction.card import CARD_NAME, ModelCard
 from textune.ranks import ALONE, Ranks
-from textune.tasks import Task, decide, nth_row, require_numbers
+from textune.tasks import Task, nth_row, require_numbers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -178,8 +177,7 @@ class Predictor:
         Of several ranks each scores its share, and each gets the scores of all rows. `place`, `budget`: as in `score_batches`.
         """
         num_rows = len(store) if indices is None else len(indices)
-        regression = self.card.problem == "regression"
-        scores = np.zeros(num_rows if regression else (num_rows, len(self.card.names)), dtype=np.float64)
+        scores = np.zeros(self.task.head.answers.score_shape(num_rows), dtype=np.float64)
         for positions, values in self.score_batches(store, indices, place=place, budget=budget):
             scores[positions] = values
         return self.ranks.merge_shares(scores)
@@ -214,7 +212,8 @@ class Predictor:
 
     def name_scores(self, scores: np.ndarray) -> list[Prediction]:
         """Put label names to scores."""
-        names, (labels, best_N) = self.card.names, label_rows(scores, self.card)
+        head = self.task.head
+        names, (labels, best_N) = head.labels, head.answers.answer_rows(scores, head.decide(scores))
         rows = scores.reshape(len(scores), len(names)).tolist()
         return [
             Prediction(label, best, dict(zip(names, row, strict=True)))
@@ -280,16 +279,3 @@ def _refuse_halving(num_tokens: int, max_tokens: int) -> ModelError:
         " continue in smaller parts.",
         hint=f"Lower evaluate.max_tokens = {max_tokens}.",
     )
-
-
-def label_rows(scores: np.ndarray, card: ModelCard) -> tuple[list[Any], np.ndarray]:
-    """Label and score of each row, as in `Prediction`: a list [N] and float64 [N]."""
-    if card.problem == "regression":
-        return scores.tolist(), scores
-    names, chosen = card.names, decide(scores, card.problem)
-    if card.problem != "multilabel":
-        return [names[index] for index in chosen.tolist()], scores[np.arange(len(scores)), chosen]
-    row_K, index_K = np.nonzero(chosen)
-    named = [names[index] for index in index_K.tolist()]
-    stops = np.searchsorted(row_K, np.arange(len(scores) + 1)).tolist()
-    return [tuple(named[start:stop]) for start, stop in pairwise(stops)], scores.max(axis=1)

@@ -16,7 +16,8 @@ from textune.data import Rows, given_rows, select_texts
 from textune.errors import Setting, Words
 from textune.model import CallerBudget
 from textune.prediction.card import ModelCard
-from textune.prediction.predictor import Predictor, label_rows, require_pairs
+from textune.prediction.predictor import Predictor, require_pairs
+from textune.tasks import Answer
 
 LABEL, SCORE = "predicted_label", "predicted_score"
 _DECIMALS = 6
@@ -58,11 +59,10 @@ def encode_rows(predictor: Predictor, rows: Rows, columns: Columns) -> TokenStor
 
 def named_scores(scores: np.ndarray, card: ModelCard, *, all_scores: bool = False) -> pa.Table:
     """What the model says of each row. `scores` as `Predictor.score_store` gives them: [N, K] or [N]."""
-    labels, best_N = label_rows(scores, card)
-    if card.problem == "multilabel":
-        delimiter = card.labels.delimiter
-        labels = [list(names) if delimiter is None else delimiter.join(names) for names in labels]
-    if card.problem != "regression":
+    head = card.build_task().head
+    answers, best_N = head.answers.answer_rows(scores, head.decide(scores))
+    labels = [_cell(answer, card.labels.delimiter) for answer in answers]
+    if head.label_map.choices:
         best_N, scores = np.round(best_N, _DECIMALS), np.round(scores, _DECIMALS)
     by_label = scores.reshape(len(labels), len(card.names)).T if all_scores else ()
     schema = prediction_fields(card, all_scores=all_scores)
@@ -70,12 +70,19 @@ def named_scores(scores: np.ndarray, card: ModelCard, *, all_scores: bool = Fals
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
+def _cell(answer: Answer, delimiter: str | None) -> str | float | list[str]:
+    """An answer as a table holds it: several labels as a list, or as one text where the data had them so."""
+    if not isinstance(answer, tuple):
+        return answer
+    return list(answer) if delimiter is None else delimiter.join(answer)
+
+
 def prediction_fields(card: ModelCard, *, all_scores: bool) -> pa.Schema:
     """The columns that a prediction adds, with their types."""
     label = pa.string()
-    if card.problem == "regression":
+    if not card.label_map.choices:
         label = pa.float64()
-    elif card.problem == "multilabel" and card.labels.delimiter is None:
+    elif card.label_map.several and card.labels.delimiter is None:
         label = pa.list_(pa.string())
     scores = [(f"score_{name}", pa.float64()) for name in card.names] if all_scores else []
     return pa.schema([(LABEL, label), (SCORE, pa.float64()), *scores])

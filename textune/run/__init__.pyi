@@ -19,6 +19,7 @@ from .signals import stop_saying as stop_saying
 from .signals import stopping_at_once as stopping_at_once
 from .start import AUTO as AUTO
 from .start import Start as Start
+from .start import joined_for as joined_for
 from .start import plan_start as plan_start
 from .start import require_same_start as require_same_start
 from .state import machine_in_words as machine_in_words

@@ -75,7 +75,7 @@ class Drive:
             self._save_if_due()
         self._evaluator.finish()
         self._save()
-        self._setup.keeper.finish()
+        self._setup.keeper.wait()
         return self._seconds()
 
     def _steps(self) -> Generator[StepResult]:
@@ -143,15 +143,15 @@ class Drive:
         keeper = self._setup.keeper
         self._ranks.require_launcher()
         asked, is_writing, has_notices = self._ranks.all_max(
-            [self._setup.interruption.signal, int(keeper.busy), int(bool(self._unsaid))]
+            [self._setup.interruption.signal, int(keeper.phase == "writing"), int(bool(self._unsaid))]
         )
         if has_notices:  # the first rank speaks for all
             for notices in self._ranks.gathered(self._unsaid)[1:]:
                 for notice in notices:
                     self._setup.tracker.notice(notice)
             self._unsaid = []
-        if keeper.unfinished and not is_writing:
-            keeper.finish()
+        if keeper.phase != "idle" and not is_writing:
+            keeper.wait()
         if asked:
             self._stop(asked)
 
@@ -160,7 +160,7 @@ class Drive:
         if self._save_every and step % self._save_every == 0:
             self._is_save_due = True
         is_best = section.keep_best > 0 and self._setup.best.best_step == step
-        if step in section.at_steps or is_best or (self._is_save_due and not self._setup.keeper.unfinished):
+        if step in section.at_steps or is_best or (self._is_save_due and self._setup.keeper.phase == "idle"):
             self._save()
 
     def _save(self, *, can_resume: bool = False) -> None:
@@ -195,7 +195,7 @@ class Drive:
 
     def _stop(self, number: int) -> None:
         self._save(can_resume=True)
-        self._setup.keeper.finish()
+        self._setup.keeper.wait()
         step = self.progress.step
         when = f"after step {step}" if step else "before the first step"
         if number == signal.SIGINT:

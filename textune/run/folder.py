@@ -20,7 +20,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from textune.atomic import replace_folder, settle_folder, write_text
 from textune.errors import RunError
@@ -163,7 +162,7 @@ class RunFolder:
         Manifest(**kept | {"status": "running", "resumed": (*before.resumed, again)}).write(self.path)
         self.checkpoints.mkdir(exist_ok=True)
 
-    def end(self, status: Ending, **results: Any) -> None:
+    def end(self, status: Ending, **results: object) -> None:
         """Mark the run as ended, with fields of its manifest; what was saved stays."""
         ended = {"status": status, "finished": now(), **results}
         read_manifest(self.path).model_copy(update=ended).write(self.path)

@@ -20,7 +20,7 @@ from textune.config import Experiment, Labels
 from textune.data import PreparedData, names_by_user
 from textune.evaluation import Metric
 from textune.model import Device, TextModel, TokenBudget
-from textune.prediction import ModelCard, Predictor, own_sources
+from textune.prediction import HeadCard, ModelCard, Predictor, own_sources
 from textune.ranks import ALONE, Ranks
 from textune.tasks import Task
 from textune.training import Learner
@@ -72,11 +72,14 @@ class Ingredients:
         section, names = self.experiment.data.labels, self.data.label_map.names
         # Only where the user gave the names do integers of later data count into them.
         named = names_by_user(section)
-        return ModelCard(
+        head = HeadCard(
             problem=self.data.label_map.problem,
             names=names,
             multi_hot=self.data.label_map.multi_hot,
             task=self.experiment.task,
+        )
+        return ModelCard(
+            heads=(head,),
             max_length=self.experiment.tokens.longest,
             truncate=self.experiment.tokens.truncate,
             columns=self.experiment.data.columns,

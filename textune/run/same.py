@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -24,7 +24,7 @@ _NOT_COMPUTED = {"transformers_version", "architectures", "dtype", "torch_dtype"
 """Keys of a backbone's configuration that change nothing of what is learnt."""
 
 
-def compare(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: str) -> list[str]:
+def compare(saved: Mapping[str, object], now: Mapping[str, object], *, where: str) -> list[str]:
     """Sentences about harmless changes between two resolved configurations; RunError names the others."""
     before, after = flat(saved), flat(now)
     schedule_is_flat = before.get("train.schedule.kind") == "constant" == after.get("train.schedule.kind")
@@ -49,9 +49,9 @@ def compare(saved: Mapping[str, Any], now: Mapping[str, Any], *, where: str) -> 
     return [f"{change} from here on" for change in harmless]
 
 
-def flat(tree: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+def flat(tree: Mapping[str, object], start: str = "") -> dict[str, object]:
     """A nested table as dotted keys; lists of tables by number."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, value in tree.items():
         key = f"{start}{name}"
         if isinstance(value, Mapping) and value:
@@ -63,7 +63,7 @@ def flat(tree: Mapping[str, Any], start: str = "") -> dict[str, Any]:
     return found
 
 
-def _shown(values: Mapping[str, Any], key: str) -> str:
+def _shown(values: Mapping[str, object], key: str) -> str:
     return format_value(values[key], one_line=True) if key in values else "not set"
 
 

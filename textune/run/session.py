@@ -126,7 +126,7 @@ class Session:
             try:
                 seconds = drive.run()
             finally:
-                setup.keeper.abandon()
+                setup.keeper.close()
         interruption.at_once = True
         if interruption.signal:  # it came when nothing was left to finish
             interruption.stop(interruption.signal)
@@ -207,7 +207,7 @@ class Session:
             small_files=small_files(parts, self._folder) if self._ranks.is_first else {},
             on_notice=tracker.notice,
         )
-        keeper.begin(self._start.step)
+        keeper.open(self._start.step)
         predictor = parts.predictor(learner)
         return Setup(
             parts=parts,

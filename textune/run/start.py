@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Literal
 
 from textune.config import Experiment, TrainSection, load_config, load_tree, user_path
 from textune.errors import RunError
-from textune.ranks import Ranks
+from textune.ranks import Ranks, joined
 from textune.run.folder import RunFolder
 from textune.run.manifest import read_manifest
 from textune.run.same import compare
@@ -179,6 +181,18 @@ def _is_branch_of(folder: RunFolder, checkpoint: Checkpoint) -> bool:
     if not (folder.path / "manifest.json").is_file():
         return False
     return read_manifest(folder.path).from_checkpoint == str(checkpoint.folder.resolve())
+
+
+@contextlib.contextmanager
+def joined_for(section: TrainSection) -> Iterator[Ranks]:
+    """The ranks that share a run, for as long as it takes; RunError where there are more of them than rows in a batch."""
+    with joined(group_needed=section.distributed.kind != "ddp", device=section.device) as ranks:
+        if ranks.world > section.batch_size:
+            raise RunError(
+                f"{ranks.world} processes cannot share batches of train.batch_size = {section.batch_size} rows.",
+                hint="Start fewer processes, or raise train.batch_size (which changes the training).",
+            )
+        yield ranks
 
 
 def require_same_start(ranks: Ranks, start: Start) -> None:

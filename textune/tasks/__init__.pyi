@@ -3,7 +3,8 @@ from .answers import Answers as Answers
 from .answers import Choices as Choices
 from .answers import Counts as Counts
 from .bits import row_blocks as row_blocks
-from .decision import decide as decide
+from .decision import USUAL as USUAL
+from .decision import Decision as Decision
 from .decision import nth_row as nth_row
 from .decision import require_numbers as require_numbers
 from .head import Head as Head

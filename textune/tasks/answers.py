@@ -123,6 +123,12 @@ class Answers(Protocol):
     ) -> np.ndarray:
         """float64 [N] how sure and wrong each row is, or how far off; 0 where right."""
 
+    def answer_rows(self, scores: np.ndarray, decided: np.ndarray) -> tuple[list[Answer], np.ndarray]:
+        """The answer to each row for a reader, and how sure it is: a list [N] and float64 [N]; `decided` as in `reduce`.
+
+        Sure is the probability of the class, of labels that of the most probable one; a number is given again.
+        """
+
     def named(self, stored: np.ndarray) -> Answer:
         """One stored target or prediction for a reader."""
 

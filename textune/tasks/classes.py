@@ -11,7 +11,7 @@ from torch.nn import functional
 from textune.config import BinaryTask, RegressionTask, Task
 from textune.data import LABEL, LabelMap
 from textune.errors import DataError
-from textune.tasks.answers import Constant, Counts, Measures, require_probabilities, surprise
+from textune.tasks.answers import Answer, Constant, Counts, Measures, require_probabilities, surprise
 from textune.tasks.decision import USUAL, Decision
 from textune.tasks.weights import class_weights
 
@@ -168,6 +168,10 @@ class ClassAnswers:
         assert sureness is not None
         return np.where(self.right(targets, predictions), 0.0, sureness)
 
+    def answer_rows(self, scores: np.ndarray, decided: np.ndarray) -> tuple[list[Answer], np.ndarray]:
+        """Name and probability of the class."""
+        return [self.label_map.names[index] for index in decided.tolist()], scores[np.arange(len(scores)), decided]
+
     def named(self, stored: np.ndarray) -> str:
         """Name of a class."""
         return self.label_map.names[int(stored)]
@@ -205,7 +209,7 @@ class ClassAnswers:
         return np.asarray(targets.astype(np.int64) * self.num_scores + predictions)
 
 
-def build_classes(section: Task, label_map: LabelMap, targets: np.ndarray | None) -> ClassHead:
+def build_classes(section: Task, label_map: LabelMap, targets: np.ndarray | None, decision: Decision) -> ClassHead:
     """The head for these classes; `targets` are those of the training rows, as `build_task` takes them."""
     assert not isinstance(section, RegressionTask), "labels were read as another kind than the task's"
     one_output = isinstance(section, BinaryTask) and section.num_logits == 1
@@ -214,6 +218,7 @@ def build_classes(section: Task, label_map: LabelMap, targets: np.ndarray | None
         num_outputs=1 if one_output else len(label_map.names),
         label_smoothing=section.label_smoothing,
         class_weights=class_weights(section.class_weights, label_map, targets, balance=_balance),
+        decision=decision,
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from textune.data import Problem
 from textune.errors import ModelError
 
 
@@ -52,10 +51,3 @@ def require_numbers(scores: np.ndarray, rows: np.ndarray, *, num_rows: int, plac
         hint="Either the training has diverged (lower train.optimizer.lr), or the weights are damaged, or they exceed what fp16"
         " holds (use precision fp32).",
     )
-
-
-def decide(scores: np.ndarray, problem: Problem) -> np.ndarray:
-    """What the scores [N, K] or [N] of a problem say by the usual decision, in the form of its targets."""
-    if problem == "regression":
-        return scores
-    return USUAL.given(scores) if problem == "multilabel" else USUAL.best(scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional
 from textune.config import RegressionTask, Task
 from textune.data import LABEL, LabelMap
 from textune.errors import DataError
-from textune.tasks.answers import Constant, Counts, Measures, require_probabilities, surprise
+from textune.tasks.answers import Answer, Constant, Counts, Measures, require_probabilities, surprise
 from textune.tasks.bits import count_labels, has_label, one_value, pack_labels, sum_labels, unpack_labels
 from textune.tasks.decision import USUAL, Decision
 from textune.tasks.weights import class_weights
@@ -172,6 +173,13 @@ class LabelAnswers:
         off = np.where(has_label(targets, suspect), 1 - sureness, sureness)
         return np.where(self.right(targets, predictions), 0.0, off)
 
+    def answer_rows(self, scores: np.ndarray, decided: np.ndarray) -> tuple[list[Answer], np.ndarray]:
+        """Names of the labels that are given, and the probability of the most probable one, given or not."""
+        row_K, index_K = np.nonzero(decided)
+        named = [self.label_map.names[index] for index in index_K.tolist()]
+        stops = np.searchsorted(row_K, np.arange(len(scores) + 1)).tolist()
+        return [tuple(named[start:stop]) for start, stop in pairwise(stops)], scores.max(axis=1)
+
     def named(self, stored: np.ndarray) -> tuple[str, ...]:
         """Names of the labels of a set."""
         labels = unpack_labels(stored, self.num_scores)
@@ -219,13 +227,14 @@ class LabelAnswers:
         return one_value(np.concatenate([targets, predictions], axis=1))
 
 
-def build_labels(section: Task, label_map: LabelMap, targets: np.ndarray | None) -> LabelHead:
+def build_labels(section: Task, label_map: LabelMap, targets: np.ndarray | None, decision: Decision) -> LabelHead:
     """The head for these labels; `targets` are those of the training rows, as `build_task` takes them."""
     assert not isinstance(section, RegressionTask), "labels were read as another kind than the task's"
     return LabelHead(
         label_map,
         label_smoothing=section.label_smoothing,
         class_weights=class_weights(section.class_weights, label_map, targets, balance=_balance),
+        decision=decision,
     )
 
 

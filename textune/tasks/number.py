@@ -11,7 +11,8 @@ from torch.nn import functional
 from textune.config import AutoTask, RegressionTask, Task
 from textune.data import LABEL, LabelMap
 from textune.errors import ConfigError, DataError
-from textune.tasks.answers import Constant, Measures
+from textune.tasks.answers import Answer, Constant, Measures
+from textune.tasks.decision import Decision
 
 REGRESSION = Measures(
     ("pearson", "spearman", "r2", "rmse", "mse", "mae", "mape"), main="pearson", plain="rmse", constant="the mean"
@@ -124,6 +125,10 @@ class NumberAnswers:
         """float64 [N] the size of the error."""
         return np.asarray(np.abs(predictions - targets))
 
+    def answer_rows(self, scores: np.ndarray, decided: np.ndarray) -> tuple[list[Answer], np.ndarray]:
+        """The number, twice."""
+        return decided.tolist(), scores
+
     def named(self, stored: np.ndarray) -> float:
         """The number."""
         return float(stored)
@@ -142,8 +147,9 @@ class NumberAnswers:
         return []
 
 
-def build_number(section: Task, label_map: LabelMap, targets: np.ndarray | None) -> NumberHead:
-    """The head for a number; ConfigError for options of classes, and for `targets` that a sigmoid can never reach."""
+def build_number(section: Task, label_map: LabelMap, targets: np.ndarray | None, decision: Decision) -> NumberHead:
+    """The head for a number, which has nothing to decide; ConfigError for options of classes, and for `targets` that a sigmoid
+    can never reach."""
     if isinstance(section, AutoTask) and (section.class_weights != "none" or section.label_smoothing):
         raise ConfigError(
             "task.class_weights and task.label_smoothing need classes, but the labels are numbers (a regression).",

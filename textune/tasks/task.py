@@ -18,6 +18,7 @@ from textune.config import Task as TaskSection
 from textune.data import LabelMap, Problem
 from textune.tasks.answers import Measures
 from textune.tasks.classes import BINARY, MULTICLASS, build_classes
+from textune.tasks.decision import USUAL, Decision
 from textune.tasks.head import Head
 from textune.tasks.labels import MULTILABEL, build_labels
 from textune.tasks.number import REGRESSION, build_number
@@ -29,7 +30,7 @@ ByHead = dict[str, torch.Tensor]
 class _Kind(NamedTuple):
     """A kind of head: what builds it, and what it is measured by."""
 
-    build: Callable[[TaskSection, LabelMap, np.ndarray | None], Head]
+    build: Callable[[TaskSection, LabelMap, np.ndarray | None, Decision], Head]
     measures: Measures
 
 
@@ -87,13 +88,16 @@ class Task:
         return torch.split(outputs, [head.num_outputs for head in self.heads], dim=1)
 
 
-def build_task(section: TaskSection, label_map: LabelMap, *, targets: np.ndarray | None = None) -> Task:
+def build_task(
+    section: TaskSection, label_map: LabelMap, *, targets: np.ndarray | None = None, decision: Decision = USUAL
+) -> Task:
     """The task for these labels; `targets` (of the training rows) are needed where class weights are `balanced`.
+    `decision`: the rule by which scores become answers.
 
     Raises ConfigError where the section does not fit the labels: class weights or smoothing for a regression, an unknown class
     name, targets that a sigmoid can never reach.
     """
-    return Task((_KINDS[label_map.problem].build(section, label_map, targets),))
+    return Task((_KINDS[label_map.problem].build(section, label_map, targets, decision),))
 
 
 def problems_measured_by(metric: str) -> list[Problem]:

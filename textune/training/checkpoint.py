@@ -1,4 +1,4 @@
-"""A checkpoint on disk: everything that decides the future of a run, complete or absent; after `learner.py`.
+"""A checkpoint on disk: everything that decides the future of a run, complete or absent; written by `keeper.py`.
 
     checkpoints/step-120/
       state-1-of-2.safetensors   weights, optimizer and random states: whole tensors, dealt to the ranks that wrote them
@@ -7,7 +7,8 @@
       config.toml, model/        the run's configuration; config.json, tokenizer and textune.json of the model
       manifest.json              size and hash of every file; written last
 
-A folder is written as `step-120.writing` and renamed when its manifest is on the disk.
+`step-120.writing` gets its name when the manifest is on the disk; what ends in `.removing` is about to go. `open_checkpoint`
+reads one and checks every file; `newest` finds the last complete one of a run.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 
-from textune.atomic import REMOVING, put_aside, sync_folder
+from textune.atomic import REMOVING, WRITING, publish, put_aside, sync_folder
 from textune.errors import RunError
 from textune.inside import within
 from textune.jsontext import parse_json
@@ -33,17 +34,16 @@ VERSION = 2
 KEPT_IDS = "vocabulary/kept"
 """The tensor of the token ids whose embeddings a run trains, int64 [K], where it does not train them all."""
 MANIFEST, STATE = "manifest.json", "state.json"
-WRITING = ".writing"
 _NAME = re.compile(r"step-(\d+)")
 START_AGAIN = "Resume from an earlier checkpoint, or train again."
 
 
 class LaterVersionError(RunError):
-    """A checkpoint that only a later version of textune understands: whole, and so never passed over for an earlier one."""
+    """A checkpoint that only a later version of textune understands: it is not damaged, so no earlier one replaces it."""
 
 
 class ModelOnlyError(RunError):
-    """A whole checkpoint that holds a model and no state to go on from."""
+    """A complete checkpoint that holds a model and no state to resume from."""
 
 
 def checkpoint_name(step: int) -> str:
@@ -57,17 +57,16 @@ def shard_name(rank: int, world: int) -> str:
 
 
 def seal(writing: Path, files: dict[str, FileFacts], *, kind: str) -> Path:
-    """Write the manifest of a folder whose files are on the disk, and give it its name; returns that."""
+    """Write the manifest of a folder whose files are synced, and give the folder its final name; returns that."""
     for inner in {(writing / name).parent for name in files} - {writing}:
         sync_folder(inner)
     manifest = {"version": VERSION, "kind": kind, "files": {name: facts.to_dict() for name, facts in sorted(files.items())}}
     write_bytes(writing / MANIFEST, json.dumps(manifest, indent=2, allow_nan=False).encode() + b"\n")
     sync_folder(writing)
     final = writing.with_name(writing.name.removesuffix(WRITING))
-    if final.exists():  # a model alone, from before a run went on from an earlier step
+    if final.exists():  # a model alone, which a run saved before it resumed from an earlier step
         put_aside(final)
-    writing.rename(final)
-    sync_folder(final.parent)
+    publish(writing, final)
     return final
 
 
@@ -81,7 +80,7 @@ class Checkpoint:
     places: dict[str, Place]
     """Where each tensor stands."""
     files: frozenset[str]
-    """Names of its files, as the manifest has them."""
+    """Names of its files, as in the manifest."""
 
     @property
     def step(self) -> int:
@@ -94,12 +93,12 @@ class Checkpoint:
         return set(self.places)
 
     def read(self, name: str) -> torch.Tensor:
-        """A tensor, on the CPU, in memory of its own; KeyError where there is none of that name."""
+        """A tensor, on the CPU, in memory of its own; KeyError where no tensor has that name."""
         return self.places[name].read()
 
 
 def require_whole(folder: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint whose files are what it says; RunError says what is missing, torn or changed."""
+    """Check every file of a checkpoint and return its manifest; RunError says what is missing, cut short or changed."""
     manifest = _manifest(folder)
     for name, facts in manifest["files"].items():
         try:
@@ -110,7 +109,7 @@ def require_whole(folder: Path) -> dict[str, Any]:
             raise RunError(f"the checkpoint {folder} lacks {name}.", hint=START_AGAIN)
         try:
             whole = path.stat().st_size == facts["bytes"] and facts_of(path).blake2b == facts["blake2b"]
-        except OSError as error:  # a disk that fails is as good as a torn file: an earlier checkpoint may be readable
+        except OSError as error:  # a failing disk is treated like a damaged file: an earlier checkpoint may be readable
             raise RunError(f"the checkpoint {folder} cannot be read: {name}: {error}.", hint=START_AGAIN) from error
         if not whole:
             raise RunError(f"the checkpoint {folder} is damaged: {name} is not what was written.", hint=START_AGAIN)
@@ -118,7 +117,7 @@ def require_whole(folder: Path) -> dict[str, Any]:
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Open and check a checkpoint; RunError says what is missing, torn or changed."""
+    """Open and check a checkpoint; RunError as in `require_whole`."""
     manifest = require_whole(folder)
     if manifest["kind"] == "model":
         raise ModelOnlyError(
@@ -145,29 +144,30 @@ def _manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = parse_json(path.read_text(encoding="utf-8"))
         version = manifest["version"]
-        if not isinstance(version, int) or version < 1 or (version <= VERSION and not _is_of_this_form(manifest)):
-            raise ValueError("it is not what was written")
+        if not isinstance(version, int) or version < 1 or (version <= VERSION and not _has_this_format(manifest)):
+            raise ValueError("unexpected content")
     except FileNotFoundError:
         if (folder / "config.json").is_file():
             raise RunError(
                 f"{folder} is a model, not a checkpoint to resume from.",
                 hint=f'Start another run from it: model.pretrained = "{folder}".',
             ) from None
-        raise RunError(f"{folder} is no complete checkpoint: it has no {MANIFEST}.", hint=START_AGAIN) from None
+        raise RunError(f"{folder} is not a complete checkpoint: it has no {MANIFEST}.", hint=START_AGAIN) from None
     except KeyError as error:
         raise RunError(f"the checkpoint {folder} is damaged: {path.name} lacks {error}.", hint=START_AGAIN) from error
     except (ValueError, TypeError, OSError) as error:
         raise RunError(f"the checkpoint {folder} is damaged: {path.name}: {error}.", hint=START_AGAIN) from error
     if manifest["version"] > VERSION:
         raise LaterVersionError(
-            f"the checkpoint {folder} was written by a later version of textune (form {manifest['version']}, here {VERSION}).",
+            f"the checkpoint {folder} was written by a later version of textune (format {manifest['version']}, this one reads"
+            f" {VERSION}).",
             hint="Upgrade textune to resume from it.",
         )
     found: dict[str, Any] = manifest
     return found
 
 
-def _is_of_this_form(manifest: dict[str, Any]) -> bool:
+def _has_this_format(manifest: dict[str, Any]) -> bool:
     kind, files = manifest["kind"], manifest["files"]
     if not isinstance(files, dict) or (STATE not in files if kind == "state" else kind != "model"):
         return False
@@ -175,7 +175,7 @@ def _is_of_this_form(manifest: dict[str, Any]) -> bool:
 
 
 def checkpoints_in(folder: Path) -> list[tuple[int, Path]]:
-    """(step, folder) of the checkpoints in a folder, the first step first; whether they are whole is not looked at."""
+    """(step, folder) of the checkpoints in a folder, in the order of steps; their files are not checked."""
     if not folder.is_dir():
         return []
     named = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir() if path.is_dir())
@@ -183,25 +183,25 @@ def checkpoints_in(folder: Path) -> list[tuple[int, Path]]:
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint in a folder that is whole, and a sentence for each newer one that was passed over.
+    """The newest complete checkpoint in a folder, and a sentence for each newer one that was skipped.
 
-    RunError where a newer one is of a later version.
+    RunError where a newer one was written by a later version.
     """
-    passed: list[str] = []
+    skipped: list[str] = []
     for _, path in reversed(checkpoints_in(folder)):
         try:
-            return open_checkpoint(path), passed
+            return open_checkpoint(path), skipped
         except ModelOnlyError:
             continue
         except LaterVersionError:
             raise
         except RunError as error:
-            passed.append(error.message)
-    return None, passed
+            skipped.append(error.message)
+    return None, skipped
 
 
 def models_in(folder: Path) -> list[Path]:
-    """The folders of models that were saved alone, the first step first."""
+    """The folders of models that were saved alone, in the order of steps."""
     found = []
     for _, path in checkpoints_in(folder):
         with contextlib.suppress(RunError):
@@ -211,13 +211,13 @@ def models_in(folder: Path) -> list[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a run that was killed while it wrote has left."""
+    """Remove what a run left that was killed while it was writing."""
     for path in _ending(folder, WRITING, REMOVING):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def half_removed(folder: Path) -> list[Path]:
-    """Checkpoints that were put aside, and are not gone yet."""
+    """Checkpoints that were put aside and are not gone yet."""
     return _ending(folder, REMOVING)
 
 
@@ -226,6 +226,6 @@ def _ending(folder: Path, *ends: str) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a checkpoint so that no half of it ever looks like a whole one. OSError where the system does not let it go."""
+    """Remove a checkpoint so that no part of it ever looks complete. OSError where the system refuses."""
     with contextlib.suppress(FileNotFoundError):  # someone else has removed it
         shutil.rmtree(path if path.name.endswith(REMOVING) else put_aside(path))

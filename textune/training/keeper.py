@@ -1,10 +1,19 @@
-"""Keeps the checkpoints of a run: when one is due, what is copied, written in a thread, completed, and removed again.
+"""Keeps the checkpoints of a run: copied between two steps, written in a thread, completed by all ranks, removed when old.
 
-    due? -> snapshot (a copy in memory, each rank its share) -> thread: files, synced -> all ranks done -> manifest, rename
-         -> older ones removed
+    open(step)   cleans up behind a run that was killed           wait()    until the checkpoint in flight is complete
+    save(...)    begins a checkpoint; save_model: a model alone   close()   however a run ends
 
-The step that saves waits for the copy alone. At most one checkpoint is being written; with `keep = 1` there is never more on
-the disk than the last one, the one being written, and those that were asked for by name.
+At most one checkpoint is in flight, and `phase` says how far it is on this rank:
+
+           save: a copy in memory             thread: files, synced             wait: all ranks have written
+    idle ------------------------> writing ------------------------> written ------------------------------> idle
+                                                                        |    manifest, rename, old ones removed
+                                                                        |
+                                                                        +--> idle, RunError: some rank could not write;
+                                                                             the checkpoint before is untouched
+
+The step that saves waits for the copy alone. With `keep = 1` there is never more on the disk than the last checkpoint, the one
+in flight, and those that were asked for by name.
 """
 
 from __future__ import annotations
@@ -13,21 +22,20 @@ import errno
 import json
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 
-from textune.atomic import sync_tree, system_errors
+from textune.atomic import WRITING, sync_tree, system_errors
 from textune.config import Checkpointing
 from textune.errors import RunError
 from textune.jsontext import parse_json
 from textune.ranks import Ranks
 from textune.training.checkpoint import (
     STATE,
-    WRITING,
     checkpoint_name,
     checkpoints_in,
     half_removed,
@@ -37,13 +45,16 @@ from textune.training.checkpoint import (
     seal,
     shard_name,
 )
-from textune.training.learner import Learner
 from textune.training.randomness import random_states
 from textune.training.tensorfile import FileFacts, facts_of, write_bytes, write_tensors
 
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
 SPARE_BYTES = 1 << 20
-"""What the small files of a checkpoint, and the file system itself, may take beside the tensors."""
+"""Room for the small files of a checkpoint and the file system's own records, beside the tensors."""
 DAMAGED = ".damaged"
+"""Ends the name of a checkpoint that is put aside, since it cannot be read."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -53,14 +64,22 @@ class _Pending:
 
     step: int
     writing: Path
-    thread: threading.Thread | None = None
-    files: dict[str, FileFacts] | None = None
-    """What this rank has written; None while it is at it."""
+    thread: threading.Thread
+    is_written: bool = False
+    """Whether this rank's thread has ended."""
     error: BaseException | None = None
+    """What ended it."""
+
+
+class Saved(Protocol):
+    """What a keeper asks of a learner."""
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Whole tensors by name, each valid until the next one is asked for; the same order on all ranks."""
 
 
 class CheckpointKeeper:
-    """Saves and removes the checkpoints of one folder. Several ranks call every method together; all of them see the folder."""
+    """Saves and removes the checkpoints of one folder. All ranks call every method together and see the same folder."""
 
     def __init__(
         self,
@@ -71,8 +90,8 @@ class CheckpointKeeper:
         small_files: Mapping[str, bytes] | None = None,
         on_notice: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`small_files`: what every checkpoint holds beside tensors and state, by path within it. `on_notice` is told, in the
-        thread that calls, of what went wrong and costs no checkpoint.
+        """`small_files`: what every checkpoint holds beside tensors and state, by path within it. `on_notice` receives, in the
+        calling thread, problems that cost no checkpoint.
         """
         self.folder = folder
         self._section = section
@@ -85,14 +104,14 @@ class CheckpointKeeper:
         self.last_step = 0
         """The step of the newest complete checkpoint; 0 before the first."""
         self._stuck: dict[str, str] = {}
-        """Names of checkpoints that could not be removed, and the notice; said once, tried again at every save."""
+        """By the name of a checkpoint that could not be removed, the notice; given once, while every save tries again."""
         self._told: set[str] = set()
 
-    def begin(self, step: int) -> None:
-        """Clean up behind a run that was killed, and look at what is there up to `step`, where the run goes on.
+    def open(self, step: int) -> None:
+        """Clean up behind a run that was killed, and read what is there up to `step`, from which the run resumes.
 
-        What came later is damaged, or the run would go on from there; it is put aside. RunError where a rank does not see the
-        folder.
+        Later checkpoints are damaged, or the run would resume from them: they are put aside. RunError where a rank does not see
+        the folder.
         """
         if self._ranks.is_first:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -119,39 +138,34 @@ class CheckpointKeeper:
                 self._values[saved] = value
 
     @property
-    def busy(self) -> bool:
-        """Whether this rank is still writing."""
-        return self._pending is not None and self._pending.files is None and self._pending.error is None
+    def phase(self) -> Literal["idle", "writing", "written"]:
+        """How far the checkpoint in flight is on this rank; `written` also where that failed."""
+        if self._pending is None:
+            return "idle"
+        return "written" if self._pending.is_written else "writing"
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether a checkpoint waits for its ranks."""
-        return self._pending is not None
-
-    def save(self, learner: Learner, step: int, state: dict[str, Any], *, value: float | None = None) -> None:
-        """Copy everything and start writing it as the checkpoint of `step`; waits for one that is still being written.
+    def save(self, learner: Saved, step: int, state: Mapping[str, JsonValue], *, value: float | None = None) -> None:
+        """Copy everything and start writing it as the checkpoint of `step`; waits for the one in flight first.
 
         `state` is what `state.json` will hold. `value` is the metric of an evaluation at this step, the larger the better.
         """
-        self.finish()
+        self.wait()
         if step == self.last_step:
             return
         tensors = self._snapshot(learner)
         files = dict(self._small_files) if self._ranks.is_first else {}
         if self._ranks.is_first:
-            files[STATE] = json.dumps(state | {"evaluation": value}, allow_nan=False).encode()
+            files[STATE] = json.dumps({**state, "evaluation": value}, allow_nan=False).encode()
         if value is not None:
             self._values[step] = value
-        pending = _Pending(step, self.folder / (checkpoint_name(step) + WRITING))
-        self._pending = pending
-        work = (pending, tensors, files)
-        pending.thread = threading.Thread(target=self._write, args=work, name="textune-checkpoint", daemon=True)
-        pending.thread.start()
+        thread = threading.Thread(target=self._write, args=(tensors, files), name="textune-checkpoint", daemon=True)
+        self._pending = _Pending(step, self.folder / (checkpoint_name(step) + WRITING), thread)
+        thread.start()
         if not self._section.background:
-            self.finish()
+            self.wait()
 
     def save_model(self, step: int, write: Callable[[Path], None], *, value: float | None = None) -> None:
-        """Write a model alone as the checkpoint of `step`: what `write(folder)`, called on the first rank, writes."""
+        """Save what `write(folder)` writes, called on the first rank, as the checkpoint of `step`: a model alone."""
         if step == self.last_step:
             return
         if value is not None:
@@ -172,44 +186,32 @@ class CheckpointKeeper:
         self._tell()
         self._ranks.wait()
 
-    def completed(self) -> None:
-        """Called when all ranks have written: the checkpoint gets its manifest and its name. RunError where writing failed."""
+    def wait(self) -> None:
+        """Wait until all ranks have written the checkpoint in flight, and complete it. RunError where one could not."""
         pending = self._pending
         if pending is None:
             return
-        assert pending.thread is not None
         pending.thread.join()
-        if pending.error is not None:
-            self._pending = None
-            shutil.rmtree(pending.writing, ignore_errors=True)
-            raise self._failure(pending.error, pending.writing) from pending.error
-        if self._ranks.is_first and not self._ranks.alone:
-            self._complete(pending)
         self._pending = None
+        failed = self._ranks.all_max([0 if pending.error is None else self._ranks.rank + 1])[0]
+        if pending.error is not None:
+            raise self._failure(pending.error, pending.writing) from pending.error
+        if failed:
+            raise RunError(f"rank {failed - 1} could not write its part of a checkpoint.", hint="Its own message says why.")
+        if self._ranks.is_first and not self._ranks.alone:
+            self._seal_shards(pending.writing)
         self.last_step = pending.step
         self._tell()
-
-    def finish(self) -> None:
-        """Wait until what is being written is complete. RunError where writing failed."""
-        if self._pending is None:
-            return
-        assert self._pending.thread is not None
-        self._pending.thread.join()
-        failed = self._ranks.all_max([0 if self._pending.error is None else self._ranks.rank + 1])[0]
-        if failed and self._pending.error is None:
-            self._pending = None
-            raise RunError(f"rank {failed - 1} could not write its part of a checkpoint.", hint="Its own message says why.")
-        self.completed()
         self._ranks.wait()
 
-    def abandon(self) -> None:
-        """Leave what is being written to its thread, which ends by itself; for a run that stops on an error."""
-        if self._pending is not None and self._pending.thread is not None:
+    def close(self) -> None:
+        """Let the thread of a checkpoint in flight end; `wait` alone completes it. A run that failed calls only this."""
+        if self._pending is not None:
             self._pending.thread.join()
 
     # --- copying ------------------------------------------------------------------------------------------------------
 
-    def _snapshot(self, learner: Learner) -> dict[str, torch.Tensor]:
+    def _snapshot(self, learner: Saved) -> dict[str, torch.Tensor]:
         """Copies of this rank's share of all tensors, on the CPU: each goes to the rank that has the fewest bytes so far."""
         loads = [0] * self._ranks.world
         copies: dict[str, torch.Tensor] = {}
@@ -228,7 +230,7 @@ class CheckpointKeeper:
     def _copy(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.is_cuda:
             return tensor.detach().clone(memory_format=torch.contiguous_format)
-        # Pinning takes long, so the memory is kept for the next time.
+        # Pinning is slow, so the memory is kept for the next checkpoint.
         buffer = self._pinned_buffers.get(name)
         if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
             buffer = self._pinned_buffers[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
@@ -236,7 +238,9 @@ class CheckpointKeeper:
 
     # --- writing: in the thread ---------------------------------------------------------------------------------------
 
-    def _write(self, pending: _Pending, tensors: dict[str, torch.Tensor], files: dict[str, bytes]) -> None:
+    def _write(self, tensors: dict[str, torch.Tensor], files: dict[str, bytes]) -> None:
+        pending = self._pending
+        assert pending is not None
         try:
             needed = sum(tensor.nbytes for tensor in tensors.values()) + sum(map(len, files.values())) + SPARE_BYTES
             self._require_room(needed)
@@ -249,28 +253,29 @@ class CheckpointKeeper:
             shard = shard_name(self._ranks.rank, self._ranks.world)
             written[shard] = write_tensors(pending.writing / shard, tensors)
             if self._ranks.alone:
-                self._seal(pending, written)
+                self._seal(pending.writing, written)
             else:
-                # The first rank reads these when all are there: hashes need not travel between processes.
+                # The first rank reads these when all are there: hashes are not sent between processes.
                 notes = json.dumps({name: facts.to_dict() for name, facts in written.items()}, allow_nan=False).encode()
                 write_bytes(pending.writing / f"{shard}.json", notes)
-            pending.files = written
-        except BaseException as error:  # raised where the run looks for it
+        except BaseException as error:  # raised by `wait`
             pending.error = error
+        pending.is_written = True
 
-    def _complete(self, pending: _Pending) -> None:
+    def _seal_shards(self, writing: Path) -> None:
+        """Complete a checkpoint that all ranks have written; on the first one."""
         files: dict[str, FileFacts] = {}
         try:
             for rank in range(self._ranks.world):
-                notes = pending.writing / f"{shard_name(rank, self._ranks.world)}.json"
+                notes = writing / f"{shard_name(rank, self._ranks.world)}.json"
                 files |= {name: FileFacts(**facts) for name, facts in parse_json(notes.read_text()).items()}
                 notes.unlink()
-            self._seal(pending, files)
+            self._seal(writing, files)
         except OSError as error:
-            raise self._failure(error, pending.writing) from error
+            raise self._failure(error, writing) from error
 
-    def _seal(self, pending: _Pending, files: dict[str, FileFacts]) -> None:
-        seal(pending.writing, files, kind="state")
+    def _seal(self, writing: Path, files: dict[str, FileFacts]) -> None:
+        seal(writing, files, kind="state")
         self._remove_old()
 
     def _require_room(self, needed: int) -> None:
@@ -281,7 +286,7 @@ class CheckpointKeeper:
     def _failure(self, error: BaseException, writing: Path) -> RunError:
         step = writing.name.removesuffix(WRITING).rpartition("-")[2]
         shutil.rmtree(writing, ignore_errors=True)
-        kept = f" The checkpoint of step {self.last_step} is whole." if self.last_step else ""
+        kept = f" The checkpoint of step {self.last_step} is complete." if self.last_step else ""
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             return RunError(
                 f"no space left for the checkpoint of step {step} in {self.folder}: {error.strerror}.{kept}",
@@ -298,13 +303,13 @@ class CheckpointKeeper:
     def _remove_old(self) -> None:
         """Remove what is neither among the last, nor the best, nor asked for by `at_steps`.
 
-        What cannot be removed costs room and nothing else: the checkpoint that was just written is whole.
+        What cannot be removed only takes space: the checkpoint that was just written is complete.
         """
         self._stuck = {}
         try:
             old = half_removed(self.folder) + self._no_longer_kept()
         except OSError as error:
-            self._stuck[self.folder.name] = f"old checkpoints in {self.folder} cannot be looked for: {error.strerror or error}"
+            self._stuck[self.folder.name] = f"old checkpoints in {self.folder} cannot be listed: {error.strerror or error}"
             return
         for path in old:
             try:
@@ -312,8 +317,8 @@ class CheckpointKeeper:
             except OSError as error:
                 name = path.name.partition(".")[0]
                 self._stuck[name] = (
-                    f"the checkpoint {name} is no longer needed and cannot be removed from {self.folder}:"
-                    f" {error.strerror or error}; it is tried again at each save"
+                    f"the checkpoint {name} is no longer needed but cannot be removed from {self.folder}:"
+                    f" {error.strerror or error}; every save tries again"
                 )
 
     def _no_longer_kept(self) -> list[Path]:

@@ -16,13 +16,14 @@ import hashlib
 import json
 import math
 import operator
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from textune.atomic import sync_file
 
 TYPES = {
     torch.float64: "F64",
@@ -83,7 +84,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> FileFacts:
                     done += file.write(part[done:])
                 digest.update(part)
                 written += len(part)
-        os.fsync(file.fileno())
+        sync_file(file)
     return FileFacts(written, digest.hexdigest())
 
 
@@ -96,8 +97,7 @@ def write_bytes(path: Path, data: bytes) -> FileFacts:
     """Write a small file and see it to the disk."""
     with path.open("wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
     return FileFacts(len(data), hashlib.blake2b(data, digest_size=16).hexdigest())
 
 

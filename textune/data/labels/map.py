@@ -42,6 +42,11 @@ class LabelMap:
         return self.problem in ("binary", "multiclass")
 
     @property
+    def several(self) -> bool:
+        """Whether a row may have any number of the labels."""
+        return self.problem == "multilabel"
+
+    @property
     def noun(self) -> str:
         """What one of the names stands for: a class, a label of several, or a number."""
         return {"multilabel": "label", "regression": "number"}.get(self.problem, "class")

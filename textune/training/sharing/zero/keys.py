@@ -1,8 +1,14 @@
-"""The keys of a DeepSpeed JSON file (0.19): which there are, which textune owns, which it cannot have; for `zeroconfig.py`."""
+"""The keys of a DeepSpeed JSON file (0.19): which there are, which textune owns, which it refuses; for `plan.py`.
+
+Data alone: `tests/training/test_zeroconfig.py` compares it with the DeepSpeed that is installed.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 SCHEDULERS = {"linear": "WarmupDecayLR", "cosine": "WarmupCosineLR", "constant": "WarmupLR"}
 """`train.schedule.kind` to the scheduler of DeepSpeed with that shape."""
@@ -10,15 +16,15 @@ SCHEDULERS = {"linear": "WarmupDecayLR", "cosine": "WarmupCosineLR", "constant":
 OLD_OFFLOAD = frozenset({"cpu_offload", "cpu_offload_param", "cpu_offload_use_pin_memory"})
 """Former spelling of `offload_optimizer` and `offload_param`; compared, then left out."""
 
-NEEDED: dict[str, tuple[Any, str]] = {
+NEEDED: dict[str, tuple[JsonValue, str]] = {
     "optimizer.params.adam_w_mode": (True, "AdamW's decay is decoupled"),
     "optimizer.params.amsgrad": (False, "textune's AdamW has no such variant"),
     "optimizer.params.bias_correction": (True, "textune's AdamW corrects its moments"),
     "zero_force_ds_cpu_optimizer": (False, "textune's own AdamW runs on the processor"),
-    "managed_gradient_accumulation": (True, "textune says which micro-batch is the last of a step"),
+    "managed_gradient_accumulation": (True, "textune decides which micro-batch ends a step"),
     "gradient_allreduce_op": ("mean", "textune counts on the mean and scales its losses by the number of ranks"),
     "dataloader_drop_last": (False, "textune trains on every row"),
-    "sequence_parallel_size": (1, "textune cuts batches, not sequences"),
+    "sequence_parallel_size": (1, "textune splits batches, not sequences"),
     "data_types.grad_accum_dtype": ("fp32", "gradients add up in fp32"),
     "data_types.param_dtype": ("fp32", "weights stay fp32"),
     "fp16.fp16_master_weights_and_grads": (False, "weights stay fp32"),
@@ -39,20 +45,20 @@ REFUSED: dict[str, str] = {
     "data_efficiency": "use train.order",
     "eigenvalue": "it belongs to quantisation",
     "elasticity": "train.batch_size is the same on any number of devices",
-    "expert_parallel": "the backbones have no experts that are cut over devices",
+    "expert_parallel": "the backbones have no experts to split over devices",
     "graph_harvesting": "it needs steps of one shape",
     "hybrid_engine": "it generates text",
     "nebula": "checkpoints are textune's",
-    "pipeline": "layers are not cut over devices",
+    "pipeline": "layers are not split over devices",
     "progressive_layer_drop": "it leaves layers out",
     "quantize_training": "it trains another model",
     "sparse_attention": "use model.attention",
     "sparse_gradients": "use train.compact_vocabulary",
-    "tensor_parallel": "layers are not cut over devices",
+    "tensor_parallel": "layers are not split over devices",
     "weight_quantization": "it trains another model",
     "zero_optimization.zenflow": "its updates come late",
 }
-"""Features that change what is trained, or belong to textune. A section with `"enabled": false` is no matter."""
+"""Features that change what is trained, or that textune has itself. A section with `"enabled": false` is accepted."""
 
 OWNED = frozenset(
     {

@@ -1,7 +1,7 @@
 """What DeepSpeed is told: this run's configuration and, where it does not contradict that, the user's own JSON file.
 
-Pure functions without torch and DeepSpeed. Every value has one owner: what textune's configuration says may stand in the JSON
-file too, but only with the same value or as `"auto"`; what it does not speak of (bucket sizes, monitors, ...) is passed on.
+Pure functions without torch and DeepSpeed. Every value has one owner. A value of textune's configuration may also be in the
+JSON file, but only the same value or `"auto"`; keys that textune has no say in (bucket sizes, monitors, ...) are passed on.
 """
 
 from __future__ import annotations
@@ -10,32 +10,34 @@ import difflib
 import importlib.metadata
 import importlib.util
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeGuard
 
 from textune.config import DeepSpeed, TrainSection
 from textune.errors import ConfigError, ModelError
 from textune.training.sharing.zero import keys
 
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    Tree = dict[str, JsonValue]
+
 AUTO = "auto"
 """The value in a JSON file that leaves a choice to textune, or to DeepSpeed where textune has no say."""
 
 LARGEST_BUCKET = 500_000_000
-"""Numbers that DeepSpeed adds up at once; its buffer of so many is made whether the model has them or not."""
-
-Tree = dict[str, Any]
-
-
+"""Numbers that DeepSpeed reduces at once; it allocates a buffer of this size even for a smaller model."""
 OLDEST = (0, 19, 8)
-"""The first DeepSpeed that notices gradients that are not finite in every precision, and skips such a step."""
+"""The first DeepSpeed that detects gradients that are not finite in every precision, and skips such a step."""
 
 
 @dataclass(frozen=True)
 class ZeroPlan:
-    """What `deepspeed.initialize` gets, and the JSON keys of the loss scale, which textune applies itself."""
+    """What `deepspeed.initialize` gets, and the loss scale of the JSON file, which textune applies itself."""
 
     config: Tree
     place: str = ""
@@ -47,7 +49,7 @@ class ZeroPlan:
 
 
 def require_deepspeed() -> None:
-    """ModelError where the library is missing or too old; it is not imported for that."""
+    """ModelError where the library is missing or too old; it is not imported to find out."""
     if importlib.util.find_spec("deepspeed") is None:
         raise ModelError(
             'train.distributed.kind = "deepspeed", but DeepSpeed is not installed.',
@@ -66,14 +68,14 @@ def plan_zero(
 ) -> ZeroPlan:
     """The plan for `world` ranks that compute in `precision` (fp32, bf16, fp16) and train `num_trained` numbers.
 
-    `steps_per_epoch` makes durations in epochs comparable with a scheduler's step counts in the file; without it only those in
-    steps are compared. ConfigError for whatever cannot be: it names every key at fault with both values and both places.
+    `steps_per_epoch` makes durations in epochs comparable with the step counts of a scheduler in the file; without it, only
+    durations in steps are compared. ConfigError names every contradiction, with both values and both places.
     """
     zero = section.distributed
     assert isinstance(zero, DeepSpeed)
     if section.optimizer.kind != "adamw":
         raise ConfigError(
-            f'train.optimizer.kind = "{section.optimizer.kind}" cannot be cut over ranks by DeepSpeed.',
+            f'train.optimizer.kind = "{section.optimizer.kind}" cannot be combined with train.distributed.kind = "deepspeed".',
             hint='Use "adamw" (its state is divided by the number of devices), or train.distributed.kind = "ddp".',
         )
     ours = _own_config(section, world=world, num_trained=num_trained)
@@ -89,13 +91,13 @@ def plan_zero(
             "; ".join(comparison.problems) + ".",
             hint=f'Make each pair agree, or write "auto" in {place}, which takes the value of this config.',
         )
-    return ZeroPlan(_merged(ours, theirs), place, **_loss_scale(comparison))
+    return _with_loss_scale(ZeroPlan(_merged(ours, theirs), place), comparison)
 
 
 def read_json(path: Path) -> Tree:
-    """A DeepSpeed configuration file; ConfigError where it is missing, no JSON, no object, or says a key twice."""
+    """A DeepSpeed configuration file; ConfigError where it is missing, not a JSON object, or has a key twice."""
 
-    def unique(pairs: list[tuple[str, Any]]) -> Tree:
+    def unique(pairs: list[tuple[str, JsonValue]]) -> Tree:
         found = dict(pairs)
         if len(found) < len(pairs):
             names = [name for name, _ in pairs]
@@ -103,22 +105,22 @@ def read_json(path: Path) -> Tree:
             raise ConfigError(f'{path} has the key "{twice}" twice in one object.', hint="Remove one of them.")
         return found
 
-    def refuse(constant: str) -> Any:
-        raise ConfigError(f"{path} has the value {constant}, which is no JSON number.", hint="Write a finite number.")
+    def refuse(constant: str) -> JsonValue:
+        raise ConfigError(f"{path} has the value {constant}, which is not a JSON number.", hint="Write a finite number.")
 
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique, parse_constant=refuse)
+        found: JsonValue = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique, parse_constant=refuse)
     except OSError as error:
         reason = "it does not exist" if isinstance(error, FileNotFoundError) else (error.strerror or str(error))
         raise ConfigError(f"train.distributed.config = {path} cannot be read: {reason}.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}).", hint="Save it as UTF-8.") from error
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}, line {error.lineno}: no JSON: {error.msg}.", hint="Fix the file.") from error
+        raise ConfigError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}.", hint="Fix the file.") from error
     except RecursionError as error:
         raise ConfigError(f"{path} is nested too deeply.") from error
     if not isinstance(found, dict):
-        raise ConfigError(f"{path} holds no JSON object.", hint='A DeepSpeed configuration begins with "{".')
+        raise ConfigError(f"{path} is not a JSON object.", hint='A DeepSpeed configuration begins with "{".')
     return found
 
 
@@ -130,23 +132,23 @@ class Comparison:
     place: str
     problems: list[str] = field(default_factory=list)
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str) -> JsonValue:
         """The value under a dotted path; None where it is absent or `"auto"`."""
-        at: Any = self.theirs
+        at: JsonValue = self.theirs
         for name in path.split("."):
             if not isinstance(at, dict) or name not in at:
                 return None
             at = at[name]
         return None if at == AUTO else at
 
-    def same(self, path: str, our_key: str, our_value: Any, *, equal: Callable[[Any], bool] | None = None) -> None:
-        """Their value must be our value (or `equal` to it)."""
+    def same(self, path: str, our_key: str, our_value: JsonValue, *, equal: Callable[[JsonValue], bool] | None = None) -> None:
+        """Require that their value is our value (or `equal` to it)."""
         value = self.get(path)
         if value is not None and not (equal(value) if equal else _equal(value, our_value)):
             self.problems.append(f"{self.said(path)} contradicts {our_key} = {_shown(our_value)} of this config")
 
-    def needs(self, path: str, value: Any, reason: str) -> None:
-        """A value that textune relies on."""
+    def needs(self, path: str, value: JsonValue, reason: str) -> None:
+        """Require a value that textune relies on."""
         found = self.get(path)
         if found is not None and not _equal(found, value):
             self.problems.append(f"{self.said(path)} must be {_shown(value)} or left out: {reason}")
@@ -188,11 +190,11 @@ def _compare(comparison: Comparison, section: TrainSection, *, world: int, preci
         value = comparison.get(path)
         enabled = value.get("enabled", True) if isinstance(value, dict) and value else value
         if enabled:
-            comparison.problems.append(f"{path} in {comparison.place} is not for textune: {reason}")
+            comparison.problems.append(f"{path} in {comparison.place} is not supported: {reason}")
 
 
 def _compare_batch(comparison: Comparison, section: TrainSection, *, world: int) -> None:
-    """Rows of a step: the product of theirs must be ours. How rows are spread over micro-batches changes nothing."""
+    """Compare the rows per step, of which the file may give factors; how micro-batches are cut changes nothing."""
     size = section.batch_size
     comparison.same("train_batch_size", "train.batch_size", size)
     micro, accumulation = (comparison.get(name) for name in ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps"))
@@ -204,16 +206,15 @@ def _compare_batch(comparison: Comparison, section: TrainSection, *, world: int)
         for name in ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
         if comparison.get(name) is not None
     )
-    if not all(_is_count(value) for value in stated):
+    counts = [value for value in stated if _is_count(value)]
+    if len(counts) < len(stated):
         comparison.problems.append(f"{named}: whole numbers above zero are needed")
         return
-    rows = world
-    for value in stated:
-        rows *= value
+    rows = world * math.prod(counts)
     if (rows != size) if len(stated) == 2 else size % rows:
         product = f"{rows} rows per step" if len(stated) == 2 else f"a multiple of {rows} rows per step"
         comparison.problems.append(
-            f"{named}: with world = {world} that makes {product}, which contradicts train.batch_size = {size} of this config"
+            f"{named}: with {world} ranks this gives {product}, which contradicts train.batch_size = {size} of this config"
         )
 
 
@@ -246,8 +247,8 @@ def _compare_schedule(comparison: Comparison, section: TrainSection, *, steps_pe
         equal=lambda value: value == keys.SCHEDULERS[schedule.kind],
     )
     for name in ("warmup_min_lr", "warmup_min_ratio", "cos_min_ratio"):
-        comparison.needs(f"scheduler.params.{name}", 0, "textune's schedules begin at and fall to zero")
-    comparison.needs("scheduler.params.warmup_type", "linear", "textune's warm-up is a line")
+        comparison.needs(f"scheduler.params.{name}", 0, "textune's schedules start at zero and end at zero")
+    comparison.needs("scheduler.params.warmup_type", "linear", "textune's warm-up is linear")
     comparison.needs("scheduler.params.last_batch_iteration", -1, "a resumed run continues from its own step")
     for name in ("warmup_max_lr", "lr"):
         comparison.same(f"scheduler.params.{name}", "train.optimizer.lr", section.optimizer.lr)
@@ -282,7 +283,7 @@ def _compare_precision(comparison: Comparison, section: TrainSection, precision:
         for name in ("initial_scale_power", "loss_scale_window", "min_loss_scale"):
             value = comparison.get(f"fp16.{name}")
             if value is not None and not (_is_count(value) or (value == 0 and name != "loss_scale_window")):
-                comparison.problems.append(f"{comparison.said(f'fp16.{name}')} is no whole number")
+                comparison.problems.append(f"{comparison.said(f'fp16.{name}')} is not a whole number")
 
 
 def _compare_sharding(comparison: Comparison, section: TrainSection) -> None:
@@ -306,24 +307,22 @@ def _compare_sharding(comparison: Comparison, section: TrainSection) -> None:
         )
 
 
-def _loss_scale(comparison: Comparison) -> Tree:
+def _with_loss_scale(plan: ZeroPlan, comparison: Comparison) -> ZeroPlan:
     power, window, least = (
         comparison.get(f"fp16.{name}") for name in ("initial_scale_power", "loss_scale_window", "min_loss_scale")
     )
-    found: Tree = {}
-    if power is not None:
-        found["initial_scale"] = 2.0**power
-    if window is not None:
-        found["scale_interval"] = window
-    if least is not None:
-        found["min_scale"] = float(least)
-    return found
+    return replace(
+        plan,
+        initial_scale=2.0**power if isinstance(power, int) else plan.initial_scale,
+        scale_interval=window if isinstance(window, int) else plan.scale_interval,
+        min_scale=float(least) if isinstance(least, int) else plan.min_scale,
+    )
 
 
 def _refuse_unknown(theirs: Tree, place: str) -> None:
     """ConfigError for a key that DeepSpeed does not know, with the nearest one that it does."""
     for path, known in keys.KNOWN.items():
-        at: Any = theirs
+        at: JsonValue = theirs
         for name in path.split(".") if path else []:
             at = at.get(name) if isinstance(at, dict) else None
         if at is None or at == AUTO:
@@ -340,13 +339,13 @@ def _refuse_unknown(theirs: Tree, place: str) -> None:
 
 
 def _merged(ours: Tree, theirs: Tree) -> Tree:
-    """Ours, and what only the file speaks of."""
+    """Ours, and the keys that only the file has."""
     passed = {name: value for name, value in theirs.items() if name not in keys.OWNED}
     return _over(ours, _without_auto(passed))
 
 
 def _without_auto(tree: Tree) -> Tree:
-    def items() -> Iterator[tuple[str, Any]]:
+    def items() -> Iterator[tuple[str, JsonValue]]:
         for name, value in tree.items():
             if value != AUTO:
                 yield name, _without_auto(value) if isinstance(value, dict) else value
@@ -355,7 +354,7 @@ def _without_auto(tree: Tree) -> Tree:
 
 
 def _over(ours: Tree, theirs: Tree) -> Tree:
-    """Theirs over ours, object by object; they agree where both speak."""
+    """Theirs over ours, object by object; they agree where both have a key."""
     result = dict(ours)
     for name, value in theirs.items():
         if name in keys.OLD_OFFLOAD:
@@ -365,7 +364,7 @@ def _over(ours: Tree, theirs: Tree) -> Tree:
     return result
 
 
-def _equal(theirs: Any, ours: Any) -> bool:
+def _equal(theirs: JsonValue, ours: JsonValue) -> bool:
     if isinstance(theirs, list) and isinstance(ours, list):
         return len(theirs) == len(ours) and all(map(_equal, theirs, ours))
     if isinstance(theirs, bool) or isinstance(ours, bool):
@@ -373,9 +372,9 @@ def _equal(theirs: Any, ours: Any) -> bool:
     return bool(theirs == ours)
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: JsonValue) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _shown(value: Any) -> str:
+def _shown(value: JsonValue) -> str:
     return json.dumps(value, allow_nan=False)
