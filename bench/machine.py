@@ -84,13 +84,19 @@ def title(level: str) -> str:
 
 def threads() -> int:
     """Threads that a process computes with unless told otherwise."""
-    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    return int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
+
+
+def usable_cores() -> int:
+    """Processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:
     """Model and usable cores."""
-    match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    return f"{match[1] if match else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+    info = Path("/proc/cpuinfo")
+    match = re.search(r"model name\s*:\s*(.+)", info.read_text(encoding="utf-8")) if info.exists() else None
+    return f"{match[1] if match else platform.processor() or platform.machine()}, {usable_cores()} cores"
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:

@@ -260,7 +260,6 @@ def _facts(row: Row) -> list[str]:
 
 
 if __name__ == "__main__":
-    if code := main():
-        sys.exit(code)
     write_whole(ROOT / "docs" / "results.md", scores.page())
     scores.update_headers()
+    sys.exit(main())

@@ -99,9 +99,14 @@ def peak_memory() -> dict[str, float]:
     """Most memory that this process ever held, libraries and weights included, and that of its GPU; in MiB."""
     torch = sys.modules.get("torch")
     gpu = torch.cuda.max_memory_allocated() / 2**20 if torch is not None and torch.cuda.is_initialized() else None
-    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
-    here = {"peak_memory_mb": int(found[1]) / 1024} if found else {}
-    return here if gpu is None else here | {"gpu_peak_memory_mb": gpu}
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+)", status.read_text(encoding="utf-8"))):
+        peak = int(found[1]) / 1024
+    else:
+        import resource  # not on Windows; bytes on macOS
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+    return {"peak_memory_mb": peak} | ({} if gpu is None else {"gpu_peak_memory_mb": gpu})
 
 
 class Worker:

@@ -11,24 +11,24 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 _CLOSING_SECONDS = 1.0
-"""A thread that waits for its input (a terminal, say) cannot be woken: it is left to end by itself or with the process."""
+"""A thread that waits for input (such as a terminal) cannot be woken; after this time it is left to end on its own."""
 
 
 class _Failed:
-    """An error on its way to the thread that asked for the items."""
+    """An error on its way to the consumer of the items."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
 class _Ended:
-    """Stands behind the last item."""
+    """Follows the last item."""
 
 
 def ahead(items: Generator[Item], depth: int, *, name: str) -> Generator[Item]:
-    """The items, produced in a thread of that name, at most `depth` in front of their use; 0 produces them here.
+    """The items, produced in a thread of that name, at most `depth` ahead of their use; 0 produces them here.
 
-    An error of `items` is raised here, in its place. Closing the result ends the thread, which closes `items`.
+    An error of `items` is raised here, at its position. Closing the result ends the thread, which closes `items`.
     """
     if depth == 0:
         yield from items

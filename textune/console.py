@@ -1,5 +1,6 @@
-"""How a run looks in a terminal: a progress bar where there is one, otherwise one plain line per interval. Used by `cli`
-alone."""
+"""Shows a run in a terminal: with a progress bar, or without a terminal one plain line per interval. Used only by
+`cli`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import io
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
@@ -21,16 +22,17 @@ from rich.text import Text
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from textune.data import Finding
     from textune.run import EvaluationValues, Facts, StepValues
 
 PLAIN_INTERVAL_SECONDS = 10.0
 LEVEL_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 PLAIN_WIDTH = 10_000
-"""Columns where there is no terminal: whatever reads the lines wants each of them whole."""
+"""Width without a terminal: whatever reads the output needs unbroken lines."""
 
 
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """A console on standard output or standard error; without a terminal it neither wraps nor fills lines with blanks."""
+    """A console on standard output or standard error; without a terminal it neither wraps nor pads lines."""
     kind = Console if stderr else _ResultConsole
     console = kind(stderr=stderr, quiet=quiet)
     if console.is_terminal:
@@ -40,14 +42,16 @@ def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
 
 
 class _ResultConsole(Console):
-    """Leaves a reader of results who has seen enough (`| head`) to the command line, which ends as usual then."""
+    """Raises BrokenPipeError when the reader of results closes the pipe (`| head`); the command line then ends
+    normally.
+    """
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 class _Unpadded(io.TextIOBase):
-    """A stream without blanks at the ends of lines."""
+    """A stream without trailing blanks."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -65,10 +69,10 @@ class _Unpadded(io.TextIOBase):
 
 
 class ConsoleTracker:
-    """Shows a run on standard error, so that standard output holds nothing but results."""
+    """Shows a run on standard error, so that standard output holds only results."""
 
     def __init__(self, console: Console, *, only_notices: bool = False) -> None:
-        """`only_notices`: no progress, for a command whose result goes to the terminal itself."""
+        """`only_notices`: show no progress, for a command that prints its result to the terminal."""
         self._console = console
         self._only_notices = only_notices
         self._bar: Progress | None = None
@@ -99,17 +103,17 @@ class ConsoleTracker:
         self.header(facts)
 
     def header(self, facts: Facts) -> None:
-        """The facts of a run that starts, or would start."""
+        """The facts of a run that starts or would start."""
         from textune.run import describe
 
         print_facts(self._console, describe(facts))
 
     def notice(self, message: str) -> None:
-        """A sentence, marked."""
+        """A sentence, marked as a note."""
         self._console.print(f"[yellow]note:[/yellow] {escape(message)}", highlight=False, soft_wrap=True)
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """The bar of a stage; without a terminal a line now and then. `total` 0 means not known."""
+        """The bar of a stage; without a terminal, a line at intervals. `total` 0 means not known."""
         if self._only_notices:
             return
         if self._bar is not None:
@@ -118,7 +122,7 @@ class ConsoleTracker:
             self._console.print(f"{stage}: {_counted(done, total)}", highlight=False, soft_wrap=True)
 
     def step(self, values: StepValues) -> None:
-        """Loss, rate and speed of the last logged steps."""
+        """Loss, learning rate and speed of the last logged steps."""
         done, total = values["step"], values["total_steps"]
         figures = f"loss {values['loss']:.4f}  lr {values['lr']:.1e}  {values['tokens_per_second']:,.0f} tokens/s"
         if self._bar is not None:
@@ -148,7 +152,7 @@ class ConsoleTracker:
         )
 
     def finish(self, status: str, files: Mapping[str, Path]) -> None:
-        """Said by the command itself."""
+        """Nothing: the command itself reports the end."""
 
     def state(self) -> Mapping[str, JsonValue]:
         """Nothing."""
@@ -171,7 +175,7 @@ class ConsoleTracker:
 
 
 def print_facts(console: Console, facts: Mapping[str, str]) -> None:
-    """Names and values in two columns; without a terminal one `name: value` a line."""
+    """Names and values in two columns; without a terminal, one `name: value` per line."""
     if not console.is_terminal:
         for name, value in facts.items():
             console.print(Text(f"{name}: {value}"), highlight=False, soft_wrap=True)
@@ -184,8 +188,8 @@ def print_facts(console: Console, facts: Mapping[str, str]) -> None:
     console.print(table, highlight=False)
 
 
-def print_findings(console: Console, findings: list[Any]) -> None:
-    """What an audit found, the worst first, with example rows."""
+def print_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """The findings of an audit, the worst first, with example rows."""
     for finding in sorted(findings, key=lambda f: list(LEVEL_STYLES).index(f.level)):
         style = LEVEL_STYLES[finding.level]
         console.print(f"[{style}]{finding.level}:[/{style}] {escape(finding.message)}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Heavy imports made lighter; used where a name of the public API or a verb of the command line is first needed."""
+"""Makes heavy imports faster; used where a name of the public API or a verb of the command line is first needed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def importing(*, for_good: bool = False) -> Iterator[None]:
-    """Import without looking for garbage meanwhile: a million new objects of PyTorch and transformers, none of it garbage, are
-    looked through again and again otherwise.
+    """Import without garbage collection, which would scan a million new objects of PyTorch and transformers
+    repeatedly.
 
-    `for_good`: all objects that exist by then are left out of every later search too; for a process that holds nothing else.
+    `for_good`: later collections skip all objects that exist by then, too; for a process that holds nothing else.
     """
-    if not gc.isenabled() or gc.get_freeze_count():  # whoever did so has plans of their own
+    if not gc.isenabled() or gc.get_freeze_count():  # the caller manages garbage collection
         yield
         return
     gc.disable()
@@ -23,5 +23,5 @@ def importing(*, for_good: bool = False) -> Iterator[None]:
     finally:
         gc.freeze()
         if not for_good:
-            gc.unfreeze()  # among the oldest objects: as new ones they would be looked through at once
+            gc.unfreeze()  # into the oldest generation: as new objects they would be scanned immediately
         gc.enable()

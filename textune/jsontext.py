@@ -1,4 +1,4 @@
-"""JSON text to values, with one kind of error; beside the flow."""
+"""JSON text to values, with one kind of error; below every room."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; ValueError for what is none, and for what is nested too deeply to be read."""
+    """The value of a JSON text; ValueError if it is not JSON or is nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -17,7 +17,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def finite(value: Any) -> Any:
-    """The value with NaN and infinities as None, which is all that JSON can hold."""
+    """The value with NaN and infinities replaced by None, since JSON has neither."""
     if isinstance(value, Mapping):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,7 +1,8 @@
-"""The processes that work on one run together: which of them this is, and how they agree; below every room that computes.
+"""The processes of one run: which of them this is, and how they exchange values; below every room that computes.
 
-A launcher (torchrun, `accelerate launch`, TorchX, or `textune train` itself) starts the processes and tells each its place in
-environment variables; nothing else is read from there. One process alone needs no launcher, and torch is not imported for it.
+A launcher (torchrun, `accelerate launch`, TorchX, or `textune train` itself) starts the processes and tells each its
+rank in environment variables; nothing else is read from them. A single process needs no launcher, and torch is not
+imported for it.
 """
 
 from __future__ import annotations
@@ -21,37 +22,38 @@ if TYPE_CHECKING:
     import torch
 
 UNLIMITED = datetime.timedelta(days=365)
-"""Ranks wait so long for one that reads, tokenises or saves: the work takes what it takes. One that died is noticed at once,
-since its connections close (those of gloo; NCCL notices after its own time limit, or when the launcher ends all)."""
+"""How long ranks wait for one that reads, tokenises or saves, which may take long. A rank that died is noticed
+immediately, since its connections close (with gloo; NCCL notices after its own time limit, or when the launcher ends
+all ranks)."""
 
 _ADDED_BY_GLOO = frozenset({"float64", "float32", "int64", "int32", "uint8", "int8"})
 
 _NUMBERS_AT_ONCE = 1 << 22
-"""Numbers exchanged in one go: of a large array never the whole is there twice."""
+"""Numbers per exchange, so that a large array is never held twice as a whole."""
 
 _PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of its run. The default is a process alone; every exchange then costs nothing."""
+    """This process among those of its run. The default is a single process, whose exchanges cost nothing."""
 
     rank: int = 0
     """Number of this process, from 0."""
     world: int = 1
     """Number of processes."""
     local_rank: int = 0
-    """Number of this process on its machine: the GPU that it takes."""
+    """Number of this process on its machine: the GPU that it uses."""
     local_world: int = 1
     """Processes of the run on this machine."""
     launcher: int = 0
-    """The process that started this one, by its number."""
+    """Process id of the launcher that started this process."""
     group: Any = None
-    """The group of processes that host memory is exchanged in (gloo); None for a process alone."""
+    """The process group for exchanging host memory (gloo); None for a single process."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that speaks and writes for all."""
+        """Whether this is the rank that prints and writes for all."""
         return self.rank == 0
 
     @property
@@ -60,7 +62,7 @@ class Ranks:
         return self.world == 1
 
     def all_max(self, values: Sequence[int]) -> list[int]:
-        """The largest of each value over all ranks; every rank must call it, and with as many values."""
+        """The maximum of each value over all ranks; every rank must call it with the same number of values."""
         if self.alone:
             return list(values)
         import torch
@@ -76,7 +78,7 @@ class Ranks:
             return array
         import torch
 
-        # Types that gloo cannot add (bool, uint16, ...) go as wider ones.
+        # Types that gloo cannot add (bool, uint16, ...) are sent as wider ones.
         wide = array.dtype if array.dtype.name in _ADDED_BY_GLOO else np.dtype("int64")
         tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=wide).copy())
         with explain_lost_rank():
@@ -84,13 +86,14 @@ class Ranks:
         return tensor.numpy().astype(array.dtype, copy=False)
 
     def merge_shares(self, array: np.ndarray) -> np.ndarray:
-        """An array of which each rank has filled its share and left zeros elsewhere: whole on every rank, bit for bit.
+        """Merge an array of which each rank has filled its share and left zeros elsewhere: complete on every rank,
+        bit for bit.
 
-        The array itself is changed; it is contiguous. What two ranks have both filled comes out as nonsense.
+        The array is changed in place and must be contiguous. Elements that two ranks have filled are undefined.
         """
         if self.alone:
             return array
-        # As whole numbers: to those a zero adds nothing, while among floats it would turn -0.0 into 0.0.
+        # Added as integers: among floats, adding a zero would turn -0.0 into 0.0.
         numbers = array.reshape(-1).view(f"i{array.itemsize}")
         for start in range(0, len(numbers), _NUMBERS_AT_ONCE):
             piece = numbers[start : start + _NUMBERS_AT_ONCE]
@@ -98,7 +101,7 @@ class Ranks:
         return array
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum of a tensor over all ranks, on its device; the tensor itself is changed."""
+        """The sum of a tensor over all ranks, on its device; the tensor is changed in place."""
         if self.alone:
             return tensor
         import torch
@@ -108,7 +111,7 @@ class Ranks:
         return tensor
 
     def broadcast(self, value: Any) -> Any:
-        """What the first rank has as `value`: a plain value (numbers, texts, lists, dictionaries)."""
+        """The first rank's `value`, a plain value (numbers, texts, lists, dictionaries)."""
         if self.alone:
             return value
         import torch
@@ -119,7 +122,7 @@ class Ranks:
         return box[0]
 
     def gathered(self, value: Any) -> list[Any]:
-        """What every rank has as `value` (as for `broadcast`), by rank."""
+        """Every rank's `value` (as for `broadcast`), by rank."""
         if self.alone:
             return [value]
         import torch
@@ -130,27 +133,30 @@ class Ranks:
         return values
 
     def wait(self) -> None:
-        """Until every rank has come here."""
+        """Wait until every rank has arrived here."""
         self.all_max([0])
 
     def require_launcher(self) -> None:
-        """RanksError where the launcher that started this process is gone: nobody would ever end it."""
+        """Raise RanksError if the launcher that started this process is gone: nothing would ever end the process."""
         if not self.alone and os.getppid() != self.launcher:
             raise RanksError(
-                "the launcher of this process (torchrun or its like) is gone.", hint="Start the run again with --resume."
+                "the launcher of this process (such as torchrun) is gone.", hint="Start the run again with --resume."
             )
 
     def end_together(self) -> None:
-        """As `wait`, before this process ends: the last exchange of others may need its connections until they are here too.
+        """Wait before this process ends: the last exchange of other ranks may need its connections until they arrive
+        here.
 
-        Whoever finds the others gone already has missed nothing.
+        If the other ranks have already exited, there is nothing to wait for.
         """
         with contextlib.suppress(RanksError):
             self.wait()
 
     @contextlib.contextmanager
     def local_first(self) -> Iterator[None]:
-        """The first rank of each machine does this, then the others: what one builds in a cache, the others find there."""
+        """Run the body on the first rank of each machine, then on the others, which find in caches what the first
+        built.
+        """
         if self.local_rank > 0:
             self.wait()
         yield
@@ -162,22 +168,22 @@ ALONE = Ranks()
 
 
 def launched() -> bool:
-    """Whether a launcher started this process as one of several, or as one that may become one of several."""
+    """Whether a launcher started this process, as one of one or several."""
     return all(name in os.environ for name in _PLACE)
 
 
 def launched_rank() -> int:
-    """The number of this process as its launcher says, before it has joined the others; 0 without a launcher."""
+    """The rank that the launcher gave this process, before it has joined the others; 0 without a launcher."""
     text = os.environ.get("RANK", "0") if launched() else "0"
     return int(text) if text.isdigit() else 0
 
 
 def join(*, group_needed: bool = False, device: str = "auto") -> Ranks:
-    """Meet the other processes of the run. Called once, before anything that they must agree on; `leave` ends it.
+    """Join the other processes of the run. Called once, before anything that they must agree on; `leave` ends it.
 
-    `group_needed`: a process alone makes a group too, for libraries that ask for one. `device`: where they will compute, as
-    in the configuration. ConfigError where the launcher's variables make no sense or ask for more GPUs than there are,
-    RanksError where the others do not come.
+    `group_needed`: a single process creates a group, too, for libraries that need one. `device`: where the processes
+    will compute, as in the configuration. ConfigError if the launcher's variables make no sense or ask for more GPUs
+    than there are, RanksError if the others do not come.
     """
     if not launched() and not group_needed:
         return ALONE
@@ -193,11 +199,11 @@ def join(*, group_needed: bool = False, device: str = "auto") -> Ranks:
     local_world = _number("LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in os.environ else 1
     has_cuda = device != "cpu" and torch.cuda.is_available()
     if has_cuda:
-        # A scheduler may show each process one GPU of its own.
+        # A scheduler may show each process only its own GPU.
         if 1 < torch.cuda.device_count() < local_world:
             raise ConfigError(
                 f"{local_world} processes on this machine, which has {torch.cuda.device_count()} GPUs.",
-                hint='Start one process for each GPU, or compute on the processor: train.device = "cpu".',
+                hint='Start one process per GPU, or compute on the CPU: train.device = "cpu".',
             )
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
     if not dist.is_initialized():
@@ -206,7 +212,7 @@ def join(*, group_needed: bool = False, device: str = "auto") -> Ranks:
 
 
 def leave() -> None:
-    """Part from the other processes, where there are any."""
+    """Leave the group of processes, if there is one."""
     if _in_group():
         import torch.distributed as dist
 
@@ -215,9 +221,10 @@ def leave() -> None:
 
 @contextlib.contextmanager
 def joined(*, group_needed: bool = False, device: str = "auto") -> Iterator[Ranks]:
-    """The ranks of a piece of work: met at its start, left at its end; a group that was there before stays. As `join`.
+    """The ranks of a piece of work: joined at its start (as by `join`), left at its end; a group that existed before
+    stays.
 
-    RanksError where another rank is lost on the way.
+    RanksError if another rank is lost meanwhile.
     """
     belonged = _in_group()
     ranks = join(group_needed=group_needed, device=device)
@@ -228,7 +235,7 @@ def joined(*, group_needed: bool = False, device: str = "auto") -> Iterator[Rank
             ranks.end_together()
         done = True
     finally:
-        # After an error NCCL would wait for ranks that no longer come; the process ends anyway, and its connections with it.
+        # After an error NCCL would wait for ranks that never come; the process ends anyway, and so do its connections.
         if not belonged and (done or ranks.alone):
             leave()
 
@@ -251,7 +258,7 @@ def _start_group(dist: Any, rank: int, world: int, backend: str) -> None:
         except (RuntimeError, ValueError) as error:
             raise RanksError(
                 f"rank {rank} of {world} could not meet the others at {address}: {_first_line(error)}.",
-                hint="Start all of them with the same torchrun command, and see that the address can be reached.",
+                hint="Start all of them with the same torchrun command, and check that the address can be reached.",
             ) from error
         return
     store = dist.HashStore()
@@ -267,7 +274,7 @@ def _number(name: str) -> int:
 
 @contextlib.contextmanager
 def explain_lost_rank() -> Iterator[None]:
-    """An exchange that breaks off means that another rank is gone: a sentence instead of a socket's error."""
+    """Turn the error of an exchange that breaks off into a RanksError that says that another rank is gone."""
     try:
         yield
     except RuntimeError as error:
@@ -275,12 +282,14 @@ def explain_lost_rank() -> Iterator[None]:
             raise
         raise RanksError(
             f"another rank is gone ({_first_line(error)}).",
-            hint="The rank that stopped first says why. What was saved is whole: a training run resumes with --resume.",
+            hint="The rank that stopped first reports why. Everything saved is intact: resume a training run with --resume.",
         ) from error
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:
-    """Whether gloo, NCCL or the store that ranks meet at says so; other libraries raise RuntimeError too."""
+    """Whether the error comes from gloo, NCCL or the store where ranks meet; other libraries
+    raise RuntimeError, too.
+    """
     import torch.distributed as dist
 
     if isinstance(error, dist.DistError):  # of the backends, the network and the store
@@ -291,5 +300,5 @@ def _is_lost_connection(error: RuntimeError) -> bool:
 
 def _first_line(error: BaseException) -> str:
     line = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
-    # torch puts the place in its C++ sources first, and gloo its good wishes last.
+    # torch begins with a place in its C++ sources, and gloo ends with advice.
     return (line.rpartition("] ")[2] or line).partition(". ")[0]

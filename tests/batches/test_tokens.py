@@ -346,7 +346,7 @@ def test_a_cache_that_others_could_have_written_is_refused(
     else:  # root alone may give a folder away, so the process is another user instead
         monkeypatch.setattr(os, "geteuid", lambda: 12345)
         monkeypatch.setattr("textune.caches.ROOT", 12346)
-    reason = "other users may write to it" if fault == "open to all" else "it belongs to another user"
+    reason = "other users can write to it" if fault == "open to all" else "it belongs to another user"
     section = TokensSection(cache=str(cache))
     with pytest.raises(DataError, match=rf"the token cache .*tokens cannot be used: {reason}"):
         open_store(chunked(["a"], 9), None, TextEncoder(bert, section), section)

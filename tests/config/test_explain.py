@@ -237,7 +237,7 @@ def test_the_starter_loads_and_says_what_was_found(tmp_path: Path) -> None:
     assert experiment.data.train == FilesSource(files=(str(tmp_path / "reviews.csv"),), delimiter=";", encoding="latin-1")
     assert (experiment.data.columns.text, experiment.data.columns.label) == ("review", "stars")
     assert (experiment.task.kind, experiment.model.pretrained) == ("multiclass", facts.pretrained)
-    for seen in ("33,530 rows", "about 3,353", "3 different: 1, 2, 3", "other columns: id", "textune train config.toml"):
+    for seen in ("33,530 rows", "about 3,353", "3 distinct: 1, 2, 3", "other columns: id", "textune train config.toml"):
         assert seen in config
 
 
@@ -245,7 +245,7 @@ def test_a_starter_without_label_or_backbone_loads_and_asks_for_them(tmp_path: P
     config = starter_config(StarterFacts(files=("a.txt",), text="text"))
     (tmp_path / "config.toml").write_text(config)
     assert load_config(tmp_path / "config.toml").experiment.model.pretrained == ""
-    assert "no column looks like labels" in config and "to be filled in" in config
+    assert "no column looks like labels" in config and "fill in" in config
 
 
 @settings(max_examples=50, deadline=None)

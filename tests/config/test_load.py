@@ -317,14 +317,14 @@ def test_a_config_as_a_dictionary_or_an_experiment(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "options", "message"),
     [
-        (3, {}, "config is 3, which is no config. Give the name of a TOML file, or a dictionary."),
+        (3, {}, "config is 3, which is not a config. Give the name of a TOML file, or a dictionary."),
         ({"train": {"sed": 1}}, {}, "Unknown key train.sed (config). Did you mean train.seed?"),
         (
             None,
             {"overrides": "train.seed=1"},
-            "overrides = 'train.seed=1' is one text. Put it in a list: overrides=['train.seed=1'].",
+            "overrides = 'train.seed=1' is a single string. Put it in a list: overrides=['train.seed=1'].",
         ),
-        (None, {"unset": "train.seed"}, "unset = 'train.seed' is one text. Put it in a list: unset=['train.seed']."),
+        (None, {"unset": "train.seed"}, "unset = 'train.seed' is a single string. Put it in a list: unset=['train.seed']."),
         (None, {"overrides": [3]}, "overrides[0] is 3, not text."),
         (None, {"overrides": {"train.sed": 1}}, "Unknown key train.sed (overrides). Did you mean train.seed?"),
         (None, {"overrides": {"train..seed": 1}}, "The override 'train..seed' is not a dotted key."),

@@ -134,7 +134,7 @@ def test_an_unknown_kind_lists_the_kinds() -> None:
         ("data.train.shuffle=maybe", 'data.train.shuffle = "maybe" (command line): expected true or false.'),
         ("train.precision=fp8", 'train.precision = "fp8" (command line): expected one of "auto", "fp32", "bf16", "fp16".'),
         ("train.duration=3", 'train.duration = "3" (command line): a duration is a number and a unit'),
-        ("train.log_every=0 steps", 'train.log_every = "0 steps" (command line): the duration has to be above zero.'),
+        ("train.log_every=0 steps", 'train.log_every = "0 steps" (command line): the duration must be above zero.'),
         ("data.train.delimiter=ab", 'data.train.delimiter = "ab" (command line): expected one character.'),
         ("data.train.encoding=utf9", 'data.train.encoding = "utf9" (command line): no such text encoding'),
         ("data.train.pattern=(", 'data.train.pattern = "(" (command line): not a regular expression'),

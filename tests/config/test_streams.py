@@ -66,13 +66,13 @@ def test_without_a_number_of_rows_durations_are_in_steps() -> None:
     ("changes", "words"),
     [
         ({"data": {"train": {"files": []}}}, "data.train.files is not set"),
-        ({"data": {"validation": {"kind": "split"}}}, "data.validation is a share of the training rows, which are streamed"),
+        ({"data": {"validation": {"kind": "split"}}}, "data.validation is a share of the training rows, but they are streamed"),
         ({"data": {"test": {"kind": "split"}}}, "data.test is a share of the training rows"),
         ({"data": {"labels": {"names": None}}}, "data.labels.names is not set"),
         ({"task": {"kind": "auto"}}, 'task.kind = "auto" decides from the labels of all rows'),
-        ({"task": {"class_weights": "balanced"}}, 'task.class_weights = "balanced" counts the rows of each class'),
+        ({"task": {"class_weights": "balanced"}}, 'task.class_weights = "balanced" needs the number of rows of each class'),
         ({"train": {"compact_vocabulary": "on"}}, 'train.compact_vocabulary = "on" needs the tokens of all rows'),
-        ({"train": {"max_tokens": 100}}, "train.max_tokens = 100 is smaller than 256 tokens"),
+        ({"train": {"max_tokens": 100}}, "train.max_tokens = 100 is less than the 256 tokens"),
     ],
 )
 def test_what_a_stream_cannot_go_with(changes: dict[str, Any], words: str) -> None:

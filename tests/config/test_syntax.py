@@ -30,7 +30,7 @@ def refusal(text: str) -> str:
     ],
 )
 def test_text_without_quotes(line: str, place: str, mended: str) -> None:
-    assert refusal(f"[data.train]\n{line}\n") == f"{place} stands without quotes. Text needs quotes: {mended}."
+    assert refusal(f"[data.train]\n{line}\n") == f"{place} has no quotes. Text needs quotes: {mended}."
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_text_without_quotes(line: str, place: str, mended: str) -> None:
         ("x = 1\r\nx = 2\r\n", "`x` is set twice (lines 1 and 2)."),
         ("[a]\nx = 1\n[b]\nx = 2\nx = 3\n", "`x` is set twice in [b] (lines 4 and 5)."),
         ("[[a]]\nx = 1\n[[a]]\nx = 2\nx = 3\n", "`x` is set twice in [a] (lines 4 and 5)."),
-        ("[a]\nx = 1\n[b]\n[a]\ny = 1\n", "[a] stands twice (lines 1 and 4)."),
+        ("[a]\nx = 1\n[b]\n[a]\ny = 1\n", "[a] appears twice (lines 1 and 4)."),
         ("[a]\nb = 1\n[a.b]\nc = 2\n", "`a.b` is set as a value and as a table (lines 2 and 3)."),
         ("a = { x = 1, x = 2 }\n", "`x` is set twice in one table (line 1)."),
         ("a.b = 1\n[a]\nc = 2\n", "`a.b` (line 1) and [a] (line 2) set the same key."),
@@ -55,7 +55,7 @@ def test_what_is_set_twice(text: str, sentence: str) -> None:
     ("line", "hint"),
     [
         ("shuffle = True", "Write true, in lower case."),
-        ("take = None", "TOML has no such value: leave the key out, and it is not set."),
+        ("take = None", "TOML has no such value: to leave a key unset, remove it."),
         ("ratio = 0,5", "A number has a decimal point, not a comma."),
         ("files = ‘a.csv’", "Use straight quotes: \"text\" or 'text'."),
         ('files = "C:\\users"', "Write a path or pattern with backslashes in single quotes."),
@@ -68,8 +68,8 @@ def test_other_slips_get_a_hint(line: str, hint: str) -> None:
 
 
 def test_control_characters_of_a_path_are_escapes_that_nobody_meant() -> None:
-    sentence = 'there is nothing at "D:\\tickets\\new.csv", which holds a tab.'
-    hint = "A path with backslashes goes in single quotes: 'D:\\tickets\\new.csv'."
+    sentence = '"D:\\tickets\\new.csv" does not exist, and contains a tab.'
+    hint = "Write a path with backslashes in single quotes: 'D:\\tickets\\new.csv'."
     for files in ('"D:\\tickets\\new.csv"', '["D:\\tickets\\new.csv"]'):
         Path("config.toml").write_text(f"[data.train]\nfiles = {files}\n")
         with pytest.raises(ConfigError) as caught:
@@ -92,7 +92,7 @@ def test_quotes_on_the_command_line_can_be_part_of_a_text() -> None:
     columns = load_config(None, ["""data.columns.template='"{title}"'""", 'data.columns.text="body"']).experiment.data.columns
     assert (columns.template, columns.text) == ('"{title}"', "body")
     assert load_config(None, ['data.columns.template="{a}" by "{b}"']).experiment.data.columns.template == '"{a}" by "{b}"'
-    with pytest.raises(ConfigError, match=r"is not valid text in quotes: Unescaped '\\' in a string"):
+    with pytest.raises(ConfigError, match=r"is not valid quoted text: Unescaped '\\' in a string"):
         load_config(None, [r'data.train.files="D:\quarter"'])
 
 
@@ -102,6 +102,6 @@ def test_one_config_at_a_time() -> None:
         with pytest.raises(ConfigError) as caught:
             load_config(None, [second])
         assert str(caught.value) == (
-            f"{second} is a second file, where a setting (KEY=VALUE) was expected. One config at a time. To build one config on"
+            f"{second} is a second file; expected a setting (KEY=VALUE). To build one config on"
             ' another, write extends = "OTHER.toml" at its top.'
         )

@@ -1,4 +1,5 @@
-"""Simulated coverage: of many data sets drawn from a known population, how many 95 % intervals hold the population's value."""
+"""Simulated coverage: of many data sets drawn from a known population, how many 95 % intervals hold the
+population's value."""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ def coverage(name: str, draw: Draw, num_rows: int, trials: int, samples: int = 3
     return float(np.mean(found)), len(found)
 
 
-# name, population, rows, share of intervals that must hold (Wilson's oscillates around 0.95: Brown, Cai, DasGupta 2001)
+# name, population, rows, share of intervals that must hold (Wilson's oscillates around 0.95: Brown, Cai, DasGupta
+# 2001)
 FAST: list[tuple[str, Draw, int, float]] = [
     ("accuracy", decisions(0.5, 0.99), 50, 0.88),
     ("f1", decisions(0.5, 0.99), 50, 0.88),

@@ -12,6 +12,7 @@ from sklearn import metrics as library
 from textune.evaluation import curves
 from textune.evaluation.curves import Curves, find_curves
 from textune.evaluation.metrics import METRICS
+from textune.evaluation.mistakes import EvaluatedRows
 from textune.evaluation.render import json
 from textune.evaluation.report import build_report
 from textune.evaluation.undefined import is_better, mean_of_defined
@@ -79,7 +80,7 @@ def test_of_many_classes_those_with_most_rows_have_curves(problem: Any) -> None:
 def test_they_are_written_and_read(tmp_path: Any) -> None:
     targets, scores = make_rows("multilabel", 3, 50, 4)
     scored = scored_rows("multilabel", targets, scores)
-    report = build_report(scored, texts=["text"] * 50, metric=METRICS["f1_micro"], bootstrap=0)
+    report = build_report(scored, EvaluatedRows(["text"] * 50), metric=METRICS["f1_micro"], bootstrap=0)
     (tmp_path / "report.json").write_text(json.render(report), encoding="utf-8")
     read = json.read_report(tmp_path / "report.json")
     assert read.curves == report.curves != ()

@@ -17,7 +17,7 @@ from kits.metrics import PROBLEMS, by_the_library, head_of, make_rows, metrics_f
 from textune.errors import DataError, ModelError
 from textune.evaluation import reduction
 from textune.evaluation.metrics import METRICS, compute_metrics
-from textune.evaluation.mistakes import find_mistakes
+from textune.evaluation.mistakes import EvaluatedRows, find_mistakes
 from textune.evaluation.reduction import Reduction
 from textune.evaluation.report import build_report
 from textune.evaluation.scored import Scored
@@ -92,7 +92,8 @@ def test_any_cut_in_any_order_gives_the_same_bits(
     assert same(whole, cut)
     metric = metrics_for(problem)[seed % len(metrics_for(problem))]
     one, other = (
-        build_report(scored, texts=[""] * num_rows, metric=metric, bootstrap=5, mistakes=5).to_dict() for scored in (whole, cut)
+        build_report(scored, EvaluatedRows([""] * num_rows), metric=metric, bootstrap=5, mistakes=5).to_dict()
+        for scored in (whole, cut)
     )
     assert one == other
     kept = cut.ranked
@@ -110,8 +111,8 @@ def test_few_scores_are_ranked_where_there_are_too_many(monkeypatch: pytest.Monk
     ranking = {"roc_auc", "average_precision"}
     assert {name for name, value in values.items() if value != everything[name]} == ranking
     assert all(values[name] == pytest.approx(everything[name], abs=0.1) for name in ranking)
-    options: dict[str, Any] = {"texts": [""] * 400, "bootstrap": 20}
-    report = build_report(scored, metric=METRICS["roc_auc"], **options)
+    options: dict[str, Any] = {"bootstrap": 20}
+    report = build_report(scored, EvaluatedRows([""] * 400), metric=METRICS["roc_auc"], **options)
     (note,) = (note for note in report.notes if "drawn at random" in note)
     assert "measured on 100 of 400 rows" in note
     assert report.interval is not None and report.interval[0] < values["roc_auc"] < report.interval[1]
@@ -155,7 +156,7 @@ def test_rows_are_decided_by_the_decision_of_the_head() -> None:
     scores = np.array([[0.3, 0.1, 0.1], [0.1, 0.9, 0.15], [0.1, 0.1, 0.25]])
     scored = reduction.scored_rows(head, targets, scores)
     assert scored.right.tolist() == [True, False, False]
-    missed, wrong = find_mistakes(scored, texts=["a", "b", "c"], pairs=None, place=str, limit=5)
+    missed, wrong = find_mistakes(scored, EvaluatedRows(["a", "b", "c"]), limit=5)
     assert (missed.row, missed.label, missed.score) == (1, "class 2", 0.15)  # worse: left out though true, by 0.85
     assert (wrong.row, wrong.label, wrong.score, wrong.predicted) == (2, "class 2", 0.25, ("class 2",))
 
@@ -193,7 +194,7 @@ def evaluate(problem: Any, num_rows: int, num_classes: int, max_scores: int) -> 
             true[every, targets[rows]] = 1
         taken.add(rows, true, scores[: len(rows)])
         scores[every, answer] = noise
-    report = build_report(taken.finish(), texts=[""] * num_rows, metric=METRICS["f1_micro"], bootstrap=100)
+    report = build_report(taken.finish(), EvaluatedRows([""] * num_rows), metric=METRICS["f1_micro"], bootstrap=100)
     return {"grown": peak() - before, "metrics": report.metrics, "right": right.mean()}
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from textune.evaluation.intervals import confidence_interval
 from textune.evaluation.metrics import METRICS, compute_metrics, resolve_metric
+from textune.evaluation.mistakes import EvaluatedRows
 from textune.evaluation.render import console, markdown
 from textune.evaluation.report import Report, build_report
 
@@ -26,14 +27,11 @@ def report_of(problem: Any, targets: Any, scores: Any, **changes: Any) -> Report
     targets, scores = np.asarray(targets), np.asarray(scores, dtype=np.float64)
     names = changes.pop("names", ("score",) if problem == "regression" else tuple("abcdefghij"[: scores.shape[-1]]))
     scored = scored_rows(problem, targets, scores, names)
-    options: dict[str, Any] = {
-        "texts": [f"text {index}" for index in range(len(targets))],
-        "metric": resolve_metric("auto", scored.answers),
-        "bootstrap": 20,
-        "dataset": "test.csv",
-        "fingerprint": "f00d",
-    }
-    return build_report(scored, **(options | changes))
+    texts = [f"text {index}" for index in range(len(targets))]
+    known: dict[str, Any] = {"texts": texts, "dataset": "test.csv", "fingerprint": "f00d"}
+    known |= {name: changes.pop(name) for name in list(changes) if name in EvaluatedRows.__dataclass_fields__}
+    options: dict[str, Any] = {"metric": resolve_metric("auto", scored.answers), "bootstrap": 20}
+    return build_report(scored, EvaluatedRows(**known), **(options | changes))
 
 
 def binary_report(**changes: Any) -> Report:
@@ -202,7 +200,7 @@ def test_notes_say_what_could_not_be_measured() -> None:
         "1 of 4 rows has no label. An empty answer to them is right in subset_accuracy, "
         "but counts 0 in the means over samples.",
     )
-    assert binary_report(notes=("3 rows were left out.",)).notes[-1] == "3 rows were left out."
+    assert binary_report(warnings=("3 rows were left out.",)).warnings[-1] == "3 rows were left out."
 
 
 def test_long_lists_of_classes_are_cut() -> None:

@@ -1,4 +1,5 @@
-"""Rows shared by several processes: each is scored once, and every rank has the bits that one process alone would have (R6)."""
+"""Rows shared by several processes: each is scored once, and every rank has the bits that one process alone would
+have (R6)."""
 
 from __future__ import annotations
 

@@ -18,12 +18,13 @@ import pytest
 
 from kits.resume import End, end_of
 from kits.runs import Listener
+from textune.config.explain import show
 from textune.config.load import Loaded, load_config
-from textune.pipeline.build import gather
+from textune.pipeline.build import build_parts
 from textune.run.best import best_of
 from textune.run.folder import RunFolder
-from textune.run.parts import Ingredients
-from textune.run.session import Session
+from textune.run.parts import Parts
+from textune.run.session import Session, WrittenConfig
 from textune.run.start import plan_start
 from textune.run.tracking import Trackers
 from textune.training.checkpoint import checkpoint_name
@@ -49,12 +50,12 @@ class Kit:
     """One configuration."""
 
     loaded: Loaded
-    parts: Ingredients
+    parts: Parts
 
     @classmethod
     def of(cls, config: Path, overrides: Sequence[str]) -> Kit:
         loaded = load_config(config, [*SMALL, *overrides])
-        return cls(loaded, gather(loaded.experiment, tracker=Listener(), audit=False))
+        return cls(loaded, build_parts(loaded.experiment, tracker=Listener(), audit=False))
 
     def run(
         self,
@@ -63,12 +64,13 @@ class Kit:
         resume: str | None = None,
         after_step: Callable[[StepResult], None] = lambda result: None,
     ) -> Listener:
-        """What `train` does behind `gather`; without the reports, which are not part of the state."""
+        """What `train` does behind `build_parts`; without the reports, which are not part of the state."""
         listener, target = Listener(), RunFolder(folder)
         parts = replace(self.parts, model=copy.deepcopy(self.parts.model))
-        start = plan_start(target, self.loaded.experiment, resume)
+        start = plan_start(target, self.loaded.resolved, resume)
         tracker = Trackers([listener])
-        Session(target, self.loaded, parts, start, tracker, report=lambda *_: {}, after_step=after_step).run()
+        config = WrittenConfig(show(self.loaded, diff=False), self.loaded.resolved)
+        Session(target, config, parts, start, tracker, report=lambda *_: {}, after_step=after_step).run()
         return listener
 
 

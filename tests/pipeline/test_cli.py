@@ -280,7 +280,7 @@ def test_a_fault_of_ours_is_a_sentence_and_exit_1(run: Any, trained: Any, monkey
     monkeypatch.setattr(textune.pipeline, "info", lambda run: 1 / 0)
     answer = run("info", trained[0].run)
     assert answer.code == 1
-    assert "failed in a way it should not: ZeroDivisionError" in answer.err and "--debug" in answer.err
+    assert "internal error in textune: ZeroDivisionError" in answer.err and "--debug" in answer.err
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], home: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kits.ranking import Watch, textune_ranks
 from kits.resume import end_of, same_end
 from kits.runs import Listener, reviews, write_csv
 from safetensors.torch import load_file
@@ -156,6 +157,20 @@ def test_a_run_that_fails_between_two_sets_resumes_from_its_last_checkpoint(
         textune.train(home / "config.toml", run=tmp_path / "run", overrides=words, tracker=listener)
     textune.train(home / "config.toml", run=tmp_path / "run", overrides=words, resume="latest")
     same_end(end_of(tmp_path / "run"), end_of(whole))
+
+
+def test_several_ranks_evaluate_every_set_together(home: Path, words: list[str], tmp_path: Path) -> None:
+    """A signal in the middle: they finish the evaluation, since they could not all stop at the same batch."""
+    run = tmp_path / "run"
+    arguments = ["train", str(home / "config.toml"), "--run", str(run), *words]
+    stopped = textune_ranks(2, arguments, tmp_path / "logs", Watch(act="SIGTERM", act_rank=1, act_step=4))
+    assert stopped.codes == [143, 143], stopped.said
+    assert [line["set"] for line in evaluations(run) if line["step"] == 4] == ["validation", "train", "news"]
+    resumed = textune_ranks(2, arguments, tmp_path / "logs-2")
+    assert resumed.codes == [0, 0], resumed.said
+    told = [(line["step"], line["set"]) for line in evaluations(run)]
+    assert told == [(step, name) for step in (2, 4, 6) for name in ("validation", "train", "news")]
+    assert (run / "report-web.json").is_file()
 
 
 def test_early_stopping_does_not_leave_the_other_sets_out(home: Path, words: list[str], tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_a_run_gives_its_best_model_and_nothing_is_overwritten(run: Path, tmp_pa
     done = export(run, tmp_path / "model")
     assert done.source == run / "best"
     assert textune.load(tmp_path / "model").predict(["a film"]) == textune.load(run).predict(["a film"])
-    with pytest.raises(RunError, match=r"model exists; nothing is ever overwritten"):
+    with refused(RunError, key="out", value=str(tmp_path / "model")):
         export(run, tmp_path / "model")
 
 
@@ -68,7 +68,7 @@ def test_what_cannot_be_exported_is_said(home: Path, run: Path, tmp_path: Path) 
     shutil.copytree(run / "checkpoints" / "step-15", tmp_path / "torn")
     shard = tmp_path / "torn" / "state-1-of-1.safetensors"
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(RunError, match=r"is damaged: state-1-of-1\.safetensors"):
+    with refused(RunError, value="state-1-of-1.safetensors"):
         export(tmp_path / "torn", tmp_path / "model")
     assert not (tmp_path / "model").exists()
 

@@ -10,29 +10,29 @@ from kits.runs import Listener
 
 import textune
 from textune.config.load import load_config
-from textune.pipeline.build import gather
+from textune.pipeline.build import build_parts
 from textune.ranks import ALONE
 from textune.run.facts import run_facts
 from textune.run.header import describe, disk_warning
 from textune.run.manifest import read_manifest
-from textune.run.parts import Ingredients
+from textune.run.parts import Parts, batches_of
 from textune.training.learner import build_learner
 from textune.training.loop import steps
 
 Usage = namedtuple("Usage", "total used free")
 
 
-def gathered(home: Path, *overrides: str) -> Ingredients:
-    return gather(load_config(home / "config.toml", overrides).experiment, tracker=Listener(), audit=False)
+def gathered(home: Path, *overrides: str) -> Parts:
+    return build_parts(load_config(home / "config.toml", overrides).experiment, tracker=Listener(), audit=False)
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])
 def test_the_rates_of_the_header_are_those_of_the_optimizer(home: Path, kind: str) -> None:
     parts = gathered(home, f"train.schedule.kind={kind}", "train.schedule.warmup=3 steps", "train.duration=8 steps")
-    section = parts.experiment.train
+    section = parts.settings.train
     learner = build_learner(parts.model, section, parts.device, ALONE)
     rates = []
-    run = steps(learner, parts.task, parts.loader(), section, total_steps=8, warmup_steps=3)
+    run = steps(learner, parts.task, batches_of(parts), section, total_steps=8, warmup_steps=3)
     for result in run:
         assert learner.update.learning_rate == result.lr
         rates.append(learner.update.learning_rate)

@@ -9,9 +9,9 @@ from kits.runs import Listener, reviews, write_csv
 import textune
 from textune.config.load import load_config
 from textune.errors import ConfigError, DataError
-from textune.pipeline.build import gather
+from textune.pipeline.build import build_parts
 from textune.run.facts import run_facts
-from textune.run.parts import Ingredients
+from textune.run.parts import Parts, batches_of
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +21,14 @@ def weighted_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_csv(tmp_path_factory.mktemp("weighted") / "weighted.csv", rows)
 
 
-def gathered(home: Path, *overrides: str) -> Ingredients:
+def first_epoch(parts: Parts) -> list[np.ndarray]:
+    rows = parts.rows["train"]
+    return parts.plan.batches(0, rows.lengths, rows.weights)
+
+
+def gathered(home: Path, *overrides: str) -> Parts:
     experiment = load_config(home / "config.toml", ["model.compile=off", *overrides]).experiment
-    return gather(experiment, tracker=Listener(), audit=False)
+    return build_parts(experiment, tracker=Listener(), audit=False)
 
 
 def test_buckets_spare_padding(home: Path) -> None:
@@ -36,12 +41,12 @@ def test_buckets_spare_padding(home: Path) -> None:
 def test_weighted_runs_draw_by_weight_and_say_what_they_will_see(home: Path, weighted_file: Path) -> None:
     parts = gathered(home, f"data.train.files={weighted_file}", "data.columns.weight=weight", "train.order=weighted")
     rows = parts.rows["train"]
-    drawn = np.concatenate(parts.first_epoch())
+    drawn = np.concatenate(first_epoch(parts))
     assert rows.weights is not None and not rows.weights.all()
     assert len(drawn) == len(rows) and rows.weights[drawn].all() and len(set(drawn.tolist())) < len(drawn)
     assert run_facts(parts).tokens_per_epoch == rows.lengths[drawn].sum()
-    batches = iter(parts.loader())
-    assert next(batches).chosen.tolist() == parts.first_epoch()[0].tolist()
+    batches = iter(batches_of(parts))
+    assert next(batches).chosen.tolist() == first_epoch(parts)[0].tolist()
     batches.close()
 
 
@@ -68,6 +73,6 @@ def test_training_rows_without_weight_cannot_be_drawn(home: Path, tmp_path: Path
     rows += [{"text": "good " * 12, "label": "pos", "weight": 1.0}] * 4
     path = write_csv(tmp_path / "rows.csv", rows)
     overrides = [f"data.train.files={path}", "data.columns.weight=weight", "tokens.drop_longer=6", "data.test.kind=none"]
-    assert gathered(home, *overrides, "data.validation.kind=none").first_epoch()
+    assert first_epoch(gathered(home, *overrides, "data.validation.kind=none"))
     with pytest.raises(DataError, match="no training row has a weight above 0"):
         gathered(home, *overrides, "data.validation.kind=none", "train.order=weighted")

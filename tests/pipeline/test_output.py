@@ -83,9 +83,17 @@ def test_an_option_that_is_no_setting_either(run: Any, trained: Any) -> None:
 )
 def test_an_error_is_json_too_where_json_was_asked_for(run: Any, words: list[str], error: str, hint: str) -> None:
     answer = run(*words, "--json")
-    assert json.loads(answer.out) == {"error": error, "hint": hint, "exit_code": 2} and answer.code == 2
+    said = json.loads(answer.out)
+    assert (said["error"], said["hint"], said["exit_code"]) == (error, hint, 2) and answer.code == 2
     assert f"Error: {error} {hint}".strip() in answer.err
     assert run(*words).out == ""
+
+
+def test_the_fields_of_an_error_are_json_too(run: Any) -> None:
+    said = json.loads(run("info", "nowhere", "--json").out)
+    assert (said["place"], said["reason"]) == ("nowhere", "does not exist") and "key" not in said and "value" not in said
+    said = json.loads(run("train", "config.toml", "train.seed=-1", "--json").out)
+    assert (said["key"], said["value"], said["place"]) == ("train.seed", "-1", "command line")
 
 
 def test_a_fault_of_ours_is_json_too(run: Any, trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +276,7 @@ def test_a_config_in_python(home: Path, tmp_path: Path) -> None:
 
 def test_what_a_loaded_model_shows_of_itself(trained: Any) -> None:
     model = textune.load(trained[0].run)
-    assert [name for name in dir(model) if not name.startswith("_")] == ["card", "device", "predict", "score"]
+    assert [name for name in dir(model) if not name.startswith("_")] == ["card", "device", "predict", "predict_table", "score"]
     assert repr(model) == f"<TrainedModel: binary, 2 labels (neg, pos), texts of at most 24 tokens, {model.device}>"
     texts = ["a good film", "a bad film"]
     assert model.predict(text for text in texts) == model.predict(texts)

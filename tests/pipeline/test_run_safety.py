@@ -155,7 +155,7 @@ def test_what_was_left_out_and_noticed_stands_in_the_run_folder(home: Path, tmp_
 
 def test_balanced_weights_are_those_of_the_rows_that_are_trained(home: Path, tmp_path: Path) -> None:
     from textune.config.load import load_config
-    from textune.pipeline.build import gather
+    from textune.pipeline.build import build_parts
 
     rows = (
         [{"text": "good", "label": "pos"}] * 30
@@ -166,7 +166,7 @@ def test_balanced_weights_are_those_of_the_rows_that_are_trained(home: Path, tmp
     write_csv(tmp_path / "train.csv", rows)
     overrides = [f"data.train.files={tmp_path / 'train.csv'}", "tokens.drop_longer=6", "task.class_weights=balanced"]
     overrides += ["data.validation.kind=none", "data.test.kind=none"]
-    parts = gather(load_config(home / "config.toml", overrides).experiment, tracker=Listener(), audit=False)
+    parts = build_parts(load_config(home / "config.toml", overrides).experiment, tracker=Listener(), audit=False)
     weights = parts.task.head.row_weights(torch.tensor([0, 1]), None)
     assert weights.tolist() == [pytest.approx(40 / 20), pytest.approx(40 / 60)]
 

@@ -190,6 +190,7 @@ def test_every_question_has_a_function_and_a_place_on_the_page() -> None:
         (["--data", "absent"], "--data absent"),
         (["--minutes", "-5"], "-5"),
         (["--seconds", "nan"], "nan"),
+        (["--rows", "0"], "0"),
     ],
 )
 def test_a_mistake_in_the_command_is_named(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

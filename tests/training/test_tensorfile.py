@@ -133,12 +133,12 @@ def header(**changes: Any) -> bytes:
 def test_a_header_that_lies_is_no_safetensors_file(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "lies"
     path.write_bytes(len(text).to_bytes(8, "little") + text + b"\0" * 8)
-    with pytest.raises(ValueError, match="lies is no safetensors file"):
+    with pytest.raises(ValueError, match="lies is not a safetensors file"):
         places_in(path)
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 7, b"\0" * 8, (1 << 60).to_bytes(8, "little") + b"{}"], ids=range(4))
 def test_a_file_without_a_header_is_none_either(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "short").write_bytes(data)
-    with pytest.raises(ValueError, match="short is no safetensors file"):
+    with pytest.raises(ValueError, match="short is not a safetensors file"):
         places_in(tmp_path / "short")

@@ -12,9 +12,11 @@ from .layout import cut_by_tokens as cut_by_tokens
 from .layout import padding_waste as padding_waste
 from .loader import Batches as Batches
 from .loader import Loader as Loader
-from .order import require_drawable as require_drawable
 from .plan import Plan as Plan
 from .rows import TokenRows as TokenRows
 from .store import TokenStore as TokenStore
 from .streamed import StreamLoader as StreamLoader
+from .tokenise import require_budget as require_budget
+from .tokenise import require_weights as require_weights
+from .tokenise import tokenise as tokenise
 from .tokens import TextEncoder as TextEncoder

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from textune.batches.order import DRAWING, FIRST_DRAWING, plan_epoch, require_known
+from textune.batches.rows import TokenRows
 from textune.config import Duration, RowOrder, TrainSection
 
 
@@ -81,3 +82,10 @@ class Plan:
             weights_N=weights_N,
             drawing=self.drawing,
         )
+
+    def num_tokens(self, rows: TokenRows, *, streamed: bool) -> int:
+        """About how many tokens the whole run computes; `rows` are the training rows, or the first ones of a stream."""
+        if streamed:
+            return int(rows.lengths.mean() * self.total_steps * self.batch_size)
+        first = np.concatenate(self.batches(0, rows.lengths, rows.weights))
+        return int(rows.lengths[first].sum()) * self.total_steps // self.steps_per_epoch

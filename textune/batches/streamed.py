@@ -59,11 +59,10 @@ class StreamLoader:
         encoder: TextEncoder,
         *,
         prefetch: int,
-        drop_longer: int | None = None,
         max_tokens: int | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> None:
-        """`drop_longer` is that of the section `tokens`; `prefetch`, `max_tokens` and `state` as for `Loader`.
+        """`prefetch`, `max_tokens` and `state` as for `Loader`.
 
         DataError for a state of other shards; seed, order and the keys of the source are taken to be those of the state.
         """
@@ -72,7 +71,7 @@ class StreamLoader:
         self._assembler = assembler
         self._encoder = encoder
         self._prefetch = prefetch
-        self._drop_longer = drop_longer
+        self._drop_longer = encoder.drop_longer
         self.max_tokens = token_budget(max_tokens, state)
         self._next_step = 0
         self._place = _Place(Cursor(), 0)

@@ -78,6 +78,11 @@ class TextEncoder:
             )
 
     @property
+    def drop_longer(self) -> int | None:
+        """`tokens.drop_longer`: rows of more tokens than this are left out; None for no limit."""
+        return self._section.drop_longer
+
+    @property
     def separates_pairs(self) -> bool:
         """Whether the two texts of a pair can be told apart: by a special token between them, or by their token types."""
         encoding = self._backend.encode("a", "b")

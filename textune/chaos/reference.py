@@ -56,8 +56,8 @@ def require_same(loaded: Loaded, run: Path) -> None:
     status = read_manifest(run).status
     if status != "complete":
         raise RunError(f"--reference {run} is not complete: {status}.", hint="Let it come to its end first.")
-    before = load_config(run / "config.toml").experiment.model_dump(mode="json")
-    harmless = compare(before, loaded.experiment.model_dump(mode="json"), where=f"--reference {run}")
+    before = load_config(run / "config.toml").resolved
+    harmless = compare(before, loaded.resolved, where=f"--reference {run}")
     # What may change when a run is resumed (when to evaluate, say) still makes another run.
     other = [change.removesuffix(" from here on") for change in harmless if not change.startswith("tokens.cache")]
     if other:

@@ -1,8 +1,9 @@
 """The command line: each verb is a thin wrapper over an importable function, and the only place that prints.
 
-Exit codes: 0 done; 1 a fault of textune, or a proof that failed; 2 something the user can mend;
+Exit codes: 0 done; 1 a fault of textune, or a proof that failed; 2 something the user can fix;
 75 another process of the run is gone, try again; 130, 138, 143 stopped by Ctrl+C, SIGUSR1, SIGTERM.
-With `--json` a command that ends with an error prints it as one object on standard output: error, hint, exit_code.
+With `--json` a command that ends with an error prints it as one object on standard output: error, hint,
+exit_code, and of key, value, place and reason those that the error has.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _ending(error: BaseException, words: list[str]) -> _Ending:
         hint = "Use a smaller backbone or fewer rows, or a machine with more memory."
         return _Ending("out of memory.", hint, 2)
     # the last resort: our own faults end in a sentence too
-    message = f"textune failed in a way it should not: {type(error).__name__}: {error}"
+    message = f"internal error in textune: {type(error).__name__}: {error}"
     return _Ending(message, "Run it again with --debug and report what it prints.", 1)
 
 
@@ -91,13 +92,22 @@ def _tell(ending: _Ending, error: BaseException, *, as_json: bool) -> None:
         return  # what every rank finds: the first has said it
     if as_json:
         with contextlib.suppress(OSError):  # a full disk: the sentence is heard all the same
-            print_json({"error": ending.message, "hint": ending.hint, "exit_code": ending.code})
+            print_json({"error": ending.message, "hint": ending.hint, "exit_code": ending.code, **_fields(error)})
     if isinstance(error, click.UsageError) and not ending.hint:
         error.show()  # with the usage of the command
         return
     text = f"{ending.message}\n{ending.hint}" if ending.code == 1 and ending.hint else f"{ending.message} {ending.hint}".strip()
     start = "" if not ending.is_error else f"Error on rank {rank}: " if rank else "Error: "
     click.echo(start + printable(text), err=True)
+
+
+def _fields(error: BaseException) -> dict[str, str]:
+    """What an error of ours says to a program: those of its fields that it has, as text."""
+    if not isinstance(error, TextuneError):
+        return {}
+    value = "" if error.value is None else str(error.value)
+    found = {"key": error.key, "value": value, "place": error.place, "reason": error.reason}
+    return {name: text for name, text in found.items() if text}
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -226,7 +226,7 @@ def read_files(run: str, files: tuple[str, ...], options: dict[str, Any]) -> tup
     return read_as_run(read_card(find_model(run)).sources, files, given, plain=options["reading"] == "plain")
 
 
-def evaluation_columns(run: str, options: dict[str, Any]) -> Columns:
+def evaluation_columns(run: str, options: dict[str, object]) -> Columns:
     """The run's columns with those that the options name."""
     from textune.prediction import find_model, read_card
 
@@ -234,7 +234,7 @@ def evaluation_columns(run: str, options: dict[str, Any]) -> Columns:
     return columns if options["label"] is None else columns.model_copy(update={"label": options["label"], "labels": ()})
 
 
-def predict_columns(columns: Columns, options: dict[str, Any]) -> Columns:
+def predict_columns(columns: Columns, options: dict[str, object]) -> Columns:
     """A model's columns with those that the options name."""
     changed = {key: options[key] for key in ("text", "text_pair") if options[key] is not None}
     if "text" in changed:

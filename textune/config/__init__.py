@@ -1,4 +1,6 @@
-"""The first room: TOML files and overrides in, one checked and frozen `Experiment` out. Free of torch, pyarrow and the like."""
+"""The first room: TOML files and overrides in, one checked and frozen `Experiment` out. Imports no
+torch or pyarrow.
+"""
 
 import lazy_loader
 

@@ -30,6 +30,7 @@ from .schema import EarlyStopping as EarlyStopping
 from .schema import EvaluateSection as EvaluateSection
 from .schema import Experiment as Experiment
 from .schema import FilesSource as FilesSource
+from .schema import GivenSource as GivenSource
 from .schema import HeldOut as HeldOut
 from .schema import HubSource as HubSource
 from .schema import Labels as Labels

@@ -1,4 +1,4 @@
-"""What the names of evaluation sets must be, and which of them a run evaluates when."""
+"""Checks the names of evaluation sets, and lists which sets a run evaluates when."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def evaluation_problems(experiment: Experiment) -> list[Problem]:
-    """Names of `data.evaluations` that cannot be those of reports, and names in `evaluate.at_end` that no set has."""
+    """Names in `data.evaluations` that cannot name a report, and names in `evaluate.at_end` that no set has."""
     problems: list[Problem] = []
     seen: dict[str, str] = {}
     for name in experiment.data.evaluations:
@@ -23,11 +23,12 @@ def evaluation_problems(experiment: Experiment) -> list[Problem]:
         if name.lower() in SPLITS:
             problems.append(Problem(place, f"{key}: the name {name} is taken by data.{name.lower()}.", "Choose another name."))
         elif not _NAME.fullmatch(name):
-            hint = "Use letters, digits, - and _ alone: it becomes part of the name of a file."
+            hint = "Use only letters, digits, - and _: the name becomes part of a file name."
             problems.append(Problem(place, f"{key}: {name!r} is not a name for an evaluation set.", hint))
         elif name.lower() in seen:
-            message = f"{key}: the name differs from {seen[name.lower()]} in upper and lower case alone."
-            problems.append(Problem(place, message, "Choose another name: not every file system tells their reports apart."))
+            message = f"{key}: the name differs from {seen[name.lower()]} only in upper and lower case."
+            hint = "Choose another name: not every file system would keep their reports apart."
+            problems.append(Problem(place, message, hint))
         seen[name.lower()] = name
     known = [*(["train"] if experiment.evaluate.train else []), *experiment.data.evaluations]
     for name in experiment.evaluate.at_end:
@@ -37,13 +38,13 @@ def evaluation_problems(experiment: Experiment) -> list[Problem]:
 
 
 def sets_at_each_evaluation(experiment: Experiment) -> tuple[str, ...]:
-    """The sets that are evaluated while training, the validation rows first; those of the others that exist."""
+    """The sets evaluated during training, `validation` first; some of them may not exist."""
     names = ["validation", *(["train"] if experiment.evaluate.train else []), *experiment.data.evaluations]
     return tuple(name for name in names if name not in experiment.evaluate.at_end)
 
 
 def reported_sets(experiment: Experiment) -> tuple[str, ...]:
-    """The sets that a run reports on at its end; those of them that exist."""
+    """The sets that the final reports cover; some of them may not exist."""
     return ("validation", "test", *(["train"] if experiment.evaluate.train else []), *experiment.data.evaluations)
 
 
@@ -52,10 +53,10 @@ def _why_not(name: str) -> str:
         case "train":
             return "is evaluated only with evaluate.train = true."
         case "validation":
-            return "chooses the best model, and is evaluated while training."
+            return "chooses the best model, so it is evaluated during training."
         case "test":
-            return "is evaluated for the final report only, whatever is set here."
-    return "is not a set of data.evaluations."
+            return "is always evaluated for the final report only."
+    return "is not a set in data.evaluations."
 
 
 def _known(names: list[str]) -> str:

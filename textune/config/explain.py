@@ -1,4 +1,6 @@
-"""`textune show`: the resolved configuration as TOML, each value with its origin; what it prints is itself a config file."""
+"""`textune show`: the resolved configuration as TOML, each value with its origin; the output is itself
+a config file.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,10 @@ from textune.config.toml import align, format_key, format_value, printable, shor
 
 
 def show(loaded: Loaded, *, diff: bool = False) -> str:
-    """TOML text of the configuration, each value followed by `# origin`; keys that are not set stand as comments.
+    """TOML text of the configuration, each value followed by `# origin`; keys that are not set appear as comments.
 
-    With `diff` only the values that differ from their defaults, which are given too. The text loads to an equal `Experiment`.
+    With `diff`, only the values that differ from their defaults, with the defaults. The text loads to an equal
+    `Experiment`.
     """
     name = f" of {printable(loaded.path.name)}" if loaded.path is not None else ""
     what = "what differs from the defaults" if diff else "every value with its origin"
@@ -80,7 +83,7 @@ def _remark(loaded: Loaded, place: Place, standard: object, *, diff: bool) -> st
 
 
 def _default(section: Section, default: object, name: str) -> object:
-    """The default of a key: of the section that stands there by default, else of the section's own class."""
+    """The default of a key: from the section that is the default at this place, else from the section's own class."""
     if isinstance(default, Section) and (type(default) is type(section) or (name == "kind" and hasattr(default, "kind"))):
         return getattr(default, name)
     return REQUIRED if name == "kind" else default_of(type(section), name)

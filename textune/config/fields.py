@@ -1,6 +1,6 @@
 """Reads the schema: which keys a section has, which variants a table can be, where paths are, what a key expects.
 
-`merge.py`, `problems.py` and `reference.py` ask here instead of taking type annotations apart themselves.
+`merge.py`, `problems.py` and `reference.py` use this module instead of inspecting type annotations themselves.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -18,13 +18,13 @@ from textune.config.section import Role, Section
 from textune.config.values import Duration, PathMarker
 
 Place = tuple[str | int, ...]
-"""Where a value stands: keys, and the numbers of list items."""
+"""Where a value is: keys, and the indices of list items."""
 
 _M = TypeVar("_M")
 
 
 @cache
-def keys_of(section: type[Section]) -> Mapping[str, Any]:
+def keys_of(section: type[Section]) -> Mapping[str, object]:
     """The keys of a section with their annotations: `kind` first, then its own, then the inherited ones."""
     own = section.__annotations__
     order = sorted(section.model_fields, key=lambda name: (name != "kind", name not in own))
@@ -46,36 +46,39 @@ REQUIRED = object()
 """Stands for the default of a key that has none."""
 
 
-def bare(annotation: Any) -> Any:
+def bare(annotation: object) -> object:
     """The annotation without metadata and without None."""
     return _open(annotation)[0]
 
 
-def variants(annotation: Any) -> dict[str, type[Section]]:
-    """What a table at this key can be, by its `kind`; a section without variants has the single name `""`; {} for a value."""
+def variants(annotation: object) -> dict[str, type[Section]]:
+    """What a table at this key can be, by `kind`; a section without variants has the single name `""`; {} for a
+    value.
+    """
     plain = bare(annotation)
     if _is_section(plain):
         return {"": plain}
     options = [bare(option) for option in get_args(plain)] if get_origin(plain) in (Union, UnionType) else []
-    if not options or not all(_is_section(option) for option in options):
+    sections = [option for option in options if _is_section(option)]
+    if not options or len(sections) < len(options):
         return {}
-    return {option.model_fields["kind"].default: option for option in options}
+    return {section.model_fields["kind"].default: section for section in sections}
 
 
-def item_variants(annotation: Any) -> dict[str, type[Section]]:
-    """The variants of the items, for a list of tables; else {}."""
+def item_variants(annotation: object) -> dict[str, type[Section]]:
+    """The variants of the items of a list of tables; else {}."""
     plain = bare(annotation)
     return variants(get_args(plain)[0]) if get_origin(plain) is tuple else {}
 
 
-def named_variants(annotation: Any) -> dict[str, type[Section]]:
-    """The variants of the entries, for tables by names of the user's own; else {}."""
+def named_variants(annotation: object) -> dict[str, type[Section]]:
+    """The variants of the entries of a table whose names the user chooses; else {}."""
     plain = bare(annotation)
     return variants(get_args(plain)[1]) if get_origin(plain) is dict else {}
 
 
-def metadata(annotation: Any, kind: type[_M]) -> _M | None:
-    """The piece of metadata of this class on a value, or on the items of a list of values."""
+def metadata(annotation: object, kind: type[_M]) -> _M | None:
+    """The metadata of this class on a value, or on the items of a list of values; None if there is none."""
     plain, notes = _open(annotation)
     for note in notes:
         if isinstance(note, kind):
@@ -83,8 +86,8 @@ def metadata(annotation: Any, kind: type[_M]) -> _M | None:
     return metadata(get_args(plain)[0], kind) if get_origin(plain) is tuple else None
 
 
-def table_values(annotation: Any) -> Any:
-    """The annotation of the values of a free table (such as `dict[str, float]`); None where no table is accepted."""
+def table_values(annotation: object) -> object:
+    """The annotation of the values of a free table (such as `dict[str, float]`); None if no table is accepted."""
     plain = bare(annotation)
     if get_origin(plain) is dict:
         return get_args(plain)[1]
@@ -92,14 +95,14 @@ def table_values(annotation: Any) -> Any:
     return next((value for value in map(table_values, options) if value is not None), None)
 
 
-def is_text_only(annotation: Any) -> bool:
-    """Whether a value that looks like a list or a table is still meant as text."""
+def is_text_only(annotation: object) -> bool:
+    """Whether a value is text even if it looks like a list or a table."""
     return bare(annotation) is str
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key that some configuration can hold: its place, and the `kind` its table needs (empty if any)."""
+    """A key of the schema: its place, and the `kind` its table must have (empty: any)."""
 
     place: tuple[str, ...]
     section: type[Section]
@@ -108,20 +111,20 @@ class Key:
 
 @cache
 def all_keys() -> tuple[Key, ...]:
-    """Every key of the schema that holds a value, in order; sources inside `concat` are left out."""
+    """Every key of the schema that holds a value, in order, except those of sources inside `concat`."""
     return tuple(_walk(Experiment, (), ""))
 
 
-def annotations_at(place: tuple[str, ...]) -> list[Any]:
-    """What a dotted key can hold, in every variant that has it; empty for an unknown key."""
-    found = [Experiment]
+def annotations_at(place: tuple[str, ...]) -> list[object]:
+    """The annotations of a key in every variant that has it; empty for an unknown key."""
+    found: list[object] = [Experiment]
     for part in place:
         found = [inner for annotation in found for inner in _inside(annotation, part)]
     return found
 
 
 def role_of(key: str) -> Role:
-    """What a dotted key is for; items of a list of tables by number. An unknown key counts as learned."""
+    """The role of a dotted key; items of a list of tables are given by index. An unknown key counts as learned."""
     place = tuple(key.split("."))
     for length in range(1, len(place) + 1):
         for annotation in annotations_at(place[:length]):
@@ -131,7 +134,7 @@ def role_of(key: str) -> Role:
     return Role.LEARNED
 
 
-def expected(annotation: Any) -> str:
+def expected(annotation: object) -> str:
     """What a key takes, in words, such as `a number above 0`."""
     plain, notes = _open(annotation)
     origin, arguments = get_origin(plain), get_args(plain)
@@ -155,7 +158,7 @@ def expected(annotation: Any) -> str:
     return _expected_scalar(plain, notes)
 
 
-def _expected_scalar(plain: Any, notes: tuple[Any, ...]) -> str:
+def _expected_scalar(plain: object, notes: tuple[object, ...]) -> str:
     marker = next((note for note in notes if isinstance(note, PathMarker)), None)
     if marker is not None:
         return "a folder or hub name" if marker.hub else "a path"
@@ -167,13 +170,13 @@ def _expected_scalar(plain: Any, notes: tuple[Any, ...]) -> str:
         return ("a whole number" if plain is int else "a number") + _limits(plain, notes)
     if plain is str:
         limits = {name: getattr(note, name) for note in notes for name in ("min_length", "max_length") if hasattr(note, name)}
-        example = next((note.examples[0] for note in notes if getattr(note, "examples", None)), None)
+        example = next((found[0] for note in notes if (found := getattr(note, "examples", None))), None)
         text = "one character" if limits.get("max_length") == 1 else "text"
         return f"{text} such as `{example}`" if example else text
     return "a value"
 
 
-def _limits(plain: type, notes: tuple[Any, ...]) -> str:
+def _limits(plain: type, notes: tuple[object, ...]) -> str:
     limits = {name: getattr(note, name) for note in notes for name in ("gt", "ge", "lt", "le") if hasattr(note, name)}
     if plain is int and "gt" in limits:
         limits["ge"] = limits.pop("gt") + 1
@@ -189,14 +192,14 @@ def _plural(phrase: str) -> str:
     return " ".join([first + "s", *rest])
 
 
-def _annotation(field: FieldInfo) -> Any:
-    notes: list[Any] = [*field.metadata, *([field] if field.examples else [])]
+def _annotation(field: FieldInfo) -> object:
+    notes: list[object] = [*field.metadata, *([field] if field.examples else [])]
     return Annotated[(field.annotation, *notes)] if notes else field.annotation
 
 
-def _open(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
-    """The annotation without Annotated and None, and the metadata that stood around it."""
-    notes: tuple[Any, ...] = ()
+def _open(annotation: object) -> tuple[object, tuple[object, ...]]:
+    """The annotation without Annotated and None, and the metadata that was attached to it."""
+    notes: tuple[object, ...] = ()
     while True:
         if get_origin(annotation) is Annotated:
             annotation, *found = get_args(annotation)
@@ -211,11 +214,11 @@ def _open(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
             return annotation, notes
 
 
-def _is_section(annotation: Any) -> bool:
+def _is_section(annotation: object) -> TypeGuard[type[Section]]:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
-def _inside(annotation: Any, part: str) -> Iterator[Any]:
+def _inside(annotation: object, part: str) -> Iterator[object]:
     sections = variants(annotation).values()
     for section in sections:
         if part in keys_of(section):

@@ -1,7 +1,7 @@
 """From a TOML file, its parents and overrides to an `Experiment`: the first room of the flow.
 
-Precedence, lowest first: defaults, `extends`, the file, the command line. There are no environment variables
-(`XDG_CACHE_HOME` says where caches lie, as for every program: `textune.caches`).
+Precedence, lowest first: defaults, `extends`, the file, the command line. Environment variables play no part
+(except `XDG_CACHE_HOME`, the standard place of caches: `textune.caches`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from textune.config.evaluations import evaluation_problems
 from textune.config.fields import Place, keys_of
@@ -28,16 +28,17 @@ from textune.errors import ConfigError
 
 DEFAULT = "default"
 
-Config: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Experiment
-"""What a run can be described by: a TOML file, a nested dictionary of the same form, or an `Experiment`."""
+Config: TypeAlias = str | os.PathLike[str] | Mapping[str, object] | Experiment
+"""The description of a run: a TOML file, a nested dictionary of the same form, or an `Experiment`."""
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A configuration and where it came from.
 
-    `origins` maps every dotted key to "default", the name of a file (relative to the folder of `path`) or "command line"; each
-    entry of a free table has its own key. `notes` are sentences for the user: values that a changed `kind` left behind.
+    `origins` maps every dotted key to "default", the name of a file (relative to the folder of `path`) or "command
+    line". Each entry of a free table has its own key. `notes` tell the user about values that are ignored since a
+    `kind` changed.
     """
 
     experiment: Experiment
@@ -45,13 +46,18 @@ class Loaded:
     path: Path | None
     notes: tuple[str, ...] = ()
 
+    @property
+    def resolved(self) -> dict[str, JsonValue]:
+        """Every value, as JSON holds it."""
+        return self.experiment.model_dump(mode="json")
+
 
 def load_config(config: Config | None, overrides: Overrides = (), unset: Iterable[str] = ()) -> Loaded:
-    """Read a config (None: defaults alone), put overrides over it, and check everything.
+    """Read a config (None: only defaults), apply overrides, and check everything.
 
-    `config` is the name of a TOML file, a nested dictionary of the same form, or an `Experiment`. `overrides` are `key=value`
-    words or values by dotted key. `unset` names keys that go back to their defaults before the overrides are applied. Paths
-    become absolute. Raises a ConfigError that lists every problem with key, value and origin.
+    `config` is the name of a TOML file, a nested dictionary of the same form, or an `Experiment`. `overrides` are
+    `key=value` words or values by dotted key. Keys in `unset` are reset to their defaults before the overrides are
+    applied. Paths become absolute. Raises a ConfigError that lists every problem with key, value and origin.
     """
     merged = Merged()
     file = None
@@ -65,7 +71,7 @@ def load_config(config: Config | None, overrides: Overrides = (), unset: Iterabl
             merged.merge(table, origin)
     elif config is not None:
         raise ConfigError(
-            f"config is {shorten(repr(config))}, which is no config.", hint="Give the name of a TOML file, or a dictionary."
+            f"config is {shorten(repr(config))}, which is not a config.", hint="Give the name of a TOML file, or a dictionary."
         )
     tree, problems = gather(overrides)
     places, more = parse_unset(unset, tree)
@@ -77,10 +83,10 @@ def load_config(config: Config | None, overrides: Overrides = (), unset: Iterabl
 
 
 def load_tree(tree: Mapping[str, object], *, origin: str = "", base: Path) -> Loaded:
-    """A nested dictionary that something else than a config file gave: a checkpoint, or another system's configuration.
+    """The configuration of a nested dictionary that does not come from a config file, but from a checkpoint, say.
 
-    The rules are those of a config file in the folder `base`; None means the default. `origin` names where the values come
-    from, in messages and for `textune show`. Raises a ConfigError that lists every problem.
+    It is read like a config file in the folder `base`; None means the default. `origin` names the source of the values, in
+    messages and for `textune show`. Raises a ConfigError that lists every problem.
     """
     merged = Merged()
     merged.merge(tree, Origin(origin, base))
@@ -88,7 +94,7 @@ def load_tree(tree: Mapping[str, object], *, origin: str = "", base: Path) -> Lo
 
 
 def require_runnable(experiment: Experiment) -> None:
-    """ConfigError if something is missing or contradictory that a run needs but a config may lack, such as data files."""
+    """Raise ConfigError if the config lacks something that a run needs, such as data files, or contradicts itself."""
     problems: list[Problem] = []
     if not experiment.model.pretrained:
         hint = 'Set a folder or hub name, such as model.pretrained = "sentence-transformers/all-MiniLM-L6-v2".'
@@ -105,14 +111,14 @@ def require_runnable(experiment: Experiment) -> None:
     for name, source in data.evaluations.items():
         problems += _without_files(source, ("data", "evaluations", name))
     if data.labels.names and data.labels.names_file is not None:
-        hint = "Keep one of them (--unset takes a key of a parent file away)."
+        hint = "Keep one of them (--unset removes a key that a parent file sets)."
         problems.append(Problem(("data", "labels"), "data.labels.names and data.labels.names_file are both set.", hint))
     problems += [*evaluation_problems(experiment), *stream_problems(experiment)]
     refuse(problems)
 
 
 def _as_given(section: Section) -> Tree:
-    """The keys of a section that were set, not those that stand at their defaults."""
+    """The keys of a section that were set explicitly."""
     return {name: getattr(section, name) for name in section.model_fields_set}
 
 
@@ -137,7 +143,7 @@ def leaves(section: Section, place: Place = ()) -> dict[Place, object]:
 
 
 def _read_chain(file: Path, *, shown: str) -> list[tuple[Tree, Origin]]:
-    """The file and its parents, the farthest parent first, without the keys that only concern reading."""
+    """The file and its parents, the farthest parent first, without `$schema` and `extends`."""
     chain: list[tuple[Tree, Origin]] = []
     seen: list[Path] = []
     folder = file.parent
@@ -165,7 +171,7 @@ def _read_chain(file: Path, *, shown: str) -> list[tuple[Tree, Origin]]:
             )
         if any(os.path.samefile(file, other) for other in seen):
             circle = " -> ".join(os.path.relpath(other, folder) for other in [*seen, file])
-            raise ConfigError(f"{shown}: extends goes round in a circle: {circle}.", key="extends", value=parent, place=shown)
+            raise ConfigError(f"{shown}: extends forms a circle: {circle}.", key="extends", value=parent, place=shown)
         shown = os.path.normpath(os.path.join(os.path.dirname(shown), os.path.relpath(file, child.parent)))
 
 

@@ -1,7 +1,7 @@
 """Merges defaults, files and overrides into one tree, and remembers where each value came from.
 
-Tables merge, lists and values replace; a table whose `kind` changes is replaced as a whole. Problems are gathered, not raised,
-so that the user sees all of them at once.
+Tables merge; lists and single values replace; a table whose `kind` changes is replaced as a whole. Problems are
+collected, not raised, so that the user sees all of them at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from textune.config.fields import (
     REQUIRED,
@@ -37,7 +36,7 @@ from textune.errors import ConfigError
 
 @dataclass(frozen=True)
 class Origin:
-    """Where values were written: the name for messages, and the folder that relative paths start from."""
+    """Where values were written: a name for messages, and the folder that relative paths start from."""
 
     label: str
     folder: Path
@@ -52,12 +51,12 @@ class Merged:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def merge(self, table: Mapping[str, Any], origin: Origin) -> None:
-        """Put `table` over the tree. None means the default."""
+    def merge(self, table: Mapping[str, object], origin: Origin) -> None:
+        """Merge `table` into the tree; its values win. None means the default."""
         self._section({"": Experiment}, "", self.values, table, (), origin)
 
     def unset(self, place: tuple[str, ...]) -> None:
-        """Take a key back to its default, as if no file had set it; a `kind` takes its whole table along."""
+        """Reset a key to its default, as if no file had set it; resetting a `kind` resets its whole table."""
         parents = annotations_at(place[:-1])
         choices = variants(parents[0]) if parents else {}
         if not parents or not annotations_at(place):
@@ -65,11 +64,11 @@ class Merged:
             unknown = Problem(place, f"Unknown key {format_key(*place)} (--unset).")
             self.problems.append(unknown_key(place, section, choices, "--unset") if section else unknown)
             return
-        table: Any = self.values
+        table: object = self.values
         for part in place[:-1]:
             table = table.get(part) if isinstance(table, dict) else None
         if place[-1] == "kind" and len(choices) > 1:
-            holders = variants(annotations_at(place[:-2])[0]).values()  # none of a table of the user's own name
+            holders = variants(annotations_at(place[:-2])[0]).values()  # empty for a table whose name the user chose
             start = {_start(holder, place[-2])["kind"] for holder in holders} or {next(iter(choices))}
             if isinstance(table, dict) and table["kind"] not in start:
                 self.unset(place[:-1])
@@ -80,18 +79,22 @@ class Merged:
             self.problems.append(Problem(place, f"{format_key(*place)} (--unset) is not set anywhere."))
 
     def origin_of(self, place: Place) -> Origin | None:
-        """The origin of the value at `place`, or of the list or table that it is part of; None for a default."""
+        """The origin of the value at `place`, or of the list or table that holds it; None for a default."""
         for length in range(len(place), 0, -1):
             if place[:length] in self.origins:
                 return self.origins[place[:length]]
         return None
 
     def labels_of(self, place: Place) -> list[str]:
-        """The origins of the value at `place` alone; several where it is a table that was put together; [] for a default."""
+        """The origins of the value at `place` itself; several if it is a table merged from several; []
+        for a default.
+        """
         return list(dict.fromkeys(found.label for inner, found in self.origins.items() if inner[: len(place)] == place))
 
     def resolve_paths(self) -> None:
-        """Make every path absolute: relative to `data.folder` for what is under `data`, else to where it was written."""
+        """Make every path absolute: those under `data` start from `data.folder` if set, others from where they were
+        written.
+        """
         data = self.values.get("data", {})
         folder = data.get("folder")
         if isinstance(folder, str) and folder:
@@ -104,7 +107,7 @@ class Merged:
         choices: Mapping[str, type[Section]],
         kind: str,
         target: Tree,
-        table: Mapping[str, Any],
+        table: Mapping[str, object],
         place: Place,
         origin: Origin,
     ) -> None:
@@ -147,7 +150,7 @@ class Merged:
         self._section(choices, kind, current, value, place, origin)
         return current
 
-    def _tables(self, annotation: Any, target: Tree, value: object, place: Place, origin: Origin) -> None:
+    def _tables(self, annotation: object, target: Tree, value: object, place: Place, origin: Origin) -> None:
         if not isinstance(value, list | tuple):
             self.problems.append(wrong_value(place, value, expected(annotation), origin.label))
             return
@@ -160,7 +163,7 @@ class Merged:
             for index, item in enumerate(value)
         ]
 
-    def _named_tables(self, annotation: Any, target: Tree, value: object, place: Place, origin: Origin) -> None:
+    def _named_tables(self, annotation: object, target: Tree, value: object, place: Place, origin: Origin) -> None:
         if not isinstance(value, Mapping):
             self.problems.append(wrong_value(place, value, expected(annotation), origin.label))
             return
@@ -174,7 +177,7 @@ class Merged:
                 continue
             tables[name] = self._table(choices, tables.get(name) or {"kind": next(iter(choices))}, table, here, origin)
 
-    def _value(self, annotation: Any, target: Tree, value: object, place: Place, origin: Origin) -> None:
+    def _value(self, annotation: object, target: Tree, value: object, place: Place, origin: Origin) -> None:
         name = str(place[-1])
         if isinstance(value, Mapping):
             if table_values(annotation) is None:
@@ -191,7 +194,7 @@ class Merged:
             self.origins[place] = origin
             target[name] = _plain(value)
 
-    def _free_table(self, target: Tree, table: Mapping[str, Any], place: Place, origin: Origin) -> None:
+    def _free_table(self, target: Tree, table: Mapping[str, object], place: Place, origin: Origin) -> None:
         for name, value in ((str(name), value) for name, value in table.items()):
             here = (*place, name)
             if isinstance(value, Mapping) and value:
@@ -208,15 +211,15 @@ class Merged:
         self.origins = {inner: origin for inner, origin in self.origins.items() if inner[: len(place)] != place}
 
     def _note_what_is_lost(
-        self, section: type[Section], old: str, table: Mapping[str, Any], place: Place, origin: Origin
+        self, section: type[Section], old: str, table: Mapping[str, object], place: Place, origin: Origin
     ) -> None:
         names = {inner[len(place)]: found for inner, found in self.origins.items() if inner[: len(place)] == place}
         for name, found in names.items():
             if name != "kind" and name in keys_of(section) and name not in table:
                 new = section.model_fields["kind"].default
                 self.notes.append(
-                    f"{format_key(*place, name)}{set_in(found.label)} no longer counts: {format_key(*place)} has become "
-                    f'kind = "{new}"{set_in(origin.label)} and was "{old}"; a changed kind starts from its defaults.'
+                    f"{format_key(*place, name)}{set_in(found.label)} is ignored: {format_key(*place)} changed from kind "
+                    f'"{old}" to "{new}"{set_in(origin.label)}, and a new kind starts from its defaults.'
                 )
 
     def _resolve(self, choices: Mapping[str, type[Section]], table: Tree, place: Place, base: Path | None) -> None:
@@ -264,7 +267,7 @@ def _start(section: type[Section], name: str) -> Tree:
 
 
 def _plain(value: object) -> object:
-    """Path objects as text, also inside lists; everything else as it is."""
+    """Path objects as text, also inside lists; everything else unchanged."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -1,4 +1,4 @@
-"""What changes a config, as `key=value` words or a dictionary, gathered into one tree: their order plays no part."""
+"""Gathers overrides, given as `key=value` words or as a dictionary, into one tree."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from textune.errors import ConfigError
 COMMAND_LINE = "command line"
 OVERRIDES = "overrides"
 
-Overrides: TypeAlias = Iterable[str] | Mapping[str, Any]
+Overrides: TypeAlias = Iterable[str] | Mapping[str, object]
 """`key=value` words; or values by dotted key, nested or not."""
 
 
 def listed(name: str, words: Iterable[str]) -> tuple[str, ...]:
-    """The words of a Python argument that takes several; ConfigError for one text, whose letters would be taken for words."""
+    """The words of a Python argument that takes a list; ConfigError for a string, which would be
+    split into letters.
+    """
     if isinstance(words, str):
         raise ConfigError(
-            f"{name} = {shorten(words)!r} is one text.",
+            f"{name} = {shorten(words)!r} is a single string.",
             hint=f"Put it in a list: {name}=[{shorten(words)!r}].",
             key=name,
             value=words,
@@ -34,7 +36,7 @@ def listed(name: str, words: Iterable[str]) -> tuple[str, ...]:
 
 
 def gather(overrides: Overrides) -> tuple[Tree, list[Problem]]:
-    """One tree of all overrides; of two for the same key the later counts. Words stay text unless the key takes more."""
+    """One tree of all overrides; the last one for a key wins. Words stay text unless the key takes more."""
     if isinstance(overrides, Mapping):
         return _gather_values(overrides)
     tree: Tree = {}
@@ -65,7 +67,7 @@ def gather(overrides: Overrides) -> tuple[Tree, list[Problem]]:
             reason = str(error).partition(" (at ")[0]
             what = "a TOML list or table"
             if _QUOTED.fullmatch(text):
-                what, hint = "valid text in quotes", "Leave the inner quotes out, or use single ones around backslashes."
+                what, hint = "valid quoted text", "Leave the inner quotes out, or use single quotes around backslashes."
             problems.append(Problem(place, f"{shorten(override)} ({COMMAND_LINE}) is not {what}: {reason}.", hint))
             continue
         problem = _put(tree, place, value)
@@ -84,7 +86,7 @@ def parse_unset(keys: Iterable[str], tree: Tree) -> tuple[list[tuple[str, ...]],
         except ValueError:
             problems.append(Problem(("unset", number), f"--unset {shorten(key)!r} is not a dotted key."))
             continue
-        value: Any = tree
+        value: object = tree
         for part in place:
             value = value.get(part) if isinstance(value, dict) else None
         if value is not None and not isinstance(value, dict):
@@ -98,7 +100,7 @@ _QUOTED = re.compile(r""" *("[^"]*"|'[^']*') *""")
 _WORDS = """Write overrides=["train.seed=1"] or overrides={"train.seed": 1}."""
 
 
-def _gather_values(overrides: Mapping[str, Any]) -> tuple[Tree, list[Problem]]:
+def _gather_values(overrides: Mapping[str, object]) -> tuple[Tree, list[Problem]]:
     tree: Tree = {}
     problems: list[Problem | None] = []
     for number, (key, value) in enumerate(overrides.items()):
@@ -118,7 +120,7 @@ def _gather_values(overrides: Mapping[str, Any]) -> tuple[Tree, list[Problem]]:
 
 def _no_equals(place: tuple[str, int], word: str) -> Problem:
     if word.lower().endswith(".toml") or os.path.isfile(word):
-        message = f"{shorten(word)} is a second file, where a setting (KEY=VALUE) was expected. One config at a time."
+        message = f"{shorten(word)} is a second file; expected a setting (KEY=VALUE)."
         return Problem(place, message, 'To build one config on another, write extends = "OTHER.toml" at its top.')
     hint = "Settings are written KEY=VALUE, such as train.optimizer.lr=3e-5."
     return Problem(place, f"The setting {shorten(word)} has no `=`.", hint)
@@ -126,7 +128,7 @@ def _no_equals(place: tuple[str, int], word: str) -> Problem:
 
 def _value(place: tuple[str, ...], text: str) -> object:
     annotations = annotations_at(place)
-    if _QUOTED.fullmatch(text):  # a word of the shell in which the quotes of TOML were kept
+    if _QUOTED.fullmatch(text):  # the shell kept the TOML quotes
         return parse_value(text)
     if text.lstrip()[:1] in ("[", "{") and not (annotations and all(is_text_only(each) for each in annotations)):
         return parse_value(text)
@@ -134,7 +136,7 @@ def _value(place: tuple[str, ...], text: str) -> object:
 
 
 def _scalar(text: str) -> object:
-    """A number, a truth value or quoted text where it is one; dates, `nan` and all else stay text."""
+    """The number, boolean or quoted text that is written there; dates, `nan` and everything else stay text."""
     try:
         value = parse_value(text)
     except ValueError:

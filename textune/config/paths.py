@@ -1,4 +1,4 @@
-"""Paths in the configuration: from the place where they were written to absolute ones."""
+"""Makes the paths in a configuration absolute, starting from where they were written."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ _PACKAGE = "package:"
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
-    """The path with `~` as the user's home, without `..` where that says the same; ConfigError for what is no path and for the
-    home of a user that is not there.
+    """The path with `~` expanded, and without `..` where that does not change its meaning.
+
+    ConfigError for a value that is not a path, and for the home of a user who does not exist.
     """
     if not isinstance(path, str | os.PathLike):
         raise ConfigError(
@@ -25,18 +26,20 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     expanded = os.path.expanduser(text)
     if expanded == text and text.startswith("~") and not os.path.lexists(text):
         raise ConfigError(
-            f"{text}: there is no user {text[1:].split('/')[0]!r}.", value=text, hint=f"A name that begins with ~: ./{text}"
+            f"{text}: there is no user {text[1:].split('/')[0]!r}.",
+            value=text,
+            hint=f"For a file whose name begins with ~, write ./{text}.",
         )
-    # A folder that is not there yet hides what `..` leads to: `new/..` would look free, and be made in a folder that is not.
+    # While a folder does not exist, `new/..` looks free although it leads to a folder that may be occupied.
     return Path(_without_parents(expanded))
 
 
 def absolute(text: str, folder: Path, *, hub: bool = False) -> str:
     """The absolute path of `text`, which was written relative to `folder`; glob patterns are kept.
 
-    `~` is the user's home; `package:NAME/PATH` is a file inside an installed Python package. With `hub` the text may be a name
-    on the hub: it stays as it is, unless such a folder exists or it can only be a path. Raises ConfigError for a package that
-    is not installed.
+    `~` is the user's home; `package:NAME/PATH` is a file inside an installed Python package. With `hub`, the text may
+    be the name of a hub repository: it stays as it is unless such a folder exists or it can only be a path. Raises
+    ConfigError for a package that is not installed.
     """
     if "\0" in text:
         raise ConfigError("a path cannot hold a NUL character.", value=text)
@@ -53,13 +56,15 @@ def absolute(text: str, folder: Path, *, hub: bool = False) -> str:
 
 
 def _require_meant(text: str, path: str) -> None:
-    """ConfigError for a path with a tab or the like that leads nowhere: most often backslashes that TOML took for escapes."""
+    """ConfigError for a path with a tab or the like that does not exist: usually backslashes that TOML read as
+    escapes.
+    """
     odd = [character for character in text if character in _ESCAPED]
     if not odd or os.path.lexists(path) or any(glob.iglob(path, recursive=True)):
         return
     written = format_string(text)[1:-1]
-    hint = f"A path with backslashes goes in single quotes: '{written}'."
-    raise ConfigError(f'there is nothing at "{written}", which holds {_ESCAPED[odd[0]]}.', hint=hint, value=written)
+    hint = f"Write a path with backslashes in single quotes: '{written}'."
+    raise ConfigError(f'"{written}" does not exist, and contains {_ESCAPED[odd[0]]}.', hint=hint, value=written)
 
 
 _ESCAPED = {"\b": "a backspace", "\t": "a tab", "\n": "a line break", "\f": "a form feed", "\r": "a carriage return"}

@@ -1,11 +1,11 @@
-"""What is wrong with a configuration, in the user's own terms: key, value, origin, what is expected, the nearest key."""
+"""What is wrong with a configuration, in the user's terms: key, value, origin, what is expected, the nearest key."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from typing import get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -15,7 +15,7 @@ from textune.config.section import Section
 from textune.config.toml import format_key, format_value, shorten
 from textune.errors import ConfigError
 
-# What other tools call it, for people who come from there.
+# Names of the same settings in other tools.
 _OTHER_NAMES = {
     "adam_epsilon": "train.optimizer.eps",
     "bf16": "train.precision",
@@ -47,7 +47,7 @@ _CERTAIN, _LIKELY = 0.82, 0.65
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to fix; `place` makes two reports on the same key one."""
+    """One thing to fix; of several problems at the same `place` only the first is reported."""
 
     place: Place
     message: str
@@ -62,7 +62,7 @@ class Problem:
 
 
 def refuse(problems: Sequence[Problem]) -> None:
-    """ConfigError with all problems, one a line; nothing if there are none."""
+    """Raise ConfigError with all problems, one per line; do nothing if there are none."""
     places = list(dict.fromkeys(problem.place for problem in problems))
     first = [next(problem for problem in problems if problem.place == place) for place in places]
     if len(first) == 1:
@@ -122,7 +122,7 @@ def suggest(place: Place, section: type[Section]) -> list[str]:
 
 
 def keys_called(name: str) -> list[str]:
-    """The keys that are meant by a name alone, such as `lr`, or by a whole dotted key; at most three."""
+    """The keys that a bare name such as `lr`, or a whole dotted key, stands for; at most three."""
     if "." in name:
         return [name] if any(format_key(*key.place) == name for key in all_keys()) else []
     return suggest((name,), Experiment)
@@ -161,7 +161,7 @@ def wrong_value(place: Place, value: object, expectation: str, origin: str) -> P
 
 
 def translate(error: ValidationError, origin_of: Callable[[Place], str]) -> list[Problem]:
-    """pydantic's findings as problems, with the keys as the user wrote them (no union tags)."""
+    """pydantic's errors as problems, with the keys as the user wrote them (no union tags)."""
     problems: list[Problem] = []
     for finding in error.errors(include_url=False):
         place, annotation, section = _locate(finding["loc"])
@@ -183,10 +183,10 @@ def translate(error: ValidationError, origin_of: Callable[[Place], str]) -> list
     return [problem for problem in problems if not any(_is_inside(place, problem.place) for place in inner)]
 
 
-def _locate(location: tuple[str | int, ...]) -> tuple[Place, Any, type[Section] | None]:
+def _locate(location: tuple[str | int, ...]) -> tuple[Place, object, type[Section] | None]:
     """A pydantic location as the user's place, with the annotation there and the section that holds it."""
     place: Place = ()
-    annotation: Any = Experiment
+    annotation: object = Experiment
     section: type[Section] | None = None
     for part in location:
         choices = variants(annotation)
@@ -200,7 +200,7 @@ def _locate(location: tuple[str | int, ...]) -> tuple[Place, Any, type[Section] 
             annotation = get_args(bare(annotation))[0]
         elif get_origin(bare(annotation)) is dict:
             annotation = table_values(annotation)
-        else:  # a word or a table: pydantic names the one that it tried
+        else:  # a union of a word and a table: pydantic names the option that it tried
             options = [option for option in get_args(bare(annotation)) if table_values(option) is not None]
             annotation = options[0] if options and part.startswith("dict") else annotation
             continue

@@ -1,8 +1,8 @@
-"""The only home of configuration keys, their types, defaults, descriptions and roles; free of torch.
+"""All configuration keys with their types, defaults, descriptions and roles; imports no torch.
 
-Each part of textune receives its own section, never the root. A key is marked with its role (`section.Role`). The sections
-are frozen; a value that follows from others is a property, never filled in by a validator. `docs/configuration.md` and the
-JSON Schema are generated from this file.
+Each room of textune receives its own section, never the root. A key is marked with its role (`section.Role`).
+Sections are frozen; a value that follows from others is a property, never filled in by a validator.
+`docs/configuration.md` and the JSON Schema are generated from this file.
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ from textune.config.values import (
 
 
 class RowSelection(Section):
-    """Keys that every data source understands; applied in the order where, rename, select, shuffle, take."""
+    """Keys that every data source has; applied in the order where, rename, select, shuffle, take."""
 
     where: dict[str, Names] = {}
-    """Keep only rows whose column has one of these values, as `{ source = "rotten_tomatoes" }`; values are compared as text."""
+    """Keep only rows whose column has one of these values, such as `{ source = "rotten_tomatoes" }`; values are
+    compared as text."""
     rename: dict[str, str] = {}
-    """New column names, as `{old = "new"}`."""
+    """New column names, such as `{old = "new"}`."""
     select: Names = ()
     """Columns to keep; empty keeps all."""
     shuffle: bool = False
@@ -55,7 +56,7 @@ class RowSelection(Section):
     shuffle_seed: Seed = 0
     """Seed of `shuffle`."""
     take: PositiveInt | None = None
-    """Keep only the first so many rows."""
+    """Keep only this many rows, from the start."""
 
 
 class FilesSource(RowSelection):
@@ -72,19 +73,19 @@ class FilesSource(RowSelection):
     delimiter: Annotated[str, BeforeValidator(spelled_tab), Field(min_length=1, max_length=1)] | None = None
     """Column delimiter of csv and tsv; by default a comma and a tab."""
     quoting: Quoting = "auto"
-    """`standard`: double quotes enclose a cell, which may span lines; `none`: quotes are plain characters. `auto` is standard
-    for csv and none for tsv, unless the first lines of a tsv file show that csv quoting was used (then a note says so)."""
+    """`standard`: double quotes enclose a cell, which may span lines; `none`: quotes are plain characters. `auto` is
+    standard for csv and none for tsv, unless the first lines of a tsv file show csv quoting (a note then says so)."""
     column_names: Names = ()
-    """Names for the columns of a csv or tsv file that has no header line, or for the values of json and jsonl rows that are
-    lists, such as `["a text", "a label"]`."""
+    """Names for the columns of a csv or tsv file that has no header line, or for the values of json and jsonl rows
+    that are lists, such as `["a text", "a label"]`."""
     skip_lines: NonNegativeInt = 0
-    """Lines of csv, tsv and text files to leave out before the header, or before the rows where there is none."""
+    """Lines of csv, tsv and text files to skip before the header, or before the rows if there is no header."""
     extra_cells: OnExtraCells = "error"
-    """Rows of csv and tsv with more cells than there are columns: a row that cannot be read, or the extra cells are ignored
-    and the rows counted."""
+    """Rows of csv and tsv files with more cells than columns: `error` treats them as rows that cannot be read (see
+    `on_bad_row`), `ignore` drops the extra cells and counts the rows."""
     split: Annotated[str, Field(min_length=1)] | None = None
-    """For `.json` files that hold an object of named lists of rows, such as `{"train": [...], "test": [...]}`: the one to
-    read; a dot leads further in, as in `data.train`."""
+    """For `.json` files that hold an object of named lists of rows, such as `{"train": [...], "test": [...]}`: the
+    list to read; dots reach nested lists, as in `data.train`."""
     pattern: Annotated[str, AfterValidator(regular_expression)] | None = None
     """For `text`: a regular expression with named groups that turns each line into columns, such as
     `(?P<label>[^:]+):\\S+ (?P<text>.*)`. Without it each line is the column `text`."""
@@ -93,9 +94,9 @@ class FilesSource(RowSelection):
 
 
 class HubSource(RowSelection):
-    """A data set of the Hugging Face hub (or a local folder that `datasets.load_dataset` understands).
+    """A data set on the Hugging Face hub (or a local folder that `datasets.load_dataset` understands).
 
-    It needs the library (`pip install "textune[datasets]"`).
+    Needs the `datasets` library (`pip install "textune[datasets]"`).
     """
 
     kind: Literal["hub"] = "hub"
@@ -113,7 +114,7 @@ class HubSource(RowSelection):
 class SavedSource(RowSelection):
     """A folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`.
 
-    It is read with their library (`pip install "textune[datasets]"`).
+    Needs the `datasets` library (`pip install "textune[datasets]"`).
     """
 
     kind: Literal["saved"] = "saved"
@@ -125,7 +126,7 @@ class SavedSource(RowSelection):
 
 
 class PythonSource(RowSelection):
-    """A class or function of the user's own that yields rows."""
+    """Your own class or function that yields rows."""
 
     kind: Literal["python"] = "python"
     """A data source in Python."""
@@ -135,30 +136,40 @@ class PythonSource(RowSelection):
     """Keyword arguments of the call."""
 
 
+class GivenSource(RowSelection):
+    """Rows in memory, given in Python: `textune.train(config, rows={"NAME": rows})`."""
+
+    kind: Literal["given"] = "given"
+    """Rows in memory."""
+    name: Located[Annotated[str, Field(min_length=1)]]
+    """Which of the given rows."""
+
+
 class ConcatSource(RowSelection):
     """Several sources, one after the other; they must share the columns that are used."""
 
     kind: Literal["concat"] = "concat"
-    """A data source made of others."""
+    """A data source made of other sources."""
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     """The sources, as an array of tables."""
 
 
 class StreamSource(Section):
-    """Training rows read while training: shards larger than memory or disk, here or elsewhere."""
+    """Training rows that are read during training, from shards larger than memory or disk, local or remote."""
 
     kind: Literal["stream"] = "stream"
-    """Training rows read while training."""
+    """Training rows that are read during training."""
     files: Located[FilePaths] = ()
-    """Shards: paths or glob patterns, relative to the config file, or URLs such as `https://`, `s3://`, `gs://`, `hf://`."""
+    """Shards: paths or glob patterns, relative to the config file, or URLs such as `https://`, `s3://`, `gs://`,
+    `hf://`."""
     format: Literal["auto", "jsonl", "parquet"] = "auto"
-    """File format; `auto` goes by the file name. jsonl may be packed as `.gz` or `.zst`."""
+    """File format; `auto` goes by the file name. jsonl may be compressed as `.gz` or `.zst`."""
     block_rows: PositiveInt = 10_000
     """Rows held in memory and shuffled together."""
     interleave: PositiveInt = 4
-    """Shards read side by side, so that a block holds rows of several; with `train.order = "sequential"` it is one."""
+    """Shards read in parallel, so that a block mixes their rows; `train.order = "sequential"` reads one at a time."""
     num_rows: PositiveInt | None = None
-    """Rows of all shards: what durations in epochs are counted by. Without it they have to be in steps."""
+    """Rows in all shards: the length of an epoch. Without it, durations must be in steps."""
 
 
 class SplitOff(Section):
@@ -169,11 +180,11 @@ class SplitOff(Section):
     ratio: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training rows."""
     count: PositiveInt | None = None
-    """Number of rows; wins over `ratio`."""
+    """Number of rows; overrides `ratio`."""
     stratify: bool = True
-    """Keep the share of each class (for regression and multilabel the split is random)."""
+    """Keep the share of each class (for regression and multilabel tasks the split is random)."""
     group_by: ColumnName | None = None
-    """Column whose equal values must stay on one side, such as a user or document id."""
+    """Column such as a user or document id: rows with the same value stay in the same split."""
     seed: Seed = 0
     """Seed of the split, independent of the training seed."""
 
@@ -186,23 +197,23 @@ class Absent(Section):
 
 
 Source = Annotated[
-    FilesSource | HubSource | SavedSource | PythonSource | ConcatSource,
+    FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource,
     Field(discriminator="kind"),
 ]
 TrainSource = Annotated[
-    FilesSource | HubSource | SavedSource | PythonSource | ConcatSource | StreamSource,
+    FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource | StreamSource,
     Field(discriminator="kind"),
 ]
 HeldOut = Annotated[
-    SplitOff | Absent | FilesSource | HubSource | SavedSource | PythonSource | ConcatSource,
+    SplitOff | Absent | FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource,
     Field(discriminator="kind"),
 ]
 
 EvaluationSet = Annotated[
-    FilesSource | HubSource | SavedSource | PythonSource | ConcatSource | SplitOff | Absent,
+    FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource | SplitOff | Absent,
     Field(discriminator="kind"),
 ]
-"""The same kinds as `HeldOut`; without a `kind` the rows are those of files."""
+"""The same kinds as `HeldOut`; without a `kind` the rows come from files."""
 
 
 class Columns(Section):
@@ -217,10 +228,10 @@ class Columns(Section):
     label: ColumnName = "label"
     """Column of the label, or labels."""
     labels: Names = ()
-    """Columns of 0 and 1 (or false and true, no and yes), one for each label, such as `["toxic", "obscene"]`: a multilabel
-    task with these names. Replaces `label`."""
+    """Columns of 0 and 1 (or false and true, no and yes), one per label, such as `["toxic", "obscene"]`: a multilabel
+    task with these label names. Replaces `label`."""
     weight: ColumnName | None = None
-    """Column of the weight of each row in the loss, or in the draw of rows (`train.order = "weighted"`)."""
+    """Column of the weight of each row in the loss, or in the sampling of rows (`train.order = "weighted"`)."""
 
 
 class Labels(Section):
@@ -238,41 +249,47 @@ class DataSection(Section):
     """Rows, columns and labels."""
 
     folder: Located[FilePath | None] = None
-    """Folder that relative data files start from; by default the folder of the config file (of the command for an override)."""
+    """Folder that relative data files start from; by default the folder of the config file (for overrides, the current
+    folder)."""
     train: TrainSource = FilesSource()
     """The training rows."""
     validation: HeldOut = SplitOff()
     """Rows for choosing the best model: a share of the training rows, a source of their own, or none."""
     test: HeldOut = Absent()
-    """Rows for the final report, never seen in training."""
+    """Rows for the final report, never used in training."""
     evaluations: dict[str, EvaluationSet] = {}
-    """More rows to evaluate on, by a name of your own, such as `[data.evaluations.news]`: each as `data.test` can be. They have
-    a line in `metrics.jsonl` at every evaluation and a report of their own, and never choose the best model."""
+    """More rows to evaluate on, under a name that you choose, such as `[data.evaluations.news]`; each can be what
+    `data.test` can be. Each gets a line in `metrics.jsonl` at every evaluation and its own report, and never chooses
+    the best model."""
     columns: Columns = Columns()
     """Which columns hold what."""
     labels: Labels = Labels()
     """How labels are read and ordered."""
     on_bad_row: OnBadRow = "error"
-    """A row that cannot be read or has no label: stop with its place and reason, or leave it out and report how many."""
+    """A row that cannot be read or has no label: `error` stops with its place and reason, `skip` skips it and reports
+    how many were skipped."""
 
 
 class TokensSection(Section):
-    """Texts to token ids; done once, cached, shared."""
+    """Texts to token ids: computed once, cached, shared by all ranks."""
 
     max_length: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
-    """Longest row in tokens, special tokens included. `auto`: 256, or what the backbone has positions for, if that is less."""
+    """Longest row in tokens, including special tokens. `auto`: 256, or the number of positions of the backbone if
+    that is less."""
     truncate: Truncation = "head"
-    """Which part of a longer text is kept; a pair is shortened at its longer text first. `error` refuses longer rows."""
+    """Which part of a longer text is kept; of a pair, the longer text is shortened first. `error` refuses longer
+    rows."""
     drop_longer: PositiveInt | None = None
-    """Leave out rows of more than so many tokens (before truncation); they are counted in the report."""
+    """Skip rows with more than this many tokens (before truncation); the report counts them."""
     cache: Computed[FilePath | None] = None
-    """Folder of the token cache; by default `textune/tokens` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`)."""
+    """Folder of the token cache; by default `textune/tokens` in the user's cache folder (`$XDG_CACHE_HOME` or
+    `~/.cache`)."""
     cache_size_gb: Computed[Annotated[float, Field(gt=0)]] = 20.0
-    """The least recently used entries are removed above this size."""
+    """Largest size of the cache; beyond it, the least recently used entries are removed."""
 
     @property
     def longest(self) -> int:
-        """Most tokens that a row can have; `auto` as it is before the backbone is known."""
+        """Most tokens that a row can have; for `auto`, the value before the backbone is known."""
         return 256 if self.max_length == "auto" else self.max_length
 
 
@@ -282,7 +299,7 @@ ClassWeights = Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge
 
 
 class AutoTask(Section):
-    """Binary, multiclass, multilabel or regression, as the labels show."""
+    """Binary, multiclass, multilabel or regression, decided from the labels."""
 
     kind: Literal["auto"] = "auto"
     """Decide from the labels."""
@@ -324,7 +341,8 @@ class MultilabelTask(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target moved towards one half."""
     class_weights: ClassWeights = "none"
-    """`balanced` (rows without the label / rows with it, for the positive term) or a table of weights of the positive term."""
+    """`balanced` (rows without the label / rows with it, for the positive term) or a table of weights of the positive
+    term."""
 
 
 class RegressionTask(Section):
@@ -347,26 +365,26 @@ class ModelSection(Section):
     """The pretrained backbone."""
 
     pretrained: Located[HubPath] = ""
-    """Folder or hub name of the backbone, such as `google-bert/bert-base-uncased`, or a run to start from, such as `runs/x`; a
-    folder is relative to the config file."""
+    """Folder or hub name of the backbone, such as `google-bert/bert-base-uncased`, or a run to start from, such as
+    `runs/x`. Folders are relative to the config file."""
     tokenizer: Located[HubPath | None] = None
-    """Folder or hub name of the tokenizer, where it is not the backbone's own."""
+    """Folder or hub name of the tokenizer, if it is not the backbone's own."""
     revision: Located[str] = "main"
     """Branch, tag or commit on the hub."""
     trust_remote_code: bool = False
-    """Run Python code that comes with the backbone. Leave it off unless you have read that code."""
+    """Run the Python code that comes with the backbone. Leave it off unless you have read that code."""
     ignore_mismatched_sizes: bool = False
-    """Start a head of another size anew instead of stopping, where its outputs have no label names to go by."""
+    """Replace a saved head of another size by a new one instead of stopping, if its outputs have no label names."""
     freeze: Names = ()
     """Parts that are not trained: `backbone`, `embeddings`, or patterns of parameter names such as `*.layer.0.*`."""
     attention: Computed[AttentionLayout] = "auto"
-    """`packed` computes no padding; `auto` packs every backbone that allows it."""
+    """`packed` computes no padding; `auto` packs every backbone that supports it."""
     compile: Computed[Switch] = "auto"
-    """Compiled code instead of PyTorch's own operators. On a CPU, for training and prediction, the kernels that were built
-    with textune; on a GPU, for training, layers compiled in the first steps (needs Triton and a C compiler). `auto` takes them
-    where that is faster, `on` stops where it is impossible."""
+    """Compiled code instead of PyTorch's own operators. On a CPU, for training and prediction: the kernels built with
+    textune. On a GPU, for training: layers compiled in the first steps (needs Triton and a C compiler). `auto`
+    compiles where that is faster, `on` stops where it is impossible."""
     config: dict[str, Any] = {}
-    """Keys of the backbone's own configuration to change, such as `{ hidden_dropout_prob = 0.2 }`."""
+    """Changes to the backbone's own configuration, such as `{ hidden_dropout_prob = 0.2 }`."""
 
 
 # --- train ------------------------------------------------------------------------------------------------------------
@@ -382,21 +400,22 @@ class AdamW(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Decay per step, times the learning rate; not on biases and norms."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Decay of the gradient's mean."""
+    """Decay of the running mean of the gradient."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay of the squared gradient's mean."""
+    """Decay of the running mean of the squared gradient."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
     """Added to the denominator."""
 
 
 class AdamW8bit(AdamW):
-    """AdamW that keeps its two moments in 8 bits, a quarter of the optimizer's memory; the other keys are those of `adamw`.
+    """AdamW that keeps its two moments in 8 bits, a quarter of the optimizer's memory; the other keys are those of
+    `adamw`.
 
-    It needs bitsandbytes (`pip install "textune[8bit]"`) or torchao. Steps are a little less exact, and slower on a CPU.
+    Needs bitsandbytes (`pip install "textune[8bit]"`) or torchao. Steps are slightly less exact, and slower on a CPU.
     """
 
     kind: Literal["adamw_8bit"] = "adamw_8bit"  # type: ignore[assignment]
-    """Quantised in blocks (arXiv:2110.02861)."""
+    """Quantised block by block (arXiv:2110.02861)."""
 
 
 Optimizer = Annotated[AdamW | AdamW8bit, Field(discriminator="kind")]
@@ -406,18 +425,18 @@ class Schedule(Section):
     """Learning rate as a pure function of the step."""
 
     kind: ScheduleKind = "linear"
-    """Shape after the warm-up: to zero in a line, to zero in half a cosine, or flat."""
+    """Shape after the warm-up: a line to zero, half a cosine to zero, or constant."""
     warmup: Duration = Duration(0.1, "epochs")
-    """Linear rise from zero."""
+    """Linear rise from zero to the peak."""
 
 
 class EarlyStopping(Section):
     """Stop when the best metric no longer improves."""
 
     patience: Annotated[int, Field(ge=0)] = 0
-    """Evaluations without improvement before training stops; 0 never stops."""
+    """Evaluations without improvement before training stops; 0 never stops early."""
     threshold: Annotated[float, Field(ge=0)] = 0.0
-    """Smallest change that counts as improvement."""
+    """Smallest change that counts as an improvement."""
 
 
 RowOrder = Literal["shuffle", "bucket", "sequential", "weighted"]
@@ -429,21 +448,23 @@ class TrainSection(Section):
     duration: Period = Duration(3, "epochs")
     """How long to train."""
     batch_size: PositiveInt = 32
-    """Rows per optimizer step, over all devices: the only size that changes the mathematics."""
+    """Rows per optimizer step, over all devices: the only size that affects the result."""
     max_tokens: Computed[PositiveInt | Literal["auto"]] = "auto"
-    """Memory bound: tokens computed at once. A batch is cut into micro-batches of at most so many, with the same gradient.
-    `auto` measures how many fit. When memory runs out all the same, the bound is halved and the step done again."""
+    """Token budget: the most tokens computed at once. A batch is cut into micro-batches within the budget; the
+    gradient is the same. `auto` measures how many tokens fit. If memory still runs out, the budget is halved and the
+    step repeated."""
     gradient_checkpointing: Computed[bool] = False
-    """Keep only each layer's input and compute the rest again for the backward pass: much less memory, a third more time."""
+    """Keep only each layer's input and recompute the rest in the backward pass: much less memory, a third more time.
+    """
     order: RowOrder = "shuffle"
-    """Order of the rows. `shuffle`: a new true random permutation each epoch. `bucket`: the same, but rows of similar length
-    share a batch, which spares padding where a backbone runs padded. `sequential`: as they stand. `weighted`: drawn with
-    replacement in proportion to `data.columns.weight`, which then counts in the draw and not in the loss."""
+    """Order of the rows. `shuffle`: a new, truly random permutation each epoch. `bucket`: the same, but rows of
+    similar length share a batch, which saves padding if the backbone runs padded. `sequential`: as read. `weighted`:
+    drawn with replacement in proportion to `data.columns.weight`, which then affects the draw and not the loss."""
     seed: Seed = 0
     """Seed of the head's weights, the order and dropout."""
     precision: TrainingPrecision = "auto"
-    """Arithmetic of the forward and backward pass; weights stay fp32. `auto` is bf16 where the device has it and is faster with
-    it, else fp32."""
+    """Arithmetic of the forward and backward pass; weights stay fp32. `auto` is bf16 if the device supports it and is
+    faster with it, else fp32."""
     device: Computed[DeviceName] = "auto"
     """Where to compute; `auto` takes a GPU if there is one."""
     optimizer: Optimizer = AdamW()
@@ -451,10 +472,11 @@ class TrainSection(Section):
     schedule: Schedule = Schedule()
     """The learning rate over time."""
     compact_vocabulary: Switch = "auto"
-    """Give gradients and optimizer state only to the embeddings of tokens that occur in the data; the others are put back when
-    the model is saved, as the optimizer would have left them. `auto`: wherever that is exact and leaves something out."""
+    """Keep gradients and optimizer state only for the embeddings of tokens that occur in the data; the others are put
+    back when the model is saved, as the optimizer would have left them. `auto`: wherever that is exact and saves
+    memory."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
-    """Gradients are scaled down to this norm; 0 does not clip."""
+    """Gradients are scaled down to this norm; 0 disables clipping."""
     log_every: Computed[Period] = Duration(20, "steps")
     """How often to log loss, learning rate and speed."""
     evaluate_every: Computed[Period] = Duration(1, "epochs")
@@ -464,9 +486,9 @@ class TrainSection(Section):
     early_stopping: Computed[EarlyStopping] = EarlyStopping()
     """When to stop early."""
     prefetch: Computed[Annotated[int, Field(ge=0)]] = 2
-    """Batches prepared ahead in a thread; 0 prepares each when it is needed."""
+    """Batches prepared ahead in a thread; 0 prepares each batch when it is needed."""
     checkpoint: Computed[Checkpointing] = Checkpointing()
-    """What is saved while training."""
+    """What is saved during training."""
     distributed: Computed[Distributed] = DataParallel()
     """How several devices share the work."""
 
@@ -475,18 +497,18 @@ class EvaluateSection(Section):
     """Metrics and report."""
 
     metric: str = "auto"
-    """Main metric: chooses the best model, is reported with an interval. `auto`: accuracy (binary, multiclass), f1_micro
-    (multilabel), pearson (regression)."""
+    """Main metric: it chooses the best model and is reported with an interval. `auto`: accuracy (binary, multiclass),
+    f1_micro (multilabel), pearson (regression)."""
     max_tokens: Computed[PositiveInt] = 16384
-    """Memory bound of prediction: tokens computed at once."""
+    """Token budget of prediction: the most tokens computed at once."""
     bootstrap: Computed[Annotated[int, Field(ge=0)]] = 1000
-    """Draws or resamples for the 95 % interval of the main metric; 0 leaves it out."""
+    """Draws or resamples for the 95 % interval of the main metric; 0 reports no interval."""
     mistakes: Computed[Annotated[int, Field(ge=0)]] = 20
-    """Number of most confident mistakes in the report."""
+    """Number of most confident mistakes listed in the report."""
     train: Computed[bool] = False
     """Evaluate on the training rows too, as the set `train`: the gap to the validation rows shows overfitting."""
     at_end: Computed[Names] = ()
-    """Sets of `data.evaluations`, or `train`, that are evaluated for the final report only, not while training."""
+    """Sets of `data.evaluations`, or `train`, that are evaluated for the final report only, not during training."""
 
 
 class Experiment(Section):

@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """Shared behaviour of all sections: unknown keys are errors, values cannot be changed, defaults are checked too."""
+    """Shared behaviour of all sections: unknown keys are errors, values cannot be changed, defaults
+    are checked too.
+    """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
@@ -20,15 +22,15 @@ class Role(Enum):
     """What a key is for; what a resumed run may change follows from it."""
 
     LEARNED = "learned"
-    """It decides what is learnt: a resumed run refuses another value. The role of a key that has no mark."""
+    """Decides what is learned: a resumed run refuses another value. The role of a key without a mark."""
     COMPUTED = "computed"
-    """How and where the same result is computed, watched and saved: a resumed run lists another value."""
+    """How and where the same result is computed, watched and saved: a resumed run reports another value."""
     LOCATED = "located"
     """Where something is: a resumed run compares what is found there."""
 
 
 _T = TypeVar("_T")
 Computed = Annotated[_T, Role.COMPUTED]
-"""Marks a key, or a table with all of its keys, as computed."""
+"""Marks a key, or a table with all its keys, as computed."""
 Located = Annotated[_T, Role.LOCATED]
 """Marks a key as located."""

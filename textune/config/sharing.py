@@ -1,4 +1,4 @@
-"""Keys that say how a run is saved and shared among devices, never what is learnt; a part of `schema.py`."""
+"""Keys for saving a run and sharing it among devices, never for what is learned; part of `schema.py`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from textune.config.values import Duration, FilePath, Period, whole_number
 
 
 class Checkpointing(Section):
-    """What is saved while training, so that a run resumes exactly where it stopped."""
+    """What is saved during training, so that a run resumes exactly where it stopped."""
 
     every: Period | Literal["never"] = Duration(1, "epochs")
-    """How often to save. One that is due while the last is still being written waits for it and training continues. `never`
-    leaves only `at_steps`, the end of the run and a stop by a signal."""
+    """How often to save. A checkpoint that is due while the last is still being written waits for it; training
+    continues. `never` saves only at `at_steps`, at the end of the run and when a signal stops it."""
     at_steps: tuple[PositiveInt, ...] = ()
-    """Steps to save at whatever `every` says; these checkpoints are never removed."""
+    """Steps to save at in addition to `every`; these checkpoints are never removed."""
     keep: PositiveInt | Literal["all"] = 1
     """How many of the newest checkpoints to keep."""
     keep_best: Annotated[int, Field(ge=0)] = 0
-    """How many of the checkpoints with the best evaluations to keep beyond those; one is saved at each that is best so far."""
+    """How many of the checkpoints with the best evaluations to keep in addition; a checkpoint is saved at each
+    evaluation that is the best so far."""
     save_only_model: bool = False
-    """Save models that can be loaded but not resumed: a third of the size, for AdamW. A stop by a signal saves all."""
+    """Save models that can be loaded but not resumed: with AdamW, a third of the size. A stop by a signal saves
+    everything."""
     background: bool = True
-    """Write in a thread while training continues; a step then waits for a copy in memory at most."""
+    """Write in a thread while training continues; a step then waits only for a copy in memory."""
 
 
 class DataParallel(Section):
@@ -34,19 +36,19 @@ class DataParallel(Section):
     kind: Literal["ddp"] = "ddp"
     """PyTorch's DistributedDataParallel."""
     devices: PositiveInt | Literal["auto"] = "auto"
-    """Processes that `textune train` starts on this machine: `auto` one for each GPU it sees, one without a GPU. torchrun and
-    its like start processes themselves; then this key says nothing."""
+    """Processes that `textune train` starts on this machine; `auto`: one per visible GPU, or one without a GPU.
+    Launchers such as torchrun start the processes themselves; this key is then ignored."""
 
 
 class Sharded(Section):
-    """Weights, gradients and optimizer state are cut over the devices."""
+    """Weights, gradients and optimizer state are sharded over the devices."""
 
     kind: Literal["fsdp"] = "fsdp"
     """PyTorch's `fully_shard` (FSDP2), layer by layer."""
     devices: PositiveInt | Literal["auto"] = "auto"
     """As for `ddp`."""
     cpu_offload: bool = False
-    """Keep weights, gradients and optimizer state in the computer's memory; slower, for models that no GPU holds."""
+    """Keep weights, gradients and optimizer state in host memory; slower, for models that do not fit on the GPUs."""
 
 
 class DeepSpeed(Section):
@@ -57,12 +59,12 @@ class DeepSpeed(Section):
     devices: PositiveInt | Literal["auto"] = "auto"
     """As for `ddp`."""
     stage: Annotated[Literal[1, 2, 3], BeforeValidator(whole_number)] = 2
-    """What is cut over the devices: 1 the optimizer state, 2 the gradients too, 3 the weights too."""
+    """What is sharded over the devices: 1: the optimizer state, 2: also the gradients, 3: also the weights."""
     cpu_offload: bool = False
-    """Keep the optimizer state (with stage 3 the weights too) in the computer's memory."""
+    """Keep the optimizer state (with stage 3 also the weights) in host memory."""
     config: FilePath | None = None
-    """A DeepSpeed JSON file of your own. What it says beyond this config is taken over; a value that contradicts this config
-    is refused with both values; `"auto"` takes this config's."""
+    """Your own DeepSpeed JSON file. Settings that this config does not have are passed on; a value that contradicts
+    this config is refused, naming both values; `"auto"` takes the value of this config."""
 
 
 Distributed = Annotated[DataParallel | Sharded | DeepSpeed, Field(discriminator="kind")]

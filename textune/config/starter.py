@@ -10,19 +10,19 @@ from typing import Literal
 from textune.config.toml import align, format_string, format_value, printable, shorten
 
 _OPTION_REMARKS = {
-    "column_names": "names for the columns; the file itself has none that can be used",
+    "column_names": "names for the columns; those in the file cannot be used",
     "delimiter": "between the columns",
     "encoding": "the file is not UTF-8",
-    "extra_cells": "cells beyond the last column are left out",
-    "format": "the file name does not tell",
-    "label_files": "one label per line, beside the texts",
+    "extra_cells": "cells beyond the last column are ignored",
+    "format": "the file name does not show it",
+    "label_files": "one label per line, parallel to the texts",
     "pattern": "turns a line into columns",
     "quoting": '"standard": double quotes enclose cells; "none": they are plain characters',
     "skip_lines": "lines before the header or the first row",
     "split": "the key of the JSON file that holds these rows",
 }
 _LINE_OPTIONS = [
-    ('# label_files = "labels.txt"', "one label per line, beside the texts; or instead:"),
+    ('# label_files = "labels.txt"', "one label per line, parallel to the texts; or instead:"),
     (r"# pattern = '(?P<label>\S+)\s+(?P<text>.*)'", "cuts each line into columns; or instead:"),
     ('# format = "csv"', "lines of cells, with"),
     ('# delimiter = ";"', "between them, and"),
@@ -40,7 +40,9 @@ _TASK_REMARKS = {
 
 @dataclass(frozen=True)
 class StarterFacts:
-    """What a look at the data showed. Paths are written as given, so they should suit the place of the config file."""
+    """What an inspection of the data showed. Paths are written as given, so they must suit the place of the config
+    file.
+    """
 
     files: tuple[str, ...]
     """The data files."""
@@ -49,27 +51,27 @@ class StarterFacts:
     label: str | None = None
     """The column that holds the labels; None if no column looks like it."""
     label_columns: tuple[str, ...] = ()
-    """Columns of 0 and 1, one for each label; instead of `label`."""
+    """Columns of 0 and 1, one per label; instead of `label`."""
     text_pair: str | None = None
     """The column of the second text of a pair."""
     columns: tuple[str, ...] = ()
     """All columns."""
     options: Mapping[str, object] = field(default_factory=dict)
-    """Other keys of `data.train` that reading the files needs, such as `delimiter`."""
+    """Other keys of `data.train` needed to read the files, such as `delimiter`."""
     validation: Mapping[str, object] = field(default_factory=dict)
-    """The keys of `data.validation` where it is more than a share of the training rows."""
+    """The keys of `data.validation`, if it is more than a share of the training rows."""
     test: Mapping[str, object] = field(default_factory=dict)
-    """The keys of `data.test` if there are such rows."""
+    """The keys of `data.test`, if there are such rows."""
     skips_bad_rows: bool = False
-    """Whether rows that cannot be used have to be left out."""
+    """Whether some rows cannot be used and must be skipped."""
     is_lines: bool = False
     """Whether the file holds lines of text in which no labels were found."""
     task: Literal["auto", "binary", "multiclass", "multilabel", "regression"] = "auto"
     """What the labels look like."""
     labels: tuple[str, ...] = ()
-    """The different labels, or the first of them."""
+    """The distinct labels, or the first of them."""
     num_labels: int | None = None
-    """How many different labels there are."""
+    """How many distinct labels there are."""
     label_delimiter: str | None = None
     """What separates several labels in one cell."""
     names_file: str | None = None
@@ -79,9 +81,9 @@ class StarterFacts:
     pretrained: str = ""
     """Folder or hub name of the backbone."""
     model_remark: str = ""
-    """What is said of it."""
+    """The comment on the backbone."""
     config_name: str = "config.toml"
-    """The config file, for the commands in its header."""
+    """The name of the config file, for the commands in its header."""
 
 
 def starter_config(facts: StarterFacts) -> str:
@@ -97,7 +99,7 @@ def starter_config(facts: StarterFacts) -> str:
         ("[model]", _model_lines(facts)),
         (
             "[tokens]",
-            [('max_length = "auto"', "256, or what the backbone takes; `textune check` says how many texts are longer")],
+            [('max_length = "auto"', "256, or the backbone's limit; `textune check` counts longer texts")],
         ),
         (
             "[train]",
@@ -117,12 +119,12 @@ def starter_config(facts: StarterFacts) -> str:
 
 
 def validation_ratio(num_rows: int | None) -> float:
-    """The share of rows to set aside: a larger one of few."""
+    """The share of rows to set aside: larger if there are few rows."""
     return 0.2 if num_rows is not None and num_rows < 500 else 0.1
 
 
 def _num_epochs(facts: StarterFacts) -> int:
-    """More of them where they are short."""
+    """More epochs for small data."""
     return 10 if facts.num_rows is not None and facts.num_rows < 1000 else 3
 
 
@@ -137,7 +139,7 @@ def _header(facts: StarterFacts) -> list[str]:
         "#",
         *align(
             [
-                (f"#   textune check {name}", "a look at the data, before training"),
+                (f"#   textune check {name}", "inspect the data before training"),
                 (f"#   textune train {name} --run runs/first", "train, evaluate, report"),
                 (f"#   textune show {name}", "all keys, with their defaults"),
             ]
@@ -150,11 +152,11 @@ def _texts(facts: StarterFacts) -> str:
 
 
 def _bad_row_lines(facts: StarterFacts) -> list[tuple[str, str]]:
-    return [('on_bad_row = "skip"', "rows that cannot be used are left out and counted")] if facts.skips_bad_rows else []
+    return [('on_bad_row = "skip"', "rows that cannot be used are skipped and counted")] if facts.skips_bad_rows else []
 
 
 def _train_lines(facts: StarterFacts) -> list[tuple[str, str]]:
-    lines = [(f"files = {format_value(facts.files)}", "from the folder of this config file; patterns such as *.csv work too")]
+    lines = [(f"files = {format_value(facts.files)}", "relative to this config file; patterns such as *.csv work too")]
     return lines + _option_lines(facts.options) + (_LINE_OPTIONS if facts.is_lines else [])
 
 
@@ -163,7 +165,7 @@ def _option_lines(options: Mapping[str, object]) -> list[tuple[str, str]]:
 
 
 def _option(key: str, value: object) -> str:
-    """Patterns in single quotes where that is possible: backslashes stand for themselves there."""
+    """An option as TOML; patterns in single quotes where possible, so that backslashes need no escape."""
     literal = key == "pattern" and isinstance(value, str) and "'" not in value and value.isprintable()
     return f"'{value}'" if literal else format_value(value)
 
@@ -193,11 +195,11 @@ def _column_lines(facts: StarterFacts) -> list[tuple[str, str]]:
     if facts.text_pair is not None:
         lines.append((f"text_pair = {format_string(facts.text_pair)}", "the second text of each pair"))
     if facts.label_columns:
-        return [*lines, (f"labels = {format_value(facts.label_columns)}", "0 or 1 in each row; any number of them applies")]
+        return [*lines, (f"labels = {format_value(facts.label_columns)}", "0 or 1 in each row; any number of labels applies")]
     if facts.label is None:
-        return [*lines, ("", 'label = "..."   <- no column looks like labels; name it here')]
+        return [*lines, ("", 'label = "..."   <- no column looks like labels; name yours here')]
     shown = ", ".join(printable(label) for label in facts.labels)
-    count = f"{facts.num_labels:,} different" if facts.num_labels is not None else ""
+    count = f"{facts.num_labels:,} distinct" if facts.num_labels is not None else ""
     return [*lines, (f"label = {format_string(facts.label)}", ": ".join(filter(None, [count, shorten(shown, 60)])))]
 
 
@@ -206,12 +208,10 @@ def _label_lines(facts: StarterFacts) -> list[tuple[str, str]]:
     if facts.label_delimiter is not None:
         lines.append((f"delimiter = {format_string(facts.label_delimiter)}", "between the labels in one cell"))
     if facts.names_file is not None:
-        lines.append(
-            (f"names_file = {format_string(facts.names_file)}", "the names of the labels, in the order of their numbers")
-        )
+        lines.append((f"names_file = {format_string(facts.names_file)}", "label names in the order of their ids"))
     return lines
 
 
 def _model_lines(facts: StarterFacts) -> list[tuple[str, str]]:
     remark = facts.model_remark or "a folder, or a name on the Hugging Face hub"
-    return [(f"pretrained = {format_string(facts.pretrained)}", remark if facts.pretrained else f"to be filled in: {remark}")]
+    return [(f"pretrained = {format_string(facts.pretrained)}", remark if facts.pretrained else f"fill in: {remark}")]

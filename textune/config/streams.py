@@ -1,4 +1,4 @@
-"""What a run whose training rows are streamed cannot have, since nobody has seen all of its rows before it starts."""
+"""What a run with streamed training rows cannot have, since its rows are not all known before it starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from textune.config.values import Duration
 
 
 def stream_problems(experiment: Experiment) -> list[Problem]:
-    """Every key that needs what only the whole of the training rows could tell; none where they are not streamed."""
+    """Every key that needs to know all training rows; none if they are not streamed."""
     source, data, train = experiment.data.train, experiment.data, experiment.train
     if not isinstance(source, StreamSource):
         return []
@@ -22,20 +22,20 @@ def stream_problems(experiment: Experiment) -> list[Problem]:
         if isinstance(section, SplitOff):
             key = format_key(*place)
             hint = f'Give it rows of its own, such as {key} = {{ kind = "files", files = "{place[-1]}.jsonl" }}, or none.'
-            message = f"{key} is a share of the training rows, which are streamed: there is no set to take a share of."
+            message = f"{key} is a share of the training rows, but they are streamed and cannot be split."
             problems.append(Problem(place, message, hint))
     if experiment.evaluate.train:
         message = "evaluate.train = true needs all training rows, but they are streamed."
-        problems.append(Problem(("evaluate", "train"), message, "Leave it out, or name some of the rows in data.evaluations."))
+        problems.append(Problem(("evaluate", "train"), message, "Leave it out, or put some of the rows in data.evaluations."))
     if train.order not in ("shuffle", "sequential"):
-        message = f'train.order = "{train.order}" needs the lengths or labels of all rows, which a stream does not know.'
+        message = f'train.order = "{train.order}" needs the lengths or weights of all rows, which a stream does not know.'
         problems.append(Problem(("train", "order"), message, 'Use "shuffle" or "sequential".'))
     if train.compact_vocabulary == "on":
         message = 'train.compact_vocabulary = "on" needs the tokens of all rows, which a stream does not know.'
         problems.append(Problem(("train", "compact_vocabulary"), message, 'Use "auto".'))
     longest = min(experiment.tokens.longest, experiment.tokens.drop_longer or experiment.tokens.longest)
     if train.max_tokens != "auto" and train.max_tokens < longest:
-        message = f"train.max_tokens = {train.max_tokens} is smaller than {longest} tokens, which a row of a stream may have."
+        message = f"train.max_tokens = {train.max_tokens} is less than the {longest} tokens that a streamed row may have."
         problems.append(Problem(("train", "max_tokens"), message, f"Use {longest} or more, or lower tokens.max_length."))
     return [*problems, *_label_problems(experiment), *_duration_problems(experiment, source)]
 
@@ -50,17 +50,17 @@ def _label_problems(experiment: Experiment) -> list[Problem]:
         return []
     problems = []
     if not labels.names and labels.names_file is None and not experiment.data.columns.labels:
-        message = "data.labels.names is not set, and the labels of a stream are not known before it has been read."
+        message = "data.labels.names is not set, and the labels of a stream are not known in advance."
         hint = 'List all of them, such as data.labels.names = ["neg", "pos"], or set data.labels.names_file.'
         problems.append(Problem(("data", "labels"), message, hint))
     if task.class_weights == "balanced":
-        message = 'task.class_weights = "balanced" counts the rows of each class, which are not known of a stream.'
+        message = 'task.class_weights = "balanced" needs the number of rows of each class, which a stream does not know.'
         problems.append(Problem(("task", "class_weights"), message, "Give a table of weights by label name."))
     return problems
 
 
 def _duration_problems(experiment: Experiment, source: StreamSource) -> list[Problem]:
-    """Durations in epochs where nobody has said how long an epoch is."""
+    """Durations in epochs although the length of an epoch is not known."""
     if source.num_rows is not None:
         return []
     train = experiment.train
@@ -74,6 +74,6 @@ def _duration_problems(experiment: Experiment, source: StreamSource) -> list[Pro
     in_epochs = [f'train.{key} = "{value}"' for key, value in durations.items() if value.unit == "epochs" and value.amount]
     if not in_epochs:
         return []
-    message = f"{', '.join(in_epochs)}: how long an epoch of a stream is, is not known."
-    hint = 'Set data.train.num_rows to the number of its rows, or write "500 steps".'
+    message = f"{', '.join(in_epochs)}: the length of an epoch of a stream is not known."
+    hint = 'Set data.train.num_rows to the number of its rows, or give durations in steps, such as "500 steps".'
     return [Problem(("data", "train", "num_rows"), message, hint)]

@@ -1,4 +1,6 @@
-"""What is wrong with TOML text, for people who do not know TOML: text without quotes, a key set twice. Used by `toml.py`."""
+"""Explains mistakes in TOML text to people who do not know TOML: text without quotes, a key set twice. Used by
+`toml.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _MAX_QUOTED = 100
-"""Words without quotes that are looked for in one line."""
+"""Most unquoted words to look for in one line."""
 _TWICE = re.compile(r"Cannot (overwrite|declare|mutate)|Duplicate inline table key '(.*)'$")
 _VALUE_ENDS = ("Invalid value", "Expected newline", "Unclosed array", "Unclosed inline table")
-"""What the parser says where a value stands without quotes."""
+"""The parser's messages for a value without quotes."""
 _HEADER = re.compile(r"\s*(\[\[?)(.+?)\]\]?\s*(?:#.*)?")
 _NUMBER_LIKE = re.compile(r"[\d\s.,_eE+-]*")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A mistake in TOML text: `line` (from 1) and `column` are named in front of `message` unless it names lines itself."""
+    """A mistake in TOML text; `line` (from 1) and `column` are None if `message` names the lines itself."""
 
     message: str
     hint: str = ""
@@ -27,7 +29,7 @@ class Fault:
 
 
 def find_fault(reason: str, text: str) -> Fault:
-    """The mistake behind the words of Python's parser, such as `Invalid value (at line 2, column 9)`."""
+    """The mistake behind a message of Python's parser, such as `Invalid value (at line 2, column 9)`."""
     lines = text.replace("\r\n", "\n").split("\n")
     match = re.fullmatch(r"(?s)(.*?) \(at (?:line (\d+), column (\d+)|end of document)\)", reason)
     if match is None:
@@ -40,8 +42,8 @@ def find_fault(reason: str, text: str) -> Fault:
     line = lines[row - 1]
     found = _without_quotes(lines, row, column) if match[1].startswith(_VALUE_ENDS) else None
     if found is not None:
-        word, mended = found
-        return Fault(f"`{word}` stands without quotes.", f"Text needs quotes: {mended}.", row, column)
+        word, fixed = found
+        return Fault(f"`{word}` has no quotes.", f"Text needs quotes: {fixed}.", row, column)
     return Fault(f"{said}, in `{line.strip()}`.", _hint(said, line, column), row, column)
 
 
@@ -54,7 +56,7 @@ def _hint(reason: str, line: str, column: int) -> str:
     if word.lower() in ("true", "false"):
         return f"Write {word.lower()}, in lower case."
     if word.lower() in ("none", "null", "nil"):
-        return "TOML has no such value: leave the key out, and it is not set."
+        return "TOML has no such value: to leave a key unset, remove it."
     if re.search(r"=\s*\d+,\d+\s*(#|$)", line):
         return "A number has a decimal point, not a comma."
     if re.search("[‘’“”„«»]", line):
@@ -66,7 +68,7 @@ def _hint(reason: str, line: str, column: int) -> str:
 
 
 def _without_quotes(lines: Sequence[str], row: int, column: int) -> tuple[str, str] | None:
-    """The first word of a line that lacks quotes, and the line with all such words in quotes; None if there is none."""
+    """The first word of a line that lacks quotes, and the line with all such words quoted; None if there is none."""
     first, line = "", lines[row - 1]
     for _ in range(_MAX_QUOTED):
         word = _bare_word(line, column)
@@ -84,7 +86,7 @@ def _without_quotes(lines: Sequence[str], row: int, column: int) -> tuple[str, s
 
 
 def _bare_word(line: str, column: int) -> str:
-    """What stands around a column (from 1) between the marks of lists and tables; empty if it is, or holds, text in quotes."""
+    """The text around a column (from 1) between the marks of lists and tables; empty if it holds quotes."""
     before = re.split(r"[\[\]{},=]", line[: column - 1])[-1]
     after = re.split(r"[\[\]{},#]", line[column - 1 :])[0]
     word = (before + after).strip()
@@ -117,7 +119,7 @@ class _Statement:
     header: str
     """`[` or `[[`; empty for a key."""
     table: tuple[str, ...] = ()
-    """The table under whose header it stands."""
+    """The table whose header it follows."""
 
     def __str__(self) -> str:
         name = ".".join(self.place[len(self.table) :])
@@ -125,7 +127,7 @@ class _Statement:
 
 
 def _set_twice(lines: Sequence[str], row: int, *, inline: str | None) -> Fault | None:
-    """Which key or table stands twice, and in which lines."""
+    """Which key or table is set twice, and in which lines."""
     if inline is not None:
         return Fault(f"`{inline}` is set twice in one table (line {row}).", "Keep one of them.")
     statements = _statements(lines, row)
@@ -146,7 +148,7 @@ def _set_twice(lines: Sequence[str], row: int, *, inline: str | None) -> Fault |
         return Fault(message, "Keep one of them.")
     where = f"lines {first.line} and {second.line}"
     if first.header and second.header:
-        return Fault(f"{second} stands twice ({where}).", "Put its keys under one of them.")
+        return Fault(f"{second} appears twice ({where}).", "Put its keys under one of them.")
     if first.header or second.header:
         return Fault(f"`{'.'.join(second.place)}` is set as a value and as a table ({where}).", "Keep one of them.")
     table = f" in [{'.'.join(second.table)}]" if second.table else ""
@@ -154,7 +156,9 @@ def _set_twice(lines: Sequence[str], row: int, *, inline: str | None) -> Fault |
 
 
 def _statements(lines: Sequence[str], last: int) -> list[_Statement]:
-    """The headers and keys up to a line, each with the line where it begins: where all that stands before is whole."""
+    """The headers and keys up to a line, each with the line where it begins: a line before which the text is
+    complete.
+    """
     found: list[_Statement] = []
     table: tuple[str, ...] = ()
     for number in range(1, last + 1):

@@ -1,4 +1,4 @@
-"""TOML text to tables and back: the syntax of the configuration files, with errors that name line and column."""
+"""TOML text to tables and back, with errors that name line and column."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MAX_REMARK_COLUMN = 48
 def read_toml(path: Path, *, shown: str) -> Tree:
     """The tables of a TOML file; `shown` is its name in messages.
 
-    Raises ConfigError where it is missing, a folder, unreadable, not UTF-8 or not TOML, with line and column.
+    Raises ConfigError, with line and column, if it is missing, a folder, unreadable, not UTF-8 or not TOML.
     """
     if os.path.isdir(path):
         inside = sorted(entry.name for entry in path.glob("*.toml"))
@@ -45,7 +45,7 @@ def read_toml(path: Path, *, shown: str) -> Tree:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        hint = _hint_for_data(path, shown) or "Save the file with the encoding UTF-8."
+        hint = _hint_for_data(path, shown) or "Save the file as UTF-8."
         raise ConfigError(f"{shown}, line {line}: this is not UTF-8 text.", hint=hint, place=f"{shown}, line {line}") from None
     try:
         return tomllib.loads(text)
@@ -55,8 +55,8 @@ def read_toml(path: Path, *, shown: str) -> Tree:
         raise ConfigError(f"{shown}: lists or tables are nested too deeply.", place=shown) from None
 
 
-def parse_value(text: str) -> Any:
-    """A TOML value as written on a command line, such as `["a", "b"]`; ValueError if it is none."""
+def parse_value(text: str) -> object:
+    """A TOML value as written on a command line, such as `["a", "b"]`; ValueError if it is not a TOML value."""
     try:
         tree = tomllib.loads(f"value = {text}")
     except RecursionError:
@@ -67,9 +67,11 @@ def parse_value(text: str) -> Any:
 
 
 def parse_key(text: str) -> tuple[str, ...]:
-    """The parts of a dotted key; a part with a dot or other odd characters can be quoted. ValueError if a part is empty."""
+    """The parts of a dotted key; a part with a dot or other special characters is quoted. ValueError if a part is
+    empty.
+    """
     if '"' in text or "'" in text:
-        tree: Any = tomllib.loads(f"{text} = 0")
+        tree: object = tomllib.loads(f"{text} = 0")
         parts = []
         while isinstance(tree, dict):
             if len(tree) != 1:
@@ -84,7 +86,7 @@ def parse_key(text: str) -> tuple[str, ...]:
 
 
 def format_key(*parts: str | int) -> str:
-    """A dotted key as written in TOML; the place in a list (from 0) is shown in brackets."""
+    """A dotted key as written in TOML; the index in a list (from 0) is shown in brackets."""
     text = ""
     for part in parts:
         if isinstance(part, int):
@@ -100,7 +102,7 @@ def format_string(text: str) -> str:
 
 
 def format_value(value: object, *, one_line: bool = False) -> str:
-    """A value as TOML; a long list takes several lines unless `one_line`. None in a table, which TOML lacks, is left out."""
+    """A value as TOML; a long list takes several lines unless `one_line`. None, which TOML lacks, is left out."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -122,7 +124,7 @@ def format_value(value: object, *, one_line: bool = False) -> str:
 
 
 def align(lines: Sequence[tuple[str, str]]) -> list[str]:
-    """`code  # remark` for each pair, with the remarks below each other where the code is short; either part can be empty."""
+    """`code  # remark` for each pair, with the remarks aligned if the code is short; either part can be empty."""
     ends = [code.rpartition("\n")[2] for code, _ in lines]
     column = max((len(end) for end in ends if len(end) <= _MAX_REMARK_COLUMN), default=0)
     aligned = []
@@ -133,12 +135,12 @@ def align(lines: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """The text with a question mark for each character that cannot stand in a TOML comment or a one-line message."""
+    """The text with a question mark for each character that is not allowed in a TOML comment or a one-line message."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def shorten(text: str, width: int = 80) -> str:
-    """The text, or its beginning where it is long."""
+    """The text, or its beginning if it is long."""
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
@@ -168,7 +170,7 @@ def _hint_for_missing(path: Path, shown: str) -> str:
     near = difflib.get_close_matches(path.name, others, n=1)
     if near:
         return f"Did you mean {Path(shown).with_name(near[0])}?"
-    return "`textune init DATA --out config.toml` writes one for your data."
+    return "`textune init DATA --out config.toml` writes a config for your data."
 
 
 def _hint_for_data(path: Path, shown: str) -> str:

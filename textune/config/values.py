@@ -1,11 +1,11 @@
-"""Types of configuration values that need more than a Python type: durations, paths, lists of names."""
+"""Types of configuration values beyond plain Python types: durations, paths, lists of names."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -21,7 +21,7 @@ class Duration:
 
     @classmethod
     def parse(cls, text: object) -> Duration:
-        """Read `"<number> steps|epochs"` (singular accepted); ValueError says what is wrong."""
+        """Parse `"<number> steps|epochs"` (singular accepted); ValueError, with the reason, for anything else."""
         if isinstance(text, Duration):
             return text
         match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s+(step|epoch)s?\s*", text) if isinstance(text, str) else None
@@ -44,7 +44,7 @@ class Duration:
         return f"{exact} {self.unit[:-1] if self.amount == 1 else self.unit}"
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
             cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
         )
@@ -56,11 +56,11 @@ class Duration:
 
 def _above_zero(value: Duration) -> Duration:
     if value.amount <= 0:
-        raise ValueError("the duration has to be above zero")
+        raise ValueError("the duration must be above zero")
     return value
 
 
-# --- choices that several places name ---------------------------------------------------------------------------------
+# --- choices used in several places -----------------------------------------------------------------------------------
 
 Switch = Literal["auto", "on", "off"]
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -86,7 +86,7 @@ def _one_or_more(value: object) -> object:
 _Name = Annotated[str, Field(coerce_numbers_to_str=True)]
 
 Names = Annotated[tuple[_Name, ...], BeforeValidator(_one_or_more, json_schema_input_type=_Name | tuple[_Name, ...])]
-"""A list of strings; a single string means a list of one, a number means its text."""
+"""A list of strings; a single string is a list of one, a number is read as its text."""
 
 ColumnName = Annotated[str, Field(min_length=1)]
 """A column of the data."""
@@ -94,7 +94,7 @@ ColumnName = Annotated[str, Field(min_length=1)]
 
 @dataclass(frozen=True)
 class PathMarker:
-    """Marks a value as a path, which `load.py` makes absolute from where it was written; a name on the hub stays as it is."""
+    """Marks a value as a path, which `load.py` makes absolute; the name of a hub repository stays as it is."""
 
     hub: bool = False
 
@@ -109,14 +109,14 @@ HubPath = Annotated[str, PathMarker(hub=True)]
 """A folder, `package:NAME/FOLDER`, or a name on the Hugging Face hub."""
 
 DottedPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", examples=["package.module:Name"])]
-"""`package.module:Name` of an object of the user's own."""
+"""`package.module:Name` of an object in the user's own code."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""Start of a random sequence."""
+"""Seed of a random sequence."""
 
 
 def known_encoding(name: str) -> str:
-    """The name of a text encoding that Python knows; else ValueError."""
+    """The name, if it is a text encoding that Python knows; else ValueError."""
     try:
         "a".encode(name)
     except (LookupError, ValueError):
@@ -125,7 +125,7 @@ def known_encoding(name: str) -> str:
 
 
 def regular_expression(pattern: str) -> str:
-    """A regular expression with a named group; else ValueError."""
+    """The pattern, if it is a regular expression with a named group; else ValueError."""
     try:
         groups = re.compile(pattern).groupindex
     except re.error as error:
@@ -136,10 +136,12 @@ def regular_expression(pattern: str) -> str:
 
 
 def spelled_tab(value: object) -> object:
-    """A tab is hard to type in a shell, so its two-character spelling is accepted."""
+    """The value, with the two-character spelling of a tab replaced: a tab is hard to type in a shell."""
     return "\t" if value == "\\t" else value
 
 
 def whole_number(value: object) -> object:
-    """A `Literal` of numbers does not convert text from the command line by itself."""
+    """The value, with text converted to a number: a `Literal` of numbers does not convert text from
+    the command line.
+    """
     return int(value) if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value) else value

@@ -3,6 +3,7 @@ from .columns import text_columns as text_columns
 from .inspect.audit import Finding as Finding
 from .inspect.audit import TokenFacts as TokenFacts
 from .inspect.audit import audit_data as audit_data
+from .inspect.audit import require_sound as require_sound
 from .inspect.beside import names_beside as names_beside
 from .inspect.guess import Guess as Guess
 from .inspect.guess import guess_layout as guess_layout
@@ -22,6 +23,7 @@ from .reading.given import given_rows as given_rows
 from .reading.given import given_texts as given_texts
 from .reading.rows import Rows as Rows
 from .reading.rows import SkippedRow as SkippedRow
+from .reading.sources import GivenRows as GivenRows
 from .reading.sources import require_fitting as require_fitting
 from .reading.windows import STANDARD as STANDARD
 from .reading.windows import StreamOptions as StreamOptions

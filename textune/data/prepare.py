@@ -6,6 +6,7 @@ read the sources -> settle the labels -> labels to targets -> set rows aside -> 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from textune.config import Absent, Columns, DataSection, HeldOut, Labels, OnBadR
 from textune.data.columns import Examples, select_columns
 from textune.data.labels import LABEL, LabelMap, encode_labels, infer_labels
 from textune.data.prepared import PreparedData, Split
-from textune.data.reading import read_source
+from textune.data.reading import GivenRows, read_source
 from textune.data.shards import RowStream, open_stream, told_of_secrets
 from textune.data.splits import split_rows
 from textune.errors import DataError
@@ -23,14 +24,21 @@ _SHOWN_NAMES = 8
 """Label names in a notice."""
 
 
-def prepare_data(section: DataSection, *, kind: str | None, known_names: tuple[str, ...] | None = None) -> PreparedData:
+def prepare_data(
+    section: DataSection,
+    *,
+    kind: str | None,
+    known_names: tuple[str, ...] | None = None,
+    given: GivenRows = MappingProxyType({}),
+) -> PreparedData:
     """Read, select, label and split; DataError says what does not fit, and where.
 
     `kind`: the task's kind (or `auto`); None for a task without labels, which neither needs nor reads a column of them.
     `known_names`: label names in the order that a fine-tuned backbone already has; where the data has the same ones and
-    `data.labels` gives no order, that order is kept, so that the backbone's head keeps its meaning.
+    `data.labels` gives no order, that order is kept, so that the backbone's head keeps its meaning. `given`: rows in memory by
+    name, for sources of that kind.
     """
-    sources = _read_sources(section, with_labels=kind is not None)
+    sources = _read_sources(section, given, with_labels=kind is not None)
     labels, said = None, list[str]()
     if kind is not None:
         labels, said = _settle_labels(sources, section.labels, kind=kind, known_names=known_names)
@@ -51,10 +59,11 @@ def prepare_held_out(
     label_map: LabelMap,
     on_bad_row: OnBadRow,
     name: str | None = None,
+    given: GivenRows = MappingProxyType({}),
 ) -> Split:
     """Labelled rows to evaluate a model whose label map is fixed: those of `--data`, or the split `name` of a run."""
     key = key_of(name) if name is not None else "--data"
-    examples = _read(source, _unweighted(columns), key=key, on_bad_row=on_bad_row)
+    examples = _read(source, _unweighted(columns), given, key=key, on_bad_row=on_bad_row)
     section = DataSection(columns=columns, labels=labels, on_bad_row=on_bad_row)
     return _encoded(name or "test", examples, label_map, section, key=key)
 
@@ -87,7 +96,7 @@ def _held_out_of(section: DataSection) -> dict[str, HeldOut]:
     return {"validation": section.validation, "test": section.test, **section.evaluations}
 
 
-def _read_sources(section: DataSection, *, with_labels: bool) -> _Sources:
+def _read_sources(section: DataSection, given: GivenRows, *, with_labels: bool) -> _Sources:
     bad = section.on_bad_row
     stream = None
     if isinstance(section.train, StreamSource):
@@ -95,10 +104,10 @@ def _read_sources(section: DataSection, *, with_labels: bool) -> _Sources:
         stream = open_stream(section.train, section.columns, section.labels, on_bad_row=bad)
         train = stream.first_examples()
     else:
-        train = _read(section.train, section.columns, key="data.train", on_bad_row=bad, with_labels=with_labels)
+        train = _read(section.train, section.columns, given, key="data.train", on_bad_row=bad, with_labels=with_labels)
     unweighted = _unweighted(section.columns)
     held_out = {
-        name: _read(source, unweighted, key=key_of(name), on_bad_row=bad, with_labels=with_labels)
+        name: _read(source, unweighted, given, key=key_of(name), on_bad_row=bad, with_labels=with_labels)
         for name, source in _held_out_of(section).items()
         if not isinstance(source, SplitOff | Absent)
     }
@@ -162,8 +171,10 @@ def _unweighted(columns: Columns) -> Columns:
     return columns.model_copy(update={"weight": None})
 
 
-def _read(source: Source, columns: Columns, *, key: str, on_bad_row: OnBadRow, with_labels: bool = True) -> Examples:
-    rows = read_source(source, on_bad_row=on_bad_row)
+def _read(
+    source: Source, columns: Columns, given: GivenRows, *, key: str, on_bad_row: OnBadRow, with_labels: bool = True
+) -> Examples:
+    rows = read_source(source, on_bad_row=on_bad_row, given=given)
     if rows.table.num_rows == 0:
         raise DataError(f"{key}: {rows.source} has no rows.", hint="Check the file, and `where` and `take` if they are set.")
     return select_columns(rows, columns, with_labels=with_labels, on_bad_row=on_bad_row)

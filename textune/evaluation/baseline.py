@@ -1,4 +1,4 @@
-"""What an answer that ignores the text is worth, so that a report can say whether a model beats it."""
+"""How good a constant answer is, so that a report can say whether the model beats it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from textune.tasks import Head
 
 @dataclass(frozen=True)
 class Baseline:
-    """The best constant answer: the most frequent class or label set, or the mean; for probabilities, the classes' shares."""
+    """The best constant answer: the most frequent class or label set, or the mean; for probabilities, the classes'
+    shares."""
 
     answer: str
     """The most frequent class or label set, or the mean, in words."""
     rule: str
     """What the baseline does: `always answering "no", the most frequent class of the training rows`."""
     metrics: dict[str, float]
-    """Its value in the main metric and in the plain one (accuracy, subset_accuracy, rmse)."""
+    """Its value in the main metric and in the plain one (accuracy, subset_accuracy or rmse)."""
     compared: str
-    """The metric in which it is compared with the model: the main one, where that is defined for a constant answer."""
+    """The metric for the comparison with the model: the main one if it is defined for a constant answer."""
     beaten: bool | None
-    """Whether the model is better; None where the model's own value is undefined."""
+    """Whether the model is better; None if its own value is undefined."""
 
     @property
     def value(self) -> float:
@@ -56,13 +57,13 @@ def find_baseline(scored: Scored, metric: Metric, metrics: dict[str, float], tra
 
 
 def _decided(head: Head, constant: np.ndarray) -> np.ndarray:
-    """The answer that follows from these scores, float64 [C] or one value, as it is stored."""
+    """The answer that follows from these scores (float64 [C] or one value), in stored form."""
     stored: np.ndarray = head.answers.store(head.decide(constant[None]))[0]
     return stored
 
 
 def _always(scored: Scored, constant: np.ndarray) -> Scored:
-    """The same rows, all of them given the same scores: float64 [C], or one value. Whatever can be is a view, not a copy."""
+    """The same rows with the same scores for each: float64 [C] or one value. Views instead of copies where possible."""
     return replace(
         scored,
         predictions=np.broadcast_to(_decided(scored.head, constant), scored.targets.shape),

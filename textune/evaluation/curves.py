@@ -1,4 +1,5 @@
-"""Curves of each class against the rest, taken while the scores exist and bounded: what a report can draw, or a person tune by.
+"""Curves of each class against the rest, of bounded size, taken while the scores exist: to draw, or to tune thresholds
+by.
 
 scores of a class --descending--> every threshold --evenly along the ROC curve--> at most MAX_POINTS
                   --by value--> bins --> how often a score of 0.8 is right (reliability)
@@ -13,38 +14,38 @@ import numpy as np
 from textune.evaluation.scored import Scored
 
 MAX_CURVES = 20
-"""Classes with curves, those with most rows first."""
+"""Most classes with curves; those with the most rows are chosen."""
 MAX_POINTS = 100
-"""Thresholds kept of each class."""
+"""Most thresholds per class."""
 NUM_BINS = 10
-"""Ranges of scores, equally wide, whose reliability is measured."""
+"""Number of equally wide ranges of scores."""
 _DECIMALS = 6
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What it means to answer with a class from a score on, from the highest threshold to the lowest; a tuple entry for each.
+    """What happens if a class is answered from a threshold up; one entry per threshold, highest first.
 
-    The ROC curve is recall over false positive rate, the precision-recall curve precision over recall.
+    Recall over false positive rate is the ROC curve, precision over recall the precision-recall curve.
     """
 
     threshold: tuple[float, ...]
     recall: tuple[float, ...]
-    """Share of the class's rows that are found."""
+    """Share of the rows of the class that are found."""
     false_positive_rate: tuple[float, ...]
-    """Share of the other rows that are taken for it."""
+    """Share of the other rows that are mistaken for it."""
     precision: tuple[float, ...]
-    """Share of the rows taken for it that are of it."""
+    """Share of the rows answered with the class that belong to it."""
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often rows are of a class, by their score, from low scores to high ones; ranges without rows are left out."""
+    """How often rows belong to a class, by range of their score, lowest first; empty ranges are left out."""
 
     score: tuple[float, ...]
     """Mean score of the rows in a range."""
     share: tuple[float, ...]
-    """Share of them that are of the class."""
+    """Share of them that belong to the class."""
     rows: tuple[int, ...]
 
 
@@ -58,7 +59,7 @@ class Curves:
 
 
 def find_curves(scored: Scored) -> tuple[Curves, ...]:
-    """The curves of the classes that are ranked, in the order of their ids; without rows of both kinds a class has none."""
+    """The curves of the ranked classes in the order of their ids; none for a class of all rows or of no row."""
     ranked = scored.ranked
     if ranked.scores is None:
         return ()
@@ -92,7 +93,8 @@ def _thresholds(scores_M: np.ndarray, hits_M: np.ndarray) -> Thresholds:
 
 
 def _evenly(distance_T: np.ndarray) -> np.ndarray:
-    """int64 [at most MAX_POINTS] which of T points to keep: the first, the last, and others evenly by ascending distance."""
+    """int64 [at most MAX_POINTS] the points to keep: the first, the last, and others evenly spaced by ascending
+    distance."""
     if len(distance_T) <= MAX_POINTS:
         return np.arange(len(distance_T))
     wanted = np.linspace(distance_T[0], distance_T[-1], MAX_POINTS)

@@ -1,9 +1,9 @@
 """How each metric comes out of rows that are scored; from `scored.py` to the table in `metrics.py`.
 
-All follow the definitions of scikit-learn (correlations: scipy) and equal their values, which the tests hold, but are our own:
-the library builds matrices of classes x classes or rows x labels on the way, and takes some 10 milliseconds to rank one class,
-which both is too much for thousands of classes and for thousands of resamples; and transformers imports parts of scipy at
-every start wherever it is installed.
+All follow the definitions of scikit-learn (correlations: scipy) and equal their values, which the tests hold, but are
+our own: the library builds matrices of classes x classes or rows x labels on the way and takes some 10 milliseconds to
+rank one class, too much for thousands of classes or thousands of resamples. Besides, transformers imports parts of
+scipy at every start if scipy is installed.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def f_measure(beta: float) -> Quotient:
 def averaged(quotient: Quotient, average: Average) -> Formula:
     """One number of all classes (`second`: the second one alone; `samples`: of all rows' label sets).
 
-    `macro`: the mean over the classes that occur in targets or predictions (multilabel: over all labels); `weighted`: that
-    mean weighted by the classes' rows; `micro`: of the counts summed over the classes.
+    `macro`: the mean over the classes that occur in targets or predictions (multilabel: over all labels); `weighted`:
+    that mean weighted by the classes' rows; `micro`: of the counts summed over the classes.
     """
 
     def compute(scored: Scored) -> float:
@@ -106,7 +106,8 @@ def balanced_accuracy(scored: Scored) -> float:
 
 
 def matthews(scored: Scored) -> float:
-    """Correlation of predicted and true classes; 0 where either is constant. Gorodkin (2004), Comput. Biol. Chem. 28, 367."""
+    """Correlation of predicted and true classes; 0 where either is constant. Gorodkin (2004), Comput. Biol. Chem.
+    28, 367."""
     correct, predicted, true = scored.counts
     rows = true.sum()
     spreads = [rows**2 - side @ side for side in (predicted, true)]
@@ -148,7 +149,8 @@ class Areas(NamedTuple):
 
 
 def area(kind: Literal["roc_auc", "average_precision"]) -> Formula:
-    """Area under a curve of the second class (binary); else the mean over the classes where it is defined; NaN if nowhere."""
+    """Area under a curve of the second class (binary); else the mean over the classes where it is defined; NaN if
+    nowhere."""
 
     def compute(scored: Scored) -> float:
         areas: np.ndarray = getattr(class_areas(scored, scored.answers.ranked), kind)
@@ -164,7 +166,7 @@ def class_areas(scored: Scored, columns: range) -> Areas:
         step = max(1, SCORES_AT_ONCE // len(scored))
         for block in (columns[start : start + step] for start in range(0, len(columns), step)):
             chosen = slice(block.start, block.stop)
-            # A column is read many times: it had better lie together.
+            # A column is read many times, so it should be contiguous.
             scores_CM, hits_CM = (np.ascontiguousarray(side[:, chosen].T) for side in (_kept_scores(scored), scored.hits))
             areas += [_areas(*column, scored.weights) for column in zip(scores_CM, hits_CM, strict=True)]
         scored.memory[columns] = np.array(areas).T
@@ -178,7 +180,8 @@ def average_precision_micro(scored: Scored) -> float:
 
 
 def _areas(scores_M: np.ndarray, hits_M: np.ndarray, weights_M: np.ndarray | None) -> Areas:
-    """Both areas, from where each hit stands among all rows and among the hits; equal scores count half, or as one step."""
+    """Both areas, from where each hit stands among all rows and among the hits; equal scores count half, or as one
+    step."""
     at_H = scores_M[hits_M]
     weights_H = None if weights_M is None else weights_M[hits_M]
     total = len(scores_M) if weights_M is None else weights_M.sum()
@@ -229,7 +232,8 @@ def mean_absolute_error(scored: Scored) -> float:
 
 
 def mean_absolute_percentage_error(scored: Scored) -> float:
-    """Mean size of the errors as a share of the target; NaN if a target is 0, where scikit-learn divides by a tiny number."""
+    """Mean size of the errors as a share of the target; NaN if a target is 0, where scikit-learn divides by a tiny
+    number."""
     if (scored.targets == 0).any():
         return UNDEFINED
     return _mean(np.abs(_errors(scored) / scored.targets), scored)

@@ -1,15 +1,15 @@
-"""How far chance alone could move a metric: 95 % intervals over the choice of rows; after `metrics.py`, before `report.py`.
+"""How far chance alone could move a metric: 95 % intervals over the choice of rows. After `metrics.py`.
 
 Three methods, each where it holds (`tests/evaluation/test_coverage.py` simulates how often):
 
-- Shares of rows (accuracy, subset accuracy, binary precision and recall): Wilson's score interval (Wilson 1927; Brown, Cai and
-  DasGupta 2001, Statistical Science 16, 101).
-- Other metrics of the confusion matrix: draws of the matrix from its posterior under a Dirichlet prior, which for two classes
-  is Jeffreys' (Caelen 2017, Annals of Mathematics and Artificial Intelligence 81, 429). Unlike resamples, draws hold errors
-  that did not happen to occur among these rows.
+- Shares of rows (accuracy, subset accuracy, binary precision and recall): Wilson's score interval (Wilson 1927; Brown,
+  Cai and DasGupta 2001, Statistical Science 16, 101).
+- Other metrics of the confusion matrix: draws of the matrix from its posterior under a Dirichlet prior, which for two
+  classes is Jeffreys' (Caelen 2017, Annals of Mathematics and Artificial Intelligence 81, 429). Unlike resamples, draws
+  include errors that happen not to occur among these rows.
 - All others: the BCa bootstrap over rows (Efron 1987, Journal of the American Statistical Association 82, 171).
 
-Where none of them holds there is no interval, and the reason is given.
+If none of them holds, there is no interval, and the reason is given.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ MIN_SAMPLES = 100
 MIN_ROWS = 1000
 """Fewer rows than these do not stand for a larger data set."""
 MAX_CELLS = 4096
-"""Cells of a confusion matrix that are drawn; a larger matrix is mostly empty, and its prior would be most of a draw."""
+"""Cells of a confusion matrix that are drawn; a larger matrix is mostly empty, and its prior would be most of a
+draw."""
 PRIOR = 2.0
-"""Rows that the Dirichlet prior counts for, half of them right, half wrong: for two classes one half a cell (Jeffreys)."""
+"""Rows that the Dirichlet prior counts for, half of them right, half wrong: for two classes one half a cell
+(Jeffreys)."""
 GROUPS = 100
 """Values of the jackknife at most; of more rows, groups are left out."""
 MIN_RESAMPLED = 5
@@ -150,10 +152,10 @@ def _too_few(metric: Metric, rows: Scored) -> str:
 def _bootstrap(metric: Metric, rows: Scored, value: float, samples: int, generator: np.random.Generator) -> Interval:
     """The BCa bootstrap over rows.
 
-    A metric of decisions is resampled by cells, rows of equal target and decision as one. Any other is computed on the rows.
-    Time is bounded by `MAX_WORK`: above it there are fewer resamples, down to `MIN_SAMPLES`, and if these are still too much
-    they are drawn from a random part of m of the N rows, the deviations scaled by sqrt(m / N) (the m-out-of-n bootstrap).
-    Undefined resamples are left out.
+    A metric of decisions is resampled by cells, rows of equal target and decision as one. Any other is computed on the
+    rows. Time is bounded by `MAX_WORK`: above it there are fewer resamples, down to `MIN_SAMPLES`, and if these are
+    still too much they are drawn from a random part of m of the N rows, the deviations scaled by sqrt(m / N) (the
+    m-out-of-n bootstrap). Undefined resamples are left out.
     """
     part, scale, center = metric.units(rows), 1.0, value
     fixed, per_row = _work(metric, rows)

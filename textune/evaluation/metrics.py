@@ -1,10 +1,10 @@
 """The metrics by name: how each is computed, and all values of one evaluation; before `report.py`.
 
-Precision, recall and F are 0 where nothing is predicted or nothing is true (scikit-learn's `zero_division=0`), and so is
-Matthews' correlation of a constant prediction. A ranking metric without rows of both kinds, or a correlation of constant
-values, is NaN; `Metric.undefined` says when. `macro` is taken over the classes that occur in targets or predictions
-(multilabel: over all labels), ranking metrics over the classes that occur in the targets. Where rows x classes are too many
-(`reduction.MAX_SCORES`), ranking metrics are those of a random part of the rows.
+Precision, recall and F are 0 where nothing is predicted or nothing is true (scikit-learn's `zero_division=0`), and so
+is Matthews' correlation of a constant prediction. A ranking metric without rows of both kinds, or a correlation of
+constant values, is NaN; `Metric.undefined` says when. `macro` is taken over the classes that occur in targets or
+predictions (multilabel: over all labels), ranking metrics over the classes that occur in the targets. Where rows x
+classes are too many (`reduction.MAX_SCORES`), ranking metrics are those of a random part of the rows.
 """
 
 from __future__ import annotations
@@ -166,12 +166,12 @@ _OTHER_NAMES: dict[str, str] = {
 
 
 def metrics_for(answers: Answers) -> tuple[Metric, ...]:
-    """The metrics of these answers, in the order of reports."""
+    """The metrics of answers of this kind, in the order of reports."""
     return tuple(metric for metric in METRICS.values() if metric.name in answers.measures.names)
 
 
 def resolve_metric(name: str, answers: Answers) -> Metric:
-    """The metric of that name (`auto`: the main one of these answers); ConfigError if they have none of this name."""
+    """The metric of that name (`auto`: the main one); ConfigError if answers of this kind have no such metric."""
     if name == "auto":
         return METRICS[answers.measures.main]
     if not isinstance(name, str):
@@ -194,7 +194,7 @@ def resolve_metric(name: str, answers: Answers) -> Metric:
 
 
 def compute_metrics(scored: Scored) -> dict[str, float]:
-    """All metrics of these answers by name, NaN where undefined."""
+    """All metrics of the rows by name, NaN where undefined."""
     return {metric.name: metric.of(scored) for metric in metrics_for(scored.answers)}
 
 
@@ -213,7 +213,8 @@ class ClassMetrics:
     recall: float
     f1: float
     roc_auc: float
-    """Against the rest; NaN without rows of both kinds (as for all ranking metrics: among the rows that are ranked)."""
+    """Against the rest; NaN without rows of both kinds (as for all ranking metrics: among the rows that are
+    ranked)."""
     average_precision: float
     """Against the rest; NaN without a row that belongs to it."""
 

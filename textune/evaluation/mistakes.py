@@ -1,4 +1,4 @@
-"""The rows that a model is surest of and wrong about; after `scored.py`, before `report.py`."""
+"""The rows on which the model is most confidently wrong; after `scored.py`, before `report.py`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,34 @@ import numpy as np
 
 from textune.evaluation.scored import Scored
 from textune.evaluation.wording import shorten
-from textune.tasks import Answer
+from textune.tasks import Answer, nth_row
 
 MAX_TEXT = 300
 """Characters of a text that a report keeps."""
 
 
 class Texts(Protocol):
-    """Texts by row number: a list of strings, or a column of an Arrow table; only the rows that are shown are looked up."""
+    """Texts by row number: a list of strings or a column of an Arrow table; only rows that are shown are looked up."""
 
     def __getitem__(self, index: int, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class EvaluatedRows:
+    """The rows behind the scores, as a reader knows them."""
+
+    texts: Texts
+    pairs: Texts | None = None
+    """The second texts, if the model takes pairs."""
+    place: Callable[[int], str] = nth_row
+    """Where a row stands, by its number."""
+    dataset: str = ""
+    """What was evaluated, for a reader."""
+    fingerprint: str = ""
+    num_left_out: int = 0
+    """Rows that should have been scored but could not be used, or were too long."""
+    warnings: tuple[str, ...] = ()
+    """What else the reader should be warned of."""
 
 
 @dataclass(frozen=True)
@@ -40,22 +58,20 @@ class Mistake:
     """Multilabel: the label that the model is most wrong about."""
 
 
-def find_mistakes(
-    scored: Scored, *, texts: Texts, pairs: Texts | None, place: Callable[[int], str], limit: int
-) -> tuple[Mistake, ...]:
+def find_mistakes(scored: Scored, rows: EvaluatedRows, *, limit: int) -> tuple[Mistake, ...]:
     """The `limit` most confident mistakes, worst first; regression: the largest errors."""
     size_N = scored.answers.mistake_sizes(scored.targets, scored.predictions, scored.sureness, scored.suspect)
     worst = np.argsort(-size_N, kind="stable")[:limit]
-    return tuple(_mistake(scored, row, texts, pairs, place) for row in (int(row) for row in worst) if size_N[row] > 0)
+    return tuple(_mistake(scored, rows, row) for row in (int(row) for row in worst) if size_N[row] > 0)
 
 
-def _mistake(scored: Scored, row: int, texts: Texts, pairs: Texts | None, place: Callable[[int], str]) -> Mistake:
+def _mistake(scored: Scored, rows: EvaluatedRows, row: int) -> Mistake:
     target, prediction = scored.targets[row], scored.predictions[row]
     return Mistake(
         row=row,
-        place=place(row),
-        text=shorten(str(texts[row]), MAX_TEXT),
-        pair=None if pairs is None else shorten(str(pairs[row]), MAX_TEXT),
+        place=rows.place(row),
+        text=shorten(str(rows.texts[row]), MAX_TEXT),
+        pair=None if rows.pairs is None else shorten(str(rows.pairs[row]), MAX_TEXT),
         true=scored.answers.named(target),
         predicted=scored.answers.named(prediction),
         score=float(prediction - target if scored.sureness is None else scored.sureness[row]),

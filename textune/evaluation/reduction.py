@@ -1,10 +1,13 @@
-"""Scores, batch by batch, to the few numbers of each row that an evaluation needs; after `prediction`, before `metrics.py`.
+"""Scores, batch by batch, to the few numbers per row that an evaluation needs; after `prediction`, before
+`metrics.py`.
 
-    batches of (rows, targets, scores) --Reduction.add--> arrays of N numbers --(merge)--> those of all ranks --finish--> Scored
+    batches of (rows, targets, scores) --Reduction.add--> arrays of N numbers --(merge)--> those of all ranks
+    --finish--> Scored
 
-A matrix of all scores, N rows by C classes, is never built: of a million rows by ten thousand classes it would take 80 GB.
-Only ranking metrics (areas under curves) compare whole columns of scores. For these the scores are kept while they are at most
-`MAX_SCORES`, otherwise those of as many rows, drawn at random with a fixed seed: every evaluation of a run ranks the same rows.
+A matrix of all scores, N rows by C classes, is never built: of a million rows by ten thousand classes it would take 80
+GB. Only ranking metrics (areas under curves) compare whole columns of scores. For these the scores are kept while they
+are at most `MAX_SCORES`, otherwise those of as many rows, drawn at random with a fixed seed: every evaluation of a run
+ranks the same rows.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ MAX_SCORES = 20_000_000
 def num_ranked(answers: Answers, num_rows: int) -> int:
     """Rows whose scores are kept for ranking metrics: all, or as many as fit into `MAX_SCORES`.
 
-    Where one column is ranked, the scores are few numbers anyway, and all kept.
+    If only one column is ranked, the scores are few and all kept.
     """
     if len(answers.ranked) == 1:
         return num_rows
@@ -37,7 +40,7 @@ def num_ranked(answers: Answers, num_rows: int) -> int:
 
 
 def ranking_note(num_rows: int, num_ranked: int) -> str:
-    """What a reader must know where not all rows are ranked, as a sentence; nothing where they are."""
+    """A sentence for the reader if not all rows are ranked, otherwise nothing."""
     if num_ranked == num_rows:
         return ""
     return (
@@ -47,11 +50,13 @@ def ranking_note(num_rows: int, num_ranked: int) -> str:
 
 
 class Reduction:
-    """Takes every row once, in any order and in batches of any size; the result does not depend on the cut, nor on which of
-    several processes took which rows."""
+    """Takes every row once, in any order and in batches of any size.
+
+    The result depends neither on the batches nor on which of several processes took which rows.
+    """
 
     def __init__(self, head: Head, *, num_rows: int) -> None:
-        """Scores become answers by the decision of `head`. DataError where there is nothing to evaluate."""
+        """`head` decides what the scores mean. DataError if there is nothing to evaluate."""
         if num_rows == 0:
             raise DataError("there are no rows to evaluate.", hint="Give a data set with at least one labelled row.")
         self.head = head
@@ -70,12 +75,13 @@ class Reduction:
             self._sampled_M = np.sort(np.random.default_rng(0).choice(num_rows, num_kept, replace=False))
 
     def add(self, rows: np.ndarray, targets: np.ndarray, scores: np.ndarray) -> None:
-        """Take n rows: their numbers int64 [n], what is true, and what the model says.
+        """Take n rows: their numbers int64 [n], what is true, and what the model says. Nothing given is kept or changed.
 
-        targets: int [n] (binary, multiclass), 0 or 1 as [n, C] (multilabel), float [n] (regression).
-        scores: probabilities [n, C] (binary: C = 2), or values [n] (regression). Neither is kept or changed.
-        Raises DataError for shapes and values that cannot be, ModelError for scores that are not numbers; ValueError for a row
-        that was taken before. A batch that raises leaves no trace.
+        - `targets`: int [n] (binary, multiclass), 0 or 1 as [n, C] (multilabel), float [n] (regression).
+        - `scores`: probabilities [n, C] (binary: C = 2), or values [n] (regression).
+
+        DataError for impossible shapes and values, ModelError for scores that are not numbers, ValueError for a row that
+        was taken before. A batch that raises leaves no trace.
         """
         scores = np.asarray(scores, dtype=np.float64)
         answers = self.head.answers
@@ -96,7 +102,7 @@ class Reduction:
         self.num_added += len(rows)
 
     def merge(self, ranks: Ranks) -> None:
-        """Put together what every rank has taken; each rank then has all rows. All of them must call it, and only once.
+        """Merge what the ranks have taken; each then has all rows. Every rank must call it exactly once.
 
         Raises ValueError on every rank where a row was taken by none of them or by several.
         """

@@ -5,7 +5,6 @@ scored rows -> metrics, interval, baseline, classes, confusions, mistakes, curve
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +15,7 @@ from textune.evaluation.baseline import Baseline, find_baseline
 from textune.evaluation.curves import Curves, find_curves
 from textune.evaluation.intervals import Interval, confidence_interval
 from textune.evaluation.metrics import METRICS, ClassMetrics, Metric, compute_metrics, per_class
-from textune.evaluation.mistakes import Mistake, Texts, find_mistakes
+from textune.evaluation.mistakes import EvaluatedRows, Mistake, find_mistakes
 from textune.evaluation.reduction import ranking_note
 from textune.evaluation.scored import Scored
 from textune.evaluation.undefined import is_undefined, to_json
@@ -44,7 +43,7 @@ class Confusion(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """Everything that is known about one evaluation; it holds no scores and at most `MAX_TEXT` characters of a text."""
+    """Everything known about one evaluation. It holds no scores, and at most `MAX_TEXT` characters of each text."""
 
     problem: Problem
     names: tuple[str, ...]
@@ -78,7 +77,7 @@ class Report:
     num_left_out: int = 0
     """Rows that are not among `num_rows`: they could not be used, or were too long."""
     curves: tuple[Curves, ...] = ()
-    """Of the classes with most rows, binary: of the second one; empty for regression."""
+    """For the classes with the most rows (binary: the second class); empty for regression."""
 
     @property
     def value(self) -> float:
@@ -95,11 +94,11 @@ class Report:
 
     @property
     def label_map(self) -> LabelMap:
-        """The labels and what kind they are of."""
+        """The labels and their kind."""
         return LabelMap(self.problem, self.names)
 
     def about(self) -> str:
-        """What kind of problem this is, in words."""
+        """The kind of problem, in words."""
         return self.label_map.about()
 
     def worst_classes(self) -> list[int]:
@@ -144,28 +143,22 @@ class Report:
 
 def build_report(
     scored: Scored,
+    rows: EvaluatedRows,
     *,
-    texts: Texts,
     metric: Metric,
-    pairs: Texts | None = None,
-    place: Callable[[int], str] | None = None,
-    dataset: str = "",
-    fingerprint: str = "",
     train_targets: np.ndarray | None = None,
     bootstrap: int = 1000,
     mistakes: int = 20,
     seed: int = 0,
-    notes: tuple[str, ...] = (),
-    warnings: tuple[str, ...] = (),
-    left_out: int = 0,
 ) -> Report:
     """Report on one evaluation.
 
-    texts, pairs, place: text, second text and place of a row by its number, looked up for the mistakes only.
-    metric: the main one. train_targets: what the baseline answers from, and the class balance of training.
-    bootstrap: draws or resamples for the interval, 0 for none. mistakes: how many to keep.
-    notes, warnings: what else the reader should know. left_out: rows that should have been scored, but could not be used.
-    Memory: a few arrays of N numbers and as much again as the scores that are kept; time is that of sorting these by class.
+    - `metric`: the main one.
+    - `train_targets`: the baseline answers from them, and they give the class balance of training.
+    - `bootstrap`: draws or resamples for the interval, 0 for none; `seed` makes them repeatable.
+    - `mistakes`: how many to keep.
+
+    Memory: a few arrays of N numbers, and as much again as the scores that are kept. Time: mostly sorting these by class.
     """
     labels = scored.head.label_map
     metrics = compute_metrics(scored)
@@ -176,8 +169,8 @@ def build_report(
     return Report(
         problem=labels.problem,
         names=labels.names,
-        dataset=dataset,
-        fingerprint=fingerprint,
+        dataset=rows.dataset,
+        fingerprint=rows.fingerprint,
         num_rows=len(scored),
         metric=metric.name,
         interval=interval.limits,
@@ -189,16 +182,15 @@ def build_report(
         matrix=matrix,
         confusions=confusions,
         num_mistakes=int((~scored.right).sum()) if labels.choices else None,
-        mistakes=find_mistakes(scored, texts=texts, pairs=pairs, place=place or (lambda row: f"row {row + 1}"), limit=mistakes),
-        warnings=(*_warnings(baseline, metrics), *warnings),
+        mistakes=find_mistakes(scored, rows, limit=mistakes),
+        warnings=(*_warnings(baseline, metrics), *rows.warnings),
         notes=(
             *_metric_notes(metric, metrics, interval, baseline),
             *_class_notes(classes),
             *scored.answers.notes(scored.targets, scored.predictions),
             *filter(None, [ranking_note(len(scored), len(scored.ranked))]),
-            *notes,
         ),
-        num_left_out=left_out,
+        num_left_out=rows.num_left_out,
         curves=find_curves(scored),
     )
 

@@ -1,6 +1,7 @@
-"""Targets beside predictions, and of every row the few numbers that metrics ask of its scores; no metric is computed here.
+"""Targets, predictions and the few numbers per row that metrics need of the scores; no metric is computed here.
 
-Made by `reduction.py`, batch by batch. Shapes: N rows, M of them with their scores, C classes or labels, D = ceil(C / 8) bytes.
+Made by `reduction.py`, batch by batch. Shapes: N rows, M of them with their scores, C classes or labels, D = ceil(C /
+8) bytes.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Rows with what is true and what the model says: O(N) numbers (multilabel: and 2 C bits a row), whatever C."""
+    """Rows with the truth and the model's answers: O(N) numbers for any C (multilabel: plus 2 C bits per row)."""
 
     head: Head
-    """What the scores are of, and by which decision they became predictions."""
+    """The head whose scores these are, with the rule that made predictions of them."""
     targets: np.ndarray
-    """int32 [N] class ids (binary, multiclass), uint8 [N, D] the labels as bits (multilabel), float64 [N] (regression)."""
+    """int32 [N] class ids (binary, multiclass), uint8 [N, D] the labels as bits (multilabel), float64 [N]
+    (regression)."""
     predictions: np.ndarray
-    """What the head makes of the scores, in the form of the targets."""
+    """What the head decided, in the form of the targets."""
     loss: np.ndarray | None = None
     """float64 [N] negative logarithm of the probability of what is true; multilabel: its mean over the labels."""
     sureness: np.ndarray | None = None
@@ -105,7 +107,8 @@ class Scored:
 
     @cached_property
     def cells(self) -> Scored:
-        """One row, weighted by their number, for all rows of equal target and prediction: the same to metrics of decisions.
+        """One row, weighted by their number, for all rows of equal target and prediction: the same to metrics of
+        decisions.
 
         Together they are the confusion matrix, without its empty cells.
         """

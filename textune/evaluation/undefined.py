@@ -1,7 +1,8 @@
-"""Values that are not defined for the rows at hand, such as a correlation of constant numbers: one policy for all of them.
+"""The policy for values that are not defined for the rows at hand, such as a correlation of constant numbers.
 
-A formula gives NaN, never a number that stands for it, and says when (`Metric.undefined`); means over classes leave it out; it
-is never better or worse than anything; JSON holds null, people see a dash, and a note of the report gives the reason.
+A formula returns NaN, never a number in its place, and `Metric.undefined` says when. Means over classes leave NaN out,
+and it is neither better nor worse than anything. JSON holds null, people see a dash, and a note in the report says
+why.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ DASH = "-"
 
 
 def is_undefined(value: float) -> bool:
-    """Whether there is no such value."""
+    """Whether the value is not defined."""
     return math.isnan(value)
 
 
 def mean_of_defined(values: np.ndarray) -> float:
-    """Mean of float64 [...] without what is undefined; undefined where all of them are."""
+    """Mean of the defined values of float64 [...]; undefined if none is."""
     return UNDEFINED if np.isnan(values).all() else float(np.nanmean(values))
 
 
 def is_better(own: float, other: float, *, higher: bool) -> bool | None:
-    """Whether one value is better than another, the better one `higher` or lower; None where either is undefined."""
+    """Whether `own` is better than `other`, where `higher` is better or worse; None if either is undefined."""
     if is_undefined(own) or is_undefined(other):
         return None
     return own > other if higher else own < other
 
 
 def to_json(value: Any) -> Any:
-    """A tree of Python's own types, as JSON knows them: what is not finite as None, tuples as lists."""
+    """The same tree in the types that JSON has: NaN and infinities as None, tuples as lists."""
     if isinstance(value, dict):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -45,5 +46,5 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Named numbers as JSON held them, with what is undefined in place of null."""
+    """Named numbers read from JSON, with null as undefined."""
     return {name: UNDEFINED if value is None else value for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""How numbers, names and texts of the data are written in a report, so that none of them can break its form."""
+"""How a report writes numbers, names and texts from the data, so that none of them can break its layout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 from textune.evaluation.undefined import DASH, is_undefined
 
 _SPACE = re.compile(r"\s+")
-# Control characters can drive a terminal, direction marks can reorder a line, lone surrogates cannot be written at all.
+# Control characters can drive a terminal, direction marks can reorder a line, lone surrogates cannot be written at
+# all.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 AVERAGED = ("precision", "recall", "f1")
 AVERAGES = ("macro", "micro", "weighted", "samples")

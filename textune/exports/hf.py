@@ -37,10 +37,14 @@ def export(source: str | Path, target: str | Path) -> Exported:
     """
     source, target = user_path(source), user_path(target)
     if target.exists():
-        raise RunError(f"--out {target} exists; nothing is ever overwritten.", hint="Choose another name.")
+        raise RunError(
+            f"--out {target} exists; nothing is ever overwritten.", hint="Choose another name.", key="out", value=str(target)
+        )
     if not source.is_dir():
         raise RunError(
-            f"{source} does not exist.", hint="Give a run folder, or a checkpoint such as runs/x/checkpoints/step-120."
+            f"{source} does not exist.",
+            hint="Give a run folder, or a checkpoint such as runs/x/checkpoints/step-120.",
+            place=str(source),
         )
     model = source if (source / CARD_NAME).is_file() else complete_model(source)
     if model is not None:
@@ -62,6 +66,7 @@ def _find_checkpoint(source: Path) -> Checkpoint:
         raise RunError(
             " ".join([*passed, f"{source} has neither a best model nor a complete checkpoint."]),
             hint="Continue training with --resume.",
+            place=str(source),
         )
     return found
 
@@ -97,6 +102,7 @@ def _rebuild(checkpoint: Checkpoint) -> TextModel:
                 f"the token embeddings of {name} changed since the checkpoint {checkpoint.folder} was written, which holds only"
                 " those that the run trained.",
                 hint="Restore the backbone as it was.",
+                place=str(checkpoint.folder),
             )
     with torch.no_grad():
         for name, tensor in weights_of(model).items():

@@ -1,4 +1,4 @@
-"""From a config to a job on one machine, a Slurm cluster or Kubernetes: sees the configuration and nothing further on.
+"""From a config to a job on one machine, a Slurm cluster or Kubernetes; imports only the configuration.
 
 TorchX hands the job to the scheduler; each node runs torchrun, which starts `textune train CONFIG ... --resume auto`.
 """

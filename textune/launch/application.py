@@ -14,7 +14,7 @@ from textune.launch.slurm import slurm_request
 
 @dataclass
 class TrainingRole(specs.Role):  # type: ignore[misc]  # TorchX is not typed
-    """The nodes of a job. What TorchX cannot say of itself is added to the scheduler's request here, whoever asks for it."""
+    """The nodes of a job. Adds to the scheduler's request what TorchX itself cannot express."""
 
     job: Job = field(default_factory=lambda: Job(""))
 
@@ -32,21 +32,21 @@ class TrainingRole(specs.Role):  # type: ignore[misc]  # TorchX is not typed
 
 
 def _complete(task: dict[str, Any], grace: int) -> None:
-    """What TorchX leaves out of a task of Volcano."""
+    """Add what TorchX leaves out of a Volcano task."""
     pod = task["template"].spec
     pod.termination_grace_period_seconds = grace
     for container in pod.containers:
-        # Kubernetes would put a variable in the place of $(NAME); it reads $$ as a plain $.
+        # Kubernetes would replace $(NAME) by a variable; it reads $$ as a plain $.
         container.command = [word.replace("$", "$$") for word in container.command]
         for variable in container.env:
             variable.value = variable.value and variable.value.replace("$", "$$")
     if "policies" in task:
-        # The first policy that fits counts, and a pod that ends with 2 is a failed one too.
+        # The first matching policy wins, and a pod that exits with 2 has failed, too.
         task["policies"] = [{"exitCode": TextuneError.exit_code, "action": "TerminateJob"}, *task["policies"]]
 
 
 def application(job: Job) -> specs.AppDef:
-    """The application of a checked job; LaunchError where its mounts make no sense."""
+    """The application of a checked job; LaunchError if its mounts cannot be read."""
     # TorchX fills in the name of the variable that holds the first node; in its templates $$ is a plain $.
     endpoint = "localhost:0" if job.nodes == 1 else f"<FIRST>:{PORT}"
     command = job.command(endpoint=endpoint, job_id="<ID>").replace("$", "$$")
@@ -71,7 +71,7 @@ def application(job: Job) -> specs.AppDef:
     )
 
 
-def _mounts(texts: tuple[str, ...]) -> list[Any]:
+def _mounts(texts: tuple[str, ...]) -> list[object]:
     found = []
     for text in texts:
         try:

@@ -1,4 +1,4 @@
-"""From a job to the scheduler: which schedulers there are, what they need, what they can be told, and the exact request."""
+"""From a job to the scheduler: the known schedulers, what they need, their options, and the exact request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SCHEDULERS = {
     "ray": "ray",
     "lsf": "",
 }
-"""Schedulers that TorchX knows, and the Python package that each needs besides."""
+"""Schedulers that TorchX supports, and the additional Python package that each needs."""
 _IN_CONTAINERS = ("kubernetes", "kubernetes_mcad", "local_docker", "aws_batch", "gcp_batch", "aws_sagemaker")
 _COMMANDS = {
     "slurm": ("sbatch", "Launch from a machine of the cluster, or install Slurm's commands (Debian: slurm-client)."),
@@ -42,16 +42,16 @@ _LEFT_OUT = {"job_dir"}  # a copy of the current folder; what runs here is the i
 
 @dataclass(frozen=True)
 class Request:
-    """What would be submitted, and the way to do it."""
+    """What would be submitted, and how to submit it."""
 
     text: str
     """The exact request: a shell command, a batch script or a manifest."""
     submit: Callable[[], str]
-    """Submits; returns TorchX's name of the job, such as slurm://textune/12. A local job runs until its end."""
+    """Submits; returns TorchX's name of the job, such as slurm://textune/12. A local job is run to its end."""
 
 
 def require_scheduler(name: str) -> None:
-    """LaunchError, with the nearest name, where there is no such scheduler."""
+    """Raise LaunchError, with the nearest name, for an unknown scheduler."""
     if name not in SCHEDULERS:
         raise LaunchError(f"Unknown scheduler {name}.", hint=_nearest(name, tuple(SCHEDULERS)))
 
@@ -59,23 +59,24 @@ def require_scheduler(name: str) -> None:
 def prepare(job: Job, scheduler: str, options: Sequence[str] = (), *, dry_run: bool = False) -> Request:
     """Check everything and make the request; nothing is submitted yet.
 
-    `options` are `key=value` words for the scheduler. With `dry_run` the scheduler's commands need not be installed. Raises
-    LaunchError for what concerns the job and the scheduler, ConfigError for the config.
+    `options` are `key=value` words for the scheduler. With `dry_run` the scheduler's commands need not be installed.
+    Raises LaunchError for problems with the job or the scheduler, ConfigError for problems with the config.
     """
     require_scheduler(scheduler)
     job = checked(job)
     if scheduler == "local" and job.nodes == 1:
         for option in options:
-            raise LaunchError(f"--scheduler-option {option}: one node of this machine takes no options.")
+            raise LaunchError(f"--scheduler-option {option}: a single local node takes no options.")
         command = job.command(endpoint="localhost:0", job_id="local")
         return Request(f"{command}\n", lambda: _become(command, job.variables()))
     _require(scheduler, dry_run=dry_run)
     if scheduler in _IN_CONTAINERS and not job.image:
         raise LaunchError(
-            f"--scheduler {scheduler} runs containers and no image is named.", hint="Name one that has textune with --image."
+            f"--scheduler {scheduler} runs containers, but no image is given.", hint="Name one that has textune with --image."
         )
     if job.image and scheduler in ("local", "slurm"):
-        raise LaunchError(f"--image {job.image}: {scheduler} runs what is installed, no containers.", hint="Leave --image out.")
+        message = f"--image {job.image}: {scheduler} runs the installed textune, not a container."
+        raise LaunchError(message, hint="Leave --image out.")
     return _through_torchx(job, scheduler, options)
 
 
@@ -90,7 +91,7 @@ def _through_torchx(job: Job, scheduler: str, options: Sequence[str]) -> Request
         known = dict(runner.scheduler_run_opts(backend))
     said, sbatch = _options(scheduler, options, known)
     if backend == "local_cwd" and job.gpus:
-        said.setdefault("auto_set_cuda_visible_devices", True)  # each node of this machine gets GPUs of its own
+        said.setdefault("auto_set_cuda_visible_devices", True)  # each local node gets its own GPUs
     job = replace(job, sbatch={**job.sbatch, **sbatch})
     with _foreign(scheduler):
         info = runner.dryrun(application(job), backend, said)
@@ -106,7 +107,7 @@ def _through_torchx(job: Job, scheduler: str, options: Sequence[str]) -> Request
 
 
 def _options(scheduler: str, options: Sequence[str], known: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The scheduler's own options, typed, and those for sbatch."""
+    """The scheduler's own options, converted to their types, and the options for sbatch."""
     own = tuple(name for name in known if name not in _LEFT_OUT)
     more = SBATCH_OPTIONS if scheduler == "slurm" else ()
     said: dict[str, Any] = {}
@@ -141,11 +142,11 @@ def _typed(name: str, value: str, kind: Any) -> Any:
 
 def _nearest(name: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
-    return f"Did you mean {near[0]}?" if near else f"There are: {', '.join(names)}."
+    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names)}."
 
 
 def _require(scheduler: str, *, dry_run: bool) -> None:
-    """LaunchError naming what to install, where something that the scheduler needs is absent."""
+    """Raise LaunchError, naming what to install, if something that the scheduler needs is missing."""
     if importlib.util.find_spec("torchx") is None:
         raise LaunchError("TorchX is not installed.", hint='Install it with `pip install "textune[launch]"`.')
     package = SCHEDULERS[scheduler]
@@ -165,7 +166,7 @@ def _importable(module: str) -> bool:
 
 @contextmanager
 def _foreign(scheduler: str) -> Iterator[None]:
-    """Whatever a scheduler's client raises is one sentence; its warnings (of Volcano 1.4, say) are not the user's."""
+    """Turn whatever a scheduler's client raises into one sentence; hide its warnings, which users cannot act on."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -178,7 +179,7 @@ def _foreign(scheduler: str) -> Iterator[None]:
 
 
 def _become(command: str, variables: dict[str, str]) -> NoReturn:
-    """This process becomes torchrun: signals and the exit code need nobody between."""
+    """Replace this process by torchrun, so that signals and the exit code pass directly."""
     sys.stdout.flush()
     os.environ.update(variables)
     words = shlex.split(command)[1:]  # without `exec`
@@ -186,7 +187,7 @@ def _become(command: str, variables: dict[str, str]) -> NoReturn:
 
 
 def _follow(runner: Any, handle: str) -> None:
-    """Show what the nodes of a local job say until it ends; LaunchError where it fails."""
+    """Show the output of the nodes of a local job until it ends; LaunchError if it fails."""
     from torchx.cli.cmd_log import get_logs
 
     words = {"file": sys.stderr, "runner": runner, "identifier": handle, "regex": None, "should_tail": True}
@@ -196,4 +197,4 @@ def _follow(runner: Any, handle: str) -> None:
     lines.join(10)
     if status is None or status.state.name != "SUCCEEDED":
         ended = "is unknown" if status is None else status.state.name.lower()
-        raise LaunchError(f"the local job {ended}.", hint="What its nodes said stands above.")
+        raise LaunchError(f"the local job {ended}.", hint="See the output of its nodes above.")

@@ -1,6 +1,6 @@
 """The component that TorchX finds: `torchx run -s local_cwd textune/launch/component.py:train --config config.toml`.
 
-TorchX reads this file's source, and annotations as they stand: no postponed ones, and `Optional` where Python has `|`.
+TorchX parses the source of this file, so its annotations are not postponed and use `Optional` instead of `|`.
 """
 
 import sys
@@ -29,23 +29,23 @@ def train(
     grace: int = 120,
     max_retries: int = 3,
 ) -> specs.AppDef:
-    """Train with textune on one or more nodes, resuming from the last checkpoint where there is one.
+    """Train with textune on one or more nodes, resuming from the last checkpoint if there is one.
 
     Args:
         overrides: key=value words that change the config, at the end of the command
         config: the TOML file
-        run: the run folder, which all nodes reach; by default runs/NAME-OF-CONFIG
+        run: the run folder, which all nodes can reach; by default runs/NAME-OF-CONFIG
         nodes: number of machines
-        gpus: GPUs of each machine, one process for each
-        processes: processes of each machine where no GPUs are asked for
-        cpus: processor cores of each machine; by default four for each process
-        memory_mb: memory of each machine in MB; by default what the scheduler gives
-        image: container image, where the scheduler runs containers
-        mounts: what containers see of the outside, such as type=volume,src=claim,dst=/data
+        gpus: GPUs per machine, with one process each
+        processes: processes per machine, if no GPUs are requested
+        cpus: CPU cores per machine; by default four per process
+        memory_mb: memory per machine in MB; by default what the scheduler gives
+        image: container image, if the scheduler runs containers
+        mounts: mounts of the containers, such as type=volume,src=claim,dst=/data
         env: environment variables of every process, such as A=1,B=2
         sbatch: further options of sbatch, such as account=physics,qos=long
-        grace: seconds between the scheduler's warning and the end, to save a checkpoint in
-        max_retries: how often a job that failed is started again
+        grace: seconds between the scheduler's warning and the end, for saving a checkpoint
+        max_retries: how often a failed job is restarted
     """
     try:
         asked = job.Job(

@@ -1,13 +1,13 @@
 """torchrun on one node of a job, with an exit code that a scheduler can act on: `python -m textune.launch.node ...`.
 
-torchrun itself ends with 1 whatever its workers said. This one passes on the exit code of the worker that tells most: 138 and
-143 (a run that was warned by SIGUSR1 or SIGTERM, saved and stopped) tell the scheduler to start the job again, 2 (a mistake
-that a new start would repeat) not to.
+torchrun itself exits with 1 whatever the exit codes of its workers. This module passes on the code of the worker that
+explains the end: 138 and 143 (the run was warned by SIGUSR1 or SIGTERM, saved and stopped) ask the scheduler to
+restart the job; 2 (a mistake that a restart would repeat) asks it not to.
 
-`--signals=agent` (a container, a terminal): only this process receives signals; torchrun sends them on to its workers.
-`--signals=everyone` (Slurm): the workers receive them too; sent on, each would come twice. So this process takes no notice.
-There srun passes on the highest exit code of all nodes, so 2 becomes 200, above whatever the nodes say that lost this one.
-All other arguments are torchrun's.
+`--signals=agent` (a container, a terminal): only this process receives signals; torchrun forwards them to its
+workers. `--signals=everyone` (Slurm): the workers receive signals, too, and forwarding would deliver each twice, so
+this process ignores them. srun passes on the highest exit code of all nodes, so 2 becomes 200, above the codes of
+nodes that lost this one. All other arguments are torchrun's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] and arguments[0].startswith("--signals="):
         arguments = arguments[1:]
     if everyone:
-        # A handler that does nothing, rather than SIG_IGN, which the workers would inherit.
+        # An empty handler rather than SIG_IGN, which the workers would inherit.
         for number in _TO_EVERYONE:
             signal.signal(number, _leave_to_workers)
     os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGQUIT" if everyone else _TO_AGENT
@@ -67,11 +67,12 @@ def _torchrun(arguments: list[str]) -> int:
 
 
 def telling(codes: dict[int, int], closed: Collection[int] = ()) -> tuple[int, int]:
-    """The rank whose end explains the others', and its exit code as a shell gives it (128 + signal for a killed one).
+    """The rank whose end explains those of the others, and its exit code as a shell gives it (128 + signal if killed).
 
-    `closed` are ranks that torchrun itself ended because another one had failed: only a mistake (2) of theirs tells anything.
-    Then explains least who lost another rank (75), next who was asked to stop, then a mistake, then any other failure; of
-    several the highest code, as srun has it. Who was asked to stop has saved only if none had to be killed meanwhile.
+    `closed` are ranks that torchrun itself ended because another one had failed: of those only a mistake (2) explains
+    anything. Among the others, from least to most: lost another rank (75), asked to stop, a mistake, any other
+    failure; ties go to the highest code, as in srun. A rank that was asked to stop has saved only if no rank had to
+    be killed meanwhile.
     """
     ended = {rank: code if code >= 0 else 128 - code for rank, code in codes.items()}
 
@@ -90,15 +91,15 @@ def telling(codes: dict[int, int], closed: Collection[int] = ()) -> tuple[int, i
 
 @dataclass
 class _Workers:
-    """How the workers of this node ended, by their number on it."""
+    """How the workers of this node ended, by local rank."""
 
     codes: dict[int, int] = field(default_factory=dict)
     closed: set[int] = field(default_factory=set)
-    """Those that still ran when torchrun told all to end."""
+    """Workers that were still running when torchrun ended all of them."""
 
 
 def _watch_workers() -> _Workers:
-    """What torchrun keeps to itself: whom it told to end, and with which code each did."""
+    """Record what torchrun does not report: which workers it ended, and the exit code of each."""
     from torch.distributed.elastic.multiprocessing.api import SubprocessContext
 
     workers = _Workers()
@@ -108,7 +109,7 @@ def _watch_workers() -> _Workers:
         processes = {rank: handler.proc for rank, handler in context.subprocess_handlers.items()}
         workers.closed |= {rank for rank, process in processes.items() if process.poll() is None}
         close(context, *args, **options)
-        # None: not even SIGKILL ended it (a process that hangs in a driver).
+        # None: not even SIGKILL ended it (a process hangs in a driver).
         codes = {rank: process.poll() for rank, process in processes.items()}
         workers.codes |= {rank: -signal.SIGKILL if code is None else code for rank, code in codes.items()}
 
@@ -117,7 +118,7 @@ def _watch_workers() -> _Workers:
 
 
 def _leave_to_workers(number: int, frame: FrameType | None) -> None:
-    """The workers act on the signal; this process ends when they have ended."""
+    """Do nothing: the workers act on the signal, and this process ends when they have ended."""
 
 
 if __name__ == "__main__":

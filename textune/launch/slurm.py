@@ -1,7 +1,7 @@
-"""The batch script of Slurm: one task on each node, a warning before the end, and a requeue that resumes where it stopped.
+"""The batch script for Slurm: one task per node, a warning before the end, and a requeue that resumes the run.
 
-TorchX's own script is not used: it makes each node a job of its own in a heterogeneous job, knows no `--signal`, hands
-`--cpus-per-task` to sbatch alone (since Slurm 22.05 srun must be told again), and takes a pre-emption for a failure.
+TorchX's own script is not used: it makes each node a separate part of a heterogeneous job, has no `--signal`, gives
+`--cpus-per-task` only to sbatch (since Slurm 22.05 srun needs it, too), and treats a pre-emption as a failure.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from textune.errors import LaunchError
 from textune.launch.job import MISTAKE, PORT, Job
 
 SBATCH_OPTIONS = ("account", "qos", "reservation", "nodelist", "exclude", "dependency", "exclusive", "gres", "licenses")
-"""What can be said to sbatch beside TorchX's own options."""
+"""Options of sbatch that are passed on besides TorchX's own."""
 
 
 @dataclass
 class SlurmRequest:
-    """What TorchX's scheduler for Slurm submits, in place of its own request."""
+    """What TorchX's Slurm scheduler submits instead of its own request."""
 
     script: str
     cmd: list[str]
@@ -35,9 +35,10 @@ class SlurmRequest:
 
 
 def slurm_request(job: Job, options: Mapping[str, str | None], environment: Mapping[str, str]) -> SlurmRequest:
-    """The request of a job; `options` are those of sbatch that TorchX worked out, `environment` is that of its role.
+    """The request of a job; `options` are the sbatch options computed by TorchX, `environment` is that of its role.
 
-    LaunchError where the job names an option of sbatch that is not passed on, or has no time but the warning.
+    LaunchError if the job names an option of sbatch that is not passed on, or if its time limit is within the grace
+    time.
     """
     _refuse_unknown(job.sbatch)
     _refuse_short(options.get("time"), job.grace)
@@ -45,23 +46,26 @@ def slurm_request(job: Job, options: Mapping[str, str | None], environment: Mapp
 
 
 def _refuse_unknown(sbatch: Mapping[str, str]) -> None:
-    """LaunchError for an option of sbatch that is not one of ours."""
+    """Raise LaunchError for an option of sbatch that is not passed on."""
     for name in sbatch:
         if name not in SBATCH_OPTIONS:
             raise LaunchError(
-                f"{name} is no option that is passed on to sbatch.", hint=f"There are: {', '.join(SBATCH_OPTIONS)}."
+                f"{name} is not an option that is passed on to sbatch.", hint=f"Known: {', '.join(SBATCH_OPTIONS)}."
             )
 
 
 def seconds(time: str) -> float:
-    """A time limit in any of Slurm's notations (`man sbatch`, --time) in seconds; infinity for none. LaunchError otherwise."""
+    """A time limit in any of Slurm's notations (`man sbatch`, --time), in seconds; infinity for no limit.
+
+    LaunchError for anything else.
+    """
     if time.lower() in ("0", "-1", "unlimited", "infinite"):
         return float("inf")
     days, dash, clock = time.rpartition("-")
     parts = clock.split(":")
     if len(parts) > 3 or not all(re.fullmatch("[0-9]+", part) for part in ([days] if dash else []) + parts):
         raise LaunchError(
-            f"--scheduler-option time={time} is no time that Slurm knows.",
+            f"--scheduler-option time={time} is not a time limit in Slurm's notation.",
             hint="Write minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes or "
             "days-hours:minutes:seconds.",
         )
@@ -74,12 +78,12 @@ def seconds(time: str) -> float:
 
 
 def _refuse_short(time: str | None, grace: int) -> None:
-    """LaunchError where a job would be warned of its end as soon as it starts, and requeued for ever."""
+    """Raise LaunchError if a job would be warned of its end as soon as it starts, and requeued forever."""
     if time and seconds(time) <= grace:
         raise LaunchError(
             f"--scheduler-option time={time} is {seconds(time):.0f} s, and --grace {grace} warns the job {grace} s before its "
             "end: it would stop as soon as it starts.",
-            hint="Ask for more time, or for less grace.",
+            hint="Request more time, or less grace.",
         )
 
 
@@ -105,30 +109,31 @@ def _script(job: Job, directives: Mapping[str, str | None], environment: Mapping
         *(f"#SBATCH {head}" for head in heads),
         "",
         *exports,
-        "# The batch script runs on the first node of the job. Each job has a port of its own, should two share a node.",
+        "# The batch script runs on the first node of the job. Each job has its own port, in case two share a node.",
         f'export TEXTUNE_ENDPOINT="$(hostname):$(({PORT} - SLURM_JOB_ID % 10000))"',
         "",
         f"newest() {{ {newest}; }}  # step of the newest checkpoint",
         "before=$(newest)",
-        "# How often the job has failed: Slurm's own count of restarts has the pre-emptions in it.",
+        "# How often the job has failed: Slurm's own count of restarts includes pre-emptions.",
         f'failures="slurm-$SLURM_JOB_ID-{job.name}.failures"',
         "",
-        "# A node that ends first leaves the others the same time to save and end.",
+        "# When one node ends, the others get the grace time to save and end.",
         f"srun --cpus-per-task={job.cores} --kill-on-bad-exit=0 --wait={job.grace} {logs} \\",
         f"  bash -c {shlex.quote(command)}",
         "code=$?",
-        f"if [ $code -eq {MISTAKE} ]; then code=2; fi  # the highest of all nodes, and a mistake",
+        f"if [ $code -eq {MISTAKE} ]; then code=2; fi  # the highest code of all nodes: a mistake",
         "",
         *_ENDING.format(retries=job.max_retries).splitlines(),
     ]
     return "\n".join(lines) + "\n"
 
 
-# A signal that comes before anything new is saved (at the start, in the reports at the end) would do so at every start:
-# such an end is counted. Where the count cannot be written there is no end to it either, and no requeue.
+# A signal that arrives before anything new is saved (at the start, or in the reports at the end) would do so at every
+# start, so such an end counts as a failure. If the count cannot be written, the job is not requeued: it might never
+# end.
 _ENDING = """\
 case $code in
-  0 | 2 | 130) rm -f "$failures"; exit $code ;;  # done; a mistake that a new start would repeat; stopped by a person
+  0 | 2 | 130) rm -f "$failures"; exit $code ;;  # done; a mistake that a restart would repeat; stopped by a person
   138 | 143)
     after=$(newest)
     if [ "${{after:--1}}" -gt "${{before:--1}}" ]; then
@@ -151,5 +156,7 @@ exit $code
 
 
 def _with_job_id(value: str) -> str:
-    """TorchX writes the number of the job, which Slurm gives only later, as a variable of its own."""
+    """The value with TorchX's placeholder for the job's number replaced by Slurm's variable, which is
+    set only later.
+    """
     return '"$SLURM_JOB_ID"'.join(shlex.quote(part) if part else "" for part in value.split("${app_id}")) or "''"

@@ -1,8 +1,7 @@
 from . import processor as processor
 from .backbone import TextModel as TextModel
 from .budget import TokenBudget as TokenBudget
-from .budget import available_bytes as available_bytes
-from .budget import measure_budget as measure_budget
+from .budget import choose_budget as choose_budget
 from .device import Device as Device
 from .device import Precision as Precision
 from .device import prefers_bf16 as prefers_bf16
@@ -22,6 +21,7 @@ from .quantize import require_int8 as require_int8
 from .recipe import FullTable as FullTable
 from .recipe import Kept as Kept
 from .recipe import Occurring as Occurring
+from .recipe import Prepared as Prepared
 from .recipe import Recipe as Recipe
 from .recipe import prepare as prepare
 from .saved import complete_model as complete_model

@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
-from textune.batches import TokenBatch, TokenStore, collate
+from textune.batches import TokenBatch, TokenRows, TokenStore, collate
 from textune.model.backbone import TextModel
 from textune.model.device import Device
 from textune.model.outofmemory import is_out_of_memory
 from textune.model.recompute import checkpointed_layers
+from textune.ranks import Ranks
 
 SHARE = {"cuda": 0.8, "cpu": 0.5}
 """Part of the available memory that a micro-batch may take; a computer's memory is shared with other programs."""
@@ -111,6 +113,34 @@ def _table(path: Path) -> dict[str, int]:
 
 
 # --- how much a token takes -------------------------------------------------------------------------------------------
+
+
+def choose_budget(
+    model: TextModel,
+    *,
+    device: Device,
+    train: TokenRows,
+    configured: int | Literal["auto"],
+    earlier: int | None,
+    state_bytes: int,
+    ranks: Ranks,
+) -> TokenBudget:
+    """The token budget of a run: as configured, as before it stopped, or as many tokens as fit into the memory that is left.
+
+    `state_bytes`: what the optimizer keeps of a trained number.
+    """
+    if earlier is not None:
+        return TokenBudget(earlier, "as before the run stopped")
+    if configured != "auto":
+        return TokenBudget(configured, "train.max_tokens")
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    to_come = trained * (4 + state_bytes)
+    available = available_bytes(device.torch)
+    if device.torch.type == "cpu":  # its memory is that of all ranks on it
+        available //= ranks.local_world
+    found = measure_budget(model, device, store=train.store, indices=train.rows, to_come=to_come, available=available)
+    # All ranks cut by the smallest budget, so that a run is the same whichever of them is asked.
+    return replace(found, max_tokens=-ranks.all_max([-found.max_tokens])[0])
 
 
 def measure_budget(

@@ -13,7 +13,6 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 import transformers
@@ -26,7 +25,7 @@ from textune.data import is_lfs_pointer
 from textune.errors import ConfigError, ModelError
 from textune.inside import require_inner
 from textune.jsontext import parse_json
-from textune.model.hugging import HuggingConfig
+from textune.model.hugging import HuggingConfig, Options
 from textune.model.saved import complete_model
 
 HUB_TIMEOUT = 5.0
@@ -59,7 +58,7 @@ class Pretrained:
     """The folder; None for a hub name."""
     key: str
     """Configuration key that gave the name."""
-    options: dict[str, Any]
+    options: Options
     """Keyword arguments of `from_pretrained`."""
 
     @property
@@ -103,7 +102,7 @@ def find_pretrained(name: str, section: ModelSection, *, key: str) -> Pretrained
         raise ConfigError(
             f"{key} is not set.", hint='Set a folder or hub name, such as "sentence-transformers/all-MiniLM-L6-v2".'
         )
-    options: dict[str, Any] = {"trust_remote_code": section.trust_remote_code, "revision": section.revision}
+    options: Options = {"trust_remote_code": section.trust_remote_code, "revision": section.revision}
     folder = _model_folder(Path(name).expanduser(), key)
     if folder.is_dir():
         return Pretrained(str(folder), folder, key, options | {"local_files_only": True})
@@ -206,7 +205,7 @@ def read_config(found: Pretrained) -> HuggingConfig:
         raise found.error(error, "a config.json") from error
 
 
-def override_config(config: HuggingConfig, overrides: dict[str, Any]) -> None:
+def override_config(config: HuggingConfig, overrides: Options) -> None:
     """Set the keys of `model.config`; ConfigError for those that are unknown, refused or follow from the data."""
     known = {key for key in config.to_dict() if not key.startswith("_")} | set(config.attribute_map)
     for key, value in overrides.items():

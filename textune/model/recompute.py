@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import torch
 from torch import nn
@@ -23,7 +22,7 @@ class _Checkpointed:
         self._layer = layer
         self._forward = forward
 
-    def __call__(self, *args: object, **kwargs: object) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         if not (self.enabled and self._layer.training and torch.is_grad_enabled()):
             return self._forward(*args, **kwargs)
         return checkpoint(functools.partial(self._forward, **kwargs), *args, use_reentrant=False, preserve_rng_state=True)

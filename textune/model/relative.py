@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
@@ -132,6 +131,6 @@ def t5_forwards(hf: HuggingModel) -> list[tuple[nn.Module, Forward]]:
 
 def _look_up_first(
     forward: Forward, module: FamilyModule, *args: object, position_bias: RelativeBias, **options: object
-) -> Any:
+) -> object:
     position_bias.look_up()
     return forward(module, *args, position_bias=position_bias, **options)

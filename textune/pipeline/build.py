@@ -1,262 +1,165 @@
-"""Builds every part of a run in the order the data flows; the first half of the pipeline, shared by `train` and `check`.
+"""The one page that builds a run, in the order the data flows; shared by `train` and `check`.
 
-data -> metric -> task -> tokens -> model
+device -> data -> task -> model -> tokens -> plan -> the model's preparation -> Parts
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from types import MappingProxyType
 
-from textune.batches import (
-    Plan,
-    TextEncoder,
-    TokenRows,
-    TokenStore,
-    open_store,
-    require_drawable,
-)
-from textune.config import Experiment, TrainSection, reported_sets, require_runnable
-from textune.data import LABEL, PreparedData, Split, audit_data, prepare_data
-from textune.errors import ConfigError, DataError
+from textune.batches import Plan, TextEncoder, TokenRows, require_budget, require_weights, tokenise
+from textune.config import Experiment, TrainSection, reported_sets, require_runnable, sets_at_each_evaluation
+from textune.data import LABEL, GivenRows, PreparedData, prepare_data, require_sound
 from textune.evaluation import resolve_metric
 from textune.model import (
     Device,
     FullTable,
     Occurring,
+    Prepared,
     Recipe,
     TextModel,
-    TokenBudget,
-    available_bytes,
+    choose_budget,
     load_model,
     load_tokenizer,
-    measure_budget,
     prepare,
     require_backbone,
-    resolve_device,
 )
-from textune.pipeline.cautions import fit_length, rate_warning, require_as_launched, require_separator, tokenizer_notice
+from textune.pipeline.cautions import device_of, fit_length, require_judge, require_separator, tokenizer_notice, warnings
 from textune.pipeline.continuing import differences, earlier_card, known_labels
-from textune.prediction import ModelCard
+from textune.prediction import card_of
 from textune.ranks import ALONE, Ranks
-from textune.run import Ingredients, Tracker
+from textune.run import Earlier, Parts, Settings, Tracker
 from textune.tasks import build_task
 from textune.training import STATE_BYTES, is_sharded, require_learner, require_optimizer
 
-if TYPE_CHECKING:
-    pass
 
-
-def gather(
+def build_parts(
     experiment: Experiment,
     *,
     tracker: Tracker,
     audit: bool,
     ranks: Ranks = ALONE,
-    bound: int | None = None,
-    way: str | None = None,
-    resumed: bool = False,
-) -> Ingredients:
-    """Build every part of a run in flow order; raises what any of them finds wrong and writes nothing but the token cache.
+    earlier: Earlier | None = None,
+    given: GivenRows = MappingProxyType({}),
+) -> Parts:
+    """Build every part of a run; raises what any of them finds wrong and writes nothing but the token cache.
 
     `audit`: look through the rows before anything slow, refuse what cannot train and say what is usually a mistake. Of several
-    `ranks` the first on each machine reads and tokenises, the others find its work in the cache. `bound`: the tokens computed
-    at once that a run had found out before it stopped, `way`: the kernels that it had computed with. `resumed`: its weights
-    come from a checkpoint.
+    `ranks` the first on each machine reads and tokenises, the others find its work in the cache. `earlier`: what a resumed run
+    knew when it stopped; its weights come from a checkpoint. `given`: rows in memory, by the names that the sources say.
     """
+    train, evaluate, name = experiment.train, experiment.evaluate, experiment.model.pretrained
     require_runnable(experiment)
-    device = resolve_device(experiment.train.device, experiment.train.precision, section="train")
-    if ranks.broadcast(device.precision) != device.precision:
-        raise ConfigError(
-            f"rank {ranks.rank} would compute in {device.precision}, unlike rank 0.",
-            hint="Set train.precision for all of them.",
-        )
-    require_as_launched(experiment.train, device)
-    require_optimizer(experiment.train.optimizer)
-    require_learner(experiment.train, device, ranks)
+    device = device_of(train, ranks)
+    require_optimizer(train.optimizer)
+    require_learner(train, device, ranks)
     require_backbone(experiment.model)
-    card = earlier_card(experiment.model)
-    known_names = known_labels(experiment.model, card)
+
+    before = earlier_card(experiment.model)
+    known_names = known_labels(experiment.model, before)
     with ranks.local_first():
-        data = prepare_data(experiment.data, kind=experiment.task.kind, known_names=known_names)
-    _require_weights(experiment, data)
-    if audit:
-        _audit(data, tracker)
+        data = prepare_data(experiment.data, kind=experiment.task.kind, known_names=known_names, given=given)
+    require_weights(train, data.train)
+    for warning in require_sound(data) if audit else ():
+        tracker.notice(warning)
+
     task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets[LABEL])
-    metric = resolve_metric(experiment.evaluate.metric, task.head.answers)
-    if data.validation is None and experiment.train.early_stopping.patience:
-        raise ConfigError(
-            "train.early_stopping.patience is set, but there are no validation rows to judge by.",
-            hint='Set data.validation, such as { kind = "split", ratio = 0.1 }, or remove early_stopping.',
-        )
+    metric = resolve_metric(evaluate.metric, task.head.answers)
+    require_judge(train, data)
+
     tokenizer = load_tokenizer(experiment.model)
-    model = load_model(
-        experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_outputs, seed=experiment.train.seed
-    )
-    name = experiment.model.pretrained
+    model = load_model(experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_outputs, seed=train.seed)
     tokens, said = fit_length(experiment.tokens, model, name=name)
-    experiment = experiment.model_copy(update={"tokens": tokens})
-    if card is None:  # a tokenizer that textune saved states the length of the earlier run, which `differences` names
+    if before is None:  # a tokenizer that textune saved states the length of the earlier run, which `differences` names
         said += tokenizer_notice(tokens, tokenizer, name=name)
+
     encoder = TextEncoder(tokenizer, tokens)
-    if not resumed:
+    if earlier is None:
         require_separator(experiment.data.columns, encoder, name=name)
     num_rows = len(data.train)
     with ranks.local_first():
-        data, stores = _tokenize(experiment, data, encoder, tracker)
-    _require_weights(experiment, data)
+        data, rows = tokenise(data, encoder, tokens, progress=partial(_tokenising, tracker), notice=tracker.notice)
+    require_weights(train, data.train)
     if len(data.train) < num_rows:  # balanced weights are those of the rows that are left
         task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets[LABEL])
-    rows = {
-        name: TokenRows.of_examples(stores[id(split.examples)], split.indices, split.targets, split.examples.weight)
-        for name, split in data.splits.items()
-    }
-    plan = Plan.of(experiment.train, data.num_rows["train"])
-    require_learner(experiment.train, device, ranks, steps_per_epoch=plan.steps_per_epoch)
-    _require_room(experiment, data, rows)
-    recipe = Recipe(
-        device,
-        "training",
-        vocabulary=_vocabulary(experiment.train, stores.values(), streamed=data.stream is not None),
-        sharded=is_sharded(experiment.train.distributed),
-        lengths=rows["train"].lengths,
-        earlier_way=way,
-        recompute=experiment.train.gradient_checkpointing,
-        num_steps=plan.total_steps,
-    )
-    measure = partial(_budget, experiment.train, device=device, train=rows["train"], ranks=ranks, earlier=bound)
-    prepared = prepare(model, recipe, measure=measure)
+
+    plan = Plan.of(train, data.num_rows["train"])
+    require_learner(train, device, ranks, steps_per_epoch=plan.steps_per_epoch)
+    reported = reported_sets(experiment)
+    require_budget("train.max_tokens", train.max_tokens, {"train": rows["train"]}, data)
+    require_budget("evaluate.max_tokens", evaluate.max_tokens, {key: rows[key] for key in reported if key in rows}, data)
+
+    prepared = _prepared(train, model, data, rows, device=device, num_steps=plan.total_steps, ranks=ranks, earlier=earlier)
     assert prepared.budget is not None, "it was measured"
-    ingredients = Ingredients(
-        experiment,
+    compiled, longest = experiment.model.compile != "off", evaluate.max_tokens
+    card = card_of(
+        experiment.data, experiment.task, tokens, data, device, compiled=compiled, max_tokens=longest, metric=metric.name
+    )
+    settings = Settings(train, evaluate, name, sets_at_each_evaluation(experiment), reported)
+    parts = Parts(
+        settings,
         data,
         rows,
         tokenizer,
         encoder,
         task,
+        metric,
         model,
         device,
-        metric,
-        plan,
         prepared.vocabulary,
         prepared.budget,
+        plan,
+        card,
         ranks,
     )
-    # A run that goes on takes all weights from its checkpoint: nothing starts new there.
-    for notice in (*data.notices, *said, *(() if resumed else model.notes), *_warnings(ingredients, card)):
+    said += [] if earlier else model.notes  # a resumed run takes all weights from its checkpoint: nothing starts new there
+    said += differences(before, experiment.model, card, tokenizer, data.label_map)
+    for notice in (*data.notices, *said, *warnings(experiment.model, train, model, plan)):
         tracker.notice(notice)
-    return ingredients
+    return parts
 
 
-def _audit(data: PreparedData, tracker: Tracker) -> None:
-    findings = audit_data(data)
-    errors = [finding.message for finding in findings if finding.level == "error"]
-    if errors:
-        raise DataError(" ".join(errors), hint="`textune check` shows the rows.")
-    for finding in findings:
-        if finding.level == "warning":
-            tracker.notice(f"{finding.message} (`textune check` shows the rows)")
+def _prepared(
+    section: TrainSection,
+    model: TextModel,
+    data: PreparedData,
+    rows: Mapping[str, TokenRows],
+    *,
+    device: Device,
+    num_steps: int,
+    ranks: Ranks,
+    earlier: Earlier | None,
+) -> Prepared:
+    """The model made ready to train on these rows."""
+    stores = {id(of_split.store): of_split.store for of_split in rows.values()}.values()
+    vocabulary = (
+        Occurring((store.ids for store in stores), mode=section.compact_vocabulary, optimizer=section.optimizer.kind)
+        if data.stream is None
+        else FullTable("which tokens occur in a stream is not known in advance")
+    )
+    recipe = Recipe(
+        device,
+        "training",
+        vocabulary=vocabulary,
+        sharded=is_sharded(section.distributed),
+        lengths=rows["train"].lengths,
+        earlier_way=None if earlier is None else earlier.kernels,
+        recompute=section.gradient_checkpointing,
+        num_steps=num_steps,
+    )
+    measure = partial(
+        choose_budget,
+        device=device,
+        train=rows["train"],
+        configured=section.max_tokens,
+        earlier=None if earlier is None else earlier.max_tokens,
+        state_bytes=STATE_BYTES[section.optimizer.kind],
+        ranks=ranks,
+    )
+    return prepare(model, recipe, measure=measure)
 
 
-def _warnings(parts: Ingredients, earlier: ModelCard | None) -> list[str]:
-    """What a person should know before the first step; `earlier` is the card of the model that training goes on from."""
-    experiment, warnings = parts.experiment, []
-    warnings += differences(earlier, experiment, parts.tokenizer, parts.data.label_map)
-    warnings += rate_warning(experiment.train, parts.model)
-    warmup, total = experiment.train.schedule.warmup, parts.plan.total_steps
-    if parts.plan.steps(warmup) >= total > 1:
-        warnings.append(
-            f"train.schedule.warmup = {warmup} is no shorter than the run of {total} steps: the learning rate never"
-            " reaches its peak"
-        )
-    if experiment.model.trust_remote_code:
-        warnings.append(f"model.trust_remote_code is on: Python code that comes with {experiment.model.pretrained} runs here")
-    return warnings
-
-
-def _tokenize(
-    experiment: Experiment, data: PreparedData, encoder: TextEncoder, tracker: Tracker
-) -> tuple[PreparedData, dict[int, TokenStore]]:
-    """Token stores by source (`id` of its examples), and the data without rows that `tokens.drop_longer` leaves out."""
-    stores: dict[int, TokenStore] = {}
-    said: list[str] = []  # each split says the same
-    for split in data.splits.values():
-        examples = split.examples
-        if id(examples) not in stores:
-            stores[id(examples)] = open_store(
-                examples.text,
-                examples.text_pair,
-                encoder,
-                experiment.tokens,
-                place=examples.place,
-                progress=lambda done, total, name=split.name: tracker.progress(f"tokenising {name}", done, total),  # type: ignore[misc]
-                notice=said.append,
-            )
-    for message in dict.fromkeys(said):
-        tracker.notice(message)
-    limit = experiment.tokens.drop_longer
-    if limit is None:
-        return data, stores
-
-    def shortened(split: Split) -> Split:
-        shorter = split.only(stores[id(split.examples)].shorter_examples(limit))
-        if len(shorter) == 0:
-            raise DataError(f"tokens.drop_longer = {limit} leaves no {split.name} rows.", hint="Raise it.")
-        if len(shorter) < len(split):
-            tracker.notice(
-                f"{len(split) - len(shorter)} of {len(split)} {split.name} rows left out: longer than {limit} tokens."
-            )
-        return shorter
-
-    return data.map_splits(shortened), stores
-
-
-def _require_weights(experiment: Experiment, data: PreparedData) -> None:
-    """DataError where rows are to be drawn by weight and none of those that are trained has any."""
-    if experiment.train.order == "weighted":
-        weights = data.train.examples.weight
-        require_drawable(None if weights is None else weights[data.train.indices])
-
-
-def _require_room(experiment: Experiment, data: PreparedData, rows: dict[str, TokenRows]) -> None:
-    """ConfigError where one row alone exceeds `max_tokens`: it could never be computed within the bound."""
-    for key, limit, names in (
-        ("train.max_tokens", experiment.train.max_tokens, ("train",)),
-        ("evaluate.max_tokens", experiment.evaluate.max_tokens, reported_sets(experiment)),
-    ):
-        if limit == "auto":
-            continue
-        for name in names:
-            if name in rows and (longest := int(rows[name].lengths.max())) > limit:
-                example = rows[name].examples[rows[name].lengths.argmax()]
-                place = data.splits[name].examples.place(int(example))
-                raise ConfigError(
-                    f"{key} = {limit} is smaller than the longest {name} row: {place} has {longest} tokens.",
-                    hint=f"Use {key} = {longest} or more, or lower tokens.max_length.",
-                )
-
-
-def _vocabulary(section: TrainSection, stores: Iterable[TokenStore], *, streamed: bool) -> Occurring | FullTable:
-    if streamed:
-        return FullTable("which tokens occur in a stream is not known in advance")
-    return Occurring((store.ids for store in stores), mode=section.compact_vocabulary, optimizer=section.optimizer.kind)
-
-
-def _budget(
-    section: TrainSection, model: TextModel, *, device: Device, train: TokenRows, ranks: Ranks, earlier: int | None
-) -> TokenBudget:
-    """The tokens computed at once: as configured, as before the run stopped, or as many as the memory left holds."""
-    if earlier is not None:
-        return TokenBudget(earlier, "as before the run stopped")
-    if section.max_tokens != "auto":
-        return TokenBudget(section.max_tokens, "train.max_tokens")
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    to_come = trained * (4 + STATE_BYTES[section.optimizer.kind])
-    available = available_bytes(device.torch)
-    if device.torch.type == "cpu":  # its memory is that of all ranks on it
-        available //= ranks.local_world
-    found = measure_budget(model, device, store=train.store, indices=train.rows, to_come=to_come, available=available)
-    # All ranks cut by the smallest budget, so that a run is the same whichever of them is asked.
-    return replace(found, max_tokens=-ranks.all_max([-found.max_tokens])[0])
+def _tokenising(tracker: Tracker, split: str, done: int, total: int) -> None:
+    tracker.progress(f"tokenising {split}", done, total)

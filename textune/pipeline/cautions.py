@@ -1,14 +1,16 @@
-"""Settings that do not suit the backbone or its tokenizer, whatever rows were seen: refused, or said; used by `gather.py`."""
+"""Settings that do not suit the backbone or its tokenizer, whatever rows were seen: refused, or said; used by `build.py`."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, get_args
 
-from textune.batches import TextEncoder
-from textune.config import Columns, DeepSpeed, TokensSection, TrainSection, format_value
+from textune.batches import Plan, TextEncoder
+from textune.config import Columns, DeepSpeed, ModelSection, TokensSection, TrainSection, format_value
+from textune.data import PreparedData
 from textune.errors import ConfigError
-from textune.model import Device, Precision, TextModel
+from textune.model import Device, Precision, TextModel, resolve_device
+from textune.ranks import Ranks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -17,6 +19,44 @@ HIGHEST_RATE = 1e-3
 """A pretrained backbone hardly ever survives a higher peak learning rate of AdamW; a head alone may."""
 _UNLIMITED = 1_000_000
 """Tokenizers that know no limit state numbers above this one."""
+
+
+def device_of(section: TrainSection, ranks: Ranks) -> Device:
+    """Where the run computes, and in which precision: the same one on all ranks."""
+    device = resolve_device(section.device, section.precision, section="train")
+    if ranks.broadcast(device.precision) != device.precision:
+        raise ConfigError(
+            f"rank {ranks.rank} would compute in {device.precision}, unlike rank 0.",
+            hint="Set train.precision for all of them.",
+            key="train.precision",
+        )
+    require_as_launched(section, device)
+    return device
+
+
+def require_judge(section: TrainSection, data: PreparedData) -> None:
+    """ConfigError for early stopping without validation rows."""
+    if data.validation is None and section.early_stopping.patience:
+        raise ConfigError(
+            "train.early_stopping.patience is set, but there are no validation rows to judge by.",
+            hint='Set data.validation, such as { kind = "split", ratio = 0.1 }, or remove early_stopping.',
+            key="train.early_stopping.patience",
+            value=section.early_stopping.patience,
+        )
+
+
+def warnings(section: ModelSection, train: TrainSection, model: TextModel, plan: Plan) -> list[str]:
+    """What a person should know before the first step."""
+    found = rate_warning(train, model)
+    warmup, total = train.schedule.warmup, plan.total_steps
+    if plan.steps(warmup) >= total > 1:
+        found.append(
+            f"train.schedule.warmup = {warmup} is no shorter than the run of {total} steps: the learning rate never"
+            " reaches its peak"
+        )
+    if section.trust_remote_code:
+        found.append(f"model.trust_remote_code is on: Python code that comes with {section.pretrained} runs here")
+    return found
 
 
 def fit_length(section: TokensSection, model: TextModel, *, name: str) -> tuple[TokensSection, list[str]]:

@@ -12,9 +12,9 @@ import numpy as np
 
 from textune.batches import padding_waste
 from textune.config import Config, Overrides, load_config
-from textune.data import Finding, TokenFacts, audit_data
-from textune.pipeline.build import gather
-from textune.run import Facts, Ingredients, SilentTracker, Tracker, Trackers, describe, run_facts
+from textune.data import Finding, GivenRows, TokenFacts, audit_data
+from textune.pipeline.build import build_parts
+from textune.run import Facts, Parts, SilentTracker, Tracker, Trackers, batches_of, describe, run_facts
 from textune.training import STATE_BYTES, gradients_in_memory, learner_alone
 from textune.wording import count
 
@@ -93,20 +93,22 @@ def check(
     *,
     overrides: Overrides = (),
     unset: Iterable[str] = (),
+    rows: GivenRows | None = None,
     timing: bool = True,
     audited: Callable[[CheckResult], None] | None = None,
     tracker: Tracker | None = None,
 ) -> CheckResult:
     """Build every part, audit the rows, compute a few batches to predict time; writes nothing but the token cache.
 
-    `timing = False` computes no batches. `audited` is told what is known before they are computed, which takes a while. Raises
+    `rows`: rows in memory by name, for sources of `kind = "given"`. `timing = False` computes no batches.
+    `audited` is told what is known before they are computed, which takes a while. Raises
     TextuneError for what stops a run before its rows can be audited.
     """
     loaded = load_config(config, overrides, unset)
     told = Trackers([tracker or SilentTracker()])
     for note in loaded.notes:
         told.notice(note)
-    parts = gather(loaded.experiment, tracker=told, audit=False)
+    parts = build_parts(loaded.experiment, tracker=told, audit=False, given=rows or {})
     result = CheckResult(run_facts(parts), audit_data(parts.data, tokens=_token_facts(parts)), tuple(told.notices))
     if audited is not None:
         audited(result)
@@ -116,7 +118,7 @@ def check(
     return replace(result, costs=_measured(costs, parts, told) if timing else costs)
 
 
-def _token_facts(parts: Ingredients) -> TokenFacts:
+def _token_facts(parts: Parts) -> TokenFacts:
     lengths = {name: rows.lengths for name, rows in parts.rows.items()}
     unknown, total = 0, 0
     for store in {id(rows.store): rows.store for rows in parts.rows.values()}.values():
@@ -125,29 +127,29 @@ def _token_facts(parts: Ingredients) -> TokenFacts:
     return TokenFacts(
         lengths=lengths,
         truncated={name: rows.num_truncated for name, rows in parts.rows.items()},
-        max_length=parts.experiment.tokens.longest,
+        max_length=parts.card.max_length,
         num_unknown=unknown,
         num_tokens=total,
-        padding_share=padding_waste(lengths["train"], parts.first_epoch()),
+        padding_share=padding_waste(lengths["train"], parts.plan.batches(0, lengths["train"], parts.rows["train"].weights)),
     )
 
 
-def _measured(costs: Costs, parts: Ingredients, tracker: Tracker) -> Costs:
+def _measured(costs: Costs, parts: Parts, tracker: Tracker) -> Costs:
     """With the speed of a few real batches, and the seconds of a whole run at that speed."""
-    rows, loader = parts.rows["train"], parts.loader()
-    learner = learner_alone(parts.model, parts.experiment.train, parts.device)
+    rows, loader = parts.rows["train"], batches_of(parts)
+    learner = learner_alone(parts.model, parts.settings.train, parts.device)
     batches = iter(loader)
     speeds = []
     parts.model.train()
     for number, batch in enumerate(islice(batches, PROBED_BATCHES + 1)):
         tracker.progress("measuring", number, PROBED_BATCHES + 1)
         started = time.perf_counter()
-        seed = parts.experiment.train.seed
+        seed = parts.settings.train.seed
         loss, notices = gradients_in_memory(learner, parts.task, loader, batch, seed=seed)
         float(loss)  # waits for a GPU
         for notice in notices:
             tracker.notice(notice)
-        if number or len(rows) <= parts.experiment.train.batch_size:
+        if number or len(rows) <= parts.settings.train.batch_size:
             speeds.append(batch.num_tokens / (time.perf_counter() - started))
     tracker.progress("measuring", PROBED_BATCHES + 1, PROBED_BATCHES + 1)
     batches.close()
@@ -155,16 +157,16 @@ def _measured(costs: Costs, parts: Ingredients, tracker: Tracker) -> Costs:
     speed = float(np.median(speeds))
     return replace(
         costs,
-        seconds=round(parts.num_tokens / speed, 1),
+        seconds=round(parts.plan.num_tokens(parts.rows["train"], streamed=parts.data.stream is not None) / speed, 1),
         tokens_per_second=round(speed, 1),
         batches_measured=len(speeds),
     )
 
 
-def _memory_bytes(parts: Ingredients) -> int:
+def _memory_bytes(parts: Parts) -> int:
     """What training holds at all times: weights in fp32, and a gradient and the optimizer's state for what is trained."""
     trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    return int(4 * parts.model.num_parameters + (4 + STATE_BYTES[parts.experiment.train.optimizer.kind]) * trained)
+    return int(4 * parts.model.num_parameters + (4 + STATE_BYTES[parts.settings.train.optimizer.kind]) * trained)
 
 
 def _minutes(seconds: float) -> str:

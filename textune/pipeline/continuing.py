@@ -1,4 +1,4 @@
-"""Going on from a model that an earlier run saved: what its `textune.json` tells about labels and inputs; used by `gather.py`.
+"""Training a model further that an earlier run saved: what its `textune.json` says of labels and inputs; used by `build.py`.
 
 The weights and the head are carried over in `model/labelhead.py`; class weights and all else of the earlier task are not.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textune.config import BinaryTask, Experiment, ModelSection, RegressionTask, Task
+from textune.config import BinaryTask, ModelSection, RegressionTask, Task
 from textune.data import LabelMap
 from textune.model import checkpoint_labels, find_pretrained, load_tokenizer
 from textune.prediction import CARD_NAME, ModelCard, read_card
@@ -31,10 +31,10 @@ def known_labels(section: ModelSection, card: ModelCard | None) -> tuple[str, ..
 
 
 def differences(
-    card: ModelCard | None, experiment: Experiment, tokenizer: PreTrainedTokenizerBase, labels: LabelMap
+    card: ModelCard | None, model: ModelSection, here: ModelCard, tokenizer: PreTrainedTokenizerBase, labels: LabelMap
 ) -> list[str]:
-    """In sentences: which folder is meant, and what the earlier model was trained with that is otherwise here."""
-    model, tokens, columns, task = experiment.model, experiment.tokens, experiment.data.columns, experiment.task
+    """In sentences: which folder is meant, and how the earlier model was trained in another way than the one `here`."""
+    columns, task = here.columns, here.head.task
     folder = find_pretrained(model.pretrained, model, key="model.pretrained").folder
     notices = []
     if folder is not None and folder != Path(model.pretrained).expanduser():
@@ -42,10 +42,10 @@ def differences(
     if card is None:
         return notices
     found = []
-    if card.max_length != tokens.longest:
-        found.append(f"tokens.max_length = {card.max_length} (here {tokens.longest})")
-    if card.truncate != tokens.truncate:
-        found.append(f'tokens.truncate = "{card.truncate}" (here "{tokens.truncate}")')
+    if card.max_length != here.max_length:
+        found.append(f"tokens.max_length = {card.max_length} (here {here.max_length})")
+    if card.truncate != here.truncate:
+        found.append(f'tokens.truncate = "{card.truncate}" (here "{here.truncate}")')
     if (card.columns.text_pair is None) != (columns.text_pair is None):
         found.append("single texts (here pairs)" if card.columns.text_pair is None else "pairs of texts (here single ones)")
     numbers = not card.label_map.choices and not labels.choices

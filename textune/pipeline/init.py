@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from textune.atomic import write_text
 from textune.config import Absent, DataSection, FilesSource, SplitOff, StarterFacts, starter_config, user_path, validation_ratio
@@ -48,7 +47,7 @@ class Started:
         """The config trains as it stands."""
         return not self.unsettled
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON holds it."""
         return {**vars(self), "ok": self.ok}
 

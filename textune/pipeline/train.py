@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textune.config import Config, Overrides, load_config, user_path
+from textune.config import Config, Overrides, load_config, show, user_path
+from textune.data import GivenRows
 from textune.errors import RunError
 from textune.evaluation import Report, read_report
-from textune.pipeline.build import gather
+from textune.pipeline.build import build_parts
 from textune.run import (
     AS_BEFORE,
     NOT_YET,
@@ -22,6 +23,7 @@ from textune.run import (
     Start,
     Tracker,
     Trackers,
+    WrittenConfig,
     disk_warning,
     joined_for,
     one_batch_of_everything,
@@ -82,6 +84,7 @@ def train(
     run: str | Path | None = None,
     overrides: Overrides = (),
     unset: Iterable[str] = (),
+    rows: GivenRows | None = None,
     resume: str | None = None,
     dry_run: bool = False,
     fast_dev_run: bool = False,
@@ -91,7 +94,8 @@ def train(
     """Train, choose the best model, evaluate it and write the run folder (by default `runs/<name of the config>`).
 
     `config`: a TOML file, a nested dictionary of the same form or an `Experiment`; `overrides`: `key=value` words, or values by
-    dotted key. `resume`: "latest" resumes the run folder, "auto" does so where there is something to resume, a path names the
+    dotted key. `rows`: rows in memory by name, for sources of `kind = "given"`.
+    `resume`: "latest" resumes the run folder, "auto" does so where there is something to resume, a path names the
     checkpoint or run to start from (`textune.run.start`). `dry_run` builds every part and writes nothing; `fast_dev_run` does
     one batch of everything in a folder that it removes again. `after_step` is called after every optimizer step. Raises
     TextuneError before the first step for whatever does not fit, Preempted where a scheduler stopped the run.
@@ -103,23 +107,17 @@ def train(
         raise RunError("--fast-dev-run and --resume do not go together.", hint="A run for development always starts anew.")
     with joined_for(loaded.experiment.train) as ranks:
         told = Trackers([tracker if tracker is not None and ranks.is_first else SilentTracker()])
-        start = Start("new") if fast_dev_run else plan_start(folder, loaded.experiment, resume)
+        start = Start("new") if fast_dev_run else plan_start(folder, loaded.resolved, resume)
         require_same_start(ranks, start)
         for note in (*loaded.notes, *start.notices):
             told.notice(note)
         if start.kind == "complete":
             return _complete_before(folder, told)
-        is_resumed, bound = start.checkpoint is not None, start.bound(loaded.experiment.train)
+        earlier = start.earlier(loaded.experiment.train)
         # A launcher ends ranks that wait for each other: there its signals do as they always do.
-        with stopping_at_once(AS_BEFORE if is_resumed else NOT_YET) if ranks.alone else contextlib.nullcontext():
-            parts = gather(
-                loaded.experiment,
-                ranks=ranks,
-                tracker=told,
-                audit=not is_resumed,
-                resumed=is_resumed,
-                bound=bound,
-                way=start.way,
+        with stopping_at_once(NOT_YET if earlier is None else AS_BEFORE) if ranks.alone else contextlib.nullcontext():
+            parts = build_parts(
+                loaded.experiment, ranks=ranks, tracker=told, audit=earlier is None, earlier=earlier, given=rows or {}
             )
         with contextlib.ExitStack() as stack:
             if fast_dev_run:
@@ -128,7 +126,8 @@ def train(
                 told.notice(warning)
             if dry_run:
                 return TrainResult(folder.path, 0, 0, 0.0, {}, tuple(told.notices), facts=run_facts(parts), dry_run=True)
-            done = Session(folder, loaded, parts, start, told, after_step=after_step).run()
+            written = WrittenConfig(show(loaded, diff=False), loaded.resolved)
+            done = Session(folder, written, parts, start, told, after_step=after_step).run()
     notices = tuple(told.notices)
     return TrainResult(folder.path, done.steps, done.best_step, done.seconds, done.reports, notices, facts=done.facts)
 

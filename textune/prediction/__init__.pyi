@@ -1,11 +1,10 @@
 from .card import CARD_NAME as CARD_NAME
-from .card import HeadCard as HeadCard
 from .card import ModelCard as ModelCard
+from .card import card_of as card_of
 from .card import read_card as read_card
 from .load import find_model as find_model
 from .load import load as load
 from .ownfiles import data_source as data_source
-from .ownfiles import own_sources as own_sources
 from .ownfiles import read_as_run as read_as_run
 from .predictor import Prediction as Prediction
 from .predictor import Predictor as Predictor

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from pydantic import Field, JsonValue, ValidationError
 
-from textune.config import Columns, FilesSource, Labels, RegressionTask, Section, Truncation
+from textune.config import Columns, DataSection, FilesSource, Labels, RegressionTask, Section, TokensSection, Truncation
 from textune.config import Task as TaskSection
-from textune.data import LABEL, LabelMap, Problem
+from textune.data import LABEL, LabelMap, PreparedData, Problem, names_by_user
 from textune.errors import RunError
 from textune.jsontext import parse_json
-from textune.model import Precision
+from textune.model import Device, Precision
+from textune.prediction.ownfiles import own_sources
 from textune.tasks import USUAL, Decision, Task, build_task
 
 CARD_NAME = "textune.json"
@@ -101,6 +102,37 @@ class ModelCard(Section):
         if not isinstance(section, RegressionTask):
             section = section.model_copy(update={"class_weights": "none"})
         return build_task(section, self.label_map, decision=self.head.decision)
+
+
+def card_of(
+    data: DataSection,
+    task: TaskSection,
+    tokens: TokensSection,
+    prepared: PreparedData,
+    device: Device,
+    *,
+    compiled: bool,
+    max_tokens: int,
+    metric: str,
+) -> ModelCard:
+    """The card of a run's model, from the run's sections and its data."""
+    label_map, section = prepared.label_map, data.labels
+    # Only where the user gave the names do integers of later data count into them.
+    names = label_map.names if names_by_user(section) else ()
+    head = HeadCard(problem=label_map.problem, names=label_map.names, multi_hot=label_map.multi_hot, task=task)
+    return ModelCard(
+        heads=(head,),
+        max_length=tokens.longest,
+        truncate=tokens.truncate,
+        columns=data.columns,
+        labels=Labels(names=names, delimiter=section.delimiter),
+        sources=own_sources(data),
+        precision=device.precision,
+        compiled=compiled,
+        max_tokens=max_tokens,
+        metric=metric,
+        data=prepared.fingerprints,
+    )
 
 
 def read_card(folder: Path) -> ModelCard:

@@ -40,7 +40,7 @@ class Drive:
         after_step: Callable[[StepResult], None] = lambda result: None,
     ) -> None:
         """`kept`: the best model that the folder holds already. `after_step` is called with every step before it is counted."""
-        parts, section = setup.parts, setup.parts.experiment.train
+        parts, section = setup.parts, setup.parts.settings.train
         self.progress = progress
         self._setup = setup
         self._ranks = setup.learner.ranks
@@ -80,7 +80,7 @@ class Drive:
 
     def _steps(self) -> Generator[StepResult]:
         """The steps that are left."""
-        setup, section = self._setup, self._setup.parts.experiment.train
+        setup, section = self._setup, self._setup.parts.settings.train
         if self._is_over():
             return
         warmup = setup.parts.plan.steps(section.schedule.warmup)
@@ -156,7 +156,7 @@ class Drive:
             self._stop(asked)
 
     def _save_if_due(self) -> None:
-        step, section = self.progress.step, self._setup.parts.experiment.train.checkpoint
+        step, section = self.progress.step, self._setup.parts.settings.train.checkpoint
         if self._save_every and step % self._save_every == 0:
             self._is_save_due = True
         is_best = section.keep_best > 0 and self._setup.best.best_step == step
@@ -168,7 +168,7 @@ class Drive:
         setup, step, value = self._setup, self.progress.step, self._evaluator.value
         self._is_save_due = False
         self._losses.read()  # a good checkpoint is never replaced by one of a run that diverged
-        if setup.parts.experiment.train.checkpoint.save_only_model and not can_resume:
+        if setup.parts.settings.train.checkpoint.save_only_model and not can_resume:
             with setup.learner.published():
                 weights = setup.learner.model_state()
                 bound = setup.budget.max_tokens

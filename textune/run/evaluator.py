@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from textune.batches import TokenRows
-from textune.config import sets_at_each_evaluation
 from textune.evaluation import compute_metrics, num_ranked, ranking_note
 from textune.run.best import BestModel
 from textune.run.report import score_rows
@@ -24,7 +23,7 @@ class Evaluator:
         self._progress = progress
         self._kept = kept
         self._sets = evaluated_sets(setup)
-        self._every = max(1, setup.parts.plan.steps(setup.parts.experiment.train.evaluate_every))
+        self._every = max(1, setup.parts.plan.steps(setup.parts.settings.train.evaluate_every))
 
     @property
     def value(self) -> float | None:
@@ -66,7 +65,7 @@ class Evaluator:
             self._setup.tracker.notice(note)
 
     def _is_due(self) -> bool:
-        step, section = self._progress.step, self._setup.parts.experiment.train
+        step, section = self._progress.step, self._setup.parts.settings.train
         if not self._sets or (self._progress.stopped and not self._progress.evaluated_sets):
             return False
         if step == 0:
@@ -100,7 +99,7 @@ class Evaluator:
             self._save_best()
         if verdict is not None and verdict.should_stop:
             self._progress.stopped = True
-            patience = setup.parts.experiment.train.early_stopping.patience
+            patience = setup.parts.settings.train.early_stopping.patience
             setup.tracker.notice(
                 f"stopped early after step {step}: {main} did not improve for {patience} evaluations; the best was at step"
                 f" {setup.best.best_step}."
@@ -127,4 +126,4 @@ class Evaluator:
 def evaluated_sets(setup: Setup) -> dict[str, TokenRows]:
     """The sets that are evaluated while training, in this order."""
     rows = setup.parts.rows
-    return {name: rows[name] for name in sets_at_each_evaluation(setup.parts.experiment) if name in rows}
+    return {name: rows[name] for name in setup.parts.settings.evaluated if name in rows}

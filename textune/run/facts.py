@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from textune.batches import padding_waste
-from textune.config import sets_at_each_evaluation
-from textune.run.parts import Ingredients
+from textune.run.parts import Parts
 from textune.training import STATE_BYTES, learning_rate
 
 if TYPE_CHECKING:
@@ -89,10 +88,11 @@ class Facts:
         return tree | {"rates": {str(step): rate for step, rate in self.rates.items()}}
 
 
-def run_facts(parts: Ingredients) -> Facts:
+def run_facts(parts: Parts) -> Facts:
     """The facts of a run whose parts are built."""
-    experiment, section, stream = parts.experiment, parts.experiment.train, parts.data.stream
-    train, limit, batches = parts.rows["train"], parts.experiment.tokens.longest, parts.first_epoch()
+    section, stream = parts.settings.train, parts.data.stream
+    train, limit = parts.rows["train"], parts.card.max_length
+    batches = parts.plan.batches(0, train.lengths, train.weights)
     checkpoint, every = section.checkpoint, section.checkpoint.every
     size = _checkpoint_bytes(parts)
     return Facts(
@@ -110,7 +110,7 @@ def run_facts(parts: Ingredients) -> Facts:
         tokens_longest=int(train.lengths.max()),
         padding_by_batch=round(float(padding_waste(train.lengths, batches)), 4),
         padding_to_max_length=round(float(padding_waste(train.lengths, batches, pad_to=limit)), 4),
-        backbone=experiment.model.pretrained,
+        backbone=parts.settings.backbone,
         model_type=parts.model.hf.config.model_type,
         parameters=parts.model.num_parameters,
         parameters_trained=sum(p.numel() for p in parts.model.parameters() if p.requires_grad),
@@ -140,13 +140,13 @@ def run_facts(parts: Ingredients) -> Facts:
         checkpoint_only_model=checkpoint.save_only_model,
         disk_bytes=_disk_bytes(parts, size),
         metric=parts.metric.name,
-        evaluated=[name for name in sets_at_each_evaluation(experiment) if name in parts.rows],
+        evaluated=[name for name in parts.settings.evaluated if name in parts.rows],
     )
 
 
-def _rates(parts: Ingredients) -> dict[int, float]:
+def _rates(parts: Parts) -> dict[int, float]:
     """The learning rate where its course changes, as every rank and every kind of learner sets it."""
-    section, total = parts.experiment.train, parts.plan.total_steps
+    section, total = parts.settings.train, parts.plan.total_steps
     warmup = parts.plan.steps(section.schedule.warmup)
     return {
         step + 1: learning_rate(
@@ -156,9 +156,9 @@ def _rates(parts: Ingredients) -> dict[int, float]:
     }
 
 
-def _checkpoint_bytes(parts: Ingredients) -> int:
+def _checkpoint_bytes(parts: Parts) -> int:
     """About how large a checkpoint is: weights, and the optimizer's moments of those that are trained."""
-    section = parts.experiment.train
+    section = parts.settings.train
     if section.checkpoint.save_only_model:
         return 4 * parts.model.num_parameters
     held = sum(p.numel() for p in parts.model.parameters())
@@ -166,8 +166,8 @@ def _checkpoint_bytes(parts: Ingredients) -> int:
     return 4 * held + STATE_BYTES[section.optimizer.kind] * trained
 
 
-def _disk_bytes(parts: Ingredients, checkpoint_bytes: int) -> int:
-    section = parts.experiment.train.checkpoint
+def _disk_bytes(parts: Parts, checkpoint_bytes: int) -> int:
+    section = parts.settings.train.checkpoint
     kept = (1 if section.keep == "all" else section.keep) + section.keep_best + len(section.at_steps)
     # Besides: the one that is being written, the best model and the one that replaces it.
     return (kept + 1) * checkpoint_bytes + 2 * 4 * parts.model.num_parameters

@@ -65,6 +65,8 @@ class RunFolder:
             raise RunError(
                 f"the run folder {self.path} cannot be written: {error.strerror or error}.",
                 hint="Fix that, or choose another with --run.",
+                place=str(self.path),
+                reason=error.strerror or str(error),
             ) from error
         with file:
             try:
@@ -76,6 +78,8 @@ class RunFolder:
                 raise RunError(
                     f"another process is writing to {self.path} ({file.read().strip() or 'it left no name'}).",
                     hint="Wait for it or stop it, or choose another folder with --run.",
+                    place=str(self.path),
+                    reason="another process is writing",
                 ) from None
             except OSError:
                 pass  # a file system without locks
@@ -87,7 +91,9 @@ class RunFolder:
     def require_free(self) -> None:
         """RunError where the folder cannot take a new run; writes nothing."""
         if self.path.is_file():
-            raise RunError(f"--run {self.path} is a file; a new folder was expected.", hint="Choose another name.")
+            raise RunError(
+                f"--run {self.path} is a file; a new folder was expected.", hint="Choose another name.", place=str(self.path)
+            )
         # A run that was refused before it wrote anything leaves its lock alone.
         if self.path.is_dir() and any(item.name != "lock" for item in self.path.iterdir()):
             holds_run = (self.path / "manifest.json").is_file()
@@ -96,11 +102,15 @@ class RunFolder:
                 raise RunError(
                     f"the run folder {self.path} holds the remains of a run that was killed as it started.",
                     hint="Start it again with --resume auto.",
+                    place=str(self.path),
+                    reason="killed as it started",
                 )
             raise RunError(
                 f"the run folder {self.path} {what}; nothing is ever overwritten.",
                 hint=("Resume it with --resume, or choose another" if holds_run else "Choose another")
                 + f" with --run, such as --run {self.next_free()}.",
+                place=str(self.path),
+                reason=what,
             )
         self.require_writable()
 
@@ -121,6 +131,8 @@ class RunFolder:
             raise RunError(
                 f"the run folder {self.path} cannot be written: {error.strerror or error}.",
                 hint="Fix that, or choose another with --run.",
+                place=str(self.path),
+                reason=error.strerror or str(error),
             ) from error
 
     @property
@@ -188,6 +200,8 @@ class RunFolder:
             raise RunError(
                 f"the best model cannot be written to {self.path}: {error.strerror or error}.{kept}",
                 hint="Fix that (free space: other runs, their checkpoints), then continue with --resume.",
+                place=str(self.path),
+                reason=error.strerror or str(error),
             ) from error
 
 

@@ -98,14 +98,16 @@ def read_manifest(run: Path) -> Manifest:
     try:
         return Manifest.model_validate(parse_json(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise RunError(f"{run} is not a run folder: it has no {NAME}.", hint=hint_for_no_run(run)) from None
+        raise RunError(f"{run} is not a run folder: it has no {NAME}.", hint=hint_for_no_run(run), place=str(run)) from None
     except ValidationError as error:
         [first, *_] = error.errors()
         key = ".".join(map(str, first["loc"]))
         reason = f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}" if key else "not a JSON object"
     except (ValueError, OSError) as error:
         reason = str(error)
-    raise RunError(f"{path} is damaged: {reason}.", hint="Restore it from a copy, or train again.")
+    raise RunError(
+        f"{path} is damaged: {reason}.", hint="Restore it from a copy, or train again.", place=str(path), reason=reason
+    )
 
 
 def versions() -> dict[str, str]:

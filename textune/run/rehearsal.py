@@ -14,7 +14,7 @@ from textune.config import Duration
 from textune.data import Split
 from textune.ranks import Ranks
 from textune.run.folder import RunFolder
-from textune.run.parts import Ingredients
+from textune.run.parts import Parts
 
 
 @contextlib.contextmanager
@@ -30,19 +30,19 @@ def scratch_folder(beside: Path, ranks: Ranks) -> Iterator[RunFolder]:
         ranks.wait()
 
 
-def one_batch_of_everything(parts: Ingredients) -> Ingredients:
+def one_batch_of_everything(parts: Parts) -> Parts:
     """The same run with one training step and one batch of every other split."""
-    size = parts.experiment.train.batch_size
+    size = parts.settings.train.batch_size
 
     def first(split: Split) -> Split:
         return split if split.name == "train" else replace(split, indices=split.indices[:size])
 
     duration = Duration(1, "steps")
-    section = parts.experiment.train.model_copy(update={"duration": duration})
+    section = parts.settings.train.model_copy(update={"duration": duration})
     data = parts.data.map_splits(first)
     return replace(
         parts,
-        experiment=parts.experiment.model_copy(update={"train": section}),
+        settings=replace(parts.settings, train=section),
         data=data,
         plan=replace(parts.plan, duration=duration),
         rows={name: rows if name == "train" else rows.at(np.arange(min(size, len(rows)))) for name, rows in parts.rows.items()},

@@ -10,13 +10,12 @@ import numpy as np
 
 from textune.atomic import write_text
 from textune.batches import TokenRows
-from textune.config import reported_sets
 from textune.data import Split
-from textune.evaluation import Metric, Reduction, Report, Scored, build_report, render
+from textune.evaluation import EvaluatedRows, Metric, Reduction, Report, Scored, build_report, render
 from textune.model import CallerBudget
 from textune.prediction import Predictor, load
 from textune.run.folder import RunFolder, report_stem
-from textune.run.parts import Ingredients
+from textune.run.parts import Parts
 from textune.run.tracking import Tracker
 
 
@@ -75,17 +74,21 @@ def report_split(
     examples = split.chosen_examples
     return build_report(
         scored,
-        texts=examples.text,
-        pairs=examples.text_pair,
-        place=examples.place,
+        EvaluatedRows(
+            texts=examples.text,
+            pairs=examples.text_pair,
+            place=examples.place,
+            dataset=f"{split.name}: {examples.rows.source}",
+            fingerprint=split.fingerprint,
+            num_left_out=split.num_left_out,
+            warnings=tuple(
+                f"{lost} The scores say nothing about such rows." for lost in (split.unread, split.too_long) if lost
+            ),
+        ),
         metric=metric,
-        dataset=f"{split.name}: {examples.rows.source}",
-        fingerprint=split.fingerprint,
         train_targets=train_targets,
         bootstrap=bootstrap,
         mistakes=mistakes,
-        left_out=split.num_left_out,
-        warnings=tuple(f"{lost} The scores say nothing about such rows." for lost in (split.unread, split.too_long) if lost),
     )
 
 
@@ -95,21 +98,21 @@ def write_report(report: Report, folder: Path, stem: str) -> None:
     write_text(folder / f"{stem}.md", render.markdown.render(report))
 
 
-def write_reports(parts: Ingredients, folder: RunFolder, tracker: Tracker) -> dict[str, Report]:
+def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str, Report]:
     """Report on the saved model, not on the live one: what is reported is what was kept. Called by all ranks together."""
     device: Literal["cpu", "cuda"] = "cuda" if parts.device.torch.type == "cuda" else "cpu"
     saved = load(folder.best, device=device, precision=parts.device.precision, ranks=parts.ranks, on_notice=tracker.notice)
     budget = saved.budget()
     reports: dict[str, Report] = {}
-    for name in [name for name in reported_sets(parts.experiment) if name in parts.rows]:
+    for name in [name for name in parts.settings.reported if name in parts.rows]:
         reports[name] = report_split(
             saved,
             parts.data.splits[name],
             parts.rows[name],
             metric=parts.metric,
             train_targets=parts.data.train_targets,
-            bootstrap=parts.experiment.evaluate.bootstrap,
-            mistakes=parts.experiment.evaluate.mistakes,
+            bootstrap=parts.settings.evaluate.bootstrap,
+            mistakes=parts.settings.evaluate.mistakes,
             tracker=tracker,
             budget=budget,
         )

@@ -12,7 +12,7 @@ from textune.config import Role, format_value, role_of
 from textune.errors import RunError
 from textune.jsontext import finite
 from textune.model import processor
-from textune.run.parts import Ingredients
+from textune.run.parts import Parts
 from textune.run.state import Identity, content_in_words, machine_in_words
 from textune.training import sharing_kind
 from textune.wording import listing
@@ -45,6 +45,8 @@ def compare(saved: Mapping[str, object], now: Mapping[str, object], *, where: st
             f"{where} was trained with another configuration: {'; '.join(refused)}.",
             hint="Resume with the values of its config.toml, choose another folder with --run, or start another run from its"
             ' model: model.pretrained = "RUN/best".',
+            place=str(where),
+            reason="; ".join(refused),
         )
     return [f"{change} from here on" for change in harmless]
 
@@ -80,6 +82,8 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
         raise RunError(
             f"{listing(sorted(other), 6)} of {where} changed since it was trained.",
             hint="Restore the files as they were, or start a new run; to train a model further, name it in model.pretrained.",
+            place=str(where),
+            reason="changed since it was trained",
         )
     changed = [
         f"{machine_in_words(name)} was {value}, is {now.machine.get(name)}"
@@ -91,7 +95,7 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
     return [f"this machine differs ({'; '.join(changed)}): the run continues, but results are no longer bit-identical"]
 
 
-def identity_of(parts: Ingredients) -> Identity:
+def identity_of(parts: Parts) -> Identity:
     """What a checkpoint keeps for `compare_identity`."""
     splits = parts.data.splits
     content: dict[str, JsonValue] = {f"data.{name}": split.fingerprint for name, split in splits.items()}
@@ -101,7 +105,7 @@ def identity_of(parts: Ingredients) -> Identity:
     content |= {f"class_names.{name}": list(names) for name, names in named}
     content["labels"] = [parts.data.label_map.problem, *parts.data.label_map.names]
     content["tokenizer"] = parts.encoder.fingerprint()
-    content["max_length"] = parts.experiment.tokens.longest
+    content["max_length"] = parts.card.max_length
     content["token_embeddings"] = parts.model.left_out_fingerprint
     machine: dict[str, JsonValue] = {
         "torch": torch.__version__,
@@ -109,7 +113,7 @@ def identity_of(parts: Ingredients) -> Identity:
         "vectors": processor.vectors(),
         "kernels": parts.model.accelerator.way,
         "world": parts.ranks.world,
-        "sharing": sharing_kind(parts.experiment.train, parts.ranks),
+        "sharing": sharing_kind(parts.settings.train, parts.ranks),
     }
     config = parts.model.hf.config.to_dict()
     backbone = {name: value for name, value in config.items() if name not in _NOT_COMPUTED and not name.startswith("_")}

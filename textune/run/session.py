@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import JsonValue
 from safetensors.torch import save
 
 from textune.atomic import WRITING
-from textune.config import Loaded, show
 from textune.errors import Preempted, RunError
 from textune.evaluation import Report
 from textune.ranks import explain_lost_rank
@@ -23,7 +23,7 @@ from textune.run.facts import Facts, run_facts
 from textune.run.folder import RunFolder
 from textune.run.header import describe
 from textune.run.manifest import Ending, Manifest, Resumption, command_line, git_state, machine, now, versions
-from textune.run.parts import Ingredients
+from textune.run.parts import Parts, batches_of, num_truncated, predictor_of
 from textune.run.report import write_reports
 from textune.run.same import compare_identity, identity_of
 from textune.run.setup import Setup
@@ -48,8 +48,18 @@ MAX_SKIPPED_SHOWN = 100
 class Reporting(Protocol):
     """Reports on the best model of a run folder and writes that there."""
 
-    def __call__(self, parts: Ingredients, folder: RunFolder, tracker: Tracker) -> dict[str, Report]:
+    def __call__(self, parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str, Report]:
         """The reports by the name of their set; called by all ranks together."""
+
+
+@dataclass(frozen=True)
+class WrittenConfig:
+    """The configuration as a run keeps it."""
+
+    text: str
+    """`config.toml` of the run folder."""
+    resolved: dict[str, JsonValue]
+    """Every value, for checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +81,8 @@ class Session:
     def __init__(
         self,
         folder: RunFolder,
-        loaded: Loaded,
-        parts: Ingredients,
+        config: WrittenConfig,
+        parts: Parts,
         start: Start,
         tracker: Trackers,
         *,
@@ -81,7 +91,7 @@ class Session:
     ) -> None:
         """`tracker` has heard everything that was said so far. `after_step` is called after every optimizer step."""
         self._folder = folder
-        self._loaded = loaded
+        self._config = config
         self._parts = parts
         self._start = start
         self._tracker = tracker
@@ -90,6 +100,9 @@ class Session:
         self._ranks = parts.ranks
         self._facts = run_facts(parts)
         self._is_open = False
+        """Whether the run folder is made, or taken up."""
+        self._is_told = False
+        """Whether the trackers know that the run has started."""
 
     def run(self) -> Outcome:
         """Train and report; the run folder says how it ended, whatever happens."""
@@ -115,12 +128,13 @@ class Session:
         if state is not None:
             for note in compare_identity(state.identity, identity, where=str(self._folder.path)):
                 self._tracker.notice(note)
-        learner = build_learner(self._parts.model, self._parts.experiment.train, self._parts.device, self._ranks)
+        learner = build_learner(self._parts.model, self._parts.settings.train, self._parts.device, self._ranks)
         self._open_folder()
         with self._lines() as lines:
             tracker = Trackers([lines, self._tracker])
             setup = self._set_up(learner, identity, tracker, interruption)
             trackers = state.trackers if state is not None and self._start.is_within(self._folder) else {}
+            self._is_told = True
             tracker.start(setup.config, self._facts, trackers)
             drive = Drive(setup, self._restore(setup), kept=self._adopt_best(setup), after_step=self._after_step)
             try:
@@ -145,7 +159,7 @@ class Session:
     def _open_folder(self) -> None:
         """Make the run folder, or take up the one that is there; only the first rank writes."""
         if self._ranks.is_first:
-            text = show(self._loaded, diff=False)
+            text = self._config.text
             if self._start.kind == "resumed" and (self._folder.path / "manifest.json").is_file():
                 state = self._start.state if self._start.is_within(self._folder) else None
                 cut_lines(self._folder.metrics, 0 if state is None else state.metrics_bytes)
@@ -179,7 +193,7 @@ class Session:
             facts=self._facts.to_dict(),
             data=parts.data.fingerprints,
             rows=parts.data.num_rows,
-            truncated=parts.num_truncated,
+            truncated=num_truncated(parts),
             skipped=tuple(f"{row.place}: {row.reason}" for row in parts.data.skipped[:MAX_SKIPPED_SHOWN]),
             num_skipped=len(parts.data.skipped),
             left_out=parts.data.num_left_out,
@@ -199,7 +213,7 @@ class Session:
             yield lines
 
     def _set_up(self, learner: Learner, identity: Identity, tracker: Tracker, interruption: Interruption) -> Setup:
-        parts, section, state = self._parts, self._parts.experiment.train, self._start.state
+        parts, section, state = self._parts, self._parts.settings.train, self._start.state
         keeper = CheckpointKeeper(
             self._folder.checkpoints,
             section.checkpoint,
@@ -208,13 +222,13 @@ class Session:
             on_notice=tracker.notice,
         )
         keeper.open(self._start.step)
-        predictor = parts.predictor(learner)
+        predictor = predictor_of(parts, learner)
         return Setup(
             parts=parts,
-            config=self._loaded.experiment.model_dump(mode="json"),
+            config=self._config.resolved,
             identity=identity,
             learner=learner,
-            loader=parts.loader(learner=learner, state=None if state is None else dict(state.loader)),
+            loader=batches_of(parts, learner=learner, state=None if state is None else dict(state.loader)),
             predictor=predictor,
             budget=predictor.budget(tracker.notice),
             best=BestTracker(section.early_stopping, higher_is_better=parts.metric.higher_is_better),
@@ -287,16 +301,17 @@ class Session:
         with contextlib.suppress(OSError):
             if self._ranks.is_first:
                 self._folder.end(status, reason=reason)
-        self._tracker.finish(status, self._folder.files())
+        if self._is_told:
+            self._tracker.finish(status, self._folder.files())
 
 
-def small_files(parts: Ingredients, folder: RunFolder) -> dict[str, bytes]:
+def small_files(parts: Parts, folder: RunFolder) -> dict[str, bytes]:
     """What every checkpoint holds beside tensors and state: enough to make a plain model folder of it."""
     # In the folder of the checkpoints, where a run that is killed right here is cleaned up behind.
     with tempfile.TemporaryDirectory(suffix=WRITING, dir=folder.checkpoints) as scratch:
         model = Path(scratch)
         parts.model.save_config(model)
-        parts.predictor().save_card(model)
+        predictor_of(parts).save_card(model)
         files = {f"model/{path.relative_to(model)}": path.read_bytes() for path in model.rglob("*") if path.is_file()}
     kept = parts.model.kept_ids
     if kept is not None:

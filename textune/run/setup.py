@@ -10,7 +10,7 @@ from textune.batches import Batches
 from textune.model import CallerBudget
 from textune.prediction import Predictor
 from textune.run.folder import RunFolder
-from textune.run.parts import Ingredients
+from textune.run.parts import Parts
 from textune.run.signals import Interruption
 from textune.run.state import Identity
 from textune.run.tracking import Tracker
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Setup:
     """Everything that trains, evaluates, saves and reports in one process of a run."""
 
-    parts: Ingredients
+    parts: Parts
     config: Mapping[str, JsonValue]
     """The resolved configuration, as a checkpoint keeps it."""
     identity: Identity

@@ -9,13 +9,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from textune.config import Experiment, TrainSection, load_config, load_tree, user_path
+from pydantic import JsonValue
+
+from textune.config import TrainSection, load_config, load_tree, user_path
 from textune.errors import RunError
 from textune.ranks import Ranks, joined
 from textune.run.folder import RunFolder
@@ -25,6 +27,20 @@ from textune.run.state import RunState, state_of
 from textune.training import Checkpoint, models_in, newest, open_checkpoint
 
 LATEST, AUTO = "latest", "auto"
+
+
+Config = Mapping[str, JsonValue]
+"""A resolved configuration, as JSON holds it."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a resumed run knew when it stopped."""
+
+    max_tokens: int | None
+    """Its token budget; None where it is to be found, or is set, anew."""
+    kernels: str | None
+    """The kernels it computed with; None where it has to choose."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +65,18 @@ class Start:
         """Optimizer steps done already."""
         return self.checkpoint.step if self.checkpoint else 0
 
-    @property
-    def way(self) -> str | None:
-        """How the run had computed what stands between its matrix products; None where it has to choose."""
-        return None if self.state is None else self.state.identity.kernels
-
-    def bound(self, section: TrainSection) -> int | None:
-        """The tokens computed at once that the run had found; None where it has to find them, or is given them, anew."""
-        if self.state is None or self._trained_with("max_tokens") != section.max_tokens:
+    def earlier(self, section: TrainSection) -> Earlier | None:
+        """What the run knew at its checkpoint; None for a run that begins."""
+        if self.state is None:
             return None
-        return self.state.max_tokens
+        same_bound = self._trained_with("max_tokens") == section.max_tokens
+        return Earlier(self.state.max_tokens if same_bound else None, self.state.identity.kernels)
 
-    def has_duration(self, section: TrainSection) -> bool:
+    def has_duration(self, config: Config) -> bool:
         """Whether the checkpoint is of a run of the same duration."""
-        return self.state is None or self._trained_with("duration") == section.model_dump(mode="json")["duration"]
+        section = config["train"]
+        assert isinstance(section, dict)
+        return self.state is None or self._trained_with("duration") == section["duration"]
 
     def is_within(self, folder: RunFolder) -> bool:
         """Whether the checkpoint is one of this run folder's own."""
@@ -73,25 +87,30 @@ class Start:
         return section.get(key) if isinstance(section, dict) else None
 
 
-def plan_start(folder: RunFolder, experiment: Experiment, resume: str | None) -> Start:
+def plan_start(folder: RunFolder, config: Config, resume: str | None) -> Start:
     """What `--resume` means for this run folder; RunError if that is impossible, or if the run is no longer the same one."""
     seen = folder.witness()
-    start = _planned(folder, experiment, resume)
+    start = _planned(folder, config, resume)
     if start.kind != "complete":
         folder.require_writable()
     return replace(start, seen=seen)
 
 
-def _planned(folder: RunFolder, experiment: Experiment, resume: str | None, *, branch_from: Checkpoint | None = None) -> Start:
+def _planned(folder: RunFolder, config: Config, resume: str | None, *, branch_from: Checkpoint | None = None) -> Start:
     """`branch_from`: the checkpoint that the command names, and from which the run in this folder branched off."""
     if resume == "":
-        raise RunError("--resume= is empty.", hint="Write --resume, --resume auto, or the path of a run or checkpoint.")
+        raise RunError(
+            "--resume= is empty.", hint="Write --resume, --resume auto, or the path of a run or checkpoint.", key="resume"
+        )
     if resume is not None and resume not in (LATEST, AUTO):
-        return _start_elsewhere(folder, experiment, user_path(resume))
+        return _start_elsewhere(folder, config, user_path(resume))
     if not (folder.path / "manifest.json").is_file():
         if resume == LATEST and not folder.was_killed_early:
             raise RunError(
-                f"there is no run in {folder.path} to resume.", hint="Start it without --resume, or with --resume auto."
+                f"there is no run in {folder.path} to resume.",
+                hint="Start it without --resume, or with --resume auto.",
+                key="resume",
+                place=str(folder.path),
             )
         if resume is None or not folder.was_killed_early:
             folder.require_free()
@@ -108,13 +127,15 @@ def _planned(folder: RunFolder, experiment: Experiment, resume: str | None, *, b
                 f"{folder.path} branched off from a checkpoint of another run ({manifest.from_checkpoint})"
                 " and has none of its own.",
                 hint="Name that checkpoint again: --resume PATH.",
+                key="resume",
+                place=str(folder.path),
             )
         checkpoint = branch_from  # the run stopped before it had a checkpoint of its own
     if status == "complete" and checkpoint is None and models_in(folder.checkpoints):  # it saved only models
         return Start("complete", notices=[f"{folder.path} is complete: nothing is left to do."])
-    start = _resumed(folder, experiment, checkpoint, passed)
+    start = _resumed(folder, config, checkpoint, passed)
     # Where `compare` accepts another duration, the run is no longer complete.
-    if status == "complete" and start.has_duration(experiment.train):
+    if status == "complete" and start.has_duration(config):
         return Start("complete", notices=[f"{folder.path} is complete: nothing is left to do."])
     return start
 
@@ -125,30 +146,34 @@ def _refuse_models(run: Path) -> None:
         raise RunError(
             f"{run} has saved only models (train.checkpoint.save_only_model = true) and cannot resume.",
             hint=f'Start another run from the last one: model.pretrained = "{models[-1]}".',
+            key="train.checkpoint.save_only_model",
+            value=True,
+            place=str(run),
         )
 
 
-def _resumed(folder: RunFolder, experiment: Experiment, checkpoint: Checkpoint | None, passed: list[str]) -> Start:
+def _resumed(folder: RunFolder, config: Config, checkpoint: Checkpoint | None, passed: list[str]) -> Start:
     if checkpoint is None:
         _refuse_models(folder.path)
     if checkpoint is None and passed:
         raise RunError(
             f"none of the checkpoints in {folder.path} can be resumed: {' '.join(passed)}",
             hint=f"Restore one of them from a copy, or remove {folder.checkpoints} to start from the first step.",
+            place=str(folder.path),
+            reason=" ".join(passed),
         )
     if checkpoint is None:
-        before = load_config(folder.path / "config.toml").experiment
+        before = load_config(folder.path / "config.toml").resolved
         where = "no checkpoint was complete when the run stopped: it starts from its first step"
     else:
         where = f"resumes from {checkpoint.folder.name} ({checkpoint.folder.parent.parent})"
         # Keys that a later version added get their defaults, which mean what was done before.
-        before = load_tree(dict(state_of(checkpoint).config), base=Path.cwd()).experiment
-    saved = before.model_dump(mode="json")
-    changes = compare(saved, experiment.model_dump(mode="json"), where=str(folder.path))
+        before = load_tree(dict(state_of(checkpoint).config), base=Path.cwd()).resolved
+    changes = compare(before, config, where=str(folder.path))
     return Start("resumed", checkpoint, [*passed, where, *changes])
 
 
-def _start_elsewhere(folder: RunFolder, experiment: Experiment, path: Path) -> Start:
+def _start_elsewhere(folder: RunFolder, config: Config, path: Path) -> Start:
     """From a checkpoint, or the newest one of a run folder, into this run folder."""
     passed: list[str] = []
     if (path / "checkpoints").is_dir() or ((path / "config.toml").is_file() and (path / "metrics.jsonl").is_file()):
@@ -158,22 +183,26 @@ def _start_elsewhere(folder: RunFolder, experiment: Experiment, path: Path) -> S
             raise RunError(
                 " ".join([*passed, f"{path} has no complete checkpoint to resume from."]),
                 hint="Start a new run without --resume.",
+                key="resume",
+                place=str(path),
             )
     else:
         found = open_checkpoint(path)
     source = found.folder.parent.parent
     if source.resolve() != folder.path.resolve():
         if _is_branch_of(folder, found):
-            return _planned(folder, experiment, LATEST, branch_from=found)
+            return _planned(folder, config, LATEST, branch_from=found)
         folder.require_free()
-        return _resumed(folder, experiment, found, passed)
+        return _resumed(folder, config, found, passed)
     last = newest(folder.checkpoints)[0]
     if last is not None and last.step > found.step:
         raise RunError(
             f"{found.folder} is not the newest checkpoint of its run: {last.folder.name} is newer and would be lost.",
             hint="Name another folder for the new run with --run.",
+            key="resume",
+            place=str(found.folder),
         )
-    return _resumed(folder, experiment, found, passed)
+    return _resumed(folder, config, found, passed)
 
 
 def _is_branch_of(folder: RunFolder, checkpoint: Checkpoint) -> bool:
@@ -191,6 +220,8 @@ def joined_for(section: TrainSection) -> Iterator[Ranks]:
             raise RunError(
                 f"{ranks.world} processes cannot share batches of train.batch_size = {section.batch_size} rows.",
                 hint="Start fewer processes, or raise train.batch_size (which changes the training).",
+                key="train.batch_size",
+                value=section.batch_size,
             )
         yield ranks
 

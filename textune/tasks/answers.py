@@ -1,7 +1,8 @@
-"""Targets and answers of a head as an evaluation keeps them of each row: stored, compared, counted and named.
+"""What an evaluation keeps of each row's target and answer: how they are stored, compared, counted and named.
 
-Implemented beside each kind of head. Shapes: N rows, C scores of a row (one for a number), D bytes of a label set. Stored
-targets and predictions have one form: int32 [N] class ids, uint8 [N, D] labels as bits, float64 [N] numbers.
+Each kind of head has its own, in the same file. Shapes: N rows, C scores per row (one for a number), D bytes per label
+set. Targets and predictions are stored alike: int32 [N] class ids, uint8 [N, D] labels as bits, or float64 [N]
+numbers.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
     from textune.data import LabelMap
 
 _SMALLEST = float(np.finfo(np.float64).eps)
-"""Probabilities are no closer to 0 and 1 than this when their logarithm is taken, as in scikit-learn."""
+"""Before a logarithm is taken, probabilities are clipped to this distance from 0 and 1, as in scikit-learn."""
 
 Answer = str | tuple[str, ...] | float
 """A target or a prediction as a reader sees it: a name, several names, or a number."""
 
 
 class Counts(NamedTuple):
-    """How often something is predicted and true, predicted at all, and true at all; float64 [C] by class or [N] by row."""
+    """How often something is predicted and true, predicted at all, and true at all; float64 [C] by class or [N] by
+    row."""
 
     correct: np.ndarray
     predicted: np.ndarray
@@ -32,36 +34,36 @@ class Counts(NamedTuple):
 
 
 class Constant(NamedTuple):
-    """The best scores that ignore the text: float64 [C], or of a number its value []."""
+    """The best scores for a model that ignores the text: float64 [C], or a single number []."""
 
     decision: np.ndarray
-    """From which the best constant decision follows."""
+    """For metrics of decisions."""
     probabilities: np.ndarray
-    """Best where the scores themselves are measured."""
+    """For metrics of the scores themselves."""
 
 
 @dataclass(frozen=True)
 class Measures:
-    """What a kind of head is measured by: names of metrics (`textune.evaluation`)."""
+    """The metrics of a kind of head, by name; they are defined in `textune.evaluation`."""
 
     names: tuple[str, ...]
-    """All that make sense."""
+    """Every metric that makes sense."""
     main: str
     """What `evaluate.metric = "auto"` means."""
     plain: str
-    """In which a constant answer always has a value."""
+    """The metric in which a constant answer always has a value."""
     constant: str
     """The best constant answer, in words."""
 
 
 class Choices(Protocol):
-    """What can be said of answers that are a choice among labels."""
+    """Answers that are choices among labels can also be counted."""
 
     def hits(self, targets: np.ndarray) -> np.ndarray:
         """bool [N, C] the labels that each row has."""
 
     def counts(self, targets: np.ndarray, predictions: np.ndarray, weights: np.ndarray | None) -> Counts:
-        """By label, each row counting as often as `weights` [N] say, or once."""
+        """By label; each row counts as often as `weights` [N] says, or once."""
 
     def support(self, targets: np.ndarray) -> np.ndarray:
         """Rows that have each label, [C]."""
@@ -79,40 +81,40 @@ class Answers(Protocol):
 
     @property
     def measures(self) -> Measures:
-        """What answers of this kind are measured by."""
+        """Their metrics."""
 
     @property
     def num_scores(self) -> int:
-        """Scores of a row, C; of a number one."""
+        """Scores per row, C; one for a number."""
 
     @property
     def ranked(self) -> range:
-        """Columns of the scores whose order over the rows is measured: of two classes the second alone, else all."""
+        """Columns of the scores that ranking metrics look at: the second of two classes, otherwise all."""
 
     @property
     def choices(self) -> Choices | None:
-        """Itself where answers are a choice among labels; None for numbers."""
+        """The same object if answers are choices among labels; None for numbers."""
 
     def score_shape(self, num_rows: int) -> tuple[int, ...]:
-        """Shape of the scores of so many rows."""
+        """Shape of the scores of `num_rows` rows."""
 
     def target_shape(self, num_rows: int) -> tuple[int, ...]:
-        """Shape of the targets of so many rows, as they are learned from."""
+        """Shape of the training targets of `num_rows` rows."""
 
     def check(self, targets: np.ndarray, scores: np.ndarray) -> None:
-        """DataError for targets and scores of these shapes, of at least one row, that cannot be."""
+        """DataError for impossible targets or scores; both have the right shape and at least one row."""
 
     def zeros(self, num_rows: int) -> dict[str, np.ndarray]:
-        """Arrays for what is kept of so many rows, by field of `textune.evaluation.Scored`."""
+        """Empty arrays for what is kept of `num_rows` rows, by field of `textune.evaluation.Scored`."""
 
     def reduce(self, targets: np.ndarray, scores: np.ndarray, decided: np.ndarray) -> dict[str, np.ndarray]:
-        """What is kept of a batch, by the same names; `decided` is what the head makes of the scores."""
+        """What is kept of a batch, by the same names; `decided` is what the head decides from the scores."""
 
     def store(self, given: np.ndarray) -> np.ndarray:
-        """Targets, or what a head decided, as they are stored."""
+        """Targets or decisions in stored form."""
 
     def right(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        """bool [N] the prediction is the target; of labels, every one."""
+        """bool [N] whether the prediction equals the target (for labels: every label)."""
 
     def mistake_sizes(
         self,
@@ -121,34 +123,35 @@ class Answers(Protocol):
         sureness: np.ndarray | None,
         suspect: np.ndarray | None,
     ) -> np.ndarray:
-        """float64 [N] how sure and wrong each row is, or how far off; 0 where right."""
+        """float64 [N] how confidently wrong each row is, or how far off; 0 where right."""
 
     def answer_rows(self, scores: np.ndarray, decided: np.ndarray) -> tuple[list[Answer], np.ndarray]:
-        """The answer to each row for a reader, and how sure it is: a list [N] and float64 [N]; `decided` as in `reduce`.
+        """The answer for each row as a reader sees it (a list [N]) and its score (float64 [N]); `decided` as in
+        `reduce`.
 
-        Sure is the probability of the class, of labels that of the most probable one; a number is given again.
+        The score is the probability of the class, that of the most probable label, or the number itself.
         """
 
     def named(self, stored: np.ndarray) -> Answer:
         """One stored target or prediction for a reader."""
 
     def constant(self, known: np.ndarray) -> Constant:
-        """The best constant scores for stored targets like these."""
+        """The constant scores that suit these stored targets best."""
 
     def constant_loss(self, targets: np.ndarray, constant: np.ndarray) -> np.ndarray | None:
-        """float64 [N] the negative log probability of what is true, where all rows have these scores; None for numbers."""
+        """float64 [N] negative log probability of the truth if every row had these scores; None for numbers."""
 
     def notes(self, targets: np.ndarray, predictions: np.ndarray) -> list[str]:
-        """What a reader of a report should know of these rows, in sentences."""
+        """Sentences for the notes of a report."""
 
 
 def surprise(probabilities: np.ndarray) -> np.ndarray:
-    """Negative logarithm of what had these probabilities and happened, in their shape."""
+    """Negative logarithm of the probabilities of events that happened; same shape."""
     return np.asarray(-np.log(probabilities.clip(_SMALLEST, 1 - _SMALLEST)))
 
 
 def require_probabilities(scores: np.ndarray) -> None:
-    """DataError for scores outside 0 to 1; float32 probabilities may exceed one by a rounding error."""
+    """DataError for scores outside 0 to 1; float32 probabilities may exceed 1 by a rounding error."""
     lowest, highest = scores.min(), scores.max()
     if lowest < 0 or highest > 1 + 1e-6:
-        raise DataError(f"scores are probabilities, from 0 to 1, but these go from {lowest:g} to {highest:g}.")
+        raise DataError(f"scores must be probabilities from 0 to 1, but these range from {lowest:g} to {highest:g}.")

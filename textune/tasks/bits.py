@@ -19,17 +19,17 @@ def pack_labels(labels: np.ndarray) -> np.ndarray:
 
 
 def unpack_labels(bits: np.ndarray, num_labels: int) -> np.ndarray:
-    """The way back: uint8 [..., C] of 0 and 1."""
+    """The inverse: uint8 [..., C] of 0 and 1."""
     return np.unpackbits(bits, axis=-1, count=num_labels)
 
 
 def one_value(bits: np.ndarray) -> np.ndarray:
-    """Rows of bytes [N, D] as values [N] that compare by their bytes: much faster to sort than rows."""
+    """Rows of bytes [N, D] as single values [N] that compare by their bytes, which sort much faster."""
     return np.ascontiguousarray(bits).view(np.dtype((np.void, bits.shape[1])))[:, 0]
 
 
 def count_labels(bits: np.ndarray, num_labels: int, weights: np.ndarray | None = None) -> np.ndarray:
-    """float64 [C] rows that have each label; int64 `weights` [N] say how often each row counts."""
+    """float64 [C] number of rows with each label; int64 `weights` [N]: how often each row counts."""
     total = np.zeros(num_labels)
     for rows in row_blocks(len(bits), num_labels):
         labels = unpack_labels(bits[rows], num_labels)
@@ -38,7 +38,7 @@ def count_labels(bits: np.ndarray, num_labels: int, weights: np.ndarray | None =
 
 
 def sum_labels(bits: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """float64 [N] the sum of each row's labels' `values` [C]."""
+    """float64 [N] for each row, the sum of `values` [C] over its labels."""
     sums = np.empty(len(bits))
     for rows in row_blocks(len(bits), len(values)):
         sums[rows] = unpack_labels(bits[rows], len(values)) @ values
@@ -46,12 +46,12 @@ def sum_labels(bits: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def has_label(bits: np.ndarray, label_N: np.ndarray) -> np.ndarray:
-    """bool [N] whether each row has the label of its number in int [N]."""
+    """bool [N] whether each row has the label `label_N` (int [N]) names for it."""
     byte_N = bits[np.arange(len(bits)), label_N >> 3]
     return np.asarray((byte_N >> (7 - (label_N & 7))) & 1).astype(bool)
 
 
 def row_blocks(num_rows: int, num_labels: int) -> Iterator[slice]:
-    """Cuts rows of `num_labels` numbers into pieces of at most `NUMBERS_AT_ONCE` numbers, or of single rows."""
+    """Slices of at most `NUMBERS_AT_ONCE` numbers, or of one row, if each row has `num_labels` numbers."""
     step = max(1, NUMBERS_AT_ONCE // num_labels)
     return (slice(start, start + step) for start in range(0, num_rows, step))

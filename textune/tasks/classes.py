@@ -1,4 +1,4 @@
-"""One class per row: binary and multiclass heads, and what an evaluation keeps of their answers."""
+"""One class per row: binary and multiclass heads, and what an evaluation keeps of their rows."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ClassHead:
     num_outputs: int
     label_smoothing: float = 0.0
     class_weights: torch.Tensor | None = None
-    """float32 [K]: of a row of this class."""
+    """float32 [K]: the weight of a row of each class."""
     decision: Decision = USUAL
     name: str = LABEL
 
@@ -64,7 +64,7 @@ class ClassHead:
 
     @property
     def answers(self) -> ClassAnswers:
-        """What an evaluation keeps of them."""
+        """What an evaluation keeps of each row."""
         return ClassAnswers(self.label_map)
 
     def row_losses(self, outputs_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -78,13 +78,13 @@ class ClassHead:
         return functional.cross_entropy(outputs_BC, targets, label_smoothing=self.label_smoothing, reduction="none")
 
     def row_weights(self, targets: torch.Tensor, weights_B: torch.Tensor | None) -> torch.Tensor:
-        """Weight of the row times that of its class, float32 [B]."""
+        """Weight of the row times the weight of its class, float32 [B]."""
         weights = torch.ones(len(targets), device=targets.device) if weights_B is None else weights_B
         weights_K = _on(targets.device, self.class_weights)
         return weights if weights_K is None else weights * weights_K[targets]
 
     def scores(self, outputs_BC: torch.Tensor) -> torch.Tensor:
-        """Probabilities [B, K]: of both classes, too, where one output tells them apart."""
+        """Probabilities [B, K]; one output gives those of both classes."""
         if self.num_outputs == 1:
             positive_B = torch.sigmoid(outputs_BC[:, 0])
             return torch.stack([1 - positive_B, positive_B], dim=1)
@@ -113,7 +113,7 @@ class ClassAnswers:
 
     @property
     def ranked(self) -> range:
-        """All classes; of a binary task the second one alone, since the order by the first is the same reversed."""
+        """All classes; of two, only the second, since the first gives the same order reversed."""
         return range(1 if self.label_map.problem == "binary" else 0, self.num_scores)
 
     @property
@@ -130,16 +130,16 @@ class ClassAnswers:
         return (num_rows,)
 
     def check(self, targets: np.ndarray, scores: np.ndarray) -> None:
-        """DataError for what are not probabilities, or not class ids."""
+        """DataError unless scores are probabilities and targets class ids."""
         require_probabilities(scores)
         if not np.issubdtype(targets.dtype, np.integer) or targets.min() < 0 or targets.max() >= self.num_scores:
             raise DataError(
-                f"targets are whole class ids up to {self.num_scores - 1},"
-                f" but these go from {targets.min()} to {targets.max()}."
+                f"targets must be class ids up to {self.num_scores - 1}, but these range from {targets.min()}"
+                f" to {targets.max()}."
             )
 
     def zeros(self, num_rows: int) -> dict[str, np.ndarray]:
-        """Ids of what is true and predicted; the surprise at the first, the probability of the second."""
+        """Ids of the true and the predicted class; the surprise at the true one, the probability of the predicted one."""
         ids = {name: np.zeros(num_rows, dtype=np.int32) for name in ("targets", "predictions")}
         return ids | {"loss": np.zeros(num_rows), "sureness": np.zeros(num_rows)}
 
@@ -158,13 +158,13 @@ class ClassAnswers:
         return np.asarray(given)
 
     def right(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        """bool [N] the class is the right one."""
+        """bool [N] whether the class is right."""
         return np.asarray(predictions == targets)
 
     def mistake_sizes(
         self, targets: np.ndarray, predictions: np.ndarray, sureness: np.ndarray | None, suspect: np.ndarray | None
     ) -> np.ndarray:
-        """float64 [N] the probability of a wrong class that was answered."""
+        """float64 [N] the probability of the predicted class where it is wrong."""
         assert sureness is not None
         return np.where(self.right(targets, predictions), 0.0, sureness)
 
@@ -186,7 +186,7 @@ class ClassAnswers:
         return np.asarray(surprise(constant)[targets])
 
     def notes(self, targets: np.ndarray, predictions: np.ndarray) -> list[str]:
-        """Nothing: what there is to say is said of each class."""
+        """None: the report has notes on each class."""
         return []
 
     def hits(self, targets: np.ndarray) -> np.ndarray:
@@ -210,7 +210,7 @@ class ClassAnswers:
 
 
 def build_classes(section: Task, label_map: LabelMap, targets: np.ndarray | None, decision: Decision) -> ClassHead:
-    """The head for these classes; `targets` are those of the training rows, as `build_task` takes them."""
+    """The head for these classes; arguments as in `build_task`."""
     assert not isinstance(section, RegressionTask), "labels were read as another kind than the task's"
     one_output = isinstance(section, BinaryTask) and section.num_logits == 1
     return ClassHead(
@@ -235,10 +235,10 @@ def _on(device: torch.device, weights_K: torch.Tensor | None) -> torch.Tensor | 
 def _weighted_smoothed(
     outputs_BC: torch.Tensor, targets: torch.Tensor, weights_K: torch.Tensor, smoothing: float
 ) -> torch.Tensor:
-    """Loss of each row, [B], where every class that smoothing gives a share of the target counts with its own weight.
+    """Loss of each row, [B]: each class that smoothing gives a share of the target counts with its own weight.
 
-    This is PyTorch's CrossEntropyLoss. The weight of the row's own class is divided out, since `row_weights` brings it back;
-    a row of a class of weight 0 counts for nothing.
+    This is PyTorch's CrossEntropyLoss. The weight of the row's own class is divided out here, since `row_weights`
+    multiplies by it; a row whose class has weight 0 does not count.
     """
     if outputs_BC.shape[1] == 1:  # the softmax of (0, x) is the sigmoid of x
         outputs_BC = functional.pad(outputs_BC, (1, 0))

@@ -1,4 +1,4 @@
-"""From scores to decisions: the rule that a head answers by, and what scores must be for it."""
+"""From scores to answers: the rule of a head, and a check that the scores are numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Decision:
     """The rule by which scores become answers."""
 
     threshold: float = 0.5
-    """Where each label is decided for itself: the score from which on it is given."""
+    """For labels that are decided one by one: the lowest score at which a label is given."""
 
     def best(self, scores_NK: np.ndarray) -> np.ndarray:
         """int64 [N] the class of the highest score, the first of equals."""
@@ -27,18 +27,18 @@ class Decision:
 
 
 USUAL = Decision()
-"""The rule of a head that nobody has tuned."""
+"""The default, used unless a rule has been tuned."""
 
 
 def nth_row(index: int) -> str:
-    """The name of a row whose place in a file is not known."""
+    """What to call a row whose place in a file is not known."""
     return f"row {index + 1:,}"
 
 
 def require_numbers(scores: np.ndarray, rows: np.ndarray, *, num_rows: int, place: Callable[[int], str] = nth_row) -> None:
     """ModelError where scores [N] or [N, K] are NaN or infinite.
 
-    rows: int64 [N] which of all `num_rows` rows these are. place: names one of them.
+    `rows`: int64 [N] the numbers of these rows among all `num_rows`; `place`: what to call one of them.
     """
     usable = np.isfinite(scores)
     if usable.all():

@@ -1,4 +1,4 @@
-"""Any number of labels per row: the multilabel head, and what an evaluation keeps of its answers."""
+"""Any number of labels per row: the multilabel head, and what an evaluation keeps of its rows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MULTILABEL = Measures(
 
 @dataclass(frozen=True)
 class LabelHead:
-    """Each of K labels for itself: the sigmoid of an output of its own.
+    """Each of K labels is predicted independently: the sigmoid of its own output.
 
     Targets are 0 or 1 for each label, float32 [B, K].
     """
@@ -55,7 +55,7 @@ class LabelHead:
     label_map: LabelMap
     label_smoothing: float = 0.0
     class_weights: torch.Tensor | None = None
-    """float32 [K]: of the positive term of this label."""
+    """float32 [K]: the weight of the positive term of each label."""
     decision: Decision = USUAL
     name: str = LABEL
 
@@ -71,11 +71,11 @@ class LabelHead:
 
     @property
     def answers(self) -> LabelAnswers:
-        """What an evaluation keeps of them."""
+        """What an evaluation keeps of each row."""
         return LabelAnswers(self.label_map)
 
     def row_losses(self, outputs_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Binary cross-entropy of each row, the mean over its labels, [B]; the weights of the labels are inside."""
+        """Binary cross-entropy of each row, [B]: the mean over its labels, class weights included."""
         smoothed = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
         weights_K = None if self.class_weights is None else self.class_weights.to(outputs_BC.device)
         return functional.binary_cross_entropy_with_logits(outputs_BC, smoothed, pos_weight=weights_K, reduction="none").mean(
@@ -103,7 +103,7 @@ class LabelAnswers:
 
     @property
     def measures(self) -> Measures:
-        """Those of label sets."""
+        """Metrics of label sets."""
         return MULTILABEL
 
     @property
@@ -130,7 +130,7 @@ class LabelAnswers:
         return (num_rows, self.num_scores)
 
     def check(self, targets: np.ndarray, scores: np.ndarray) -> None:
-        """DataError for what are not probabilities, or not 0 and 1, and for a single label."""
+        """DataError unless scores are probabilities, targets 0 or 1, and labels two or more."""
         require_probabilities(scores)
         if self.num_scores < 2:
             raise DataError("multilabel needs two labels or more.")
@@ -138,7 +138,7 @@ class LabelAnswers:
             raise DataError("multilabel targets are 0 or 1.")
 
     def zeros(self, num_rows: int) -> dict[str, np.ndarray]:
-        """Bits of what is true and predicted, the mean surprise, the most wrong label and its probability."""
+        """Bits of the true and the predicted labels; the mean surprise; the most wrong label and its probability."""
         sides = (num_rows, -(-self.num_scores // 8))
         bits = {name: np.zeros(sides, dtype=np.uint8) for name in ("targets", "predictions")}
         suspect = np.zeros(num_rows, dtype=np.int32)
@@ -162,19 +162,19 @@ class LabelAnswers:
         return pack_labels(given)
 
     def right(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        """bool [N] every label is right."""
+        """bool [N] whether every label is right."""
         return np.asarray(np.equal(predictions, targets).all(axis=1))
 
     def mistake_sizes(
         self, targets: np.ndarray, predictions: np.ndarray, sureness: np.ndarray | None, suspect: np.ndarray | None
     ) -> np.ndarray:
-        """float64 [N] how far off the most wrong label is: by its probability where it was wrongly given, else by the rest."""
+        """float64 [N] error of the most wrong label: its probability if it was wrongly given, otherwise 1 minus that."""
         assert sureness is not None and suspect is not None
         off = np.where(has_label(targets, suspect), 1 - sureness, sureness)
         return np.where(self.right(targets, predictions), 0.0, off)
 
     def answer_rows(self, scores: np.ndarray, decided: np.ndarray) -> tuple[list[Answer], np.ndarray]:
-        """Names of the labels that are given, and the probability of the most probable one, given or not."""
+        """Names of the given labels, and the probability of the most probable label, given or not."""
         row_K, index_K = np.nonzero(decided)
         named = [self.label_map.names[index] for index in index_K.tolist()]
         stops = np.searchsorted(row_K, np.arange(len(scores) + 1)).tolist()
@@ -186,18 +186,18 @@ class LabelAnswers:
         return tuple(self.label_map.names[int(index)] for index in np.flatnonzero(labels))
 
     def constant(self, known: np.ndarray) -> Constant:
-        """The most frequent label set, and the labels' shares."""
+        """The most frequent label set, and the share of each label."""
         _, first, counts = np.unique(one_value(known), return_index=True, return_counts=True)
         labels = unpack_labels(known[first[counts.argmax()]], self.num_scores).astype(np.float64)
         return Constant(labels, count_labels(known, self.num_scores) / len(known))
 
     def constant_loss(self, targets: np.ndarray, constant: np.ndarray) -> np.ndarray:
-        """float64 [N] the mean surprise over each row's labels."""
+        """float64 [N] the mean surprise over the labels."""
         untrue = surprise(1 - constant)
         return np.asarray((untrue.sum() + sum_labels(targets, surprise(constant) - untrue)) / self.num_scores)
 
     def notes(self, targets: np.ndarray, predictions: np.ndarray) -> list[str]:
-        """Rows without any label."""
+        """On rows without any label."""
         notes = []
         untrue, silent = ~targets.any(axis=1), ~predictions.any(axis=1)
         if silent.any():
@@ -228,7 +228,7 @@ class LabelAnswers:
 
 
 def build_labels(section: Task, label_map: LabelMap, targets: np.ndarray | None, decision: Decision) -> LabelHead:
-    """The head for these labels; `targets` are those of the training rows, as `build_task` takes them."""
+    """The head for these labels; arguments as in `build_task`."""
     assert not isinstance(section, RegressionTask), "labels were read as another kind than the task's"
     return LabelHead(
         label_map,

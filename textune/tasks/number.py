@@ -1,4 +1,4 @@
-"""A number per row: the regression head, and what an evaluation keeps of its answers."""
+"""A number per row: the regression head, and what an evaluation keeps of its rows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class NumberHead:
 
     @property
     def answers(self) -> NumberAnswers:
-        """What an evaluation keeps of them."""
+        """What an evaluation keeps of each row."""
         return NumberAnswers(self.label_map)
 
     def row_losses(self, outputs_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -104,7 +104,7 @@ class NumberAnswers:
             raise DataError("a target is not a number (NaN or infinite).")
 
     def zeros(self, num_rows: int) -> dict[str, np.ndarray]:
-        """What is true and predicted."""
+        """The true and the predicted number."""
         return {"targets": np.zeros(num_rows), "predictions": np.zeros(num_rows)}
 
     def reduce(self, targets: np.ndarray, scores: np.ndarray, decided: np.ndarray) -> dict[str, np.ndarray]:
@@ -116,7 +116,7 @@ class NumberAnswers:
         return np.asarray(given)
 
     def right(self, targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        """bool [N] the number is met exactly."""
+        """bool [N] whether the number is met exactly."""
         return np.asarray(predictions == targets)
 
     def mistake_sizes(
@@ -143,13 +143,15 @@ class NumberAnswers:
         return None
 
     def notes(self, targets: np.ndarray, predictions: np.ndarray) -> list[str]:
-        """Nothing: what there is to say is said of the metrics."""
+        """None: the report has notes on the metrics."""
         return []
 
 
 def build_number(section: Task, label_map: LabelMap, targets: np.ndarray | None, decision: Decision) -> NumberHead:
-    """The head for a number, which has nothing to decide; ConfigError for options of classes, and for `targets` that a sigmoid
-    can never reach."""
+    """The head for a number; arguments as in `build_task`, but there is nothing to decide.
+
+    ConfigError for options of classes, and for `targets` out of a sigmoid's reach.
+    """
     if isinstance(section, AutoTask) and (section.class_weights != "none" or section.label_smoothing):
         raise ConfigError(
             "task.class_weights and task.label_smoothing need classes, but the labels are numbers (a regression).",
@@ -167,7 +169,7 @@ def _require_reachable(section: RegressionTask, targets: np.ndarray) -> None:
     lowest, highest = float(targets.min()), float(targets.max())
     if lowest < 0 or highest > 1:
         raise ConfigError(
-            f'task.activation = "sigmoid" predicts numbers from 0 to 1, but the training labels go from {lowest:g} to'
+            f'task.activation = "sigmoid" predicts numbers from 0 to 1, but the training labels range from {lowest:g} to'
             f" {highest:g}.",
             hint='Set task.activation = "linear", or scale the labels to 0..1.',
         )

@@ -1,7 +1,7 @@
-"""What a model is trained for: a tuple of heads, and what the training loop and the predictor ask of all of them.
+"""What a model is trained for: a tuple of heads, and what training and prediction ask of all of them.
 
-outputs [B, sum of C], targets by head -> row losses by head; the loss of an optimizer step is the sum over the heads of
-sum(row weight / total weight x row loss), whatever micro-batches and ranks the rows are spread over.
+outputs [B, sum of C], targets by head -> row losses by head. The loss of an optimizer step is the sum, over heads and
+rows, of row weight / total weight x row loss, however the rows are spread over micro-batches and ranks.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Task:
 
     @property
     def head(self) -> Head:
-        """The head of a task that has only one."""
+        """The head of a task with one head."""
         (head,) = self.heads
         return head
 
@@ -67,7 +67,7 @@ class Task:
         }
 
     def row_weights(self, targets: Mapping[str, torch.Tensor], weights_B: torch.Tensor | None) -> ByHead:
-        """Weight of each row, float32 [B] by head; `weights_B` are those of the data, None where it has none."""
+        """Weight of each row, float32 [B] by head; `weights_B` are the weights in the data, if any."""
         return {head.name: head.row_weights(targets[head.name], weights_B) for head in self.heads}
 
     def total_weights(self, batch: Batch) -> ByHead:
@@ -94,12 +94,12 @@ def build_task(
     """The task for these labels; `targets` (of the training rows) are needed where class weights are `balanced`.
     `decision`: the rule by which scores become answers.
 
-    Raises ConfigError where the section does not fit the labels: class weights or smoothing for a regression, an unknown class
-    name, targets that a sigmoid can never reach.
+    Raises ConfigError where the section does not fit the labels: class weights or smoothing for a regression, an
+    unknown class name, targets that a sigmoid can never reach.
     """
     return Task((_KINDS[label_map.problem].build(section, label_map, targets, decision),))
 
 
 def problems_measured_by(metric: str) -> list[Problem]:
-    """The kinds of problem that a metric of this name makes sense for."""
+    """The kinds of problem that have a metric of this name."""
     return [problem for problem, kind in _KINDS.items() if metric in kind.measures.names]

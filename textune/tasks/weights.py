@@ -19,9 +19,9 @@ Balance = Callable[[np.ndarray, int], np.ndarray]
 def class_weights(
     wanted: ClassWeights, label_map: LabelMap, targets: np.ndarray | None, *, balance: Balance
 ) -> torch.Tensor | None:
-    """float32 [K] in the order of the labels; None where all weigh the same.
+    """float32 [K] in the order of the labels; None if all weigh the same.
 
-    `targets` are those of the training rows, needed for `balanced` weights. ConfigError for an unknown label name, and where
+    `targets`: those of the training rows, needed for `balanced` weights. ConfigError for an unknown label name, or if
     all weights are 0.
     """
     if wanted == "none":

@@ -19,7 +19,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -70,6 +70,16 @@ def seal(writing: Path, files: dict[str, FileFacts], *, kind: str) -> Path:
     return final
 
 
+class Manifest(TypedDict):
+    """What `manifest.json` holds."""
+
+    version: int
+    kind: str
+    """`state`: everything to resume from; `model`: a model alone."""
+    files: dict[str, dict[str, int | str]]
+    """`FileFacts` by the path of a file within the folder."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint whose files are what its manifest says."""
@@ -97,22 +107,31 @@ class Checkpoint:
         return self.places[name].read()
 
 
-def require_whole(folder: Path) -> dict[str, Any]:
+def require_whole(folder: Path) -> Manifest:
     """Check every file of a checkpoint and return its manifest; RunError says what is missing, cut short or changed."""
     manifest = _manifest(folder)
     for name, facts in manifest["files"].items():
         try:
             path = within(folder, name)
         except (ValueError, OSError, RuntimeError) as error:  # the latter: links in a circle
-            raise RunError(f"the checkpoint {folder} is refused: {error}.", hint=START_AGAIN) from error
+            raise RunError(
+                f"the checkpoint {folder} is refused: {error}.", hint=START_AGAIN, place=str(folder), reason=str(error)
+            ) from error
         if not path.is_file():
-            raise RunError(f"the checkpoint {folder} lacks {name}.", hint=START_AGAIN)
+            raise RunError(f"the checkpoint {folder} lacks {name}.", hint=START_AGAIN, place=str(folder), value=name)
         try:
             whole = path.stat().st_size == facts["bytes"] and facts_of(path).blake2b == facts["blake2b"]
         except OSError as error:  # a failing disk is treated like a damaged file: an earlier checkpoint may be readable
-            raise RunError(f"the checkpoint {folder} cannot be read: {name}: {error}.", hint=START_AGAIN) from error
+            raise RunError(
+                f"the checkpoint {folder} cannot be read: {name}: {error}.", hint=START_AGAIN, place=str(folder), value=name
+            ) from error
         if not whole:
-            raise RunError(f"the checkpoint {folder} is damaged: {name} is not what was written.", hint=START_AGAIN)
+            raise RunError(
+                f"the checkpoint {folder} is damaged: {name} is not what was written.",
+                hint=START_AGAIN,
+                place=str(folder),
+                value=name,
+            )
     return manifest
 
 
@@ -131,15 +150,19 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             if name.endswith(".safetensors"):
                 places |= places_in(folder / name)
     except (OSError, ValueError) as error:
-        raise RunError(f"the checkpoint {folder} cannot be read: {error}.", hint=START_AGAIN) from error
+        raise RunError(
+            f"the checkpoint {folder} cannot be read: {error}.", hint=START_AGAIN, place=str(folder), reason=str(error)
+        ) from error
     return Checkpoint(folder, state, places, frozenset(manifest["files"]))
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not folder.is_dir():
         raise RunError(
-            f"there is no checkpoint {folder}.", hint="Give a folder such as runs/x/checkpoints/step-120, or runs/x."
+            f"there is no checkpoint {folder}.",
+            hint="Give a folder such as runs/x/checkpoints/step-120, or runs/x.",
+            place=str(folder),
         )
     try:
         manifest = parse_json(path.read_text(encoding="utf-8"))
@@ -151,19 +174,30 @@ def _manifest(folder: Path) -> dict[str, Any]:
             raise RunError(
                 f"{folder} is a model, not a checkpoint to resume from.",
                 hint=f'Start another run from it: model.pretrained = "{folder}".',
+                place=str(folder),
+                reason="a model, not a checkpoint",
             ) from None
-        raise RunError(f"{folder} is not a complete checkpoint: it has no {MANIFEST}.", hint=START_AGAIN) from None
+        raise RunError(
+            f"{folder} is not a complete checkpoint: it has no {MANIFEST}.", hint=START_AGAIN, place=str(folder)
+        ) from None
     except KeyError as error:
-        raise RunError(f"the checkpoint {folder} is damaged: {path.name} lacks {error}.", hint=START_AGAIN) from error
+        raise RunError(
+            f"the checkpoint {folder} is damaged: {path.name} lacks {error}.", hint=START_AGAIN, place=str(path)
+        ) from error
     except (ValueError, TypeError, OSError) as error:
-        raise RunError(f"the checkpoint {folder} is damaged: {path.name}: {error}.", hint=START_AGAIN) from error
+        raise RunError(
+            f"the checkpoint {folder} is damaged: {path.name}: {error}.", hint=START_AGAIN, place=str(path), reason=str(error)
+        ) from error
     if manifest["version"] > VERSION:
         raise LaterVersionError(
             f"the checkpoint {folder} was written by a later version of textune (format {manifest['version']}, this one reads"
             f" {VERSION}).",
             hint="Upgrade textune to resume from it.",
+            place=str(folder),
+            key="version",
+            value=manifest["version"],
         )
-    found: dict[str, Any] = manifest
+    found: Manifest = manifest
     return found
 
 

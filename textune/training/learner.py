@@ -86,7 +86,7 @@ class Sharing(Protocol):
     """Whether this rank may repeat the step by itself: no other has seen anything of it yet."""
     weights: Weights
 
-    def micro_batch(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+    def exchange(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
         """Around forward and backward of a micro-batch; with the `last` of a step the ranks average their gradients."""
 
     def row_losses(self, tokens: TokenBatch, task: Task, targets: Targets) -> ByHead:
@@ -130,14 +130,14 @@ class Learner:
 
     # --- a step -------------------------------------------------------------------------------------------------------
 
-    def compute(self, part: MicroBatch, task: Task, shares: ByHead, *, last: bool) -> torch.Tensor:
+    def compute(self, micro_batch: MicroBatch, task: Task, shares: ByHead, *, last: bool) -> torch.Tensor:
         """Forward, loss and backward of one micro-batch; returns its loss, float32 [], detached.
 
         The loss is the sum over heads of sum(shares_B x row losses_B), with shares float32 [B] by head. The gradient of a step
         is the sum over its micro-batches and all ranks; `last` marks the step's last one. Tensors are on the device.
         """
-        with self.sharing.micro_batch(last=last):
-            losses = self.sharing.row_losses(part.tokens, task, part.targets)
+        with self.sharing.exchange(last=last):
+            losses = self.sharing.row_losses(micro_batch.tokens, task, micro_batch.targets)
             loss = functools.reduce(operator.add, [(losses[name] * shares_B).sum() for name, shares_B in shares.items()])
             # Every sharing averages gradients over the ranks; the gradient of a step is their sum.
             self.update.backward(loss if self.ranks.alone else loss * self.ranks.world)

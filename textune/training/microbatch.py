@@ -1,4 +1,4 @@
-"""One optimizer batch, computed in parts that fit into memory, with the gradient of the whole."""
+"""One optimizer batch, computed in micro-batches that fit into memory, with the gradient of the whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from textune.batches import Batch, Batches, MicroBatch, to_device
 from textune.errors import ModelError
 from textune.model import free_cached, halved, is_out_of_memory
-from textune.tasks import Task
+from textune.tasks import ByHead, Task
 from textune.training.learner import Learner
 
 NO_ROOM = "Lower tokens.max_length, set train.gradient_checkpointing = true, or choose a smaller backbone."
@@ -19,40 +19,41 @@ def accumulate_gradients(learner: Learner, task: Task, batch: Batch) -> torch.Te
     The loss is sum(weight x row loss) / sum(weight) over all rows of the batch. The total weight is known before the first
     forward pass, so micro-batches of any size give the gradient of the whole batch.
 
-    Where ranks share the batch, the total weight is that of the rows of all ranks: loss and gradient are this rank's part, and
+    Where ranks share the batch, the total weight is that of the rows of all ranks: loss and gradient are this rank's share, and
     their sums (not their means) over the ranks are those of the whole batch.
     """
-    # A batch whose rows all weigh nothing has loss and gradient zero instead of 0 / 0.
+    # A batch whose rows all have weight 0 has loss and gradient 0 instead of 0 / 0.
     totals = {name: total.clamp(min=torch.finfo(torch.float32).tiny) for name, total in task.total_weights(batch).items()}
     device = learner.device.torch
-    parts = [
+    work = [
         (
-            part.to(device),
-            {name: to_device(shares_B, device) for name, shares_B in _shares(task, part, totals).items()},
+            micro_batch.to(device),
+            {name: to_device(shares_B, device) for name, shares_B in _shares(task, micro_batch, totals).items()},
         )
-        for part in batch.micro_batches
+        for micro_batch in batch.micro_batches
     ]
     loss = torch.zeros((), device=device)
-    for number, (part, shares) in enumerate(parts, start=1):
-        loss += learner.compute(part, task, shares, last=number == len(parts))
+    for number, (micro_batch, shares) in enumerate(work, start=1):
+        loss += learner.compute(micro_batch, task, shares, last=number == len(work))
     return loss
 
 
-def _shares(task: Task, part: MicroBatch, totals: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What each row's loss counts for in that of the batch, float32 [B] by head: its weight / the total weight."""
-    weights = task.row_weights(part.targets, part.weights)
+def _shares(task: Task, micro_batch: MicroBatch, totals: ByHead) -> ByHead:
+    """The factor of each row's loss in that of the batch, float32 [B] by head: its weight / the total weight."""
+    weights = task.row_weights(micro_batch.targets, micro_batch.weights)
     return {
-        name: weights_B / totals[name] if part.counts else torch.zeros_like(weights_B) for name, weights_B in weights.items()
+        name: weights_B / totals[name] if micro_batch.counts else torch.zeros_like(weights_B)
+        for name, weights_B in weights.items()
     }
 
 
 def gradients_in_memory(
     learner: Learner, task: Task, loader: Batches, batch: Batch, *, seed: int
 ) -> tuple[torch.Tensor, list[str]]:
-    """Set the parameters' gradients to those of the batch; returns (its loss, what to tell the user).
+    """Set the parameters' gradients to those of the batch; returns (its loss, notices for the user).
 
-    Out of memory, the bound of `loader` is halved and the batch computed again: the same rows, weights and seed of dropout.
-    ModelError where a single row does not fit.
+    Out of memory, the token budget of `loader` is halved and the batch computed again, with the same rows, weights and seed of
+    dropout. ModelError where a single row does not fit.
     """
     notices: list[str] = []
     while True:
@@ -65,16 +66,16 @@ def gradients_in_memory(
                 raise
             if not learner.sharing.may_redo:
                 raise _refuse_redo(learner, batch) from error
-        # Only here, behind the handler, is the error gone with its traceback, which held the whole graph.
+        # Only here, after the handler, is the error gone, whose traceback held the whole graph.
         learner.zero_grad()
         free_cached(learner.device.torch)
-        bound = halved(batch.largest, longest=batch.longest, hint=NO_ROOM)
-        notices.append(f"out of memory at step {batch.step + 1}: computing {bound:,} tokens at once from here on")
-        batch = loader.lower_budget(batch, bound)
+        budget = halved(batch.largest, longest=batch.longest, hint=NO_ROOM)
+        notices.append(f"out of memory at step {batch.step + 1}: computing {budget:,} tokens at once from here on")
+        batch = loader.lower_budget(batch, budget)
 
 
 def _seed(seed: int, device: torch.device) -> None:
-    """Seed the generators that draw on `device`; on a processor one, since the others would be told through a stack trace."""
+    """Seed the generators that draw on `device`; on a processor only one, since seeding all of them formats a stack trace."""
     if device.type == "cpu":
         torch.default_generator.manual_seed(seed)
     else:

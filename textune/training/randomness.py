@@ -1,7 +1,7 @@
 """The states of all random generators of this process, as tensors; for checkpoints.
 
 textune's own draws (order, dropout, the head's weights) are functions of seed, epoch, step and rank, so nothing of ours depends
-on these states. They are kept for code of the user's own that draws in between.
+on these states. They are kept for a user's own code that draws in between.
 """
 
 from __future__ import annotations

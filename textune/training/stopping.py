@@ -1,4 +1,4 @@
-"""Which evaluation was the best so far, and whether to go on."""
+"""Which evaluation was the best so far, and whether to stop early."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class BestTracker:
         self.best_value: float | None = None
         self.best_step: int | None = None
         self.last_value: float | None = None
-        """The last value, signed so that the larger is the better; None before the first and where it was not a number."""
+        """The last value, signed so that larger is better; None before the first evaluation and where it was not a number."""
         self._reference: float | None = None
         self._evaluations_without = 0
 
@@ -52,7 +52,7 @@ class BestTracker:
         return Improvement(is_best, should_stop=self.is_exhausted)
 
     def is_better(self, value: float | None, than: float) -> bool:
-        """Whether one value of the metric is better than another; none is not."""
+        """Whether one value of the metric is better than another; None is not."""
         return value is not None and self._sign * (value - than) > 0
 
     @property
@@ -61,7 +61,7 @@ class BestTracker:
         return 0 < self._section.patience <= self._evaluations_without
 
     def state_dict(self) -> dict[str, float | int | None]:
-        """All that decides later verdicts, as JSON holds it."""
+        """Everything that decides later verdicts, as JSON stores it."""
         return {name: getattr(self, name) for name in _STATE}
 
     def load_state_dict(self, state: dict[str, float | int | None]) -> None:

@@ -1,7 +1,7 @@
 """Safetensors files, written as they are hashed, and read without being mapped; below `checkpoint.py`.
 
 The safetensors library copies every tensor before it writes, and a file must be read again to be hashed. A checkpoint is
-several times as large as the model and is written while training goes on, so its bytes are touched once: straight from the
+several times as large as the model and is written while training continues, so its bytes are touched once: straight from the
 tensors to file and hash, outside of Python's lock.
 
 What the library reads is a view of the mapped file. A run that kept such views would hold the disk space of a checkpoint that
@@ -47,18 +47,18 @@ _BLOCK_BYTES = 1 << 22
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What tells a whole file from a torn or changed one."""
+    """What tells a complete file from a damaged or changed one."""
 
     bytes: int
     blake2b: str
 
     def to_dict(self) -> dict[str, int | str]:
-        """As JSON holds it."""
+        """As JSON stores it."""
         return {"bytes": self.bytes, "blake2b": self.blake2b}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> FileFacts:
-    """Write contiguous tensors of the CPU as a safetensors file and see it to the disk; OSError where there is no room.
+    """Write contiguous tensors of the CPU as a safetensors file and sync it to the disk; OSError where there is no space.
 
     ValueError for a type that the format has no name for.
     """
@@ -94,7 +94,7 @@ def _bytes_of(tensor: torch.Tensor) -> memoryview:
 
 
 def write_bytes(path: Path, data: bytes) -> FileFacts:
-    """Write a small file and see it to the disk."""
+    """Write a small file and sync it to the disk."""
     with path.open("wb") as file:
         file.write(data)
         sync_file(file)
@@ -137,19 +137,19 @@ class Place:
 
 
 def places_in(path: Path) -> dict[str, Place]:
-    """The tensors of a safetensors file, by name. ValueError where it is none, OSError where it cannot be read."""
+    """The tensors of a safetensors file, by name. ValueError where it is not such a file, OSError where it cannot be read."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(size - 8, _MAX_HEADER_BYTES):
-            raise ValueError(f"{path.name} is no safetensors file")
+            raise ValueError(f"{path.name} is not a safetensors file")
         text = file.read(length)
     try:
         header = json.loads(text)
         header.pop("__metadata__", None)
         return {name: _place(path, entry, first=8 + length, end=size) for name, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path.name} is no safetensors file: {error}") from error
+        raise ValueError(f"{path.name} is not a safetensors file: {error}") from error
 
 
 def _place(path: Path, entry: Any, *, first: int, end: int) -> Place:
@@ -157,5 +157,5 @@ def _place(path: Path, entry: Any, *, first: int, end: int) -> Place:
     start, stop = (first + operator.index(one) for one in entry["data_offsets"])
     fits = min(shape, default=0) >= 0 and stop - start == math.prod(shape) * dtype.itemsize
     if not (fits and first <= start <= stop <= end):
-        raise ValueError("a tensor has no room where it is said to be")
+        raise ValueError("a tensor lies outside the file")
     return Place(path, dtype, shape, start)

@@ -321,7 +321,7 @@ def test_mixed_kinds_name_the_file_that_holds_each(tmp_path: Path) -> None:
 def test_numbers_with_commas_come_first(labels: list[str]) -> None:
     advice = "Write numbers plainly, with a point before decimals and nothing between thousands: 1000 or 0.5."
     message = _message(labels, kind="regression")
-    assert f"holds what is no number: 2 labels of 3, such as '{labels[1]}'; every number is 0. {advice}" in message
+    assert f"holds something other than numbers: 2 labels of 3, such as '{labels[1]}'; every number is 0. {advice}" in message
     assert advice in _message(labels)
     assert advice in _message(labels[1:], kind="regression")
     with pytest.raises(DataError) as caught:
@@ -332,7 +332,7 @@ def test_numbers_with_commas_come_first(labels: list[str]) -> None:
 
 def test_numbers_with_commas_only() -> None:
     message = _message(["0,5", "1,5", "0,5"])
-    assert "holds values such as '0,5', which are no numbers as they stand. Write numbers plainly" in message
+    assert "holds values such as '0,5', which are not numbers as written. Write numbers plainly" in message
     assert "If a cell holds several labels, set data.labels.delimiter" in message
     assert infer_labels(examples_of(["0,5", "1,5"]), [], Labels(names=("0,5", "1,5")))[0].names == ("0,5", "1,5")
 

@@ -134,7 +134,11 @@ def test_forced_kinds() -> None:
         ([["a"], ["b"]], "binary", "has several labels per row (the data holds lists), but task.kind is binary"),
         ([["a"], ["b"]], "regression", "holds no numbers"),
         ([["a"], ["a"]], "auto", "names one label only, 'a'"),
-        ([[0.25], [0.5, 1.0]], "auto", "holds lists of numbers such as 0.25, which are no labels. Entries of a list are names"),
+        (
+            [[0.25], [0.5, 1.0]],
+            "auto",
+            "holds lists of numbers such as 0.25, which are not labels. Entries of a list are names",
+        ),
         (
             [f"free text {n}" for n in range(1500)],
             "auto",

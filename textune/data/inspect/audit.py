@@ -28,6 +28,7 @@ from textune.data.inspect.duplicates import (
 )
 from textune.data.labels import LABEL, LabelMap, describe_alike, look_alike
 from textune.data.prepared import PreparedData, Split
+from textune.errors import DataError
 from textune.wording import count, listing, shorten
 
 Level = Literal["error", "warning", "note"]
@@ -323,3 +324,12 @@ def _token_findings(tokens: TokenFacts) -> list[Finding]:
         message = f"A padded run would spend {tokens.padding_share:.0%} of its computation on padding."
         findings.append(Finding("note", "padding", message, wasted))
     return findings
+
+
+def require_sound(data: PreparedData) -> list[str]:
+    """What is usually a mistake, in sentences; DataError for what cannot train."""
+    findings = audit_data(data)
+    errors = [finding.message for finding in findings if finding.level == "error"]
+    if errors:
+        raise DataError(" ".join(errors), hint="`textune check` shows the rows.")
+    return [f"{finding.message} (`textune check` shows the rows)" for finding in findings if finding.level == "warning"]

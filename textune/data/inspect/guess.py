@@ -158,7 +158,7 @@ def _guess_document(path: Path, layout: Layout, text: str, files: tuple[str, ...
 _PURPOSES: dict[PartName, str] = {"train": "training", "validation": "validation", "test": "the test"}
 
 
-def _load(text: str) -> Any:
+def _load(text: str) -> object:
     """The document, or None where it is none: the reader says why."""
     try:
         return json.loads(text)

@@ -97,13 +97,13 @@ class Column:
     def is_list(self) -> bool:
         return self.num_values > 0 and self.num_lists == self.num_values
 
-    def add(self, values: Sequence[Any]) -> None:
+    def add(self, values: Sequence[object]) -> None:
         """Take the values of some rows."""
         self.num_rows += len(values)
         for value, num in _count(values).items():
             self._add_value(value, num)
 
-    def _add_value(self, value: Any, num: int) -> None:
+    def _add_value(self, value: object, num: int) -> None:
         text = value.strip() if isinstance(value, str) else "" if value is None or value != value else _as_text(value)
         if not text:
             return
@@ -150,7 +150,7 @@ class _Object(str):
     """An object of the file, as JSON text."""
 
 
-def _count(values: Iterable[Any]) -> Counter[Any]:
+def _count(values: Iterable[object]) -> Counter[object]:
     """The values with their numbers, lists and objects as text."""
     try:
         return Counter(values)
@@ -158,7 +158,7 @@ def _count(values: Iterable[Any]) -> Counter[Any]:
         return Counter(_hashable(value) for value in values)
 
 
-def _hashable(value: Any) -> Any:
+def _hashable(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return _List(json.dumps(value, ensure_ascii=False, default=str))
     if isinstance(value, Mapping):
@@ -166,7 +166,7 @@ def _hashable(value: Any) -> Any:
     return value
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
@@ -199,7 +199,7 @@ def profile_file(path: Path, source: FilesSource) -> Profile:
     return _profile(blocks, names)
 
 
-_Block = tuple[dict[str, Sequence[Any]], int, int]
+_Block = tuple[dict[str, Sequence[object]], int, int]
 """Values by column, the number of rows, and how many could not be read beside them."""
 
 
@@ -238,7 +238,7 @@ def _cut(names: Sequence[str], rows: Iterable[tuple[int, Sequence[str] | BadLine
 
 def _jsonl_blocks(path: Path, source: FilesSource) -> Iterator[_Block]:
     lines = TextLines(path.name, raw_blocks(path), source.encoding)
-    block: list[dict[str, Any]] = []
+    block: list[dict[str, object]] = []
     bad = 0
     for line in lines:
         if not line.strip():
@@ -259,7 +259,7 @@ def _jsonl_blocks(path: Path, source: FilesSource) -> Iterator[_Block]:
     yield _by_column(block), len(block), bad
 
 
-def _by_column(records: Sequence[Mapping[str, Any]]) -> dict[str, Sequence[Any]]:
+def _by_column(records: Sequence[Mapping[str, object]]) -> dict[str, Sequence[object]]:
     names = dict.fromkeys(name for record in records for name in record)
     return {name: [record.get(name) for record in records] for name in names}
 

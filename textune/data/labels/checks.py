@@ -1,4 +1,5 @@
-"""Labels that mean nothing together or alone, and labels that look alike; for `labels.py`, `targets.py` and `audit.py`."""
+"""Labels that mean nothing together or alone, and labels that look alike; for `labels.py`, `targets.py` and
+`audit.py`."""
 
 from __future__ import annotations
 
@@ -65,7 +66,7 @@ def mixed_kinds(sets: Sequence[Examples], values: Sequence[LabelValues]) -> Data
 
 
 MIN_ID_ROWS, ID_SHARE = 20, 0.9
-"""From so many rows on, a column that has another value in so large a share of them holds ids."""
+"""A column with at least this many rows and this share of distinct values holds ids."""
 
 
 def refuse_ids(train: Examples, values: LabelValues, num_names: int, *, max_classes: int) -> None:
@@ -87,7 +88,7 @@ def refuse_ids(train: Examples, values: LabelValues, num_names: int, *, max_clas
     if integers:
         raise DataError(f"{found}: a number or an id, not a class.", hint='Set task.kind = "regression" to predict a number.')
     raise DataError(
-        f"{found}: free text, not a class.", hint='Set data.columns.label, or task.kind = "multiclass" to use it all the same.'
+        f"{found}: free text, not a class.", hint='Set data.columns.label, or task.kind = "multiclass" to use it anyway.'
     )
 
 
@@ -95,14 +96,15 @@ def refuse_written_numbers(where: str, names: Sequence[str]) -> None:
     """DataError where all classes are numbers as only people write them, such as `0,5`."""
     if all(number_advice([name]) for name in names):
         raise DataError(
-            f"{where} holds values such as {shorten(names[0])}, which are no numbers as they stand.",
+            f"{where} holds values such as {shorten(names[0])}, which are not numbers as written.",
             hint=f"{number_advice(names)} If a cell holds several labels, set data.labels.delimiter; if they are names, list"
             " them in data.labels.names.",
         )
 
 
 def refuse_tasks(where: str, values: LabelValues, *, ids_meant: bool) -> None:
-    """DataError for lists of integers, all of one length, that are no multi-hot rows: one class for each of several tasks.
+    """DataError for lists of integers, all of one length, that are not multi-hot rows: one class for each of several
+    tasks.
 
     `ids_meant`: someone said that they are ids; then only a list that repeats one is refused.
     """

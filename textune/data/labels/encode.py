@@ -24,8 +24,8 @@ def encode_labels(
 ) -> tuple[Examples, np.ndarray]:
     """The examples whose labels can be used, and their targets.
 
-    Targets: int64 [N] for binary and multiclass, float32 [N, C] of 0 and 1 for multilabel, float32 [N] for regression. A
-    missing label, one that is not in the map, a number that is not finite: a bad row.
+    Targets: int64 [N] for binary and multiclass, float32 [N, C] of 0 and 1 for multilabel, float32 [N] for regression.
+    A missing label, one that is not in the map, a number that is not finite: a bad row.
     """
     bad: dict[int, str] = {}
     hints: dict[str, str] = {}

@@ -1,21 +1,21 @@
-"""Labels as they stand in the data to a label map and ids; after `columns.py`, before `splits.py`.
+"""From the labels in the data to a label map; after `columns.py`, before `splits.py`.
 
 How labels are read (`kind = "auto"`; white space around text does not count):
 
-- Lists, or text with `data.labels.delimiter`: multilabel. Lists are multi-hot if they have one length of at least 2 and hold
-nothing
-  but 0 and 1 (from length 3 on it is enough that most do, as no list of ids would name an id twice; the others are bad rows).
-  All other lists hold ids or names. An empty list, or an empty delimited cell, means that none of the labels applies.
-- Integers, also written as text: classes in numeric order. true/false: classes in that order. Other text: in sorted order.
-- Numbers, at least one of them with a fraction: regression. Numbers such as 1.0 and 2.0 that are all whole are the classes 1
-  and 2 as long as there are at most 50 of them, otherwise regression; a note says so.
+- Lists, or text with `data.labels.delimiter`: multilabel. Lists are multi-hot if all have the same length, at least 2,
+  and hold only 0 and 1. (From length 3 on it is enough if most do, since a list of ids would not repeat an id; the
+  others are bad rows.) All other lists hold ids or names. An empty list or delimited cell means that no label applies.
+- Integers, also as text: classes in numeric order. true/false: classes in that order. Other text: classes in sorted
+  order.
+- Numbers, at least one with a fraction: regression. If all are whole, such as 1.0 and 2.0, they are classes if there
+  are at most 50 of them, otherwise regression; a note says so.
 - Numbers and names in one column: an error, unless `data.labels.names` is given.
-- Two classes are binary, more are multiclass. A column of more than 1,000 values, different in most rows, is an error.
+- Two classes are binary, more are multiclass. A column of more than 1,000 values that differ in most rows is an error.
 
-With `data.labels.names` the order is the given one; a label is one of the names or, where it is an integer and no name is one,
-the position of a name. A source that names its integers (classnames.py) gives the order too, but its names are its own: bare
-integers of another source are refused beside them. Without names, the map is made from all training and held-out rows, so it
-depends neither on the order of rows nor on that of files.
+`data.labels.names` gives the order of the labels. A label is then one of the names or, if it is an integer and no name
+is, the position of a name. A source that names its integers (classnames.py) gives the order too, but only for its own
+rows: bare integers from another source are refused. Without names, the map is made from all training and held-out rows,
+so it does not depend on the order of rows or files.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def infer_labels(
 ) -> tuple[LabelMap, tuple[str, ...]]:
     """The label map of training and held-out examples, and what the user should know about it.
 
-    `kind` is `auto` or the problem that the user wants. DataError where the labels do not allow it: one class only, mixed
-    kinds, a number of classes other than wanted, free text.
+    `kind` is `auto` or the problem that the user wants. DataError where the labels do not allow it: one class only,
+    mixed kinds, a number of classes other than wanted, free text.
     """
     sets = [train, *others]
     names, by_user = given_names(section, train.label_names), names_by_user(section)
@@ -110,7 +110,9 @@ def _regression(train: Examples, notes: tuple[str, ...] = ()) -> tuple[LabelMap,
     if len(train) > 1 and low == high and not train.rows.partial:
         if others:
             found = f"{count(len(others), 'label')} of {len(texts):,}, such as {shorten(others[0], 30)}"
-            raise DataError(f"{where} holds what is no number: {found}; every number is {low:g}.", hint=number_advice(others))
+            raise DataError(
+                f"{where} holds something other than numbers: {found}; every number is {low:g}.", hint=number_advice(others)
+            )
         raise DataError(f"{where}: every number is {low:g}, so there is nothing to learn.")
     return REGRESSION, notes
 
@@ -185,7 +187,7 @@ def _multilabel(
         names, fraction = _ordered(sets, values)
         if fraction:
             raise DataError(
-                f"{where} holds lists of numbers such as {fraction}, which are no labels.",
+                f"{where} holds lists of numbers such as {fraction}, which are not labels.",
                 hint="Entries of a list are names, ids, or 0 and 1.",
             )
     return LabelMap("multilabel", names, multi_hot=False), tuple(notes)
@@ -225,7 +227,7 @@ def _classes(
 
 
 def _first_number(sets: Sequence[Examples], values: Sequence[LabelValues]) -> tuple[str, str]:
-    """The first number that is no integer, behind the name of the source that has it."""
+    """The first number that is not an integer, after the name of the source that has it."""
     return next(
         (examples.rows.source, text)
         for examples, one in zip(sets, values, strict=True)

@@ -33,7 +33,7 @@ class LabelMap:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The labels that a row may have; none where it has a number."""
+        """The labels that a row may have; none for numbers."""
         return () if self.problem == "regression" else self.names
 
     @property
@@ -48,28 +48,28 @@ class LabelMap:
 
     @property
     def noun(self) -> str:
-        """What one of the names stands for: a class, a label of several, or a number."""
+        """What a name stands for: a class, one of several labels, or a number."""
         return {"multilabel": "label", "regression": "number"}.get(self.problem, "class")
 
     @property
     def nouns(self) -> str:
-        """The same for several of them."""
+        """Its plural."""
         return "classes" if self.noun == "class" else f"{self.noun}s"
 
     def no_targets(self) -> np.ndarray:
-        """The targets of no rows: what `encode_labels` gives, with an axis of length 0."""
+        """Targets of no rows: like those of `encode_labels`, with a first axis of length 0."""
         if self.problem == "multilabel":
             return np.zeros((0, len(self.names)), np.float32)
         return np.zeros(0, np.float32 if self.problem == "regression" else np.int64)
 
     def about(self) -> str:
-        """What is predicted, for the head of a report."""
+        """What is predicted, as the first lines of a report say it."""
         if self.problem == "binary":
             return f'binary, the positive class is "{self.names[1]}"'
         return f"{self.problem}, {count(len(self.choices), self.noun, self.nouns)}" if self.choices else self.problem
 
     def __str__(self) -> str:
-        """The problem and its labels, in one line."""
+        """The problem and its labels in one line."""
         labels = f", {count(len(self.choices), 'label')}: {listing(self.choices, 8)}"
         return f"{self.problem}{labels if self.choices else ''}"
 

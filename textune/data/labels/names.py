@@ -17,7 +17,8 @@ def names_by_user(section: Labels) -> bool:
 
 
 def given_names(section: Labels, by_source: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """`data.labels.names`, else those of `data.labels.names_file` (one a line, or a JSON list), else the source's own; else ().
+    """`data.labels.names`, else those of `data.labels.names_file` (one a line, or a JSON list), else the source's own;
+    else ().
 
     DataError for both at once, a file that cannot be read, empty or repeated names.
     """

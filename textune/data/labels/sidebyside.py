@@ -1,4 +1,5 @@
-"""Labels that stand side by side in columns of 0 and 1, one for each label (`data.columns.labels`); used by `columns.py`."""
+"""Labels that stand side by side in columns of 0 and 1, one for each label (`data.columns.labels`); used by
+`columns.py`."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _MISSING, _NEITHER = -1, -2
 
 
 def side_by_side(rows: Rows, names: Sequence[str], bad: dict[int, str]) -> pa.ChunkedArray:
-    """The columns as one list of true and false for each row, in their order; rows with another value are noted in `bad`.
+    """The columns as one list of true and false for each row, in their order; rows with another value are noted in
+    `bad`.
 
     DataError for fewer than two columns, one named twice, or one whose values cannot be 0 or 1.
     """

@@ -80,10 +80,12 @@ def read_labels(
     where: str,
     known: tuple[str, ...] = (),
 ) -> LabelValues:
-    """The values of a label column. Text that is written as a list in all cells is lists, unless those are `known` names.
+    """The values of a label column. Text that is written as a list in all cells is lists, unless those are `known`
+    names.
 
-    `delimiter` cuts text into lists; empty pieces fall away, and other plain values become lists of one. `label_names`: names
-    for integers, by the source itself (a negative one means no label). `where` begins the message of a DataError.
+    `delimiter` cuts text into lists; empty pieces fall away, and other plain values become lists of one.
+    `label_names`: names for integers, by the source itself (a negative one means no label). `where` begins the message
+    of a DataError.
     """
     array = _as_text_column(flat(column), where)
     kind = array.type
@@ -107,7 +109,8 @@ def read_labels(
 def _written_lists(
     array: pa.Array, delimiter: str | None, label_names: tuple[str, ...], where: str, known: tuple[str, ...]
 ) -> LabelValues | None:
-    """Lists that are written as text; None where the cells are something else. DataError where most are lists, but not all."""
+    """Lists that are written as text; None where the cells are something else. DataError where most are lists, but
+    not all."""
     encoded = pc.dictionary_encode(array)
     cells = [cell for cell in encoded.dictionary.to_pylist() if cell]
     if not cells or {name.strip() for name in known}.issuperset(cells):
@@ -141,7 +144,8 @@ def _split(array: pa.Array, delimiter: str, label_names: tuple[str, ...], where:
 def _spread(
     encoded: pa.DictionaryArray, entries: Mapping[str, Entries | None], label_names: tuple[str, ...], where: str
 ) -> LabelValues:
-    """Lists by cell to lists by row: cells repeat, so only distinct ones are cut. A cell that the map lacks has no list."""
+    """Lists by cell to lists by row: cells repeat, so only distinct ones are cut. A cell that the map lacks has no
+    list."""
     found = [entries.get(cell) for cell in encoded.dictionary.to_pylist()]
     cells = [one or () for one in found]
     size_D = np.array([len(cell) for cell in cells] + [0], np.int64)
@@ -237,8 +241,8 @@ def whole(text: str) -> str | None:
 def multi_hot_width(values: LabelValues) -> int:
     """Number of labels if the lists are rows of a 0/1 table, else 0.
 
-    Then they have one length of at least 2 and hold nothing but 0 and 1. From length 3 on it is enough that most do: such a row
-    would name an id twice, which no list of ids does.
+    Then they have one length of at least 2 and hold nothing but 0 and 1. From length 3 on it is enough that most do:
+    such a row would name an id twice, which no list of ids does.
     """
     if values.length_N is None:
         return 0

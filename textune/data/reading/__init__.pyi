@@ -45,6 +45,7 @@ from .rows import Rows as Rows
 from .rows import SkippedRow as SkippedRow
 from .rows import missing_column as missing_column
 from .rows import refuse as refuse
+from .sources import GivenRows as GivenRows
 from .sources import read_source as read_source
 from .tables import DAMAGE as DAMAGE
 from .tables import damaged as damaged

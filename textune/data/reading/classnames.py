@@ -42,7 +42,7 @@ def _loaded(value: Any) -> Any:
     return value
 
 
-def _entry(value: Any, key: str) -> Any:
+def _entry(value: object, key: str) -> object:
     return _loaded(value.get(key)) if isinstance(value, dict) else None
 
 

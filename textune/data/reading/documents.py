@@ -21,7 +21,7 @@ _SPLIT_EXTRAS = {"index", "index_names", "column_names"}
 
 
 def document_piece(
-    document: Any, name: str, *, split: str | None, column_names: tuple[str, ...], wanted: frozenset[str] | None
+    document: object, name: str, *, split: str | None, column_names: tuple[str, ...], wanted: frozenset[str] | None
 ) -> Piece:
     """The rows of a document, or of its part `split`. DataError where it holds none, or where one has to be chosen."""
     if split is not None:
@@ -58,7 +58,7 @@ def splits_of(document: Any) -> dict[str, int]:
     return named if len(lists) < len(document) or len(named) == len(lists) else {}
 
 
-def _choose(document: Any, split: str, name: str) -> Any:
+def _choose(document: object, split: str, name: str) -> object:
     if not isinstance(document, dict):
         what = "a list of rows" if isinstance(document, list) else shorten(document)
         raise DataError(
@@ -83,7 +83,7 @@ def _choose(document: Any, split: str, name: str) -> Any:
     return document[split]
 
 
-def _turned(document: Mapping[str, Any], name: str) -> tuple[list[Any], tuple[str, ...]] | None:
+def _turned(document: Mapping[str, object], name: str) -> tuple[list[object], tuple[str, ...]] | None:
     """Rows and the names of their values where pandas wrote `split`, `tight` or `table`; None for anything else."""
     data = document.get("data")
     if not isinstance(data, list):
@@ -100,7 +100,7 @@ def _turned(document: Mapping[str, Any], name: str) -> tuple[list[Any], tuple[st
     return None
 
 
-def add_listed(table: RecordTable, row: Any, number: int, column_names: Sequence[str]) -> None:
+def add_listed(table: RecordTable, row: object, number: int, column_names: Sequence[str]) -> None:
     """Add a row whose values `column_names` name; one that is no list of so many is set aside."""
     if not isinstance(row, list):
         hint = Words(Setting("column_names"), " is for rows that are lists.") if isinstance(row, dict) else ""
@@ -112,7 +112,7 @@ def add_listed(table: RecordTable, row: Any, number: int, column_names: Sequence
         table.add(dict(zip(column_names, row, strict=True)), number)
 
 
-def unnamed_values(row: list[Any]) -> Words:
+def unnamed_values(row: list[object]) -> Words:
     """What to set where rows are lists and nothing names their values."""
     names = ["text", "label"] if len(row) == 2 else [f"column_{number}" for number in range(1, len(row) + 1)]
     return Words("Name their values, such as ", Setting("column_names", tuple(names[:6])), ".")
@@ -141,7 +141,7 @@ def _listed(rows: list[Any], name: str, column_names: tuple[str, ...], wanted: f
 
 def _are_rows(value: Any) -> bool:
     """Whether a value of the document is itself rows: a list, or an object, of nothing but objects or lists."""
-    inner: Iterable[Any] = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+    inner: Iterable[object] = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
     return bool(value) and all(isinstance(item, dict | list) for item in inner) and any(inner)
 
 
@@ -183,14 +183,14 @@ def _is_by_column(document: Mapping[str, Any]) -> bool:
     return all(_is_number(key) for column in columns for key in column)
 
 
-def _by_column(document: Mapping[str, Mapping[str, Any]], name: str, wanted: frozenset[str] | None) -> Piece:
+def _by_column(document: Mapping[str, Mapping[str, object]], name: str, wanted: frozenset[str] | None) -> Piece:
     table = RecordTable(wanted)
     for key in dict.fromkeys(key for column in document.values() for key in column):
         table.add({column: values.get(key) for column, values in document.items()}, int(key))
     return table.finish(name, "key")
 
 
-def _by_row(document: Mapping[str, Any], name: str, wanted: frozenset[str] | None) -> Piece:
+def _by_row(document: Mapping[str, object], name: str, wanted: frozenset[str] | None) -> Piece:
     rows = [row for row in document.values() if isinstance(row, dict)]
     by_number = all(map(_is_number, document))
     doubt = ""
@@ -212,7 +212,7 @@ def _by_row(document: Mapping[str, Any], name: str, wanted: frozenset[str] | Non
     return replace(table.finish(name, "key" if by_number else "entry"), hint=doubt)
 
 
-def _of_lists(document: Mapping[str, Any], name: str, wanted: frozenset[str] | None) -> Piece:
+def _of_lists(document: Mapping[str, object], name: str, wanted: frozenset[str] | None) -> Piece:
     """An object without inner objects: columns as lists; else no rows at all."""
     lists = {key: value for key, value in document.items() if isinstance(value, list)}
     if len(lists) == len(document):

@@ -46,7 +46,7 @@ def given_texts(given: Any, pairs: Any, columns: Columns) -> GivenTexts:
     return GivenTexts(texts, second, "texts[{}]".format)
 
 
-def given_rows(given: Any, columns: Columns) -> Rows:
+def given_rows(given: object, columns: Columns) -> Rows:
     """The columns that texts are made of, from a table of any library, a dictionary of columns or a list of dictionaries."""
     names, wanted = _column_names(given), text_columns(columns)
     piece = _of_records(_as_list("texts", given), wanted) if names is None else _of_columns(given, names, wanted)
@@ -67,7 +67,7 @@ def _column_names(given: Any) -> list[Any] | None:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _require_columns(found: Iterable[Any], wanted: tuple[str, ...]) -> None:
+def _require_columns(found: Iterable[object], wanted: tuple[str, ...]) -> None:
     shown = list(found)
     for name in wanted:
         if name not in shown:
@@ -139,7 +139,7 @@ def _as_list(name: str, given: Any) -> list[Any]:
     return list(given)
 
 
-def _require_texts(name: str, items: list[Any]) -> list[str]:
+def _require_texts(name: str, items: list[object]) -> list[str]:
     for index, text in enumerate(items):
         if not isinstance(text, str):
             pair = " (second texts go into `pairs`)" if isinstance(text, list | tuple) else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from textune.config import FilesSource
 from textune.data.reading.documents import add_listed, document_piece
@@ -85,7 +84,7 @@ def add_lines(table: RecordTable, texts: Sequence[str], numbers: Sequence[int], 
             table.add(value, number)
 
 
-def parse_line(text: str) -> tuple[Any, str]:
+def parse_line(text: str) -> tuple[object, str]:
     """The JSON value of a line, and what is wrong with it, if anything."""
     try:
         return _DECODER.decode(text), ""
@@ -95,7 +94,7 @@ def parse_line(text: str) -> tuple[Any, str]:
         return None, _odd_json(error)
 
 
-def _parse_together(texts: Sequence[str]) -> list[Any] | None:
+def _parse_together(texts: Sequence[str]) -> list[object] | None:
     """The values of many lines from one call, several times faster; None where they must be parsed one by one."""
     separator = f",{json.dumps(_BETWEEN, allow_nan=False)},"
     if any(separator[1:-1] in text for text in texts):
@@ -116,7 +115,7 @@ def _parse_together(texts: Sequence[str]) -> list[Any] | None:
     return records if whole else None
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """A dictionary of the pairs; ValueError where a key stands there twice, which plain `json` would hide."""
     result = dict(pairs)
     if len(result) != len(pairs):

@@ -7,7 +7,6 @@ import decimal
 import json
 import math
 import uuid
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.types as kinds
@@ -50,7 +49,7 @@ def _without_times(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _other(value: Any) -> str:
+def _other(value: object) -> str:
     """What JSON has no form for; TypeError where text would not be the value."""
     if isinstance(value, _AS_TEXT):
         return str(value)
@@ -62,12 +61,12 @@ _PLAIN = json.JSONEncoder(ensure_ascii=False, default=_other, allow_nan=False).e
 _ESCAPED = json.JSONEncoder(default=_other, allow_nan=False).encode
 
 
-def as_json(value: Any, *, escape: bool = False) -> str:
+def as_json(value: object, *, escape: bool = False) -> str:
     """JSON text, with `escape` in ASCII. ValueError for NaN and infinite numbers, TypeError for bytes and the like."""
     return (_ESCAPED if escape else _PLAIN)(value)
 
 
-def as_cell(value: Any) -> str:
+def as_cell(value: object) -> str:
     """A value as csv has it: text and numbers as they stand, lists and objects as JSON."""
     if isinstance(value, str):
         return value

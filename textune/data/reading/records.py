@@ -50,7 +50,7 @@ class _Chunk:
     """The values of one column in one block: already an array where they are of one kind."""
 
     kind: str
-    values: pa.Array | list[Any]
+    values: pa.Array | list[object]
     start: int
 
 
@@ -62,7 +62,7 @@ class RecordTable:
         self._chunks: dict[str, list[_Chunk]] = {}
         self._tally: dict[str, Counter[str]] = {}
         self._known: set[str] = set()
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[dict[str, object]] = []
         self._numbers: list[int] = []
         self._number_blocks: list[np.ndarray] = []
         self._total = 0
@@ -154,7 +154,7 @@ class RecordTable:
         return piece.take(np.flatnonzero(keep_N))
 
 
-def records_piece(records: Iterable[Any], name: str, unit: str, *, wanted: frozenset[str] | None = None) -> Piece:
+def records_piece(records: Iterable[object], name: str, unit: str, *, wanted: frozenset[str] | None = None) -> Piece:
     """Records numbered from 1 to a piece."""
     table = RecordTable(wanted)
     for number, record in enumerate(records, 1):
@@ -200,7 +200,7 @@ def _uniform_kind(values: list[Any]) -> str:
     return ""
 
 
-def _to_chunk(values: list[Any], start: int) -> _Chunk:
+def _to_chunk(values: list[object], start: int) -> _Chunk:
     kind = _uniform_kind(values)
     if kind in {"", "null", "empty list"}:
         return _Chunk(kind, values, start)
@@ -241,11 +241,11 @@ def _convert(chunk: _Chunk, kind: str, reasons: dict[int, str], column: str) -> 
     if isinstance(chunk.values, pa.Array):
         if chunk.kind == kind:
             return chunk.values
-        values: list[Any] = chunk.values.to_pylist()
+        values: list[object] = chunk.values.to_pylist()
     else:
         values = chunk.values
     convert = _converter(kind)
-    result: list[Any] = []
+    result: list[object] = []
     for index, value in enumerate(values):
         try:
             result.append(None if value is None else convert(value))
@@ -259,7 +259,7 @@ class _Misfit(Exception):
     """Why a value does not fit its column."""
 
 
-def _converter(kind: str) -> Callable[[Any], Any]:
+def _converter(kind: str) -> Callable[[object], object]:
     if kind == "object":
         return _json
     if kind.startswith("list of ") or kind == "empty list":
@@ -295,7 +295,7 @@ def _scalar(value: Any, kind: str) -> Any:
     return value
 
 
-def _other_kind(value: Any, own: str, kind: str) -> str:
+def _other_kind(value: object, own: str, kind: str) -> str:
     return f"holds {_article(own)}, {_show(value, 40)}, where most rows hold {_PLURAL.get(kind, kind)}"
 
 
@@ -326,7 +326,7 @@ def _json(value: Any) -> str:
         raise _Misfit(f"cannot be written as JSON: {error}") from None
 
 
-def _show(value: Any, width: int) -> str:
+def _show(value: object, width: int) -> str:
     """A value for a message."""
     try:
         return shorten(_json(value), width)
@@ -347,6 +347,6 @@ def plain_value(value: Any) -> Any:
     return value
 
 
-def describe_keys(records: Mapping[str, Any]) -> str:
+def describe_keys(records: Mapping[str, object]) -> str:
     """The first keys of an object, for a message."""
     return listing((shorten(key, 20) for key in records), 5)

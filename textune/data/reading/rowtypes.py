@@ -82,7 +82,7 @@ class _Type:
             for key, item in inner:
                 self._inner(key, where, fixed=fixed).take_inside(key, item, where, fixed=fixed, depth=depth + 1)
 
-    def take_inside(self, key: str | int, value: Any, where: Where, *, fixed: bool, depth: int) -> None:
+    def take_inside(self, key: str | int, value: object, where: Where, *, fixed: bool, depth: int) -> None:
         """`take` for a value inside a list or object."""
         try:
             self.take(value, where, fixed=fixed, depth=depth)
@@ -90,7 +90,7 @@ class _Type:
             misfit.path.append(f"item {key + 1}" if isinstance(key, int) else f"key {_name(key)}")
             raise
 
-    def _widen(self, value: Any, kind: str, where: Where, *, fixed: bool) -> None:
+    def _widen(self, value: object, kind: str, where: Where, *, fixed: bool) -> None:
         if not kind:
             raise Misfit(f"holds a value of type {type(value).__name__}")
         shown = shorten(ascii(value)[1:-1] if isinstance(value, str) else value, 40)
@@ -162,7 +162,7 @@ class RowTypes:
         """The columns so far."""
         return list(self._columns)
 
-    def take(self, row: Mapping[str, Any], where: Where, *, fixed: bool = False) -> None:
+    def take(self, row: Mapping[str, object], where: Where, *, fixed: bool = False) -> None:
         """Make room for a row; Misfit where that would change a value. `fixed`: columns and types may not change any more."""
         for name, value in row.items():
             column = self._columns.get(name)
@@ -182,7 +182,7 @@ class RowTypes:
         return pa.schema([(name, column.arrow()) for name, column in self._columns.items()])
 
 
-def columns_of(rows: Sequence[Mapping[str, Any]], schema: Iterable[pa.Field]) -> list[pa.Array | pa.ChunkedArray]:
+def columns_of(rows: Sequence[Mapping[str, object]], schema: Iterable[pa.Field]) -> list[pa.Array | pa.ChunkedArray]:
     """The values of rows in the types of a schema that `RowTypes` made of them."""
     return [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
 

@@ -2,7 +2,7 @@
 
     read_source(section) -> Rows        csv, tsv, json, jsonl, parquet, arrow, text  (files.py and one reader for each format)
                                         saved and hub data sets                      (columnar.py)
-                                        the user's own class                         (here)
+                                        the user's own class, rows in memory         (here)
                                         several sources, one after the other         (here)
 
 Cells of csv, tsv and text stay text exactly as written; the other formats keep their types.
@@ -15,11 +15,12 @@ import inspect
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 
-from textune.config import ConcatSource, FilesSource, HubSource, OnBadRow, PythonSource, SavedSource, Source
+from textune.config import ConcatSource, FilesSource, GivenSource, HubSource, OnBadRow, PythonSource, SavedSource, Source
 from textune.data.reading.classnames import class_names
 from textune.data.reading.columnar import arrow_piece, read_arrow, read_hub, read_parquet, read_saved
 from textune.data.reading.delimited import read_delimited
@@ -31,18 +32,23 @@ from textune.data.reading.records import plain_value, records_piece
 from textune.data.reading.rows import Piece, Places, Rows, SkippedRow, refuse
 from textune.data.reading.selection import join_pieces, select_rows, wanted_columns
 from textune.errors import DataError, Setting, Words
-from textune.wording import count, nearest
+from textune.wording import count, listing, nearest
 
 __all__ = ["Places", "Rows", "SkippedRow", "read_source"]
 
 
-def read_source(source: Source, *, on_bad_row: OnBadRow = "error") -> Rows:
-    """All rows of a source, selected as its section says.
+GivenRows = Mapping[str, Any]
+"""Rows in memory by name: Arrow tables, what Arrow can read (pandas and polars data frames, data sets of the datasets library),
+or iterables of dictionaries."""
+
+
+def read_source(source: Source, *, on_bad_row: OnBadRow = "error", given: GivenRows = MappingProxyType({})) -> Rows:
+    """All rows of a source, selected as its section says; `given` are the rows in memory that it can name.
 
     `on_bad_row`: "error" raises DataError at the first row that cannot be read and says how many more there are; "skip" leaves
     such rows out and lists them in `Rows.skipped`. Files that cannot be read at all, and sources without a row, are errors.
     """
-    piece, name = _read(source, on_bad_row)
+    piece, name = _read(source, on_bad_row, given)
     if piece.table.num_rows == 0:
         raise _no_rows(piece, name)
     return Rows(
@@ -71,7 +77,7 @@ def _no_rows(piece: Piece, name: str) -> DataError:
     return DataError(f"{name} holds no rows.", hint="Rows are needed below the header line." if has_header else "")
 
 
-def _read(source: Source, on_bad_row: OnBadRow) -> tuple[Piece, str]:
+def _read(source: Source, on_bad_row: OnBadRow, given: GivenRows) -> tuple[Piece, str]:
     """One source with its selection applied, and its short name."""
     if isinstance(source, FilesSource):
         piece, name = _read_files(source, on_bad_row)
@@ -81,15 +87,17 @@ def _read(source: Source, on_bad_row: OnBadRow) -> tuple[Piece, str]:
         piece, name = read_saved(source), Path(source.folder).name
     elif isinstance(source, PythonSource):
         piece, name = _read_python(source), source.object
+    elif isinstance(source, GivenSource):
+        piece, name = _read_given(source, given), source.name
     else:
-        piece, name = _read_concat(source, on_bad_row)
+        piece, name = _read_concat(source, on_bad_row, given)
     if piece.bad and on_bad_row == "error":
         raise refuse(piece.bad, name)
     return select_rows(piece, source, name=name), name
 
 
-def _read_concat(source: ConcatSource, on_bad_row: OnBadRow) -> tuple[Piece, str]:
-    pieces, names = zip(*(_read(one, on_bad_row) for one in source.sources), strict=True)
+def _read_concat(source: ConcatSource, on_bad_row: OnBadRow, given: GivenRows) -> tuple[Piece, str]:
+    pieces, names = zip(*(_read(one, on_bad_row, given) for one in source.sources), strict=True)
     return join_pieces(pieces, names), " + ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
 
 
@@ -179,15 +187,28 @@ def _read_python(source: PythonSource) -> Piece:
         inspect.signature(target).bind(**source.options)
     except (TypeError, ValueError) as error:
         raise DataError(f"The Python source {source.object!r} does not take these options: {error}.") from error
-    result = target(**source.options)
-    if isinstance(result, pa.Table) or hasattr(result, "__arrow_c_stream__"):
-        return arrow_piece(result if isinstance(result, pa.Table) else pa.table(result), source.object)
-    if isinstance(result, (str, bytes, Mapping)) or not isinstance(result, Iterable):
-        made = _article(result)
+    return _piece_of(target(**source.options), source.object, f"The Python source {source.object!r} returned")
+
+
+def _read_given(source: GivenSource, given: GivenRows) -> Piece:
+    if source.name not in given:
+        found = listing(map(repr, given)) if given else "none"
         raise DataError(
-            f"The Python source {source.object!r} returned {made}, not an Arrow table or an iterable of dictionaries."
+            f"no rows were given under the name {source.name!r}; given: {found}.",
+            hint=f'Give them in Python: textune.train(..., rows={{"{source.name}": rows}}).',
+            key="name",
+            value=source.name,
         )
-    piece = records_piece((_plain_record(record) for record in result), source.object, "row")
+    return _piece_of(given[source.name], source.name, f"rows[{source.name!r}] is")
+
+
+def _piece_of(result: object, name: str, what: str) -> Piece:
+    """The rows of a Python object: an Arrow table, anything that Arrow reads, or an iterable of dictionaries."""
+    if isinstance(result, pa.Table) or hasattr(result, "__arrow_c_stream__"):
+        return arrow_piece(result if isinstance(result, pa.Table) else pa.table(result), name)
+    if isinstance(result, (str, bytes, Mapping)) or not isinstance(result, Iterable):
+        raise DataError(f"{what} {_article(result)}, not an Arrow table or an iterable of dictionaries.", value=result)
+    piece = records_piece((_plain_record(record) for record in result), name, "row")
     # A data set of the datasets library: its rows hold the integers, its features the names of classes.
     schema = getattr(getattr(result, "features", None), "arrow_schema", None)
     return replace(piece, class_names=class_names(schema)) if isinstance(schema, pa.Schema) else piece

@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +37,7 @@ from textune.wording import listing, shorten
 StreamFormat = Literal["csv", "tsv", "jsonl", "parquet", "arrow", "text"]
 STANDARD = "-"
 """The path that means standard input or output."""
-Row = dict[str, Any]
+Row = dict[str, object]
 RowBlock: TypeAlias = list[Row] | pa.Table
 """Rows, one after the other."""
 OnBad = Callable[[SkippedRow], None]

@@ -117,7 +117,7 @@ class Cursor:
     longer: int = 0
     """Rows left out since the run began because of `tokens.drop_longer`."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON holds it."""
         return asdict(self) | {"slots": [[shard, *position] for shard, position in self.slots]}
 

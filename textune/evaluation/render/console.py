@@ -32,7 +32,8 @@ def render(report: Report, console: Console) -> None:
 
 
 class _Printer:
-    """Draws the sections one after the other; all text passes `_text`, which keeps it printable in the console's encoding."""
+    """Draws the sections one after the other; all text passes `_text`, which keeps it printable in the console's
+    encoding."""
 
     def __init__(self, report: Report, console: Console) -> None:
         self.report = report

@@ -60,7 +60,7 @@ class KernelAdamW(torch.optim.AdamW):
             torch._foreach_sub_(counts, 1.0)
         self.grad_norm = torch.tensor(norm)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, object]) -> None:
         """As PyTorch's; ValueError for moments that are not in the shape of their weight."""
         super().load_state_dict(state_dict)
         for weight, state in self.state.items():

@@ -46,7 +46,7 @@ class Alone:
         self.weights = WholeWeights()
         self._engine = engine
 
-    def micro_batch(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+    def exchange(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
         """Nothing to do around it."""
         return contextlib.nullcontext()
 

@@ -33,7 +33,7 @@ class DataParallel:
         self._last = False
 
     @contextlib.contextmanager
-    def micro_batch(self, *, last: bool) -> Iterator[None]:
+    def exchange(self, *, last: bool) -> Iterator[None]:
         """Gradients of all but the last micro-batch stay here; only in its backward pass do ranks exchange the sums."""
         self.may_redo, self._last = not last, last
         yield

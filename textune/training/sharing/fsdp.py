@@ -62,7 +62,7 @@ class FullySharded:
         self._root = root
 
     @contextlib.contextmanager
-    def micro_batch(self, *, last: bool) -> Iterator[None]:
+    def exchange(self, *, last: bool) -> Iterator[None]:
         """Only in the last micro-batch do ranks send the gradients to those that hold the weights."""
         self._root.set_requires_gradient_sync(last)
         yield

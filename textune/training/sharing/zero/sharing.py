@@ -68,7 +68,7 @@ class Zero:
         self._engine = engine
 
     @contextlib.contextmanager
-    def micro_batch(self, *, last: bool) -> Iterator[None]:
+    def exchange(self, *, last: bool) -> Iterator[None]:
         """DeepSpeed learns which micro-batch completes a step."""
         self._engine.set_gradient_accumulation_boundary(last)
         yield
