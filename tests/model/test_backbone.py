@@ -244,8 +244,8 @@ def test_an_attribute_that_a_family_calls_otherwise_is_understood(tmp_path: Path
     [
         ({"hiden_dropout_prob": 0.1}, ["model.config.hiden_dropout_prob", "Did you mean model.config.hidden_dropout_prob?"]),
         ({"zzzzzz": 1}, ["model.config.zzzzzz", "no such key"]),
-        ({"num_labels": 7}, ["model.config.num_labels", "follows from the data"]),
-        ({"id2label": {}}, ["model.config.id2label", "follows from the data"]),
+        ({"num_labels": 7}, ["model.config.num_labels", "the data determines it"]),
+        ({"id2label": {}}, ["model.config.id2label", "the data determines it"]),
         ({"hidden_dropout_prob": "much"}, ["model.config.hidden_dropout_prob", "'much'"]),
     ],
 )
@@ -423,7 +423,7 @@ def test_a_pointer_of_git_lfs_is_named(bert: Path, name: str) -> None:
 
 def test_no_configuration(bert: Path) -> None:
     (bert / "config.json").unlink()
-    refused(ModelError, "holds no config.json", "It holds model.safetensors", folder=bert)
+    refused(ModelError, "has no config.json", "It holds model.safetensors", folder=bert)
 
 
 def test_a_model_that_does_not_read_text(bert: Path) -> None:
@@ -434,17 +434,17 @@ def test_a_model_that_does_not_read_text(bert: Path) -> None:
 def test_code_in_the_folder_is_not_run(bert: Path) -> None:
     (bert / "config.json").write_text('{"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}')
     (bert / "mine.py").write_text("raise SystemExit('this must not run')")
-    refused(ModelError, "Python code of its own", "model.trust_remote_code = true", folder=bert)
+    refused(ModelError, "its own Python code", "model.trust_remote_code = true", folder=bert)
 
 
 def test_no_weights(bert: Path) -> None:
     (bert / "model.safetensors").unlink()
-    refused(ModelError, "holds no weights (model.safetensors)", "It holds config.json", folder=bert)
+    refused(ModelError, "has no weights (model.safetensors)", "It holds config.json", folder=bert)
 
 
 def test_pickled_weights_are_refused(bert: Path) -> None:
     (bert / "model.safetensors").rename(bert / "pytorch_model.bin")
-    refused(ModelError, "as a pickle only (pytorch_model.bin)", "safetensors only", folder=bert)
+    refused(ModelError, "only as a pickle (pytorch_model.bin)", "only safetensors", folder=bert)
 
 
 @pytest.mark.parametrize("kept", [0, 7, 1000, -10])
@@ -471,7 +471,7 @@ def test_weights_of_another_family(tmp_path: Path, bert: Path) -> None:
 
 def test_no_tokenizer(bert: Path) -> None:
     (bert / "tokenizer.json").unlink()
-    refused(ModelError, "holds no tokenizer", "model.tokenizer", folder=bert)
+    refused(ModelError, "has no tokenizer", "model.tokenizer", folder=bert)
 
 
 def test_a_tokenizer_of_its_own_folder(bert: Path, tmp_path: Path) -> None:
@@ -499,7 +499,7 @@ def test_a_slow_tokenizer(tmp_path: Path) -> None:
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "CanineTokenizer"}')
     (folder / "vocab.txt").write_text("a\n")
-    refused(ModelError, "slow tokenizer only (CanineTokenizer)", "model.tokenizer", folder=folder)
+    refused(ModelError, "only a slow tokenizer (CanineTokenizer)", "model.tokenizer", folder=folder)
 
 
 @pytest.mark.parametrize(("family", "pad"), [("gpt2", "<|endoftext|>"), ("llama", "</s>"), ("bert", "[PAD]")])

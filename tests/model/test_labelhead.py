@@ -169,7 +169,7 @@ def test_one_logit_is_negated_where_the_classes_change_places(family: str, tmp_p
     before = fine_tuned(tmp_path, POLAR, 1, family=family)
     after = load(tmp_path, LabelMap("binary", ("pos", "neg")), 1)
     assert same(logits(after)["neg"], -logits(before)["pos"])
-    assert "its weights negated" in after.model.notes[0] and "stands for pos, here for neg" in after.model.notes[0]
+    assert "negated weights" in after.model.notes[0] and "stands for pos, here for neg" in after.model.notes[0]
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
@@ -192,9 +192,9 @@ def test_another_number_of_logits_for_two_classes_starts_anew(before: int, after
         (
             COLORS,
             LabelMap("multiclass", ("a", "b", "c")),
-            ["knows the labels red, green, blue", "none of those here (a, b, c)"],
+            ["has the labels red, green, blue", "none of those in this data (a, b, c)"],
         ),
-        (COLORS, LabelMap("multiclass", ("a", "b", "c", "d")), ["none of those here (a, b, c, d)"]),
+        (COLORS, LabelMap("multiclass", ("a", "b", "c", "d")), ["none of those in this data (a, b, c, d)"]),
         (COLORS, LabelMap("multilabel", COLORS.names), ["is a softmax on 3 outputs", "needs a sigmoid on 3 outputs"]),
         (COLORS, REGRESSION, ["is a softmax on 3 outputs", "needs a regression with 1 output"]),
         (REGRESSION, COLORS, ["is a regression with 1 output", "needs a softmax on 3 outputs"]),
@@ -354,5 +354,5 @@ def test_a_checkpoint_is_no_model(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "state.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ModelError, match=r"step-120 is a checkpoint.*`--resume`.*`textune export`"):
+    with pytest.raises(ModelError, match=r"step-120 is a training checkpoint.*`--resume`.*`textune export`"):
         load(folder, COLORS)

@@ -233,7 +233,7 @@ def test_a_text_of_other_tokens_is_refused_until_the_model_is_saved(tmp_path: Pa
     compact(built)
     other = int(torch.nonzero(~occurs(built))[-1])
     batch = lay_out(built, [[5, 6, other]])
-    with torch.no_grad(), pytest.raises(RuntimeError, match="other texts need the saved model"):
+    with torch.no_grad(), pytest.raises(RuntimeError, match="for other texts, use the saved model"):
         built.model(batch)
     built.model.train()
     with pytest.raises(IndexError):
@@ -307,9 +307,9 @@ def own_code(hf: Any) -> None:
     [
         (freeze, "adamw", "the token embeddings are frozen"),
         (tie, "adamw", "classifier uses the token embeddings too"),
-        (norm, "adamw", "Normed is no plain table of embeddings"),
+        (norm, "adamw", "Normed is not a plain table of embeddings"),
         (own_code, "adamw", "OwnClassifier is code that comes with the checkpoint"),
-        (lambda hf: None, "adamw_8bit", 'the rule "adamw_8bit" does not treat every embedding alone'),
+        (lambda hf: None, "adamw_8bit", 'the optimizer "adamw_8bit" does not update every number'),
     ],
 )
 def test_where_it_would_not_be_exact_it_is_off_and_says_why(

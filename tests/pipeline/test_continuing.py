@@ -75,7 +75,7 @@ def test_one_logit_keeps_the_order_of_its_two_classes(home: Path, tmp_path: Path
     third, notices = go_on(
         home, tmp_path / "third", *binary, f"model.pretrained={first.run}", 'data.labels.names=["neg", "pos"]'
     )
-    assert any("weights negated" in notice for notice in notices)
+    assert any("negated weights" in notice for notice in notices)
     texts = ["a good film", "a dull boring movie"]
     scores = [textune.load(run.run).predict(texts) for run in (first, second, third)]
     for one, two, three in zip(*scores, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +20,11 @@ from textune.cli.options import (
 from textune.cli.output import print_json, result_console, run_tracker, say
 from textune.imports import importing
 from textune.ranks import launched
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from textune.pipeline import TrainResult
 
 
 @click.command(
@@ -88,6 +94,11 @@ def train(
     if fast_dev_run:
         say(console, "Fast development run: one batch of everything works; its folder is removed again.")
         return
+    _say_what_comes_next(console, result)
+
+
+def _say_what_comes_next(console: Console, result: TrainResult) -> None:
+    """Where the model is, and the commands that use it."""
     folder = result.run
     steps = f"{result.steps:,} step{'' if result.steps == 1 else 's'}"
     done = f"{folder} is complete: {steps}." if result.complete_before else f"Trained {steps} in {result.seconds:.0f} s."

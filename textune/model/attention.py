@@ -1,8 +1,9 @@
-"""The one seam where sequences matter: attention over packed rows, registered with transformers under a name of its own.
+"""Attention over packed rows, registered with transformers under its own name: the one seam where sequences matter.
 
 Everything else in a backbone works token by token on [1, T]. Each layer calls `packed_attention`, which receives the
-batch's `PackedLayout` through the keyword arguments of the backbone's forward. No mask function is registered beside it, so
-transformers builds no mask. Per group of rows: written-out products or `scaled_dot_product_attention`, whichever is faster.
+batch's `PackedLayout` through the keyword arguments of the backbone's forward. No mask function is registered, so
+transformers builds no mask. Each group of rows uses explicit products or `scaled_dot_product_attention`, whichever is
+faster.
 
 Shapes: T tokens, h heads of d, g key heads, n rows of L tokens in a group, N = n * L.
 """
@@ -38,15 +39,17 @@ MAX_PRODUCT_LENGTH = {
     (True, False, False): 256,
     (False, False, False): 0,
 }
-"""How long rows may be for a CPU to multiply them out; beyond it, SDPA is faster or needs far less memory (12 heads of 32)."""
+"""Longest rows for which a CPU uses explicit products; beyond, SDPA is faster or needs far less memory (12 heads of
+32)."""
 
 
 class PackedLayout:
-    """Where the rows of a packed batch lie; made once a batch and handed to every layer, which shares its masks.
+    """Where the rows of a packed batch are; built once per batch, and shared by all layers together with its masks.
 
-    `groups`, `lengths_B` and `row_lengths` (the lengths on the host) are those of a TokenBatch; `num_filler` tokens behind the
-    last row belong to none. `kernels`, where there are any, compute attention on a CPU; `in_one_call` prepares for flash
-    attention of variable length on a GPU. `reads_first`: of the last layer only each row's first token is read.
+    `groups`, `lengths_B` and `row_lengths` (the lengths on the host) are those of a TokenBatch; `num_filler` tokens
+    after the last row belong to no row. `kernels`, if any, compute attention on a CPU; `in_one_call` prepares for
+    variable-length flash attention on a GPU. `reads_first`: only the first token of each row of the last layer is
+    read.
     """
 
     def __init__(
@@ -80,12 +83,12 @@ class PackedLayout:
         self.sequences = (
             cut_into_sequences(starts_B, row_lengths, num_tokens=num_tokens, device=lengths_B.device) if in_one_call else None
         )
-        """For attention in one call; None where it goes group by group."""
+        """For attention in one call; None if attention is computed group by group."""
         self._has_padding = has_padding
         self._biases: dict[tuple[int, bool, int | None, torch.dtype], torch.Tensor | None] = {}
 
     def split(self, tensor: torch.Tensor, dim: int = 0) -> tuple[torch.Tensor, ...]:
-        """The tokens of each group along `dim`; filler is left out."""
+        """The tokens of each group along `dim`, without filler."""
         pieces: tuple[torch.Tensor, ...] = tensor.split([*self.sizes, self.num_filler], dim)
         return pieces[:-1]
 
@@ -95,17 +98,18 @@ class PackedLayout:
         return to_device(torch.from_numpy(np.repeat(np.arange(len(self._widths)), self._widths)), self.lengths_B.device)
 
     def real(self, index: int) -> torch.Tensor:
-        """bool [n, L]: True where group `index` holds a real token."""
+        """bool [n, L]: True for the real tokens of group `index`."""
         group = self.groups[index]
         first = sum(other.rows for other in self.groups[:index])
         lengths_n = self.lengths_B[first : first + group.rows]
         return torch.arange(group.length, device=lengths_n.device) < lengths_n.unsqueeze(1)
 
     def bias(self, index: int, *, causal: bool, window: int | None, dtype: torch.dtype) -> torch.Tensor | None:
-        """0 where a token may look, minus infinity elsewhere: broadcastable to [n, h, L, L]; None where all may look at all.
+        """0 where a token may attend, minus infinity elsewhere, broadcastable to [n, h, L, L]; None if nothing is
+        hidden.
 
-        `window`: only tokens less than so many positions away are seen. Padding is hidden from real tokens; what padded
-        positions compute is never read, but stays finite.
+        `window`: only tokens fewer than `window` positions away are visible. Padding is hidden from real tokens; the
+        results of padded positions are never read, but stay finite.
         """
         if window is not None and window >= self.groups[index].length:
             window = None
@@ -116,7 +120,7 @@ class PackedLayout:
         return self._biases[key]
 
     def _allowed(self, index: int, *, causal: bool, window: int | None) -> torch.Tensor | None:
-        # Padding stands at the end of its row: a causal token never reaches it.
+        # Padding is at the end of its row: a causal token never reaches it.
         padding = self._has_padding[index] and not causal
         if window is None and not causal:
             return self.real(index)[:, None, None, :] if padding else None
@@ -127,7 +131,7 @@ class PackedLayout:
             allowed = allowed & (distance_LL.abs() < window)
         if not padding:
             return allowed
-        # A padded position far behind the last real token would see nothing at all, and softmax of nothing is not a number.
+        # A padded position far after the last real token would see nothing, and the softmax of nothing is NaN.
         return (allowed & self.real(index)[:, None, None, :]) | (distance_LL == 0)
 
 
@@ -153,8 +157,8 @@ def packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention within each row: query [1, h, T, d], key and value [1, g, T, d] to ([1, T, h, d], None).
 
-    The signature is transformers' own; `textune_layout` travels through the keyword arguments of the backbone. A row attends
-    only to itself, so `attention_mask` is not used. Values may have another width than queries and keys.
+    The signature is that of transformers; `textune_layout` is passed through the keyword arguments of the backbone. A
+    row attends only to itself, so `attention_mask` is not used. Values may have another width than queries and keys.
     """
     device = query.device.type
     if torch.is_autocast_enabled(device):
@@ -218,7 +222,7 @@ def _group_attention(
     """Attention of one group: [h, N, d] and [g, N, d] to [N, h, d]."""
     group = layout.groups[index]
     by_position_hLL = None if position_bias is None else position_bias.for_rows(group.length)
-    # With dropout, or a bias that learns, PyTorch's own attention is written out as well, and slower.
+    # With dropout, or a learned bias, PyTorch's own attention uses explicit products, too, and is slower.
     written_out = dropout > 0 or by_position_hLL is not None
     longest = 0 if dropout > 0.99 else _max_product_length(query_hNd, key_gNd, value_gNd, written_out=written_out)
     if softcap is None and group.length <= longest:

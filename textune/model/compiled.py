@@ -1,8 +1,8 @@
 """torch.compile on a GPU: each layer in place, once for any number of tokens; called when the model is on its device.
 
-Layers of one shape share one compilation, which takes a fraction of compiling the backbone as a whole, and what stands around
-them (masks, poolers, another release of transformers) cannot break the graph. CUDA graphs are left alone: gradients would live
-in memory that the next micro-batch overwrites.
+Layers of the same shape share one compilation, which takes a fraction of the time for the whole backbone, and the
+code around them (masks, poolers, another release of transformers) cannot break the graph. CUDA graphs are not used:
+gradients would be in memory that the next micro-batch overwrites.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from textune.model.hugging import FamilyModule, HuggingModel
 from textune.model.varlen import attention_obstacle
 
 MIN_STEPS = 2_000
-"""A run of fewer steps is over before compiling has paid: some ten seconds, against a few milliseconds a step."""
+"""In a shorter run compiling does not pay off: it takes about ten seconds and saves a few milliseconds per step."""
 
 MAX_VARIANTS = 32
-"""Compilations of a layer's code before PyTorch stops. transformers shares that code among layers of all kinds, and each kind
-counts, in training and in evaluation; PyTorch's own bound of 8 is too low for T5."""
+"""Compilations of a layer's code before PyTorch gives up. transformers shares that code among layers of all kinds,
+and each kind counts, in training and in evaluation; PyTorch's default of 8 is too low for T5."""
 
 BACKEND = "inductor"
 
 
 def compile_on_gpu(hf: HuggingModel, *, dtype: torch.dtype, num_steps: int, mode: Switch) -> str:
-    """Compile the layers of a Hugging Face model that stands on its GPU; returns what was done, for the header of a run.
+    """Compile the layers of a Hugging Face model on its GPU; return what was done, for the header of a run.
 
-    `dtype` is that of the run's matrix products, `num_steps` the predicted length of the run, `mode` the key `model.compile`.
-    Compilation happens in the first steps; names in the state dictionary stay as they are. ModelError where `mode` is "on" and
-    this machine cannot compile.
+    `dtype` is that of the run's matrix products, `num_steps` the predicted length of the run, `mode` the key
+    `model.compile`. Compilation happens in the first steps; names in the state dictionary do not change. ModelError
+    if `mode` is "on" and this machine cannot compile.
     """
     if mode == "off":
         return "not compiled"
@@ -45,7 +45,7 @@ def compile_on_gpu(hf: HuggingModel, *, dtype: torch.dtype, num_steps: int, mode
     in_groups = hf.config._attn_implementation == PACKED and bool(attention_obstacle(device, dtype, hf.config))
     if mode == "auto" and in_groups:
         return "not compiled: attention goes group by group"
-    # fp32 is computed as fp32 on purpose.
+    # fp32 stays fp32 on purpose.
     warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
     obstacle = compiler_obstacle(device)
     if obstacle and mode == "on":
@@ -56,7 +56,7 @@ def compile_on_gpu(hf: HuggingModel, *, dtype: torch.dtype, num_steps: int, mode
     if obstacle:
         return f"not compiled: {obstacle}"
     if in_groups:
-        # Every batch has other groups, and a graph that contains them would be compiled anew each time.
+        # Every batch has other groups, and a graph that contains them would be recompiled each time.
         AttentionInterface.register(PACKED, torch.compiler.disable(packed_attention))
     torch._dynamo.config.recompile_limit = max(MAX_VARIANTS, torch._dynamo.config.recompile_limit)
     layers = list(_layers(hf.base_model)) or [hf.base_model]
@@ -66,7 +66,7 @@ def compile_on_gpu(hf: HuggingModel, *, dtype: torch.dtype, num_steps: int, mode
 
 
 def compiler_obstacle(device: torch.device) -> str:
-    """Why nothing can be compiled for `device`; empty where it can. It tries, which takes a few seconds."""
+    """Why nothing can be compiled for `device`; empty if it can. It tries to compile, which takes a few seconds."""
     try:
         torch.compile(_probe, backend=BACKEND)(torch.ones(8, device=device))
     except (ImportError, OSError, RuntimeError) as error:

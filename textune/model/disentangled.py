@@ -1,13 +1,15 @@
-"""Disentangled attention (DeBERTa-v2 and v3) over packed rows: what a token says and where it stands, in terms of their own.
+"""Disentangled attention (DeBERTa-v2 and v3) over packed rows: separate terms for content and position.
 
     score[i, j] = (q_i . k_j  +  q_i . key_of(j - i)  +  k_j . query_of(j - i)) / sqrt(d * number of terms)
 
-The second term is called c2p (content to position), the third p2c; a configuration may have one, both or none. Keys and queries
-of a distance are projections of one table of embeddings, shared by all layers. Only the distances that occur in the batch are
-projected: a short batch needs a few dozen rows of a table of hundreds. Far distances share a row, by transformers' own rule.
+The second term is called c2p (content to position), the third p2c; a configuration may have one, both or none. Keys
+and queries of a distance are projections of one table of embeddings, shared by all layers. Only the distances that
+occur in the batch are projected: a short batch needs a few dozen of hundreds of rows. Large distances share a row, as
+in transformers.
 
-What is replaced in a backbone while its layout is packed: `forward` of every `DisentangledSelfAttention`, which then takes the
-batch's layout in the place of a mask (`replaced_forwards`), and the encoder's loop over its layers, which `encode` runs.
+Two things are replaced in a backbone while its layout is packed: `forward` of every `DisentangledSelfAttention`,
+which then takes the batch's layout instead of a mask (`replaced_forwards`), and the encoder's loop over its layers,
+which `encode` runs.
 
 Shapes: T tokens, H hidden, h heads of d, n rows of L tokens in a group, N = n * L, D distances, P rows of the table.
 """
@@ -28,7 +30,7 @@ from textune.model.native import AttentionShape, Terms, kernel_disentangled
 
 
 def encode(hf: HuggingModel, inputs: Options) -> torch.Tensor:
-    """Hidden states [1, T, H] of packed inputs: what the backbone's own forward does, but for masks of T x T numbers."""
+    """Hidden states [1, T, H] of packed inputs: the backbone's own forward, but without masks of T x T numbers."""
     embeddings, encoder = hf.base_model.embeddings, hf.base_model.encoder
     layout: PackedLayout = inputs["textune_layout"]
     hidden_1TH: torch.Tensor = embeddings(inputs["input_ids"], inputs.get("token_type_ids"), inputs["position_ids"])
@@ -36,7 +38,7 @@ def encode(hf: HuggingModel, inputs: Options) -> torch.Tensor:
     distances, table_PH = _table(encoder, layout)
     for number, layer in enumerate(encoder.layer):
         output = layer(hidden_1TH, layout, relative_pos=distances, rel_embeddings=table_PH)
-        # Layers computed whole by the kernels return no probabilities beside their output.
+        # Layers computed by the kernels return only their output, without probabilities.
         hidden_1TH = output if isinstance(output, torch.Tensor) else output[0]
         if number == 0 and encoder.conv is not None:
             hidden_1TH = _convolution(encoder.conv, embedded_1TH, hidden_1TH, layout)
@@ -57,7 +59,9 @@ def _table(encoder: FamilyModule, layout: PackedLayout) -> tuple[Distances | Non
 def _convolution(
     conv: FamilyModule, embedded_1TH: torch.Tensor, hidden_1TH: torch.Tensor, layout: PackedLayout
 ) -> torch.Tensor:
-    """The convolution behind the first layer (DeBERTa-v2-xlarge), group by group: beyond the ends of a row are zeros."""
+    """The convolution after the first layer (DeBERTa-v2-xlarge), group by group, with zeros beyond the ends
+    of a row.
+    """
     pieces = []
     splits = (layout.split(tensor.squeeze(0)) for tensor in (embedded_1TH, hidden_1TH))
     for index, (embedded_NH, hidden_NH) in enumerate(zip(*splits, strict=True)):
@@ -70,7 +74,7 @@ def _convolution(
 
 
 def replaced_forwards(hf: HuggingModel) -> list[tuple[nn.Module, Forward]]:
-    """Every module that computes attention, with the forward that it has while the layout is packed."""
+    """Every module that computes attention, with its forward while the layout is packed."""
     attentions = (layer.attention.self for layer in hf.base_model.encoder.layer)
     return [(attention, functools.partial(_forward, attention)) for attention in attentions]
 
@@ -84,7 +88,7 @@ def _forward(
     relative_pos: Distances | None = None,
     rel_embeddings: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, None]:
-    """`DisentangledSelfAttention.forward` with a layout for a mask: [1, T, H] to ([1, T, H], None)."""
+    """`DisentangledSelfAttention.forward` with a layout instead of a mask: [1, T, H] to ([1, T, H], None)."""
     layout = attention_mask
     query_Thd, key_Thd, value_Thd = (
         projection(hidden_states.squeeze(0)).unflatten(1, (module.num_attention_heads, -1))
@@ -108,7 +112,7 @@ def _forward(
     return attended_Thd.flatten(1).unsqueeze(0), None
 
 
-# Every batch has other groups: a graph that contains them would be compiled anew each time.
+# Every batch has other groups: a graph that contains them would be recompiled each time.
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def group_attention(
     content: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
@@ -119,7 +123,9 @@ def group_attention(
     scale: float,
     dropout: float,
 ) -> torch.Tensor:
-    """Attention within each row by PyTorch's operators, group by group: queries, keys, values [T, h, d] to [T, h, d]."""
+    """Attention within each row by PyTorch's operators, group by group: queries, keys, values [T, h, d] to
+    [T, h, d].
+    """
     key_Dhd, query_Dhd = (_of_distances(tensor, distances) for tensor in terms)
     outputs = []
     for index, pieces in enumerate(zip(*(layout.split(tensor) for tensor in content), strict=True)):
@@ -140,7 +146,7 @@ def group_attention(
 
 
 def _of_distances(tensor_Phd: torch.Tensor | None, distances: Distances) -> torch.Tensor | None:
-    """[D, h, d] of the table's rows [P, h, d]; as an embedding, whose gradient is summed in the same order every time."""
+    """[D, h, d] from the table's rows [P, h, d]; by `embedding`, whose gradient is always summed in the same order."""
     if tensor_Phd is None:
         return None
     rows_D = to_device(torch.from_numpy(distances.rows_D), tensor_Phd.device)
@@ -151,20 +157,20 @@ def _of_distances(tensor_Phd: torch.Tensor | None, distances: Distances) -> torc
 def _scores(
     query_nLhd: torch.Tensor, key_nLhd: torch.Tensor, key_Dhd: torch.Tensor | None, query_Dhd: torch.Tensor | None
 ) -> torch.Tensor:
-    """The sum of the terms [n, h, L, L], where D = 2 L - 1 distances are those of one row."""
+    """The sum of the terms [n, h, L, L]; a row has D = 2 L - 1 distances."""
     scores_nhLL = torch.matmul(query_nLhd.transpose(1, 2), key_nLhd.permute(0, 2, 3, 1))
     if key_Dhd is not None:
         scores_nhLL = scores_nhLL + _towards(query_nLhd, key_Dhd)
     if query_Dhd is not None:
-        # Seen from the keys, the distances come in the other order.
+        # Seen from the keys, the distances are in reverse order.
         scores_nhLL = scores_nhLL + _towards(key_nLhd, query_Dhd.flip(0)).transpose(-1, -2)
     return scores_nhLL
 
 
 def _towards(tokens_nLhd: torch.Tensor, places_Dhd: torch.Tensor) -> torch.Tensor:
-    """[n, h, L, L]: for the tokens i and j of a row, the product of token i with the place at distance j - i."""
+    """[n, h, L, L]: for the tokens i and j of a row, the product of token i with the embedding of distance j - i."""
     num_rows, length = tokens_nLhd.shape[:2]
-    # One product for each head: the places are the same in every row.
+    # One product per head: the distances are the same in every row.
     products_hND = torch.bmm(tokens_nLhd.flatten(0, 1).transpose(0, 1), places_Dhd.permute(1, 2, 0))
     return _sheared(products_hND.unflatten(1, (num_rows, length))).transpose(0, 1)
 

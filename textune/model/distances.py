@@ -1,4 +1,4 @@
-"""How far tokens stand from each other, and what DeBERTa-v2 and v3 make of it; before `disentangled.py` and `native/`.
+"""The distances between tokens, as DeBERTa-v2 and v3 use them; before `disentangled.py` and `native/`.
 
 Shapes: H hidden, h heads of d, D distances, P rows of the table.
 """
@@ -21,11 +21,11 @@ class Distances:
 
     reach: int
     first: int
-    """The first row of the table of embeddings that belongs to one of them ..."""
+    """The first row of the table of embeddings that they use."""
     end: int
-    """... and the one behind the last."""
+    """The row after the last that they use."""
     rows_D: np.ndarray
-    """int64 [D]: each distance's row, counted from `first`."""
+    """int64 [D]: the row of each distance, counted from `first`."""
 
     @property
     def num_rows(self) -> int:
@@ -35,13 +35,14 @@ class Distances:
 
 @functools.lru_cache(maxsize=1024)
 def count_distances(length: int, buckets: int, limit: int, span: int) -> Distances:
-    """Those of rows of `length` tokens, in a table of 2 * `span` rows; `buckets` and `limit` as in transformers' configuration.
+    """The distances in rows of `length` tokens, for a table of 2 * `span` rows; `buckets` and `limit` as in
+    transformers.
 
-    One row serves both terms: c2p looks up bucket(i - j), p2c -bucket(j - i), and buckets are the same in both directions.
+    Both terms use the same row: c2p looks up bucket(i - j), p2c -bucket(j - i), and buckets are symmetric.
     """
     from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
-    # The table counts the other way round: from key to query.
+    # The table counts in the opposite direction: from key to query.
     back_D = torch.arange(length - 1, -length, -1)
     bucket_D = make_log_bucket_position(back_D, buckets, limit) if buckets > 0 and limit > 0 else back_D
     rows_D = (bucket_D.long() + span).clamp(0, 2 * span - 1).numpy()
@@ -50,14 +51,14 @@ def count_distances(length: int, buckets: int, limit: int, span: int) -> Distanc
 
 
 def count_terms(attention: FamilyModule) -> int:
-    """The terms of a score by transformers' count, which goes by the names in the configuration."""
+    """The number of terms in a score, counted as transformers does: by the names in the configuration."""
     return 1 + ("c2p" in attention.pos_att_type) + ("p2c" in attention.pos_att_type)
 
 
 def terms_of_distances(
     attention: FamilyModule, table_PH: torch.Tensor | None
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Keys (c2p) and queries (p2c) [P, h, d] of the table's rows in one layer; None for a term that there is not."""
+    """Keys (c2p) and queries (p2c) [P, h, d] of the table's rows in one layer; None for a missing term."""
     if not attention.relative_attention or table_PH is None:
         return None, None
     names = ("key_proj", "query_proj") if attention.share_att_key else ("pos_key_proj", "pos_query_proj")

@@ -1,7 +1,9 @@
-"""Which families of backbones run packed and how, and which do not and why; `backbone.py` reads these tables.
+"""Tables of the families of backbones that run packed, and how, and of those that do not, and why; read by
+`backbone.py`.
 
-A family runs packed where each token meets other tokens in attention alone, and attention goes through a function that can be
-registered (`attention.py`) or a module's forward that can be replaced (`PackedFamily.forwards`). Every entry has its twin test.
+A family can run packed if tokens interact only in attention, and attention goes through a function that can be
+registered (`attention.py`) or a module's forward that can be replaced (`PackedFamily.forwards`). Every entry has its
+twin test.
 
 Shapes: B rows, T packed tokens, H hidden.
 """
@@ -22,13 +24,13 @@ from textune.model.hugging import Forward, HuggingModel, Options
 from textune.model.relative import encode_mpnet, encode_t5, mpnet_forwards, t5_forwards
 
 Positions = Callable[[HuggingModel, torch.Tensor, torch.Tensor, PackedLayout], torch.Tensor]
-"""(Hugging Face model, ids [T], positions from 0 [T], layout) to the positions that the backbone expects [T]."""
+"""(Hugging Face model, ids [T], positions from 0 [T], layout) to the positions [T] that the backbone expects."""
 
 Encode = Callable[[HuggingModel, Options], torch.Tensor]
-"""(Hugging Face model, inputs of its backbone, `textune_layout` among them) to hidden states [1, T, H]."""
+"""(Hugging Face model, inputs of its backbone including `textune_layout`) to hidden states [1, T, H]."""
 
 Forwards = Callable[[HuggingModel], list[tuple[nn.Module, Forward]]]
-"""(Hugging Face model) to modules, each with the forward that it has as long as the layout is packed."""
+"""(Hugging Face model) to modules, each with its forward while the layout is packed."""
 
 
 def _from_zero(_hf: HuggingModel, _ids_T: torch.Tensor, positions_T: torch.Tensor, _layout: PackedLayout) -> torch.Tensor:
@@ -36,12 +38,14 @@ def _from_zero(_hf: HuggingModel, _ids_T: torch.Tensor, positions_T: torch.Tenso
 
 
 def _after_padding(hf: HuggingModel, ids_T: torch.Tensor, _positions_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    """RoBERTa's positions: from pad id + 1; a pad token, even one that a text spells out, gets pad id and is not counted."""
+    """RoBERTa's positions: from pad id + 1; a pad token, even one written in the text, gets pad id and is not
+    counted.
+    """
     pad_id = hf.base_model.embeddings.padding_idx
     counts_T = (ids_T != pad_id).long()
     before_T = counts_T.cumsum(0) - counts_T
     in_rows = len(layout.rows_T)
-    # Counted from the row's start; filler behind the last row stays at pad id.
+    # Counted from the row's start; filler after the last row stays at pad id.
     steps_T = (before_T[:in_rows] - before_T[layout.starts_B][layout.rows_T] + 1) * counts_T[:in_rows]
     positions_T: torch.Tensor = functional.pad(steps_T, (0, len(ids_T) - in_rows)) + pad_id
     return positions_T
@@ -63,16 +67,16 @@ class PackedFamily:
     pool: Pool
     positions: Positions = _from_zero
     reads_first: bool = False
-    """The head reads the first token of each row and nothing else, unless `classifier_pooling` asks for a mean."""
+    """The head reads only the first token of each row, unless `classifier_pooling` asks for a mean."""
     encode: Encode = _through_backbone
-    """Another way through the backbone, where its own forward does not hand the layout to its attention."""
+    """Replaces the backbone's own forward if that does not pass the layout to its attention."""
     forwards: Forwards = _none_replaced
-    """What stands in for attention that no registered function computes."""
+    """Replaces attention that is not computed by a registered function."""
     registered: bool = True
-    """Attention is a function registered with transformers, which not every release asks for in every family."""
+    """Attention is a function registered with transformers; not every release supports that in every family."""
 
     def reads_only_first(self, hf: HuggingModel) -> bool:
-        """Whether of the last layer only the first token of each row is read."""
+        """Whether only the first token of each row of the last layer is read."""
         return self.reads_first and getattr(hf.config, "classifier_pooling", "cls") == "cls"
 
 
@@ -110,11 +114,11 @@ PACKED_FAMILIES: dict[str, PackedFamily] = {
 """`model_type` of a configuration to how it runs packed; each has its twin test."""
 
 _OWN = "computes its own kind of attention"
-_BESIDE = "lets tokens meet beside attention too"
+_BESIDE = "lets tokens interact outside attention, too"
 _RECURRENT = "reads the tokens one after another, in recurrent layers"
 _TWO_STACKS = "is an encoder with a decoder"
-_CUT_OFF = "does not hand all keyword arguments down to its attention"
-_NOT_TEXT = "is not made for text alone"
+_CUT_OFF = "does not pass all keyword arguments to its attention"
+_NOT_TEXT = "is not made for text only"
 
 PADDED_FAMILIES: dict[str, str] = {
     **dict.fromkeys(("axk2", "big_bird", "bloom", "deberta", "doge", "falcon", "flaubert", "gpt_neo", "gpt_oss"), _OWN),

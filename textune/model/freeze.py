@@ -1,4 +1,4 @@
-"""Which weights of a backbone are not trained; named by `backbone.py` after the weights are read, frozen by `recipe.py`."""
+"""Which weights of a backbone are not trained; selected after the weights are read, frozen by `recipe.py`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from textune.model.hugging import HuggingModel
 
 
 def frozen_names(hf: HuggingModel, patterns: Sequence[str], *, new_tensors: Collection[str]) -> frozenset[str]:
-    """The parameters that `patterns` name.
+    """The parameters that `patterns` match.
 
-    `backbone` is everything that was pretrained, `embeddings` the embedding tables with what belongs to them, anything else a
+    `backbone` is everything that was pretrained, `embeddings` the embedding tables and their norms, anything else a
     pattern (`*`, `?`, `[...]`) of full parameter names. `new_tensors` start random and are never part of `backbone`.
-    ConfigError where a pattern matches nothing, or nothing is left to train.
+    ConfigError if a pattern matches nothing, or if nothing is left to train.
     """
     names = [name for name, _ in hf.named_parameters()]
     frozen: set[str] = set()
@@ -33,7 +33,7 @@ def frozen_names(hf: HuggingModel, patterns: Sequence[str], *, new_tensors: Coll
         frozen.update(matching)
     if len(frozen) == len(names):
         raise ConfigError(
-            "model.freeze leaves nothing to train.", hint="Take a pattern out, so that at least the head is trained."
+            "model.freeze leaves nothing to train.", hint="Remove a pattern, so that at least the head is trained."
         )
     return frozenset(frozen)
 
@@ -48,7 +48,7 @@ def _matching(hf: HuggingModel, names: Sequence[str], pattern: str, new_tensors:
 
 
 def _embeddings(hf: HuggingModel, names: Sequence[str]) -> set[str]:
-    """Everything inside a module called `embeddings`, and every embedding table but those of relative positions."""
+    """Everything inside a module called `embeddings`, and every embedding table except those of relative positions."""
     inside = {name for name in names if "embeddings" in name.split(".")[:-1]}
     tables = {f"{path}.weight" for path, module in hf.named_modules() if isinstance(module, nn.Embedding)}
     relative = {name for name in tables if "relative" in name or "rel_embeddings" in name}
@@ -56,7 +56,7 @@ def _embeddings(hf: HuggingModel, names: Sequence[str]) -> set[str]:
 
 
 def _near(pattern: str, names: Sequence[str]) -> str:
-    """The words and parameter names that look most like `pattern`."""
+    """The words and parameter names most similar to `pattern`."""
     words = difflib.get_close_matches(pattern, ["backbone", "embeddings"], n=1)
     if words:
         return f'Did you mean "{words[0]}"?'

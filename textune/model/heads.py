@@ -1,7 +1,7 @@
-"""From hidden states to logits, through Hugging Face's own heads; `families.py` says which family has which.
+"""From hidden states to logits, through Hugging Face's own heads; `families.py` lists the head of each family.
 
-A head looks at one place of each row: its first token, its last one, or the mean. Over packed rows that place is gathered here
-and the head's own modules do the rest, so that the saved folder computes the same in plain transformers.
+A head reads the first token of each row, its last one, or the mean. For packed rows, that state is gathered here and
+passed through the head's own modules, so that the saved folder computes the same in plain transformers.
 
 Shapes: B rows, T packed tokens, n rows of L tokens in a group, H hidden.
 """
@@ -24,7 +24,7 @@ Pool = Callable[[HuggingModel, torch.Tensor, torch.Tensor, PackedLayout], torch.
 
 
 def _first_token(hidden_TH: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    """[B, 1, H]: heads that take a sequence read its position 0."""
+    """[B, 1, H]: for heads that take a sequence and read its position 0."""
     return hidden_TH.index_select(0, layout.starts_B).unsqueeze(1)
 
 
@@ -38,10 +38,10 @@ def _mean(hidden_TX: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
 
 
 def _last_token(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    """[B, H]: the last token that is not the pad token, as transformers itself chooses it.
+    """[B, H]: the last token that is not the pad token, as transformers chooses it.
 
-    Where the pad token is a real one (eos, for tokenizers without a pad token) and a text ends in it, that is an earlier token
-    than the last. Any other rule would give other logits than the saved model does in plain transformers.
+    If the pad token is a real one (eos, for tokenizers without a pad token) and a text ends in it, this is not the
+    last token of the text. Any other rule would give other logits than the saved model in plain transformers.
     """
     pad_id = hf.config.get_text_config().pad_token_id
     rows_T = layout.rows_T
@@ -70,21 +70,21 @@ def deberta(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, lay
 
 
 def albert(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    """The first token through the backbone's pooler, which has its activation apart."""
+    """The first token through the backbone's pooler, whose activation is a separate module."""
     pooled_BH = hf.albert.pooler_activation(hf.albert.pooler(_first_token(hidden_TH, layout)[:, 0]))
     logits: torch.Tensor = hf.classifier(hf.dropout(pooled_BH))
     return logits
 
 
 def distilbert(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    """The first token through a layer of the head's own."""
+    """The first token through an additional layer of the head."""
     pooled_BH = functional.relu(hf.pre_classifier(_first_token(hidden_TH, layout)[:, 0]))
     logits: torch.Tensor = hf.classifier(hf.dropout(pooled_BH))
     return logits
 
 
 def modernbert(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    """The first token or the mean, as the configuration says."""
+    """The first token or the mean, depending on the configuration."""
     mean = hf.config.classifier_pooling == "mean"
     pooled_BH = _mean(hidden_TH, layout) if mean else _first_token(hidden_TH, layout)[:, 0]
     logits: torch.Tensor = hf.classifier(hf.drop(hf.head(pooled_BH)))
@@ -116,7 +116,7 @@ def classifier_of_last(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.T
 
 
 def head_of_last_eos(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    """T5: the last eos token of each row, or its last token where it has none, as `_at_last_eos` below."""
+    """T5: the last eos token of each row, or its last token if it has none, as `_at_last_eos` below."""
     rows_T = layout.rows_T
     steps_T = torch.arange(len(rows_T), device=ids_T.device) - layout.starts_B[rows_T]
     is_eos_T = (ids_T[: len(rows_T)] == hf.config.eos_token_id) & (steps_T < layout.lengths_B[rows_T])
@@ -146,9 +146,9 @@ def _bart(hf: HuggingModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def _at_last_eos(hf: HuggingModel, hidden_BLH: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Logits from the state at each row's last eos token (its last token, where it has none).
+    """Logits from the state at each row's last eos token (its last token if it has none).
 
-    Their own forward does the same, but refuses a batch whose rows differ in the number of eos tokens.
+    The models' own forward does the same, but refuses a batch whose rows differ in the number of eos tokens.
     """
     ids_BL, real_BL = inputs["input_ids"], inputs["attention_mask"].bool()
     steps = torch.arange(ids_BL.shape[1], device=ids_BL.device)
@@ -167,9 +167,10 @@ PADDED_HEADS: dict[str, Callable[[HuggingModel, dict[str, torch.Tensor]], torch.
     "bart": _bart,
     "mbart": _bart,
 }
-"""Families whose own forward does not take every batch; (model, inputs) to logits [B, C]. All others: their own forward."""
+"""Families whose own forward does not accept every batch: (model, inputs) to logits [B, C]. Others use their own
+forward."""
 
 
 def reads_last_position(config: HuggingConfig) -> bool:
-    """Whether the head reads position L - 1 wherever the text ends: padding must stand before the text (XLNet)."""
+    """Whether the head reads position L - 1 wherever the text ends, so that padding must precede the text (XLNet)."""
     return getattr(config, "summary_type", None) == "last"

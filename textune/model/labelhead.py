@@ -1,7 +1,7 @@
-"""The last layer of a head, which has one row of weights for each output: what the outputs stand for, and which rows of a model
-that was fine-tuned before stay, by the names of its labels. Before `backbone.py`.
+"""The last layer of a head, with one row of weights per output: what the outputs mean, and which rows of an already
+fine-tuned model are kept, by the names of its labels. Before `backbone.py`.
 
-All other layers of a head are carried over as they are.
+All other layers of a head are kept unchanged.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _PROBLEM_TYPES: dict[str, Form] = {
 }
 
 Row = tuple[int, int]
-"""A row of the earlier layer and the sign that its weights get."""
+"""A row of the earlier layer and the sign of its weights."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What the outputs of a head stand for."""
+    """What the outputs of a head mean."""
 
     outputs: tuple[str, ...]
-    """A name for each output."""
+    """The name of each output."""
     form: Form
     """How outputs become scores; `unknown` for one output that may be a number or the argument of a sigmoid."""
     opposite: str | None = None
-    """The label that one output of a binary task speaks against."""
+    """The other label of a binary task with one output."""
 
     def describe_on(self, config: HuggingConfig) -> None:
         """Write the outputs into a configuration: transformers takes their number from it."""
@@ -61,11 +61,11 @@ class HeadChange:
     """How the last layer follows from that of an earlier model."""
 
     rows: tuple[Row | None, ...]
-    """For each output the row that it takes over; None where it starts new."""
+    """For each output the row that it takes over; None if it starts new."""
     notice: str
-    """What a person should know; empty if nothing changes."""
+    """A note for the user; empty if nothing changes."""
     earlier_size: bool = True
-    """Whether the model is to be loaded with the outputs that its configuration names, not with those that are wanted."""
+    """Whether to load the model with the outputs in its configuration rather than the wanted ones."""
 
 
 def wanted_head(label_map: LabelMap, num_logits: int) -> Head:
@@ -79,16 +79,16 @@ def wanted_head(label_map: LabelMap, num_logits: int) -> Head:
 
 
 def earlier_head(config: HuggingConfig) -> Head:
-    """The head that a configuration describes; without a problem type as transformers itself reads it."""
+    """The head that a configuration describes; without a problem type, as transformers reads it."""
     names = label_names(config)
     form = _PROBLEM_TYPES.get(config.problem_type or "")
     return Head(names, form or ("unknown" if len(names) == 1 else "softmax"))
 
 
 def plan_head(found: Pretrained, config: HuggingConfig, wanted: Head) -> HeadChange | None:
-    """How the head of an earlier model becomes the wanted one; None where there is nothing to carry over or to say.
+    """How the head of an earlier model becomes the wanted one; None if there is nothing to keep or to report.
 
-    None as well for unnamed outputs of another number: whether that head may be dropped is asked of the user, by
+    Also None for a different number of unnamed outputs: the user decides whether to drop that head, with
     `model.ignore_mismatched_sizes`.
     """
     new: tuple[Row | None, ...] = (None,) * len(wanted.outputs)
@@ -126,7 +126,7 @@ def _unnamed(found: Pretrained, earlier: Head, wanted: Head) -> HeadChange | Non
 
 def _rows_by_name(earlier: Head, wanted: Head) -> tuple[Row | None, ...]:
     ids = {name: index for index, name in enumerate(earlier.outputs)}
-    if len(ids) < len(earlier.outputs):  # a name that stands twice says nothing
+    if len(ids) < len(earlier.outputs):  # a repeated name identifies nothing
         ids = {name: index for name, index in ids.items() if earlier.outputs.count(name) == 1}
     if wanted.opposite in ids and wanted.outputs[0] not in ids:
         # sigmoid(-x) = 1 - sigmoid(x)
@@ -137,10 +137,10 @@ def _rows_by_name(earlier: Head, wanted: Head) -> tuple[Row | None, ...]:
 def _report(found: Pretrained, earlier: Head, wanted: Head, rows: tuple[Row | None, ...]) -> str:
     there, here = listing(earlier.outputs, 8), listing(wanted.outputs, 8)
     if not any(rows):
-        return f"the head is new: the {found.where} knows the labels {there}, and none of those here ({here})"
+        return f"the head is new: the {found.where} has the labels {there}, but none of those in this data ({here})"
     if rows[0] is not None and rows[0][1] < 0:
         return (
-            f"the head is kept, its weights negated: the output of the {found.where} stands for {wanted.opposite},"
+            f"the head is kept with negated weights: the output of the {found.where} stands for {wanted.opposite},"
             f" here for {wanted.outputs[0]}"
         )
     if set(earlier.outputs) == set(wanted.outputs):
@@ -157,7 +157,7 @@ def _report(found: Pretrained, earlier: Head, wanted: Head, rows: tuple[Row | No
 
 
 def about_new_head(hf: HuggingModel, new_tensors: Collection[str], label_map: LabelMap) -> str:
-    """What to say of the tensors that the checkpoint lacks; they are those of the head, and at most the pooler's."""
+    """The note on the tensors that the checkpoint lacks: those of the head and possibly of the pooler."""
     kind = "classification" if label_map.choices else "regression"
     head = {name for name, _ in hf.named_parameters() if not name.startswith(f"{hf.base_model_prefix}.")}
     if not head <= set(new_tensors):
@@ -173,11 +173,12 @@ def about_new_head(hf: HuggingModel, new_tensors: Collection[str], label_map: La
 def change_head(
     hf: HuggingModel, change: HeadChange, wanted: Head, *, found: Pretrained, new_tensors: Collection[str], seed: int
 ) -> str:
-    """Give the last layer of `hf` the rows of `change`, and its configuration the wanted outputs; returns what to tell.
+    """Give the last layer of `hf` the rows of `change`, and its configuration the wanted outputs; return a note for
+    the user.
 
-    New rows are initialised as their family does it and depend on `seed` alone. `new_tensors` are those that the checkpoint
-    lacks: where the last layer is one of them, no row is taken over, and there is nothing to tell. ModelError where the outputs
-    of a head are not the rows of one linear layer.
+    New rows are initialised as in their family and depend only on `seed`. `new_tensors` are those that the checkpoint
+    lacks: if the last layer is one of them, no row is kept, and there is nothing to report. ModelError if the outputs
+    of the head are not the rows of one linear layer.
     """
     num_outputs = len(wanted.outputs)
     if not change.earlier_size and not _has_read_head(hf, new_tensors):
@@ -202,13 +203,13 @@ def change_head(
 
 
 def _has_read_head(hf: HuggingModel, new_tensors: Collection[str]) -> bool:
-    """Whether any parameter beyond the backbone's came from the checkpoint."""
+    """Whether any parameter outside the backbone came from the checkpoint."""
     prefix = hf.base_model_prefix + "."
     return any(not name.startswith(prefix) and name not in new_tensors for name, _ in hf.named_parameters())
 
 
 def _label_layer(hf: HuggingModel, num_outputs: int, found: Pretrained) -> str:
-    """Name of the linear layer whose rows are the outputs: what alone changes its shape with their number."""
+    """Name of the linear layer whose rows are the outputs: the only layer whose shape changes with their number."""
     shapes = [{name: p.shape for name, p in _twin(hf, number).named_parameters()} for number in (num_outputs, num_outputs + 1)]
     differing = {name for name, shape in shapes[0].items() if shapes[1][name] != shape}
     layers = {name.rpartition(".")[0] for name in differing}
@@ -223,7 +224,7 @@ def _label_layer(hf: HuggingModel, num_outputs: int, found: Pretrained) -> str:
 
 
 def _new_layer(hf: HuggingModel, name: str, earlier: nn.Linear, num_outputs: int, seed: int) -> nn.Linear:
-    """The layer as a new model of its family would have it: some families initialise it from a module around it."""
+    """The layer, initialised as in a new model of its family: some families initialise it from an enclosing module."""
     twin = _twin(hf, num_outputs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -238,7 +239,7 @@ def _new_layer(hf: HuggingModel, name: str, earlier: nn.Linear, num_outputs: int
 
 
 def _twin(hf: HuggingModel, num_outputs: int) -> HuggingModel:
-    """The same model with another number of outputs, without memory for its weights."""
+    """The same model with another number of outputs, on the meta device, without memory for its weights."""
     config = copy.deepcopy(hf.config)
     config.num_labels = num_outputs
     with torch.random.fork_rng(devices=[]), torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Where a pretrained model is and what is wrong with its files, in sentences; before `tokenizer.py` and `backbone.py`."""
+"""Finds a pretrained model and explains what is wrong with its files; before `tokenizer.py` and `backbone.py`."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from textune.model.hugging import HuggingConfig, Options
 from textune.model.saved import complete_model
 
 HUB_TIMEOUT = 5.0
-"""Seconds to wait for the hub before the cache alone is used; transformers' own retries would take most of a minute."""
+"""Seconds to wait for the hub before only the cache is used; transformers' own retries would take most of a minute."""
 
 HUB_MEMORY = 300.0
-"""Seconds for which the hub is not asked again; a run opens config, tokenizer and weights one after the other."""
+"""Seconds for which the hub's answer is remembered; a run opens config, tokenizer and weights one after the other."""
 
 OWN_KEYS = frozenset(
     {"id2label", "label2id", "num_labels", "problem_type", "model_type", "architectures", "dtype", "torch_dtype"}
@@ -43,8 +43,8 @@ _answers: dict[tuple[str, str], tuple[float, bool]] = {}
 """(name, revision) to when the hub was asked and whether it answered."""
 
 PICKLE_HINT = (
-    "textune reads safetensors only, since unpickling a file can run any code. Load it once with transformers where you trust"
-    " it and save it with `save_pretrained`."
+    "textune reads only safetensors, since unpickling a file can run any code. If you trust it, load it with transformers and"
+    " save it with `save_pretrained`."
 )
 
 
@@ -67,7 +67,7 @@ class Pretrained:
         return f"folder {self.name}" if self.folder else f"hub model {self.name}"
 
     def error(self, error: Exception, what: str) -> ModelError:
-        """The sentence for an `error` that transformers raised while it read `what`."""
+        """A ModelError for an `error` that transformers raised while reading `what`."""
         for path in sorted(self.folder.iterdir()) if self.folder is not None else ():
             if is_lfs_pointer(path):
                 raise ModelError(
@@ -76,12 +76,12 @@ class Pretrained:
         reason = " ".join(str(error).split())
         if "trust_remote_code" in reason or "custom code" in reason:
             return ModelError(
-                f"{self.key}: the {self.where} comes with Python code of its own, which is not run.",
+                f"{self.key}: the {self.where} comes with its own Python code, which is not run.",
                 hint="Set model.trust_remote_code = true if you have read that code and trust it.",
             )
         if self.folder is None and isinstance(error, OSError):
             if self.options["local_files_only"]:
-                reason = "the hub cannot be reached, and nothing of that name is in the local cache"
+                reason = "the hub cannot be reached, and the local cache has no model of that name"
             return ModelError(
                 f"{self.key}: there is no folder {self.name}, and no hub model of that name could be fetched:"
                 f" {_shortened(reason)}.",
@@ -94,9 +94,9 @@ class Pretrained:
 
 
 def find_pretrained(name: str, section: ModelSection, *, key: str) -> Pretrained:
-    """Where `name` is: a model folder, a run folder (its best model is meant), else a name on the hub.
+    """Find `name`: a model folder, a run folder (its best model), or else a name on the hub.
 
-    ModelError where it can be none of them.
+    ModelError if it cannot be any of them.
     """
     if not name:
         raise ConfigError(
@@ -107,7 +107,7 @@ def find_pretrained(name: str, section: ModelSection, *, key: str) -> Pretrained
     if folder.is_dir():
         return Pretrained(str(folder), folder, key, options | {"local_files_only": True})
     if folder.is_file():
-        raise ModelError(f"{key}: {name} is a file; a folder with config.json was expected.", hint=f"Try {folder.parent}.")
+        raise ModelError(f"{key}: {name} is a file; expected a folder with config.json.", hint=f"Try {folder.parent}.")
     try:
         validate_repo_id(name)
     except HFValidationError as error:
@@ -116,7 +116,9 @@ def find_pretrained(name: str, section: ModelSection, *, key: str) -> Pretrained
 
 
 def _model_folder(folder: Path, key: str) -> Path:
-    """The best model of a run folder; any other folder as it is. ModelError where a run or a checkpoint is no model."""
+    """The best model of a run folder; any other folder unchanged. ModelError for a run or a checkpoint without a
+    model.
+    """
     if folder.name == "best" and not folder.exists():
         # Killed between the two renames that replace it.
         return complete_model(folder.parent) or folder
@@ -124,8 +126,8 @@ def _model_folder(folder: Path, key: str) -> Path:
         return folder
     if (folder / "state.json").is_file():
         raise ModelError(
-            f"{key}: {folder} is a checkpoint, which holds the state of a run and no model folder.",
-            hint="Resume that run with `--resume`, or make a model folder of it with `textune export`.",
+            f"{key}: {folder} is a training checkpoint, not a model folder.",
+            hint="Resume its run with `--resume`, or make a model folder from it with `textune export`.",
         )
     best = complete_model(folder)
     if best is not None and (best / "config.json").is_file():
@@ -139,7 +141,7 @@ def _model_folder(folder: Path, key: str) -> Path:
 
 
 def _may_fetch(name: str, revision: str) -> bool:
-    """`hub_answers`, asked once for all that a run opens: each try costs `HUB_TIMEOUT` where packets are dropped."""
+    """`hub_answers`, asked only once per run: each attempt takes `HUB_TIMEOUT` if packets are dropped."""
     asked, answered = _answers.get((name, revision), (-math.inf, False))
     now = time.monotonic()
     if now - asked > HUB_MEMORY:
@@ -158,7 +160,7 @@ def hub_answers() -> bool:
     except urllib.error.HTTPError:
         return True
     except urllib.error.URLError as error:
-        # Certificates that only the hub's own client knows: let that client try.
+        # Certificates that only the hub's own client may know: let that client try.
         return isinstance(error.reason, ssl.SSLError)
     except OSError:
         return False
@@ -170,13 +172,13 @@ def is_error(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR
 
 
-# transformers imports DeepSpeed where it is installed, and that would print warnings between textune's own output.
+# transformers imports DeepSpeed if it is installed, and DeepSpeed would print warnings into textune's output.
 logging.getLogger("DeepSpeed").addFilter(is_error)
 
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars and load reports: what matters in them becomes notes and errors of ours."""
+    """No progress bars or load reports: textune turns what matters in them into its own notes and errors."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(transformers_logging.CRITICAL)
     transformers_logging.disable_progress_bar()
@@ -189,10 +191,10 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def read_config(found: Pretrained) -> HuggingConfig:
-    """The backbone's own configuration; ModelError where there is none or it cannot be read."""
+    """The backbone's own configuration; ModelError if it is missing or cannot be read."""
     if found.folder is not None and not (found.folder / "config.json").is_file():
         raise ModelError(
-            f"{found.key}: {found.name} holds no config.json, so it is not a backbone.", hint=_contents(found.folder)
+            f"{found.key}: {found.name} has no config.json, so it is not a model folder.", hint=_contents(found.folder)
         )
     try:
         with quiet_transformers():
@@ -206,12 +208,12 @@ def read_config(found: Pretrained) -> HuggingConfig:
 
 
 def override_config(config: HuggingConfig, overrides: Options) -> None:
-    """Set the keys of `model.config`; ConfigError for those that are unknown, refused or follow from the data."""
+    """Set the keys of `model.config`; ConfigError for keys that are unknown, refused or determined by the data."""
     known = {key for key in config.to_dict() if not key.startswith("_")} | set(config.attribute_map)
     for key, value in overrides.items():
         if key in OWN_KEYS:
             raise ConfigError(
-                f"model.config.{key} cannot be set: it follows from the data.",
+                f"model.config.{key} cannot be set: the data determines it.",
                 hint="Remove the key.",
                 key=f"model.config.{key}",
             )
@@ -236,7 +238,7 @@ def override_config(config: HuggingConfig, overrides: Options) -> None:
 
 
 def require_weights(found: Pretrained) -> None:
-    """ModelError where a folder holds no safetensors weights; a hub name is only known when it is fetched."""
+    """Raise ModelError if a folder has no safetensors weights; a hub model is checked when it is fetched."""
     if found.folder is None:
         return
     if (found.folder / "model.safetensors").is_file():
@@ -246,14 +248,14 @@ def require_weights(found: Pretrained) -> None:
         return
     pickles = sorted(path.name for path in found.folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
     if pickles:
-        raise ModelError(f"{found.key}: {found.name} holds weights as a pickle only ({pickles[0]}).", hint=PICKLE_HINT)
-    raise ModelError(f"{found.key}: {found.name} holds no weights (model.safetensors).", hint=_contents(found.folder))
+        raise ModelError(f"{found.key}: {found.name} has weights only as a pickle ({pickles[0]}).", hint=PICKLE_HINT)
+    raise ModelError(f"{found.key}: {found.name} has no weights (model.safetensors).", hint=_contents(found.folder))
 
 
 def _require_names_within(found: Pretrained, index: Path) -> None:
-    """ModelError where the index of weights that are cut into files names one outside of its folder.
+    """Raise ModelError if the index of sharded weights names a file outside its folder.
 
-    Links may lead out of it: the cache of the hub is made of them.
+    Links may lead out of it: the hub's cache consists of links.
     """
     try:
         for name in set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values()):
@@ -263,9 +265,9 @@ def _require_names_within(found: Pretrained, index: Path) -> None:
 
 
 def checkpoint_labels(section: ModelSection) -> tuple[str, ...] | None:
-    """Label names of a checkpoint that was already fine-tuned, in the order of its ids; None for a backbone without labels.
+    """Label names of an already fine-tuned checkpoint, in the order of its ids; None for a backbone without labels.
 
-    The same errors as `load_model` for a folder or name that cannot be read.
+    Raises the same errors as `load_model` for a folder or name that cannot be read.
     """
     config = read_config(find_pretrained(section.pretrained, section, key="model.pretrained"))
     names = label_names(config)
@@ -273,7 +275,7 @@ def checkpoint_labels(section: ModelSection) -> tuple[str, ...] | None:
 
 
 def is_classifier(config: HuggingConfig) -> bool:
-    """Whether a checkpoint may have a head for whole texts; a configuration that names no architecture does not deny it."""
+    """Whether a checkpoint may have a head for whole texts; True if its configuration names no architecture."""
     return not config.architectures or any(name.endswith("ForSequenceClassification") for name in config.architectures)
 
 
@@ -283,7 +285,7 @@ def label_names(config: HuggingConfig) -> tuple[str, ...]:
 
 
 def is_unnamed(names: tuple[str, ...]) -> bool:
-    """Whether these are the LABEL_0, LABEL_1, ... that transformers fills in where nobody named the outputs."""
+    """Whether these are the LABEL_0, LABEL_1, ... that transformers fills in for unnamed outputs."""
     return all(name == f"LABEL_{index}" for index, name in enumerate(names))
 
 
@@ -299,7 +301,7 @@ def _contents(folder: Path) -> str:
 
 
 def _neighbours(folder: Path) -> str:
-    """What the nearest existing parent folder holds."""
+    """The contents of the nearest existing parent folder."""
     parent = next((parent for parent in folder.parents if parent.is_dir()), None)
     if parent is None:
         return "Give a folder, or a hub name such as owner/model."

@@ -1,7 +1,7 @@
-"""What this machine's processor can do; the one place that looks. Asked by `device.py` and `native/libraries.py`.
+"""What this machine's processor can do; the only place that checks. Used by `device.py` and `native/libraries.py`.
 
-PyTorch computes with the widest vectors there are, unless its own setting ATEN_CPU_CAPABILITY holds it to narrower ones. Then
-all that is decided here is held to them as well: a process capped at AVX2 takes the ways of a processor that has no more.
+PyTorch computes with the widest available vectors, unless its own setting ATEN_CPU_CAPABILITY limits it to narrower
+ones. All decisions here respect that limit: a process capped at AVX2 behaves as on a processor that has no more.
 """
 
 from __future__ import annotations
@@ -20,39 +20,40 @@ _LEVELS = {
     "x86-64-v3": ("AVX2", _V3),
     "x86-64-v2": ("DEFAULT", _V2),
 }
-"""Level of native/build.py to PyTorch's name of its vectors and the instructions of the x86-64 psABI, as Linux names them."""
+"""Level of native/build.py to PyTorch's name of its vectors, and the instructions of the x86-64 psABI under Linux's
+names."""
 _VENDORS = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}
 
 
 def vectors() -> str:
-    """The vectors that PyTorch computes with, by its own name: AVX512, AVX2, SVE256, DEFAULT."""
+    """The vectors that PyTorch computes with, under its names: AVX512, AVX2, SVE256, DEFAULT."""
     return torch.backends.cpu.get_cpu_capability()
 
 
 def is_capped() -> bool:
-    """Whether this processor has wider vectors than PyTorch was told to use (x86)."""
+    """Whether this processor has wider vectors than PyTorch is set to use (x86)."""
     wider = {"AVX2": torch.cpu._is_avx512_supported, "DEFAULT": torch.cpu._is_avx2_supported}
     return vectors() in wider and bool(wider[vectors()]())
 
 
 def has_bf16() -> bool:
-    """Whether products of bf16 numbers run in hardware: emulated they are many times slower than fp32."""
+    """Whether bf16 products run in hardware: emulated, they are many times slower than fp32."""
     if platform.machine().lower() in {"x86_64", "amd64"}:
         return not is_capped() and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def prefers_bf16() -> bool:
-    """Whether bf16 products are not only there but faster than fp32 ones.
+    """Whether bf16 products are not only supported but faster than fp32 products.
 
-    On AMD, on Arm and with AMX they are, 2 to 16 times. Intel's vectors alone multiply bf16 at half the rate of fp32 (Emerald
-    Rapids whose AMX is hidden, one thread: 85 and 165 GFLOP/s).
+    On AMD, on Arm and with AMX they are, 2 to 16 times. Intel's vectors without AMX multiply bf16 at half the rate of
+    fp32 (Emerald Rapids with AMX hidden, one thread: 85 and 165 GFLOP/s).
     """
     return has_bf16() and (vendor() != "Intel" or bool(torch.cpu._is_amx_tile_supported()))
 
 
 def levels() -> tuple[str, ...]:
-    """Levels of libraries that may run here, the best first: what the processor has, and a cap leaves of it."""
+    """Levels of libraries that can run here, the best first: those that the processor and a cap allow."""
     machine = platform.machine().lower()
     if machine in {"aarch64", "arm64"}:
         return ("aarch64",)
@@ -64,18 +65,18 @@ def levels() -> tuple[str, ...]:
 
 
 def vendor() -> str:
-    """Who made the processor, in one word (AMD, Intel), as far as the system says it: equal levels differ in speed."""
+    """The vendor of the processor (AMD, Intel), if the system reports it: equal levels differ in speed."""
     return _VENDORS.get(_described("vendor_id"), "other")
 
 
 def _instructions() -> frozenset[str]:
-    """Names of Linux; none where the system does not say."""
+    """Instruction sets under Linux's names; empty if the system does not report them."""
     return frozenset(_described("flags").split())
 
 
 @functools.cache
 def _described(field: str) -> str:
-    """What /proc/cpuinfo says of the first processor; empty where there is no such file or line."""
+    """A field of /proc/cpuinfo for the first processor; empty if there is no such file or line."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next((line.partition(":")[2].strip() for line in file if line.split(":")[0].strip() == field), "")

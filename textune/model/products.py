@@ -1,7 +1,8 @@
-"""Attention written out as two batched products with a softmax between; the CPU's fast path behind `attention.py`.
+"""Attention as two explicit batched products with a softmax between them; a fast path for CPUs, used by
+`attention.py`.
 
-Against `scaled_dot_product_attention`, forward and backward on a CPU: 2 to 5 times faster in bf16, whose flash backward is
-slow, and up to 1.6 times in fp32 with dropout. It keeps the probabilities for the backward pass: n x h x L x L numbers.
+Compared with `scaled_dot_product_attention`, forward and backward on a CPU: 2 to 5 times as fast in bf16, whose flash
+backward is slow, and up to 1.6 times in fp32 with dropout. It keeps n x h x L x L probabilities for the backward pass.
 
 Shapes: n rows of L tokens, h heads of d, g key heads (h is a multiple of g), values v wide, N = n * L tokens.
 """
@@ -14,8 +15,8 @@ from torch.autograd.function import once_differentiable
 from textune.model.hugging import Context
 
 EXACT_BELOW = 32
-"""Rows shorter than this are computed in fp32 even under bf16: as fast, because small bf16 products of ever new shapes cost
-more to prepare than to compute."""
+"""Rows shorter than this are computed in fp32 even under bf16. It is as fast: small bf16 products with ever new
+shapes cost more to prepare than to compute."""
 
 
 def product_attention(
@@ -29,24 +30,24 @@ def product_attention(
     scale: float,
     dropout: float = 0.0,
 ) -> torch.Tensor:
-    """Attention within each of `num_rows` rows of equal length that lie one after the other; returns [N, h, v].
+    """Attention within each of `num_rows` consecutive rows of equal length; returns [N, h, v].
 
-    `bias` is added to the scores [n, h, L, L] (broadcast; minus infinity hides a key), and so is `by_position_hLL`, which has a
-    gradient. `dropout` is rounded to a multiple of 1/65536 and applied to the probabilities.
+    `bias` is added to the scores [n, h, L, L] (broadcast; minus infinity hides a key), and so is `by_position_hLL`,
+    which has a gradient. `dropout` is rounded to a multiple of 1/65536 and applied to the probabilities.
     """
     output: torch.Tensor = _Products.apply(query_hNd, key_gNd, value_gNv, bias, by_position_hLL, num_rows, scale, dropout)
     return output
 
 
 def compute_dtype(dtype: torch.dtype, length: int) -> torch.dtype:
-    """The type that the products of `length` tokens are computed in."""
+    """The type in which the products of rows of `length` tokens are computed."""
     if dtype == torch.float64:
         return dtype
     return dtype if dtype == torch.bfloat16 and length >= EXACT_BELOW else torch.float32
 
 
 class _Products(torch.autograd.Function):
-    """One autograd node for the whole group: few passes over the scores, no copies but the head transposes."""
+    """One autograd node for the whole group: few passes over the scores, no copies except the head transposes."""
 
     @staticmethod
     def forward(
@@ -67,7 +68,7 @@ class _Products(torch.autograd.Function):
         drop_in_65536 = round(dropout * 65536)
         rescale = 65536 / (65536 - drop_in_65536)
         repeats = num_heads // key_gNd.shape[0]
-        # Autocast would turn the fp32 products of short rows back into bf16 ones.
+        # Autocast would turn the fp32 products of short rows back into bf16.
         with torch.autocast(query_hNd.device.type, enabled=False):
             query_bLd = _by_row(query_hNd, num_rows, dtype).mul_(scale)
             scores_bLL = torch.bmm(query_bLd, _by_row(key_gNd, num_rows, dtype, repeats).transpose(1, 2))
@@ -99,7 +100,8 @@ class _Products(torch.autograd.Function):
             key_bLd = _by_row(key_gNd, num_rows, dtype, repeats)
             value_bLv = _by_row(value_gNv, num_rows, dtype, repeats)
             grad_bLv = _by_row(grad_Nhv.transpose(0, 1), num_rows, dtype)
-            # Softmax subtracts sum(probability x its gradient), which equals sum(output x its gradient): far fewer numbers.
+            # Softmax subtracts sum(probability x gradient), which equals sum(output x gradient), with far fewer
+            # numbers.
             inner_hN1 = (grad_Nhv * output_Nhv).sum(-1, dtype=torch.promote_types(dtype, torch.float32)).t().unsqueeze(-1)
             inner_bL1 = _by_row(inner_hN1, num_rows, dtype)
             grad_bLv.mul_(ctx.rescale)
@@ -128,7 +130,7 @@ class _Products(torch.autograd.Function):
 
 
 def _by_row(tensor_gNd: torch.Tensor, num_rows: int, dtype: torch.dtype, repeats: int = 1) -> torch.Tensor:
-    """[g, N, d] to a fresh [n * h, L, d], every head `repeats` times."""
+    """[g, N, d] to a new [n * h, L, d], each head repeated `repeats` times."""
     num_heads, num_tokens, width = tensor_gNd.shape
     length = num_tokens // num_rows
     view = tensor_gNd.unflatten(1, (num_rows, length)).transpose(0, 1).unsqueeze(2)
@@ -146,7 +148,9 @@ def _by_head(tensor_bLd: torch.Tensor, num_rows: int, num_heads: int, dtype: tor
 
 
 def _random_mask(like: torch.Tensor, drop_in_65536: int) -> torch.Tensor:
-    """Ones and `drop_in_65536` zeros in 65536, of the type of `like`; 16 random bits each, 5 times faster than `bernoulli_`."""
+    """A mask like `like` with `drop_in_65536` zeros in 65536; 16 random bits per element, 5 times as fast as
+    `bernoulli_`.
+    """
     count = like.numel()
     bits = torch.empty((count + 3) // 4, dtype=torch.int64, device=like.device).random_(-(2**63), None)
     mask = torch.empty_like(like)

@@ -1,6 +1,6 @@
-"""Linear layers with int8 weights, for prediction on processors: a quarter of the memory, and faster than floats.
+"""Linear layers with int8 weights, for prediction on CPUs: a quarter of the memory, and faster than floats.
 
-Products are those of `native/int8.py`; a quantised model predicts only: it cannot be trained, and saving it is an error.
+The products are those of `native/int8.py`. A quantised model can only predict: it cannot be trained or saved.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _INT8, _AUTO = Setting("precision", "int8"), Setting("precision", "auto")
 
 
 def require_int8(device: DeviceName) -> None:
-    """ModelError where int8 is impossible: on another device, or without compiled kernels."""
+    """Raise ModelError if int8 is impossible: on another device, or without compiled kernels."""
     if device == "cuda":
         raise ModelError(
-            Words(_INT8, " computes on the processor, not with ", Setting("device", "cuda"), "."),
+            Words(_INT8, " computes on the CPU, not with ", Setting("device", "cuda"), "."),
             hint=Words("Use ", Setting("device", "cpu"), "."),
             key="device",
             value=device,
@@ -38,9 +38,9 @@ def require_int8(device: DeviceName) -> None:
 
 
 def quantize_linears(model: TextModel) -> int:
-    """Give the backbone's linear layers int8 weights, in place; returns how many there are. The head stays as it is.
+    """Give the backbone's linear layers int8 weights, in place; return their number. The head is unchanged.
 
-    The model must be on the processor. ModelError where the backbone has no such layers.
+    The model must be on the CPU. ModelError if the backbone has no such layers.
     """
     model.requires_grad_(False)
     kernels = Kernels()

@@ -1,8 +1,8 @@
-"""Attention whose scores hold a learned bias for each head and distance: MPNet, T5 and mT5 packed; used by `families.py`.
+"""Packed attention with a learned bias per head and distance (MPNet, T5 and mT5); used by `families.py`.
 
-The bias depends on how far a key stands from its query, counted in buckets, and all layers share it. `RelativeBias` looks each
-distance of a batch up once; every group of rows adds the values to its scores, and the gradients of all layers and groups meet
-there again on their way to the table of buckets.
+The bias depends on the distance between key and query, counted in buckets, and is shared by all layers.
+`RelativeBias` looks up each distance of a batch once; every group of rows adds the values to its scores, and the
+gradients of all layers and groups are summed there before they reach the table of buckets.
 
 Shapes: T tokens, h heads of d, n rows of L tokens in a group, M the longest row, W = 2 M - 1 distances.
 """
@@ -20,11 +20,11 @@ from textune.model.attention import PACKED, PackedLayout
 from textune.model.hugging import FamilyModule, Forward, HuggingModel, Options
 
 Bucket = Callable[[torch.Tensor], torch.Tensor]
-"""Position of the key less that of the query, int64, to the row of the table of buckets."""
+"""Position of the key minus that of the query, int64, to the row of the table of buckets."""
 
 
 class RelativeBias:
-    """The bias of one batch: what the layers of a backbone hand down in place of a tensor for every pair of tokens."""
+    """The bias of one batch, which the layers of a backbone pass on instead of a tensor for every pair of tokens."""
 
     def __init__(self, table: nn.Embedding, bucket: Bucket, layout: PackedLayout) -> None:
         self.layout = layout
@@ -34,7 +34,7 @@ class RelativeBias:
         self._by_length: dict[int, torch.Tensor] = {}
 
     def look_up(self) -> None:
-        """Read the table, where the backbone does: its weights may be present, or computed again, there alone."""
+        """Read the table at the point where the backbone does: only there its weights may be present or recomputed."""
         distances_W = torch.arange(1 - self._longest, self._longest, device=self.layout.lengths_B.device)
         self._by_distance_hW = self._table(self._bucket(distances_W)).t()
         self._by_length = {}
@@ -43,7 +43,7 @@ class RelativeBias:
         """[h, L, L] of rows of `length` tokens: query by key."""
         if length not in self._by_length:
             first, behind = self._longest - length, self._longest + length - 1
-            # Windows over the distances: the first belongs to the last query, which all keys stand before.
+            # Windows over the distances: the first belongs to the last query, which follows all keys.
             windows_hLL = self._by_distance_hW[:, first:behind].unfold(1, length, 1)
             self._by_length[length] = windows_hLL.flip(1)
         return self._by_length[length]
@@ -53,7 +53,9 @@ class RelativeBias:
 
 
 def encode_mpnet(hf: HuggingModel, inputs: Options) -> torch.Tensor:
-    """MPNet's own way, but for the bias: its encoder would compute one for every pair of tokens of the batch."""
+    """MPNet's own forward, except for the bias: its encoder would compute one for every pair of tokens
+    of the batch.
+    """
     backbone, layout = hf.base_model, inputs["textune_layout"]
     encoder = backbone.encoder
     hidden_1TH: torch.Tensor = backbone.embeddings(input_ids=inputs["input_ids"], position_ids=inputs["position_ids"])
@@ -65,7 +67,7 @@ def encode_mpnet(hf: HuggingModel, inputs: Options) -> torch.Tensor:
 
 
 def mpnet_forwards(hf: HuggingModel) -> list[tuple[nn.Module, Forward]]:
-    """MPNet's self-attention is written out in its forward; as long as the layout is packed, this one stands in for it."""
+    """MPNet's self-attention, with the forward that replaces its own while the layout is packed."""
     attentions = [layer.attention.attn for layer in hf.base_model.encoder.layer]
     return [(attention, functools.partial(_mpnet_attention, attention)) for attention in attentions]
 
@@ -96,7 +98,7 @@ def _mpnet_attention(
 
 
 def encode_t5(hf: HuggingModel, inputs: Options) -> torch.Tensor:
-    """States of the decoder, which reads each row shifted by one token, as `T5ForSequenceClassification` has it."""
+    """States of the decoder, which reads each row shifted by one token, as in `T5ForSequenceClassification`."""
     backbone, layout, ids_1T = hf.base_model, inputs["textune_layout"], inputs["input_ids"]
     encoded_1TH = _t5_stack(backbone.encoder, ids_1T, layout, None)
     shifted_1T = ids_1T.roll(1, dims=1).index_fill(1, layout.starts_B, hf.config.decoder_start_token_id)
@@ -106,7 +108,7 @@ def encode_t5(hf: HuggingModel, inputs: Options) -> torch.Tensor:
 def _t5_stack(
     stack: FamilyModule, ids_1T: torch.Tensor, layout: PackedLayout, encoded_1TH: torch.Tensor | None
 ) -> torch.Tensor:
-    """`T5Stack.forward`, but for the bias; `encoded_1TH` is what a decoder looks at besides."""
+    """`T5Stack.forward`, except for the bias; a decoder also attends to `encoded_1TH`."""
     first = stack.block[0].layer[0].SelfAttention
     bucket = functools.partial(
         first._relative_position_bucket,
@@ -124,7 +126,9 @@ def _t5_stack(
 
 
 def t5_forwards(hf: HuggingModel) -> list[tuple[nn.Module, Forward]]:
-    """The first attention of each stack owns the table of buckets; as long as the layout is packed, it fills `RelativeBias`."""
+    """The first attention of each stack, which owns the table of buckets, and fills `RelativeBias` while the layout
+    is packed.
+    """
     firsts = [stack.block[0].layer[0].SelfAttention for stack in (hf.base_model.encoder, hf.base_model.decoder)]
     return [(first, functools.partial(_look_up_first, type(first).forward, first)) for first in firsts]
 

@@ -1,4 +1,4 @@
-"""The backbone's tokenizer, fast or not at all, with a pad token in any case; before `backbone.py`."""
+"""The backbone's tokenizer, which must be fast and always gets a pad token; before `backbone.py`."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ TOKENIZER_FILES = (
 def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
     """The fast tokenizer of `section.tokenizer`, or of the backbone itself.
 
-    A tokenizer without a pad token (GPT-2, Llama) pads with its eos token, else with its unknown token; which positions are
-    padding is always known from the rows' lengths. Raises ModelError where the files are missing, broken or only for a slow
-    tokenizer.
+    A tokenizer without a pad token (GPT-2, Llama) pads with its eos token, else with its unknown token; which
+    positions are padding is always known from the rows' lengths. Raises ModelError if the files are missing or
+    broken, or only fit a slow tokenizer.
     """
     key = "model.tokenizer" if section.tokenizer else "model.pretrained"
     found = find_pretrained(section.tokenizer or section.pretrained, section, key=key)
     if found.folder is not None and not any((found.folder / name).is_file() for name in TOKENIZER_FILES):
         raise ModelError(
-            f"{key}: {found.name} holds no tokenizer ({', '.join(TOKENIZER_FILES[:2])}, ...).",
+            f"{key}: {found.name} has no tokenizer ({', '.join(TOKENIZER_FILES[:2])}, ...).",
             hint="Copy the tokenizer's files into it, or name the folder that has them in model.tokenizer.",
         )
     if found.folder is not None and not section.tokenizer:
-        # A broken configuration would otherwise be blamed on the tokenizer.
+        # Otherwise a broken configuration would be reported as a broken tokenizer.
         read_config(found)
     tokenizer = _open(found)
     if not tokenizer.is_fast:
         raise ModelError(
-            f"{key}: the {found.where} has a slow tokenizer only ({type(tokenizer).__name__}); textune needs tokenizer.json.",
+            f"{key}: the {found.where} has only a slow tokenizer ({type(tokenizer).__name__}); textune needs tokenizer.json.",
             hint="Name a folder with a fast tokenizer in model.tokenizer.",
         )
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):

@@ -1,7 +1,7 @@
-"""Attention over packed rows in one call of flash attention of variable length: the way of GPUs, used by `attention.py`.
+"""Attention over packed rows on a GPU, in one call of variable-length flash attention; used by `attention.py`.
 
-The kernel takes all tokens of a batch end to end with the bounds of its sequences, so it needs neither groups nor masks.
-What it cannot compute goes group by group in `attention.py`; `varlen_obstacle` says what and why.
+The kernel takes all tokens of a batch end to end with the bounds of their sequences, so it needs neither groups nor
+masks. What it cannot compute (`varlen_obstacle`) is computed group by group in `attention.py`.
 
 Shapes: B rows, T tokens, h heads of d, g key heads, S sequences.
 """
@@ -17,18 +17,18 @@ import torch
 from textune.model.hugging import HuggingConfig
 
 MAX_WIDTH = 256
-"""Widest heads that the kernels are built for; widths are multiples of 8 (flash_api.cpp of PyTorch)."""
+"""Widest heads that the kernels support; widths must be multiples of 8 (flash_api.cpp of PyTorch)."""
 
 ROUND_LONGEST_TO = 64
-"""Grain of the longest sequence's stated length: a tile of the kernel, and few values to compile for. It also keeps away from
-1, where the kernel takes another path."""
+"""The length of the longest sequence is rounded up to a multiple of this: a tile of the kernel, and few values to
+compile for. It also avoids 1, for which the kernel takes another path."""
 
 
 class Sequences(NamedTuple):
-    """All tokens of a packed batch cut into sequences end to end; a token sees its own sequence only."""
+    """All tokens of a packed batch, cut into consecutive sequences; a token sees only its own sequence."""
 
     bounds_S1: torch.Tensor
-    """int32 [S + 1] on the device: where each sequence begins, and T."""
+    """int32 [S + 1] on the device: the start of each sequence, and T."""
     longest: int
     """Tokens of the longest sequence, rounded up."""
 
@@ -38,14 +38,14 @@ class HasSequences(Protocol):
 
     @property
     def sequences(self) -> Sequences | None:
-        """The cut; None where attention goes group by group."""
+        """The sequences; None if attention is computed group by group."""
 
 
 def cut_into_sequences(starts_B: np.ndarray, lengths_B: np.ndarray, *, num_tokens: int, device: torch.device) -> Sequences:
-    """Every row is a sequence, and so is the padding behind a row and the filler behind the last one.
+    """Make a sequence of each row, of the padding after each row and of the filler after the last row.
 
-    `starts_B` and `lengths_B` are int64 [B] on the host, so that nobody waits for the device. The sequences cover all
-    `num_tokens`: what they left out the kernel would leave unwritten, in the output and in the gradients.
+    `starts_B` and `lengths_B` are int64 [B] on the host, to avoid waiting for the device. The sequences cover all
+    `num_tokens`: the kernel would not write the output and gradients of other tokens.
     """
     edges = np.concatenate([[0], starts_B, starts_B + lengths_B, [num_tokens]])
     bounds = np.unique(edges).astype(np.int32)
@@ -70,8 +70,9 @@ def varlen_attention(
 ) -> torch.Tensor:
     """Attention within each sequence: [h, T, d], [g, T, d] and [g, T, d] to [T, h, d]; h is a multiple of g.
 
-    `window`: only tokens less than so many positions away are seen. The kernel drops probabilities in steps of 1/256, by the
-    device's random state. `torch.nn.attention.varlen` has no dropout; the operator beneath it has, with its derivative.
+    `window`: only tokens fewer than `window` positions away are visible. The kernel's dropout probability has steps
+    of 1/256 and uses the device's random state. `torch.nn.attention.varlen` has no dropout; the operator below it
+    has, with gradients.
     """
     sequences = layout.sequences
     assert sequences is not None, "this layout was made for attention group by group"
@@ -99,7 +100,7 @@ def varlen_attention(
 
 @functools.cache
 def varlen_obstacle(device: torch.device, dtype: torch.dtype, head_dim: int, softcap: float | None) -> str:
-    """Why `varlen_attention` cannot compute heads `head_dim` wide in `dtype` on `device`; empty where it can."""
+    """Why `varlen_attention` cannot compute heads `head_dim` wide in `dtype` on `device`; empty if it can."""
     if device.type != "cuda":
         return f"flash attention needs a CUDA device, not {device.type}"
     if torch.version.hip is not None:
@@ -121,7 +122,7 @@ def varlen_obstacle(device: torch.device, dtype: torch.dtype, head_dim: int, sof
 
 
 def _allowed_by_torch(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
-    """PyTorch's own gate, asked for training with dropout; it knows consumer GPUs that cannot train wide heads."""
+    """PyTorch's own check, for training with dropout; it knows the consumer GPUs that cannot train wide heads."""
     with torch.inference_mode(False), torch.enable_grad():
         probe = torch.empty(1, 1, 8, head_dim, device=device, dtype=dtype, requires_grad=True)
         params = torch.backends.cuda.SDPAParams(probe, probe, probe, None, 0.1, False, False)
@@ -134,7 +135,7 @@ ADDED_TERMS = {
     "mt5": "bias by distance",
     "deberta-v2": "terms for distances",
 }
-"""`model_type` to what its attention adds to the scores, which flash attention has not."""
+"""`model_type` to what its attention adds to the scores, which flash attention cannot."""
 
 
 def attention_obstacle(device: torch.device, dtype: torch.dtype, hf_config: HuggingConfig) -> str:

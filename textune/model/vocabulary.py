@@ -1,10 +1,10 @@
-"""Trains only the token embeddings that a run's data can touch; switched on by `TextModel.compact_vocabulary`.
+"""Trains only the embeddings of tokens that occur in a run's data; enabled by `TextModel.compact_vocabulary`.
 
-A token that never occurs gets no gradient. An update rule that treats every number alone then leaves its row as it is or
-multiplies it by a factor that is the same for all such rows (decoupled weight decay). So only the rows of tokens that occur
-need gradients and moments; the others are put back, decayed, when the model is saved.
+A token that never occurs gets no gradient. An element-wise update rule then leaves its row unchanged or multiplies it
+by a factor that is the same for all such rows (decoupled weight decay). So only the rows of tokens that occur need
+gradients and moments; the others are put back, decayed, when the model is saved.
 
-Shapes: V token ids, K kept ones, H numbers an embedding.
+Shapes: V token ids, K kept ids, H numbers per embedding.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from textune.errors import ConfigError
 from textune.model.hugging import FamilyModule, HuggingModel
 
 EXACT_RULES = frozenset({"adamw"})
-"""Kinds of `train.optimizer` that treat every number alone and change one without gradient by a common factor at most."""
+"""Kinds of `train.optimizer` that work element by element and change one without gradient by a common factor at most.
+"""
 
 WORTH_BELOW = 0.8
-"""`auto` keeps the full table where more than this share of it occurs."""
+"""`auto` keeps the full table if more than this share of it occurs."""
 
 CHUNK_IDS = 1 << 22
-"""Token ids looked through at once, so that a memory-mapped store is never held whole."""
+"""Token ids read at a time, so that a memory-mapped store is never in memory as a whole."""
 
 
 def compact_vocabulary(
@@ -38,18 +39,19 @@ def compact_vocabulary(
     mode: Switch,
     optimizer: str,
 ) -> tuple[CompactVocabulary | None, str]:
-    """Compact the word embedding of the Hugging Face model `hf`, which is on the CPU, as `train.compact_vocabulary` says.
+    """Compact the word embedding of the Hugging Face model `hf`, which is on the CPU, according to
+    `train.compact_vocabulary`.
 
-    `token_ids` are flat arrays [tokens] of all that the model will see, `always` ids beyond those, `optimizer` the kind of
-    `train.optimizer`. Returns the compact vocabulary, None where the full table is trained, and a sentence that says so.
-    ConfigError where `mode` is "on" and training only those rows would not be exact.
+    `token_ids` are flat arrays [tokens] of all tokens that the model will see, `always` further ids, `optimizer` the
+    kind of `train.optimizer`. Returns the compact vocabulary (None if the full table is trained) and a sentence about
+    the choice. ConfigError if `mode` is "on" and training only those rows would not be exact.
     """
     if mode == "off":
         return None, 'full table: train.compact_vocabulary = "off"'
     obstacle = _obstacle(hf, optimizer)
     if obstacle and mode == "on":
         raise ConfigError(
-            f'train.compact_vocabulary = "on", but {obstacle}.', hint='Use "auto", which trains the whole table in such a case.'
+            f'train.compact_vocabulary = "on", but {obstacle}.', hint='Use "auto", which then trains the whole table.'
         )
     if obstacle:
         return None, f"full table: {obstacle}"
@@ -73,15 +75,17 @@ def occurring_ids(token_ids: Iterable[np.ndarray], always: Iterable[int], *, num
 
 
 class CompactEmbedding(nn.Module):
-    """Stands where a word embedding stood: the same ids in, the same vectors out, from fewer rows.
+    """Replaces a word embedding: the same ids in, the same vectors out, from fewer rows.
 
-    It has no `weight`: code that would take rows by their full ids fails instead of taking wrong ones.
+    It has no `weight`, so that code that indexes rows by full ids fails instead of reading wrong rows.
     """
 
     place_V: torch.Tensor
 
     def __init__(self, rows: FamilyModule, place_V: torch.Tensor) -> None:
-        """`rows` holds the kept embeddings, `place_V` the row of each id; one beyond the last stands for no row."""
+        """`rows` holds the kept embeddings, `place_V` the row of each id; the number of rows means that
+        it has none.
+        """
         super().__init__()
         self.rows = rows
         self.register_buffer("place_V", place_V, persistent=False)
@@ -90,10 +94,10 @@ class CompactEmbedding(nn.Module):
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Embeddings [..., H] of full ids [...]; RuntimeError for an id that has no row here."""
         places = self.place_V.index_select(0, input_ids.reshape(-1)).view(input_ids.shape)
-        # Training reads the rows that the ids were collected from; only there a wait for a GPU would cost anything.
+        # Training reads only rows whose ids were collected, and must not wait for the GPU.
         if not self.training and bool((places >= self.rows.num_embeddings).any()):
             raise RuntimeError(
-                "this model is in training and holds only the token embeddings of its run's data; other texts need the saved"
+                "this model is in training and has only the token embeddings of its run's data; for other texts, use the saved"
                 " model (textune.load)"
             )
         embeddings: torch.Tensor = self.rows(places)
@@ -101,11 +105,13 @@ class CompactEmbedding(nn.Module):
 
 
 class CompactVocabulary:
-    """The word embedding of `hf`, reduced to the rows `kept_K` and one more, the witness; the full table when it is saved.
+    """The word embedding of `hf`, reduced to the rows `kept_K` and one more, the witness; the full table when it is
+    saved.
 
-    The witness is a row that no id has, so it gets no gradient either: whatever the optimizer does to it (decay at each step's
-    rate, nothing in a step that a scaler skips), it would have done to the rows left out. As a row of the parameter it is part
-    of every checkpoint. The rows left out are copied: of the full table nothing stays, in memory or on the disk.
+    The witness is a row that belongs to no id, so it gets no gradient either: whatever the optimizer does to it
+    (decay at each step's rate, nothing in a step that the scaler skips), it would have done to the rows left out. As
+    a row of the parameter it is part of every checkpoint. The rows left out are copied, so that the full table can be
+    freed.
     """
 
     def __init__(self, hf: HuggingModel, kept_K: np.ndarray) -> None:
@@ -118,7 +124,7 @@ class CompactVocabulary:
         self._left_out = torch.ones(num_ids, dtype=torch.bool).index_fill_(0, self._kept_K, 0).nonzero().squeeze(1)
         self._left_out_rows = table_VH[self._left_out]
         self.fingerprint = _hash(kept_K, table_VH.numpy())
-        """Hash of the full table as it was read, and of which rows are trained."""
+        """Hash of the full table as it was read, and of the ids that are trained."""
         place_V = torch.full((num_ids,), num_kept + 1)
         place_V[self._kept_K] = torch.arange(num_kept)
         weight = nn.Parameter(torch.cat([table_VH[self._kept_K], _witness(table.shape[1]).unsqueeze(0)]))
@@ -142,7 +148,7 @@ class CompactVocabulary:
 
     @property
     def num_left_out(self) -> int:
-        """Parameters that the full model has beyond the compact one; the witness is none of the model's."""
+        """How many more parameters the full model has than the compact one; the witness is not part of the model."""
         return self._left_out_rows.numel() - self._shape[1]
 
     def restored(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -150,7 +156,7 @@ class CompactVocabulary:
         restored = dict(state)
         compact = [restored.pop(f"{path}.rows.weight") for path in self._paths]
         rows_KH, witness_H = compact[0][:-1].cpu(), compact[0][-1].cpu()
-        # Each number is rounded in its own way at every step: the mean over many is the factor.
+        # Rounding differs from number to number at every step; the mean over many is the factor.
         factor = float((witness_H.double() / _witness(len(witness_H)).double()).mean())
         table_VH = torch.zeros(self._shape).index_copy_(0, self._left_out, self._left_out_rows).mul_(factor)
         table_VH[self._kept_K] = rows_KH
@@ -158,7 +164,7 @@ class CompactVocabulary:
 
 
 def _witness(width: int) -> torch.Tensor:
-    """Numbers from 1 to 2, float32 [H]: evenly spread over the mantissas that a weight may have."""
+    """Numbers from 1 to 2, float32 [H], spread evenly over the possible mantissas of a weight."""
     return torch.exp2(torch.arange(width, dtype=torch.float64) / width).float()
 
 
@@ -169,14 +175,14 @@ def _hash(kept_K: np.ndarray, table_VH: np.ndarray) -> str:
 
 
 def _obstacle(hf: HuggingModel, optimizer: str) -> str:
-    """Why training only some rows would not be exact, or not be useful; empty where it is both."""
+    """Why training only some rows would not be exact or not useful; empty if it is both."""
     embedding = hf.get_input_embeddings()
     if optimizer not in EXACT_RULES:
-        return f'the rule "{optimizer}" does not treat every embedding alone'
+        return f'the optimizer "{optimizer}" does not update every number independently'
     if not type(hf).__module__.startswith("transformers."):
         return f"{type(hf).__name__} is code that comes with the checkpoint and may use the embeddings elsewhere"
     if not _looks_rows_up(embedding):
-        return f"{type(embedding).__name__} is no plain table of embeddings"
+        return f"{type(embedding).__name__} is not a plain table of embeddings"
     if not embedding.weight.requires_grad:
         return "the token embeddings are frozen"
     modules = dict(hf.named_modules(remove_duplicate=False))
@@ -188,14 +194,16 @@ def _obstacle(hf: HuggingModel, optimizer: str) -> str:
 
 
 def _looks_rows_up(module: FamilyModule) -> bool:
-    """A table of rows, as it is or (Gemma, BART and others; transformers names them so) times a constant."""
+    """Whether this is a table of rows, plain or times a constant (Gemma, BART and others, by transformers' class
+    names).
+    """
     return type(module) is nn.Embedding or (
         isinstance(module, nn.Embedding) and type(module).__name__.endswith("ScaledWordEmbedding")
     )
 
 
 def _special_ids(hf: HuggingModel) -> set[int]:
-    """Ids that a backbone looks up by itself: padding, the start of a decoder, the padding row of its table."""
+    """Ids that a backbone itself looks up: padding, the start of a decoder, the padding row of its table."""
     ids: set[int] = set()
     for config in (hf.config, hf.config.get_text_config()):
         for key, value in config.to_dict().items():

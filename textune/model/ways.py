@@ -1,8 +1,8 @@
-"""Whether compiled kernels are the faster way for a run, from measurements; asked by `accelerator.py`.
+"""Whether compiled kernels are faster for a run, according to measurements; used by `accelerator.py`.
 
-`ways.json` holds microseconds a token of both ways, measured by `python -m bench.ways` for a level of processors, a precision
-and rows of several lengths. A table, not a measurement at the start: the same run takes the same way every time and computes
-the same numbers.
+`ways.json` holds microseconds per token with and without kernels, measured by `python -m bench.ways` per level of
+processors, precision and row length. It is a table rather than a measurement at the start, so that the same run
+always makes the same choice and computes the same numbers.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ import torch
 from textune.model import processor
 
 TABLE = Path(__file__).with_name("ways.json")
-"""A list of measurements, one for each kind of processor."""
+"""A list of measurements, one per kind of processor."""
 
 Work = Literal["training", "prediction"]
 Part = Literal["layers", "attention"]
-"""Whole encoder layers as the kernels have them, or attention alone: what a family has no fused layers for."""
+"""Whole encoder layers, or only attention, for families without fused layers."""
 
 
 class Comparison(NamedTuple):
-    """Kernels beside PyTorch's own operators for the lengths of a run."""
+    """Kernels compared with PyTorch's own operators for the lengths of a run."""
 
     speedup: float | None
-    """How many times as fast; None where this level and precision were never measured."""
+    """How many times as fast the kernels are; None if this level and precision were never measured."""
     source: str
-    """Where and when, in words; empty where it was not measured."""
+    """Where and when it was measured; empty if it was not."""
 
     @property
     def kernels_are_slower(self) -> bool:
-        """Whether PyTorch's own operators are the faster way."""
+        """Whether PyTorch's own operators are faster."""
         return self.speedup is not None and self.speedup < 1
 
     def __str__(self) -> str:
@@ -45,10 +45,10 @@ class Comparison(NamedTuple):
 
 
 def compare_ways(level: str, dtype: torch.dtype, part: Part, work: Work, lengths: np.ndarray | None) -> Comparison:
-    """Kernels of `level` beside PyTorch's own for rows of these lengths, in products of `dtype`.
+    """Kernels of `level` compared with PyTorch's own operators for rows of these lengths, in products of `dtype`.
 
-    `lengths` are those of the rows in tokens; None, where they are not known yet, stands for as many tokens in rows of each
-    measured length. A processor of the same maker counts before others of the level.
+    `lengths` are the rows' lengths in tokens; None, if they are not known yet, assumes equally many tokens in rows of
+    each measured length. Measurements on a processor of the same vendor are preferred to others of the level.
     """
     found = [entry for entry in _read_table(TABLE) if entry["level"] == level]
     found.sort(key=lambda entry: entry["vendor"] != processor.vendor())
@@ -64,7 +64,7 @@ def _speedup(times: dict[str, list[float]], lengths: np.ndarray | None) -> float
     measured = np.asarray(times["lengths"], dtype=float)
     rows = measured if lengths is None else np.maximum(np.asarray(lengths, dtype=float), 1.0)
     tokens = np.ones_like(rows) if lengths is None else rows
-    # Costs bend with the logarithm of the length; beyond the ends the nearest measurement stands.
+    # Costs are interpolated over the logarithm of the length; outside the range, the nearest measurement is used.
     ours, theirs = (
         float((tokens * np.interp(np.log(rows), np.log(measured), times[way])).sum()) for way in ("kernels", "pytorch")
     )

@@ -7,4 +7,5 @@ from .init import init as init
 from .load import load as load
 from .predict import predict_file as predict_file
 from .predict import require_target as require_target
+from .train import TrainResult as TrainResult
 from .train import train as train

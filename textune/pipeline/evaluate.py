@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from textune.batches import TokenRows, open_store
+from textune.batches import TokenRows, TokenStore, open_store
 from textune.config import (
     Absent,
     Columns,
@@ -35,7 +35,7 @@ from textune.data import Split, given_names, prepare_data, prepare_held_out
 from textune.errors import ConfigError, DataError, RunError
 from textune.evaluation import Report, resolve_metric
 from textune.jsontext import parse_json
-from textune.prediction import ModelCard, data_source, load
+from textune.prediction import ModelCard, Predictor, data_source, load
 from textune.ranks import joined
 from textune.run import SilentTracker, Tracker, report_split, write_report
 from textune.wording import listing
@@ -65,17 +65,7 @@ def evaluate(
     get the report, the first one writes it.
     """
     require_words(evaluate, on_bad_row=on_bad_row)
-    if part is not None and not isinstance(part, str):
-        raise ConfigError(
-            f"part = {part!r:.60} is not the name of a set.",
-            hint='Write part="validation" or the like.',
-            key="part",
-            value=part,
-        )
-    if data is not None and part is not None:
-        raise ConfigError(
-            "part chooses among the run's own rows, but data names others.", hint="Give one of the two.", key="part", value=part
-        )
+    _require_part(part, data)
     run = user_path(run)
     with joined() as ranks:
         tracker = tracker if tracker is not None and ranks.is_first else SilentTracker()
@@ -92,30 +82,13 @@ def evaluate(
         chosen_metric = resolve_metric(metric or card.metric, predictor.task.head.answers)
         experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
         section = experiment.evaluate if experiment is not None else EvaluateSection()
+        train_targets = None
         if data is None:
             name, found, train_targets = _own_rows(run, experiment, card, part)
         else:
-            source, said = data_source(card.sources, data)
-            if said:
-                tracker.notice(said)
-            found = _rows_of(source, _columns(columns, card), card, on_bad_row=on_bad_row, tracker=tracker)
-            name, train_targets = Path(source.files[0]).name, None
-        if ranks.broadcast(found.fingerprint) != found.fingerprint:
-            raise DataError(
-                f"rank {ranks.rank} reads other rows than the first rank ({found.examples.rows.source}).",
-                hint="The files must be the same on every machine.",
-            )
+            name, found = _rows_of(data, columns, card, on_bad_row=on_bad_row, tracker=tracker)
         tokens = _tokens_section(experiment, card.max_length, card.truncate)
-        with ranks.local_first():
-            store = open_store(
-                found.examples.text,
-                found.examples.text_pair,
-                predictor.encoder,
-                tokens,
-                place=found.examples.place,
-                progress=lambda done, total: tracker.progress("tokenising", done, total),
-                notice=tracker.notice,
-            )
+        store = _tokenised(found, predictor, tokens, tracker)
         if tokens.drop_longer is not None and data is None:
             found = found.only(store.shorter_examples(tokens.drop_longer))
         report = report_split(
@@ -131,6 +104,42 @@ def evaluate(
         if ranks.is_first and (run / "manifest.json").is_file():
             _keep(report, run / "evaluations", re.sub(r"[^\w.-]+", "_", name), tracker)
     return report
+
+
+def _require_part(part: object, data: object) -> None:
+    """ConfigError where `part` is not a name, or `data` names rows as well."""
+    if part is not None and not isinstance(part, str):
+        raise ConfigError(
+            f"part = {part!r:.60} is not the name of a set.",
+            hint='Write part="validation" or the like.',
+            key="part",
+            value=part,
+        )
+    if data is not None and part is not None:
+        raise ConfigError(
+            "part chooses among the run's own rows, but data names others.", hint="Give one of the two.", key="part", value=part
+        )
+
+
+def _tokenised(rows: Split, predictor: Predictor, tokens: TokensSection, tracker: Tracker) -> TokenStore:
+    """Tokens of the rows, from the cache where they are known; DataError where ranks read different rows."""
+    ranks, examples = predictor.ranks, rows.examples
+    if ranks.broadcast(rows.fingerprint) != rows.fingerprint:
+        raise DataError(
+            f"rank {ranks.rank} reads other rows than the first rank ({examples.rows.source}).",
+            hint="The files must be the same on every machine.",
+            place=examples.rows.source,
+        )
+    with ranks.local_first():
+        return open_store(
+            examples.text,
+            examples.text_pair,
+            predictor.encoder,
+            tokens,
+            place=examples.place,
+            progress=lambda done, total: tracker.progress("tokenising", done, total),
+            notice=tracker.notice,
+        )
 
 
 def _columns(given: Columns | Mapping[str, object] | None, card: ModelCard) -> Columns:
@@ -154,17 +163,28 @@ def _columns(given: Columns | Mapping[str, object] | None, card: ModelCard) -> C
         ) from None
 
 
-def _rows_of(data: FilesSource, columns: Columns, card: ModelCard, *, on_bad_row: OnBadRow, tracker: Tracker) -> Split:
-    """Labelled rows of files, for a model that knows its labels."""
+def _rows_of(
+    data: object,
+    columns: Columns | Mapping[str, object] | None,
+    card: ModelCard,
+    *,
+    on_bad_row: OnBadRow,
+    tracker: Tracker,
+) -> tuple[str, Split]:
+    """Labelled rows of files, for a model that knows its labels: (name of the first file, the rows)."""
+    source, said = data_source(card.sources, data)
+    if said:
+        tracker.notice(said)
+    read, labels = _columns(columns, card), card.labels
     try:
-        found = prepare_held_out(data, columns=columns, labels=card.labels, label_map=card.label_map, on_bad_row=on_bad_row)
+        found = prepare_held_out(source, columns=read, labels=labels, label_map=card.label_map, on_bad_row=on_bad_row)
     except DataError as error:
         if error.key in {"data.columns.label", "data.columns.labels"}:
             error.advise("To score rows without labels, use `textune predict`.")
         raise
     for note in found.examples.rows.notes:
         tracker.notice(note)
-    return found
+    return Path(source.files[0]).name, found
 
 
 def _own_rows(
