@@ -13,7 +13,7 @@ import textune
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "textune"
-BELOW = {"errors", "wording", "jsontext", "inside", "atomic", "caches", "imports", "ahead", "ranks"}
+BELOW = {"draws", "errors", "wording", "jsontext", "inside", "atomic", "caches", "imports", "ahead", "ranks"}
 """Modules that every room may use; they use only each other."""
 FLOW = [
     "config",

@@ -6,6 +6,9 @@ import difflib
 from collections import Counter
 from collections.abc import Iterable
 
+LIKELY = 0.6
+"""How much alike two names are, from 0 to 1, when one was probably meant for the other."""
+
 
 def shorten(text: object, width: int = 60) -> str:
     """The text on one line, quoted, and cut off if it is long."""
@@ -33,11 +36,19 @@ def repeated_names(names: Iterable[str]) -> list[str]:
     return sorted(name for name, num in Counter(names).items() if num > 1)
 
 
-def nearest(name: str, options: Iterable[str]) -> str | None:
+def nearest(name: str, options: Iterable[str], *, cutoff: float = LIKELY) -> str | None:
     """The option that was probably meant; None if nothing is close."""
+    found = closest(name, options, num=1, cutoff=cutoff)
+    return found[0] if found else None
+
+
+def closest(name: str, options: Iterable[str], *, num: int = 3, cutoff: float = LIKELY) -> list[str]:
+    """The options that look most like `name`, best first, at most `num`; case and outer white space do not count.
+
+    `cutoff`: how much alike they have to be, from 0 to 1.
+    """
     by_lower = {option.lower().strip(): option for option in options}
     wanted = name.lower().strip()
     if wanted in by_lower:
-        return by_lower[wanted]
-    close = difflib.get_close_matches(wanted, by_lower, n=1, cutoff=0.6)
-    return by_lower[close[0]] if close else None
+        return [by_lower[wanted]]
+    return [by_lower[match] for match in difflib.get_close_matches(wanted, by_lower, n=num, cutoff=cutoff)]

@@ -9,10 +9,12 @@ import torch
 from kits.batches import loader_of, rows_of, store_of
 
 from textune.batches.batch import Batch, collate, to_device
+from textune.batches.order import DRAWING, plan_epoch
 from textune.batches.rows import TokenRows
 from textune.batches.store import TokenStore
 from textune.config.schema import TrainSection
 from textune.data.labels.map import LABEL
+from textune.errors import RunError
 
 
 @pytest.fixture
@@ -110,7 +112,28 @@ def test_a_lower_bound_cuts_this_batch_and_all_after_it(rows: TokenRows, prefetc
     assert again.largest <= 9 < seen[-1].largest
     assert [signature(batch) for batch in (again, *islice(batches, 5))] == expected[2:]
     batches.close()
-    assert loader.state_dict() == {"next_step": 8, "max_tokens": 9}
+    assert loader.state_dict() == {"next_step": 8, "max_tokens": 9, "drawing": DRAWING}
+
+
+def test_a_run_of_version_0_1_0_keeps_its_order(rows: TokenRows) -> None:
+    """Its checkpoints do not say how they drew it; what it saves from here on does."""
+    section = TrainSection(batch_size=4, max_tokens=9, prefetch=0, order="bucket")
+    loader = loader_of(rows, section, state={"next_step": 2, "max_tokens": 9})
+    batches = list(islice(iter(loader), 4))
+    old = [plan_epoch(rows.lengths, batch_size=4, order="bucket", seed=0, epoch=epoch, drawing=1) for epoch in (0, 1)]
+    assert [batch.chosen.tolist() for batch in batches] == [chosen.tolist() for chosen in (*old[0][2:], *old[1])]
+    state = loader.state_dict()
+    assert state == {"next_step": 6, "max_tokens": 9, "drawing": 1}
+    again = loader_of(rows, section, state=state)
+    third = plan_epoch(rows.lengths, batch_size=4, order="bucket", seed=0, epoch=2, drawing=1)
+    assert [batch.chosen.tolist() for batch in islice(iter(again), 3)] == [chosen.tolist() for chosen in third]
+    new = plan_epoch(rows.lengths, batch_size=4, order="bucket", seed=0, epoch=2)
+    assert [chosen.tolist() for chosen in third] != [chosen.tolist() for chosen in new]
+
+
+def test_an_order_that_a_later_version_drew_is_refused(rows: TokenRows) -> None:
+    with pytest.raises(RunError, match="way 99"):
+        loader_of(rows, TrainSection(), state={"next_step": 0, "max_tokens": 9, "drawing": 99})
 
 
 def test_a_bound_that_nobody_chose_leaves_batches_whole(rows: TokenRows) -> None:

@@ -14,6 +14,7 @@ from kits.batches import loader_of, store_of
 from textune.batches.batch import Batch
 from textune.batches.layout import cut_by_tokens, share_rows
 from textune.batches.loader import Loader
+from textune.batches.order import DRAWING
 from textune.batches.rows import TokenRows
 from textune.config.schema import RowOrder, TrainSection
 from textune.data.labels.map import LABEL
@@ -36,7 +37,7 @@ ROWS = rows_of([3, 1, 7, 2, 5, 4, 1, 6, 2, 3])
 def make(
     section: TrainSection, *, rank: int = 0, world: int = 1, lockstep: bool = False, state: dict[str, int] | None = None
 ) -> Loader:
-    state = state or {"next_step": 0, "max_tokens": 9}
+    state = state or {"next_step": 0, "max_tokens": 9, "drawing": DRAWING}
     return loader_of(ROWS, section, state=state, rank=rank, world=world, lockstep=lockstep)
 
 
@@ -70,7 +71,7 @@ def test_a_loader_goes_on_exactly_where_its_state_says(order: RowOrder, prefetch
         for stop in range(NUM_STEPS):
             loader = make(section, rank=rank, world=world)
             take(loader, stop)
-            assert loader.state_dict() == {"next_step": stop, "max_tokens": 9}
+            assert loader.state_dict() == {"next_step": stop, "max_tokens": 9, "drawing": DRAWING}
             resumed = make(section, rank=rank, world=world, state=loader.state_dict())
             assert [signature(batch) for batch in take(resumed, NUM_STEPS - stop)] == whole[stop:]
 

@@ -1,23 +1,30 @@
 """The order of an epoch: which rows form a batch, the same everywhere."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textune import draws
 from textune.batches.layout import padding_waste
-from textune.batches.order import BUCKET_BATCHES, _draw, plan_epoch
+from textune.batches.order import BUCKET_BATCHES, DRAWING, _draw, plan_epoch
 from textune.config.schema import RowOrder
 from textune.errors import DataError
 
+DRAWS = Path(draws.__file__)
 ORDERS: tuple[RowOrder, ...] = ("shuffle", "bucket", "sequential", "weighted")
 LENGTHS = np.array([5, 1, 9, 3, 7, 2, 8, 4, 6, 5])
 WEIGHTS = np.array([1, 0, 2, 0.5, 0, 1, 4, 1, 0.25, 3], dtype=np.float32)
 
 
-def plan(lengths: np.ndarray, batch_size: int, order: RowOrder, *, seed: int = 0, epoch: int = 0) -> list[np.ndarray]:
+def plan(
+    lengths: np.ndarray, batch_size: int, order: RowOrder, *, seed: int = 0, epoch: int = 0, drawing: int = DRAWING
+) -> list[np.ndarray]:
     weights = np.resize(WEIGHTS, len(lengths))
-    return plan_epoch(lengths, batch_size=batch_size, order=order, seed=seed, epoch=epoch, weights_N=weights)
+    return plan_epoch(lengths, batch_size=batch_size, order=order, seed=seed, epoch=epoch, weights_N=weights, drawing=drawing)
 
 
 def order_of(num_rows: int, order: RowOrder, *, seed: int = 0, epoch: int = 0) -> np.ndarray:
@@ -25,21 +32,35 @@ def order_of(num_rows: int, order: RowOrder, *, seed: int = 0, epoch: int = 0) -
 
 
 @pytest.mark.parametrize(
-    ("order", "batches"),
+    ("drawing", "order", "batches"),
     [
-        ("shuffle", [[9, 4, 2, 1], [0, 7, 8, 5], [3, 6]]),
-        ("bucket", [[3, 7, 9, 0], [8, 4, 6, 2], [1, 5]]),
-        ("sequential", [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]),
-        ("weighted", [[9, 8, 7, 6], [7, 3, 9, 6], [6, 9]]),
+        (1, "shuffle", [[9, 4, 2, 1], [0, 7, 8, 5], [3, 6]]),
+        (1, "bucket", [[3, 7, 9, 0], [8, 4, 6, 2], [1, 5]]),
+        (1, "sequential", [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]),
+        (1, "weighted", [[9, 8, 7, 6], [7, 3, 9, 6], [6, 9]]),
+        (2, "shuffle", [[5, 3, 7, 8], [2, 4, 1, 0], [6, 9]]),
+        (2, "bucket", [[0, 9, 8, 4], [6, 2], [1, 5, 3, 7]]),
+        (2, "sequential", [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]),
+        (2, "weighted", [[9, 8, 7, 6], [7, 3, 9, 6], [6, 9]]),
     ],
 )
-def test_plans_are_what_they_always_were(order: RowOrder, batches: list[list[int]]) -> None:
-    """Golden values guard against a change of generator, which would change every run silently."""
-    assert [batch.tolist() for batch in plan(LENGTHS, 4, order, epoch=1)] == batches
+def test_plans_are_what_they_always_were(drawing: int, order: RowOrder, batches: list[list[int]]) -> None:
+    """Golden values: a change of generator would silently change every run, and every resumed one."""
+    assert [batch.tolist() for batch in plan(LENGTHS, 4, order, epoch=1, drawing=drawing)] == batches
 
 
-def test_the_first_shuffle_is_what_it_always_was() -> None:
-    assert order_of(8, "shuffle").tolist() == [5, 0, 6, 1, 7, 2, 4, 3]
+@pytest.mark.parametrize(("drawing", "first"), [(1, [5, 0, 6, 1, 7, 2, 4, 3]), (2, [0, 2, 1, 5, 4, 3, 6, 7])])
+def test_the_first_shuffle_is_what_it_always_was(drawing: int, first: list[int]) -> None:
+    assert np.concatenate(plan(np.resize(LENGTHS, 8), 8, "shuffle", drawing=drawing)).tolist() == first
+
+
+def test_new_runs_draw_from_raw_bits_alone() -> None:
+    """numpy promises the raw stream of a bit generator, and nothing that its `Generator` makes of it."""
+    for path in [DRAWS, *sorted(DRAWS.parent.glob("batches/*.py")), *sorted(DRAWS.parent.glob("data/**/*.py"))]:
+        code = path.read_text(encoding="utf-8").partition('"""')[2].partition('"""')[2]
+        assert path.name == "olddraws.py" or not re.search(r"random\.Generator|default_rng|RandomState|import random", code), (
+            path
+        )
 
 
 @pytest.mark.parametrize("order", ["shuffle", "bucket", "weighted"])
@@ -122,7 +143,7 @@ def test_a_row_without_weight_is_never_drawn(weights: list[float], batch_size: i
 class Fixed:
     """Stands for a generator at the ends of what it can give, which chance would not show."""
 
-    def random(self, count: int) -> np.ndarray:
+    def uniform(self, count: int) -> np.ndarray:
         return np.array([0.0, 0.5, np.nextafter(0.5, 0), np.nextafter(1.0, 0)])[:count]
 
 

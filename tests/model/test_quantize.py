@@ -107,7 +107,7 @@ def test_a_quantised_model_is_neither_trained_nor_saved(tmp_path: Path) -> None:
     quantize_linears(built.model)
     assert not any(parameter.requires_grad for parameter in built.model.parameters())
     (tmp_path / "saved").mkdir()
-    with pytest.raises(ModelError, match="int8 weights is for prediction alone and cannot be saved"):
+    with pytest.raises(ModelError, match="int8 weights can only predict; it cannot be saved"):
         built.model.save(tmp_path / "saved")
     assert list((tmp_path / "saved").iterdir()) == []
 

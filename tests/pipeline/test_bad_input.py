@@ -89,7 +89,7 @@ CASES = [
         ("runs/new", "not empty", "--run runs/new-2"),
         make=lambda folder: write_csv(folder / "runs" / "new" / "rows.csv", reviews(3)),
     ),
-    Case("no room for text", ("tokens.max_length", "special tokens", "3 at least"), ("tokens.max_length=2",)),
+    Case("no room for text", ("tokens.max_length", "special tokens", "at least 3"), ("tokens.max_length=2",)),
     Case(
         "labels beyond a sigmoid",
         ("task.activation", "from 0 to 5", "linear"),

@@ -183,7 +183,7 @@ def test_8_bits_of_optimizer_state_train_a_run(home: Path, tmp_path: Path) -> No
     result, _ = train(
         home, tmp_path / "run", "train.optimizer.kind=adamw_8bit", "train.optimizer.lr=3e-3", *["train.duration=6 epochs"]
     )
-    assert result.reports["validation"].value > 0.8
+    assert result.reports["validation"].value > 0.7  # 0.5 by chance
     whole = textune.check(home / "config.toml").costs
     small = textune.check(home / "config.toml", overrides=["train.optimizer.kind=adamw_8bit"]).costs
     assert whole is not None and small is not None and small.memory_bytes < whole.memory_bytes

@@ -11,6 +11,7 @@ import pytest
 from kits.runs import Listener
 
 import textune
+from textune.batches.order import FIRST_DRAWING
 from textune.config.schema import FilesSource
 from textune.prediction.load import load
 from textune.run.manifest import read_manifest
@@ -66,6 +67,15 @@ def test_it_goes_on_to_its_end(place: Path, expected: dict[str, Any]) -> None:
     assert metrics["accuracy"] == pytest.approx(expected["metrics"]["accuracy"], abs=0.1)
     manifest = read_manifest(run)
     assert manifest.status == "complete" and len(manifest.resumed) == 1
+
+
+def test_it_keeps_the_order_of_its_rows(place: Path) -> None:
+    """Its checkpoint does not say how that was drawn; those that follow do."""
+    checkpoint, _ = newest(place / "run" / "checkpoints")
+    assert checkpoint is not None and "drawing" not in checkpoint.state["loader"]
+    textune.train(place / "config.toml", run=place / "run", overrides=["evaluate.bootstrap=0"])
+    last, _ = newest(place / "run" / "checkpoints")
+    assert last is not None and last.step > checkpoint.step and last.state["loader"]["drawing"] == FIRST_DRAWING
 
 
 def same_torch(run: Path) -> bool:

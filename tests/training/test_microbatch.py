@@ -49,7 +49,7 @@ def test_fifty_steps_of_micro_batches_give_the_weights_of_whole_batches(tmp_path
         assert len(results) == 50
         trained[max_tokens] = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         if max_tokens == 40:
-            counts = {len(batch.micro_batches) for batch in islice(iter(loader), 4)}
+            counts = {len(batch.micro_batches) for batch in islice(iter(loader), 4) if batch.num_rows == 16}
             assert min(counts) > 1
     for name, whole in trained[10_000].items():
         for max_tokens in (40, 100):

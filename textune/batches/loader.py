@@ -39,9 +39,9 @@ class Batches(Protocol):
 class Loader:
     """Batches of a run in order, from any step on, prepared ahead in a thread.
 
-    Its whole state is the number of the next step, since the plan is a pure function of (lengths, weights, seed, epoch, batch
-    size), and the token budget, which only memory decides. Neither depends on the number of ranks: a run saved with four
-    resumes with two.
+    Its whole state is the number of the next step, the way of drawing the order and the token budget: the plan is a pure
+    function of (lengths, weights, seed, epoch, batch size, drawing), and only memory decides the budget. None of them depends
+    on the number of ranks: a run saved with four resumes with two.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Loader:
         `state`: what `state_dict` gave; None for the first step.
         """
         self._rows = rows
-        self._plan = plan
+        self._plan = plan if state is None else plan.resumed(state)
         # What decides how often a row is drawn must not count in the loss again.
         self._counted = replace(rows, example_weights=None) if plan.order == "weighted" else rows
         self._assembler = assembler
@@ -68,8 +68,8 @@ class Loader:
         self.max_tokens = token_budget(max_tokens, state)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where to continue, and the token budget."""
-        return {"next_step": self._next_step, "max_tokens": self.max_tokens}
+        """Where to continue, the token budget, and how the order is drawn."""
+        return {"next_step": self._next_step, "max_tokens": self.max_tokens, "drawing": self._plan.drawing}
 
     def __iter__(self) -> Generator[Batch]:
         """Endless; the training loop decides when to stop."""

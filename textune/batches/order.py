@@ -5,10 +5,20 @@ Pure functions of lengths and weights; they know nothing of devices or of the nu
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from textune.batches.olddraws import OldDraws
 from textune.config import RowOrder
-from textune.errors import DataError
+from textune.draws import Draws
+from textune.errors import DataError, RunError
+
+DRAWING = 2
+"""How new runs draw the order of their rows. A run keeps the number it began with."""
+FIRST_DRAWING = 1
+"""That of version 0.1.0, whose checkpoints do not say."""
+_DRAWINGS: dict[int, Callable[[int, int], Draws | OldDraws]] = {FIRST_DRAWING: OldDraws.of_key, DRAWING: Draws.of_key}
 
 BUCKET_BATCHES = 50
 """Batches that `bucket` sorts by length at a time: enough for rows of nearly equal length, few enough to mix them anew."""
@@ -22,6 +32,7 @@ def plan_epoch(
     seed: int,
     epoch: int,
     weights_N: np.ndarray | None = None,
+    drawing: int = DRAWING,
 ) -> list[np.ndarray]:
     """The optimizer batches of one epoch: int64 row numbers below N, batches of at most `batch_size` rows.
 
@@ -30,19 +41,28 @@ def plan_epoch(
     are put in random order, so the short one may stand anywhere. `weighted` draws N rows with replacement in proportion to
     `weights_N`, float32 [N]; DataError where no weight is above 0. The others hold every row exactly once.
 
-    The same arguments give the same batches on every platform, whatever the number of processes.
+    The same arguments give the same batches on every platform, with every numpy, whatever the number of processes.
     """
     num_rows = len(lengths_N)
     if order == "sequential":
         return _slices(np.arange(num_rows, dtype=np.int64), batch_size)
-    # Philox is counter based: the same (seed, epoch) gives the same order on every platform.
-    generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    draws = _DRAWINGS[drawing](seed, epoch)
     if order == "weighted":
-        return _slices(_draw(require_drawable(weights_N), generator), batch_size)
-    shuffled_N = generator.permutation(num_rows).astype(np.int64)
+        return _slices(_draw(require_drawable(weights_N), draws), batch_size)
+    shuffled_N = draws.permutation(num_rows)
     if order == "shuffle":
         return _slices(shuffled_N, batch_size)
-    return _bucketed(shuffled_N, lengths_N, batch_size, generator)
+    return _bucketed(shuffled_N, lengths_N, batch_size, draws)
+
+
+def require_known(drawing: int) -> int:
+    """The same number; RunError where a later version drew the order of a checkpoint's run."""
+    if drawing not in _DRAWINGS:
+        raise RunError(
+            f"the checkpoint draws the order of rows in way {drawing}, which this version of textune does not know.",
+            hint="Resume it with the version of textune that it was saved with, or a later one.",
+        )
+    return drawing
 
 
 def require_drawable(weights_N: np.ndarray | None) -> np.ndarray:
@@ -59,17 +79,15 @@ def _slices(order_N: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return [order_N[start : start + batch_size] for start in range(0, len(order_N), batch_size)]
 
 
-def _draw(weights_N: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _draw(weights_N: np.ndarray, draws: Draws | OldDraws) -> np.ndarray:
     """As many draws as there are rows, by the inverse of the weights' running sum; a row of weight 0 is never drawn."""
     # A running sum adds one after the other, which gives the same bits on every platform; `sum` may add in groups.
     reached_N = np.cumsum(weights_N, dtype=np.float64)
-    drawn_N = np.searchsorted(reached_N, generator.random(len(weights_N)) * reached_N[-1], side="right")
+    drawn_N = np.searchsorted(reached_N, draws.uniform(len(weights_N)) * reached_N[-1], side="right")
     return np.asarray(drawn_N, dtype=np.int64)
 
 
-def _bucketed(
-    shuffled_N: np.ndarray, lengths_N: np.ndarray, batch_size: int, generator: np.random.Generator
-) -> list[np.ndarray]:
+def _bucketed(shuffled_N: np.ndarray, lengths_N: np.ndarray, batch_size: int, draws: Draws | OldDraws) -> list[np.ndarray]:
     batches: list[np.ndarray] = []
     for block in _slices(shuffled_N, BUCKET_BATCHES * batch_size):
         ascending = block[np.argsort(lengths_N[block], kind="stable")]
@@ -77,6 +95,6 @@ def _bucketed(
         sizes = [batch_size] * num_whole
         if num_left:
             # At a random place: a row of the short batch counts for more, and these must not be the longest in every epoch.
-            sizes.insert(int(generator.integers(num_whole + 1)), num_left)
+            sizes.insert(draws.below(num_whole + 1), num_left)
         batches += np.split(ascending, np.cumsum(sizes)[:-1])
-    return [batches[index] for index in generator.permutation(len(batches))]
+    return [batches[index] for index in draws.permutation(len(batches))]

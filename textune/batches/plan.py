@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from textune.batches.order import plan_epoch
+from textune.batches.order import DRAWING, FIRST_DRAWING, plan_epoch, require_known
 from textune.batches.rows import TokenRows
 from textune.config import Duration, RowOrder, TrainSection
 
@@ -22,11 +24,20 @@ class Plan:
     duration: Duration
     order: RowOrder = "shuffle"
     seed: int = 0
+    drawing: int = DRAWING
+    """Which way of drawing the order; a run keeps the one it began with."""
 
     @classmethod
     def of(cls, section: TrainSection, num_rows: int | None) -> Plan:
         """The plan of a run with this section `train` over so many training rows."""
         return cls(num_rows, section.batch_size, section.duration, section.order, section.seed)
+
+    def resumed(self, state: Mapping[str, Any]) -> Plan:
+        """The plan of a run that continues from a loader's state: with the order it began with.
+
+        RunError where this version cannot draw it.
+        """
+        return replace(self, drawing=require_known(state.get("drawing", FIRST_DRAWING)))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -63,7 +74,13 @@ class Plan:
     def batches(self, epoch: int, lengths_N: np.ndarray, weights_N: np.ndarray | None = None) -> list[np.ndarray]:
         """The optimizer batches of one epoch, as positions into `lengths_N`; see `plan_epoch`."""
         return plan_epoch(
-            lengths_N, batch_size=self.batch_size, order=self.order, seed=self.seed, epoch=epoch, weights_N=weights_N
+            lengths_N,
+            batch_size=self.batch_size,
+            order=self.order,
+            seed=self.seed,
+            epoch=epoch,
+            weights_N=weights_N,
+            drawing=self.drawing,
         )
 
     def num_tokens(self, rows: TokenRows, *, streamed: bool) -> int:

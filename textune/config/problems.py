@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args, get_origin
@@ -14,6 +13,7 @@ from textune.config.schema import Experiment
 from textune.config.section import Section
 from textune.config.toml import format_key, format_value, shorten
 from textune.errors import ConfigError
+from textune.wording import nearest
 
 # Names of the same settings in other tools.
 _OTHER_NAMES = {
@@ -100,12 +100,12 @@ def unknown_key(place: Place, section: type[Section], siblings: Mapping[str, typ
 def suggest(place: Place, section: type[Section]) -> list[str]:
     """The keys that a misspelt or misplaced key most likely stands for, best first; at most three."""
     name = str(place[-1])
-    here = difflib.get_close_matches(name, list(keys_of(section)), n=1, cutoff=_LIKELY)
+    here = nearest(name, keys_of(section), cutoff=_LIKELY)
     turned = [key for key in keys_of(section) if sorted(key) == sorted(name)]
     if turned:  # such as rl for lr
         return [format_key(*place[:-1], turned[0])]
-    if here and difflib.SequenceMatcher(None, name, here[0]).ratio() >= _CERTAIN:
-        return [format_key(*place[:-1], here[0])]
+    if certain := nearest(name, keys_of(section), cutoff=_CERTAIN):
+        return [format_key(*place[:-1], certain)]
     elsewhere = [key.place for key in all_keys() if key.place[-1] == name and not key.kind]
     elsewhere = elsewhere or [key.place for key in all_keys() if key.place[-1] == name]
     if elsewhere:
@@ -115,10 +115,10 @@ def suggest(place: Place, section: type[Section]) -> list[str]:
     if name in _OTHER_NAMES:
         return [_OTHER_NAMES[name]]
     if here:
-        return [format_key(*place[:-1], here[0])]
+        return [format_key(*place[:-1], here)]
     last = list(dict.fromkeys(key.place[-1] for key in all_keys()))
-    near = difflib.get_close_matches(name, last, n=1, cutoff=_CERTAIN)
-    return [format_key(*next(key.place for key in all_keys() if key.place[-1] == near[0]))] if near else []
+    near = nearest(name, last, cutoff=_CERTAIN)
+    return [format_key(*next(key.place for key in all_keys() if key.place[-1] == near))] if near else []
 
 
 def keys_called(name: str) -> list[str]:
@@ -131,8 +131,8 @@ def keys_called(name: str) -> list[str]:
 def unknown_kind(place: Place, kind: object, choices: Iterable[str], origin: str) -> Problem:
     """A `kind` that the table at `place` cannot be."""
     names = [f'"{choice}"' for choice in choices]
-    near = difflib.get_close_matches(str(kind), [name.strip('"') for name in names], n=1)
-    hint = f'Did you mean "{near[0]}"?' if near else ""
+    near = nearest(str(kind), [name.strip('"') for name in names])
+    hint = f'Did you mean "{near}"?' if near else ""
     key = format_key(*place, "kind")
     message = f"{key} = {shorten(format_value(kind, one_line=True))}{set_in(origin)}: expected one of {', '.join(names)}."
     return Problem((*place, "kind"), message, hint, value=kind, origin=origin)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import math
 import os
 import re
@@ -15,6 +14,7 @@ from typing import Any, TypeAlias
 from textune.config.syntax import find_fault
 from textune.config.values import Duration
 from textune.errors import ConfigError
+from textune.wording import nearest
 
 Tree: TypeAlias = dict[str, Any]
 """A table of TOML, with tables in it."""
@@ -167,9 +167,8 @@ def _wrap(items: list[str]) -> str:
 
 def _hint_for_missing(path: Path, shown: str) -> str:
     others = [entry.name for entry in path.parent.glob("*.toml")] if os.path.isdir(path.parent) else []
-    near = difflib.get_close_matches(path.name, others, n=1)
-    if near:
-        return f"Did you mean {Path(shown).with_name(near[0])}?"
+    if near := nearest(path.name, others):
+        return f"Did you mean {Path(shown).with_name(near)}?"
     return "`textune init DATA --out config.toml` writes a config for your data."
 
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from textune.config import SplitOff
-from textune.data.reading import Rows, flat, missing_column, permutation
+from textune.data.reading import Rows, flat, missing_column
+from textune.draws import Draws
 from textune.errors import DataError
 from textune.wording import count
 
@@ -31,7 +32,7 @@ def split_rows(
         chosen_N = _choose_by_class(targets, wanted, section, key)
     else:
         chosen_N = np.zeros(len(indices), bool)
-        chosen_N[permutation(len(indices), seed=section.seed)[:wanted]] = True
+        chosen_N[Draws.of_seed(section.seed).permutation(len(indices))[:wanted]] = True
     return np.flatnonzero(~chosen_N), np.flatnonzero(chosen_N)
 
 
@@ -60,7 +61,7 @@ def _num_wanted(num_rows: int, section: SplitOff, key: str) -> int:
 def _choose_by_class(targets: np.ndarray, wanted: int, section: SplitOff, key: str) -> np.ndarray:
     """Rows set aside, bool [N], each class with its share."""
     num_rows = len(targets)
-    order = permutation(num_rows, seed=section.seed)
+    order = Draws.of_seed(section.seed).permutation(num_rows)
     sizes_C = np.bincount(targets)
     quota_C = _quotas(sizes_C, wanted, seed=section.seed)
     if quota_C.sum() < wanted and (section.count is not None or quota_C.sum() == 0):
@@ -88,7 +89,7 @@ def _quotas(sizes_C: np.ndarray, wanted: int, *, seed: int) -> np.ndarray:
     # Exact integer arithmetic: no rounding error decides who gets the last row.
     quota_C = np.minimum(sizes_C * wanted // total, most_C)
     remainder_C = sizes_C * wanted % total
-    shuffled = permutation(len(sizes_C), seed=seed + 1)
+    shuffled = Draws.of_seed(seed + 1).permutation(len(sizes_C))
     order = shuffled[np.argsort(-remainder_C[shuffled], kind="stable")]
     missing = wanted - int(quota_C.sum())
     while missing > 0 and (room := order[quota_C[order] < most_C[order]]).size:
@@ -119,7 +120,7 @@ def _choose_groups(rows: Rows, indices: np.ndarray, column: str, wanted: int, se
         )
     taken_G = np.zeros(len(sizes_G), bool)
     room = wanted
-    for group in permutation(len(sizes_G), seed=section.seed):
+    for group in Draws.of_seed(section.seed).permutation(len(sizes_G)):
         if sizes_G[group] <= room:
             taken_G[group] = True
             room -= int(sizes_G[group])

@@ -9,7 +9,6 @@ classes are too many (`reduction.MAX_SCORES`), ranking metrics are those of a ra
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +18,7 @@ from textune.evaluation import formulas
 from textune.evaluation.formulas import Formula, averaged, class_areas, f_measure, precision, recall
 from textune.evaluation.scored import Scored
 from textune.tasks import problems_measured_by
+from textune.wording import closest
 
 if TYPE_CHECKING:
     from textune.tasks import Answers
@@ -254,4 +254,4 @@ def _nearest(name: str, valid: Sequence[str]) -> list[str]:
     for stem in (plain, plain.rpartition("_")[0]):
         if longer := [other for other in valid if stem and other.startswith(f"{stem}_")]:
             return longer
-    return difflib.get_close_matches(plain, valid, n=3, cutoff=0.5)
+    return closest(plain, valid, cutoff=0.5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import os
 import shlex
@@ -18,6 +17,7 @@ from typing import Any, NoReturn
 from textune.errors import LaunchError
 from textune.launch.job import Job, checked
 from textune.launch.slurm import SBATCH_OPTIONS
+from textune.wording import nearest
 
 SCHEDULERS = {
     "local": "",
@@ -141,8 +141,8 @@ def _typed(name: str, value: str, kind: Any) -> Any:
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names)}."
+    near = nearest(name, names)
+    return f"Did you mean {near}?" if near else f"Known: {', '.join(names)}."
 
 
 def _require(scheduler: str, *, dry_run: bool) -> None:

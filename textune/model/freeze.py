@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
@@ -10,6 +9,7 @@ from torch import nn
 
 from textune.errors import ConfigError
 from textune.model.hugging import HuggingModel
+from textune.wording import closest, nearest
 
 
 def frozen_names(hf: HuggingModel, patterns: Sequence[str], *, new_tensors: Collection[str]) -> frozenset[str]:
@@ -57,8 +57,7 @@ def _embeddings(hf: HuggingModel, names: Sequence[str]) -> set[str]:
 
 def _near(pattern: str, names: Sequence[str]) -> str:
     """The words and parameter names most similar to `pattern`."""
-    words = difflib.get_close_matches(pattern, ["backbone", "embeddings"], n=1)
-    if words:
-        return f'Did you mean "{words[0]}"?'
-    near = difflib.get_close_matches(pattern.strip("*."), names, n=3, cutoff=0.3) or list(names[:3])
+    if word := nearest(pattern, ["backbone", "embeddings"]):
+        return f'Did you mean "{word}"?'
+    near = closest(pattern.strip("*."), names, cutoff=0.3) or list(names[:3])
     return f'Patterns match whole names, such as "{near[0]}" (others: {", ".join(near[1:])}); begin with * to match a part.'

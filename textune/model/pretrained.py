@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import logging
 import math
 import ssl
@@ -27,6 +26,7 @@ from textune.inside import require_inner
 from textune.jsontext import parse_json
 from textune.model.hugging import HuggingConfig, Options
 from textune.model.saved import complete_model
+from textune.wording import nearest
 
 HUB_TIMEOUT = 5.0
 """Seconds to wait for the hub before only the cache is used; transformers' own retries would take most of a minute."""
@@ -218,10 +218,8 @@ def override_config(config: HuggingConfig, overrides: Options) -> None:
                 key=f"model.config.{key}",
             )
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = (
-                f"Did you mean model.config.{near[0]}?" if near else f"Its keys are in the config.json of {config.model_type}."
-            )
+            near = nearest(key, sorted(known), cutoff=0.5)
+            hint = f"Did you mean model.config.{near}?" if near else f"Its keys are in the config.json of {config.model_type}."
             raise ConfigError(f"model.config.{key}: {config.model_type} has no such key.", hint=hint, key=f"model.config.{key}")
         try:
             setattr(config, key, value)

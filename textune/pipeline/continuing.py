@@ -49,10 +49,10 @@ def differences(
     if (card.columns.text_pair is None) != (columns.text_pair is None):
         found.append("single texts (here pairs)" if card.columns.text_pair is None else "pairs of texts (here single ones)")
     numbers = not card.label_map.choices and not labels.choices
-    if numbers and _activation(card.head.task) != _activation(task):
-        found.append(f'task.activation = "{_activation(card.head.task)}" (here "{_activation(task)}")')
+    if numbers and _activation(card.task) != _activation(task):
+        found.append(f'task.activation = "{_activation(card.task)}" (here "{_activation(task)}")')
     others = [name for name in labels.names if name != card.names[-1]]
-    if _one_logit(card.head.task) and _one_logit(task) and len(others) == 1 and others[0] != card.names[0]:
+    if _one_logit(card.task) and _one_logit(task) and len(others) == 1 and others[0] != card.names[0]:
         found.append(f"one output that tells {card.names[1]} from {card.names[0]} (here from {others[0]})")
     if model.tokenizer is not None:
         own = load_tokenizer(model.model_copy(update={"tokenizer": None}))

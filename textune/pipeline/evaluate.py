@@ -30,7 +30,7 @@ from textune.config import (
     require_words,
     user_path,
 )
-from textune.data import Split, given_names, prepare_data, prepare_held_out
+from textune.data import GivenRows, Split, given_names, prepare_data, prepare_held_out
 from textune.errors import ConfigError, DataError, RunError
 from textune.evaluation import Report, resolve_metric
 from textune.jsontext import parse_json
@@ -46,6 +46,7 @@ def evaluate(
     data: str | Path | Sequence[str | Path] | FilesSource | None = None,
     columns: Columns | Mapping[str, object] | None = None,
     part: str | None = None,
+    rows: GivenRows | None = None,
     metric: str | None = None,
     on_bad_row: OnBadRow = "error",
     device: DeviceName = "auto",
@@ -58,6 +59,7 @@ def evaluate(
 
     `data`: files, read as the run's own of the same suffix were, or a source. `columns`: where text and label stand in them, as
     in `{"label": "stars"}`; what is not named stays as in the run.
+    `rows`: rows in memory by name, for a run that was trained on such.
 
     In a run folder the report is kept as `evaluations/NAME.json` and `.md`. Raises RunError where the run has no such rows or
     its data has changed since training. Processes that a launcher started together share the rows: all of them call it and
@@ -82,7 +84,7 @@ def evaluate(
         experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
         section = experiment.evaluate if experiment else EvaluateSection()
         if data is None:
-            name, found, train_targets = _own_rows(run, experiment, card, part)
+            name, found, train_targets = _own_rows(run, experiment, card, part, rows or {})
         else:
             name, found, train_targets = _rows_of(data, columns, card, on_bad_row=on_bad_row, tracker=tracker)
         tokens = experiment.tokens if experiment else TokensSection(max_length=card.max_length, truncate=card.truncate)
@@ -191,7 +193,7 @@ def _rows_of(
 
 
 def _own_rows(
-    run: Path, experiment: Experiment | None, card: ModelCard, part: str | None
+    run: Path, experiment: Experiment | None, card: ModelCard, part: str | None, given: GivenRows
 ) -> tuple[str, Split, np.ndarray | None]:
     """The run's own test (else validation) rows: (name of the part, the rows, targets of the training rows)."""
     if experiment is None:
@@ -213,11 +215,12 @@ def _own_rows(
             label_map=card.label_map,
             on_bad_row=section.on_bad_row,
             name=name,
+            given=given,
         )
         read = [found]
         same_labels = given_names(section.labels, section.columns.labels) == card.names or not card.label_map.choices
     else:
-        prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names)
+        prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names, given=given)
         own = prepared.splits[name]
         read = [prepared.train] if name == "train" else [prepared.train, own]
         found, train_targets = own, prepared.train_targets

@@ -84,6 +84,11 @@ class ModelCard(Section):
         return self.head.problem
 
     @property
+    def task(self) -> TaskSection:
+        """The section `task` of the run."""
+        return self.head.task
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Label names in the order of their ids."""
         return self.head.names
@@ -98,7 +103,7 @@ class ModelCard(Section):
 
         These belong to training: `balanced` ones cannot be known again without the training rows.
         """
-        section = self.head.task
+        section = self.task
         if not isinstance(section, RegressionTask):
             section = section.model_copy(update={"class_weights": "none"})
         return build_task(section, self.label_map, decision=self.head.decision)

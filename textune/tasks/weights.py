@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from textune.config import ClassWeights
 from textune.data import LabelMap
 from textune.errors import ConfigError
+from textune.wording import nearest
 
 Balance = Callable[[np.ndarray, int], np.ndarray]
 """(targets of the training rows, number of classes K) to the weights that balance them, [K]."""
@@ -36,11 +36,10 @@ def _from_table(table: Mapping[str, float], label_map: LabelMap) -> torch.Tensor
     weights = np.ones(len(label_map.names), dtype=np.float32)
     for name, weight in table.items():
         if name not in label_map.ids:
-            by_lower = {known.lower(): known for known in label_map.names}
-            near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=1)]
+            near = nearest(name, label_map.names)
             raise ConfigError(
                 f"task.class_weights names the label {name!r}, which is not among the labels of the data.",
-                hint=f"Did you mean {near[0]!r}?" if near else f"The labels are: {', '.join(label_map.names[:20])}.",
+                hint=f"Did you mean {near!r}?" if near else f"The labels are: {', '.join(label_map.names[:20])}.",
             )
         weights[label_map.ids[name]] = weight
     if not weights.any():

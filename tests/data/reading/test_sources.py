@@ -18,8 +18,8 @@ import zstandard
 from kits.rows import cells, read
 
 from textune.config.schema import ConcatSource, FilesSource, HubSource, PythonSource, SavedSource
-from textune.data.reading.shuffle import permutation
 from textune.data.reading.sources import read_source
+from textune.draws import Draws
 from textune.errors import DataError
 
 _CSV = "text,label\ngood,1\nbad,0\nfine,1\n"
@@ -288,9 +288,9 @@ def test_shuffle_is_seeded_and_keeps_places(tmp_path: Path) -> None:
 
 
 def test_permutation_is_the_same_everywhere() -> None:
-    assert permutation(8, seed=0).tolist() == [3, 2, 1, 6, 0, 7, 4, 5]
-    assert permutation(0, seed=0).tolist() == []
-    assert np.array_equal(np.sort(permutation(1000, seed=7)), np.arange(1000))
+    assert Draws.of_seed(0).permutation(8).tolist() == [3, 2, 1, 6, 0, 7, 4, 5]
+    assert Draws.of_seed(0).permutation(0).tolist() == []
+    assert np.array_equal(np.sort(Draws.of_seed(7).permutation(1000)), np.arange(1000))
 
 
 # --- saved and hub data sets, Python ----------------------------------------------------------------------------------

@@ -45,7 +45,6 @@ from .rows import Rows as Rows
 from .rows import SkippedRow as SkippedRow
 from .rows import missing_column as missing_column
 from .rows import refuse as refuse
-from .shuffle import permutation as permutation
 from .sources import GivenRows as GivenRows
 from .sources import read_source as read_source
 from .tables import DAMAGE as DAMAGE

@@ -14,7 +14,7 @@ from textune.config import RowSelection
 from textune.data.reading.classnames import name_classes, to_names
 from textune.data.reading.numeric import is_text
 from textune.data.reading.rows import Piece, Places, missing_column
-from textune.data.reading.shuffle import permutation
+from textune.draws import Draws
 from textune.errors import DataError
 from textune.wording import listing, repeated_names, shorten
 
@@ -42,7 +42,7 @@ def select_rows(piece: Piece, section: RowSelection, *, name: str) -> Piece:
         piece = replace(piece, table=piece.table.select(list(dict.fromkeys(section.select))))
     num_rows = piece.table.num_rows
     if section.shuffle:
-        piece = piece.take(permutation(num_rows, seed=section.shuffle_seed)[: section.take])
+        piece = piece.take(Draws.of_seed(section.shuffle_seed).permutation(num_rows)[: section.take])
     elif section.take is not None and section.take < num_rows:
         piece = replace(piece, table=piece.table.slice(0, section.take), places=piece.places.take(np.arange(section.take)))
     return piece

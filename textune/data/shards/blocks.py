@@ -24,6 +24,7 @@ from textune.data.labels import LabelMap, encode_labels
 from textune.data.reading import Piece, Places, Rows, SkippedRow, missing_column, refuse
 from textune.data.shards.reader import BEGINNING, Position, ShardFormat, ShardReader, open_reader, shard_format
 from textune.data.shards.remote import Shard, find_shards
+from textune.draws import Draws
 from textune.errors import DataError
 from textune.wording import count
 
@@ -268,9 +269,8 @@ class BlockReader:
         return self._permutation(num_shards, epoch, 0).tolist() if self._shuffles else list(range(num_shards))
 
     def _permutation(self, num: int, epoch: int, number: int) -> np.ndarray:
-        """A random order, int64 [num], that follows from (seed, epoch, number) on every platform and with every numpy."""
-        keys = np.random.Philox(key=[self._seed, (epoch << 40) + number]).random_raw(num) if num else np.zeros(0, np.uint64)
-        return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
+        """A random order, int64 [num], that follows from (seed, epoch, number)."""
+        return Draws.of_key(self._seed, (epoch << 40) + number).permutation(num)
 
     def close(self) -> None:
         """Let go of all shards."""

@@ -1,6 +1,6 @@
 """PyTorch's AdamW with the step of `native/optimizer.cpp`: the same rule and state, in one pass over memory.
 
-The state is that of `torch.optim.AdamW`, so a checkpoint goes from one to the other.
+The state is that of `torch.optim.AdamW`, so either can resume from a checkpoint of the other.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from textune.model.native.kernels import Kernels
 
 
 class KernelAdamW(torch.optim.AdamW):
-    """AdamW over fp32 weights on the processor, with clipping: `step` clips the gradients to `max_norm` on the way.
+    """AdamW for fp32 weights on a CPU, with clipping: `step` scales the gradients down to the norm `max_norm` as it
+    reads them.
 
-    The gradients themselves stay as they are. Working copies of the weights are written too. Where the gradients' norm is not
-    finite nothing is changed.
+    The gradients themselves are not changed. Working copies of the weights are updated, too. If the norm of the
+    gradients is not finite, nothing changes.
     """
 
     writes_copies = True
@@ -35,7 +36,7 @@ class KernelAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Change every weight that has a gradient."""
+        """Update every weight that has a gradient."""
         assert closure is None, "no rule that evaluates the loss by itself"
         trained = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
         weights = [p for p, _ in trained]
@@ -61,7 +62,7 @@ class KernelAdamW(torch.optim.AdamW):
         self.grad_norm = torch.tensor(norm)
 
     def load_state_dict(self, state_dict: dict[str, object]) -> None:
-        """As PyTorch's; ValueError for moments that are not in the shape of their weight."""
+        """Like PyTorch's; ValueError for moments that do not have the shape of their weight."""
         super().load_state_dict(state_dict)
         for weight, state in self.state.items():
             for name in ("exp_avg", "exp_avg_sq"):

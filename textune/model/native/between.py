@@ -1,7 +1,8 @@
-"""What stands between the products of layers that normalise first: calls of the kernels on tensors; before `prenorm.py`.
+"""Kernel calls on tensors for what lies between the products of pre-norm layers; before `prenorm.py`.
 
-Shapes: T tokens, H hidden, I inner width, n heads, d head width. Activations are float32 or bfloat16 ("low"); the residual
-stream, statistics and vectors are float32. All tensors are contiguous but for the token and head strides of [T, n, d].
+Shapes: T tokens, H hidden, I inner width, n heads, d head width. Activations are float32 or bfloat16 ("low"); the
+residual stream, statistics and vectors are float32. All tensors are contiguous but for the token and head strides of
+[T, n, d].
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class Norm:
 
 
 class Normed(NamedTuple):
-    """A norm's result (`y` in the type of activations) and what its gradient needs: input float32 [T, H], statistics [T]."""
+    """The result of a norm (`y` in the type of activations), and what its gradient needs: input float32 [T, H],
+    statistics [T].
+    """
 
     total_TH: torch.Tensor
     y_TH: torch.Tensor
@@ -86,7 +89,9 @@ def sum_backward(
     grad_y_TH: torch.Tensor | None = None,
     dtype: torch.dtype,
 ) -> SumGradients:
-    """Gradients of the three functions above: `grad_TH` is that of the total from elsewhere, `grad_y_TH` that of the norm."""
+    """Gradients of the three functions above: `grad_TH` is that of the total from elsewhere, `grad_y_TH` that of the
+    norm.
+    """
     shape, vector = grad_TH.shape, grad_TH.shape[1:]
     call = _residual_norm(norm, addend, shape, dtype)
     call.grad = pointer(grad_TH, shape)
@@ -102,7 +107,7 @@ def sum_backward(
             vectors["beta"] = torch.empty_like(norm.beta)
             call.grad_beta = pointer(vectors["beta"], vector)
     if addend is not None:
-        # The residual's gradient is that of x too, where nothing is dropped and both are fp32.
+        # Without dropout and in fp32, the residual's gradient is also that of x.
         is_same = dtype == torch.float32 and not addend.dropout
         x_TH = total_TH if is_same else torch.empty_like(grad_TH, dtype=dtype)
         call.grad_x = None if is_same and addend.bias is None else pointer(x_TH, shape, dtype)
@@ -149,7 +154,7 @@ def gate_backward(
 
 @dataclass(frozen=True)
 class Rotation:
-    """How the numbers of a head turn at each token: float32 [T, d] both."""
+    """The rotation of the numbers of a head at each token: both float32 [T, d]."""
 
     cosines_Td: torch.Tensor
     sines_Td: torch.Tensor

@@ -1,6 +1,6 @@
-"""The structs that kernels are called with, as they stand in native/*.cpp, and the check of what goes into them.
+"""The structs that kernels are called with, as in native/*.cpp, and the checks of their contents.
 
-Every field takes 8 bytes, so that compiler and ctypes cannot lay them out differently; the first is the size of the whole.
+Every field takes 8 bytes, so that the compiler and ctypes use the same layout; the first is the size of the struct.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def doubles(*names: str) -> Fields:
 
 
 def pointers(*names: str) -> Fields:
-    """Addresses of numbers; None where there are none."""
+    """Addresses of arrays; None if there is no array."""
     return [(name, _POINTER) for name in names]
 
 
@@ -35,7 +35,7 @@ SEED: Fields = [("seed", _SEED)]
 
 
 class Call(ctypes.Structure):
-    """What every call has; `low` says that activations are bf16."""
+    """The fields of every call; `low` means that activations are bf16."""
 
     _fields_: ClassVar[Fields] = longs("size", "low", "threads")
 
@@ -155,7 +155,7 @@ _MISTAKES = {
 
 
 def make_call(library: ctypes.CDLL, name: str, arguments: Call) -> None:
-    """Call the kernel `name`; MemoryError where it had no memory, ValueError where it refused its arguments."""
+    """Call the kernel `name`; MemoryError if it ran out of memory, ValueError if it refused its arguments."""
     answer = getattr(library, f"textune_{name}")(ctypes.byref(arguments))
     if answer == 1:
         raise MemoryError(f"no memory for the kernel {name}")
@@ -164,14 +164,14 @@ def make_call(library: ctypes.CDLL, name: str, arguments: Call) -> None:
 
 
 def is_low(dtype: torch.dtype) -> bool:
-    """Whether activations of this type are bf16; ValueError where they are neither that nor fp32."""
+    """Whether activations of this type are bf16; ValueError if they are neither bf16 nor fp32."""
     if dtype not in {torch.bfloat16, torch.float32}:
         raise ValueError(f"kernels take float32 and bfloat16, not {dtype}")
     return dtype == torch.bfloat16
 
 
 def pointer(tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:
-    """Address of a contiguous tensor of this shape and type on the processor; ValueError for any other."""
+    """Address of a contiguous CPU tensor of this shape and type; ValueError for any other."""
     if not tensor.is_contiguous():
         raise ValueError(f"kernels take contiguous tensors, not {tuple(tensor.shape)} with strides {tensor.stride()}")
     _require(tensor, shape, dtype)
@@ -188,7 +188,7 @@ def strided(tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) ->
 
 
 def _require(tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    # Asked hundreds of times a step, so without a conversion.
+    # Called hundreds of times per step, so without conversions.
     if tensor.dtype is not dtype or tensor.shape != shape or not tensor.is_cpu:
         wanted = f"{dtype} {tuple(shape)} on the processor"
         raise ValueError(f"a kernel needs {wanted}, not {tensor.dtype} {tuple(tensor.shape)} on {tensor.device}")

@@ -1,6 +1,6 @@
-"""Copies of weights as the products read them: side by side, in their precision; before `layers.py`.
+"""Copies of weights for the matrix products: concatenated, in the precision of the products; before `layers.py`.
 
-Where the compiled optimizer changes the weights (`adamw.py`) it writes the copies as well; else each forward pass makes them.
+The compiled optimizer (`adamw.py`) updates the copies with the weights; otherwise each forward pass makes them.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ def _count_up(optimizer: torch.optim.Optimizer, *_: object) -> None:
 
 @functools.cache
 def watch_optimizers() -> None:
-    """Fused optimizers change weights without counting up their version; from here on every step of any optimizer does."""
+    """Make every step of any optimizer increment the version of its weights, which fused optimizers do not."""
     register_optimizer_step_post_hook(_count_up)
 
 
 class WorkingCopy:
-    """Weights side by side in the precision of the products.
+    """Concatenated weights in the precision of the products.
 
-    A forward pass with gradients copies anew, unless the optimizer itself wrote the last copy. Without gradients a copy serves
-    until the weights' version counts up.
+    A forward pass with gradients makes a new copy, unless the optimizer wrote the last one. Without gradients, a copy
+    is reused until the version of the weights changes.
     """
 
     def __init__(self, *parameters: torch.Tensor) -> None:
@@ -53,16 +53,16 @@ class WorkingCopy:
         return self._copy
 
     def places(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """(weight, its piece of the copy) for whoever changes both; none where the copy is not that of the weights.
+        """(weight, its piece of the copy), for updating both; empty if the copy is out of date.
 
-        Nor where it was made while predicting: what inference mode makes counts no changes.
+        Also empty if it was made in inference mode, whose tensors do not count changes.
         """
         if not self._state or self._copy.is_inference() or self._state != self._weights_state(self._copy.dtype):
             return []
         return list(zip(self._parameters, self._copy.split([len(p) for p in self._parameters]), strict=True))
 
     def mark_written(self) -> None:
-        """Say that the copy is that of the weights as they are now, as after each step to come."""
+        """Mark the copy as up to date with the weights, now and after each further step."""
         torch.autograd.graph.increment_version(self._copy)  # a graph that still holds it would compute a wrong gradient
         self._state, self._is_written = self._weights_state(self._copy.dtype), True
 
@@ -71,13 +71,13 @@ class WorkingCopy:
 
 
 _copies: weakref.WeakSet[WorkingCopy] = weakref.WeakSet()
-"""All there are, but for those of a copied or unpickled model: there each forward pass makes its own."""
+"""All copies, except those of a copied or unpickled model, where each forward pass makes its own."""
 
 
 def copies_to_write(weights: Iterable[torch.Tensor]) -> list[tuple[WorkingCopy, list[tuple[torch.Tensor, torch.Tensor]]]]:
-    """The copies that whoever changes `weights` can keep up with them, and their `places`.
+    """The copies that an optimizer of `weights` can update with them, and their `places`.
 
-    Of copies that hold the same weight it is one: the others are made anew when they are read.
+    Of several copies of the same weight only one is returned: the others are remade when they are read.
     """
     wanted, taken, found = {id(weight) for weight in weights}, set[int](), []
     for copy in list(_copies):

@@ -20,7 +20,7 @@ from textune.model.native.kernels import AttentionShape, Kernels, draw_seeds
 Content = Sequence[torch.Tensor]
 """Queries, keys and values [T, h, d]."""
 Terms = tuple[torch.Tensor | None, torch.Tensor | None]
-"""Keys (c2p) and queries (p2c) of the table's rows [P, h, d]; None for a term that there is not."""
+"""Keys (c2p) and queries (p2c) of the table's rows [P, h, d]; None for a missing term."""
 
 
 class DisentangledCall(Call):
@@ -40,7 +40,7 @@ class DisentangledCall(Call):
 def disentangled_attention(
     kernels: Kernels, shape: AttentionShape, distances: Distances, content: Content, terms: Terms
 ) -> torch.Tensor:
-    """Attention within each row [T, h, d], zero for tokens of no row; [B, h, d] where first tokens alone ask."""
+    """Attention within each row [T, h, d], zero for tokens of no row; with `first_only`, [B, h, d]."""
     query_Thd = content[0]
     num_answers = len(shape.starts_B) if shape.first_only else len(query_Thd)
     output_Thd = torch.empty(num_answers, *query_Thd.shape[1:], dtype=query_Thd.dtype)
@@ -71,7 +71,7 @@ def disentangled_backward(
 
 
 def _both_terms(distances: Distances, query_Thd: torch.Tensor, terms: Terms) -> tuple[torch.Tensor, torch.Tensor]:
-    """With zeros, which add nothing to a score, for a term that there is not."""
+    """Both terms, with zeros, which add nothing to a score, for a missing one."""
     shape = (distances.num_rows, *query_Thd.shape[1:])
     key, query = (query_Thd.new_zeros(shape) if term is None else term for term in terms)
     return key, query

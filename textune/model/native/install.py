@@ -1,6 +1,6 @@
-"""Give the layers of a backbone that are of a known kind their fast forward for packed batches, with the same mathematics.
+"""Gives known kinds of layers in a backbone a fast forward for packed batches, with the same mathematics.
 
-Nothing else of the model changes: parameters, their names and what is saved stay.
+Nothing else in the model changes: parameters, their names and what is saved stay the same.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from textune.model.native.prenorm import FastPrenormLayer, PrenormLayer
 
 
 def install(hf: HuggingModel, kernels: Kernels) -> int:
-    """Give each known layer of `hf` its fast forward; returns how many.
+    """Give each known layer of `hf` its fast forward; return the number of layers.
 
-    A layer whose forward somebody has replaced already (to compute it again in the backward pass, say) is left alone.
+    A layer whose forward was already replaced (for recomputation in the backward pass, say) is not changed.
     """
     watch_optimizers()
     known = _known_layers(hf)
@@ -33,7 +33,7 @@ def install(hf: HuggingModel, kernels: Kernels) -> int:
 
 
 def count_known(hf: HuggingModel) -> int:
-    """How many layers `install` would give another forward."""
+    """How many layers `install` would change."""
     return len(_known_layers(hf))
 
 
@@ -58,7 +58,7 @@ def _forward(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    # DeBERTa's layers take it in the place of a mask.
+    # DeBERTa's layers take it instead of a mask.
     layout = kwargs.get("textune_layout", args[0] if args else None)
     is_fp16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.float16
     on_cpu = hidden_states.device.type == "cpu" and hidden_states.dtype == torch.float32

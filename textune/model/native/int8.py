@@ -1,10 +1,10 @@
-"""Linear layers with int8 weights, and whole encoder layers of them, for prediction alone.
+"""Linear layers with int8 weights, and whole encoder layers of them, only for prediction.
 
     x --project--> query, key, value --attention kernel--> --finish_layer--> y
 
-Weights have one scale for each output, found once; activations 256 levels between the lowest and the highest number of each
-token, found as they come, so that a text scores the same alone and in any batch. Sums of products are exact, all else is fp32.
-In a whole layer nothing goes through memory between the attention and the next layer.
+Weights have one scale per output, computed once. Activations have 256 levels between the lowest and the highest
+number of each token, computed on the fly, so that a text scores the same alone and in any batch. Sums of products are
+exact, all else is fp32. In a whole layer nothing goes through memory between the attention and the next layer.
 
 Shapes: T tokens, H hidden, I inputs, O outputs, R rows, h heads, d head width.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from textune.model.native.layers import EncoderLayer
 
 _SMALLEST = 1e-30
-"""Stands for the scale of what is all zero."""
+"""The scale of weights that are all zero."""
 
 
 class PanelCall(Call):
@@ -65,7 +65,9 @@ class FinishLayerCall(Call):
 
 
 class Weights:
-    """The weights and bias of one linear layer in the panels that kernels read; no parameter, so nothing trains or saves it."""
+    """The weights and bias of one linear layer, in the panels that kernels read; not a parameter, so never trained or
+    saved.
+    """
 
     def __init__(self, kernels: Kernels, weight_OI: torch.Tensor, bias_O: torch.Tensor | None) -> None:
         weight_OI = weight_OI.detach().float()
@@ -104,10 +106,10 @@ def project(kernels: Kernels, weights: Sequence[Weights], x_TI: torch.Tensor) ->
 
 
 class Int8Linear(nn.Module):
-    """Takes the place of a linear layer, with int8 weights: float [..., I] in, [..., O] of the same type out."""
+    """Replaces a linear layer, with int8 weights: float [..., I] in, [..., O] of the same type out."""
 
     weight = None
-    """T5 asks its layers for the type of their weights: this one has none to follow."""
+    """T5 reads the type of its layers' weights; this layer has no such type."""
 
     def __init__(self, kernels: Kernels, weight_OI: torch.Tensor, bias_O: torch.Tensor | None) -> None:
         super().__init__()
@@ -121,14 +123,14 @@ class Int8Linear(nn.Module):
         return project(self._kernels, [self.weights], x_TI).view(*x.shape[:-1], -1).to(x.dtype)
 
     def _save_to_state_dict(self, *_: object) -> None:
-        raise ModelError("a model with int8 weights is for prediction alone and cannot be saved.", hint="Save it before.")
+        raise ModelError("a model with int8 weights can only predict; it cannot be saved.", hint="Save it before quantising.")
 
 
 class Int8Layer:
     """One layer of a backbone whose linear layers are int8; calling it computes a packed batch.
 
-    Where a head reads the first token of each row alone, the last layer computes its answers for those tokens only, and zeros
-    for the others.
+    Where a head reads the first token of each row alone, the last layer computes its answers for those tokens only,
+    and zeros for the others.
     """
 
     def __init__(self, parts: EncoderLayer, kernels: Kernels, *, is_last: bool) -> None:

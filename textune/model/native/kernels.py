@@ -1,7 +1,8 @@
 """The compiled kernels as Python calls on tensors; after `libraries.py` and `calls.py`, before `layers.py`.
 
-Shapes: T tokens, H hidden, I inner width, h heads, g key heads, d head width, B rows. Activations are float32 or bfloat16
-("low"), everything else float32. All tensors must be contiguous but for the token and head strides of attention.
+Shapes: T tokens, H hidden, I inner width, h heads, g key heads, d head width, B rows. Activations are float32 or
+bfloat16 ("low"), everything else float32. All tensors must be contiguous but for the token and head strides of
+attention.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ class Norm:
 
 @dataclass(frozen=True)
 class AttentionShape:
-    """What attention within rows needs to know; `starts_B` and `lengths_B` are int64, `window` 0 sees everything.
+    """The parameters of attention within rows; `starts_B` and `lengths_B` are int64, `window` 0 means no limit.
 
-    With `first_only` only the first token of each row asks: the output is [B, h, d].
+    With `first_only` only the first token of each row attends: the output is [B, h, d].
     """
 
     starts_B: torch.Tensor
@@ -61,17 +62,19 @@ class AttentionShape:
 
 
 class Kernels:
-    """The compiled kernels of the best level that this processor has, or of `level`; KernelError where there are none.
+    """The compiled kernels of the best level that this processor has, or of `level`; KernelError if there are none.
 
-    A tensor that a kernel cannot take (another device, type, shape or layout) is a ValueError, memory that cannot be had a
-    MemoryError.
+    A tensor that a kernel cannot take (another device, type, shape or layout) raises ValueError; running out of
+    memory raises MemoryError.
     """
 
     def __init__(self, level: str | None = None) -> None:
         self.level, self._library = load_library(level)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Copies and pickles of a model take the same level, or the best one of the processor where they are opened."""
+        """Copies and pickles of a model use the same level, or else the best level of the processor
+        that opens them.
+        """
         return _reopen, (self.level,)
 
     def call(self, name: str, arguments: Call) -> None:
@@ -94,7 +97,9 @@ class Kernels:
         return grad_TI, grad_bias_I
 
     def dropout(self, x_TH: torch.Tensor, probability: float, seed: int) -> torch.Tensor:
-        """x with a share of zeros, the rest scaled up; its own gradient when called with the gradient of its output."""
+        """x with a share of zeros, the rest scaled up; its own gradient when called with the gradient
+        of its output.
+        """
         y_TH = torch.empty_like(x_TH)
         rows, width = x_TH.shape
         x, y = pointer(x_TH, x_TH.shape, x_TH.dtype), pointer(y_TH, x_TH.shape, x_TH.dtype)
@@ -272,7 +277,9 @@ def _rows(tensor_Thd: torch.Tensor) -> torch.Tensor:
 
 
 class FastDropout(nn.Dropout):
-    """`nn.Dropout` whose mask is drawn by the kernels, several times faster than PyTorch's on a CPU, and is never stored."""
+    """`nn.Dropout` whose mask is drawn by the kernels, several times faster than PyTorch's on a CPU, and is never
+    stored.
+    """
 
     kernels: Kernels
 

@@ -1,4 +1,6 @@
-"""Which layers of transformers are known to `prenorm.py`, by class; a layer that is not quite of its kind is left alone."""
+"""The layers of transformers that `prenorm.py` can compute, by class; a layer that deviates from its kind is not
+changed.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def find_prenorm(module: FamilyModule) -> PrenormLayer | None:
 
 
 def _is_plain(parts: PrenormLayer) -> bool:
-    """Whether all is PyTorch's own, or transformers', and fp32: adapters and quantised layers compute something else."""
+    """Whether all modules are PyTorch's or transformers' own, and fp32: adapters and quantised layers compute
+    something else.
+    """
     linears, norms = parts.linears(), parts.norms()
     kinds = {type(linear) for linear in linears}
     plain = kinds in ({nn.Linear}, {Conv1D}) and all(_is_norm(norm) for norm in norms)

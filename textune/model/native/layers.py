@@ -1,13 +1,13 @@
-"""Whole encoder layers with few passes over memory: products by PyTorch, everything between by the kernels.
+"""Whole encoder layers with few passes over memory: products by PyTorch, everything between them by the kernels.
 
     x --one product--> query, key, value --attention kernel--> --product, norm kernel--> --product, activation kernel-->
     --product, norm kernel--> y
 
-For layers that normalise after each residual sum (BERT and its kin, DistilBERT, DeBERTa-v2 and v3); `prenorm.py` has those
-that normalise first. The modules of the backbone keep their parameters and their names.
+For post-norm layers, which normalise after each residual sum (BERT and similar, DistilBERT, DeBERTa-v2 and v3);
+`prenorm.py` has the pre-norm layers. The modules of the backbone keep their parameters and names.
 
-Weights are copied to the precision of the products (`copies.py`); norms, the residual stream and all sums stay fp32, as
-under autocast. Shapes: T tokens, H hidden, I inner width, h heads, d head width, P rows of a table of distances.
+Weights are copied to the precision of the products (`copies.py`); norms, the residual stream and all sums stay fp32,
+as under autocast. Shapes: T tokens, H hidden, I inner width, h heads, d head width, P rows of a table of distances.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class EncoderLayer:
 class _Layer(torch.autograd.Function):
     """One layer as one node of the graph: x float32 [T, H] to y float32 [T, H].
 
-    Where a head reads the first token of each row alone, the last layer computes its answers for those R tokens only, and
-    zeros for the others; else R = T.
+    Where a head reads the first token of each row alone, the last layer computes its answers for those R tokens only,
+    and zeros for the others; else R = T.
     """
 
     @staticmethod
@@ -211,7 +211,8 @@ class FastLayer:
             WorkingCopy(parts.output.weight),
             WorkingCopy(*(linear.bias for linear in projections)),
         )
-        """Weights of queries, keys and values, of the attention's output, inner and output; biases of queries, keys, values."""
+        """Weights of queries, keys and values, of the attention's output, inner and output; biases of queries, keys,
+        values."""
 
     def norm(self, linear: nn.Linear, norm: nn.LayerNorm, dropout: float, seed: int) -> Norm:
         """The norm behind a product whose bias it adds."""
@@ -227,7 +228,9 @@ class FastLayer:
         rel_embeddings: torch.Tensor | None = None,
         **_: object,
     ) -> torch.Tensor:
-        """y float32 [T, H] of x float32 [T, H]; `rel_embeddings` [P, H] are those of distances, by transformers' name."""
+        """y float32 [T, H] of x float32 [T, H]; `rel_embeddings` [P, H] are those of distances, by transformers'
+        name.
+        """
         terms: Terms = (None, None)
         if self.parts.distances_read_by is not None:
             # Outside the layer's node: the projections may be those of the tokens, and both gradients count.

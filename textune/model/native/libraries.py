@@ -1,7 +1,7 @@
-"""Which library of compiled kernels this process may use, and why it has none; before `kernels.py`.
+"""Which library of compiled kernels this process can use, or why there is none; before `kernels.py`.
 
-The libraries were built with the package (native/build.py), one for each level of processors, and lie in `FOLDER` beside an
-index with their hashes. One that does not match its hash is not loaded: a damaged library would end the process.
+The libraries were built with the package (native/build.py), one per level of processors, and are in `FOLDER` with an
+index of their hashes. A library that does not match its hash is not loaded: a damaged one would crash the process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from textune.model import processor
 
 FOLDER = Path(__file__).parent / "libraries"
 SOURCES = Path(__file__).parents[3] / "native"
-"""Where the package is used from its source tree."""
+"""The sources, if the package is used from its source tree."""
 
 _INSTALL = "Install textune again where GNU's C++ compiler is, 11 or newer (Debian and Ubuntu: apt install g++)"
 
@@ -40,9 +40,9 @@ class Library(NamedTuple):
 
 
 def load_library(level: str | None = None) -> Library:
-    """The kernels of the best level that this processor has, or of `level`, which it must have; KernelError says why none.
+    """The kernels of the best level that this processor has, or of `level`, which it must have; else KernelError.
 
-    One attempt a process and level: what failed once is not tried again for every batch.
+    There is one attempt per process and level: a failure is not retried for every batch.
     """
     outcome = _attempt(level, FOLDER)
     if isinstance(outcome, Library):
@@ -51,7 +51,7 @@ def load_library(level: str | None = None) -> Library:
 
 
 def available_levels() -> tuple[str, ...]:
-    """Levels that this processor has and that were built, the best first; KernelError where none were built at all."""
+    """Levels that this processor has and that were built, the best first; KernelError if none were built at all."""
     return tuple(level for level in processor.levels() if level in _read_index(FOLDER)["libraries"])
 
 
@@ -117,9 +117,9 @@ def _hash_sources() -> str:
 
 
 def _openmp() -> Path:
-    """The OpenMP library that PyTorch computes with: the one that came with it, or the system's, which it has loaded.
+    """The OpenMP library that PyTorch uses: the one that came with it, or the system's, which it has loaded.
 
-    Other packages bring copies under other names: with one of theirs there would be two pools of threads.
+    Other packages bring copies under other names; using one of those would create a second pool of threads.
     """
     package = Path(torch.__file__).parent
     for folder in (package / "lib", package.with_name("torch.libs")):

@@ -1,4 +1,5 @@
-"""Whole layers that normalise before attention and before the feed-forward part (ModernBERT, GPT-2, Llama and their kin).
+"""Whole pre-norm layers, which normalise before attention and before the feed-forward part (ModernBERT, GPT-2, Llama,
+...).
 
     x --norm--> --one product--> query, key, value --rotary, attention--> --product--> added to x, norm -->
     --one product--> activation, gate --> --product--> added: y
@@ -6,8 +7,8 @@
 As in `layers.py` the modules keep their parameters and names, weights are copied to the precision of the products
 (`copies.py`), and the residual stream, norms and sums stay fp32. Which layers are known: `kinds.py`.
 
-Shapes: T tokens, H hidden, I inner width, h heads, g key heads, n = h + 2g heads of all three, d head width; R of the T
-tokens are computed to the end: of the last layer only what the head reads, else all.
+Shapes: T tokens, H hidden, I inner width, h heads, g key heads, n = h + 2g heads of all three, d head width; R of the
+T tokens are computed to the end: of the last layer only what the head reads, else all.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class PrenormLayer:
     """Of queries and of keys."""
 
     def probabilities(self) -> Dropouts:
-        """Those in training, as they are now."""
+        """The current dropout probabilities in training."""
         return Dropouts(*(0.0 if place is None else float(getattr(*place)) for place in self.dropouts))
 
     def linears(self) -> tuple[nn.Module, ...]:
@@ -217,7 +218,7 @@ class FastPrenormLayer:
         )
 
     def attention_addend(self, this: Pass) -> Addend:
-        """What attention adds to the residual stream, but for the product itself."""
+        """What attention adds to the residual stream, except the product itself."""
         return Addend(_bias(self.parts.attention_output), this.dropouts.attention_output, this.seeds[1])
 
     def output_addend(self, this: Pass) -> Addend:
@@ -351,7 +352,9 @@ class FastPrenormLayer:
 
 
 class _Layer(torch.autograd.Function):
-    """One layer as one node of the graph: x float32 [T, H] to y float32 [T, H], zeros for tokens that nobody reads."""
+    """One layer as one node of the graph: x float32 [T, H] to y float32 [T, H], zeros for tokens that
+    are never read.
+    """
 
     @staticmethod
     def forward(ctx: Context, x_TH: torch.Tensor, layer: FastPrenormLayer, this: Pass, *_: torch.Tensor) -> torch.Tensor:

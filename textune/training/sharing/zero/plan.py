@@ -6,7 +6,6 @@ JSON file, but only the same value or `"auto"`; keys that textune has no say in 
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
 import importlib.util
 import json
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, TypeGuard
 from textune.config import DeepSpeed, TrainSection
 from textune.errors import ConfigError, ModelError
 from textune.training.sharing.zero import keys
+from textune.wording import nearest
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -331,10 +331,10 @@ def _refuse_unknown(theirs: Tree, place: str) -> None:
             raise ConfigError(f"{path} = {_shown(at)} in {place} must be an object.", hint="See DeepSpeed's documentation.")
         for name in at:
             if name not in known:
-                near = difflib.get_close_matches(name, sorted(known), n=1)
+                near = nearest(name, sorted(known))
                 raise ConfigError(
                     f"{place} has the key {f'{path}.' if path else ''}{name}, which DeepSpeed does not know.",
-                    hint=f'Did you mean "{near[0]}"?' if near else "Remove it.",
+                    hint=f'Did you mean "{near}"?' if near else "Remove it.",
                 )
 
 

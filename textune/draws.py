@@ -1,0 +1,48 @@
+"""Random orders, numbers and choices from the raw bits of a seed; below every room.
+
+numpy promises that the raw stream of a bit generator never changes, unlike what `Generator.permutation` and the like make of
+it. What is drawn here is therefore the same on every platform and with every numpy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_BITS_OF_A_FRACTION = 53
+"""Of the 64 bits of a draw, those that fit into a float64 in [0, 1)."""
+
+
+class Draws:
+    """Draws from a bit generator, one after the other."""
+
+    def __init__(self, bits: np.random.BitGenerator) -> None:
+        self._bits = bits
+
+    @classmethod
+    def of_seed(cls, seed: int) -> Draws:
+        """The draws of a seed alone."""
+        return cls(np.random.PCG64(seed))
+
+    @classmethod
+    def of_key(cls, seed: int, number: int) -> Draws:
+        """The draws of a seed and a number, such as an epoch; those of any two numbers have nothing in common."""
+        # Philox is counter based: its key may be any two numbers.
+        return cls(np.random.Philox(key=[seed, number]))
+
+    def _raw(self, num: int) -> np.ndarray:
+        if num == 0:
+            return np.zeros(0, np.uint64)
+        return self._bits.random_raw(num).astype(np.uint64, copy=False)
+
+    def permutation(self, num: int) -> np.ndarray:
+        """A random order of `num` things, int64 [num]."""
+        return np.argsort(self._raw(num), kind="stable").astype(np.int64, copy=False)
+
+    def uniform(self, num: int) -> np.ndarray:
+        """Numbers between 0 and 1, float64 [num]; 1 is never drawn."""
+        fractions = self._raw(num) >> np.uint64(64 - _BITS_OF_A_FRACTION)
+        return np.asarray(fractions * 2.0**-_BITS_OF_A_FRACTION)
+
+    def below(self, bound: int) -> int:
+        """One of 0, 1, ..., bound - 1; they differ in probability by less than bound / 2^64."""
+        return int(self._raw(1)[0] % np.uint64(bound))
