@@ -88,11 +88,12 @@ def evaluate(
         else:
             name, found, train_targets = _rows_of(data, columns, card, on_bad_row=on_bad_row, tracker=tracker)
         tokens = experiment.tokens if experiment else TokensSection(max_length=card.max_length, truncate=card.truncate)
-        found, rows = _tokenised(found, predictor, tokens, tracker, drop_longer=tokens.drop_longer if data is None else None)
+        drop_longer = tokens.drop_longer if data is None else None
+        found, tokenised = _tokenised(found, predictor, tokens, tracker, drop_longer=drop_longer)
         report = report_split(
             predictor,
             found,
-            rows,
+            tokenised,
             metric=chosen,
             train_targets=train_targets,
             bootstrap=section.bootstrap,
