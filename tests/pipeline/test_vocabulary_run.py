@@ -62,7 +62,7 @@ def test_the_live_model_refuses_a_new_text_and_the_saved_one_does_not(home: Path
     predictor = predictor_of(parts)
     seen = predictor.score_store(parts.rows["test"].store, parts.rows["test"].rows)
     assert np.isfinite(seen).all()
-    with pytest.raises(RuntimeError, match="other texts need the saved model"):
+    with pytest.raises(RuntimeError, match="for other texts, use the saved model"):
         predictor.score(["zebra xylophone"])
 
 
