@@ -1,7 +1,7 @@
-"""The data room: files, hub data sets and the user's own classes to examples, ids and batches.
+"""The data room: files, hub data sets, the user's own classes and rows in memory to labelled rows by split.
 
-sources -> columns -> labels -> splits   (put together by prepare)   -> tokens -> batches -> loader
-   rows    examples   targets   parts                                   audit, guess: beside the flow
+sources -> columns -> labels -> splits   (put together by prepare)   -> batches
+   rows       examples   targets   splits   (inspect: outside the flow)
 """
 
 import lazy_loader

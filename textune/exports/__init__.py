@@ -1,4 +1,4 @@
-"""A run's model as something else can use it; after `run`."""
+"""A run's model in a form that other tools can use; after `run`."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Composition root: the verbs of textune as importable functions, each building its parts in the order the data flows."""
+"""Composition root: the verbs of textune as importable functions, each building what it needs in the order the data flows."""
 
 import lazy_loader
 

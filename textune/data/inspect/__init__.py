@@ -1,1 +1,1 @@
-"""Looks at rows and files, beside the flow: what is wrong with the data, and how files nobody described can be read."""
+"""Inspects rows and files, outside the main flow: what is wrong with the data, and how undescribed files can be read."""

@@ -1,4 +1,4 @@
-"""Training rows larger than memory: where shards are, one shard from any position on, the order of their blocks."""
+"""Training rows larger than memory: where shards are, how one is read from any position, and the order of blocks."""
 
 import lazy_loader
 
