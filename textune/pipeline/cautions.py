@@ -106,7 +106,7 @@ def rate_warning(section: TrainSection, model: TextModel) -> list[str]:
     if rate <= HIGHEST_RATE or not any(p.requires_grad for p in model.hf.base_model.parameters()):
         return []
     return [
-        f"train.optimizer.lr = {rate:g} is very high for a pretrained backbone, which will most likely forget what it has learned;"
+        f"train.optimizer.lr = {rate:g} is very high for a pretrained backbone, which will most likely forget what it knew;"
         " 1e-5 to 1e-4 is usual"
     ]
 

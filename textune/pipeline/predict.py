@@ -51,8 +51,8 @@ def predict_file(
     """Predict every row of `source` ("-" is standard input) into `target` ("-" is standard output); returns the number of rows.
 
     All input columns are kept; `predicted_label` and `predicted_score` are added, with `all_scores` also `score_NAME` for
-    every label. Texts are made from cells just as in training; `rename` is that of the run's own source. An existing `target` is
-    replaced only with `force`. With `on_bad_row` "skip", rows that cannot be read are left out, counted and reported.
+    every label. Texts are made from cells just as in training; `rename` is that of the run's own source. An existing `target`
+    is replaced only with `force`. With `on_bad_row` "skip", rows that cannot be read are left out, counted and reported.
     Raises DataError with its line for a row that cannot be read or written, a missing column, or an added name that the input
     already uses: where the input is a file, before anything is computed.
 

@@ -258,7 +258,7 @@ class Cells:
     def _first(self, rows: Iterator[tuple[int, list[str] | BadLine]]) -> tuple[int, list[str] | BadLine]:
         first = next(rows, None)
         if first is None:
-            raise DataError(f"{self._name} is empty: it holds blank lines only.")
+            raise DataError(f"{self._name} is empty: it holds only blank lines.")
         return first
 
     def _read(self, num_columns: int) -> Iterator[tuple[int, list[str] | BadLine]]:
