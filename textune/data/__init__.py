@@ -1,7 +1,8 @@
-"""The data room: files, hub data sets and the user's own classes to examples, ids and batches.
+"""Rows of any source in, `PreparedData` out: labelled examples by split, and the label map; after `config`, before `batches`.
 
-sources -> columns -> labels -> splits   (put together by prepare)   -> tokens -> batches -> loader
-   rows    examples   targets   parts                                   audit, guess: beside the flow
+reading/      columns.py     labels/     splits.py
+rows     -->  examples  -->  targets --> splits        put together by prepare.py
+inspect/ looks at rows beside this flow; shards/ reads training rows that are larger than memory
 """
 
 import lazy_loader

@@ -1,1 +1,1 @@
-"""Looks at rows and files, beside the flow: what is wrong with the data, and how files nobody described can be read."""
+"""Rows or files in, what is wrong with them out, or how files that nobody has described can be read; beside the flow."""

@@ -1,5 +1,5 @@
-"""Labels that mean nothing together or alone, and labels that look alike; for `labels.py`, `targets.py` and
-`audit.py`."""
+"""Labels that mean nothing together or alone, and labels that look alike; for `infer.py`, `encode.py`
+and `audit.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The label map, and how a label as written finds its id in it; shared by `labels.py` and `targets.py`."""
+"""The label map, and how a label as written finds its id in it; shared by `infer.py` and `encode.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reader of csv and tsv on Python's `csv` module, for whole files and for the streams of `stream.py`.
+"""Reader of csv and tsv on Python's `csv` module, for whole files and for the windows of `windows.py`.
 
 Every cell is text, exactly as it stands. A blank line is no row. With quoting, a cell that begins with a double quote ends at
 the next single double quote and may span lines; a quote inside a cell that did not begin with one is a plain character. Blanks

@@ -1,4 +1,4 @@
-"""Lists that stand in a cell as text: what Python, JSON, NumPy and databases make of them in csv; used by `labelvalues.py`."""
+"""Lists that stand in a cell as text: what Python, JSON, NumPy and databases make of them in csv; for label columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows and values as text: what jsonl and csv hold of a table's types; between `stream.py` and `rowwriter.py`."""
+"""Rows and values as text: what jsonl and csv hold of a table's types; between `windows.py` and `writer.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settles the columns of JSON rows and their Parquet types, changing no value; between `stream.py` and `rowwriter.py`.
+"""Settles the columns of JSON rows and their Parquet types, changing no value; between `windows.py` and `writer.py`.
 
 A type only ever widens: nothing to anything, integers to numbers, an object to one with more keys. Where that would change a
 value (a large integer among numbers with decimals) or is impossible (text among integers), the row is refused.

@@ -1,4 +1,4 @@
-"""Parquet and Arrow files piece by piece, in the types of their file; below `columnar.py` and `stream.py`."""
+"""Parquet and Arrow files piece by piece, in the types of their file; below `columnar.py` and `windows.py`."""
 
 from __future__ import annotations
 

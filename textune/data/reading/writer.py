@@ -1,4 +1,4 @@
-"""Rows out, a window at a time: the other end of `stream.py`, for `textune predict`.
+"""Rows out, a window at a time: the other end of `windows.py`, for `textune predict`.
 
 No value is ever changed on its way: columns and types of all rows are settled before the first one is written, where the input
 can be read twice (`survey`), else by the first window; a row that does not fit is refused with its place.

@@ -1,4 +1,4 @@
-"""Training rows larger than memory: where shards are, one shard from any position on, the order of their blocks."""
+"""URLs of shards in, blocks of training rows out, however large the whole: shards, one from any position on, their order."""
 
 import lazy_loader
 

@@ -1,9 +1,9 @@
 """The order of a stream: shards in a random order, several read side by side, their rows cut into blocks, each block shuffled.
 
-    find_shards -> RowStream --BlockReader--> blocks of labelled examples -> streamloader.py
+    find_shards -> RowStream --BlockReader--> blocks of labelled examples -> streamed.py
 
 What a block holds follows from (shards, section, seed, order) and the cursor before it, so a cursor of a few numbers is all
-that going on needs. Neither batch size nor the number of processes has a part in it.
+that a resume needs. Neither batch size nor the number of processes has a part in it.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Cursor:
     opened: int = 0
     """How many shards of the epoch's order have been opened."""
     slots: tuple[tuple[int, Position], ...] = ()
-    """The shards that are open, and where each goes on."""
+    """The shards that are open, and where each continues."""
     rows: int = 0
     """Usable rows of this epoch so far."""
     skipped: int = 0

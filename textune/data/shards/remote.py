@@ -1,6 +1,6 @@
 """Where the shards of a stream are, and their bytes: files, `http://` and `https://`, and every store that fsspec reaches.
 
-A web server needs nothing but Python; a store needs the package that fsspec names. Below `shards.py`.
+A web server needs nothing but Python; a store needs the package that fsspec names. Below `reader.py`.
 """
 
 from __future__ import annotations
