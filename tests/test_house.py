@@ -1,11 +1,13 @@
 """The rules of the house: one-way imports, sections instead of the root, nothing heavy before it is used."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -211,6 +213,43 @@ def test_the_map_shows_every_module_where_it_is() -> None:
             else:
                 shown.append(current / word)
     assert sorted(shown) == [path for path in modules() if path.name != "__init__.py" or path.parent == PACKAGE]
+
+
+def test_the_page_says_where_a_thing_is_added() -> None:
+    """Every table that it names is a table of more than nothing, and the top of its file says how a row is added."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| an? .+ \| `(\S+)` \| `(\w+)` \|$", text.partition("## Where would I add ...")[2], re.MULTILINE)
+    assert {table for _, table in rows} == {"KINDS", "TRACKERS", "ENGINES", "SHARINGS", "FORMATS", "PACKED_FAMILIES"}
+    for path, table in rows:
+        module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+        assert len(getattr(module, table)) > 0
+        assert "To add " in (module.__doc__ or "") and f"`{table}`" in (module.__doc__ or ""), path
+
+
+FILE = re.compile(r"(?<![\w/.*{<])(?:--)?((?:\w[\w-]*/)*\w[\w-]*\.(?:py|cpp|h|md|toml))\b")
+OF_OTHERS = {"run_glue.py", "config.toml", "runs/x/config.toml", "base.toml", "report.md", "examples/TASK.toml"}
+"""Files of users, of runs and of transformers that pages and docstrings name; none of textune's own."""
+
+
+def test_every_file_that_a_page_or_a_docstring_names_is_there() -> None:
+    """A name with folders is a path, or the end of one; a bare name is that of a file somewhere."""
+    skipped = {".git", ".venv", "libraries"}
+    files = [path for path in ROOT.rglob("*.*") if not skipped & set(path.relative_to(ROOT).parts) and path.is_file()]
+    ends = {"/".join(path.parts[-depth:]) for path in files for depth in range(1, len(path.relative_to(ROOT).parts) + 1)}
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    said = [(page, page.read_text(encoding="utf-8")) for page in pages]
+    said += [(path, ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") for path in modules()]
+    named = {(str(path.relative_to(ROOT)), name) for path, text in said for name in FILE.findall(text)}
+    assert sorted(one for one in named if one[1] not in ends | OF_OTHERS) == []
+
+
+def test_the_table_of_file_formats_is_what_the_configuration_knows() -> None:
+    from textune.config import FilesSource
+    from textune.data.reading.formats import ENDINGS, FORMATS
+
+    assert get_args(FilesSource.model_fields["format"].annotation) == ("auto", *FORMATS)
+    assert len(ENDINGS) == sum(len(known.endings) for known in FORMATS.values())
+    assert set().union(*(known.options for known in FORMATS.values())) <= set(FilesSource.model_fields)
 
 
 def test_every_dependency_has_its_line() -> None:

@@ -133,7 +133,7 @@ def resume_old(old: Path, new: Path, name: str) -> None:
 
 @contextlib.contextmanager
 def first_copies() -> Iterator[bool]:
-    """Whether this process is the one that copies for all; the others go on when it has."""
+    """Whether this process is the one that copies for all; the others continue when it has."""
     yield os.environ.get("RANK", "0") == "0"
     if dist.is_initialized():
         dist.barrier()

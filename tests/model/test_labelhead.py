@@ -151,7 +151,9 @@ def test_new_rows_are_initialised_as_their_family_does(family: str, std: float, 
 
 def test_a_frozen_backbone_leaves_a_changed_head(tmp_path: Path) -> None:
     fine_tuned(tmp_path, COLORS)
-    hf = load(tmp_path, LabelMap("multiclass", ("red", "x")), section={"freeze": ("backbone",)}).hf
+    built = load(tmp_path, LabelMap("multiclass", ("red", "x")), section={"freeze": ("backbone",)})
+    built.model.freeze()
+    hf = built.hf
     assert {name for name, p in hf.named_parameters() if p.requires_grad} == {"classifier.weight", "classifier.bias"}
 
 

@@ -1,7 +1,9 @@
 """A whole run on a tiny backbone: what it writes, what it says, and that what it keeps is what it measured."""
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
 from textune.errors import ConfigError, DataError, ModelError, RunError, TextuneError
+from textune.run.folder import RunFolder
+from textune.run.tracking import TRACKERS
 from textune.training.learner import Learner
 
 
@@ -107,9 +111,30 @@ def test_a_dry_run_and_a_fast_development_run_leave_nothing(home: Path) -> None:
     dry = textune.train(home / "config.toml", run=home / "runs" / "dry", dry_run=True)
     assert dry.dry_run and (dry.steps, dry.reports) == (0, {}) and dry.facts is not None
     assert dry.facts.rows == {"train": 143, "validation": 36, "test": 21}
+    both = textune.train(home / "config.toml", run=home / "runs" / "dry", dry_run=True, fast_dev_run=True)
+    assert both.dry_run and both.run == home / "runs" / "dry" and both.facts is not None and both.facts.steps == dry.facts.steps
     quick = textune.train(home / "config.toml", run=home / "runs" / "quick", fast_dev_run=True)
     assert quick is not None and quick.steps == 1 and quick.reports["test"].num_rows == 16
     assert sorted(home.rglob("*")) == before
+
+
+def test_a_run_opens_and_closes_the_trackers_of_the_table(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, caller, opened = Listener(), Listener(), []
+
+    @contextlib.contextmanager
+    def open_tracker(folder: RunFolder) -> Iterator[Listener]:
+        assert folder.path == home / "runs" / "tracked" and (folder.path / "manifest.json").is_file()
+        opened.append(True)
+        yield own
+        assert own.finished  # heard before it is closed
+        opened.append(False)
+
+    monkeypatch.setitem(TRACKERS, "own", open_tracker)
+    textune.train(home / "config.toml", run=home / "runs" / "tracked", overrides=["train.duration=2 steps"], tracker=caller)
+    assert opened == [True, False]
+    assert own.started == caller.started and own.finished == caller.finished and own.finished[0][0] == "complete"
+    assert own.evaluations == caller.evaluations != []
+    assert set(own.notices) <= set(caller.notices)
 
 
 def test_early_stopping_keeps_the_best_and_says_so(home: Path) -> None:

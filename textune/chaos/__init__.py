@@ -1,4 +1,4 @@
-"""Kills a run at random moments and proves that it ends like one that nobody killed; the last room, above `pipeline`."""
+"""A config in, a proof out: the run is killed at random moments, and ends like one that nobody killed; after `launch`."""
 
 import lazy_loader
 

@@ -1,7 +1,8 @@
-"""The data room: files, hub data sets, the user's own classes and rows in memory to labelled rows by split.
+"""Rows of any source in, `PreparedData` out: labelled examples by split, and the label map; after `config`, before `batches`.
 
-sources -> columns -> labels -> splits   (put together by prepare)   -> batches
-   rows       examples   targets   splits   (inspect: outside the flow)
+reading/      columns.py     labels/     splits.py
+rows     -->  examples  -->  targets --> splits        put together by prepare.py
+inspect/ looks at rows beside this flow; shards/ reads training rows that are larger than memory
 """
 
 import lazy_loader

@@ -19,12 +19,12 @@ from .prepared import Split as Split
 from .reading.files import bare_suffix as bare_suffix
 from .reading.files import find_files as find_files
 from .reading.foreign import is_lfs_pointer as is_lfs_pointer
+from .reading.formats import require_fitting as require_fitting
 from .reading.given import given_rows as given_rows
 from .reading.given import given_texts as given_texts
 from .reading.rows import Rows as Rows
 from .reading.rows import SkippedRow as SkippedRow
 from .reading.sources import GivenRows as GivenRows
-from .reading.sources import require_fitting as require_fitting
 from .reading.windows import STANDARD as STANDARD
 from .reading.windows import StreamOptions as StreamOptions
 from .reading.windows import Window as Window

@@ -1,4 +1,4 @@
-"""Metrics, their intervals, and the report: what scores are worth against the targets."""
+"""Targets and scores in, batch by batch; metrics, their intervals and a report out; after `prediction`, before `run`."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""A run's model in a form that other tools can use; after `run`."""
+"""A run folder or a checkpoint in, a model as something else can use it out; after `run`, before `pipeline`."""
 
 import lazy_loader
 

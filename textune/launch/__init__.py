@@ -1,4 +1,4 @@
-"""From a config to a job on one machine, a Slurm cluster or Kubernetes; imports only the configuration.
+"""A config and the name of a scheduler in, a job there out: one machine, a Slurm cluster or Kubernetes; sees only `config`.
 
 TorchX hands the job to the scheduler; each node runs torchrun, which starts `textune train CONFIG ... --resume auto`.
 """

@@ -1,4 +1,6 @@
-"""Backbones: a pretrained model and its tokenizer, from token batches to logits, saved as a plain Hugging Face folder."""
+"""The `model` section in, `TextModel` out: token batch to logits, saved as a plain Hugging Face folder; after `tasks`, before
+`training`.
+"""
 
 import lazy_loader
 

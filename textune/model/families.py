@@ -2,8 +2,10 @@
 `backbone.py`.
 
 A family can run packed if tokens interact only in attention, and attention goes through a function that can be
-registered (`attention.py`) or a module's forward that can be replaced (`PackedFamily.forwards`). Every entry has its
-twin test.
+registered (`attention.py`) or a module's forward that can be replaced (`PackedFamily.forwards`).
+
+To add a family: give its `model_type` a row in `PACKED_FAMILIES` (out of `PADDED_FAMILIES`, if it stands there), and its
+smallest configuration to the twin test in `tests/model/test_families.py`, which fails for a family without one.
 
 Shapes: B rows, T packed tokens, H hidden.
 """

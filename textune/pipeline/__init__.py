@@ -1,4 +1,7 @@
-"""Composition root: the verbs of textune as importable functions, each building what it needs in the order the data flows."""
+"""A config or a run folder in, what a verb makes of it out: one importable function each; after `exports`, before `launch`.
+
+`build.py` builds every part of a run in the order the data flows.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,7 @@
-"""The life of a run: its folder, where it starts, what it says, what stops it."""
+"""The parts of a run in; a run folder with its checkpoints and reports out; after `evaluation`, before `exports`.
+
+Where a run starts, what it says, what stops it.
+"""
 
 import lazy_loader
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -30,7 +29,7 @@ from textune.run.setup import Setup
 from textune.run.signals import Interruption, finishing_steps
 from textune.run.start import Start
 from textune.run.state import Identity, Progress
-from textune.run.tracking import JsonlTracker, Tracker, Trackers, cut_lines
+from textune.run.tracking import TRACKERS, Tracker, Trackers, cut_lines
 from textune.training import (
     KEPT_IDS,
     BestTracker,
@@ -100,14 +99,21 @@ class Session:
         self._ranks = parts.ranks
         self._facts = run_facts(parts)
         self._is_open = False
-        """Whether the run folder is made, or taken up."""
+        """Whether the run folder is made or taken up, and the run in it not complete yet."""
+        self._own: list[Tracker] = []
+        """The run's own trackers, closed with `_opened`."""
+        self._opened = contextlib.ExitStack()
         self._is_told = False
         """Whether the trackers know that the run has started."""
 
     def run(self) -> Outcome:
         """Train and report; the run folder says how it ended, whatever happens."""
         # Signals are handled until the run is marked: torchrun sends one as soon as the first of the ranks has ended.
-        with self._folder.lock() if self._ranks.is_first else contextlib.nullcontext(), finishing_steps() as interruption:
+        with (
+            self._folder.lock() if self._ranks.is_first else contextlib.nullcontext(),
+            finishing_steps() as interruption,
+            self._opened,
+        ):
             try:
                 with explain_lost_rank():
                     return self._run(interruption)
@@ -130,17 +136,16 @@ class Session:
                 self._tracker.notice(note)
         learner = build_learner(self._parts.model, self._parts.settings.train, self._parts.device, self._ranks)
         self._open_folder()
-        with self._lines() as lines:
-            tracker = Trackers([lines, self._tracker])
-            setup = self._set_up(learner, identity, tracker, interruption)
-            trackers = state.trackers if state is not None and self._start.is_within(self._folder) else {}
-            self._is_told = True
-            tracker.start(setup.config, self._facts, trackers)
-            drive = Drive(setup, self._restore(setup), kept=self._adopt_best(setup), after_step=self._after_step)
-            try:
-                seconds = drive.run()
-            finally:
-                setup.keeper.close()
+        tracker = Trackers([*self._open_trackers(), self._tracker])
+        setup = self._set_up(learner, identity, tracker, interruption)
+        trackers = state.trackers if state is not None and self._start.is_within(self._folder) else {}
+        self._is_told = True
+        tracker.start(setup.config, self._facts, trackers)
+        drive = Drive(setup, self._restore(setup), kept=self._adopt_best(setup), after_step=self._after_step)
+        try:
+            seconds = drive.run()
+        finally:
+            setup.keeper.close()
         interruption.at_once = True
         if interruption.signal:  # it came when nothing was left to finish
             interruption.stop(interruption.signal)
@@ -204,13 +209,19 @@ class Session:
             else manifest.model_copy(update={"from_checkpoint": str(checkpoint.folder.resolve())})
         )
 
-    @contextlib.contextmanager
-    def _lines(self) -> Iterator[JsonlTracker]:
-        """What is written to metrics.jsonl, with the notices from before there was a run folder; nothing on other ranks."""
-        with JsonlTracker(self._folder.metrics if self._ranks.is_first else Path(os.devnull)) as lines:
+    def _open_trackers(self) -> list[Tracker]:
+        """The run's own trackers, told the notices from before there was a run folder; none on other ranks."""
+        if self._ranks.is_first:
+            self._own = [self._opened.enter_context(open_tracker(self._folder)) for open_tracker in TRACKERS.values()]
+        for tracker in self._own:
             for notice in self._tracker.notices:
-                lines.notice(notice)
-            yield lines
+                tracker.notice(notice)
+        return self._own
+
+    def _say_finished(self, status: Ending) -> None:
+        files = self._folder.files()
+        for tracker in (*self._own, self._tracker):
+            tracker.finish(status, files)
 
     def _set_up(self, learner: Learner, identity: Identity, tracker: Tracker, interruption: Interruption) -> Setup:
         parts, section, state = self._parts, self._parts.settings.train, self._start.state
@@ -290,7 +301,8 @@ class Session:
                 metrics={name: report.to_dict()["metrics"] for name, report in reports.items()},
             )
         self._ranks.wait()
-        self._tracker.finish("complete", self._folder.files())
+        self._is_open = False  # the run stays complete, even if a tracker cannot finish
+        self._say_finished("complete")
         return outcome
 
     def _mark(self, status: Ending, reason: str = "") -> None:
@@ -302,7 +314,10 @@ class Session:
             if self._ranks.is_first:
                 self._folder.end(status, reason=reason)
         if self._is_told:
-            self._tracker.finish(status, self._folder.files())
+            try:
+                self._say_finished(status)
+            except Exception as error:  # what stopped the run is on its way, and says more
+                self._tracker.notice(f"a tracker could not finish: {type(error).__name__}: {error}")
 
 
 def small_files(parts: Parts, folder: RunFolder) -> dict[str, bytes]:

@@ -1,17 +1,23 @@
-"""What a run says while it works: one protocol, written as JSON lines, shown by the CLI, silent for Python callers."""
+"""What a run says while it works: one protocol, written as JSON lines, shown by the CLI, silent for Python callers.
+
+To add a tracker: write a class with the methods of `Tracker` (`SilentTracker` has all of them) that is a context
+manager, and give it a row in `TRACKERS`; every run then opens it with its folder, and closes it at the end.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TypedDict
 
 from textune.errors import RunError
 from textune.jsontext import finite
+from textune.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -136,6 +142,16 @@ class JsonlTracker(SilentTracker):
                 f"{self._file.name} cannot be written: {error.strerror or error}.",
                 hint="Fix that (free space: other runs, their checkpoints), then continue with --resume.",
             ) from error
+
+
+def _lines(folder: RunFolder) -> JsonlTracker:
+    return JsonlTracker(folder.metrics)
+
+
+TRACKERS: dict[str, Callable[[RunFolder], AbstractContextManager[Tracker]]] = {"metrics.jsonl": _lines}
+"""Every tracker that a run opens itself, beside the one that its caller gives, by name. Only the first rank opens them,
+after the run folder was made; they first hear the notices from before that.
+"""
 
 
 def cut_lines(path: Path, size: int) -> None:

@@ -1,4 +1,6 @@
-"""What a model is trained for: losses, weights and scores; after `data`, before `model`."""
+"""The `task` section and a label map in, a `Task` out: its heads know losses, weights, scores, decisions and metrics; after
+`batches`, before `model`.
+"""
 
 import lazy_loader
 

@@ -2,6 +2,10 @@
 
 outputs [B, sum of C], targets by head -> row losses by head. The loss of an optimizer step is the sum, over heads and
 rows, of row weight / total weight x row loss, however the rows are spread over micro-batches and ranks.
+
+To add a kind of head: write a file beside `number.py` with what `Head` asks, and give it a row in `KINDS`. To train
+several heads together: `build_task` makes the tuple, and losses, weights, targets and scores go by the name of a head.
+What knows only one head yet asks `Task.head`.
 """
 
 from __future__ import annotations
@@ -34,12 +38,13 @@ class _Kind(NamedTuple):
     measures: Measures
 
 
-_KINDS: dict[Problem, _Kind] = {
+KINDS: dict[Problem, _Kind] = {
     "binary": _Kind(build_classes, BINARY),
     "multiclass": _Kind(build_classes, MULTICLASS),
     "multilabel": _Kind(build_labels, MULTILABEL),
     "regression": _Kind(build_number, REGRESSION),
 }
+"""Every kind of head, by the problem that the label map tells."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,9 @@ def build_task(
     Raises ConfigError where the section does not fit the labels: class weights or smoothing for a regression, an
     unknown class name, targets that a sigmoid can never reach.
     """
-    return Task((_KINDS[label_map.problem].build(section, label_map, targets, decision),))
+    return Task((KINDS[label_map.problem].build(section, label_map, targets, decision),))
 
 
 def problems_measured_by(metric: str) -> list[Problem]:
     """The kinds of problem that have a metric of this name."""
-    return [problem for problem, kind in _KINDS.items() if metric in kind.measures.names]
+    return [problem for problem, kind in KINDS.items() if metric in kind.measures.names]

@@ -1,4 +1,4 @@
-"""From a model and batches to trained weights; after `model`, before `prediction`."""
+"""Batches, a model and a task in, trained weights and checkpoints out, step by step; after `model`, before `prediction`."""
 
 import lazy_loader
 

@@ -5,6 +5,8 @@ a loss needs, so a task may read whatever the model gives out. Gradients flow fr
 that computes them without autograd hides that behind the backward pass of its row losses (`torch.autograd.Function`).
 
 Layers that the model's recipe has compiled, for a processor or a GPU, are called like any others.
+
+To add an engine: write a class as `Engine` says, and give it a row in `ENGINES`; `build_engine` chooses.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@
 
 The loop knows only the methods of `Learner`, and a checkpoint only `tensors` and `numbers`: whichever sharing wrote it, any
 other, on any number of ranks, resumes from it.
+
+To add a way of sharing: write a module in sharing/ with the functions `require` and `share`, and give it a row in `SHARINGS`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Inspects rows and files, outside the main flow: what is wrong with the data, and how undescribed files can be read."""
+"""Rows or files in, what is wrong with them out, or how files that nobody has described can be read; beside the flow."""

@@ -13,7 +13,7 @@ from typing import Literal
 
 from textune.config import Labels
 from textune.data.labels import given_names
-from textune.data.reading import COMPRESSION, FORMATS, bare_suffix
+from textune.data.reading import COMPRESSION, ENDINGS, bare_suffix
 from textune.errors import DataError
 from textune.wording import listing
 
@@ -87,11 +87,11 @@ def _words(name: str) -> list[str]:
 def _stem(path: Path) -> str:
     """The file's name without the suffix of its format."""
     bare = path.name.removesuffix(path.suffix) if path.suffix.lower() in COMPRESSION else path.name
-    return Path(bare).stem if FORMATS.get(bare_suffix(path)) else path.name
+    return Path(bare).stem if ENDINGS.get(bare_suffix(path)) else path.name
 
 
 def _is_lines(path: Path) -> bool:
-    return FORMATS.get(bare_suffix(path), "text") == "text"
+    return ENDINGS.get(bare_suffix(path), "text") == "text"
 
 
 def _with_labels(files: Sequence[Path], labels: Sequence[Path]) -> FileSet:

@@ -22,7 +22,7 @@ from textune.data.inspect.lineguess import find_columns, find_pattern
 from textune.data.inspect.profile import Profile, profile_file
 from textune.data.inspect.roles import Roles, find_roles
 from textune.data.inspect.sniff import Layout, sniff, to_source
-from textune.data.reading import FORMATS, bare_suffix, find_files, format_of, read_source, read_text, splits_of
+from textune.data.reading import ENDINGS, bare_suffix, find_files, format_of, read_source, read_text, splits_of
 from textune.wording import count, listing
 
 
@@ -81,7 +81,7 @@ def _guess_lines(path: Path, layout: Layout, text: str, files: tuple[str, ...]) 
         guess = _guess_columns(path, cells, files)
         if not guess.unsettled:
             return guess
-    source = to_source(layout, files, by_name=FORMATS.get(bare_suffix(path)))
+    source = to_source(layout, files, by_name=ENDINGS.get(bare_suffix(path)))
     what = "set data.train.label_files, or data.train.pattern or delimiter"
     roles = Roles("text", unsettled=(f"No labels can be found in the lines of {path.name}: {what}.",))
     return _guess_pattern(path, source) or _propose(source, profile_file(path, source), roles, ())
@@ -128,7 +128,7 @@ def _guess_numbered(path: Path, source: FilesSource, profile: Profile, notes: li
 
 def _guess_document(path: Path, layout: Layout, text: str, files: tuple[str, ...]) -> Guess:
     """JSON: its rows, or the rows of one of its named lists; the other lists are for validation and test."""
-    source = to_source(layout, files, by_name=FORMATS.get(bare_suffix(path)))
+    source = to_source(layout, files, by_name=ENDINGS.get(bare_suffix(path)))
     document: Any = (
         _load(read_text(path, layout.encoding)) if layout.format == "json" else [_load(text.lstrip().partition("\n")[0])]
     )
@@ -197,7 +197,7 @@ def _propose(source: FilesSource, profile: Profile, roles: Roles, notes: Sequenc
 
 def _read_whole(path: Path, layout: Layout, files: tuple[str, ...]) -> tuple[FilesSource, Profile, list[str]]:
     """The whole file, with quotes read in the way that loses fewer rows."""
-    by_name = FORMATS.get(bare_suffix(path))
+    by_name = ENDINGS.get(bare_suffix(path))
     source = to_source(layout, files, by_name=by_name)
     profile = profile_file(path, source)
     if profile.num_bad and layout.format in {"csv", "tsv"}:

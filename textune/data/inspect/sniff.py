@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from textune.config import FilesSource, Quoting
-from textune.data.reading import FORMATS, NUMBER, bare_suffix, csv_reader, raw_blocks, text_blocks
+from textune.data.reading import ENDINGS, NUMBER, bare_suffix, csv_reader, raw_blocks, text_blocks
 from textune.errors import DataError
 
 Format = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "text"]
@@ -105,7 +105,7 @@ def sniff(path: Path) -> tuple[Layout, str]:
     encoding = sniff_encoding(path)
     text_blocks(path.name, iter([sample]), encoding)  # refuses files of other kinds by name
     text = _decode(sample, encoding)
-    named = FORMATS.get(bare_suffix(path))
+    named = ENDINGS.get(bare_suffix(path))
     if named in {"json", "jsonl"} or (named is None and text.lstrip()[:1] in {"{", "["}):
         return Layout(_json_format(text, by_lines=named == "jsonl"), encoding), text
     if "\0" in text:

@@ -1,4 +1,4 @@
-"""Label columns to a label map and ids; after `columns.py`, before `splits.py`."""
+"""Label columns in, a label map and ids out; after `columns.py`, before `splits.py`."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Files, hub data sets, the user's own classes and rows in memory to Arrow tables with the place of each row."""
+"""Files, hub data sets and the user's own rows in, Arrow tables with the place of each row out; the first step of `data`."""
 
 import lazy_loader
 

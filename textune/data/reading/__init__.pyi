@@ -7,13 +7,11 @@ from .columnar import table_batches as table_batches
 from .delimited import open_cells as open_cells
 from .documents import splits_of as splits_of
 from .files import COMPRESSION as COMPRESSION
-from .files import FORMATS as FORMATS
 from .files import BadLine as BadLine
 from .files import Blocks as Blocks
 from .files import TextLines as TextLines
 from .files import bare_suffix as bare_suffix
 from .files import find_files as find_files
-from .files import format_of as format_of
 from .files import raw_blocks as raw_blocks
 from .files import read_text as read_text
 from .files import short_names as short_names
@@ -23,6 +21,8 @@ from .files import undecodable as undecodable
 from .foreign import HEAD_BYTES as HEAD_BYTES
 from .foreign import PARQUET as PARQUET
 from .foreign import refuse_foreign as refuse_foreign
+from .formats import ENDINGS as ENDINGS
+from .formats import format_of as format_of
 from .jsonfiles import add_lines as add_lines
 from .jsonfiles import read_json as read_json
 from .listtext import Entries as Entries

@@ -1,4 +1,4 @@
-"""Files on disk to bytes and lines: patterns, formats by name, unpacking, decoding; below the readers of each format."""
+"""Files on disk to bytes and lines: patterns, unpacking, decoding; below the readers of each format."""
 
 from __future__ import annotations
 
@@ -16,28 +16,13 @@ from typing import Any
 import pyarrow as pa
 
 from textune.config import format_string
-from textune.data.reading.foreign import refuse_foreign, refuse_foreign_file
+from textune.data.reading.foreign import refuse_foreign
 from textune.errors import Advice, DataError, Setting, Words
 from textune.wording import listing, nearest
 
 BLOCK_BYTES = 16 << 20
 """Bytes read at once; limits the memory that parsing needs on top of the result."""
 
-FORMATS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
-    ".txt": "text",
-    ".text": "text",
-}
 COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -110,24 +95,6 @@ def bare_suffix(path: Path) -> str:
     """The ending that names the format: `.csv` of `train.csv.gz`."""
     name = Path(path.name.lower())
     return Path(name.stem).suffix if name.suffix in COMPRESSION else name.suffix
-
-
-def format_of(path: Path, chosen: str) -> str:
-    """The chosen format, or with `auto` the one that the file's name suggests."""
-    if chosen != "auto":
-        return chosen
-    try:
-        return FORMATS[bare_suffix(path)]
-    except KeyError:
-        refuse_foreign_file(path, path.name)
-        known = listing(sorted(set(FORMATS.values())))
-        raise DataError(
-            f"{path.name}: the name does not show the format.",
-            hint=Words(Setting("format", "...", "Set"), f" to one of {known}."),
-            key="format",
-            value=chosen,
-            place=path.name,
-        ) from None
 
 
 def _open(path: Path) -> pa.NativeFile:

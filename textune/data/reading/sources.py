@@ -1,6 +1,6 @@
 """Where rows come from: every kind of source to one Arrow table; the first step of `data`.
 
-    read_source(section) -> Rows        csv, tsv, json, jsonl, parquet, arrow, text  (files.py and one reader for each format)
+    read_source(section) -> Rows        csv, tsv, json, jsonl, parquet, arrow, text  (formats.py: one reader for each)
                                         saved and hub data sets                      (columnar.py)
                                         the user's own class, rows in memory         (here)
                                         several sources, one after the other         (here)
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -22,16 +22,14 @@ import pyarrow as pa
 
 from textune.config import ConcatSource, FilesSource, GivenSource, HubSource, OnBadRow, PythonSource, SavedSource, Source
 from textune.data.reading.classnames import class_names
-from textune.data.reading.columnar import arrow_piece, read_arrow, read_hub, read_parquet, read_saved
-from textune.data.reading.delimited import read_delimited
-from textune.data.reading.files import find_files, format_of, short_names
+from textune.data.reading.columnar import arrow_piece, read_hub, read_saved
+from textune.data.reading.files import find_files, short_names
 from textune.data.reading.fingerprint import fingerprint_table
-from textune.data.reading.jsonfiles import read_json, read_jsonl
-from textune.data.reading.lines import read_text_file
+from textune.data.reading.formats import FORMATS, DataFile, format_of, require_fitting
 from textune.data.reading.records import plain_value, records_piece
 from textune.data.reading.rows import Piece, Places, Rows, SkippedRow, refuse
 from textune.data.reading.selection import join_pieces, select_rows, wanted_columns
-from textune.errors import DataError, Setting, Words
+from textune.errors import DataError
 from textune.wording import count, listing, nearest
 
 __all__ = ["Places", "Rows", "SkippedRow", "read_source"]
@@ -118,55 +116,15 @@ def _read_files(source: FilesSource, on_bad_row: OnBadRow) -> tuple[Piece, str]:
     wanted = wanted_columns(source)
     pieces = []
     for path, name, label in zip(paths, names, labels, strict=False):
-        piece = _read_file(path, name, source, on_bad_row, wanted=wanted, labels=label)
+        file = DataFile(path, name, source, explains_bad_rows=on_bad_row == "error", wanted=wanted, labels=label)
+        read = FORMATS[format_of(path, source.format)].read
+        piece = read(file)
         if wanted and not wanted <= set(piece.table.column_names):
             # A column is missing: read all columns, so that the message can list them.
-            piece = _read_file(path, name, source, on_bad_row, wanted=None, labels=label)
+            piece = read(replace(file, wanted=None))
         pieces.append(piece)
     short = names[0] if len(names) == 1 else f"{names[0]} and {count(len(names) - 1, 'more file')}"
     return join_pieces(pieces, names), short
-
-
-def require_fitting(source: FilesSource, formats: Collection[str], name: str) -> None:
-    """DataError for an option that does not apply to files of these formats; `name` is that of the first file."""
-    formats = set(formats)
-    for key, needs in (
-        ("pattern", {"text"}),
-        ("label_files", {"text"}),
-        ("column_names", {"csv", "tsv", "json", "jsonl"}),
-        ("delimiter", {"csv", "tsv"}),
-        ("quoting", {"csv", "tsv"}),
-        ("skip_lines", {"csv", "tsv", "text"}),
-        ("extra_cells", {"csv", "tsv"}),
-        ("split", {"json"}),
-    ):
-        if getattr(source, key) != FilesSource.model_fields[key].default and not formats <= needs:
-            others = " and ".join(sorted(formats - needs))
-            raise DataError(
-                Words(Setting(key), f" is for {' and '.join(sorted(needs))} files, but {name} is read as {others}."),
-                hint=Words("Leave it out, or ", Setting("format", min(needs), "set"), "."),
-                key=key,
-                value=getattr(source, key),
-                place=name,
-                reason=f"read as {others}",
-            )
-
-
-def _read_file(
-    path: Path, name: str, source: FilesSource, on_bad_row: OnBadRow, *, wanted: frozenset[str] | None, labels: Path | None
-) -> Piece:
-    kind = format_of(path, source.format)
-    if kind in {"csv", "tsv"}:
-        return read_delimited(path, name, source, tabs=kind == "tsv", compares=on_bad_row == "error")
-    if kind == "json":
-        return read_json(path, name, source, wanted=wanted)
-    if kind == "jsonl":
-        return read_jsonl(path, name, source, wanted=wanted)
-    if kind == "parquet":
-        return read_parquet(path, name, wanted=wanted)
-    if kind == "arrow":
-        return read_arrow(path, name)
-    return read_text_file(path, name, source, labels=labels)
 
 
 def _read_python(source: PythonSource) -> Piece:

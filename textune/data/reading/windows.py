@@ -24,8 +24,9 @@ import pyarrow.compute as pc
 from textune.config import OnExtraCells, Quoting
 from textune.data.reading.columnar import arrow_piece
 from textune.data.reading.delimited import CellOptions, Cells, delimiter_hint, named_columns
-from textune.data.reading.files import COMPRESSION, FORMATS, BadLine, TextLines, bare_suffix, raw_blocks, skip_lines
+from textune.data.reading.files import COMPRESSION, BadLine, TextLines, bare_suffix, raw_blocks, skip_lines
 from textune.data.reading.foreign import refuse_foreign_file
+from textune.data.reading.formats import ENDINGS
 from textune.data.reading.jsonfiles import parse_line
 from textune.data.reading.records import RecordTable
 from textune.data.reading.rows import Piece, Places, SkippedRow
@@ -98,7 +99,7 @@ class StreamOptions:
 def stream_format(path: str, wanted: str | None, *, default: StreamFormat | None = None) -> StreamFormat:
     """The format of a path by its ending, unless one is wanted; DataError lists the formats."""
     suffix = bare_suffix(Path(path))
-    name = _SPELLINGS.get(wanted, wanted) if wanted else FORMATS.get(suffix, suffix.lstrip("."))
+    name = _SPELLINGS.get(wanted, wanted) if wanted else ENDINGS.get(suffix, suffix.lstrip("."))
     for known in get_args(StreamFormat):
         if name == known:
             return known  # type: ignore[no-any-return]
@@ -117,7 +118,7 @@ def output_format_of(path: str, wanted: str | None, source: StreamFormat) -> Str
     """The format to write: the one wanted, else by the ending of the path, else the input's; DataError lists the formats."""
     formats: tuple[StreamFormat, ...] = ("csv", "tsv", "jsonl", "parquet")
     suffix = "" if path == STANDARD else bare_suffix(Path(path))
-    name = _SPELLINGS.get(wanted, wanted) if wanted else FORMATS.get(suffix, suffix.lstrip("."))
+    name = _SPELLINGS.get(wanted, wanted) if wanted else ENDINGS.get(suffix, suffix.lstrip("."))
     if not name:
         on_standard = source == "parquet" and path == STANDARD
         name = "jsonl" if source == "text" or on_standard else "parquet" if source == "arrow" else source

@@ -1,4 +1,4 @@
-"""Training rows larger than memory: where shards are, how one is read from any position, and the order of blocks."""
+"""URLs of shards in, blocks of training rows out, however large the whole: shards, one from any position on, their order."""
 
 import lazy_loader
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from textune.data.reading import (
     COMPRESSION,
     DAMAGE,
-    FORMATS,
+    ENDINGS,
     HEAD_BYTES,
     PARQUET,
     Blocks,
@@ -77,7 +77,7 @@ class ShardReader(Protocol):
 def shard_format(shard: Shard, chosen: Literal["auto", "jsonl", "parquet"]) -> ShardFormat:
     """The chosen format, or with `auto` the one that the name suggests; DataError for one that cannot be streamed."""
     path = Path(shard.name)
-    kind = FORMATS.get(bare_suffix(path), "") if chosen == "auto" else chosen
+    kind = ENDINGS.get(bare_suffix(path), "") if chosen == "auto" else chosen
     if kind not in ("jsonl", "parquet"):
         what = f"is a {kind} file" if kind else "has a name that does not show its format"
         raise DataError(

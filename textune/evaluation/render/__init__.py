@@ -1,4 +1,4 @@
-"""A report as people and programs read it: terminal, Markdown, JSON."""
+"""A report in; what people and programs read out: terminal, Markdown, JSON."""
 
 import lazy_loader
 

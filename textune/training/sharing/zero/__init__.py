@@ -1,1 +1,1 @@
-"""DeepSpeed's ZeRO; begin with `sharing.py`."""
+"""Training shared by DeepSpeed's ZeRO; begin with `sharing.py`."""
