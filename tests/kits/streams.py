@@ -73,14 +73,13 @@ def open_rows(
 
 def make_loader(stream: RowStream, tokenizer: Any, *, state: Any = None, drop_longer: int | None = None, **keys: Any) -> Any:
     section = TrainSection(**{"batch_size": 7, "seed": 3, **keys})
-    encoder = TextEncoder(tokenizer, TokensSection(max_length=16))
+    encoder = TextEncoder(tokenizer, TokensSection(max_length=16, drop_longer=drop_longer))
     return StreamLoader(
         stream,
         Plan.of(section, None),
         Assembler("packed", 0),
         encoder,
         prefetch=section.prefetch,
-        drop_longer=drop_longer,
         max_tokens=None if section.max_tokens == "auto" else section.max_tokens,
         state=state,
     )

@@ -56,7 +56,7 @@ def test_a_bound_is_halved_down_to_the_longest_row() -> None:
     assert halved(4096, longest=100, hint="") == 2048
     assert halved(150, longest=100, hint="") == 100
     for largest in (100, 90):
-        with pytest.raises(ModelError, match=r"one row of 100 tokens") as caught:
+        with pytest.raises(ModelError, match=r"row of 100 tokens") as caught:
             halved(largest, longest=100, hint="Do this.")
         assert caught.value.hint == "Do this."
 

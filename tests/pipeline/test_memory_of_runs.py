@@ -15,9 +15,9 @@ from kits.runs import Listener, reviews
 
 import textune
 from textune.errors import ConfigError, ModelError
+from textune.model import budget
 from textune.model.backbone import TextModel
 from textune.model.budget import TokenBudget
-from textune.pipeline import build as gather
 from textune.prediction.load import load
 from textune.run.facts import Facts
 from textune.run.header import describe
@@ -103,7 +103,7 @@ def test_check_survives_it_too(home: Path, limits: dict[str, int]) -> None:
 
 
 def test_the_header_and_check_say_the_bound_and_why(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gather, "available_bytes", lambda device: 1 << 40)
+    monkeypatch.setattr(budget, "available_bytes", lambda device: 1 << 40)
     listener = Listener()
     dry = textune.train(home / "config.toml", dry_run=True, tracker=listener).facts
     checked = textune.check(home / "config.toml")
@@ -126,12 +126,12 @@ def test_little_memory_gives_a_small_bound(home: Path, tmp_path: Path, monkeypat
         computed.append(len(batch.ids_T) if model.training else 0)
         return forward(model, batch)
 
-    measure = gather.measure_budget
+    measure = budget.measure_budget
 
     def measure_in_little(*args: Any, to_come: int, available: int, **keys: Any) -> TokenBudget:
         return measure(*args, **keys, to_come=to_come, available=to_come + 1_500_000)
 
-    monkeypatch.setattr(gather, "measure_budget", measure_in_little)
+    monkeypatch.setattr(budget, "measure_budget", measure_in_little)
 
     class Started(Listener):
         def start(self, config: Any, facts: Facts, state: Any) -> None:

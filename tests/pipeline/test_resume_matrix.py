@@ -13,6 +13,8 @@ from kits.resume import same_end
 from kits.resumption import Kit, end, quick, record
 from kits.runs import reviews, threads, write_csv
 
+from textune.run.parts import batches_of
+
 needs_kernels = pytest.mark.skipif(why_no_kernels() != "", reason=why_no_kernels())
 needs_bf16 = pytest.mark.needs_processor("bf16")
 
@@ -93,7 +95,7 @@ def kit_of(rows: Path, place: str) -> Kit:
 
 def test_what_is_resumed_is_what_the_names_say(rows: Path, tmp_path: Path) -> None:
     cut = kit_of(rows, "accumulation").parts
-    batches = iter(cut.loader())
+    batches = iter(batches_of(cut))
     assert min(len(next(batches).micro_batches) for _ in range(cut.plan.total_steps - 1)) > 1
     batches.close()
     early = kit_of(rows, "stopped early")

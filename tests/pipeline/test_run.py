@@ -111,6 +111,8 @@ def test_a_dry_run_and_a_fast_development_run_leave_nothing(home: Path) -> None:
     dry = textune.train(home / "config.toml", run=home / "runs" / "dry", dry_run=True)
     assert dry.dry_run and (dry.steps, dry.reports) == (0, {}) and dry.facts is not None
     assert dry.facts.rows == {"train": 143, "validation": 36, "test": 21}
+    both = textune.train(home / "config.toml", run=home / "runs" / "dry", dry_run=True, fast_dev_run=True)
+    assert both.dry_run and both.run == home / "runs" / "dry" and both.facts is not None and both.facts.steps == dry.facts.steps
     quick = textune.train(home / "config.toml", run=home / "runs" / "quick", fast_dev_run=True)
     assert quick is not None and quick.steps == 1 and quick.reports["test"].num_rows == 16
     assert sorted(home.rglob("*")) == before

@@ -13,7 +13,7 @@ import torch
 from kits.runs import Listener, reviews, signal_after, write_csv
 
 import textune
-from textune.errors import RunError
+from textune.errors import Preempted, RunError
 from textune.model.saved import complete_model
 from textune.run.folder import RunFolder
 from textune.run.manifest import read_manifest
@@ -52,6 +52,29 @@ def test_a_run_that_fails_after_training_says_so(home: Path, tmp_path: Path) -> 
     assert status(tmp_path / "run") == "failed"
     assert read_manifest(tmp_path / "run").reason == "the disk is gone"
     assert textune.load(tmp_path / "run").predict(["a film"])
+
+
+class FailingToFinish(Listener):
+    """A tracker whose service is gone when the run ends."""
+
+    def finish(self, status: str, files: Any) -> None:
+        super().finish(status, files)
+        raise OSError("the service is gone")
+
+
+def test_a_tracker_that_cannot_finish_does_not_hide_why_the_run_stopped(home: Path, tmp_path: Path) -> None:
+    listener, stop = FailingToFinish(), signal_after({2: [signal.SIGTERM]})
+    with pytest.raises(Preempted):
+        textune.train(home / "config.toml", run=tmp_path / "run", tracker=listener, after_step=stop)
+    assert [ending for ending, _ in listener.finished] == ["preempted"] and status(tmp_path / "run") == "preempted"
+    assert any("the service is gone" in notice for notice in listener.notices)
+
+
+def test_a_tracker_that_cannot_finish_leaves_a_complete_run_complete(home: Path, tmp_path: Path) -> None:
+    listener = FailingToFinish()
+    with pytest.raises(OSError, match="the service is gone"):
+        textune.train(home / "config.toml", run=tmp_path / "run", overrides=["train.duration=1 steps"], tracker=listener)
+    assert [ending for ending, _ in listener.finished] == ["complete"] and status(tmp_path / "run") == "complete"
 
 
 @pytest.mark.parametrize("calls_until_crash", range(1, 5))

@@ -15,6 +15,7 @@ from textune.config.schema import (
     ConcatSource,
     Experiment,
     FilesSource,
+    GivenSource,
     HubSource,
     MulticlassTask,
     MultilabelTask,
@@ -53,11 +54,12 @@ ROLES = {
 
 FILES, MORE = FilesSource(files=("a.csv",)), FilesSource(files=("b.csv",))
 CONCAT = ConcatSource(sources=(FILES, HubSource(name="x/y")))
-SAVED, PYTHON = SavedSource(folder="s"), PythonSource(object="m:f")
+SAVED, PYTHON, GIVEN = SavedSource(folder="s"), PythonSource(object="m:f"), GivenSource(name="rows")
 EXPERIMENTS = {
     "files": Experiment(),
     "hub": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": HubSource(name="x/y")})}),
     "saved": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": SAVED, "test": MORE})}),
+    "given": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": GIVEN, "test": GIVEN})}),
     "named": Experiment().model_copy(
         update={
             "data": Experiment().data.model_copy(update={"evaluations": {"news": FILES, "share": SplitOff(), "both": CONCAT}})

@@ -63,8 +63,9 @@ def test_a_row_that_cannot_be_a_text_is_named(trained: Any) -> None:
 
 def test_no_rows_are_a_table_of_the_same_columns(trained: Any) -> None:
     model = textune.load(trained[0].run)
-    empty = model.predict_table(pa.table({"text": pa.array([], pa.string())}), all_scores=True)
-    assert empty.num_rows == 0 and empty.schema == prediction_fields(model.card, all_scores=True)
+    for no_rows in (pa.table({"text": pa.array([], pa.string())}), {"text": []}, []):
+        empty = model.predict_table(no_rows, all_scores=True)
+        assert empty.num_rows == 0 and empty.schema == prediction_fields(model.card, all_scores=True)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Predicts a file or a stream: windows of rows are read and tokenised ahead, scored, formatted behind, written in their order.
 
-    (survey: all rows read once) --> thread: read, tokenise --> here: score --> thread: add the predictions, format, write
+    (survey: all rows read once) --> thread: read, tokenise --> here: score --> thread: add predictions, format, write
 
 A file is read twice: first to see that every row can be read and written, and in which columns and types, before any work is
 done. Standard input can be read but once, so there a row that cannot be written shows when it comes.

@@ -119,13 +119,13 @@ def train(
             parts = build_parts(
                 loaded.experiment, ranks=ranks, tracker=told, audit=earlier is None, earlier=earlier, given=rows or {}
             )
+        if dry_run:
+            return TrainResult(folder.path, 0, 0, 0.0, {}, tuple(told.notices), facts=run_facts(parts), dry_run=True)
         with contextlib.ExitStack() as stack:
             if fast_dev_run:
                 parts, folder = one_batch_of_everything(parts), stack.enter_context(scratch_folder(folder.path, ranks))
             elif warning := disk_warning(run_facts(parts), folder.path):
                 told.notice(warning)
-            if dry_run:
-                return TrainResult(folder.path, 0, 0, 0.0, {}, tuple(told.notices), facts=run_facts(parts), dry_run=True)
             written = WrittenConfig(show(loaded, diff=False), loaded.resolved)
             done = Session(folder, written, parts, start, told, after_step=after_step).run()
     notices = tuple(told.notices)

@@ -99,7 +99,7 @@ class Session:
         self._ranks = parts.ranks
         self._facts = run_facts(parts)
         self._is_open = False
-        """Whether the run folder is made, or taken up."""
+        """Whether the run folder is made or taken up, and the run in it not complete yet."""
         self._own: list[Tracker] = []
         """The run's own trackers, closed with `_opened`."""
         self._opened = contextlib.ExitStack()
@@ -301,6 +301,7 @@ class Session:
                 metrics={name: report.to_dict()["metrics"] for name, report in reports.items()},
             )
         self._ranks.wait()
+        self._is_open = False  # the run stays complete, even if a tracker cannot finish
         self._say_finished("complete")
         return outcome
 
@@ -313,7 +314,10 @@ class Session:
             if self._ranks.is_first:
                 self._folder.end(status, reason=reason)
         if self._is_told:
-            self._say_finished(status)
+            try:
+                self._say_finished(status)
+            except Exception as error:  # what stopped the run is on its way, and says more
+                self._tracker.notice(f"a tracker could not finish: {type(error).__name__}: {error}")
 
 
 def small_files(parts: Parts, folder: RunFolder) -> dict[str, bytes]:

@@ -116,6 +116,8 @@ def _of_records(rows: list[Any], wanted: tuple[str, ...]) -> Piece:
     for index, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise InputError(f"texts[{index}] is {row!r:.40}, where the rows before are dictionaries")
+    if not rows:  # an empty list names no columns
+        return arrow_piece(pa.table({name: pa.array([], pa.string()) for name in wanted}), "texts")
     _require_columns(dict.fromkeys(key for row in rows for key in row), wanted)
     columns = {name: [plain_value(row.get(name)) for row in rows] for name in wanted}
     records = RecordTable(frozenset(wanted))
