@@ -281,7 +281,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import textune, textune.cli", {"torch", "transformers", "pyarrow", "pydantic", "rich"}),
+        ("import textune, textune.cli", {"torch", "transformers", "pyarrow", "pydantic", "rich", "numpy"}),
         ("import textune.config", {"torch", "transformers", "pyarrow"}),
         ("import textune.data", {"torch", "datasets"}),
     ],

@@ -7,7 +7,7 @@
     ├── ModelError          a backbone, a tokenizer, a device or a precision
     ├── RunError            a run folder: occupied, incomplete, or not one at all
     ├── RanksError          processes that work together: one is missing or lost
-    ├── Preempted           not an error: a scheduler asked the run to stop, and everything is saved (exit code 128 + signal)
+    ├── Preempted           not an error: a scheduler stopped the run, and everything is saved (exit code 128 + signal)
     └── LaunchError         a job for a scheduler: its size, its options, or a missing package
 
 Anything else that escapes is a bug: the CLI says so, names `--debug`, and exits with 1.

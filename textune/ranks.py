@@ -1,8 +1,8 @@
 """The processes of one run: which of them this is, and how they exchange values; below every room that computes.
 
 A launcher (torchrun, `accelerate launch`, TorchX, or `textune train` itself) starts the processes and tells each its
-rank in environment variables; nothing else is read from them. A single process needs no launcher, and torch is not
-imported for it.
+rank in environment variables; nothing else is read from them. A single process needs no launcher, and neither numpy
+nor torch is imported for it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from textune.errors import ConfigError, RanksError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 UNLIMITED = datetime.timedelta(days=365)
@@ -79,8 +78,8 @@ class Ranks:
         import torch
 
         # Types that gloo cannot add (bool, uint16, ...) are sent as wider ones.
-        wide = array.dtype if array.dtype.name in _ADDED_BY_GLOO else np.dtype("int64")
-        tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=wide).copy())
+        wide = array.dtype if array.dtype.name in _ADDED_BY_GLOO else "int64"
+        tensor = torch.from_numpy(array.astype(wide, order="C"))
         with explain_lost_rank():
             torch.distributed.all_reduce(tensor, group=self.group)
         return tensor.numpy().astype(array.dtype, copy=False)

@@ -66,3 +66,11 @@ def test_what_was_not_given_or_is_no_table_is_named(home: Path, tmp_path: Path) 
     assert missing.value.value == "reviews.csv" and "'other'" in str(missing.value)
     with pytest.raises(DataError, match=r"rows\['reviews.csv'\] is an int"):
         textune.check(overrides=overrides, rows={"reviews.csv": 3})
+
+
+def test_rows_without_a_name_are_refused_and_not_shown(home: Path, table: pa.Table, tmp_path: Path) -> None:
+    rows: Any
+    for rows, what in ((table.to_pylist(), "a list"), (table, "a Table")):
+        with pytest.raises(DataError, match="rows") as caught:
+            textune.train(run=tmp_path / "run", overrides={**settings(home), **CONFIG}, rows=rows)
+        assert caught.value.key == "rows" and what in caught.value.reason and len(str(caught.value)) < 200

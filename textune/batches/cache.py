@@ -1,6 +1,7 @@
 """Keeps token stores on disk, memory-mapped and shared by processes and runs; after `tokens.py`, before `rows.py`.
 
-    columns of texts --TextEncoder--> ids.bin (int32) + offsets.bin (int64) + raw_lengths.bin (int32) [+ types.bin] + meta.json
+    columns of texts --TextEncoder--> ids.bin (int32) + offsets.bin (int64) + raw_lengths.bin (int32)
+                                      [+ types.bin] + meta.json
 
 A store is found by the hash of (texts, tokenizer, options). It is written aside, synced and renamed, so it is complete or
 absent, even if other processes build the same one at the same time; its meta.json holds the hash of each file. Above a size

@@ -1,7 +1,8 @@
 """Kills a run at random moments, resumes it, and compares its end with that of a run that nobody killed.
 
     FOLDER/reference    the uninterrupted run
-    FOLDER/run-1, ...   runs that were killed; one that ends like the reference is removed again, its output stays in run-1.log
+    FOLDER/run-1, ...   runs that were killed; one that ends like the reference is removed again, its output stays in
+                        run-1.log
     FOLDER/tokens       a token cache of its own
 
 Every process is `textune train CONFIG --run FOLDER/run-1 --resume auto`, and every kill is a SIGKILL, which no program can see

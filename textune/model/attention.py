@@ -186,7 +186,6 @@ def packed_attention(
         )
         by_token = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))
         return kernel_attention(kernels, shape, *by_token).unsqueeze(0), None
-    splits = (textune_layout.split(tensor.squeeze(0), dim=1) for tensor in (query, key, value))
     options: Options = {
         "causal": causal,
         "window": sliding_window,
@@ -195,14 +194,21 @@ def packed_attention(
         "softcap": softcap,
         "position_bias": position_bias or None,
     }
+    return _attention_by_group(query, key, value, textune_layout, options).unsqueeze(0), None
+
+
+def _attention_by_group(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: PackedLayout, options: Options
+) -> torch.Tensor:
+    """[T, h, d]: one group after the other, then zeros for filler; `options` are those of `_group_attention`."""
+    splits = (layout.split(tensor.squeeze(0), dim=1) for tensor in (query, key, value))
     outputs = [
-        _group_attention(query_hNd, key_gNd, value_gNd, textune_layout, index, **options)
+        _group_attention(query_hNd, key_gNd, value_gNd, layout, index, **options)
         for index, (query_hNd, key_gNd, value_gNd) in enumerate(zip(*splits, strict=True))
     ]
-    if textune_layout.num_filler:
-        outputs.append(outputs[0].new_zeros(textune_layout.num_filler, *outputs[0].shape[1:]))
-    output_Thd = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    return output_Thd.unsqueeze(0), None
+    if layout.num_filler:
+        outputs.append(outputs[0].new_zeros(layout.num_filler, *outputs[0].shape[1:]))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
 def _group_attention(

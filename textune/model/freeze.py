@@ -60,4 +60,5 @@ def _near(pattern: str, names: Sequence[str]) -> str:
     if word := nearest(pattern, ["backbone", "embeddings"]):
         return f'Did you mean "{word}"?'
     near = closest(pattern.strip("*."), names, cutoff=0.3) or list(names[:3])
-    return f'Patterns match whole names, such as "{near[0]}" (others: {", ".join(near[1:])}); begin with * to match a part.'
+    others = ", ".join(near[1:])
+    return f'Patterns match whole names, such as "{near[0]}" (others: {others}); begin with * to match a part.'

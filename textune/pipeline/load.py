@@ -56,7 +56,8 @@ class TrainedModel:
         names = card.label_map.choices
         labels = f", {count(len(names), 'label')} ({listing(names, 8)})" if names else ""
         kind = "texts" if card.columns.text_pair is None else "pairs of texts"
-        return f"<TrainedModel: {card.problem}{labels}, {kind} of at most {card.max_length} tokens, {self._predictor.device}>"
+        limit = f"{kind} of at most {card.max_length} tokens"
+        return f"<TrainedModel: {card.problem}{labels}, {limit}, {self._predictor.device}>"
 
 
 def load(

@@ -1,6 +1,6 @@
 """Predicts a file or a stream: windows of rows are read and tokenised ahead, scored, then formatted and written in order.
 
-    (survey: all rows read once) --> thread: read, tokenise --> here: score --> thread: add the predictions, format, write
+    (survey: all rows read once) --> thread: read, tokenise --> here: score --> thread: add predictions, format, write
 
 A file is read twice: first to check, before any work is done, that every row can be read and written, and in which columns
 and types. Standard input can only be read once, so a row that cannot be written is found when it comes.

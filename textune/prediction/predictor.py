@@ -1,6 +1,6 @@
 """The one inference path: a live model or a saved folder in, batched predictions out; after `training`, before `evaluation`.
 
-texts --TextEncoder--> token store --sort by length, cut by tokens--> packed forward --> scores, in the order of the texts
+texts --TextEncoder--> token store --sort by length, cut by tokens--> packed forward --> scores, in their order
 """
 
 from __future__ import annotations

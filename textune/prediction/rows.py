@@ -1,6 +1,6 @@
 """Rows in, predictions out, as Arrow tables: the one function that the command line, a server and other programs share.
 
-table --columns, template--> texts --tokenizer, model--> scores --decision--> predicted_label, predicted_score, score_NAME ...
+table --columns, template--> texts --tokenizer, model--> scores --decision--> predicted_label, predicted_score, ...
 
 Nothing is kept between calls. `predict` on the command line calls the three steps apart, each in a thread of its own.
 """

@@ -62,12 +62,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / "lock").open("a+", encoding="utf-8")
         except OSError as error:
-            raise RunError(
-                f"the run folder {self.path} cannot be written: {error.strerror or error}.",
-                hint="Fix that, or choose another with --run.",
-                place=str(self.path),
-                reason=error.strerror or str(error),
-            ) from error
+            raise self._unwritable(error) from error
         with file:
             try:
                 # Windows has no such locks: two processes are not kept apart there.
@@ -87,6 +82,15 @@ class RunFolder:
             file.write(f"process {os.getpid()} on {platform.node()}")
             file.flush()
             yield
+
+    def _unwritable(self, error: OSError) -> RunError:
+        reason = error.strerror or str(error)
+        return RunError(
+            f"the run folder {self.path} cannot be written: {reason}.",
+            hint="Fix that, or choose another with --run.",
+            place=str(self.path),
+            reason=reason,
+        )
 
     def require_free(self) -> None:
         """RunError where the folder cannot take a new run; writes nothing."""
@@ -128,12 +132,7 @@ class RunFolder:
                 with tempfile.TemporaryFile(dir=folder):
                     pass
         except OSError as error:
-            raise RunError(
-                f"the run folder {self.path} cannot be written: {error.strerror or error}.",
-                hint="Fix that, or choose another with --run.",
-                place=str(self.path),
-                reason=error.strerror or str(error),
-            ) from error
+            raise self._unwritable(error) from error
 
     @property
     def was_killed_early(self) -> bool:

@@ -1,8 +1,8 @@
 """Where a run starts: at its first step, where it stopped, or from a checkpoint of another run.
 
 --resume            the run folder's newest complete checkpoint
---resume auto       the same if there is one, else a new run: for a scheduler, which starts the same command again and again
---resume PATH       the newest checkpoint of another run folder, or one checkpoint; with --run, into a folder of its own
+--resume auto       the same if there is one, else a new run: for a scheduler, which repeats the same command
+--resume PATH       the newest checkpoint of another run folder, or one checkpoint; with --run, into a new folder
 (nothing)           a new run; but a run that was stopped by a signal (Ctrl+C, a scheduler) is resumed
 """
 

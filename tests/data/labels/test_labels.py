@@ -163,6 +163,11 @@ def test_labels_of_a_foreign_type() -> None:
     assert "holds list<item: int64>, which cannot be labels" in _message(pa.array([[[1]], [[2]]]))
 
 
+def test_a_class_too_many_that_only_held_out_rows_have_is_named() -> None:
+    with pytest.raises(DataError, match=r"3 classes .*; not in the training rows: 'a'"):
+        _infer(["b", "c"], held_out=["a", "b"], kind="binary")
+
+
 def test_a_label_in_validation_only() -> None:
     label_map, targets = _infer(["b", "c"], held_out=["a", "b", "a"])
     assert label_map.names == ("a", "b", "c")

@@ -286,8 +286,12 @@ def _check_number(label_map: LabelMap, train: Examples, values: LabelValues, loo
             hint=f"Not among the names given: {listing(unknown, 5)}." if unknown else "",
         )
     if kind == "binary" and len(names) != 2:
+        beside = [shorten(name) for index, name in enumerate(names) if index not in present]
+        # Labels that only held-out rows have: their file may be the one to fix.
+        held_out = f"; not in the training rows: {listing(beside, 6)}" if beside and not train.rows.partial else ""
         raise DataError(
-            f"{where} has {len(names)} classes ({listing(map(shorten, names), 6)}), but task.kind = binary needs exactly two.",
+            f"{where} has {len(names)} classes ({listing(map(shorten, names), 6)}{held_out}), but task.kind = binary needs "
+            "exactly two.",
             hint='Set task.kind = "multiclass".',
         )
 

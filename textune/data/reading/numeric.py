@@ -16,7 +16,8 @@ INTEGER = re.compile(r"[+-]?\d{1,4000}", re.ASCII)
 
 
 _WITH_COMMA = re.compile(
-    r"[+-]?(?:\d{1,3}(?:[,.'\u2019 \u00a0\u202f\u2009]\d{3})+(?:[.,]\d+)?|\d+,\d+)(?:\s?[%\u20ac$\u00a3])?|[+-]?[\d.]+\s?%",
+    r"[+-]?(?:\d{1,3}(?:[,.'\u2019 \u00a0\u202f\u2009]\d{3})+(?:[.,]\d+)?|\d+,\d+)(?:\s?[%\u20ac$\u00a3])?"
+    r"|[+-]?[\d.]+\s?%",
     re.ASCII,
 )
 NUMBER_ADVICE = "Write numbers plainly, with a decimal point and no thousands separator: 1000 or 0.5."

@@ -149,10 +149,17 @@ def _read_python(source: PythonSource) -> Piece:
 
 
 def _read_given(source: GivenSource, given: GivenRows) -> Piece:
-    if source.name not in given:
-        found = listing(map(repr, given)) if given else "none"
+    if not isinstance(given, Mapping):
         raise DataError(
-            f"no rows were given under the name {source.name!r}; given: {found}.",
+            f"rows is {_article(given)}, not a dictionary of rows by name.",
+            hint=f'Give them so: rows={{"{source.name}": rows}}.',
+            key="rows",
+            reason=f"{_article(given)}, not a dictionary",
+        )
+    if source.name not in given:
+        found = listing(map(repr, given), 6) if given else "none"
+        raise DataError(
+            f"No rows are given under the name {source.name!r}; given: {found}.",
             hint=f'Give them in Python: textune.train(..., rows={{"{source.name}": rows}}).',
             key="name",
             value=source.name,

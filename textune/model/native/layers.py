@@ -1,6 +1,6 @@
 """Whole encoder layers with few passes over memory: products by PyTorch, everything between them by the kernels.
 
-    x --one product--> query, key, value --attention kernel--> --product, norm kernel--> --product, activation kernel-->
+    x --one product--> query, key, value --attention kernel--> --product, norm kernel--> --product, activation-->
     --product, norm kernel--> y
 
 For post-norm layers, which normalise after each residual sum (BERT and similar, DistilBERT, DeBERTa-v2 and v3);
