@@ -50,7 +50,7 @@ def chaos(
     """Kill the run of a config `kills` times, at moments drawn with `seed`, and compare every end with an uninterrupted one.
 
     `folder` (by default `runs/NAME-chaos`, or `-2` where that is taken) holds everything; `reference` is a complete run of the
-    same config that saves the first training. `say` is told of each kill. ConfigError where the config never saves anything
+    same config that saves the first training. `say` is called for each kill. ConfigError where the config never saves anything
     that can be resumed; RunError where the folder is occupied, the reference is of another config, or the run is too short to
     be killed so often.
     KeyboardInterrupt or Preempted where a signal asked for an end: the process at work is ended, and what it made removed.
@@ -92,7 +92,7 @@ def _require_saving(section: Checkpointing) -> None:
 
 
 class _Workplace:
-    """The folder of a proof: where processes are started and watched, and who is told."""
+    """The folder of a proof: where processes are started and watched, and who is notified."""
 
     def __init__(self, folder: Path, launcher: Launcher, say: Callable[[str], None], asked: Callable[[], int]) -> None:
         self.folder = folder

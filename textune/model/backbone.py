@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 
 ROUND_TO = 16
-"""A packed batch is filled up to a multiple of so many tokens ..."""
+"""A packed batch is filled up to a multiple of this number of tokens ..."""
 ROUND_FROM = 256
-"""... if it has so many: one short text alone should not wait for filler."""
+"""... if it has at least that many: a single short text should not wait for filler."""
 
 
 class TextModel(nn.Module):
@@ -154,7 +154,7 @@ class TextModel(nn.Module):
         self.accelerator.prepare(self.layout, dtype, training=training, lengths=lengths, earlier=earlier)
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
-        """The same for training so many steps on a GPU, where compilation takes place in the first steps."""
+        """The same for training this number of steps on a GPU, where compilation takes place in the first steps."""
         self.accelerator.compile_steps(num_steps, dtype)
 
     def forward(self, batch: TokenBatch) -> torch.Tensor:

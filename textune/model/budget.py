@@ -26,7 +26,7 @@ from textune.ranks import Ranks
 SHARE = {"cuda": 0.8, "cpu": 0.5}
 """Part of the available memory that a micro-batch may take; a computer's memory is shared with other programs."""
 MOST_TOKENS = {"cuda": 65_536, "cpu": 16_384}
-"""Beyond so many tokens at once, nothing gets faster."""
+"""Beyond this many tokens at once, nothing gets faster."""
 WORKING_LAYERS = 2
 """What is in use beside what was saved, in layers: the pass works on one at a time, with its gradients and copies."""
 UNKNOWN_BYTES = 4 << 30

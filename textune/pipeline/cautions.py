@@ -117,28 +117,30 @@ def require_as_launched(section: TrainSection, device: Device) -> None:
     It passes its settings in environment variables, which nothing else here reads: one config says how a run is computed.
     Its own defaults ("no", one step) contradict nothing.
     """
-    told = {name.removeprefix("ACCELERATE_"): os.environ[name].lower() for name in os.environ if name.startswith("ACCELERATE_")}
+    settings = {
+        name.removeprefix("ACCELERATE_"): os.environ[name].lower() for name in os.environ if name.startswith("ACCELERATE_")
+    }
     kind, sharing = section.distributed.kind, section.distributed
     differing: list[tuple[str, str, str]] = []  # what it asks for, what is set here, what to do
 
-    precision = told.get("MIXED_PRECISION", "no")
+    precision = settings.get("MIXED_PRECISION", "no")
     if precision not in ("no", device.precision):
         here = f'train.precision = "{section.precision}" computes in {device.precision}'
         do = f'train.precision = "{precision}"' if precision in get_args(Precision) else "another mixed precision there"
         differing.append((f"mixed precision {precision}", here, do))
-    steps = told.get("GRADIENT_ACCUMULATION_STEPS", "1")
+    steps = settings.get("GRADIENT_ACCUMULATION_STEPS", "1")
     if steps not in ("1", "auto"):
         here = f"train.batch_size = {section.batch_size} rows make a step, in as many micro-batches as memory needs"
         differing.append((f"{steps} steps of gradient accumulation", here, "train.batch_size to the rows of all of them"))
     for name, wanted in (("DEEPSPEED", "deepspeed"), ("FSDP", "fsdp")):
-        if told.get(f"USE_{name}") == "true" and kind != wanted:
+        if settings.get(f"USE_{name}") == "true" and kind != wanted:
             here = f'train.distributed.kind = "{kind}"'
             differing.append((wanted, here, f'train.distributed.kind = "{wanted}"'))
-    stage = told.get("DEEPSPEED_ZERO_STAGE")
+    stage = settings.get("DEEPSPEED_ZERO_STAGE")
     if isinstance(sharing, DeepSpeed) and stage is not None and stage != str(sharing.stage):
         here = f"train.distributed.stage = {sharing.stage}"
         differing.append((f"ZeRO stage {stage}", here, f"train.distributed.stage = {stage}"))
-    clipping = told.get("GRADIENT_CLIPPING", "none")
+    clipping = settings.get("GRADIENT_CLIPPING", "none")
     if clipping.replace(".", "", 1).isdigit() and float(clipping) != section.max_grad_norm:
         here = f"train.max_grad_norm = {section.max_grad_norm:g}"
         differing.append((f"gradient clipping at {clipping}", here, f"train.max_grad_norm = {clipping}"))

@@ -105,17 +105,17 @@ def check(
     TextuneError for whatever prevents the rows from being audited.
     """
     loaded = load_config(config, overrides, unset)
-    told = Trackers([tracker or SilentTracker()])
+    trackers = Trackers([tracker or SilentTracker()])
     for note in loaded.notes:
-        told.notice(note)
-    parts = build_parts(loaded.experiment, tracker=told, audit=False, given=rows or {})
-    result = CheckResult(run_facts(parts), audit_data(parts.data, tokens=_token_facts(parts)), tuple(told.notices))
+        trackers.notice(note)
+    parts = build_parts(loaded.experiment, tracker=trackers, audit=False, given=rows or {})
+    result = CheckResult(run_facts(parts), audit_data(parts.data, tokens=_token_facts(parts)), tuple(trackers.notices))
     if audited is not None:
         audited(result)
     if not result.ok:
         return result
     costs = Costs(_memory_bytes(parts))
-    return replace(result, costs=_measured(costs, parts, told) if timing else costs)
+    return replace(result, costs=_measured(costs, parts, trackers) if timing else costs)
 
 
 def _token_facts(parts: Parts) -> TokenFacts:

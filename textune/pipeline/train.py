@@ -108,33 +108,33 @@ def train(
             "--fast-dev-run and --resume cannot be combined.", hint="A fast development run always starts from scratch."
         )
     with joined_for(loaded.experiment.train) as ranks:
-        told = Trackers([tracker if tracker is not None and ranks.is_first else SilentTracker()])
+        trackers = Trackers([tracker if tracker is not None and ranks.is_first else SilentTracker()])
         start = Start("new") if fast_dev_run else plan_start(folder, loaded.resolved, resume)
         require_same_start(ranks, start)
         for note in (*loaded.notes, *start.notices):
-            told.notice(note)
+            trackers.notice(note)
         if start.kind == "complete":
-            return _complete_before(folder, told)
+            return _complete_before(folder, trackers)
         earlier = start.earlier(loaded.experiment.train)
         # A launcher ends ranks that wait for each other, so signals keep their usual effect there.
         with stopping_at_once(NOT_YET if earlier is None else AS_BEFORE) if ranks.alone else contextlib.nullcontext():
             parts = build_parts(
-                loaded.experiment, ranks=ranks, tracker=told, audit=earlier is None, earlier=earlier, given=rows or {}
+                loaded.experiment, ranks=ranks, tracker=trackers, audit=earlier is None, earlier=earlier, given=rows or {}
             )
         if dry_run:
-            return TrainResult(folder.path, 0, 0, 0.0, {}, tuple(told.notices), facts=run_facts(parts), dry_run=True)
+            return TrainResult(folder.path, 0, 0, 0.0, {}, tuple(trackers.notices), facts=run_facts(parts), dry_run=True)
         with contextlib.ExitStack() as stack:
             if fast_dev_run:
                 parts, folder = one_batch_of_everything(parts), stack.enter_context(scratch_folder(folder.path, ranks))
             elif warning := disk_warning(run_facts(parts), folder.path):
-                told.notice(warning)
+                trackers.notice(warning)
             written = WrittenConfig(show(loaded, diff=False), loaded.resolved)
-            done = Session(folder, written, parts, start, told, after_step=after_step).run()
-    notices = tuple(told.notices)
+            done = Session(folder, written, parts, start, trackers, after_step=after_step).run()
+    notices = tuple(trackers.notices)
     return TrainResult(folder.path, done.steps, done.best_step, done.seconds, done.reports, notices, facts=done.facts)
 
 
-def _complete_before(folder: RunFolder, told: Trackers) -> TrainResult:
+def _complete_before(folder: RunFolder, trackers: Trackers) -> TrainResult:
     """The result of a run that was already complete, with its reports from the folder."""
     manifest = read_manifest(folder.path)
     return TrainResult(
@@ -143,6 +143,6 @@ def _complete_before(folder: RunFolder, told: Trackers) -> TrainResult:
         manifest.best_step or 0,
         manifest.seconds or 0.0,
         reports={name: read_report(path) for name, path in folder.reports().items()},
-        notices=tuple(told.notices),
+        notices=tuple(trackers.notices),
         complete_before=True,
     )

@@ -22,7 +22,7 @@ class HeadCard(Section):
     """One thing that the model predicts of a row."""
 
     name: str = LABEL
-    """By which several heads are told apart."""
+    """Distinguishes several heads."""
     problem: Problem
     """What is predicted."""
     names: tuple[str, ...]

@@ -52,7 +52,7 @@ def load(
     default that of the run.
     `compile = "auto"` computes with compiled kernels where the run could and they are faster here. Raises RunError where the
     folder is no such thing, ModelError where its files are broken or the machine lacks the device or precision.
-    `ranks`: processes that each open it and share the work. `on_notice` is told where another precision is used, where the
+    `ranks`: processes that each open it and share the work. `on_notice` is called where another precision is used, where the
     model takes shorter texts than its card says, and what happens while it predicts.
     """
     require_words(load, device=device, precision=precision, compile=compile)

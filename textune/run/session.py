@@ -210,7 +210,7 @@ class Session:
         )
 
     def _open_trackers(self) -> list[Tracker]:
-        """The run's own trackers, told the notices from before there was a run folder; none on other ranks."""
+        """The run's own trackers, given the notices from before there was a run folder; none on other ranks."""
         if self._ranks.is_first:
             self._own = [self._opened.enter_context(open_tracker(self._folder)) for open_tracker in TRACKERS.values()]
         for tracker in self._own:

@@ -1,4 +1,4 @@
-"""What DeepSpeed is told: this run's configuration and, where it does not contradict that, the user's own JSON file.
+"""What DeepSpeed gets: this run's configuration and, where it does not contradict that, the user's own JSON file.
 
 Pure functions without torch and DeepSpeed. Every value has one owner. A value of textune's configuration may also be in the
 JSON file, but only the same value or `"auto"`; keys that textune has no say in (bucket sizes, monitors, ...) are passed on.
@@ -224,7 +224,7 @@ def _compare_optimizer(comparison: Comparison, section: TrainSection) -> None:
         "optimizer.type",
         "train.optimizer.kind",
         optimizer.kind,
-        # DeepSpeed's "Adam" decays as AdamW does unless it is told otherwise.
+        # DeepSpeed's "Adam" decays as AdamW does unless configured otherwise.
         equal=lambda value: isinstance(value, str) and value.lower() in {"adamw", "adam"},
     )
     for name, our_name in (("lr", "lr"), ("eps", "eps"), ("weight_decay", "weight_decay")):

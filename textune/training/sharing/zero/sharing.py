@@ -4,7 +4,7 @@ DeepSpeed partitions and gathers weights, averages gradients and clips them. The
 autocast, the AdamW of `updates.py` on each rank's partition (also where that is offloaded to the host), textune's loss scale
 and learning rate. So none of DeepSpeed's own operators has to be compiled.
 
-    keys.py       what a DeepSpeed JSON file may say       plan.py      what DeepSpeed is told
+    keys.py       what a DeepSpeed JSON file may say       plan.py      what DeepSpeed gets
     library.py    DeepSpeed itself                         update.py    its step, and the state by weight
     lossscale.py  the loss scale of fp16
 """
