@@ -1,6 +1,6 @@
 """Rows to examples: the text (one column or a template over several), the second text, the label as it stands, the weight.
 
-After `sources.py`, before `labels.py`. A missing text is empty text; the audit counts those. A weight that is not a finite
+After `sources.py`, before `labels/`. A missing text is empty text; the audit counts those. A weight that is not a finite
 number of at least zero makes a bad row.
 """
 

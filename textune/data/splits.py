@@ -1,4 +1,4 @@
-"""Sets rows aside for validation or test: stratified by class, in whole groups, or at random; after `labels.py`.
+"""Sets rows aside for validation or test: stratified by class, in whole groups, or at random; after `labels/`.
 
 The same rows and seed give the same split on every machine. Every class keeps at least one row for training, and its share on
 both sides as nearly as whole rows allow (largest remainder).

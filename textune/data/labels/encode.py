@@ -1,4 +1,4 @@
-"""Labels to the numbers that a model learns from; the last step of `labels.py`, also used for data that comes later."""
+"""Labels to the numbers that a model learns from; after `infer.py`, also used for data that comes later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A label column as it stands, to distinct values and codes; the groundwork of `labels.py`.
+"""A label column as it stands, to distinct values and codes; the groundwork of `infer.py`.
 
 Everything that looks at values looks at the distinct ones, so a million rows cost little more than their dictionary.
 """

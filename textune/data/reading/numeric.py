@@ -1,4 +1,4 @@
-"""Numbers out of columns of any plain type; shared by weights (`columns.py`) and labels (`labels.py`)."""
+"""Numbers out of columns of any plain type; shared by weights (`columns.py`) and labels (`infer.py`)."""
 
 from __future__ import annotations
 
