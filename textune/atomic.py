@@ -1,10 +1,10 @@
 """Files and folders that are complete or absent: written aside, synced, renamed. Below every room that writes.
 
-write_text, write_bytes     a file whose content is at hand
+write_text, write_bytes     a file whose content is in memory
 written_aside               a file or folder that the caller writes piece by piece
 write_folder                a new folder; RunError where the system refuses it
-replace_folder              a folder that readers may look for at any moment; `complete_folder` finds it
-publish                     the last step alone: the name, for whoever writes and syncs by itself
+replace_folder              a folder that may be read at any moment; `complete_folder` finds it
+publish                     only the last step, the name, for callers that write and sync themselves
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from typing import IO
 from textune.errors import RunError
 
 WRITING = ".writing"
-"""Ends the name of what is being written, or was when its process died."""
+"""Suffix of what is being written, or was when its process died."""
 REMOVING = ".removing"
-"""Ends the name of a folder that nobody looks for any more."""
+"""Suffix of a folder that is no longer used."""
 _NEW, _OLD = ".new", ".old"
-"""End the names of a complete folder that takes another one's place, and of the one that it replaces."""
+"""Suffixes of a complete folder that will replace another, and of the replaced one."""
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that readers see the old text or the new one."""
+    """Write a file so that readers see either the old text or the new."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that readers see the old bytes or the new ones."""
+    """Write a file so that readers see either the old bytes or the new."""
     with written_aside(path) as aside:
         aside.write_bytes(data)
 
 
 @contextlib.contextmanager
 def written_aside(path: Path, aside: Path | None = None) -> Iterator[Path]:
-    """Give a place beside `path` where the caller writes a file or a folder; when the block ends, that is synced and renamed.
+    """Give a temporary path, next to `path`, for a file or a folder; when the block ends, it is synced and renamed.
 
-    After an error nothing is left of it. `aside`: the place, where `path.writing` may belong to somebody else.
+    After an error nothing is left of it. `aside`: the temporary path, if `path.writing` may belong to another process.
     """
     aside = aside or path.with_name(path.name + WRITING)
     _remove(aside)
@@ -56,13 +56,13 @@ def written_aside(path: Path, aside: Path | None = None) -> Iterator[Path]:
 
 
 def publish(aside: Path, path: Path) -> None:
-    """Give what was written and synced its name, for good; a file of that name is replaced. OSError for a folder there."""
+    """Give what was written and synced its final name, replacing a file of that name. OSError if it is a folder."""
     aside.replace(path)
     sync_folder(path.parent)
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Make a folder of what `write(folder)` writes; RunError where the system refuses it."""
+    """Create a folder with what `write(folder)` writes; RunError if the system refuses."""
     try:
         with system_errors(), written_aside(folder) as aside:
             aside.mkdir(parents=True)
@@ -72,7 +72,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Replace a folder by what `write(folder)` writes. OSError where the system refuses it; the old folder stays then.
+    """Replace a folder by what `write(folder)` writes. OSError if the system refuses; the old folder then stays.
 
     `NAME.writing` is incomplete; `NAME.new` and `NAME` are complete. A crash at any moment leaves at least one complete folder
     where there was one before (`complete_folder` finds it, `settle_folder` cleans up).
@@ -96,12 +96,12 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def complete_folder(folder: Path) -> Path | None:
-    """Where a folder is complete, even if the process that replaced it was killed; None if there is none."""
+    """The complete folder, even if the process that replaced it was killed; None if there is none."""
     return next((found for end in ("", _NEW, _OLD) if (found := folder.with_name(folder.name + end)).is_dir()), None)
 
 
 def settle_folder(folder: Path) -> None:
-    """Give a complete folder its name if a process was killed before it could, and remove what that left unfinished."""
+    """Give a complete folder its name if a process was killed before doing so, and remove what it left unfinished."""
     found = complete_folder(folder)
     if found is not None and found != folder:
         found.rename(folder)
@@ -112,7 +112,7 @@ def settle_folder(folder: Path) -> None:
 
 
 def put_aside(path: Path) -> Path:
-    """Give a folder a name under which nobody looks for it, and which says that it is to be removed; returns that."""
+    """Rename a folder to an unused name that marks it for removal; returns that name."""
     aside, number = path.with_name(path.name + REMOVING), 1
     while aside.exists():
         number += 1
@@ -122,7 +122,7 @@ def put_aside(path: Path) -> Path:
 
 @contextlib.contextmanager
 def system_errors() -> Iterator[None]:
-    """OSError for what the system refused, also where a library written in Rust (safetensors, tokenizers) says so in words."""
+    """An OSError for what the system refused, even if a Rust library (safetensors, tokenizers) reports it only in words."""
     try:
         yield
     except OSError:
@@ -152,12 +152,12 @@ def sync_file(file: IO[bytes]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive; where folders cannot be opened (Windows) the system does so by itself."""
+    """Make the names in a folder survive a crash; where folders cannot be opened (Windows), the system does so itself."""
     if os.name != "posix":
         return
     try:
         handle = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # a folder that may be written to, but not be listed
+    except PermissionError:  # a folder that can be written to but not listed
         return
     try:
         os.fsync(handle)
@@ -166,12 +166,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or a folder, where there is one."""
+    """Remove a file or a folder, if there is one."""
     with contextlib.suppress(OSError):
         path.unlink() if path.is_file() or path.is_symlink() else shutil.rmtree(path)
 
 
 def _discard(folder: Path) -> None:
-    """Remove a folder; where the system holds its files (a network file system), at least its name becomes free."""
+    """Remove a folder; if the system still holds its files (a network file system), at least free its name."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(put_aside(folder), ignore_errors=True)

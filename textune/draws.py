@@ -1,7 +1,7 @@
 """Random orders, numbers and choices from the raw bits of a seed; below every room.
 
-numpy promises that the raw stream of a bit generator never changes, unlike what `Generator.permutation` and the like make of
-it. What is drawn here is therefore the same on every platform and with every numpy.
+numpy promises that the raw stream of a bit generator never changes, but not what `Generator.permutation` and the like make
+of it. The draws here are therefore the same on every platform and with every version of numpy.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 _BITS_OF_A_FRACTION = 53
-"""Of the 64 bits of a draw, those that fit into a float64 in [0, 1)."""
+"""How many of the 64 bits of a draw fit into a float64 in [0, 1)."""
 
 
 class Draws:
@@ -20,13 +20,13 @@ class Draws:
 
     @classmethod
     def of_seed(cls, seed: int) -> Draws:
-        """The draws of a seed alone."""
+        """The draws of a seed."""
         return cls(np.random.PCG64(seed))
 
     @classmethod
     def of_key(cls, seed: int, number: int) -> Draws:
-        """The draws of a seed and a number, such as an epoch; those of any two numbers have nothing in common."""
-        # Philox is counter based: its key may be any two numbers.
+        """The draws of a seed and a number, such as an epoch; the draws of any two numbers are independent."""
+        # Philox is counter-based: its key may be any two numbers.
         return cls(np.random.Philox(key=[seed, number]))
 
     def _raw(self, num: int) -> np.ndarray:
@@ -44,5 +44,5 @@ class Draws:
         return np.asarray(fractions * 2.0**-_BITS_OF_A_FRACTION)
 
     def below(self, bound: int) -> int:
-        """One of 0, 1, ..., bound - 1; they differ in probability by less than bound / 2^64."""
+        """One of 0, 1, ..., bound - 1; their probabilities differ by less than bound / 2^64."""
         return int(self._raw(1)[0] % np.uint64(bound))

@@ -1,4 +1,4 @@
-"""Every error that textune raises on purpose, and what each one means for the exit code.
+"""Every error that textune raises on purpose, and its exit code.
 
     TextuneError            the user can fix it: the CLI prints the sentence and exits with 2
     ├── ConfigError         a key, a value, an override or a combination of keys
@@ -6,11 +6,11 @@
     │   └── InputError      what was given to `predict` in Python
     ├── ModelError          a backbone, a tokenizer, a device or a precision
     ├── RunError            a run folder: occupied, incomplete, or not one at all
-    ├── RanksError          processes that should work together: one is missing or has gone
+    ├── RanksError          processes that work together: one is missing or lost
     ├── Preempted           not an error: a scheduler stopped the run, and everything is saved (exit code 128 + signal)
-    └── LaunchError         a job for a scheduler: its size, its options, or something that is not installed
+    └── LaunchError         a job for a scheduler: its size, its options, or a missing package
 
-Anything else that escapes is a bug of ours: the CLI says so, names `--debug`, and exits with 1.
+Anything else that escapes is a bug: the CLI says so, names `--debug`, and exits with 1.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from typing import TypeAlias
 
 @dataclass(frozen=True)
 class Setting:
-    """A key of the configuration as a sentence names it: `set delimiter = ";"`; a command line has an option for some."""
+    """A key of the configuration as a sentence names it: `set delimiter = ";"`; the command line has options for some."""
 
     key: str
-    """Dotted, such as `train.precision`; bare for a key of whichever source is being read, such as `delimiter`."""
+    """Dotted, such as `train.precision`; bare for a key of the source being read, such as `delimiter`."""
     value: object = None
-    """None: the key alone."""
+    """None: only the key is named."""
     verb: str = ""
-    """Such as `set`, where the sentence asks for it."""
+    """Such as `set`, if the sentence needs it."""
 
     def __str__(self) -> str:
         value = "" if self.value is None else f" = {_as_toml(self.value)}"
@@ -38,7 +38,7 @@ class Setting:
 
 
 class Words:
-    """A sentence that names settings. Whoever prints it may name them otherwise: the command line names its options."""
+    """A sentence that names settings. The printer decides how: the command line names its options instead."""
 
     def __init__(self, *parts: str | Setting | Words) -> None:
         self.parts: tuple[str | Setting, ...] = tuple(
@@ -69,7 +69,7 @@ Advice: TypeAlias = str | Words
 class TextuneError(Exception):
     """One sentence that names the place, the value and the reason; `hint` says what to do next.
 
-    The other fields say the same to a program.
+    The other fields hold the same for a program.
     """
 
     exit_code = 2
@@ -92,21 +92,21 @@ class TextuneError(Exception):
         self.hint = str(self.remedy)
         """The remedy as it is printed."""
         self.key = key
-        """The setting, or the argument in Python, that is at fault or would help."""
+        """The setting, or the Python argument, that is wrong or would help."""
         self.value = value
-        """What cannot be used."""
+        """The value that cannot be used."""
         self.place = place
         """Such as `train.tsv, line 17`, or a path."""
         self.reason = reason
         """Why not."""
 
     def advise(self, advice: Advice) -> None:
-        """Add to what can be done."""
+        """Add to the hint."""
         self.remedy = Words(self.remedy, " ", advice)
         self.hint = str(self.remedy)
 
     def name_settings(self, name: Callable[[Setting], str]) -> None:
-        """Say message and hint in the terms of whoever reads them."""
+        """Put message and hint in the reader's terms."""
         self.message, self.hint = self._sentence.said(name), self.remedy.said(name)
 
     def __str__(self) -> str:
@@ -130,7 +130,7 @@ class DataError(TextuneError):
 
 
 class InputError(DataError, TypeError, ValueError):
-    """What was given in Python cannot be texts; also a TypeError and a ValueError, as Python has it."""
+    """An argument in Python that cannot be texts; also a TypeError and a ValueError, as is usual in Python."""
 
 
 class ModelError(TextuneError):
@@ -142,13 +142,13 @@ class RunError(TextuneError):
 
 
 class RanksError(TextuneError):
-    """Processes of one run that do not find, or have lost, each other; what a scheduler may simply try again (EX_TEMPFAIL)."""
+    """Processes of a run that cannot find, or have lost, each other; a scheduler may simply try again (EX_TEMPFAIL)."""
 
     exit_code = 75
 
 
 class Preempted(TextuneError):
-    """A signal asked the run to stop; it has saved everything and resumes when the same command is started again."""
+    """A signal asked the run to stop; everything is saved, and the same command resumes it."""
 
     def __init__(self, message: str, *, signal_number: int) -> None:
         super().__init__(message)

@@ -330,7 +330,7 @@ def test_other_shards_are_refused(files: list[str], tokenizer: Any, tmp_path: Pa
 def test_a_shard_that_goes_or_changes_in_the_middle_is_named(tmp_path: Path, tokenizer: Any) -> None:
     sizes = {"a.jsonl": 30, "b.jsonl": 30}
     files = write_shards(tmp_path, sizes)
-    for change, words in ((Path.unlink, r"b\.jsonl cannot be read: No such file"), (append_row, r"b\.jsonl has changed")):
+    for change, words in ((Path.unlink, r"b\.jsonl cannot be read: No such file"), (append_row, r"b\.jsonl changed")):
         stream = open_rows(files, block_rows=10, interleave=1)
         with closing(iter(make_loader(stream, tokenizer, prefetch=0, order="sequential"))) as batches:
             next(batches)

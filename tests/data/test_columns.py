@@ -88,11 +88,11 @@ def test_templates(template: str, expected: str) -> None:
             "train.csv has no column 'titel'; columns found: 'title', 'body'. Did you mean 'title'? Set data.columns.template",
         ),
         ("no columns", "names no column"),
-        ("{}", "holds {}. Braces hold the name of a column"),
+        ("{}", "holds {}. Braces hold only the name of a column"),
         ("{title!r}", "holds {title!r}"),
         ("{title:>10}", "holds {title:>10}"),
-        ("{title", "A plain brace is written twice"),
-        ("title}", "A plain brace is written twice"),
+        ("{title", "Double a plain brace"),
+        ("title}", "Double a plain brace"),
     ],
 )
 def test_templates_that_cannot_be_used(template: str, message: str) -> None:

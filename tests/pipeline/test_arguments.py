@@ -37,7 +37,7 @@ def test_a_wrong_option_is_named_before_anything_is_opened(options: Any, sentenc
     [
         ({"part": 5}, "part = 5 is not the name of a set."),
         ({"on_bad_row": "skp"}, 'on_bad_row = \'skp\': expected one of "error", "skip".'),
-        ({"data": "a.csv", "part": "test"}, "part chooses among the run's own rows, but data names others."),
+        ({"data": "a.csv", "part": "test"}, "part chooses among the run's own rows, but data names other rows."),
     ],
 )
 def test_evaluate_never_reads_other_rows_than_were_asked_for(options: Any, sentence: str) -> None:

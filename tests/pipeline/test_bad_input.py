@@ -54,7 +54,7 @@ CASES = [
     Case(
         "missing label column", ("reviews.csv", "'verdict'", "'id', 'text', 'label', 'number'"), ("data.columns.label=verdict",)
     ),
-    Case("one class", ("bad.csv", "'label'", "one class only: 'pos'"), content=csv_of("a film,pos", times=30)),
+    Case("one class", ("bad.csv", "'label'", "only one class: 'pos'"), content=csv_of("a film,pos", times=30)),
     Case("all texts empty", ("All train texts are empty",), content=csv_of(" ,pos", ",neg", times=30)),
     Case(
         "labels of mixed kinds",

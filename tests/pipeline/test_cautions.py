@@ -61,7 +61,7 @@ def test_a_max_length_above_the_positions_is_refused_however_short_the_rows(verb
 
 
 def test_the_default_is_what_the_backbone_allows_and_said(run: Any, short: Path) -> None:
-    said = f"tokens.max_length is 32 here, since {short / 'backbone'} has positions for no more tokens"
+    said = f"tokens.max_length is 32 here, since {short / 'backbone'} has no positions beyond that"
     assert said in run.notices
     assert json.loads((run.run / "best" / "textune.json").read_text())["max_length"] == 32
     scores = load(run.run).score([LONG, LONG[:9]])
@@ -130,8 +130,8 @@ def test_few_rows_are_said(short: Path, tmp_path: Path) -> None:
     found = textune.check(short / "config.toml", overrides=[f"data.train.files={tmp_path / 'rows.csv'}"])
     said = [finding.message for finding in found.findings if finding.code == "few-rows"]
     assert said == [
-        "train has only 11 rows: what is learnt depends largely on chance.",
-        "validation has only 1 row: a score on so few depends largely on chance.",
+        "train has only 11 rows: what is learned depends largely on chance.",
+        "validation has only 1 row: a score on so few rows depends largely on chance.",
     ]
 
 

@@ -108,7 +108,7 @@ def test_evaluate_a_file_with_other_columns(run: Any, trained: Any, home: Path) 
     wrong = run("evaluate", trained[0].run, "--data", "other.tsv")
     assert wrong.code == 2 and "'review', 'verdict'" in wrong.err and "--text" in wrong.err
     wrong = run("evaluate", trained[0].run, "--data", "other.tsv", "--text", "review")
-    assert wrong.code == 2 and "Set --label to the column" in wrong.err
+    assert wrong.code == 2 and "Set --label to the right column" in wrong.err
     assert "To score rows without labels, use `textune predict`." in wrong.err
     answer = run("evaluate", trained[0].run, "--data", "other.tsv", "--text", "review", "--label", "verdict")
     assert answer.code == 0 and "12" in answer.out
@@ -195,7 +195,7 @@ def test_an_output_that_exists_needs_force(run: Any, trained: Any, tmp_path: Pat
     assert "Wrote 200 rows" in run(*words).err
     target.write_text("precious")
     again = run(*words)
-    assert again.code == 2 and "exists already. Choose another file, or add --force" in again.err
+    assert again.code == 2 and "already exists. Choose another file, or add --force" in again.err
     assert target.read_text() == "precious"
     forced = run(*words, "--force", "--json", "--quiet")
     assert forced.code == 0 and forced.err == "" and json.loads(forced.out) == {"rows": 200, "output": str(target)}

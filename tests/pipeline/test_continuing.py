@@ -31,7 +31,7 @@ def test_a_run_goes_on_from_the_best_model_of_another(home: Path, trained: Any, 
     earlier = trained[0].run
     result, notices = go_on(home, tmp_path / "run", f"model.pretrained={earlier}")
     assert result.reports["test"].metrics == trained[0].reports["test"].metrics
-    assert f"model.pretrained = {earlier} means the best model of that run: {earlier / 'best'}" in notices
+    assert f"model.pretrained = {earlier} is a run; its best model is used: {earlier / 'best'}" in notices
     assert not any("was trained with" in notice or "the head" in notice for notice in notices)
 
 
@@ -71,7 +71,7 @@ def test_one_logit_keeps_the_order_of_its_two_classes(home: Path, tmp_path: Path
     first, _ = go_on(home, tmp_path / "first", *binary, listed, "train.duration=30 steps")
     second, notices = go_on(home, tmp_path / "second", *binary, f"model.pretrained={first.run}")
     assert textune.load(second.run).card.names == ("pos", "neg")
-    assert "the labels keep the order that the backbone has: pos, neg" in notices
+    assert "labels keep the order of the backbone: pos, neg" in notices
     third, notices = go_on(
         home, tmp_path / "third", *binary, f"model.pretrained={first.run}", 'data.labels.names=["neg", "pos"]'
     )

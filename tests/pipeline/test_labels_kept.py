@@ -91,7 +91,7 @@ def test_the_label_order_of_a_fine_tuned_backbone_is_kept(home: Path, tmp_path: 
     overrides = [f"model.pretrained={first.run / 'best'}", "train.duration=1 steps"]
     second = textune.train(home / "config.toml", run=tmp_path / "second", overrides=overrides, tracker=listener)
     assert second is not None and textune.load(second.run).card.names == ("pos", "neg")
-    assert any("keep the order that the backbone has: pos, neg" in notice for notice in listener.notices)
+    assert any("keep the order of the backbone: pos, neg" in notice for notice in listener.notices)
     # One step at the start of the warm-up has learning rate 0: the head is the one that was trained.
     assert second.reports["test"].metrics == first.reports["test"].metrics
     assert textune.evaluate(second.run).metrics == second.reports["test"].metrics

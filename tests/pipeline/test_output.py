@@ -117,7 +117,7 @@ def test_nan_is_never_printed_as_json() -> None:
 def test_the_misspelt_scheduler_comes_first(run: Any) -> None:
     assert run("launch", "config.toml", "--scheduler", "slurmm").err == "Error: Unknown scheduler slurmm. Did you mean slurm?\n"
     missing = run("launch", "config.toml", "--scheduler", "slurm")
-    assert missing.err == "Error: --gpus is missing: how many GPUs has each machine? Say --gpus 0 for machines without.\n"
+    assert missing.err == "Error: --gpus is missing: how many GPUs does each machine have? Set --gpus 0 for machines without.\n"
 
 
 def test_a_folder_of_runs_lists_them(run: Any, trained: Any, home: Path) -> None:

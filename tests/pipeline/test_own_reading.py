@@ -123,7 +123,7 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
     real.write_text("old")
     real.chmod(0o600)
     link.symlink_to(real)
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(DataError, match="already exists"):
         predict(Parrot(), tmp_path / "in.csv", link)
     predict(Parrot(), tmp_path / "in.csv", link, force=True)
     assert link.is_symlink() and real.read_text().startswith("text,predicted_label")

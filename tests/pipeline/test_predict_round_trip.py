@@ -82,7 +82,7 @@ MISFITS: dict[str, tuple[list[Any], str]] = {
     "true among integers": ([1, 2, True], "column 'x' holds 'True', where the rows before hold integers"),
     "a list among texts": (["a", "b", ["c"]], "column 'x' holds .*, where the rows before hold text"),
     "an integer too large": ([1, 2, 2**70], "column 'x' holds .*, which 64 bits cannot hold"),
-    "both ends": ([-1, 2, 2**63], "which 64 bits cannot hold beside those of the rows before"),
+    "both ends": ([-1, 2, 2**63], "which 64 bits cannot hold together with those of the rows before"),
     "a large integer among fractions": ([0.5, 1, 2**53 + 1], f"column 'x' holds {2**53 + 1}, which .* cannot hold exactly"),
     "a fraction after a large integer": ([2**53 + 1, 1, 0.5], f"a row before holds {2**53 + 1}"),
     "half a character": (["a", "b", "\ud800"], "column 'x' holds text that is not valid Unicode"),

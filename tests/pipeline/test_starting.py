@@ -139,7 +139,7 @@ SETTLED: dict[str, tuple[str, str, str]] = {
 UNSETTLED: dict[str, tuple[str, str]] = {
     # name -> content, what is said
     "plain.txt": (_lines("{text}, so it ends."), "set data.train.label_files, or data.train.pattern or delimiter"),
-    "tickets.csv": (_lines("T{n},{text}", head="ticket_id,text\n"), "set data.columns.label. Looked at: `ticket_id` (60 "),
+    "tickets.csv": (_lines("T{n},{text}", head="ticket_id,text\n"), "set data.columns.label. Considered: `ticket_id` (60 "),
     "one_class.csv": (_lines("{text},same", head="text,label\n"), "`label` (one value)"),
     "objects.jsonl": (
         "".join(json.dumps({"text": _text(n), "meta": [{"key": n}]}) + "\n" for n in range(20)),
@@ -267,7 +267,7 @@ def test_names_beside_the_data_are_taken(tmp_path: Path, backbone: Path) -> None
     path = _write(tmp_path / "a.csv", _lines("{text},{label}", head="text,label\n", names=("2", "0", "1")))
     started = init([str(path)], tmp_path / "config.toml", pretrained=str(backbone))
     assert started.chosen["task"] == "multiclass, 3 classes: joy, anger, fear"
-    assert any("labels.txt, which lies beside the data" in note for note in started.notes)
+    assert any("labels.txt, next to the data" in note for note in started.notes)
     assert check(tmp_path / "config.toml", overrides=["tokens.max_length=32"], timing=False).ok
     _write(tmp_path / "labels.txt", "joy\nanger\n")
     again = init([str(path)], tmp_path / "other.toml", pretrained=str(backbone))

@@ -206,14 +206,14 @@ def test_bad_rows_far_down_stop_the_run_or_are_reported(home: Path) -> None:
 
 
 def test_rows_of_one_class_at_first_are_a_warning(home: Path) -> None:
-    """Shards that are sorted by class, read one after the other: the first block shows one class only."""
+    """Shards that are sorted by class, read one after the other: the first block shows only one class."""
     rows = sorted(reviews(120), key=lambda row: str(row["label"]))
     write_jsonl(home / "sorted.jsonl", rows)
     overrides = ["data.train.files=sorted.jsonl", f"data.folder={home}", "train.order=sequential", "train.duration=1 steps"]
     listener = Listener()
     result = textune.train(home / "config.toml", run=home / "sorted", overrides=overrides, tracker=listener)
     assert result is not None and result.steps == 1
-    assert any("one class only: 'neg'" in notice for notice in listener.notices)
+    assert any("only one class: 'neg'" in notice for notice in listener.notices)
 
 
 def test_a_number_streams_as_a_regression(home: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_number_streams_as_a_regression(home: Path) -> None:
         (["data.train.files=nonsense://a/b.jsonl"], "Protocol not known: nonsense"),
         (["data.columns.text=body"], "has no column 'body'"),
         (['data.labels.names=["yes", "no"]'], "is not one of the 2 labels"),
-        (['data.labels.names=["a"]'], "one class only"),
+        (['data.labels.names=["a"]'], "only one class"),
         (['data.labels.names=["neg", "pos", "more"]'], "task.kind = binary needs exactly two"),
         (["data.validation.kind=split"], "data.validation is a share of the training rows"),
         (["tokens.max_length=100000"], "has positions for"),

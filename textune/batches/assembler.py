@@ -14,10 +14,10 @@ from textune.batches.rows import TokenRows
 
 @dataclass(frozen=True)
 class Assembler:
-    """Makes batches for one model on one rank.
+    """Makes the batches of one model on one rank.
 
     Every rank is given the whole optimizer batch and computes its share of it (`share_rows`). A rank without a row in a step
-    gets one micro-batch that does not count, since it must take part in the exchange of gradients.
+    gets one micro-batch of weight 0, since it must take part in the exchange of gradients.
     """
 
     layout: Layout
@@ -25,13 +25,13 @@ class Assembler:
     group_cost: int = GROUP_COST_TOKENS
     """As `lay_out` takes it."""
     pin_memory: bool = False
-    """Whether to prepare copies to a GPU."""
+    """Whether to pin memory for copies to a GPU."""
     rank: int = 0
     world: int = 1
     """Whose share of each batch to compute: that of `rank` of `world`."""
     lockstep: bool = False
-    """Whether all ranks compute the same number of micro-batches per step, for models whose every forward pass is a joint
-    effort (FSDP, ZeRO-3)."""
+    """Whether all ranks compute the same number of micro-batches per step, since every forward pass needs all of them
+    (FSDP, ZeRO-3)."""
 
     def batch(self, rows: TokenRows, chosen: np.ndarray, *, step: int, max_tokens: int) -> Batch:
         """The batch of the rows at these positions (int64 [B]), cut by `max_tokens`."""
@@ -63,7 +63,7 @@ class Assembler:
         return cuts[self.rank], max(1, *map(len, cuts.values()))
 
     def _micro_batch(self, rows: TokenRows, max_tokens: int, *, counts: bool = True) -> MicroBatch:
-        """These rows, which ascend in length, computed at once."""
+        """The micro-batch of these rows, sorted by length."""
         tokens = collate(
             rows.store,
             rows.rows,

@@ -14,7 +14,7 @@ from textune.batches.store import TokenStore
 
 @dataclass(frozen=True, eq=False)
 class TokenBatch:
-    """Rows sorted by length and laid out group after group, row after row, each row padded to its group's length only.
+    """Rows sorted by length and laid out group after group, row after row, each row padded only to its group's length.
 
     Shapes: B rows, T = sum of rows x length over the groups. A padded batch is one group; a packed batch has several, with
     little or no padding inside.
@@ -27,7 +27,7 @@ class TokenBatch:
     lengths_B: torch.Tensor
     """int64 [B] real tokens of each row."""
     row_lengths: np.ndarray
-    """int64 [B] the same on the host, whatever device the tensors are on: reading it waits for nothing."""
+    """int64 [B] the same on the host, on any device: reading it never waits for the device."""
     groups: tuple[Group, ...]
     """The layout of T."""
     rows: np.ndarray
@@ -53,7 +53,7 @@ class TokenBatch:
         return self._with_tensors(lambda tensor: to_device(tensor, device))
 
     def pinned(self) -> TokenBatch:
-        """The same batch in memory that a GPU can read by itself."""
+        """The same batch in pinned memory, which a GPU can read by itself."""
         return self._with_tensors(torch.Tensor.pin_memory)
 
     def _with_tensors(self, change: Callable[[torch.Tensor], torch.Tensor]) -> TokenBatch:
@@ -73,8 +73,8 @@ class MicroBatch:
     targets: Mapping[str, torch.Tensor]
     weights: torch.Tensor | None
     counts: bool = True
-    """False where this rank computes the rows only to take part in what all ranks do together: their share of the loss and of
-    the gradient is exactly zero, whatever `weights` says."""
+    """False if this rank computes the rows only to take part in what all ranks do together: their share of the loss and of
+    the gradient is then exactly zero, regardless of `weights`."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same with its tokens and targets on `device`; see `to_device`."""
@@ -82,30 +82,30 @@ class MicroBatch:
         return replace(self, tokens=self.tokens.to(device), targets=targets)
 
     def pinned(self) -> MicroBatch:
-        """The same with everything that is copied to the device in memory that a GPU can read by itself."""
+        """The same with everything that is copied to the device in pinned memory."""
         targets = {name: target.pin_memory() for name, target in self.targets.items()}
         return replace(self, tokens=self.tokens.pinned(), targets=targets)
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Everything one optimizer step sees, and the part of it that this rank computes."""
+    """Everything that one optimizer step sees, and the share of it that this rank computes."""
 
     step: int
     """Number of the optimizer step, from 0."""
     micro_batches: tuple[MicroBatch, ...]
     """What this rank computes: its share of the rows, at least one micro-batch."""
     num_tokens: int
-    """Real tokens of the whole batch, of all ranks; padding left out."""
+    """Real tokens of the whole batch, over all ranks; without padding."""
     chosen: np.ndarray
     """int64 [B] the rows of the whole batch, of all ranks: positions in its TokenRows."""
     max_tokens: int
     """The token budget that its micro-batches were cut by."""
     all_targets: Mapping[str, torch.Tensor] | None = None
-    """Targets ([B] or [B, C] by head) of `chosen`, by which a rank weighs its share of the loss; None where one rank has all
+    """Targets ([B] or [B, C] by head) of `chosen`, by which a rank weighs its share of the loss; None if one rank has all
     rows."""
     all_weights: torch.Tensor | None = None
-    """Weights that go with `all_targets`, float32 [B]; None where the rows have none."""
+    """Weights that go with `all_targets`, float32 [B]; None if the rows have none."""
     notices: tuple[str, ...] = ()
     """What the user should know about how its rows were read."""
 
@@ -129,7 +129,7 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """`tensor` on `device`. A copy to a GPU is queued behind its other work, and the host does not wait for it."""
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
-    # Only a copy from pinned memory lets the host carry on; what the loader has pinned already stays as it is.
+    # Only a copy from pinned memory lets the host continue; what the loader has already pinned is not copied again.
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
@@ -144,7 +144,7 @@ def collate(
 ) -> TokenBatch:
     """Lay rows of a store out as one batch; `rows` must ascend in length, as `cut_by_tokens` leaves them.
 
-    With the `max_tokens` of that cut, padding stays within it too. `group_cost` is that of `lay_out`.
+    With the `max_tokens` of that cut, the tokens with padding stay within it, too. `group_cost` is that of `lay_out`.
     """
     starts, lengths = store.offsets[rows], store.lengths_of(rows)
     groups = lay_out(lengths, layout=layout, group_cost=group_cost, max_tokens=max_tokens)

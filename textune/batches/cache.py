@@ -41,7 +41,7 @@ STALE_SECONDS = 24 * 3600.0
 _OUR_FOLDERS = re.compile(r"(building-\d+-)?[0-9a-f]{32}")
 """The cache folder may hold other things: nothing else is ever removed."""
 _ROW_TYPES: dict[str, type] = {"raw_lengths": np.int32, "offsets": np.int64}
-"""What is kept beside the columns, and its types. Row i comes from example i, so that `example` is not kept."""
+"""What is kept in addition to the columns, and its types. Row i comes from example i, so `example` is not kept."""
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
@@ -86,12 +86,12 @@ def open_store(
 
 
 def _without_cache(work: _Work, reason: str, notice: Callable[[str], None]) -> TokenStore:
-    notice(f"the token cache cannot be used ({reason}): texts are tokenised in memory, and the next run must do it again")
+    notice(f"the token cache cannot be used ({reason}): texts are tokenised in memory, and the next run has to do it again")
     return work.in_memory()
 
 
 class _Work:
-    """The texts of one store."""
+    """The texts that become one store."""
 
     def __init__(
         self,
@@ -163,11 +163,11 @@ class _Work:
             shutil.rmtree(aside, ignore_errors=True)
 
     def _publish(self, aside: Path, folder: Path) -> TokenStore:
-        """Rename a finished store to its place and open it; a broken one that stands there is replaced."""
+        """Rename a finished store to its place and open it, replacing a broken one."""
         try:
             aside.rename(folder)
         except OSError:
-            # Another process was faster; its store is just as good.
+            # another process was faster; its store is just as good
             if (store := self._open(folder)) is not None:
                 return store
             shutil.rmtree(folder, ignore_errors=True)
@@ -256,7 +256,7 @@ def _prune(cache: Path, *, keep: Path, max_bytes: float) -> None:
     for folder in cache.iterdir():
         if not _OUR_FOLDERS.fullmatch(folder.name):
             continue
-        with contextlib.suppress(OSError):  # removed by another process meanwhile
+        with contextlib.suppress(OSError):  # meanwhile removed by another process
             states = {file.name: file.stat() for file in folder.iterdir()}
             if "meta.json" in states and not folder.name.startswith("building-"):
                 size = sum(state.st_size for state in states.values())

@@ -14,7 +14,7 @@ import numpy as np
 Layout = Literal["packed", "padded"]
 
 GROUP_COST_TOKENS = 16
-"""What one more group costs in a packed batch, in tokens computed, where its attention is a call of its own in every layer."""
+"""Cost, in computed tokens, of one more group in a packed batch: it adds a call of attention in every layer."""
 
 
 class Group(NamedTuple):
@@ -29,9 +29,9 @@ class Group(NamedTuple):
 def share_rows(lengths_B: np.ndarray, world: int) -> list[np.ndarray]:
     """Positions (into `lengths_B`, ascending) of the rows of each of `world` ranks; every row belongs to exactly one.
 
-    Balanced by tokens: the longest row first, each to the rank with the fewest tokens so far, the lowest of equals. No rank
-    then has more tokens than any other plus one row's. With fewer rows than ranks, some ranks have none; one rank has all rows
-    as they stand.
+    Balanced by tokens: the longest row first, each to the rank with the fewest tokens so far (the lowest of equals). So no two
+    ranks differ by more than the tokens of one row. With fewer rows than ranks, some ranks have none; a single rank has all
+    rows in their order.
     """
     loads = [(0, rank) for rank in range(world)]
     shares: list[list[int]] = [[] for _ in range(world)]
@@ -46,15 +46,15 @@ def cut_by_tokens(lengths: np.ndarray, max_tokens: int, *, layout: Layout) -> li
     """Positions (into `lengths`) of micro-batches of at most `max_tokens` tokens each, rows sorted by length.
 
     A padded micro-batch counts as rows x its longest row, a packed one as its real tokens; `lay_out` keeps its padding within
-    the same bound. Rows keep their order among equals, so the cut is a function of the lengths alone. A row longer than
-    `max_tokens` stands alone: the caller has refused or accepted that before.
+    the same budget. Rows of equal length keep their order, so the cut is a function of the lengths alone. A row longer than
+    `max_tokens` is a micro-batch by itself: the caller has refused or accepted that before.
     """
     positions = np.argsort(lengths, kind="stable")
     cuts: list[np.ndarray] = []
     start, tokens = 0, 0
     for end, position in enumerate(positions):
         length = int(lengths[position])
-        # Rows ascend, so `length` is the longest so far: what a padded rectangle (and the worst packed group) would be.
+        # Rows ascend, so `length` is the longest so far: the width of a padded rectangle (and of the worst packed group).
         size = (end - start + 1) * length if layout == "padded" else tokens + length
         if end > start and size > max_tokens:
             cuts.append(positions[start:end])
@@ -66,7 +66,7 @@ def cut_by_tokens(lengths: np.ndarray, max_tokens: int, *, layout: Layout) -> li
 
 
 def num_laid_out(groups: Iterable[Group]) -> int:
-    """Tokens that a layout computes, padding included."""
+    """Tokens that a layout computes, including padding."""
     return sum(group.rows * group.length for group in groups)
 
 
@@ -75,8 +75,8 @@ def lay_out(
 ) -> tuple[Group, ...]:
     """Cut rows that ascend in length into groups, minimising tokens computed + `group_cost` x number of groups.
 
-    `padded` gives one group. `group_cost=0` leaves no padding at all, so it is halved until the groups fit into `max_tokens`;
-    they always do where the real tokens fit.
+    `padded` gives one group. A `group_cost` of 0 leaves no padding, so the cost is halved until the groups fit into
+    `max_tokens`, which they always do in the end if the real tokens fit.
     """
     if len(sorted_lengths) == 0:
         return ()
@@ -90,7 +90,7 @@ def lay_out(
 
 
 def _best_groups(sorted_lengths: np.ndarray, group_cost: int) -> tuple[Group, ...]:
-    """Dynamic programming over the distinct lengths; where groups cost nothing, each length is one."""
+    """Dynamic programming over the distinct lengths; if groups cost nothing, each length is a group."""
     distinct, counts = np.unique(sorted_lengths, return_counts=True)
     if group_cost == 0:
         return tuple(Group(int(rows), int(length)) for rows, length in zip(counts, distinct, strict=True))

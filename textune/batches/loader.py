@@ -15,7 +15,7 @@ from textune.batches.rows import TokenRows
 
 
 class Batches(Protocol):
-    """What the training loop reads: batches in order from any step on, with a state from which another one continues."""
+    """What the training loop reads: batches in order from any step on, with a state from which another loader continues."""
 
     max_tokens: int
     """The token budget: a micro-batch has at most so many tokens, unless a single row has more."""
@@ -24,15 +24,14 @@ class Batches(Protocol):
         """Endless; the training loop decides when to stop."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Where to continue (behind the batches handed out, not those merely prefetched), and the token budget; as JSON holds
-        it."""
+        """Where to continue (after the batches handed out, not those merely prefetched), and the token budget; as a JSON
+        object."""
 
     def lower_budget(self, batch: Batch, max_tokens: int) -> Batch:
         """Cut this batch, the last one handed out, and all that follow by a new `max_tokens`: the same rows, the same step.
 
-        Ranks that exchange anything must lower it together, at the same step and to the same number: with gradients exchanged
-        at the end of a step, all of them redo the step or none does, and in lockstep their numbers of micro-batches follow from
-        the budget.
+        Ranks that exchange anything must lower it together, at the same step and to the same number: if gradients are exchanged
+        at the end of a step, all ranks or none redo the step; in lockstep, the number of micro-batches follows from the budget.
         """
 
 
@@ -60,7 +59,7 @@ class Loader:
         """
         self._rows = rows
         self._plan = plan if state is None else plan.resumed(state)
-        # What decides how often a row is drawn must not count in the loss again.
+        # A weight that decides how often a row is drawn must not count in the loss as well.
         self._counted = replace(rows, example_weights=None) if plan.order == "weighted" else rows
         self._assembler = assembler
         self._prefetch = prefetch

@@ -1,6 +1,6 @@
-"""How runs of version 0.1.0 drew the order of their rows: they keep it when they are resumed. Beside `textune/draws.py`.
+"""How runs of version 0.1.0 drew the order of their rows, which they keep when resumed. The counterpart of `draws.py`.
 
-numpy does not promise these functions across its versions, which is why new runs draw otherwise.
+numpy may change these functions between versions, so new runs draw differently.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class OldDraws:
-    """As `Draws`, by numpy's own functions."""
+    """Like `Draws`, with numpy's own functions."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         self._generator = generator

@@ -1,6 +1,6 @@
 """The order of an epoch: which rows form each optimizer batch, drawn from a seed. After `tokens.py`, before `plan.py`.
 
-Pure functions of lengths and weights; they know nothing of devices or of the number of processes.
+Pure functions of lengths and weights; they do not depend on devices or the number of processes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from textune.errors import DataError, RunError
 DRAWING = 2
 """How new runs draw the order of their rows. A run keeps the number it began with."""
 FIRST_DRAWING = 1
-"""That of version 0.1.0, whose checkpoints do not say."""
+"""The way of version 0.1.0, whose checkpoints do not record it."""
 _DRAWINGS: dict[int, Callable[[int, int], Draws | OldDraws]] = {FIRST_DRAWING: OldDraws.of_key, DRAWING: Draws.of_key}
 
 BUCKET_BATCHES = 50
@@ -38,10 +38,10 @@ def plan_epoch(
 
     `shuffle` is a true random permutation, `sequential` 0, 1, 2, ...; the last batch may be short. `bucket` is a permutation
     cut into blocks of `BUCKET_BATCHES` batches; each block is sorted by length, cut into batches, and all batches of the epoch
-    are put in random order, so the short one may stand anywhere. `weighted` draws N rows with replacement in proportion to
-    `weights_N`, float32 [N]; DataError where no weight is above 0. The others hold every row exactly once.
+    are put in random order, so the short one may be anywhere. `weighted` draws N rows with replacement in proportion to
+    `weights_N`, float32 [N]; DataError if no weight is above 0. The other orders contain every row exactly once.
 
-    The same arguments give the same batches on every platform, with every numpy, whatever the number of processes.
+    The same arguments give the same batches on every platform, with every numpy and any number of processes.
     """
     num_rows = len(lengths_N)
     if order == "sequential":
@@ -94,7 +94,7 @@ def _bucketed(shuffled_N: np.ndarray, lengths_N: np.ndarray, batch_size: int, dr
         num_whole, num_left = divmod(len(block), batch_size)
         sizes = [batch_size] * num_whole
         if num_left:
-            # At a random place: a row of the short batch counts for more, and these must not be the longest in every epoch.
+            # In a random place: rows of the short batch count for more, so these must not always be the longest ones.
             sizes.insert(draws.below(num_whole + 1), num_left)
         batches += np.split(ascending, np.cumsum(sizes)[:-1])
     return [batches[index] for index in draws.permutation(len(batches))]

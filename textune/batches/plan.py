@@ -15,7 +15,7 @@ from textune.config import Duration, RowOrder, TrainSection
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps of a run and the rows of each. It knows nothing of devices or of the number of processes."""
+    """The steps of a run and the rows of each. It does not depend on devices or the number of processes."""
 
     num_rows: int | None
     """Training rows of an epoch; None for a stream of unknown length, whose durations are all in steps."""
@@ -29,21 +29,21 @@ class Plan:
 
     @classmethod
     def of(cls, section: TrainSection, num_rows: int | None) -> Plan:
-        """The plan of a run with this section `train` over so many training rows."""
+        """The plan of a run with this section `train` and this number of training rows."""
         return cls(num_rows, section.batch_size, section.duration, section.order, section.seed)
 
     def resumed(self, state: Mapping[str, Any]) -> Plan:
         """The plan of a run that continues from a loader's state: with the order it began with.
 
-        RunError where this version cannot draw it.
+        RunError if this version cannot draw it.
         """
         return replace(self, drawing=require_known(state.get("drawing", FIRST_DRAWING)))
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps that see every row once, the last one perhaps with fewer rows.
+        """Optimizer steps that see every row once; the last one may have fewer rows.
 
-        Where the number of rows is unknown, the whole run counts as one epoch.
+        If the number of rows is unknown, the whole run counts as one epoch.
         """
         if self.num_rows is None:
             return self.duration.steps(0)

@@ -1,4 +1,4 @@
-"""The rows of a token store chosen for one purpose, and what their examples say; between `cache.py` and `batch.py`."""
+"""The rows of a token store chosen for one purpose, with targets and weights; between `cache.py` and `batch.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textune.batches.store import TokenStore
 
 @dataclass(frozen=True, eq=False)
 class TokenRows:
-    """N chosen rows of a store. Targets and weights are those of all its examples, so that choosing rows copies nothing.
+    """N chosen rows of a store. Targets and weights cover all its examples, so choosing rows copies nothing.
 
     A *position* counts the chosen rows, from 0.
     """
@@ -68,7 +68,7 @@ class TokenRows:
 
 
 def join_rows(parts: Sequence[TokenRows]) -> TokenRows:
-    """Rows of several stores with the same columns as those of one, in their order; those of one store stay as they are."""
+    """Rows of several stores with the same columns as rows of one store, in order; those of a single store as is."""
     if len(parts) == 1:
         return parts[0]
     weights = [part.weights for part in parts]

@@ -1,4 +1,4 @@
-"""Token ids of many rows in flat columns, and which example each row comes from; first stop of the room, before `tokens.py`."""
+"""Token ids of many rows in flat columns, and which example each row comes from; before `tokens.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLUMNS: dict[str, type] = {"ids": np.int32, "types": np.uint8}
 class TokenStore:
     """N rows of tokens, one after the other. An example (a row of the data) has one row or several neighbouring ones.
 
-    `examples` and `rows` are never mixed: whatever is known of an example (target, weight, place) is found through `example`.
+    Examples and rows are never mixed: what is known of an example (target, weight, place) is found through `example`.
     """
 
     columns: dict[str, np.ndarray]
@@ -57,7 +57,7 @@ class TokenStore:
         return np.asarray(np.repeat(skipped_E, count_E) + np.arange(count_E.sum()), dtype=np.int64)
 
     def shorter_examples(self, limit: int) -> np.ndarray:
-        """int64 [E] the examples of which no row had more than `limit` tokens before truncation, ascending."""
+        """int64 [E] the examples without a row of more than `limit` tokens before truncation, ascending."""
         return np.setdiff1d(self.example, self.example[self.raw_lengths > limit])
 
 

@@ -1,4 +1,4 @@
-"""Blocks of a stream to batches, tokenised on the fly: the counterpart of `loader.py` for rows that nobody has seen yet."""
+"""Blocks of a stream to batches, tokenised on the fly: the counterpart of `loader.py` for rows not known beforehand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from textune.wording import count
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the next batch begins: so many rows after the beginning of a block."""
+    """Where the next batch begins: a number of rows after the beginning of a block."""
 
     cursor: Cursor
     position: int
@@ -47,8 +47,8 @@ class StreamLoader:
     """Batches of a stream in order, from any step on; one thread reads and tokenises blocks ahead, another prepares batches.
 
     Its whole state is the number of the next step, the cursor of the block in which that step begins, how many rows of the
-    block are done, and the token budget. Resuming reads at most that block again. Three blocks are in memory: one in use, one
-    ready, one being made.
+    block are done, and the token budget. Resuming reads at most that block again. Three blocks are in memory: one in use,
+    one ready, one in preparation.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class StreamLoader:
     ) -> None:
         """`prefetch`, `max_tokens` and `state` as for `Loader`.
 
-        DataError for a state of other shards; seed, order and the keys of the source are taken to be those of the state.
+        DataError for a state of other shards; seed, order and the keys of the source must be those of the state.
         """
         self._stream = stream
         self._plan = plan
@@ -166,7 +166,7 @@ class StreamLoader:
         return _Tokenised(rows, block.before, after, tuple(self._notices(block, after, num_rows)))
 
     def _notices(self, block: Block, after: Cursor, num_rows: int) -> Generator[str]:
-        """What to say about a block: rows left out (at the first, tenth, hundredth, ...), and a wrong number of rows."""
+        """Notices about a block: rows left out (the first, tenth, hundredth, ...), and a wrong number of rows."""
         before, skipped = block.before, block.examples.skipped
         if len(str(after.skipped)) > len(str(before.skipped)) or (skipped and not before.skipped):
             first = skipped[0]
@@ -177,5 +177,5 @@ class StreamLoader:
         if block.is_last and before.epoch == 0 and declared is not None and declared != num_rows:
             yield (
                 f"data.train.num_rows = {declared:,}, but the stream has {count(num_rows, 'usable row')}:"
-                " epochs are counted with the number in the configuration"
+                " epochs are counted by the number in the configuration"
             )

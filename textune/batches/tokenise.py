@@ -1,4 +1,4 @@
-"""The splits of a run to token rows, each text once, and what no batch could be made of; after `cache.py`, before `plan.py`."""
+"""The splits of a run to token rows, each text once; refuses rows that fit no batch. After `cache.py`, before `plan.py`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from textune.data import PreparedData, Split
 from textune.errors import ConfigError, DataError
 
 Progress = Callable[[str, int, int], None]
-"""Told the name of a split, the rows done and the rows in all."""
+"""Called with the name of a split, the rows done and the rows in all."""
 
 
 def tokenise(
     data: PreparedData, encoder: TextEncoder, section: TokensSection, *, progress: Progress, notice: Callable[[str], None]
 ) -> tuple[PreparedData, dict[str, TokenRows]]:
-    """The token rows of each split, and the data without rows that `tokens.drop_longer` leaves out.
+    """The token rows of each split, and the data without the rows that `tokens.drop_longer` leaves out.
 
-    Splits of one source share its store. DataError where no row of a split is left.
+    Splits of one source share its store. DataError if a split has no rows left.
     """
     stores: dict[int, TokenStore] = {}
     said: list[str] = []  # each split says the same
@@ -66,7 +66,7 @@ def _shortened(split: Split, store: TokenStore, limit: int, notice: Callable[[st
 
 
 def require_weights(section: TrainSection, train: Split) -> None:
-    """DataError where rows are to be drawn by weight and none of the training rows has any."""
+    """DataError if rows are to be drawn by weight and no training row has any."""
     if section.order == "weighted":
         weights = train.examples.weight
         require_drawable(None if weights is None else weights[train.indices])

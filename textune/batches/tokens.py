@@ -39,14 +39,14 @@ TOO_LONG = 'Raise tokens.max_length, set tokens.truncate = "head", or leave such
 class TextEncoder:
     """A backbone's fast tokenizer with textune's truncation: the only way from text to token ids.
 
-    Rows that fit are exactly what `tokenizer(text, text_pair)` gives; where that is nothing at all (an empty text without
-    special tokens), one token stands for it. Longer rows lose content tokens, never special tokens; in a pair, the longer text
+    Rows that fit are exactly what `tokenizer(text, text_pair)` gives; if that is nothing at all (an empty text without
+    special tokens), one token represents it. Longer rows lose content tokens, never special tokens; in a pair, the longer text
     loses first (`longest_first` of the tokenizers library).
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, section: TokensSection, *, if_too_long: str = TOO_LONG) -> None:
-        """`if_too_long`: the advice where `truncate = "error"` meets a longer row."""
-        # A copy: tokenizer.json may carry truncation and padding of its own, which would cut and pad silently.
+        """`if_too_long`: the advice if `truncate = "error"` meets a longer row."""
+        # A copy: tokenizer.json may have its own truncation and padding, which would cut and pad silently.
         self._backend: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._backend.no_truncation()
         self._backend.no_padding()
@@ -54,7 +54,7 @@ class TextEncoder:
         self._if_too_long = if_too_long
         self.has_types = "token_type_ids" in tokenizer.model_input_names
         self.unknown_id: int | None = tokenizer.unk_token_id
-        # Tokenizers without special tokens make nothing of an empty text; a model needs a token to look at.
+        # Without special tokens, an empty text has no tokens; a model needs at least one.
         candidates = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0)
         self._empty_id: int = next(token for token in candidates if token is not None)
         self._num_special = {pair: self._backend.num_special_tokens_to_add(pair) for pair in (False, True)}
@@ -65,7 +65,7 @@ class TextEncoder:
         self._single_types = self._frame is None or any(sample.type_ids)
 
     def require_room(self, *, pair: bool) -> None:
-        """ConfigError where `tokens.max_length` leaves no token for a text, or for one of the texts of a pair."""
+        """ConfigError if `tokens.max_length` leaves no token for a text, or for one of the texts of a pair."""
         num_special, num_texts = self._num_special[pair], 2 if pair else 1
         if self._section.longest < num_special + num_texts:
             what = "the texts of a pair" if pair else "a text"
@@ -100,7 +100,7 @@ class TextEncoder:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def columns(self, *, pair: bool) -> tuple[str, ...]:
-        """Names of the columns of a store. Token types are worth keeping for pairs; for single texts most are all zero."""
+        """Names of the columns of a store. Token types are kept only for pairs; for single texts they are mostly all zero."""
         return ("ids", "types") if self.has_types and (pair or self._single_types) else ("ids",)
 
     def encode(
@@ -162,7 +162,7 @@ class TextEncoder:
         return TokenStore(columns, offsets, raw_lengths, example=np.arange(len(ids)))
 
     def _kept_pieces(self, encoding: Encoding, *, pair: bool) -> list[slice]:
-        """The stretches of a row that are kept when it is cut."""
+        """The parts of a row that are kept when it is truncated."""
         room, length = self._section.longest - self._num_special[pair], len(encoding)
         if not pair and self._frame is not None:
             before, after = self._frame
@@ -192,7 +192,7 @@ def cut_columns(texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None) -> Iterat
 
 
 def cut_texts(texts: Sequence[str], pairs: Sequence[str] | None = None) -> Iterator[Texts]:
-    """Consecutive rows in chunks of at most CHUNK_ROWS rows and CHUNK_CHARACTERS characters; a longer row stands alone."""
+    """Consecutive rows in chunks of at most CHUNK_ROWS rows and CHUNK_CHARACTERS characters; a longer row by itself."""
     sizes = np.fromiter(map(len, texts), np.int64, len(texts))
     if pairs is not None:
         sizes += np.fromiter(map(len, pairs), np.int64, len(pairs))
@@ -207,7 +207,7 @@ def cut_texts(texts: Sequence[str], pairs: Sequence[str] | None = None) -> Itera
 
 
 def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """Tokens kept of each text: the shorter one whole if it fits into half, else half each (the tokenizers library's rule)."""
+    """Tokens kept of each text: all of the shorter if it fits into half, else half each (the tokenizers library's rule)."""
     if first + second <= room:
         return first, second
     shorter, longer = sorted((first, second))

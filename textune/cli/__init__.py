@@ -1,4 +1,4 @@
-"""The command line: each verb is a thin wrapper over an importable function, and the only place that prints.
+"""The command line: each verb is a thin wrapper around an importable function. Only this room prints.
 
 Exit codes: 0 done; 1 a fault of textune, or a proof that failed; 2 something the user can fix;
 75 another process of the run is gone, try again; 130, 138, 143 stopped by Ctrl+C, SIGUSR1, SIGTERM.
@@ -37,10 +37,10 @@ def main(arguments: list[str] | None = None) -> None:
     words = [word for word in words if word != "--debug"]
     print_any_character()
     try:
-        # Outside of click's standalone mode the code of `Exit` comes back as the result.
+        # Outside click's standalone mode, the code of `Exit` is returned as the result.
         code = commands(words, prog_name="textune", standalone_mode=False, obj=words) or 0
     except BrokenPipeError:
-        # The reader of our output is gone (`| head`): nothing is left to say, not even by the interpreter at its exit.
+        # The reader of our output is gone (`| head`): say nothing more, not even when the interpreter exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except BaseException as error:
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 @dataclass(frozen=True)
 class _Ending:
-    """How a command ended that did not do what was asked."""
+    """How a command ended that failed or was stopped."""
 
     message: str
     hint: str
@@ -66,7 +66,7 @@ class _Ending:
 
 def _ending(error: BaseException, words: list[str]) -> _Ending:
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        said = str(error.__cause__ or "")  # click puts an error of its own before it
+        said = str(error.__cause__ or "")  # click wraps it in its own error
         return _Ending(said or "Interrupted; everything saved so far is kept.", "", 130, is_error=False)
     if isinstance(error, TextuneError):
         return _Ending(error.message, error.hint, error.exit_code, is_error=not isinstance(error, Preempted))
@@ -80,18 +80,18 @@ def _ending(error: BaseException, words: list[str]) -> _Ending:
     if _is_out_of_memory(error):
         hint = "Use a smaller backbone or fewer rows, or a machine with more memory."
         return _Ending("out of memory.", hint, 2)
-    # the last resort: our own faults end in a sentence too
+    # the last resort: even our own bugs end in a sentence
     message = f"internal error in textune: {type(error).__name__}: {error}"
     return _Ending(message, "Run it again with --debug and report what it prints.", 1)
 
 
 def _tell(ending: _Ending, error: BaseException, *, as_json: bool) -> None:
-    """The sentence on standard error; for a script the parts of it on standard output."""
+    """The sentence on standard error; with `--json`, its fields on standard output."""
     rank = launched_rank()
     if rank and (not ending.is_error or isinstance(error, ConfigError)):
-        return  # what every rank finds: the first has said it
+        return  # every rank finds the same: the first one reports it
     if as_json:
-        with contextlib.suppress(OSError):  # a full disk: the sentence is heard all the same
+        with contextlib.suppress(OSError):  # on a full disk the sentence is still printed
             print_json({"error": ending.message, "hint": ending.hint, "exit_code": ending.code, **_fields(error)})
     if isinstance(error, click.UsageError) and not ending.hint:
         error.show()  # with the usage of the command
@@ -102,7 +102,7 @@ def _tell(ending: _Ending, error: BaseException, *, as_json: bool) -> None:
 
 
 def _fields(error: BaseException) -> dict[str, str]:
-    """What an error of ours says to a program: those of its fields that it has, as text."""
+    """The fields that one of our errors has, as text, for a program."""
     if not isinstance(error, TextuneError):
         return {}
     value = "" if error.value is None else str(error.value)
@@ -111,7 +111,7 @@ def _fields(error: BaseException) -> dict[str, str]:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; torch is not imported to look at an error that cannot be its own."""
+    """Whether memory ran out; torch is not imported for an error that cannot come from it."""
     if "torch" not in sys.modules:
         return isinstance(error, MemoryError)
     from textune.model import is_out_of_memory
@@ -120,7 +120,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 class _Verbs(click.Group):
-    """Lists its commands in the order of the work, not of the alphabet."""
+    """Lists its commands in the order of the work, not alphabetically."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

@@ -1,4 +1,4 @@
-"""The verb `chaos`, registered in the front door: a config to a proof that its run survives being killed."""
+"""The verb `chaos`, registered in `cli/__init__.py`: a config to a proof that its run survives being killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from textune.imports import importing
 )
 @config_options
 @click.option("--kills", type=click.IntRange(min=1), default=20, show_default=True, help="How often to kill.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the moments.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the moments.")
 @click.option("--run", "folder", metavar="FOLDER", help="Where everything is written; by default a new folder runs/NAME-chaos.")
 @click.option("--reference", metavar="RUN", help="A complete run of the same config, instead of training it first.")
 @json_option

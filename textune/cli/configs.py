@@ -13,7 +13,7 @@ from textune.imports import importing
 
 @click.command(
     cls=Examples,
-    short_help="Look at labelled text and write a commented config for it.",
+    short_help="Inspect labelled text and write a commented config for it.",
     examples="textune init reviews.csv --out config.toml\n"
     "textune init train.tsv --out config.toml --pretrained path/to/backbone",
 )
@@ -22,9 +22,9 @@ from textune.imports import importing
 @click.option("--pretrained", metavar="BACKBONE", help="Folder or hub name of the backbone.")
 @json_option
 def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool) -> None:
-    """Look at a file of labelled text and write a commented config for it.
+    """Inspect a file of labelled text and write a commented config for it.
 
-    Exits with 2 if the config needs something from you before it can train; what, is said.
+    Exits with 2, and says why, if you have to set something before the config can train.
     """
     with importing(for_good=True):
         from textune.console import print_facts
@@ -40,7 +40,7 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
         for what in started.unsettled:
             click.echo(f"to set: {what}", err=True)
         then = f"textune check {shlex.quote(out)}"
-        ending = f"Next: {then}" if started.ok else f"It is not ready: set what is named above, then {then}"
+        ending = f"Next: {then}" if started.ok else f"It is not ready: set what is listed above, then {then}"
         click.echo(f"Wrote {out}. {ending}")
     if not started.ok:
         raise click.exceptions.Exit(2)
@@ -60,7 +60,7 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
 def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], no_timing: bool, as_json: bool, quiet: bool) -> None:
     """Check a config and its data, and predict tokens, padding, memory and time; trains nothing.
 
-    Exits with 2 if something stands in the way of training.
+    Exits with 2 if training is not possible.
     """
     with importing(for_good=True):
         from textune.console import print_facts, print_findings
@@ -101,7 +101,7 @@ def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], no_ti
     examples="textune show config.toml\ntextune show config.toml train.optimizer.lr=3e-5 --diff",
 )
 @config_options
-@click.option("--diff", is_flag=True, help="Only what differs from the defaults.")
+@click.option("--diff", is_flag=True, help="Show only what differs from the defaults.")
 @json_option
 def show(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], diff: bool, as_json: bool) -> None:
     """Print the resolved config, with the origin of every value."""
@@ -120,7 +120,7 @@ def show(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], diff: 
     short_help="Print the JSON Schema of the config, for editors.",
     examples="textune schema > textune.schema.json\ntextune schema --markdown > docs/configuration.md",
 )
-@click.option("--markdown", is_flag=True, help="A reference page instead of JSON Schema.")
+@click.option("--markdown", is_flag=True, help="Print a reference page instead of JSON Schema.")
 def schema(markdown: bool) -> None:
     """Print the JSON Schema of the config, for editors that complete and check TOML."""
     from textune.config import json_schema, reference_markdown

@@ -1,4 +1,4 @@
-"""The verb `launch`, registered in the front door: a config, a scheduler and a number of machines to a job."""
+"""The verb `launch`, registered in `cli/__init__.py`: a config, a scheduler and a number of machines to a job."""
 
 from __future__ import annotations
 
@@ -35,31 +35,34 @@ def _pairs(option: str, words: tuple[str, ...]) -> dict[str, str]:
     help="local, slurm, kubernetes, local_docker, ray, lsf, aws_batch, aws_sagemaker, gcp_batch or kubernetes_mcad.",
 )
 @click.option(
-    "--run", default="", metavar="FOLDER", help="The run folder, which all machines reach; by default runs/NAME-OF-CONFIG."
+    "--run",
+    default="",
+    metavar="FOLDER",
+    help="The run folder, on storage that all machines share; by default runs/NAME-OF-CONFIG.",
 )
 @click.option("--nodes", type=int, default=1, show_default=True, help="Machines.")
 @click.option(
-    "--gpus", type=int, help="GPUs of each machine, one process for each; 0 for machines without. Needed off this machine."
+    "--gpus",
+    type=int,
+    help="GPUs per machine, one process for each; 0 for machines without. Required unless it runs on this machine.",
 )
-@click.option(
-    "--processes", type=int, default=0, help="Processes of each machine, where no GPUs are asked for; by default one."
-)
-@click.option("--cpus", type=int, default=0, help="Processor cores of each machine; by default four for each process.")
-@click.option("--memory-mb", type=int, default=0, help="Memory of each machine in MB; by default what the scheduler gives.")
-@click.option("--image", default="", help="Container image, where the scheduler runs containers.")
-@click.option("--mount", multiple=True, metavar="SPEC", help="What containers see, such as type=volume,src=CLAIM,dst=/data.")
+@click.option("--processes", type=int, default=0, help="Processes per machine if it has no GPUs; by default one.")
+@click.option("--cpus", type=int, default=0, help="Processor cores per machine; by default four per process.")
+@click.option("--memory-mb", type=int, default=0, help="Memory per machine in MB; by default what the scheduler gives.")
+@click.option("--image", default="", help="Container image, if the scheduler runs containers.")
+@click.option("--mount", multiple=True, metavar="SPEC", help="Storage for containers, such as type=volume,src=CLAIM,dst=/data.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="Environment variable of every process.")
 @click.option(
     "--scheduler-option",
     "options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Said to the scheduler: time, partition, account, queue, ...",
+    help="Option for the scheduler: time, partition, account, queue, ...",
 )
 @click.option(
-    "--grace", type=int, default=120, show_default=True, help="Seconds between the scheduler's warning and the end, to save in."
+    "--grace", type=int, default=120, show_default=True, help="Seconds to save in, between the scheduler's warning and the end."
 )
-@click.option("--max-retries", type=int, default=3, show_default=True, help="How often a job that failed is started again.")
+@click.option("--max-retries", type=int, default=3, show_default=True, help="How often a failed job is restarted.")
 @click.option("--dry-run", is_flag=True, help="Print the exact request and submit nothing.")
 @json_option
 def launch(
@@ -71,7 +74,7 @@ def launch(
     as_json: bool,
     **words: Any,
 ) -> None:
-    """Train on one or many machines: hand the run to a scheduler, which starts it again after a pre-emption.
+    """Train on one or many machines: hand the run to a scheduler, which restarts it after a pre-emption.
 
     Each start resumes from the last checkpoint (`textune train --resume auto`). The config is checked first.
     """
@@ -79,7 +82,7 @@ def launch(
 
     require_scheduler(scheduler)
     if gpus is None and scheduler != "local":
-        raise LaunchError("--gpus is missing: how many GPUs has each machine?", hint="Say --gpus 0 for machines without.")
+        raise LaunchError("--gpus is missing: how many GPUs does each machine have?", hint="Set --gpus 0 for machines without.")
     job = Job(
         config,
         gpus=gpus or 0,

@@ -39,7 +39,9 @@ from textune.ranks import joined
 )
 @click.option("--metric", help="Main metric, instead of the run's.")
 @click.option("--label", metavar="COLUMN", help="Label column of --data, if not the run's.")
-@click.option("--label-files", metavar="FILE", multiple=True, help="For text: files with one label a line, parallel to --data.")
+@click.option(
+    "--label-files", metavar="FILE", multiple=True, help="For text: files with one label per line, parallel to --data."
+)
 @click.option("--split", metavar="NAME", help="Which rows of a .json file that holds several splits.")
 @click.option("--where", metavar="COLUMN=VALUE", multiple=True, help="Only rows of --data that have this value.")
 @reading_options
@@ -52,7 +54,7 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, quiet: bool, **opti
         from textune.pipeline import evaluate as run_evaluate
 
     if data and options["part"]:
-        raise click.UsageError("--part chooses among the run's own rows, but --data names others: give one of the two.")
+        raise click.UsageError("--part chooses among the run's own rows, but --data names other rows: give only one of them.")
     with options_in_errors():
         source, said = read_files(run, data, options) if data else (None, "")
     with run_tracker(quiet=quiet) as tracker, options_in_errors(files=bool(data)):
@@ -95,9 +97,11 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, quiet: bool, **opti
     metavar="FILE",
     help="csv, tsv, jsonl, parquet, arrow or text; by default lines of text from standard input.",
 )
-@click.option("--output", "target", default="-", metavar="FILE", help="By default standard output.")
+@click.option("--output", "target", default="-", metavar="FILE", help="The file to write; by default standard output.")
 @click.option(
-    "--output-format", metavar="FORMAT", help="Format of the output; by default by its name, else the input's (text: jsonl)."
+    "--output-format",
+    metavar="FORMAT",
+    help="Format of the output; by default that of its name, else the input's (text: jsonl).",
 )
 @reading_options
 @click.option("--all-scores", is_flag=True, help="Add the score of every label.")
@@ -110,7 +114,7 @@ def predict(
 ) -> None:
     """Add the model's predictions to rows, keeping their columns and order."""
     if as_json and target == "-":
-        raise click.UsageError("--json reports on --output FILE; predictions on standard output are the result themselves.")
+        raise click.UsageError("--json needs --output FILE: on standard output it would mix with the predictions.")
     with importing(for_good=True):
         from textune.config import user_path
         from textune.pipeline import predict_file, require_target

@@ -1,4 +1,4 @@
-"""Options of the command line that several verbs share, and what becomes of them; used by `cli` alone."""
+"""Options that several verbs share, and what becomes of them; used only by `cli`."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
 
 
 class Examples(click.Command):
-    """A command whose help ends with examples, printed as they stand."""
+    """A command whose help ends with examples, printed verbatim."""
 
     def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.examples = examples
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Examples, one a line."""
+        """Examples, one per line."""
         with formatter.section("Examples"):
             for line in self.examples.splitlines():
                 formatter.write(f"{' ' * formatter.current_indent}{line}\n")
 
 
 def config_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The config and what changes it."""
+    """The config and its overrides."""
     function = click.option(
-        "--unset", multiple=True, metavar="KEY", help="Take an optional key back, such as data.columns.weight."
+        "--unset", multiple=True, metavar="KEY", help="Unset an optional key, such as data.columns.weight."
     )(function)
     function = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")(function)
     return click.argument("config", metavar="CONFIG.toml")(function)
 
 
-# torchrun takes `--run` for the start of an option of its own, wherever it stands; there the longer name serves.
+# torchrun takes `--run` as an abbreviation of its own option, wherever it appears; use the longer name there.
 run_option = click.option(
     "--run",
     "--run-folder",
@@ -55,13 +55,13 @@ resume_option = click.option(
     is_flag=False,
     flag_value="latest",
     metavar="[PATH|auto]",
-    help="Resume the run folder; `auto`: start it where there is nothing to resume. PATH: a run or a checkpoint"
+    help="Resume the run folder; `auto`: start it if there is nothing to resume. PATH: a run or a checkpoint"
     " (runs/x/checkpoints/step-120) to start from.",
 )
 
 
 def resume_and_overrides(resume: str | None, overrides: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
-    """The two apart: in `--resume key=value` the parser takes the first override for the option's own value."""
+    """Separate the two: in `--resume key=value`, the parser takes the first override as the option's value."""
     if resume is not None and "=" in resume and not os.path.exists(resume):
         return "latest", (resume, *overrides)
     return resume, overrides
@@ -70,11 +70,11 @@ def resume_and_overrides(resume: str | None, overrides: tuple[str, ...]) -> tupl
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON, or the error: error, hint, exit_code."
 )
-quiet_option = click.option("--quiet", is_flag=True, help="Say nothing on standard error but errors.")
+quiet_option = click.option("--quiet", is_flag=True, help="Print only errors on standard error.")
 
 
 def as_setting(error: click.NoSuchOption, words: list[str]) -> str:
-    """How to write as a setting what was written as an option, such as `--lr 3e-5`; empty where no key has that name."""
+    """How to write an option such as `--lr 3e-5` as a setting; empty if no key has that name."""
     if error.ctx is None or not any(parameter.name == "overrides" for parameter in error.ctx.command.params):
         return ""
     from textune.config import keys_called
@@ -89,7 +89,7 @@ def as_setting(error: click.NoSuchOption, words: list[str]) -> str:
     name = name.replace("-", "_")
     keys = keys_called(name)
     if keys and keys[0].rpartition(".")[2] != name.rpartition(".")[2]:
-        value = "VALUE"  # another tool's name, whose values may have another form
+        value = "VALUE"  # the name in another tool, whose values may be written differently
     settings = [shlex.quote(f"{key}={value}") for key in keys]
     return f"Settings are written KEY=VALUE: {' or '.join(settings)}." if settings else ""
 
@@ -108,14 +108,14 @@ def device_options(function: Callable[..., None]) -> Callable[..., None]:
             type=click.Choice(["auto", "on", "off"]),
             default="auto",
             show_default=True,
-            help="Compiled kernels for the processor; auto takes them unless the model's own run had them off.",
+            help="Compiled kernels for the processor; auto uses them unless they were off in the model's run.",
         ),
         click.option(
             "--precision",
             type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
             default="auto",
             show_default=True,
-            help="Arithmetic; auto is that of the model's own run. int8: faster than fp32 on a processor, less exact.",
+            help="Precision; auto is that of the model's run. int8: faster than fp32 on a processor, less exact.",
         ),
         click.option(
             "--device",
@@ -130,7 +130,7 @@ def device_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 _READING = ("encoding", "delimiter", "quoting", "pattern", "skip_lines", "extra_cells", "split")
-"""Options that are keys of a source by the same name."""
+"""Options that are keys of a source, with the same name."""
 _DEVICE_OPTIONS = {"device": "--device", "precision": "--precision", "evaluate.metric": "--metric"}
 _READING_OPTIONS = {
     key: f"--{key.replace('_', '-')}" for key in (*_READING, "format", "column_names", "label_files", "where")
@@ -141,12 +141,12 @@ _READING_OPTIONS = {
     "data.columns.label": "--label",
     "data.on_bad_row": "--skip-bad-rows",
 }
-"""The options of a verb about a trained model that stand for keys and arguments; those of files that it is given."""
+"""The options of a verb about a trained model, by key or argument; and those of the files given to it."""
 
 
 @contextlib.contextmanager
 def options_in_errors(*, files: bool = True) -> Iterator[None]:
-    """Errors name options of the command instead of keys; without `files`, keys about data are those of the run's config."""
+    """Make errors name options of the command instead of keys; without `files`, data keys are those of the run's config."""
     try:
         yield
     except TextuneError as error:
@@ -155,7 +155,7 @@ def options_in_errors(*, files: bool = True) -> Iterator[None]:
 
 
 def as_option(setting: Setting, *, files: bool = True) -> str:
-    """What a command line has for a setting, such as `--delimiter ';'`; the setting itself where there is no option."""
+    """A setting as an option, such as `--delimiter ';'`; the setting itself if there is no option."""
     option = _DEVICE_OPTIONS.get(setting.key) or (_READING_OPTIONS.get(setting.key) if files else None)
     if option is None:
         return str(setting)
@@ -177,21 +177,25 @@ def _names(text: str | None) -> tuple[str, ...]:
 
 
 def reading_options(function: Callable[..., None]) -> Callable[..., None]:
-    """How the rows of a file are written down."""
+    """How the rows of a file are written."""
     for decorate in (
-        click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be used, and say how many."),
+        click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be used, and report how many."),
         click.option(
             "--reading",
             type=click.Choice(["run", "plain"]),
             default="run",
             show_default=True,
-            help="run: as the run read its own files of the same suffix; plain: by the name and these options alone.",
+            help="run: as the run read its own files with the same suffix; plain: by the file's name and these options alone.",
         ),
-        click.option("--extra-cells", type=click.Choice(["error", "ignore"]), help="Rows with more cells than columns."),
+        click.option(
+            "--extra-cells",
+            type=click.Choice(["error", "ignore"]),
+            help="What to do with rows that have more cells than columns.",
+        ),
         click.option("--skip-lines", type=click.IntRange(min=0), metavar="N", help="Lines before the header or the rows."),
         click.option("--pattern", metavar="REGEX", help="For text: named groups that turn each line into columns."),
         click.option("--column-names", metavar="A,B,...", help="Names for the columns of a file without a header."),
-        click.option("--quoting", type=click.Choice(["auto", "standard", "none"]), help="Quotes in csv and tsv."),
+        click.option("--quoting", type=click.Choice(["auto", "standard", "none"]), help="How quotes are read in csv and tsv."),
         click.option("--delimiter", help="Column delimiter of csv and tsv."),
         click.option("--encoding", help="Text encoding, by default utf-8."),
         click.option(
@@ -205,7 +209,7 @@ def reading_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def read_files(run: str, files: tuple[str, ...], options: dict[str, Any]) -> tuple[FilesSource, str]:
-    """Files as a source, read as the run's own but for the options that were given, and a sentence that says so."""
+    """Files as a source, read like the run's own except for the options given, and a sentence that says so."""
     from textune.prediction import find_model, read_as_run, read_card
 
     given = {key: options[key] for key in _READING if options.get(key) is not None}
@@ -245,7 +249,7 @@ def predict_columns(columns: Columns, options: dict[str, object]) -> Columns:
 def stream_options(
     source: str, target: str, files: FilesSource, output_format: str | None
 ) -> tuple[StreamOptions, StreamOptions]:
-    """How the input of predict is read and its output written."""
+    """How `predict` reads its input and writes its output."""
     from dataclasses import replace
 
     from textune.data import StreamOptions, output_format_of, require_fitting, stream_format, stream_name
@@ -264,6 +268,6 @@ def stream_options(
         extra_cells=files.extra_cells,
     )
     target_format = output_format_of(target, output_format, source_format)
-    if target_format != source_format:  # options of the input's form say nothing about another form
+    if target_format != source_format:  # options of the input's format do not apply to another format
         return reading, StreamOptions(format=target_format)
     return reading, replace(reading, skip_lines=0)

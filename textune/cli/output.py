@@ -1,4 +1,4 @@
-"""What verbs print, on the first of several ranks alone: results on standard output, everything else on standard error."""
+"""What verbs print, only on the first of several ranks: results on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def run_tracker(*, quiet: bool, only_notices: bool = False) -> ConsoleTracker:
 
 
 def say(console: Console, text: str) -> None:
-    """A sentence or a few lines, as they stand."""
+    """A sentence or a few lines, verbatim."""
     console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_json(value: object) -> None:
-    """One JSON document on standard output; what JSON cannot hold (NaN) is a fault of ours, never printed."""
-    if launched_rank() == 0:  # of the processes of one run: all would print the same
+    """One JSON document on standard output; a value that JSON cannot hold (NaN) is a bug of ours, never printed."""
+    if launched_rank() == 0:  # all processes of a run would print the same
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
         try:
             text.encode(sys.stdout.encoding or "utf-8")
@@ -48,13 +48,13 @@ def print_json(value: object) -> None:
 
 
 def print_any_character() -> None:
-    """Standard output shows a character that its encoding lacks as an escape; JSON and predicted rows have their own ways."""
+    """Escape characters that standard output cannot encode; JSON and predicted rows handle that themselves."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def printable(text: str) -> str:
-    """The text with escapes for characters that would drive a terminal; line ends of a list of problems stay."""
+    """The text with terminal control characters escaped; line ends, as in a list of problems, stay."""
     return "".join(
         letter if letter.isprintable() or letter in "\n\u00a0\u3000" else letter.encode("unicode_escape").decode()
         for letter in text

@@ -113,7 +113,7 @@ def _say_what_comes_next(console: Console, result: TrainResult) -> None:
 
 
 def _share_among_devices(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], words: list[str]) -> None:
-    """Start a process for each device, where there are several; this process then ends in them."""
+    """Start a process for each device, if there are several; this process then exits with their code."""
     import torch
 
     from textune.config import load_config
@@ -126,7 +126,7 @@ def _share_among_devices(config: str, overrides: tuple[str, ...], unset: tuple[s
 
 
 def _predict_example(run: Path) -> str:
-    """How to predict with a run: a line of text is enough only where it takes one text column."""
+    """How to predict with a run: a line of text is enough only if the model reads one text column."""
     from textune.prediction import find_model, read_card
 
     columns = read_card(find_model(run)).columns

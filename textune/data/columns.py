@@ -1,7 +1,7 @@
-"""Rows to examples: the text (one column or a template over several), the second text, the label as it stands, the weight.
+"""Rows to examples: the text (one column or a template of several), the second text, the label as written, the weight.
 
-After `sources.py`, before `labels/`. A missing text is empty text; the audit counts those. A weight that is not a finite
-number of at least zero makes a bad row.
+After `reading`, before `labels`. A missing text becomes empty text; the audit counts these. A row whose weight is not
+a finite number of at least zero is a bad row.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Examples:
     text_pair: pa.ChunkedArray | None
     """large_string [N], never null."""
     label: pa.ChunkedArray | None
-    """[N] as it stands in the file, of any type."""
+    """[N] as the file has it, of any type."""
     weight: np.ndarray | None
     """float32 [N]"""
     indices: np.ndarray
@@ -46,7 +46,7 @@ class Examples:
     """Names that the source itself gives to integer labels."""
     label_column: str = "label"
     unclear: str = ""
-    """Why integers among the labels could mean anything, if they could: only some of the files name theirs."""
+    """Why the meaning of integer labels is unknown: only some of the files name theirs. Empty if it is known."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -96,7 +96,7 @@ def leave_out(
 def select_columns(rows: Rows, columns: Columns, *, with_labels: bool, on_bad_row: OnBadRow = "error") -> Examples:
     """The columns that the section names. Without `with_labels`, label and weight are neither needed nor read.
 
-    DataError for a column that is not there or of a kind that cannot be used, and for a bad weight with `on_bad_row` "error".
+    DataError for a missing or unusable column, and for a bad weight if `on_bad_row` is "error".
     """
     text, pair = select_texts(rows, columns)
     label: pa.ChunkedArray | None = None
@@ -130,7 +130,7 @@ def label_columns(columns: Columns) -> tuple[str, ...]:
 
 
 def _labels(rows: Rows, columns: Columns, bad: dict[int, str]) -> pa.ChunkedArray:
-    """The labels as they stand; those side by side as one list for each row, with rows that cannot be used in `bad`."""
+    """The labels as written; side by side, as one list per row, with rows that cannot be used in `bad`."""
     key = "data.columns.labels" if columns.labels else "data.columns.label"
     if columns.labels and columns.label != Columns().label:
         raise DataError(
@@ -155,7 +155,7 @@ def _labels(rows: Rows, columns: Columns, bad: dict[int, str]) -> pa.ChunkedArra
 def select_texts(rows: Rows, columns: Columns) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
     """Text and second text of every row, large_string [N] without nulls: the only way from cells to text.
 
-    DataError for a column that is not there or cannot be text.
+    DataError for a column that is missing or cannot be text.
     """
     if columns.template is not None:
         template = Template(columns.template)
@@ -168,7 +168,7 @@ def select_texts(rows: Rows, columns: Columns) -> tuple[pa.ChunkedArray, pa.Chun
 
 
 def text_columns(columns: Columns) -> tuple[str, ...]:
-    """Names of the columns that the texts are made of, each once."""
+    """Names of the columns that make up the texts, each once."""
     names = [columns.text] if columns.template is None else [*Template(columns.template).names]
     return tuple(dict.fromkeys([*names, *([columns.text_pair] if columns.text_pair else [])]))
 
@@ -212,8 +212,8 @@ def _text_column(rows: Rows, name: str, *, key: str) -> pa.ChunkedArray:
 class Template:
     """Text made of several columns, such as `"{title}\\n{body}"`.
 
-    `{{` and `}}` are plain braces; `\\n`, `\\t` and `\\\\` written out, as on a command line, mean line feed, tab and
-    backslash.
+    `{{` and `}}` are plain braces; a written-out `\\n`, `\\t` or `\\\\`, as on a command line, means a line feed, a tab or
+    a backslash.
     """
 
     def __init__(self, template: str) -> None:
@@ -223,18 +223,18 @@ class Template:
         try:
             parsed = list(string.Formatter().parse(template))
         except ValueError as error:
-            raise DataError(f"{where}: {error}.", hint="A plain brace is written twice: {{ or }}.") from error
+            raise DataError(f"{where}: {error}.", hint="Double a plain brace: {{ or }}.") from error
         for literal, name, spec, conversion in parsed:
             if name == "" or spec or conversion:
                 wrong = "{" + (name or "") + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
-                raise DataError(f"{where} holds {wrong}.", hint="Braces hold the name of a column and nothing else.")
+                raise DataError(f"{where} holds {wrong}.", hint="Braces hold only the name of a column.")
             self._parts.append((re.sub(r"\\[nt\\]", lambda match: _ESCAPES[match[0]], literal), name))
         if not self.names:
             raise DataError(f"{where} names no column.", hint='Write columns in braces: "{title}: {body}".')
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns that it takes, each once."""
+        """The columns that it uses, each once."""
         return tuple(dict.fromkeys(name for _, name in self._parts if name is not None))
 
     def fill_columns(self, columns: Mapping[str, pa.ChunkedArray]) -> pa.ChunkedArray:

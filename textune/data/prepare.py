@@ -21,7 +21,7 @@ from textune.errors import DataError
 from textune.wording import count
 
 _SHOWN_NAMES = 8
-"""Label names in a notice."""
+"""The most label names in a notice."""
 
 
 def prepare_data(
@@ -35,8 +35,8 @@ def prepare_data(
 
     `kind`: the task's kind (or `auto`); None for a task without labels, which neither needs nor reads a column of them.
     `known_names`: label names in the order that a fine-tuned backbone already has; where the data has the same ones and
-    `data.labels` gives no order, that order is kept, so that the backbone's head keeps its meaning. `given`: rows in memory by
-    name, for sources of that kind.
+    `data.labels` gives no order, that order is kept, and with it the meaning of the backbone's head. `given`: rows in memory
+    by name, for sources of that kind.
     """
     sources = _read_sources(section, given, with_labels=kind is not None)
     labels, said = None, list[str]()
@@ -78,13 +78,13 @@ def key_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Sources:
-    """Everything that was read, labels as they stand."""
+    """Everything that was read, with labels as written."""
 
     train: Examples
-    """All training rows, or the first ones of the stream."""
+    """All training rows, or the first rows of the stream."""
     stream: RowStream | None
     held_out: dict[str, Examples]
-    """By name: the rows that have a source of their own."""
+    """By name: rows that have their own source."""
 
     @property
     def notes(self) -> list[str]:
@@ -117,32 +117,32 @@ def _read_sources(section: DataSection, given: GivenRows, *, with_labels: bool) 
 def _settle_labels(
     sources: _Sources, section: Labels, *, kind: str, known_names: tuple[str, ...] | None
 ) -> tuple[LabelMap, list[str]]:
-    """The label map of all rows, and what to say about it."""
+    """The label map of all rows, and notes about it."""
     labels, notices = infer_labels(sources.train, list(sources.held_out.values()), section, kind=kind)
     given = section.names or section.names_file
     if known_names is None or given or labels.multi_hot or known_names == labels.names:
         return labels, [*notices]
     if sorted(known_names) != sorted(labels.names):
         return labels, [*notices]
-    kept = f"the labels keep the order that the backbone has: {', '.join(known_names[:_SHOWN_NAMES])}"
+    kept = f"labels keep the order of the backbone: {', '.join(known_names[:_SHOWN_NAMES])}"
     return replace(labels, names=known_names), [*notices, kept]
 
 
 def _training_rows(
     sources: _Sources, section: DataSection, labels: LabelMap | None
 ) -> tuple[Split, RowStream | None, list[str]]:
-    """All training rows before any are set aside; of a stream its first block, with what to say about it."""
+    """All training rows before any are set aside; for a stream, its first block, with notes about it."""
     if sources.stream is None:
         return _encoded("train", sources.train, labels, section, key="data.train"), None, []
     stream = replace(sources.stream, label_map=labels)
     first = stream.sample()
-    examples = replace(first.examples, skipped=())  # the loader counts those of all blocks
+    examples = replace(first.examples, skipped=())  # the loader counts skipped rows of all blocks
     said = [*_of_first_rows(first.examples), *told_of_secrets(stream.section.files)]
     return Split("train", examples, {LABEL: first.targets}, np.arange(len(examples))), stream, said
 
 
 def _of_first_rows(examples: Examples) -> list[str]:
-    """What to say about the first block of a stream, which stands for the rows that nobody has seen yet."""
+    """Notes about the first block of a stream, which represents the rows that have not been read yet."""
     notices = [f"training rows are streamed; figures about them describe their first {count(len(examples), 'row')} only"]
     if examples.skipped:
         bad = examples.skipped[0]
@@ -151,7 +151,7 @@ def _of_first_rows(examples: Examples) -> list[str]:
 
 
 def _set_aside(train: Split, section: DataSection) -> tuple[Split, dict[str, Split]]:
-    """What is left for training, and the splits made of training rows: test first, so that it depends on no other key."""
+    """What is left for training, and the splits taken from training rows: test first, so it depends on no other key."""
     shares: dict[str, Split] = {}
     sources = _held_out_of(section)
     for name in ("test", "validation", *section.evaluations):
@@ -167,7 +167,7 @@ def _set_aside(train: Split, section: DataSection) -> tuple[Split, dict[str, Spl
 
 
 def _unweighted(columns: Columns) -> Columns:
-    """The same without weights, which belong to the loss."""
+    """The same without weights, which only matter to the loss."""
     return columns.model_copy(update={"weight": None})
 
 
@@ -181,12 +181,10 @@ def _read(
 
 
 def _encoded(name: str, examples: Examples, labels: LabelMap | None, section: DataSection, *, key: str) -> Split:
-    """The split of all examples whose label can be used, with their targets; of all of them where there are no labels."""
+    """The split of all examples with a usable label, and their targets; of all examples in a task without labels."""
     if labels is None:
         return Split(name, examples, {}, np.arange(len(examples)))
     encoded, targets = encode_labels(examples, labels, section.labels, on_bad_row=section.on_bad_row)
     if len(encoded) == 0:
-        raise DataError(
-            f"{key}: no row of {examples.rows.source} has a label that can be used.", hint="Check data.columns.label."
-        )
+        raise DataError(f"{key}: no row of {examples.rows.source} has a usable label.", hint="Check data.columns.label.")
     return Split(name, encoded, {LABEL: targets}, np.arange(len(encoded)))

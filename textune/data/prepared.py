@@ -1,4 +1,4 @@
-"""The rows of a run in their splits, as the rooms after `data` see them; made by `prepare.py`."""
+"""The rows of a run by split, as the rooms after `data` see them; made by `prepare.py`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from textune.wording import count
 class Split:
     """Rows used for one purpose.
 
-    `examples` and `targets` are those of the whole source, so that a source is tokenised once however it is split; `indices`
-    int64 [N] are the examples of this split.
+    `examples` and `targets` cover the whole source, so a source is tokenised once, however it is split; `indices` int64 [N]
+    are the examples of this split.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Split:
 
     @property
     def skipped(self) -> tuple[SkippedRow, ...]:
-        """Rows of the split's own source that were left out (`data.on_bad_row`); those of a share count for training."""
+        """Rows of the split's own source that were left out (`data.on_bad_row`); for a share, training counts them."""
         return () if self.is_share else self.examples.skipped
 
     @property
     def num_left_out(self) -> int:
-        """Rows that the split would have but for `data.on_bad_row` and `tokens.drop_longer`."""
+        """Rows that the split would have without `data.on_bad_row` and `tokens.drop_longer`."""
         return len(self.skipped) + self.num_longer
 
     @property
@@ -97,13 +97,13 @@ class PreparedData:
     """All rows of a run, with labels as numbers."""
 
     splits: dict[str, Split]
-    """By name: `train`, then `validation` and `test` where they exist, then the sets of `data.evaluations`."""
+    """By name: `train`, then `validation` and `test` if they exist, then the sets of `data.evaluations`."""
     labels: LabelMap | None
     """None for a task without labels."""
     notices: tuple[str, ...] = ()
-    """Decisions and observations along the way, in sentences."""
+    """Decisions and observations along the way, as sentences."""
     stream: RowStream | None = None
-    """All training rows, where they are streamed; `train` then holds the first block."""
+    """All training rows if they are streamed; `train` then holds the first block."""
 
     @property
     def train(self) -> Split:
@@ -122,7 +122,7 @@ class PreparedData:
 
     @property
     def label_map(self) -> LabelMap:
-        """The labels of a task that has them."""
+        """The label map of a task with labels."""
         assert self.labels is not None, "the task has no labels"
         return self.labels
 
@@ -133,7 +133,7 @@ class PreparedData:
 
     @property
     def train_targets(self) -> np.ndarray | None:
-        """Targets of all training rows, for the baselines of a report; None of a stream."""
+        """Targets of all training rows, for the baselines of a report; None for a stream."""
         return None if self.stream is not None else self.train.chosen_targets[LABEL]
 
     @property
@@ -149,7 +149,7 @@ class PreparedData:
 
     @property
     def num_left_out(self) -> dict[str, int]:
-        """Rows left out of each split, for whatever reason."""
+        """Rows left out of each split, for any reason."""
         return {name: split.num_left_out for name, split in self.splits.items()}
 
     def map_splits(self, change: Callable[[Split], Split]) -> PreparedData:

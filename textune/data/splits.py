@@ -1,7 +1,7 @@
-"""Sets rows aside for validation or test: stratified by class, in whole groups, or at random; after `labels/`.
+"""Sets rows aside for validation or test: stratified by class, in whole groups, or at random; after `labels`.
 
-The same rows and seed give the same split on every machine. Every class keeps at least one row for training, and its share on
-both sides as nearly as whole rows allow (largest remainder).
+The same rows and seed give the same split on every machine. Every class keeps at least one row for training, and its
+share on both sides as closely as whole rows allow (largest remainders).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from textune.wording import count
 def split_rows(
     rows: Rows, indices: np.ndarray, targets: np.ndarray | None, section: SplitOff, *, key: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions kept and positions set aside, of the examples that `indices` int64 [N] are the rows of; int64, both sorted.
+    """Positions kept and positions set aside among the examples whose rows are `indices` int64 [N]; int64, both sorted.
 
-    `targets` [N] of whole numbers are classes to stratify by; with others, or none, the split is random. `key` names the split
-    in messages, such as `data.validation`. DataError where one of the sides would be empty.
+    `targets` [N] of whole numbers are classes to stratify by; with other targets, or none, the split is random. `key` names
+    the split in messages, such as `data.validation`. DataError where one of the sides would be empty.
     """
     wanted = _num_wanted(len(indices), section, key)
     if section.group_by is not None:
@@ -48,7 +48,7 @@ def _num_wanted(num_rows: int, section: SplitOff, key: str) -> int:
     if wanted == 0:
         raise DataError(
             f"{key} would have zero rows: {section.ratio:g} of {count(num_rows, 'row')}.",
-            hint=f"Raise {key}.ratio, set {key}.count, or give them a source of their own.",
+            hint=f"Raise {key}.ratio, set {key}.count, or give {key} its own source.",
         )
     if wanted >= num_rows:
         raise DataError(
@@ -59,18 +59,18 @@ def _num_wanted(num_rows: int, section: SplitOff, key: str) -> int:
 
 
 def _choose_by_class(targets: np.ndarray, wanted: int, section: SplitOff, key: str) -> np.ndarray:
-    """Rows set aside, bool [N], each class with its share."""
+    """Rows set aside, bool [N], a share of each class."""
     num_rows = len(targets)
     order = Draws.of_seed(section.seed).permutation(num_rows)
     sizes_C = np.bincount(targets)
     quota_C = _quotas(sizes_C, wanted, seed=section.seed)
     if quota_C.sum() < wanted and (section.count is not None or quota_C.sum() == 0):
         raise DataError(
-            f"{key}: {count(wanted, 'row')} cannot be set aside with every class keeping a row for training: "
+            f"{key}: {count(wanted, 'row')} cannot be set aside if every class keeps a row for training: "
             f"at most {int(np.maximum(sizes_C - 1, 0).sum())} can.",
             hint=f"Lower {key}.count, or set {key}.stratify = false.",
         )
-    # Rows class after class, in random order within each: the first ones of each class are taken.
+    # Rows class by class, in random order within each: the first rows of each class are taken.
     by_class = np.argsort(targets[order].astype(np.min_scalar_type(len(sizes_C))), kind="stable")
     starts_C = np.cumsum(sizes_C) - sizes_C
     taken = np.concatenate([by_class[start : start + quota] for start, quota in zip(starts_C, quota_C, strict=True)])
@@ -80,9 +80,9 @@ def _choose_by_class(targets: np.ndarray, wanted: int, section: SplitOff, key: s
 
 
 def _quotas(sizes_C: np.ndarray, wanted: int, *, seed: int) -> np.ndarray:
-    """Rows to take from each class, int64 [C]: its share rounded down, what is left to the largest remainders.
+    """Rows to take from each class, int64 [C]: its share rounded down, the rest by largest remainder.
 
-    A class never gives its last row. Equal remainders are served in random order, so that no class is favoured for its id.
+    A class never gives its last row. Equal remainders are served in random order, so no class is favoured for its id.
     """
     total = int(sizes_C.sum())
     most_C = np.maximum(sizes_C - 1, 0)
@@ -100,7 +100,7 @@ def _quotas(sizes_C: np.ndarray, wanted: int, *, seed: int) -> np.ndarray:
 
 
 def _choose_groups(rows: Rows, indices: np.ndarray, column: str, wanted: int, section: SplitOff, key: str) -> np.ndarray:
-    """Rows set aside, bool [N], whole groups only: random groups as long as they fit. Rows without a group stand alone."""
+    """Rows set aside, bool [N], whole groups only: random groups as long as they fit. Rows without a group count singly."""
     table = rows.table
     if column not in table.column_names:
         raise missing_column(column, rows, source=rows.source, key=f"{key}.group_by")
@@ -127,6 +127,6 @@ def _choose_groups(rows: Rows, indices: np.ndarray, column: str, wanted: int, se
             if room == 0:
                 break
     if not taken_G.any():
-        # Every group is larger than wanted: the smallest is the nearest to it.
+        # Every group is larger than wanted: the smallest comes closest.
         taken_G[int(sizes_G.argmin())] = True
     return np.asarray(taken_G[group_N])

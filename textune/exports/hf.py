@@ -1,4 +1,4 @@
-"""A plain Hugging Face folder from a run: its best model, or the model of a checkpoint, whatever kind of learner wrote it."""
+"""A plain Hugging Face folder from a run: its best model, or the model of a checkpoint from any kind of learner."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Exported:
 
 
 def export(source: str | Path, target: str | Path) -> Exported:
-    """Write a model as a plain folder: the best one of a run, or that of its newest checkpoint if it has not evaluated yet, or
-    that of one checkpoint.
+    """Write a model as a plain folder: the best one of a run, or that of its newest checkpoint if it has not evaluated yet,
+    or that of one checkpoint.
 
     The folder is complete or absent. Raises RunError if there is no model, if the checkpoint is damaged, or if `target` exists.
     """
@@ -48,7 +48,7 @@ def export(source: str | Path, target: str | Path) -> Exported:
         )
     model = source if (source / CARD_NAME).is_file() else complete_model(source)
     if model is not None:
-        if (model / MANIFEST).is_file():  # a checkpoint that holds a model alone
+        if (model / MANIFEST).is_file():  # a checkpoint that holds only a model
             require_whole(model)
         write_folder(target, lambda folder: _copy_model(model, folder))
         return Exported(target, read_card(model).step, model)
@@ -72,7 +72,7 @@ def _find_checkpoint(source: Path) -> Checkpoint:
 
 
 def _copy_model(model: Path, folder: Path) -> None:
-    """Links are followed only within the folder: it may come from anybody, and the copy may go to anybody."""
+    """Links are followed only within the folder: it may come from anyone, and the copy may go to anyone."""
     for path in model.iterdir():
         try:
             require_inside(model, path)
@@ -101,7 +101,7 @@ def _rebuild(checkpoint: Checkpoint) -> TextModel:
             raise ModelError(
                 f"the token embeddings of {name} changed since the checkpoint {checkpoint.folder} was written, which holds only"
                 " those that the run trained.",
-                hint="Restore the backbone as it was.",
+                hint="Restore the original backbone.",
                 place=str(checkpoint.folder),
             )
     with torch.no_grad():
@@ -121,7 +121,7 @@ def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
         raise RunError(
             f"the checkpoint {checkpoint.folder} holds only the token embeddings that the run trained; the others are read from"
             f" its backbone: {error.message}",
-            hint="Restore the backbone where it was.",
+            hint="Put the backbone back where it was.",
         ) from error
     table: torch.Tensor = model.hf.get_input_embeddings().weight
     return table

@@ -46,9 +46,9 @@ def build_parts(
 ) -> Parts:
     """Build every part of a run; raises what any of them finds wrong and writes nothing but the token cache.
 
-    `audit`: look through the rows before anything slow, refuse what cannot train and say what is usually a mistake. Of several
-    `ranks` the first on each machine reads and tokenises, the others find its work in the cache. `earlier`: what a resumed run
-    knew when it stopped; its weights come from a checkpoint. `given`: rows in memory, by the names that the sources say.
+    `audit`: inspect the rows before anything slow, refuse what cannot be trained on and warn of likely mistakes. Of several
+    `ranks`, the first on each machine reads and tokenises; the others find its work in the cache. `earlier`: what a resumed
+    run knew when it stopped; its weights come from a checkpoint. `given`: rows in memory, by the names in the sources.
     """
     train, evaluate, name = experiment.train, experiment.evaluate, experiment.model.pretrained
     require_runnable(experiment)
@@ -72,7 +72,7 @@ def build_parts(
     tokenizer = load_tokenizer(experiment.model)
     model = load_model(experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_outputs, seed=train.seed)
     tokens, said = fit_length(experiment.tokens, model, name=name)
-    if before is None:  # a tokenizer that textune saved states the length of the earlier run, which `differences` names
+    if before is None:  # a tokenizer saved by textune states the earlier run's length, which `differences` reports
         said += tokenizer_notice(tokens, tokenizer, name=name)
 
     encoder = TextEncoder(tokenizer, tokens)
@@ -82,7 +82,7 @@ def build_parts(
     with ranks.local_first():
         data, rows = tokenise(data, encoder, tokens, progress=partial(_tokenising, tracker), notice=tracker.notice)
     require_weights(train, data.train)
-    if len(data.train) < num_rows:  # balanced weights are those of the rows that are left
+    if len(data.train) < num_rows:  # balanced weights follow from the rows that are left
         task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets[LABEL])
 
     plan = Plan.of(train, data.num_rows["train"])
@@ -114,7 +114,7 @@ def build_parts(
         card,
         ranks,
     )
-    said += [] if earlier else model.notes  # a resumed run takes all weights from its checkpoint: nothing starts new there
+    said += [] if earlier else model.notes  # a resumed run takes all weights from its checkpoint: nothing is new there
     said += differences(before, experiment.model, card, tokenizer, data.label_map)
     for notice in (*data.notices, *said, *warnings(experiment.model, train, model, plan)):
         tracker.notice(notice)

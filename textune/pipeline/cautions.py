@@ -1,4 +1,4 @@
-"""Settings that do not suit the backbone or its tokenizer, whatever rows were seen: refused, or said; used by `build.py`."""
+"""Settings that do not suit the backbone or its tokenizer, whatever the rows: refused or reported; used by `build.py`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 HIGHEST_RATE = 1e-3
-"""A pretrained backbone hardly ever survives a higher peak learning rate of AdamW; a head alone may."""
+"""Above this peak learning rate of AdamW, a pretrained backbone hardly ever survives; a head alone may."""
 _UNLIMITED = 1_000_000
-"""Tokenizers that know no limit state numbers above this one."""
+"""Tokenizers without a limit state numbers above this one."""
 
 
 def device_of(section: TrainSection, ranks: Ranks) -> Device:
-    """Where the run computes, and in which precision: the same one on all ranks."""
+    """Where the run computes, and in which precision; the same precision on all ranks."""
     device = resolve_device(section.device, section.precision, section="train")
     if ranks.broadcast(device.precision) != device.precision:
         raise ConfigError(
             f"rank {ranks.rank} would compute in {device.precision}, unlike rank 0.",
-            hint="Set train.precision for all of them.",
+            hint="Set train.precision to the same value for all ranks.",
             key="train.precision",
         )
     require_as_launched(section, device)
@@ -51,7 +51,7 @@ def warnings(section: ModelSection, train: TrainSection, model: TextModel, plan:
     warmup, total = train.schedule.warmup, plan.total_steps
     if plan.steps(warmup) >= total > 1:
         found.append(
-            f"train.schedule.warmup = {warmup} is no shorter than the run of {total} steps: the learning rate never"
+            f"train.schedule.warmup = {warmup} is not shorter than the run of {total} steps: the learning rate never"
             " reaches its peak"
         )
     if section.trust_remote_code:
@@ -60,7 +60,7 @@ def warnings(section: ModelSection, train: TrainSection, model: TextModel, plan:
 
 
 def fit_length(section: TokensSection, model: TextModel, *, name: str) -> tuple[TokensSection, list[str]]:
-    """The section with `max_length` as a number that the backbone has positions for, and what to say about it.
+    """The section with `max_length` as a number that the backbone has positions for, and a notice about it.
 
     ConfigError where the number was set and is too large.
     """
@@ -72,23 +72,23 @@ def fit_length(section: TokensSection, model: TextModel, *, name: str) -> tuple[
             f"tokens.max_length = {longest}, but {name} has positions for {limit} tokens.",
             hint=f'Set tokens.max_length = {limit} or less, or "auto".',
         )
-    said = f"tokens.max_length is {limit} here, since {name} has positions for no more tokens"
+    said = f"tokens.max_length is {limit} here, since {name} has no positions beyond that"
     return section.model_copy(update={"max_length": limit}), [said]
 
 
 def tokenizer_notice(section: TokensSection, tokenizer: PreTrainedTokenizerBase, *, name: str) -> list[str]:
-    """A sentence where rows may be longer than the tokenizer says that its model was made for."""
+    """A warning if rows may be longer than the tokenizer says its model was made for."""
     made_for = tokenizer.model_max_length
     if made_for >= section.longest or made_for > _UNLIMITED:
         return []
     return [
         f"tokens.max_length = {section.longest}, but the tokenizer of {name} states model_max_length = {int(made_for)}:"
-        " longer rows may be read badly"
+        " results on longer rows may be poor"
     ]
 
 
 def require_separator(columns: Columns, encoder: TextEncoder, *, name: str) -> None:
-    """ConfigError for pairs of texts between which the tokenizer puts nothing: the model could not tell them apart."""
+    """ConfigError if the tokenizer puts nothing between the texts of a pair: the model could not tell them apart."""
     if columns.text_pair is None or encoder.separates_pairs:
         return
     first = columns.template if columns.template is not None else f"{{{columns.text}}}"
@@ -101,25 +101,25 @@ def require_separator(columns: Columns, encoder: TextEncoder, *, name: str) -> N
 
 
 def rate_warning(section: TrainSection, model: TextModel) -> list[str]:
-    """A sentence where the learning rate would most likely destroy a pretrained backbone that is trained."""
+    """A warning if the learning rate would most likely destroy the pretrained backbone."""
     rate = section.optimizer.lr
     if rate <= HIGHEST_RATE or not any(p.requires_grad for p in model.hf.base_model.parameters()):
         return []
     return [
-        f"train.optimizer.lr = {rate:g} is very high for a pretrained backbone, which most likely forgets what it knew;"
+        f"train.optimizer.lr = {rate:g} is very high for a pretrained backbone, which will most likely forget what it knew;"
         " 1e-5 to 1e-4 is usual"
     ]
 
 
 def require_as_launched(section: TrainSection, device: Device) -> None:
-    """ConfigError where `accelerate launch` was told something that this configuration does otherwise.
+    """ConfigError where the settings of `accelerate launch` contradict this configuration.
 
-    It hands its own settings over in variables of the environment, which nothing else here reads: one config says how a run is
-    computed. What it sets without being asked ("no", one step) contradicts nothing.
+    It passes its settings in environment variables, which nothing else here reads: one config says how a run is computed.
+    Its own defaults ("no", one step) contradict nothing.
     """
     told = {name.removeprefix("ACCELERATE_"): os.environ[name].lower() for name in os.environ if name.startswith("ACCELERATE_")}
     kind, sharing = section.distributed.kind, section.distributed
-    differing: list[tuple[str, str, str]] = []  # what it was told, what is so here, what to do
+    differing: list[tuple[str, str, str]] = []  # what it asks for, what is set here, what to do
 
     precision = told.get("MIXED_PRECISION", "no")
     if precision not in ("no", device.precision):
@@ -128,7 +128,7 @@ def require_as_launched(section: TrainSection, device: Device) -> None:
         differing.append((f"mixed precision {precision}", here, do))
     steps = told.get("GRADIENT_ACCUMULATION_STEPS", "1")
     if steps not in ("1", "auto"):
-        here = f"train.batch_size = {section.batch_size} rows make a step, in as many parts as memory needs"
+        here = f"train.batch_size = {section.batch_size} rows make a step, in as many micro-batches as memory needs"
         differing.append((f"{steps} steps of gradient accumulation", here, "train.batch_size to the rows of all of them"))
     for name, wanted in (("DEEPSPEED", "deepspeed"), ("FSDP", "fsdp")):
         if told.get(f"USE_{name}") == "true" and kind != wanted:

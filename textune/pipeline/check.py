@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
 PROBED_BATCHES = 3
-"""Batches computed to predict the time of a run, after one that warms up."""
+"""Batches computed to predict the time of a run, after one for warm-up."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Costs:
     memory_bytes: int
     """Weights, gradients and optimizer state, held at all times."""
     seconds: float | None = None
-    """Of forward and backward passes, at the speed of the batches that were measured; None where none were."""
+    """Seconds of forward and backward passes, at the speed of the measured batches; None if none were measured."""
     tokens_per_second: float | None = None
     batches_measured: int = 0
 
     def to_dict(self) -> dict[str, JsonValue]:
-        """As JSON holds it, without what was not measured."""
+        """As a JSON object, without what was not measured."""
         measured = asdict(self) if self.batches_measured else {"memory_bytes": self.memory_bytes}
         return dict(measured)
 
@@ -49,15 +49,15 @@ class CheckResult:
     facts: Facts
     """What would be trained on what."""
     findings: list[Finding]
-    """What the audit of the rows saw."""
+    """What the audit of the rows found."""
     notices: tuple[str, ...] = ()
-    """What else a person should know before training, in sentences."""
+    """What else the user should know before training, as sentences."""
     costs: Costs | None = None
-    """What it costs; None before that is known, and where something stands in the way of training."""
+    """What it costs; None before that is known, and if training is not possible."""
 
     @property
     def ok(self) -> bool:
-        """Nothing stands in the way of training."""
+        """Whether training is possible."""
         return not any(finding.level == "error" for finding in self.findings)
 
     @property
@@ -78,7 +78,7 @@ class CheckResult:
         return describe(self.facts) | time | {"memory": memory}
 
     def to_dict(self) -> dict[str, JsonValue]:
-        """As JSON holds it."""
+        """As a JSON object."""
         return {
             "ok": self.ok,
             "numbers": self.facts.to_dict() | ({} if self.costs is None else self.costs.to_dict()),
@@ -101,8 +101,8 @@ def check(
     """Build every part, audit the rows, compute a few batches to predict time; writes nothing but the token cache.
 
     `rows`: rows in memory by name, for sources of `kind = "given"`. `timing = False` computes no batches.
-    `audited` is told what is known before they are computed, which takes a while. Raises
-    TextuneError for what stops a run before its rows can be audited.
+    `audited` receives what is known before they are computed, since that takes a while. Raises
+    TextuneError for whatever prevents the rows from being audited.
     """
     loaded = load_config(config, overrides, unset)
     told = Trackers([tracker or SilentTracker()])
@@ -164,7 +164,7 @@ def _measured(costs: Costs, parts: Parts, tracker: Tracker) -> Costs:
 
 
 def _memory_bytes(parts: Parts) -> int:
-    """What training holds at all times: weights in fp32, and a gradient and the optimizer's state for what is trained."""
+    """Memory that training always holds: fp32 weights, and gradients and optimizer state for the trained ones."""
     trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
     return int(4 * parts.model.num_parameters + (4 + STATE_BYTES[parts.settings.train.optimizer.kind]) * trained)
 

@@ -1,6 +1,7 @@
-"""Training a model further that an earlier run saved: what its `textune.json` says of labels and inputs; used by `build.py`.
+"""Further training of a model that an earlier run saved: what its `textune.json` says of labels and inputs.
 
-The weights and the head are carried over in `model/labelhead.py`; class weights and all else of the earlier task are not.
+Used by `build.py`. `model/labelhead.py` carries the weights and the head over; class weights and the rest of the earlier
+task are not.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ def known_labels(section: ModelSection, card: ModelCard | None) -> tuple[str, ..
 def differences(
     card: ModelCard | None, model: ModelSection, here: ModelCard, tokenizer: PreTrainedTokenizerBase, labels: LabelMap
 ) -> list[str]:
-    """In sentences: which folder is meant, and how the earlier model was trained in another way than the one `here`."""
+    """Notices: which folder is used, and how the earlier model was trained differently from this one (`here`)."""
     columns, task = here.columns, here.head.task
     folder = find_pretrained(model.pretrained, model, key="model.pretrained").folder
     notices = []
     if folder is not None and folder != Path(model.pretrained).expanduser():
-        notices.append(f"model.pretrained = {model.pretrained} means the best model of that run: {folder}")
+        notices.append(f"model.pretrained = {model.pretrained} is a run; its best model is used: {folder}")
     if card is None:
         return notices
     found = []

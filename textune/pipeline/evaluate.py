@@ -57,12 +57,12 @@ def evaluate(
 ) -> Report:
     """Report on a model with the rows of `data`, or with the run's own test (else validation) rows, or those of the set `part`.
 
-    `data`: files, read as the run's own of the same suffix were, or a source. `columns`: where text and label stand in them, as
-    in `{"label": "stars"}`; what is not named stays as in the run. `rows`: those in memory, by name, of a run on such.
+    `data`: files, read as the run's own of the same suffix were, or a source. `columns`: which columns have text and label, as
+    in `{"label": "stars"}`; others stay as in the run. `rows`: rows in memory by name, for a run trained on such.
 
     In a run folder the report is kept as `evaluations/NAME.json` and `.md`. Raises RunError where the run has no such rows or
-    its data has changed since training. Processes that a launcher started together share the rows: all of them call it and
-    get the report, the first one writes it.
+    its data has changed since training. Processes of one launcher share the rows: all of them call it and get
+    the report, and the first one writes it.
     """
     require_words(evaluate, on_bad_row=on_bad_row)
     _require_part(part, data)
@@ -121,15 +121,18 @@ def _require_part(part: object, data: object) -> None:
         )
     if data is not None and part is not None:
         raise ConfigError(
-            "part chooses among the run's own rows, but data names others.", hint="Give one of the two.", key="part", value=part
+            "part chooses among the run's own rows, but data names other rows.",
+            hint="Give only one of them.",
+            key="part",
+            value=part,
         )
 
 
 def _tokenised(
     found: Split, predictor: Predictor, tokens: TokensSection, tracker: Tracker, *, drop_longer: int | None
 ) -> tuple[Split, TokenRows]:
-    """The rows of at most `drop_longer` tokens, and their tokens, from the cache where they are known; DataError where ranks
-    read different rows.
+    """The rows of at most `drop_longer` tokens, and their tokens, from the cache if they are there; DataError if ranks read
+    different rows.
     """
     ranks, examples = predictor.ranks, found.examples
     if ranks.broadcast(found.fingerprint) != found.fingerprint:
@@ -154,7 +157,7 @@ def _tokenised(
 
 
 def _columns(given: Columns | Mapping[str, object] | None, card: ModelCard) -> Columns:
-    """The run's columns with those that are given; one label column stands for several, and the other way round."""
+    """The run's columns with those that are given; one label column replaces several, and vice versa."""
     if isinstance(given, Columns):
         return given
     if given is not None and not isinstance(given, Mapping):
@@ -201,11 +204,9 @@ def _rows_of(
 def _own_rows(
     run: Path, experiment: Experiment | None, card: ModelCard, part: str | None, given: GivenRows
 ) -> tuple[str, Split, np.ndarray | None]:
-    """The run's own test (else validation) rows: (name of the part, the rows, targets of the training rows)."""
+    """The run's own test (else validation) rows: (name of the set, the rows, targets of the training rows)."""
     if experiment is None:
-        raise RunError(
-            f"{run} is a model folder without a run: it does not know its data.", hint="Name a file with --data FILE."
-        )
+        raise RunError(f"{run} is a model folder without a run: its data is unknown.", hint="Name a file with --data FILE.")
     name = part or ("validation" if isinstance(experiment.data.test, Absent) else "test")
     section, streamed = experiment.data, isinstance(experiment.data.train, StreamSource)
     source = _source_of(section, name)
@@ -213,7 +214,7 @@ def _own_rows(
         raise RunError(f"{run} has no {name} rows.", hint="Name a file with --data FILE.")
     train_targets = None
     if streamed and not isinstance(source, SplitOff):
-        # The shards may be elsewhere by now, and say nothing of these rows: the labels were given.
+        # The shards may have moved by now, and do not affect these rows: the labels were given.
         found = prepare_held_out(
             source,
             columns=section.columns,
@@ -242,7 +243,7 @@ def _own_rows(
 
 
 def _source_of(section: DataSection, name: str) -> TrainSource | HeldOut:
-    """Where the rows of a split or an evaluation set come from; ConfigError for a name that none has."""
+    """Where the rows of a split or an evaluation set come from; ConfigError for an unknown name."""
     sources = {"train": section.train, "validation": section.validation, "test": section.test, **section.evaluations}
     if name not in sources:
         raise ConfigError(
@@ -252,16 +253,16 @@ def _source_of(section: DataSection, name: str) -> TrainSource | HeldOut:
 
 
 def _keep(report: Report, folder: Path, stem: str, tracker: Tracker) -> None:
-    """Write the report into a folder of the run; where it cannot be, what was computed is not lost for that."""
+    """Write the report into a folder of the run; if that fails, the result is still returned."""
     try:
         folder.mkdir(exist_ok=True)
         write_report(report, folder, _free_stem(folder, stem, report))
-    except OSError as error:  # such as a run of somebody else's
+    except OSError as error:  # such as another user's run
         tracker.notice(f"the report was not kept in {folder}: {error.strerror or error}")
 
 
 def _free_stem(folder: Path, stem: str, report: Report) -> str:
-    """The name of a report's files: other rows under the same file name get a name of their own."""
+    """The name of a report's files; different rows under the same file name get different names."""
     existing = folder / f"{stem}.json"
     if existing.is_file() and parse_json(existing.read_text(encoding="utf-8"))["fingerprint"] != report.fingerprint:
         return f"{stem}-{report.fingerprint[:8]}"

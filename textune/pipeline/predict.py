@@ -1,12 +1,12 @@
-"""Predicts a file or a stream: windows of rows are read and tokenised ahead, scored, formatted behind, written in their order.
+"""Predicts a file or a stream: windows of rows are read and tokenised ahead, scored, then formatted and written in order.
 
     (survey: all rows read once) --> thread: read, tokenise --> here: score --> thread: add predictions, format, write
 
-A file is read twice: first to see that every row can be read and written, and in which columns and types, before any work is
-done. Standard input can be read but once, so there a row that cannot be written shows when it comes.
+A file is read twice: first to check, before any work is done, that every row can be read and written, and in which columns
+and types. Standard input can only be read once, so a row that cannot be written is found when it comes.
 
-Of several ranks only the first one reads and writes. It tells the others the tokens of each window, so that input which can be
-read but once (a pipe), or by one machine only, is shared like any other.
+Of several ranks, only the first one reads and writes. It sends the tokens of each window to the others, so input that can
+be read only once (a pipe), or by only one machine, is shared like any other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from textune.run import Tracker
 from textune.wording import count
 
 MAX_WINDOW_SCORES = 10_000_000
-"""Numbers that a window's scores may have: 80 MB, however many labels there are."""
+"""The most numbers in a window's scores: 80 MB, however many labels there are."""
 
 
 def predict_file(
@@ -51,8 +51,8 @@ def predict_file(
     """Predict every row of `source` ("-" is standard input) into `target` ("-" is standard output); returns the number of rows.
 
     All input columns are kept; `predicted_label` and `predicted_score` are added, with `all_scores` also `score_NAME` for
-    every label. Texts are made of cells just as in training; `rename` is that of the run's own source. An existing `target` is
-    replaced with `force` only. With `on_bad_row` "skip", rows that cannot be read are left out, counted and said.
+    every label. Texts are made from cells just as in training; `rename` is that of the run's own source. An existing `target`
+    is replaced only with `force`. With `on_bad_row` "skip", rows that cannot be read are left out, counted and reported.
     Raises DataError with its line for a row that cannot be read or written, a missing column, or an added name that the input
     already uses: where the input is a file, before anything is computed.
 
@@ -64,7 +64,7 @@ def predict_file(
     require_target(source, target, force=force)
     card = predictor.card
     added = prediction_fields(card, all_scores=all_scores)
-    # Each label of a row with all scores becomes a name and a number in the row.
+    # With all scores, each label adds a name and a number to the row.
     max_rows = max(1, MAX_WINDOW_SCORES // len(card.names) // (10 if all_scores else 1))
     reading = Input(source, source_options, columns, rename or {}, added.names, max_rows, skips=on_bad_row == "skip")
     rows = InputPass(reading)
@@ -78,7 +78,7 @@ def predict_file(
         tracker.notice(note)
     if rows.skipped:
         tracker.notice(
-            f"{count(len(rows.skipped), 'row')} left out, the first: {rows.skipped[0].place}: {rows.skipped[0].reason}"
+            f"{count(len(rows.skipped), 'row')} left out; the first: {rows.skipped[0].place}: {rows.skipped[0].reason}"
         )
     return done
 
@@ -144,13 +144,13 @@ def _tokenised(predictor: Predictor, rows: InputPass) -> Generator[tuple[Window,
 
 
 def require_target(source: str, target: str, *, force: bool) -> None:
-    """DataError where `target` is the input itself, under whatever name, or exists without `force`."""
+    """DataError where `target` is the input itself, under any name, or exists without `force`."""
     if target == STANDARD:
         return
     if source != STANDARD and _same_file(source, target):
         raise DataError(
             f"--output {target} is the input itself.",
-            hint="Choose another file: the input is never overwritten.",
+            hint="Choose another file; the input is never overwritten.",
             key="output",
             value=target,
         )
@@ -159,13 +159,13 @@ def require_target(source: str, target: str, *, force: bool) -> None:
     if os.path.exists(target) and not os.path.isfile(target):
         raise DataError(
             f"--output {target} is not a regular file.",
-            hint="Choose another, or leave --output out and use a pipe.",
+            hint="Choose another file, or omit --output and use a pipe.",
             key="output",
             value=target,
         )
     if not force:
         raise DataError(
-            f"--output {target} exists already.",
+            f"--output {target} already exists.",
             hint="Choose another file, or add --force to replace it.",
             key="output",
             value=target,

@@ -1,4 +1,4 @@
-"""Trains: builds the parts of a run, starts or resumes it, trains, and reports on the model that was kept."""
+"""Trains: builds a run, starts or resumes it, trains, and reports on the model that was kept."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run leaves; of a dry run, which leaves nothing, what it would have been."""
+    """The result of a run; of a dry run, what the run would have been."""
 
     run: Path
     """The run folder."""
@@ -55,16 +55,16 @@ class TrainResult:
     reports: dict[str, Report]
     """By set: `validation`, `test`."""
     notices: tuple[str, ...] = ()
-    """What a person should know about the run, in sentences."""
+    """What the user should know about the run, as sentences."""
     complete_before: bool = False
-    """Whether the run was complete already, and nothing was done."""
+    """Whether the run was already complete, so nothing was done."""
     facts: Facts | None = None
-    """What was trained, or would be; None where the run was complete already."""
+    """What was trained, or would be; None if the run was already complete."""
     dry_run: bool = False
-    """Whether nothing was trained or written, as asked."""
+    """Whether this was a dry run: nothing was trained or written."""
 
     def to_dict(self) -> dict[str, JsonValue]:
-        """As JSON holds it."""
+        """As a JSON object."""
         return {
             "run": str(self.run),
             "dry_run": self.dry_run,
@@ -93,9 +93,9 @@ def train(
 ) -> TrainResult:
     """Train, choose the best model, evaluate it and write the run folder (by default `runs/<name of the config>`).
 
-    `config`: a TOML file, a nested dictionary of the same form or an `Experiment`; `overrides`: `key=value` words, or values by
-    dotted key. `rows`: rows in memory by name, for sources of `kind = "given"`.
-    `resume`: "latest" resumes the run folder, "auto" does so where there is something to resume, a path names the
+    `config`: a TOML file, a nested dictionary of the same form, or an `Experiment`; `overrides`: `key=value` strings, or values
+    by dotted key. `rows`: rows in memory by name, for sources of `kind = "given"`.
+    `resume`: "latest" resumes the run folder, "auto" does so if there is something to resume, a path names the
     checkpoint or run to start from (`textune.run.start`). `dry_run` builds every part and writes nothing; `fast_dev_run` does
     one batch of everything in a folder that it removes again. `after_step` is called after every optimizer step. Raises
     TextuneError before the first step for whatever does not fit, Preempted where a scheduler stopped the run.
@@ -104,7 +104,9 @@ def train(
     name = loaded.path.stem if loaded.path else "model"
     folder = RunFolder(user_path(run) if run is not None else Path("runs") / name)
     if fast_dev_run and resume is not None:
-        raise RunError("--fast-dev-run and --resume do not go together.", hint="A run for development always starts anew.")
+        raise RunError(
+            "--fast-dev-run and --resume cannot be combined.", hint="A fast development run always starts from scratch."
+        )
     with joined_for(loaded.experiment.train) as ranks:
         told = Trackers([tracker if tracker is not None and ranks.is_first else SilentTracker()])
         start = Start("new") if fast_dev_run else plan_start(folder, loaded.resolved, resume)
@@ -114,7 +116,7 @@ def train(
         if start.kind == "complete":
             return _complete_before(folder, told)
         earlier = start.earlier(loaded.experiment.train)
-        # A launcher ends ranks that wait for each other: there its signals do as they always do.
+        # A launcher ends ranks that wait for each other, so signals keep their usual effect there.
         with stopping_at_once(NOT_YET if earlier is None else AS_BEFORE) if ranks.alone else contextlib.nullcontext():
             parts = build_parts(
                 loaded.experiment, ranks=ranks, tracker=told, audit=earlier is None, earlier=earlier, given=rows or {}
@@ -133,7 +135,7 @@ def train(
 
 
 def _complete_before(folder: RunFolder, told: Trackers) -> TrainResult:
-    """The result of a run that had come to its end already, with its reports from the folder."""
+    """The result of a run that was already complete, with its reports from the folder."""
     manifest = read_manifest(folder.path)
     return TrainResult(
         folder.path,

@@ -112,11 +112,11 @@ def test_leaks() -> None:
     ]
     found = _found(_data(_CLEAN, validation))
     assert found["leak-exact"].count == 1
-    assert found["leak-exact"].message == "1 validation text stands in the train rows too (20.0% of validation)."
+    assert found["leak-exact"].message == "1 validation text is also in the train rows (20.0% of validation)."
     assert found["leak-exact"].examples == ("validation.csv, line 2: 'text number 5'",)
     assert found["leak-normalised"].count == 3
     assert (
-        "3 validation texts differ from one of the train rows in case, spacing or punctuation only"
+        "3 validation texts differ from one of the train rows only in case, spacing or punctuation"
         in found["leak-normalised"].message
     )
 
@@ -140,10 +140,11 @@ def test_class_findings() -> None:
     rows = [(f"a{index}", "big") for index in range(50)] + [("b", "single"), ("c", "small"), ("d", "small")]
     found = _found(_data(rows, [("x", "big"), ("y", "other")]))
     assert found["class-untrained"].message == "1 label has no training row: 'other'."
-    assert found["class-single"].message == "1 label has one training row only: 'single'."
+    assert found["class-single"].message == "1 label has only one training row: 'single'."
     assert found["class-unseen"].message == "2 labels have no validation row: 'single', 'small'."
     assert (
-        found["imbalance"].message == "Labels are uneven: 'big' has 50 training rows, 'single' has 1; see task.class_weights."
+        found["imbalance"].message
+        == "Classes are imbalanced: 'big' has 50 training rows, 'single' has 1; see task.class_weights."
     )
 
 
@@ -152,7 +153,7 @@ def test_one_class_left_is_an_error() -> None:
     only = data.train.only(np.flatnonzero(data.train.targets[LABEL] == 0))
     findings = audit_data(PreparedData({"train": only}, data.labels))
     assert findings[0].level == "error"
-    assert findings[0].message == "The training rows have one class only: 'no'."
+    assert findings[0].message == "The training rows have only one class: 'no'."
     empty = _data([("a", ["x"]), ("b", ["y"]), ("c", [])])
     none = empty.train.only(np.array([2]))
     assert audit_data(PreparedData({"train": none}, empty.labels))[0].code == "no-label"
@@ -178,7 +179,7 @@ def test_token_findings() -> None:
         ("lengths", "validation rows have 6 to 6 tokens, half of them at most 6, 95 % at most 6."),
         ("truncated", "5 train rows (25.0%) lose tokens: longer than tokens.max_length 8."),
         ("unknown-tokens", "3.00% of the tokens (3) are unknown to the tokenizer."),
-        ("padding", "A padded run would spend 25% of its computation on padding."),
+        ("padding", "With padding, a run would spend 25% of its computation on it."),
     }
     levels = {finding.code: finding.level for finding in audit_data(_data(_CLEAN), tokens=tokens)}
     assert (levels["truncated"], levels["unknown-tokens"], levels["padding"]) == ("warning", "warning", "note")

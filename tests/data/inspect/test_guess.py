@@ -167,7 +167,7 @@ def test_text_files(tmp_path: Path) -> None:
 def test_what_cannot_be_guessed(tmp_path: Path) -> None:
     for name, content, message in (
         ("a.csv", b"", "a.csv is empty"),
-        ("a.csv", b"\n\n", "a.csv holds blank lines only"),
+        ("a.csv", b"\n\n", "a.csv holds only blank lines"),
         ("b.csv", b"id,n\n1,2\n3,4\n", "b.csv: no column looks like text; columns found: 'id', 'n'"),
         ("c.bin", b"\0\1\2", "NUL bytes"),
         ("a.csv", b"text,label\n", "a.csv holds no rows"),
@@ -217,7 +217,7 @@ def test_a_file_sorted_by_label_has_a_label(tmp_path: Path, name: str) -> None:
 
 
 def test_memory_does_not_grow_with_the_file() -> None:
-    """Neither long texts nor many different values are kept."""
+    """Neither long texts nor many distinct values are kept."""
     column = Column("text")
     for start in range(0, 100_000, 5000):
         column.add([f"{index} {'long ' * 100}" if index % 2 else f"v{index}" for index in range(start, start + 5000)])
@@ -335,14 +335,14 @@ def test_every_choice_is_told(tmp_path: Path) -> None:
     guess = _write(tmp_path / "a.csv", ["title", "body", "verdict", "country"], rows)
     assert guess.columns == Columns(text="body", label="verdict")
     told = " ".join(guess.notes)
-    assert "`country` could be it too: data.columns.label decides" in told
-    assert "`title` could be it too" in told and 'data.columns.template = "{title}\\n{body}"' in told
+    assert "so could be `country`: data.columns.label decides" in told
+    assert "so could be `title`" in told and 'data.columns.template = "{title}\\n{body}"' in told
 
 
 def test_numbers_as_people_write_them_are_told(tmp_path: Path) -> None:
     rows = [[text.replace(",", ""), f"{index % 17},{index:02}"] for index, text in enumerate(_SENTENCES)]
     guess = _write(tmp_path / "a.csv", ["text", "score"], rows, delimiter=";")
-    assert any(note.startswith("`score` is no label") and "with a point before decimals" in note for note in guess.notes)
+    assert any(note.startswith("`score` is not a label") and "with a decimal point" in note for note in guess.notes)
 
 
 @pytest.mark.parametrize(
@@ -361,8 +361,8 @@ def test_an_id_or_a_date_is_no_label(tmp_path: Path) -> None:
     rows = [[f"T{index}", _sentence(index), f"2024-01-{index % 9 + 1:02}"] for index in range(60)]
     guess = _write(tmp_path / "a.csv", ["label", "words", "day"], rows)
     assert not guess.has_label
-    assert "`label` is no label, whatever its name: it has 60 different values in 60 rows." in guess.notes
-    assert "`label` (60 different values in 60 rows)" in guess.unsettled[0]
+    assert "`label` is not a label despite its name: it has 60 distinct values in 60 rows." in guess.notes
+    assert "`label` (60 distinct values in 60 rows)" in guess.unsettled[0]
 
 
 def test_names_are_preferred_to_their_numbers(tmp_path: Path) -> None:
@@ -401,7 +401,7 @@ def test_files_are_dealt_out_by_their_names(tmp_path: Path) -> None:
     assert guess.validation is not None and guess.validation.files == (dev,)
     assert guess.test is not None and guess.test.files == (test,)
     assert guess.notes == (
-        "By their names, the files are taken as x_train.csv for training, x_dev.csv for validation, x_test.csv for the test.",
+        "Going by their names, the files are x_train.csv for training, x_dev.csv for validation, x_test.csv for the test.",
     )
 
 
@@ -412,7 +412,7 @@ def test_held_out_files_beside_are_found(tmp_path: Path) -> None:
     guess = guess_layout([train])
     assert guess.validation is not None and guess.validation.files == (valid,) and guess.test is None
     told = " ".join(guess.notes)
-    assert "valid.csv, which lies beside the training file" in told
+    assert "valid.csv, next to the training file" in told
     assert "test.csv is left out: it has no column 'label'" in told
 
 

@@ -118,7 +118,7 @@ def test_only_one_file_names_its_classes(tmp_path: Path, other: str, apart: bool
             _prepare(source)
         assert str(caught.value).startswith(
             f"Column 'label' of {other} holds integers, such as 1, without names for them, where a.parquet names its classes"
-            " ('pos', 'neg'). Which of them an integer means is not said. Set data.labels.names"
+            " ('pos', 'neg'). Nothing says which class an integer means. Set data.labels.names"
         )
         # The user may say what the bare ones mean; those that are named keep their own names.
         expected = {one.name: ["neg", "pos", "neg"], two.name: ["pos", "neg", "pos"]}
@@ -180,7 +180,7 @@ def test_data_for_a_model_that_is_trained(tmp_path: Path) -> None:
     turned, bare = _write(tmp_path / "turned.parquet", POS_NEG), _write(tmp_path / "bare.parquet")
     assert targets(turned, Labels()) == targets(turned, Labels(names=NEG_POS)) == [0, 1, 0]
     assert targets(bare, Labels(names=NEG_POS)) == [1, 0, 1]
-    with pytest.raises(DataError, match=r"'1' is not one of the 2 labels .* only where data.labels.names gives the order"):
+    with pytest.raises(DataError, match=r"'1' is not one of the 2 labels .* if data.labels.names gives the order"):
         targets(bare, Labels())
 
 

@@ -182,8 +182,8 @@ def test_lists_as_text_and_a_delimiter_or_names() -> None:
 @pytest.mark.parametrize("kind", ["auto", "multilabel"])
 def test_a_class_for_each_of_several_tasks(labels: list[Any], kind: str) -> None:
     message = _message(labels, kind=kind)
-    assert "lists of 3 integers, such as [1, 1, 0]: they seem to be a class for each of 3 tasks" in message
-    assert "Train one model for each task" in message
+    assert "lists of 3 integers, such as [1, 1, 0]: they seem to give one class for each of 3 tasks" in message
+    assert "Train one model per task" in message
 
 
 def test_ids_of_one_length() -> None:
@@ -212,7 +212,7 @@ def test_true_and_false_are_one_pair_in_every_file(tmp_path: Path, turned: bool,
     both = prepare_data(DataSection(train=_source(train, validation), validation=Absent()), kind="auto")
     assert both.train.targets["label"].tolist() == [1, 0] * 4
     if words[0] != "true":
-        assert "Labels are read as 'false' and 'true', whatever their case: " in " ".join(data.notices)
+        assert "Labels are read as 'false' and 'true', ignoring case: " in " ".join(data.notices)
 
 
 def test_truth_beside_a_model_of_another_spelling() -> None:
@@ -229,14 +229,14 @@ def test_truth_beside_a_model_of_another_spelling() -> None:
 @pytest.mark.parametrize(
     ("one", "two", "what"),
     [
-        ("Pos", "pos", "Labels 'Pos' (3 rows) and 'pos' (2 rows) differ in case only, and are 2 classes."),
-        ("café", "cafe\u0301", "'café' (3 rows) and 'cafe\u0301' ('cafe\\u0301') (2 rows) differ in Unicode form only"),
-        ("ﬁne", "fine", "differ in Unicode form only"),
-        ("pos", "pos\u200b", "'pos' (3 rows) and 'pos\\u200b' ('pos\\u200b') (2 rows) differ in invisible characters only"),
-        ("very good", "very\u00a0good", "differ in Unicode form only"),
-        ("very good", "very  good", "'very good' (3 rows) and 'very  good' (2 rows) differ in spaces only"),
-        ("True", "true", "'True' (3 rows) and 'true' (2 rows) differ in case only"),
-        ("Straße", "strasse", "differ in case only"),
+        ("Pos", "pos", "Labels 'Pos' (3 rows) and 'pos' (2 rows) differ only in case, but count as 2 classes."),
+        ("café", "cafe\u0301", "'café' (3 rows) and 'cafe\u0301' ('cafe\\u0301') (2 rows) differ only in Unicode form"),
+        ("ﬁne", "fine", "differ only in Unicode form"),
+        ("pos", "pos\u200b", "'pos' (3 rows) and 'pos\\u200b' ('pos\\u200b') (2 rows) differ only in invisible characters"),
+        ("very good", "very\u00a0good", "differ only in Unicode form"),
+        ("very good", "very  good", "'very good' (3 rows) and 'very  good' (2 rows) differ only in spaces"),
+        ("True", "true", "'True' (3 rows) and 'true' (2 rows) differ only in case"),
+        ("Straße", "strasse", "differ only in case"),
     ],
 )
 def test_labels_that_look_alike(tmp_path: Path, one: str, two: str, what: str) -> None:
@@ -244,7 +244,7 @@ def test_labels_that_look_alike(tmp_path: Path, one: str, two: str, what: str) -
     findings = [finding for finding in audit_data(data) if finding.code == "labels-alike"]
     assert [(finding.level, finding.count) for finding in findings] == [("warning", 5)]
     assert what in findings[0].message
-    assert findings[0].message.endswith("If they are one, write them alike in the data.")
+    assert findings[0].message.endswith("If they mean the same, spell them alike in the data.")
 
 
 def test_labels_that_do_not_look_alike(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_ids_as_labels_come_before_any_complaint_about_a_split(tmp_path: Path, i
     with pytest.raises(DataError) as caught:
         prepare_data(DataSection(train=_source(path), columns=Columns(label="ticket_id")), kind="auto")
     assert str(caught.value).startswith(
-        "`ticket_id` has 400 different values in 400 rows of tickets.csv. It looks like an id, not a label. Set data."
+        "`ticket_id` has 400 distinct values in 400 rows of tickets.csv. It looks like an id, not a label. Set data."
     )
 
 
@@ -319,7 +319,7 @@ def test_mixed_kinds_name_the_file_that_holds_each(tmp_path: Path) -> None:
     "labels", [["0", "1,000", "2,000"], ["0", "1.000,5", "2.000,5"], ["0", "1 000", "2\u00a0000"], ["0", "0,5", "1,5"]]
 )
 def test_numbers_with_commas_come_first(labels: list[str]) -> None:
-    advice = "Write numbers plainly, with a point before decimals and nothing between thousands: 1000 or 0.5."
+    advice = "Write numbers plainly, with a decimal point and no thousands separator: 1000 or 0.5."
     message = _message(labels, kind="regression")
     assert f"holds something other than numbers: 2 labels of 3, such as '{labels[1]}'; every number is 0. {advice}" in message
     assert advice in _message(labels)
@@ -332,7 +332,7 @@ def test_numbers_with_commas_come_first(labels: list[str]) -> None:
 
 def test_numbers_with_commas_only() -> None:
     message = _message(["0,5", "1,5", "0,5"])
-    assert "holds values such as '0,5', which are not numbers as written. Write numbers plainly" in message
+    assert "holds values such as '0,5', which cannot be read as numbers. Write numbers plainly" in message
     assert "If a cell holds several labels, set data.labels.delimiter" in message
     assert infer_labels(examples_of(["0,5", "1,5"]), [], Labels(names=("0,5", "1,5")))[0].names == ("0,5", "1,5")
 
@@ -479,7 +479,7 @@ def test_rows_that_labels_side_by_side_lack() -> None:
     [
         (
             {"labels": ("toxic",)},
-            "names one column only, 'toxic', and multilabel needs two or more. Set data.columns.label = \"toxic\"",
+            "names only one column, 'toxic'; multilabel needs two or more. Set data.columns.label = \"toxic\"",
         ),
         ({"labels": ("toxic", "toxic")}, "names 'toxic' more than once"),
         (

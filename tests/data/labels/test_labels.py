@@ -85,7 +85,7 @@ def test_types_of_targets() -> None:
 
 def test_whole_numbers_with_a_fraction_are_noted() -> None:
     assert "holds whole numbers such as '1.0', taken as the classes 0, 1; set task.kind" in _notes([1.0, 0.0])
-    assert "60 different whole numbers written with a fraction: taken as regression" in _notes([float(n) for n in range(60)])
+    assert "60 distinct whole numbers written with a fraction: taken as regression" in _notes([float(n) for n in range(60)])
     assert _notes([1, 0]) == ""
 
 
@@ -116,10 +116,10 @@ def test_forced_kinds() -> None:
 @pytest.mark.parametrize(
     ("labels", "kind", "message"),
     [
-        (["a", "a"], "auto", "label column 'label' has one class only: 'a' (2 labelled rows). There is nothing to tell apart."),
-        ([True, True], "auto", "has one class only: 'true'"),
-        ([3, None], "auto", "has one class only: '3' (1 labelled row)"),
-        ([None, ""], "auto", "holds no label at all"),
+        (["a", "a"], "auto", "label column 'label' has only one class: 'a' (2 labelled rows). There is nothing to tell apart."),
+        ([True, True], "auto", "has only one class: 'true'"),
+        ([3, None], "auto", "has only one class: '3' (1 labelled row)"),
+        ([None, ""], "auto", "holds no labels"),
         (["0.5", "0.5"], "auto", "every number is 0.5, so there is nothing to learn"),
         (
             ["1", "2", "unknown", "2"],
@@ -129,11 +129,11 @@ def test_forced_kinds() -> None:
         (["0.5", "good"], "auto", "labels of mixed kinds: 1 number, such as '0.5', and 1 name"),
         (["a", "b", "c"], "binary", "has 3 classes ('a', 'b', 'c'), but task.kind = binary needs exactly two. Set task.kind"),
         ([0.5, 1.5], "multiclass", "holds numbers such as 0.5, where task.kind = multiclass needs names or integers"),
-        (["a", "b"], "regression", "holds no numbers but such as 'a', and regression needs numbers"),
+        (["a", "b"], "regression", "holds no numbers but labels such as 'a'; regression needs numbers"),
         (["a", "b"], "multilabel", "has one label per row, but task.kind is multilabel. Set data.labels.delimiter"),
         ([["a"], ["b"]], "binary", "has several labels per row (the data holds lists), but task.kind is binary"),
         ([["a"], ["b"]], "regression", "holds no numbers"),
-        ([["a"], ["a"]], "auto", "names one label only, 'a'"),
+        ([["a"], ["a"]], "auto", "has only one label, 'a'"),
         (
             [[0.25], [0.5, 1.0]],
             "auto",
@@ -142,14 +142,14 @@ def test_forced_kinds() -> None:
         (
             [f"free text {n}" for n in range(1500)],
             "auto",
-            "1,500 different values in 1,500 rows of train.csv. It looks like free text, not a label",
+            "1,500 distinct values in 1,500 rows of train.csv. It looks like free text, not a label",
         ),
-        ([f"text {n % 1200}" for n in range(1500)], "auto", "1,200 different values in 1,500 rows: free text, not a class"),
-        ([n % 1200 for n in range(1500)], "auto", "1,200 different values in 1,500 rows: a number or an id, not a class"),
+        ([f"text {n % 1200}" for n in range(1500)], "auto", "1,200 distinct values in 1,500 rows: free text, not a class"),
+        ([n % 1200 for n in range(1500)], "auto", "1,200 distinct values in 1,500 rows: a number or an id, not a class"),
         (
             [str(n) for n in range(1500)],
             "auto",
-            "1,500 different values in 1,500 rows of train.csv. It looks like an id, not a label. Set",
+            "1,500 distinct values in 1,500 rows of train.csv. It looks like an id, not a label. Set",
         ),
     ],
 )
@@ -173,9 +173,9 @@ def test_a_label_in_validation_only() -> None:
     assert label_map.names == ("a", "b", "c")
     assert targets == [1, 2]
     assert (
-        _notes(["b", "c"], held_out=["a", "b", "a"]) == "Label 'a' stands in dev.csv only (2 rows), never in the training rows."
+        _notes(["b", "c"], held_out=["a", "b", "a"]) == "Label 'a' occurs only in dev.csv (2 rows), never in the training rows."
     )
-    with pytest.raises(DataError, match="has one class only: 'b'"):
+    with pytest.raises(DataError, match="has only one class: 'b'"):
         infer_labels(examples_of(["b", "b"]), [examples_of(["a"])], Labels())
 
 
@@ -210,9 +210,9 @@ def test_names_file(tmp_path: Path) -> None:
     assert _infer(["1", "0"], names_file=str(listed))[1] == [1, 0]
     for content, message in (
         ("joy\n\nfear\n", "labels.txt: name 2 is empty"),
-        ("joy\njoy\n", "labels.txt: 'joy' stands there more than once"),
+        ("joy\njoy\n", "labels.txt: 'joy' occurs more than once"),
         ("", "labels.txt is empty"),
-        ('{"0": "joy"}', "has one class only"),
+        ('{"0": "joy"}', "has only one class"),
         ('["joy", ', "is not a JSON list of label names"),
         ('["joy", ["x"]]', "not a JSON list of label names"),
     ):
@@ -279,7 +279,7 @@ def test_multilabel(labels: list[Any], section: dict[str, Any], names: tuple[str
 
 def test_multilabel_notes() -> None:
     assert "1 row of train.csv with an empty list of labels" in _notes(["a,b", ""], delimiter=",")
-    assert "3 labels in train.csv repeat another one of the same row" in _notes([[2, 2, 1], [0, 0, 0], [1]])
+    assert "3 labels in train.csv repeat another one in the same row" in _notes([[2, 2, 1], [0, 0, 0], [1]])
 
 
 def test_multilabel_bad_rows() -> None:
@@ -302,8 +302,8 @@ def test_a_broken_multi_hot_row_does_not_change_the_reading() -> None:
     kept, targets = encode_labels(train, label_map, Labels(), on_bad_row="skip")
     assert targets.tolist() == [[0, 1, 0], [1, 1, 0], [0, 0, 1]]
     assert [row.reason for row in kept.skipped] == [
-        "2 entries where the other rows have 3, one for each label",
-        "an entry of its labels is neither 0 nor 1",
+        "2 entries where the other rows have 3, one per label",
+        "one of its label entries is neither 0 nor 1",
     ]
     assert "holds rows of 3 entries of 0 and 1, but there are 2 label names" in _message(
         [[0, 1, 0], [1, 1, 0]], names=("a", "b")
@@ -323,9 +323,9 @@ def test_lists_and_single_labels_do_not_mix() -> None:
     with pytest.raises(DataError, match=r"Labels are lists in train.csv but single labels in dev.csv"):
         infer_labels(examples_of([["a"], ["b"]]), [examples_of(["a"], source="dev.csv")], Labels())
     multiclass, multilabel = LabelMap("multiclass", ("a", "b", "c")), LabelMap("multilabel", ("a", "b"))
-    with pytest.raises(DataError, match="has several labels per row, but the model was made for one"):
+    with pytest.raises(DataError, match="has several labels per row, but the model predicts one"):
         encode_labels(examples_of([["a"]]), multiclass, Labels())
-    with pytest.raises(DataError, match="has one label per row, but the model was made for several"):
+    with pytest.raises(DataError, match="has one label per row, but the model predicts several"):
         encode_labels(examples_of(["a"]), multilabel, Labels())
 
 

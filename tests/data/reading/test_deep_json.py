@@ -82,5 +82,5 @@ def test_a_key_written_twice_is_refused_everywhere(tmp_path: Path, reader: str, 
     name, _, call = _READERS[reader]
     content = json.dumps({"text": "first", "label": "x"}) + "\n" + twice + "\n"
     (tmp_path / name).write_text(f"[{twice}]" if name == "a.json" else content)
-    with pytest.raises(TextuneError, match=r"the key '(text|k)' stands there twice"):
+    with pytest.raises(TextuneError, match=r"the key '(text|k)' occurs twice"):
         call(tmp_path / name)

@@ -122,7 +122,7 @@ def test_a_carriage_return_inside_a_line_is_a_character(tmp_path: Path) -> None:
     assert cells(rows) == {"text": ["one\rtwo", "three\rfour", "five"], "label": ["1", "2", "6"]}
     assert cells(read(tmp_path / "a.tsv", 'text\tlabel\n"one\rtwo\t1\n'))["text"] == ['"one\rtwo']
     mixed = read(tmp_path / "b.csv", 'text,label\nok,1\n"a",b\rc\n', on_bad_row="skip")
-    assert [row.reason for row in mixed.skipped] == ["a carriage return stands outside the quotes: '\"a\",b c'"]
+    assert [row.reason for row in mixed.skipped] == ["there is a carriage return outside quotes: '\"a\",b c'"]
 
 
 def test_an_overlong_cell_is_a_bad_row(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from textune.errors import DataError
 _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
     ("a.csv", b"", {}, "a.csv is empty."),
     ("a.csv", b"\xef\xbb\xbf", {}, "a.csv is empty"),
-    ("a.csv", b"\n\n\r\n", {}, "a.csv is empty: it holds blank lines only."),
+    ("a.csv", b"\n\n\r\n", {}, "a.csv is empty: it holds only blank lines."),
     (
         "a.jsonl",
         b'[{"text": "a"}, {"text": "b"}]\n',
@@ -35,9 +35,9 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
         'a.jsonl holds all rows in one list, not an object per line. Set format = "json".',
     ),
     ("a.json", b"[]", {}, "a.json holds no rows."),
-    ("a.csv", b"text,label\n", {}, "a.csv holds no rows. Rows are needed below the header line."),
+    ("a.csv", b"text,label\n", {}, "a.csv holds no rows. It needs rows below the header line."),
     ("a.csv", b"text,label", {}, "a.csv holds no rows."),
-    ("a.csv", b"text,label,text\na,1,b\n", {}, "a.csv, line 1: 1 column name stands there twice: 'text'."),
+    ("a.csv", b"text,label,text\na,1,b\n", {}, "a.csv, line 1: 1 column name occurs twice: 'text'."),
     (
         "a.csv",
         b"text,label\na,1\nb\nc,1,2\n",
@@ -85,7 +85,7 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
         "a.csv",
         "text,label\nx,1\n".encode("utf-16-le"),
         {},
-        "line 1: it holds a NUL byte. A text file holds none; if it is UTF-16, set",
+        "line 1: it holds a NUL byte. A text file has none; if it is UTF-16, set",
     ),
     ("a.csv", b"text,label\na\0b,1\n", {}, "a.csv, line 2: it holds a NUL byte."),
     ("a.csv", b"text,label\ra,1\rb,2\r", {}, "a.csv ends its lines with carriage returns only."),
@@ -93,12 +93,12 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
     ("a.csv", zstandard.compress(b"text,label\na,1\n"), {}, "a.csv is packed with zstd"),
     ("a.csv", b"PK\x03\x04rest", {}, "a.csv is a zip archive. Unpack it and name the file inside."),
     ("a.csv", packed_rows("a.parquet"), {}, 'a.csv is a parquet file. Set format = "parquet".'),
-    ("a.csv.gz", gzip.compress(b"text,label\na,1\n" * 99)[:-20], {}, "a.csv.gz cannot be unpacked: it is cut short or damaged"),
+    ("a.csv.gz", gzip.compress(b"text,label\na,1\n" * 99)[:-20], {}, "a.csv.gz cannot be unpacked: it is truncated or damaged"),
     (
         "a.csv.zst",
         zstandard.compress(b"text,label\na,1\n" * 99)[:-5],
         {},
-        "a.csv.zst cannot be unpacked: it is cut short or damaged",
+        "a.csv.zst cannot be unpacked: it is truncated or damaged",
     ),
     ("a.csv.gz", b"text,label\na,1\n", {}, "a.csv.gz cannot be unpacked"),
     (
@@ -107,12 +107,12 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
         {"where": {"label": ("1",)}},
         'found: \'text,label\'. The delimiter looks wrong: "," would make 2 columns of the header; set delimiter = ",".',
     ),
-    ("a.xyz", b"a", {}, 'a.xyz: its name does not tell the format. Set format = "..." to one of arrow, csv,'),
+    ("a.xyz", b"a", {}, 'a.xyz: the name does not show the format. Set format = "..." to one of arrow, csv,'),
     (
         "a.json",
         b'[{"text": "a"}, {"text": "b"',
         {},
-        "line 1, column 29: not JSON: Expecting ',' delimiter. The file is cut short.",
+        "line 1, column 29: not JSON: Expecting ',' delimiter. The file is truncated.",
     ),
     ("a.json", b'[{"text": "a",}]', {}, "a.json, line 1, column 1"),
     ("a.json", b" \n", {}, "a.json is empty: it holds white space only."),
@@ -132,7 +132,7 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
         "a.json, key 1: '[5]' is a list of integers, not an object with columns.",
     ),
     ("a.json", b"[" * 100_000, {}, "a.json: not usable JSON: nested too deeply."),
-    ("a.json", b'[{"text": "a", "text": "b"}]', {}, "a.json: not usable JSON: the key 'text' stands there twice."),
+    ("a.json", b'[{"text": "a", "text": "b"}]', {}, "a.json: not usable JSON: the key 'text' occurs twice."),
     ("a.json", b'[{"text": "caf\xe9"}]', {}, "a.json, line 1: byte 0xe9 at offset 14 of the file is not UTF-8."),
     ("a.jsonl", b'{"text": "a"}\n{"text": \n', {}, "a.jsonl, line 2: not JSON: Expecting value at column 10."),
     ("a.jsonl", b'[\n{"text": "a"}\n]\n', {}, 'A JSON list needs format = "json".'),
@@ -140,7 +140,7 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
         "a.jsonl",
         b'{"text": "a"}\n{"text": "b", "text": "c"}\n',
         {},
-        "a.jsonl, line 2: not usable JSON: the key 'text' stands there twice.",
+        "a.jsonl, line 2: not usable JSON: the key 'text' occurs twice.",
     ),
     (
         "a.jsonl",
@@ -215,7 +215,7 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             read(tmp_path / name)
         assert message in str(caught.value)
-    with pytest.raises(DataError, match="No data files are given"):
+    with pytest.raises(DataError, match="No data files"):
         read_source(FilesSource())
 
 
@@ -313,4 +313,4 @@ def test_control_characters_of_a_path_are_escaped(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read("D:\tickets\new.csv")
     assert caught.value.message == r"File not found: D:\tickets\new.csv."
-    assert caught.value.hint == "A path with backslashes goes in single quotes."
+    assert caught.value.hint == "Write a path with backslashes in single quotes."

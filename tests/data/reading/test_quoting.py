@@ -83,7 +83,7 @@ def test_quotes_beyond_the_first_lines_are_counted(tmp_path: Path) -> None:
     rows = read(tmp_path / "a.tsv", "text\tlabel\n" + "".join(lines))
     assert cells(rows)["text"][2100] == '"say ""so"""'
     assert rows.notes == (
-        'a.tsv: 1 cell stands in double quotes, which are kept as characters of the text; quoting = "standard" takes them off',
+        'a.tsv: 1 cell is in double quotes, which are kept as part of the text; quoting = "standard" removes them',
     )
 
 
@@ -91,7 +91,7 @@ def test_a_bad_row_does_not_hide_that_all_others_are_quoted(tmp_path: Path) -> N
     content = 'text\tlabel\n"a"\t"x"\n"b" odd\t"y"\n"c"\t"x"\n'
     rows = read(tmp_path / "a.tsv", content)
     assert cells(rows)["text"] == ['"a"', '"b" odd', '"c"']
-    assert "3 cells stand in double quotes, which are kept" in rows.notes[0]
+    assert "3 cells are in double quotes, which are kept" in rows.notes[0]
 
 
 @settings(max_examples=60, deadline=None)
@@ -134,7 +134,7 @@ def test_blanks_before_quotes_are_no_part_of_a_cell(tmp_path: Path, header: str,
     path.write_text(f'{header}\n"good, and ""fine""", "pos"\n"bad",  "neg"\n')
     rows = read_source(FilesSource(files=(str(path),), format="csv"))
     assert rows.table.to_pylist() == [{"text": 'good, and "fine"', "label": "pos"}, {"text": "bad", "label": "neg"}]
-    assert any("blanks stand between delimiters and quotes" in note for note in rows.notes)
+    assert any("there are blanks between delimiters and quotes" in note for note in rows.notes)
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_other_orientations_of_pandas(tmp_path: Path) -> None:
     assert cells(read(tmp_path / "v.json", column_names=("text", "label"))) == _TABLE
     with pytest.raises(DataError, match=r"v.json, record 1: 2 values where 1 are expected"):
         read(tmp_path / "v.json", column_names=("text",))
-    with pytest.raises(DataError, match="have names of their own"):
+    with pytest.raises(DataError, match="have their own names"):
         read(tmp_path / "table.json", column_names=("text", "label"))
 
 
@@ -170,7 +170,7 @@ def test_a_split_may_be_turned_like_a_whole_file(tmp_path: Path, rows: Any) -> N
     assert cells(read(tmp_path / "a.json", json.dumps({"version": 1, "train": rows}), split="train")) == _TABLE
     with refused(DataError, key="split", value="train", place="b.json"):
         read(tmp_path / "b.json", json.dumps(_ROWS), split="train")
-    with pytest.raises(DataError, match=r"b.json holds one JSON value per line, and no splits"):
+    with pytest.raises(DataError, match=r"b.json holds one JSON value per line, not splits"):
         read(tmp_path / "b.json", "".join(json.dumps(row) + "\n" for row in _ROWS), split="train")
 
 

@@ -143,7 +143,7 @@ def test_text_with_pattern(tmp_path: Path) -> None:
     assert rows.skipped[0].place == "a.label, line 3"
     with pytest.raises(DataError, match="line 3: 'no label here' does not fit the pattern"):
         read(tmp_path / "a.label", format="text", pattern=pattern)
-    with pytest.raises(DataError, match="group 'label', and label_files are given too"):
+    with pytest.raises(DataError, match="group 'label', and label_files is also set"):
         read(tmp_path / "a.label", format="text", pattern=pattern, label_files=(str(tmp_path / "a.label"),))
 
 
@@ -267,7 +267,7 @@ def test_where_compares_as_text(tmp_path: Path) -> None:
         ({"where": {"labl": ("1",)}}, "a.csv has no column 'labl'; columns found: 'text', 'label'. Did you mean 'label'?"),
         ({"select": ("texts",)}, "Did you mean 'text'? Set select"),
         ({"rename": {"x": "y"}}, "a.csv has no column 'x'"),
-        ({"rename": {"text": "label"}}, "rename makes two columns of the name 'label'"),
+        ({"rename": {"text": "label"}}, "rename makes two columns named 'label'"),
     ],
 )
 def test_selection_of_missing_columns(tmp_path: Path, options: dict[str, Any], message: str) -> None:

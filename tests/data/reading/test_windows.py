@@ -57,7 +57,7 @@ def test_files_without_a_header_and_other_encodings(tmp_path: Path) -> None:
     ("name", "content", "options", "words"),
     [
         ("x.csv", b"text,n\na,1\nb\n", {}, r"line 3: 1 cell where 2 are expected \(text, n\)"),
-        ("x.csv", b"text,text\na,1\n", {}, r"line 1: 1 column name stands there twice: 'text'"),
+        ("x.csv", b"text,text\na,1\n", {}, r"line 1: 1 column name occurs twice: 'text'"),
         ("x.tsv", b"text\nok\nn\0ul\n", {}, r"line 3: it holds a NUL byte"),
         ("x.txt", b"ok\n\xff\n", {}, r"line 2: byte 0xff at offset 3 of the file is not UTF-8"),
         ("x.csv", b'text\n"open\n', {}, r"line 2: .*quote|unexpected end of data"),

@@ -175,7 +175,7 @@ def test_a_file_that_changes_on_the_web_is_noticed(tmp_path: Path) -> None:
     with web_server(tmp_path) as server:
         (shard,) = find_shards([f"{server.url}/a.jsonl"])
         write_shard(tmp_path / "a.jsonl", make_rows(0, 6))
-        with pytest.raises(DataError, match=r"a\.jsonl has changed while the run reads it"):
+        with pytest.raises(DataError, match=r"a\.jsonl changed while the run was reading it"):
             read_bytes(open_shard(shard))
 
 
@@ -241,7 +241,7 @@ def test_a_store_of_fsspec(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"two\.parquet cannot be read"):
             open_shard(shard)
         store.pipe("/shards/two.parquet", b"short")
-        with pytest.raises(DataError, match=r"two\.parquet has changed"):
+        with pytest.raises(DataError, match=r"two\.parquet changed"):
             open_shard(shard)
     finally:
         store.rm("/shards", recursive=True)
@@ -334,8 +334,8 @@ def test_connections_to_a_store_are_made_again(flaky: FlakyStore) -> None:
     [
         ("nowhere/*.jsonl", r"No file matches the pattern 'nowhere/\*\.jsonl'"),
         ("gone.jsonl", r"File not found: gone\.jsonl"),
-        ("file://elsewhere/a.jsonl", "names the computer 'elsewhere'"),
-        ("nonsense://a.jsonl", "nonsense://a.jsonl: Protocol not known: nonsense.*Usual protocols are https, s3"),
+        ("file://elsewhere/a.jsonl", "names the host 'elsewhere'"),
+        ("nonsense://a.jsonl", "nonsense://a.jsonl: Protocol not known: nonsense.*Common protocols are https, s3"),
         ("https://example.org/part-*.jsonl", "a web server does not list its files"),
         ("http://", "cannot be read|is not a URL"),
         ("http://[::1/a.jsonl", "cannot be read|is not a URL|is a pattern"),
@@ -370,7 +370,7 @@ def test_no_files_and_wrong_answers(tmp_path: Path) -> None:
     ("name", "content", "words"),
     [
         ("a.csv", b"text,label\n", "a.csv is a csv file; a stream is read from jsonl or parquet"),
-        ("a.data", b"", "a.data has a name that does not tell its format"),
+        ("a.data", b"", "a.data has a name that does not show its format"),
         ("a.parquet.gz", b"", "packed parquet cannot be read in parts"),
         ("a.parquet", b"PAR1 and no more", "a.parquet is not a whole parquet file"),
         ("a.jsonl", b"PAR1....", "is a parquet file"),
@@ -383,10 +383,10 @@ def test_no_files_and_wrong_answers(tmp_path: Path) -> None:
         (
             "a.jsonl.gz",
             gzip.compress(b'{"text": "a", "label": 1}\n' * 9)[:-12],
-            "a.jsonl.gz cannot be unpacked: it is cut short",
+            "a.jsonl.gz cannot be unpacked: it is truncated",
         ),
         ("a.jsonl.gz", b"no gzip at all", "a.jsonl.gz cannot be unpacked"),
-        ("a.jsonl", b'{"text": "a", "label": 1, "text": 2}\n', "the key 'text' stands there twice"),
+        ("a.jsonl", b'{"text": "a", "label": 1, "text": 2}\n', "the key 'text' occurs twice"),
     ],
 )
 def test_bad_shards(tmp_path: Path, name: str, content: bytes, words: str) -> None:

@@ -1,4 +1,4 @@
-"""Looks for what is wrong with the data before anything is trained; last of the data room, behind `textune check`.
+"""Finds problems in the data before anything is trained; the last module of the data room, behind `textune check`.
 
 Errors are what cannot train; warnings are what usually means a mistake; notes are facts. Texts are compared as they are and
 normalised (Unicode form, case, spacing, punctuation).
@@ -35,24 +35,24 @@ Level = Literal["error", "warning", "note"]
 
 NUM_EXAMPLES = 3
 MIN_TRAIN_ROWS, MIN_HELD_OUT_ROWS = 30, 10
-"""Fewer rows than these are worth a warning."""
+"""Fewer rows than this are worth a warning."""
 MAX_IMBALANCE = 20
 """How many times more rows the largest class may have than the smallest before it is worth a warning."""
 MAX_TRUNCATED, MAX_UNKNOWN = 0.1, 0.01
 _OF_ALL_ROWS = {"one-class", "no-label", "one-score"}
-"""Errors that only the whole of the training rows can prove."""
+"""Errors that only all training rows together can prove."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the audit saw."""
+    """One thing that the audit found."""
 
     level: Level
     code: str
     """A short name that stays the same, such as `leak-exact`."""
     message: str
     count: int
-    """Rows, labels or tokens concerned."""
+    """How many rows, labels or tokens are affected."""
     examples: tuple[str, ...] = ()
     """Up to three of them: place and shortened text."""
 
@@ -69,14 +69,14 @@ class TokenFacts:
     num_unknown: int = 0
     """Unknown tokens in all splits."""
     num_tokens: int = 0
-    """All tokens that were looked at for unknown ones."""
+    """Tokens that were searched for unknown ones."""
     padding_share: float | None = None
     """Share of computed tokens that a padded run of the same batches would waste."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Texts:
-    """What is kept of the texts of a source; its splits share it."""
+    """What is kept of the texts of a source; shared by its splits."""
 
     examples: Examples
 
@@ -137,7 +137,7 @@ class _Audited:
 
 
 def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[Finding]:
-    """All findings, errors first; without `tokens`, those about tokens are left out."""
+    """All findings, errors first; without `tokens`, none about tokens."""
     texts = {id(split.examples): _Texts(split.examples) for split in data.splits.values()}
     splits = [_Audited(split, texts[id(split.examples)]) for split in data.splits.values()]
     findings: list[Finding] = []
@@ -152,16 +152,16 @@ def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[
     findings += _classes(splits, data.label_map)
     if tokens is not None:
         findings += _token_findings(tokens)
-    if data.stream is not None:  # later rows may have what the first block lacks
+    if data.stream is not None:  # later rows may have what the first block does not
         findings = [replace(finding, level="warning") if finding.code in _OF_ALL_ROWS else finding for finding in findings]
     rank = {"error": 0, "warning": 1, "note": 2}
     return sorted(findings, key=lambda finding: rank[finding.level])
 
 
 def _left_out(split: Split) -> list[Finding]:
-    """Rows that are missing in a split: of a held-out one, its scores say nothing about them."""
+    """Rows left out of a split; the scores of a held-out split say nothing about them."""
     findings = []
-    if split.unread and not split.is_share:  # those of a share are said of the training rows
+    if split.unread and not split.is_share:  # rows set aside are reported with the training rows
         examples = tuple(f"{row.place}: {row.reason}" for row in split.skipped[:NUM_EXAMPLES])
         findings.append(Finding("warning", "left-out", split.unread, len(split.skipped), examples))
     if split.too_long:
@@ -172,7 +172,7 @@ def _left_out(split: Split) -> list[Finding]:
 def _few_rows(split: _Audited) -> list[Finding]:
     if len(split) >= (MIN_TRAIN_ROWS if split.name == "train" else MIN_HELD_OUT_ROWS):
         return []
-    what = "what is learnt" if split.name == "train" else "a score on so few"
+    what = "what is learned" if split.name == "train" else "a score on so few rows"
     message = f"{split.name} has only {count(len(split), 'row')}: {what} depends largely on chance."
     return [Finding("warning", "few-rows", message, len(split))]
 
@@ -217,15 +217,15 @@ def _leaks(split: _Audited, earlier: _Audited) -> list[Finding]:
     exact_N = shared(split.exact, earlier.exact) & ~split.blank
     exact = np.flatnonzero(exact_N)
     if len(exact):
-        texts = count(len(exact), f"{split.name} text stands", f"{split.name} texts stand")
-        message = f"{texts} in the {earlier.name} rows too ({len(exact) / len(split):.1%} of {split.name})."
+        texts = count(len(exact), f"{split.name} text is", f"{split.name} texts are")
+        message = f"{texts} also in the {earlier.name} rows ({len(exact) / len(split):.1%} of {split.name})."
         findings.append(Finding("warning", "leak-exact", message, len(exact), split.show(exact)))
     plain_N = split.plain
     near = np.flatnonzero(shared(plain_N, earlier.plain) & (plain_N != EMPTY_KEY) & ~exact_N)
     if len(near):
         texts = count(len(near), f"{split.name} text differs", f"{split.name} texts differ")
         where = f"({len(near) / len(split):.1%} of {split.name})"
-        message = f"{texts} from one of the {earlier.name} rows in case, spacing or punctuation only {where}."
+        message = f"{texts} from one of the {earlier.name} rows only in case, spacing or punctuation {where}."
         findings.append(Finding("warning", "leak-normalised", message, len(near), split.show(near)))
     return findings
 
@@ -239,10 +239,10 @@ def _classes(splits: list[_Audited], label_map: LabelMap) -> list[Finding]:
     present = np.flatnonzero(rows_C)
     if label_map.exclusive and len(present) < 2:
         found = shorten(names[int(present[0])]) if len(present) else "none"
-        findings.append(Finding("error", "one-class", f"The training rows have one class only: {found}.", len(train)))
+        findings.append(Finding("error", "one-class", f"The training rows have only one class: {found}.", len(train)))
         return findings
     if not len(present):
-        findings.append(Finding("error", "no-label", "No training row has any label.", len(train)))
+        findings.append(Finding("error", "no-label", "No training row has a label.", len(train)))
         return findings
     absent = np.flatnonzero(rows_C == 0)
     if len(absent):
@@ -257,12 +257,14 @@ def _classes(splits: list[_Audited], label_map: LabelMap) -> list[Finding]:
     single = np.flatnonzero(rows_C == 1)
     if len(single):
         which = listing((repr(names[index]) for index in single), 6)
-        message = f"{count(len(single), 'label has', 'labels have')} one training row only: {which}."
+        message = f"{count(len(single), 'label has', 'labels have')} only one training row: {which}."
         findings.append(Finding("warning", "class-single", message, len(single)))
     most, least = int(rows_C.max()), int(rows_C[present].min())
     if most > MAX_IMBALANCE * least:
         large, small = names[int(rows_C.argmax())], names[int(present[rows_C[present].argmin()])]
-        message = f"Labels are uneven: {large!r} has {most:,} training rows, {small!r} has {least:,}; see task.class_weights."
+        message = (
+            f"Classes are imbalanced: {large!r} has {most:,} training rows, {small!r} has {least:,}; see task.class_weights."
+        )
         findings.append(Finding("warning", "imbalance", message, most // least))
     for split in splits[1:]:
         lacking = np.flatnonzero((_class_counts(split.targets, len(names)) == 0) & (rows_C > 0))
@@ -321,13 +323,13 @@ def _token_findings(tokens: TokenFacts) -> list[Finding]:
     if tokens.padding_share is not None:
         used = int(tokens.lengths["train"].sum()) if "train" in tokens.lengths else 0
         wasted = round(used * tokens.padding_share / max(1 - tokens.padding_share, 1e-9))
-        message = f"A padded run would spend {tokens.padding_share:.0%} of its computation on padding."
+        message = f"With padding, a run would spend {tokens.padding_share:.0%} of its computation on it."
         findings.append(Finding("note", "padding", message, wasted))
     return findings
 
 
 def require_sound(data: PreparedData) -> list[str]:
-    """What is usually a mistake, in sentences; DataError for what cannot train."""
+    """Warnings as sentences; DataError for what cannot be trained on."""
     findings = audit_data(data)
     errors = [finding.message for finding in findings if finding.level == "error"]
     if errors:

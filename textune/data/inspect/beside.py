@@ -1,6 +1,6 @@
-"""Which of several files are for training, validation and test, and which hold the labels of another; by their names.
+"""Decides by name which files are for training, validation and test, and which hold the labels of another file.
 
-Files are looked for beside those that were given, too: the `dev.tsv` of a `train.tsv`, the labels of a text file.
+It also looks next to the given files: for the `dev.tsv` of a `train.tsv`, or the labels of a text file.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _NAME_FILES = ("labels", "label_names", "classes", "class_names", "categories", 
 
 @dataclass(frozen=True)
 class FileSet:
-    """The files of one part, with their files of labels if they have such."""
+    """The files of one split, with their label files if they have any."""
 
     files: tuple[str, ...]
     labels: tuple[str, ...] = ()
     given: bool = True
-    """Whether the files were named by the user, not found beside them."""
+    """Whether the user named the files; False if they were found next to those that the user named."""
 
 
 @dataclass(frozen=True)
 class FileParts:
-    """Files by part."""
+    """Files by split."""
 
     train: FileSet
     validation: FileSet | None = None
@@ -53,7 +53,7 @@ class FileParts:
 
 
 def sort_files(paths: Sequence[Path], given: Sequence[str]) -> FileParts:
-    """The parts of these files, `given` as patterns; DataError where label files have no texts."""
+    """These files by split, `given` as patterns; DataError where label files have no texts."""
     labels = [path for path in paths if _is_lines(path) and set(_words(_stem(path))) & set(_LABEL_WORDS)]
     texts = [path for path in paths if path not in labels] or list(paths)
     labels = [path for path in labels if path not in texts]
@@ -66,17 +66,17 @@ def sort_files(paths: Sequence[Path], given: Sequence[str]) -> FileParts:
     if len(sets) == 1 and not labels:
         sets["train"] = replace(sets["train"], files=tuple(given))
     parts = FileParts(sets["train"], sets.get("validation"), sets.get("test"))
-    return _look_beside(parts, texts) if len(sets) == 1 else replace(parts, notes=_told(parts))
+    return _look_beside(parts, texts) if len(sets) == 1 else replace(parts, notes=_assignment(parts))
 
 
 def part_of(name: str) -> PartName:
-    """What a name says it is for; training if it says nothing."""
+    """The split that a name suggests; training if it suggests none."""
     words = set(_words(name))
     return next((part for part, known in _WORDS.items() if words & set(known)), "train")
 
 
 def is_training(name: str) -> bool:
-    """Whether a name says that it is for training."""
+    """Whether a name suggests training."""
     return bool(set(_words(name)) & set(_WORDS["train"]))
 
 
@@ -85,7 +85,7 @@ def _words(name: str) -> list[str]:
 
 
 def _stem(path: Path) -> str:
-    """The file's name without what tells its format."""
+    """The file's name without the suffix of its format."""
     bare = path.name.removesuffix(path.suffix) if path.suffix.lower() in COMPRESSION else path.name
     return Path(bare).stem if ENDINGS.get(bare_suffix(path)) else path.name
 
@@ -95,7 +95,7 @@ def _is_lines(path: Path) -> bool:
 
 
 def _with_labels(files: Sequence[Path], labels: Sequence[Path]) -> FileSet:
-    """The files with those of the label files that belong to them."""
+    """The files with the label files that belong to them."""
     if not labels:
         return FileSet(tuple(map(str, files)))
     chosen = [next((one for one in labels if _core(one) == _core(file)), None) for file in files]
@@ -103,17 +103,17 @@ def _with_labels(files: Sequence[Path], labels: Sequence[Path]) -> FileSet:
         chosen = list(labels)
     if None in chosen:
         lacking = listing(file.name for file, one in zip(files, chosen, strict=True) if one is None)
-        raise DataError(f"No label file was given for {lacking}.", hint="Each file of text needs one of its own.")
+        raise DataError(f"No label file was given for {lacking}.", hint="Each text file needs its own label file.")
     return FileSet(tuple(map(str, files)), tuple(str(one) for one in chosen))
 
 
 def _core(path: Path) -> tuple[str, tuple[str, ...]]:
-    """What a file of text and its file of labels have in common."""
+    """The part of a name that a text file and its label file share."""
     return str(path.parent), tuple(word for word in _words(_stem(path)) if word not in (*_LABEL_WORDS, *_TEXT_WORDS))
 
 
 def _look_beside(parts: FileParts, texts: Sequence[Path]) -> FileParts:
-    """One training file, with the label file and the held-out files that lie beside it."""
+    """One training file, with the label file and the held-out files next to it."""
     if len(texts) != 1:
         return parts
     notes = []
@@ -121,7 +121,7 @@ def _look_beside(parts: FileParts, texts: Sequence[Path]) -> FileParts:
         labels = _label_file(texts[0])
         if labels is not None:
             parts = replace(parts, train=FileSet(parts.train.files, (str(labels),)))
-            notes.append(f"{labels.name}, which lies beside {texts[0].name}, is taken for its labels.")
+            notes.append(f"{labels.name}, next to {texts[0].name}, is taken as its label file.")
     with_labels = bool(parts.train.labels)
     validation, test = (_held_out(texts[0], part, with_labels=with_labels) for part in _HELD_OUT)
     return replace(parts, validation=validation, test=test, notes=tuple(notes))
@@ -134,7 +134,7 @@ def _label_file(path: Path) -> Path | None:
 
 
 def names_beside(folder: Path, num: int) -> Path | None:
-    """A file with the names of so many labels, in a folder of data."""
+    """A file in a data folder that names exactly this many labels."""
     for name in (f"{stem}{ending}" for stem in _NAME_FILES for ending in (".txt", ".json")):
         path = folder / name
         try:
@@ -164,11 +164,11 @@ def _first_file(folder: Path, names: Sequence[str]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def _told(parts: FileParts) -> tuple[str, ...]:
-    """How the files that were given were dealt out, in a sentence."""
+def _assignment(parts: FileParts) -> tuple[str, ...]:
+    """How the given files were assigned to splits, as a sentence."""
     shown = [
         f"{listing((Path(file).name for file in one.files), 4)} for {name}"
         for name, one in (("training", parts.train), ("validation", parts.validation), ("the test", parts.test))
         if one is not None
     ]
-    return (f"By their names, the files are taken as {', '.join(shown)}.",) if len(shown) > 1 else ()
+    return (f"Going by their names, the files are {', '.join(shown)}.",) if len(shown) > 1 else ()

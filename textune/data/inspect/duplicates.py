@@ -1,7 +1,7 @@
-"""Texts that stand in the data more than once, as they are or but for case, spacing and punctuation; used by `audit.py`.
+"""Texts that occur more than once, exactly or up to case, spacing and punctuation; used by `audit.py`.
 
-Texts are looked at in blocks, and what is kept of each is a 64-bit number, so that the memory for ten million rows is a few
-hundred MB whatever their length. Two different texts among ten million share a number once in some 400,000 runs.
+Texts are read in blocks, and only a 64-bit number is kept of each, so ten million rows of any length need a few hundred
+MB. Among ten million texts, two different ones share a number about once in 400,000 runs.
 
 Legend: N rows; equal texts have the same key.
 """
@@ -19,10 +19,10 @@ from textune.data.columns import Examples
 from textune.data.reading import flat
 
 _SEPARATOR = "\x1f"
-"""Between the texts of a pair; stands in no ordinary text."""
+"""Between the texts of a pair; does not occur in ordinary text."""
 _BLOCK_ROWS = 1 << 16
 _BLOCK_BYTES = 1 << 23
-"""Normalising a block takes some twenty times its size."""
+"""Normalising a block takes about twenty times its size in memory."""
 _BLOCK_KEYS = 1 << 20
 
 
@@ -37,7 +37,7 @@ def joined_blocks(examples: Examples) -> Iterator[pa.Array]:
 
 
 def _by_bytes(texts: pa.Array) -> Iterator[pa.Array]:
-    """The same in pieces of at most `_BLOCK_BYTES`, but for a longer text, which is one of its own."""
+    """The same in pieces of at most `_BLOCK_BYTES`; a longer text is a piece by itself."""
     offset_N = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
     start = 0
     while start < len(texts):
@@ -54,7 +54,7 @@ def joined_text(examples: Examples, index: int) -> str:
 
 
 def text_keys(blocks: Iterator[pa.Array]) -> np.ndarray:
-    """A number for each text, equal for equal texts, int64 [N]; others in the next process, as Python hashes text."""
+    """A number for each text, equal for equal texts, int64 [N]. Python hashes text differently in every process."""
     keys = [np.fromiter(map(hash, block.to_numpy(zero_copy_only=False)), np.int64, len(block)) for block in blocks]
     return np.concatenate([np.zeros(0, np.int64), *keys])
 
@@ -68,13 +68,13 @@ def normalised(texts: pa.Array) -> pa.Array:
     foreign = pc.invert(pc.string_is_ascii(plain))
     if not pc.any(foreign).as_py():
         return plain
-    # Marks beyond ASCII need the slower regular expression; other rows are done.
+    # Punctuation beyond ASCII needs the slower regular expression; all other rows are done.
     rest = pc.replace_substring_regex(plain.filter(foreign), pattern=r"[\pP\s\pZ]+", replacement=" ")
     return pc.replace_with_mask(plain, foreign, pc.utf8_trim_whitespace(rest))
 
 
 _IS_MARK = np.array([chr(byte).isspace() or chr(byte) in string.punctuation for byte in range(128)] + [False] * 128)
-_IS_MARK[ord(_SEPARATOR)] = False  # Python takes it for white space, but where a pair is divided matters
+_IS_MARK[ord(_SEPARATOR)] = False  # white space to Python, but it matters where a pair is divided
 
 
 def _collapsed(texts: pa.Array) -> pa.Array:
@@ -104,14 +104,14 @@ def is_blank(texts: pa.Array) -> np.ndarray:
 
 
 def repeated(key_N: np.ndarray) -> np.ndarray:
-    """Rows whose text stood there before, int64, in order."""
+    """Rows whose text occurred earlier, int64, in order."""
     order = np.argsort(key_N, kind="stable")
     sorted_N = key_N[order]
     return np.sort(order[1:][sorted_N[1:] == sorted_N[:-1]])
 
 
 def conflicting(key_N: np.ndarray, target_N: np.ndarray) -> np.ndarray:
-    """Rows whose text has another target elsewhere, int64, equal texts together; `target_N` is one number per row."""
+    """Rows whose text has a different target elsewhere, int64, equal texts together; `target_N` is one number per row."""
     if not len(key_N):
         return np.zeros(0, np.int64)
     order = np.argsort(key_N, kind="stable")
@@ -121,7 +121,7 @@ def conflicting(key_N: np.ndarray, target_N: np.ndarray) -> np.ndarray:
     mixed = np.minimum.reduceat(sorted_N, starts) != np.maximum.reduceat(sorted_N, starts)
     sizes = np.diff(np.append(starts, len(order)))
     rows = order[np.repeat(mixed, sizes)]
-    # Keys are other ones in each process: what is shown first must not depend on them.
+    # Keys differ from process to process: what is shown first must not depend on them.
     first_rows = np.repeat(order[starts[mixed]], sizes[mixed])
     return np.asarray(rows[np.lexsort((rows, first_rows))])
 

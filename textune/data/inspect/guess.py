@@ -1,4 +1,4 @@
-"""Looks at files and proposes how to read them: sources, columns, labels; behind `textune init`, beside the data flow.
+"""Inspects files and proposes how to read them: sources, columns, labels; behind `textune init`, outside the data flow.
 
 sniff.py     the layout of a file, from its beginning
 profile.py   what its columns hold, from all of its rows
@@ -43,24 +43,24 @@ class Guess:
     num_rows: int | None = None
     """Rows of the first training file."""
     foreign_share: float = 0.0
-    """Letters beyond ASCII among the characters of the text."""
+    """Non-ASCII letters in the text."""
     notes: tuple[str, ...] = ()
-    """What was chosen among several, and what is worth a look, in sentences."""
+    """What was chosen among several, and what to look at, as sentences."""
     unsettled: tuple[str, ...] = ()
-    """What a person has to set before the proposal can be used, in sentences."""
+    """What a person has to set before the proposal can be used, as sentences."""
 
 
 def guess_layout(files: Sequence[str]) -> Guess:
     """Propose how to read these files, from their names and all rows of the first of them.
 
-    DataError where a file is missing, empty or of no kind that can be read, or where no column holds text.
+    DataError where a file is missing, empty or of an unknown kind, or where no column holds text.
     """
     parts = sort_files(find_files(files), files)
     path = find_files(parts.train.files)[0]
     layout, text = sniff(path)
     notes = list(parts.notes)
     if layout.encoding not in {"utf-8", "utf-16"}:
-        notes.append(f"{path.name} is not UTF-8; {layout.encoding} is a guess: look at its accented letters and quotes.")
+        notes.append(f"{path.name} is not UTF-8; {layout.encoding} is a guess: check its accented letters and quotes.")
     if parts.train.labels:
         source = to_source(layout, parts.train.files, by_name=None)
         source = source.model_copy(update={"format": "text", "label_files": parts.train.labels})
@@ -83,7 +83,7 @@ def _guess_lines(path: Path, layout: Layout, text: str, files: tuple[str, ...]) 
             return guess
     source = to_source(layout, files, by_name=ENDINGS.get(bare_suffix(path)))
     what = "set data.train.label_files, or data.train.pattern or delimiter"
-    roles = Roles("text", unsettled=(f"The lines of {path.name} hold no labels that can be told from the text: {what}.",))
+    roles = Roles("text", unsettled=(f"No labels can be found in the lines of {path.name}: {what}.",))
     return _guess_pattern(path, source) or _propose(source, profile_file(path, source), roles, ())
 
 
@@ -112,14 +112,14 @@ def _guess_columns(path: Path, layout: Layout, files: tuple[str, ...]) -> Guess:
 
 
 def _roles(path: Path, source: FilesSource, profile: Profile, *, named: bool) -> Roles:
-    """The parts of the columns; DataError as the reader words it where no row can be read."""
+    """The roles of the columns; the reader's DataError where no row can be read."""
     if not profile.num_rows:
         read_source(source, on_bad_row="skip")
     return find_roles(profile.columns, path.name, named=named)
 
 
 def _guess_numbered(path: Path, source: FilesSource, profile: Profile, notes: list[str]) -> Guess:
-    """The proposal for columns that nothing names; what is said of that is the last of the notes."""
+    """The proposal for columns without names; the note about that comes last."""
     roles = _roles(path, source, profile, named=False)
     source, roles = _name_columns(source, roles, profile)
     notes[-1] += f": its columns are named {listing(source.column_names)}."
@@ -127,7 +127,7 @@ def _guess_numbered(path: Path, source: FilesSource, profile: Profile, notes: li
 
 
 def _guess_document(path: Path, layout: Layout, text: str, files: tuple[str, ...]) -> Guess:
-    """JSON: its rows, or those of one of its parts; the other parts are for validation and test."""
+    """JSON: its rows, or the rows of one of its named lists; the other lists are for validation and test."""
     source = to_source(layout, files, by_name=ENDINGS.get(bare_suffix(path)))
     document: Any = (
         _load(read_text(path, layout.encoding)) if layout.format == "json" else [_load(text.lstrip().partition("\n")[0])]
@@ -159,7 +159,7 @@ _PURPOSES: dict[PartName, str] = {"train": "training", "validation": "validation
 
 
 def _load(text: str) -> object:
-    """The document, or None where it is none: the reader says why."""
+    """The document; None where the file is not one, and the reader says why."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -167,11 +167,11 @@ def _load(text: str) -> object:
 
 
 def _deal_out(splits: Mapping[str, int]) -> dict[PartName, str]:
-    """Which of the named parts are for training, validation and test; training has the largest of those left."""
-    told: dict[PartName, str] = {}
+    """Which named lists are for training, validation and test; training gets the largest of those left."""
+    key_of: dict[PartName, str] = {}
     for key in sorted(splits, key=len):  # `val` before `other_val`
-        told.setdefault(part_of(key), key)
-    named: dict[PartName, str] = {part: key for part, key in told.items() if part != "train"}
+        key_of.setdefault(part_of(key), key)
+    named: dict[PartName, str] = {part: key for part, key in key_of.items() if part != "train"}
     rest = [key for key in splits if key not in named.values()] or list(splits)
     train = min((key for key in rest if is_training(key)), key=len, default=max(rest, key=lambda key: splits[key]))
     chosen: dict[PartName, str] = {"train": train}
@@ -179,7 +179,7 @@ def _deal_out(splits: Mapping[str, int]) -> dict[PartName, str]:
 
 
 def _propose(source: FilesSource, profile: Profile, roles: Roles, notes: Sequence[str]) -> Guess:
-    """The proposal that follows from the parts of the columns."""
+    """The proposal that follows from the roles of the columns."""
     text = next(column for column in profile.columns if column.name == roles.text)
     return Guess(
         source,
@@ -196,7 +196,7 @@ def _propose(source: FilesSource, profile: Profile, roles: Roles, notes: Sequenc
 
 
 def _read_whole(path: Path, layout: Layout, files: tuple[str, ...]) -> tuple[FilesSource, Profile, list[str]]:
-    """The whole of a file, with quotes taken in the way that loses fewer rows."""
+    """The whole file, with quotes read in the way that loses fewer rows."""
     by_name = ENDINGS.get(bare_suffix(path))
     source = to_source(layout, files, by_name=by_name)
     profile = profile_file(path, source)
@@ -215,7 +215,7 @@ def _read_whole(path: Path, layout: Layout, files: tuple[str, ...]) -> tuple[Fil
 
 
 def _name_columns(source: FilesSource, roles: Roles, profile: Profile) -> tuple[FilesSource, Roles]:
-    """Names for the columns of a file without header, which are numbered so far."""
+    """Names for the columns of a file without a header, which are only numbered so far."""
     known = {roles.text: "text", roles.text_pair: "text_pair", roles.label: "label"}
     names = tuple(known.get(name) or f"column_{name}" for name in source.column_names)
     new = dict(zip(source.column_names, names, strict=True))
@@ -238,7 +238,7 @@ def _name_columns(source: FilesSource, roles: Roles, profile: Profile) -> tuple[
 
 
 def _with_held_out(guess: Guess, parts: FileParts) -> Guess:
-    """The proposal with the files for validation and test that can be read like those for training."""
+    """The proposal with the validation and test files that can be read like the training files."""
     if guess.unsettled or (parts.validation is None and parts.test is None):
         return guess
     notes: list[str] = []
@@ -248,7 +248,7 @@ def _with_held_out(guess: Guess, parts: FileParts) -> Guess:
 
 
 def _held_out(guess: Guess, files: FileSet | None, part: str, notes: list[str]) -> FilesSource | None:
-    """Files with the columns and labels of the training files as a source; where they are none, a note says why."""
+    """Files with the columns and labels of the training files, as a source; if they differ, a note says how."""
     if files is None:
         return None
     source, reason = _like_training(guess, files)
@@ -257,12 +257,12 @@ def _held_out(guess: Guess, files: FileSet | None, part: str, notes: list[str]) 
         notes.append(f"{shown} is left out: {reason}.")
         return None
     if not files.given:
-        notes.append(f"{shown}, which lies beside the training file, is taken for the {part}.")
+        notes.append(f"{shown}, next to the training file, is taken as the {part}.")
     return source
 
 
 def _like_training(guess: Guess, files: FileSet) -> tuple[FilesSource, str]:
-    """The source that reads these files as those for training are read, and why it cannot be used, if so."""
+    """The source that reads these files as training files are read, and why it cannot be used, if so."""
     path = Path(files.files[0])
     train = guess.source
     layout, _ = sniff(path)

@@ -34,7 +34,7 @@ class LinePattern:
 
 
 def find_columns(text: str, encoding: str) -> Layout | None:
-    """The layout of lines that all have the same number of cells; None where no delimiter makes such."""
+    """The layout of lines that all have the same number of cells; None where no delimiter gives that."""
     lines = text.splitlines()
     for delimiter in ("\t", ";", "|", ","):
         if delimiter not in text or all(delimiter * 2 in line for line in lines if line):
@@ -48,7 +48,7 @@ def find_columns(text: str, encoding: str) -> Layout | None:
 
 
 def find_pattern(path: Path, encoding: str) -> LinePattern | None:
-    """The pattern that fits every line of a file and finds few different labels that come again; None where there is none."""
+    """The pattern that fits every line of a file and finds a few recurring labels; None if there is none."""
     trials = [_Trial(*one) for one in _patterns()]
     num_lines = 0
     for line in _lines(path, encoding):
@@ -61,25 +61,25 @@ def find_pattern(path: Path, encoding: str) -> LinePattern | None:
 
 
 def _patterns() -> Iterator[tuple[int, str, str | None, str]]:
-    """Patterns with their rank (a lower one tells more), the delimiter of their labels, and what is said of them."""
-    yield 0, r"(?P<label>(?:__label__\S+\s+)+)(?P<text>.*)", "__label__", "labels behind __label__"
-    yield 1, r"__label__(?P<label>\S+)\s+(?P<text>.*)", None, "a label behind __label__"
+    """Patterns with their rank (lower is more telling), the delimiter of their labels, and a description."""
+    yield 0, r"(?P<label>(?:__label__\S+\s+)+)(?P<text>.*)", "__label__", "labels after __label__"
+    yield 1, r"__label__(?P<label>\S+)\s+(?P<text>.*)", None, "a label after __label__"
     yield 2, r"(?P<label>[A-Z]{2,}):\S+ (?P<text>.*)", None, "a label before a colon"
     for separator in _SEPARATORS:
         shown = repr(separator)
         between = r"\s*" + re.escape(separator) + r"\s*"
         yield _BY_SEPARATOR, rf"(?P<label>[^\s].*?){between}(?P<text>.*)", None, f"a label before the first {shown}"
-        yield _BY_SEPARATOR, rf"(?P<text>.*){between}(?P<label>.*)", None, f"a label behind the last {shown}"
+        yield _BY_SEPARATOR, rf"(?P<text>.*){between}(?P<label>.*)", None, f"a label after the last {shown}"
     yield _BY_WORD, r"(?P<label>\S+)\s+(?P<text>.*)", None, "a label as the first word"
     yield _BY_WORD, r"(?P<text>.*)\s+(?P<label>\S+)", None, "a label as the last word"
 
 
 class _Trial:
-    """A pattern on the lines of a file, until one speaks against it."""
+    """A pattern tested on the lines of a file until one does not fit."""
 
-    def __init__(self, rank: int, pattern: str, delimiter: str | None, told: str) -> None:
+    def __init__(self, rank: int, pattern: str, delimiter: str | None, described: str) -> None:
         self.rank = rank
-        self._pattern, self._delimiter, self._told = pattern, delimiter, told
+        self._pattern, self._delimiter, self._described = pattern, delimiter, described
         self._matcher = re.compile(pattern)
         self._labels: Counter[str] = Counter()
         self._first = ""
@@ -110,7 +110,7 @@ class _Trial:
         return len(self._labels)
 
     def is_good(self, num_lines: int) -> bool:
-        """Few labels that come again, and are no words like any other."""
+        """Whether there are few labels, they recur, and they are not ordinary words of the texts."""
         if self._delimiter is not None:
             return self._several and 2 <= len(self._labels) <= _MAX_LABELS
         counts = self._labels.copy()
@@ -133,7 +133,7 @@ class _Trial:
             self._delimiter,
             skip_lines=int(header),
             num_labels=len(labels),
-            note=f"Each line is taken for {self._told} and a text (data.train.pattern).",
+            note=f"Each line is taken as {self._described} and a text (data.train.pattern).",
         )
 
 

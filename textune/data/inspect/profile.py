@@ -1,7 +1,7 @@
-"""Reads a file to its end and keeps what tells the part of each column: lengths, kinds, distinct values; behind `guess.py`.
+"""Reads a file to its end and keeps what reveals the role of each column: lengths, kinds, distinct values; for `guess.py`.
 
-Memory is bounded whatever the size of the file (but for `.json`, which can only be read as a whole): a column keeps counts, and
-its distinct values up to `MAX_DISTINCT` of them.
+Memory is bounded for files of any size, except `.json`, which can only be read as a whole: a column keeps counts and at
+most `MAX_DISTINCT` distinct values.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from textune.data.reading import (
 
 MAX_DISTINCT = 20_000
 _MAX_COUNTED = 200
-"""Characters of a value that is counted; a longer one is no label."""
+"""Most characters of a value that is counted; a longer one is not a label."""
 _BLOCK_ROWS = 4096
 
 _WORD = re.compile(r"[\w./:#@-]+", re.ASCII)
@@ -45,7 +45,7 @@ _LIST = re.compile(r"\[.*\]", re.S)
 
 @dataclass
 class Column:
-    """What all rows show of a column."""
+    """What all rows reveal about a column."""
 
     name: str
     num_rows: int = 0
@@ -55,21 +55,21 @@ class Column:
     num_texts: int = 0
     """Values that are text in the file, numbers written as text included."""
     num_numbers: int = 0
-    """Numbers, or text that is written so."""
+    """Numbers, or text written as numbers."""
     num_fractions: int = 0
     """Numbers that are not whole."""
     num_words: int = 0
-    """Text without a blank in it."""
+    """Text without spaces."""
     num_dates: int = 0
     num_lists: int = 0
-    """Lists, or text that is written so."""
+    """Lists, or text written as lists."""
     num_objects: int = 0
     num_foreign: int = 0
-    """Letters beyond ASCII."""
+    """Non-ASCII letters."""
     counts: Counter[str] = field(default_factory=Counter)
     """How often each value occurs; not all of them where `is_open`."""
     is_open: bool = False
-    """Whether there are more different values than are counted."""
+    """Whether there are more distinct values than are counted."""
 
     @property
     def mean_length(self) -> float:
@@ -144,11 +144,11 @@ class Column:
 
 
 class _List(str):
-    """A list of the file, as JSON text."""
+    """A list as JSON text."""
 
 
 class _Object(str):
-    """An object of the file, as JSON text."""
+    """An object as JSON text."""
 
 
 def _count(values: Iterable[object]) -> Counter[object]:
@@ -175,7 +175,7 @@ def _as_text(value: object) -> str:
 
 @dataclass
 class Profile:
-    """What all rows of a file show."""
+    """What all rows of a file reveal."""
 
     columns: list[Column]
     num_rows: int
@@ -201,7 +201,7 @@ def profile_file(path: Path, source: FilesSource) -> Profile:
 
 
 _Block = tuple[dict[str, Sequence[object]], int, int]
-"""Values by column, the number of rows, and how many could not be read beside them."""
+"""Values by column, the number of rows, and how many more rows could not be read."""
 
 
 def _profile(blocks: Iterable[_Block], class_names: dict[str, tuple[str, ...]]) -> Profile:

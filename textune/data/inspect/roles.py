@@ -1,6 +1,6 @@
 """Which column is the text, which the label: the middle of `guess.py`, from what `profile.py` found.
 
-Every choice among several candidates is told as a note; what cannot be decided is left open, with the key to set.
+Every choice among several candidates becomes a note; what cannot be decided is left open, with the key to set.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _PAIRS = [
 _MAX_LABELS = 200
 _MAX_CLASSES = 1000
 _FEW_NUMBERS = 20
-"""Whole numbers of a score are classes up to so many of them."""
+"""The most distinct whole numbers of a score that still count as classes."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,13 @@ class Roles:
     is_number: bool = False
     """Whether whole numbers are a quantity to predict, not classes."""
     notes: tuple[str, ...] = ()
-    """What was chosen among several, in sentences."""
+    """What was chosen among several, as sentences."""
     unsettled: tuple[str, ...] = ()
-    """What a person has to set, in sentences."""
+    """What a person has to set, as sentences."""
 
 
 def find_roles(columns: Sequence[Column], file: str, *, named: bool) -> Roles:
-    """The parts of a file's columns; `named`: whether the file itself names them. DataError where none holds text."""
+    """The roles of a file's columns; `named`: whether the file itself names them. DataError where none holds text."""
     columns = [column for column in columns if column.name and column.num_values]
     notes: list[str] = []
     label, labels = _find_labels(columns, notes)
@@ -101,16 +101,16 @@ def find_roles(columns: Sequence[Column], file: str, *, named: bool) -> Roles:
 
 
 def _find_labels(columns: Sequence[Column], notes: list[str]) -> tuple[str | None, tuple[str, ...]]:
-    """A label column that its name tells, or columns of 0 and 1 side by side; else nothing yet."""
+    """A label column recognised by its name, or columns of 0 and 1 side by side; otherwise nothing yet."""
     by_name = {column.name.lower(): column for column in columns}
-    told = [by_name[name] for name in _LABEL_NAMES if name in by_name]
-    good = [column for column in told if _can_be_label(column)]
-    for column in told:
+    named = [by_name[name] for name in _LABEL_NAMES if name in by_name]
+    good = [column for column in named if _can_be_label(column)]
+    for column in named:
         if column not in good:
-            found = f"{column.num_distinct:,} different values" if not column.is_open else "too many different values"
+            found = f"{column.num_distinct:,} distinct values" if not column.is_open else "too many distinct values"
             if column.num_distinct < 2:
                 found = f"the one value {shorten(next(iter(column.counts), ''), 30)}"
-            note = f"`{column.name}` is no label, whatever its name: it has {found} in {count(column.num_rows, 'row')}."
+            note = f"`{column.name}` is not a label despite its name: it has {found} in {count(column.num_rows, 'row')}."
             as_people_write = bool(column.counts) and all(number_advice([text]) for text in column.counts)
             notes.append(f"{note} {NUMBER_ADVICE}" if as_people_write else note)
     flags = _alike_flags(columns)
@@ -119,7 +119,7 @@ def _find_labels(columns: Sequence[Column], notes: list[str]) -> tuple[str | Non
     if len(flags) >= 2:
         names = tuple(column.name for column in flags)
         notes.append(
-            f"{count(len(names), 'column')} of 0 and 1 are taken for the labels of one multilabel task: {listing(names)}. "
+            f"{count(len(names), 'column')} of 0 and 1 are taken as the labels of one multilabel task: {listing(names)}. "
             "To learn one of them alone, set data.columns.label instead of data.columns.labels."
         )
         return None, names
@@ -133,7 +133,7 @@ def _find_labels(columns: Sequence[Column], notes: list[str]) -> tuple[str | Non
 
 
 def _alike_flags(columns: Sequence[Column]) -> list[Column]:
-    """Columns of 0 and 1, or of true and false, whichever are more."""
+    """Columns of 0 and 1, or of true and false, whichever there are more of."""
     flags = [column for column in columns if column.is_binary and not _is_id(column) and not _ROW_FLAG.search(column.name)]
     numbers = [column for column in flags if column.is_number]
     words = [column for column in flags if not column.is_number]
@@ -141,7 +141,7 @@ def _alike_flags(columns: Sequence[Column]) -> list[Column]:
 
 
 def _prefer_names(label: Column, columns: Sequence[Column], notes: list[str]) -> str:
-    """The label column that was found, or one beside it that holds the names of its numbers; other candidates are told."""
+    """The label column, or another one that names its numbers; other candidates are noted."""
     spoken = [
         column
         for column in columns
@@ -153,7 +153,7 @@ def _prefer_names(label: Column, columns: Sequence[Column], notes: list[str]) ->
         and sorted(column.counts.values()) == sorted(label.counts.values())
     ]
     if spoken:
-        notes.append(f"`{spoken[0].name}` names the numbers of `{label.name}`, so it is taken for the label.")
+        notes.append(f"`{spoken[0].name}` names the numbers of `{label.name}`, so it is taken as the label.")
         return spoken[0].name
     others = [
         column.name
@@ -165,7 +165,7 @@ def _prefer_names(label: Column, columns: Sequence[Column], notes: list[str]) ->
 
 
 def _any_label(columns: Sequence[Column], notes: list[str]) -> str | None:
-    """The column with the fewest different values, complete ones first."""
+    """The column with the fewest distinct values, complete columns first."""
     good = [column for column in columns if not _is_id(column) and _can_be_label(column)]
     few = [
         column
@@ -184,11 +184,11 @@ def _any_label(columns: Sequence[Column], notes: list[str]) -> str | None:
 def _tell_others(role: str, chosen: str, others: Sequence[str], notes: list[str]) -> None:
     if others:
         names = listing((f"`{name}`" for name in others), 6)
-        notes.append(f"`{chosen}` is taken for the {role}; {names} could be it too: data.columns.{role} decides.")
+        notes.append(f"`{chosen}` is taken as the {role}; so could be {names}: data.columns.{role} decides.")
 
 
 def _can_be_label(column: Column) -> bool:
-    """Values that come again, numbers with fractions, or lists of such."""
+    """Whether values recur, or are numbers with fractions, or lists of either."""
     if column.num_objects or column.num_dates * 2 > column.num_values:
         return False
     if column.is_list:
@@ -209,7 +209,7 @@ def _is_few(column: Column) -> bool:
 
 
 def _is_id(column: Column) -> bool:
-    """Named like one, dates, or a word of its own in nearly each row."""
+    """Whether a column is named like an id, holds dates, or a different word in nearly every row."""
     if _ID_NAME.search(column.name) or _CAMEL_ID.search(column.name) or column.num_dates * 2 > column.num_values:
         return True
     many = column.is_open or column.num_distinct > 0.9 * column.num_rows > 9
@@ -222,7 +222,7 @@ def _counts_up(column: Column) -> bool:
 
 
 def _is_quantity(column: Column) -> bool:
-    """Whole numbers of a score that are too many for classes."""
+    """Whether a score has too many distinct whole numbers for classes."""
     named = bool(_NUMBER_NAME.search(column.name))
     return column.is_number and not column.num_fractions and named and column.num_distinct > _FEW_NUMBERS
 
@@ -233,7 +233,7 @@ def _no_label(columns: Sequence[Column], texts: set[str | None]) -> str:
         for column in columns
         if column.name not in texts
     ]
-    found = f" Looked at: {listing(tried, 6)}." if tried else ""
+    found = f" Considered: {listing(tried, 6)}." if tried else ""
     return f"No column looks like a label: set data.columns.label.{found}"
 
 
@@ -241,12 +241,12 @@ def _shown_values(column: Column) -> str:
     if column.num_objects:
         return "objects"
     if column.is_open:
-        return "long or very many values"
-    return f"{count(column.num_distinct, 'different value')} in {count(column.num_rows, 'row')}"
+        return "long values, or very many"
+    return f"{count(column.num_distinct, 'distinct value')} in {count(column.num_rows, 'row')}"
 
 
 def label_delimiter(column: Column) -> str | None:
-    """What separates several labels in a cell: its pieces come again in other cells, alone or beside others."""
+    """What separates several labels in a cell, judged by whether the pieces recur in other cells."""
     if column.is_list or column.num_texts < column.num_values or column.num_dates or not column.counts or column.num_fractions:
         return None
     cells = set(column.counts)
@@ -280,7 +280,7 @@ def _pieces(column: Column) -> set[str]:
 
 
 def _texts(columns: Sequence[Column], taken: set[str], file: str, notes: list[str]) -> list[Column]:
-    """Columns that can be the text, the best kind that there is."""
+    """Columns that can be the text, only those of the best kind found."""
     plain = [
         column
         for column in columns
@@ -296,7 +296,7 @@ def _texts(columns: Sequence[Column], taken: set[str], file: str, notes: list[st
     texts = texts or [column for column in own if _is_prose(column)]
     if not texts and plain:
         chosen = max(plain, key=lambda column: (column.name.lower() in _TEXT_NAMES, column.num_distinct, column.mean_length))
-        notes.append(f"No column holds sentences; `{chosen.name}` is taken for the text.")
+        notes.append(f"No column holds sentences; `{chosen.name}` is taken as the text.")
         return [chosen]
     if not texts:
         found = listing((shorten(column.name, 30) for column in columns), 12)
@@ -324,7 +324,7 @@ def _pick_text(texts: Sequence[Column], notes: list[str], *, named: bool) -> tup
     if not named and len(others) == 1 and _alike(chosen, others[0]):
         first, second = (column for column in texts if column in (chosen, others[0]))
         notes.append(
-            f"`{first.name}` and `{second.name}` are taken for a pair; to read them as one text, set data.columns.template "
+            f"`{first.name}` and `{second.name}` are taken as a pair; to read them as one text, set data.columns.template "
             f'= "{{{first.name}}}\\n{{{second.name}}}" instead.'
         )
         return first.name, second.name
@@ -333,20 +333,20 @@ def _pick_text(texts: Sequence[Column], notes: list[str], *, named: bool) -> tup
         longest = max(others, key=lambda column: column.mean_length)
         both = f"{{{longest.name}}}\\n{{{chosen.name}}}"
         notes.append(
-            f"`{chosen.name}` is taken for the text; {names} could be it too. "
+            f"`{chosen.name}` is taken as the text; so could be {names}. "
             f'To read both, set data.columns.template = "{both}", or data.columns.text_pair for a pair.'
         )
     return chosen.name, None
 
 
 def _second_name(name: str) -> str:
-    """`text_2` for `text_1`, in small letters; an empty string for a name that is no first one."""
+    """`text_2` for `text_1`, in lower case; an empty string for a name that is not the first of a pair."""
     match = re.fullmatch(r"(.*?[\s_.-]?)([1a])", name.lower())
     return match[1] + {"1": "2", "a": "b"}[match[2]] if match and match[1] else ""
 
 
 def _is_prose(column: Column) -> bool:
-    """Mostly more than one word."""
+    """Whether most values have more than one word."""
     return column.num_words * 2 < column.num_values
 
 

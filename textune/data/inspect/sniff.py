@@ -1,4 +1,4 @@
-"""Looks at a file's encoding and at its first part: format, delimiter, quoting, header; the first step of `guess.py`."""
+"""Examines a file's encoding and beginning: format, delimiter, quoting, header; the first step of `guess.py`."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ SAMPLE_BYTES = 1 << 20
 SAMPLE_ROWS = 2000
 _DELIMITERS = (",", "\t", ";", "|", "~", "^")
 _OTHER_COMMA = re.compile(r"(?<!\d),|,(?!\d)")
-"""A comma that is no decimal one."""
+"""A comma that is not a decimal comma."""
 _MAX_NAME = 40
 _MAX_SKIPPED = 20
-"""Lines before the header that are looked for."""
+"""The most lines before the header."""
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\n', re.I)
 _COLUMN_TYPES = (
     {"d", "c", "s", "t", "m", "string", "discrete", "continuous", "time", "class", "meta", "ignore", "text"}  # of Orange
     | {"str", "object", "category", "categorical", "nominal", "numeric", "int", "integer", "float", "bool", "boolean"}
     | {"feature", "target", "label"}
 )
-"""What stands in lines below the names where a header says the type or the part of each column."""
+"""Words in header lines below the names that give the type or the role of each column."""
 
 _KNOWN_NAMES = re.compile(
     r"(?:^|[\s_.-])(?:text|label|labels|class|category|sentence|review|comment|message|title|body|content|tweet|question|answer|"
@@ -43,12 +43,12 @@ _KNOWN_NAMES = re.compile(
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file is written down."""
+    """How a file is written."""
 
     format: Format
     encoding: str = "utf-8"
     delimiter: str | None = None
-    """Where it is not the format's own."""
+    """None for the format's default."""
     quoting: Quoting = "auto"
     has_header: bool = True
     skip_lines: int = 0
@@ -56,7 +56,7 @@ class Layout:
     names: tuple[str, ...] = ()
     """The cells of the header; numbers where there is none."""
     renames: bool = False
-    """Whether the header cannot name the columns as it stands, so that `names` have to."""
+    """Whether the header cannot name the columns, so that `names` must."""
     has_extra: bool = False
     """Whether every row has one more cell, an empty one, than the header."""
 
@@ -69,7 +69,7 @@ class _Row:
 
 
 def sniff_encoding(path: Path) -> str:
-    """`utf-8`, `utf-16`, or where bytes are neither, the older `cp1252` or `latin-1`; looks at the whole file."""
+    """`utf-8`, `utf-16`, or, for bytes that are neither, `cp1252` or `latin-1`; reads the whole file."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     high: set[int] = set()
     valid = True
@@ -84,13 +84,13 @@ def sniff_encoding(path: Path) -> str:
         high.update(set(block[:SAMPLE_BYTES]))
     if valid:
         return "utf-8"
-    # Windows fills 0x80 to 0x9f with quotes and dashes, which latin-1 leaves to control characters no one writes.
+    # Windows has quotes and dashes from 0x80 to 0x9f, where latin-1 has control characters that nobody writes.
     windows = {byte for byte in high if 0x80 <= byte <= 0x9F}
     return "cp1252" if windows and not windows & {0x81, 0x8D, 0x8F, 0x90, 0x9D} else "latin-1"
 
 
 def sniff(path: Path) -> tuple[Layout, str]:
-    """Format and layout of a file, by its name and its beginning, and the text of that. DataError for an empty file."""
+    """Format and layout of a file, by its name and its beginning, and that beginning. DataError for an empty file."""
     sample = b""
     for block in raw_blocks(path):
         sample += block
@@ -111,20 +111,20 @@ def sniff(path: Path) -> tuple[Layout, str]:
     if "\0" in text:
         raise DataError(f"{path.name} holds NUL bytes: it is not a text file that textune can read.")
     if not text.strip():
-        raise DataError(f"{path.name} holds blank lines only.")
+        raise DataError(f"{path.name} holds only blank lines.")
     if named == "csv" or named == "tsv":
         return sniff_cells(text, encoding, "csv" if named == "csv" else "tsv"), text
     return Layout("text", encoding), text
 
 
 def _decode(sample: bytes, encoding: str) -> str:
-    """The sample without byte-order mark and without a last line that may be cut."""
+    """The sample without a byte-order mark and without a last line that may be cut off."""
     text = sample.decode(encoding, "ignore").removeprefix("\ufeff").replace("\r\n", "\n")
     return text[: text.rindex("\n") + 1] if len(sample) >= SAMPLE_BYTES and "\n" in text else text
 
 
 def _json_format(text: str, *, by_lines: bool) -> Format:
-    """A value in each line, or one document; a single line is what the file's name says."""
+    """JSON lines or one document; for a single line, the file's name decides."""
     first, _, rest = text.strip().partition("\n")
     if not rest:
         return "jsonl" if by_lines else "json"
@@ -150,13 +150,13 @@ def _parse(text: str, delimiter: str, *, quoting: bool) -> list[_Row]:
 
 
 def evenness(rows: Sequence[_Row]) -> float:
-    """Share of rows with the number of cells that most have; 0 for a single column."""
+    """Share of rows with the most common number of cells; 0 for a single column."""
     size = _width(rows)
     return sum(len(row.cells) == size for row in rows) / len(rows) if size > 1 else 0.0
 
 
 def _fitness(rows: Sequence[_Row]) -> tuple[float, bool]:
-    """How well a way of cutting fits; of equally even ones, the one that cuts the first row like the others."""
+    """How well a way of cutting fits; among equally regular ones, the one that cuts the first row like the others wins."""
     return round(evenness(rows), 2), bool(rows) and len(rows[0].cells) == _width(rows)
 
 
@@ -165,16 +165,16 @@ def _width(rows: Sequence[_Row]) -> int:
 
 
 def sniff_cells(text: str, encoding: str, kind: Literal["csv", "tsv"], delimiters: Sequence[str] = ()) -> Layout:
-    """The layout of csv or tsv; `delimiters`: those to choose from, the first of equally good ones."""
+    """The layout of csv or tsv; `delimiters`: the candidates, of which the first wins among equally good ones."""
     own = "\t" if kind == "tsv" else ","
-    told = _SEPARATOR_LINE.match(text)
-    if told:
-        delimiters = (told[1],)
+    declared = _SEPARATOR_LINE.match(text)
+    if declared:
+        delimiters = (declared[1],)
     choice = tuple(delimiters) or (own, *(one for one in _DELIMITERS if one != own))
     if not delimiters and ";" in text and not _OTHER_COMMA.search(text):
         choice = (";", *(one for one in choice if one != ";"))
     tries = [(delimiter, quoting) for delimiter in choice for quoting in _ways(text, delimiter, kind)]
-    body = text[told.end() :] if told else text
+    body = text[declared.end() :] if declared else text
     parsed = {one: _parse(body, one[0], quoting=one[1]) for one in tries}
     best = max(tries, key=lambda one: _fitness(parsed[one]))
     if evenness(parsed[best]) == 0:
@@ -182,8 +182,8 @@ def sniff_cells(text: str, encoding: str, kind: Literal["csv", "tsv"], delimiter
     delimiter, quoting = best
     chosen: Quoting = "auto" if quoting == (kind == "csv") else "standard" if quoting else "none"
     layout = _with_header(Layout(kind, encoding, None if delimiter == own else delimiter, chosen), parsed[best])
-    # The reader takes the line `sep=;` by itself where it is the first that it sees.
-    return replace(layout, skip_lines=layout.skip_lines + 1) if told and layout.skip_lines else layout
+    # The reader handles the line `sep=;` itself if it comes first.
+    return replace(layout, skip_lines=layout.skip_lines + 1) if declared and layout.skip_lines else layout
 
 
 def _ways(text: str, delimiter: str, kind: str) -> tuple[bool, bool]:
@@ -194,7 +194,7 @@ def _ways(text: str, delimiter: str, kind: str) -> tuple[bool, bool]:
 
 
 def _is_quoted(rows: Sequence[_Row]) -> bool:
-    """Whether quotes enclose cells: every cell that has one is enclosed, and one column always is or quotes are doubled."""
+    """Whether quotes enclose cells: every cell that has one is enclosed, and one column always is, or quotes are doubled."""
     whole = re.compile(r'"(?:[^"]|"")*"')
     cells = [cell for row in rows for cell in row.cells if '"' in cell]
     if not cells or not all(map(whole.fullmatch, cells)):
@@ -207,7 +207,7 @@ def _is_quoted(rows: Sequence[_Row]) -> bool:
 
 
 def _with_header(layout: Layout, rows: Sequence[_Row]) -> Layout:
-    """The layout with the names of the columns, and with what stands before the first row."""
+    """The layout with the names of the columns and the lines before the first row."""
     width = _width(rows)
     first = next((index for index, row in enumerate(rows[: _MAX_SKIPPED + 1]) if len(row.cells) == width), 0)
     head = [cell.strip() for cell in rows[first].cells]
@@ -219,11 +219,11 @@ def _with_header(layout: Layout, rows: Sequence[_Row]) -> Layout:
             return replace(layout, skip_lines=skipped, names=tuple(above), has_extra=True)
         below_names = [cells[1:] for cells in [head, *body]]
         if not _looks_like_names(head, body) and _looks_like_names(above, below_names):
-            # As R writes it: the names of the rows have no name.
+            # As R writes it: the column of row names has no name.
             return replace(layout, skip_lines=rows[first].line - 1, names=_unique(("row", *above)), renames=True)
     skipped = rows[first].line - 1
     if not _looks_like_names(head, body):
-        # A line of other cells than the rest is worth skipping only above a header, or where it is no row at all.
+        # A line with other cells than the rest is skipped only above a header, or if it cannot be a row.
         plain = first > 0 and all(len(row.cells) == 1 for row in rows[:first])
         names = tuple(map(str, range(1, width + 1)))
         return replace(layout, has_header=False, skip_lines=skipped if plain else 0, names=names)
@@ -242,7 +242,7 @@ def _are_types(cells: Sequence[str]) -> bool:
 
 
 def _unique(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, with a number for those without one or with that of another."""
+    """The names; empty and repeated ones become numbers."""
     taken: set[str] = set()
     result = []
     for index, name in enumerate(names, 1):
@@ -253,12 +253,12 @@ def _unique(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _looks_like_names(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row holds names: different, no numbers, not of the kind of what stands below them."""
+    """Whether the first row holds names: distinct, not numbers, unlike the cells below them."""
     cells = [cell.strip() for cell in first]
     named = [cell for cell in cells if cell]
     if not named or any(NUMBER.fullmatch(cell) for cell in named):
         return False
-    # Unnamed columns stand at the end (of a spreadsheet), or one at the beginning (row numbers).
+    # Unnamed columns are at the end (of a spreadsheet), or there is one at the beginning (row numbers).
     if "" in cells[1:] and any(cells[cells.index("", 1) :]):
         return False
     columns = [[row[index].strip() for row in rest if len(row) == len(cells)] for index in range(len(cells))]
@@ -273,7 +273,7 @@ def _looks_like_names(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bo
 
 
 def _sign(cell: str, column: Sequence[str]) -> int:
-    """1 if what stands below tells that the cell is a name, -1 if it tells that it is a value, 0 if it tells nothing."""
+    """1 if the cells below show that this one is a name, -1 if they show that it is a value, otherwise 0."""
     values = {value for value in column if value}
     if len(column) < 2 or not values:
         return 0
@@ -283,7 +283,7 @@ def _sign(cell: str, column: Sequence[str]) -> int:
 
 
 def to_source(layout: Layout, files: tuple[str, ...], *, by_name: str | None) -> FilesSource:
-    """The section that reads such a file; `by_name` is the format that its name tells."""
+    """The section that reads such a file; `by_name` is the format that its name suggests."""
     return FilesSource(
         files=files,
         format="auto" if by_name == layout.format else layout.format,

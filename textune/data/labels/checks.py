@@ -1,4 +1,4 @@
-"""Labels that mean nothing together or alone, and labels that look alike; for `infer.py`, `encode.py`
+"""Checks for labels that make no sense, alone or together, and for labels that look alike; for `infer.py`, `encode.py`
 and `audit.py`."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from textune.wording import count, listing, shorten
 
 
 def require_named(sets: Sequence[Examples], values: Sequence[LabelValues]) -> None:
-    """DataError where integers stand without names beside classes that are named, in another file or data set."""
+    """DataError where integers come without names, but another file or data set names its classes."""
     for examples in sets:
         if examples.unclear:
             raise DataError(examples.unclear, hint=NAME_THEM)
@@ -35,7 +35,7 @@ def require_named(sets: Sequence[Examples], values: Sequence[LabelValues]) -> No
 
 
 def mixed_kinds(sets: Sequence[Examples], values: Sequence[LabelValues]) -> DataError:
-    """The error for numbers and names as labels of one column: which file holds which."""
+    """The error for a column with both numbers and names as labels: which file holds which."""
     held: dict[str, dict[str, Counter[str]]] = {}
     for examples, one in zip(sets, values, strict=True):
         places = examples.rows.places
@@ -75,7 +75,7 @@ def refuse_ids(train: Examples, values: LabelValues, num_names: int, *, max_clas
     source, column = train.rows.source, train.label_column
     integers = set(values.kinds) <= {"integer"}
     if num_rows >= MIN_ID_ROWS and num_values > ID_SHARE * num_rows:
-        found = f"`{column}` has {num_values:,} different values in {num_rows:,} rows of {source}."
+        found = f"`{column}` has {num_values:,} distinct values in {num_rows:,} rows of {source}."
         if integers or not any(len(text.split()) > 2 for text in values.texts):
             number = ' To predict the number, set task.kind = "regression".' if integers else ""
             raise DataError(
@@ -84,7 +84,7 @@ def refuse_ids(train: Examples, values: LabelValues, num_names: int, *, max_clas
         raise DataError(f"{found} It looks like free text, not a label.", hint="Set data.columns.label to another column.")
     if num_names <= max_classes or num_names * 2 <= len(train):
         return
-    found = f"{source}: label column {column!r} holds {num_names:,} different values in {len(train):,} rows"
+    found = f"{source}: label column {column!r} holds {num_names:,} distinct values in {len(train):,} rows"
     if integers:
         raise DataError(f"{found}: a number or an id, not a class.", hint='Set task.kind = "regression" to predict a number.')
     raise DataError(
@@ -93,20 +93,19 @@ def refuse_ids(train: Examples, values: LabelValues, num_names: int, *, max_clas
 
 
 def refuse_written_numbers(where: str, names: Sequence[str]) -> None:
-    """DataError where all classes are numbers as only people write them, such as `0,5`."""
+    """DataError where all classes are numbers that only people can read, such as `0,5`."""
     if all(number_advice([name]) for name in names):
         raise DataError(
-            f"{where} holds values such as {shorten(names[0])}, which are not numbers as written.",
+            f"{where} holds values such as {shorten(names[0])}, which cannot be read as numbers.",
             hint=f"{number_advice(names)} If a cell holds several labels, set data.labels.delimiter; if they are names, list"
             " them in data.labels.names.",
         )
 
 
 def refuse_tasks(where: str, values: LabelValues, *, ids_meant: bool) -> None:
-    """DataError for lists of integers, all of one length, that are not multi-hot rows: one class for each of several
-    tasks.
+    """DataError for lists of integers of one length that are not multi-hot rows: one class for each of several tasks.
 
-    `ids_meant`: someone said that they are ids; then only a list that repeats one is refused.
+    `ids_meant`: they are declared to be ids; then only a list that repeats one is refused.
     """
     assert values.length_N is not None
     length_M = values.length_N[values.length_N != MISSING]
@@ -119,18 +118,18 @@ def refuse_tasks(where: str, values: LabelValues, *, ids_meant: bool) -> None:
     first = [values.texts[code] for code in rows[int(repeats_N.argmax())]]
     meant = "" if repeats_N.any() else ' If they are ids of labels, set task.kind = "multilabel".'
     raise DataError(
-        f"{where} holds lists of {len(first)} integers, such as [{', '.join(first)}]: they seem to be a class for each of"
+        f"{where} holds lists of {len(first)} integers, such as [{', '.join(first)}]: they seem to give one class for each of"
         f" {len(first)} tasks, and a model here has one task.",
-        hint=f"Train one model for each task, with a label column of its own.{meant}",
+        hint=f"Train one model per task, each with its own label column.{meant}",
     )
 
 
 def refuse_strangers(train: Examples, trained: Sequence[str], other: Examples, found: Sequence[str]) -> None:
-    """DataError for held-out rows of which no label occurs in training."""
+    """DataError for held-out rows if none of their labels occurs in training."""
     what = [listing(map(_shown, sorted(texts)), 4) for texts in (found, trained)]
     raise DataError(
         f"No label of {other.rows.source} occurs in training: it has {what[0]}, and {train.rows.source} has {what[1]}.",
-        hint="Write the labels alike in both, or check data.columns.label.",
+        hint="Spell the labels alike in both, or check data.columns.label.",
     )
 
 
@@ -138,7 +137,7 @@ def refuse_strangers(train: Examples, trained: Sequence[str], other: Examples, f
 
 
 def look_alike(names: Sequence[str]) -> list[tuple[str, list[int]]]:
-    """Names that differ in spelling only: in what, and where they stand among the names."""
+    """Names that differ only in spelling: in what, and their ids."""
     groups: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         groups.setdefault(_plainest(name), []).append(index)
@@ -150,13 +149,13 @@ def describe_alike(what: str, names: Sequence[str], nums: Sequence[int]) -> str:
     most_first = sorted(zip(names, nums, strict=True), key=lambda one: (-one[1], one[0]))
     shown = [f"{_shown(name)} ({count(num, 'row')})" for name, num in most_first]
     return (
-        f"Labels {' and '.join(shown)} differ in {what} only, and are {len(names)} classes."
-        " If they are one, write them alike in the data."
+        f"Labels {' and '.join(shown)} differ only in {what}, but count as {len(names)} classes."
+        " If they mean the same, spell them alike in the data."
     )
 
 
 def _shown(name: str) -> str:
-    """A label with everything visible that the eye would miss."""
+    """A label with everything made visible that the eye would miss."""
     return repr(name) if name.isascii() else f"{name!r} ({name!a})" if _visible(name) != name else repr(name)
 
 
@@ -165,7 +164,7 @@ def _visible(name: str) -> str:
 
 
 def _without_marks(name: str) -> str:
-    """Without characters that take no place: of format, and the variants of others."""
+    """Without invisible characters: format characters and variation selectors."""
     return "".join(char for char in name if unicodedata.category(char) != "Cf" and not "\ufe00" <= char <= "\ufe0f")
 
 
@@ -179,7 +178,7 @@ def _plainest(name: str) -> str:
 
 
 def _difference(names: Sequence[str]) -> str:
-    """What makes names differ, each thing that does."""
+    """Everything that makes names differ."""
     parts = []
     ways = (
         ("invisible characters", _without_marks),

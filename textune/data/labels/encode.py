@@ -1,4 +1,4 @@
-"""Labels to the numbers that a model learns from; after `infer.py`, also used for data that comes later."""
+"""Labels to the numbers that a model learns from; the last step after `infer.py`, also used for data that comes later."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from textune.wording import count, listing, nearest, shorten
 
 _NO_LABEL = "the label is missing"
 _MAX_GUESSES = 20
-"""Unknown labels for which the nearest known one is looked up; it takes long."""
+"""The most unknown labels whose nearest known one is looked up, since that is slow."""
 
 
 def encode_labels(
@@ -51,10 +51,10 @@ def encode_labels(
 
 
 def _places(names: tuple[str, ...], examples: Examples) -> list[int]:
-    """Where each label stands in multi-hot rows that name their entries; DataError where they name others."""
+    """The position of each label in multi-hot rows that name their entries; DataError where they name others."""
     if sorted(names) != sorted(examples.label_names):
         raise DataError(
-            f"{examples.rows.source} has the labels {listing(map(repr, examples.label_names), 6)}, but the model was made for"
+            f"{examples.rows.source} has the labels {listing(map(repr, examples.label_names), 6)}, but the model predicts"
             f" {listing(map(repr, names), 6)}.",
             hint="Name the same columns in data.columns.labels.",
         )
@@ -95,7 +95,7 @@ def _table(
             if close:
                 hints[reasons[code]] = f"Did you mean {close!r}?"
             elif kind == "integer" and not given:
-                hints[reasons[code]] = "An integer stands for a name only where data.labels.names gives the order of the names."
+                hints[reasons[code]] = "An integer can only mean a name if data.labels.names gives the order of the names."
         else:
             table[code] = place
     return table
@@ -105,7 +105,7 @@ def _class_targets(
     values: LabelValues, label_map: LabelMap, bad: dict[int, str], hints: dict[str, str], *, given: bool, where: str
 ) -> np.ndarray:
     if values.is_lists:
-        raise DataError(f"{where} has several labels per row, but the model was made for one.")
+        raise DataError(f"{where} has several labels per row, but the model predicts one.")
     reasons: dict[int, str] = {MISSING: _NO_LABEL}
     targets = np.asarray(_table(values, label_map, reasons, hints, given=given)[values.code_K])
     for row in np.flatnonzero(targets < 0):
@@ -117,9 +117,7 @@ def _multilabel_targets(
     values: LabelValues, label_map: LabelMap, bad: dict[int, str], hints: dict[str, str], *, given: bool, where: str
 ) -> np.ndarray:
     if values.length_N is None:
-        raise DataError(
-            f"{where} has one label per row, but the model was made for several.", hint="Set data.labels.delimiter."
-        )
+        raise DataError(f"{where} has one label per row, but the model predicts several.", hint="Set data.labels.delimiter.")
     size = len(label_map.names)
     for row in np.flatnonzero(values.length_N == MISSING):
         bad[int(row)] = _NO_LABEL
@@ -129,13 +127,13 @@ def _multilabel_targets(
     if multi_hot:
         for row in np.flatnonzero((values.length_N != size) & (values.length_N != MISSING)):
             bad[int(row)] = (
-                f"{count(int(values.length_N[row]), 'entry', 'entries')} where the other rows have {size}, one for each label"
+                f"{count(int(values.length_N[row]), 'entry', 'entries')} where the other rows have {size}, one per label"
             )
         bits = [bit_of(text) for text in values.texts]
         table = np.array([MISSING if bit is None else bit for bit in bits] + [MISSING])
         bit_K = table[values.code_K]
         for row in np.unique(row_K[bit_K == MISSING]):
-            bad.setdefault(int(row), "an entry of its labels is neither 0 nor 1")
+            bad.setdefault(int(row), "one of its label entries is neither 0 nor 1")
         whole_N = values.length_N == size
         chosen_K = whole_N[row_K]
         targets[whole_N] = np.maximum(bit_K[chosen_K], 0).reshape(-1, size)

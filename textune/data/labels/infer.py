@@ -55,8 +55,8 @@ def infer_labels(
 ) -> tuple[LabelMap, tuple[str, ...]]:
     """The label map of training and held-out examples, and what the user should know about it.
 
-    `kind` is `auto` or the problem that the user wants. DataError where the labels do not allow it: one class only,
-    mixed kinds, a number of classes other than wanted, free text.
+    `kind` is `auto` or the problem that the user wants. DataError where the labels do not allow it: only one class,
+    mixed kinds, the wrong number of classes, free text.
     """
     sets = [train, *others]
     names, by_user = given_names(section, train.label_names), names_by_user(section)
@@ -79,7 +79,7 @@ def infer_labels(
 
 
 def _one_truth(sets: Sequence[Examples], values: list[LabelValues]) -> tuple[list[LabelValues], tuple[str, ...]]:
-    """True and false, which files write in several ways, as one pair of labels; and what to say of it."""
+    """True and false, which files spell in several ways, as one pair of labels; and a note about it."""
     texts = {text for one in values for text in one.texts}
     if (
         any(one.is_lists for one in values)
@@ -89,9 +89,7 @@ def _one_truth(sets: Sequence[Examples], values: list[LabelValues]) -> tuple[lis
         return values, ()
     found = {file.rows.source: listing(map(repr, sorted(one.texts)), 6) for file, one in zip(sets, values, strict=True)}
     shown = "; ".join(f"{source} has {names}" for source, names in found.items())
-    return [respelt(one, str.lower) for one in values], (
-        f"Labels are read as 'false' and 'true', whatever their case: {shown}.",
-    )
+    return [respelt(one, str.lower) for one in values], (f"Labels are read as 'false' and 'true', ignoring case: {shown}.",)
 
 
 def _regression(train: Examples, notes: tuple[str, ...] = ()) -> tuple[LabelMap, tuple[str, ...]]:
@@ -101,7 +99,7 @@ def _regression(train: Examples, notes: tuple[str, ...] = ()) -> tuple[LabelMap,
     if not number_N.any():
         first = next((shorten(value, 30) for value in label.to_pylist() if value not in (None, "")), "nothing")
         raise DataError(
-            f"{where} holds no numbers but such as {first}, and regression needs numbers.",
+            f"{where} holds no numbers but labels such as {first}; regression needs numbers.",
             hint=number_advice([first.strip("'")]) or "Set task.kind, or the label column.",
         )
     texts = [] if not is_text(label.type) else [text.strip() for text in label.to_pylist() if text and text.strip()]
@@ -118,7 +116,7 @@ def _regression(train: Examples, notes: tuple[str, ...] = ()) -> tuple[LabelMap,
 
 
 def _has_fractions(train: Examples) -> bool:
-    """Whether the labels are numbers and some of the first have a fraction: then nothing else need be looked at."""
+    """Whether the labels are numbers and some of the first have a fraction: then nothing else has to be checked."""
     label = label_column(train)
     head_N, _ = to_floats(label.slice(0, _NUM_PROBED))
     finite_N = head_N[np.isfinite(head_N)]
@@ -150,7 +148,7 @@ def _check_form(train: Examples, sets: Sequence[Examples], values: Sequence[Labe
             f"{where} has one label per row, but task.kind is multilabel.", hint='Set data.labels.delimiter, such as ",".'
         )
     if not values[0].texts:
-        raise DataError(f"{where} holds no label at all.")
+        raise DataError(f"{where} holds no labels.")
 
 
 def _multilabel(
@@ -178,11 +176,11 @@ def _multilabel(
     repeated = int((np.diff(key_K) == 0).sum())
     if repeated:
         notes.append(
-            f"{count(repeated, 'label')} in {train.rows.source} repeat another one of the same row; each counts once a row."
+            f"{count(repeated, 'label')} in {train.rows.source} repeat another one in the same row; each counts once per row."
         )
     empty = int((length_N == 0).sum())
     if empty:
-        notes.append(f"{count(empty, 'row')} of {train.rows.source} with an empty list of labels: none of them applies there.")
+        notes.append(f"{count(empty, 'row')} of {train.rows.source} with an empty list of labels: no label applies there.")
     if not names:
         names, fraction = _ordered(sets, values)
         if fraction:
@@ -199,7 +197,7 @@ def _classes(
     notes: tuple[str, ...] = ()
     train = sets[0]
     if not names:
-        if kind == "auto" and {"name"} < set(values[0].kinds):  # such as hashes, some of which are all digits
+        if kind == "auto" and {"name"} < set(values[0].kinds):  # such as hashes, some of which consist of digits
             refuse_ids(train, values[0], 0, max_classes=MAX_AUTO_CLASSES)
         names, fractions = _ordered(sets, values)
         where = f"{train.rows.source}: label column {train.label_column!r}"
@@ -213,7 +211,7 @@ def _classes(
         if any("number" in one.kinds for one in values):
             if kind == "auto" and len(names) > MAX_WHOLE_CLASSES:
                 return REGRESSION, (
-                    f"{where} holds {len(names):,} different whole numbers written with a fraction: taken as regression.",
+                    f"{where} holds {len(names):,} distinct whole numbers written with a fraction: taken as regression.",
                 )
             source, number = _first_number(sets, values)
             taken = f"{source}: label column {train.label_column!r} holds whole numbers such as {shorten(number)}"
@@ -227,7 +225,7 @@ def _classes(
 
 
 def _first_number(sets: Sequence[Examples], values: Sequence[LabelValues]) -> tuple[str, str]:
-    """The first number that is not an integer, after the name of the source that has it."""
+    """The first number that is not an integer, with the name of its source."""
     return next(
         (examples.rows.source, text)
         for examples, one in zip(sets, values, strict=True)
@@ -237,7 +235,7 @@ def _first_number(sets: Sequence[Examples], values: Sequence[LabelValues]) -> tu
 
 
 def _seeming_lists(sets: Sequence[Examples], values: Sequence[LabelValues]) -> tuple[str, ...]:
-    """What to say of names that look like lists."""
+    """A note about names that look like lists."""
     notes = []
     for examples, one in zip(sets, values, strict=True):
         found = [text for text in one.texts if seems_list(text)]
@@ -245,8 +243,8 @@ def _seeming_lists(sets: Sequence[Examples], values: Sequence[LabelValues]) -> t
             shown = f"{count(len(found), 'label')} of {len(one.texts):,} in {examples.rows.source}, such as"
             verb = ("looks like a list, but is a name", "look like lists, but are names")[len(found) > 1]
             notes.append(
-                f"{shown} {shorten(found[0], 40)}, {verb} here: if lists are meant, write every cell as one, such as"
-                " ['a', 'b'], without lists inside."
+                f"{shown} {shorten(found[0], 40)}, {verb} here: if lists are meant, write every cell as a list, such as"
+                " ['a', 'b'], without nesting."
             )
     return tuple(notes)
 
@@ -276,7 +274,7 @@ def _check_number(label_map: LabelMap, train: Examples, values: LabelValues, loo
     names = label_map.names
     if label_map.problem == "multilabel":
         if len(names) < 2:
-            raise DataError(f"{where} names one label only, {shorten(names[0])}, and multilabel needs two or more.")
+            raise DataError(f"{where} has only one label, {shorten(names[0])}; multilabel needs two or more.")
         return
     present = {place for text in values.texts if (place := lookup(text)) is not None}
     if (len(present) == 1 and not train.rows.partial) or len(names) == 1:
@@ -284,7 +282,7 @@ def _check_number(label_map: LabelMap, train: Examples, values: LabelValues, loo
         num_rows = count(int(values.counts.sum()), "labelled row")
         unknown = [shorten(text) for text in values.texts if lookup(text) is None]
         raise DataError(
-            f"{where} has one class only: {name} ({num_rows}). There is nothing to tell apart.",
+            f"{where} has only one class: {name} ({num_rows}). There is nothing to tell apart.",
             hint=f"Not among the names given: {listing(unknown, 5)}." if unknown else "",
         )
     if kind == "binary" and len(names) != 2:
@@ -322,7 +320,7 @@ def _absent_from_training(
             if place is not None and place not in seen:
                 name = label_map.names[place]
                 rows = count(int(num), "row")
-                notes.append(f"Label {name!r} stands in {examples.rows.source} only ({rows}), never in the training rows.")
+                notes.append(f"Label {name!r} occurs only in {examples.rows.source} ({rows}), never in the training rows.")
     if given:
         unused = [name for index, name in enumerate(label_map.names) if index not in seen]
         if unused:

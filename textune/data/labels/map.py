@@ -1,4 +1,4 @@
-"""The label map, and how a label as written finds its id in it; shared by `infer.py` and `encode.py`."""
+"""The label map, and how the id of a written label is found in it; shared by `infer.py` and `encode.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textune.wording import count, listing
 Problem = Literal["binary", "multiclass", "multilabel", "regression"]
 
 LABEL = "label"
-"""Name of the targets that the label column gives, and of the head that learns them."""
+"""Name of the targets made from the label column, and of the head that learns them."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ REGRESSION = LabelMap("regression", ("score",))
 
 
 def is_truth(text: str) -> bool:
-    """Whether a label says true or false, in whatever case."""
+    """Whether a label says true or false, in any case."""
     return text.lower() in {"true", "false"}
 
 
@@ -86,7 +86,7 @@ class LabelLookup:
     """Finds the id of a label as it is written in the data."""
 
     def __init__(self, names: tuple[str, ...], *, given: bool) -> None:
-        """`given`: the order of the names was given, so that an integer may stand for a name by its position."""
+        """`given`: the order of the names was given, so an integer may mean the name at that position."""
         self.ids = {name: index for index, name in enumerate(names)}
         self._by_position = given and not any(name.isdigit() for name in names)
 

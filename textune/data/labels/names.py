@@ -12,12 +12,12 @@ from textune.wording import listing, repeated_names, shorten
 
 
 def names_by_user(section: Labels) -> bool:
-    """Whether the user said which names there are: then integers count into them, whatever file they stand in."""
+    """Whether the user gave the names: then integers are positions in them, in every file."""
     return bool(section.names or section.names_file)
 
 
 def given_names(section: Labels, by_source: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """`data.labels.names`, else those of `data.labels.names_file` (one a line, or a JSON list), else the source's own;
+    """`data.labels.names`, else those of `data.labels.names_file` (one per line, or a JSON list), else the source's own;
     else ().
 
     DataError for both at once, a file that cannot be read, empty or repeated names.
@@ -51,5 +51,5 @@ def _checked(names: tuple[str, ...], where: str) -> tuple[str, ...]:
         raise DataError(f"{where}: name {names.index('') + 1} is empty.", hint="Each line or entry is the name of one label.")
     twice = repeated_names(names)
     if twice:
-        raise DataError(f"{where}: {listing(repr(name) for name in twice)} stands there more than once.")
+        raise DataError(f"{where}: {listing(repr(name) for name in twice)} occurs more than once.")
     return names

@@ -1,5 +1,4 @@
-"""Labels that stand side by side in columns of 0 and 1, one for each label (`data.columns.labels`); used by
-`columns.py`."""
+"""Labels in columns of 0 and 1 side by side, one per label (`data.columns.labels`); used by `columns.py`."""
 
 from __future__ import annotations
 
@@ -19,14 +18,13 @@ _MISSING, _NEITHER = -1, -2
 
 
 def side_by_side(rows: Rows, names: Sequence[str], bad: dict[int, str]) -> pa.ChunkedArray:
-    """The columns as one list of true and false for each row, in their order; rows with another value are noted in
-    `bad`.
+    """The columns as one list of true and false per row, in their order; rows with other values are noted in `bad`.
 
     DataError for fewer than two columns, one named twice, or one whose values cannot be 0 or 1.
     """
     if len(names) < 2:
         raise DataError(
-            f"data.columns.labels names one column only, {names[0]!r}, and multilabel needs two or more.",
+            f"data.columns.labels names only one column, {names[0]!r}; multilabel needs two or more.",
             hint=f'Set data.columns.label = "{names[0]}" instead.',
         )
     if twice := repeated_names(names):
@@ -46,7 +44,7 @@ def side_by_side(rows: Rows, names: Sequence[str], bad: dict[int, str]) -> pa.Ch
 
 def _bits(column: pa.ChunkedArray, names: tuple[str, ...], where: str) -> np.ndarray:
     """0 or 1 for each row, or what is wrong there; int64 [N]."""
-    if names and all(name.lower() in _BITS for name in names):  # such as no and yes, in whatever order the file has them
+    if names and all(name.lower() in _BITS for name in names):  # such as no and yes, in either order
         column = to_names(column, names)
     kind = column.type
     if kinds.is_null(kind):

@@ -1,6 +1,6 @@
-"""A label column as it stands, to distinct values and codes; the groundwork of `infer.py`.
+"""A label column as written, to distinct values and codes; the groundwork of `infer.py`.
 
-Everything that looks at values looks at the distinct ones, so a million rows cost little more than their dictionary.
+Only distinct values are ever examined, so a million rows cost little more than their dictionary.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LabelValues:
     """The labels of N rows: one each (K = N), or a list each (K entries in all)."""
 
     texts: tuple[str, ...]
-    """The distinct values as text, white space around them removed."""
+    """The distinct values as text, stripped of white space."""
     kinds: tuple[Kind, ...]
     """What each distinct value is: an integer, another number (`0.5`, `1.0`), a name."""
     code_K: np.ndarray
@@ -39,7 +39,7 @@ class LabelValues:
     length_N: np.ndarray | None
     """int64 [N] entries of each list, MISSING for no list; None where each row has one value."""
     written: str = ""
-    """The first cell, where the lists stand in the file as text."""
+    """The first cell, if the file has its lists as text."""
 
     @property
     def is_lists(self) -> bool:
@@ -59,7 +59,7 @@ class LabelValues:
 
 
 def label_column(examples: Examples) -> pa.ChunkedArray:
-    """The labels as they stand; DataError where the examples were read without."""
+    """The labels as written; DataError where the examples were read without labels."""
     if examples.label is None:
         raise DataError(f"{examples.rows.source} was read without labels.")
     return examples.label
@@ -80,8 +80,7 @@ def read_labels(
     where: str,
     known: tuple[str, ...] = (),
 ) -> LabelValues:
-    """The values of a label column. Text that is written as a list in all cells is lists, unless those are `known`
-    names.
+    """The values of a label column. If all cells are written as lists, they are lists, unless they are `known` names.
 
     `delimiter` cuts text into lists; empty pieces fall away, and other plain values become lists of one.
     `label_names`: names for integers, by the source itself (a negative one means no label). `where` begins the message
@@ -109,8 +108,8 @@ def read_labels(
 def _written_lists(
     array: pa.Array, delimiter: str | None, label_names: tuple[str, ...], where: str, known: tuple[str, ...]
 ) -> LabelValues | None:
-    """Lists that are written as text; None where the cells are something else. DataError where most are lists, but
-    not all."""
+    """Lists that are written as text; None where the cells are something else. DataError where most cells are lists,
+    but not all."""
     encoded = pc.dictionary_encode(array)
     cells = [cell for cell in encoded.dictionary.to_pylist() if cell]
     if not cells or {name.strip() for name in known}.issuperset(cells):
@@ -133,7 +132,7 @@ def _written_lists(
 
 def _split(array: pa.Array, delimiter: str, label_names: tuple[str, ...], where: str) -> LabelValues:
     if not delimiter:
-        raise DataError("data.labels.delimiter is empty.", hint='Set it to what stands between two labels, such as ",".')
+        raise DataError("data.labels.delimiter is empty.", hint='Set it to what separates two labels, such as ",".')
     encoded = pc.dictionary_encode(array.cast(pa.large_string()))
     cells = {
         cell: tuple(piece for one in cell.split(delimiter) if (piece := one.strip())) for cell in encoded.dictionary.to_pylist()
@@ -144,8 +143,8 @@ def _split(array: pa.Array, delimiter: str, label_names: tuple[str, ...], where:
 def _spread(
     encoded: pa.DictionaryArray, entries: Mapping[str, Entries | None], label_names: tuple[str, ...], where: str
 ) -> LabelValues:
-    """Lists by cell to lists by row: cells repeat, so only distinct ones are cut. A cell that the map lacks has no
-    list."""
+    """Lists by cell to lists by row: cells repeat, so only distinct ones are cut. A cell that is not in the map
+    has no list."""
     found = [entries.get(cell) for cell in encoded.dictionary.to_pylist()]
     cells = [one or () for one in found]
     size_D = np.array([len(cell) for cell in cells] + [0], np.int64)
@@ -160,7 +159,7 @@ def _spread(
 
 
 def _as_text_column(array: pa.Array, where: str) -> pa.Array:
-    """Bytes as the text that they are; anything else as it is."""
+    """Bytes as text; anything else unchanged."""
     kind = array.type
     if not (
         kinds.is_binary(kind) or kinds.is_large_binary(kind) or kinds.is_binary_view(kind) or kinds.is_fixed_size_binary(kind)
@@ -184,7 +183,7 @@ def _plain(array: pa.Array, label_names: tuple[str, ...], where: str) -> LabelVa
     elif not (kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_boolean(kind)):
         raise DataError(
             f"{where} holds {kind}, which cannot be labels.",
-            hint="Labels are names, integers, numbers, true/false or lists of them.",
+            hint="Labels are names, integers, numbers, true/false, or lists of these.",
         )
     encoded = pc.dictionary_encode(array)
     distinct = encoded.dictionary.to_pylist()
@@ -241,8 +240,8 @@ def whole(text: str) -> str | None:
 def multi_hot_width(values: LabelValues) -> int:
     """Number of labels if the lists are rows of a 0/1 table, else 0.
 
-    Then they have one length of at least 2 and hold nothing but 0 and 1. From length 3 on it is enough that most do:
-    such a row would name an id twice, which no list of ids does.
+    Such lists have one length of at least 2 and hold only 0 and 1. From length 3 on it is enough if most do:
+    as a list of ids, such a row would repeat an id, which no list of ids does.
     """
     if values.length_N is None:
         return 0
@@ -267,5 +266,5 @@ def respelt(values: LabelValues, spell: Callable[[str], str]) -> LabelValues:
 
 
 def bit_of(text: str) -> int | None:
-    """0 or 1 for the ways in which a multi-hot entry is written."""
+    """0 or 1 for a multi-hot entry, however it is written."""
     return {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}.get(text)

@@ -1,6 +1,6 @@
-"""Names that files themselves give to the integers of a column, as the `datasets` library writes them; below `columnar.py`.
+"""Names that files give to the integers of a column, as the `datasets` library writes them; below `columnar.py`.
 
-An integer means something only beside the names of its own file: `name_classes` puts the names in before pieces are joined.
+An integer has a meaning only with the names of its own file: `name_classes` replaces it before pieces are joined.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def class_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
 
 
 def _loaded(value: Any) -> Any:
-    """JSON text read, also where it stands in JSON once more; anything else as it is."""
+    """JSON text parsed, even if it was encoded as JSON twice; anything else unchanged."""
     if isinstance(value, (bytes, str)):
         try:
             return json.loads(value)
@@ -47,7 +47,7 @@ def _entry(value: object, key: str) -> object:
 
 
 def _names_of(feature: Any) -> tuple[str, ...]:
-    """Names of a feature in any of the forms that versions of `datasets` wrote; () where it has none."""
+    """Names of a feature in any form that a version of `datasets` has written; () if it has none."""
     if isinstance(feature, list):  # a list of classes
         return _names_of(feature[0]) if len(feature) == 1 else ()
     if not isinstance(feature, dict):
@@ -62,7 +62,7 @@ def _names_of(feature: Any) -> tuple[str, ...]:
 
 def _as_names(names: Any) -> tuple[str, ...]:
     if isinstance(names, dict) and all(str(key).isdecimal() for key in names):
-        # One that misses a number says nothing of the others' order.
+        # If a number is missing, the order of the others means nothing.
         names = (
             [names[key] for key in sorted(names, key=int)] if {int(key) for key in names} == set(range(len(names))) else None
         )
@@ -72,9 +72,9 @@ def _as_names(names: Any) -> tuple[str, ...]:
 
 
 def name_classes(pieces: Sequence[tuple[Piece, str]]) -> list[tuple[Piece, str]]:
-    """The pieces (each with its source's name) with names in place of integers where they do not all name them alike.
+    """The pieces (each with its source's name), with names in place of integers if they do not all name them alike.
 
-    Integers that one piece names and another does not become text as well, and `Piece.unclear` says which file does what.
+    Integers that one piece names and another does not become text, too; `Piece.unclear` says which file does what.
     """
     for column in dict.fromkeys(column for piece, _ in pieces for column in piece.class_names):
         having = [(piece, name) for piece, name in pieces if column in piece.table.column_names]
@@ -102,15 +102,15 @@ def _with_names(piece: Piece, column: str, together: tuple[str, ...], unclear: s
 
 
 def _in_order(names: set[str]) -> tuple[str, ...]:
-    """Names whose own order differs from file to file, in one that depends on no file."""
+    """Names whose order differs between files, in an order that depends on no file."""
     numbers = all(INTEGER.fullmatch(name) for name in names)
     return tuple(sorted(names, key=lambda name: (int(name), name) if numbers else (0, name)))
 
 
 def to_names(column: pa.ChunkedArray, names: tuple[str, ...]) -> pa.ChunkedArray:
-    """Integers, or lists of integers, as the names that stand at their places, or as their digits where there are no names.
+    """Integers, or lists of integers, as the names at their positions, or as their digits if there are no names.
 
-    A negative one means no label. Columns of another kind as they are.
+    A negative one means no label. Other columns are unchanged.
     """
     kind = column.type
     if is_list(kind):
@@ -140,7 +140,7 @@ def _holds_text(piece: Piece, column: str) -> bool:
 
 
 def _unclear(column: str, pieces: Sequence[tuple[Piece, str]]) -> str:
-    """Why integers of some pieces could mean anything, since only others name theirs; "" where there are none such."""
+    """Why the integers of some pieces have no known meaning: only other pieces name theirs. "" if there are none."""
     naming = [(name, piece.class_names[column]) for piece, name in pieces if piece.class_names.get(column)]
     for piece, name in pieces:
         if not piece.class_names.get(column) and (example := _integer(piece.table.column(column))) is not None:
@@ -150,19 +150,19 @@ def _unclear(column: str, pieces: Sequence[tuple[Piece, str]]) -> str:
 
 
 def unnamed_integers(source: str, column: str, example: str, other: str, names: Sequence[str]) -> str:
-    """The sentence about integers in one source beside names in another."""
+    """The sentence about integers in one source and names in another."""
     shown = listing(map(repr, names), 4)
     return (
         f"Column {column!r} of {source} holds integers, such as {example}, without names for them, where {other} names its"
-        f" classes ({shown}). Which of them an integer means is not said."
+        f" classes ({shown}). Nothing says which class an integer means."
     )
 
 
-NAME_THEM = "Set data.labels.names to the names in the order of those integers, or write the names into the file."
+NAME_THEM = "Set data.labels.names to the names in the order of these integers, or write the names into the file."
 
 
 def _integer(column: pa.ChunkedArray) -> str | None:
-    """The first value that is an integer, or written like one."""
+    """The first value that is an integer or written as one."""
     array = flat(column)
     if is_list(array.type):
         array = array.flatten()

@@ -1,6 +1,6 @@
-"""Readers of parquet and Arrow files, saved and hub data sets: tables that have types already.
+"""Readers of parquet and Arrow files, saved and hub data sets: tables that already have types.
 
-A run keeps its rows to its end, but no file of the user mapped: one that is replaced, cut or removed meanwhile must not matter.
+A run keeps its rows to its end but maps none of the user's files: it must not matter if one is replaced or removed meanwhile.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from textune.wording import listing, repeated_names
 
 
 def read_parquet(path: Path, name: str, *, wanted: frozenset[str] | None) -> Piece:
-    """A parquet file; only the wanted columns, if it has them all."""
+    """A parquet file; only the wanted columns if it has all of them."""
     source = as_source(path, name, PARQUET)
     try:
         file = pq.ParquetFile(source)
@@ -57,7 +57,7 @@ def read_arrow(path: Path, name: str) -> Piece:
 
 
 def table_batches(path: Path, name: str, *, arrow: bool, max_rows: int) -> Iterator[Piece]:
-    """The rows of a parquet (or with `arrow`, Arrow IPC) file, some at a time: what `textune init` looks at."""
+    """The rows of a parquet (or with `arrow`, Arrow IPC) file, a few at a time, for `textune init`."""
     for table in open_tables(path, name, "arrow" if arrow else "parquet", max_rows=max_rows)[1]:
         yield arrow_piece(table, name)
 
@@ -83,7 +83,7 @@ def arrow_piece(table: pa.Table, name: str, *, first: int = 1) -> Piece:
     for one in table.schema:
         column = _checked(table.column(one.name), one.name, name, broken)
         columns.append(column)
-        # Without the file's own notes on the field, which would tell it from the same column of other files.
+        # Without the file's own metadata, which would make the field differ from the same column of other files.
         fields.append(pa.field(one.name, column.type))
     result = pa.Table.from_arrays(columns, schema=pa.schema(fields))
     number_N = np.arange(first, first + result.num_rows)
@@ -105,14 +105,14 @@ def _read_names(kind: pa.DataType) -> None:
 
 
 def _checked(column: pa.ChunkedArray, column_name: str, name: str, broken: dict[int, str]) -> pa.ChunkedArray:
-    """The column in a type that the rest of the flow knows; rows whose text is not UTF-8 become null and are noted."""
+    """The column in a type that later steps know; rows whose text is not UTF-8 become null and are noted."""
     try:
         if not is_text(column.type):
             column.validate(full=True)
             column = unpacked(column)
         if not is_text(column.type):
             return column
-        # Offsets first: only then may the bytes be looked at.
+        # Offsets first: the bytes may only be read once these are valid.
         column.validate()
         texts = column.cast(pa.large_binary()) if not kinds.is_string_view(column.type) else column.cast(pa.large_string())
         texts.validate(full=True)
@@ -135,7 +135,7 @@ def _readable(texts: pa.ChunkedArray, column_name: str, broken: dict[int, str]) 
 
 
 def _datasets_library() -> ModuleType:
-    """The library `datasets`, which brings pandas and more along: an extra, for what only it can read."""
+    """The library `datasets`, an extra for what only it can read, since it brings in pandas and more."""
     try:
         import datasets
     except ImportError as error:
@@ -179,7 +179,7 @@ def read_saved(section: SavedSource) -> Piece:
 
 
 def _require_names_within(folder: Path) -> None:
-    """ValueError where what the datasets library wrote into the folder names splits or files outside of it."""
+    """ValueError if the metadata in the folder names splits or files outside it."""
     splits = folder / "dataset_dict.json"
     if splits.is_file():
         for name in parse_json(splits.read_text(encoding="utf-8"))["splits"]:
@@ -212,7 +212,7 @@ def _dataset_piece(loaded: Any, name: str) -> Piece:
 
 
 def _in_memory(table: pa.Table) -> pa.Table:
-    """A copy of a table whose columns may be views of mapped files."""
+    """A copy of a table, since its columns may be views of mapped files."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

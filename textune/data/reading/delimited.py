@@ -1,9 +1,9 @@
-"""Reader of csv and tsv on Python's `csv` module, for whole files and for the windows of `windows.py`.
+"""Reader of csv and tsv on Python's `csv` module, for whole files and for windows of rows (`windows.py`).
 
-Every cell is text, exactly as it stands. A blank line is no row. With quoting, a cell that begins with a double quote ends at
-the next single double quote and may span lines; a quote inside a cell that did not begin with one is a plain character. Blanks
-before a cell are left out only where a file has them before its quotes (`"a", "b"`). After a row that cannot be read, reading
-continues at the line after the one where that was noticed.
+Every cell is text, exactly as written. A blank line is not a row. With quoting, a cell that begins with a double quote
+ends at the next double quote that is not doubled, and may span lines; a quote inside any other cell is a plain character.
+Blanks before a cell are dropped only if a file has them before its quotes (`"a", "b"`). After a row that cannot be read,
+reading continues on the line after the one where the problem was found.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from textune.data.reading.rows import Piece, Places, SkippedRow
 from textune.errors import Advice, DataError, Setting, Words
 from textune.wording import count, listing, repeated_names, shorten
 
-# One limit for the whole process, by default too low for a long document. It bounds what an unclosed quote can swallow (a
-# character takes 4 bytes while its cell is being read).
+# One limit for the whole process; the default is too low for a long document. It limits what an unclosed quote can swallow
+# (a character takes 4 bytes while its cell is being read).
 csv.field_size_limit(1 << 28)
 
 _BLOCK_ROWS = 1 << 14
 """Rows held as Python text at once."""
 
 _HEADER_SIZE = 1 << 20
-"""A header row of more characters is none."""
+"""A longer first row is not a header."""
 
 _MAX_COLUMNS = 10_000
 
@@ -48,7 +48,7 @@ _DELIMITERS = {"\t": '"\\t"', ",": '","', ";": '";"', "|": '"|"'}
 
 _QUOTE_HINT = Words("If quotes are plain characters in this file, ", Setting("quoting", "none", "set"), ".")
 _EXTRA_HINT = Words(
-    "Text that holds the delimiter has to stand in quotes. To ignore cells beyond the last column, ",
+    "Text that contains the delimiter must be quoted. To ignore cells beyond the last column, ",
     Setting("extra_cells", "ignore", "set"),
     ".",
 )
@@ -59,7 +59,7 @@ _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
 @dataclass(frozen=True)
 class CellOptions:
-    """How the cells of a file are written down."""
+    """How the cells of a file are written."""
 
     tabs: bool
     """tsv: a tab between cells, and quotes are plain characters, unless the keys below say otherwise."""
@@ -71,9 +71,9 @@ class CellOptions:
 
 
 def read_delimited(path: Path, name: str, section: FilesSource, *, tabs: bool, compares: bool = False) -> Piece:
-    """One csv (or with `tabs`, tsv) file; DataError where it has no usable header or is damaged as a whole.
+    """One csv (or with `tabs`, tsv) file; DataError where it has no usable header or is damaged.
 
-    `compares`: where quotes may be to blame for bad rows, find out whether another `quoting` reads more, for the hint.
+    `compares`: if quotes may be to blame for bad rows, find out whether the other `quoting` reads more, for the hint.
     """
     cells = open_cells(path, name, section, tabs=tabs)
     columns, line_N, bad = collect(cells, len(cells.names))
@@ -98,14 +98,14 @@ def open_cells(path: Path, name: str, section: FilesSource, *, tabs: bool) -> Ce
 
 
 def _compared(path: Path, name: str, section: FilesSource, *, tabs: bool, quoting: bool, num_bad: int) -> Advice:
-    """What the other way of quoting would make of a file that has bad rows."""
+    """How the other way of quoting would read a file that has bad rows."""
     own, other = ("standard", "none") if quoting else ("none", "standard")
     num_rows = num_other = 0
     try:
         for _, row in open_cells(path, name, section.model_copy(update={"quoting": other}), tabs=tabs):
             num_rows += 1
             num_other += isinstance(row, BadLine)
-    except DataError:  # it has no header that way
+    except DataError:  # no header when read that way
         return ""
     if not num_other:
         return Words("With ", Setting("quoting", other), f" every row can be read ({count(num_rows, 'row')}).")
@@ -144,7 +144,7 @@ def collect(
 
 
 class Cells:
-    """The rows of a csv or tsv file below its header; what was noticed on the way is known once they have been read."""
+    """The rows of a csv or tsv file below its header; `notes` is complete once they have been read."""
 
     def __init__(self, lines: TextLines, name: str, options: CellOptions) -> None:
         """The header is the first row unless there are `column_names`. DataError where there is no usable header."""
@@ -160,7 +160,7 @@ class Cells:
         self.quoting = options.quoting == "standard" or (options.quoting == "auto" and not options.tabs)
         """Whether double quotes enclose cells."""
         self.notes: list[str] = []
-        """What was decided or left out so far, in sentences."""
+        """What was decided or left out so far, as sentences."""
         self.saw_quotes = False
         """Whether any line so far has a double quote."""
         self._enclosed: EnclosedCells | None = None
@@ -185,7 +185,7 @@ class Cells:
             self._rows = chain([first], self._rows)
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | BadLine]]:
-        """For each row the line where it begins, and its cells, one for each column, or what is wrong with it."""
+        """For each row, the line where it begins and its cells, one per column, or what is wrong with it."""
         yield from self._rows
         if self._num_wide:
             rows = count(self._num_wide, "row has", "rows have")
@@ -193,8 +193,8 @@ class Cells:
             self.notes.append(f"{self._name}: {rows} more cells than columns; the extra cells are ignored ({where})")
         if self._enclosed is not None and (num := self._enclosed.num_suspicious):
             self.notes.append(
-                f"{self._name}: {count(num, 'cell stands', 'cells stand')} in double quotes, which are kept as characters of"
-                ' the text; quoting = "standard" takes them off'
+                f"{self._name}: {count(num, 'cell is', 'cells are')} in double quotes, which are kept as part of the text;"
+                ' quoting = "standard" removes them'
             )
 
     def _settle_quoting(self, *, has_header: bool) -> None:
@@ -210,17 +210,17 @@ class Cells:
             self._enclosed = EnclosedCells()
 
     def _find_blanks(self) -> bool:
-        """Whether blanks stand before the quotes of cells, which would be taken for characters of the cell otherwise."""
+        """Whether there are blanks before the quotes of cells, which would otherwise count as part of the cell."""
         if not blanks_before_quotes(self._lines.peek(SAMPLE_LINES, SAMPLE_CHARACTERS), self.delimiter):
             return False
         self.notes.append(
-            f'{self._name}: blanks stand between delimiters and quotes; blanks before a cell are left out (quoting = "none"'
+            f'{self._name}: there are blanks between delimiters and quotes; blanks before a cell are dropped (quoting = "none"'
             " keeps them and the quotes)"
         )
         return True
 
     def _find_delimiter(self, options: CellOptions) -> str:
-        """The delimiter; a line `sep=;` above the header, as Excel writes it, is read and left behind."""
+        """The delimiter; a line `sep=;` above the header, as Excel writes it, is read and skipped."""
         ahead = self._lines.peek(1)
         match = _SEPARATOR_LINE.fullmatch(ahead[0].rstrip("\r\n")) if ahead else None
         if match is None:
@@ -242,7 +242,7 @@ class Cells:
             raise DataError(
                 f"{self._name}: its first line is longer than {_HEADER_SIZE:,} characters, which is not a header.",
                 hint=Words(
-                    "For a file without header ",
+                    "For a file without a header ",
                     Setting("column_names", verb="set"),
                     "; for lines of text ",
                     Setting("format", "text", "set"),
@@ -258,11 +258,11 @@ class Cells:
     def _first(self, rows: Iterator[tuple[int, list[str] | BadLine]]) -> tuple[int, list[str] | BadLine]:
         first = next(rows, None)
         if first is None:
-            raise DataError(f"{self._name} is empty: it holds blank lines only.")
+            raise DataError(f"{self._name} is empty: it holds only blank lines.")
         return first
 
     def _read(self, num_columns: int) -> Iterator[tuple[int, list[str] | BadLine]]:
-        """Rows from the next line on; one that has another number of cells is bad (any number for 0)."""
+        """Rows from the next line on; one without `num_columns` cells is bad (0: any number will do)."""
         lines, delimiter = self._lines, self.delimiter
         reader = csv_reader(lines, delimiter, quoting=self.quoting, strict=True, skips_blanks=self._skips_blanks)
         while True:
@@ -274,7 +274,7 @@ class Cells:
                 return
             except csv.Error as error:
                 if "\r" in lines.text and lines.number == first and not (self.quoting and '"' in lines.text):
-                    # A lone carriage return outside quotes, which the csv module does not take for text.
+                    # A lone carriage return outside quotes, which the csv module does not accept as text.
                     cells = lines.text.removesuffix("\n").removesuffix("\r").split(delimiter)
                 else:
                     cells, reason, hint = [], _quote_reason(lines, first, error), _QUOTE_HINT
@@ -292,7 +292,7 @@ class Cells:
                 yield first, cells
 
     def _fit(self, cells: list[str], line: int) -> tuple[list[str], str, Advice]:
-        """Cells of another number than there are columns: those that count, or why not, and what to do."""
+        """A row whose number of cells is wrong: the cells that count, or why it is bad and what to do."""
         num_columns = len(self.names)
         if len(cells) > num_columns and self._ignores_extra:
             self._num_wide += 1
@@ -304,7 +304,7 @@ class Cells:
         return [], reason, hint or (_EXTRA_HINT if len(cells) > num_columns else "")
 
     def _hint_of_row(self, cells: list[str]) -> Advice:
-        """What to say where another delimiter would cut the one cell of a row into as many as there are given names."""
+        """A hint if another delimiter would cut the one cell of a row into as many cells as there are names."""
         for delimiter in _DELIMITERS:
             if (
                 self._has_given_names
@@ -330,21 +330,19 @@ def _check_names(names: tuple[str, ...], where: str) -> tuple[str, ...]:
     if twice:
         what = listing(shorten(one) for one in twice)
         hint = Words("Rename them, or ", Setting("column_names", verb="set"), " if the file has no header line.")
-        raise DataError(
-            f"{where}: {count(len(twice), 'column name stands', 'column names stand')} there twice: {what}.", hint=hint
-        )
+        raise DataError(f"{where}: {count(len(twice), 'column name occurs', 'column names occur')} twice: {what}.", hint=hint)
     return names
 
 
 def named_columns(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names, with those of several columns without one made up as pandas does; a single one may stay without."""
+    """The names; several columns without a name get one as in pandas, while a single one stays without."""
     if names.count("") <= 1:
         return names
     return _check_names(tuple(name or f"Unnamed: {index}" for index, name in enumerate(names)), "the header")
 
 
 def delimiter_hint(names: tuple[str, ...], delimiter: str) -> Advice:
-    """What to say when the header is one column that another delimiter would cut."""
+    """A hint if the header is one column that another delimiter would cut."""
     if len(names) != 1:
         return ""
     best = max(_DELIMITERS, key=names[0].count)
@@ -368,5 +366,5 @@ def _quote_reason(lines: TextLines, first: int, error: csv.Error) -> str:
     if "expected after" in str(error):
         return f"a closing quote is followed by neither a delimiter nor the end of the line: {shorten(lines.text)}{costs}"
     if "\r" in lines.text and "new-line" in str(error):
-        return f"a carriage return stands outside the quotes: {shorten(lines.text)}{costs}"
+        return f"there is a carriage return outside quotes: {shorten(lines.text)}{costs}"
     return f"it cannot be read: {error}{costs}"

@@ -1,4 +1,4 @@
-"""The rows of a JSON document, however it is turned: a list, keyed by row, pandas' orientations, named splits.
+"""The rows of a JSON document in any layout: a list, keyed by row, pandas' orientations, named splits.
 
 Between `jsonfiles.py`, which parses, and `records.py`, which makes columns of rows.
 """
@@ -23,7 +23,7 @@ _SPLIT_EXTRAS = {"index", "index_names", "column_names"}
 def document_piece(
     document: object, name: str, *, split: str | None, column_names: tuple[str, ...], wanted: frozenset[str] | None
 ) -> Piece:
-    """The rows of a document, or of its part `split`. DataError where it holds none, or where one has to be chosen."""
+    """The rows of a document, or of its split. DataError where it holds none, or where a split has to be chosen."""
     if split is not None:
         document = _choose(document, split, name)
     if isinstance(document, list):
@@ -36,7 +36,7 @@ def document_piece(
         raise _unchosen(document, list(named), name, split)
     if column_names:
         raise DataError(
-            Words(Setting("column_names"), f" is for rows that are lists, and the rows of {name} have names of their own."),
+            Words(Setting("column_names"), f" is for rows that are lists, and the rows of {name} have their own names."),
             hint="Remove it.",
             key="column_names",
             value=column_names,
@@ -48,7 +48,7 @@ def document_piece(
 
 
 def splits_of(document: Any) -> dict[str, int]:
-    """The named parts of a document that are rows themselves, with how many each has; empty where it is rows as it stands."""
+    """The splits of a document with their numbers of rows; empty if the document itself is rows."""
     if not isinstance(document, dict) or _turned(document, "the file"):
         return {}
     if any(isinstance(value, dict) for value in document.values()):
@@ -62,7 +62,7 @@ def _choose(document: object, split: str, name: str) -> object:
     if not isinstance(document, dict):
         what = "a list of rows" if isinstance(document, list) else shorten(document)
         raise DataError(
-            Words(Setting("split", split), f" names a part of an object, but {name} holds {what}."),
+            Words(Setting("split", split), f" names a split of an object, but {name} holds {what}."),
             hint=Words("Remove ", Setting("split"), "."),
             key="split",
             value=split,
@@ -92,7 +92,7 @@ def _turned(document: Mapping[str, object], name: str) -> tuple[list[object], tu
     if _SPLIT_KEYS <= keys <= _SPLIT_KEYS | _SPLIT_EXTRAS and isinstance(document["columns"], list):
         names = tuple(map(str, document["columns"]))
         if len(set(names)) < len(names):
-            raise DataError(f"{name}: a column name stands there twice: {listing(names)}.", hint="Rename one of them.")
+            raise DataError(f"{name}: a column name occurs twice: {listing(names)}.", hint="Rename one of them.")
         return data, names
     schema = document.get("schema")
     if keys == {"schema", "data"} and isinstance(schema, dict) and "fields" in schema:
@@ -101,7 +101,7 @@ def _turned(document: Mapping[str, object], name: str) -> tuple[list[object], tu
 
 
 def add_listed(table: RecordTable, row: object, number: int, column_names: Sequence[str]) -> None:
-    """Add a row whose values `column_names` name; one that is no list of so many is set aside."""
+    """Add a row whose values `column_names` name; one that is not a list of that length is set aside."""
     if not isinstance(row, list):
         hint = Words(Setting("column_names"), " is for rows that are lists.") if isinstance(row, dict) else ""
         table.bad.append((number, f"{shorten(row)} is not a list of values for {listing(column_names, 6)}", hint))
@@ -113,7 +113,7 @@ def add_listed(table: RecordTable, row: object, number: int, column_names: Seque
 
 
 def unnamed_values(row: list[object]) -> Words:
-    """What to set where rows are lists and nothing names their values."""
+    """What to set if rows are lists and nothing names their values."""
     names = ["text", "label"] if len(row) == 2 else [f"column_{number}" for number in range(1, len(row) + 1)]
     return Words("Name their values, such as ", Setting("column_names", tuple(names[:6])), ".")
 
@@ -123,7 +123,7 @@ def _listed(rows: list[Any], name: str, column_names: tuple[str, ...], wanted: f
     if column_names:
         if rows and all(isinstance(row, dict) for row in rows):
             raise DataError(
-                Words(Setting("column_names"), f" is for rows that are lists, and the rows of {name} have names of their own."),
+                Words(Setting("column_names"), f" is for rows that are lists, and the rows of {name} have their own names."),
                 hint="Remove it.",
                 key="column_names",
                 value=column_names,
@@ -140,13 +140,13 @@ def _listed(rows: list[Any], name: str, column_names: tuple[str, ...], wanted: f
 
 
 def _are_rows(value: Any) -> bool:
-    """Whether a value of the document is itself rows: a list, or an object, of nothing but objects or lists."""
+    """Whether a value of the document is itself rows: a list or an object that holds only objects or lists."""
     inner: Iterable[object] = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
     return bool(value) and all(isinstance(item, dict | list) for item in inner) and any(inner)
 
 
 def _named_lists(document: Mapping[str, Any]) -> dict[str, int]:
-    """The parts that are rows themselves, with how many they have; empty where the document is rows."""
+    """The splits with their numbers of rows; empty if the document itself is rows."""
     found = {key: len(value) for key, value in document.items() if _are_rows(value)}
     lists = any(isinstance(document[key], list) for key in found)
     other_rows = any(isinstance(value, dict) for key, value in document.items() if key not in found)
@@ -154,7 +154,7 @@ def _named_lists(document: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _unchosen(document: Mapping[str, Any], named: Sequence[str], name: str, split: str | None) -> DataError:
-    """The error for several parts of which one has to be chosen; `split` is where they stand, if not at the top."""
+    """The error for several splits, one of which has to be chosen; `split` is where they are, if not at the top."""
     num_rows = {key: f" ({count(len(document[key]), 'row')})" for key in named if isinstance(document[key], list)}
     shown = listing((f"{key!r}{num_rows.get(key, '')}" for key in named), 5)
     example = next((key for key in named if key.lower().startswith("train")), named[0])
@@ -197,7 +197,7 @@ def _by_row(document: Mapping[str, object], name: str, wanted: frozenset[str] | 
     if not by_number and len(rows) == len(document):
         inner = describe_keys(rows[0]) if rows else "none"
         doubt = (
-            f"{describe_keys(document)} are taken for rows of {name}, and {inner} for columns."
+            f"{describe_keys(document)} are taken as rows of {name}, and {inner} as columns."
             f" If it is the other way round, write rows: {RECORDS}."
         )
         if max(map(len, rows), default=0) > MAX_COLUMNS:
@@ -213,7 +213,7 @@ def _by_row(document: Mapping[str, object], name: str, wanted: frozenset[str] | 
 
 
 def _of_lists(document: Mapping[str, object], name: str, wanted: frozenset[str] | None) -> Piece:
-    """An object without inner objects: columns as lists; else no rows at all."""
+    """An object without inner objects: lists are columns; anything else is not rows."""
     lists = {key: value for key, value in document.items() if isinstance(value, list)}
     if len(lists) == len(document):
         sizes = {key: len(value) for key, value in lists.items()}

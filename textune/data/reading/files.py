@@ -21,15 +21,15 @@ from textune.errors import Advice, DataError, Setting, Words
 from textune.wording import listing, nearest
 
 BLOCK_BYTES = 16 << 20
-"""Bytes read at once; bounds the memory that parsing needs beside the result."""
+"""Bytes read at once; limits the memory that parsing needs on top of the result."""
 
 COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 
 
 def find_files(patterns: Sequence[str], *, key: str = "files") -> list[Path]:
-    """The files named, in the order of the list; the matches of one pattern are sorted. DataError where nothing matches."""
+    """The named files in the order of the list; the matches of a pattern are sorted. DataError where nothing matches."""
     if not patterns:
-        raise DataError(f"No data files are given: {key} is empty.", hint='Set it, such as data.train.files = "train.csv".')
+        raise DataError(f"No data files: {key} is empty.", hint='Set it, such as data.train.files = "train.csv".')
     found: list[Path] = []
     for pattern in patterns:
         path = Path(pattern)
@@ -67,7 +67,7 @@ def _shown(path: Path) -> str:
 
 def _folder_hint(path: Path) -> str:
     if not str(path).isprintable():
-        return "A path with backslashes goes in single quotes."
+        return "Write a path with backslashes in single quotes."
     folder = path.parent
     if glob.has_magic(str(folder)) or not folder.is_dir():
         return "" if glob.has_magic(str(folder)) else f"There is no folder {folder} either."
@@ -79,7 +79,7 @@ def _folder_hint(path: Path) -> str:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """File names for messages; where two files have the same name, with as many folders as tell them apart."""
+    """File names for messages; files with the same name get as many folders as needed to tell them apart."""
     names: dict[Path, str] = {}
     left, depth = set(paths), 0
     while left:
@@ -111,14 +111,14 @@ def raw_blocks(path: Path) -> Iterator[bytes]:
                 yield block
     except (OSError, pa.ArrowException, EOFError) as error:
         if path.suffix.lower() in COMPRESSION:
-            message = f"{path.name} cannot be unpacked: it is cut short or damaged ({error})."
+            message = f"{path.name} cannot be unpacked: it is truncated or damaged ({error})."
             raise DataError(message, hint="Fetch or write the file again.") from error
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path} cannot be read: {reason}.") from error
 
 
 def is_utf8(encoding: str) -> bool:
-    """Whether the encoding's name means UTF-8 or a part of it; DataError where there is none of this name."""
+    """Whether the encoding is UTF-8 or a subset of it; DataError for an unknown encoding."""
     try:
         "".encode(encoding)
     except LookupError:
@@ -129,9 +129,9 @@ def is_utf8(encoding: str) -> bool:
 
 
 def text_blocks(name: str, blocks: Iterator[bytes], encoding: str) -> tuple[int, Iterator[bytes]]:
-    """The text of a file as UTF-8 bytes, in blocks, and how many bytes of byte-order mark stood before it.
+    """The text of a file as UTF-8 bytes, in blocks, and the length of its byte-order mark.
 
-    Blocks are cut between two characters or, for a file that claims to be UTF-8, anywhere; such bytes are not checked here.
+    Blocks end between two characters or, for a file that claims to be UTF-8, anywhere; such bytes are not checked here.
     DataError for an empty file, for a file of another kind, and (from the blocks) where another encoding cannot decode it.
     """
     plain = is_utf8(encoding)
@@ -171,7 +171,7 @@ def _decoded(name: str, first: bytes, blocks: Iterator[bytes], encoding: str) ->
             offset, line = position - pending + start, lines + head.count(b"\n")
             raise DataError(
                 f"{name}, line {line}: the bytes at offset {offset} are not {encoding} text.",
-                hint=Words(Setting("encoding", verb="Set"), ' to the file\'s own, such as "utf-8" or "latin-1".'),
+                hint=Words(Setting("encoding", verb="Set"), ' to that of the file, such as "utf-8" or "latin-1".'),
                 key="encoding",
                 value=encoding,
                 place=f"{name}, line {line}",
@@ -201,7 +201,7 @@ def read_text(path: Path, encoding: str) -> str:
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line, or the row that begins there, that cannot be read."""
+    """A line that cannot be read, or that begins a row which cannot be read."""
 
     line: int
     """From 1."""
@@ -210,18 +210,18 @@ class BadLine:
 
 
 class TextLines:
-    """The lines of a text, with their ends; only a line feed ends one. Tells which was read last and what is wrong with it.
+    """The lines of a text, with their ends; only a line feed ends one. Knows which was read last and what is wrong with it.
 
-    A byte that is not UTF-8 stands in the line as a lone surrogate. Several loops may share one object, each going on where
-    the last one stopped.
+    A byte that is not UTF-8 becomes a lone surrogate. Several loops may share one object; each continues where the last one
+    stopped.
     """
 
     def __init__(self, name: str, blocks: Iterator[bytes], encoding: str) -> None:
         """DataError as in `text_blocks`; `name` is for messages."""
         self.number = 0
-        """Number of the line read last, from 1."""
+        """Number of the last line read, from 1."""
         self.text = ""
-        """The line read last."""
+        """The last line read."""
         self.problem: BadLine | None = None
         """The first NUL byte or byte that is not UTF-8 since this was last set to None."""
         self.ended = False
@@ -231,7 +231,7 @@ class TextLines:
         self._ahead: deque[str] = deque()
 
     def peek(self, num_lines: int, num_characters: int = 1) -> list[str]:
-        """The next lines without moving on: as many as asked for, but no more once they have so many characters."""
+        """The next lines without advancing: as many as asked for, but no more once they reach a number of characters."""
         held = sum(map(len, self._ahead))
         while len(self._ahead) < num_lines and held < num_characters and (line := self._stream.readline()):
             self._ahead.append(line)
@@ -259,7 +259,7 @@ class TextLines:
 
 
 def skip_lines(lines: TextLines, num_lines: int, name: str) -> None:
-    """Leave the next lines behind, whatever they hold; DataError where the file has no more of them."""
+    """Skip the next lines, whatever they contain; DataError if the file ends first."""
     for _ in islice(lines, num_lines):
         pass
     lines.problem = None
@@ -295,17 +295,17 @@ class Blocks(io.RawIOBase):
         return size
 
 
-_NUL_HINT = Words("A text file holds none; if it is UTF-16, ", Setting("encoding", "utf-16", "set"), ".")
+_NUL_HINT = Words("A text file has none; if it is UTF-16, ", Setting("encoding", "utf-16", "set"), ".")
 ENCODING_HINT = Words("If the file is in an older encoding, ", Setting("encoding", "latin-1", "set"), ' or "cp1252".')
 
 
 def not_utf8(data: bytes, start: int, offset: int) -> str:
-    """The reason for bytes that are not UTF-8; `offset` is the place of `data` in its file."""
+    """The reason for bytes that are not UTF-8; `data` begins at `offset` in its file."""
     return f"byte 0x{data[start]:02x} at offset {offset + start:,} of the file is not UTF-8"
 
 
 def undecodable(data: bytes, offset: int = 0) -> str:
-    """Why `data`, which stands at `offset` in its file, is not UTF-8; empty if it is."""
+    """Why `data`, which begins at `offset` in its file, is not UTF-8; empty if it is."""
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -13,7 +13,7 @@ import pyarrow.types as kinds
 
 
 def fingerprint_table(table: pa.Table) -> str:
-    """Hexadecimal hash of the column names and values, in row order; columns may stand in any order."""
+    """Hexadecimal hash of the column names and values, in row order; the order of columns does not matter."""
     total = hashlib.sha256(f"textune rows 1 {table.num_rows}".encode())
     for name in sorted(table.column_names):
         hasher = _ColumnHasher()
@@ -24,7 +24,7 @@ def fingerprint_table(table: pa.Table) -> str:
 
 
 class _ColumnHasher:
-    """One running hash per stream of a column: validity, lengths, bytes; so the cuts between chunks leave no trace."""
+    """One running hash per stream of a column: validity, lengths, bytes; so the cuts between chunks do not matter."""
 
     def __init__(self) -> None:
         self._streams: dict[str, Any] = {}

@@ -1,6 +1,6 @@
-"""Files that hold no rows, or rows of another format than expected: what they are, by their first bytes, and what to do.
+"""Files without rows, or with rows of an unexpected format: what they are, by their first bytes, and what to do.
 
-Every reader asks here before it complains in its own terms; below `files.py`.
+Every reader asks here before it reports its own error; below `files.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from textune.errors import Advice, DataError, Setting, Words
 
 HEAD_BYTES = 1 << 16
 PARQUET, ARROW = (b"PAR1",), (b"ARROW1", b"\xff\xff\xff\xff")
-"""First bytes of files with types; of Arrow, files and streams."""
+"""First bytes of files with column types; for Arrow, of files and of streams."""
 _LFS = b"version https://git-lfs.github.com/spec/"
 _CSV = "Save it as csv (UTF-8), or as parquet."
 _UNPACK = "Unpack it and name the file inside."
@@ -39,8 +39,8 @@ _MAGIC: list[tuple[bytes, str, Advice]] = [
     (b"GIF8", "is an image (GIF)", "Name the file that holds the texts."),
     (
         b"\x00\x05\x16\x07",
-        "is a note that macOS keeps beside a file",
-        "Remove it, or name the files so that it is not among them.",
+        "holds the metadata that macOS keeps for another file",
+        "Remove it, or name the files so that it is not included.",
     ),
     (_LFS, "is a Git LFS pointer, not the data", "Run `git lfs pull`."),
     (b"/annex/objects/", "is a git-annex pointer, not the data", "Run `git annex get`."),
@@ -59,7 +59,7 @@ _PARTS_OF_ZIP = [
 
 
 def what_it_is(head: bytes) -> tuple[str, Advice] | None:
-    """What a file that begins like this is, and what to do; None where nothing speaks against data."""
+    """What a file that begins like this is, and what to do; None if it may be data."""
     if head.startswith(b"PK\x03\x04"):
         return next(((what, advice) for part, what, advice in _PARTS_OF_ZIP if part in head), ("is a zip archive", _UNPACK))
     for magic, what, advice in _MAGIC:
@@ -70,13 +70,13 @@ def what_it_is(head: bytes) -> tuple[str, Advice] | None:
     if head[257:262] == b"ustar":
         return "is a tar archive", _UNPACK
     page = _WEB_PAGE.match(head)
-    if page and b"</html" not in page[0].lower():  # else a text file with a page per line
+    if page and b"</html" not in page[0].lower():  # otherwise a text file with a page per line
         return "is a web page, not the data", "Fetch the file itself (its raw or download link)."
     return None
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file on disk stands for one that Git LFS has not fetched."""
+    """Whether a file on disk is a pointer to one that Git LFS has not fetched."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -84,7 +84,7 @@ def is_lfs_pointer(path: Path) -> bool:
 
 
 def refuse_foreign(name: str, head: bytes, *, expected: tuple[bytes, ...] = ()) -> None:
-    """DataError where the first bytes are those of a file of another kind; `expected` are those that are right here."""
+    """DataError where the first bytes are those of another kind of file; `expected`: first bytes that are fine here."""
     if head.startswith(expected):
         return
     if (found := what_it_is(head)) is not None:
@@ -92,8 +92,8 @@ def refuse_foreign(name: str, head: bytes, *, expected: tuple[bytes, ...] = ()) 
 
 
 def refuse_foreign_file(path: Path, name: str, *, expected: tuple[bytes, ...] = ()) -> None:
-    """The same for a file on disk; nothing for one that cannot be opened, which whoever reads it will say."""
-    if not path.is_file():  # what is read from a pipe is gone
+    """The same for a file on disk; a file that cannot be opened is left to its reader to report."""
+    if not path.is_file():  # bytes read from a pipe would be lost
         return
     try:
         with path.open("rb") as file:

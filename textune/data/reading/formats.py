@@ -99,7 +99,7 @@ def format_of(path: Path, chosen: str) -> str:
     except KeyError:
         refuse_foreign_file(path, path.name)
         raise DataError(
-            f"{path.name}: its name does not tell the format.",
+            f"{path.name}: the name does not show the format.",
             hint=Words(Setting("format", "...", "Set"), f" to one of {listing(sorted(FORMATS))}."),
             key="format",
             value=chosen,
@@ -108,7 +108,7 @@ def format_of(path: Path, chosen: str) -> str:
 
 
 def require_fitting(source: FilesSource, formats: Collection[str], name: str) -> None:
-    """DataError for an option that files of these formats would not heed; `name` is that of the first."""
+    """DataError for an option that does not apply to files of these formats; `name` is that of the first file."""
     for key in _OPTIONS:
         needs = {known for known, entry in FORMATS.items() if key in entry.options}
         others = set(formats) - needs

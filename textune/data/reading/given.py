@@ -1,7 +1,7 @@
-"""Texts as whoever writes Python has them: lists, columns of tables, tables, rows; before `prediction`.
+"""Texts as Python code has them: lists, columns of tables, tables, rows; before `prediction`.
 
-Tables and rows are read by the columns that the model was trained on, each cell as training reads it. No library of tables is
-imported for it: what a table is shows in what it offers.
+Tables and rows are read by the columns that the model was trained on, each cell as in training. No table library is
+imported: a table is recognised by its attributes.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class GivenTexts(NamedTuple):
 
 
 def given_texts(given: Any, pairs: Any, columns: Columns) -> GivenTexts:
-    """Texts of whatever was given; InputError or DataError says what cannot be texts, and what can."""
+    """Texts of any accepted form; InputError or DataError says what cannot be texts, and what can."""
     given = given if _column_names(given) is not None else _as_list("texts", given)
     if _column_names(given) is not None or (given and isinstance(given[0], Mapping)):
         if pairs is not None:
-            raise InputError("texts is a table, which holds the second texts itself: leave pairs out", key="pairs")
+            raise InputError("texts is a table, which contains the second texts: leave pairs out", key="pairs")
         rows = given_rows(given, columns)
         text, second_text = select_texts(rows, columns)
         return GivenTexts(text.to_pylist(), None if second_text is None else second_text.to_pylist(), rows.place)
@@ -56,7 +56,7 @@ def given_rows(given: object, columns: Columns) -> Rows:
 
 
 def _column_names(given: Any) -> list[Any] | None:
-    """The columns of a table; None for what is not a table."""
+    """The columns of a table; None for anything else."""
     if isinstance(given, Mapping):
         return list(given)
     names = getattr(given, "column_names", None)  # of Arrow and of the datasets library
@@ -78,7 +78,7 @@ def _require_columns(found: Iterable[object], wanted: tuple[str, ...]) -> None:
                 place="texts",
             )
         if shown.count(name) > 1:
-            raise DataError(f"texts has several columns of the name {name!r}.", hint="Rename all but one.")
+            raise DataError(f"texts has several columns named {name!r}.", hint="Rename all but one.")
 
 
 def _of_columns(given: Any, names: list[Any], wanted: tuple[str, ...]) -> Piece:
@@ -115,7 +115,7 @@ def _as_arrow(column: Any, name: str) -> Any:
 def _of_records(rows: list[Any], wanted: tuple[str, ...]) -> Piece:
     for index, row in enumerate(rows):
         if not isinstance(row, Mapping):
-            raise InputError(f"texts[{index}] is {row!r:.40}, where the rows before are dictionaries")
+            raise InputError(f"texts[{index}] is {row!r:.40}, but the rows before it are dictionaries")
     if not rows:  # an empty list names no columns
         return arrow_piece(pa.table({name: pa.array([], pa.string()) for name in wanted}), "texts")
     _require_columns(dict.fromkeys(key for row in rows for key in row), wanted)
@@ -127,7 +127,7 @@ def _of_records(rows: list[Any], wanted: tuple[str, ...]) -> Piece:
 
 
 def _as_list(name: str, given: Any) -> list[Any]:
-    """The items of what has an order; InputError for what is not a list of texts."""
+    """The items of an ordered collection; InputError for anything that is not a list of texts."""
     if isinstance(given, str):
         raise InputError(f"{name} is one text; a list of texts is needed, such as [text]")
     if isinstance(given, bytes | bytearray | set | frozenset | type) or not isinstance(given, Iterable):

@@ -16,7 +16,7 @@ from textune.wording import shorten
 
 
 def read_jsonl(path: Path, name: str, section: FilesSource, *, wanted: frozenset[str] | None) -> Piece:
-    """One object per line, or with `column_names` a list of their values; blank lines are no rows."""
+    """One object per line, or with `column_names` a list of their values; blank lines are not rows."""
     table = RecordTable(wanted)
     table.list_hint = Words("Name the values of rows that are lists with ", Setting("column_names"), ".")
     lines = TextLines(path.name, raw_blocks(path), section.encoding)
@@ -43,7 +43,7 @@ _AS_JSON = Words(Setting("format", "json", "Set"), ".")
 
 
 def _refuse_table(only_line: str, name: str) -> None:
-    """DataError where the one line of a file is a whole table, as pandas' `to_json` writes it without `lines=True`."""
+    """DataError if the only line of a file is a whole table, as pandas' `to_json` writes it without `lines=True`."""
     value, _ = parse_line(only_line)
     if isinstance(value, list) and value and all(isinstance(item, dict | list) for item in value):
         raise DataError(f"{name} holds all rows in one list, not an object per line.", hint=_AS_JSON, key="format", place=name)
@@ -58,11 +58,11 @@ def _refuse_table(only_line: str, name: str) -> None:
 
 _BLOCK_LINES = 5000
 _BETWEEN = "\x01end of line\x01"
-"""Stands between two lines parsed together; no JSON text can hold it."""
+"""Separates lines that are parsed together; it cannot occur in JSON text."""
 
 
 def add_lines(table: RecordTable, texts: Sequence[str], numbers: Sequence[int], column_names: Sequence[str] = ()) -> None:
-    """Add the JSON objects of lines with these numbers, together where that is possible; those that are none are set aside.
+    """Add the JSON objects of lines with these numbers, all at once if possible; other lines are set aside.
 
     With `column_names` each line is a list of the values that they name.
     """
@@ -103,24 +103,24 @@ def _parse_together(texts: Sequence[str]) -> list[object] | None:
     try:
         values = json.loads(joined)
         records = values[::2]
-        # Each key is written once as `":`, so a key written twice shows in the count; where the count tells nothing
-        # (nested objects, such signs inside a text), every object is looked at.
+        # Each key is written once as `":`, so a repeated key shows in the count; where the count proves nothing
+        # (nested objects, the same characters inside a text), every object is checked.
         is_plain = not any(f"{blank}:" in joined for blank in " \t\r\n")
         if not is_plain or joined.count('":') != sum(map(len, records)):
             records = _DECODER.decode(joined)[::2]
     except (ValueError, RecursionError, TypeError):
         return None
-    # A line that is not one whole value would shift or swallow a separator.
+    # A line that is not exactly one value would shift or swallow a separator.
     whole = len(values) == 2 * len(texts) - 1 and values[1::2] == [_BETWEEN] * (len(texts) - 1)
     return records if whole else None
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A dictionary of the pairs; ValueError where a key stands there twice, which plain `json` would hide."""
+    """A dictionary of the pairs; ValueError where a key occurs twice, which plain `json` would hide."""
     result = dict(pairs)
     if len(result) != len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {shorten(next(key for key in keys if keys.count(key) > 1), 30)} stands there twice")
+        raise ValueError(f"the key {shorten(next(key for key in keys if keys.count(key) > 1), 30)} occurs twice")
     return result
 
 
@@ -142,7 +142,7 @@ def read_json(path: Path, name: str, section: FilesSource, *, wanted: frozenset[
         if _is_jsonl(text, error):
             if section.split is not None:
                 raise DataError(
-                    f"{name} holds one JSON value per line, and no splits.",
+                    f"{name} holds one JSON value per line, not splits.",
                     hint=Words("Remove ", Setting("split"), "."),
                     key="split",
                     value=section.split,
@@ -158,7 +158,7 @@ def read_json(path: Path, name: str, section: FilesSource, *, wanted: frozenset[
                 place=name,
             ) from error
         place = f"{name}, line {error.lineno}, column {error.colno}"
-        hint = "The file is cut short." if error.pos >= len(text.rstrip()) else "Fix the file."
+        hint = "The file is truncated." if error.pos >= len(text.rstrip()) else "Fix the file."
         raise DataError(f"{place}: not JSON: {error.msg}.", hint=hint) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name}: {_odd_json(error)}.") from error
@@ -166,7 +166,7 @@ def read_json(path: Path, name: str, section: FilesSource, *, wanted: frozenset[
 
 
 def _is_jsonl(text: str, error: json.JSONDecodeError) -> bool:
-    """Whether the first line is a whole object, so that only what follows it is too much."""
+    """Whether the first line is a whole object, so that only what follows it is the problem."""
     return (
         error.msg == "Extra data"
         and error.lineno > 1

@@ -1,4 +1,4 @@
-"""Reader of text files: one row a line, cut into columns by a pattern, or joined with a parallel file of labels."""
+"""Reader of text files: one row per line, cut into columns by a pattern, or joined with a parallel file of labels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Lines:
 
 
 def read_lines(path: Path, encoding: str, skipped: int) -> Lines:
-    """The lines of a text file behind the first `skipped`; those with NUL bytes or bytes that are not UTF-8 are set aside."""
+    """The lines of a text file after the first `skipped`; lines with NUL or non-UTF-8 bytes are set aside."""
     lines = TextLines(path.name, raw_blocks(path), encoding)
     skip_lines(lines, skipped, path.name)
     (text,), line_N, bad = collect(_numbered(lines), 1)
@@ -63,7 +63,7 @@ def read_text_file(path: Path, name: str, section: FilesSource, *, labels: Path 
     if label is not None:
         if "label" in columns:
             raise DataError(
-                "The pattern has a group 'label', and label_files are given too.", hint="Use one of them.", key="label_files"
+                "The pattern has a group 'label', and label_files is also set.", hint="Use one of them.", key="label_files"
             )
         columns["label"] = label if kept is None else label.take(pa.array(kept))
     bad.sort(key=lambda one: one.line)
@@ -78,7 +78,7 @@ def _join_labels(
     if lines.num_lines != labels.num_lines:
         raise DataError(
             f"{path.name} has {count(lines.num_lines, 'line')}, its label file {labels_path.name} has {labels.num_lines:,}.",
-            hint="Parallel files need one label for each line of text.",
+            hint="Parallel files need one label per line of text.",
         )
     known = {one.line for one in lines.bad}
     for one in labels.bad:

@@ -1,4 +1,4 @@
-"""Lists that stand in a cell as text: what Python, JSON, NumPy and databases make of them in csv; for label columns."""
+"""Lists written as text in a cell, as Python, JSON, NumPy and databases write them to csv; used by `labels/values.py`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Entries = tuple[str | None, ...]
 
 
 def read_lists(cells: Sequence[str], delimiter: str | None) -> list[Entries | None]:
-    """The entries of each cell as text (None for a missing one), None for a cell that is no list; [] where there are no lists.
+    """The entries of each cell as text (None for a missing one), None for a cell that is not a list; [] if there are no lists.
 
-    Words in brackets without quotes, such as `[joy, anger]`, count only where some cell has several, or none: `[NEG]` may be a
-    name.
+    Unquoted words in brackets, such as `[joy, anger]`, count as lists only if some cell has several words, or none: `[NEG]`
+    may be a name.
     """
     if sum(cell.startswith(("[", "(", "{", "array(", "set()")) for cell in cells) * 2 <= len(cells):
         return []
@@ -37,7 +37,7 @@ def read_lists(cells: Sequence[str], delimiter: str | None) -> list[Entries | No
 
 
 def seems_list(cell: str) -> bool:
-    """Whether a cell that is read as a name may have been meant as a list: nested, cut off by `...`, or beside plain names."""
+    """Whether a cell that is read as a name may have been meant as a list: nested, cut off by `...`, or among plain names."""
     return _SEEMING.fullmatch(cell) is not None
 
 

@@ -1,4 +1,4 @@
-"""Numbers out of columns of any plain type; shared by weights (`columns.py`) and labels (`infer.py`)."""
+"""Numbers from columns of any plain type; shared by weights (`columns.py`) and labels (`labels/`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.types as kinds
 
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 INTEGER = re.compile(r"[+-]?\d{1,4000}", re.ASCII)
-"""Python reads no longer ones."""
+"""The most digits that Python reads."""
 
 
 _WITH_COMMA = re.compile(
@@ -20,11 +20,11 @@ _WITH_COMMA = re.compile(
     r"|[+-]?[\d.]+\s?%",
     re.ASCII,
 )
-NUMBER_ADVICE = "Write numbers plainly, with a point before decimals and nothing between thousands: 1000 or 0.5."
+NUMBER_ADVICE = "Write numbers plainly, with a decimal point and no thousands separator: 1000 or 0.5."
 
 
 def number_advice(texts: Iterable[str]) -> str:
-    """What to do about the first text that is a number for people only, such as `1,000`, `0,5` or `50 %`; "" if none is."""
+    """What to do about the first text that only people read as a number, such as `1,000`, `0,5` or `50 %`; "" if none."""
     return NUMBER_ADVICE if any(_WITH_COMMA.fullmatch(text) and not NUMBER.fullmatch(text) for text in texts) else ""
 
 
@@ -49,8 +49,8 @@ def is_list(kind: pa.DataType) -> bool:
 def to_floats(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """Values as float64 [N] (NaN where there is no number) and whether each is a number, bool [N].
 
-    Text counts as a number if it is written as a plain decimal, white space around it aside. DataError never; a type without
-    numbers has none.
+    Text counts as a number if it is written as a plain decimal, white space around it aside. Never
+    a DataError; a type without numbers has none.
     """
     num = len(column)
     if is_text(column.type):

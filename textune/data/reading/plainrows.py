@@ -38,7 +38,7 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _without_times(kind: pa.DataType) -> pa.DataType:
-    """The type with text in place of dates and times, of which Python keeps no nanoseconds."""
+    """The type with text in place of dates and times, since Python drops their nanoseconds."""
     if kinds.is_timestamp(kind) or kinds.is_time(kind) or kinds.is_date(kind):
         return pa.large_string()
     if kinds.is_list(kind) or kinds.is_large_list(kind):
@@ -50,7 +50,7 @@ def _without_times(kind: pa.DataType) -> pa.DataType:
 
 
 def _other(value: object) -> str:
-    """What JSON has no form for; TypeError where text would not be the value."""
+    """Values that JSON has no form for; TypeError if text would not be the same value."""
     if isinstance(value, _AS_TEXT):
         return str(value)
     what = "bytes" if isinstance(value, bytes) else f"a value of type {type(value).__name__}"
@@ -67,7 +67,7 @@ def as_json(value: object, *, escape: bool = False) -> str:
 
 
 def as_cell(value: object) -> str:
-    """A value as csv has it: text and numbers as they stand, lists and objects as JSON."""
+    """A value as csv has it: text and numbers as they are, lists and objects as JSON."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -75,16 +75,16 @@ def as_cell(value: object) -> str:
     if type(value) is float and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if type(value) is int or type(value) is float:
-        return repr(value)  # what JSON makes of them, but faster
+        return repr(value)  # the same as JSON, but faster
     if isinstance(value, bool | list | tuple | dict):
         return as_json(value)
     return _other(value)
 
 
 def reason_of(error: Exception) -> str:
-    """What an error says, for a sentence about a row or file."""
+    """The reason of an error, for a sentence about a row or file."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, ValueError) and "JSON compliant" in str(error):
-        return "it holds NaN or an infinite number, which JSON lacks"
+        return "it holds NaN or an infinite number, which JSON cannot represent"
     return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

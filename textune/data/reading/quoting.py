@@ -13,9 +13,9 @@ SAMPLE_CHARACTERS = 1 << 20
 def csv_reader(
     lines: Iterable[str], delimiter: str, *, quoting: bool, strict: bool, skips_blanks: bool = False
 ) -> Iterator[list[str]]:
-    """The csv module's reader; `strict` makes it refuse what stands behind a closing quote, and a quote that never closes.
+    """The csv module's reader; `strict` makes it refuse text after a closing quote, and a quote that never closes.
 
-    `skips_blanks`: blanks before a cell are no part of it, so that a quote behind them opens it.
+    `skips_blanks`: blanks before a cell are not part of it, so a quote after them opens it.
     """
     return csv.reader(
         lines,
@@ -27,7 +27,7 @@ def csv_reader(
 
 
 def is_enclosed(cell: str) -> bool:
-    """Whether the whole cell stands in quotes as csv writes them; quotes inside are doubled."""
+    """Whether the whole cell is in quotes as csv writes them; quotes inside are doubled."""
     return len(cell) > 1 and cell[0] == '"' == cell[-1] and '"' not in cell[1:-1].replace('""', "")
 
 
@@ -45,7 +45,7 @@ class EnclosedCells:
         self._by_column: Counter[int] = Counter()
 
     def add(self, row: Sequence[str], line: str) -> None:
-        """Look at one row, and the line it stands in."""
+        """Look at one row, and the line that it is on."""
         self._num_rows += 1
         if '"' in line:
             self._by_column.update(index for index, cell in enumerate(row) if is_enclosed(cell))
@@ -53,7 +53,7 @@ class EnclosedCells:
 
     @property
     def num_suspicious(self) -> int:
-        """Cells with doubled quotes inside; of a column that is enclosed for the most part, all that are."""
+        """Cells with doubled quotes inside; in a mostly enclosed column, all enclosed cells."""
         return max([self.num_doubled, *(num for num in self._by_column.values() if 2 * num > self._num_rows > 1)])
 
     @property
@@ -63,8 +63,8 @@ class EnclosedCells:
 
 
 def looks_quoted(lines: Sequence[str], delimiter: str, *, has_header: bool) -> bool:
-    """Whether csv quoting fits the lines throughout and has left its traces: doubled quotes, an enclosed column or header, or
-    several cells over more than one line. One such cell may as well be two stray quotes."""
+    """Whether csv quoting fits all lines and there are signs of it: doubled quotes, an enclosed column or header, or several
+    cells that span lines. A single one may just be two stray quotes."""
     if not any('"' in line for line in lines):
         return False
     plain = [line.rstrip("\r\n").split(delimiter) for line in lines if line.strip("\r\n")]
@@ -86,7 +86,7 @@ def looks_quoted(lines: Sequence[str], delimiter: str, *, has_header: bool) -> b
 
 
 def blanks_before_quotes(lines: Sequence[str], delimiter: str) -> bool:
-    """Whether blanks stand before the quotes that enclose cells, as in `"a", "b"`; read so, all rows are equally wide."""
+    """Whether there are blanks before enclosing quotes, as in `"a", "b"`, so that all rows have the same number of cells."""
     if delimiter == " " or not any(f'{delimiter} "' in line for line in lines):
         return False
     try:

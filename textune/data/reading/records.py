@@ -1,7 +1,7 @@
-"""Dictionaries to Arrow columns, for json, jsonl and Python sources: finds the kind of each column, sets other rows aside.
+"""Dictionaries to Arrow columns, for json, jsonl and Python sources: finds each column's kind and sets other rows aside.
 
 A column holds one kind of value: text, integers, numbers, true/false, lists of one of these, or anything else ("objects": kept
-as JSON text in a field marked with `JSON_FIELD`). The kind of most rows is the column's; rows of another kind are bad rows.
+as JSON text in a field marked with `JSON_FIELD`). The most frequent kind is the column's; rows of another kind are bad rows.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _PLURAL = {
 
 @dataclass
 class _Chunk:
-    """The values of one column in one block: already an array where they are of one kind."""
+    """The values of one column in one block: already an array if they are of one kind."""
 
     kind: str
     values: pa.Array | list[object]
@@ -72,7 +72,7 @@ class RecordTable:
         """What to do about rows that are lists."""
 
     def add(self, record: Any, number: int) -> None:
-        """Take one record; one that is no dictionary with text keys is set aside."""
+        """Take one record; anything but a dictionary with text keys is set aside."""
         reason = self._refusal(record)
         if reason:
             self.bad.append((number, reason, self.list_hint if isinstance(record, list) else ""))
@@ -183,7 +183,7 @@ def _kind(value: Any) -> str:
 
 
 def _uniform_kind(values: list[Any]) -> str:
-    """The kind of all values that are not None, found without looking at each; empty where that does not settle it."""
+    """The kind of all values that are not None, found without looking at each; empty if that is not enough to tell."""
     types = set(map(type, values)) - {type(None)}
     if not types:
         return "null"
@@ -236,7 +236,7 @@ def _arrow_type(kind: str) -> pa.DataType:
 
 
 def _convert(chunk: _Chunk, kind: str, reasons: dict[int, str], column: str) -> pa.Array:
-    """The chunk as the column's Arrow type; what does not fit becomes null and is noted in `reasons` by row."""
+    """The chunk as the column's Arrow type; values that do not fit become null and are noted in `reasons` by row."""
     wanted = _arrow_type(kind)
     if isinstance(chunk.values, pa.Array):
         if chunk.kind == kind:
@@ -316,7 +316,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _json(value: Any) -> str:
-    """JSON text (escaped where it would not be valid Unicode); what JSON does not know is written as Python shows it."""
+    """JSON text (escaped where it would not be valid Unicode); other values are written as Python shows them."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=repr)
         return text if _is_unicode(text) else json.dumps(value, default=repr)
@@ -335,7 +335,7 @@ def _show(value: object, width: int) -> str:
 
 
 def plain_value(value: Any) -> Any:
-    """NumPy and Arrow values of a Python source as plain Python ones."""
+    """NumPy and Arrow values of a Python source as plain Python values."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):

@@ -1,6 +1,6 @@
 """Rows as they come out of a source: an Arrow table, the place of each row, the rows left out, a fingerprint of the content.
 
-First stop of the flow `sources -> columns -> labels -> splits -> tokens`; every message about a row takes its place from here.
+The first step of the flow `sources -> columns -> labels -> splits`; every message about a row takes its place from here.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Places:
         return cls(tuple(origins), np.concatenate(shifted), np.concatenate([piece.number_N for piece in pieces]))
 
     def take(self, indices: np.ndarray) -> Places:
-        """Places of the rows chosen."""
+        """Places of the chosen rows."""
         return Places(self.origins, self.origin_N[indices], self.number_N[indices])
 
     def __len__(self) -> int:
@@ -70,7 +70,7 @@ class Places:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """What a reader makes of one file, before selection; pieces are joined to `Rows`."""
+    """What a reader makes of one file, before selection; pieces are joined into `Rows`."""
 
     table: pa.Table
     places: Places
@@ -78,16 +78,16 @@ class Piece:
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Label names that the file itself gives to the integers of a column."""
     dropped: dict[str, str] = field(default_factory=dict)
-    """Columns left out, and why: they are not the same in all files."""
+    """Columns left out because they differ between files, and how."""
     unclear: dict[str, str] = field(default_factory=dict)
-    """Columns whose integers some files name and others do not, and which; nobody knows what they mean together."""
+    """Columns whose integers only some files name, and which; together their meaning is unknown."""
     hint: Advice = ""
     """A suspicion to add to a message about a missing column."""
     notes: tuple[str, ...] = ()
-    """What was decided or left out while reading, in sentences."""
+    """What was decided or left out while reading, as sentences."""
 
     def take(self, indices: np.ndarray) -> Piece:
-        """The rows chosen, in that order."""
+        """The chosen rows, in that order."""
         return replace(self, table=self.table.take(pa.array(indices)), places=self.places.take(indices))
 
 
@@ -99,7 +99,7 @@ class Rows:
     source: str
     """Short name for messages, such as `train.tsv`."""
     fingerprint: str
-    """Hash of column names and values, the same on every machine whatever the file's path, format or chunks."""
+    """Hash of column names and values: the same on every machine, for any path, format or chunks of the file."""
     skipped: tuple[SkippedRow, ...]
     """Rows that could not be read (`on_bad_row = "skip"`)."""
     places: Places
@@ -114,7 +114,7 @@ class Rows:
     notes: tuple[str, ...] = ()
     """What was decided or left out while reading, in sentences."""
     partial: bool = False
-    """A stretch of a stream: what it lacks (a usable row, a second class) other stretches may have."""
+    """A section of a stream: what is missing here (a usable row, a second class) may come in another."""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -135,14 +135,14 @@ def missing_column(name: str, where: Piece | Rows, *, source: str, key: str) -> 
     close = nearest(name, found)
     hint = f"Did you mean {close!r}? " if close else ""
     message = f"{source} has no column {name!r}; columns found: {listing(repr(item) for item in found) or 'none'}."
-    advice = Words(hint, Setting(key, verb="Set"), " to the column that is meant.")
+    advice = Words(hint, Setting(key, verb="Set"), " to the right column.")
     return DataError(message, hint=where.hint or advice, key=key, value=name, place=source, reason="there is no such column")
 
 
 def refuse(bad: Sequence[SkippedRow], source: str) -> DataError:
-    """The error for rows that cannot be used: the first place, and how many more."""
+    """The error for rows that cannot be used: the first one, and how many more."""
     first, rest = bad[0], len(bad) - 1
-    more = f" {count(rest, 'more row')} of {source} cannot be used either." if rest else ""
+    more = f" {count(rest, 'more row')} of {source} cannot be used, either." if rest else ""
     skip = Setting("data.on_bad_row", "skip", "set")
     return DataError(
         f"{first.place}: {first.reason}.{more}",

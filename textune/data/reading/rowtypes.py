@@ -1,7 +1,7 @@
-"""Settles the columns of JSON rows and their Parquet types, changing no value; between `windows.py` and `writer.py`.
+"""Decides the columns of JSON rows and their Parquet types without changing a value; between `windows.py` and `writer.py`.
 
-A type only ever widens: nothing to anything, integers to numbers, an object to one with more keys. Where that would change a
-value (a large integer among numbers with decimals) or is impossible (text among integers), the row is refused.
+A type only widens: from nothing to anything, from integers to numbers, from an object to one with more keys. If that would
+change a value (a large integer among decimals) or is impossible (text among integers), the row is refused.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import pyarrow as pa
 from textune.wording import shorten
 
 MAX_DEPTH = 64
-"""Lists and objects in each other: far more than data has, far less than what breaks a reader."""
+"""Nested lists and objects: far more levels than data has, far fewer than what breaks a reader."""
 _INT64, _UINT64 = 2**63, 2**64
 _EXACT = 2**53
-"""Integers up to here are the same as numbers with decimals (double precision)."""
+"""Integers up to this one are exact in double precision."""
 
 _KINDS = {bool: "true/false", int: "integer", float: "number", str: "text", list: "list", dict: "object"}
 _ARROW = {"null": pa.null(), "true/false": pa.bool_(), "number": pa.float64(), "text": pa.string()}
@@ -28,7 +28,7 @@ Where = Callable[[], str]
 
 
 class Misfit(Exception):
-    """Why a value cannot stand in its column; `path` leads to it from the column on."""
+    """Why a value does not fit its column; `path` leads to it from the column on."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -40,7 +40,7 @@ class Misfit(Exception):
 
 
 class Unwritable(Exception):
-    """A type that Parquet lacks, with the place of the first row that has it."""
+    """A type that Parquet does not have, with the place of the first row that needs it."""
 
     def __init__(self, place: str, reason: str) -> None:
         super().__init__(place, reason)
@@ -61,10 +61,10 @@ class _Type:
         self.items: _Type | None = None
         self.keys: dict[str, _Type] = {}
         self.first: Where = str
-        """The row that was the first to hold a value."""
+        """The first row with a value."""
 
     def take(self, value: Any, where: Where, *, fixed: bool, depth: int = 0) -> None:
-        """Widen to hold the value too, unless the type is `fixed`; Misfit where it cannot."""
+        """Widen to include the value, unless the type is `fixed`; Misfit where that is impossible."""
         if value is None:
             return
         kind = _KINDS.get(type(value), "")
@@ -97,7 +97,7 @@ class _Type:
         if self.kind == "null" and not fixed:
             self.kind, self.first = kind, where
         elif self.kind == "null":
-            raise Misfit(f"holds {shown}, where no row before holds anything")
+            raise Misfit(f"holds {shown}, where all rows before it have no value")
         elif (self.kind, kind) == ("integer", "number") and not fixed:
             if self.large is not None:
                 raise Misfit(f"holds {shown}, and a row before holds {self.large}: no type of numbers holds both exactly")
@@ -116,7 +116,7 @@ class _Type:
         self.low, self.high = min(self.low, value), max(self.high, value)
         now = self._integer_type()
         if now is None:
-            together = "" if self.low == 0 or self.high == 0 else " beside those of the rows before"
+            together = "" if self.low == 0 or self.high == 0 else " together with those of the rows before"
             raise Misfit(f"holds {shorten(value, 30)}, which 64 bits cannot hold{together}")
         if fixed and now != was:
             raise Misfit(f"holds {value}, which the type of the rows before ({was}) cannot hold")
@@ -127,7 +127,7 @@ class _Type:
         return pa.uint64() if self.low >= 0 and self.high < _UINT64 else None
 
     def _inner(self, key: str | int, where: Where, *, fixed: bool) -> _Type:
-        """The type behind a key, or of all items of a list."""
+        """The type under a key, or of all items of a list."""
         if isinstance(key, int):
             self.items = self.items or _Type()
             return self.items
@@ -163,7 +163,7 @@ class RowTypes:
         return list(self._columns)
 
     def take(self, row: Mapping[str, object], where: Where, *, fixed: bool = False) -> None:
-        """Make room for a row; Misfit where that would change a value. `fixed`: columns and types may not change any more."""
+        """Widen the types for a row; Misfit where that would change a value, or any type if they are `fixed`."""
         for name, value in row.items():
             column = self._columns.get(name)
             if column is None:

@@ -57,7 +57,7 @@ def _filter(piece: Piece, column: str, values: Sequence[str], name: str) -> Piec
     texts = cells.cast(pa.large_string())
     accepted = pa.array([value.lower() for value in values] if kinds.is_boolean(cells.type) else values, pa.large_string())
     chosen = pc.is_in(texts, value_set=accepted)
-    if named := piece.class_names.get(column):  # an integer is called by its digits or by its name
+    if named := piece.class_names.get(column):  # an integer can be given by its digits or by its name
         texts = to_names(cells, named)
         chosen = pc.or_(chosen, pc.is_in(texts, value_set=accepted))
     kept = np.flatnonzero(chosen.to_numpy())
@@ -75,16 +75,16 @@ def _rename(piece: Piece, rename: dict[str, str], name: str) -> Piece:
     names = [rename.get(old, old) for old in piece.table.column_names]
     twice = repeated_names(names)
     if twice:
-        raise DataError(f"{name}: rename makes two columns of the name {twice[0]!r}.")
+        raise DataError(f"{name}: rename makes two columns named {twice[0]!r}.")
     class_names = {rename.get(old, old): labels for old, labels in piece.class_names.items()}
     unclear = {rename.get(old, old): why for old, why in piece.unclear.items()}
     return replace(piece, table=piece.table.rename_columns(names), class_names=class_names, unclear=unclear)
 
 
 def join_pieces(pieces: Sequence[Piece], names: Sequence[str]) -> Piece:
-    """Pieces one after the other, with the columns that all have; the others are dropped, and remembered with the reason.
+    """Pieces one after the other, with the columns that all have; other columns are dropped and recorded with the reason.
 
-    Integers that the pieces do not name alike become names first. Pieces without rows have no say in the columns.
+    Integers that the pieces do not name alike become names first. Pieces without rows do not affect the columns.
     """
     if len(pieces) == 1:
         return pieces[0]
@@ -116,12 +116,12 @@ def join_pieces(pieces: Sequence[Piece], names: Sequence[str]) -> Piece:
 
 
 def _join_column(column: str, filled: Sequence[tuple[Piece, str]]) -> tuple[pa.Field, pa.ChunkedArray] | str:
-    """The column of all pieces, or why there is none."""
+    """The column of all pieces joined, or why that is impossible."""
     having = [name for piece, name in filled if column in piece.table.column_names]
     if len(having) < len(filled):
         return f"it is in {having[0]} but not in {listing((name for _, name in filled if name not in having), 3)}"
     fields = [piece.table.schema.field(column) for piece, _ in filled]
-    if any(is_text(field.type) for field in fields):  # true and false are written so in the other files
+    if any(is_text(field.type) for field in fields):  # the spelling of true and false in the other files
         fields = [pa.field(column, pa.large_string()) if kinds.is_boolean(field.type) else field for field in fields]
     field = _common_field(fields)
     try:
@@ -136,7 +136,7 @@ def _join_column(column: str, filled: Sequence[tuple[Piece, str]]) -> tuple[pa.F
 
 
 def _common_field(fields: Sequence[pa.Field]) -> pa.Field | None:
-    """One field that can hold all; None where they are of different kinds."""
+    """One field that can hold all of them; None if they are of different kinds."""
     marks = {tuple(sorted((field.metadata or {}).items())) for field in fields if not kinds.is_null(field.type)}
     if len(marks) > 1:
         return None

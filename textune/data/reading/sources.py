@@ -1,4 +1,4 @@
-"""Where rows come from: every kind of source to one Arrow table; the first step of the data flow.
+"""Where rows come from: every kind of source to one Arrow table; the first step of `data`.
 
     read_source(section) -> Rows        csv, tsv, json, jsonl, parquet, arrow, text  (formats.py: one reader for each)
                                         saved and hub data sets                      (columnar.py)
@@ -43,8 +43,8 @@ or iterables of dictionaries."""
 def read_source(source: Source, *, on_bad_row: OnBadRow = "error", given: GivenRows = MappingProxyType({})) -> Rows:
     """All rows of a source, selected as its section says; `given` are the rows in memory that it can name.
 
-    `on_bad_row`: "error" raises DataError at the first row that cannot be read and says how many more there are; "skip" leaves
-    such rows out and lists them in `Rows.skipped`. Files that cannot be read at all, and sources without a row, are errors.
+    `on_bad_row`: "error" raises DataError for the first row that cannot be read and says how many more there are; "skip"
+    leaves them out and lists them in `Rows.skipped`. A file that cannot be read and a source without rows are errors.
     """
     piece, name = _read(source, on_bad_row, given)
     if piece.table.num_rows == 0:
@@ -72,7 +72,7 @@ def _no_rows(piece: Piece, name: str) -> DataError:
             reason=piece.bad[0].reason,
         )
     has_header = any(ending in name for ending in (".csv", ".tsv", ".tab"))
-    return DataError(f"{name} holds no rows.", hint="Rows are needed below the header line." if has_header else "")
+    return DataError(f"{name} holds no rows.", hint="It needs rows below the header line." if has_header else "")
 
 
 def _read(source: Source, on_bad_row: OnBadRow, given: GivenRows) -> tuple[Piece, str]:
@@ -107,7 +107,7 @@ def _read_files(source: FilesSource, on_bad_row: OnBadRow) -> tuple[Piece, str]:
         given = find_files(source.label_files, key="label_files")
         if len(given) != len(paths):
             found = f"{count(len(paths), 'text file')} and {count(len(given), 'label file')}"
-            raise DataError(f"{found}: each file of text needs its own label file.")
+            raise DataError(f"{found}: each text file needs its own label file.")
         labels = list(given)
     else:
         unique = dict(zip(paths, names, strict=True))
@@ -120,7 +120,7 @@ def _read_files(source: FilesSource, on_bad_row: OnBadRow) -> tuple[Piece, str]:
         read = FORMATS[format_of(path, source.format)].read
         piece = read(file)
         if wanted and not wanted <= set(piece.table.column_names):
-            # A column is missing: read them all, so that the message can list them.
+            # A column is missing: read all columns, so that the message can list them.
             piece = read(replace(file, wanted=None))
         pieces.append(piece)
     short = names[0] if len(names) == 1 else f"{names[0]} and {count(len(names) - 1, 'more file')}"
@@ -128,7 +128,7 @@ def _read_files(source: FilesSource, on_bad_row: OnBadRow) -> tuple[Piece, str]:
 
 
 def _read_python(source: PythonSource) -> Piece:
-    """Call the user's object; what it raises itself is passed on, with its traceback."""
+    """Call the user's object; errors that it raises are passed on with their traceback."""
     module_name, _, object_name = source.object.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -174,7 +174,7 @@ def _piece_of(result: object, name: str, what: str) -> Piece:
     if isinstance(result, (str, bytes, Mapping)) or not isinstance(result, Iterable):
         raise DataError(f"{what} {_article(result)}, not an Arrow table or an iterable of dictionaries.", value=result)
     piece = records_piece((_plain_record(record) for record in result), name, "row")
-    # A data set of the datasets library: its rows hold the integers, its features the names of classes.
+    # A data set of the datasets library: its rows hold integers, its features the class names.
     schema = getattr(getattr(result, "features", None), "arrow_schema", None)
     return replace(piece, class_names=class_names(schema)) if isinstance(schema, pa.Schema) else piece
 

@@ -1,4 +1,4 @@
-"""Parquet and Arrow files piece by piece, in the types of their file; below `columnar.py` and `windows.py`."""
+"""Parquet and Arrow files piece by piece, in their own types; below `columnar.py` and `windows.py`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from textune.errors import DataError
 from textune.wording import listing, repeated_names
 
 DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, OverflowError, TypeError)
-"""What pyarrow raises over damaged bytes."""
+"""What pyarrow raises for damaged bytes."""
 _BATCH_ROWS = 4096
 
 
@@ -40,7 +40,7 @@ def _chained(first: pa.Table, rest: Generator[pa.Table]) -> Generator[pa.Table]:
 
 
 def _tables(batches: Iterator[pa.Table], name: str, kind: str) -> Generator[pa.Table]:
-    """The tables of a file; what is damaged in it is a sentence, whenever it shows."""
+    """The tables of a file; damage becomes a DataError whenever it is found."""
     try:
         yield from batches
     except DAMAGE as error:
@@ -48,7 +48,7 @@ def _tables(batches: Iterator[pa.Table], name: str, kind: str) -> Generator[pa.T
 
 
 def _parquet(path: Path, name: str, max_rows: int) -> Iterator[pa.Table]:
-    """An empty table first, which has the columns."""
+    """First an empty table with the columns."""
     with pq.ParquetFile(as_source(path, name, PARQUET)) as file:
         yield file.schema_arrow.empty_table()
         for batch in file.iter_batches(batch_size=max_rows):
@@ -72,7 +72,7 @@ def _arrow(path: Path, name: str, max_rows: int) -> Iterator[pa.Table]:
 
 
 def as_source(path: Path, name: str, expected: tuple[bytes, ...]) -> str | pa.BufferReader:
-    """The path for mapping, or the unpacked bytes of a compressed file; DataError for one of quite another kind."""
+    """The path for mapping, or the unpacked bytes of a compressed file; DataError for another kind of file."""
     if path.suffix.lower() in {".gz", ".zst"} or not path.is_file():
         data = b"".join(raw_blocks(path))
         if not data:
@@ -86,7 +86,7 @@ def as_source(path: Path, name: str, expected: tuple[bytes, ...]) -> str | pa.Bu
 
 
 def damaged(name: str, what: str, error: BaseException) -> DataError:
-    """The error for a file or table that is not whole."""
+    """The error for a damaged file or table."""
     reason = " ".join(str(error).split()).rstrip(".")
     return DataError(
         f"{name} is not a whole {what} file: {reason or type(error).__name__}.", hint="Fetch or write the file again."

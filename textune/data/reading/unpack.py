@@ -1,4 +1,4 @@
-"""Arrow's ways to pack a column (dictionaries, runs, views, extensions), at any depth of lists, undone; below `columnar.py`."""
+"""Unpacks Arrow's encodings of a column (dictionaries, runs, views, extensions), inside lists as well; below `columnar.py`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _plain(array: pa.Array) -> pa.Array:
 
 
 def with_entries(lists: pa.Array, entries: pa.Array) -> pa.LargeListArray:
-    """Lists of the same lengths with other entries, as many as `lists.flatten()` has."""
+    """Lists of the same lengths with other entries, one for each entry of `lists.flatten()`."""
     length_N = pc.fill_null(pc.list_value_length(lists).cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([np.zeros(1, np.int64), np.cumsum(length_N)]))
     return pa.LargeListArray.from_arrays(offsets, entries, mask=lists.is_null() if lists.null_count else None)

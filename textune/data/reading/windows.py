@@ -1,8 +1,7 @@
-"""Rows in, a window at a time: what `textune predict` reads, in bounded memory and in order; `writer.py` writes them.
+"""Rows in, a window at a time: what `textune predict` reads, in order and in bounded memory; `writer.py` writes them.
 
-Rows keep their columns as they stood in the input: those of parquet and Arrow files are tables in the types of their file,
-those of other formats dictionaries, in which cells of csv and tsv are strings. `window_rows` makes of a window what
-`sources.py` makes of a file.
+Rows keep the columns of the input: parquet and Arrow files give tables in their own types, other formats dictionaries, in
+which cells of csv and tsv are strings. `window_rows` turns a window into what `sources.py` makes of a file.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ Row = dict[str, object]
 RowBlock: TypeAlias = list[Row] | pa.Table
 """Rows, one after the other."""
 OnBad = Callable[[SkippedRow], None]
-"""What becomes of a row that cannot be read."""
+"""Called with each row that cannot be read."""
 
 _PIPE_BYTES = 1 << 16
 _SPELLINGS = {"txt": "text", "ndjson": "jsonl", "pq": "parquet"}
@@ -50,21 +49,21 @@ _SPELLINGS = {"txt": "text", "ndjson": "jsonl", "pq": "parquet"}
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How the rows of a stream are written down."""
+    """How the rows of a stream are written."""
 
     format: StreamFormat
     encoding: str = "utf-8"
     delimiter: str | None = None
     quoting: Quoting = "auto"
     column_names: tuple[str, ...] = ()
-    """Names for the columns of csv or tsv without a header, or for the values of jsonl rows that are lists; the one column of
-    text is named as the model's."""
+    """Names for the columns of csv or tsv without a header, or for the values of jsonl rows that are lists. The only column of
+    a text file is named like the model's text column."""
     pattern: str | None = None
     """For text: what turns a line into columns."""
     skip_lines: int = 0
     """Lines of csv, tsv and text to leave out before the header or the first row."""
     extra_cells: OnExtraCells = "error"
-    """Rows of csv and tsv with more cells than columns: stop, or ignore the extra cells and say how many rows had them."""
+    """Rows of csv and tsv with more cells than columns: stop, or ignore the extra cells and count these rows."""
 
     def __post_init__(self) -> None:
         if self.delimiter is not None and len(self.delimiter) != 1:
@@ -93,7 +92,7 @@ class StreamOptions:
 
     @property
     def unit(self) -> str:
-        """What rows are counted in."""
+        """The unit in which rows are counted."""
         return "row" if self.format in {"parquet", "arrow"} else "line"
 
 
@@ -129,7 +128,7 @@ def output_format_of(path: str, wanted: str | None, source: StreamFormat) -> Str
         if name == known:
             return known
     hint = "Choose another ending, or name one of them with --output-format."
-    raise DataError(f"--output {path}: {name!r} is no format to write; those are {', '.join(formats)}.", hint=hint)
+    raise DataError(f"--output {path}: {name!r} is not a format to write; those are {', '.join(formats)}.", hint=hint)
 
 
 def stream_name(path: str) -> str:
@@ -150,7 +149,7 @@ class Window:
     rows: RowBlock
 
     def keep(self, chosen: np.ndarray) -> Window:
-        """The rows chosen, bool [N]."""
+        """The chosen rows, bool [N]."""
         rows = self.rows
         kept = (
             [row for row, keep in zip(rows, chosen, strict=True) if keep]
@@ -161,7 +160,7 @@ class Window:
 
 
 class OpenRows:
-    """An input that was opened: what is known of its columns, and then its rows."""
+    """An open input: what is known of its columns, then its rows."""
 
     def __init__(
         self,
@@ -173,9 +172,9 @@ class OpenRows:
         notes: Callable[[], list[str]] = list,
     ) -> None:
         self.notes = notes
-        """What was noticed, in sentences, once the rows have been read."""
+        """Notes as sentences, once the rows have been read."""
         self.schema = schema
-        """Its columns and their types; None where only the rows show them."""
+        """Its columns and their types; None if only the rows show them."""
         self.hint = hint
         """A suspicion to add to a message about a missing column."""
         self._rows = rows
@@ -190,7 +189,7 @@ class OpenRows:
             yield from zip(window.numbers, window.rows.to_pylist(), strict=True)  # type: ignore[union-attr]
 
     def windows(self, texts: Collection[str], *, max_rows: int, max_characters: int) -> Iterator[Window]:
-        """Rows in windows of at most `max_rows` and, but for the last row, of `max_characters` in the columns `texts`."""
+        """Windows of at most `max_rows` rows and, except for the last row, `max_characters` in the columns `texts`."""
         if self._is_table:
             for window in self._tables():
                 yield from _cut_table(window, texts, max_rows, max_characters)
@@ -204,7 +203,7 @@ class OpenRows:
 def open_rows(path: str, options: StreamOptions, *, text_column: str, on_bad: OnBad | None = None) -> OpenRows:
     """Open a file or standard input. `text_column` names the one column of text.
 
-    DataError for what cannot be read at all, and names the line of a row that cannot be read, unless `on_bad` takes it.
+    DataError for an input that cannot be read, and for a row that cannot be read, with its line, unless `on_bad` takes it.
     """
     name = stream_name(path)
     refuse = on_bad or _refuse
@@ -216,7 +215,7 @@ def open_rows(path: str, options: StreamOptions, *, text_column: str, on_bad: On
     blocks = _standard_blocks() if path == STANDARD else raw_blocks(Path(path))
     first = next(blocks, b"")
     if not first:
-        raise DataError(f"{name} is empty.", hint="It holds 0 bytes: is whatever wrote it done?")
+        raise DataError(f"{name} is empty.", hint="It has 0 bytes: has its writer finished?")
     lines = TextLines(name, chain([first], blocks), options.encoding)
     if options.format == "jsonl":
         return OpenRows(_read_jsonl(lines, name, options.column_names, refuse))
@@ -237,7 +236,7 @@ def open_rows(path: str, options: StreamOptions, *, text_column: str, on_bad: On
 def read_rows(
     path: str, options: StreamOptions, *, text_column: str, notice: Callable[[str], None] = lambda _: None
 ) -> Generator[tuple[int, Row]]:
-    """Yield (number of the line, in parquet of the row; row); as `open_rows`. `notice` is told what was decided on the way."""
+    """Yield (line number, or row number in parquet; row); as `open_rows`. `notice` receives what was decided on the way."""
     opened = open_rows(path, options, text_column=text_column)
     yield from opened.rows()
     for note in opened.notes():
@@ -255,12 +254,12 @@ def _refuse(bad: SkippedRow) -> None:
 def _standard_blocks() -> Iterator[bytes]:
     """Standard input as it comes, without waiting for a whole block.
 
-    Read below its buffer where there is one: a thread that waits in there would hold the buffer's lock when the process ends.
+    Reads below the buffer, if there is one: a thread waiting in it would hold the buffer's lock when the process ends.
     """
     binary = sys.stdin.buffer
     source = getattr(binary, "raw", binary)
     while (block := source.read(_PIPE_BYTES)) != b"":
-        if block is None:  # nothing there yet, where whoever opened the pipe made it so
+        if block is None:  # nothing there yet, on a pipe opened as non-blocking
             select.select([source], [], [])
         else:
             yield block
@@ -292,7 +291,7 @@ def _read_text(
             yield lines.number, match.groupdict()
         else:
             reason = f"{shorten(text)} does not fit the pattern (groups {listing(names)})"
-            hint = "Lines without a label: --reading plain takes each as a text. --pattern names another."
+            hint = "If lines have no label, --reading plain takes each one as a text; --pattern sets another pattern."
             refuse(SkippedRow(f"{name}, line {lines.number}", reason, hint))
 
 
@@ -328,7 +327,7 @@ def _read_cells(names: tuple[str, ...], rows: Cells, name: str, refuse: OnBad) -
 
 
 def _sound_tables(tables: Generator[pa.Table], name: str, refuse: OnBad) -> Iterator[Window]:
-    """Tables with the numbers of their rows, without those that hold bytes which are no text."""
+    """Tables with the numbers of their rows, without rows whose bytes are not text."""
     first = 1
     with closing(tables):
         for table in tables:
@@ -379,10 +378,10 @@ def _cut_table(window: Window, texts: Collection[str], max_rows: int, max_charac
 
 
 def window_rows(window: Window, name: str, unit: str, *, wanted: Sequence[str]) -> Piece:
-    """The wanted columns of a window as a source has them, so that the rest of the flow cannot tell the two apart.
+    """The wanted columns of a window in the form of a source, so that the rest of the flow sees no difference.
 
     A column that no row of the window has is all missing. `Piece.bad`: rows whose value is of another kind than the
-    column's, as the readers of whole files set them aside.
+    column's, set aside as the readers of whole files do.
     """
     numbers = np.array(window.numbers, np.int64)
     if isinstance(window.rows, list):

@@ -1,7 +1,7 @@
 """Rows out, a window at a time: the other end of `windows.py`, for `textune predict`.
 
-No value is ever changed on its way: columns and types of all rows are settled before the first one is written, where the input
-can be read twice (`survey`), else by the first window; a row that does not fit is refused with its place.
+No value is changed on the way: if the input can be read twice (`survey`), the columns and types of all rows are decided
+before the first one is written, otherwise by the first window; a row that does not fit is refused with its place.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Formatted: TypeAlias = str | pa.Table
 Place = Callable[[int], str]
 """Where a row of a window comes from, by its index."""
 Columns: TypeAlias = Mapping[str, Sequence[Any]]
-"""Columns to stand behind those of the rows."""
+"""Columns to add after those of the rows."""
 
 _INSTEAD = "Write jsonl instead."
 
@@ -44,23 +44,23 @@ _INSTEAD = "Write jsonl instead."
 class RowWriter:
     """Formats windows of rows and writes them; a file appears under its name only when it is complete.
 
-    `format` touches nothing that `write` does, so that a thread may format a window while another is written.
+    `format` touches nothing that `write` does, so one window may be formatted in a thread while another is written.
     """
 
     def __init__(
         self, path: str, options: StreamOptions, *, schema: pa.Schema | None = None, added: pa.Schema | None = None
     ) -> None:
-        """`schema`: the columns of the input where they are known beforehand; `added`: those that will stand behind them."""
+        """`schema`: the columns of the input if they are known beforehand; `added`: the columns that will follow them."""
         self._path = path
         self._options = options
         self._given = schema
         self._added = added if added is not None else pa.schema([])
         self._types = RowTypes()
         self._columns: pa.Schema | None = None
-        """Columns of the input as they are written, once they are settled."""
+        """Columns of the input as they are written, once they are decided."""
         # What a link points to is replaced, not the link.
         self._target = None if path == STANDARD else Path(os.path.realpath(path))
-        # A name that nobody else has: neither a file of the user's nor that of another process with the same target.
+        # A unique name: neither one of the user's files nor that of another process with the same target.
         self._aside = self._target and self._target.with_name(f".{self._target.name}.{uuid.uuid4().hex}{WRITING}")
         self._parquet: pq.ParquetWriter | None = None
         self._text: IO[str] | None = None
@@ -73,7 +73,7 @@ class RowWriter:
             self._text = sys.stdout
             return self
         try:
-            self._aside.touch()  # whether it can be written shows now, though parquet's columns are known later
+            self._aside.touch()  # fail now if it cannot be written, although parquet's columns are known later
             if self._options.format != "parquet":
                 opened = pa.output_stream(self._aside, compression=COMPRESSION.get(Path(self._path).suffix.lower()))
                 self._text = io.TextIOWrapper(opened, encoding="utf-8", newline="")
@@ -97,7 +97,7 @@ class RowWriter:
                 self._aside.unlink(missing_ok=True)
 
     def _finish(self) -> None:
-        """Write what a file without rows has too: its columns."""
+        """Write what even a file without rows has: its columns."""
         if self._columns is None:
             self.settle()
         if self._options.format == "parquet" and self._parquet is None:
@@ -116,7 +116,7 @@ class RowWriter:
     # --- which columns, of which types ----------------------------------------------------------------------------------
 
     def survey(self, rows: RowBlock, place: Place = "row {}".format) -> None:
-        """See rows that will be written later; DataError for one that cannot be."""
+        """Look at rows that will be written later; DataError for one that cannot be."""
         if self._options.format == "parquet" and self._given is not None:
             return
         self._learn(rows, place)
@@ -134,7 +134,7 @@ class RowWriter:
                 raise self._refusal(place(index), str(misfit)) from None
 
     def settle(self) -> None:
-        """What was surveyed were all rows: their columns and types stand."""
+        """All rows have been surveyed: their columns and types are final."""
         try:
             self._columns = self._given if self._given is not None else self._settled()
         except Unwritable as error:
@@ -152,15 +152,15 @@ class RowWriter:
 
     @property
     def _schema(self) -> pa.Schema:
-        """All columns, once they are settled; with what the file says of them."""
+        """All columns, once they are decided, with the metadata of the file."""
         assert self._columns is not None
         return pa.schema([*self._columns, *self._added], self._columns.metadata)
 
     # --- formatting -----------------------------------------------------------------------------------------------------
 
     def format(self, rows: RowBlock, columns: Columns | None = None, place: Place = "row {}".format) -> Formatted:
-        """Rows as they will be written, with the `added` columns behind. In csv, tsv and parquet all have the same columns;
-        what a row lacks stays empty there.
+        """Rows as they will be written, followed by the `added` columns. In csv, tsv and parquet all rows have the same
+        columns; missing values are empty there.
 
         DataError where a row cannot be written in the format; `place` says where it comes from.
         """
@@ -221,8 +221,8 @@ class RowWriter:
         separator, text = self._options.separator, io.StringIO(newline="")
         plain = csv.writer(text, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
         quoting = csv.writer(text, delimiter=separator, lineterminator="\n")
-        # Python before 3.13 leaves a lone carriage return unquoted, which readers take for the end of the line; they take the
-        # mark at the start for no part of the text.
+        # Python before 3.13 leaves a lone carriage return unquoted, which readers take as the end of the line; they take the
+        # byte-order mark at the start as not part of the text.
         quoting_all = csv.writer(text, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
         unquoted = re.compile(f"[\n{re.escape(separator)}]")
         starts = []
@@ -245,14 +245,14 @@ class RowWriter:
         if not self._is_writable(written):
             lines = [written[start:stop] for start, stop in pairwise([*starts, len(written)])]
             index = next(index for index, line in enumerate(lines) if not self._is_writable(line))
-            raise self._refusal(place(index), "it holds characters that the encoding of the output lacks")
+            raise self._refusal(place(index), "it holds characters that the output's encoding does not have")
         return written
 
     def _require_plain(self, cells: list[str], names: list[str], unquoted: re.Pattern[str]) -> None:
-        """ValueError where a cell would not end where it does: nothing can enclose a tab or a line end without quotes."""
+        """ValueError for a cell with a tab or a line end, which cannot be written without quotes."""
         for name, cell in zip(names, cells, strict=True):
             if unquoted.search(cell) or (name == names[-1] and cell.endswith("\r")):
-                raise ValueError(f"column {name!r} holds a delimiter or a line end, which cannot stand without quotes")
+                raise ValueError(f"column {name!r} holds a delimiter or a line end, which cannot be written without quotes")
 
     def _is_writable(self, text: str) -> bool:
         """Whether the encoding of the output has all of these characters; half of a surrogate pair is in none."""
@@ -270,7 +270,7 @@ class RowWriter:
             assert self._text is not None
             self._text.write(formatted)
             if self._aside is None:
-                self._text.flush()  # whoever reads the other end should not wait for the next window
+                self._text.flush()  # the reader at the other end should not wait for the next window
             return
         try:
             if self._parquet is None:

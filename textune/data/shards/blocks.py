@@ -1,9 +1,9 @@
-"""The order of a stream: shards in a random order, several read side by side, their rows cut into blocks, each block shuffled.
+"""The order of a stream: shards in random order, several read side by side, their rows cut into shuffled blocks.
 
-    find_shards -> RowStream --BlockReader--> blocks of labelled examples -> streamed.py
+    find_shards -> RowStream --BlockReader--> blocks of labelled examples -> batches/streamed.py
 
-What a block holds follows from (shards, section, seed, order) and the cursor before it, so a cursor of a few numbers is all
-that a resume needs. Neither batch size nor the number of processes has a part in it.
+The content of a block follows from (shards, section, seed, order) and the cursor before it, so a cursor of a few numbers
+is all that continuing needs. Batch size and number of processes do not matter.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from textune.errors import DataError
 from textune.wording import count
 
 _SAMPLE_SEED = 0
-"""Of the block that facts and estimates are taken from before a run."""
+"""Rows of the block that facts and estimates are taken from before a run."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class RowStream:
     shards: tuple[Shard, ...]
     formats: tuple[ShardFormat, ...]
     label_map: LabelMap | None = None
-    """Settled once the first rows have been seen."""
+    """Known once the first rows have been read."""
 
     @property
     def name(self) -> str:
@@ -53,12 +53,12 @@ class RowStream:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the names and sizes of the shards in order; their content is not known before it is read."""
+        """Hash of the names and sizes of the shards in order; their content is unknown until it is read."""
         listed = json.dumps([[shard.name, shard.size] for shard in self.shards], allow_nan=False)
         return hashlib.sha256(f"textune stream 2 {listed}".encode()).hexdigest()[:32]
 
     def first_examples(self) -> Examples:
-        """The first rows that can be used, labels as they stand; DataError where no shard has any, or a column is missing."""
+        """The first usable rows, with labels as written; DataError where no shard has any, or a column is missing."""
         skipped: list[SkippedRow] = []
         cursor = Cursor()
         with closing(BlockReader(self, seed=_SAMPLE_SEED, shuffles=True)) as reader:
@@ -72,7 +72,7 @@ class RowStream:
         raise no_rows(self.name, skipped)
 
     def sample(self) -> Block:
-        """The first block, about as a run will see it."""
+        """The first block, roughly as a run will see it."""
         with closing(BlockReader(self, seed=_SAMPLE_SEED, shuffles=True)) as reader:
             return reader.read(Cursor())
 
@@ -109,7 +109,7 @@ class Cursor:
     opened: int = 0
     """How many shards of the epoch's order have been opened."""
     slots: tuple[tuple[int, Position], ...] = ()
-    """The shards that are open, and where each continues."""
+    """The open shards, and where each continues."""
     rows: int = 0
     """Usable rows of this epoch so far."""
     skipped: int = 0
@@ -118,7 +118,7 @@ class Cursor:
     """Rows left out since the run began because of `tokens.drop_longer`."""
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON holds it."""
+        """As a JSON object."""
         return asdict(self) | {"slots": [[shard, *position] for shard, position in self.slots]}
 
     @classmethod
@@ -139,15 +139,15 @@ class Block:
 
     @property
     def is_last(self) -> bool:
-        """Whether its epoch ends behind it."""
+        """Whether its epoch ends with this block."""
         return self.after.epoch > self.before.epoch
 
 
 class BlockReader:
-    """Reads block after block; going on where the last one ended costs nothing, any other cursor opens its shards anew."""
+    """Reads block after block; continuing after the last one is free, any other cursor opens its shards again."""
 
     def __init__(self, stream: RowStream, *, seed: int, shuffles: bool) -> None:
-        """`shuffles`: else the rows come as they stand, shard after shard, and `seed` says nothing."""
+        """Without `shuffles`, rows come in file order, shard after shard, and `seed` has no effect."""
         self._stream = stream
         self._seed = seed
         self._shuffles = shuffles
@@ -184,9 +184,9 @@ class BlockReader:
         return Block(examples, targets, cursor, after)
 
     def read_pieces(self, cursor: Cursor) -> tuple[list[Piece], Cursor]:
-        """What the block is made of, in the order of reading; and the cursor behind it, whose counts of rows are not yet set.
+        """The pieces of the block, in the order of reading, and the cursor after it, whose row counts are not set yet.
 
-        Every open shard gives its share of `block_rows`; where one ends, the next takes its place.
+        Every open shard gives its share of `block_rows`; when one ends, the next takes its place.
         """
         stream = self._stream
         order = self._shard_order(cursor.epoch)
@@ -229,7 +229,7 @@ class BlockReader:
         return taken
 
     def _completed(self, shard: int, piece: Piece, reader: ShardReader, *, at_start: bool) -> Piece:
-        """The piece with every column that is used: one that no row of a jsonl shard has here is all missing.
+        """The piece with every column that is used; a column that no row of a jsonl shard has here is all missing.
 
         DataError where the shard cannot have the column at all.
         """
@@ -241,7 +241,7 @@ class BlockReader:
         keys = {name: label_key for name in label_columns(columns)}
         keys |= {columns.text_pair or "": "text_pair", columns.weight or "": "weight"}
         text_key = "text" if columns.template is None else "template"
-        # Of jsonl, a key may be left out; but one that the first rows of a shard all lack is not the right one.
+        # Rows of jsonl may leave a key out; but a key that none of a shard's first rows has must be wrong.
         refused = missing if self._stream.formats[shard] == "parquet" else missing if at_start and piece.table.num_rows else []
         if refused:
             key = keys.get(refused[0], text_key)
@@ -253,7 +253,7 @@ class BlockReader:
         return replace(piece, table=table)
 
     def _open(self, slots: Sequence[tuple[int, Position]]) -> None:
-        """Have a reader for each slot, those of the last block where they stand there."""
+        """Have a reader for each slot; those of the last block are kept if they are at the right position."""
         if [(shard, reader.position) for shard, reader in self._readers] == list(slots):
             return
         self.close()
@@ -273,26 +273,26 @@ class BlockReader:
         return Draws.of_key(self._seed, (epoch << 40) + number).permutation(num)
 
     def close(self) -> None:
-        """Let go of all shards."""
+        """Close all shards."""
         for _, reader in self._readers:
             reader.close()
         self._readers = []
 
 
 def no_rows(name: str, skipped: Sequence[SkippedRow]) -> DataError:
-    """The error for a stream in which an epoch has no row to train on."""
+    """The error for a stream without a usable row in an epoch."""
     if skipped:
         return DataError(f"{name}: no row can be used. {skipped[0].place}: {skipped[0].reason}.", hint=skipped[0].hint)
     return DataError(f"{name} holds no rows.", hint="Check data.train.files.")
 
 
 def _shares(num_rows: int, num_slots: int) -> list[int]:
-    """So many rows over so many slots, as evenly as may be."""
+    """Rows divided over slots as evenly as possible."""
     return [num_rows // num_slots + (slot < num_rows % num_slots) for slot in range(num_slots)]
 
 
 def _joined(pieces: Sequence[Examples], stream: RowStream) -> Examples:
-    """Examples of several shards as those of one source; the labels themselves are not kept."""
+    """Examples of several shards as those of one source; labels are not kept."""
     text = pa.chunked_array([chunk for one in pieces for chunk in one.text.chunks], pa.large_string())
     pair: pa.ChunkedArray | None = None
     if stream.columns.text_pair is not None:

@@ -1,6 +1,6 @@
-"""One shard of a stream, read from any position on: jsonl by byte, packed jsonl by unpacking up to it, parquet by row group.
+"""One shard of a stream, read from any position: jsonl by byte, packed jsonl by unpacking up to it, parquet by row group.
 
-After `remote.py`, before `blocks.py`. What going on from a position costs is bounded by a row group, or by unpacking one shard.
+After `remote.py`, before `blocks.py`. Continuing from a position costs at most a row group, or unpacking one shard.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from textune.data.shards.remote import Shard, open_shard
 from textune.errors import DataError
 
 MAX_LINE_BYTES = 64 << 20
-"""A line beyond this is no row but a file of another kind."""
+"""A longer line is not a row: the file is of another kind."""
 PARQUET_ROWS = 4096
 """Rows of parquet unpacked at once."""
 _UNPACK_BYTES = 1 << 20
@@ -47,7 +47,7 @@ class Position(NamedTuple):
     """Where in a shard the next row begins."""
 
     offset: int
-    """Of jsonl the byte in the unpacked text, of parquet the row."""
+    """jsonl: the byte in the unpacked text; parquet: the row."""
     number: int
     """Lines or rows before it."""
 
@@ -59,10 +59,10 @@ class ShardReader(Protocol):
     """Rows of one shard in order."""
 
     position: Position
-    """Behind the rows read so far."""
+    """After the rows read so far."""
 
     def read(self, num_rows: int) -> tuple[Piece, int]:
-        """The next rows, and how many were taken: fewer than asked for only where the shard ends. Bad ones count as taken.
+        """The next rows, and how many were taken: fewer than asked for only at the end of the shard. Bad rows count as taken.
 
         DataError for a shard that is damaged, gone or changed.
         """
@@ -71,21 +71,23 @@ class ShardReader(Protocol):
         """A piece that has every column of the shard, for messages."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 def shard_format(shard: Shard, chosen: Literal["auto", "jsonl", "parquet"]) -> ShardFormat:
-    """The format chosen, or with `auto` the one that the name tells; DataError for one that cannot be streamed."""
+    """The chosen format, or with `auto` the one that the name suggests; DataError for one that cannot be streamed."""
     path = Path(shard.name)
     kind = ENDINGS.get(bare_suffix(path), "") if chosen == "auto" else chosen
     if kind not in ("jsonl", "parquet"):
-        what = f"is a {kind} file" if kind else "has a name that does not tell its format"
+        what = f"is a {kind} file" if kind else "has a name that does not show its format"
         raise DataError(
             f"{shard.name} {what}; a stream is read from jsonl or parquet.",
-            hint='Set data.train.format if it is one of them, write it as one of them, or read it with kind = "files".',
+            hint='Set data.train.format if it is either, convert it to either, or read it with kind = "files".',
         )
     if kind == "parquet" and path.suffix.lower() in COMPRESSION:
-        raise DataError(f"{shard.name}: packed parquet cannot be read in parts.", hint="Unpack it: parquet is packed inside.")
+        raise DataError(
+            f"{shard.name}: packed parquet cannot be read in parts.", hint="Unpack it: parquet is compressed inside."
+        )
     return "parquet" if kind == "parquet" else "jsonl"
 
 
@@ -96,7 +98,7 @@ def open_reader(shard: Shard, kind: ShardFormat, position: Position, *, wanted: 
 
 
 class _JsonlReader:
-    """One object per line; blank lines are no rows."""
+    """One object per line; blank lines are not rows."""
 
     def __init__(self, shard: Shard, position: Position, *, wanted: frozenset[str] | None) -> None:
         self._shard = shard
@@ -123,7 +125,7 @@ class _JsonlReader:
             while left and (skipped := len(lines.read(min(left, _UNPACK_BYTES)))):
                 left -= skipped
         if self.position.offset == 0 and (head := lines.peek(16)[:_UNPACK_BYTES]):
-            # Only what the first bytes tell: a file of another kind, or UTF-16.
+            # Only what the first bytes show: a file of another kind, or UTF-16.
             text_blocks(self._shard.name, iter([head]), "utf-8")
         return lines
 
@@ -134,7 +136,7 @@ class _JsonlReader:
                     yield block
         except (OSError, pa.ArrowException, EOFError) as error:
             raise DataError(
-                f"{self._shard.name} cannot be unpacked: it is cut short or damaged ({error}).",
+                f"{self._shard.name} cannot be unpacked: it is truncated or damaged ({error}).",
                 hint="Fetch or write the file again.",
             ) from error
 
@@ -195,7 +197,7 @@ class _ParquetReader:
         self._raw = open_shard(shard)
         self._rest: pa.Table | None = None
         try:
-            # A file here is read as it is needed; elsewhere each read is a request, so those of a row group go together.
+            # A local file is read as needed; elsewhere each read is a request, so the reads of a row group are combined.
             source = shard.location if shard.is_local else pa.PythonFile(self._raw, "r")
             self._file = pq.ParquetFile(source, pre_buffer=not shard.is_local)
             self._schema = self._file.schema_arrow

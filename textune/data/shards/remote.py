@@ -1,6 +1,6 @@
 """Where the shards of a stream are, and their bytes: files, `http://` and `https://`, and every store that fsspec reaches.
 
-A web server needs nothing but Python; a store needs the package that fsspec names. Below `reader.py`.
+A web server needs only Python; a store needs the package that fsspec names. Below `reader.py`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from textune.data.shards.urls import is_on_the_web, scrubbed, secrets, shown, we
 from textune.errors import DataError
 
 TRIES = 5
-"""Times that a place of a shard is asked for before its server or store counts as lost."""
+"""How often a position of a shard is requested before its server or store counts as lost."""
 RETRY_SECONDS = 1.0
-"""Wait before the second try; it doubles from try to try."""
+"""Seconds before the second try; doubled after each further try."""
 TIMEOUT_SECONDS = 60.0
 BUFFER_BYTES = 1 << 20
 
 _WORTH_A_RETRY = {408, 425, 429, 500, 502, 503, 504}
 _BROKEN = (http.client.HTTPException, OSError)
-"""What a connection that breaks raises; URLError and timeouts are OSErrors."""
+"""What a broken connection raises; URLError and timeouts are OSErrors."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Shard:
     location: str = field(repr=False)
     """Path or URL, with all that opening it needs."""
     name: str
-    """For messages and the stream's fingerprint: a URL as `shown`, of a path as much of its end as tells it apart."""
+    """For messages and the stream's fingerprint: a URL as `shown`, or as much of a path's end as makes it unique."""
     size: int
     """Bytes."""
     store: Any = field(default=None, repr=False, compare=False)
@@ -51,14 +51,14 @@ class Shard:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a file here."""
+        """Whether it is a local file."""
         return "://" not in self.location
 
 
 def find_shards(files: Sequence[str]) -> tuple[Shard, ...]:
-    """The shards of `data.train.files` in order, the matches of one pattern sorted, each once.
+    """The shards of `data.train.files` in order, each once; the matches of a pattern are sorted.
 
-    DataError where there is none, where a protocol is unknown or lacks its package, where a server cannot be reached.
+    DataError where there are none, where a protocol or its package is missing, or where a server cannot be reached.
     """
     found: dict[str, Shard] = {}
     if not files:
@@ -78,9 +78,9 @@ def find_shards(files: Sequence[str]) -> tuple[Shard, ...]:
 
 
 def open_shard(shard: Shard) -> io.BufferedReader:
-    """The bytes of a shard, from its beginning; they can be sought in.
+    """The bytes of a shard, from its beginning; seekable.
 
-    DataError, here or while reading, where it is gone, has another size than it had, or cannot be read.
+    DataError, here or while reading, if it is gone, its size has changed, or it cannot be read.
     """
     if shard.is_local:
         try:
@@ -95,8 +95,8 @@ def open_shard(shard: Shard) -> io.BufferedReader:
 def _require_size(shard: Shard, size: int | None) -> None:
     if size is not None and size != shard.size:
         raise DataError(
-            f"{shard.name} has changed while the run reads it: it had {shard.size:,} bytes and has {size:,} now.",
-            hint="A run needs its shards as they are until it has ended.",
+            f"{shard.name} changed while the run was reading it: it had {shard.size:,} bytes and now has {size:,}.",
+            hint="Shards must not change until the run has ended.",
         )
 
 
@@ -109,9 +109,7 @@ def _lost(url: str, error: Exception) -> DataError:
     refused = isinstance(error, urllib.error.HTTPError) and error.code not in _WORTH_A_RETRY
     return DataError(
         f"{shown(url)} cannot be read: {reason or type(error).__name__}.",
-        hint="Check the URL, and whether it needs a key."
-        if refused
-        else "Check that the shard is still there and may be read.",
+        hint="Check the URL, and whether it needs a key." if refused else "Check that the shard is still there and readable.",
     )
 
 
@@ -128,12 +126,12 @@ def _local(entry: str) -> list[Shard]:
         host, slash, rest = entry.removeprefix("file://").partition("/")
         if host not in {"", "localhost"}:
             host = host.rpartition("@")[2]
-            raise DataError(f"{shown(entry)} names the computer {host!r}.", hint="A file here is file:///folder/name.")
+            raise DataError(f"{shown(entry)} names the host {host!r}.", hint="A local file is file:///folder/name.")
         entry = urllib.parse.unquote(slash + rest)
     paths = find_files([entry], key="data.train.files")
     for path in paths:
         if not path.is_file():
-            raise DataError(f"{path} is no regular file, and a stream is read more than once.")
+            raise DataError(f"{path} is not a regular file, and a stream is read more than once.")
     return [Shard(str(path.absolute()), path.name, path.stat().st_size) for path in paths]
 
 
@@ -155,12 +153,12 @@ def _on_the_web(url: str) -> Shard:
         except _BROKEN as error:
             _wait_or_give_up(url, number, error)
     if size is None:
-        raise DataError(f"The server of {name} does not say how large it is.", hint="Fetch the file and name its copy.")
+        raise DataError(f"The server of {name} does not report its size.", hint="Download the file and name the copy.")
     return Shard(url, name, size)
 
 
 def _wait_or_give_up(url: str, number: int, error: Exception) -> None:
-    """After try `number` (from 0) has failed: wait for the next one, or DataError after the last."""
+    """After try `number` (from 0) has failed: wait before the next one, or raise DataError after the last."""
     if number + 1 == TRIES:
         raise _lost(url, error) from _cause(url, error)
     time.sleep(RETRY_SECONDS * 2**number)
@@ -169,7 +167,7 @@ def _wait_or_give_up(url: str, number: int, error: Exception) -> None:
 def _request(url: str, *, first: int, last: int | None = None) -> Any:
     """The answer to one request for bytes from `first` on.
 
-    DataError where it is refused for good, one of `_BROKEN` where another try may help.
+    DataError if it is refused for good, one of `_BROKEN` if another try may help.
     """
     address = web_address(url)
     headers = {
@@ -178,7 +176,7 @@ def _request(url: str, *, first: int, last: int | None = None) -> Any:
         "User-Agent": "textune",
     }
     request = urllib.request.Request(address.url, headers=headers)
-    if address.authorization:  # not for the server that this one may send us to
+    if address.authorization:  # not for a server that this one may redirect to
         request.add_unredirected_header("Authorization", address.authorization)
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
@@ -196,7 +194,7 @@ def _request(url: str, *, first: int, last: int | None = None) -> Any:
 
 
 def _whole_size(response: Any) -> int | None:
-    """Bytes of the whole file, as the head of an answer says."""
+    """Bytes of the whole file, from the headers of an answer."""
     total = response.headers.get("Content-Range", "").rpartition("/")[2]
     if response.status in {206, 416}:
         return int(total) if total.isdigit() else None
@@ -205,7 +203,7 @@ def _whole_size(response: Any) -> int | None:
 
 
 class _FarFile(io.RawIOBase):
-    """A file elsewhere, read from any place: a connection that breaks is made again, `TRIES` times in all for one place."""
+    """A remote file, read from any position: a broken connection is renewed, with `TRIES` tries in all for one position."""
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
@@ -213,14 +211,14 @@ class _FarFile(io.RawIOBase):
 
     @abstractmethod
     def _read_at(self, buffer: memoryview) -> int:
-        """Bytes from `_at` on, connecting where there is no connection.
+        """Bytes from `_at` on, connecting if there is no connection.
 
-        One of `_broken` where another try may help, DataError where none will.
+        One of `_broken` if another try may help, DataError if none will.
         """
 
     @abstractmethod
     def _hang_up(self) -> None:
-        """Let go of the connection, if there is one."""
+        """Close the connection, if there is one."""
 
     _broken: tuple[type[Exception], ...] = _BROKEN
 
@@ -262,7 +260,7 @@ class _FarFile(io.RawIOBase):
 
 
 class _WebFile(_FarFile):
-    """A file on a web server: each place that is sought is one request."""
+    """A file on a web server: each seek is one request."""
 
     def __init__(self, shard: Shard) -> None:
         super().__init__(shard)
@@ -280,7 +278,7 @@ class _WebFile(_FarFile):
         self._hang_up()
         self._answer = _request(self._shard.location, first=self._at)
         _require_size(self._shard, _whole_size(self._answer))
-        if self._answer.status != 206:  # the whole file, from a server that knows no parts
+        if self._answer.status != 206:  # the whole file, from a server without range requests
             left = self._at
             while left:
                 skipped = len(self._answer.read(min(left, BUFFER_BYTES)))
@@ -299,14 +297,14 @@ class _WebFile(_FarFile):
 
 
 _GONE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
-"""What a store raises where no other try helps."""
+"""What a store raises if another try cannot help."""
 _HERE = "\0"
-"""Stands for a path that is shown as it is."""
+"""Marks a path that is shown unchanged."""
 
 
 def _in_a_store(url: str, protocol: str) -> list[Shard]:
     store, path = _store(url, protocol)
-    is_pattern = glob.has_magic(shown("store://" + path))  # without a query, whose question mark is no wildcard
+    is_pattern = glob.has_magic(shown("store://" + path))  # without a query, whose question mark is not a wildcard
     try:
         matches = sorted(map(str, store.glob(path))) if is_pattern else [path]
         infos = [store.info(match) for match in matches]
@@ -324,7 +322,7 @@ def _in_a_store(url: str, protocol: str) -> list[Shard]:
 
 
 def _of_match(url: str, pattern: str, match: str) -> tuple[str, str]:
-    """URL and name of one match: the pattern's own URL with the match in its place, as stores forget their host and user."""
+    """URL and name of one match: the pattern's URL with the match filled in, since stores drop host and user."""
     before, found, after = url.rpartition(pattern)
     if not found:
         before, after = url.partition("://")[0] + "://", ""
@@ -345,15 +343,15 @@ def _store(url: str, protocol: str) -> tuple[Any, str]:
         known = "https, s3, gs, az, hf and file"
         raise DataError(
             f"{shown(url)}: {scrubbed(str(error), url).rstrip('.')}.",
-            hint=f"Usual protocols are {known}; see data.train.files.",
+            hint=f"Common protocols are {known}; see data.train.files.",
         ) from _cause(url, error)
-    except Exception as error:  # such as credentials that are not there
+    except Exception as error:  # such as missing credentials
         raise _lost(url, error) from _cause(url, error)
     return store, str(path)
 
 
 class _StoreFile(_FarFile):
-    """A file of a store, whose own errors become sentences."""
+    """A file of a store, whose errors become ours."""
 
     _broken = (Exception,)  # each store raises errors of its own
 

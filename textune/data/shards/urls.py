@@ -1,6 +1,6 @@
-"""URLs of shards: what may be shown of them, what is secret in them, and what a web server is told. Below `remote.py`.
+"""URLs of shards: what may be shown of them, what is secret in them, and what is sent to a web server. Below `remote.py`.
 
-A password or a signature stands in the user information or the query of a URL; neither names the file, so neither is shown.
+Passwords and signatures are in the user information or the query of a URL; neither names the file, so neither is shown.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from textune.wording import count
 _CHAIN = re.compile(r"::(?=[A-Za-z][\w+.-]*(?:://|::))")
 """Between the links of fsspec's chained URLs, such as `zip://a.jsonl::https://example.org/a.zip`."""
 _USER = re.compile(r"://(?:([^/?#]*)@|([^/?#:@\[]*:(?!\d*(?:[/?#]|$)).*)@)")
-"""User information; also of a password with `/`, `?` or `#` in it, which no port can be."""
+"""User information, even if its password contains `/`, `?` or `#`, which a port cannot."""
 _PLACES = ("github", "abfs", "abfss", "az", "adl")
-"""Where what stands before `@` is a repository or a container."""
+"""Protocols where the part before `@` is a repository or a container."""
 _QUERY = re.compile(r"\?(?=[^/]*=)|#")
-"""In a store a question mark alone is a wildcard."""
+"""In a store, a question mark by itself is a wildcard."""
 _WEB_QUERY = re.compile(r"[?#]")
 _URL_IN_TEXT = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>]+")
 _NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f]")
 _MIN_LETTERS = 4
-"""Shorter parts of a secret are words like any other."""
+"""Shorter parts of a secret may be ordinary words."""
 HIDDEN = "..."
 
 
@@ -58,12 +58,12 @@ def _links(url: str) -> list[str]:
 
 
 def is_on_the_web(url: str) -> bool:
-    """Whether a web server has it."""
+    """Whether it is on a web server."""
     return url.startswith(("http://", "https://"))
 
 
 def shown(url: str) -> str:
-    """A URL for messages and fingerprints: without user information, query and fragment. A path stays as it is."""
+    """A URL for messages and fingerprints: without user information, query and fragment. A path is unchanged."""
     return "::".join(_parts(link).rest for link in _links(url)) if "://" in url else url
 
 
@@ -79,7 +79,7 @@ def secrets(url: str) -> set[str]:
 
 
 def scrubbed(text: str, url: str) -> str:
-    """What a library says of a URL, without the secrets of that one or of any other."""
+    """A library's message about a URL, without the secrets of that or any other URL."""
     text = text.replace(url, shown(url)) if url else text
     for secret in sorted(secrets(url), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
@@ -87,14 +87,14 @@ def scrubbed(text: str, url: str) -> str:
 
 
 def told_of_secrets(urls: Sequence[str]) -> list[str]:
-    """The notice that a run folder will hold URLs with user information or a query; none where there are none."""
+    """The notice that a run folder will hold URLs with user information or a query; empty if there are none."""
     found = [shown(url) for url in urls if shown(url) != url]
     if not found:
         return []
     more = f" and {count(len(found) - 1, 'more URL')}" if len(found) > 1 else ""
     return [
         f"the run folder will hold data.train.files as written, with the user information or query of {found[0]}{more}; to keep"
-        " a password or key out of it, write it in ~/.netrc (https://), or in the store's own credentials or environment, or in"
+        " a password or key out of it, put it in ~/.netrc (https://), or in the store's credentials or environment, or in"
         " fsspec's configuration (s3://, gs://, sftp:// and the like)"
     ]
 
@@ -105,13 +105,13 @@ class WebAddress(NamedTuple):
     url: str
     """Without user information and fragment."""
     authorization: str
-    """The header's value; empty where the server is told nothing."""
+    """The value of the Authorization header; empty for none."""
 
 
 def web_address(url: str) -> WebAddress:
-    """Taken apart: the user information of the URL, else of netrc, as Basic authorization (RFC 7617).
+    """A URL taken apart; its user information, or else that of netrc, becomes Basic authorization (RFC 7617).
 
-    DataError where it is no URL of a web server. Of netrc (`$NETRC` or `~/.netrc`) only an entry of the very host counts.
+    DataError if it is not a URL of a web server. In netrc (`$NETRC` or `~/.netrc`) only an entry for exactly this host counts.
     """
     host = None
     try:
@@ -142,8 +142,8 @@ def _from_netrc(host: str) -> tuple[str, str] | None:
     try:
         entry = netrc.netrc(path).hosts.get(host)
     except netrc.NetrcParseError as error:
-        # Its own words may hold a password.
-        raise DataError(f"{path}, line {error.lineno} is not what netrc holds.", hint="Fix the file.") from None
+        # The original message may contain a password.
+        raise DataError(f"{path}, line {error.lineno} is not valid netrc.", hint="Fix the file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     return (entry[0], entry[2]) if entry is not None else None
