@@ -58,8 +58,7 @@ def evaluate(
     """Report on a model with the rows of `data`, or with the run's own test (else validation) rows, or those of the set `part`.
 
     `data`: files, read as the run's own of the same suffix were, or a source. `columns`: which columns have text and label, as
-    in `{"label": "stars"}`; others stay as in the run.
-    `rows`: rows in memory by name, for a run that was trained on rows in memory.
+    in `{"label": "stars"}`; others stay as in the run. `rows`: rows in memory by name, for a run trained on such.
 
     In a run folder the report is kept as `evaluations/NAME.json` and `.md`. Raises RunError where the run has no such rows or
     its data has changed since training. Processes of one launcher share the rows: all of them call it and get
@@ -81,13 +80,11 @@ def evaluate(
         )
         card = predictor.card
         chosen = resolve_metric(metric or card.metric, predictor.task.head.answers)
-        experiment = load_config(run / "config.toml").experiment if (run / "config.toml").is_file() else None
-        section = experiment.evaluate if experiment else EvaluateSection()
+        experiment, section, tokens = _settings_of(run, card)
         if data is None:
             name, found, train_targets = _own_rows(run, experiment, card, part, rows or {})
         else:
             name, found, train_targets = _rows_of(data, columns, card, on_bad_row=on_bad_row, tracker=tracker)
-        tokens = experiment.tokens if experiment else TokensSection(max_length=card.max_length, truncate=card.truncate)
         drop_longer = tokens.drop_longer if data is None else None
         found, tokenised = _tokenised(found, predictor, tokens, tracker, drop_longer=drop_longer)
         report = report_split(
@@ -103,6 +100,14 @@ def evaluate(
         if ranks.is_first and (run / "manifest.json").is_file():
             _keep(report, run / "evaluations", re.sub(r"[^\w.-]+", "_", name), tracker)
     return report
+
+
+def _settings_of(run: Path, card: ModelCard) -> tuple[Experiment | None, EvaluateSection, TokensSection]:
+    """The configuration of a run and two of its sections; for a model without one, what its card knows of them."""
+    if (run / "config.toml").is_file():
+        experiment = load_config(run / "config.toml").experiment
+        return experiment, experiment.evaluate, experiment.tokens
+    return None, EvaluateSection(), TokensSection(max_length=card.max_length, truncate=card.truncate)
 
 
 def _require_part(part: object, data: object) -> None:
