@@ -1,4 +1,5 @@
-"""Build hook: compile the kernels with the package, so that a wheel carries them and needs no compiler where it is installed.
+"""Build hook: compile the kernels with the package, so that a wheel carries them and needs no compiler where it is
+installed.
 
 Without a compiler the package is built without them, and a run's header says so.
 """

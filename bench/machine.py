@@ -1,8 +1,8 @@
 """Where something is measured: processor, versions, and the level that the processor is used at.
 
-A level is named after the vectors that PyTorch computes with, and after bf16 products where they are faster than fp32. The
-name is that of the results file: `bench/results/cpu-avx2.json`. Libraries read their caps when they are loaded, so `hold_to`
-comes before any of them; workers inherit it. Torch is imported only where it is asked.
+A level is named after the vectors that PyTorch computes with, and after bf16 products where they are faster than fp32.
+The name is that of the results file: `bench/results/cpu-avx2.json`. Libraries read their caps when they are loaded, so
+`hold_to` comes before any of them; workers inherit it. Torch is imported only where it is asked.
 """
 
 from __future__ import annotations

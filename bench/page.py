@@ -1,7 +1,7 @@
 """`python -m bench.page`: the tables and plots of docs/performance.md, the table of README.md, and docs/results.md.
 
-Of the first two only the blocks between the markers are written; the rest is written by hand. Levels stand side by side: no
-figure of one of them can be taken for a figure of all.
+Of the first two only the blocks between the markers are written; the rest is written by hand. Levels stand side by
+side: no figure of one of them can be taken for a figure of all.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def render_readme(levels: Levels) -> str:
     def cell(ratio: float | None) -> str:
         return "to be measured" if ratio is None else f"{ratio:.2g}" if ratio < 100 else f"{ratio:.0f}"
 
-    lines = [[*words, *(cell(ratios.get(name)) for ratios in shown.values())] for name, words in TABLE["readme"].items()]
+    lines = [
+        [*words, *(cell(ratios.get(name)) for ratios in shown.values())] for name, words in TABLE["readme"].items()
+    ]
     machines = {level: dict.fromkeys(f"{row.machine}, {row.date}" for row in levels.get(level, ())) for level in SHOWN}
     origins = [f"- {title(level)}: {'; '.join(found)}" for level, found in machines.items() if found]
     return "\n".join([_table(["work", "compared with", *map(title, shown)], lines), "", *origins]) + "\n"
@@ -84,7 +86,7 @@ def replace_block(text: str, block: str) -> str:
     return f"{before}{BEGIN}\n\n{block}\n{END}{after}"
 
 
-# --- tables -----------------------------------------------------------------------------------------------------------
+# --- tables ----------------------------------------------------------------------------------------------------------
 
 
 def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -136,7 +138,7 @@ def _cells(row: Row | None) -> list[str]:
     return [f"{show_number(row.ours)}, {show_number(row.peer)} {row.unit}", show_ratio(row), show_goal(row)]
 
 
-# --- what stands below a table ----------------------------------------------------------------------------------------
+# --- what stands below a table ---------------------------------------------------------------------------------------
 
 
 def _peaks(row: Row | None) -> str:
@@ -165,8 +167,8 @@ def _attention(levels: Levels) -> list[list[str]]:
 def floor(rows: Sequence[Row], name: str) -> tuple[float, float, float] | None:
     """Milliseconds of a batch: ours, the peer's, and what its products alone take at the machine's rate.
 
-    None where the row, or the rate of its level, was not measured. Training takes six operations for each parameter and token,
-    prediction two.
+    None where the row, or the rate of its level, was not measured. Training takes six operations for each parameter
+    and token, prediction two.
     """
     by_id = {row.id: row for row in rows}
     row, limit = by_id.get(name), by_id.get(TABLE["floors"].get(name))
@@ -192,7 +194,10 @@ def _floors(levels: Levels) -> str:
         lines += [[name, *cells]] if set(cells) != {"-"} else []
     columns = ["row"]
     for level in levels:
-        columns += [f"{title(level)}: ours / peer / products alone, ms a batch", "ratio if nothing but products took time"]
+        columns += [
+            f"{title(level)}: ours / peer / products alone, ms a batch",
+            "ratio if nothing but products took time",
+        ]
     return f"### The floor\n\n{_table(columns, lines)}" if lines else ""
 
 
@@ -200,7 +205,8 @@ def _accuracy(levels: Levels) -> list[list[str]]:
     """Share of right labels of each system that predicts."""
     rows = {level: row for level in levels for row in levels[level] if row.id == "predict-pipeline"}
     shares = {
-        level: {name: f"{share:.4f}" for name, share in row.details.get("accuracy", {}).items()} for level, row in rows.items()
+        level: {name: f"{share:.4f}" for name, share in row.details.get("accuracy", {}).items()}
+        for level, row in rows.items()
     }
     names = dict.fromkeys(name for found in shares.values() for name in found)
     return [[name, *(shares.get(level, {}).get(name, "-") for level in levels)] for name in names]
@@ -228,7 +234,7 @@ def _left_out(levels: Levels) -> str:
     return "\n".join(lines)
 
 
-# --- where and when ---------------------------------------------------------------------------------------------------
+# --- where and when --------------------------------------------------------------------------------------------------
 
 
 def _origins(levels: Levels) -> str:

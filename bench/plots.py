@@ -24,7 +24,9 @@ def draw_all(levels: Mapping[str, Sequence[Row]], folder: Path) -> dict[str, Pat
     matplotlib.rcParams.update(look)
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
-    raced = {level: {row.id: row for row in rows if row.unit == "rows/s" and row.goal} for level, rows in levels.items()}
+    raced = {
+        level: {row.id: row for row in rows if row.unit == "rows/s" and row.goal} for level, rows in levels.items()
+    }
     raced = {level: rows for level, rows in raced.items() if rows}
     if names := list(dict.fromkeys(name for rows in raced.values() for name in rows)):
         size = (8.0, 0.3 * len(names) * (1 + len(raced)) + 1.3)
@@ -32,7 +34,9 @@ def draw_all(levels: Mapping[str, Sequence[Row]], folder: Path) -> dict[str, Pat
     for name, key, label in (("scaling-rows", "rows", "rows"), ("scaling-length", "length", "tokens of each row")):
         points = {level: row.details["points"] for level, rows in levels.items() for row in rows if row.id == name}
         if points:
-            drawn[name] = _save(folder / f"{name}.svg", (6.0, 3.4), partial(_costs, points=points, key=key, label=label))
+            drawn[name] = _save(
+                folder / f"{name}.svg", (6.0, 3.4), partial(_costs, points=points, key=key, label=label)
+            )
     return drawn
 
 
@@ -46,7 +50,9 @@ def _ratios(axes: Any, raced: Mapping[str, Mapping[str, Row]], names: Sequence[s
             spread, position = row.details["ratio"], number + 0.4 - (index + 0.5) * height
             axes.barh(position, row.ratio, color=COLOURS[index % len(COLOURS)], height=0.9 * height)
             axes.plot([spread["min"], spread["max"]], [position, position], color="black", linewidth=1)
-            axes.plot([row.goal, row.goal], [position - 0.45 * height, position + 0.45 * height], color=GOAL, linewidth=2)
+            axes.plot(
+                [row.goal, row.goal], [position - 0.45 * height, position + 0.45 * height], color=GOAL, linewidth=2
+            )
             end = max(row.ratio, spread["max"], row.goal or 0.0)
             farthest = max(farthest, end)
             axes.text(end * 1.08, position, f"{show_number(row.ratio)}x", va="center", fontsize=8)
@@ -68,7 +74,13 @@ def _costs(axes: Any, points: Mapping[str, Sequence[dict[str, Any]]], key: str, 
     """Microseconds per token, in steps and in planning, for each level."""
     for index, (level, part) in enumerate(points.items()):
         at, colour = [point[key] for point in part], COLOURS[index % len(COLOURS)]
-        axes.plot(at, [point["step_us"] for point in part], "o-", color=colour, label=f"{title(level)}: step, loading included")
+        axes.plot(
+            at,
+            [point["step_us"] for point in part],
+            "o-",
+            color=colour,
+            label=f"{title(level)}: step, loading included",
+        )
         if any(point["planning_us"] for point in part):
             plan = [point["planning_us"] for point in part]
             axes.plot(at, plan, "s--", color=colour, label=f"{title(level)}: plan of the epoch")

@@ -14,7 +14,8 @@ from bench.speed.measure import Comparison, significant
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One figure, as it stands in `bench/results/*.json`. Questions give it up to `details`, the command adds the rest."""
+    """One figure, as it stands in `bench/results/*.json`. Questions give it up to `details`, the command adds the
+    rest."""
 
     id: str
     """Short name: that of the question, with a suffix where a question has several rows."""
@@ -49,11 +50,20 @@ def compared(name: str, question: str, pairs: Comparison, details: dict[str, Any
     return replace(row, ratio=ratio)
 
 
-def beside(name: str, question: str, values: tuple[float, float], details: dict[str, Any], *, unit: str, peer: str) -> Row:
+def beside(
+    name: str, question: str, values: tuple[float, float], details: dict[str, Any], *, unit: str, peer: str
+) -> Row:
     """A row of two numbers, ours and the peer's, and their quotient."""
     ours, other = values
     return Row(
-        id=name, question=question, ours=ours, peer=other, ratio=ours / other, unit=unit, peer_name=peer, details=details
+        id=name,
+        question=question,
+        ours=ours,
+        peer=other,
+        ratio=ours / other,
+        unit=unit,
+        peer_name=peer,
+        details=details,
     )
 
 
@@ -133,4 +143,6 @@ def text_table(rows: Sequence[Row]) -> str:
         numbers = [show_number(row.ours), show_number(row.peer), row.unit, show_ratio(row)]
         lines.append([row.question, *numbers, show_goal(row), row.peer_name])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

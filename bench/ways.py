@@ -1,9 +1,10 @@
-"""Compiled kernels beside PyTorch's own operators, in rows of 8 to 512 tokens: what `model.compile = "auto"` chooses by.
+"""Compiled kernels beside PyTorch's own operators, in rows of 8 to 512 tokens: what `model.compile = "auto"` chooses
+by.
 
-`OMP_NUM_THREADS=1 python -m bench.ways` (a minute and a half; with `--level avx2` as on a processor that has no more) measures
-two layers of the shape of MiniLM-L6 on packed batches of 2,048 tokens and replaces this processor's entry in
-textune/model/ways.json. `layers` are whole fused layers (BERT), `attention` is attention and dropout alone, as in families that
-have no fused layers (ALBERT). Microseconds per token, the best of several turns.
+`OMP_NUM_THREADS=1 python -m bench.ways` (a minute and a half; with `--level avx2` as on a processor that has no more)
+measures two layers of the shape of MiniLM-L6 on packed batches of 2,048 tokens and replaces this processor's entry in
+textune/model/ways.json. `layers` are whole fused layers (BERT), `attention` is attention and dropout alone, as in
+families that have no fused layers (ALBERT). Microseconds per token, the best of several turns.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, and replace the entry of the same level and vendor."""
     parser = argparse.ArgumentParser(prog="python -m bench.ways", description=__doc__)
     parser.add_argument("--level", choices=sorted(CAPS), help="hold the machine to a narrower level")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of measuring for each pair; by default %(default)g")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="of measuring for each pair; by default %(default)g"
+    )
     parser.add_argument("--out", type=Path, default=TABLE, help="the table; by default textune's own")
     options = parser.parse_args(arguments)
     hold_to(options.level)

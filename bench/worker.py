@@ -1,8 +1,9 @@
 """Worker processes, both ends of the pipe: commands go out as JSON lines, one reply comes back for each.
 
-A worker is one system that is measured. `python -m bench.worker MODULE:FUNCTION` calls `function(channel, spec)`, which
-prepares everything, says so with `channel.reply(threads=2, ...)`, and hands a function from commands to replies to
-`channel.serve`. Workers prepare side by side and then compute one at a time. Only the standard library is imported here.
+A worker is one system that is measured. `python -m bench.worker MODULE:FUNCTION` calls `function(channel, spec)`,
+which prepares everything, says so with `channel.reply(threads=2, ...)`, and hands a function from commands to replies
+to `channel.serve`. Workers prepare side by side and then compute one at a time. Only the standard library is imported
+here.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class Channel:
             self.reply(seconds=time.perf_counter() - started, **found)
 
     def run(self, side: Callable[[Channel, Json], Json | None]) -> None:
-        """Let one system answer all commands; the last reply has the peak memory and what it returns, or says what is wrong."""
+        """Let one system answer all commands; the last reply has the peak memory and what it returns, or says what is
+        wrong."""
         try:
             last = side(self, self.receive())
             self.reply(**peak_memory(), **(last or {}))
@@ -160,7 +162,9 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._process.kill()
         self._process.communicate()
         self._log.close()

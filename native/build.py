@@ -1,11 +1,13 @@
-"""Compile the kernels, one library for each level of processors: `python native/build.py FOLDER`; the build hook calls it.
+"""Compile the kernels, one library for each level of processors: `python native/build.py FOLDER`; the build hook calls
+it.
 
-A level is a set of instructions that a processor has or has not (x86-64 psABI, "Micro-Architecture Levels"); which library is
-loaded is decided on the machine where textune runs, in textune/model/native/libraries.py. Functions are plain C: the libraries
-need neither Python nor PyTorch. Their OpenMP functions stay undefined and are found in PyTorch's own OpenMP: a second one would
-bring a second pool of threads, and both would spin.
+A level is a set of instructions that a processor has or has not (x86-64 psABI, "Micro-Architecture Levels"); which
+library is loaded is decided on the machine where textune runs, in textune/model/native/libraries.py. Functions are
+plain C: the libraries need neither Python nor PyTorch. Their OpenMP functions stay undefined and are found in
+PyTorch's own OpenMP: a second one would bring a second pool of threads, and both would spin.
 
-FOLDER gets LEVEL.so and index.json: the hash of each library, of the sources, the compiler; or why there are no libraries.
+FOLDER gets LEVEL.so and index.json: the hash of each library, of the sources, the compiler; or why there are no
+libraries.
 """
 
 from __future__ import annotations
@@ -22,7 +24,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SOURCES = Path(__file__).parent
-FLAGS = ("-std=c++17", "-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-fvisibility=hidden", "-Wno-psabi")
+FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-fopenmp",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-Wno-psabi",
+)
 LEVELS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {
         "x86-64-v2": ("-march=x86-64-v2",),
@@ -150,7 +161,9 @@ def _run(command: list[str]) -> str:
     except subprocess.TimeoutExpired as error:
         raise BuildError(f"{command[0]} did not finish within {BUILD_SECONDS:.0f} seconds") from error
     if done.returncode:
-        message = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip() or "no message")
+        message = next(
+            (line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip() or "no message"
+        )
         raise BuildError(f"{Path(command[0]).name} failed when textune was installed: {message}")
     return done.stdout
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# A shell that starts the tests in the background has them ignore Ctrl+C and Ctrl+\, and `nohup` the end of the terminal; some
-# tests send themselves these signals.
+# A shell that starts the tests in the background has them ignore Ctrl+C and Ctrl+\, and `nohup` the end of the
+# terminal; some tests send themselves these signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for _ignored in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(_ignored, signal.SIG_DFL)
@@ -50,12 +50,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     processor = runpy.run_path(str(Path(__file__).parents[1] / "textune" / "model" / "processor.py"))
     found = [name for name in FEATURES if processor[f"has_{name}"]()]
     capped = " (capped)" if processor["is_capped"]() else ""
-    terminalreporter.write_line(f"processor: {processor['vectors']()}{capped}, {', '.join(found) or 'none'} of {FEATURES}")
+    terminalreporter.write_line(
+        f"processor: {processor['vectors']()}{capped}, {', '.join(found) or 'none'} of {FEATURES}"
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
 def real_features() -> Iterator[dict[str, Callable[[], bool]]]:
-    """Every processor is one without the features: a test that takes one for granted fails here, not only elsewhere."""
+    """Every processor is one without the features: a test that takes one for granted fails here, not only
+    elsewhere."""
     from textune.model import processor
 
     real = {name: getattr(processor, f"has_{name}") for name in FEATURES}
@@ -69,7 +72,8 @@ def real_features() -> Iterator[dict[str, Callable[[], bool]]]:
 def asked_features(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, real_features: dict[str, Callable[[], bool]]
 ) -> None:
-    """`@pytest.mark.needs_processor("bf16")`: the test is skipped where there is no such thing, and sees it where there is."""
+    """`@pytest.mark.needs_processor("bf16")`: the test is skipped where there is no such thing, and sees it where
+    there is."""
     for marker in request.node.iter_markers("needs_processor"):
         for name in marker.args:
             if not real_features[name]():

@@ -1,6 +1,7 @@
 """Writes tests/data-of-versions/VERSION: a stopped run, its data and backbone, as this version of textune leaves them.
 
-Run once for each release, by hand: `python tests/make_version_data.py`. Later versions must load, evaluate and resume it (R20).
+Run once for each release, by hand: `python tests/make_version_data.py`. Later versions must load, evaluate and resume
+it (R20).
 """
 
 from __future__ import annotations
@@ -109,7 +110,11 @@ def take_place_out(place: Path) -> None:
         if path.suffix in (".json", ".toml", ".jsonl", ".md") and path.is_file():
             path.write_text(path.read_text(encoding="utf-8").replace(str(place), PLACE), encoding="utf-8")
     manifest = json.loads((place / "run" / "manifest.json").read_text())
-    manifest |= {"machine": {"system": "Linux"}, "git": {}, "command": ["textune", "train", "config.toml", "--run", "run"]}
+    manifest |= {
+        "machine": {"system": "Linux"},
+        "git": {},
+        "command": ["textune", "train", "config.toml", "--run", "run"],
+    }
     (place / "run" / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
     for _, checkpoint in checkpoints_in(place / "run" / "checkpoints"):
         tree = json.loads((checkpoint / "manifest.json").read_text())

@@ -39,9 +39,14 @@ def test_an_example_loads_and_its_header_says_how_to_run_it(path: Path) -> None:
 @pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not beside the repository")
 @pytest.mark.skipif(not HAS_STARTER, reason="the extra `starter` is not installed")
 def test_an_example_runs_on_its_real_data(path: Path, tmp_path: Path) -> None:
-    """Whole files are read and checked; a few rows go through training, evaluation, saving and reports on a tiny backbone."""
+    """Whole files are read and checked; a few rows go through training, evaluation, saving and reports on a tiny
+    backbone."""
     tiny_backbone("bert", tmp_path / "backbone")
-    overrides = [f"data.folder={DATA}", f"model.pretrained={tmp_path / 'backbone'}", f"tokens.cache={tmp_path / 'cache'}"]
+    overrides = [
+        f"data.folder={DATA}",
+        f"model.pretrained={tmp_path / 'backbone'}",
+        f"tokens.cache={tmp_path / 'cache'}",
+    ]
     overrides += ["data.train.take=300", "data.train.shuffle=true", "train.precision=auto", "evaluate.bootstrap=20"]
     overrides += ["data.validation.take=300", "data.validation.shuffle=true"]
     result = textune.train(path, run=tmp_path / "run", overrides=overrides, fast_dev_run=True)
@@ -54,7 +59,9 @@ def test_an_example_runs_on_its_real_data(path: Path, tmp_path: Path) -> None:
 def test_the_demo_runs_on_its_real_data_and_backbone(tmp_path: Path) -> None:
     overrides = [f"tokens.cache={tmp_path}", "data.train.take=600", "data.train.shuffle=true", "data.test.count=100"]
     overrides += ["data.validation.count=50"]
-    result = textune.train(ROOT / "examples" / "demo.toml", run=tmp_path / "run", overrides=overrides, fast_dev_run=True)
+    result = textune.train(
+        ROOT / "examples" / "demo.toml", run=tmp_path / "run", overrides=overrides, fast_dev_run=True
+    )
     assert result is not None and result.reports["test"].num_rows == 32
 
 
@@ -64,7 +71,9 @@ def test_the_demo_installs_the_starter_alone_and_the_tests_everything() -> None:
     starter = " ".join(name.split(">")[0] for name in extras["starter"])
     assert f"$(INSTALL) -e .\n\t$(INSTALL) --no-deps {starter}\n" in makefile
     everything = re.search(r'\$\(INSTALL\) -e "\.\[(.*)\]"', makefile)
-    assert everything is not None and {*everything[1].split(","), "deepspeed"} == extras.keys()  # why not: docs/dependencies.md
+    assert (
+        everything is not None and {*everything[1].split(","), "deepspeed"} == extras.keys()
+    )  # why not: docs/dependencies.md
 
 
 def demo_short_overrides() -> list[str]:
@@ -89,7 +98,9 @@ def test_make_demo_short_fits_its_data(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_STARTER, reason="the extra `starter` is not installed")
 def test_the_demo_is_as_good_as_promised(tmp_path: Path) -> None:
-    result = textune.train(ROOT / "examples" / "demo.toml", run=tmp_path / "run", overrides=[f"tokens.cache={tmp_path}"])
+    result = textune.train(
+        ROOT / "examples" / "demo.toml", run=tmp_path / "run", overrides=[f"tokens.cache={tmp_path}"]
+    )
     assert result is not None
     assert result.reports["test"].num_rows == 1530
     assert result.reports["test"].metrics["accuracy"] >= 0.83

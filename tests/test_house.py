@@ -112,7 +112,9 @@ def test_every_name_at_a_front_door_is_defined_there_and_used_elsewhere() -> Non
     public = {("textune.pipeline", name) for name in textune.__all__}
     for door in sorted(PACKAGE.rglob("__init__.pyi")):
         package = ".".join(door.parent.relative_to(ROOT).parts)
-        names = {name: module for name, module in names_at(door).items() if module}  # the others are modules themselves
+        names = {
+            name: module for name, module in names_at(door).items() if module
+        }  # the others are modules themselves
         unknown = [name for name, module in names.items() if name not in _defined(_tree(door.parent, module))]
         assert unknown == []
         assert [name for name in names if (package, name) not in used | public] == []
@@ -132,14 +134,19 @@ def _defined(tree: ast.Module) -> set[str]:
 
 
 def test_only_the_composition_root_sees_the_whole_configuration() -> None:
-    """Neither under its own name nor under another: what holds it elsewhere may only be asked for a section at once."""
+    """Neither under its own name nor under another: what holds it elsewhere may only be asked for a section at
+    once."""
     wrong = []
     for path in modules():
         if room_of(path) in MAY_SEE_EXPERIMENT:
             continue
-        wrong += [f"{path.relative_to(ROOT)} imports Experiment" for _, name in imports_of(path) if name == "Experiment"]
+        wrong += [
+            f"{path.relative_to(ROOT)} imports Experiment" for _, name in imports_of(path) if name == "Experiment"
+        ]
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        of_a_call = {id(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and _is_section_of_a_call(node)}
+        of_a_call = {
+            id(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and _is_section_of_a_call(node)
+        }
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and node.attr == "experiment" and id(node) not in of_a_call:
                 wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} {ast.unparse(node)}")
@@ -156,7 +163,9 @@ def test_only_labels_and_tasks_ask_which_problem_it_is() -> None:
     problems = {"binary", "multiclass", "multilabel", "regression"}
     wrong = []
     for path in modules():
-        if path.relative_to(PACKAGE).parts[0] in {"config", "tasks"} or path.is_relative_to(PACKAGE / "data" / "labels"):
+        if path.relative_to(PACKAGE).parts[0] in {"config", "tasks"} or path.is_relative_to(
+            PACKAGE / "data" / "labels"
+        ):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
@@ -195,7 +204,9 @@ def test_one_page_names_every_change_of_a_model() -> None:
 
 
 def test_every_module_says_its_place() -> None:
-    assert [str(path) for path in modules() if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
+    assert [
+        str(path) for path in modules() if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    ] == []
 
 
 def test_the_map_shows_every_module_where_it_is() -> None:
@@ -218,7 +229,9 @@ def test_the_map_shows_every_module_where_it_is() -> None:
 def test_the_page_says_where_a_thing_is_added() -> None:
     """Every table that it names is a table of more than nothing, and the top of its file says how a row is added."""
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| an? .+ \| `(\S+)` \| `(\w+)` \|$", text.partition("## Where would I add ...")[2], re.MULTILINE)
+    rows = re.findall(
+        r"^\| an? .+ \| `(\S+)` \| `(\w+)` \|$", text.partition("## Where would I add ...")[2], re.MULTILINE
+    )
     assert {table for _, table in rows} == {"KINDS", "TRACKERS", "ENGINES", "SHARINGS", "FORMATS", "PACKED_FAMILIES"}
     for path, table in rows:
         module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
@@ -235,7 +248,9 @@ def test_every_file_that_a_page_or_a_docstring_names_is_there() -> None:
     """A name with folders is a path, or the end of one; a bare name is that of a file somewhere."""
     skipped = {".git", ".venv", "libraries"}
     files = [path for path in ROOT.rglob("*.*") if not skipped & set(path.relative_to(ROOT).parts) and path.is_file()]
-    ends = {"/".join(path.parts[-depth:]) for path in files for depth in range(1, len(path.relative_to(ROOT).parts) + 1)}
+    ends = {
+        "/".join(path.parts[-depth:]) for path in files for depth in range(1, len(path.relative_to(ROOT).parts) + 1)
+    }
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
     said = [(page, page.read_text(encoding="utf-8")) for page in pages]
     said += [(path, ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") for path in modules()]
@@ -311,6 +326,8 @@ def test_what_is_written_as_json_is_json() -> None:
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or path.name in inside:
                 continue
             if ast.unparse(node.func) in {"json.dump", "json.dumps", "json.JSONEncoder"}:
-                refuses = [word for word in node.keywords if word.arg == "allow_nan" and ast.unparse(word.value) == "False"]
+                refuses = [
+                    word for word in node.keywords if word.arg == "allow_nan" and ast.unparse(word.value) == "False"
+                ]
                 wrong += [] if refuses else [f"{path.relative_to(ROOT)}:{node.lineno}"]
     assert wrong == []

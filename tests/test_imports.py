@@ -1,4 +1,5 @@
-"""Imports without a search for garbage: the collector is left as it was found. A run that imports no package of an extra."""
+"""Imports without a search for garbage: the collector is left as it was found. A run that imports no package of an
+extra."""
 
 import gc
 import os
@@ -59,7 +60,16 @@ def test_verbs_freeze_what_they_import_and_the_library_does_not(capsys: pytest.C
     assert gc.isenabled() and gc.get_freeze_count() > 0
 
 
-OF_EXTRAS = ("accelerate", "bitsandbytes", "datasets", "matplotlib", "pandas", "scipy", "sentence_transformers", "sklearn")
+OF_EXTRAS = (
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "matplotlib",
+    "pandas",
+    "scipy",
+    "sentence_transformers",
+    "sklearn",
+)
 WITHOUT_EXTRAS = f"""
 import importlib.machinery, sys
 class WithoutExtras(importlib.machinery.PathFinder):
@@ -73,7 +83,8 @@ main(sys.argv[1:])
 
 
 def test_a_run_needs_no_package_of_an_extra(tmp_path: Path) -> None:
-    """With correlations and their intervals. Where such packages are installed, transformers and pyarrow import some."""
+    """With correlations and their intervals. Where such packages are installed, transformers and pyarrow import
+    some."""
     rows = write_csv(tmp_path / "rows.csv", reviews(60))
     backbone = tiny_backbone("bert", tmp_path / "backbone")
     config = tmp_path / "config.toml"

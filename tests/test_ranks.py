@@ -52,7 +52,9 @@ def test_processes_exchange_what_they_should(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(0,), (5,), (3, 4), (1, 1)])
 @pytest.mark.parametrize("at_once", [1, 5, 100])
-def test_shares_are_put_together_in_pieces(shape: tuple[int, ...], at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shares_are_put_together_in_pieces(
+    shape: tuple[int, ...], at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_NUMBERS_AT_ONCE", at_once)
     whole = np.random.default_rng(0).normal(size=shape)
     whole[whole < 0] = -0.0

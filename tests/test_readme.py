@@ -1,4 +1,5 @@
-"""What the README prints is what the commands print: each of its commands is run on small data, and each line is looked for.
+"""What the README prints is what the commands print: each of its commands is run on small data, and each line is
+looked for.
 
 Numbers, paths and labels of the data may differ, and so may what depends on the machine; words may not.
 """
@@ -63,7 +64,8 @@ def place(tmp_path: Path) -> Path:
 
 
 def looked_for(lines: list[str], printed: str, command: str) -> None:
-    """Each line that the README shows is printed, in the same order; `...` stands for any others, four blanks for a text."""
+    """Each line that the README shows is printed, in the same order; `...` stands for any others, four blanks for a
+    text."""
     left = [shape(line) for line in printed.splitlines()]
     for line in lines:
         if line in ("...", "") or line.startswith("    "):

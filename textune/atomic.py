@@ -68,14 +68,16 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
             aside.mkdir(parents=True)
             write(aside)
     except OSError as error:
-        raise RunError(f"{folder} cannot be written: {error.strerror or error}.", hint="Choose another place.") from error
+        raise RunError(
+            f"{folder} cannot be written: {error.strerror or error}.", hint="Choose another place."
+        ) from error
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Replace a folder by what `write(folder)` writes. OSError if the system refuses; the old folder then stays.
 
-    `NAME.writing` is incomplete; `NAME.new` and `NAME` are complete. A crash at any moment leaves at least one complete folder
-    where there was one before (`complete_folder` finds it, `settle_folder` cleans up).
+    `NAME.writing` is incomplete; `NAME.new` and `NAME` are complete. A crash at any moment leaves at least one
+    complete folder where there was one before (`complete_folder` finds it, `settle_folder` cleans up).
     """
     writing, new, old = (folder.with_name(folder.name + end) for end in (WRITING, _NEW, _OLD))
     try:
@@ -122,7 +124,8 @@ def put_aside(path: Path) -> Path:
 
 @contextlib.contextmanager
 def system_errors() -> Iterator[None]:
-    """An OSError for what the system refused, even if a Rust library (safetensors, tokenizers) reports it only in words."""
+    """An OSError for what the system refused, even if a Rust library (safetensors, tokenizers) reports it only in
+    words."""
     try:
         yield
     except OSError:
@@ -152,7 +155,8 @@ def sync_file(file: IO[bytes]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a crash; where folders cannot be opened (Windows), the system does so itself."""
+    """Make the names in a folder survive a crash; where folders cannot be opened (Windows), the system does so
+    itself."""
     if os.name != "posix":
         return
     try:

@@ -94,7 +94,9 @@ class ConsoleTracker:
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
 
@@ -148,7 +150,9 @@ class ConsoleTracker:
         best = "  [green]best so far[/green]" if values["is_best"] else ""
         what = "evaluated" if values["set"] == "validation" else f"evaluated {values['set']}"
         self._console.print(
-            f"{what} at step {values['step']}, epoch {values['epoch']:.2f}: {shown}{best}", highlight=False, soft_wrap=True
+            f"{what} at step {values['step']}, epoch {values['epoch']:.2f}: {shown}{best}",
+            highlight=False,
+            soft_wrap=True,
         )
 
     def finish(self, status: str, files: Mapping[str, Path]) -> None:
@@ -192,7 +196,9 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
     """The findings of an audit, the worst first, with example rows."""
     for finding in sorted(findings, key=lambda f: list(LEVEL_STYLES).index(f.level)):
         style = LEVEL_STYLES[finding.level]
-        console.print(f"[{style}]{finding.level}:[/{style}] {escape(finding.message)}", highlight=False, soft_wrap=True)
+        console.print(
+            f"[{style}]{finding.level}:[/{style}] {escape(finding.message)}", highlight=False, soft_wrap=True
+        )
         for example in finding.examples:
             console.print(f"    {escape(example)}", highlight=False, soft_wrap=True, style="dim")
 

@@ -1,7 +1,7 @@
 """Random orders, numbers and choices from the raw bits of a seed; below every room.
 
-numpy promises that the raw stream of a bit generator never changes, but not what `Generator.permutation` and the like make
-of it. The draws here are therefore the same on every platform and with every version of numpy.
+numpy promises that the raw stream of a bit generator never changes, but not what `Generator.permutation` and the like
+make of it. The draws here are therefore the same on every platform and with every version of numpy.
 """
 
 from __future__ import annotations

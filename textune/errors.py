@@ -23,7 +23,8 @@ from typing import TypeAlias
 
 @dataclass(frozen=True)
 class Setting:
-    """A key of the configuration as a sentence names it: `set delimiter = ";"`; the command line has options for some."""
+    """A key of the configuration as a sentence names it: `set delimiter = ";"`; the command line has options for
+    some."""
 
     key: str
     """Dotted, such as `train.precision`; bare for a key of the source being read, such as `delimiter`."""
@@ -142,7 +143,8 @@ class RunError(TextuneError):
 
 
 class RanksError(TextuneError):
-    """Processes of a run that cannot find, or have lost, each other; a scheduler may simply try again (EX_TEMPFAIL)."""
+    """Processes of a run that cannot find, or have lost, each other; a scheduler may simply try again
+    (EX_TEMPFAIL)."""
 
     exit_code = 75
 

@@ -281,7 +281,8 @@ def explain_lost_rank() -> Iterator[None]:
             raise
         raise RanksError(
             f"another rank is gone ({_first_line(error)}).",
-            hint="The rank that stopped first reports why. Everything saved is intact: resume a training run with --resume.",
+            hint="The rank that stopped first reports why. Everything saved is intact: resume a training run with"
+            " --resume.",
         ) from error
 
 
@@ -294,7 +295,9 @@ def _is_lost_connection(error: RuntimeError) -> bool:
     if isinstance(error, dist.DistError):  # of the backends, the network and the store
         return True
     text = str(error).lower()
-    return any(word in text for word in ("gloo", "pair.cc", "connection closed", "connection reset", "broken pipe", "nccl"))
+    return any(
+        word in text for word in ("gloo", "pair.cc", "connection closed", "connection reset", "broken pipe", "nccl")
+    )
 
 
 def _first_line(error: BaseException) -> str:

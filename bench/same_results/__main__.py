@@ -35,7 +35,7 @@ TEXTS = ["a great film and the music was sad", "dull", ""]
 """What `textune.load(...)` predicts, one column of it."""
 
 
-# --- recording --------------------------------------------------------------------------------------------------------
+# --- recording -------------------------------------------------------------------------------------------------------
 
 
 class _Stopper:
@@ -198,11 +198,12 @@ def run_command(*words: str) -> None:
         raise RuntimeError(f"textune {' '.join(words)} ended with {code}: {said.getvalue()}")
 
 
-# --- the verbs --------------------------------------------------------------------------------------------------------
+# --- the verbs -------------------------------------------------------------------------------------------------------
 
 
 def record(folder: Path, names: Sequence[str], *, old: Path | None = None) -> None:
-    """Train, resume, evaluate, predict and export runs; with `old`, resume those of that record too, with its inputs."""
+    """Train, resume, evaluate, predict and export runs; with `old`, resume those of that record too, with its
+    inputs."""
     if old is None:
         make_inputs(folder / "inputs")
     else:
@@ -213,7 +214,8 @@ def record(folder: Path, names: Sequence[str], *, old: Path | None = None) -> No
 
 
 def compare(old: Path, new: Path, names: Iterable[str], allowed: Sequence[str] = ()) -> list[Comparison]:
-    """The runs of two records: what was trained, the resumed twin with the old uninterrupted run, and what was predicted."""
+    """The runs of two records: what was trained, the resumed twin with the old uninterrupted run, and what was
+    predicted."""
     results = []
     for name in names:
         found = Comparison(name)

@@ -1,4 +1,5 @@
-"""Compares two run folders: numbers and names exactly, tensors bit for bit, predictions byte for byte; wording is noted."""
+"""Compares two run folders: numbers and names exactly, tensors bit for bit, predictions byte for byte; wording is
+noted."""
 
 from __future__ import annotations
 
@@ -15,11 +16,14 @@ import torch
 from safetensors import safe_open
 
 MACHINE = re.compile(
-    r"(^|\.)(tokens_per_second|rows_per_second|seconds|since_logged|started|finished|command|versions|machine|git|resolved"
+    r"(^|\.)(tokens_per_second|rows_per_second|seconds|since_logged|started|finished"
+    r"|command|versions|machine|git|resolved"
     r"|resumed|metrics_bytes|transformers_version|cache)(\.|$)"
 )
 """Parts of keys that tell where, when and how fast something was computed."""
-WORDING = re.compile(r"(^|\.)(warnings|notes|notices|interval_method|reason|skipped|message|strategy|facts|version)(\.|$)")
+WORDING = re.compile(
+    r"(^|\.)(warnings|notes|notices|interval_method|reason|skipped|message|strategy|facts|version)(\.|$)"
+)
 """Sentences, which may be put better, and the versions of files' forms."""
 IGNORED = ("lock", "checkpoints/*/manifest.json")
 """Files with nothing of their own to compare: the hashes of files that are compared themselves."""
@@ -40,7 +44,8 @@ class Comparison:
     def line(self) -> str:
         """The run in one line."""
         compared = f"{self.numbers:,} values, {self.tensors:,} tensors, {self.files} files; {len(self.notes)} notes"
-        return f"{self.name:20} {'equal' if not self.differences else f'{len(self.differences)} DIFFERENCES'} ({compared})"
+        found = f"{len(self.differences)} DIFFERENCES" if self.differences else "equal"
+        return f"{self.name:20} {found} ({compared})"
 
     def add(self, name: str, part: Comparison) -> None:
         """What was found in a part of the run."""
@@ -67,8 +72,8 @@ def compare_folders(
 ) -> Comparison:
     """Compare the files of two folders; in texts the `roots` of their records stand for each other.
 
-    `is_resumed`: `new` is a run that resumed, which nobody evaluated on other rows. `allowed`: patterns of files that may be
-    on one side only.
+    `is_resumed`: `new` is a run that resumed, which nobody evaluated on other rows. `allowed`: patterns of files that
+    may be on one side only.
     """
     found = Comparison()
     if not (old.is_dir() and new.is_dir()):
@@ -175,7 +180,9 @@ def tensors_in(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def _compare_tensors(found: Comparison, folder: str, old: Mapping[str, torch.Tensor], new: Mapping[str, torch.Tensor]) -> None:
+def _compare_tensors(
+    found: Comparison, folder: str, old: Mapping[str, torch.Tensor], new: Mapping[str, torch.Tensor]
+) -> None:
     for name in sorted(old.keys() ^ new.keys()):
         found.differences.append(f"{folder}: the tensor {name} is {'gone' if name in old else 'new'}")
     for name in sorted(old.keys() & new.keys()):

@@ -14,8 +14,10 @@ import torch
 import transformers
 
 _SENTENCES = (
-    "a and bad boring brilliant but charming dull film fine for great had how in is it life long love made more movie never"
-    " not of one plot poor quite sad scene she slow so story that the their there this to was well what when who with you"
+    "a and bad boring brilliant but charming dull film fine for great had how in is it life long love made more movie"
+    " never"
+    " not of one plot poor quite sad scene she slow so story that the their there this to was well what when who with"
+    " you"
 )
 WORDS = _SENTENCES.split()
 TOPICS = ("plot", "actors", "music", "pictures")
@@ -39,11 +41,19 @@ _DISENTANGLED = {
     "type_vocab_size": 0,
     "pooler_hidden_size": 32,
 }
-_LOCAL = {"num_hidden_layers": 4, "local_attention": 8, "global_attn_every_n_layers": 3, "initializer_cutoff_factor": 2.0}
+_LOCAL = {
+    "num_hidden_layers": 4,
+    "local_attention": 8,
+    "global_attn_every_n_layers": 3,
+    "initializer_cutoff_factor": 2.0,
+}
 BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("BertConfig", _SIZES),
     "roberta": ("RobertaConfig", {**_SIZES, "type_vocab_size": 1}),
-    "distilbert": ("DistilBertConfig", {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "initializer_range": 0.2}),
+    "distilbert": (
+        "DistilBertConfig",
+        {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "initializer_range": 0.2},
+    ),
     "deberta": ("DebertaV2Config", {**_SIZES, **_DISENTANGLED}),
     "modernbert": ("ModernBertConfig", {**_SIZES, **_LOCAL}),
     "xlnet": ("XLNetConfig", {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64, "initializer_range": 0.2}),
@@ -191,7 +201,7 @@ def settings_of(run: Run, inputs: Path, cache: Path) -> dict[str, Any]:
         "train.evaluate_every": "3 steps",
         "train.checkpoint.every": "5 steps",
         "train.checkpoint.keep": "all",
-        "train.checkpoint.background": False,  # where the disk is slow, one that is due while another is written comes later
+        "train.checkpoint.background": False,  # where the disk is slow, one that is due may come later
         "evaluate.bootstrap": 20,
         "evaluate.mistakes": 5,
     }

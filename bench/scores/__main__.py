@@ -1,7 +1,8 @@
 """`python -m bench.scores examples/trec.toml --data-folder PATH`: train with textune and with Trainer, fit the floor.
 
 One JSON file per system, task and seed lies in bench/results afterwards; a run whose file is there is skipped. What is
-compared shares no code but for the floor, which reads its rows with textune. `python -m bench.page` writes docs/results.md.
+compared shares no code but for the floor, which reads its rows with textune. `python -m bench.page` writes
+docs/results.md.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the folders of the systems")
     parser.add_argument("--again", action="store_true", help="repeat runs whose result is there")
-    parser.add_argument("--max-rows", type=int, help="so many rows of each part only, to see that it runs; needs --out")
+    parser.add_argument(
+        "--max-rows", type=int, help="so many rows of each part only, to see that it runs; needs --out"
+    )
     options = parser.parse_args(arguments)
     if missing := [str(path) for path in [*options.examples, options.data_folder] if not path.exists()]:
         parser.error(f"there is no {missing[0]}")
@@ -36,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--max-rows is for trying things out: name another folder with --out")
     failed = 0
     for example in options.examples:
-        runs = [(system, seed) for system in options.systems for seed in (options.seeds if system != "static" else [0])]
+        runs = [
+            (system, seed) for system in options.systems for seed in (options.seeds if system != "static" else [0])
+        ]
         for system, seed in runs:
             path = options.out / system / f"{example.stem}-{seed}.json"
             if path.exists() and not options.again:
@@ -56,7 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _result(system: str, example: Path, seed: int, options: argparse.Namespace) -> Json:
     folder = str(options.data_folder.absolute())
-    takes = [f"data.{name}.take={options.max_rows}" for name in ("train", "validation") if options.max_rows is not None]
+    takes = [
+        f"data.{name}.take={options.max_rows}" for name in ("train", "validation") if options.max_rows is not None
+    ]
     spec = {"example": str(example.absolute()), "seed": seed, "data_folder": folder, "max_rows": options.max_rows}
     with Worker(f"bench.sides.{system}:scores", {**spec, "overrides": [f"data.folder={folder}", *takes]}) as worker:
         return {"task": example.stem, "date": datetime.now(UTC).date().isoformat(), **worker.facts}

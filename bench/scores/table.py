@@ -44,16 +44,21 @@ def update_headers() -> None:
         facts = {
             "# hardware:": HARDWARE,
             "# time:": f"{minutes:.1f} minutes of training and evaluation ({date})",
-            "# score:": f"{metrics[0]} {_cell(runs, metrics[0])} after the last epoch, seeds {', '.join(map(str, runs))}",
+            "# score:": f"{metrics[0]} {_cell(runs, metrics[0])} after the last epoch, "
+            f"seeds {', '.join(map(str, runs))}",
         }
         path = ROOT / "examples" / f"{task}.toml"
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        stated = [next((k.ljust(12) + v + "\n" for k, v in facts.items() if line.startswith(k)), line) for line in lines]
+        stated = [
+            next((k.ljust(12) + v + "\n" for k, v in facts.items() if line.startswith(k)), line) for line in lines
+        ]
         write_whole(path, "".join(stated))
 
 
 def _read(system: str, task: str) -> Runs:
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / system).glob(f"{task}-*.json"))]
+    found = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / system).glob(f"{task}-*.json"))
+    ]
     return {int(run["seed"]): run for run in found}
 
 
@@ -73,18 +78,29 @@ def _difference(ours: Runs, theirs: Runs, metric: str) -> str:
 
 
 def _scores(runs: dict[str, dict[str, Runs]]) -> str:
-    lines = ["| task | metric | textune | Trainer | difference | no encoder | seeds |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| task | metric | textune | Trainer | difference | no encoder | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for task, found in runs.items():
         ours, theirs, floor = found.values()
         for metric in TASKS[task][1]:
-            cells = [_cell(ours, metric), _cell(theirs, metric), _difference(ours, theirs, metric), _cell(floor, metric)]
+            cells = [
+                _cell(ours, metric),
+                _cell(theirs, metric),
+                _difference(ours, theirs, metric),
+                _cell(floor, metric),
+            ]
             lines.append(f"| {' | '.join([TASKS[task][0], metric, *cells, ', '.join(map(str, sorted(ours)))])} |")
     return "\n".join(lines)
 
 
 def _worth(runs: dict[str, dict[str, Runs]]) -> str:
     """What one gets without a model."""
-    columns = "task | rows | main metric | 95 % interval (seed 0) | method | baseline: always the commonest answer, or the mean"
+    columns = (
+        "task | rows | main metric | 95 % interval (seed 0) | method"
+        " | baseline: always the commonest answer, or the mean"
+    )
     lines = [f"| {columns} |", "|---|---|---|---|---|---|"]
     for task, found in runs.items():
         report = next(iter(found["textune"].values()))["reports"]["validation"]
@@ -102,7 +118,9 @@ def _worth(runs: dict[str, dict[str, Runs]]) -> str:
 def _machines(runs: dict[str, dict[str, Runs]]) -> str:
     """When and with what the runs were made."""
     lines = set()
-    for system, run in ((system, run) for found in runs.values() for system, part in found.items() for run in part.values()):
+    for system, run in (
+        (system, run) for found in runs.values() for system, part in found.items() for run in part.values()
+    ):
         packages, date = run["versions"], run["date"][:10]
         versions = f"torch {packages['torch']}, transformers {packages['transformers']}"
         trained = f"- {system}: {date}, threads: {run.get('threads')}, bf16, {versions}"

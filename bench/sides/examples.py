@@ -59,7 +59,10 @@ def _read_file(source: Tree, path: Path) -> pd.DataFrame:
         return pd.DataFrame([match.groupdict() for match in matches if match is not None])
     is_tsv, names = path.suffix == ".tsv", source.get("column_names")
     is_quoted = source.get("quoting", "none" if is_tsv else "standard") == "standard"
-    options: dict[str, Any] = {"sep": "\t" if is_tsv else ",", "quoting": csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE}
+    options: dict[str, Any] = {
+        "sep": "\t" if is_tsv else ",",
+        "quoting": csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE,
+    }
     options |= {"header": None if names else 0, "names": names, "encoding": encoding}
     return pd.read_csv(path, **options, dtype=str, keep_default_na=False, na_filter=False)
 
@@ -117,7 +120,9 @@ def read_features(
         texts = [part[columns[key]][:max_rows].tolist() for key in ("text", "text_pair") if key in columns]
         encoded = tokenizer(*texts, truncation=True, **options)
         labels = scheme.encode(part[columns["label"]][:max_rows].tolist())
-        features[name] = [{**{key: encoded[key][i] for key in encoded}, "label": label} for i, label in enumerate(labels)]
+        features[name] = [
+            {**{key: encoded[key][i] for key in encoded}, "label": label} for i, label in enumerate(labels)
+        ]
         if name != "train":
             features[name].sort(key=lambda row: len(row["input_ids"]))
     return scheme, features

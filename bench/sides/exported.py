@@ -1,7 +1,7 @@
 """`python -m bench.sides.exported MODEL TEXTS FLOAT BYTES OPENVINO`: the model as ONNX, and in int8 for two runtimes.
 
-Each system's own recipe: ONNX Runtime quantises weights and finds the scales of activations while it runs; OpenVINO's are found
-beforehand, from the lines of the file TEXTS. What needs a package that is not installed is left out.
+Each system's own recipe: ONNX Runtime quantises weights and finds the scales of activations while it runs; OpenVINO's
+are found beforehand, from the lines of the file TEXTS. What needs a package that is not installed is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ CALIBRATION = (10, 32)
 
 def export(model: str, tokenizer: Any, path: Path) -> None:
     """Write the model as ONNX with free batch and length."""
-    network = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
+    network = AutoModelForSequenceClassification.from_pretrained(
+        model, dtype=torch.float32, attn_implementation="eager"
+    )
     sample = dict(tokenizer(["one short text", "another text, a little longer"], padding=True, return_tensors="pt"))
     free = {0: torch.export.Dim("batch", min=2), 1: torch.export.Dim("length", min=4, max=512)}
     names: dict[str, Any] = {
@@ -37,7 +39,9 @@ def quantize_for_onnxruntime(source: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     graph = onnx.load(source)
-    del graph.graph.value_info[:]  # shapes noted by the exporter, which the quantiser takes for those of its own tensors
+    del graph.graph.value_info[
+        :
+    ]  # shapes noted by the exporter, which the quantiser takes for those of its own tensors
     onnx.save(graph, target.with_suffix(".bare"))
     quantize_dynamic(target.with_suffix(".bare"), target, weight_type=QuantType.QInt8)
 

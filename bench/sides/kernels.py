@@ -22,7 +22,13 @@ from textune.model.products import product_attention
 
 HEADS, WIDTH, SCALE = 12, 32, 32**-0.5
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-SHAPE = {"vocab_size": 1000, "hidden_size": 384, "num_hidden_layers": 2, "num_attention_heads": 12, "intermediate_size": 1536}
+SHAPE = {
+    "vocab_size": 1000,
+    "hidden_size": 384,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+}
 """Two layers of MiniLM-L6."""
 Ways = Mapping[str, Callable[[], object]]
 
@@ -69,7 +75,9 @@ def attention_ways(kernels: Kernels, rows: int, length: int, dtype: torch.dtype,
     num_tokens = rows * length
     by_token = [torch.randn(num_tokens, HEADS, WIDTH).to(dtype).requires_grad_() for _ in range(3)]
     by_head = [tensor.detach().transpose(0, 1).contiguous().requires_grad_() for tensor in by_token]
-    by_row = [t.detach().view(rows, length, HEADS, WIDTH).transpose(1, 2).contiguous().requires_grad_() for t in by_token]
+    by_row = [
+        t.detach().view(rows, length, HEADS, WIDTH).transpose(1, 2).contiguous().requires_grad_() for t in by_token
+    ]
     grad = torch.randn(num_tokens, HEADS, WIDTH).to(dtype)
     row_grad = grad.view(rows, length, HEADS, WIDTH).transpose(1, 2).contiguous()
     shape = AttentionShape(torch.arange(0, num_tokens, length), torch.full((rows,), length), SCALE, dropout=dropout)
@@ -80,7 +88,9 @@ def attention_ways(kernels: Kernels, rows: int, length: int, dtype: torch.dtype,
 
     def products() -> object:
         q, k, v = by_head
-        return torch.autograd.grad(product_attention(q, k, v, None, num_rows=rows, scale=SCALE, dropout=dropout), by_head, grad)
+        return torch.autograd.grad(
+            product_attention(q, k, v, None, num_rows=rows, scale=SCALE, dropout=dropout), by_head, grad
+        )
 
     def sdpa() -> object:
         q, k, v = by_row

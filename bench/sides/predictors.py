@@ -1,4 +1,5 @@
-"""Prediction by others: `transformers.pipeline`, sentence-transformers, and the exported model by ONNX Runtime and OpenVINO."""
+"""Prediction by others: `transformers.pipeline`, sentence-transformers, and the exported model by ONNX Runtime and
+OpenVINO."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def pipeline(channel: Channel, spec: Json) -> None:
 
 
 def sentence(channel: Channel, spec: Json) -> None:
-    """`SentenceTransformer.encode`, which sorts by length itself; embeddings instead of labels, from the same backbone."""
+    """`SentenceTransformer.encode`, which sorts by length itself; embeddings instead of labels, from the same
+    backbone."""
     _require("sentence-transformers", "sentence_transformers")
     from sentence_transformers import SentenceTransformer
 
@@ -93,7 +95,12 @@ def _by_hand(spec: Json, names: set[str], forward: Forward) -> Callable[[Json], 
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     tokenizer = transformers.AutoTokenizer.from_pretrained(spec["model"])
     id2label = json.loads((Path(spec["model"]) / "config.json").read_text(encoding="utf-8"))["id2label"]
-    options: dict[str, Any] = {"padding": True, "truncation": True, "max_length": spec["max_length"], "return_tensors": "np"}
+    options: dict[str, Any] = {
+        "padding": True,
+        "truncation": True,
+        "max_length": spec["max_length"],
+        "return_tensors": "np",
+    }
 
     def answer(command: Json) -> Json:
         texts, size = command["texts"], command["batch_size"]

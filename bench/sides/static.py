@@ -1,4 +1,5 @@
-"""What a table of word vectors gives without any encoder: the mean of the backbone's token embeddings under a linear model.
+"""What a table of word vectors gives without any encoder: the mean of the backbone's token embeddings under a linear
+model.
 
 What Model2Vec and its like do. It takes seconds; an encoder that does not clearly beat it is not worth its training.
 """
@@ -31,7 +32,8 @@ UNTOUCHED = ["train.compact_vocabulary=off", "model.compile=off", "train.precisi
 
 
 def counts(store: TokenStore, rows_N: np.ndarray, vocabulary: int, ignored: list[int], *, second: bool) -> csr_matrix:
-    """[N, V] how often each token occurs in the rows; `second`: in the second text of a pair. Special tokens do not count."""
+    """[N, V] how often each token occurs in the rows; `second`: in the second text of a pair. Special tokens do not
+    count."""
     places = [slice(store.offsets[row], store.offsets[row + 1]) for row in rows_N]
     tokens = np.concatenate([store.ids[place] for place in places])
     owners = np.repeat(np.arange(len(rows_N)), [place.stop - place.start for place in places])

@@ -1,4 +1,5 @@
-"""textune's side. What the benchmarks know of its insides stands here and in `kernels.py` and `static.py`, nowhere else."""
+"""textune's side. What the benchmarks know of its insides stands here and in `kernels.py` and `static.py`, nowhere
+else."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ PROFILE_WARM_UP, KERNELS = 6, ("attention", "norm", "activation")
 Run = Generator[StepResult]
 
 
-# --- parts of a run ---------------------------------------------------------------------------------------------------
+# --- parts of a run --------------------------------------------------------------------------------------------------
 
 
 def opened(config: str | Path, overrides: Sequence[str] = ()) -> Parts:
@@ -67,7 +68,8 @@ def rows_in_order(parts: Parts, order: Sequence[int]) -> TokenRows:
 
 
 def rows_of(parts: Parts, lengths: np.ndarray) -> TokenRows:
-    """Rows of the given `lengths` (int64 [N], in tokens), made of the tokens of the run's own rows, in a store of their own."""
+    """Rows of the given `lengths` (int64 [N], in tokens), made of the tokens of the run's own rows, in a store of
+    their own."""
     rows = parts.rows["train"]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = np.resize(np.asarray(rows.store.ids), int(lengths.sum()))
@@ -89,7 +91,7 @@ def stepping(parts: Parts, rows: TokenRows, learner: Learner | None = None) -> R
     )
 
 
-# --- training ---------------------------------------------------------------------------------------------------------
+# --- training --------------------------------------------------------------------------------------------------------
 
 
 def training(channel: Channel, spec: Json) -> None:
@@ -154,7 +156,8 @@ def plain_steps(parts: Parts, batches: Sequence[Batch]) -> Generator[Any]:
 
 
 def token_costs(channel: Channel, spec: Json) -> None:
-    """Per command, for `rows` rows of `length` tokens (None: the run's own lengths, repeated): planning and some steps."""
+    """Per command, for `rows` rows of `length` tokens (None: the run's own lengths, repeated): planning and some
+    steps."""
     channel.reply(threads=torch.get_num_threads())
 
     def cost(command: Json) -> Json:
@@ -177,13 +180,20 @@ def token_costs(channel: Channel, spec: Json) -> None:
                 seconds += time.perf_counter() - started
                 tokens += result.num_tokens
         run.close()
-        measured = {"planning": planning, "epoch_tokens": int(lengths.sum()), "step_seconds": seconds, "tokens": tokens}
+        measured = {
+            "planning": planning,
+            "epoch_tokens": int(lengths.sum()),
+            "step_seconds": seconds,
+            "tokens": tokens,
+        }
         return {**measured, **peak_memory()}
 
     channel.serve(cost)
 
 
-def timed(owner: Any, name: str, note: Callable[[float], object], clock: Callable[[], float] = time.perf_counter) -> None:
+def timed(
+    owner: Any, name: str, note: Callable[[float], object], clock: Callable[[], float] = time.perf_counter
+) -> None:
     """Tell the seconds of each call of `owner.name`, from now on."""
     inner = getattr(owner, name)
 
@@ -198,7 +208,8 @@ def timed(owner: Any, name: str, note: Callable[[float], object], clock: Callabl
 
 
 def checkpoints(channel: Channel, spec: Json) -> Json:
-    """`plain` and `ours`: steps without checkpoints, and with one every `spec["every"]` steps, saved as a run saves them."""
+    """`plain` and `ours`: steps without checkpoints, and with one every `spec["every"]` steps, saved as a run saves
+    them."""
     parts, folder = opened(spec["config"]), Path(spec["folder"])
     learner = learner_alone(parts.model, parts.settings.train, parts.device)
     keeper = CheckpointKeeper(folder, Checkpointing(), ALONE)
@@ -254,13 +265,16 @@ def profile(channel: Channel, spec: Json) -> None:
         started = clock()
         for _ in range(command["steps"]):
             next(run)
-        whole, parts_ms = clock() - started, {part: 1e3 * sum(spent) / command["steps"] for part, spent in seconds.items()}
+        whole, parts_ms = (
+            clock() - started,
+            {part: 1e3 * sum(spent) / command["steps"] for part, spent in seconds.items()},
+        )
         return {"parts": parts_ms | {"everything else": 1e3 * whole / command["steps"] - sum(parts_ms.values())}}
 
     channel.serve(measure)
 
 
-# --- prediction -------------------------------------------------------------------------------------------------------
+# --- prediction ------------------------------------------------------------------------------------------------------
 
 
 def predicting(channel: Channel, spec: Json) -> None:
@@ -275,7 +289,7 @@ def predicting(channel: Channel, spec: Json) -> None:
     channel.serve(lambda command: {"labels": [found.label for found in predictor.predict(command["texts"])]})
 
 
-# --- scores -----------------------------------------------------------------------------------------------------------
+# --- scores ----------------------------------------------------------------------------------------------------------
 
 
 def scores(channel: Channel, spec: Json) -> None:

@@ -1,7 +1,8 @@
 """`transformers.Trainer`, for its speed (`segments`) and for its scores (`scores`); none of textune's code.
 
-In `segments` its loop is its own: a callback waits for the next command at the end of the steps that were asked for. The only
-change is the order of the rows, drawn by Trainer's own sampler and dealt out so that every segment is a fair sample.
+In `segments` its loop is its own: a callback waits for the next command at the end of the steps that were asked for.
+The only change is the order of the rows, drawn by Trainer's own sampler and dealt out so that every segment is a fair
+sample.
 """
 
 from __future__ import annotations
@@ -31,7 +32,15 @@ from transformers import (
 )
 
 from bench.machine import best_precision, gpu_name, processor, versions
-from bench.sides.examples import Features, LabelScheme, Tree, find_backbone, parse_duration, read_example, read_features
+from bench.sides.examples import (
+    Features,
+    LabelScheme,
+    Tree,
+    find_backbone,
+    parse_duration,
+    read_example,
+    read_features,
+)
 from bench.worker import Channel, Json, Skip, wait_for_device
 
 EVALUATION_BATCH_SIZE = 128
@@ -75,7 +84,11 @@ def build_model(backbone: str, scheme: LabelScheme, seed: int) -> PreTrainedMode
         raise Skip("transformers.Trainer needs accelerate: pip install accelerate")
     transformers.set_seed(seed)
     names = dict(enumerate(scheme.names))
-    labels = {"num_labels": len(names), "id2label": names, "label2id": {name: number for number, name in names.items()}}
+    labels = {
+        "num_labels": len(names),
+        "id2label": names,
+        "label2id": {name: number for number, name in names.items()},
+    }
     options = {"problem_type": scheme.problem, "dtype": torch.float32, **labels}
     model = AutoModelForSequenceClassification.from_pretrained(backbone, **options)
     # Without it Trainer 5 scales the loss of some models wrongly; here it only makes sure of equal work.
@@ -83,7 +96,7 @@ def build_model(backbone: str, scheme: LabelScheme, seed: int) -> PreTrainedMode
     return model
 
 
-# --- speed ------------------------------------------------------------------------------------------------------------
+# --- speed -----------------------------------------------------------------------------------------------------------
 
 
 class Dealt:
@@ -192,7 +205,7 @@ def segments(channel: Channel, spec: Json) -> None:
         callback.trainer.train()
 
 
-# --- scores -----------------------------------------------------------------------------------------------------------
+# --- scores ----------------------------------------------------------------------------------------------------------
 
 
 def score(problem: str, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
@@ -205,7 +218,10 @@ def score(problem: str, logits: np.ndarray, targets: np.ndarray) -> dict[str, fl
         found = {"pearson": pearsonr(values, targets)[0], "spearman": spearmanr(values, targets)[0]}
     elif problem == "multi_label_classification":
         chosen, known = 1 / (1 + np.exp(-logits.astype(np.float64))) >= LABEL_THRESHOLD, targets >= LABEL_THRESHOLD
-        found = {f"f1_{average}": f1_score(known, chosen, average=average, zero_division=0) for average in ("micro", "macro")}
+        found = {
+            f"f1_{average}": f1_score(known, chosen, average=average, zero_division=0)
+            for average in ("micro", "macro")
+        }
         found["subset_accuracy"] = (known == chosen).all(1).mean()
     else:
         chosen = logits.argmax(-1)
@@ -252,7 +268,10 @@ def scores(channel: Channel, spec: Json) -> None:
         seconds = time.perf_counter() - started
         evaluations = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
         test = trainer.predict(features["test"]).metrics if "test" in features else {}
-    evaluation_seconds, epochs = sum(entry["eval_runtime"] for entry in evaluations), [_named(entry) for entry in evaluations]
+    evaluation_seconds, epochs = (
+        sum(entry["eval_runtime"] for entry in evaluations),
+        [_named(entry) for entry in evaluations],
+    )
     channel.reply(
         seed=spec["seed"],
         metric=metric,

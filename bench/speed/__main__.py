@@ -78,7 +78,8 @@ def _count(text: str) -> int:
 
 
 def _answer_all(names: list[str], device: str, options: argparse.Namespace) -> bool:
-    """The questions of one device; the rows of each are written as soon as they are known. Whether one of them failed."""
+    """The questions of one device; the rows of each are written as soon as they are known. Whether one of them
+    failed."""
     level = GPU if device == "cuda" else found_level()
     if level == GPU and not gpu_name():
         print("this machine has no usable CUDA device: the questions about a GPU are left out")
@@ -152,7 +153,11 @@ def _origin(name: str, level: str, options: argparse.Namespace) -> dict[str, Any
     """Where, when and how a row was measured, and what repeats it."""
     given = {"level": options.level, "data": options.data and "PATH", "seconds": options.seconds, "rows": options.rows}
     held = f"held to {level}" if is_held(level) else ""
-    words = [f"--{key} {value:g}" if isinstance(value, float) else f"--{key} {value}" for key, value in given.items() if value]
+    words = [
+        f"--{key} {value:g}" if isinstance(value, float) else f"--{key} {value}"
+        for key, value in given.items()
+        if value
+    ]
     return {
         "machine": ", ".join(filter(None, [gpu_name() if level == GPU else "", processor(), held])),
         "versions": versions(),

@@ -1,7 +1,8 @@
-"""Backbones: the real MiniLM-L6 of a Python package, or real sizes with random weights. Speed does not depend on their values.
+"""Backbones: the real MiniLM-L6 of a Python package, or real sizes with random weights. Speed does not depend on their
+values.
 
-Those with random weights have MiniLM's tokenizer (BERT's English one), or, without that package, a WordPiece tokenizer of
-generated words; its ids all lie inside every vocabulary here.
+Those with random weights have MiniLM's tokenizer (BERT's English one), or, without that package, a WordPiece tokenizer
+of generated words; its ids all lie inside every vocabulary here.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 def encoder_parameters(config: dict[str, Any]) -> int:
     """Parameters of an encoder's layers: what every token is multiplied with.
 
-    Without the embeddings (of tokens, and DeBERTa's of distances), and without pooler and head, which see one token per row.
+    Without the embeddings (of tokens, and DeBERTa's of distances), and without pooler and head, which see one token
+    per row.
     """
     hidden, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
     if config.get("model_type") == "modernbert":  # a gated feed-forward layer, no biases; the first layer has one norm

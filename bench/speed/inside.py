@@ -1,4 +1,5 @@
-"""textune beside itself: its loop and a hand-written one, with and without saving, many rows and long ones, its kernels."""
+"""textune beside itself: its loop and a hand-written one, with and without saving, many rows and long ones, its
+kernels."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def checkpoints(settings: Settings) -> list[Row]:
     """Stretches of steps with a checkpoint every ten steps beside stretches without, in one process."""
     question = f"{STEP}: with a checkpoint every {SAVE_EVERY} steps over one without"
     spec = {"folder": str(settings.work / "checkpoints"), "every": SAVE_EVERY}
-    return [_in_turns(settings, "checkpoints", spec, ("checkpoints", question, "no checkpoints"), multiple_of=SAVE_EVERY)]
+    return [
+        _in_turns(settings, "checkpoints", spec, ("checkpoints", question, "no checkpoints"), multiple_of=SAVE_EVERY)
+    ]
 
 
 def _in_turns(settings: Settings, side: str, spec: Json, names: tuple[str, str, str], *, multiple_of: int = 1) -> Row:
@@ -64,7 +67,8 @@ def _in_turns(settings: Settings, side: str, spec: Json, names: tuple[str, str, 
 
 
 def profile(settings: Settings) -> list[Row]:
-    """Milliseconds in each part of a training step beside those of the whole step; processor time where there is one thread."""
+    """Milliseconds in each part of a training step beside those of the whole step; processor time where there is one
+    thread."""
     task = short_task(settings)
     spec = {"config": str(task.write(settings)), "overrides": ["model.compile=on"]}
     with Worker("bench.sides.textune:profile", spec) as worker:
@@ -100,7 +104,9 @@ def scaling(settings: Settings) -> list[Row]:
             long, rows_file = settings.backbone("modernbert-long"), settings.work / "rows.csv"
             config = write_config(settings.work / "length.toml", keys, rows=rows_file, backbone=long)
             shape = {"rows": size * (steps + warm_up), "length": length}
-            points.append({"length": length, **_cost(worker.ask(config=str(config), **shape, steps=steps, warm_up=warm_up))})
+            points.append(
+                {"length": length, **_cost(worker.ask(config=str(config), **shape, steps=steps, warm_up=warm_up))}
+            )
     question = f"cost of a token in rows of {points[-1]['length']:,} tokens over rows of {points[0]['length']}"
     model = {
         "model": "ModernBERT shape, 4 layers of 192, every third with global attention",
@@ -110,7 +116,8 @@ def scaling(settings: Settings) -> list[Row]:
 
 
 def _cost(reply: Json, planning: float = 0.0) -> Json:
-    """Microseconds per token: in steps (loading included), and in the plan of the epoch; and the most memory until then."""
+    """Microseconds per token: in steps (loading included), and in the plan of the epoch; and the most memory until
+    then."""
     step, plan = reply["step_seconds"] / reply["tokens"] * 1e6, planning / reply["epoch_tokens"] * 1e6
     memory = round(reply["peak_memory_mb"])
     return {"step_us": significant(step), "planning_us": significant(plan), "peak_memory_mb": memory}

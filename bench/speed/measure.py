@@ -1,8 +1,9 @@
 """Pure arithmetic of the method: which rows a segment holds, how long it is, and what pairs of measurements say.
 
-Order of the rows. Trainer's length-grouped sampler sorts 50 batches at a time, so consecutive batches grow shorter and a few
-of them are no fair sample. `deal` therefore deals the batches of such a block out (each batch as Trainer made it), so that any
-few in a row hold every length; `shared_order` gives the other system the same rows, block by block, in random order.
+Order of the rows. Trainer's length-grouped sampler sorts 50 batches at a time, so consecutive batches grow shorter and
+a few of them are no fair sample. `deal` therefore deals the batches of such a block out (each batch as Trainer made
+it), so that any few in a row hold every length; `shared_order` gives the other system the same rows, block by block,
+in random order.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def spread(count: int) -> list[int]:
 
 
 def deal(order: Sequence[int], *, batch_size: int, block: int) -> list[int]:
-    """`order` with the batches of each block of `block` batches dealt out by `spread`; rows of no full batch are left out."""
+    """`order` with the batches of each block of `block` batches dealt out by `spread`; rows of no full batch are left
+    out."""
     batches = [list(order[at : at + batch_size]) for at in range(0, len(order) - batch_size + 1, batch_size)]
     parts = [batches[at : at + block] for at in range(0, len(batches), block)]
     return [row for part in parts for number in spread(len(part)) for row in part[number]]
@@ -41,27 +43,33 @@ def deal(order: Sequence[int], *, batch_size: int, block: int) -> list[int]:
 def shared_order(
     peer_order: Sequence[int], *, batch_size: int, block: int, warm_up: int, batches: int, seed: int
 ) -> tuple[list[int], list[int]]:
-    """Our order and the peer's: `warm_up` batches of the first block, then whole blocks of `block` batches, `batches` in all.
+    """Our order and the peer's: `warm_up` batches of the first block, then whole blocks of `block` batches, `batches`
+    in all.
 
-    After the last block the first one follows again, for both sides at the same place. `block=1` means that the peer's order
-    is random already: ours is the same, batch for batch.
+    After the last block the first one follows again, for both sides at the same place. `block=1` means that the peer's
+    order is random already: ours is the same, batch for batch.
     """
     dealt = deal(peer_order, batch_size=batch_size, block=block)
     first, size = warm_up * batch_size, block * batch_size
     # The rest of the first block is left out, so that segments of a whole block hold exactly one.
     blocks = [dealt[at : at + size] for at in range(size if block > 1 else first, len(dealt) - size + 1, size)]
     if not blocks:
-        raise ValueError(f"{len(peer_order):,} rows are too few for {warm_up} batches and a block of {block} of {batch_size}")
+        raise ValueError(
+            f"{len(peer_order):,} rows are too few for {warm_up} batches and a block of {block} of {batch_size}"
+        )
     parts = [dealt[:first], *islice(cycle(blocks), -(-(batches - warm_up) // block))]
     generator = random.Random(seed)
     ours = [part if block == 1 else generator.sample(part, len(part)) for part in parts]
     return [row for part in ours for row in part], [row for part in parts for row in part]
 
 
-def choose_steps(pair_seconds: float, *, seconds: float, block: int = 1, pairs: int = 5, most: int = MOST_STEPS) -> int:
+def choose_steps(
+    pair_seconds: float, *, seconds: float, block: int = 1, pairs: int = 5, most: int = MOST_STEPS
+) -> int:
     """Steps of a segment, so that `pairs` pairs fit into `seconds` when a pair of single steps takes `pair_seconds`.
 
-    With blocks it is a divisor of `block`: the whole block if so many fit, but never a single step, whose batch has one length.
+    With blocks it is a divisor of `block`: the whole block if so many fit, but never a single step, whose batch has
+    one length.
     """
     fitting = seconds / (pairs * pair_seconds)
     if block == 1:
@@ -100,7 +108,11 @@ class Comparison:
     def details(self) -> dict[str, Any]:
         """Median, smallest and largest of both and of the ratio, and every pair."""
         ours, peer = zip(*self.pairs, strict=True)
-        spreads = {"ours": spread_of(ours), "peer": spread_of(peer), "ratio": spread_of([a / b for a, b in self.pairs])}
+        spreads = {
+            "ours": spread_of(ours),
+            "peer": spread_of(peer),
+            "ratio": spread_of([a / b for a, b in self.pairs]),
+        }
         return {**spreads, "pairs": [[significant(value) for value in pair] for pair in self.pairs]}
 
 

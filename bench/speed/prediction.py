@@ -1,4 +1,5 @@
-"""Prediction: texts in, labels out, beside `transformers.pipeline`, sentence-transformers, ONNX Runtime and OpenVINO."""
+"""Prediction: texts in, labels out, beside `transformers.pipeline`, sentence-transformers, ONNX Runtime and
+OpenVINO."""
 
 from __future__ import annotations
 
@@ -52,7 +53,9 @@ class Systems:
         self.pace = 0.0
         """Seconds that a text takes all of them."""
         for name in (name for name in (*OURS, *PEERS) if name.partition(",")[0] in self.workers):
-            ways = [{}] if name in OURS else [{"batch_size": s, "by_length": "unsorted" not in name} for s in (32, 128)]
+            ways = (
+                [{}] if name in OURS else [{"batch_size": s, "by_length": "unsorted" not in name} for s in (32, 128)]
+            )
             tried = [(self.ask(name, trial, way)["seconds"], way) for way in ways]
             seconds, self.options[name] = min(tried, key=lambda found: found[0])
             self.pace += seconds / len(trial)
@@ -61,7 +64,9 @@ class Systems:
         """One system's answer."""
         return self.workers[name.partition(",")[0]].ask(texts=texts, **(options or self.options.get(name, {})))
 
-    def measure(self, settings: Settings, texts: list[str], size: int) -> tuple[list[dict[str, float]], dict[str, list[str]]]:
+    def measure(
+        self, settings: Settings, texts: list[str], size: int
+    ) -> tuple[list[dict[str, float]], dict[str, list[str]]]:
         """Rows per second of every system, segments of `size` texts in turns, and the labels that they gave."""
         starts = iter(range(0, len(texts) - size + 1, size))
         labels: dict[str, list[str]] = {name: [] for name in self.options}
@@ -79,7 +84,8 @@ class Systems:
 
 
 def predict(settings: Settings) -> list[Row]:
-    """Rows per second of every system on the same texts in turns: floats beside floats, int8 beside int8, and our two."""
+    """Rows per second of every system on the same texts in turns: floats beside floats, int8 beside int8, and our
+    two."""
     texts = short_texts(settings.count(20_000, tiny=48), settings.data)
     words = [text for text, _, _ in texts.examples]
     model = _trained_model(settings)
@@ -125,7 +131,9 @@ def predict(settings: Settings) -> list[Row]:
     return _rows(turns, labels, systems, details)
 
 
-def _rows(turns: list[dict[str, float]], labels: Mapping[str, list[str]], systems: Systems, details: Json) -> list[Row]:
+def _rows(
+    turns: list[dict[str, float]], labels: Mapping[str, list[str]], systems: Systems, details: Json
+) -> list[Row]:
     """One row for each peer; an int8 peer stands beside our floats where we have no int8."""
     has_int8, precision = "textune int8" in systems.options, details["precision"]
     rows = []

@@ -43,7 +43,8 @@ class WholeRun:
 
 
 def step_seconds(lines: list[dict[str, Any]], *, num_rows: int, batch_size: int) -> float:
-    """Seconds in steps, from the lines of a one-epoch metrics.jsonl: rows of each interval over its rows per second."""
+    """Seconds in steps, from the lines of a one-epoch metrics.jsonl: rows of each interval over its rows per
+    second."""
     total, done = 0.0, 0
     for line in (line for line in lines if line["kind"] == "step"):
         rows = min(line["step"] * batch_size, num_rows)

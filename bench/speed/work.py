@@ -1,4 +1,5 @@
-"""What the questions share: the settings of the command line, the config of a run, and a training that several systems do."""
+"""What the questions share: the settings of the command line, the config of a run, and a training that several systems
+do."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Settings:
     started: float = field(default_factory=perf_counter)
 
     def left(self) -> float:
-        """Seconds of measuring that are left to the question; it measures at least `pairs` pairs whatever this says."""
+        """Seconds of measuring that are left to the question; it measures at least `pairs` pairs whatever this
+        says."""
         if self.measuring is not None:
             return self.measuring
         return 0.0 if self.tiny else max(0.0, self.seconds - (perf_counter() - self.started))

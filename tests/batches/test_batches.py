@@ -11,7 +11,9 @@ from textune.config.schema import TrainSection
 
 lengths_strategy = st.lists(st.integers(1, 300), min_size=1, max_size=120).map(np.array)
 # Neighbours that differ by a token or two: where padding is cheaper than one more group.
-near_lengths_strategy = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).integers(1, 40, size=100))
+near_lengths_strategy = st.integers(0, 2**32 - 1).map(
+    lambda seed: np.random.default_rng(seed).integers(1, 40, size=100)
+)
 
 
 @given(lengths_strategy, st.integers(300, 2000), st.sampled_from(["packed", "padded"]))
@@ -25,7 +27,9 @@ def test_micro_batches_cover_all_rows_within_the_bound(lengths: np.ndarray, max_
 
 
 @given(near_lengths_strategy, st.integers(20, 900), st.sampled_from(["packed", "padded"]))
-def test_what_is_computed_stays_within_the_bound_padding_included(lengths: np.ndarray, max_tokens: int, layout: str) -> None:
+def test_what_is_computed_stays_within_the_bound_padding_included(
+    lengths: np.ndarray, max_tokens: int, layout: str
+) -> None:
     for cut in cut_by_tokens(lengths, max_tokens, layout=layout):  # type: ignore[arg-type]
         groups = lay_out(lengths[cut], layout=layout, max_tokens=max_tokens)  # type: ignore[arg-type]
         assert sum(group.rows for group in groups) == len(cut)

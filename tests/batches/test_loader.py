@@ -99,7 +99,8 @@ def test_the_plan_reads_only_the_chosen_rows(rows: TokenRows) -> None:
 
 @pytest.mark.parametrize("prefetch", [0, 1, 5])
 def test_a_lower_bound_cuts_this_batch_and_all_after_it(rows: TokenRows, prefetch: int) -> None:
-    """Also those that were prepared before it was lowered: the same rows and steps as with that bound from the start."""
+    """Also those that were prepared before it was lowered: the same rows and steps as with that bound from the
+    start."""
     section = TrainSection(batch_size=5, max_tokens=40, prefetch=prefetch)
     small = loader_of(rows, section, max_tokens=9)
     expected = [signature(batch) for batch in islice(iter(small), 8)]

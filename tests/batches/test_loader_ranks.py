@@ -35,7 +35,12 @@ ROWS = rows_of([3, 1, 7, 2, 5, 4, 1, 6, 2, 3])
 
 
 def make(
-    section: TrainSection, *, rank: int = 0, world: int = 1, lockstep: bool = False, state: dict[str, int] | None = None
+    section: TrainSection,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    lockstep: bool = False,
+    state: dict[str, int] | None = None,
 ) -> Loader:
     state = state or {"next_step": 0, "max_tokens": 9, "drawing": DRAWING}
     return loader_of(ROWS, section, state=state, rank=rank, world=world, lockstep=lockstep)
@@ -50,7 +55,12 @@ def take(loader: Loader, count: int) -> list[Batch]:
 
 def signature(batch: Batch) -> list[object]:
     parts = [
-        (p.tokens.ids_T.tolist(), p.targets[LABEL].tolist(), None if p.weights is None else p.weights.tolist(), p.counts)
+        (
+            p.tokens.ids_T.tolist(),
+            p.targets[LABEL].tolist(),
+            None if p.weights is None else p.weights.tolist(),
+            p.counts,
+        )
         for p in batch.micro_batches
     ]
     everyone = None if batch.all_targets is None else batch.all_targets[LABEL].tolist()
@@ -131,7 +141,9 @@ def test_a_rank_without_rows_computes_the_shortest_one_which_does_not_count() ->
     st.integers(40, 120),
     st.sampled_from(["packed", "padded"]),
 )
-def test_even_ranks_compute_equally_many_micro_batches(lengths: list[int], world: int, max_tokens: int, layout: str) -> None:
+def test_even_ranks_compute_equally_many_micro_batches(
+    lengths: list[int], world: int, max_tokens: int, layout: str
+) -> None:
     rows, section = rows_of(lengths), TrainSection(batch_size=30, prefetch=0)
     ranks = [
         next(

@@ -24,7 +24,9 @@ def plan(
     lengths: np.ndarray, batch_size: int, order: RowOrder, *, seed: int = 0, epoch: int = 0, drawing: int = DRAWING
 ) -> list[np.ndarray]:
     weights = np.resize(WEIGHTS, len(lengths))
-    return plan_epoch(lengths, batch_size=batch_size, order=order, seed=seed, epoch=epoch, weights_N=weights, drawing=drawing)
+    return plan_epoch(
+        lengths, batch_size=batch_size, order=order, seed=seed, epoch=epoch, weights_N=weights, drawing=drawing
+    )
 
 
 def order_of(num_rows: int, order: RowOrder, *, seed: int = 0, epoch: int = 0) -> np.ndarray:
@@ -58,9 +60,9 @@ def test_new_runs_draw_from_raw_bits_alone() -> None:
     """numpy promises the raw stream of a bit generator, and nothing that its `Generator` makes of it."""
     for path in [DRAWS, *sorted(DRAWS.parent.glob("batches/*.py")), *sorted(DRAWS.parent.glob("data/**/*.py"))]:
         code = path.read_text(encoding="utf-8").partition('"""')[2].partition('"""')[2]
-        assert path.name == "olddraws.py" or not re.search(r"random\.Generator|default_rng|RandomState|import random", code), (
-            path
-        )
+        assert path.name == "olddraws.py" or not re.search(
+            r"random\.Generator|default_rng|RandomState|import random", code
+        ), path
 
 
 @pytest.mark.parametrize("order", ["shuffle", "bucket", "weighted"])
@@ -77,7 +79,9 @@ def test_a_random_order_is_not_biased_by_position(order: RowOrder) -> None:
     assert abs(np.mean(means)) < 0.03
 
 
-@given(st.integers(1, 200), st.integers(1, 50), st.sampled_from(["shuffle", "bucket", "sequential"]), st.integers(0, 9))
+@given(
+    st.integers(1, 200), st.integers(1, 50), st.sampled_from(["shuffle", "bucket", "sequential"]), st.integers(0, 9)
+)
 def test_every_row_is_in_exactly_one_batch(num_rows: int, batch_size: int, order: RowOrder, epoch: int) -> None:
     batches = plan(np.resize(LENGTHS, num_rows), batch_size, order, epoch=epoch)
     assert len(batches) == -(-num_rows // batch_size)
@@ -126,7 +130,11 @@ def test_rows_are_drawn_in_proportion_to_their_weights() -> None:
     assert (np.abs(counts - expected) <= 5 * np.sqrt(expected)).all()
 
 
-@given(st.lists(st.sampled_from([0.0, 1e-38, 0.1, 1.0, 3e38]), min_size=1, max_size=30), st.integers(1, 8), st.integers(0, 99))
+@given(
+    st.lists(st.sampled_from([0.0, 1e-38, 0.1, 1.0, 3e38]), min_size=1, max_size=30),
+    st.integers(1, 8),
+    st.integers(0, 99),
+)
 def test_a_row_without_weight_is_never_drawn(weights: list[float], batch_size: int, seed: int) -> None:
     weights_N = np.array(weights, dtype=np.float32)
     lengths = np.ones(len(weights), dtype=np.int64)

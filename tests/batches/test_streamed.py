@@ -1,4 +1,5 @@
-"""The order of a stream: every row once an epoch, the same batches from any state, little read again, little in memory."""
+"""The order of a stream: every row once an epoch, the same batches from any state, little read again, little in
+memory."""
 
 import json
 import tracemalloc
@@ -48,7 +49,9 @@ def read_block(stream: RowStream, order: Any, cursor: Cursor | None = None) -> B
 
 def epochs_of(batches: list[Any], num_epochs: int, batch_size: int) -> list[list[int]]:
     steps = -(-TOTAL // batch_size)
-    return [[n for b in batches[epoch * steps : (epoch + 1) * steps] for n in numbers(b)] for epoch in range(num_epochs)]
+    return [
+        [n for b in batches[epoch * steps : (epoch + 1) * steps] for n in numbers(b)] for epoch in range(num_epochs)
+    ]
 
 
 @pytest.mark.parametrize(("block_rows", "interleave"), [(16, 3), (3, 2), (1, 4), (1000, 100), (5, 1)])
@@ -204,7 +207,10 @@ def test_pairs_weights_and_templates_go_with_their_rows(tmp_path: Path, tokenize
         for n in range(12)
     ]
     del rows[3]["body"], rows[7]["second"]
-    names = [write_shard(tmp_path / name, rows[at : at + 4]) for name, at in (("a.jsonl", 0), ("b.parquet", 4), ("c.jsonl", 8))]
+    names = [
+        write_shard(tmp_path / name, rows[at : at + 4])
+        for name, at in (("a.jsonl", 0), ("b.parquet", 4), ("c.jsonl", 8))
+    ]
     columns = Columns(template="{title}: {body}", text_pair="second", weight="weight")
     stream = open_rows([str(name) for name in names], columns=columns, block_rows=2, interleave=2)
     seen: dict[int, Any] = {}
@@ -296,7 +302,9 @@ def test_a_few_blocks_are_alive_however_long_the_stream_is(
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
-def test_memory_is_that_of_a_block_and_not_of_a_shard(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_that_of_a_block_and_not_of_a_shard(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shards, "PARQUET_ROWS", 50)
     rows = [{"text": f"{number} " * 1000, "label": float(number)} for number in range(4000)]
     size = sum(len(row["text"]) for row in rows)
@@ -348,7 +356,9 @@ def append_row(path: Path) -> None:
 def test_classes_and_lists_of_labels(tmp_path: Path) -> None:
     rows = [{"text": "a", "label": ["pos", "neg"][n % 2], "tags": [["x"], [], ["y", "x"]][n % 3]} for n in range(12)]
     files = [str(write_shard(tmp_path / f"{at}.jsonl", rows[at : at + 4])) for at in (0, 4, 8)]
-    stream = open_rows(files, label_map=LabelMap("binary", ("neg", "pos")), labels=Labels(names=("neg", "pos")), block_rows=5)
+    stream = open_rows(
+        files, label_map=LabelMap("binary", ("neg", "pos")), labels=Labels(names=("neg", "pos")), block_rows=5
+    )
     block = read_block(stream, "sequential")
     assert block.targets.tolist() == [1, 0, 1, 0, 1] and block.targets.dtype == np.int64
     label_map = LabelMap("multilabel", ("x", "y"), multi_hot=False)
@@ -358,7 +368,9 @@ def test_classes_and_lists_of_labels(tmp_path: Path) -> None:
     assert block.targets.tolist() == [[1, 0], [0, 0], [1, 1]]
     files = [str(write_shard(tmp_path / "bad.jsonl", [{"text": "a", "label": "nge"}]))]
     stream = open_rows(files, label_map=LabelMap("binary", ("neg", "pos")), labels=Labels(names=("neg", "pos")))
-    with pytest.raises(DataError, match=r"bad\.jsonl, line 1: the label 'nge' is not one of the 2 labels.*Did you mean 'neg'"):
+    with pytest.raises(
+        DataError, match=r"bad\.jsonl, line 1: the label 'nge' is not one of the 2 labels.*Did you mean 'neg'"
+    ):
         read_block(stream, "shuffle")
 
 
@@ -391,5 +403,7 @@ def test_rows_of_several_stores_become_those_of_one(tokenizer: Any) -> None:
     ]
     joined = join_rows(parts)
     wanted = encoder.encode(["the", "a film", "very dull"])
-    assert joined.store.ids.tolist() == wanted.ids.tolist() and joined.store.offsets.tolist() == wanted.offsets.tolist()
+    assert (
+        joined.store.ids.tolist() == wanted.ids.tolist() and joined.store.offsets.tolist() == wanted.offsets.tolist()
+    )
     assert (joined.targets[LABEL].tolist(), joined.weights.tolist()) == ([2, 0, 5], [1, 2, 3])  # type: ignore[union-attr]

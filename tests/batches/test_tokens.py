@@ -43,7 +43,9 @@ def rows_of(store: TokenStore, array: np.ndarray) -> list[list[int]]:
 
 @given(st.lists(text_strategy, min_size=1, max_size=8), st.integers(6, 40))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
-def test_ids_are_those_of_the_tokenizer_with_its_own_truncation(tokenizer: Any, texts: list[str], max_length: int) -> None:
+def test_ids_are_those_of_the_tokenizer_with_its_own_truncation(
+    tokenizer: Any, texts: list[str], max_length: int
+) -> None:
     store = TextEncoder(tokenizer, TokensSection(max_length=max_length)).encode(texts)
     wanted = tokenizer(texts, truncation=True, max_length=max_length)
     assert rows_of(store, store.ids) == [row or [tokenizer.bos_token_id] for row in wanted["input_ids"]]
@@ -52,7 +54,9 @@ def test_ids_are_those_of_the_tokenizer_with_its_own_truncation(tokenizer: Any, 
 
 @given(st.lists(st.tuples(text_strategy, text_strategy), min_size=1, max_size=8), st.integers(8, 40))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
-def test_pairs_are_those_of_the_tokenizer_longest_first(tokenizer: Any, pairs: list[tuple[str, str]], max_length: int) -> None:
+def test_pairs_are_those_of_the_tokenizer_longest_first(
+    tokenizer: Any, pairs: list[tuple[str, str]], max_length: int
+) -> None:
     first, second = [a for a, _ in pairs], [b for _, b in pairs]
     store = TextEncoder(tokenizer, TokensSection(max_length=max_length)).encode(first, second)
     wanted = tokenizer(first, second, truncation="longest_first", max_length=max_length)
@@ -89,7 +93,8 @@ def test_chunks_leave_no_trace(tokenizer: Any, monkeypatch: pytest.MonkeyPatch, 
     chunks = list(tokens.cut_texts(texts, pairs))
     assert len(chunks) > 3 and [text for chunk, _ in chunks for text in chunk] == texts
     assert all(
-        len(chunk) <= 3 and (len("".join([*chunk, *(second or ())])) <= 15 or len(chunk) == 1) for chunk, second in chunks
+        len(chunk) <= 3 and (len("".join([*chunk, *(second or ())])) <= 15 or len(chunk) == 1)
+        for chunk, second in chunks
     )
     for found in (encoder.encode(texts, pairs), *_stored(encoder, texts, pairs)):
         assert rows_of(found, found.ids) == rows_of(whole, whole.ids)
@@ -117,7 +122,10 @@ def test_types_are_kept_where_they_tell_something(tmp_path: Path) -> None:
     for family, single, pair in (("bert", False, True), ("roberta", False, False), ("deberta-v2", False, True)):
         tokenizer = AutoTokenizer.from_pretrained(tiny_backbone(family, tmp_path / family))
         encoder = TextEncoder(tokenizer, TokensSection())
-        assert (encoder.encode(texts).types is not None, encoder.encode(texts, pairs).types is not None) == (single, pair)
+        assert (encoder.encode(texts).types is not None, encoder.encode(texts, pairs).types is not None) == (
+            single,
+            pair,
+        )
     # One that gives a special token of a single text a type of its own.
     own = AutoTokenizer.from_pretrained(tiny_backbone("xlnet", tmp_path / "xlnet"))
     own.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]

@@ -85,7 +85,9 @@ def test_the_verb_kills_real_processes_and_says_what_it_found(home: Path, tmp_pa
 
 
 @pytest.mark.parametrize(("difference", "code"), [("", 0), ("after kill 1 of run-1 its end is another.", 1)])
-def test_the_verdict_is_a_sentence_and_an_exit_code(monkeypatch: pytest.MonkeyPatch, difference: str, code: int) -> None:
+def test_the_verdict_is_a_sentence_and_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, difference: str, code: int
+) -> None:
     kill = Kill(1, "run-1", 2.5, "writing", "while it wrote step-8.writing", 4, ("step-8.writing",))
 
     def judged(config: str, **options: Any) -> ChaosResult:
@@ -183,7 +185,14 @@ def test_a_run_that_ends_before_it_is_killed_is_said_to_be_too_short(
             self._process.join()
 
     with pytest.raises(RunError, match="too short to be killed so often"):
-        chaos(home / "config.toml", kills=1, folder=tmp_path / "chaos", overrides=SMALL, start=Unkillable, reference=reference)
+        chaos(
+            home / "config.toml",
+            kills=1,
+            folder=tmp_path / "chaos",
+            overrides=SMALL,
+            start=Unkillable,
+            reference=reference,
+        )
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1"])
@@ -211,7 +220,9 @@ def test_a_signal_ends_the_process_at_work_and_leaves_nothing_in_the_way(
     # where there is a choice, a run that cannot end before this process has looked at it
     words = SMALL if given else (*SMALL, "train.duration=300 epochs")
     with pytest.raises(KeyboardInterrupt if name == "SIGINT" else Preempted, match=r"0 kills had happened") as stopped:
-        chaos(home / "config.toml", kills=1, folder=tmp_path / "chaos", overrides=words, start=Signalled, reference=given)
+        chaos(
+            home / "config.toml", kills=1, folder=tmp_path / "chaos", overrides=words, start=Signalled, reference=given
+        )
     assert getattr(stopped.value, "exit_code", 130) == 128 + number
     assert [process.wait() for process in started] == [-signal.SIGKILL]
     assert list(tmp_path.iterdir()) == [] and signal.getsignal(number) is handler

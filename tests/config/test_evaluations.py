@@ -1,4 +1,5 @@
-"""Evaluation sets in a configuration: by names of the user's own, merged, located and checked like any other source."""
+"""Evaluation sets in a configuration: by names of the user's own, merged, located and checked like any other
+source."""
 
 from __future__ import annotations
 
@@ -45,7 +46,9 @@ def test_a_set_is_a_source_of_files_unless_its_kind_says_otherwise(config: Path)
 def test_sets_merge_and_can_be_taken_away(config: Path, tmp_path: Path) -> None:
     child = tmp_path / "child" / "child.toml"
     child.parent.mkdir()
-    child.write_text('extends = "../config.toml"\n[data.evaluations.web]\nkind = "hub"\nname = "x/y"\n', encoding="utf-8")
+    child.write_text(
+        'extends = "../config.toml"\n[data.evaluations.web]\nkind = "hub"\nname = "x/y"\n', encoding="utf-8"
+    )
     words = ["data.evaluations.news.take=7", "data.evaluations.share.kind=files", "data.evaluations.share.files=s.csv"]
     loaded = load_config(child, words, ["data.evaluations.news.where"])
     sets = loaded.experiment.data.evaluations
@@ -94,7 +97,9 @@ def test_which_sets_are_evaluated_when(config: Path) -> None:
         ({"evaluate.at_end": ["test"]}, "evaluate.at_end", "test", "news"),
     ],
 )
-def test_names_that_cannot_be_are_said(config: Path, changes: dict[str, Any], key: str, value: str, remedy: str) -> None:
+def test_names_that_cannot_be_are_said(
+    config: Path, changes: dict[str, Any], key: str, value: str, remedy: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         require_runnable(load_config(config, changes).experiment)
     assert key in caught.value.message and value in caught.value.message and remedy in caught.value.hint
@@ -118,7 +123,12 @@ def test_wrong_values_are_said_where_they_are(config: Path, changes: dict[str, A
 
 
 def test_a_stream_has_no_rows_to_set_aside_and_none_to_evaluate(config: Path) -> None:
-    words = ["data.train.kind=stream", "data.train.files=a.jsonl", "data.train.num_rows=100", "data.validation.kind=none"]
+    words = [
+        "data.train.kind=stream",
+        "data.train.files=a.jsonl",
+        "data.train.num_rows=100",
+        "data.validation.kind=none",
+    ]
     words += ["task.kind=binary", 'data.labels.names=["no", "yes"]', "evaluate.train=true"]
     with pytest.raises(ConfigError) as caught:
         require_runnable(load_config(config, words).experiment)

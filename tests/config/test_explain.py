@@ -27,7 +27,8 @@ numbers = st.integers(-(10**12), 10**12) | st.floats(allow_nan=False) | st.boole
 free = st.dictionaries(
     text,
     st.recursive(
-        numbers | text | st.dates(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3)
+        numbers | text | st.dates(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
     ),
     max_size=4,
 )
@@ -49,7 +50,9 @@ hub = st.fixed_dictionaries({"kind": st.just("hub"), "name": path}, optional=row
 python = st.fixed_dictionaries({"kind": st.just("python"), "object": st.just("a.b:C")}, optional={"options": free})
 source = st.recursive(
     files | hub | python,
-    lambda inner: st.fixed_dictionaries({"kind": st.just("concat"), "sources": st.lists(inner, min_size=1, max_size=3)}),
+    lambda inner: st.fixed_dictionaries(
+        {"kind": st.just("concat"), "sources": st.lists(inner, min_size=1, max_size=3)}
+    ),
     max_leaves=4,
 )
 weights = st.sampled_from(["balanced", "none"]) | st.dictionaries(text, st.floats(0, 1e9), min_size=1, max_size=3)
@@ -93,7 +96,9 @@ def test_show_gives_each_value_its_origin(tmp_path: Path) -> None:
         "# text_pair is not set",
     ):
         assert line in lines
-    shown = {line.split(" ")[0 if line[0] != "#" else 1].split(".")[0] for line in lines[1:] if line and line[0] != "["}
+    shown = {
+        line.split(" ")[0 if line[0] != "#" else 1].split(".")[0] for line in lines[1:] if line and line[0] != "["
+    }
     assert shown == {key.place[-1] for key in all_keys() if not key.kind}
 
 
@@ -113,7 +118,7 @@ def test_diff_shows_only_what_differs_and_from_what() -> None:
     assert "Nothing differs" in show(load_config(None), diff=True)
 
 
-# --- JSON Schema ------------------------------------------------------------------------------------------------------
+# --- JSON Schema -----------------------------------------------------------------------------------------------------
 
 
 def fits(value: Any, node: dict[str, Any], root: dict[str, Any]) -> bool:
@@ -152,7 +157,8 @@ GOOD = [
     'extends = "base.toml"\n"$schema" = "x.json"\n[train]\nduration = "2 epochs"\nseed = 1',
     '[data.train]\nfiles = "a.csv"\n[data.validation]\nratio = 0.2\n[data.test]\nkind = "files"\nfiles = ["t.csv"]',
     '[data.train]\nkind = "concat"\nsources = [{files = "a"}, {kind = "hub", name = "x/y", take = 3}]',
-    '[task]\nlabel_smoothing = 0.1\nclass_weights = { a = 2 }\n[model]\npretrained = "x/y"\nconfig = { p = 0.1, q = [1] }',
+    '[task]\nlabel_smoothing = 0.1\nclass_weights = { a = 2 }\n[model]\npretrained = "x/y"\nconfig ='
+    " { p = 0.1, q = [1] }",
     '[task]\nkind = "regression"\nloss = "smooth_l1"\n[data.train.where]\nsource = "imdb"\nyear = ["1", "2"]',
 ]
 BAD = [
@@ -193,19 +199,23 @@ def test_the_json_schema_serves_editors() -> None:
     assert "null" not in json.dumps(schema)
 
 
-# --- the reference page -----------------------------------------------------------------------------------------------
+# --- the reference page ----------------------------------------------------------------------------------------------
 
 
 def test_the_page_in_docs_is_the_generated_one() -> None:
     page = ROOT / "docs" / "configuration.md"
-    assert page.read_text(encoding="utf-8") == reference_markdown(), "run `textune schema --markdown > docs/configuration.md`"
+    assert page.read_text(encoding="utf-8") == reference_markdown(), (
+        "run `textune schema --markdown > docs/configuration.md`"
+    )
 
 
 def test_the_page_has_every_key_and_its_links_lead_somewhere() -> None:
     page = reference_markdown()
     for key in all_keys():
         assert key.place[-1] == "kind" or f"| `{key.place[-1]}` |" in page, key
-    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"(?m)^#+ (.*)$", page)}
+    anchors = {
+        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"(?m)^#+ (.*)$", page)
+    }
     assert set(re.findall(r"\]\(#([^)]*)\)", page)) <= anchors
     example = re.search(r"```toml\n(.*?)```", page, re.S)
     assert example is not None
@@ -214,7 +224,7 @@ def test_the_page_has_every_key_and_its_links_lead_somewhere() -> None:
     assert widths == {6}
 
 
-# --- the starter file -------------------------------------------------------------------------------------------------
+# --- the starter file ------------------------------------------------------------------------------------------------
 
 
 def test_the_starter_loads_and_says_what_was_found(tmp_path: Path) -> None:
@@ -234,10 +244,18 @@ def test_the_starter_loads_and_says_what_was_found(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(config, encoding="utf-8")
     experiment = load_config(tmp_path / "config.toml").experiment
     require_runnable(experiment)
-    assert experiment.data.train == FilesSource(files=(str(tmp_path / "reviews.csv"),), delimiter=";", encoding="latin-1")
+    assert experiment.data.train == FilesSource(
+        files=(str(tmp_path / "reviews.csv"),), delimiter=";", encoding="latin-1"
+    )
     assert (experiment.data.columns.text, experiment.data.columns.label) == ("review", "stars")
     assert (experiment.task.kind, experiment.model.pretrained) == ("multiclass", facts.pretrained)
-    for seen in ("33,530 rows", "about 3,353", "3 distinct: 1, 2, 3", "other columns: id", "textune train config.toml"):
+    for seen in (
+        "33,530 rows",
+        "about 3,353",
+        "3 distinct: 1, 2, 3",
+        "other columns: id",
+        "textune train config.toml",
+    ):
         assert seen in config
 
 

@@ -25,7 +25,7 @@ def override(*overrides: str, unset: tuple[str, ...] = (), file: str | None = No
     return load_config(file, overrides, unset).experiment
 
 
-# --- merging and precedence -------------------------------------------------------------------------------------------
+# --- merging and precedence ------------------------------------------------------------------------------------------
 
 
 def test_no_file_gives_the_defaults() -> None:
@@ -47,7 +47,9 @@ def test_precedence_is_defaults_then_parent_then_file_then_command_line() -> Non
 
 
 def test_every_value_has_an_origin() -> None:
-    write("config.toml", '[data.train]\nkind = "concat"\n[[data.train.sources]]\nfiles = "a.csv"\n[model.config]\na = 1')
+    write(
+        "config.toml", '[data.train]\nkind = "concat"\n[[data.train.sources]]\nfiles = "a.csv"\n[model.config]\na = 1'
+    )
     origins = load_config("config.toml").origins
     assert origins["data.train.sources[0].files"] == "config.toml"
     assert origins["data.train.sources[0].format"] == "default"
@@ -84,7 +86,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read() -> None:
     assert override(file="config.toml").train.seed == 4
 
 
-# --- kinds ------------------------------------------------------------------------------------------------------------
+# --- kinds -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -97,9 +99,9 @@ def test_a_changed_kind_replaces_its_table_in_any_order_of_overrides(reverse: bo
 
 def test_a_kind_that_stays_keeps_its_table() -> None:
     write("config.toml", "[data.validation]\nratio = 0.3")
-    assert override("data.validation.kind=split", "data.validation.seed=2", file="config.toml").data.validation == SplitOff(
-        ratio=0.3, seed=2
-    )
+    assert override(
+        "data.validation.kind=split", "data.validation.seed=2", file="config.toml"
+    ).data.validation == SplitOff(ratio=0.3, seed=2)
 
 
 def test_kind_of_a_section_without_variants_replaces_nothing() -> None:
@@ -119,12 +121,14 @@ def test_values_that_a_changed_kind_leaves_behind_are_told() -> None:
 
 
 def test_sources_without_kind_are_files() -> None:
-    train = override("data.train={kind = 'concat', sources = [{files = 'a.csv'}, {kind = 'hub', name = 'x/y'}]}").data.train
+    train = override(
+        "data.train={kind = 'concat', sources = [{files = 'a.csv'}, {kind = 'hub', name = 'x/y'}]}"
+    ).data.train
     assert isinstance(train, ConcatSource)
     assert train.sources == (FilesSource(files=(os.path.abspath("a.csv"),)), HubSource(name="x/y"))
 
 
-# --- overrides and unset ----------------------------------------------------------------------------------------------
+# --- overrides and unset ---------------------------------------------------------------------------------------------
 
 
 def test_overrides_are_converted_by_the_type_of_the_key() -> None:
@@ -202,7 +206,8 @@ def test_the_later_of_two_overrides_of_a_key_counts() -> None:
 def test_unset_takes_a_key_back_to_its_default() -> None:
     write(
         "base.toml",
-        '[data.columns]\ntext_pair = "b"\n[train]\nseed = 5\n[task.class_weights]\na = 1\n[data.validation]\nratio = 0.4',
+        '[data.columns]\ntext_pair = "b"\n[train]\nseed = 5\n[task.class_weights]\na = 1\n[data.validation]\nratio ='
+        " 0.4",
     )
     write("config.toml", 'extends = "base.toml"')
     loaded = load_config(
@@ -213,13 +218,16 @@ def test_unset_takes_a_key_back_to_its_default() -> None:
     assert loaded.origins["train.seed"] == "default"
     assert loaded.experiment.task.class_weights == {"b": 2.0}
     assert override(unset=("data.validation",), file="config.toml").data.validation == SplitOff()
-    assert override("data.validation.seed=1", unset=("data.validation",), file="config.toml").data.validation == SplitOff(
-        seed=1
-    )
+    assert override(
+        "data.validation.seed=1", unset=("data.validation",), file="config.toml"
+    ).data.validation == SplitOff(seed=1)
 
 
 def test_unset_of_a_kind_takes_its_table_along_only_if_it_was_changed() -> None:
-    write("config.toml", '[data.validation]\nkind = "files"\nfiles = "v.csv"\n[data.train]\nkind = "files"\nfiles = "t.csv"')
+    write(
+        "config.toml",
+        '[data.validation]\nkind = "files"\nfiles = "v.csv"\n[data.train]\nkind = "files"\nfiles = "t.csv"',
+    )
     data = override(unset=("data.validation.kind", "data.train.kind"), file="config.toml").data
     assert data.validation == SplitOff()
     assert data.train == FilesSource(files=(os.path.abspath("t.csv"),))
@@ -239,7 +247,7 @@ def test_environment_variables_play_no_part() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=root)
 
 
-# --- dictionaries and runs --------------------------------------------------------------------------------------------
+# --- dictionaries and runs -------------------------------------------------------------------------------------------
 
 
 def test_a_dictionary_follows_the_rules_of_a_file(folder: Path) -> None:
@@ -284,7 +292,7 @@ def test_loaded_is_plain_data() -> None:
     assert Loaded(Experiment(), {}, None).notes == ()
 
 
-# --- in Python --------------------------------------------------------------------------------------------------------
+# --- in Python -------------------------------------------------------------------------------------------------------
 
 
 def test_overrides_as_a_dictionary() -> None:
@@ -294,7 +302,10 @@ def test_overrides_as_a_dictionary() -> None:
         "data.labels.names": ["no", "yes"],
         "train.max_tokens": None,
     }
-    nested = {"train": {"optimizer.lr": 3e-5, "duration": Duration(2, "epochs")}, "data": {"labels": {"names": ("no", "yes")}}}
+    nested = {
+        "train": {"optimizer.lr": 3e-5, "duration": Duration(2, "epochs")},
+        "data": {"labels": {"names": ("no", "yes")}},
+    }
     words = ["train.optimizer.lr=3e-5", "train.duration=2 epochs", 'data.labels.names=["no", "yes"]']
     wanted = override(*words)
     for overrides in (by_key, nested, (word for word in words)):
@@ -308,9 +319,14 @@ def test_a_config_as_a_dictionary_or_an_experiment(folder: Path) -> None:
     wanted = load_config("config.toml").experiment
     assert load_config(tree).experiment == load_config(wanted).experiment == wanted
     changed = load_config(tree, {"train.seed": 5})
-    assert changed.experiment.train.seed == 5 and changed.origins["data.train.files"] == "config" and changed.path is None
     assert (
-        load_config(wanted.model_copy(update={"train": wanted.train.model_copy(update={"seed": 6})})).experiment.train.seed == 6
+        changed.experiment.train.seed == 5 and changed.origins["data.train.files"] == "config" and changed.path is None
+    )
+    assert (
+        load_config(
+            wanted.model_copy(update={"train": wanted.train.model_copy(update={"seed": 6})})
+        ).experiment.train.seed
+        == 6
     )
 
 
@@ -324,7 +340,11 @@ def test_a_config_as_a_dictionary_or_an_experiment(folder: Path) -> None:
             {"overrides": "train.seed=1"},
             "overrides = 'train.seed=1' is a single string. Put it in a list: overrides=['train.seed=1'].",
         ),
-        (None, {"unset": "train.seed"}, "unset = 'train.seed' is a single string. Put it in a list: unset=['train.seed']."),
+        (
+            None,
+            {"unset": "train.seed"},
+            "unset = 'train.seed' is a single string. Put it in a list: unset=['train.seed'].",
+        ),
         (None, {"overrides": [3]}, "overrides[0] is 3, not text."),
         (None, {"overrides": {"train.sed": 1}}, "Unknown key train.sed (overrides). Did you mean train.seed?"),
         (None, {"overrides": {"train..seed": 1}}, "The override 'train..seed' is not a dotted key."),
@@ -338,7 +358,9 @@ def test_what_python_gets_wrong_is_a_sentence(config: object, options: dict[str,
 
 
 def test_a_tree_from_elsewhere_names_its_origin(tmp_path: Path) -> None:
-    loaded = load_tree({"train": {"seed": 7}, "data": {"train": {"files": "a.csv"}}}, origin="the launch line", base=tmp_path)
+    loaded = load_tree(
+        {"train": {"seed": 7}, "data": {"train": {"files": "a.csv"}}}, origin="the launch line", base=tmp_path
+    )
     assert loaded.experiment.train.seed == 7 and loaded.path is None
     assert loaded.origins["train.seed"] == loaded.origins["data.train.files"] == "the launch line"
     assert loaded.origins["train.batch_size"] == "default"

@@ -93,7 +93,9 @@ def test_files_inside_an_installed_package(folder: Path, monkeypatch: pytest.Mon
     write("site/some_reviews/data/r.csv", "text,label\n")
     write("site/some_reviews/__init__.py", "raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(str(folder / "site"))
-    experiment = override("data.train.files=package:some_reviews/data/r.csv", "model.pretrained=package:some-reviews/data")
+    experiment = override(
+        "data.train.files=package:some_reviews/data/r.csv", "model.pretrained=package:some-reviews/data"
+    )
     assert experiment.data.train == FilesSource(files=(str(folder / "site/some_reviews/data/r.csv"),))
     assert experiment.model.pretrained == str(folder / "site/some_reviews/data")
 

@@ -129,10 +129,16 @@ def test_an_unknown_kind_lists_the_kinds() -> None:
         ("train.optimizer.lr=-1", 'train.optimizer.lr = "-1" (command line): expected a number above 0.'),
         ("train.optimizer.lr=nan", 'train.optimizer.lr = "nan" (command line): expected a number above 0.'),
         ("train.optimizer.lr=inf", 'train.optimizer.lr = "inf" (command line): expected a number above 0.'),
-        ("data.validation.ratio=1", 'data.validation.ratio = "1" (command line): expected a number above 0 and below 1.'),
+        (
+            "data.validation.ratio=1",
+            'data.validation.ratio = "1" (command line): expected a number above 0 and below 1.',
+        ),
         ("data.train.take=3.5", 'data.train.take = "3.5" (command line): expected a whole number of at least 1.'),
         ("data.train.shuffle=maybe", 'data.train.shuffle = "maybe" (command line): expected true or false.'),
-        ("train.precision=fp8", 'train.precision = "fp8" (command line): expected one of "auto", "fp32", "bf16", "fp16".'),
+        (
+            "train.precision=fp8",
+            'train.precision = "fp8" (command line): expected one of "auto", "fp32", "bf16", "fp16".',
+        ),
         ("train.duration=3", 'train.duration = "3" (command line): a duration is a number and a unit'),
         ("train.log_every=0 steps", 'train.log_every = "0 steps" (command line): the duration must be above zero.'),
         ("data.train.delimiter=ab", 'data.train.delimiter = "ab" (command line): expected one character.'),
@@ -140,16 +146,37 @@ def test_an_unknown_kind_lists_the_kinds() -> None:
         ("data.train.pattern=(", 'data.train.pattern = "(" (command line): not a regular expression'),
         ("data.train.files=", 'data.train.files[0] = "" (command line): expected a path.'),
         ("data.train.rename={a = 1}", "data.train.rename.a = 1 (command line): expected text."),
-        ("data.train.where=x", 'data.train.where = "x" (command line): expected a table of texts or of lists of texts.'),
-        ("task.class_weights=heavy", 'task.class_weights = "heavy" (command line): expected "none", "balanced" or a table of'),
+        (
+            "data.train.where=x",
+            'data.train.where = "x" (command line): expected a table of texts or of lists of texts.',
+        ),
+        (
+            "task.class_weights=heavy",
+            'task.class_weights = "heavy" (command line): expected "none", "balanced" or a table of',
+        ),
         ("task.class_weights.a=x", 'task.class_weights.a = "x" (command line): expected a number of at least 0.'),
         ("train.seed.x=1", 'train.seed = { x = "1" } (command line): expected a whole number'),
         ("train.seed=none", 'train.seed = "none" (command line): expected a whole number'),
-        ("train.optimizer=adamw", 'train.optimizer = "adamw" (command line): train.optimizer is a section, not a value.'),
-        ("data.validation=none", 'data.validation = "none" (command line): data.validation is a section, not a value.'),
-        ("data.train.kind=hub", 'data.train.name is not set; data.train has kind = "hub", which needs it: Data set name'),
-        ("data.train={kind='concat', sources=[]}", "data.train.sources = [] (command line): expected a list of tables."),
-        ("data.train={kind='concat', sources='a'}", 'data.train.sources = "a" (command line): expected a list of tables.'),
+        (
+            "train.optimizer=adamw",
+            'train.optimizer = "adamw" (command line): train.optimizer is a section, not a value.',
+        ),
+        (
+            "data.validation=none",
+            'data.validation = "none" (command line): data.validation is a section, not a value.',
+        ),
+        (
+            "data.train.kind=hub",
+            'data.train.name is not set; data.train has kind = "hub", which needs it: Data set name',
+        ),
+        (
+            "data.train={kind='concat', sources=[]}",
+            "data.train.sources = [] (command line): expected a list of tables.",
+        ),
+        (
+            "data.train={kind='concat', sources='a'}",
+            'data.train.sources = "a" (command line): expected a list of tables.',
+        ),
         ("train.seed", "The setting train.seed has no `=`. Settings are written KEY=VALUE, such as"),
         ("=3", "The override '=3' does not start with a dotted key."),
         ("train..seed=3", "The override 'train..seed=3' does not start with a dotted key."),
@@ -166,7 +193,9 @@ def test_a_wrong_value_gets_one_sentence(word: str, start: str) -> None:
 
 def test_wrong_types_in_a_file_name_the_file() -> None:
     write("base.toml", "[train]\nseed = true")
-    write("config.toml", 'extends = "base.toml"\n[tokens]\nmax_length = "long"\n[train]\nshuffel = 1\n[data]\ntrain = 3')
+    write(
+        "config.toml", 'extends = "base.toml"\n[tokens]\nmax_length = "long"\n[train]\nshuffel = 1\n[data]\ntrain = 3'
+    )
     message = refusal(file="config.toml")
     lines = message.splitlines()
     assert lines[0] == "The configuration has 4 problems:" and all(line.startswith("  - ") for line in lines[1:])
@@ -200,11 +229,13 @@ def test_contradictory_overrides() -> None:
     assert "as a value and as a table" in refusal("task.class_weights.a=1", "task.class_weights=balanced")
 
 
-# --- nothing but a ConfigError, whatever comes in ---------------------------------------------------------------------
+# --- nothing but a ConfigError, whatever comes in --------------------------------------------------------------------
 
 words = sorted({part for key in all_keys() for part in key.place} | {"kinds", "0", "", "a.b"})
 values = st.recursive(
-    st.sampled_from(["files", "concat", "hub", "none", "~", "package:x/y", "[1", "{a = 1}", "2 epochs", "nan", "", "\0"])
+    st.sampled_from(
+        ["files", "concat", "hub", "none", "~", "package:x/y", "[1", "{a = 1}", "2 epochs", "nan", "", "\0"]
+    )
     | st.integers()
     | st.floats()
     | st.booleans()
@@ -213,7 +244,9 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(words), inner, max_size=3),
     max_leaves=6,
 )
-sections = st.sampled_from([("data",), ("data", "train"), ("data", "validation"), ("task",), ("model",), ("train",), ()])
+sections = st.sampled_from(
+    [("data",), ("data", "train"), ("data", "validation"), ("task",), ("model",), ("train",), ()]
+)
 
 
 @settings(max_examples=150, deadline=None)

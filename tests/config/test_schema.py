@@ -69,7 +69,8 @@ def test_other_durations_are_refused_with_a_reason(text: object) -> None:
 
 
 @given(
-    st.integers(0, 10**12).map(lambda n: Duration(float(n), "steps")) | st.floats(0, 1e12).map(lambda n: Duration(n, "epochs"))
+    st.integers(0, 10**12).map(lambda n: Duration(float(n), "steps"))
+    | st.floats(0, 1e12).map(lambda n: Duration(n, "epochs"))
 )
 def test_durations_survive_being_written(duration: Duration) -> None:
     assert Duration.parse(str(duration)) == duration
@@ -113,7 +114,11 @@ def test_values_outside_their_limits(section: type[Section], values: dict[str, o
 
 
 def test_encodings_and_logits_that_are_fine() -> None:
-    assert [FilesSource(encoding=name).encoding for name in ("latin-1", "utf-16", "cp1252")] == ["latin-1", "utf-16", "cp1252"]
+    assert [FilesSource(encoding=name).encoding for name in ("latin-1", "utf-16", "cp1252")] == [
+        "latin-1",
+        "utf-16",
+        "cp1252",
+    ]
     assert BinaryTask.model_validate({"num_logits": "1"}).num_logits == 1
 
 

@@ -55,7 +55,11 @@ def test_without_a_number_of_rows_durations_are_in_steps() -> None:
     require_runnable(experiment(unknown | {"train": STEPS | {"schedule": {"warmup": "0 epochs"}}}))
     with pytest.raises(ConfigError) as error:
         require_runnable(experiment(unknown))
-    for words in ('train.duration = "3 epochs"', 'train.schedule.warmup = "0.1 epochs"', 'train.evaluate_every = "1 epoch'):
+    for words in (
+        'train.duration = "3 epochs"',
+        'train.schedule.warmup = "0.1 epochs"',
+        'train.evaluate_every = "1 epoch',
+    ):
         assert words in str(error.value)
     assert "Set data.train.num_rows" in error.value.hint
     with refused(ConfigError, key="data.train.num_rows"):
@@ -66,11 +70,17 @@ def test_without_a_number_of_rows_durations_are_in_steps() -> None:
     ("changes", "words"),
     [
         ({"data": {"train": {"files": []}}}, "data.train.files is not set"),
-        ({"data": {"validation": {"kind": "split"}}}, "data.validation is a share of the training rows, but they are streamed"),
+        (
+            {"data": {"validation": {"kind": "split"}}},
+            "data.validation is a share of the training rows, but they are streamed",
+        ),
         ({"data": {"test": {"kind": "split"}}}, "data.test is a share of the training rows"),
         ({"data": {"labels": {"names": None}}}, "data.labels.names is not set"),
         ({"task": {"kind": "auto"}}, 'task.kind = "auto" decides from the labels of all rows'),
-        ({"task": {"class_weights": "balanced"}}, 'task.class_weights = "balanced" needs the number of rows of each class'),
+        (
+            {"task": {"class_weights": "balanced"}},
+            'task.class_weights = "balanced" needs the number of rows of each class',
+        ),
         ({"train": {"compact_vocabulary": "on"}}, 'train.compact_vocabulary = "on" needs the tokens of all rows'),
         ({"train": {"max_tokens": 100}}, "train.max_tokens = 100 is less than the 256 tokens"),
     ],

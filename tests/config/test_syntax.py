@@ -37,7 +37,10 @@ def test_text_without_quotes(line: str, place: str, mended: str) -> None:
     ("text", "sentence"),
     [
         ('[data.train]\nfiles = ["a"]\nfiles = ["b"]\n', "`files` is set twice in [data.train] (lines 2 and 3)."),
-        ('[data.train]\nfiles = [\n  "a",\n]\n\nfiles = "b"\n', "`files` is set twice in [data.train] (lines 2 and 6)."),
+        (
+            '[data.train]\nfiles = [\n  "a",\n]\n\nfiles = "b"\n',
+            "`files` is set twice in [data.train] (lines 2 and 6).",
+        ),
         ("x = 1\r\nx = 2\r\n", "`x` is set twice (lines 1 and 2)."),
         ("[a]\nx = 1\n[b]\nx = 2\nx = 3\n", "`x` is set twice in [b] (lines 4 and 5)."),
         ("[[a]]\nx = 1\n[[a]]\nx = 2\nx = 3\n", "`x` is set twice in [a] (lines 4 and 5)."),
@@ -89,9 +92,14 @@ def test_quotes_that_reach_the_command_are_those_of_toml(word: str) -> None:
 
 
 def test_quotes_on_the_command_line_can_be_part_of_a_text() -> None:
-    columns = load_config(None, ["""data.columns.template='"{title}"'""", 'data.columns.text="body"']).experiment.data.columns
+    columns = load_config(
+        None, ["""data.columns.template='"{title}"'""", 'data.columns.text="body"']
+    ).experiment.data.columns
     assert (columns.template, columns.text) == ('"{title}"', "body")
-    assert load_config(None, ['data.columns.template="{a}" by "{b}"']).experiment.data.columns.template == '"{a}" by "{b}"'
+    assert (
+        load_config(None, ['data.columns.template="{a}" by "{b}"']).experiment.data.columns.template
+        == '"{a}" by "{b}"'
+    )
     with pytest.raises(ConfigError, match=r"is not valid quoted text: Unescaped '\\' in a string"):
         load_config(None, [r'data.train.files="D:\quarter"'])
 

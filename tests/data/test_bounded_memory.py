@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 MAX_BYTES_A_ROW = 260
-"""Of texts of 34 characters, which are 60 bytes a row in Arrow with their label and number. 210 where this was made."""
+"""Of texts of 34 characters, which are 60 bytes a row in Arrow with their label and number. 210 where this was
+made."""
 
 PREPARE = """
 import resource, sys
@@ -19,7 +20,8 @@ from textune.data.inspect.audit import audit_data
 from textune.data.prepare import prepare_data
 
 halves = {"kind": "split", "ratio": 0.1}
-section = DataSection.model_validate({"train": {"kind": "files", "files": [sys.argv[1]]}, "validation": halves, "test": halves})
+train = {"kind": "files", "files": [sys.argv[1]]}
+section = DataSection.model_validate({"train": train, "validation": halves, "test": halves})
 findings = audit_data(prepare_data(section, kind="auto"))
 assert {finding.level for finding in findings} == {"note"}, findings
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))

@@ -85,7 +85,8 @@ def test_templates(template: str, expected: str) -> None:
     [
         (
             "{titel}",
-            "train.csv has no column 'titel'; columns found: 'title', 'body'. Did you mean 'title'? Set data.columns.template",
+            "train.csv has no column 'titel'; columns found: 'title', 'body'. Did you mean 'title'? Set"
+            " data.columns.template",
         ),
         ("no columns", "names no column"),
         ("{}", "holds {}. Braces hold only the name of a column"),

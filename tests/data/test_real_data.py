@@ -51,7 +51,11 @@ _ROWS: list[tuple[str, int, dict[str, Any]]] = [
     ("goemotions/dev.tsv", 5_426, _GOEMOTIONS),
     ("goemotions/test.tsv", 5_427, _GOEMOTIONS),
     *(
-        (f"multilingual/{language}/{part}_text.txt", rows, {"label_files": (f"multilingual/{language}/{part}_labels.txt",)})
+        (
+            f"multilingual/{language}/{part}_text.txt",
+            rows,
+            {"label_files": (f"multilingual/{language}/{part}_labels.txt",)},
+        )
         for language in _LANGUAGES
         for part, rows in (("train", 1_839), ("val", 324), ("test", 870))
     ),
@@ -68,7 +72,8 @@ _ROWS: list[tuple[str, int, dict[str, Any]]] = [
 
 def _source(file: str, options: dict[str, Any]) -> FilesSource:
     absolute = {
-        key: tuple(str(_DATA / one) for one in value) if key == "label_files" else value for key, value in options.items()
+        key: tuple(str(_DATA / one) for one in value) if key == "label_files" else value
+        for key, value in options.items()
     }
     return FilesSource(files=(str(_DATA / file),), **absolute)
 

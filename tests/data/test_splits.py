@@ -107,7 +107,9 @@ def test_sides_without_rows(num_rows: int, section: dict[str, object], message: 
 
 def test_more_than_the_classes_can_give() -> None:
     targets = [0, 0, 1, 1, 2, 2]
-    assert "4 rows cannot be set aside if every class keeps a row for training: at most 3 can" in _message(targets, count=4)
+    assert "4 rows cannot be set aside if every class keeps a row for training: at most 3 can" in _message(
+        targets, count=4
+    )
     assert len(_split(targets, count=4, stratify=False)[1]) == 4
     assert len(_split(targets, ratio=0.8)[1]) == 3
     assert "set data.validation.stratify = false" in _message([0, 1, 2, 3], ratio=0.5)
@@ -142,5 +144,7 @@ def test_groups_larger_than_wanted_and_rows_without_group() -> None:
     assert aside.tolist() == [6, 7, 8, 9]
     _, kept, aside = _grouped([None] * 20, ratio=0.25)
     assert (len(kept), len(aside)) == (15, 5)
-    with pytest.raises(DataError, match=r"no column 'usr'; columns found: 'text', 'label', 'user'. Did you mean 'user'"):
+    with pytest.raises(
+        DataError, match=r"no column 'usr'; columns found: 'text', 'label', 'user'. Did you mean 'user'"
+    ):
         _grouped(["a", "b"], group_by="usr", count=1)

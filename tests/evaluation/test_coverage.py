@@ -74,7 +74,9 @@ def coverage(name: str, draw: Draw, num_rows: int, trials: int, samples: int = 3
     truth = METRICS[name].of(draw(np.random.default_rng(10_000), 400_000))
     found = []
     for seed in range(trials):
-        limits = confidence_interval(METRICS[name], draw(np.random.default_rng(seed), num_rows), samples=samples).limits
+        limits = confidence_interval(
+            METRICS[name], draw(np.random.default_rng(seed), num_rows), samples=samples
+        ).limits
         if limits is not None:
             found.append(limits[0] <= truth <= limits[1])
     return float(np.mean(found)), len(found)
@@ -97,7 +99,9 @@ FAST: list[tuple[str, Draw, int, float]] = [
 
 @pytest.mark.parametrize(("name", "draw", "num_rows", "least"), FAST)
 def test_intervals_hold_the_value_as_often_as_they_say(name: str, draw: Draw, num_rows: int, least: float) -> None:
-    share, given = coverage(name, draw, num_rows, trials=100, samples=100 if METRICS[name].uses != "decisions" else 300)
+    share, given = coverage(
+        name, draw, num_rows, trials=100, samples=100 if METRICS[name].uses != "decisions" else 300
+    )
     assert given > 70
     assert least <= share <= 1
 

@@ -29,7 +29,9 @@ def binary(num_rows: int, decimals: int = 9) -> tuple[np.ndarray, np.ndarray, Cu
 @pytest.mark.parametrize("decimals", [1, 9])
 def test_few_rows_keep_every_threshold(decimals: int) -> None:
     targets, positive, found = binary(60, decimals)
-    false_T, recall_T, threshold_T = (side[1:] for side in library.roc_curve(targets, positive, drop_intermediate=False))
+    false_T, recall_T, threshold_T = (
+        side[1:] for side in library.roc_curve(targets, positive, drop_intermediate=False)
+    )
     points = found.thresholds
     assert points.threshold == pytest.approx(threshold_T, abs=1e-6)
     assert points.recall == pytest.approx(recall_T, abs=1e-6)
@@ -74,7 +76,9 @@ def test_of_many_classes_those_with_most_rows_have_curves(problem: Any) -> None:
         return
     hits = targets > 0 if problem == "multilabel" else targets[:, None] == np.arange(40)
     ranked = sorted((-hits[:, index].sum(), index) for index in range(40) if 0 < hits[:, index].sum() < 300)
-    assert [curve.name for curve in found] == [f"class {index}" for index in sorted(i for _, i in ranked[: curves.MAX_CURVES])]
+    assert [curve.name for curve in found] == [
+        f"class {index}" for index in sorted(i for _, i in ranked[: curves.MAX_CURVES])
+    ]
 
 
 def test_they_are_written_and_read(tmp_path: Any) -> None:

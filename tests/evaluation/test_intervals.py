@@ -82,7 +82,9 @@ def test_precision_and_recall_are_shares_of_the_rows_they_speak_of() -> None:
     targets, scores = simulate("binary", 3)
     predicted = scores[:, 1] > 0.5
     for name, rows in (("precision", predicted), ("recall", targets == 1)):
-        expected = stats.binomtest(int((predicted & (targets == 1)).sum()), int(rows.sum())).proportion_ci(method="wilson")
+        expected = stats.binomtest(int((predicted & (targets == 1)).sum()), int(rows.sum())).proportion_ci(
+            method="wilson"
+        )
         found = limits_of(METRICS[name], scored_rows("binary", targets, scores))
         assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
 
@@ -92,7 +94,9 @@ def test_bca_is_scipys(power: int) -> None:
     targets, scores = simulate("regression", 6, 60)
     errors = np.abs(targets - scores) ** power
     expected = stats.bootstrap((errors,), np.mean, n_resamples=4000, method="BCa", random_state=1).confidence_interval
-    found = limits_of(METRICS["mae" if power == 1 else "mse"], scored_rows("regression", targets, scores), samples=2000)
+    found = limits_of(
+        METRICS["mae" if power == 1 else "mse"], scored_rows("regression", targets, scores), samples=2000
+    )
     # two sets of some thousand resamples differ by some hundredths of the width
     assert found == pytest.approx((expected.low, expected.high), abs=0.1 * (expected.high - expected.low))
 
@@ -103,7 +107,9 @@ def test_groups_of_rows_skew_as_single_rows_do(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(intervals, "GROUPS", 1000)
     single = intervals._acceleration(METRICS["mae"], scored, np.random.default_rng(0))
     monkeypatch.setattr(intervals, "GROUPS", 100)
-    grouped = np.mean([intervals._acceleration(METRICS["mae"], scored, np.random.default_rng(seed)) for seed in range(20)])
+    grouped = np.mean(
+        [intervals._acceleration(METRICS["mae"], scored, np.random.default_rng(seed)) for seed in range(20)]
+    )
     assert single > 0.02 and grouped == pytest.approx(single, rel=0.2)
 
 
@@ -114,7 +120,9 @@ def test_resampling_cells_is_like_resampling_rows(name: str) -> None:
     assert len(by_cells.units(scored)) < len(by_rows.units(scored)) / 4
     lower, upper = limits_of(by_rows, scored, samples=500, seed=2)
     assert upper > lower
-    assert limits_of(by_cells, scored, samples=500, seed=1) == pytest.approx((lower, upper), abs=0.25 * (upper - lower))
+    assert limits_of(by_cells, scored, samples=500, seed=1) == pytest.approx(
+        (lower, upper), abs=0.25 * (upper - lower)
+    )
 
 
 def test_a_drawn_matrix_holds_the_classes_that_occur_and_no_other() -> None:
@@ -148,7 +156,8 @@ def test_the_seed_decides() -> None:
     targets, scores = simulate("binary", 1)
     for name in ("mcc", "roc_auc"):
         first, again, other = (
-            limits_of(METRICS[name], scored_rows("binary", targets, scores), samples=50, seed=seed) for seed in (7, 7, 8)
+            limits_of(METRICS[name], scored_rows("binary", targets, scores), samples=50, seed=seed)
+            for seed in (7, 7, 8)
         )
         assert first == again != other
 
@@ -181,7 +190,11 @@ def test_too_much_work_is_done_with_fewer_resamples_on_a_part_of_the_rows(monkey
 
 def test_work_is_counted_by_class_where_the_classes_are_ranked() -> None:
     scored = scored_rows("multiclass", *simulate("multiclass", 2))
-    assert intervals._work(METRICS["accuracy"], scored) == intervals._work(METRICS["log_loss"], scored) == (intervals.CALL, 1)
+    assert (
+        intervals._work(METRICS["accuracy"], scored)
+        == intervals._work(METRICS["log_loss"], scored)
+        == (intervals.CALL, 1)
+    )
     assert intervals._work(METRICS["roc_auc"], scored) == (5 * intervals.CALL, 5)
 
 
@@ -219,13 +232,18 @@ def test_no_share_without_rows_to_take_it_of() -> None:
 
 def test_ranks_without_an_error_have_no_interval() -> None:
     targets = np.arange(40) % 2
-    assert reason_of("roc_auc", "binary", targets, np.eye(2)[targets]) == "every resample of these rows gives the same value"
+    assert (
+        reason_of("roc_auc", "binary", targets, np.eye(2)[targets])
+        == "every resample of these rows gives the same value"
+    )
 
 
 def test_one_class_alone_has_no_interval() -> None:
     targets = np.ones(50, dtype=np.int64)
     for name in ("f1_macro", "mcc", "balanced_accuracy"):
-        assert reason_of(name, "multiclass", targets, np.eye(3)[targets]) == "rows like these always give the same value"
+        assert (
+            reason_of(name, "multiclass", targets, np.eye(3)[targets]) == "rows like these always give the same value"
+        )
 
 
 def test_hardly_any_rows_have_no_interval() -> None:
@@ -257,7 +275,9 @@ def test_undefined_resamples_are_left_out_unless_they_are_most(monkeypatch: pyte
     lower, upper = limits_of(METRICS["roc_auc"], scored_rows("binary", targets, scores), samples=200)
     assert lower < upper
     # with none in two of three, there is nothing to say
-    monkeypatch.setattr(intervals, "_resample", lambda part, generator: part.take(np.array([generator.integers(0, 20)])))
+    monkeypatch.setattr(
+        intervals, "_resample", lambda part, generator: part.take(np.array([generator.integers(0, 20)]))
+    )
     assert reason_of("roc_auc", "binary", targets, scores) == "most resamples of these rows have no value"
 
 

@@ -37,13 +37,23 @@ def test_the_table_is_complete_and_described() -> None:
     ("name", "problem", "reason", "suggestion"),
     [
         ("f1", "multiclass", "a metric for binary problems", "Did you mean f1_macro, f1_micro or f1_weighted?"),
-        ("f1_samples", "multiclass", "a metric for multilabel problems", "Did you mean f1_macro, f1_micro or f1_weighted?"),
+        (
+            "f1_samples",
+            "multiclass",
+            "a metric for multilabel problems",
+            "Did you mean f1_macro, f1_micro or f1_weighted?",
+        ),
         ("acuracy", "binary", "there is no such metric", "Did you mean accuracy"),
         ("AUC", "multiclass", "there is no such metric", "Did you mean roc_auc?"),
         ("matthews_correlation", "binary", "there is no such metric", "Did you mean mcc?"),
         ("F1-macro", "multiclass", "there is no such metric", "Did you mean f1_macro?"),
         ("pearson", "binary", "a metric for regression problems", "Metrics for binary: auto, accuracy,"),
-        ("accuracy", "regression", "a metric for binary and multiclass problems", "Metrics for regression: auto, pearson,"),
+        (
+            "accuracy",
+            "regression",
+            "a metric for binary and multiclass problems",
+            "Metrics for regression: auto, pearson,",
+        ),
         ("", "binary", "there is no such metric", "Metrics for binary"),
     ],
 )
@@ -55,7 +65,7 @@ def test_a_wrong_name_is_told_what_to_write(name: str, problem: Any, reason: str
     assert suggestion in caught.value.hint
 
 
-# --- bad input --------------------------------------------------------------------------------------------------------
+# --- bad input -------------------------------------------------------------------------------------------------------
 
 
 def test_scores_that_are_not_numbers_are_refused() -> None:

@@ -47,7 +47,7 @@ def measure(problem: Any, targets: Any, scores: Any) -> dict[str, float]:
     return compute_metrics(scored_rows(problem, np.asarray(targets), np.asarray(scores, dtype=np.float64)))
 
 
-# --- known answers ----------------------------------------------------------------------------------------------------
+# --- known answers ---------------------------------------------------------------------------------------------------
 
 
 def test_binary() -> None:
@@ -165,7 +165,7 @@ def test_regression() -> None:
     )
 
 
-# --- definitions, counted by hand -------------------------------------------------------------------------------------
+# --- definitions, counted by hand ------------------------------------------------------------------------------------
 
 
 def won_pairs(hits: np.ndarray, scores: np.ndarray) -> float:
@@ -194,7 +194,9 @@ def test_classes_and_their_means_on_random_rows(problem: Any) -> None:
         names = tuple(f"class {index}" for index in range(num_classes))
         rows = per_class(scored_rows(problem, targets, scores, names))
         hits = targets > 0.5 if problem == "multilabel" else targets[:, None] == np.arange(num_classes)
-        answers = scores >= 0.5 if problem == "multilabel" else scores.argmax(axis=1)[:, None] == np.arange(num_classes)
+        answers = (
+            scores >= 0.5 if problem == "multilabel" else scores.argmax(axis=1)[:, None] == np.arange(num_classes)
+        )
         for index, row in enumerate(rows):
             hit, answer, score = hits[:, index], answers[:, index], scores[:, index]
             correct, predicted, support = int((hit & answer).sum()), int(answer.sum()), int(hit.sum())
@@ -245,7 +247,7 @@ def test_cells_are_worth_their_rows(problem: Any) -> None:
                 assert metric.of(scored) == nearly(metric.function(scored)), (metric.name, seed)
 
 
-# --- undefined and extreme values -------------------------------------------------------------------------------------
+# --- undefined and extreme values ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)

@@ -36,7 +36,7 @@ def reduced(problem: Any, targets: np.ndarray, scores: np.ndarray, *, seed: int,
     return taken.finish()
 
 
-# --- equal to scikit-learn --------------------------------------------------------------------------------------------
+# --- equal to scikit-learn -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sampled", [False, True])
@@ -71,7 +71,7 @@ def test_every_metric_is_that_of_scikit_learn(
             assert metric.of(scored) == pytest.approx(expected, rel=1e-12, abs=1e-12, nan_ok=True), (metric.name, seed)
 
 
-# --- the cut does not matter ------------------------------------------------------------------------------------------
+# --- the cut does not matter -----------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -84,7 +84,13 @@ def test_every_metric_is_that_of_scikit_learn(
     max_scores=st.sampled_from([1, 100, 10_000]),
 )
 def test_any_cut_in_any_order_gives_the_same_bits(
-    problem: Any, seed: int, num_rows: int, num_classes: int, sizes: list[int], max_scores: int, monkeypatch: pytest.MonkeyPatch
+    problem: Any,
+    seed: int,
+    num_rows: int,
+    num_classes: int,
+    sizes: list[int],
+    max_scores: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(reduction, "MAX_SCORES", max_scores)
     targets, scores = make_rows(problem, seed, num_rows, 2 if problem == "binary" else num_classes)
@@ -119,7 +125,7 @@ def test_few_scores_are_ranked_where_there_are_too_many(monkeypatch: pytest.Monk
     assert report.baseline.value == 0.5
 
 
-# --- batches that cannot be -------------------------------------------------------------------------------------------
+# --- batches that cannot be ------------------------------------------------------------------------------------------
 
 
 def test_a_batch_that_is_refused_leaves_no_trace() -> None:
@@ -161,7 +167,7 @@ def test_rows_are_decided_by_the_decision_of_the_head() -> None:
     assert (wrong.row, wrong.label, wrong.score, wrong.predicted) == (2, "class 2", 0.25, ("class 2",))
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory ----------------------------------------------------------------------------------------------------------
 
 AT_ONCE = 500
 
@@ -209,7 +215,9 @@ def measure(problem: str, num_rows: int, num_classes: int, max_scores: int = red
     ("problem", "num_rows", "num_classes", "share"),
     [("multiclass", 200_000, 2000, 1 / 20), ("multilabel", 40_000, 1000, 1 / 3)],
 )
-def test_memory_does_not_grow_with_rows_times_classes(problem: str, num_rows: int, num_classes: int, share: float) -> None:
+def test_memory_does_not_grow_with_rows_times_classes(
+    problem: str, num_rows: int, num_classes: int, share: float
+) -> None:
     found = measure(problem, num_rows, num_classes, max_scores=2_000_000)
     assert found["grown"] < share * num_rows * num_classes * 8
     assert found["metrics"]["f1_micro"] == pytest.approx(found["right"], abs=1e-12)

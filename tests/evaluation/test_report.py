@@ -20,7 +20,10 @@ from textune.evaluation.mistakes import EvaluatedRows
 from textune.evaluation.render import console, markdown
 from textune.evaluation.report import Report, build_report
 
-NASTY = 'a | b\nc [bold red]d[/bold red] [/] `e` *f* _g_ <script>alert("h")</script> \x1b[31mi\x1b[0m \u202ej $k$ :smile: \\'
+NASTY = (
+    "a | b\nc [bold red]d[/bold red] [/] `e` *f* _g_ "
+    '<script>alert("h")</script> \x1b[31mi\x1b[0m \u202ej $k$ :smile: \\'
+)
 
 
 def report_of(problem: Any, targets: Any, scores: Any, **changes: Any) -> Report:
@@ -67,7 +70,7 @@ def printed(report: Report, width: int = 80, **options: Any) -> str:
     return stream.getvalue()
 
 
-# --- numbers ----------------------------------------------------------------------------------------------------------
+# --- numbers ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_numbers_are_those_of_the_metrics() -> None:
@@ -81,13 +84,19 @@ def test_the_numbers_are_those_of_the_metrics() -> None:
     assert (report.interval, report.interval_method) == (interval.limits, "Wilson")
     assert report.matrix == ((2, 1), (2, 3))
     assert [tuple(pair) for pair in report.confusions] == [("b", "a", 2), ("a", "b", 1)]
-    assert [(row.name, row.support, row.predicted, row.correct) for row in report.classes] == [("a", 3, 4, 2), ("b", 5, 4, 3)]
+    assert [(row.name, row.support, row.predicted, row.correct) for row in report.classes] == [
+        ("a", 3, 4, 2),
+        ("b", 5, 4, 3),
+    ]
 
 
 def test_mistakes_are_sorted_by_confidence() -> None:
     report = binary_report(place=lambda row: f"test.csv, line {row + 2}", mistakes=2)
     assert report.num_mistakes == 3
-    assert [(mistake.row, mistake.place) for mistake in report.mistakes] == [(2, "test.csv, line 4"), (6, "test.csv, line 8")]
+    assert [(mistake.row, mistake.place) for mistake in report.mistakes] == [
+        (2, "test.csv, line 4"),
+        (6, "test.csv, line 8"),
+    ]
     first = report.mistakes[0]
     assert (first.text, first.true, first.predicted, first.score) == ("text 2", "a", "b", 0.95)
     assert binary_report(mistakes=0).mistakes == ()
@@ -111,7 +120,9 @@ def test_mistakes_of_numbers_are_the_largest_errors() -> None:
 
 
 def test_texts_may_be_arrow_columns_and_are_shortened() -> None:
-    texts = pa.chunked_array([pa.array(["x" * 1000] * 4, pa.large_string()), pa.array(["short"] * 4, pa.large_string())])
+    texts = pa.chunked_array(
+        [pa.array(["x" * 1000] * 4, pa.large_string()), pa.array(["short"] * 4, pa.large_string())]
+    )
     report = binary_report(texts=texts, pairs=texts)
     assert [len(mistake.text) for mistake in report.mistakes] == [300, 5, 5]
     assert report.mistakes[1].pair == "short"
@@ -124,7 +135,7 @@ def test_many_classes_keep_their_matrix_up_to_a_size() -> None:
     assert report.matrix is None and report.confusions
 
 
-# --- baseline, warnings, notes ----------------------------------------------------------------------------------------
+# --- baseline, warnings, notes ---------------------------------------------------------------------------------------
 
 
 def test_a_model_that_does_not_beat_the_majority_is_warned_of() -> None:
@@ -154,7 +165,9 @@ def test_the_training_rows_decide_the_baseline() -> None:
 
 
 def test_a_lead_inside_the_interval_may_be_chance() -> None:
-    assert any("may be chance" in note for note in report_of("binary", [0, 1, 1, 0, 1], np.eye(2)[[0, 1, 1, 0, 0]]).notes)
+    assert any(
+        "may be chance" in note for note in report_of("binary", [0, 1, 1, 0, 1], np.eye(2)[[0, 1, 1, 0, 0]]).notes
+    )
 
 
 def test_baselines_of_other_metrics_and_problems() -> None:
@@ -191,8 +204,9 @@ def test_notes_say_what_could_not_be_measured() -> None:
     assert 'The model never answers "c".' in notes
     notes = report_of("binary", [1, 1], [(0.2, 0.8)] * 2).notes
     assert any(note.startswith("roc_auc is undefined here: no class has both") for note in notes)
-    assert "There is no interval for roc_auc: fewer than 10 rows belong to a class, or to the rest, too few to resample." in (
-        binary_report(metric=METRICS["roc_auc"]).notes
+    assert (
+        "There is no interval for roc_auc: fewer than 10 rows belong to a class, or to the rest, too few to resample."
+        in (binary_report(metric=METRICS["roc_auc"]).notes)
     )
     assert "pearson is undefined here" in " ".join(report_of("regression", [1.0, 2.0], [1.0, 1.0]).notes)
     assert multilabel_report().notes[-2:] == (
@@ -210,7 +224,7 @@ def test_long_lists_of_classes_are_cut() -> None:
     assert '9 of 10 classes ("b", "c", "d", "e", "f" and 4 more)' in note
 
 
-# --- JSON -------------------------------------------------------------------------------------------------------------
+# --- JSON ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", ALL)
@@ -227,7 +241,7 @@ def test_undefined_is_null_in_json() -> None:
     assert content["rows"] == 1 and content["classes"][0]["roc_auc"] is None
 
 
-# --- Markdown ---------------------------------------------------------------------------------------------------------
+# --- Markdown --------------------------------------------------------------------------------------------------------
 
 
 def cells(line: str) -> int:
@@ -260,7 +274,8 @@ def test_markdown_of_a_binary_report() -> None:
         ' on 8 rows; binary, the positive class is "b".',
         'Baseline, always answering "b", the most frequent class of these rows: accuracy 0.6250.',
         "| mcc | 0.2582 | Matthews' correlation of predicted and true classes |",
-        "| average | macro | micro | weighted |\n| --- | ---: | ---: | ---: |\n| precision | 0.6250 | 0.6250 | 0.6562 |",
+        "| average | macro | micro | weighted |\n| --- | ---: | ---: | ---: |\n| precision | 0.6250 | 0.6250 | 0.6562"
+        " |",
         "| a | 3 | 4 | 2 | 0.5000 | 0.6667 | 0.5714 | 0.6667 | ",
         "| true \\ predicted | a | b |\n| --- | ---: | ---: |\n| a | 2 | 1 |\n| b | 2 | 3 |",
         "## Most confident mistakes (3 of 3)",
@@ -277,7 +292,7 @@ def test_markdown_lists_confusions_of_many_classes_and_the_worst_of_very_many() 
     assert "## Classes: the 100 with the lowest F1 of 120" in markdown.render(many_classes_report(120))
 
 
-# --- console ----------------------------------------------------------------------------------------------------------
+# --- console ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", ALL)
@@ -290,7 +305,11 @@ def test_no_line_is_wider_than_the_console(make: Any, width: int) -> None:
 @pytest.mark.parametrize("make", ALL)
 def test_the_data_cannot_speak_to_the_terminal(make: Any) -> None:
     plain = make()
-    names = plain.names if plain.problem == "regression" else tuple(f"{NASTY[index:]}" for index in range(len(plain.names)))
+    names = (
+        plain.names
+        if plain.problem == "regression"
+        else tuple(f"{NASTY[index:]}" for index in range(len(plain.names)))
+    )
     count = plain.num_rows
     report = make(names=names, texts=[NASTY] * count, pairs=[NASTY] * count, place=lambda row: NASTY, dataset=NASTY)
     for options in ({}, {"force_terminal": True, "color_system": "truecolor"}):

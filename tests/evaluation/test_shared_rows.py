@@ -114,7 +114,9 @@ class Progress(SilentTracker):
 
 def scored_by(predictor: Predictor, rows: Rows, tracker: SilentTracker | None = None, **options: Any) -> Scored:
     chosen, tracker = batches.rows_of(rows.store, rows.targets), tracker or SilentTracker()
-    scored = score_rows(predictor, chosen, tracker, place=lambda example: f"row {example + 1}", stage="evaluating", **options)
+    scored = score_rows(
+        predictor, chosen, tracker, place=lambda example: f"row {example + 1}", stage="evaluating", **options
+    )
     assert scored is not None
     return scored
 
@@ -137,7 +139,7 @@ def expected(name: str, rows: Rows) -> float:
     return float(call(rows.targets, rows.scores))
 
 
-# --- every row once ---------------------------------------------------------------------------------------------------
+# --- every row once --------------------------------------------------------------------------------------------------
 
 
 @EVERY_BOUND
@@ -149,7 +151,9 @@ def test_every_row_counts_once_whatever_the_number_of_ranks(problem: str, world:
         whole = scored_by(predictor_of(rows, ALONE, 100)[0], rows)
         for bound in BOUNDS if every_bound else [num_rows % len(BOUNDS) + 1]:
 
-            def work(ranks: Ranks, rows: Rows = rows, bound: int = bound) -> tuple[Scored, np.ndarray, list[list[int]]]:
+            def work(
+                ranks: Ranks, rows: Rows = rows, bound: int = bound
+            ) -> tuple[Scored, np.ndarray, list[list[int]]]:
                 predictor, lookup = predictor_of(rows, ranks, bound)
                 scored = scored_by(predictor, rows)
                 passes = list(lookup.passes)
@@ -191,7 +195,9 @@ def test_a_sample_of_scores_is_put_together_too(problem: str, monkeypatch: pytes
     whole = scored_by(predictor_of(rows, ALONE, 9)[0], rows)
     assert whole.scores is None and len(whole.ranked) == 10
     for world in WORLDS:
-        assert all(same(one, whole) for one in on_ranks(world, lambda ranks: scored_by(predictor_of(rows, ranks, 9)[0], rows)))
+        assert all(
+            same(one, whole) for one in on_ranks(world, lambda ranks: scored_by(predictor_of(rows, ranks, 9)[0], rows))
+        )
 
 
 def test_progress_ends_where_all_rows_are_done() -> None:
@@ -210,7 +216,10 @@ def test_progress_ends_where_all_rows_are_done() -> None:
 
 def test_rows_that_no_rank_or_two_have_taken_are_noticed_by_all() -> None:
     rows = rows_of("binary", 6)
-    shares = {"row 5 was scored 0 times on 2 ranks": ([0, 1, 2], [3, 4]), "row 2 was scored 2 times": ([0, 1, 2], [2, 3, 4, 5])}
+    shares = {
+        "row 5 was scored 0 times on 2 ranks": ([0, 1, 2], [3, 4]),
+        "row 2 was scored 2 times": ([0, 1, 2], [2, 3, 4, 5]),
+    }
     for message, share in shares.items():
 
         def work(ranks: Ranks, share: Any = share) -> str:
@@ -245,7 +254,7 @@ def test_a_rank_that_fails_ends_the_others() -> None:
     assert "not numbers" in sorted(said)[2] and "row 12" in sorted(said)[2]
 
 
-# --- ranks that share one model's weights -----------------------------------------------------------------------------
+# --- ranks that share one model's weights ----------------------------------------------------------------------------
 
 
 @EVERY_BOUND

@@ -1,4 +1,5 @@
-"""Tiny random backbones with real fast tokenizers, one for each family: plain Hugging Face folders, written in milliseconds."""
+"""Tiny random backbones with real fast tokenizers, one for each family: plain Hugging Face folders, written in
+milliseconds."""
 
 from __future__ import annotations
 
@@ -15,9 +16,12 @@ from transformers.utils import logging
 from textune.model.native.libraries import KernelError, load_library
 
 _SPELT_OUT = (
-    "a an and any are as at bad be boring brilliant but by charming comedy could dull every film fine for from funny good "
-    "great had has have he her his how i in is it its life like long love made more most movie much never no not of on one "
-    "only or out plot poor quite really sad scene she slow so some story than that the their there they this time to too "
+    "a an and any are as at bad be boring brilliant but by charming comedy could dull every film fine for from funny"
+    " good "
+    "great had has have he her his how i in is it its life like long love made more most movie much never no not of"
+    " on one "
+    "only or out plot poor quite really sad scene she slow so some story than that the their there they this time to"
+    " too "
     "very was well what when who will with without work worst you "
 )
 WORDS: tuple[str, ...] = tuple(_SPELT_OUT.split())
@@ -38,7 +42,7 @@ class Family:
     """Configuration keys."""
 
 
-# --- tokenizers, each in its family's own style -----------------------------------------------------------------------
+# --- tokenizers, each in its family's own style ----------------------------------------------------------------------
 
 
 def _wordpiece(words: Sequence[str], specials: Sequence[str]) -> dict[str, int]:
@@ -161,7 +165,7 @@ def _gemma(words: Sequence[str]) -> Any:
     return transformers.GemmaTokenizer(vocab=vocab, merges=merges, add_bos_token=True)
 
 
-# --- families ---------------------------------------------------------------------------------------------------------
+# --- families --------------------------------------------------------------------------------------------------------
 
 _ENCODER = {
     "hidden_size": 32,
@@ -220,7 +224,13 @@ FAMILIES: dict[str, Family] = {
     "gemma3": Family(
         "Gemma3TextConfig",
         _gemma,
-        {**_DECODER, "num_hidden_layers": 3, "sliding_window": 6, "sliding_window_pattern": 3, "query_pre_attn_scalar": 8},
+        {
+            **_DECODER,
+            "num_hidden_layers": 3,
+            "sliding_window": 6,
+            "sliding_window_pattern": 3,
+            "query_pre_attn_scalar": 8,
+        },
     ),
     "data2vec-text": Family("Data2VecTextConfig", _roberta, _ROBERTA),
     "roberta-prelayernorm": Family("RobertaPreLayerNormConfig", _roberta, _ROBERTA),
@@ -302,7 +312,9 @@ def tiny_tokenizer(family: str, words: Sequence[str] = WORDS) -> Any:
     return FAMILIES[family].tokenizer(words)
 
 
-def tiny_backbone(family: str | Family, folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, **keys: Any) -> Path:
+def tiny_backbone(
+    family: str | Family, folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, **keys: Any
+) -> Path:
     """Write a random backbone without a head (config, safetensors, tokenizer) into `folder` and return it.
 
     `keys` are configuration keys, such as `hidden_dropout_prob=0.0`; the weights depend on `seed` alone.

@@ -17,7 +17,9 @@ from textune.config.schema import TrainSection
 from textune.data.labels.map import LABEL
 
 
-def store_of(lengths: Sequence[int] | np.ndarray, ids: np.ndarray | None = None, types: np.ndarray | None = None) -> TokenStore:
+def store_of(
+    lengths: Sequence[int] | np.ndarray, ids: np.ndarray | None = None, types: np.ndarray | None = None
+) -> TokenStore:
     """A store of rows of these lengths, one for each example; all token ids are zero unless given."""
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     columns = {"ids": np.zeros(offsets[-1], np.int32) if ids is None else ids.astype(np.int32)}

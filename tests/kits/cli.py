@@ -17,7 +17,9 @@ class Answer:
         self.code, self.out, self.err = code, out, err
 
 
-def runner(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path, *, columns: int = 200) -> Any:
+def runner(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path, *, columns: int = 200
+) -> Any:
     """A function of the words of a command that runs it in `folder`; no command may show a traceback."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", str(columns))

@@ -22,7 +22,8 @@ def refused(
     place: str = _ANY,
     reason: str = _ANY,
 ) -> Iterator[None]:
-    """The body raises this error, with each of the fields that are given; `place`, `reason`: a part of it is enough."""
+    """The body raises this error, with each of the fields that are given; `place`, `reason`: a part of it is
+    enough."""
     with pytest.raises(error) as caught:
         yield
     found = caught.value

@@ -1,7 +1,8 @@
-"""A stand-in for PyTorch's flash attention of variable length, so that a computer without a GPU can test all that is around it.
+"""A stand-in for PyTorch's flash attention of variable length, so that a computer without a GPU can test all that is
+around it.
 
-It takes the processor's place in PyTorch's own operators, below their derivative, exactly where a GPU has its kernels. It is
-written from the definition, one sequence and one head at a time, in double precision.
+It takes the processor's place in PyTorch's own operators, below their derivative, exactly where a GPU has its kernels.
+It is written from the definition, one sequence and one head at a time, in double precision.
 
 Shapes: T tokens, h heads of d, g key heads, S sequences, L tokens of one of them.
 """
@@ -135,7 +136,9 @@ def flash_attention_on_cpu() -> Iterator[Calls]:
         logsumexp = torch.empty(query.shape[1], len(query))
         for piece, head, shared in attention.pieces(query.shape[1], key.shape[1]):
             scores = attention.scores(query[piece, head].double(), key[piece, shared].double())
-            output[piece, head] = (scores.softmax(1) * attention.kept(piece, head) @ value[piece, shared].double()).to(query)
+            output[piece, head] = (scores.softmax(1) * attention.kept(piece, head) @ value[piece, shared].double()).to(
+                query
+            )
             logsumexp[head, piece] = scores.logsumexp(1).float()
         state = torch.tensor([attention.seed, 0]).view(torch.uint64)
         return output, logsumexp, state, torch.empty((), dtype=torch.uint64), query.new_empty(0)
@@ -176,7 +179,8 @@ def flash_attention_on_cpu() -> Iterator[Calls]:
             wide[1][piece, shared] += inner.T @ q_Ld
             wide[2][piece, shared] += (weights * kept).T @ grad_Ld
         return tuple(
-            torch.empty_like(tensor).copy_(gradient) for tensor, gradient in zip((query, key, value), wide, strict=True)
+            torch.empty_like(tensor).copy_(gradient)
+            for tensor, gradient in zip((query, key, value), wide, strict=True)
         )
 
     library = torch.library.Library("aten", "IMPL")

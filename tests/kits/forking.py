@@ -40,7 +40,8 @@ def server() -> ForkServerContext:
 
 
 def in_a_process(work: Callable[..., Answer], *arguments: Any) -> Answer:
-    """What `work` returns in a process of its own, which must be a function of a module; AssertionError with what it raised."""
+    """What `work` returns in a process of its own, which must be a function of a module; AssertionError with what it
+    raised."""
     receiver, sender = server().Pipe(duplex=False)
     process = server().Process(target=_answer, args=(sender, work, arguments))
     process.start()
@@ -65,9 +66,12 @@ def _answer(sender: Connection, work: Callable[..., Any], arguments: Sequence[An
 
 
 class Module:
-    """`python -m NAME WORDS` in a forked process; what it says goes to the files `out` and `err` of `folder`, its place."""
+    """`python -m NAME WORDS` in a forked process; what it says goes to the files `out` and `err` of `folder`, its
+    place."""
 
-    def __init__(self, name: str, words: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, words: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._folder = folder
         arguments = (name, list(words), str(folder), dict(os.environ if environment is None else environment))
         self._process = server().Process(target=_run_module, args=arguments)

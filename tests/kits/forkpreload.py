@@ -1,4 +1,5 @@
-"""Imports what training a tiny BERT imports, and starts no threads; `forking` forks from a process that has done so."""
+"""Imports what training a tiny BERT imports, and starts no threads; `forking` forks from a process that has done
+so."""
 
 import contextlib
 import importlib

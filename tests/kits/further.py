@@ -1,4 +1,5 @@
-"""Tiny backbones of the families that run packed as others do: decoders with last-token heads, and relatives of RoBERTa.
+"""Tiny backbones of the families that run packed as others do: decoders with last-token heads, and relatives of
+RoBERTa.
 
 Beside `tiny.FAMILIES`, whose families go through every test; these go through the twin test of `test_families.py`.
 """
@@ -34,9 +35,13 @@ _bert, _roberta, _xlm_roberta = (tiny.FAMILIES[name].tokenizer for name in ("ber
 _llama, _gpt2, _qwen = (tiny.FAMILIES[name].tokenizer for name in ("llama", "gpt2", "qwen2"))
 
 FURTHER: dict[str, Family] = {
-    "xmod": Family("XmodConfig", _xlm_roberta, {**_ROBERTA, "languages": ["en_XX", "de_DE"], "default_language": "de_DE"}),
+    "xmod": Family(
+        "XmodConfig", _xlm_roberta, {**_ROBERTA, "languages": ["en_XX", "de_DE"], "default_language": "de_DE"}
+    ),
     "roc_bert": Family(
-        "RoCBertConfig", _bert, {**_ENCODER, "pronunciation_embed_dim": 8, "shape_embed_dim": 8, "shape_vocab_size": 20}
+        "RoCBertConfig",
+        _bert,
+        {**_ENCODER, "pronunciation_embed_dim": 8, "shape_embed_dim": 8, "shape_vocab_size": 20},
     ),
     "ultrabert": Family("UltrabertConfig", _qwen, _WINDOWS),
     "arcee": Family("ArceeConfig", _llama, _DECODER),
@@ -47,7 +52,8 @@ FURTHER: dict[str, Family] = {
         {
             **_WINDOWS,
             "rope_parameters": {
-                kind: {"rope_type": "default", "rope_theta": 10000.0} for kind in ("sliding_attention", "full_attention")
+                kind: {"rope_type": "default", "rope_theta": 10000.0}
+                for kind in ("sliding_attention", "full_attention")
             },
         },
     ),
@@ -91,7 +97,14 @@ FURTHER: dict[str, Family] = {
     "axk1": Family(
         "AXK1Config",
         _llama,
-        {**_LATENT, **_EXPERTS, "n_routed_experts": 8, "n_group": 2, "topk_group": 1, "mlp_layer_types": ["dense", "sparse"]},
+        {
+            **_LATENT,
+            **_EXPERTS,
+            "n_routed_experts": 8,
+            "n_group": 2,
+            "topk_group": 1,
+            "mlp_layer_types": ["dense", "sparse"],
+        },
     ),
     "deepseek_v2": Family("DeepseekV2Config", _llama, {**_LATENT, **_EXPERTS, "n_routed_experts": 4}),
     "deepseek_v3": Family(

@@ -59,7 +59,9 @@ def same(one: Any, other: Any) -> bool:
     """Bit by bit, in every field."""
     if isinstance(one, Scored):
         return all(
-            same(value, getattr(other, name)) for name, value in one.__dict__.items() if name in one.__dataclass_fields__
+            same(value, getattr(other, name))
+            for name, value in one.__dict__.items()
+            if name in one.__dataclass_fields__
         )
     if isinstance(one, np.ndarray):
         return isinstance(other, np.ndarray) and one.dtype == other.dtype and one.tobytes() == other.tobytes()

@@ -1,4 +1,5 @@
-"""What the model tests share: tiny models, batches laid out by hand, and the plain padded forward they are compared with."""
+"""What the model tests share: tiny models, batches laid out by hand, and the plain padded forward they are compared
+with."""
 
 from __future__ import annotations
 
@@ -37,8 +38,27 @@ def known(*families: str) -> list[str]:
 
 
 ENCODERS = known(
-    *("bert", "ernie", "electra", "roberta", "xlm-roberta", "camembert", "albert", "distilbert", "modernbert", "mpnet"),
-    *("data2vec-text", "roberta-prelayernorm", "xlm-roberta-xl", "eurobert", "gte", "nomic_bert", "jina_embeddings_v3"),
+    *(
+        "bert",
+        "ernie",
+        "electra",
+        "roberta",
+        "xlm-roberta",
+        "camembert",
+        "albert",
+        "distilbert",
+        "modernbert",
+        "mpnet",
+    ),
+    *(
+        "data2vec-text",
+        "roberta-prelayernorm",
+        "xlm-roberta-xl",
+        "eurobert",
+        "gte",
+        "nomic_bert",
+        "jina_embeddings_v3",
+    ),
     "deberta-v2",
 )
 DECODERS = known("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "modernbert-decoder")
@@ -202,15 +222,20 @@ def gradients(module: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Te
 def assert_same_gradients(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
     """Norm of the difference, relative to the norm of that tensor's gradient.
 
-    Single numbers are no fair measure: those that cancel to almost nothing hold rounding errors only. For the same reason a
-    tensor whose whole gradient cancels (the bias of keys: softmax does not feel it) is measured against the whole gradient.
+    Single numbers are no fair measure: those that cancel to almost nothing hold rounding errors only. For the same
+    reason a tensor whose whole gradient cancels (the bias of keys: softmax does not feel it) is measured against the
+    whole gradient.
     """
     assert ours.keys() == theirs.keys()
     whole = torch.stack([gradient.norm() for gradient in theirs.values()]).norm()
     assert whole > 0
     for name, gradient in theirs.items():
         difference = (ours[name] - gradient).norm()
-        assert difference <= TOLERANCE * gradient.norm() + 1e-2 * TOLERANCE * whole, (name, difference, gradient.norm())
+        assert difference <= TOLERANCE * gradient.norm() + 1e-2 * TOLERANCE * whole, (
+            name,
+            difference,
+            gradient.norm(),
+        )
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:

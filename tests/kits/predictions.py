@@ -46,7 +46,9 @@ class Parrot:
     def budget(self, on_notice: Callable[[str], None]) -> CallerBudget:
         return CallerBudget(16384, on_notice)
 
-    def encode_texts(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str]) -> Any:
+    def encode_texts(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, place: Callable[[int], str]
+    ) -> Any:
         assert all(type(text) is str for text in [*texts, *(pairs or ())])
         assert not texts or place(len(texts) - 1)
         self.texts += texts
@@ -74,4 +76,7 @@ def predict(parrot: Any, source: Path, target: Path, columns: Columns | None = N
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    return [row for _, row in read_rows(str(path), StreamOptions(format=stream_format(str(path), None)), text_column="text")]
+    return [
+        row
+        for _, row in read_rows(str(path), StreamOptions(format=stream_format(str(path), None)), text_column="text")
+    ]

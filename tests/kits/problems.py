@@ -27,14 +27,16 @@ def multiclass(num_rows: int) -> tuple[Task, np.ndarray]:
 
 def multilabel(num_rows: int) -> tuple[Task, np.ndarray]:
     targets = (np.random.default_rng(1).random((num_rows, 3)) > 0.6).astype(np.float32)
-    task = build_task(MultilabelTask(class_weights="balanced"), LabelMap("multilabel", ("x", "y", "z")), targets=targets)
+    task = build_task(
+        MultilabelTask(class_weights="balanced"), LabelMap("multilabel", ("x", "y", "z")), targets=targets
+    )
     return task, targets
 
 
 def regression(num_rows: int) -> tuple[Task, np.ndarray]:
-    return build_task(RegressionTask(), LabelMap("regression", ("score",))), np.random.default_rng(1).random(num_rows).astype(
-        np.float32
-    )
+    return build_task(RegressionTask(), LabelMap("regression", ("score",))), np.random.default_rng(1).random(
+        num_rows
+    ).astype(np.float32)
 
 
 def rows_and_model(

@@ -54,7 +54,8 @@ class Ended:
 def textune_ranks(
     world: int, arguments: Sequence[str], folder: Path, watch: Watch | None = None, stdin: bytes | None = None
 ) -> Ended:
-    """`textune ARGUMENTS` in `world` processes as torchrun would start them; AssertionError where one does not end in time.
+    """`textune ARGUMENTS` in `world` processes as torchrun would start them; AssertionError where one does not end in
+    time.
 
     `stdin` comes through one pipe that all of them have, as they have it from torchrun.
     """
@@ -65,7 +66,8 @@ def textune_ranks(
     receiver, sender = server().Pipe(duplex=False)
     processes = [
         server().Process(
-            target=_work, args=(rank, world, port, list(arguments), logs[rank], watch, None if stdin is None else receiver)
+            target=_work,
+            args=(rank, world, port, list(arguments), logs[rank], watch, None if stdin is None else receiver),
         )
         for rank in range(world)
     ]
@@ -95,7 +97,8 @@ def _free_port() -> int:
 
 
 def _read(log: Path) -> str:
-    """What a rank said on standard error, without what libraries say by themselves: DeepSpeed, and PyTorch's C++ of DDP."""
+    """What a rank said on standard error, without what libraries say by themselves: DeepSpeed, and PyTorch's C++ of
+    DDP."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     theirs = ("real_accelerator.py", "reducer.cpp")
     return "".join(line for line in text.splitlines(keepends=True) if not any(name in line for name in theirs))
@@ -105,10 +108,12 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
-# --- within a process -------------------------------------------------------------------------------------------------
+# --- within a process ------------------------------------------------------------------------------------------------
 
 
-def _work(rank: int, world: int, port: int, arguments: list[str], log: Path, watch: Watch, stdin: Connection | None) -> None:
+def _work(
+    rank: int, world: int, port: int, arguments: list[str], log: Path, watch: Watch, stdin: Connection | None
+) -> None:
     places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in places.items()} | {"MASTER_ADDR": "127.0.0.1"}
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,5 @@
-"""Ranks for tests: threads of one process that exchange as processes do, and real processes that never outlive their test."""
+"""Ranks for tests: threads of one process that exchange as processes do, and real processes that never outlive their
+test."""
 
 from __future__ import annotations
 
@@ -96,7 +97,9 @@ class Done:
 def torchrun(world: int, *words: object, home: Path, stdin: bytes = b"") -> Done:
     """`torchrun ... WORDS` with so many processes on this machine; all of them are gone when it returns."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
-    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    }
     mark = f"TEXTUNE_TEST={uuid.uuid4().hex}"
     environment |= {"HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2])}
     environment |= dict([mark.split("=")])

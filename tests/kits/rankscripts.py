@@ -1,4 +1,5 @@
-"""Several processes that work together, for tests: `python SCRIPT ARGS` once for each rank, with an end and a time limit."""
+"""Several processes that work together, for tests: `python SCRIPT ARGS` once for each rank, with an end and a time
+limit."""
 
 import contextlib
 import os

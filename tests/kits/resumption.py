@@ -98,7 +98,9 @@ class Recorded:
             shutil.copy(self.folder / name, target)
         manifest = json.loads((self.folder / "manifest.json").read_text())
         (target / "manifest.json").write_text(json.dumps(manifest | {"status": "preempted"}))
-        shutil.copytree(self.folder / "checkpoints" / checkpoint_name(step), target / "checkpoints" / checkpoint_name(step))
+        shutil.copytree(
+            self.folder / "checkpoints" / checkpoint_name(step), target / "checkpoints" / checkpoint_name(step)
+        )
         best = max((saved for saved in self.bests if saved <= step), default=None)
         if best is not None:
             shutil.copytree(self.bests[best], target / "best")

@@ -37,7 +37,9 @@ def examples_of(
     **more: Any,
 ) -> Examples:
     """Examples with these labels and any texts."""
-    words = pa.array(texts if texts is not None else [f"text {index}" for index in range(len(labels))], pa.large_string())
+    words = pa.array(
+        texts if texts is not None else [f"text {index}" for index in range(len(labels))], pa.large_string()
+    )
     label = labels if isinstance(labels, pa.Array) else pa.array(labels)
     rows = rows_of({"text": words, "label": label}, source=source)
     return Examples(
@@ -51,7 +53,9 @@ def examples_of(
     )
 
 
-def read(path: Path | str, content: bytes | str | None = None, *, on_bad_row: OnBadRow = "error", **options: Any) -> Rows:
+def read(
+    path: Path | str, content: bytes | str | None = None, *, on_bad_row: OnBadRow = "error", **options: Any
+) -> Rows:
     """Write the content, if any, and read the file."""
     if content is not None:
         Path(path).write_bytes(content.encode() if isinstance(content, str) else content)

@@ -1,6 +1,8 @@
-"""A one-machine Slurm cluster in a folder of its own: munged, slurmctld and two slurmd, started without systemd and ended.
+"""A one-machine Slurm cluster in a folder of its own: munged, slurmctld and two slurmd, started without systemd and
+ended.
 
-It touches no other Slurm on the machine: own configuration, ports, socket, key and state; and it ends only its own processes.
+It touches no other Slurm on the machine: own configuration, ports, socket, key and state; and it ends only its own
+processes.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ class Cluster:
 
     def command(self, *words: str) -> str:
         """Standard output of a command of Slurm."""
-        done = subprocess.run(words, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(
+            words, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=PATIENCE
+        )
         if done.returncode:
             raise AssertionError(f"{' '.join(words)}: {done.stderr}")
         return done.stdout.strip()
@@ -69,7 +73,9 @@ class Cluster:
         """A daemon that stays in the foreground of its own process."""
         environment = {**os.environ, **self.environment}
         with (self.folder / f"{Path(words[0]).name}-{len(self.processes)}.log").open("wb") as log:
-            self.processes.append(subprocess.Popen(words, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
+            self.processes.append(
+                subprocess.Popen(words, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            )
 
     def end(self) -> None:
         """Cancel what still runs, then end the daemons, the last first."""
@@ -89,7 +95,8 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[Cluster]:
-    """Two nodes of four processors each (as Slurm believes), partitions `low` (pre-emptible, 30 s of grace) and `high`."""
+    """Two nodes of four processors each (as Slurm believes), partitions `low` (pre-emptible, 30 s of grace) and
+    `high`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "state").mkdir()
     key = folder / "munge.key"

@@ -71,7 +71,9 @@ def open_rows(
     return RowStream(**{**vars(stream), "label_map": label_map})
 
 
-def make_loader(stream: RowStream, tokenizer: Any, *, state: Any = None, drop_longer: int | None = None, **keys: Any) -> Any:
+def make_loader(
+    stream: RowStream, tokenizer: Any, *, state: Any = None, drop_longer: int | None = None, **keys: Any
+) -> Any:
     section = TrainSection(**{"batch_size": 7, "seed": 3, **keys})
     encoder = TextEncoder(tokenizer, TokensSection(max_length=16, drop_longer=drop_longer))
     return StreamLoader(

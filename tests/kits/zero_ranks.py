@@ -1,4 +1,5 @@
-"""What each rank does in test_zero.py: `python zero_ranks.py SCENARIO FOLDER`; results go to FOLDER as safetensors and JSON."""
+"""What each rank does in test_zero.py: `python zero_ranks.py SCENARIO FOLDER`; results go to FOLDER as safetensors and
+JSON."""
 
 import json
 import sys
@@ -45,9 +46,13 @@ class Work:
         generator = np.random.default_rng(0)
         texts = [" ".join(generator.choice(WORDS, generator.integers(1, 30))) for _ in range(40)]
         dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        self.section = ModelSection(**{"pretrained": str(folder / "backbone"), "config": dropout, "compile": "off"} | changes)
+        self.section = ModelSection(
+            **{"pretrained": str(folder / "backbone"), "config": dropout, "compile": "off"} | changes
+        )
         self.tokenizer = load_tokenizer(self.section)
-        self.store = TextEncoder(self.tokenizer, TokensSection(max_length=40, cache=str(folder / "tokens"))).encode(texts)
+        self.store = TextEncoder(self.tokenizer, TokensSection(max_length=40, cache=str(folder / "tokens"))).encode(
+            texts
+        )
         self.lengths = np.diff(self.store.offsets)
         self.targets = torch.from_numpy(generator.integers(0, 3, len(texts)))
         self.weights = torch.from_numpy(generator.random(len(texts)).astype(np.float32))
@@ -78,7 +83,8 @@ class Work:
         return done
 
     def parts(self, rows: np.ndarray, learner: Learner, at_once: int) -> list[np.ndarray]:
-        """This rank's micro-batches of at most so many rows; for a learner in lockstep as many as the other ranks have."""
+        """This rank's micro-batches of at most so many rows; for a learner in lockstep as many as the other ranks
+        have."""
         ranks = learner.ranks
         mine = rows[ranks.rank :: ranks.world]
         most = -(-len(rows) // ranks.world) if learner.lockstep else len(mine)

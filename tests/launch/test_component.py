@@ -13,7 +13,9 @@ COMPONENT = ROOT / "textune" / "launch" / "component.py"
 def run(folder: Path, *words: str, before: str = "") -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join(path for path in (before, str(ROOT)) if path)
     environment = {**os.environ, "PYTHONPATH": paths}
-    return subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def torchx(folder: Path, *words: str, before: str = "") -> subprocess.CompletedProcess[str]:
@@ -21,7 +23,17 @@ def torchx(folder: Path, *words: str, before: str = "") -> subprocess.CompletedP
 
 
 def test_the_component_by_its_file_with_overrides_at_the_end(config: Path) -> None:
-    words = ("--config", config.name, "--processes", "2", "--env", "A=1,B=2", "--", "train.optimizer.lr=3e-5", "train.seed=4")
+    words = (
+        "--config",
+        config.name,
+        "--processes",
+        "2",
+        "--env",
+        "A=1,B=2",
+        "--",
+        "train.optimizer.lr=3e-5",
+        "train.seed=4",
+    )
     done = torchx(config.parent, "run", "-s", "local_cwd", "--dryrun", f"{COMPONENT}:train", *words)
     assert done.returncode == 0, done.stderr
     text = " ".join(done.stdout.replace("'\n", "").replace("'", "").split())
@@ -44,7 +56,9 @@ def test_the_component_by_its_name_and_torchx_keeps_its_own(config: Path) -> Non
 
 
 def test_a_mistake_is_a_sentence_through_torchx_too(config: Path) -> None:
-    done = torchx(config.parent, "run", "-s", "local_cwd", f"{COMPONENT}:train", "--config", config.name, "train.sed=4")
+    done = torchx(
+        config.parent, "run", "-s", "local_cwd", f"{COMPONENT}:train", "--config", config.name, "train.sed=4"
+    )
     assert done.returncode == 1
     assert done.stderr == "Error: Unknown key train.sed (command line). Did you mean train.seed?\n"
 
@@ -53,7 +67,11 @@ def test_the_verb_shows_the_request_and_refuses_in_sentences(config: Path) -> No
     words = ("-m", "textune", "launch", config.name, "--scheduler", "slurm", "--dry-run")
     done = run(config.parent, *words, "--gpus", "2", "--scheduler-option", "time=10", "train.seed=4")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("#!/bin/bash\n") and "#SBATCH --time=10\n" in done.stdout and "train.seed=4" in done.stdout
+    assert (
+        done.stdout.startswith("#!/bin/bash\n")
+        and "#SBATCH --time=10\n" in done.stdout
+        and "train.seed=4" in done.stdout
+    )
     asked = run(config.parent, *words, "--gpus", "2", "--json", "--scheduler-option", "time=10", "train.seed=4")
     assert json.loads(asked.stdout) == {"request": done.stdout}
     for more, message in (

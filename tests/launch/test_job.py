@@ -24,10 +24,29 @@ def test_every_word_reaches_the_node_as_it_was_written(config: Path) -> None:
     overrides = ("train.optimizer.lr=3e-5", 'data.train.files=["a $HOME `b`.csv", "it\'s.csv"]')
     job = checked(Job(config.name, overrides=overrides, unset=("train.seed",), nodes=2, processes=3))
     words = shlex.split(job.command(endpoint="$HOST:1", job_id="$ID", signals="everyone"))
-    start = ["exec", sys.executable, "-m", "textune.launch.node", "--signals=everyone", "--nnodes=2", "--nproc-per-node=3"]
+    start = [
+        "exec",
+        sys.executable,
+        "-m",
+        "textune.launch.node",
+        "--signals=everyone",
+        "--nnodes=2",
+        "--nproc-per-node=3",
+    ]
     assert words[:7] == start
     assert {"--max-restarts=0", "--rdzv-endpoint=$HOST:1", "--rdzv-id=$ID"} < set(words)
-    train = ["-m", "textune", "train", str(config), "--run-folder", job.run, "--resume", "auto", "--unset", "train.seed"]
+    train = [
+        "-m",
+        "textune",
+        "train",
+        str(config),
+        "--run-folder",
+        job.run,
+        "--resume",
+        "auto",
+        "--unset",
+        "train.seed",
+    ]
     train += overrides
     assert words[-len(train) :] == train
 
@@ -38,7 +57,15 @@ def test_torchrun_understands_the_command(config: Path) -> None:
     job = checked(Job(config.name, overrides=("train.seed=1",), processes=2))
     parsed = parse_args(shlex.split(job.command(endpoint="localhost:0", job_id="x"))[5:])
     assert (parsed.module, parsed.training_script, parsed.nproc_per_node) == (True, "textune", "2")
-    assert parsed.training_script_args == ["train", str(config), "--run-folder", job.run, "--resume", "auto", "train.seed=1"]
+    assert parsed.training_script_args == [
+        "train",
+        str(config),
+        "--run-folder",
+        job.run,
+        "--resume",
+        "auto",
+        "train.seed=1",
+    ]
 
 
 def test_an_image_has_its_own_python(config: Path) -> None:

@@ -45,7 +45,9 @@ def arguments(folder: Path, signals: str, argument: str, processes: int = 1) -> 
 
 
 def start(folder: Path, signals: str, argument: str, *, processes: int = 1, **variables: str) -> Module:
-    return Module("textune.launch.node", arguments(folder, signals, argument, processes), folder, os.environ | variables)
+    return Module(
+        "textune.launch.node", arguments(folder, signals, argument, processes), folder, os.environ | variables
+    )
 
 
 def test_the_exit_code_is_the_workers(tmp_path: Path) -> None:
@@ -120,7 +122,9 @@ def wait_for_worker(process: Module, folder: Path) -> int:
     ("signals", "receivers", "number"),
     [("agent", ("agent",), signal.SIGTERM), ("everyone", ("agent", "worker"), signal.SIGUSR1)],
 )
-def test_a_warning_reaches_the_worker_once(tmp_path: Path, signals: str, receivers: tuple[str, ...], number: int) -> None:
+def test_a_warning_reaches_the_worker_once(
+    tmp_path: Path, signals: str, receivers: tuple[str, ...], number: int
+) -> None:
     process = start(tmp_path, signals, "wait")
     worker = wait_for_worker(process, tmp_path)
     for receiver in receivers:

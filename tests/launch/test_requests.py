@@ -85,7 +85,9 @@ def run_script(config: Path, commands: Path, code: int, *, saves: str = "", befo
     script = folder / "job.sh"
     script.write_text(slurm(config, env={"A": "it's $x"}).text, encoding="utf-8")
     environment = {**os.environ, "SLURM_JOB_ID": "20007", "SLURM_RESTART_COUNT": "9"}
-    done = subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, cwd=folder, check=False)
+    done = subprocess.run(
+        ["bash", str(script)], env=environment, capture_output=True, text=True, cwd=folder, check=False
+    )
     assert done.stderr == ""
     assert done.returncode == (2 if code == 200 else code)
     return done.stdout
@@ -109,7 +111,9 @@ FAILURES = "slurm-20007-my-first.failures"
         (143, 3, False),  # nothing saved
     ],
 )
-def test_the_script_requeues_what_may_go_on(config: Path, commands: Path, code: int, failed: int, requeued: bool) -> None:
+def test_the_script_requeues_what_may_go_on(
+    config: Path, commands: Path, code: int, failed: int, requeued: bool
+) -> None:
     run_script(config, commands, code, failed=failed)
     said = (config.parent / "said").read_text().splitlines()
     assert said[-3:-1] == ["it's $x", "slurm://textune/20007"]
@@ -192,7 +196,9 @@ def test_what_is_shown_is_what_is_submitted(config: Path, commands: Path) -> Non
 
 def test_a_refusal_of_the_scheduler_is_a_sentence(config: Path, commands: Path) -> None:
     write_command(commands, "sbatch", "echo 'sbatch: error: invalid partition' >&2; exit 1")
-    with pytest.raises(LaunchError, match=r"--scheduler slurm did not take the job: .*exit status 1.*Nothing was submitted"):
+    with pytest.raises(
+        LaunchError, match=r"--scheduler slurm did not take the job: .*exit status 1.*Nothing was submitted"
+    ):
         slurm(config).submit()
 
 
@@ -230,7 +236,10 @@ def test_a_mistake_ends_the_job(config: Path) -> None:
 def expanded(text: str, variables: dict[str, str]) -> str:
     """What Kubernetes makes of a command or a value: $(NAME) is the variable where there is one, $$ is $."""
     return re.sub(
-        r"\$(\$|\(([^)]*)\))", lambda found: "$" if found[1] == "$" else variables.get(found[2], found[0]), text, flags=re.ASCII
+        r"\$(\$|\(([^)]*)\))",
+        lambda found: "$" if found[1] == "$" else variables.get(found[2], found[0]),
+        text,
+        flags=re.ASCII,
     )
 
 

@@ -1,4 +1,5 @@
-"""A job of a real Slurm on this machine: warned, pre-empted, requeued each time, and in the end the same model bit for bit."""
+"""A job of a real Slurm on this machine: warned, pre-empted, requeued each time, and in the end the same model bit for
+bit."""
 
 import json
 import os

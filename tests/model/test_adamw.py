@@ -1,4 +1,5 @@
-"""The compiled AdamW beside PyTorch's: the same weights, the same state, and copies for the products that keep up with it."""
+"""The compiled AdamW beside PyTorch's: the same weights, the same state, and copies for the products that keep up with
+it."""
 
 from __future__ import annotations
 
@@ -65,7 +66,10 @@ def same(ours: list[torch.nn.Parameter], theirs: list[torch.nn.Parameter]) -> No
 def test_weights_and_state_are_those_of_pytorch(kernels: Kernels) -> None:
     ours, theirs = weights(), weights()
     options: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.99), "eps": 1e-7}
-    fast, slow = KernelAdamW(groups(ours), kernels, **options), torch.optim.AdamW(groups(theirs), fused=True, **options)
+    fast, slow = (
+        KernelAdamW(groups(ours), kernels, **options),
+        torch.optim.AdamW(groups(theirs), fused=True, **options),
+    )
     torch.testing.assert_close(run(fast, ours, 0, 7), run(slow, theirs, 0, 7), rtol=1e-5, atol=0)
     same(ours, theirs)
     mine, other = fast.state_dict(), slow.state_dict()
@@ -143,7 +147,9 @@ def test_two_copies_of_one_weight_both_keep_up(kernels: Kernels) -> None:
     optimizer = KernelAdamW([shared, other], kernels, lr=0.1)
     for _ in range(3):
         for each, parts in held.items():
-            assert torch.equal(each.get(torch.bfloat16, with_grad=True), torch.cat([p.detach() for p in parts]).bfloat16())
+            assert torch.equal(
+                each.get(torch.bfloat16, with_grad=True), torch.cat([p.detach() for p in parts]).bfloat16()
+            )
         shared.grad, other.grad = torch.randn(5, 7), torch.randn(3, 7)
         optimizer.step()
 
@@ -200,7 +206,9 @@ def test_losses_of_a_run_are_those_of_pytorchs_adamw(tmp_path: Path, dtype: torc
     require_kernels()
     curves = []
     for fast in (True, False):
-        built = build("bert", tmp_path, section={"config": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}})
+        built = build(
+            "bert", tmp_path, section={"config": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}}
+        )
         built.model.speed_up(dtype, training=True)
         if fast:
             section = TrainSection(optimizer=AdamW(lr=1e-3))

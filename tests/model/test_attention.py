@@ -44,7 +44,9 @@ def make_inputs(num_heads: int = 4, num_key_heads: int = 2, dtype: torch.dtype =
 
 def run(tensors: list[torch.Tensor], *, causal: bool = False, **options: Any) -> torch.Tensor:
     layout = PackedLayout(GROUPS, torch.tensor(LENGTHS), np.array(LENGTHS))
-    output, weights = packed_attention(Layer(causal), *tensors, None, textune_layout=layout, position_ids=None, **options)
+    output, weights = packed_attention(
+        Layer(causal), *tensors, None, textune_layout=layout, position_ids=None, **options
+    )
     assert weights is None
     return output
 
@@ -155,7 +157,9 @@ def test_random_masks_use_all_16_bits() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_decides_the_precision_and_the_gradient_keeps_each_input_type(dtype: torch.dtype, kernel: str) -> None:
+def test_autocast_decides_the_precision_and_the_gradient_keeps_each_input_type(
+    dtype: torch.dtype, kernel: str
+) -> None:
     """Rotary positions leave queries and keys in fp32 while values are already rounded."""
     query, key, value = make_inputs(dtype=torch.float32)
     value = value.detach().to(dtype).requires_grad_()

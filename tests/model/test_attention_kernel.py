@@ -56,7 +56,9 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 def inputs(heads: tuple[int, int, int], num_tokens: int = NUM_TOKENS) -> list[torch.Tensor]:
     """Query, key and value."""
     num_heads, num_key_heads, width = heads
-    return [random(num_tokens, n, width, seed=seed) for seed, n in enumerate((num_heads, num_key_heads, num_key_heads))]
+    return [
+        random(num_tokens, n, width, seed=seed) for seed, n in enumerate((num_heads, num_key_heads, num_key_heads))
+    ]
 
 
 def rows(lengths: list[int] = LENGTHS, starts: list[int] = STARTS, scale: float = 0.2) -> AttentionShape:
@@ -88,7 +90,7 @@ def with_gradients(
     return [output.detach(), *torch.autograd.grad(output, leaves, grad.to(output.dtype))]
 
 
-# --- the numbers ------------------------------------------------------------------------------------------------------
+# --- the numbers -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("heads", HEADS)
@@ -100,7 +102,9 @@ def test_attention_and_its_gradients(kernels: Kernels, heads: tuple[int, int, in
     grad = random(NUM_TOKENS, heads[0], heads[2], seed=9).bfloat16()
     theirs = with_gradients(lambda leaves: by_hand(leaves, shape), exact, grad)
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
-        ours = with_gradients(lambda leaves: kernel_attention(kernels, shape, *leaves), [t.to(dtype) for t in exact], grad)
+        ours = with_gradients(
+            lambda leaves: kernel_attention(kernels, shape, *leaves), [t.to(dtype) for t in exact], grad
+        )
         for our, their in zip(ours, theirs, strict=True):
             assert our.dtype == dtype
             torch.testing.assert_close(our.double(), their, atol=tolerance, rtol=tolerance)
@@ -152,7 +156,7 @@ def test_heads_may_lie_apart(kernels: Kernels) -> None:
         assert torch.equal(our, their)
 
 
-# --- what is not a number ---------------------------------------------------------------------------------------------
+# --- what is not a number --------------------------------------------------------------------------------------------
 
 
 def test_attention_reads_and_writes_nothing_outside_its_rows(kernels: Kernels) -> None:
@@ -168,7 +172,9 @@ def test_attention_reads_and_writes_nothing_outside_its_rows(kernels: Kernels) -
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_what_is_not_a_number_spoils_its_row_and_no_other(kernels: Kernels, poison: float, place: int, dropout: float) -> None:
+def test_what_is_not_a_number_spoils_its_row_and_no_other(
+    kernels: Kernels, poison: float, place: int, dropout: float
+) -> None:
     shape = replace(rows(), dropout=dropout, seed=5)
     tensors, grad = inputs((2, 2, 24)), random(NUM_TOKENS, 2, 24, seed=9)
 
@@ -200,7 +206,7 @@ def test_scores_far_apart_neither_overflow_nor_vanish(kernels: Kernels, size: fl
     assert (output - expected).abs().mean().item() < 2e-6 * min(size, 100)
 
 
-# --- dropout ----------------------------------------------------------------------------------------------------------
+# --- dropout ---------------------------------------------------------------------------------------------------------
 
 
 def test_dropout_is_that_of_the_probabilities(kernels: Kernels) -> None:
@@ -227,10 +233,12 @@ def test_gradients_under_dropout_are_difference_quotients(kernels: Kernels, caus
             moved = list(tensors)
             moved[index] = tensors[index] + sign * 1e-2 * direction
             ends.append((kernels.attention(shape, *moved).double() * weights).sum())
-        assert ((ends[0] - ends[1]) / 2e-2).item() == pytest.approx((grad * direction).sum().item(), rel=1e-3, abs=2e-3)
+        assert ((ends[0] - ends[1]) / 2e-2).item() == pytest.approx(
+            (grad * direction).sum().item(), rel=1e-3, abs=2e-3
+        )
 
 
-# --- threads and processes --------------------------------------------------------------------------------------------
+# --- threads and processes -------------------------------------------------------------------------------------------
 
 
 def once(kernels: Kernels) -> list[torch.Tensor]:

@@ -34,7 +34,9 @@ def bert(tmp_path: Path) -> Path:
 
 def load(folder: Path, *, labels: LabelMap = COLORS, num_logits: int = 3, seed: int = 1, **section: Any) -> Any:
     model_section = ModelSection(pretrained=str(folder), **section)
-    model = load_model(model_section, load_tokenizer(model_section), label_map=labels, num_logits=num_logits, seed=seed)
+    model = load_model(
+        model_section, load_tokenizer(model_section), label_map=labels, num_logits=num_logits, seed=seed
+    )
     model.freeze()
     return model
 
@@ -48,7 +50,7 @@ def refused(kind: type[TextuneError], *parts: str, **call: Any) -> None:
         assert part in str(caught.value), str(caught.value)
 
 
-# --- what comes out ---------------------------------------------------------------------------------------------------
+# --- what comes out --------------------------------------------------------------------------------------------------
 
 
 def test_weights_are_those_of_the_checkpoint_and_the_head_starts_new(bert: Path) -> None:
@@ -63,7 +65,9 @@ def test_weights_are_those_of_the_checkpoint_and_the_head_starts_new(bert: Path)
 
 def test_a_half_precision_checkpoint_is_read_as_fp32_and_saved_as_fp32(bert: Path, tmp_path: Path) -> None:
     weights = safetensors.torch.load_file(bert / "model.safetensors")
-    safetensors.torch.save_file({k: v.bfloat16() for k, v in weights.items()}, bert / "model.safetensors", {"format": "pt"})
+    safetensors.torch.save_file(
+        {k: v.bfloat16() for k, v in weights.items()}, bert / "model.safetensors", {"format": "pt"}
+    )
     config = json.loads((bert / "config.json").read_text())
     (bert / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}))
     model = load(bert)
@@ -152,7 +156,9 @@ def test_a_saved_model_is_loaded_again_without_notes(bert: Path, tmp_path: Path)
 
 
 def test_a_folder_with_several_weight_files_is_read(bert: Path) -> None:
-    model = AutoModelForSequenceClassification.from_pretrained(bert, id2label={0: "no", 1: "yes"}, label2id={"no": 0, "yes": 1})
+    model = AutoModelForSequenceClassification.from_pretrained(
+        bert, id2label={0: "no", 1: "yes"}, label2id={"no": 0, "yes": 1}
+    )
     (bert / "model.safetensors").unlink()
     model.save_pretrained(bert, max_shard_size="20KB")
     assert (bert / "model.safetensors.index.json").is_file()
@@ -169,7 +175,7 @@ def test_transformers_stays_as_it_was(bert: Path, capfd: pytest.CaptureFixture[s
     assert captured.out + captured.err == ""
 
 
-# --- layout -----------------------------------------------------------------------------------------------------------
+# --- layout ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "deberta-v2", "bart"])
@@ -222,7 +228,7 @@ def test_max_positions_is_what_the_backbone_can_take(family: str, positions: int
                 built.model(lay_out(built, random_rows(built, (positions + 1,))))
 
 
-# --- configuration ----------------------------------------------------------------------------------------------------
+# --- configuration ---------------------------------------------------------------------------------------------------
 
 
 def test_configuration_keys_are_changed_and_saved(bert: Path, tmp_path: Path) -> None:
@@ -242,7 +248,10 @@ def test_an_attribute_that_a_family_calls_otherwise_is_understood(tmp_path: Path
 @pytest.mark.parametrize(
     ("config", "parts"),
     [
-        ({"hiden_dropout_prob": 0.1}, ["model.config.hiden_dropout_prob", "Did you mean model.config.hidden_dropout_prob?"]),
+        (
+            {"hiden_dropout_prob": 0.1},
+            ["model.config.hiden_dropout_prob", "Did you mean model.config.hidden_dropout_prob?"],
+        ),
         ({"zzzzzz": 1}, ["model.config.zzzzzz", "no such key"]),
         ({"num_labels": 7}, ["model.config.num_labels", "the data determines it"]),
         ({"id2label": {}}, ["model.config.id2label", "the data determines it"]),
@@ -255,7 +264,12 @@ def test_configuration_keys_that_cannot_be(config: dict[str, Any], parts: list[s
 
 def test_more_layers_than_the_checkpoint_has(bert: Path) -> None:
     refused(
-        ModelError, "lacks 16 weights", "bert.encoder.layer.2", "model.config", folder=bert, config={"num_hidden_layers": 3}
+        ModelError,
+        "lacks 16 weights",
+        "bert.encoder.layer.2",
+        "model.config",
+        folder=bert,
+        config={"num_hidden_layers": 3},
     )
 
 
@@ -265,7 +279,7 @@ def test_another_width_than_the_checkpoint_has(bert: Path) -> None:
     refused(ModelError, "Only a head can start anew", ignore_mismatched_sizes=True, **call)
 
 
-# --- heads of another size --------------------------------------------------------------------------------------------
+# --- heads of another size -------------------------------------------------------------------------------------------
 
 
 def fine_tuned(bert: Path, labels: dict[int, str]) -> None:
@@ -295,7 +309,7 @@ def test_labels_of_a_fine_tuned_checkpoint(bert: Path) -> None:
     assert checkpoint_labels(section) == ("pos", "neg", "mixed")
 
 
-# --- freezing ---------------------------------------------------------------------------------------------------------
+# --- freezing --------------------------------------------------------------------------------------------------------
 
 
 def trained(model: Any) -> set[str]:
@@ -319,7 +333,9 @@ def test_frozen_embeddings(family: str, tmp_path: Path) -> None:
     model = load(tiny_backbone(family, tmp_path), freeze=["embeddings"])
     still = {name for name, p in model.hf.named_parameters() if not p.requires_grad}
     assert any(p is model.hf.get_input_embeddings().weight for n, p in model.hf.named_parameters() if n in still)
-    assert not any(word in name for name in still for word in ("encoder.layer", "attn", "relative", "classif", "score", "h.0"))
+    assert not any(
+        word in name for name in still for word in ("encoder.layer", "attn", "relative", "classif", "score", "h.0")
+    )
     assert trained(model)
 
 
@@ -344,7 +360,7 @@ def test_freezing_that_cannot_be(freeze: list[str], parts: list[str], bert: Path
     refused(ConfigError, "model.freeze", *parts, folder=bert, freeze=freeze)
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- files -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -466,7 +482,7 @@ def test_weights_of_another_family(tmp_path: Path, bert: Path) -> None:
     refused(ModelError, "lacks", "of a bert backbone", "complete checkpoint", folder=bert)
 
 
-# --- tokenizers -------------------------------------------------------------------------------------------------------
+# --- tokenizers ------------------------------------------------------------------------------------------------------
 
 
 def test_no_tokenizer(bert: Path) -> None:
@@ -482,7 +498,9 @@ def test_a_tokenizer_of_its_own_folder(bert: Path, tmp_path: Path) -> None:
     refused(ModelError, "model.tokenizer: there is no folder", folder=bert, tokenizer=str(tmp_path / "word"))
 
 
-@pytest.mark.parametrize("content", ["{broken", "{}", '{"version": "1.0"}', '{"version": "1.0", "model": {"type": "Magic"}}'])
+@pytest.mark.parametrize(
+    "content", ["{broken", "{}", '{"version": "1.0"}', '{"version": "1.0", "model": {"type": "Magic"}}']
+)
 def test_a_broken_tokenizer(content: str, bert: Path) -> None:
     (bert / "tokenizer.json").write_text(content)
     refused(ModelError, "tokenizer", str(bert), folder=bert)
@@ -525,7 +543,9 @@ def test_a_tokenizer_that_is_larger_than_the_embeddings(bert: Path) -> None:
     rows = len(tokenizer)
     tokenizer.add_tokens(["superb"])
     tokenizer.save_pretrained(bert)
-    refused(ModelError, f"{rows + 1} token ids", '"superb" is', f"only {rows} embeddings", "model.tokenizer", folder=bert)
+    refused(
+        ModelError, f"{rows + 1} token ids", '"superb" is', f"only {rows} embeddings", "model.tokenizer", folder=bert
+    )
 
 
 def test_special_tokens_without_an_embedding_count_as_unknown(bert: Path) -> None:

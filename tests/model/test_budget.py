@@ -26,7 +26,7 @@ def random_store(built: Built, lengths: tuple[int, ...]) -> TokenStore:
     return store_of(lengths, np.concatenate(random_rows(built, lengths)))
 
 
-# --- out of memory ----------------------------------------------------------------------------------------------------
+# --- out of memory ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,10 @@ def random_store(built: Built, lengths: tuple[int, ...]) -> TokenStore:
     [
         (MemoryError(), True),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
+            True,
+        ),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: not enough memory: you tried"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("std::bad_alloc"), True),
@@ -61,7 +64,7 @@ def test_a_bound_is_halved_down_to_the_longest_row() -> None:
         assert caught.value.hint == "Do this."
 
 
-# --- how much there is ------------------------------------------------------------------------------------------------
+# --- how much there is -----------------------------------------------------------------------------------------------
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -148,7 +151,7 @@ def test_this_machine_has_memory() -> None:
     assert 1 << 20 < available_bytes(CPU.torch) < 1 << 50
 
 
-# --- auto -------------------------------------------------------------------------------------------------------------
+# --- auto ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +159,9 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return build("bert", tmp_path_factory.mktemp("bert"))
 
 
-def room_of(built: Built, available: int, *, to_come: int = 0, device: Device = CPU, lengths: tuple[int, ...] = LENGTHS) -> int:
+def room_of(
+    built: Built, available: int, *, to_come: int = 0, device: Device = CPU, lengths: tuple[int, ...] = LENGTHS
+) -> int:
     store = random_store(built, lengths)
     return measure_budget(
         built.model, device, store=store, indices=np.arange(len(store)), to_come=to_come, available=available
@@ -189,7 +194,9 @@ def test_auto_says_how_it_came_about(bert: Built, monkeypatch: pytest.MonkeyPatc
 def test_auto_takes_the_chosen_rows_only(bert: Built) -> None:
     store = random_store(bert, (400, 5, 7))
     for indices, longest in ((np.array([1, 2]), 7), (np.array([0, 1]), 400)):
-        assert measure_budget(bert.model, CPU, store=store, indices=indices, to_come=0, available=0).max_tokens == longest
+        assert (
+            measure_budget(bert.model, CPU, store=store, indices=indices, to_come=0, available=0).max_tokens == longest
+        )
 
 
 def test_a_token_of_longer_rows_and_lower_precision_is_measured(bert: Built) -> None:
@@ -256,7 +263,9 @@ def test_measuring_leaves_nothing_behind(bert: Built) -> None:
         parameter.requires_grad_(True)
 
 
-def test_memory_that_runs_out_while_measuring_gives_the_smallest_bound(bert: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_runs_out_while_measuring_gives_the_smallest_bound(
+    bert: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -273,10 +282,12 @@ def test_other_errors_while_measuring_are_not_swallowed(bert: Built, monkeypatch
         room_of(bert, 1 << 40)
 
 
-# --- gradient checkpointing -------------------------------------------------------------------------------------------
+# --- gradient checkpointing ------------------------------------------------------------------------------------------
 
 
-CHECKPOINTED = [(family, "packed") for family in ("bert", "modernbert", "llama", "distilbert", "gpt2", "gemma3", "deberta-v2")]
+CHECKPOINTED = [
+    (family, "packed") for family in ("bert", "modernbert", "llama", "distilbert", "gpt2", "gemma3", "deberta-v2")
+]
 CHECKPOINTED += [(family, "padded") for family in ("bert", "modernbert", "llama", "t5", "bart", "deberta-v2")]
 
 
@@ -332,7 +343,9 @@ def test_layers_that_torch_compiles_are_checkpointed_too(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("family", ["albert", "xlnet"])
 def test_families_that_cannot_be_checkpointed_are_refused(family: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=rf"gradient_checkpointing = true, but transformers cannot do that for {family}"):
+    with pytest.raises(
+        ModelError, match=rf"gradient_checkpointing = true, but transformers cannot do that for {family}"
+    ):
         checkpoint_gradients(build(family, tmp_path).model)
 
 

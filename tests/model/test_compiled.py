@@ -1,5 +1,5 @@
-"""Compiled layers: the same numbers and names, few compilations, and a word of why not. Without a GPU the graphs are run as
-they are, which proves everything but the kernels."""
+"""Compiled layers: the same numbers and names, few compilations, and a word of why not. Without a GPU the graphs are
+run as they are, which proves everything but the kernels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from textune.model import backbone, compiled, varlen
 from textune.model.attention import PACKED, packed_attention
 from textune.model.compiled import MIN_STEPS, compile_on_gpu, compiler_obstacle
 
-# While tracing, torch reads `.grad` of a layer's inputs and hides its own warning, which it cannot where warnings are errors.
+# While tracing, torch reads `.grad` of a layer's inputs and hides its own warning, which it cannot where warnings are
+# errors.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 
 CPU = torch.device("cpu")
@@ -86,11 +87,15 @@ def results(built: Built, device: torch.device = CPU, *, two_groups: bool = Fals
         grads = gradients(built.hf, functional.cross_entropy(logits_BC, labels))
         built.model.eval()
         with torch.inference_mode():
-            found += [logits_BC.detach(), torch.cat([grad.flatten() for grad in grads.values()]), built.model(batch).clone()]
+            found += [
+                logits_BC.detach(),
+                torch.cat([grad.flatten() for grad in grads.values()]),
+                built.model(batch).clone(),
+            ]
     return found
 
 
-# --- what it computes -------------------------------------------------------------------------------------------------
+# --- what it computes ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -160,7 +165,7 @@ def test_a_saved_model_is_the_same_after_compiling(tmp_path: Path, compiler: Com
     assert before == after
 
 
-# --- attention group by group -----------------------------------------------------------------------------------------
+# --- attention group by group ----------------------------------------------------------------------------------------
 
 
 def test_attention_group_by_group_stays_outside_the_graphs(tmp_path: Path, compiler: Compiler) -> None:
@@ -178,7 +183,7 @@ def test_attention_group_by_group_stays_outside_the_graphs(tmp_path: Path, compi
     assert compiler.num_graphs == num_graphs
 
 
-# --- whether it compiles ----------------------------------------------------------------------------------------------
+# --- whether it compiles ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -207,7 +212,9 @@ def test_auto_leaves_a_model_alone_whose_attention_goes_group_by_group(tmp_path:
 
 
 def failing(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
-    raise RuntimeError("Cannot find a working triton installation. Either the package is not installed or it is too old.")
+    raise RuntimeError(
+        "Cannot find a working triton installation. Either the package is not installed or it is too old."
+    )
 
 
 def test_without_a_compiler_on_is_an_error_and_auto_goes_on(
@@ -233,7 +240,7 @@ def test_the_compiler_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compiler.num_graphs == 1
 
 
-# --- on a GPU ---------------------------------------------------------------------------------------------------------
+# --- on a GPU --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert", "llama", "gemma3"])

@@ -1,4 +1,5 @@
-"""DeBERTa-v2 and v3 packed: the loss and every gradient of plain transformers' padded forward, in every configuration."""
+"""DeBERTa-v2 and v3 packed: the loss and every gradient of plain transformers' padded forward, in every
+configuration."""
 
 from __future__ import annotations
 
@@ -71,14 +72,20 @@ def built_with(folder: Path, compile_mode: str, **keys: Any) -> Built:
     return built
 
 
-def assert_same_gradients(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], tolerance: float = TOLERANCE) -> None:
+def assert_same_gradients(
+    ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], tolerance: float = TOLERANCE
+) -> None:
     """Relative to each tensor's own gradient, and, for what cancels to nothing (the keys' bias), to the whole one."""
     assert ours.keys() == theirs.keys()
     whole = torch.stack([gradient.norm() for gradient in theirs.values()]).norm()
     assert whole > 0
     for name, gradient in theirs.items():
         difference = (ours[name] - gradient).norm()
-        assert difference <= tolerance * gradient.norm() + 1e-2 * tolerance * whole, (name, difference, gradient.norm())
+        assert difference <= tolerance * gradient.norm() + 1e-2 * tolerance * whole, (
+            name,
+            difference,
+            gradient.norm(),
+        )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -184,13 +191,17 @@ def test_a_saved_model_is_plain_and_training_goes_on_packed(tmp_path: Path, comp
     rows = random_rows(built, LENGTHS)
     with torch.no_grad():
         theirs = plain(**plain_inputs(built, rows)).logits
-        torch.testing.assert_close(built.model(lay_out(built, rows, WITH_GAPS)), theirs, atol=TOLERANCE, rtol=TOLERANCE)
+        torch.testing.assert_close(
+            built.model(lay_out(built, rows, WITH_GAPS)), theirs, atol=TOLERANCE, rtol=TOLERANCE
+        )
         built.model.set_layout("padded")
         assert not any("forward" in vars(layer.attention.self) for layer in built.hf.deberta.encoder.layer)
         torch.testing.assert_close(built.model(lay_out(built, rows)), theirs, atol=TOLERANCE, rtol=TOLERANCE)
 
 
-@pytest.mark.parametrize(("buckets", "limit", "span"), [(16, 512, 16), (256, 512, 256), (6, 24, 6), (-1, 7, 7), (-1, 512, 512)])
+@pytest.mark.parametrize(
+    ("buckets", "limit", "span"), [(16, 512, 16), (256, 512, 256), (6, 24, 6), (-1, 7, 7), (-1, 512, 512)]
+)
 @pytest.mark.parametrize("length", [1, 2, 9, 150, 700])
 def test_distances_are_those_of_transformers(length: int, buckets: int, limit: int, span: int) -> None:
     from transformers.models.deberta_v2.modeling_deberta_v2 import build_relative_position
@@ -207,7 +218,9 @@ def test_distances_are_those_of_transformers(length: int, buckets: int, limit: i
     assert distances.num_rows <= min(2 * length - 1, 2 * span)
 
 
-def test_no_more_of_the_table_is_projected_than_the_longest_row_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_of_the_table_is_projected_than_the_longest_row_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     built = built_with(tmp_path, "off")
     projected = []
     projection = built.hf.deberta.encoder.layer[0].attention.self.key_proj

@@ -47,7 +47,9 @@ def by_hand(inputs: list[torch.Tensor], shape: AttentionShape, distances: Distan
         q, k, v = (tensor[start : start + length] for tensor in (query, key, value))
         scores = torch.einsum("ihd,jhd->hij", q, k)
         scores = (
-            scores + torch.einsum("ihd,ijhd->hij", q, far_key[table_LL]) + torch.einsum("jhd,ijhd->hij", k, far_query[table_LL])
+            scores
+            + torch.einsum("ihd,ijhd->hij", q, far_key[table_LL])
+            + torch.einsum("jhd,ijhd->hij", k, far_query[table_LL])
         )
         attended = torch.einsum("hij,jhd->ihd", (scores * shape.scale).softmax(-1), v)
         outputs = outputs.index_put((torch.arange(start, start + length),), attended)
@@ -57,8 +59,13 @@ def by_hand(inputs: list[torch.Tensor], shape: AttentionShape, distances: Distan
 @pytest.mark.parametrize("first_only", [False, True], ids=["all", "first only"])
 @pytest.mark.parametrize("heads", [(2, 64), (3, 20), (4, 8), (1, 100)], ids=str)
 @pytest.mark.parametrize("lengths", [(1,), (1, 2, 5, 13, 16, 17, 40), (33, 3), (3, 70, 2)], ids=str)
-def test_output_and_gradients(kernels: Kernels, lengths: Sequence[int], heads: tuple[int, int], first_only: bool) -> None:
-    shape, distances = packed_shape(lengths, heads[1], first_only=first_only), count_distances(max(lengths), 16, 512, 16)
+def test_output_and_gradients(
+    kernels: Kernels, lengths: Sequence[int], heads: tuple[int, int], first_only: bool
+) -> None:
+    shape, distances = (
+        packed_shape(lengths, heads[1], first_only=first_only),
+        count_distances(max(lengths), 16, 512, 16),
+    )
     inputs = tensors(shape, distances, *heads)
     expected = by_hand(inputs, shape, distances)
     grad = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
@@ -72,7 +79,9 @@ def test_output_and_gradients(kernels: Kernels, lengths: Sequence[int], heads: t
             torch.testing.assert_close(our, their, atol=5e-5, rtol=1e-5)
     low = [tensor.detach().bfloat16() for tensor in inputs]
     rough = disentangled_attention(kernels, shape, distances, low[:3], (low[3], low[4]))
-    torch.testing.assert_close(rough.float(), by_hand([t.float() for t in low], shape, distances), atol=1.6e-2, rtol=1.6e-2)
+    torch.testing.assert_close(
+        rough.float(), by_hand([t.float() for t in low], shape, distances), atol=1.6e-2, rtol=1.6e-2
+    )
 
 
 def test_a_term_that_there_is_not_adds_nothing(kernels: Kernels) -> None:

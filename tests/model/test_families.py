@@ -1,4 +1,5 @@
-"""Every sequence classifier of transformers is decided on: packed, and then exactly, or padded, and then for a reason."""
+"""Every sequence classifier of transformers is decided on: packed, and then exactly, or padded, and then for a
+reason."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ from textune.model.families import PACKED_FAMILIES, PADDED_FAMILIES
 
 
 def model_type(family: str) -> str:
-    """What a configuration of the family calls itself; some names of transformers' table stand for another's configuration."""
+    """What a configuration of the family calls itself; some names of transformers' table stand for another's
+    configuration."""
     kind = getattr(transformers, CONFIG_MAPPING_NAMES[family])
     return str(kind.model_type)
 

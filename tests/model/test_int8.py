@@ -133,7 +133,9 @@ def last_hidden(built: Built, batch: TokenBatch) -> torch.Tensor:
     handle = built.hf.base_model.register_forward_hook(lambda _, __, output: found.append(output.last_hidden_state))
     built.model(batch)
     handle.remove()
-    starts = torch.cat([torch.zeros(1, dtype=torch.int64), torch.full((len(batch.lengths_B) - 1,), batch.groups[0].length)])
+    starts = torch.cat(
+        [torch.zeros(1, dtype=torch.int64), torch.full((len(batch.lengths_B) - 1,), batch.groups[0].length)]
+    )
     return found[0].squeeze(0)[starts.cumsum(0)]
 
 

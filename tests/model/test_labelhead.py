@@ -62,7 +62,7 @@ def same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return torch.allclose(one, other, atol=1e-5, rtol=1e-5)
 
 
-# --- rows follow their labels -----------------------------------------------------------------------------------------
+# --- rows follow their labels ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", ALL)
@@ -157,7 +157,7 @@ def test_a_frozen_backbone_leaves_a_changed_head(tmp_path: Path) -> None:
     assert {name for name, p in hf.named_parameters() if p.requires_grad} == {"classifier.weight", "classifier.bias"}
 
 
-# --- one output for two classes ---------------------------------------------------------------------------------------
+# --- one output for two classes --------------------------------------------------------------------------------------
 
 
 def test_one_logit_stays_where_its_label_stays(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_another_number_of_logits_for_two_classes_starts_anew(before: int, after
     )
 
 
-# --- heads that cannot be kept ----------------------------------------------------------------------------------------
+# --- heads that cannot be kept ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,9 @@ def test_another_number_of_logits_for_two_classes_starts_anew(before: int, after
         (REGRESSION, LabelMap("multilabel", ("score",)), ["is a regression", "needs a sigmoid on 1 output"]),
     ],
 )
-def test_a_head_of_another_meaning_starts_anew(before: LabelMap, after: LabelMap, parts: list[str], tmp_path: Path) -> None:
+def test_a_head_of_another_meaning_starts_anew(
+    before: LabelMap, after: LabelMap, parts: list[str], tmp_path: Path
+) -> None:
     first = fine_tuned(tmp_path, before)
     second = load(tmp_path, after)
     assert not any(same(one, other) for one in logits(second).values() for other in logits(first).values())
@@ -211,7 +213,9 @@ def test_a_head_of_another_meaning_starts_anew(before: LabelMap, after: LabelMap
     assert notice.startswith("the head is new: ") and "\n" not in notice
     assert all(part in notice for part in parts), notice
     again = load(tmp_path, after)
-    assert all(torch.equal(one, other) for one, other in zip(logits(second).values(), logits(again).values(), strict=True))
+    assert all(
+        torch.equal(one, other) for one, other in zip(logits(second).values(), logits(again).values(), strict=True)
+    )
 
 
 def test_a_regression_goes_on(tmp_path: Path) -> None:
@@ -224,7 +228,9 @@ def test_a_regression_goes_on(tmp_path: Path) -> None:
 def unnamed(folder: Path) -> Built:
     built = fine_tuned(folder, COLORS)
     labels = {str(index): f"LABEL_{index}" for index in range(3)}
-    edit_config(folder, id2label=labels, label2id={name: int(index) for index, name in labels.items()}, problem_type=None)
+    edit_config(
+        folder, id2label=labels, label2id={name: int(index) for index, name in labels.items()}, problem_type=None
+    )
     return built
 
 
@@ -236,7 +242,9 @@ def test_outputs_without_names_start_anew_under_names(tmp_path: Path) -> None:
     assert "calls its outputs LABEL_0, LABEL_1, LABEL_2" in notice and "mean red, green, blue" in notice
     assert "id2label in its config.json" in notice
     edit_config(
-        tmp_path, id2label=dict(zip("012", COLORS.names, strict=True)), label2id={n: i for i, n in enumerate(COLORS.names)}
+        tmp_path,
+        id2label=dict(zip("012", COLORS.names, strict=True)),
+        label2id={n: i for i, n in enumerate(COLORS.names)},
     )
     named = load(tmp_path, COLORS)
     assert named.model.notes == () and same(logits(named)["red"], logits(first)["red"])
@@ -284,7 +292,9 @@ def test_the_head_of_another_task_is_not_taken_for_ours(tmp_path: Path) -> None:
     assert "the head is new" in model.notes[0] and "BertForTokenClassification" in model.notes[0]
     assert not torch.equal(model.hf.classifier.weight, words.classifier.weight)
     edit_config(folder, architectures=None)
-    assert torch.equal(load(folder, POLAR).hf.classifier.weight, words.classifier.weight), "it may be a classifier of texts"
+    assert torch.equal(load(folder, POLAR).hf.classifier.weight, words.classifier.weight), (
+        "it may be a classifier of texts"
+    )
 
 
 @pytest.mark.parametrize("names", [("red", "green", "blue"), ("red", "x", "y", "z")])
@@ -310,7 +320,9 @@ def test_a_configuration_that_disagrees_with_its_weights(tmp_path: Path) -> None
 def test_a_model_is_opened_as_it_was_saved(tmp_path: Path) -> None:
     """For prediction the outputs are those of the card, whatever a person wrote into config.json."""
     before = fine_tuned(tmp_path, COLORS)
-    edit_config(tmp_path, id2label={"0": "rouge", "1": "vert", "2": "bleu"}, label2id={"rouge": 0, "vert": 1, "bleu": 2})
+    edit_config(
+        tmp_path, id2label={"0": "rouge", "1": "vert", "2": "bleu"}, label2id={"rouge": 0, "vert": 1, "bleu": 2}
+    )
     after = load(tmp_path, COLORS, as_saved=True)
     assert after.model.notes == () and same(logits(after)["red"], logits(before)["red"])
 
@@ -334,7 +346,7 @@ def test_a_head_that_ends_otherwise_is_refused(tmp_path: Path, monkeypatch: pyte
     assert "Train on the same labels" in caught.value.hint
 
 
-# --- which folder -----------------------------------------------------------------------------------------------------
+# --- which folder ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["best", "best.new", "best.old"])

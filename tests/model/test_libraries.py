@@ -1,4 +1,5 @@
-"""Libraries of kernels: one of the processor's own level is loaded, whole, or none; and a call that does not fit is refused."""
+"""Libraries of kernels: one of the processor's own level is loaded, whole, or none; and a call that does not fit is
+refused."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ def without_kernels(tmp_path: Path, reason: str) -> str:
     assert auto.model.accelerator.kernels is None
     assert reason in auto.model.accelerator.note and auto.model.accelerator.note.startswith("PyTorch's own: ")
     forced = build("bert", tmp_path / "forced", section={"compile": "on"})
-    with pytest.raises(ModelError, match=r'model\.compile = "on", but there are no compiled kernels for this run: ') as caught:
+    with pytest.raises(
+        ModelError, match=r'model\.compile = "on", but there are no compiled kernels for this run: '
+    ) as caught:
         forced.model.speed_up(torch.float32, training=True)
     assert reason in str(caught.value)
     return caught.value.hint
@@ -80,7 +83,9 @@ def test_a_processor_without_any_level_is_named_with_what_was_built(
 ) -> None:
     monkeypatch.setattr(processor, "levels", lambda: ())
     built = ", ".join(sorted(json.loads((folder / "index.json").read_text())["libraries"]))
-    reason = f"this processor is {processor.vectors()}, of which textune knows no level; built were the kernels for {built}"
+    reason = (
+        f"this processor is {processor.vectors()}, of which textune knows no level; built were the kernels for {built}"
+    )
     assert "Install textune again where GNU's C++ compiler is" in without_kernels(tmp_path, reason)
 
 
@@ -105,8 +110,14 @@ def test_a_damaged_or_foreign_library_is_named_and_not_loaded(folder: Path, tmp_
         (None, "textune was installed without them"),
         ("{", "index.json cannot be read"),
         ("[]", "is not the index that textune was built with"),
-        ('{"sources": "", "libraries": {}, "reason": "no C++ compiler (g++) was found"}', "no C++ compiler (g++) was found"),
-        ('{"sources": "", "libraries": {"x86-64-v3": ""}}', "the sources in native/ have changed since the kernels were built"),
+        (
+            '{"sources": "", "libraries": {}, "reason": "no C++ compiler (g++) was found"}',
+            "no C++ compiler (g++) was found",
+        ),
+        (
+            '{"sources": "", "libraries": {"x86-64-v3": ""}}',
+            "the sources in native/ have changed since the kernels were built",
+        ),
     ],
 )
 def test_an_index_that_is_of_no_use_is_said(folder: Path, tmp_path: Path, index: str | None, reason: str) -> None:
@@ -116,7 +127,9 @@ def test_an_index_that_is_of_no_use_is_said(folder: Path, tmp_path: Path, index:
     without_kernels(tmp_path, reason)
 
 
-def test_what_failed_is_not_tried_again_and_holds_nobody(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_failed_is_not_tried_again_and_holds_nobody(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
 
     def fail(*_: Any) -> Any:
@@ -151,7 +164,7 @@ def test_kernels_share_pytorchs_threads() -> None:
     assert before and after == before
 
 
-# --- calls ------------------------------------------------------------------------------------------------------------
+# --- calls -----------------------------------------------------------------------------------------------------------
 
 
 def sums_call(size: int | None = None, **changed: Any) -> ColumnSumsCall:
@@ -195,7 +208,7 @@ def test_heads_must_lie_side_by_side() -> None:
         Kernels().column_sums(torch.ones(3, 4).double())
 
 
-# --- building ---------------------------------------------------------------------------------------------------------
+# --- building --------------------------------------------------------------------------------------------------------
 
 
 def build_with(compiler: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -216,9 +229,13 @@ def test_another_compiler_and_one_that_fails_are_named(tmp_path: Path, monkeypat
     for answer, reason in (
         ("echo clang 19", "is not GNU's C++ compiler (clang 19)"),
         ("true", "is not GNU's C++ compiler (which does not say its version)"),
-        ("case $1 in --version) echo g++ 10.2; echo Free Software Foundation;; *) echo 10;; esac", "g++ 10.2 is too old"),
         (
-            "echo Free Software Foundation; case $1 in --version) ;; *) echo 'x.h: error: no vectors' >&2; exit 1;; esac",
+            "case $1 in --version) echo g++ 10.2; echo Free Software Foundation;; *) echo 10;; esac",
+            "g++ 10.2 is too old",
+        ),
+        (
+            "echo Free Software Foundation; case $1 in --version) ;; *) echo 'x.h: error: no vectors' >&2; exit 1;;"
+            " esac",
             "no vectors",
         ),
     ):
@@ -273,8 +290,14 @@ def test_a_wheel_carries_its_kernels_to_where_no_compiler_is(tmp_path: Path) -> 
         "PATH": "/nowhere"
     }
     done = subprocess.run(
-        [str(tmp_path / "empty" / "bin" / "python"), "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [str(tmp_path / "empty" / "bin" / "python"), "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     place, level, *sums = done.stdout.split(maxsplit=2)
-    assert Path(place).is_relative_to(tmp_path) and level == processor.levels()[0] and sums == ["[3.0, 3.0, 3.0, 3.0]\n"]
+    assert (
+        Path(place).is_relative_to(tmp_path) and level == processor.levels()[0] and sums == ["[3.0, 3.0, 3.0, 3.0]\n"]
+    )

@@ -1,4 +1,5 @@
-"""Every compiled kernel against PyTorch's own operators; layers with dropout against their own difference quotients."""
+"""Every compiled kernel against PyTorch's own operators; layers with dropout against their own difference
+quotients."""
 
 from __future__ import annotations
 
@@ -10,7 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kits.models import LEVELS, Built, build, gradients, kernels_of, lay_out, random_rows, require_kernels, without_dropout
+from kits.models import (
+    LEVELS,
+    Built,
+    build,
+    gradients,
+    kernels_of,
+    lay_out,
+    random_rows,
+    require_kernels,
+    without_dropout,
+)
 from kits.runs import threads
 from torch.nn import functional
 
@@ -20,7 +31,17 @@ from textune.model.native.layers import FastLayer
 from textune.model.recompute import checkpoint_gradients
 
 TYPES = [torch.float32, torch.bfloat16]
-FUSED = ["bert", "ernie", "electra", "roberta", "xlm-roberta", "camembert", "data2vec-text", "distilbert", "deberta-v2"]
+FUSED = [
+    "bert",
+    "ernie",
+    "electra",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "data2vec-text",
+    "distilbert",
+    "deberta-v2",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +67,7 @@ def close(ours: torch.Tensor, theirs: torch.Tensor, dtype: torch.dtype = torch.f
     torch.testing.assert_close(ours.float(), theirs.float(), atol=tolerance, rtol=tolerance)
 
 
-# --- one kernel at a time ---------------------------------------------------------------------------------------------
+# --- one kernel at a time --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -101,7 +122,7 @@ def test_column_sums(kernels: Kernels) -> None:
         close(kernels.column_sums(x), x.float().sum(0))
 
 
-# --- dropout ----------------------------------------------------------------------------------------------------------
+# --- dropout ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5])
@@ -146,7 +167,7 @@ def test_a_layer_under_dropout_has_the_gradient_of_what_it_computes(family: str,
         assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(theirs[name].norm().item(), rel=0.03, abs=2e-4), name
 
 
-# --- models -----------------------------------------------------------------------------------------------------------
+# --- models ----------------------------------------------------------------------------------------------------------
 
 
 def compiled(family: str, folder: Path, **keys: Any) -> Built:
@@ -157,7 +178,9 @@ def compiled(family: str, folder: Path, **keys: Any) -> Built:
 
 
 @pytest.mark.parametrize("family", FUSED)
-def test_known_layers_run_whole_and_bf16_stays_near_fp32(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_layers_run_whole_and_bf16_stays_near_fp32(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     built = compiled(family, tmp_path)
     calls = []
     whole = FastLayer.__call__
@@ -180,7 +203,9 @@ def test_known_layers_run_whole_and_bf16_stays_near_fp32(family: str, tmp_path: 
         assert (low[name] - gradient).norm() < 0.05 * gradient.norm() + 0.01 * whole_norm, name
 
 
-def test_of_the_last_layer_only_what_the_head_reads_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_the_last_layer_only_what_the_head_reads_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     built = compiled("bert", tmp_path)
     batch = lay_out(built, random_rows(built), (2, 3, 4, 2))
     rows = []
@@ -237,7 +262,7 @@ def test_a_saved_model_knows_nothing_of_kernels(tmp_path: Path) -> None:
         assert (tmp_path / "fast" / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()
 
 
-# --- whose layers ---------------------------------------------------------------------------------------------------------
+# --- whose layers ----------------------------------------------------------------------------------------------------
 
 
 def test_off_and_padded_models_keep_pytorchs_own(tmp_path: Path) -> None:
@@ -249,7 +274,8 @@ def test_off_and_padded_models_keep_pytorchs_own(tmp_path: Path) -> None:
     assert padded.model.accelerator.note == "PyTorch's own: they need the packed layout"
     forced = build("xlnet", tmp_path / "forced", section={"compile": "on"})
     with pytest.raises(
-        ModelError, match=r'model.compile = "on", but there are no compiled kernels for this run: they need the packed layout'
+        ModelError,
+        match=r'model.compile = "on", but there are no compiled kernels for this run: they need the packed layout',
     ):
         forced.model.speed_up(torch.float32, training=True)
 
@@ -301,4 +327,8 @@ def test_checkpointed_layers_are_left_alone(tmp_path: Path) -> None:
 def test_softcaps_keep_their_groups(tmp_path: Path) -> None:
     built = compiled("gemma2", tmp_path)
     assert built.model.accelerator.note == f"compiled for {built.model.accelerator.way}: dropout"
-    assert built.model.group_cost(torch.float32) > 0 == compiled("llama", tmp_path / "llama").model.group_cost(torch.float32)
+    assert (
+        built.model.group_cost(torch.float32)
+        > 0
+        == compiled("llama", tmp_path / "llama").model.group_cost(torch.float32)
+    )

@@ -60,9 +60,45 @@ def takes(hf: Any, length: int) -> bool:
 
 
 TABLES = [
-    *("albert", "bart", "bert", "big_bird", "biogpt", "camembert", "canine", "convbert", "ctrl", "data2vec-text", "deberta"),
-    *("deberta-v2", "distilbert", "electra", "ernie", "esm", "flaubert", "fnet", "gpt2", "gpt_bigcode", "ibert", "mbart"),
-    *("longformer", "luke", "megatron-bert", "mpnet", "mpt", "mra", "nystromformer", "openai-gpt", "opt", "plbart", "rembert"),
+    *(
+        "albert",
+        "bart",
+        "bert",
+        "big_bird",
+        "biogpt",
+        "camembert",
+        "canine",
+        "convbert",
+        "ctrl",
+        "data2vec-text",
+        "deberta",
+    ),
+    *(
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "ernie",
+        "esm",
+        "flaubert",
+        "fnet",
+        "gpt2",
+        "gpt_bigcode",
+        "ibert",
+        "mbart",
+    ),
+    *(
+        "longformer",
+        "luke",
+        "megatron-bert",
+        "mpnet",
+        "mpt",
+        "mra",
+        "nystromformer",
+        "openai-gpt",
+        "opt",
+        "plbart",
+        "rembert",
+    ),
     *("roberta", "roformer", "squeezebert", "xlm-roberta"),
 ]
 

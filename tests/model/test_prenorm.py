@@ -1,4 +1,5 @@
-"""Layers that normalise first, whole: their kernels against PyTorch's operators, the layers against plain transformers.
+"""Layers that normalise first, whole: their kernels against PyTorch's operators, the layers against plain
+transformers.
 
 That every family computes what the plain padded forward does is in test_twins.py; here are configurations that no
 tiny backbone has by default, dropout, bf16, and what must be left alone.
@@ -67,7 +68,7 @@ def close(ours: torch.Tensor | None, theirs: torch.Tensor | None, dtype: torch.d
     torch.testing.assert_close(ours.float(), theirs.float(), atol=tolerance, rtol=tolerance)
 
 
-# --- one kernel at a time ---------------------------------------------------------------------------------------------
+# --- one kernel at a time --------------------------------------------------------------------------------------------
 
 
 def by_formula(norm: Norm, x: torch.Tensor) -> torch.Tensor:
@@ -132,7 +133,9 @@ def test_the_sum_that_ends_a_layer_and_its_dropout(kernels: Kernels, dtype: torc
     found = between.sum_backward(kernels, grad, addend=addend, dtype=dtype)
     assert found.residual_TH is grad
     close(found.x_TH, torch.where(kept, grad / 0.75, torch.zeros(())), dtype)
-    torch.testing.assert_close(found.bias_H, torch.where(kept, grad / 0.75, torch.zeros(())).sum(0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        found.bias_H, torch.where(kept, grad / 0.75, torch.zeros(())).sum(0), atol=1e-4, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -224,7 +227,7 @@ def test_odd_heads_are_refused(kernels: Kernels) -> None:
         between.rotate(kernels, rotation, heads, heads)
 
 
-# --- models -----------------------------------------------------------------------------------------------------------
+# --- models ----------------------------------------------------------------------------------------------------------
 
 
 def fused(family: str, folder: Path, **keys: Any) -> Built:
@@ -242,7 +245,10 @@ VARIANTS = {
     "modernbert, silu": ("modernbert", {"hidden_activation": "silu", "classifier_pooling": "mean"}),
     "eurobert, mean": ("eurobert", {"classifier_pooling": "mean"}),
     "gpt2, relu": ("gpt2", {"activation_function": "relu", "scale_attn_by_inverse_layer_idx": True}),
-    "llama, biases, every head its own keys": ("llama", {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 4}),
+    "llama, biases, every head its own keys": (
+        "llama",
+        {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 4},
+    ),
     "llama, one key head": ("llama", {"num_key_value_heads": 1}),
     "llama, sees both sides": ("llama", {"is_causal": False}),
     "qwen2, windows": ("qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}),
@@ -276,7 +282,9 @@ def test_loss_and_gradients_are_those_of_plain_transformers(variant: str, tmp_pa
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_layers_run_whole_and_bf16_stays_near_fp32(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_run_whole_and_bf16_stays_near_fp32(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     built = fused(family, tmp_path)
     calls = []
     whole = prenorm.FastPrenormLayer.__call__
@@ -299,7 +307,12 @@ def test_layers_run_whole_and_bf16_stays_near_fp32(family: str, tmp_path: Path, 
 
 
 DROPOUTS = {
-    "modernbert": {"attention_dropout": 0.2, "mlp_dropout": 0.2, "embedding_dropout": 0.1, "classifier_pooling": "mean"},
+    "modernbert": {
+        "attention_dropout": 0.2,
+        "mlp_dropout": 0.2,
+        "embedding_dropout": 0.1,
+        "classifier_pooling": "mean",
+    },
     "gpt2": {"attn_pdrop": 0.2, "resid_pdrop": 0.2, "embd_pdrop": 0.1},
     "llama": {"attention_dropout": 0.2},
     "qwen3": {"attention_dropout": 0.2},

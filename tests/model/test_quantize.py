@@ -83,8 +83,8 @@ def test_every_family_predicts_nearly_the_same(family: str, tmp_path: Path) -> N
         num_layers = quantize_linears(built.model)
         found = built.model(batch)
     assert num_layers >= 2 and not torch.equal(found, wanted)
-    # Weights of tiny models are large (0.2) and random: errors add up to 1 to 4 %, far more than in trained ones; to twice as
-    # much where weights have 7 bits, on processors without VNNI.
+    # Weights of tiny models are large (0.2) and random: errors add up to 1 to 4 %, far more than in trained ones; to
+    # twice as much where weights have 7 bits, on processors without VNNI.
     assert relative(found, wanted) < (0.06 if Kernels().level == "x86-64-v4-bf16" else 0.12)
 
 

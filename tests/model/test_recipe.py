@@ -33,7 +33,12 @@ def test_every_step_is_taken_in_the_one_valid_order(tmp_path: Path, monkeypatch:
 
         monkeypatch.setattr(owner, name, called)
 
-    for name, step in (("freeze", "freeze"), ("compact_vocabulary", "compact"), ("to", "place"), ("speed_up", "kernels")):
+    for name, step in (
+        ("freeze", "freeze"),
+        ("compact_vocabulary", "compact"),
+        ("to", "place"),
+        ("speed_up", "kernels"),
+    ):
         spy(TextModel, name, step)
     spy(module, "checkpoint_gradients", "recompute")
     spy(TextModel, "compile_steps", "compile")

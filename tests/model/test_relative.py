@@ -35,7 +35,8 @@ class Inputs:
         widths = ((HEADS, WIDTH), (2, WIDTH), (2, VALUE_WIDTH))
         shapes = [(1, num_tokens, heads, width) for heads, width in widths]
         self.tensors = [
-            torch.randn(shape, generator=generator, dtype=torch.float64).transpose(1, 2).requires_grad_() for shape in shapes
+            torch.randn(shape, generator=generator, dtype=torch.float64).transpose(1, 2).requires_grad_()
+            for shape in shapes
         ]
         self.table = torch.nn.Embedding(16, HEADS, dtype=torch.float64)
         self.all: list[torch.Tensor] = [*self.tensors, self.table.weight]
@@ -66,7 +67,11 @@ class Inputs:
             distances = steps[None, :] - steps[:, None]
             scores = query @ key.repeat_interleave(2, 0).transpose(1, 2) * 0.7
             scores = scores + self.table(bucket(distances)).permute(2, 0, 1)
-            hidden = (distances > 0) & causal if window is None else ((distances > 0) & causal) | (distances.abs() >= window)
+            hidden = (
+                (distances > 0) & causal
+                if window is None
+                else ((distances > 0) & causal) | (distances.abs() >= window)
+            )
             weights = scores.masked_fill(hidden, -torch.inf).softmax(-1)
             rows.append((weights @ value.repeat_interleave(2, 0)).transpose(0, 1))
         return torch.cat(rows)

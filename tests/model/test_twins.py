@@ -80,13 +80,21 @@ def test_a_row_alone_is_the_row_in_any_batch(family: str, tmp_path: Path) -> Non
             alone = built.model(lay_out(built, [row], types=None if types is None else [types[index]]))
             close(alone[0], together[index])
         some = [0, 4, 10]
-        close(built.model(lay_out(built, [rows[i] for i in some], types=types and [types[i] for i in some])), together[some])
+        close(
+            built.model(lay_out(built, [rows[i] for i in some], types=types and [types[i] for i in some])),
+            together[some],
+        )
 
 
 @pytest.mark.parametrize("family", ALL)
 def test_a_saved_model_is_the_same_in_plain_transformers(family: str, tmp_path: Path) -> None:
     built = build(family, tmp_path / "backbone")
-    texts = ["good", "a very good film", "This one is not good, and not long without being poor in every scene!", "bad plot"]
+    texts = [
+        "good",
+        "a very good film",
+        "This one is not good, and not long without being poor in every scene!",
+        "bad plot",
+    ]
     built.model.save(tmp_path)
     built.tokenizer.save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
@@ -119,7 +127,8 @@ def test_both_layouts_of_one_model_agree(family: str, tmp_path: Path) -> None:
 def test_both_layouts_agree_on_releases_that_set_attention_carelessly(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They pass over the copies of the configuration in T5's stacks, and choose an SDPA that cannot cap Gemma 2's scores."""
+    """They pass over the copies of the configuration in T5's stacks, and choose an SDPA that cannot cap Gemma 2's
+    scores."""
 
     def set_own_alone(hf: transformers.PreTrainedModel, attention: str) -> None:
         hf.config._attn_implementation_internal = attention
@@ -186,7 +195,9 @@ def test_a_decoder_made_bidirectional_by_its_configuration_is_one(family: str, t
 
 @pytest.mark.parametrize("length", [1, 40, 150])
 @pytest.mark.parametrize("family", ["bert", "modernbert", "llama"])
-def test_long_rows_and_rows_of_one_token_in_both_precisions(family: str, length: int, tmp_path: Path, kernel: str) -> None:
+def test_long_rows_and_rows_of_one_token_in_both_precisions(
+    family: str, length: int, tmp_path: Path, kernel: str
+) -> None:
     """150 tokens lie beyond the products' bound for fp32 without dropout, 40 beyond fp32 products under bf16."""
     built = build(family, tmp_path / "backbone")
     plain = plain_copy(built, tmp_path / "saved")

@@ -89,7 +89,7 @@ def calls() -> Iterator[Calls]:
         yield calls
 
 
-# --- sequences --------------------------------------------------------------------------------------------------------
+# --- sequences -------------------------------------------------------------------------------------------------------
 
 
 def test_rows_padding_and_filler_are_sequences_of_their_own() -> None:
@@ -110,7 +110,7 @@ def test_filler_longer_than_every_row_counts_as_the_longest() -> None:
     assert cut_into_sequences(np.array([0]), np.array([3]), num_tokens=200, device=CPU).longest == 256
 
 
-# --- the function -----------------------------------------------------------------------------------------------------
+# --- the function ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("num_key_heads", [1, 2, 4])
@@ -147,7 +147,9 @@ def test_filler_and_padding_get_no_gradient_and_give_none(calls: Calls) -> None:
     ("causal", "window", "limits"),
     [(False, None, (-1, -1)), (False, 64, (63, 63)), (True, None, (-1, 0)), (True, 6, (5, 0))],
 )
-def test_the_operator_is_told_everything(causal: bool, window: int | None, limits: tuple[int, int], calls: Calls) -> None:
+def test_the_operator_is_told_everything(
+    causal: bool, window: int | None, limits: tuple[int, int], calls: Calls
+) -> None:
     layout = cut()
     varlen_attention(*make_inputs(dtype=torch.bfloat16), layout, causal=causal, window=window, scale=0.3, dropout=0.25)
     (call,) = calls.forward
@@ -177,10 +179,12 @@ def test_gradients_go_through_the_same_dropped_probabilities(calls: Calls) -> No
     for position, gradient in enumerate(grads):
         step = 1e-4 * torch.randn(gradient.shape, generator=generator, dtype=torch.float64)
         assert difference(position, step) == pytest.approx(float((gradient * step).sum()), rel=1e-4, abs=1e-9)
-    assert not torch.equal(run(*tensors), varlen_attention(*tensors, cut(), causal=False, window=None, scale=0.7, dropout=0.0))
+    assert not torch.equal(
+        run(*tensors), varlen_attention(*tensors, cut(), causal=False, window=None, scale=0.7, dropout=0.0)
+    )
 
 
-# --- where it can run -------------------------------------------------------------------------------------------------
+# --- where it can run ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -211,7 +215,9 @@ def test_a_capable_gpu_has_no_obstacle(dtype: torch.dtype, head_dim: int, capabl
         ({"softcap": 50.0}, "cannot cap its scores"),
     ],
 )
-def test_what_it_is_asked_for_can_be_an_obstacle(changed: dict[str, Any], words: str, capable: pytest.MonkeyPatch) -> None:
+def test_what_it_is_asked_for_can_be_an_obstacle(
+    changed: dict[str, Any], words: str, capable: pytest.MonkeyPatch
+) -> None:
     wanted = {"device": CUDA, "dtype": torch.bfloat16, "head_dim": 64, "softcap": None, **changed}
     assert words in varlen_obstacle(**wanted)
 
@@ -225,7 +231,9 @@ def test_what_it_is_asked_for_can_be_an_obstacle(changed: dict[str, Any], words:
         (varlen, "_allowed_by_torch", lambda *arguments: False, "refuses flash attention for heads 64 wide"),
     ],
 )
-def test_a_gpu_or_a_build_can_lack_it(target: Any, name: str, value: Any, words: str, capable: pytest.MonkeyPatch) -> None:
+def test_a_gpu_or_a_build_can_lack_it(
+    target: Any, name: str, value: Any, words: str, capable: pytest.MonkeyPatch
+) -> None:
     capable.setattr(target, name, value)
     assert words in varlen_obstacle(CUDA, torch.bfloat16, 64, None)
 
@@ -254,15 +262,21 @@ def test_a_build_for_processors_is_told_no_by_pytorch_itself() -> None:
         (transformers.Gemma2Config(), "attention group by group: PyTorch's flash attention cannot cap"),
         (transformers.DebertaV2Config(), "attention group by group: flash attention has no terms for distances"),
         (transformers.MPNetConfig(), "attention group by group: flash attention has no bias by distance"),
-        (transformers.DeepseekV2Config(), "attention group by group: flash attention takes keys and values of one width only"),
-        (transformers.BertConfig(hidden_size=312), "attention group by group: flash attention takes heads of up to 256"),
+        (
+            transformers.DeepseekV2Config(),
+            "attention group by group: flash attention takes keys and values of one width only",
+        ),
+        (
+            transformers.BertConfig(hidden_size=312),
+            "attention group by group: flash attention takes heads of up to 256",
+        ),
     ],
 )
 def test_the_header_says_how_attention_is_computed(config: Any, words: str, capable: pytest.MonkeyPatch) -> None:
     assert describe_attention(CUDA, torch.bfloat16, config).startswith(words)
 
 
-# --- whole models -----------------------------------------------------------------------------------------------------
+# --- whole models ----------------------------------------------------------------------------------------------------
 
 
 def trained_gradients(built: Built, batch: Any, labels: torch.Tensor) -> tuple[float, dict[str, torch.Tensor]]:
@@ -300,7 +314,9 @@ def test_loss_and_gradients_are_those_of_the_padded_forward(
         assert distance(ours, theirs) < 1e-5
 
 
-def test_a_backbone_that_caps_its_scores_goes_group_by_group(tmp_path: Path, calls: Calls, capable: pytest.MonkeyPatch) -> None:
+def test_a_backbone_that_caps_its_scores_goes_group_by_group(
+    tmp_path: Path, calls: Calls, capable: pytest.MonkeyPatch
+) -> None:
     capable.setattr(varlen, "varlen_obstacle", lambda device, *rest: varlen_obstacle(CUDA, torch.bfloat16, *rest[1:]))
     capped, free = build("gemma2", tmp_path / "capped"), build("gemma", tmp_path / "free")
     with torch.no_grad():
@@ -309,7 +325,7 @@ def test_a_backbone_that_caps_its_scores_goes_group_by_group(tmp_path: Path, cal
     assert len(calls.forward) == free.hf.config.num_hidden_layers
 
 
-# --- on a GPU ---------------------------------------------------------------------------------------------------------
+# --- on a GPU --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("num_key_heads", [2, 4])

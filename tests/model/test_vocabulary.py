@@ -66,7 +66,9 @@ def train(built: Built, num_steps: int, **keys: Any) -> None:
     device = Device(built.hf.device, "fp32")
     task = build_task(MulticlassTask(), COLORS)
     results = list(
-        steps(learner_alone(built.model, section, device), task, loader, section, total_steps=num_steps, warmup_steps=5)
+        steps(
+            learner_alone(built.model, section, device), task, loader, section, total_steps=num_steps, warmup_steps=5
+        )
     )
     assert len(results) == num_steps
     built.model.eval()
@@ -96,7 +98,8 @@ def occurs(built: Built) -> torch.Tensor:
     "family", every_day(["bert", "xlm-roberta", "distilbert", "modernbert", "llama", "deberta-v2"], ("bert", "llama"))
 )
 def test_fifty_steps_give_the_weights_of_the_full_table(family: str, tmp_path: Path) -> None:
-    """With weight decay, clipping and micro-batches; eps keeps AdamW from magnifying rounding errors of the clipped norm."""
+    """With weight decay, clipping and micro-batches; eps keeps AdamW from magnifying rounding errors of the clipped
+    norm."""
     keys = {"optimizer": AdamW(lr=1e-3, eps=1e-4, weight_decay=0.1), "max_grad_norm": 0.5, "max_tokens": 60}
     full, ours = still(family, tmp_path / "a"), still(family, tmp_path / "b")
     start = table(full, saved(full, tmp_path / "start"))
@@ -105,14 +108,18 @@ def test_fifty_steps_give_the_weights_of_the_full_table(family: str, tmp_path: P
         train(built, 50, **keys)
     theirs, tensors = saved(full, tmp_path / "full"), saved(ours, tmp_path / "compact")
 
-    assert {name: tensor.shape for name, tensor in tensors.items()} == {name: tensor.shape for name, tensor in theirs.items()}
+    assert {name: tensor.shape for name, tensor in tensors.items()} == {
+        name: tensor.shape for name, tensor in theirs.items()
+    }
     for name, tensor in theirs.items():
         assert (tensors[name] - tensor).abs().max() <= 1e-6, name
     left_out = ~occurs(full) & (start.abs().amax(1) > 0.1)
     assert left_out.sum() > len(start) / 2
     assert ((table(full, theirs) - start).abs().amax(1)[left_out] > 1e-4).all()  # the decay is no rounding error
 
-    plain, reference = (AutoModelForSequenceClassification.from_pretrained(tmp_path / name) for name in ("compact", "full"))
+    plain, reference = (
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / name) for name in ("compact", "full")
+    )
     ids = torch.tensor(random_rows(full, (9, 9)))  # of any tokens
     with torch.no_grad():
         torch.testing.assert_close(plain(ids).logits, reference(ids).logits, atol=1e-5, rtol=1e-5)
@@ -274,7 +281,7 @@ def test_saving_twice_is_saving_once(tmp_path: Path) -> None:
     assert not built.model.training and isinstance(built.hf.get_input_embeddings(), CompactEmbedding)
 
 
-# --- when the table stays full ----------------------------------------------------------------------------------------
+# --- when the table stays full ---------------------------------------------------------------------------------------
 
 
 def freeze(hf: Any) -> None:

@@ -70,12 +70,17 @@ def test_auto_takes_the_faster_way_and_says_by_how_much(measured: None, tmp_path
     short = build("bert", tmp_path / "short").model
     short.speed_up(torch.float32, training=True, lengths=np.array([8, 9]))
     assert short.accelerator.way == available_levels()[0]
-    assert short.accelerator.note.startswith(f"compiled for {short.accelerator.way}: attention, dropout and 2 whole layers; ")
+    assert short.accelerator.note.startswith(
+        f"compiled for {short.accelerator.way}: attention, dropout and 2 whole layers; "
+    )
     assert short.accelerator.note.endswith(f"times as fast as PyTorch's own {where}")
     long = build("bert", tmp_path / "long").model
     long.speed_up(torch.float32, training=True, lengths=np.array([64]))
     assert long.accelerator.way == PYTORCH
-    assert long.accelerator.note == f"PyTorch's own: {available_levels()[0]} is 0.5 times as fast as PyTorch's own {where}"
+    assert (
+        long.accelerator.note
+        == f"PyTorch's own: {available_levels()[0]} is 0.5 times as fast as PyTorch's own {where}"
+    )
     # Of a family without fused layers, attention counts.
     albert = build("albert", tmp_path / "albert").model
     albert.speed_up(torch.float32, training=True, lengths=np.array([8]))
@@ -143,4 +148,6 @@ def test_the_table_of_the_package_can_be_read() -> None:
             for works in entry[part].values():
                 for found in works.values():
                     assert len({len(found[name]) for name in ("lengths", "kernels", "pytorch")}) == 1
-                    assert min(*found["kernels"], *found["pytorch"]) > 0 and found["lengths"] == sorted(found["lengths"])
+                    assert min(*found["kernels"], *found["pytorch"]) > 0 and found["lengths"] == sorted(
+                        found["lengths"]
+                    )

@@ -1,4 +1,5 @@
-"""What C++ and Python must agree on; and the kernels under the address and undefined-behaviour sanitizers, over odd shapes."""
+"""What C++ and Python must agree on; and the kernels under the address and undefined-behaviour sanitizers, over odd
+shapes."""
 
 from __future__ import annotations
 

@@ -12,7 +12,19 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
 
-FAMILIES = ["bert", "xlm-roberta", "distilbert", "modernbert", "gpt2", "llama", "gemma3", "mpnet", "deberta-v2", "t5", "xlnet"]
+FAMILIES = [
+    "bert",
+    "xlm-roberta",
+    "distilbert",
+    "modernbert",
+    "gpt2",
+    "llama",
+    "gemma3",
+    "mpnet",
+    "deberta-v2",
+    "t5",
+    "xlnet",
+]
 
 
 GRID = [(family, paired) for family in FAMILIES for paired in (False, True)]

@@ -1,4 +1,5 @@
-"""Bad input of every kind, through the command line: exit code 2, one sentence that names the place, and nothing written."""
+"""Bad input of every kind, through the command line: exit code 2, one sentence that names the place, and nothing
+written."""
 
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from textune.cli import main
 
 
 class Case(NamedTuple):
-    """One mistake: what lies in the folder, what is said on the command line, and the words that the answer must hold."""
+    """One mistake: what lies in the folder, what is said on the command line, and the words that the answer must
+    hold."""
 
     name: str
     words: tuple[str, ...]
@@ -50,9 +52,15 @@ CASES = [
         content="text;label\n" + "a film;pos\nbad;neg\n" * 20,
     ),
     Case("delimiter named wrongly", ("reviews.csv", "delimiter looks wrong", '","'), ("data.train.delimiter=;",)),
-    Case("missing text column", ("reviews.csv", "'body'", "'id', 'text', 'label', 'number'"), ("data.columns.text=body",)),
     Case(
-        "missing label column", ("reviews.csv", "'verdict'", "'id', 'text', 'label', 'number'"), ("data.columns.label=verdict",)
+        "missing text column",
+        ("reviews.csv", "'body'", "'id', 'text', 'label', 'number'"),
+        ("data.columns.text=body",),
+    ),
+    Case(
+        "missing label column",
+        ("reviews.csv", "'verdict'", "'id', 'text', 'label', 'number'"),
+        ("data.columns.label=verdict",),
     ),
     Case("one class", ("bad.csv", "'label'", "only one class: 'pos'"), content=csv_of("a film,pos", times=30)),
     Case("all texts empty", ("All train texts are empty",), content=csv_of(" ,pos", ",neg", times=30)),
@@ -75,7 +83,9 @@ CASES = [
     ),
     Case("a share of no rows", ("data.validation would have zero rows", "0.001"), ("data.validation.ratio=0.001",)),
     Case("unknown metric", ("evaluate.metric", "acuracy", "accuracy"), ("evaluate.metric=acuracy",)),
-    Case("backbone without tokenizer", ("bad", "tokenizer"), ("model.pretrained=bad",), make=without(*TOKENIZER_FILES)),
+    Case(
+        "backbone without tokenizer", ("bad", "tokenizer"), ("model.pretrained=bad",), make=without(*TOKENIZER_FILES)
+    ),
     Case(
         "backbone without weights",
         ("bad", "weights", "model.safetensors"),
@@ -116,7 +126,9 @@ def contents(folder: Path) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name.replace(" ", "-") for case in CASES])
-def test_bad_input_is_one_sentence_and_leaves_nothing(case: Case, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    case: Case, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     overrides = list(case.overrides)
     if case.content is not None:
         (folder / "bad.csv").write_text(case.content, encoding="utf-8")

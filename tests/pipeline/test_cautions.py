@@ -146,7 +146,11 @@ def test_few_rows_are_said(short: Path, tmp_path: Path) -> None:
     ],
 )
 def test_what_accelerate_was_told_otherwise_is_refused_with_both_values(
-    variables: dict[str, str], overrides: list[str], both: tuple[str, str], short: Path, monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str],
+    overrides: list[str],
+    both: tuple[str, str],
+    short: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(f"ACCELERATE_{name}", value)

@@ -1,4 +1,5 @@
-"""What `train.checkpoint` does in a run, and that no moment to die is a bad one: before each change to the folder in turn."""
+"""What `train.checkpoint` does in a run, and that no moment to die is a bad one: before each change to the folder in
+turn."""
 
 from __future__ import annotations
 
@@ -73,7 +74,9 @@ def test_the_keys_decide_what_stays(home: Path, tmp_path: Path, overrides: tuple
 
 def test_the_best_evaluations_stay(home: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    result = train(home, run, "train.checkpoint.keep_best=1", "train.checkpoint.every=never", "train.optimizer.lr=1e-9")
+    result = train(
+        home, run, "train.checkpoint.keep_best=1", "train.checkpoint.every=never", "train.optimizer.lr=1e-9"
+    )
     # Nothing is learnt at such a rate, so that the first evaluation stays the best.
     assert result.best_step == 2 and steps_in(run) == [2, 5]
 
@@ -135,7 +138,9 @@ def test_a_best_model_without_its_name_gets_it_back(home: Path, tmp_path: Path, 
 @pytest.mark.parametrize(
     "number", [pytest.param(n, marks=[] if n in (12, 31, 50, 64) else pytest.mark.slow) for n in range(1, 130)]
 )
-def test_death_before_any_change_to_the_folder_loses_nothing(home: Path, tmp_path: Path, whole: Path, number: int) -> None:
+def test_death_before_any_change_to_the_folder_loses_nothing(
+    home: Path, tmp_path: Path, whole: Path, number: int
+) -> None:
     run = tmp_path / "run"
     words = ["train", str(home / "config.toml"), "--run", str(run), "--resume", "auto", *SMALL]
     code = Forked(words, tmp_path / "log", dies_at=number).wait()
@@ -154,7 +159,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk.mkdir()
     if sys.platform != "linux":
         pytest.skip("mounts a small file system as Linux does")
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)], capture_output=True, text=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)], capture_output=True, text=True
+    )
     if done.returncode:
         pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
     yield disk

@@ -70,7 +70,12 @@ def test_check_fails_on_what_cannot_train(run: Any, home: Path) -> None:
 
 def test_show_and_schema(run: Any) -> None:
     shown = run("show", "config.toml", "train.optimizer.lr=0.5", "--diff")
-    assert shown.code == 0 and "lr = 0.5" in shown.out and "command line" in shown.out and "max_grad_norm" not in shown.out
+    assert (
+        shown.code == 0
+        and "lr = 0.5" in shown.out
+        and "command line" in shown.out
+        and "max_grad_norm" not in shown.out
+    )
     assert json.loads(run("show", "config.toml", "--json").out)["config"]["train"]["batch_size"] == 16
     assert json.loads(run("schema").out)["properties"]["train"]
     assert run("schema", "--markdown").out.startswith("#")
@@ -173,14 +178,24 @@ def test_files_keep_their_columns_and_order(run: Any, trained: Any, home: Path, 
         (["predict", "{run}", "--input", "reviews.csv", "--output", "no/such/folder.csv"], 2, "cannot be written"),
         (["evaluate", "{run}", "--metric", "acuracy"], 2, "accuracy"),
         (["evaluate", "{run}", "--data", "nowhere.csv"], 2, "nowhere.csv"),
-        (["predict", "{run}", "--input", "reviews.csv", "--output", "./backbone/../reviews.csv"], 2, "is the input itself"),
-        (["predict", "{run}", "--text-pair", "label", "--input", "reviews.csv"], 2, "single texts.*Leave --text-pair out"),
+        (
+            ["predict", "{run}", "--input", "reviews.csv", "--output", "./backbone/../reviews.csv"],
+            2,
+            "is the input itself",
+        ),
+        (
+            ["predict", "{run}", "--text-pair", "label", "--input", "reviews.csv"],
+            2,
+            "single texts.*Leave --text-pair out",
+        ),
         (["info", "backbone"], 2, "is not a run folder"),
         (["frain"], 2, "No such command"),
         (["train"], 2, "Missing argument"),
     ],
 )
-def test_mistakes_are_one_sentence_and_exit_2(run: Any, trained: Any, words: list[str], code: int, message: str) -> None:
+def test_mistakes_are_one_sentence_and_exit_2(
+    run: Any, trained: Any, words: list[str], code: int, message: str
+) -> None:
     import re
 
     answer = run(*[word.format(run=trained[0].run) for word in words])
@@ -213,7 +228,12 @@ def test_init_and_predict_speak_json(run: Any, trained: Any) -> None:
 
 def test_after_training_on_several_columns_the_example_works(run: Any) -> None:
     answer = run(
-        "train", "config.toml", "--run", "runs/template", "train.duration=1 steps", "data.columns.template={text} {number}"
+        "train",
+        "config.toml",
+        "--run",
+        "runs/template",
+        "train.duration=1 steps",
+        "data.columns.template={text} {number}",
     )
     assert answer.code == 0, answer.err
     assert "textune predict runs/template --data FILE --output FILE" in answer.out and "echo" not in answer.out
@@ -224,7 +244,11 @@ def test_after_training_on_several_columns_the_example_works(run: Any) -> None:
 def test_hints_name_options_where_there_is_no_config(run: Any, trained: Any, home: Path) -> None:
     (home / "ragged.csv").write_text("text,label\na good film,pos\nbad\na bad film,neg\n")
     answer = run("evaluate", trained[0].run, "--data", "ragged.csv")
-    assert answer.code == 2 and "add --skip-bad-rows to leave such rows out" in answer.err and "on_bad_row" not in answer.err
+    assert (
+        answer.code == 2
+        and "add --skip-bad-rows to leave such rows out" in answer.err
+        and "on_bad_row" not in answer.err
+    )
     assert run("evaluate", trained[0].run, "--data", "ragged.csv", "--skip-bad-rows").code == 0
 
 
@@ -267,7 +291,9 @@ class OutOfMemoryError(RuntimeError):
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4 bytes"),
     ],
 )
-def test_too_little_memory_is_a_sentence(run: Any, trained: Any, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_is_a_sentence(
+    run: Any, trained: Any, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(folder: str) -> None:
         raise error
 
@@ -304,7 +330,9 @@ def test_an_interrupted_run_keeps_what_it_saved(run: Any, home: Path, monkeypatc
 
 def test_a_reader_that_goes_away_is_no_error(trained: Any) -> None:
     command = f"yes 'a good film' | head -20000 | {sys.executable} -m textune predict {trained[0].run} | head -1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True
+    )
     assert json.loads(done.stdout)["predicted_label"] == "pos"
     assert done.stderr == ""
 

@@ -1,4 +1,5 @@
-"""Going on from an earlier run: its labels, its head and what it was trained with, all of it said before the first step."""
+"""Going on from an earlier run: its labels, its head and what it was trained with, all of it said before the first
+step."""
 
 import shutil
 from pathlib import Path
@@ -51,7 +52,9 @@ def test_a_label_more(home: Path, trained: Any, tmp_path: Path) -> None:
     before, after = (textune.load(run).predict(texts) for run in (trained[0].run, result.run))
     for one, other in zip(before, after, strict=True):
         assert set(other.scores) == {"mixed", "neg", "pos"}
-        assert other.scores["pos"] / other.scores["neg"] == pytest.approx(one.scores["pos"] / one.scores["neg"], rel=1e-3)
+        assert other.scores["pos"] / other.scores["neg"] == pytest.approx(
+            one.scores["pos"] / one.scores["neg"], rel=1e-3
+        )
 
 
 def test_a_label_less_and_how_to_keep_it(home: Path, tmp_path: Path) -> None:
@@ -107,10 +110,16 @@ def test_class_weights_of_the_earlier_run_do_not_go_on(home: Path, tmp_path: Pat
 def test_other_inputs_than_those_of_the_earlier_run_are_said(home: Path, trained: Any, tmp_path: Path) -> None:
     best = trained[0].run / "best"
     words = shutil.copytree(home / "backbone", tmp_path / "words")
-    overrides = ["tokens.max_length=48", "tokens.truncate=tail", "data.columns.text_pair=id", f"model.tokenizer={words}"]
+    overrides = [
+        "tokens.max_length=48",
+        "tokens.truncate=tail",
+        "data.columns.text_pair=id",
+        f"model.tokenizer={words}",
+    ]
     _, notices = go_on(home, tmp_path / "run", f"model.pretrained={best}", *overrides)
     assert (
-        f'{best} was trained with tokens.max_length = 24 (here 48), tokens.truncate = "head" (here "tail"), single texts'
+        f'{best} was trained with tokens.max_length = 24 (here 48), tokens.truncate = "head" (here "tail"), single'
+        f" texts"
         " (here pairs)"
     ) in notices, notices
 
@@ -124,7 +133,9 @@ def test_another_tokenizer_is_said(home: Path, trained: Any, tmp_path: Path) -> 
     _, notices = go_on(
         home, tmp_path / "run", f"model.pretrained={trained[0].run / 'best'}", f"model.tokenizer={tmp_path / 'words'}"
     )
-    assert any(f"was trained with another tokenizer (here that of {tmp_path / 'words'})" in notice for notice in notices)
+    assert any(
+        f"was trained with another tokenizer (here that of {tmp_path / 'words'})" in notice for notice in notices
+    )
 
 
 def test_a_regression_through_a_sigmoid_and_without(home: Path, tmp_path: Path) -> None:

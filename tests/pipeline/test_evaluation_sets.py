@@ -1,4 +1,5 @@
-"""Runs with evaluation sets of the user's own: what is written, that nothing else changes, and where an evaluation resumes."""
+"""Runs with evaluation sets of the user's own: what is written, that nothing else changes, and where an evaluation
+resumes."""
 
 from __future__ import annotations
 
@@ -66,7 +67,9 @@ def test_every_set_has_its_lines_and_its_report(whole: Path) -> None:
     assert told == [(step, name) for step in (2, 4, 6) for name in ("validation", "train", "news")]
     assert not any(line["is_best"] for line in evaluations(whole) if line["set"] != "validation")
     names = {"report", "report-test", "report-train", "report-news", "report-web"}
-    assert {path.stem for path in whole.glob("report*.json")} == {path.stem for path in whole.glob("report*.md")} == names
+    assert (
+        {path.stem for path in whole.glob("report*.json")} == {path.stem for path in whole.glob("report*.md")} == names
+    )
     manifest = read_manifest(whole)
     assert manifest.metrics.keys() == {"validation", "test", "train", "news", "web"}
     assert manifest.rows == {"train": 143, "validation": 36, "test": 21, "news": 30, "web": 12}
@@ -187,7 +190,9 @@ def test_rows_that_changed_or_moved(home: Path, words: list[str], tmp_path: Path
     news = write_csv(tmp_path / "news.csv", reviews(30, seed=5))
     moved = [*words, f"data.evaluations.news.files={news}"]
     with pytest.raises(Preempted):
-        textune.train(home / "config.toml", run=tmp_path / "run", overrides=words, tracker=ActingAtEvaluation(2, 1, terminate))
+        textune.train(
+            home / "config.toml", run=tmp_path / "run", overrides=words, tracker=ActingAtEvaluation(2, 1, terminate)
+        )
     shutil.copytree(tmp_path / "run", tmp_path / "other")
     assert textune.train(home / "config.toml", run=tmp_path / "run", overrides=moved).steps == 6
     write_csv(news, reviews(30, seed=9))

@@ -36,7 +36,9 @@ def test_the_rates_of_the_header_are_those_of_the_optimizer(home: Path, kind: st
     for result in run:
         assert learner.update.learning_rate == result.lr
         rates.append(learner.update.learning_rate)
-    expected = f"0 at step 1 (first step), {rates[3]:.3g} at step 4 (end of warm-up), {rates[7]:.3g} at step 8 (last step)"
+    expected = (
+        f"0 at step 1 (first step), {rates[3]:.3g} at step 4 (end of warm-up), {rates[7]:.3g} at step 8 (last step)"
+    )
     facts = run_facts(parts)
     assert facts.rates == {1: rates[0], 4: rates[3], 8: rates[7]} and facts.warmup_steps == 3
     assert describe(facts)["rates"] == f"{kind}: {expected}"
@@ -52,7 +54,9 @@ def test_a_checkpoint_is_as_large_as_the_header_says(home: Path, tmp_path: Path)
     assert predicted < shard.stat().st_size < predicted + 40_000
 
 
-def test_a_small_disk_is_said_before_the_first_step(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_disk_is_said_before_the_first_step(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     facts = run_facts(gathered(home))
     assert disk_warning(facts, tmp_path / "run") == ""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1, 1, 1000))
@@ -78,7 +82,9 @@ def test_what_is_saved_is_said(home: Path, overrides: list[str], says: str) -> N
 
 def test_the_values_are_in_the_manifest_and_in_json(home: Path, tmp_path: Path) -> None:
     listener = Listener()
-    result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=["train.duration=2 steps"], tracker=listener)
+    result = textune.train(
+        home / "config.toml", run=tmp_path / "run", overrides=["train.duration=2 steps"], tracker=listener
+    )
     assert result.facts is not None and listener.facts == result.facts
     as_json = json.loads(json.dumps(result.facts.to_dict(), allow_nan=False))
     manifest = read_manifest(result.run)

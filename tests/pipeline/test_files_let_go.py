@@ -1,4 +1,5 @@
-"""A run holds no file of the user, and none of its own that it removes: looked up in the process's own list of mappings."""
+"""A run holds no file of the user, and none of its own that it removes: looked up in the process's own list of
+mappings."""
 
 from __future__ import annotations
 

@@ -40,7 +40,11 @@ def settings(home: Path, *, steps: int = 2) -> dict[str, Any]:
 
 def test_rows_in_memory_train_like_the_file_they_came_from(home: Path, table: pa.Table, tmp_path: Path) -> None:
     files = {"data.train.files": str(home / "reviews.csv"), "data.test.kind": "none"}
-    for name, overrides, rows in (("file", files, None), ("table", CONFIG, table), ("rows", CONFIG, table.to_pylist())):
+    for name, overrides, rows in (
+        ("file", files, None),
+        ("table", CONFIG, table),
+        ("rows", CONFIG, table.to_pylist()),
+    ):
         given = None if rows is None else {"reviews.csv": rows}
         textune.train(run=tmp_path / name, overrides={**settings(home), **overrides}, rows=given)
     ends = [end_of(tmp_path / name) for name in ("file", "table", "rows")]

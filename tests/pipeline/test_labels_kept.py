@@ -13,8 +13,11 @@ import textune
 
 
 def rows(seed: int | None = None) -> list[dict[str, Any]]:
-    """Integer labels 0..11 (as text they would sort 0, 1, 10, 11, 2); shuffled, or one class missing from the last fifth."""
-    made = [{"text": f"the film {'good ' * (n % 12)}", "label": n % 12} for n in range(96)] + [{"text": "a", "label": 3}] * 24
+    """Integer labels 0..11 (as text they would sort 0, 1, 10, 11, 2); shuffled, or one class missing from the last
+    fifth."""
+    made = [{"text": f"the film {'good ' * (n % 12)}", "label": n % 12} for n in range(96)] + [
+        {"text": "a", "label": 3}
+    ] * 24
     if seed is not None:
         random.Random(seed).shuffle(made)
     return made
@@ -34,7 +37,9 @@ def overrides_for(folder: Path, files: str) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", [None, 7, 60])
-def test_integer_labels_keep_numeric_order_in_every_order_of_rows(home: Path, tmp_path: Path, seed: int | None) -> None:
+def test_integer_labels_keep_numeric_order_in_every_order_of_rows(
+    home: Path, tmp_path: Path, seed: int | None
+) -> None:
     write_csv(tmp_path / "train.csv", rows(seed))
     result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides_for(tmp_path, "train.csv"))
     assert result is not None

@@ -23,9 +23,16 @@ _LOST = "3 of 33 test rows (9.1%) were left out; the first: test.csv, line"
 
 def _settings(folder: Path, *more: str) -> list[str]:
     files = [
-        f"data.{part}.{key}" for part in ("train", "validation", "test") for key in ("kind=files", f"files={folder / part}.csv")
+        f"data.{part}.{key}"
+        for part in ("train", "validation", "test")
+        for key in ("kind=files", f"files={folder / part}.csv")
     ]
-    steps = ["train.duration=2 steps", "train.schedule.warmup=0 steps", "train.log_every=1 step", "evaluate.bootstrap=0"]
+    steps = [
+        "train.duration=2 steps",
+        "train.schedule.warmup=0 steps",
+        "train.log_every=1 step",
+        "evaluate.bootstrap=0",
+    ]
     return [*files, "data.on_bad_row=skip", *steps, *more]
 
 
@@ -65,7 +72,9 @@ def test_the_report_of_a_split_says_what_it_lost(run: tuple[Path, list[str]]) ->
     of_validation = read_report(folder / "report.json")
     assert of_validation.num_left_out == 0 and not any("left out" in warning for warning in of_validation.warnings)
     assert any(notice.startswith(_LOST) for notice in notices)
-    assert any(notice.startswith("1 of 61 train rows (1.6%) was left out; the first: train.csv, line 2") for notice in notices)
+    assert any(
+        notice.startswith("1 of 61 train rows (1.6%) was left out; the first: train.csv, line 2") for notice in notices
+    )
 
 
 def test_the_manifest_counts_by_split(run: tuple[Path, list[str]]) -> None:
@@ -97,7 +106,11 @@ def test_rows_that_are_too_long_and_shares_of_a_source(home: Path, files: Path, 
     rows[20]["label"] = ""
     write_csv(tmp_path / "all.csv", rows)
     write_csv(tmp_path / "test.csv", reviews(90)[60:] + rows[:4])
-    files = [f"data.train.files={tmp_path / 'all.csv'}", "data.test.kind=files", f"data.test.files={tmp_path / 'test.csv'}"]
+    files = [
+        f"data.train.files={tmp_path / 'all.csv'}",
+        "data.test.kind=files",
+        f"data.test.files={tmp_path / 'test.csv'}",
+    ]
     settings = [
         *files,
         "data.on_bad_row=skip",
@@ -109,9 +122,11 @@ def test_rows_that_are_too_long_and_shares_of_a_source(home: Path, files: Path, 
     assert result is not None
     assert result.reports["test"].num_left_out == 4
     assert any(
-        warning.startswith("4 of 34 test rows (11.8%) were left out: longer") for warning in result.reports["test"].warnings
+        warning.startswith("4 of 34 test rows (11.8%) were left out: longer")
+        for warning in result.reports["test"].warnings
     )
     share = result.reports["validation"].warnings
     assert any(
-        one.startswith("1 of 60 rows of all.csv was left out before the validation rows were set aside") for one in share
+        one.startswith("1 of 60 rows of all.csv was left out before the validation rows were set aside")
+        for one in share
     )

@@ -51,8 +51,8 @@ every = "4 steps"
 [evaluate]
 bootstrap = 0
 """
-"""97 training rows: the ninth and last batch of an epoch has one row, fewer than there are ranks. The large eps keeps Adam from
-making steps of pure rounding where a gradient is zero, as that of the keys' biases is."""
+"""97 training rows: the ninth and last batch of an epoch has one row, fewer than there are ranks. The large eps keeps
+Adam from making steps of pure rounding where a gradient is zero, as that of the keys' biases is."""
 STEPS = 18
 KINDS: dict[str, list[str]] = {
     "plain": [],
@@ -174,7 +174,9 @@ def fsdp() -> list[str]:
         for way in ("ddp", "fsdp")
     ],
 )
-def test_ranks_train_as_one_process_does(place: Path, tmp_path: Path, whole: Any, world: int, kind: str, way: str) -> None:
+def test_ranks_train_as_one_process_does(
+    place: Path, tmp_path: Path, whole: Any, world: int, kind: str, way: str
+) -> None:
     alone = whole(kind)
     words = [*KINDS[kind], f"train.distributed.kind={way}"]
     ended = train_on(world, place, tmp_path / "run", *words, watch=Watch(record=tmp_path / "record"))
@@ -202,7 +204,9 @@ STOPS = (5, 9, 14)
     "chain",
     [pytest.param(name, marks=[] if name in ("2 fsdp, 1", "1, 2 fsdp") else pytest.mark.slow) for name in CHAINS],
 )
-def test_a_run_stops_on_some_ranks_and_goes_on_with_others(place: Path, tmp_path: Path, whole: Any, chain: str) -> None:
+def test_a_run_stops_on_some_ranks_and_goes_on_with_others(
+    place: Path, tmp_path: Path, whole: Any, chain: str
+) -> None:
     """The signal comes to one rank alone; all stop behind the same step."""
     alone, run, first = whole("class weights"), tmp_path / "run", 0
     stages = CHAINS[chain]

@@ -1,4 +1,5 @@
-"""Memory in whole runs: the bound is chosen and said, running out of it changes the parts alone, keys have their effect."""
+"""Memory in whole runs: the bound is chosen and said, running out of it changes the parts alone, keys have their
+effect."""
 
 import importlib
 import importlib.util
@@ -46,9 +47,15 @@ def train(home: Path, run: Path, *overrides: str) -> tuple[Any, Listener]:
     return textune.train(home / "config.toml", run=run, overrides=[*QUICK, *overrides], tracker=listener), listener
 
 
-def test_a_run_that_runs_out_of_memory_everywhere_is_the_same_run(home: Path, tmp_path: Path, limits: dict[str, int]) -> None:
+def test_a_run_that_runs_out_of_memory_everywhere_is_the_same_run(
+    home: Path, tmp_path: Path, limits: dict[str, int]
+) -> None:
     """R8: training and evaluation, dropout off; the same steps and reports, one line for each halving."""
-    keys = ["model.config.hidden_dropout_prob=0", "model.config.attention_probs_dropout_prob=0", "train.max_tokens=5000"]
+    keys = [
+        "model.config.hidden_dropout_prob=0",
+        "model.config.attention_probs_dropout_prob=0",
+        "train.max_tokens=5000",
+    ]
     plain, said = train(home, tmp_path / "plain", *keys)
     assert not any(HALVED.match(notice) for notice in said.notices)
     limits.update(training=60, predicting=100)
@@ -112,7 +119,9 @@ def test_the_header_and_check_say_the_bound_and_why(home: Path, monkeypatch: pyt
         assert re.match(r"auto: \d+ kB per token .* 5\d\d\.\d GB", facts.max_tokens_reason)
         assert describe(facts)["at once"] == f"16,384 tokens ({facts.max_tokens_reason})"
     assert "16,384 tokens at once" in checked.words["memory"]
-    told = textune.train(home / "config.toml", dry_run=True, tracker=listener, overrides=["train.max_tokens=512"]).facts
+    told = textune.train(
+        home / "config.toml", dry_run=True, tracker=listener, overrides=["train.max_tokens=512"]
+    ).facts
     assert told is not None and (told.max_tokens, told.max_tokens_reason) == (512, "train.max_tokens")
     assert listener.started == []  # nothing is trained
 
@@ -153,7 +162,9 @@ def test_checkpointing_is_said_and_trains_the_same(home: Path, tmp_path: Path) -
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
 
 
-def test_what_cannot_work_is_said_before_the_first_step(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_work_is_said_before_the_first_step(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     albert = tiny_backbone("albert", tmp_path / "albert")
     for overrides, error, words in (
         ([f"model.pretrained={albert}", "train.gradient_checkpointing=true"], ModelError, "cannot do that for albert"),
@@ -181,7 +192,11 @@ def test_what_cannot_work_is_said_before_the_first_step(home: Path, tmp_path: Pa
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 def test_8_bits_of_optimizer_state_train_a_run(home: Path, tmp_path: Path) -> None:
     result, _ = train(
-        home, tmp_path / "run", "train.optimizer.kind=adamw_8bit", "train.optimizer.lr=3e-3", *["train.duration=6 epochs"]
+        home,
+        tmp_path / "run",
+        "train.optimizer.kind=adamw_8bit",
+        "train.optimizer.lr=3e-3",
+        *["train.duration=6 epochs"],
     )
     assert result.reports["validation"].value > 0.7  # 0.5 by chance
     whole = textune.check(home / "config.toml").costs

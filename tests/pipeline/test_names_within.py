@@ -1,4 +1,5 @@
-"""Folders may come from anybody: what their files name and what their links lead to is never read or copied from elsewhere."""
+"""Folders may come from anybody: what their files name and what their links lead to is never read or copied from
+elsewhere."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def test_an_index_of_weights_names_files_of_its_folder_only(home: Path, tmp_path
             textune.train(home / "config.toml", dry_run=True, overrides=words)
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000 + "]" * 100_000, "{", "[]", '{"weight_map": 1}', '{"weight_map": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000 + "]" * 100_000, "{", "[]", '{"weight_map": 1}', '{"weight_map": {"a": 1}}']
+)
 def test_an_index_that_is_none_is_a_sentence(home: Path, tmp_path: Path, text: str) -> None:
     backbone = shutil.copytree(home / "backbone", tmp_path / "backbone")
     (backbone / "model.safetensors").unlink()

@@ -72,7 +72,12 @@ def test_training_rows_without_weight_cannot_be_drawn(home: Path, tmp_path: Path
     rows = [{"text": "good" if n % 2 else "bad", "label": "pos" if n % 2 else "neg", "weight": 0.0} for n in range(40)]
     rows += [{"text": "good " * 12, "label": "pos", "weight": 1.0}] * 4
     path = write_csv(tmp_path / "rows.csv", rows)
-    overrides = [f"data.train.files={path}", "data.columns.weight=weight", "tokens.drop_longer=6", "data.test.kind=none"]
+    overrides = [
+        f"data.train.files={path}",
+        "data.columns.weight=weight",
+        "tokens.drop_longer=6",
+        "data.test.kind=none",
+    ]
     assert first_epoch(gathered(home, *overrides, "data.validation.kind=none"))
     with pytest.raises(DataError, match="no training row has a weight above 0"):
         gathered(home, *overrides, "data.validation.kind=none", "train.order=weighted")

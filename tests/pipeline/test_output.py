@@ -29,7 +29,7 @@ def test_help_shows_whole_summaries_at_80_columns(run: Any, monkeypatch: pytest.
     assert all(line.endswith(".") and not line.endswith("...") and len(line) <= 80 for line in listed)
 
 
-# --- errors -----------------------------------------------------------------------------------------------------------
+# --- errors ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,9 @@ def test_an_error_is_json_too_where_json_was_asked_for(run: Any, words: list[str
 
 def test_the_fields_of_an_error_are_json_too(run: Any) -> None:
     said = json.loads(run("info", "nowhere", "--json").out)
-    assert (said["place"], said["reason"]) == ("nowhere", "does not exist") and "key" not in said and "value" not in said
+    assert (
+        (said["place"], said["reason"]) == ("nowhere", "does not exist") and "key" not in said and "value" not in said
+    )
     said = json.loads(run("train", "config.toml", "train.seed=-1", "--json").out)
     assert (said["key"], said["value"], said["place"]) == ("train.seed", "-1", "command line")
 
@@ -115,9 +117,15 @@ def test_nan_is_never_printed_as_json() -> None:
 
 
 def test_the_misspelt_scheduler_comes_first(run: Any) -> None:
-    assert run("launch", "config.toml", "--scheduler", "slurmm").err == "Error: Unknown scheduler slurmm. Did you mean slurm?\n"
+    assert (
+        run("launch", "config.toml", "--scheduler", "slurmm").err
+        == "Error: Unknown scheduler slurmm. Did you mean slurm?\n"
+    )
     missing = run("launch", "config.toml", "--scheduler", "slurm")
-    assert missing.err == "Error: --gpus is missing: how many GPUs does each machine have? Set --gpus 0 for machines without.\n"
+    assert (
+        missing.err
+        == "Error: --gpus is missing: how many GPUs does each machine have? Set --gpus 0 for machines without.\n"
+    )
 
 
 def test_a_folder_of_runs_lists_them(run: Any, trained: Any, home: Path) -> None:
@@ -130,7 +138,7 @@ def test_a_folder_of_runs_lists_them(run: Any, trained: Any, home: Path) -> None
     assert "Give the folder that `textune train` wrote" in run("info", "backbone").err
 
 
-# --- check ------------------------------------------------------------------------------------------------------------
+# --- check -----------------------------------------------------------------------------------------------------------
 
 
 def whole_lines(text: str) -> list[str]:
@@ -147,7 +155,9 @@ def test_check_says_the_audit_first_and_the_time_last(run: Any, home: Path) -> N
     assert starts[0] in ("warning", "note") and starts.index("note") < starts.index("task") < starts.index("time")
     assert starts.index("time") < starts.index("memory") == len(lines) - 2
     assert re.fullmatch(r"0 errors, \d+ warnings?; ready: textune train config\.toml", lines[-1])
-    assert f"model: {home}/backbone (bert), 0.0 M parameters, 0.0 M trained" in lines  # longer than 40 columns, and whole
+    assert (
+        f"model: {home}/backbone (bert), 0.0 M parameters, 0.0 M trained" in lines
+    )  # longer than 40 columns, and whole
 
 
 def test_check_without_measuring(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +200,7 @@ def test_check_gives_scripts_numbers(run: Any, trained: Any) -> None:
     assert dry["dry_run"] is True and dry["numbers"]["steps"] == 54
 
 
-# --- progress, quiet --------------------------------------------------------------------------------------------------
+# --- progress, quiet -------------------------------------------------------------------------------------------------
 
 
 def test_progress_goes_to_standard_error_with_json_too(run: Any, home: Path) -> None:
@@ -209,7 +219,9 @@ def test_a_report_is_whole_lines_without_a_terminal(run: Any, trained: Any) -> N
     shown = [mistake.text for mistake in trained[0].reports["test"].mistakes[:5]]
     assert all(f"    {text}" in lines for text in shown)
     [value] = [line for line in lines if line.startswith("  accuracy") and "interval" in line]
-    assert re.fullmatch(r"  accuracy  [\d.]+  95 % interval [\d.]+ to [\d.]+ \(Wilson\)|  accuracy  [\d.]+  no interval", value)
+    assert re.fullmatch(
+        r"  accuracy  [\d.]+  95 % interval [\d.]+ to [\d.]+ \(Wilson\)|  accuracy  [\d.]+  no interval", value
+    )
 
 
 def test_a_terminal_gets_columns(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,10 +229,12 @@ def test_a_terminal_gets_columns(run: Any, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("COLUMNS", "60")
     plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", run("check", "config.toml", "--no-timing").out)
     assert re.search(r"^task +binary, 2 labels: neg, pos", plain, re.MULTILINE)
-    assert max(map(len, plain.splitlines()[1:])) > 40 and "\n         " in plain  # long facts go on below their beginning
+    assert (
+        max(map(len, plain.splitlines()[1:])) > 40 and "\n         " in plain
+    )  # long facts go on below their beginning
 
 
-# --- info -------------------------------------------------------------------------------------------------------------
+# --- info ------------------------------------------------------------------------------------------------------------
 
 
 def test_info_says_first_how_good_the_model_is(run: Any, trained: Any) -> None:
@@ -256,11 +270,13 @@ def test_info_of_a_model_and_of_a_checkpoint(run: Any, trained: Any) -> None:
     assert of_model.startswith("model: ") and "task: binary" in of_model and "status" not in of_model
     checkpoint = folder / "checkpoints" / "step-54"
     lines = whole_lines(run("info", checkpoint).out)
-    assert lines[0].startswith(f"checkpoint: {checkpoint} (") and lines[1].startswith("step: 54, the best so far at step ")
+    assert lines[0].startswith(f"checkpoint: {checkpoint} (") and lines[1].startswith(
+        "step: 54, the best so far at step "
+    )
     assert json.loads(run("info", checkpoint, "--json").out)["step"] == 54
 
 
-# --- in Python --------------------------------------------------------------------------------------------------------
+# --- in Python -------------------------------------------------------------------------------------------------------
 
 
 def test_a_config_in_python(home: Path, tmp_path: Path) -> None:
@@ -271,12 +287,20 @@ def test_a_config_in_python(home: Path, tmp_path: Path) -> None:
     result = textune.train(tree, run=tmp_path / "run", overrides={"train.duration": "1 steps"}, fast_dev_run=True)
     assert result.steps == 1
     checked = textune.check(tree, overrides={"train": {"seed": 5}}, timing=False)
-    assert checked.ok and checked.facts.rows["train"] == 143 and "time" not in checked.words and "memory" in checked.words
+    assert (
+        checked.ok and checked.facts.rows["train"] == 143 and "time" not in checked.words and "memory" in checked.words
+    )
 
 
 def test_what_a_loaded_model_shows_of_itself(trained: Any) -> None:
     model = textune.load(trained[0].run)
-    assert [name for name in dir(model) if not name.startswith("_")] == ["card", "device", "predict", "predict_table", "score"]
+    assert [name for name in dir(model) if not name.startswith("_")] == [
+        "card",
+        "device",
+        "predict",
+        "predict_table",
+        "score",
+    ]
     assert repr(model) == f"<TrainedModel: binary, 2 labels (neg, pos), texts of at most 24 tokens, {model.device}>"
     texts = ["a good film", "a bad film"]
     assert model.predict(text for text in texts) == model.predict(texts)

@@ -1,4 +1,5 @@
-"""predict and evaluate read a file as the run read its own of the same suffix, and say so; paths and formats that cannot be."""
+"""predict and evaluate read a file as the run read its own of the same suffix, and say so; paths and formats that
+cannot be."""
 
 import json
 from pathlib import Path
@@ -26,7 +27,9 @@ def run(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     rows = reviews(60)
     (folder / "train.txt").write_text("".join(f"{row['label']} | {row['text']}\n" for row in rows))
-    (folder / "validation.csv").write_text("text;label\n" + "".join(f"{row['text']};{row['label']}\n" for row in rows[:20]))
+    (folder / "validation.csv").write_text(
+        "text;label\n" + "".join(f"{row['text']};{row['label']}\n" for row in rows[:20])
+    )
     text = (home / "config.toml").read_text()
     text = text.replace('files = "reviews.csv"', f"files = 'train.txt'\npattern = '{PATTERN}'")
     text = text.replace("ratio = 0.2", "kind = 'files'\nfiles = 'validation.csv'\ndelimiter = ';'")
@@ -74,7 +77,10 @@ def test_evaluate_judges_another_file_of_the_kind(run: Path, tmp_path: Path) -> 
 
 
 def test_the_ways_of_reading_are_kept_without_the_files() -> None:
-    train = {"kind": "concat", "sources": [{"kind": "files", "files": "a/b.txt.gz", "pattern": PATTERN}, {"files": ["c.csv"]}]}
+    train = {
+        "kind": "concat",
+        "sources": [{"kind": "files", "files": "a/b.txt.gz", "pattern": PATTERN}, {"files": ["c.csv"]}],
+    }
     train["sources"][1]["kind"] = "files"  # type: ignore[index]
     section = DataSection.model_validate(
         {"train": train, "test": {"kind": "files", "files": "d.tsv", "take": 3, "skip_lines": 2}}

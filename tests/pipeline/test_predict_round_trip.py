@@ -51,12 +51,18 @@ def written(source: Path, ending: str) -> list[dict[str, Any]]:
     return rows
 
 
-# --- late types ---------------------------------------------------------------------------------------------------------
+# --- late types ------------------------------------------------------------------------------------------------------
 
 LATE: dict[str, tuple[list[Any], Any]] = {
     "a fraction after integers": ([1, 2, 2.75], pa.float64()),
-    "a key after others": ([{"a": 1}, {"a": 2}, {"a": 3, "b": "x"}], pa.struct([("a", pa.int64()), ("b", pa.string())])),
-    "a key inside a list": ([[{"a": 1}], [], [{"b": 2.5}]], pa.list_(pa.struct([("a", pa.int64()), ("b", pa.float64())]))),
+    "a key after others": (
+        [{"a": 1}, {"a": 2}, {"a": 3, "b": "x"}],
+        pa.struct([("a", pa.int64()), ("b", pa.string())]),
+    ),
+    "a key inside a list": (
+        [[{"a": 1}], [], [{"b": 2.5}]],
+        pa.list_(pa.struct([("a", pa.int64()), ("b", pa.float64())])),
+    ),
     "text after nothing": ([None, None, "x"], pa.string()),
     "an object after nothing": ([None, None, {"a": [1]}], pa.struct([("a", pa.list_(pa.int64()))])),
     "items after empty lists": ([[], [], ["x"]], pa.list_(pa.string())),
@@ -74,7 +80,9 @@ def test_late_values_widen_the_type(tmp_path: Path, name: str) -> None:
     predict(Parrot(), source, tmp_path / "out.parquet")
     table = pq.read_table(tmp_path / "out.parquet")
     assert table.schema.field("x").type == kind
-    assert [without_nulls(value) for value in table.column("x").to_pylist()] == [without_nulls(value) for value in values]
+    assert [without_nulls(value) for value in table.column("x").to_pylist()] == [
+        without_nulls(value) for value in values
+    ]
 
 
 MISFITS: dict[str, tuple[list[Any], str]] = {
@@ -83,7 +91,10 @@ MISFITS: dict[str, tuple[list[Any], str]] = {
     "a list among texts": (["a", "b", ["c"]], "column 'x' holds .*, where the rows before hold text"),
     "an integer too large": ([1, 2, 2**70], "column 'x' holds .*, which 64 bits cannot hold"),
     "both ends": ([-1, 2, 2**63], "which 64 bits cannot hold together with those of the rows before"),
-    "a large integer among fractions": ([0.5, 1, 2**53 + 1], f"column 'x' holds {2**53 + 1}, which .* cannot hold exactly"),
+    "a large integer among fractions": (
+        [0.5, 1, 2**53 + 1],
+        f"column 'x' holds {2**53 + 1}, which .* cannot hold exactly",
+    ),
     "a fraction after a large integer": ([2**53 + 1, 1, 0.5], f"a row before holds {2**53 + 1}"),
     "half a character": (["a", "b", "\ud800"], "column 'x' holds text that is not valid Unicode"),
     "deep inside": ([{"a": [1]}, {"a": []}, {"a": [2, "x"]}], "column 'x', key 'a', item 2 holds 'x', where"),
@@ -107,7 +118,9 @@ def test_what_no_type_holds_is_refused_at_its_row_before_the_work(tmp_path: Path
 
 def test_an_object_that_never_has_a_key_names_its_row(tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "in.jsonl", [{"text": "a"}, {"text": "b", "x": {}}])
-    with pytest.raises(DataError, match=r"in.jsonl, line 2 cannot be written as parquet: it holds an object without keys"):
+    with pytest.raises(
+        DataError, match=r"in.jsonl, line 2 cannot be written as parquet: it holds an object without keys"
+    ):
         predict(Parrot(), source, tmp_path / "out.parquet")
 
 
@@ -121,7 +134,7 @@ def test_numbers_that_json_lacks_are_refused_there_and_kept_elsewhere(tmp_path: 
     assert str(float(written(source, "csv")[2]["x"])) == str(value)
 
 
-# --- tables in the types of their file ----------------------------------------------------------------------------------
+# --- tables in the types of their file -------------------------------------------------------------------------------
 
 TYPED = pa.table(
     {
@@ -195,7 +208,7 @@ def test_bytes_that_are_no_text_are_named_by_their_row(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "out.parquet").column("x").to_pylist() == ["a", "c"]
 
 
-# --- generated tables ---------------------------------------------------------------------------------------------------
+# --- generated tables ------------------------------------------------------------------------------------------------
 
 
 def without_nulls(value: Any) -> Any:
@@ -213,7 +226,9 @@ def as_text(value: Any) -> str:
 
 
 words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=5)
-scalars = st.none() | st.booleans() | st.integers(-(2**64), 2**65) | st.floats(allow_nan=False, allow_infinity=False) | words
+scalars = (
+    st.none() | st.booleans() | st.integers(-(2**64), 2**65) | st.floats(allow_nan=False, allow_infinity=False) | words
+)
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(words, inner, max_size=2), max_leaves=4
 )
@@ -229,7 +244,9 @@ kinds = [
 @st.composite
 def tables(draw: st.DrawFn) -> list[dict[str, Any]]:
     """Rows whose columns appear late, and whose values are mostly of one kind."""
-    columns = {name: draw(st.sampled_from(kinds)) for name in draw(st.sets(st.sampled_from(["x", "y", "ö z"]), max_size=2))}
+    columns = {
+        name: draw(st.sampled_from(kinds)) for name in draw(st.sets(st.sampled_from(["x", "y", "ö z"]), max_size=2))
+    }
     return [
         {"text": draw(words), **{name: draw(kind) for name, kind in columns.items() if draw(st.booleans())}}
         for _ in range(draw(st.integers(1, 6)))
@@ -264,7 +281,11 @@ def test_what_is_written_reads_back_equal(tmp_path: Path, rows: list[dict[str, A
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=6)
 
 
-@given(st.lists(st.tuples(cells, cells), min_size=1, max_size=6), st.sampled_from(["csv", "tsv"]), st.sampled_from(TARGETS))
+@given(
+    st.lists(st.tuples(cells, cells), min_size=1, max_size=6),
+    st.sampled_from(["csv", "tsv"]),
+    st.sampled_from(TARGETS),
+)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
 @pytest.mark.usefixtures("small_windows")
 def test_cells_read_back_equal(tmp_path: Path, pairs: list[tuple[str, str]], source_format: str, ending: str) -> None:

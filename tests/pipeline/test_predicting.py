@@ -44,7 +44,7 @@ from textune.pipeline.predict import predict_file
 from textune.prediction.load import load
 from textune.prediction.predictor import Predictor
 
-# --- the same texts as in training --------------------------------------------------------------------------------------
+# --- the same texts as in training -----------------------------------------------------------------------------------
 
 DAY = datetime.date(2024, 1, 2)
 TABLE = {
@@ -82,7 +82,9 @@ def seen_by_both(path: Path, columns: Columns, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("name", [*TABLE])
-def test_parquet_cells_become_the_texts_of_training(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_cells_become_the_texts_of_training(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pq.write_table(pa.table(TABLE), tmp_path / "x.parquet")
     for columns in (Columns(text=name), Columns(text_pair=name), Columns(template=f"{{text}}\\n{{{name}}}!")):
         seen, wanted = seen_by_both(tmp_path / "x.parquet", columns, monkeypatch)
@@ -126,7 +128,7 @@ def test_what_training_refuses_prediction_refuses(tmp_path: Path, values: list[A
     assert not (tmp_path / "out.jsonl").exists()
 
 
-# --- nothing is overwritten ---------------------------------------------------------------------------------------------
+# --- nothing is overwritten ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["sub/../in.jsonl", "symbolic.jsonl", "hard.jsonl", "in.jsonl"])
@@ -164,7 +166,7 @@ def test_an_existing_output_is_replaced_on_demand_only(tmp_path: Path) -> None:
         )
 
 
-# --- what is written ----------------------------------------------------------------------------------------------------
+# --- what is written -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
@@ -203,7 +205,9 @@ def test_labels_that_come_late_fit_in_parquet(tmp_path: Path, monkeypatch: pytes
     assert pq.read_table(tmp_path / "out.parquet").column("predicted_label").to_pylist() == [[], ["neg"]]
 
 
-def test_a_cell_that_the_format_cannot_hold_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_that_the_format_cannot_hold_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 1)
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ["a", "b", "c\td"]))
     parrot = Parrot()
@@ -218,7 +222,7 @@ def test_an_empty_parquet_file_gives_one(tmp_path: Path) -> None:
     assert pq.read_schema(tmp_path / "out.parquet").names == ["text", "predicted_label", "predicted_score"]
 
 
-# --- the predictor's own words -------------------------------------------------------------------------------------------
+# --- the predictor's own words ---------------------------------------------------------------------------------------
 
 
 def test_a_text_that_is_too_long_is_named_by_its_line(trained: Any, tmp_path: Path) -> None:
@@ -255,7 +259,12 @@ def test_what_is_no_list_of_texts_is_a_clear_mistake(trained: Any) -> None:
     [
         ("binary", [[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]], ["b", "a", "a"], [0.8, 0.5, 0.9]),
         ("multiclass", [[0.2, 0.1, 0.7]], ["c"], [0.7]),
-        ("multilabel", [[0.2, 0.5, 0.7], [0.1, 0.2, 0.3], [0.9, 0.8, 0.7]], [("b", "c"), (), ("a", "b", "c")], [0.7, 0.3, 0.9]),
+        (
+            "multilabel",
+            [[0.2, 0.5, 0.7], [0.1, 0.2, 0.3], [0.9, 0.8, 0.7]],
+            [("b", "c"), (), ("a", "b", "c")],
+            [0.7, 0.3, 0.9],
+        ),
         ("multilabel", [], [], []),
         ("regression", [2.5, -1.0], [2.5, -1.0], [2.5, -1.0]),
     ],
@@ -274,7 +283,7 @@ def test_scores_become_labels(problem: Any, scores: list[Any], labels: list[Any]
         assert prediction.scores == dict(zip(names, [row] if problem == "regression" else row, strict=True))
 
 
-# --- any bytes ----------------------------------------------------------------------------------------------------------
+# --- any bytes -------------------------------------------------------------------------------------------------------
 
 FORMATS = ["csv", "tsv", "jsonl", "parquet", "text"]
 value = (
@@ -287,7 +296,9 @@ value = (
     | st.lists(st.integers(), max_size=2)
 )
 plain_record = st.fixed_dictionaries({"text": st.text(max_size=6), "id": value})
-record = st.dictionaries(st.sampled_from(["text", "id", "a\tb", "predicted_label"]) | st.text(max_size=3), value, max_size=4)
+record = st.dictionaries(
+    st.sampled_from(["text", "id", "a\tb", "predicted_label"]) | st.text(max_size=3), value, max_size=4
+)
 
 
 def parquet_bytes(rows: list[dict[str, Any]], damage: tuple[int, int] | None) -> bytes:
@@ -310,7 +321,9 @@ contents = st.one_of(
     st.text('ab\t"\n\r', max_size=60).map(lambda text: b"text\tb\n" + text.encode()),
     st.lists(plain_record, max_size=3).map(lambda rows: "".join(json.dumps(row) + "\n" for row in rows).encode()),
     st.lists(record, max_size=4).map(lambda rows: "".join(json.dumps(row) + "\n" for row in rows).encode()),
-    st.builds(parquet_bytes, st.lists(record, max_size=4), st.none() | st.tuples(st.integers(0, 5000), st.integers(0, 255))),
+    st.builds(
+        parquet_bytes, st.lists(record, max_size=4), st.none() | st.tuples(st.integers(0, 5000), st.integers(0, 255))
+    ),
 )
 
 
@@ -373,11 +386,15 @@ def test_standard_output_gets_the_rows(tmp_path: Path, capsys: pytest.CaptureFix
     assert row == {"text": "a", "n": "b", "predicted_label": "pos", "predicted_score": 0.876543}
 
 
-# --- reading, scoring and writing at the same time ----------------------------------------------------------------------
+# --- reading, scoring and writing at the same time -------------------------------------------------------------------
 
 
 def background() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("textune-reader", "textune-formatter"))]
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith(("textune-reader", "textune-formatter"))
+    ]
 
 
 def many(path: Path, num: int = 25) -> Path:
@@ -465,7 +482,9 @@ def test_what_cannot_be_written_of_a_pipe_is_named_when_it_comes(
     monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 5)
     os.write(piped, many(tmp_path / "in.jsonl").read_bytes() + b'{"text": "text 25", "other": 1}\n')
     os.close(piped)
-    with pytest.raises(DataError, match=r"standard input, line 26 cannot be written as csv: the key 'other' is not among"):
+    with pytest.raises(
+        DataError, match=r"standard input, line 26 cannot be written as csv: the key 'other' is not among"
+    ):
         predict_standard_input(Hesitant(), tmp_path / "out.csv", "jsonl")
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"] and background() == []
 
@@ -516,7 +535,7 @@ def test_an_open_pipe_can_be_interrupted(tmp_path: Path, piped: int) -> None:
     wait_until(lambda: background() == [])
 
 
-# --- a saved model ------------------------------------------------------------------------------------------------------
+# --- a saved model ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -537,11 +556,15 @@ def test_the_precision_of_the_run_comes_back(saved: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(processor, "prefers_bf16", lambda: True)
     assert textune.load(saved, device="cpu").device.precision == "bf16"
     monkeypatch.setattr(processor, "prefers_bf16", lambda: False)
-    with pytest.warns(UserWarning, match="the run computed in bf16, which this cpu device computes slower: fp32 is used"):
+    with pytest.warns(
+        UserWarning, match="the run computed in bf16, which this cpu device computes slower: fp32 is used"
+    ):
         assert textune.load(saved, device="cpu").device.precision == "fp32"
     assert textune.load(saved, device="cpu", precision="bf16").device.precision == "bf16"
     monkeypatch.setattr(processor, "has_bf16", lambda: False)
-    with pytest.warns(UserWarning, match="the run computed in bf16, which this cpu device lacks: fp32 is used instead"):
+    with pytest.warns(
+        UserWarning, match="the run computed in bf16, which this cpu device lacks: fp32 is used instead"
+    ):
         assert textune.load(saved, device="cpu").device.precision == "fp32"
     said: list[str] = []
     assert load(saved, device="cpu", on_notice=said.append).device.precision == "fp32" and len(said) == 1
@@ -551,7 +574,9 @@ def test_the_precision_of_the_run_comes_back(saved: Path, monkeypatch: pytest.Mo
         device_module.resolve_device("cpu", "bf16", section="train")
 
 
-def test_int8_is_near_fp32_in_every_verb(trained: Any, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_int8_is_near_fp32_in_every_verb(
+    trained: Any, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     if reason := why_no_kernels():
         pytest.skip(reason)
     texts = [row["text"] for row in reviews(60, seed=5)]
@@ -587,7 +612,9 @@ def test_int8_is_near_fp32_in_every_verb(trained: Any, home: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_never_become_an_answer(saved: Path, home: Path, tmp_path: Path, value: float) -> None:
+def test_weights_that_are_no_numbers_never_become_an_answer(
+    saved: Path, home: Path, tmp_path: Path, value: float
+) -> None:
     path = saved / "model.safetensors"
     tensors = load_file(path)
     tensors["classifier.weight"] = torch.full_like(tensors["classifier.weight"], value)
@@ -658,7 +685,12 @@ def test_a_damaged_card_names_the_key(saved: Path) -> None:
 def test_windows_shrink_where_labels_are_many() -> None:
     rows = [(number, {"text": "ab"}) for number in range(10)]
     table = Window(range(10), pa.table({"text": ["ab"] * 10}))
-    for max_rows, max_characters, sizes in [(4, 99, [4, 4, 2]), (1, 99, [1] * 10), (9, 6, [3, 3, 3, 1]), (9, 1, [1] * 10)]:
+    for max_rows, max_characters, sizes in [
+        (4, 99, [4, 4, 2]),
+        (1, 99, [1] * 10),
+        (9, 6, [3, 3, 3, 1]),
+        (9, 1, [1] * 10),
+    ]:
         for opened in (OpenRows(iter(rows)), OpenRows(iter([table]), is_table=True)):
             windows = list(opened.windows(["text"], max_rows=max_rows, max_characters=max_characters))
             assert [len(window.numbers) for window in windows] == sizes

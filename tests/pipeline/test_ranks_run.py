@@ -92,7 +92,7 @@ def test_torchrun_starts_the_verbs(trained: Any, tmp_path: Path) -> None:
     assert json.loads(done.out)["rows"] == 21
 
 
-# --- the same with threads as ranks -------------------------------------------------------------------------------------
+# --- the same with threads as ranks ----------------------------------------------------------------------------------
 
 
 def predicted(
@@ -136,7 +136,9 @@ def test_windows_are_shared(trained: Any, tmp_path: Path, world: int, monkeypatc
         assert not (tmp_path / "no").exists()
 
 
-def test_what_the_first_rank_cannot_read_ends_all(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_first_rank_cannot_read_ends_all(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("textune.prediction.windows.WINDOW_ROWS", 2)
     (tmp_path / "in.jsonl").write_text('{"text": "good"}\n' * 5 + "{broken\n")
     with pytest.raises(DataError, match=r"in.jsonl, line 6: not JSON"):
@@ -169,13 +171,15 @@ def test_one_rank_writes_and_speaks(trained: Any, tmp_path: Path, monkeypatch: p
 
     def elsewhere(ranks: Ranks) -> None:
         place.ranks = ranks
-        textune.evaluate(run, data=FilesSource(files=(str(paths.get(ranks.rank, source)),)), on_bad_row="skip", compile="off")
+        textune.evaluate(
+            run, data=FilesSource(files=(str(paths.get(ranks.rank, source)),)), on_bad_row="skip", compile="off"
+        )
 
     with pytest.raises(DataError, match="rank 2 reads other rows than the first rank"):
         on_ranks(3, elsewhere)
 
 
-# --- what goes wrong ------------------------------------------------------------------------------------------------------
+# --- what goes wrong -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

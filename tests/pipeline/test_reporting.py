@@ -1,4 +1,5 @@
-"""One part through the model batch by batch: every row once, the same numbers as from all scores at once, bounded memory."""
+"""One part through the model batch by batch: every row once, the same numbers as from all scores at once, bounded
+memory."""
 
 from __future__ import annotations
 
@@ -62,7 +63,9 @@ def test_batches_hold_every_row_once_and_the_longest_first(predictor: Predictor,
     batches = list(predictor.score_batches(store, chosen))
     positions = np.concatenate([batch.positions for batch in batches])
     assert np.array_equal(np.sort(positions), np.arange(len(chosen)))
-    assert all(batch.scores.shape == (len(batch.positions), 2) and batch.scores.dtype == np.float64 for batch in batches)
+    assert all(
+        batch.scores.shape == (len(batch.positions), 2) and batch.scores.dtype == np.float64 for batch in batches
+    )
     longest = [store.lengths_of(chosen[batch.positions]).max() for batch in batches]
     assert longest == sorted(longest, reverse=True) and longest[0] > longest[-1]
 

@@ -36,10 +36,14 @@ def uninterrupted(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "step", [pytest.param(step, marks=[] if step in (1, 4, 10) else pytest.mark.slow) for step in range(1, STEPS)]
 )
-def test_stopped_at_any_step_and_gone_on_is_never_stopped(home: Path, tmp_path: Path, uninterrupted: Path, step: int) -> None:
+def test_stopped_at_any_step_and_gone_on_is_never_stopped(
+    home: Path, tmp_path: Path, uninterrupted: Path, step: int
+) -> None:
     run = tmp_path / "run"
     with pytest.raises(Preempted):
-        textune.train(home / "config.toml", run=run, overrides=SMALL, after_step=signal_after({step: [signal.SIGTERM]}))
+        textune.train(
+            home / "config.toml", run=run, overrides=SMALL, after_step=signal_after({step: [signal.SIGTERM]})
+        )
     assert read_manifest(run).status == "preempted"
     result = textune.train(home / "config.toml", run=run, overrides=SMALL)  # by itself: a scheduler had stopped it
     assert result is not None and result.steps == STEPS

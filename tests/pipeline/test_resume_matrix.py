@@ -87,7 +87,9 @@ def kit_of(rows: Path, place: str) -> Kit:
     if place == "8 bits":
         pytest.importorskip("bitsandbytes")
     overrides = [
-        f"model.pretrained={rows / override.partition('=')[2]}" if override.startswith("model.pretrained=") else override
+        f"model.pretrained={rows / override.partition('=')[2]}"
+        if override.startswith("model.pretrained=")
+        else override
         for override in PLACES[place]
     ]
     return Kit.of(rows / "config.toml", overrides)

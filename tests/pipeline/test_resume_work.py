@@ -39,7 +39,9 @@ def counted(patch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 @pytest.mark.parametrize("order", ["shuffle", "bucket", "sequential", "weighted"])
-def test_the_first_batch_behind_any_step_takes_one_plan_and_one_batch(monkeypatch: pytest.MonkeyPatch, order: RowOrder) -> None:
+def test_the_first_batch_behind_any_step_takes_one_plan_and_one_batch(
+    monkeypatch: pytest.MonkeyPatch, order: RowOrder
+) -> None:
     lengths = np.random.default_rng(0).integers(1, 9, NUM_ROWS)
     rows = rows_of(store_of(lengths), np.zeros(NUM_ROWS, dtype=np.int64), np.ones(NUM_ROWS, dtype=np.float32))
     section = TrainSection(batch_size=BATCH, order=order, prefetch=0)
@@ -54,7 +56,9 @@ def test_the_first_batch_behind_any_step_takes_one_plan_and_one_batch(monkeypatc
 
 
 def test_a_resumed_run_does_the_same_work_wherever_it_goes_on(home: Path, tmp_path: Path) -> None:
-    kit = Kit.of(home / "config.toml", ["train.prefetch=0", "train.duration=40 steps", "train.evaluate_every=40 steps"])
+    kit = Kit.of(
+        home / "config.toml", ["train.prefetch=0", "train.duration=40 steps", "train.evaluate_every=40 steps"]
+    )
     work: dict[int, dict[str, int]] = {}
     with quick():
         whole = record(kit, tmp_path / "whole")

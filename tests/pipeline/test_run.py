@@ -103,7 +103,9 @@ def test_training_again_from_the_written_config_gives_the_same_model(trained: An
     result, _ = trained
     again = textune.train(result.run / "config.toml", run=home / "runs" / "again")
     assert again is not None
-    assert (again.run / "best" / "model.safetensors").read_bytes() == (result.run / "best" / "model.safetensors").read_bytes()
+    assert (again.run / "best" / "model.safetensors").read_bytes() == (
+        result.run / "best" / "model.safetensors"
+    ).read_bytes()
 
 
 def test_a_dry_run_and_a_fast_development_run_leave_nothing(home: Path) -> None:
@@ -112,7 +114,12 @@ def test_a_dry_run_and_a_fast_development_run_leave_nothing(home: Path) -> None:
     assert dry.dry_run and (dry.steps, dry.reports) == (0, {}) and dry.facts is not None
     assert dry.facts.rows == {"train": 143, "validation": 36, "test": 21}
     both = textune.train(home / "config.toml", run=home / "runs" / "dry", dry_run=True, fast_dev_run=True)
-    assert both.dry_run and both.run == home / "runs" / "dry" and both.facts is not None and both.facts.steps == dry.facts.steps
+    assert (
+        both.dry_run
+        and both.run == home / "runs" / "dry"
+        and both.facts is not None
+        and both.facts.steps == dry.facts.steps
+    )
     quick = textune.train(home / "config.toml", run=home / "runs" / "quick", fast_dev_run=True)
     assert quick is not None and quick.steps == 1 and quick.reports["test"].num_rows == 16
     assert sorted(home.rglob("*")) == before
@@ -130,7 +137,9 @@ def test_a_run_opens_and_closes_the_trackers_of_the_table(home: Path, monkeypatc
         opened.append(False)
 
     monkeypatch.setitem(TRACKERS, "own", open_tracker)
-    textune.train(home / "config.toml", run=home / "runs" / "tracked", overrides=["train.duration=2 steps"], tracker=caller)
+    textune.train(
+        home / "config.toml", run=home / "runs" / "tracked", overrides=["train.duration=2 steps"], tracker=caller
+    )
     assert opened == [True, False]
     assert own.started == caller.started and own.finished == caller.finished and own.finished[0][0] == "complete"
     assert own.evaluations == caller.evaluations != []
@@ -155,7 +164,9 @@ def test_without_validation_the_last_step_is_kept(home: Path) -> None:
 
 def test_regression_and_one_logit_run_through(home: Path) -> None:
     regression = textune.train(
-        home / "config.toml", run=home / "runs" / "number", overrides=["data.columns.label=number", "train.duration=4 steps"]
+        home / "config.toml",
+        run=home / "runs" / "number",
+        overrides=["data.columns.label=number", "train.duration=4 steps"],
     )
     assert regression is not None and "pearson" in regression.reports["test"].metrics
     value = textune.load(regression.run).predict(["a film"])[0]
@@ -229,7 +240,9 @@ def test_divergence_stops_the_run(home: Path) -> None:
     assert json.loads((home / "runs" / "diverged" / "manifest.json").read_text())["status"] == "failed"
 
 
-def test_an_infinite_gradient_with_a_finite_loss_stops_the_run_in_its_step(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_infinite_gradient_with_a_finite_loss_stops_the_run_in_its_step(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The weights are then those of the step before."""
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     step = Learner.step
@@ -285,7 +298,9 @@ def test_what_is_no_run_is_said(home: Path, folder: str) -> None:
         ('data.labels.names=["pos", "negative"]', "neg"),
     ],
 )
-def test_names_are_resolved_before_anything_slow(home: Path, monkeypatch: pytest.MonkeyPatch, override: str, name: str) -> None:
+def test_names_are_resolved_before_anything_slow(
+    home: Path, monkeypatch: pytest.MonkeyPatch, override: str, name: str
+) -> None:
     """R11: metric, column and label names fail before a tokenizer or a model is touched."""
     monkeypatch.setattr("textune.pipeline.build.load_tokenizer", lambda *_: pytest.fail("too late"))
     with pytest.raises(TextuneError, match=name):
@@ -293,7 +308,8 @@ def test_names_are_resolved_before_anything_slow(home: Path, monkeypatch: pytest
 
 
 def test_multilabel_with_weights_runs_through(home: Path, tmp_path: Path) -> None:
-    """Several labels in a cell, balanced class weights, smoothing, a weight for each row; written back as they were read."""
+    """Several labels in a cell, balanced class weights, smoothing, a weight for each row; written back as they were
+    read."""
     rows = [
         {"text": row["text"], "label": "film" if row["label"] == "pos" else "film|dull", "weight": 0.5 + row["number"]}
         for row in reviews(120)

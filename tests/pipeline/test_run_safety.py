@@ -46,7 +46,9 @@ def test_a_run_that_fails_after_training_says_so(home: Path, tmp_path: Path) -> 
 
     listener = FailingInTheReport()
     with pytest.raises(RuntimeError):
-        textune.train(home / "config.toml", run=tmp_path / "run", overrides=["train.duration=1 steps"], tracker=listener)
+        textune.train(
+            home / "config.toml", run=tmp_path / "run", overrides=["train.duration=1 steps"], tracker=listener
+        )
     [(status_told, files)] = listener.finished
     assert status_told == "failed" and {"best", "metrics.jsonl", "report.json"} <= files.keys()
     assert status(tmp_path / "run") == "failed"
@@ -73,7 +75,9 @@ def test_a_tracker_that_cannot_finish_does_not_hide_why_the_run_stopped(home: Pa
 def test_a_tracker_that_cannot_finish_leaves_a_complete_run_complete(home: Path, tmp_path: Path) -> None:
     listener = FailingToFinish()
     with pytest.raises(OSError, match="the service is gone"):
-        textune.train(home / "config.toml", run=tmp_path / "run", overrides=["train.duration=1 steps"], tracker=listener)
+        textune.train(
+            home / "config.toml", run=tmp_path / "run", overrides=["train.duration=1 steps"], tracker=listener
+        )
     assert [ending for ending, _ in listener.finished] == ["complete"] and status(tmp_path / "run") == "complete"
 
 
@@ -103,7 +107,9 @@ def test_a_crash_while_the_best_model_is_replaced_loses_no_model(
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
-def test_a_best_model_that_cannot_be_removed_is_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_best_model_that_cannot_be_removed_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As a network file system answers while somebody has a file of it open."""
     folder = RunFolder(tmp_path)
 

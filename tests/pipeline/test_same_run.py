@@ -1,4 +1,5 @@
-"""Every key of the configuration, changed when a run goes on: refused, let pass with a sentence, or compared by content."""
+"""Every key of the configuration, changed when a run goes on: refused, let pass with a sentence, or compared by
+content."""
 
 from __future__ import annotations
 
@@ -57,28 +58,46 @@ CONCAT = ConcatSource(sources=(FILES, HubSource(name="x/y")))
 SAVED, PYTHON, GIVEN = SavedSource(folder="s"), PythonSource(object="m:f"), GivenSource(name="rows")
 EXPERIMENTS = {
     "files": Experiment(),
-    "hub": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": HubSource(name="x/y")})}),
-    "saved": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": SAVED, "test": MORE})}),
-    "given": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": GIVEN, "test": GIVEN})}),
+    "hub": Experiment().model_copy(
+        update={"data": Experiment().data.model_copy(update={"train": HubSource(name="x/y")})}
+    ),
+    "saved": Experiment().model_copy(
+        update={"data": Experiment().data.model_copy(update={"train": SAVED, "test": MORE})}
+    ),
+    "given": Experiment().model_copy(
+        update={"data": Experiment().data.model_copy(update={"train": GIVEN, "test": GIVEN})}
+    ),
     "named": Experiment().model_copy(
         update={
-            "data": Experiment().data.model_copy(update={"evaluations": {"news": FILES, "share": SplitOff(), "both": CONCAT}})
+            "data": Experiment().data.model_copy(
+                update={"evaluations": {"news": FILES, "share": SplitOff(), "both": CONCAT}}
+            )
         }
     ),
     "stream": Experiment().model_copy(
         update={"data": Experiment().data.model_copy(update={"train": StreamSource(files=("a.jsonl",))})}
     ),
-    "python": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": PYTHON, "test": SAVED})}),
-    "concat": Experiment().model_copy(update={"data": Experiment().data.model_copy(update={"train": CONCAT, "test": CONCAT})}),
+    "python": Experiment().model_copy(
+        update={"data": Experiment().data.model_copy(update={"train": PYTHON, "test": SAVED})}
+    ),
+    "concat": Experiment().model_copy(
+        update={"data": Experiment().data.model_copy(update={"train": CONCAT, "test": CONCAT})}
+    ),
     "held out": Experiment().model_copy(
         update={"data": Experiment().data.model_copy(update={"validation": HubSource(name="x/y"), "test": SplitOff()})}
     ),
-    **{task.__name__: Experiment(task=task()) for task in (BinaryTask, MulticlassTask, MultilabelTask, RegressionTask)},
     **{
-        way.__name__: Experiment().model_copy(update={"train": Experiment().train.model_copy(update={"distributed": way()})})
+        task.__name__: Experiment(task=task()) for task in (BinaryTask, MulticlassTask, MultilabelTask, RegressionTask)
+    },
+    **{
+        way.__name__: Experiment().model_copy(
+            update={"train": Experiment().train.model_copy(update={"distributed": way()})}
+        )
         for way in (Sharded, DeepSpeed)
     },
-    "8 bits": Experiment().model_copy(update={"train": Experiment().train.model_copy(update={"optimizer": AdamW8bit()})}),
+    "8 bits": Experiment().model_copy(
+        update={"train": Experiment().train.model_copy(update={"optimizer": AdamW8bit()})}
+    ),
 }
 
 
@@ -154,7 +173,9 @@ def test_every_key_is_refused_listed_or_compared_by_content(name: str) -> None:
         elif role_of(key) is Role.COMPUTED:
             for before, after in ((saved, now), (now, saved)):
                 notes = compare(before, after, where=WHERE)
-                assert len(notes) == 1 and notes[0].startswith(f"{key} was ") and notes[0].endswith(" from here on"), notes
+                assert len(notes) == 1 and notes[0].startswith(f"{key} was ") and notes[0].endswith(" from here on"), (
+                    notes
+                )
         else:
             for before, after in ((saved, now), (now, saved)):
                 with pytest.raises(RunError, match="was trained with another configuration") as caught:
@@ -183,7 +204,9 @@ def test_the_cases_are_all_keys_of_all_variants() -> None:
                     found |= seen(item)
         return found
 
-    assert kinds(Experiment) == set(itertools.chain.from_iterable(seen(experiment) for experiment in EXPERIMENTS.values()))
+    assert kinds(Experiment) == set(
+        itertools.chain.from_iterable(seen(experiment) for experiment in EXPERIMENTS.values())
+    )
     everything = {key for _, key in CASES}
     assert everything >= ROLES.keys() - {"no.such.key"}
 
@@ -220,7 +243,9 @@ def test_a_longer_run_is_the_same_run_only_under_a_flat_schedule() -> None:
     with refused(RunError, reason='train.duration was "3 epochs" and is "5 epochs"'):
         compare(saved, longer, where=WHERE)
     flat_before, flat_after = (changed(tree, "train.schedule.kind", "constant") for tree in (saved, longer))
-    assert compare(flat_before, flat_after, where=WHERE) == ['train.duration was "3 epochs" and is "5 epochs" from here on']
+    assert compare(flat_before, flat_after, where=WHERE) == [
+        'train.duration was "3 epochs" and is "5 epochs" from here on'
+    ]
     with pytest.raises(RunError, match=r"train\.schedule\.kind was") as caught:
         compare(saved, flat_after, where=WHERE)
     assert "train.duration" in caught.value.message
@@ -229,7 +254,9 @@ def test_a_longer_run_is_the_same_run_only_under_a_flat_schedule() -> None:
 def test_several_changes_are_all_named() -> None:
     saved = Experiment().model_dump(mode="json")
     now = changed(changed(changed(saved, "train.seed", 3), "train.order", "bucket"), "train.prefetch", 0)
-    with pytest.raises(RunError, match=r'train\.order was "shuffle" and is "bucket"; train\.seed was 0 and is 3\.') as caught:
+    with pytest.raises(
+        RunError, match=r'train\.order was "shuffle" and is "bucket"; train\.seed was 0 and is 3\.'
+    ) as caught:
         compare(saved, now, where=WHERE)
     assert "prefetch" not in caught.value.message and "RUN/best" in caught.value.hint
 

@@ -68,7 +68,9 @@ def test_a_signal_saves_the_step_and_says_so(home: Path, tmp_path: Path, whole: 
     go_on(home, run, whole, None)  # by the same command
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", -signal.SIGTERM), ("SIGUSR1", -signal.SIGUSR1)])
+@pytest.mark.parametrize(
+    ("name", "code"), [("SIGINT", 130), ("SIGTERM", -signal.SIGTERM), ("SIGUSR1", -signal.SIGUSR1)]
+)
 def test_a_second_signal_stops_at_once(home: Path, tmp_path: Path, whole: Path, name: str, code: int) -> None:
     run = tmp_path / "run"
     arguments = ["train", str(home / "config.toml"), "--run", str(run), *SMALL]
@@ -93,7 +95,9 @@ def test_the_same_signal_again_within_a_moment_is_one(home: Path, tmp_path: Path
     go_on(home, run, whole)
 
 
-@pytest.mark.parametrize(("name", "error"), [("SIGINT", KeyboardInterrupt), ("SIGTERM", Preempted), ("SIGUSR1", Preempted)])
+@pytest.mark.parametrize(
+    ("name", "error"), [("SIGINT", KeyboardInterrupt), ("SIGTERM", Preempted), ("SIGUSR1", Preempted)]
+)
 def test_a_signal_before_the_first_step_stops_at_once_and_says_how_things_stand(
     home: Path, tmp_path: Path, whole: Path, name: str, error: type[BaseException]
 ) -> None:
@@ -109,7 +113,9 @@ def test_a_signal_before_the_first_step_stops_at_once_and_says_how_things_stand(
     with pytest.raises(error) as stopped:
         textune.train(home / "config.toml", run=tmp_path / "run", overrides=words, tracker=WhileTokenising())
     said = "Stopped: " if name == "SIGINT" else f"stopped by {name}: "
-    assert str(stopped.value) == f"{said}nothing was saved yet; the same command starts again, and reads the token cache."
+    assert (
+        str(stopped.value) == f"{said}nothing was saved yet; the same command starts again, and reads the token cache."
+    )
     assert signal.getsignal(number) is handler
     go_on(home, tmp_path / "run", whole, None)
 
@@ -127,7 +133,9 @@ def test_a_signal_before_the_first_step_of_a_resumed_run_does_not_say_that_nothi
                 os.kill(os.getpid(), signal.SIGTERM)
 
     words = [*SMALL, f"tokens.cache={tmp_path / 'cache'}"]
-    with pytest.raises(Preempted, match="everything that was saved before is still there, and the same command resumes"):
+    with pytest.raises(
+        Preempted, match="everything that was saved before is still there, and the same command resumes"
+    ):
         textune.train(home / "config.toml", run=run, overrides=words, tracker=WhileTokenising())
     go_on(home, run, whole, None)
 
@@ -150,7 +158,8 @@ class SignalInEvaluation(Listener):
 def test_an_evaluation_that_a_signal_stops_is_made_again(
     home: Path, tmp_path: Path, whole: Path, which: int, step: int
 ) -> None:
-    """Also when the session that makes it again is stopped in the middle of it too, and where it is the first or the last."""
+    """Also when the session that makes it again is stopped in the middle of it too, and where it is the first or the
+    last."""
     run = tmp_path / "run"
     words = SMALL
     when = f"after step {step}" if step else "before the first step"
@@ -168,7 +177,9 @@ def test_an_evaluation_that_a_signal_stops_is_made_again(
     assert checkpoint is None or checkpoint.state["progress"]["evaluated"] is False
     textune.train(home / "config.toml", run=run, overrides=words)
     mine, theirs = end(run), end(whole)
-    if step == 8:  # the checkpoint of the last step is from before: whoever went on from it would make the evaluation again
+    if (
+        step == 8
+    ):  # the checkpoint of the last step is from before: whoever went on from it would make the evaluation again
         assert mine.state["progress"]["evaluated"] is False and theirs.state["progress"]["evaluated"] is True
         mine = replace(mine, state=theirs.state)
     same_end(mine, theirs)

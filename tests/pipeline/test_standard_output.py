@@ -43,7 +43,8 @@ class Pipe(io.RawIOBase):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A config whose labels and texts that many encodings lack, and a run of it in a folder with a blank in its name."""
+    """A config whose labels and texts that many encodings lack, and a run of it in a folder with a blank in its
+    name."""
     folder = tmp_path_factory.mktemp("signs")
     tiny_backbone("bert", folder / "backbone")
     rows = "".join(f"{'süße' if n % 2 else 'böse'} wörter … {n},{'süß' if n % 2 else 'böse'}\n" for n in range(40))
@@ -102,7 +103,9 @@ def test_a_full_disk_is_a_sentence(
     assert capsys.readouterr().err.startswith("Error: ")
 
 
-def test_a_reader_who_has_seen_enough_is_no_fault(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_reader_who_has_seen_enough_is_no_fault(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(folder)
     Pipe(BrokenPipeError(32, "Broken pipe")).open(monkeypatch, "utf-8", tmp_path)
     assert call("check", "my config.toml", "--no-timing", "--quiet") == 0

@@ -83,7 +83,11 @@ SETTLED: dict[str, tuple[str, str, str]] = {
         "binary",
         "Art",
     ),
-    "commas_in_text.csv": (_lines("{label},{text}, so, it is", "{label},{text}", head="label,text\n"), "multiclass", "label"),
+    "commas_in_text.csv": (
+        _lines("{label},{text}, so, it is", "{label},{text}", head="label,text\n"),
+        "multiclass",
+        "label",
+    ),
     "names.csv": (_lines("N{n},{label}", head="name,gender\n", names=("f", "m")), "binary", "gender"),
     "similar.csv": (
         "".join(f"captions,2012,{n},{n * 7 % 50 / 10},{_text(n)},{_text(n + 500)}\n" for n in range(60)),
@@ -139,7 +143,10 @@ SETTLED: dict[str, tuple[str, str, str]] = {
 UNSETTLED: dict[str, tuple[str, str]] = {
     # name -> content, what is said
     "plain.txt": (_lines("{text}, so it ends."), "set data.train.label_files, or data.train.pattern or delimiter"),
-    "tickets.csv": (_lines("T{n},{text}", head="ticket_id,text\n"), "set data.columns.label. Considered: `ticket_id` (60 "),
+    "tickets.csv": (
+        _lines("T{n},{text}", head="ticket_id,text\n"),
+        "set data.columns.label. Considered: `ticket_id` (60 ",
+    ),
     "one_class.csv": (_lines("{text},same", head="text,label\n"), "`label` (one value)"),
     "objects.jsonl": (
         "".join(json.dumps({"text": _text(n), "meta": [{"key": n}]}) + "\n" for n in range(20)),
@@ -215,9 +222,13 @@ def test_init_then_train_on_a_strangers_file(
     assert result is not None and (tmp_path / "runs" / "first" / "best").is_dir()
 
 
-def test_without_the_starter_a_hub_name_is_proposed_and_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_starter_a_hub_name_is_proposed_and_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == STARTER_PACKAGE else find(name, *rest))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == STARTER_PACKAGE else find(name, *rest)
+    )
     path = _write(tmp_path / "a.csv", _lines("{text},{label}", head="text,label\n"))
     started = init([str(path)], tmp_path / "config.toml")
     assert started.ok and started.chosen["model"].startswith(HUB_STARTER)
@@ -239,7 +250,9 @@ def test_bad_rows_are_counted_and_said(tmp_path: Path, backbone: Path) -> None:
     content, *_ = SETTLED["some_bad.csv"]
     started = init([str(_write(tmp_path / "a.csv", content))], tmp_path / "config.toml", pretrained=str(backbone))
     (told,) = [note for note in started.notes if "on_bad_row" in note]
-    assert told.startswith('3 rows cannot be used and are left out (data.on_bad_row = "skip"); the first is a.csv, line 21')
+    assert told.startswith(
+        '3 rows cannot be used and are left out (data.on_bad_row = "skip"); the first is a.csv, line 21'
+    )
     assert load_config(tmp_path / "config.toml").experiment.data.on_bad_row == "skip"
 
 

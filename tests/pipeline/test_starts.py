@@ -124,11 +124,13 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-# --- auto: what a scheduler starts again and again --------------------------------------------------------------------
+# --- auto: what a scheduler starts again and again -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("before", ["no folder", "an empty folder", "killed before its manifest", "only its lock"])
-def test_auto_starts_a_run_where_there_is_none(source: Path, runs: dict[str, Path], tmp_path: Path, before: str) -> None:
+def test_auto_starts_a_run_where_there_is_none(
+    source: Path, runs: dict[str, Path], tmp_path: Path, before: str
+) -> None:
     run = tmp_path / "run"
     if before != "no folder":
         run.mkdir()
@@ -142,7 +144,9 @@ def test_auto_starts_a_run_where_there_is_none(source: Path, runs: dict[str, Pat
 
 
 @pytest.mark.parametrize("status", ["preempted", "failed", "interrupted", "running"])
-def test_auto_goes_on_with_a_run_however_it_stopped(source: Path, runs: dict[str, Path], run: Path, status: str) -> None:
+def test_auto_goes_on_with_a_run_however_it_stopped(
+    source: Path, runs: dict[str, Path], run: Path, status: str
+) -> None:
     set_status(run, status)
     listener = Listener()
     result = train(source, run, resume="auto", tracker=listener)
@@ -197,7 +201,7 @@ def test_a_folder_with_other_things_is_never_taken(source: Path, tmp_path: Path)
             train(source, tmp_path / "run", resume=resume)
 
 
-# --- latest, nothing, and paths ---------------------------------------------------------------------------------------
+# --- latest, nothing, and paths --------------------------------------------------------------------------------------
 
 
 def test_latest_wants_a_run(source: Path, tmp_path: Path) -> None:
@@ -231,7 +235,9 @@ def test_a_branch_leaves_its_source_as_it_was(
     assert read_manifest(branch).from_checkpoint == str(run / "checkpoints" / "step-5")
     whole, mine = end(runs["complete"]), end(branch)
     # Its lines begin where it begins; the best model up to there came with it.
-    assert mine.lines == [line for line in whole.lines if line["step"] > 5 or (line["step"], line["kind"]) == (5, "evaluation")]
+    assert mine.lines == [
+        line for line in whole.lines if line["step"] > 5 or (line["step"], line["kind"]) == (5, "evaluation")
+    ]
     ours, theirs = (load_file(run.best / "model.safetensors") for run in (mine, whole))
     assert {name: tensor.tolist() for name, tensor in ours.items()} == {
         name: tensor.tolist() for name, tensor in theirs.items()
@@ -303,7 +309,9 @@ def test_a_checkpoint_of_the_run_itself(source: Path, runs: dict[str, Path], run
     same_end(end(run), end(runs["complete"]))
 
 
-def test_a_branch_from_an_earlier_step_says_that_its_best_model_is_gone(source: Path, run: Path, tmp_path: Path) -> None:
+def test_a_branch_from_an_earlier_step_says_that_its_best_model_is_gone(
+    source: Path, run: Path, tmp_path: Path
+) -> None:
     state = json.loads((run / "checkpoints" / "step-4" / "state.json").read_text())
     best = read_manifest_step(run)
     listener = Listener()
@@ -328,7 +336,7 @@ def test_what_is_no_checkpoint_is_refused(source: Path, run: Path, tmp_path: Pat
     assert not (tmp_path / "branch").exists()
 
 
-# --- another run by now -----------------------------------------------------------------------------------------------
+# --- another run by now ----------------------------------------------------------------------------------------------
 
 
 def test_another_configuration_is_refused_and_changes_nothing(source: Path, run: Path) -> None:
@@ -411,7 +419,7 @@ def test_a_refused_branch_can_be_started_again(moved: Path, source: Path, run: P
     assert train(source, tmp_path / "branch", resume=str(run)).steps == STEPS
 
 
-# --- checkpoints that do not serve ------------------------------------------------------------------------------------
+# --- checkpoints that do not serve -----------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_of_a_later_version_is_not_passed_over(source: Path, run: Path) -> None:
@@ -424,7 +432,9 @@ def test_a_checkpoint_of_a_later_version_is_not_passed_over(source: Path, run: P
     assert contents(run) == before
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_an_earlier_one(source: Path, runs: dict[str, Path], run: Path) -> None:
+def test_a_damaged_checkpoint_is_passed_over_for_an_earlier_one(
+    source: Path, runs: dict[str, Path], run: Path
+) -> None:
     damage(run / "checkpoints" / "step-5")
     listener = Listener()
     train(source, run, resume="latest", tracker=listener)
@@ -450,7 +460,7 @@ def damage(checkpoint: Path) -> None:
     path.write_bytes(data)
 
 
-# --- what else a checkpoint must remember -----------------------------------------------------------------------------
+# --- what else a checkpoint must remember ----------------------------------------------------------------------------
 
 
 def test_more_patience_lets_a_run_that_stopped_early_go_on(source: Path, tmp_path: Path) -> None:
@@ -518,7 +528,9 @@ def rewrite(path: Path, data: bytes) -> None:
     manifest.write_text(json.dumps(tree))
 
 
-def test_nothing_of_the_run_is_marked_before_it_is_open(source: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_the_run_is_marked_before_it_is_open(
+    source: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any) -> None:
         raise RunError("the model does not fit.")
 

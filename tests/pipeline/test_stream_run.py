@@ -100,7 +100,9 @@ def test_shards_elsewhere_train_the_same_model(home: Path) -> None:
     local = textune.train(config, run=home / "here", overrides=one_epoch, tracker=here)
     with web_server(home) as server:
         urls = [f"{server.url}/part-{number}.jsonl" for number in range(4)]
-        remote = textune.train(config, run=home / "there", overrides=[*one_epoch, f"data.train.files={urls}"], tracker=there)
+        remote = textune.train(
+            config, run=home / "there", overrides=[*one_epoch, f"data.train.files={urls}"], tracker=there
+        )
     assert local is not None and remote is not None
     assert local.reports["validation"].to_dict()["metrics"] == remote.reports["validation"].to_dict()["metrics"]
     weights = [(home / name / "best" / "model.safetensors").read_bytes() for name in ("here", "there")]
@@ -122,7 +124,9 @@ def uninterrupted(home: Path) -> Path:
 
 
 @pytest.mark.parametrize("step", [1, 9, 15, 29])
-def test_a_run_that_was_stopped_resumes_as_if_it_had_not(home: Path, uninterrupted: Path, tmp_path: Path, step: int) -> None:
+def test_a_run_that_was_stopped_resumes_as_if_it_had_not(
+    home: Path, uninterrupted: Path, tmp_path: Path, step: int
+) -> None:
     stop = signal_after({step: [signal.SIGTERM]})
     with pytest.raises(Preempted):
         textune.train(home / "config.toml", run=tmp_path / "run", overrides=CHECKPOINTS, after_step=stop)
@@ -131,15 +135,23 @@ def test_a_run_that_was_stopped_resumes_as_if_it_had_not(home: Path, uninterrupt
     same_end(end_of(tmp_path / "run"), end_of(uninterrupted))
 
 
-def test_shards_that_changed_while_a_run_was_stopped_are_refused(home: Path, uninterrupted: Path, tmp_path: Path) -> None:
+def test_shards_that_changed_while_a_run_was_stopped_are_refused(
+    home: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
     checkpoint = sorted((uninterrupted / "checkpoints").glob("step-*"))[-1]
     for change, words in (
-        (["data.train.files=part-[012].jsonl", f"data.folder={home}"], "the train data of .* changed since it was trained"),
+        (
+            ["data.train.files=part-[012].jsonl", f"data.folder={home}"],
+            "the train data of .* changed since it was trained",
+        ),
         (["data.train.block_rows=60"], r"data\.train\.block_rows was 50 and is 60"),
     ):
         with pytest.raises(textune.TextuneError, match=words):
             textune.train(
-                home / "config.toml", run=tmp_path / words[-9:], overrides=[*CHECKPOINTS, *change], resume=str(checkpoint)
+                home / "config.toml",
+                run=tmp_path / words[-9:],
+                overrides=[*CHECKPOINTS, *change],
+                resume=str(checkpoint),
             )
 
 
@@ -180,7 +192,9 @@ def test_an_epoch_of_unknown_length(home: Path) -> None:
     listener = Listener()
     overrides = ["train.duration=20 steps", "train.evaluate_every=10 steps", "train.schedule.warmup=2 steps"]
     config = home / "config.toml"
-    result = textune.train(config, run=home / "unknown", overrides=overrides, unset=["data.train.num_rows"], tracker=listener)
+    result = textune.train(
+        config, run=home / "unknown", overrides=overrides, unset=["data.train.num_rows"], tracker=listener
+    )
     assert result is not None and result.steps == 20
     assert listener.words["rows"] == "unknown number of train, 60 validation; train streamed from 4 shards"
     assert listener.words["steps"] == "20 of 16 rows"
@@ -209,7 +223,12 @@ def test_rows_of_one_class_at_first_are_a_warning(home: Path) -> None:
     """Shards that are sorted by class, read one after the other: the first block shows only one class."""
     rows = sorted(reviews(120), key=lambda row: str(row["label"]))
     write_jsonl(home / "sorted.jsonl", rows)
-    overrides = ["data.train.files=sorted.jsonl", f"data.folder={home}", "train.order=sequential", "train.duration=1 steps"]
+    overrides = [
+        "data.train.files=sorted.jsonl",
+        f"data.folder={home}",
+        "train.order=sequential",
+        "train.duration=1 steps",
+    ]
     listener = Listener()
     result = textune.train(home / "config.toml", run=home / "sorted", overrides=overrides, tracker=listener)
     assert result is not None and result.steps == 1

@@ -1,5 +1,5 @@
-"""A table in, a table of predictions out: the same as `textune predict` writes, whatever the table is of, in any number of
-threads."""
+"""A table in, a table of predictions out: the same as `textune predict` writes, whatever the table is of, in any
+number of threads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ def test_a_table_is_predicted_as_a_file_is(trained: Any, tmp_path: Path, all_sco
     predictor = load(trained[0].run)
     predict(predictor, tmp_path / "in.parquet", tmp_path / "out.parquet", all_scores=all_scores)
     found = predict_table(predictor, table, all_scores=all_scores)
-    assert found.column_names == ["predicted_label", "predicted_score", *(["score_neg", "score_pos"] if all_scores else [])]
+    assert found.column_names == [
+        "predicted_label",
+        "predicted_score",
+        *(["score_neg", "score_pos"] if all_scores else []),
+    ]
     assert pq.read_table(tmp_path / "out.parquet").select(found.column_names).equals(found)
 
 

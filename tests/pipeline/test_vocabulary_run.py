@@ -26,10 +26,13 @@ def run(home: Path, folder: Path, *overrides: str) -> tuple[Any, Listener]:
 def test_a_run_saves_the_same_with_and_without_it(home: Path, tmp_path: Path) -> None:
     """Dropout, clipping and weight decay as they are by default; the folders differ in nothing else either."""
     (compact, facts), (full, full_facts) = (
-        run(home, tmp_path / mode, f"train.compact_vocabulary={mode}", "train.optimizer.eps=1e-4") for mode in ("on", "off")
+        run(home, tmp_path / mode, f"train.compact_vocabulary={mode}", "train.optimizer.eps=1e-4")
+        for mode in ("on", "off")
     )
     ours, theirs = (load_file(result.run / "best" / "model.safetensors") for result in (compact, full))
-    assert {name: tensor.shape for name, tensor in ours.items()} == {name: tensor.shape for name, tensor in theirs.items()}
+    assert {name: tensor.shape for name, tensor in ours.items()} == {
+        name: tensor.shape for name, tensor in theirs.items()
+    }
     for name, tensor in theirs.items():
         assert (ours[name] - tensor).abs().max() <= 1e-6, name
     for name in ("config.json", "textune.json", "tokenizer.json"):
@@ -43,10 +46,13 @@ def test_a_run_saves_the_same_with_and_without_it(home: Path, tmp_path: Path) ->
 
 
 def test_words_of_the_held_out_rows_alone_are_kept(home: Path, tmp_path: Path) -> None:
-    """Rows of validation and test hold words that no training row has: evaluated while training as they are afterwards."""
+    """Rows of validation and test hold words that no training row has: evaluated while training as they are
+    afterwards."""
     held_out = [{**row, "text": f"{row['text']} plot scene poor"} for row in reviews(30, seed=3)]
     files = {"validation": write_csv(tmp_path / "validation.csv", held_out)}
-    files["test"] = write_csv(tmp_path / "test.csv", [{**row, "text": row["text"] + " not without"} for row in held_out])
+    files["test"] = write_csv(
+        tmp_path / "test.csv", [{**row, "text": row["text"] + " not without"} for row in held_out]
+    )
     overrides = ["train.compact_vocabulary=on"]
     for part, path in files.items():
         overrides += [f"data.{part}.kind=files", f"data.{part}.files={path}"]
@@ -75,6 +81,7 @@ def test_on_is_refused_where_the_embeddings_are_frozen(home: Path, tmp_path: Pat
 
 def test_check_counts_the_whole_model(home: Path) -> None:
     compact, full = (
-        textune.check(home / "config.toml", overrides=[f"train.compact_vocabulary={mode}"]).facts for mode in ("on", "off")
+        textune.check(home / "config.toml", overrides=[f"train.compact_vocabulary={mode}"]).facts
+        for mode in ("on", "off")
     )
     assert compact.parameters == full.parameters > compact.parameters_trained and compact.vocabulary != full.vocabulary

@@ -24,7 +24,12 @@ def test_an_old_one_is_read_and_written_as_it_was(tmp_path: Path) -> None:
 
 
 def test_fields_of_a_later_version_are_kept(tmp_path: Path) -> None:
-    tree = {"status": "running", "started": "2026-01-01T00:00:00+00:00", "rows": {"train": None}, "carbon": {"grams": 3}}
+    tree = {
+        "status": "running",
+        "started": "2026-01-01T00:00:00+00:00",
+        "rows": {"train": None},
+        "carbon": {"grams": 3},
+    }
     (tmp_path / "manifest.json").write_text(json.dumps(tree))
     RunFolder(tmp_path).end("complete", steps=4, metrics={"validation": {"accuracy": None}})
     after = json.loads((tmp_path / "manifest.json").read_text())
@@ -58,7 +63,9 @@ def test_a_damaged_one_is_said(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(RunError) as caught:
         read_manifest(tmp_path)
-    assert str(tmp_path / "manifest.json") in caught.value.message and words in caught.value.message and caught.value.hint
+    assert (
+        str(tmp_path / "manifest.json") in caught.value.message and words in caught.value.message and caught.value.hint
+    )
 
 
 def test_files_and_reports_are_found_by_their_sets(tmp_path: Path) -> None:

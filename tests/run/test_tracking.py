@@ -51,7 +51,9 @@ def test_lines_are_cut_where_the_state_was_taken(tmp_path: Path) -> None:
         lines.notice("later")
     assert isinstance(size, int) and path.stat().st_size > size
     cut_lines(path, size)
-    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == [{"kind": "notice", "message": "ä"}]
+    assert [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] == [
+        {"kind": "notice", "message": "ä"}
+    ]
     path.write_bytes(path.read_bytes()[:-3])  # a machine went down
     cut_lines(path, size)
     assert path.read_bytes() == b""

@@ -30,15 +30,22 @@ def make_run(root: Path) -> Path:
         {"kind": "step", "step": 1, "loss": 0.1 + 0.2, "rows_per_second": 9.0},
     ]
     write(run / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    write(run / "report.json", json.dumps({"names": ["neg", "pos"], "metrics": {"accuracy": 0.5}, "notes": ["few rows"]}))
+    write(
+        run / "report.json", json.dumps({"names": ["neg", "pos"], "metrics": {"accuracy": 0.5}, "notes": ["few rows"]})
+    )
     write(run / "textune.json", json.dumps({"version": 1, "names": ["neg", "pos"], "max_length": 32}))
     write(run / "config.toml", f'[data.train]\nfiles = ["{root}/inputs/rows.csv"]  # overrides\n')
     write(run / "scores.csv", "text,label\na,pos\n")
     write(run / "lock", f"process {root}")
     for step in (5, 10, 11):
         folder = run / "checkpoints" / f"step-{step}"
-        write(folder / "state.json", json.dumps({"step": step, "loader": {"next_step": step}, "progress": {"seconds": 1.0}}))
-        save_file({"model/weight": torch.arange(3.0), "random/0": torch.tensor([1])}, folder / "state-1-of-1.safetensors")
+        write(
+            folder / "state.json",
+            json.dumps({"step": step, "loader": {"next_step": step}, "progress": {"seconds": 1.0}}),
+        )
+        save_file(
+            {"model/weight": torch.arange(3.0), "random/0": torch.tensor([1])}, folder / "state-1-of-1.safetensors"
+        )
     write(run / "manifest.json", json.dumps({"status": "complete", "steps": 11, "rows": {"train": 4}}))
     return run
 
@@ -70,7 +77,8 @@ def test_records_in_two_places_are_equal(pair: tuple[Path, Path]) -> None:
 def other_tensor(run: Path) -> None:
     weight = torch.tensor([0.0, 1.0, torch.nextafter(torch.tensor(2.0), torch.tensor(3.0)).item()])
     save_file(
-        {"model/weight": weight, "random/0": torch.tensor([1])}, run / "checkpoints" / "step-10" / "state-1-of-1.safetensors"
+        {"model/weight": weight, "random/0": torch.tensor([1])},
+        run / "checkpoints" / "step-10" / "state-1-of-1.safetensors",
     )
 
 
@@ -84,7 +92,10 @@ def other_tensor(run: Path) -> None:
         (replaced("textune.json", "32", "33"), "textune.json max_length"),
         (replaced("scores.csv", "pos", "neg"), "scores.csv"),
         (replaced("config.toml", "rows.csv", "other.csv"), "config.toml data.train.files.0"),
-        (replaced("checkpoints/step-5/state.json", '"next_step": 5', '"next_step": 6'), "step-5/state.json loader.next_step"),
+        (
+            replaced("checkpoints/step-5/state.json", '"next_step": 5', '"next_step": 6'),
+            "step-5/state.json loader.next_step",
+        ),
         (replaced("manifest.json", '"steps": 11', '"steps": 12'), "manifest.json steps"),
         (other_tensor, "checkpoints/step-10: the tensor model/weight"),
         (lambda run: write(run / "extra.txt", ""), "extra.txt"),

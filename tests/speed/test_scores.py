@@ -58,7 +58,9 @@ def test_the_linear_model_scores_in_the_form_of_the_problem(problem: str) -> Non
     targets = targets_by[problem]
     features_NF = generator.normal(size=(60, 4)) + targets.reshape(60, -1)[:, :1] * 5
     found = predicted(problem, features_NF, targets, features_NF)
-    assert found.shape == {"binary": (60, 2), "multiclass": (60, 3), "multilabel": (60, 2), "regression": (60,)}[problem]
+    assert (
+        found.shape == {"binary": (60, 2), "multiclass": (60, 3), "multilabel": (60, 2), "regression": (60,)}[problem]
+    )
     if problem == "binary":
         assert (found.argmax(axis=1) == targets).all()
 

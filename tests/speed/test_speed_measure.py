@@ -75,7 +75,9 @@ def test_too_few_rows_for_a_block_are_an_error() -> None:
         (0.1, 0.0, 2, 2),
     ],
 )
-def test_the_length_of_a_segment_follows_from_the_time(pair_seconds: float, seconds: float, block: int, steps: int) -> None:
+def test_the_length_of_a_segment_follows_from_the_time(
+    pair_seconds: float, seconds: float, block: int, steps: int
+) -> None:
     assert choose_steps(pair_seconds, seconds=seconds, block=block) == steps
 
 

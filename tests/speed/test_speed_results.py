@@ -28,7 +28,12 @@ DETAILS: dict[str, Any] = {
     "memory_mb": {"textune": {"peak_memory_mb": 900}, "Trainer": {"peak_memory_mb": 1500}},
     "busy_before": 0.01,
 }
-ORIGIN = {"machine": "a processor, 2 cores", "versions": {"torch": "2.13"}, "date": "2026-11-20", "command": "python -m x"}
+ORIGIN = {
+    "machine": "a processor, 2 cores",
+    "versions": {"torch": "2.13"},
+    "date": "2026-11-20",
+    "command": "python -m x",
+}
 
 
 def a_row(level: str = "avx2", **values: Any) -> Row:
@@ -70,7 +75,7 @@ def test_the_table_shows_ratio_goal_and_verdict() -> None:
     assert "-" in shown[2]
 
 
-# --- pages ------------------------------------------------------------------------------------------------------------
+# --- pages -----------------------------------------------------------------------------------------------------------
 
 
 def scaling_row(name: str, key: str) -> Row:
@@ -95,13 +100,18 @@ def test_the_page_holds_every_row_plot_and_origin_of_both_levels(tmp_path: Path)
         ],
     }
     plots = draw_all(levels, tmp_path / "plots")
-    assert {path.name for path in (tmp_path / "plots").iterdir()} == {"ratios.svg", "scaling-rows.svg", "scaling-length.svg"}
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
+        "ratios.svg",
+        "scaling-rows.svg",
+        "scaling-length.svg",
+    }
     gpu_memory = {"memory_mb": {"textune": {"peak_memory_mb": 900, "gpu_peak_memory_mb": 2000}}}
     gpu = [a_row("cuda", id="gpu-train", details={**DETAILS, **gpu_memory})]
     text = render(levels, plots, page=tmp_path / "performance.md", gpu=gpu)
     both = "| 612, 301 rows/s | 2.03 (1.9 to 2.2) | >= 1.7: yes | 612, 301 rows/s | 3.1 (1.9 to 2.2) | >= 2: yes |"
     for line in (
-        f"| training, MiniLM-L6, short texts, batch 32 {both} AVX2, fp32: Trainer at its best; AVX-512, bf16: Trainer, bf16 |",
+        f"| training, MiniLM-L6, short texts, batch 32 {both} AVX2, fp32: Trainer at its best; AVX-512, bf16:"
+        f" Trainer, bf16 |",
         "| prediction | 612, 301 rows/s | 2.03 (1.9 to 2.2) | >= 2: yes | not measured | - | - |",
         "](plots/scaling-length.svg)",
         "](plots/ratios.svg)",
@@ -172,7 +182,7 @@ def test_each_results_file_holds_one_level() -> None:
         assert {f"cpu-{row.level}" for row in read_rows(path)} == {path.stem}
 
 
-# --- the table and the command ----------------------------------------------------------------------------------------
+# --- the table and the command ---------------------------------------------------------------------------------------
 
 
 def test_every_question_has_a_function_and_a_place_on_the_page() -> None:
@@ -241,7 +251,8 @@ def test_what_does_not_fit_into_the_minutes_is_named(
 @pytest.mark.skipif(platform.machine().lower() not in {"x86_64", "amd64"}, reason="the levels are those of x86")
 @pytest.mark.parametrize("level", ["avx2", None])
 def test_the_benchmarks_and_textune_see_the_same_processor(level: str | None) -> None:
-    """In a process of its own: libraries read their caps when they are loaded. `auto` is bf16 for both or for neither."""
+    """In a process of its own: libraries read their caps when they are loaded. `auto` is bf16 for both or for
+    neither."""
     code = (
         f"from bench.machine import best_precision, found_level, hold_to; hold_to({level!r});"
         "from textune.model import processor;"
@@ -255,6 +266,14 @@ def test_the_benchmarks_and_textune_see_the_same_processor(level: str | None) ->
 
 
 def test_results_hold_no_places_of_this_machine(tmp_path: Path) -> None:
-    details = {"header": {"model": f"{tmp_path}/backbones/x (bert)", "steps": "6"}, "data": str(ROOT / "x.csv"), "number": 2}
+    details = {
+        "header": {"model": f"{tmp_path}/backbones/x (bert)", "steps": "6"},
+        "data": str(ROOT / "x.csv"),
+        "number": 2,
+    }
     row = command.without_paths(a_row(details=details), tmp_path)
-    assert row.details == {"header": {"model": "WORK/backbones/x (bert)", "steps": "6"}, "data": "./x.csv", "number": 2}
+    assert row.details == {
+        "header": {"model": "WORK/backbones/x (bert)", "steps": "6"},
+        "data": "./x.csv",
+        "number": 2,
+    }

@@ -1,4 +1,5 @@
-"""Texts and backbones to measure with, the pipe between the processes, and the questions themselves in their tiniest form."""
+"""Texts and backbones to measure with, the pipe between the processes, and the questions themselves in their tiniest
+form."""
 
 import ast
 import csv
@@ -38,7 +39,7 @@ def test_peers_share_no_code_with_textune() -> None:
     assert imported == {"bench.machine", "bench.worker", "bench.sides.examples"}
 
 
-# --- data and shapes --------------------------------------------------------------------------------------------------
+# --- data and shapes -------------------------------------------------------------------------------------------------
 
 
 def test_generated_texts_have_the_lengths_of_sst2() -> None:
@@ -59,7 +60,13 @@ def test_sst2_is_read_from_a_folder_and_repeated_where_it_is_too_small(tmp_path:
     folder.mkdir(parents=True)
     (folder / "train.tsv").write_text('sentence\tlabel\na "quoted film \t1\nbad\t0\n', encoding="utf-8")
     found = texts.short_texts(5, tmp_path)
-    assert [text for text, _, _ in found.examples] == ['a "quoted film', "bad", 'a "quoted film', "bad", 'a "quoted film']
+    assert [text for text, _, _ in found.examples] == [
+        'a "quoted film',
+        "bad",
+        'a "quoted film',
+        "bad",
+        'a "quoted film',
+    ]
     assert found.name == "SST-2 train (its 2 rows repeated), 5 rows"
     with pytest.raises(Skip, match=r"must hold glue/SST-2/train\.tsv"):
         texts.short_texts(5, tmp_path / "elsewhere")
@@ -151,7 +158,7 @@ def test_step_seconds_are_those_of_the_logged_intervals() -> None:
     assert step_seconds(lines, num_rows=100, batch_size=32) == pytest.approx(64 / 20 + 1.0)
 
 
-# --- the pipe ---------------------------------------------------------------------------------------------------------
+# --- the pipe --------------------------------------------------------------------------------------------------------
 
 ECHO = """
 from bench.worker import Skip
@@ -225,7 +232,7 @@ def test_matrix_products_have_a_rate() -> None:
         worker.close()
 
 
-# --- whole questions --------------------------------------------------------------------------------------------------
+# --- whole questions -------------------------------------------------------------------------------------------------
 
 
 class Script(Channel):
@@ -249,7 +256,10 @@ class Script(Channel):
         ("textune:loops", [{"do": "ours", "steps": 2}, {"do": "plain", "steps": 2}]),
         ("textune:checkpoints", [{"do": "ours", "steps": 2}, {"do": "plain", "steps": 2}]),
         ("textune:token_costs", [{"rows": 64, "length": 16, "steps": 1, "warm_up": 1}]),
-        ("kernels:layers", [{"part": "layers", "type": "float32", "work": "training", "length": 8, "tokens": 16, "time": 0}]),
+        (
+            "kernels:layers",
+            [{"part": "layers", "type": "float32", "work": "training", "length": 8, "tokens": 16, "time": 0}],
+        ),
         ("kernels:attention", [{"precision": "fp32", "dropout": 0.1, "length": 8, "tokens": 16, "time": 0}]),
     ],
 )
@@ -283,13 +293,16 @@ def asked(tmp_path: Path, *words: str) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_trainer_and_textune_do_the_same_work_where_the_rows_are_through_many_times(tmp_path: Path) -> None:
-    """256 rows are eight batches: after the warm-up and three blocks of two both sides begin again, ten times and more."""
+    """256 rows are eight batches: after the warm-up and three blocks of two both sides begin again, ten times and
+    more."""
     segment = asked(tmp_path, "train-best", "--seconds", "20")[0]["details"]["segment"]
     assert segment["steps"] == 2 and segment["segments"] == 15
 
 
 @pytest.mark.parametrize("name", ["gpu-train", "gpu-limit"])
-def test_a_question_about_a_gpu_has_rows_for_its_warm_up(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_about_a_gpu_has_rows_for_its_warm_up(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At its full size, which no machine without a GPU measures."""
 
     def deal(_settings: Settings, task: Task, _sides: Any, plan: Plan) -> None:

@@ -107,7 +107,9 @@ def test_regression_losses_follow_the_activation() -> None:
     torch.testing.assert_close(mean_loss(linear, logits, targets), functional.mse_loss(logits[:, 0], targets))
     sigmoid = build(RegressionTask(loss="smooth_l1", beta=0.3, activation="sigmoid"), REGRESSION)
     values = torch.sigmoid(logits[:, 0])
-    torch.testing.assert_close(mean_loss(sigmoid, logits, targets), functional.smooth_l1_loss(values, targets, beta=0.3))
+    torch.testing.assert_close(
+        mean_loss(sigmoid, logits, targets), functional.smooth_l1_loss(values, targets, beta=0.3)
+    )
     torch.testing.assert_close(sigmoid.scores(logits), values)
     weighted = mean_loss(linear, logits, targets, torch.tensor([1.0, 0.0, 0.0]))
     torch.testing.assert_close(weighted, (logits[0, 0] - targets[0]) ** 2)
@@ -118,14 +120,18 @@ def test_targets_that_a_sigmoid_cannot_reach_are_refused() -> None:
     for targets, range_ in ((np.array([0.0, 4.75, 2.0]), "from 0 to 4.75"), (np.array([-0.5, 1.0]), "from -0.5 to 1")):
         with pytest.raises(ConfigError, match=range_) as caught:
             build(bounded, REGRESSION, targets=targets.astype(np.float32))
-        assert 'task.activation = "sigmoid"' in str(caught.value) and '"linear", or scale the labels' in str(caught.value)
+        assert 'task.activation = "sigmoid"' in str(caught.value) and '"linear", or scale the labels' in str(
+            caught.value
+        )
         assert build(RegressionTask(), REGRESSION, targets=targets).num_outputs == 1
     assert build(bounded, REGRESSION, targets=np.array([0.0, 1.0])).section == bounded
     assert build(bounded, REGRESSION).section == bounded  # a saved model has no training targets
 
 
 def test_wrong_weights_are_sentences() -> None:
-    with pytest.raises(ConfigError, match=r"the label 'B', which is not among the labels of the data. Did you mean 'b'\?"):
+    with pytest.raises(
+        ConfigError, match=r"the label 'B', which is not among the labels of the data. Did you mean 'b'\?"
+    ):
         build(MulticlassTask(class_weights={"B": 1.0}), MULTICLASS)
     with pytest.raises(ConfigError, match="all weights are 0"):
         build(MulticlassTask(class_weights={"a": 0, "b": 0, "c": 0}), MULTICLASS)
@@ -149,7 +155,9 @@ def test_class_weights_with_smoothing_are_those_of_pytorch(smoothing: float) -> 
     table = {name: float(number) for number, name in enumerate(names, start=1)}
     head = build(MulticlassTask(label_smoothing=smoothing, class_weights=table), MULTICLASS)
     logits_BC, targets = torch.randn(9, len(names)), torch.arange(9) % len(names)
-    wanted = torch.nn.CrossEntropyLoss(weight=torch.tensor(list(table.values())), label_smoothing=smoothing)(logits_BC, targets)
+    wanted = torch.nn.CrossEntropyLoss(weight=torch.tensor(list(table.values())), label_smoothing=smoothing)(
+        logits_BC, targets
+    )
     weights = head.row_weights(targets, None)
     found = (head.row_losses(logits_BC, targets) * weights).sum() / weights.sum()
     torch.testing.assert_close(found, wanted)

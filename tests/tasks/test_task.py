@@ -1,4 +1,5 @@
-"""A task of several heads is the sum of its heads; its total weights are those of the whole batch, however it is cut."""
+"""A task of several heads is the sum of its heads; its total weights are those of the whole batch, however it is
+cut."""
 
 from dataclasses import replace
 
@@ -47,7 +48,9 @@ def test_the_total_weight_is_that_of_all_rows_here_and_on_other_ranks() -> None:
     parts = (micro_batch([0, 1], [0.5, 2.0]), micro_batch([2], [1.0]))
     batch = Batch(0, parts, 3, chosen=np.arange(3), max_tokens=8)
     assert task.total_weights(batch)["label"].item() == 0.5 + 2 * 4 + 1
-    of_all = replace(batch, all_targets={"label": torch.tensor([0, 1, 2, 1])}, all_weights=torch.tensor([0.5, 2.0, 1.0, 1.0]))
+    of_all = replace(
+        batch, all_targets={"label": torch.tensor([0, 1, 2, 1])}, all_weights=torch.tensor([0.5, 2.0, 1.0, 1.0])
+    )
     assert task.total_weights(of_all)["label"].item() == 0.5 + 2 * 4 + 1 + 4
     unweighted = replace(batch, micro_batches=(micro_batch([0, 1], None), micro_batch([2], None)))
     assert task.total_weights(unweighted)["label"].item() == 1 + 4 + 1

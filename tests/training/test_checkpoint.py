@@ -1,4 +1,5 @@
-"""A checkpoint is complete, or it is passed over with a sentence: whatever is torn, changed, missing or of another version."""
+"""A checkpoint is complete, or it is passed over with a sentence: whatever is torn, changed, missing or of another
+version."""
 
 from __future__ import annotations
 
@@ -91,11 +92,15 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_is_taken(
 
 
 @pytest.mark.parametrize("damage", [damage for damage in DAMAGES if damage is not lengthen])
-def test_a_damaged_manifest_is_named_and_the_checkpoint_before_is_taken(folder: Path, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_manifest_is_named_and_the_checkpoint_before_is_taken(
+    folder: Path, damage: Callable[[Path], None]
+) -> None:
     damage(folder / "step-8" / "manifest.json")
     with pytest.raises(RunError, match="step-8") as raised:
         open_checkpoint(folder / "step-8")
-    assert "manifest.json" in str(raised.value) or damage is change_a_byte  # whose hash is then no longer that of its file
+    assert (
+        "manifest.json" in str(raised.value) or damage is change_a_byte
+    )  # whose hash is then no longer that of its file
     assert raised.value.hint
     found, _ = newest(folder)
     assert found is not None and found.step == 4
@@ -194,7 +199,9 @@ def test_what_was_half_written_or_half_removed_is_no_checkpoint_and_is_cleaned_a
     assert [path.name for path in folder.iterdir()] == ["step-4"]
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "model/../../secret", "..", "", "C:\\secret", "..\\secret"])
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/hostname", "model/../../secret", "..", "", "C:\\secret", "..\\secret"]
+)
 def test_a_manifest_never_names_a_file_outside_of_its_folder(tmp_path: Path, name: str) -> None:
     save(keeper_of(tmp_path / "checkpoints"), 1)
     folder, secret = tmp_path / "checkpoints" / "step-1", tmp_path / "checkpoints" / "secret"

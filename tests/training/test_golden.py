@@ -42,7 +42,9 @@ def losses(folder: Path) -> list[float]:
     generator = np.random.default_rng(0)
     targets = np.arange(96) % 3
     lengths = generator.integers(1, 20, 96)
-    ids = np.concatenate([generator.integers(60 + 20 * t, 80 + 20 * t, n) for t, n in zip(targets, lengths, strict=True)])
+    ids = np.concatenate(
+        [generator.integers(60 + 20 * t, 80 + 20 * t, n) for t, n in zip(targets, lengths, strict=True)]
+    )
     store = store_of(lengths, ids)
     section = ModelSection(pretrained=str(tiny_backbone("bert", folder)), compile="off")
     model = load_model(section, load_tokenizer(section), label_map=task.head.label_map, num_logits=3, seed=0)

@@ -111,7 +111,9 @@ def test_in_the_background_or_not_the_files_are_the_same(tmp_path: Path) -> None
         torch.manual_seed(1)
         save(keeper_of(tmp_path / name, background=background), 3, value=0.5)
     files = {path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*") if path.is_file()}
-    assert {str(path) for path in files} > {"step-3/manifest.json", "step-3/state.json"} and len(files) == 3 + len(SMALL_FILES)
+    assert {str(path) for path in files} > {"step-3/manifest.json", "step-3/state.json"} and len(files) == 3 + len(
+        SMALL_FILES
+    )
     for path in files:
         assert (tmp_path / "here" / path).read_bytes() == (tmp_path / "there" / path).read_bytes(), path
 
@@ -137,7 +139,9 @@ def test_a_step_waits_for_the_copy_alone_and_what_changes_after_it_is_not_saved(
     assert torch.equal(open_checkpoint(tmp_path / "step-1").read("model/weight"), torch.zeros(64))
 
 
-def test_never_more_on_the_disk_than_the_last_and_the_one_in_flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_never_more_on_the_disk_than_the_last_and_the_one_in_flight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Looked at whenever a file is written, a folder is renamed or removed."""
     seen: set[tuple[str, ...]] = set()
 
@@ -216,7 +220,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk.mkdir()
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("only root on Linux can mount a small file system")
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(disk)], capture_output=True, text=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(disk)], capture_output=True, text=True
+    )
     if done.returncode:
         pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
     yield disk
@@ -297,20 +303,25 @@ def test_a_checkpoint_that_cannot_be_removed_is_a_notice_and_another_try(
     keeper = keeper_of(tmp_path, on_notice=said.append, background=background)
     save(keeper, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(*((Path, "rename", refused_rename) if where == "renaming" else (shutil, "rmtree", refused_rmtree)))
+        patch.setattr(
+            *((Path, "rename", refused_rename) if where == "renaming" else (shutil, "rmtree", refused_rmtree))
+        )
         for step in (2, 3):
             save(keeper, step)
             assert open_checkpoint(tmp_path / f"step-{step}").step == step == keeper.last_step
             assert names(tmp_path) == ["step-1" if where == "renaming" else "step-1.removing", f"step-{step}"]
     assert said == [
-        f"the checkpoint step-1 is no longer needed but cannot be removed from {tmp_path}: Device or resource busy; every save"
+        f"the checkpoint step-1 is no longer needed but cannot be removed from {tmp_path}: Device or resource busy;"
+        f" every save"
         " tries again"
     ]
     save(keeper, 4)
     assert names(tmp_path) == ["step-4"] and len(said) == 1
 
 
-def test_a_model_in_the_way_that_cannot_be_removed_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_in_the_way_that_cannot_be_removed_is_put_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run went on from before it: the checkpoint of its step takes its place."""
 
     def write(path: Path) -> None:

@@ -1,4 +1,5 @@
-"""A learner's parts: any engine with row losses trains; evaluation leaves a learner as it was; names in checkpoints stay."""
+"""A learner's parts: any engine with row losses trains; evaluation leaves a learner as it was; names in checkpoints
+stay."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ def work(tmp_path: Path) -> tuple[TextModel, Task, MicroBatch]:
     return model, task, part
 
 
-def gradients(learner: Learner, task: Task, part: MicroBatch, shares: ByHead) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def gradients(
+    learner: Learner, task: Task, part: MicroBatch, shares: ByHead
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     learner.zero_grad()
     loss = learner.compute(part, task, shares, last=True)
     return loss, {name: p.grad.clone() for name, p in learner.model.named_parameters() if p.grad is not None}
@@ -73,7 +76,9 @@ class Foreign(torch.autograd.Function):
     """Its backward pass is the runtime's."""
 
     @staticmethod
-    def forward(ctx: Any, runtime: Runtime, tokens: TokenBatch, task: Task, targets: ByHead, *_: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, runtime: Runtime, tokens: TokenBatch, task: Task, targets: ByHead, *_: torch.Tensor
+    ) -> torch.Tensor:
         ctx.call = (runtime, tokens, task, targets)
         return runtime.losses(tokens, task, targets)
 

@@ -31,7 +31,9 @@ GRID = [(layout, problem) for layout in ("packed", "padded") for problem in (mul
 
 
 @pytest.mark.parametrize(("layout", "problem"), every_day(GRID, [("packed", multiclass), ("padded", multilabel)]))
-def test_fifty_steps_of_micro_batches_give_the_weights_of_whole_batches(tmp_path: Path, layout: str, problem: object) -> None:
+def test_fifty_steps_of_micro_batches_give_the_weights_of_whole_batches(
+    tmp_path: Path, layout: str, problem: object
+) -> None:
     """R5: uneven last batch and groups, class weights, row weights, multilabel."""
     task, targets = problem(50)  # type: ignore[operator]
     tiny_backbone("bert", tmp_path)
@@ -45,7 +47,9 @@ def test_fifty_steps_of_micro_batches_give_the_weights_of_whole_batches(tmp_path
         )
         rows, model = rows_and_model(tmp_path, task, targets, layout=layout, weighted=True)
         loader = loader_of(rows, section, layout=model.layout, pad_id=model.pad_id)
-        results = list(steps(learner_alone(model, section, CPU), task, loader, section, total_steps=50, warmup_steps=5))
+        results = list(
+            steps(learner_alone(model, section, CPU), task, loader, section, total_steps=50, warmup_steps=5)
+        )
         assert len(results) == 50
         trained[max_tokens] = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         if max_tokens == 40:
@@ -129,7 +133,8 @@ def test_the_loss_of_a_step_is_the_weighted_mean_over_its_rows(tmp_path: Path) -
             weights.append(task.head.row_weights(part.targets[LABEL], part.weights))
     loss, weight = torch.cat(losses), torch.cat(weights)
     torch.testing.assert_close(
-        accumulate_gradients(learner_alone(model, TrainSection(), CPU), task, batch), (loss * weight).sum() / weight.sum()
+        accumulate_gradients(learner_alone(model, TrainSection(), CPU), task, batch),
+        (loss * weight).sum() / weight.sum(),
     )
 
 

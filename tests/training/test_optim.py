@@ -25,7 +25,9 @@ from textune.training.learner import learner_alone
 from textune.training.loop import steps
 from textune.training.updates import STATE_BYTES, build_optimizer, require_optimizer, set_learning_rate, update_weights
 
-needs_8bit = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+needs_8bit = pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"
+)
 TASK = build_task(MulticlassTask(), LabelMap("multiclass", ("a", "b", "c")))
 
 
@@ -45,12 +47,15 @@ def train(folder: Path, section: AdamW) -> tuple[np.ndarray, dict[str, torch.Ten
     loader = loader_of(rows_of(store, targets), keys, layout=model.layout, pad_id=model.pad_id)
     device = Device(torch.device("cpu"), "fp32")
     results = list(steps(learner_alone(model, keys, device), TASK, loader, keys, total_steps=50, warmup_steps=5))
-    return np.array([float(result.loss) for result in results]), {k: v.detach().clone() for k, v in model.state_dict().items()}
+    return np.array([float(result.loss) for result in results]), {
+        k: v.detach().clone() for k, v in model.state_dict().items()
+    }
 
 
 @needs_8bit
 def test_8_bits_of_state_train_nearly_the_same(tmp_path: Path) -> None:
-    """Losses within 0.01 over 50 steps that bring them to almost nothing; weights within a tenth of the way they went."""
+    """Losses within 0.01 over 50 steps that bring them to almost nothing; weights within a tenth of the way they
+    went."""
     # Every matrix is large enough (4,096 numbers) that bitsandbytes keeps its moments in 8 bits.
     size = {"hidden_size": 64, "intermediate_size": 256, "initializer_range": 0.1}
     folder = tiny_backbone("bert", tmp_path, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **size)

@@ -1,4 +1,5 @@
-"""Memory that runs out while training: the step is done again in smaller parts, and the run stays the run it was (R8)."""
+"""Memory that runs out while training: the step is done again in smaller parts, and the run stays the run it was
+(R8)."""
 
 import gc
 import resource
@@ -138,12 +139,16 @@ def message(step: int, bound: int) -> tuple[int, str]:
     "error",
     [
         lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-        lambda: RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
+        lambda: RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"
+        ),
         lambda: RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: not enough memory: you tried"),
         lambda: MemoryError(),
     ],
 )
-def test_at_the_first_step_the_run_is_one_with_the_smaller_bound(setting: Setting, error: Callable[[], Exception]) -> None:
+def test_at_the_first_step_the_run_is_one_with_the_smaller_bound(
+    setting: Setting, error: Callable[[], Exception]
+) -> None:
     """Dropout on: an attempt draws the same numbers, whatever was tried before."""
     run = setting.train(limit=40, dropout=0.2, error=error)
     bound = run.largest[0] // 2

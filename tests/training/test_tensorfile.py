@@ -97,7 +97,9 @@ def test_a_disk_that_takes_no_more_is_an_error_and_no_short_file(tmp_path: Path)
 
 
 def test_what_the_library_writes_is_read_and_may_be_removed_meanwhile(tmp_path: Path) -> None:
-    save_file({"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(7)}, tmp_path / "theirs", metadata={"format": "pt"})
+    save_file(
+        {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(7)}, tmp_path / "theirs", metadata={"format": "pt"}
+    )
     places = places_in(tmp_path / "theirs")
     a = places["a"].read()
     with (tmp_path / "theirs").open("r+b") as file:

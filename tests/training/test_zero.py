@@ -1,4 +1,5 @@
-"""Ranks under DeepSpeed train what one process trains, and each kind goes on from the other's state (fp32, dropout off)."""
+"""Ranks under DeepSpeed train what one process trains, and each kind goes on from the other's state (fp32, dropout
+off)."""
 
 import importlib.metadata
 import importlib.util
@@ -127,7 +128,11 @@ def test_offloaded_state_and_recomputed_layers_change_nothing(folder: Path) -> N
 
 @pytest.mark.slow
 def test_three_ranks_that_divide_nothing_evenly(folder: Path) -> None:
-    kinds = {"three": {"stage": 3, "config": str(folder / "3.json")}, "two": {"stage": 2}, "one": {"stage": 1, "at_once": 1}}
+    kinds = {
+        "three": {"stage": 3, "config": str(folder / "3.json")},
+        "two": {"stage": 2},
+        "one": {"stage": 1, "at_once": 1},
+    }
     compare(folder, kinds, world=3)
 
 
@@ -176,7 +181,7 @@ def test_stage_3_brings_the_weights_of_every_family(folder: Path) -> None:
         assert difference(folder, f"family-{path.name}", f"alone-{path.name}") <= (1e-5, "~"), path.name
 
 
-# --- one process alone ------------------------------------------------------------------------------------------------
+# --- one process alone -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""The user's DeepSpeed file beside textune's configuration: one owner for each value, and a sentence for each contradiction."""
+"""The user's DeepSpeed file beside textune's configuration: one owner for each value, and a sentence for each
+contradiction."""
 
 import ast
 import inspect
@@ -36,7 +37,7 @@ def merged(tmp_path: Path, theirs: dict[str, Any], **keys: Any) -> dict[str, Any
     return plan(tmp_path, theirs, **keys).config
 
 
-# --- without a file ---------------------------------------------------------------------------------------------------
+# --- without a file --------------------------------------------------------------------------------------------------
 
 
 def test_every_key_of_ours_reaches_deepspeed(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_every_key_of_ours_reaches_deepspeed(tmp_path: Path) -> None:
         assert sharding.get("offload_param") == (cpu if stage == 3 else None)
 
 
-# --- agreement --------------------------------------------------------------------------------------------------------
+# --- agreement -------------------------------------------------------------------------------------------------------
 
 AGREEING: list[dict[str, Any]] = [
     {"train_batch_size": 32},
@@ -68,7 +69,12 @@ AGREEING: list[dict[str, Any]] = [
     {"gradient_clipping": 1.0},
     {"gradient_clipping": 1},
     {"optimizer": {"type": "AdamW", "params": {"lr": 5e-5, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.01}}},
-    {"optimizer": {"type": "Adam", "params": {"lr": "auto", "torch_adam": True, "adam_w_mode": True, "max_grad_norm": 1.0}}},
+    {
+        "optimizer": {
+            "type": "Adam",
+            "params": {"lr": "auto", "torch_adam": True, "adam_w_mode": True, "max_grad_norm": 1.0},
+        }
+    },
     {"optimizer": "auto", "scheduler": "auto"},
     {"scheduler": LINEAR | {"params": {"warmup_min_lr": 0, "warmup_max_lr": 5e-5, "warmup_num_steps": 10}}},
     {"scheduler": LINEAR | {"params": {"total_num_steps": 100, "warmup_type": "linear", "last_batch_iteration": -1}}},
@@ -125,7 +131,7 @@ def test_what_only_the_file_speaks_of_is_passed_on(tmp_path: Path) -> None:
     assert "steps_per_print" not in config
 
 
-# --- contradiction ----------------------------------------------------------------------------------------------------
+# --- contradiction ---------------------------------------------------------------------------------------------------
 
 CONTRADICTING: list[tuple[dict[str, Any], str]] = [
     ({"train_batch_size": 256}, "train_batch_size = 256 in ds.json contradicts train.batch_size = 32 of this config"),
@@ -143,7 +149,10 @@ CONTRADICTING: list[tuple[dict[str, Any], str]] = [
     ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps = 0 in ds.json: whole numbers above zero"),
     ({"gradient_clipping": 0.5}, "gradient_clipping = 0.5 in ds.json contradicts train.max_grad_norm = 1.0"),
     ({"optimizer": {"type": "Lamb"}}, 'optimizer.type = "Lamb" in ds.json contradicts train.optimizer.kind = "adamw"'),
-    ({"optimizer": {"params": {"lr": 1e-4}}}, "optimizer.params.lr = 0.0001 in ds.json contradicts train.optimizer.lr = 5e-05"),
+    (
+        {"optimizer": {"params": {"lr": 1e-4}}},
+        "optimizer.params.lr = 0.0001 in ds.json contradicts train.optimizer.lr = 5e-05",
+    ),
     ({"optimizer": {"params": {"betas": [0.9, 0.98]}}}, "contradicts train.optimizer.beta1 and beta2 = [0.9, 0.999]"),
     ({"optimizer": {"params": {"betas": 0.9}}}, "optimizer.params.betas = 0.9 in ds.json contradicts"),
     (
@@ -152,24 +161,51 @@ CONTRADICTING: list[tuple[dict[str, Any], str]] = [
     ),
     ({"optimizer": {"params": {"weight_decay": 0}}}, "contradicts train.optimizer.weight_decay = 0.01"),
     ({"optimizer": {"params": {"max_grad_norm": 2}}}, "contradicts train.max_grad_norm = 1.0"),
-    ({"optimizer": {"params": {"adam_w_mode": False}}}, "optimizer.params.adam_w_mode = false in ds.json must be true"),
-    ({"scheduler": {"type": "WarmupCosineLR"}}, 'scheduler.type = "WarmupCosineLR" in ds.json contradicts train.schedule.kind'),
-    ({"scheduler": {"params": {"warmup_max_lr": 1e-4}}}, "warmup_max_lr = 0.0001 in ds.json contradicts train.optimizer.lr"),
-    ({"scheduler": {"params": {"warmup_num_steps": 6000}}}, 'contradicts train.schedule.warmup = "10 steps" of this config'),
+    (
+        {"optimizer": {"params": {"adam_w_mode": False}}},
+        "optimizer.params.adam_w_mode = false in ds.json must be true",
+    ),
+    (
+        {"scheduler": {"type": "WarmupCosineLR"}},
+        'scheduler.type = "WarmupCosineLR" in ds.json contradicts train.schedule.kind',
+    ),
+    (
+        {"scheduler": {"params": {"warmup_max_lr": 1e-4}}},
+        "warmup_max_lr = 0.0001 in ds.json contradicts train.optimizer.lr",
+    ),
+    (
+        {"scheduler": {"params": {"warmup_num_steps": 6000}}},
+        'contradicts train.schedule.warmup = "10 steps" of this config',
+    ),
     (
         {"scheduler": {"params": {"total_num_steps": 99}}},
         'total_num_steps = 99 in ds.json contradicts train.duration = "100 steps"',
     ),
-    ({"scheduler": {"params": {"warmup_min_lr": 1e-6}}}, "scheduler.params.warmup_min_lr = 1e-06 in ds.json must be 0"),
+    (
+        {"scheduler": {"params": {"warmup_min_lr": 1e-6}}},
+        "scheduler.params.warmup_min_lr = 1e-06 in ds.json must be 0",
+    ),
     ({"scheduler": {"params": {"warmup_type": "log"}}}, 'warmup_type = "log" in ds.json must be "linear" or left out'),
-    ({"fp16": {"enabled": True}}, 'fp16.enabled = true in ds.json contradicts train.precision = "fp32" of this config'),
+    (
+        {"fp16": {"enabled": True}},
+        'fp16.enabled = true in ds.json contradicts train.precision = "fp32" of this config',
+    ),
     ({"bf16": {"enabled": True}}, 'bf16.enabled = true in ds.json contradicts train.precision = "fp32"'),
     ({"bfloat16": {"enabled": True}}, "bfloat16.enabled = true in ds.json contradicts"),
-    ({"torch_autocast": {"enabled": True, "dtype": "bfloat16"}}, "torch_autocast.enabled = true in ds.json contradicts"),
+    (
+        {"torch_autocast": {"enabled": True, "dtype": "bfloat16"}},
+        "torch_autocast.enabled = true in ds.json contradicts",
+    ),
     ({"fp16": {"enabled": "yes"}}, 'fp16.enabled = "yes" in ds.json contradicts'),
     ({"data_types": {"grad_accum_dtype": "bf16"}}, 'data_types.grad_accum_dtype = "bf16" in ds.json must be "fp32"'),
-    ({"zero_optimization": {"stage": 3}}, "zero_optimization.stage = 3 in ds.json contradicts train.distributed.stage = 2"),
-    ({"zero_optimization": {}}, "zero_optimization.stage is missing in ds.json (train.distributed.stage = 2 of this config)"),
+    (
+        {"zero_optimization": {"stage": 3}},
+        "zero_optimization.stage = 3 in ds.json contradicts train.distributed.stage = 2",
+    ),
+    (
+        {"zero_optimization": {}},
+        "zero_optimization.stage is missing in ds.json (train.distributed.stage = 2 of this config)",
+    ),
     (
         {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}},
         'offload_optimizer.device = "cpu" in ds.json contradicts train.distributed.cpu_offload = false',
@@ -179,7 +215,10 @@ CONTRADICTING: list[tuple[dict[str, Any], str]] = [
         {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "nvme"}}},
         'offload_optimizer.device = "nvme" in ds.json contradicts',
     ),
-    ({"zero_optimization": {"stage": 2, "zenflow": {"topk_ratio": 0.1}}}, "zenflow in ds.json is not supported: its updates"),
+    (
+        {"zero_optimization": {"stage": 2, "zenflow": {"topk_ratio": 0.1}}},
+        "zenflow in ds.json is not supported: its updates",
+    ),
     ({"autotuning": {"enabled": True}}, "autotuning in ds.json is not supported"),
     ({"sparse_gradients": True}, "sparse_gradients in ds.json is not supported"),
     ({"tensor_parallel": {"autotp_size": 2}}, "tensor_parallel in ds.json is not supported"),
@@ -188,7 +227,9 @@ CONTRADICTING: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("theirs", "sentence"), CONTRADICTING, ids=[json.dumps(theirs) for theirs, _ in CONTRADICTING])
+@pytest.mark.parametrize(
+    ("theirs", "sentence"), CONTRADICTING, ids=[json.dumps(theirs) for theirs, _ in CONTRADICTING]
+)
 def test_a_contradiction_names_key_values_and_places(tmp_path: Path, theirs: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError) as raised:
         merged(tmp_path, theirs)
@@ -204,7 +245,9 @@ def test_all_contradictions_are_named_at_once(tmp_path: Path) -> None:
 
 def test_offloading_and_its_absence_must_agree(tmp_path: Path) -> None:
     none = {"zero_optimization": {"stage": 3, "offload_param": {"device": "none"}}}
-    with pytest.raises(ConfigError, match=r'offload_param\.device = "none" in ds\.json contradicts .*cpu_offload = true'):
+    with pytest.raises(
+        ConfigError, match=r'offload_param\.device = "none" in ds\.json contradicts .*cpu_offload = true'
+    ):
         plan(tmp_path, none, stage=3, cpu_offload=True)
     # Below stage 3 the weights stay where they are.
     plan(tmp_path, {"zero_optimization": {"stage": 2, "offload_param": {"device": "none"}}}, cpu_offload=True)
@@ -259,7 +302,7 @@ def test_the_loss_scale_takes_its_numbers_from_the_file(tmp_path: Path) -> None:
     assert plan(tmp_path, precision="fp16").initial_scale == 65536.0
 
 
-# --- files of others --------------------------------------------------------------------------------------------------
+# --- files of others -------------------------------------------------------------------------------------------------
 
 
 def test_a_file_with_a_schedule_of_its_own_is_refused_whole(tmp_path: Path) -> None:
@@ -279,7 +322,14 @@ def test_a_file_with_a_schedule_of_its_own_is_refused_whole(tmp_path: Path) -> N
     }
     with pytest.raises(ConfigError) as raised:
         plan(tmp_path, theirs, stage=1, precision="bf16")
-    for key in ("fp16.enabled", "warmup_max_lr", "warmup_num_steps", "total_num_steps", "cpu_offload", "train_batch_size"):
+    for key in (
+        "fp16.enabled",
+        "warmup_max_lr",
+        "warmup_num_steps",
+        "total_num_steps",
+        "cpu_offload",
+        "train_batch_size",
+    ):
         assert key in raised.value.message
     agreeing = {"optimizer": AdamW(lr=1e-4, weight_decay=0.01), "duration": "100000 steps", "batch_size": 256}
     theirs["optimizer"]["params"]["lr"] = 1e-4  # type: ignore[index]
@@ -299,7 +349,10 @@ def test_a_file_that_leaves_all_to_us_is_taken(tmp_path: Path) -> None:
     theirs = {
         "fp16": {"enabled": "auto", "auto_cast": False, "loss_scale": 0, "initial_scale_power": 16, "hysteresis": 2},
         "bf16": {"enabled": "auto"},
-        "optimizer": {"type": "AdamW", "params": {"lr": "auto", "betas": "auto", "eps": "auto", "weight_decay": "auto"}},
+        "optimizer": {
+            "type": "AdamW",
+            "params": {"lr": "auto", "betas": "auto", "eps": "auto", "weight_decay": "auto"},
+        },
         "zero_optimization": {
             "stage": 3,
             "offload_optimizer": {"device": "cpu", "pin_memory": False},
@@ -330,12 +383,18 @@ def test_a_file_that_leaves_all_to_us_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("theirs", "sentence"),
     [
-        ({"gradient_cliping": 1.0}, 'gradient_cliping, which DeepSpeed does not know. Did you mean "gradient_clipping"?'),
+        (
+            {"gradient_cliping": 1.0},
+            'gradient_cliping, which DeepSpeed does not know. Did you mean "gradient_clipping"?',
+        ),
         (
             {"zero_optimization": {"stagee": 2}},
             'zero_optimization.stagee, which DeepSpeed does not know. Did you mean "stage"?',
         ),
-        ({"optimizer": {"params": {"learning_rate": 1}}}, "optimizer.params.learning_rate, which DeepSpeed does not know"),
+        (
+            {"optimizer": {"params": {"learning_rate": 1}}},
+            "optimizer.params.learning_rate, which DeepSpeed does not know",
+        ),
         ({"zero_optimization": {"offload_param": {"devise": "cpu"}}}, 'Did you mean "device"?'),
         ({"quux": 1}, "quux, which DeepSpeed does not know. Remove it."),
         ({"zero_optimization": 2}, "zero_optimization = 2 in ds.json must be an object."),
@@ -354,7 +413,9 @@ def test_a_file_that_is_none_is_a_sentence(tmp_path: Path, theirs: Any, sentence
 
 
 def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"train\.distributed\.config = .*missing\.json cannot be read: it does not exist"):
+    with pytest.raises(
+        ConfigError, match=r"train\.distributed\.config = .*missing\.json cannot be read: it does not exist"
+    ):
         read_json(tmp_path / "missing.json")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_json(tmp_path)
@@ -368,7 +429,7 @@ def test_only_a_section_of_deepspeed_has_a_plan() -> None:
         plan_zero(TrainSection(distributed=DataParallel()), world=1, precision="fp32", num_trained=1)
 
 
-# --- DeepSpeed's own lists --------------------------------------------------------------------------------------------
+# --- DeepSpeed's own lists -------------------------------------------------------------------------------------------
 
 
 def test_the_known_keys_are_those_of_the_installed_deepspeed() -> None:
@@ -376,7 +437,10 @@ def test_the_known_keys_are_those_of_the_installed_deepspeed() -> None:
     pytest.importorskip("deepspeed")
     from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP16Config
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
-    from deepspeed.runtime.zero.offload_config import DeepSpeedZeroOffloadOptimizerConfig, DeepSpeedZeroOffloadParamConfig
+    from deepspeed.runtime.zero.offload_config import (
+        DeepSpeedZeroOffloadOptimizerConfig,
+        DeepSpeedZeroOffloadParamConfig,
+    )
 
     for section, model in {
         "zero_optimization": DeepSpeedZeroConfig,

@@ -1,4 +1,5 @@
-"""Labelled examples in, batches of tensors in their order out: token store, plan, loader; after `data`, before `tasks`."""
+"""Labelled examples in, batches of tensors in their order out: token store, plan, loader; after `data`, before
+`tasks`."""
 
 import lazy_loader
 

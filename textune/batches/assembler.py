@@ -16,8 +16,8 @@ from textune.batches.rows import TokenRows
 class Assembler:
     """Makes the batches of one model on one rank.
 
-    Every rank is given the whole optimizer batch and computes its share of it (`share_rows`). A rank without a row in a step
-    gets one micro-batch of weight 0, since it must take part in the exchange of gradients.
+    Every rank is given the whole optimizer batch and computes its share of it (`share_rows`). A rank without a row in
+    a step gets one micro-batch of weight 0, since it must take part in the exchange of gradients.
     """
 
     layout: Layout
@@ -54,7 +54,8 @@ class Assembler:
         )
 
     def _share(self, lengths: np.ndarray, max_tokens: int) -> tuple[list[np.ndarray], int]:
-        """Positions of each of this rank's micro-batches, and how many it computes: in lockstep, as many as any rank."""
+        """Positions of each of this rank's micro-batches, and how many it computes: in lockstep, as many as any
+        rank."""
         cuts = {}
         for rank, share in enumerate(share_rows(lengths, self.world)):
             if rank == self.rank or self.lockstep:

@@ -1,4 +1,5 @@
-"""What one optimizer step computes, as tensors: batch, micro-batches, their tokens; between `rows.py` and `assembler.py`."""
+"""What one optimizer step computes, as tensors: batch, micro-batches, their tokens; between `rows.py` and
+`assembler.py`."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from textune.batches.store import TokenStore
 class TokenBatch:
     """Rows sorted by length and laid out group after group, row after row, each row padded only to its group's length.
 
-    Shapes: B rows, T = sum of rows x length over the groups. A padded batch is one group; a packed batch has several, with
-    little or no padding inside.
+    Shapes: B rows, T = sum of rows x length over the groups. A padded batch is one group; a packed batch has several,
+    with little or no padding inside.
     """
 
     columns: Mapping[str, torch.Tensor]
@@ -73,8 +74,8 @@ class MicroBatch:
     targets: Mapping[str, torch.Tensor]
     weights: torch.Tensor | None
     counts: bool = True
-    """False if this rank computes the rows only to take part in what all ranks do together: their share of the loss and of
-    the gradient is then exactly zero, regardless of `weights`."""
+    """False if this rank computes the rows only to take part in what all ranks do together: their share of the loss
+    and of the gradient is then exactly zero, regardless of `weights`."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same with its tokens and targets on `device`; see `to_device`."""
@@ -102,8 +103,8 @@ class Batch:
     max_tokens: int
     """The token budget that its micro-batches were cut by."""
     all_targets: Mapping[str, torch.Tensor] | None = None
-    """Targets ([B] or [B, C] by head) of `chosen`, by which a rank weighs its share of the loss; None if one rank has all
-    rows."""
+    """Targets ([B] or [B, C] by head) of `chosen`, by which a rank weighs its share of the loss; None if one rank has
+    all rows."""
     all_weights: torch.Tensor | None = None
     """Weights that go with `all_targets`, float32 [B]; None if the rows have none."""
     notices: tuple[str, ...] = ()
@@ -161,7 +162,9 @@ def collate(
             at += group.length
             row += 1
     return TokenBatch(
-        columns={name: torch.from_numpy(column) for name, column in columns.items() if name != "types" or column.any()},
+        columns={
+            name: torch.from_numpy(column) for name, column in columns.items() if name != "types" or column.any()
+        },
         positions_T=torch.from_numpy(positions),
         lengths_B=torch.from_numpy(lengths),
         row_lengths=lengths,

@@ -3,9 +3,10 @@
     columns of texts --TextEncoder--> ids.bin (int32) + offsets.bin (int64) + raw_lengths.bin (int32)
                                       [+ types.bin] + meta.json
 
-A store is found by the hash of (texts, tokenizer, options). It is written aside, synced and renamed, so it is complete or
-absent, even if other processes build the same one at the same time; its meta.json holds the hash of each file. Above a size
-limit the least recently used stores are removed. Texts may be private, so the folders are closed to other users.
+A store is found by the hash of (texts, tokenizer, options). It is written aside, synced and renamed, so it is complete
+or absent, even if other processes build the same one at the same time; its meta.json holds the hash of each file.
+Above a size limit the least recently used stores are removed. Texts may be private, so the folders are closed to other
+users.
 """
 
 from __future__ import annotations
@@ -86,7 +87,10 @@ def open_store(
 
 
 def _without_cache(work: _Work, reason: str, notice: Callable[[str], None]) -> TokenStore:
-    notice(f"the token cache cannot be used ({reason}): texts are tokenised in memory, and the next run has to do it again")
+    notice(
+        f"the token cache cannot be used ({reason}): texts are tokenised in memory, and the next run has to do it"
+        f" again"
+    )
     return work.in_memory()
 
 
@@ -144,7 +148,9 @@ class _Work:
         try:
             total = 0
             with contextlib.ExitStack() as stack:
-                files = {name: _Written(stack.enter_context((aside / f"{name}.bin").open("wb"))) for name in self._types}
+                files = {
+                    name: _Written(stack.enter_context((aside / f"{name}.bin").open("wb"))) for name in self._types
+                }
                 files["offsets"].write(np.zeros(1, dtype=np.int64))
                 for part in stack.enter_context(contextlib.closing(self._parts())):
                     for name in self._columns:
@@ -179,10 +185,11 @@ class _Work:
         return store
 
     def _open(self, folder: Path, *, checked: bool = False) -> TokenStore | None:
-        """The store in `folder`; None where there is none, or where its files are not what was written (`checked`: they are).
+        """The store in `folder`; None where there is none, or where its files are not what was written (`checked`:
+        they are).
 
-        Every process reads every byte: about a second per GB, once per run, and it brings the file into memory, where training
-        would read it anyway. A wrong id would silently train another model.
+        Every process reads every byte: about a second per GB, once per run, and it brings the file into memory, where
+        training would read it anyway. A wrong id would silently train another model.
         """
         num_rows = len(self._texts)
         try:
@@ -241,7 +248,9 @@ def hash_strings(column: pa.ChunkedArray) -> bytes:
     lengths, data = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
     for batch in pa.table({"text": column}).to_batches(max_chunksize=1 << 20):
         strings = batch.column(0).cast(pa.large_string())
-        offsets = np.frombuffer(strings.buffers()[1], dtype=np.int64)[strings.offset : strings.offset + len(strings) + 1]
+        offsets = np.frombuffer(strings.buffers()[1], dtype=np.int64)[
+            strings.offset : strings.offset + len(strings) + 1
+        ]
         lengths.update(np.diff(offsets).data)
         data.update(memoryview(strings.buffers()[2] or b"")[offsets[0] : offsets[-1]])
     return lengths.digest() + data.digest()

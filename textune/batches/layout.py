@@ -1,4 +1,5 @@
-"""How an optimizer batch is shared, cut and laid out: pure functions of row lengths. After `plan.py`, before `loader.py`.
+"""How an optimizer batch is shared, cut and laid out: pure functions of row lengths. After `plan.py`, before
+`loader.py`.
 
 optimizer batch --share_rows--> a rank's rows --cut_by_tokens--> micro-batches --lay_out--> groups
 """
@@ -29,9 +30,9 @@ class Group(NamedTuple):
 def share_rows(lengths_B: np.ndarray, world: int) -> list[np.ndarray]:
     """Positions (into `lengths_B`, ascending) of the rows of each of `world` ranks; every row belongs to exactly one.
 
-    Balanced by tokens: the longest row first, each to the rank with the fewest tokens so far (the lowest of equals). So no two
-    ranks differ by more than the tokens of one row. With fewer rows than ranks, some ranks have none; a single rank has all
-    rows in their order.
+    Balanced by tokens: the longest row first, each to the rank with the fewest tokens so far (the lowest of equals).
+    So no two ranks differ by more than the tokens of one row. With fewer rows than ranks, some ranks have none; a
+    single rank has all rows in their order.
     """
     loads = [(0, rank) for rank in range(world)]
     shares: list[list[int]] = [[] for _ in range(world)]
@@ -45,16 +46,17 @@ def share_rows(lengths_B: np.ndarray, world: int) -> list[np.ndarray]:
 def cut_by_tokens(lengths: np.ndarray, max_tokens: int, *, layout: Layout) -> list[np.ndarray]:
     """Positions (into `lengths`) of micro-batches of at most `max_tokens` tokens each, rows sorted by length.
 
-    A padded micro-batch counts as rows x its longest row, a packed one as its real tokens; `lay_out` keeps its padding within
-    the same budget. Rows of equal length keep their order, so the cut is a function of the lengths alone. A row longer than
-    `max_tokens` is a micro-batch by itself: the caller has refused or accepted that before.
+    A padded micro-batch counts as rows x its longest row, a packed one as its real tokens; `lay_out` keeps its padding
+    within the same budget. Rows of equal length keep their order, so the cut is a function of the lengths alone. A row
+    longer than `max_tokens` is a micro-batch by itself: the caller has refused or accepted that before.
     """
     positions = np.argsort(lengths, kind="stable")
     cuts: list[np.ndarray] = []
     start, tokens = 0, 0
     for end, position in enumerate(positions):
         length = int(lengths[position])
-        # Rows ascend, so `length` is the longest so far: the width of a padded rectangle (and of the worst packed group).
+        # Rows ascend, so `length` is the longest so far: the width of a padded rectangle (and of the worst packed
+        # group).
         size = (end - start + 1) * length if layout == "padded" else tokens + length
         if end > start and size > max_tokens:
             cuts.append(positions[start:end])
@@ -112,7 +114,8 @@ def _best_groups(sorted_lengths: np.ndarray, group_cost: int) -> tuple[Group, ..
 
 
 def padding_waste(lengths: np.ndarray, batches: list[np.ndarray], *, pad_to: int | None = None) -> float:
-    """Share of the tokens computed that would be padding, if each batch were padded to its longest row (or to `pad_to`)."""
+    """Share of the tokens computed that would be padding, if each batch were padded to its longest row (or to
+    `pad_to`)."""
     real = sum(int(lengths[batch].sum()) for batch in batches)
     computed = sum(len(batch) * (pad_to or int(lengths[batch].max())) for batch in batches)
     return 1.0 - real / computed if computed else 0.0

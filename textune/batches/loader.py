@@ -15,7 +15,8 @@ from textune.batches.rows import TokenRows
 
 
 class Batches(Protocol):
-    """What the training loop reads: batches in order from any step on, with a state from which another loader continues."""
+    """What the training loop reads: batches in order from any step on, with a state from which another loader
+    continues."""
 
     max_tokens: int
     """The token budget: a micro-batch has at most so many tokens, unless a single row has more."""
@@ -24,23 +25,25 @@ class Batches(Protocol):
         """Endless; the training loop decides when to stop."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Where to continue (after the batches handed out, not those merely prefetched), and the token budget; as a JSON
-        object."""
+        """Where to continue (after the batches handed out, not those merely prefetched), and the token budget; as a
+        JSON object."""
 
     def lower_budget(self, batch: Batch, max_tokens: int) -> Batch:
-        """Cut this batch, the last one handed out, and all that follow by a new `max_tokens`: the same rows, the same step.
+        """Cut this batch, the last one handed out, and all that follow by a new `max_tokens`: the same rows, the same
+        step.
 
-        Ranks that exchange anything must lower it together, at the same step and to the same number: if gradients are exchanged
-        at the end of a step, all ranks or none redo the step; in lockstep, the number of micro-batches follows from the budget.
+        Ranks that exchange anything must lower it together, at the same step and to the same number: if gradients are
+        exchanged at the end of a step, all ranks or none redo the step; in lockstep, the number of micro-batches
+        follows from the budget.
         """
 
 
 class Loader:
     """Batches of a run in order, from any step on, prepared ahead in a thread.
 
-    Its whole state is the number of the next step, the way of drawing the order and the token budget: the plan is a pure
-    function of (lengths, weights, seed, epoch, batch size, drawing), and only memory decides the budget. None of them depends
-    on the number of ranks: a run saved with four resumes with two.
+    Its whole state is the number of the next step, the way of drawing the order and the token budget: the plan is a
+    pure function of (lengths, weights, seed, epoch, batch size, drawing), and only memory decides the budget. None of
+    them depends on the number of ranks: a run saved with four resumes with two.
     """
 
     def __init__(
@@ -53,7 +56,8 @@ class Loader:
         max_tokens: int | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> None:
-        """`prefetch`: batches prepared ahead. `max_tokens`: the token budget; None for that of `state`, or for no limit.
+        """`prefetch`: batches prepared ahead. `max_tokens`: the token budget; None for that of `state`, or for no
+        limit.
 
         `state`: what `state_dict` gave; None for the first step.
         """

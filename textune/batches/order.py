@@ -21,7 +21,8 @@ FIRST_DRAWING = 1
 _DRAWINGS: dict[int, Callable[[int, int], Draws | OldDraws]] = {FIRST_DRAWING: OldDraws.of_key, DRAWING: Draws.of_key}
 
 BUCKET_BATCHES = 50
-"""Batches that `bucket` sorts by length at a time: enough for rows of nearly equal length, few enough to mix them anew."""
+"""Batches that `bucket` sorts by length at a time: enough for rows of nearly equal length, few enough to mix them
+anew."""
 
 
 def plan_epoch(
@@ -36,10 +37,11 @@ def plan_epoch(
 ) -> list[np.ndarray]:
     """The optimizer batches of one epoch: int64 row numbers below N, batches of at most `batch_size` rows.
 
-    `shuffle` is a true random permutation, `sequential` 0, 1, 2, ...; the last batch may be short. `bucket` is a permutation
-    cut into blocks of `BUCKET_BATCHES` batches; each block is sorted by length, cut into batches, and all batches of the epoch
-    are put in random order, so the short one may be anywhere. `weighted` draws N rows with replacement in proportion to
-    `weights_N`, float32 [N]; DataError if no weight is above 0. The other orders contain every row exactly once.
+    `shuffle` is a true random permutation, `sequential` 0, 1, 2, ...; the last batch may be short. `bucket` is a
+    permutation cut into blocks of `BUCKET_BATCHES` batches; each block is sorted by length, cut into batches, and all
+    batches of the epoch are put in random order, so the short one may be anywhere. `weighted` draws N rows with
+    replacement in proportion to `weights_N`, float32 [N]; DataError if no weight is above 0. The other orders contain
+    every row exactly once.
 
     The same arguments give the same batches on every platform, with every numpy and any number of processes.
     """
@@ -69,8 +71,10 @@ def require_drawable(weights_N: np.ndarray | None) -> np.ndarray:
     """The weights that rows are drawn by; DataError where there is none above 0."""
     if weights_N is None or not weights_N.any():
         raise DataError(
-            'train.order = "weighted" draws rows in proportion to their weights, but no training row has a weight above 0.',
-            hint="Give rows a weight above 0 in the column that data.columns.weight names, or choose another train.order.",
+            'train.order = "weighted" draws rows in proportion to their weights, but no training row has a weight'
+            " above 0.",
+            hint="Give rows a weight above 0 in the column that data.columns.weight names, or choose another"
+            " train.order.",
         )
     return weights_N
 
@@ -80,14 +84,17 @@ def _slices(order_N: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
 
 def _draw(weights_N: np.ndarray, draws: Draws | OldDraws) -> np.ndarray:
-    """As many draws as there are rows, by the inverse of the weights' running sum; a row of weight 0 is never drawn."""
+    """As many draws as there are rows, by the inverse of the weights' running sum; a row of weight 0 is never
+    drawn."""
     # A running sum adds one after the other, which gives the same bits on every platform; `sum` may add in groups.
     reached_N = np.cumsum(weights_N, dtype=np.float64)
     drawn_N = np.searchsorted(reached_N, draws.uniform(len(weights_N)) * reached_N[-1], side="right")
     return np.asarray(drawn_N, dtype=np.int64)
 
 
-def _bucketed(shuffled_N: np.ndarray, lengths_N: np.ndarray, batch_size: int, draws: Draws | OldDraws) -> list[np.ndarray]:
+def _bucketed(
+    shuffled_N: np.ndarray, lengths_N: np.ndarray, batch_size: int, draws: Draws | OldDraws
+) -> list[np.ndarray]:
     batches: list[np.ndarray] = []
     for block in _slices(shuffled_N, BUCKET_BATCHES * batch_size):
         ascending = block[np.argsort(lengths_N[block], kind="stable")]

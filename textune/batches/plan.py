@@ -1,4 +1,5 @@
-"""When a run sees which rows: its steps, epochs and batches, asked of one object. After `order.py`, before `loader.py`."""
+"""When a run sees which rows: its steps, epochs and batches, asked of one object. After `order.py`, before
+`loader.py`."""
 
 from __future__ import annotations
 
@@ -84,7 +85,8 @@ class Plan:
         )
 
     def num_tokens(self, rows: TokenRows, *, streamed: bool) -> int:
-        """About how many tokens the whole run computes; `rows` are the training rows, or the first ones of a stream."""
+        """About how many tokens the whole run computes; `rows` are the training rows, or the first ones of a
+        stream."""
         if streamed:
             return int(rows.lengths.mean() * self.total_steps * self.batch_size)
         first = np.concatenate(self.batches(0, rows.lengths, rows.weights))

@@ -23,8 +23,8 @@ class TokenRows:
     example_targets: Mapping[str, np.ndarray]
     """By head: [E] or [E, C] over all examples of the store."""
     example_weights: np.ndarray | None
-    """float32 [E] over all examples; None where they have none. They count in the loss or, with `train.order = "weighted"`, in
-    the draw."""
+    """float32 [E] over all examples; None where they have none. They count in the loss or, with `train.order =
+    "weighted"`, in the draw."""
 
     @classmethod
     def of_examples(
@@ -76,7 +76,8 @@ def join_rows(parts: Sequence[TokenRows]) -> TokenRows:
     lengths = np.concatenate([part.lengths for part in parts])
     store = TokenStore(
         columns={
-            name: np.concatenate([row for part in parts for row in _tokens(part, name)]) for name in parts[0].store.columns
+            name: np.concatenate([row for part in parts for row in _tokens(part, name)])
+            for name in parts[0].store.columns
         },
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         raw_lengths=np.concatenate([part.store.raw_lengths[part.rows] for part in parts]),
@@ -86,7 +87,9 @@ def join_rows(parts: Sequence[TokenRows]) -> TokenRows:
         store,
         rows=np.arange(len(store)),
         example_targets={name: np.concatenate([of_part[name] for of_part in targets]) for name in targets[0]},
-        example_weights=None if weights[0] is None else np.concatenate([of_part for of_part in weights if of_part is not None]),
+        example_weights=None
+        if weights[0] is None
+        else np.concatenate([of_part for of_part in weights if of_part is not None]),
     )
 
 

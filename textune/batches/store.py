@@ -69,7 +69,10 @@ def join_stores(stores: Iterable[TokenStore], *, names: Sequence[str]) -> TokenS
     starts = [part.offsets[:-1] + before for part, before in zip(parts, tokens_before[:-1], strict=True)]
     examples = [part.example + before for part, before in zip(parts, examples_before[:-1], strict=True)]
     return TokenStore(
-        columns={name: np.concatenate([np.zeros(0, COLUMNS[name]), *(part.columns[name] for part in parts)]) for name in names},
+        columns={
+            name: np.concatenate([np.zeros(0, COLUMNS[name]), *(part.columns[name] for part in parts)])
+            for name in names
+        },
         offsets=np.concatenate([*starts, tokens_before[-1:]]),
         raw_lengths=np.concatenate([np.zeros(0, np.int32), *(part.raw_lengths for part in parts)]),
         example=np.concatenate([np.zeros(0, np.int64), *examples]),

@@ -1,4 +1,5 @@
-"""Blocks of a stream to batches, tokenised on the fly: the counterpart of `loader.py` for rows not known beforehand."""
+"""Blocks of a stream to batches, tokenised on the fly: the counterpart of `loader.py` for rows not known
+beforehand."""
 
 from __future__ import annotations
 
@@ -44,11 +45,12 @@ class _Tokenised:
 
 
 class StreamLoader:
-    """Batches of a stream in order, from any step on; one thread reads and tokenises blocks ahead, another prepares batches.
+    """Batches of a stream in order, from any step on; one thread reads and tokenises blocks ahead, another prepares
+    batches.
 
-    Its whole state is the number of the next step, the cursor of the block in which that step begins, how many rows of the
-    block are done, and the token budget. Resuming reads at most that block again. Three blocks are in memory: one in use,
-    one ready, one in preparation.
+    Its whole state is the number of the next step, the cursor of the block in which that step begins, how many rows of
+    the block are done, and the token budget. Resuming reads at most that block again. Three blocks are in memory: one
+    in use, one ready, one in preparation.
     """
 
     def __init__(
@@ -144,7 +146,9 @@ class StreamLoader:
         return replace(batch, notices=notices)
 
     def _blocks(self, cursor: Cursor) -> Generator[_Tokenised]:
-        with closing(BlockReader(self._stream, seed=self._plan.seed, shuffles=self._plan.order == "shuffle")) as reader:
+        with closing(
+            BlockReader(self._stream, seed=self._plan.seed, shuffles=self._plan.order == "shuffle")
+        ) as reader:
             while True:
                 block = self._tokenised(reader.read(cursor))
                 yield block

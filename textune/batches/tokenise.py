@@ -1,4 +1,5 @@
-"""The splits of a run to token rows, each text once; refuses rows that fit no batch. After `cache.py`, before `plan.py`."""
+"""The splits of a run to token rows, each text once; refuses rows that fit no batch. After `cache.py`, before
+`plan.py`."""
 
 from __future__ import annotations
 
@@ -19,7 +20,12 @@ Progress = Callable[[str, int, int], None]
 
 
 def tokenise(
-    data: PreparedData, encoder: TextEncoder, section: TokensSection, *, progress: Progress, notice: Callable[[str], None]
+    data: PreparedData,
+    encoder: TextEncoder,
+    section: TokensSection,
+    *,
+    progress: Progress,
+    notice: Callable[[str], None],
 ) -> tuple[PreparedData, dict[str, TokenRows]]:
     """The token rows of each split, and the data without the rows that `tokens.drop_longer` leaves out.
 
@@ -73,7 +79,8 @@ def require_weights(section: TrainSection, train: Split) -> None:
 
 
 def require_budget(key: str, limit: int | str, rows: Mapping[str, TokenRows], data: PreparedData) -> None:
-    """ConfigError where a single row of these splits exceeds the token budget that `key` sets; `"auto"` fits any row."""
+    """ConfigError where a single row of these splits exceeds the token budget that `key` sets; `"auto"` fits any
+    row."""
     if not isinstance(limit, int):
         return
     for name, of_split in rows.items():

@@ -40,11 +40,13 @@ class TextEncoder:
     """A backbone's fast tokenizer with textune's truncation: the only way from text to token ids.
 
     Rows that fit are exactly what `tokenizer(text, text_pair)` gives; if that is nothing at all (an empty text without
-    special tokens), one token represents it. Longer rows lose content tokens, never special tokens; in a pair, the longer text
-    loses first (`longest_first` of the tokenizers library).
+    special tokens), one token represents it. Longer rows lose content tokens, never special tokens; in a pair, the
+    longer text loses first (`longest_first` of the tokenizers library).
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, section: TokensSection, *, if_too_long: str = TOO_LONG) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, section: TokensSection, *, if_too_long: str = TOO_LONG
+    ) -> None:
         """`if_too_long`: the advice if `truncate = "error"` meets a longer row."""
         # A copy: tokenizer.json may have its own truncation and padding, which would cut and pad silently.
         self._backend: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
@@ -84,7 +86,8 @@ class TextEncoder:
 
     @property
     def separates_pairs(self) -> bool:
-        """Whether the two texts of a pair can be told apart: by a special token between them, or by their token types."""
+        """Whether the two texts of a pair can be told apart: by a special token between them, or by their token
+        types."""
         encoding = self._backend.encode("a", "b")
         texts = encoding.sequence_ids
         if 0 not in texts or 1 not in texts:
@@ -96,11 +99,14 @@ class TextEncoder:
     def fingerprint(self) -> str:
         """Hash of everything that decides the ids of a text."""
         options = {"max_length": self._section.longest, "truncate": self._section.truncate, "types": self.has_types}
-        text = json.dumps({"version": IDS_VERSION, "options": options, "tokenizer": self._backend.to_str()}, allow_nan=False)
+        text = json.dumps(
+            {"version": IDS_VERSION, "options": options, "tokenizer": self._backend.to_str()}, allow_nan=False
+        )
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def columns(self, *, pair: bool) -> tuple[str, ...]:
-        """Names of the columns of a store. Token types are kept only for pairs; for single texts they are mostly all zero."""
+        """Names of the columns of a store. Token types are kept only for pairs; for single texts they are mostly all
+        zero."""
         return ("ids", "types") if self.has_types and (pair or self._single_types) else ("ids",)
 
     def encode(
@@ -108,13 +114,16 @@ class TextEncoder:
     ) -> TokenStore:
         """Tokenise in memory.
 
-        DataError where `truncate = "error"` meets a longer row, named by `place(index)`; ConfigError as `require_room`.
+        DataError where `truncate = "error"` meets a longer row, named by `place(index)`; ConfigError as
+        `require_room`.
         """
         self.require_room(pair=pairs is not None)
         parts = self.encode_chunks(cut_texts(texts, pairs), place, depth=0)
         return join_stores(parts, names=self.columns(pair=pairs is not None))
 
-    def encode_chunks(self, chunks: Iterable[Texts], place: Callable[[int], str], *, depth: int) -> Generator[TokenStore]:
+    def encode_chunks(
+        self, chunks: Iterable[Texts], place: Callable[[int], str], *, depth: int
+    ) -> Generator[TokenStore]:
         """One store per chunk; the tokenizer works `depth` chunks ahead, in a thread. Errors as `encode`."""
         tokenise = self._backend.encode_batch_fast
         tokenised = (
@@ -179,7 +188,8 @@ class TextEncoder:
         return [slice(i, i + 1) for i in range(length) if i not in dropped]
 
     def _head_and_tail(self, keep: int) -> tuple[int, int]:
-        """How many of the kept tokens come from the head and from the tail; `head_tail` takes an odd one from the head."""
+        """How many of the kept tokens come from the head and from the tail; `head_tail` takes an odd one from the
+        head."""
         head = {"head": keep, "tail": 0, "head_tail": keep - keep // 2}[self._section.truncate]
         return head, keep - head
 
@@ -192,7 +202,8 @@ def cut_columns(texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None) -> Iterat
 
 
 def cut_texts(texts: Sequence[str], pairs: Sequence[str] | None = None) -> Iterator[Texts]:
-    """Consecutive rows in chunks of at most CHUNK_ROWS rows and CHUNK_CHARACTERS characters; a longer row by itself."""
+    """Consecutive rows in chunks of at most CHUNK_ROWS rows and CHUNK_CHARACTERS characters; a longer row by
+    itself."""
     sizes = np.fromiter(map(len, texts), np.int64, len(texts))
     if pairs is not None:
         sizes += np.fromiter(map(len, pairs), np.int64, len(pairs))
@@ -207,7 +218,8 @@ def cut_texts(texts: Sequence[str], pairs: Sequence[str] | None = None) -> Itera
 
 
 def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """Tokens kept of each text: all of the shorter if it fits into half, else half each (the tokenizers library's rule)."""
+    """Tokens kept of each text: all of the shorter if it fits into half, else half each (the tokenizers library's
+    rule)."""
     if first + second <= room:
         return first, second
     shorter, longer = sorted((first, second))

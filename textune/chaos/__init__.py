@@ -1,4 +1,5 @@
-"""A config in, a proof out: the run is killed at random moments, and ends like one that nobody killed; after `launch`."""
+"""A config in, a proof out: the run is killed at random moments, and ends like one that nobody killed; after
+`launch`."""
 
 import lazy_loader
 

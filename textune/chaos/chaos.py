@@ -5,8 +5,8 @@
                         run-1.log
     FOLDER/tokens       a token cache of its own
 
-Every process is `textune train CONFIG --run FOLDER/run-1 --resume auto`, and every kill is a SIGKILL, which no program can see
-coming. A run that ends before all kills have happened is followed by another one.
+Every process is `textune train CONFIG --run FOLDER/run-1 --resume auto`, and every kill is a SIGKILL, which no program
+can see coming. A run that ends before all kills have happened is followed by another one.
 """
 
 from __future__ import annotations
@@ -47,13 +47,14 @@ def chaos(
     say: Callable[[str], None] = lambda line: None,
     start: Starter = Process,
 ) -> ChaosResult:
-    """Kill the run of a config `kills` times, at moments drawn with `seed`, and compare every end with an uninterrupted one.
+    """Kill the run of a config `kills` times, at moments drawn with `seed`, and compare every end with an
+    uninterrupted one.
 
-    `folder` (by default `runs/NAME-chaos`, or `-2` where that is taken) holds everything; `reference` is a complete run of the
-    same config that saves the first training. `say` is called for each kill. ConfigError where the config never saves anything
-    that can be resumed; RunError where the folder is occupied, the reference is of another config, or the run is too short to
-    be killed so often.
-    KeyboardInterrupt or Preempted where a signal asked for an end: the process at work is ended, and what it made removed.
+    `folder` (by default `runs/NAME-chaos`, or `-2` where that is taken) holds everything; `reference` is a complete
+    run of the same config that saves the first training. `say` is called for each kill. ConfigError where the config
+    never saves anything that can be resumed; RunError where the folder is occupied, the reference is of another
+    config, or the run is too short to be killed so often. KeyboardInterrupt or Preempted where a signal asked for an
+    end: the process at work is ended, and what it made removed.
     """
     loaded = load_config(config, overrides, unset)
     _require_saving(loaded.experiment.train.checkpoint)
@@ -102,7 +103,8 @@ class _Workplace:
         self._asked = asked
 
     def watch(self, watcher: Watcher, until: Callable[[], bool] = lambda: False) -> tuple[int, bool]:
-        """Run the process of a run to its end, or kill it when `until` says so: its exit code, and whether it was killed."""
+        """Run the process of a run to its end, or kill it when `until` says so: its exit code, and whether it was
+        killed."""
         process = self.launcher.launch(watcher.run)
         try:
             is_killed = False
@@ -133,7 +135,9 @@ class _Workplace:
         if number := self._asked():
             kills, whole = count(len(self.result.kills), "kill"), self.folder / "reference"
             kept = f"; --reference {whole} spares its training next time" if is_complete(whole) else ""
-            said = f"{kills} had happened, nothing is proved, and the unfinished runs in {self.folder} are removed{kept}"
+            said = (
+                f"{kills} had happened, nothing is proved, and the unfinished runs in {self.folder} are removed{kept}"
+            )
             stop_saying(number, said)
 
 
@@ -155,7 +159,9 @@ def _reference(workplace: _Workplace, loaded: Loaded, given: Path | None) -> tup
         reference, pace = learn(result.reference, section)
         pace.start_up = (watcher.opened or watcher.started) - watcher.started
         pace.writing = watcher.usual_writing or pace.writing
-    workplace.say(f"uninterrupted: {reference.steps:,} steps in {pace.training:.1f} s of training ({result.reference})")
+    workplace.say(
+        f"uninterrupted: {reference.steps:,} steps in {pace.training:.1f} s of training ({result.reference})"
+    )
     return reference, pace
 
 
@@ -185,8 +191,10 @@ class _Proof:
                 aims[-1], misses = "training", 0
             elif misses == MAX_MISSES:
                 raise RunError(
-                    f"the run is too short to be killed so often: it trains for {self._pace.training:.2f} s and came to its end"
-                    f" {MAX_MISSES} times in a row before it was killed; {len(result.kills)} of {kills} kills happened.",
+                    f"the run is too short to be killed so often: it trains for {self._pace.training:.2f} s and came"
+                    f" to its end"
+                    f" {MAX_MISSES} times in a row before it was killed; {len(result.kills)} of {kills} kills"
+                    f" happened.",
                     hint="Ask for fewer --kills, or train longer, such as 'train.duration=10 epochs'.",
                 )
         return result

@@ -1,7 +1,7 @@
 """Whether two runs came to the same end, bit for bit; for `chaos.py`, and for anyone who doubts a resumed run.
 
-Times, notices and paths may differ, and so may the states of the process's own random generators: nothing in textune draws
-from them, and every process starts them anew.
+Times, notices and paths may differ, and so may the states of the process's own random generators: nothing in textune
+draws from them, and every process starts them anew.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def end_of(run: Path) -> End:
 def lines_of(run: Path) -> list[Line]:
     """The steps and evaluations of a run, without their speed."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines if line["kind"] != "notice"]
+    return [
+        {key: value for key, value in line.items() if key not in TIMES} for line in lines if line["kind"] != "notice"
+    ]
 
 
 def first_difference(one: End, other: End) -> str:
@@ -126,7 +128,9 @@ def _of_checkpoint(checkpoint: Checkpoint) -> _Tensors:
 
 def _of_folder(folder: Path) -> _Tensors:
     return {
-        name: place.read for path in sorted(folder.glob("*.safetensors")) for name, place in sorted(places_in(path).items())
+        name: place.read
+        for path in sorted(folder.glob("*.safetensors"))
+        for name, place in sorted(places_in(path).items())
     }
 
 
@@ -142,7 +146,8 @@ def _first_tensor(one: _Tensors, other: _Tensors, place: str) -> str:
             unequal = (bits != right).reshape(mine.numel(), -1).any(dim=1)
             first = int(unequal.nonzero()[0])
             return (
-                f"{place}: the tensor {name} differs in {int(unequal.sum()):,} of {mine.numel():,} values; the first is"
+                f"{place}: the tensor {name} differs in {int(unequal.sum()):,} of {mine.numel():,} values; the first"
+                f" is"
                 f" {mine.reshape(-1)[first].item()!r}, not {theirs.reshape(-1)[first].item()!r}."
             )
     return ""

@@ -42,7 +42,8 @@ class Reference:
 
 
 def learn(run: Path, section: Checkpointing) -> tuple[Reference, Pace]:
-    """Look at a complete run; RunError where it saves nothing before its end, so that each kill would only start it again."""
+    """Look at a complete run; RunError where it saves nothing before its end, so that each kill would only start it
+    again."""
     manifest, lines = read_manifest(run), lines_of(run)
     steps, seconds = manifest.steps or 0, manifest.seconds or 0.0
     _require_saves(section, manifest, run)

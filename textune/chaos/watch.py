@@ -1,4 +1,5 @@
-"""A run seen from outside, by its folder alone: what its process is doing, and what a kill interrupted; for `chaos.py`."""
+"""A run seen from outside, by its folder alone: what its process is doing, and what a kill interrupted; for
+`chaos.py`."""
 
 from __future__ import annotations
 
@@ -105,7 +106,9 @@ class Watcher:
         for folder in (self.run / "checkpoints", self.run):
             try:
                 with os.scandir(folder) as items:
-                    found |= {item.name: item.inode() for item in items if item.name.endswith(WRITING) and item.is_dir()}
+                    found |= {
+                        item.name: item.inode() for item in items if item.name.endswith(WRITING) and item.is_dir()
+                    }
             except FileNotFoundError:
                 continue
         return found

@@ -96,7 +96,11 @@ def _tell(ending: _Ending, error: BaseException, *, as_json: bool) -> None:
     if isinstance(error, click.UsageError) and not ending.hint:
         error.show()  # with the usage of the command
         return
-    text = f"{ending.message}\n{ending.hint}" if ending.code == 1 and ending.hint else f"{ending.message} {ending.hint}".strip()
+    text = (
+        f"{ending.message}\n{ending.hint}"
+        if ending.code == 1 and ending.hint
+        else f"{ending.message} {ending.hint}".strip()
+    )
     start = "" if not ending.is_error else f"Error on rank {rank}: " if rank else "Error: "
     click.echo(start + printable(text), err=True)
 
@@ -135,5 +139,6 @@ class _Verbs(click.Group):
 def commands() -> None:
     """A file of labelled text and one TOML config in; a fine-tuned, evaluated, reusable text model out.
 
-    Start with `textune init reviews.csv --out config.toml`. Any verb takes --debug, which shows the traceback of an error.
+    Start with `textune init reviews.csv --out config.toml`. Any verb takes --debug, which shows the traceback of an
+    error.
     """

@@ -19,7 +19,9 @@ from textune.imports import importing
 @config_options
 @click.option("--kills", type=click.IntRange(min=1), default=20, show_default=True, help="How often to kill.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the moments.")
-@click.option("--run", "folder", metavar="FOLDER", help="Where everything is written; by default a new folder runs/NAME-chaos.")
+@click.option(
+    "--run", "folder", metavar="FOLDER", help="Where everything is written; by default a new folder runs/NAME-chaos."
+)
 @click.option("--reference", metavar="RUN", help="A complete run of the same config, instead of training it first.")
 @json_option
 @quiet_option
@@ -36,8 +38,8 @@ def chaos(
 ) -> None:
     """Kill the run of a config at random moments, resume it, and prove that it ends as one that nobody killed.
 
-    Compared bit for bit: the last checkpoint, the best model, metrics.jsonl (but for times) and the reports. Exits with 1 if
-    anything differs.
+    Compared bit for bit: the last checkpoint, the best model, metrics.jsonl (but for times) and the reports. Exits
+    with 1 if anything differs.
     """
     with importing(for_good=True):
         from textune.chaos import chaos as run_chaos
@@ -60,7 +62,8 @@ def chaos(
     else:
         during = ", ".join(f"{num} during {phase}" for phase, num in sorted(result.during.items()))
         click.echo(
-            f"{count(len(result.kills), 'kill')} ({during}) in {count(result.runs, 'run')}: every run resumed, and every end is"
+            f"{count(len(result.kills), 'kill')} ({during}) in {count(result.runs, 'run')}: every run resumed, and"
+            f" every end is"
             " bit-equal to that of the uninterrupted run."
         )
     if result.difference:

@@ -54,10 +54,14 @@ def init(files: tuple[str, ...], out: str, pretrained: str | None, as_json: bool
     "textune check config.toml --no-timing",
 )
 @config_options
-@click.option("--no-timing", is_flag=True, help="Do not measure a few batches to predict the time, which can take minutes.")
+@click.option(
+    "--no-timing", is_flag=True, help="Do not measure a few batches to predict the time, which can take minutes."
+)
 @json_option
 @quiet_option
-def check(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], no_timing: bool, as_json: bool, quiet: bool) -> None:
+def check(
+    config: str, overrides: tuple[str, ...], unset: tuple[str, ...], no_timing: bool, as_json: bool, quiet: bool
+) -> None:
     """Check a config and its data, and predict tokens, padding, memory and time; trains nothing.
 
     Exits with 2 if training is not possible.

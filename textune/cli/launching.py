@@ -48,9 +48,13 @@ def _pairs(option: str, words: tuple[str, ...]) -> dict[str, str]:
 )
 @click.option("--processes", type=int, default=0, help="Processes per machine if it has no GPUs; by default one.")
 @click.option("--cpus", type=int, default=0, help="Processor cores per machine; by default four per process.")
-@click.option("--memory-mb", type=int, default=0, help="Memory per machine in MB; by default what the scheduler gives.")
+@click.option(
+    "--memory-mb", type=int, default=0, help="Memory per machine in MB; by default what the scheduler gives."
+)
 @click.option("--image", default="", help="Container image, if the scheduler runs containers.")
-@click.option("--mount", multiple=True, metavar="SPEC", help="Storage for containers, such as type=volume,src=CLAIM,dst=/data.")
+@click.option(
+    "--mount", multiple=True, metavar="SPEC", help="Storage for containers, such as type=volume,src=CLAIM,dst=/data."
+)
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="Environment variable of every process.")
 @click.option(
     "--scheduler-option",
@@ -60,7 +64,11 @@ def _pairs(option: str, words: tuple[str, ...]) -> dict[str, str]:
     help="Option for the scheduler: time, partition, account, queue, ...",
 )
 @click.option(
-    "--grace", type=int, default=120, show_default=True, help="Seconds to save in, between the scheduler's warning and the end."
+    "--grace",
+    type=int,
+    default=120,
+    show_default=True,
+    help="Seconds to save in, between the scheduler's warning and the end.",
 )
 @click.option("--max-retries", type=int, default=3, show_default=True, help="How often a failed job is restarted.")
 @click.option("--dry-run", is_flag=True, help="Print the exact request and submit nothing.")
@@ -82,7 +90,9 @@ def launch(
 
     require_scheduler(scheduler)
     if gpus is None and scheduler != "local":
-        raise LaunchError("--gpus is missing: how many GPUs does each machine have?", hint="Set --gpus 0 for machines without.")
+        raise LaunchError(
+            "--gpus is missing: how many GPUs does each machine have?", hint="Set --gpus 0 for machines without."
+        )
     job = Job(
         config,
         gpus=gpus or 0,

@@ -32,7 +32,10 @@ from textune.ranks import joined
 )
 @click.argument("run", metavar="RUN")
 @click.option(
-    "--data", metavar="FILE", multiple=True, help="Labelled rows; by default the run's own test rows, else its validation rows."
+    "--data",
+    metavar="FILE",
+    multiple=True,
+    help="Labelled rows; by default the run's own test rows, else its validation rows.",
 )
 @click.option(
     "--part", metavar="SET", help="Which of the run's own rows: validation, test, train or a set of data.evaluations."
@@ -54,7 +57,9 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, quiet: bool, **opti
         from textune.pipeline import evaluate as run_evaluate
 
     if data and options["part"]:
-        raise click.UsageError("--part chooses among the run's own rows, but --data names other rows: give only one of them.")
+        raise click.UsageError(
+            "--part chooses among the run's own rows, but --data names other rows: give only one of them."
+        )
     with options_in_errors():
         source, said = read_files(run, data, options) if data else (None, "")
     with run_tracker(quiet=quiet) as tracker, options_in_errors(files=bool(data)):
@@ -192,8 +197,8 @@ def info(run: str, as_json: bool) -> None:
 @click.option("--out", required=True, metavar="FOLDER", help="The folder to write; an existing one is refused.")
 @json_option
 def export(run: str, out: str, as_json: bool) -> None:
-    """Write a plain Hugging Face folder: a run's best model (before its first evaluation the newest checkpoint's), or that of
-    one checkpoint.
+    """Write a plain Hugging Face folder: a run's best model (before its first evaluation the newest checkpoint's), or
+    that of one checkpoint.
     """
     with importing(for_good=True):
         from textune.exports import export as run_export

@@ -146,7 +146,8 @@ _READING_OPTIONS = {
 
 @contextlib.contextmanager
 def options_in_errors(*, files: bool = True) -> Iterator[None]:
-    """Make errors name options of the command instead of keys; without `files`, data keys are those of the run's config."""
+    """Make errors name options of the command instead of keys; without `files`, data keys are those of the run's
+    config."""
     try:
         yield
     except TextuneError as error:
@@ -185,21 +186,29 @@ def reading_options(function: Callable[..., None]) -> Callable[..., None]:
             type=click.Choice(["run", "plain"]),
             default="run",
             show_default=True,
-            help="run: as the run read its own files with the same suffix; plain: by the file's name and these options alone.",
+            help="run: as the run read its own files with the same suffix; plain: by the file's name and these"
+            " options alone.",
         ),
         click.option(
             "--extra-cells",
             type=click.Choice(["error", "ignore"]),
             help="What to do with rows that have more cells than columns.",
         ),
-        click.option("--skip-lines", type=click.IntRange(min=0), metavar="N", help="Lines before the header or the rows."),
+        click.option(
+            "--skip-lines", type=click.IntRange(min=0), metavar="N", help="Lines before the header or the rows."
+        ),
         click.option("--pattern", metavar="REGEX", help="For text: named groups that turn each line into columns."),
         click.option("--column-names", metavar="A,B,...", help="Names for the columns of a file without a header."),
-        click.option("--quoting", type=click.Choice(["auto", "standard", "none"]), help="How quotes are read in csv and tsv."),
+        click.option(
+            "--quoting", type=click.Choice(["auto", "standard", "none"]), help="How quotes are read in csv and tsv."
+        ),
         click.option("--delimiter", help="Column delimiter of csv and tsv."),
         click.option("--encoding", help="Text encoding, by default utf-8."),
         click.option(
-            "--format", "format_", metavar="FORMAT", help="csv, tsv, jsonl, parquet, arrow or text; by default by name."
+            "--format",
+            "format_",
+            metavar="FORMAT",
+            help="csv, tsv, jsonl, parquet, arrow or text; by default by name.",
         ),
         click.option("--text-pair", metavar="COLUMN", help="Column of the second text of a pair, if not the run's."),
         click.option("--text", metavar="COLUMN", help="Text column, if not the run's."),
@@ -235,7 +244,9 @@ def evaluation_columns(run: str, options: dict[str, object]) -> Columns:
     from textune.prediction import find_model, read_card
 
     columns = predict_columns(read_card(find_model(run)).columns, options)
-    return columns if options["label"] is None else columns.model_copy(update={"label": options["label"], "labels": ()})
+    return (
+        columns if options["label"] is None else columns.model_copy(update={"label": options["label"], "labels": ()})
+    )
 
 
 def predict_columns(columns: Columns, options: dict[str, object]) -> Columns:

@@ -1,4 +1,5 @@
-"""What verbs print, only on the first of several ranks: results on standard output, everything else on standard error."""
+"""What verbs print, only on the first of several ranks: results on standard output, everything else on standard
+error."""
 
 from __future__ import annotations
 

@@ -101,7 +101,9 @@ def _say_what_comes_next(console: Console, result: TrainResult) -> None:
     """Where the model is, and the commands that use it."""
     folder = result.run
     steps = f"{result.steps:,} step{'' if result.steps == 1 else 's'}"
-    done = f"{folder} is complete: {steps}." if result.complete_before else f"Trained {steps} in {result.seconds:.0f} s."
+    done = (
+        f"{folder} is complete: {steps}." if result.complete_before else f"Trained {steps} in {result.seconds:.0f} s."
+    )
     named = shlex.quote(str(folder))
     say(
         console,

@@ -1,5 +1,5 @@
-"""The first room: TOML files and overrides in, one checked and frozen `Experiment` out, every value with its origin. Imports
-no torch or pyarrow.
+"""The first room: TOML files and overrides in, one checked and frozen `Experiment` out, every value with its origin.
+Imports no torch or pyarrow.
 """
 
 import lazy_loader

@@ -26,7 +26,9 @@ def require_words(function: Callable[..., object], **given: object) -> None:
 def require_count(name: str, value: object) -> None:
     """Raise ConfigError unless an argument is a whole number of at least 1; None means not given."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ConfigError(f"{name} = {shorten(repr(value))}: expected a whole number of at least 1.", key=name, value=value)
+        raise ConfigError(
+            f"{name} = {shorten(repr(value))}: expected a whole number of at least 1.", key=name, value=value
+        )
 
 
 def _words(annotation: object) -> list[str]:

@@ -21,7 +21,9 @@ def evaluation_problems(experiment: Experiment) -> list[Problem]:
     for name in experiment.data.evaluations:
         place, key = ("data", "evaluations", name), format_key("data", "evaluations", name)
         if name.lower() in SPLITS:
-            problems.append(Problem(place, f"{key}: the name {name} is taken by data.{name.lower()}.", "Choose another name."))
+            problems.append(
+                Problem(place, f"{key}: the name {name} is taken by data.{name.lower()}.", "Choose another name.")
+            )
         elif not _NAME.fullmatch(name):
             hint = "Use only letters, digits, - and _: the name becomes part of a file name."
             problems.append(Problem(place, f"{key}: {name!r} is not a name for an evaluation set.", hint))
@@ -33,7 +35,9 @@ def evaluation_problems(experiment: Experiment) -> list[Problem]:
     known = [*(["train"] if experiment.evaluate.train else []), *experiment.data.evaluations]
     for name in experiment.evaluate.at_end:
         if name not in known:
-            problems.append(Problem(("evaluate", "at_end"), f'evaluate.at_end: "{name}" {_why_not(name)}', _known(known)))
+            problems.append(
+                Problem(("evaluate", "at_end"), f'evaluate.at_end: "{name}" {_why_not(name)}', _known(known))
+            )
     return problems
 
 

@@ -61,7 +61,9 @@ def _holds_sections(value: object) -> bool:
     return isinstance(items, list | tuple) and bool(items) and isinstance(items[0], Section)
 
 
-def _value_lines(loaded: Loaded, place: Place, value: object, standard: object, *, diff: bool) -> list[tuple[str, str]]:
+def _value_lines(
+    loaded: Loaded, place: Place, value: object, standard: object, *, diff: bool
+) -> list[tuple[str, str]]:
     name, remark = str(place[-1]), _remark(loaded, place, standard, diff=diff)
     if value is None:
         return [("", f"{name} is not set" + (f"  ({remark})" if diff else ""))]
@@ -70,7 +72,9 @@ def _value_lines(loaded: Loaded, place: Place, value: object, standard: object, 
         for entry, inner in value.items():
             key = format_key(name, str(entry))
             origin = loaded.origins.get(format_key(*place, str(entry)), DEFAULT)
-            lines.append((f"{key} = {format_value(inner)}", origin) if inner is not None else ("", f"{key} is not set"))
+            lines.append(
+                (f"{key} = {format_value(inner)}", origin) if inner is not None else ("", f"{key} is not set")
+            )
         return lines
     return [(f"{name} = {format_value(value)}", remark)]
 
@@ -84,6 +88,8 @@ def _remark(loaded: Loaded, place: Place, standard: object, *, diff: bool) -> st
 
 def _default(section: Section, default: object, name: str) -> object:
     """The default of a key: from the section that is the default at this place, else from the section's own class."""
-    if isinstance(default, Section) and (type(default) is type(section) or (name == "kind" and hasattr(default, "kind"))):
+    if isinstance(default, Section) and (
+        type(default) is type(section) or (name == "kind" and hasattr(default, "kind"))
+    ):
         return getattr(default, name)
     return REQUIRED if name == "kind" else default_of(type(section), name)

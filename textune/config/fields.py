@@ -154,7 +154,11 @@ def expected(annotation: object) -> str:
         return "a table of data sources"
     if origin is dict:
         item, _, items = expected(arguments[1]).partition(" or a list of ")
-        return "a table" if arguments[1] is Any else f"a table of {_plural(item)}{f' or of lists of {items}' if items else ''}"
+        return (
+            "a table"
+            if arguments[1] is Any
+            else f"a table of {_plural(item)}{f' or of lists of {items}' if items else ''}"
+        )
     return _expected_scalar(plain, notes)
 
 
@@ -169,7 +173,9 @@ def _expected_scalar(plain: object, notes: tuple[object, ...]) -> str:
     if plain in (int, float):
         return ("a whole number" if plain is int else "a number") + _limits(plain, notes)
     if plain is str:
-        limits = {name: getattr(note, name) for note in notes for name in ("min_length", "max_length") if hasattr(note, name)}
+        limits = {
+            name: getattr(note, name) for note in notes for name in ("min_length", "max_length") if hasattr(note, name)
+        }
         example = next((found[0] for note in notes if (found := getattr(note, "examples", None))), None)
         text = "one character" if limits.get("max_length") == 1 else "text"
         return f"{text} such as `{example}`" if example else text
@@ -181,7 +187,10 @@ def _limits(plain: type, notes: tuple[object, ...]) -> str:
     if plain is int and "gt" in limits:
         limits["ge"] = limits.pop("gt") + 1
     words = {"gt": "above", "ge": "of at least", "lt": "below", "le": "of at most"}
-    texts = [f" {words[name]} {limit:g}" if abs(limit) < 1e6 else f" {words[name]} {limit}" for name, limit in limits.items()]
+    texts = [
+        f" {words[name]} {limit:g}" if abs(limit) < 1e6 else f" {words[name]} {limit}"
+        for name, limit in limits.items()
+    ]
     return " and".join(texts)
 
 

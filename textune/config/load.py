@@ -71,7 +71,8 @@ def load_config(config: Config | None, overrides: Overrides = (), unset: Iterabl
             merged.merge(table, origin)
     elif config is not None:
         raise ConfigError(
-            f"config is {shorten(repr(config))}, which is not a config.", hint="Give the name of a TOML file, or a dictionary."
+            f"config is {shorten(repr(config))}, which is not a config.",
+            hint="Give the name of a TOML file, or a dictionary.",
         )
     tree, problems = gather(overrides)
     places, more = parse_unset(unset, tree)
@@ -85,8 +86,8 @@ def load_config(config: Config | None, overrides: Overrides = (), unset: Iterabl
 def load_tree(tree: Mapping[str, object], *, origin: str = "", base: Path) -> Loaded:
     """The configuration of a nested dictionary that does not come from a config file, but from a checkpoint, say.
 
-    It is read like a config file in the folder `base`; None means the default. `origin` names the source of the values, in
-    messages and for `textune show`. Raises a ConfigError that lists every problem.
+    It is read like a config file in the folder `base`; None means the default. `origin` names the source of the
+    values, in messages and for `textune show`. Raises a ConfigError that lists every problem.
     """
     merged = Merged()
     merged.merge(tree, Origin(origin, base))
@@ -112,7 +113,9 @@ def require_runnable(experiment: Experiment) -> None:
         problems += _without_files(source, ("data", "evaluations", name))
     if data.labels.names and data.labels.names_file is not None:
         hint = "Keep one of them (--unset removes a key that a parent file sets)."
-        problems.append(Problem(("data", "labels"), "data.labels.names and data.labels.names_file are both set.", hint))
+        problems.append(
+            Problem(("data", "labels"), "data.labels.names and data.labels.names_file are both set.", hint)
+        )
     problems += [*evaluation_problems(experiment), *stream_problems(experiment)]
     refuse(problems)
 
@@ -167,7 +170,10 @@ def _read_chain(file: Path, *, shown: str) -> list[tuple[Tree, Origin]]:
         child, file = file, Path(absolute(parent, file.parent))
         if not os.path.exists(file):
             raise ConfigError(
-                f"{shown}: extends = {format_value(parent)}: there is no file {file}.", key="extends", value=parent, place=shown
+                f"{shown}: extends = {format_value(parent)}: there is no file {file}.",
+                key="extends",
+                value=parent,
+                place=shown,
             )
         if any(os.path.samefile(file, other) for other in seen):
             circle = " -> ".join(os.path.relpath(other, folder) for other in [*seen, file])

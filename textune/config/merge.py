@@ -89,7 +89,9 @@ class Merged:
         """The origins of the value at `place` itself; several if it is a table merged from several; []
         for a default.
         """
-        return list(dict.fromkeys(found.label for inner, found in self.origins.items() if inner[: len(place)] == place))
+        return list(
+            dict.fromkeys(found.label for inner, found in self.origins.items() if inner[: len(place)] == place)
+        )
 
     def resolve_paths(self) -> None:
         """Make every path absolute: those under `data` start from `data.folder` if set, others from where they were
@@ -130,7 +132,9 @@ class Merged:
             else:
                 self._value(annotations[name], target, value, here, origin)
 
-    def _table(self, choices: Mapping[str, type[Section]], current: Tree, value: object, place: Place, origin: Origin) -> Tree:
+    def _table(
+        self, choices: Mapping[str, type[Section]], current: Tree, value: object, place: Place, origin: Origin
+    ) -> Tree:
         if isinstance(value, Section):
             given = value.model_fields_set | ({"kind"} & set(keys_of(type(value))))
             value = {name: getattr(value, name) for name in given}
@@ -218,7 +222,8 @@ class Merged:
             if name != "kind" and name in keys_of(section) and name not in table:
                 new = section.model_fields["kind"].default
                 self.notes.append(
-                    f"{format_key(*place, name)}{set_in(found.label)} is ignored: {format_key(*place)} changed from kind "
+                    f"{format_key(*place, name)}{set_in(found.label)} is ignored: {format_key(*place)} changed from"
+                    f" kind "
                     f'"{old}" to "{new}"{set_in(origin.label)}, and a new kind starts from its defaults.'
                 )
 
@@ -240,7 +245,8 @@ class Merged:
                 table[name] = self._absolute(value, here, marker, start)
             elif marker is not None and isinstance(value, list | tuple):
                 table[name] = [
-                    self._absolute(item, here, marker, start) if isinstance(item, str) and item else item for item in value
+                    self._absolute(item, here, marker, start) if isinstance(item, str) and item else item
+                    for item in value
                 ]
 
     def _absolute(self, text: str, place: Place, marker: PathMarker, base: Path | None) -> str:
@@ -252,7 +258,11 @@ class Merged:
             label = origin.label if origin is not None else ""
             self.problems.append(
                 Problem(
-                    place, f"{format_key(*place)}{set_in(label)}: {error.message}", error.hint, value=error.value, origin=label
+                    place,
+                    f"{format_key(*place)}{set_in(label)}: {error.message}",
+                    error.hint,
+                    value=error.value,
+                    origin=label,
                 )
             )
             return text

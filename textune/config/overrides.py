@@ -67,7 +67,10 @@ def gather(overrides: Overrides) -> tuple[Tree, list[Problem]]:
             reason = str(error).partition(" (at ")[0]
             what = "a TOML list or table"
             if _QUOTED.fullmatch(text):
-                what, hint = "valid quoted text", "Leave the inner quotes out, or use single quotes around backslashes."
+                what, hint = (
+                    "valid quoted text",
+                    "Leave the inner quotes out, or use single quotes around backslashes.",
+                )
             problems.append(Problem(place, f"{shorten(override)} ({COMMAND_LINE}) is not {what}: {reason}.", hint))
             continue
         problem = _put(tree, place, value)
@@ -107,7 +110,9 @@ def _gather_values(overrides: Mapping[str, object]) -> tuple[Tree, list[Problem]
         try:
             place = parse_key(key)
         except (ValueError, AttributeError, TypeError):
-            problems.append(Problem(("override", number), f"The override {shorten(repr(key))} is not a dotted key.", _WORDS))
+            problems.append(
+                Problem(("override", number), f"The override {shorten(repr(key))} is not a dotted key.", _WORDS)
+            )
             continue
         if isinstance(value, Mapping) and annotations_at(place) and any(map(variants, annotations_at(place))):
             inner, found = _gather_values(value)  # a section: its keys may be dotted too

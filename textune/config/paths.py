@@ -92,7 +92,9 @@ def _in_package(text: str) -> str:
     inside = inside.lstrip("/")
     module = name.replace("-", "_")
     if not module.isidentifier():
-        raise ConfigError(f'"{text}" does not name a package.', hint='Write "package:NAME/PATH/IN/THE/PACKAGE".', value=text)
+        raise ConfigError(
+            f'"{text}" does not name a package.', hint='Write "package:NAME/PATH/IN/THE/PACKAGE".', value=text
+        )
     try:
         spec = importlib.util.find_spec(module)
     except ValueError:
@@ -101,7 +103,8 @@ def _in_package(text: str) -> str:
     if not folders:
         pip_name = module.replace("_", "-")
         raise ConfigError(
-            f'"{text}": the Python package {module} is not installed.', hint=f"Install it with `pip install {pip_name}`."
+            f'"{text}": the Python package {module} is not installed.',
+            hint=f"Install it with `pip install {pip_name}`.",
         )
     found = [_join(Path(folder), inside) for folder in folders]
     return next((path for path in found if os.path.exists(path)), found[0])

@@ -67,7 +67,9 @@ def refuse(problems: Sequence[Problem]) -> None:
     first = [next(problem for problem in problems if problem.place == place) for place in places]
     if len(first) == 1:
         only = first[0]
-        raise ConfigError(only.message, hint=only.hint, key=format_key(*only.place), value=only.value, place=only.origin)
+        raise ConfigError(
+            only.message, hint=only.hint, key=format_key(*only.place), value=only.value, place=only.origin
+        )
     if first:
         lines = "".join(f"\n  - {problem}" for problem in first)
         raise ConfigError(f"The configuration has {len(first)} problems:{lines}")
@@ -84,7 +86,9 @@ def unknown_key(place: Place, section: type[Section], siblings: Mapping[str, typ
     message = f"Unknown key {format_key(*place)}{set_in(origin)}."
     if place == ("extends",):
         return Problem(place, message, "extends is a key of a config file.", origin=origin)
-    owners = [kind for kind, sibling in siblings.items() if kind and sibling is not section and name in keys_of(sibling)]
+    owners = [
+        kind for kind, sibling in siblings.items() if kind and sibling is not section and name in keys_of(sibling)
+    ]
     if owners:
         kinds = " or ".join(f'kind = "{kind}"' for kind in owners)
         has = section.model_fields["kind"].default
@@ -134,14 +138,18 @@ def unknown_kind(place: Place, kind: object, choices: Iterable[str], origin: str
     near = nearest(str(kind), [name.strip('"') for name in names])
     hint = f'Did you mean "{near}"?' if near else ""
     key = format_key(*place, "kind")
-    message = f"{key} = {shorten(format_value(kind, one_line=True))}{set_in(origin)}: expected one of {', '.join(names)}."
+    message = (
+        f"{key} = {shorten(format_value(kind, one_line=True))}{set_in(origin)}: expected one of {', '.join(names)}."
+    )
     return Problem((*place, "kind"), message, hint, value=kind, origin=origin)
 
 
 def not_a_table(place: Place, value: object, choices: Mapping[str, type[Section]], origin: str) -> Problem:
     """A value where a section belongs."""
     key = format_key(*place)
-    message = f"{key} = {shorten(format_value(value, one_line=True))}{set_in(origin)}: {key} is a section, not a value."
+    message = (
+        f"{key} = {shorten(format_value(value, one_line=True))}{set_in(origin)}: {key} is a section, not a value."
+    )
     if isinstance(value, str) and value in choices:
         return Problem(place, message, f"Did you mean {key}.kind = {format_value(value)}?", value=value, origin=origin)
     first = next(iter(choices.values()))
@@ -169,7 +177,9 @@ def translate(error: ValidationError, origin_of: Callable[[Place], str]) -> list
         if finding["type"] == "missing" and section is not None:
             needs = "it has no default"
             if "kind" in section.model_fields:
-                needs = f'{format_key(*place[:-1])} has kind = "{section.model_fields["kind"].default}", which needs it'
+                needs = (
+                    f'{format_key(*place[:-1])} has kind = "{section.model_fields["kind"].default}", which needs it'
+                )
             message = f"{format_key(*place)} is not set; {needs}: {description_of(section, str(place[-1]))}"
             problems.append(Problem(place, message, origin=origin))
         elif finding["type"] == "value_error":

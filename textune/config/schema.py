@@ -293,7 +293,7 @@ class TokensSection(Section):
         return 256 if self.max_length == "auto" else self.max_length
 
 
-# --- task -------------------------------------------------------------------------------------------------------------
+# --- task ------------------------------------------------------------------------------------------------------------
 
 ClassWeights = Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]]
 
@@ -387,7 +387,7 @@ class ModelSection(Section):
     """Changes to the backbone's own configuration, such as `{ hidden_dropout_prob = 0.2 }`."""
 
 
-# --- train ------------------------------------------------------------------------------------------------------------
+# --- train -----------------------------------------------------------------------------------------------------------
 
 
 class AdamW(Section):

@@ -152,7 +152,9 @@ def _texts(facts: StarterFacts) -> str:
 
 
 def _bad_row_lines(facts: StarterFacts) -> list[tuple[str, str]]:
-    return [('on_bad_row = "skip"', "rows that cannot be used are skipped and counted")] if facts.skips_bad_rows else []
+    return (
+        [('on_bad_row = "skip"', "rows that cannot be used are skipped and counted")] if facts.skips_bad_rows else []
+    )
 
 
 def _train_lines(facts: StarterFacts) -> list[tuple[str, str]]:
@@ -191,11 +193,16 @@ def _validation_lines(facts: StarterFacts) -> list[tuple[str, str]]:
 def _column_lines(facts: StarterFacts) -> list[tuple[str, str]]:
     used = {facts.text, facts.text_pair, facts.label, *facts.label_columns}
     others = [printable(column) for column in facts.columns if column not in used]
-    lines = [(f"text = {format_string(facts.text)}", f"other columns: {shorten(', '.join(others), 60)}" if others else "")]
+    lines = [
+        (f"text = {format_string(facts.text)}", f"other columns: {shorten(', '.join(others), 60)}" if others else "")
+    ]
     if facts.text_pair is not None:
         lines.append((f"text_pair = {format_string(facts.text_pair)}", "the second text of each pair"))
     if facts.label_columns:
-        return [*lines, (f"labels = {format_value(facts.label_columns)}", "0 or 1 in each row; any number of labels applies")]
+        return [
+            *lines,
+            (f"labels = {format_value(facts.label_columns)}", "0 or 1 in each row; any number of labels applies"),
+        ]
     if facts.label is None:
         return [*lines, ("", 'label = "..."   <- no column looks like labels; name yours here')]
     shown = ", ".join(printable(label) for label in facts.labels)

@@ -21,22 +21,32 @@ def stream_problems(experiment: Experiment) -> list[Problem]:
     for place, section in held_out.items():
         if isinstance(section, SplitOff):
             key = format_key(*place)
-            hint = f'Give it rows of its own, such as {key} = {{ kind = "files", files = "{place[-1]}.jsonl" }}, or none.'
+            hint = (
+                f'Give it rows of its own, such as {key} = {{ kind = "files", files = "{place[-1]}.jsonl" }}, or none.'
+            )
             message = f"{key} is a share of the training rows, but they are streamed and cannot be split."
             problems.append(Problem(place, message, hint))
     if experiment.evaluate.train:
         message = "evaluate.train = true needs all training rows, but they are streamed."
-        problems.append(Problem(("evaluate", "train"), message, "Leave it out, or put some of the rows in data.evaluations."))
+        problems.append(
+            Problem(("evaluate", "train"), message, "Leave it out, or put some of the rows in data.evaluations.")
+        )
     if train.order not in ("shuffle", "sequential"):
-        message = f'train.order = "{train.order}" needs the lengths or weights of all rows, which a stream does not know.'
+        message = (
+            f'train.order = "{train.order}" needs the lengths or weights of all rows, which a stream does not know.'
+        )
         problems.append(Problem(("train", "order"), message, 'Use "shuffle" or "sequential".'))
     if train.compact_vocabulary == "on":
         message = 'train.compact_vocabulary = "on" needs the tokens of all rows, which a stream does not know.'
         problems.append(Problem(("train", "compact_vocabulary"), message, 'Use "auto".'))
     longest = min(experiment.tokens.longest, experiment.tokens.drop_longer or experiment.tokens.longest)
     if train.max_tokens != "auto" and train.max_tokens < longest:
-        message = f"train.max_tokens = {train.max_tokens} is less than the {longest} tokens that a streamed row may have."
-        problems.append(Problem(("train", "max_tokens"), message, f"Use {longest} or more, or lower tokens.max_length."))
+        message = (
+            f"train.max_tokens = {train.max_tokens} is less than the {longest} tokens that a streamed row may have."
+        )
+        problems.append(
+            Problem(("train", "max_tokens"), message, f"Use {longest} or more, or lower tokens.max_length.")
+        )
     return [*problems, *_label_problems(experiment), *_duration_problems(experiment, source)]
 
 
@@ -54,7 +64,9 @@ def _label_problems(experiment: Experiment) -> list[Problem]:
         hint = 'List all of them, such as data.labels.names = ["neg", "pos"], or set data.labels.names_file.'
         problems.append(Problem(("data", "labels"), message, hint))
     if task.class_weights == "balanced":
-        message = 'task.class_weights = "balanced" needs the number of rows of each class, which a stream does not know.'
+        message = (
+            'task.class_weights = "balanced" needs the number of rows of each class, which a stream does not know.'
+        )
         problems.append(Problem(("task", "class_weights"), message, "Give a table of weights by label name."))
     return problems
 
@@ -71,7 +83,9 @@ def _duration_problems(experiment: Experiment, source: StreamSource) -> list[Pro
     }
     if not isinstance(experiment.data.validation, Absent) or experiment.data.evaluations:
         durations["evaluate_every"] = train.evaluate_every
-    in_epochs = [f'train.{key} = "{value}"' for key, value in durations.items() if value.unit == "epochs" and value.amount]
+    in_epochs = [
+        f'train.{key} = "{value}"' for key, value in durations.items() if value.unit == "epochs" and value.amount
+    ]
     if not in_epochs:
         return []
     message = f"{', '.join(in_epochs)}: the length of an epoch of a stream is not known."

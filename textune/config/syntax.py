@@ -64,7 +64,7 @@ def _hint(reason: str, line: str, column: int) -> str:
     return "Write a path or pattern with backslashes in single quotes." if "\\" in line else ""
 
 
-# --- text without quotes ----------------------------------------------------------------------------------------------
+# --- text without quotes ---------------------------------------------------------------------------------------------
 
 
 def _without_quotes(lines: Sequence[str], row: int, column: int) -> tuple[str, str] | None:
@@ -94,7 +94,11 @@ def _bare_word(line: str, column: int) -> str:
 
 
 def _is_text(word: str) -> bool:
-    return bool(word) and not _NUMBER_LIKE.fullmatch(word) and word.lower() not in ("true", "false", "none", "null", "nil")
+    return (
+        bool(word)
+        and not _NUMBER_LIKE.fullmatch(word)
+        and word.lower() not in ("true", "false", "none", "null", "nil")
+    )
 
 
 def _error_place(lines: Sequence[str]) -> tuple[int, int] | None:
@@ -107,7 +111,7 @@ def _error_place(lines: Sequence[str]) -> tuple[int, int] | None:
     return None
 
 
-# --- set twice --------------------------------------------------------------------------------------------------------
+# --- set twice -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,9 @@ def _set_twice(lines: Sequence[str], row: int, *, inline: str | None) -> Fault |
     earlier = before[anew[-1] if anew and not second.header else 0 :]
     first = next((one for one in earlier if one.place == second.place), None)
     if first is None:
-        first = next((one for one in earlier if _overlap(one.place, second.place) and not (one.header or second.header)), None)
+        first = next(
+            (one for one in earlier if _overlap(one.place, second.place) and not (one.header or second.header)), None
+        )
         others = (one for one in earlier if one.place != second.table and _overlap(one.place, second.place))
         first = first or next(others, None)
         if first is None:

@@ -38,15 +38,21 @@ def read_toml(path: Path, *, shown: str) -> Tree:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise ConfigError(f"{shown}: there is no such config file.", hint=_hint_for_missing(path, shown), place=shown) from None
+        raise ConfigError(
+            f"{shown}: there is no such config file.", hint=_hint_for_missing(path, shown), place=shown
+        ) from None
     except OSError as error:
-        raise ConfigError(f"{shown} cannot be read: {error.strerror}.", place=shown, reason=error.strerror or "") from None
+        raise ConfigError(
+            f"{shown} cannot be read: {error.strerror}.", place=shown, reason=error.strerror or ""
+        ) from None
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         hint = _hint_for_data(path, shown) or "Save the file as UTF-8."
-        raise ConfigError(f"{shown}, line {line}: this is not UTF-8 text.", hint=hint, place=f"{shown}, line {line}") from None
+        raise ConfigError(
+            f"{shown}, line {line}: this is not UTF-8 text.", hint=hint, place=f"{shown}, line {line}"
+        ) from None
     try:
         return tomllib.loads(text)
     except ValueError as error:
@@ -114,7 +120,9 @@ def format_value(value: object, *, one_line: bool = False) -> str:
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, Mapping):
-        entries = [f"{format_key(str(k))} = {format_value(v, one_line=True)}" for k, v in value.items() if v is not None]
+        entries = [
+            f"{format_key(str(k))} = {format_value(v, one_line=True)}" for k, v in value.items() if v is not None
+        ]
         return f"{{ {', '.join(entries)} }}" if entries else "{}"
     if isinstance(value, list | tuple):
         items = [format_value(item, one_line=True) for item in value if item is not None]

@@ -60,7 +60,7 @@ def _above_zero(value: Duration) -> Duration:
     return value
 
 
-# --- choices used in several places -----------------------------------------------------------------------------------
+# --- choices used in several places ----------------------------------------------------------------------------------
 
 Switch = Literal["auto", "on", "off"]
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -73,7 +73,7 @@ Quoting = Literal["auto", "standard", "none"]
 OnBadRow = Literal["error", "skip"]
 OnExtraCells = Literal["error", "ignore"]
 
-# --- types ------------------------------------------------------------------------------------------------------------
+# --- types -----------------------------------------------------------------------------------------------------------
 
 Period = Annotated[Duration, AfterValidator(_above_zero)]
 """A duration above zero."""
@@ -102,7 +102,9 @@ class PathMarker:
 FilePath = Annotated[str, Field(min_length=1), PathMarker()]
 """A path, or `package:NAME/PATH` for a file inside an installed Python package."""
 
-FilePaths = Annotated[tuple[FilePath, ...], BeforeValidator(_one_or_more, json_schema_input_type=str | tuple[str, ...])]
+FilePaths = Annotated[
+    tuple[FilePath, ...], BeforeValidator(_one_or_more, json_schema_input_type=str | tuple[str, ...])
+]
 """Paths or glob patterns."""
 
 HubPath = Annotated[str, PathMarker(hub=True)]

@@ -1,4 +1,5 @@
-"""Rows of any source in, `PreparedData` out: labelled examples by split, and the label map; after `config`, before `batches`.
+"""Rows of any source in, `PreparedData` out: labelled examples by split, and the label map; after `config`, before
+`batches`.
 
 reading/      columns.py     labels/     splits.py
 rows     -->  examples  -->  targets --> splits        put together by prepare.py

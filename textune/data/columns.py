@@ -120,7 +120,9 @@ def select_columns(rows: Rows, columns: Columns, *, with_labels: bool, on_bad_ro
     )
     examples = leave_out(examples, bad, on_bad_row=on_bad_row)
     if examples.weight is not None and not examples.weight.any() and not rows.partial:
-        raise DataError(f"{rows.source}: all weights in column {columns.weight!r} are zero, so nothing would be learned.")
+        raise DataError(
+            f"{rows.source}: all weights in column {columns.weight!r} are zero, so nothing would be learned."
+        )
     return examples
 
 
@@ -212,8 +214,8 @@ def _text_column(rows: Rows, name: str, *, key: str) -> pa.ChunkedArray:
 class Template:
     """Text made of several columns, such as `"{title}\\n{body}"`.
 
-    `{{` and `}}` are plain braces; a written-out `\\n`, `\\t` or `\\\\`, as on a command line, means a line feed, a tab or
-    a backslash.
+    `{{` and `}}` are plain braces; a written-out `\\n`, `\\t` or `\\\\`, as on a command line, means a line feed, a
+    tab or a backslash.
     """
 
     def __init__(self, template: str) -> None:
@@ -226,7 +228,9 @@ class Template:
             raise DataError(f"{where}: {error}.", hint="Double a plain brace: {{ or }}.") from error
         for literal, name, spec, conversion in parsed:
             if name == "" or spec or conversion:
-                wrong = "{" + (name or "") + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
+                wrong = (
+                    "{" + (name or "") + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
+                )
                 raise DataError(f"{where} holds {wrong}.", hint="Braces hold only the name of a column.")
             self._parts.append((re.sub(r"\\[nt\\]", lambda match: _ESCAPES[match[0]], literal), name))
         if not self.names:
@@ -260,7 +264,9 @@ def _weights(rows: Rows, name: str, bad: dict[int, str]) -> np.ndarray:
     for index in np.flatnonzero(~usable_N):
         value = column[int(index)].as_py()
         reason = (
-            "is missing" if value is None or value == "" else f"is {shorten(value, 30)}, not a finite number of at least zero"
+            "is missing"
+            if value is None or value == ""
+            else f"is {shorten(value, 30)}, not a finite number of at least zero"
         )
         bad[int(index)] = f"the weight in column {name!r} {reason}"
     return weight_N

@@ -33,10 +33,10 @@ def prepare_data(
 ) -> PreparedData:
     """Read, select, label and split; DataError says what does not fit, and where.
 
-    `kind`: the task's kind (or `auto`); None for a task without labels, which neither needs nor reads a column of them.
-    `known_names`: label names in the order that a fine-tuned backbone already has; where the data has the same ones and
-    `data.labels` gives no order, that order is kept, and with it the meaning of the backbone's head. `given`: rows in memory
-    by name, for sources of that kind.
+    `kind`: the task's kind (or `auto`); None for a task without labels, which neither needs nor reads a column of
+    them. `known_names`: label names in the order that a fine-tuned backbone already has; where the data has the same
+    ones and `data.labels` gives no order, that order is kept, and with it the meaning of the backbone's head. `given`:
+    rows in memory by name, for sources of that kind.
     """
     sources = _read_sources(section, given, with_labels=kind is not None)
     labels, said = None, list[str]()
@@ -44,10 +44,13 @@ def prepare_data(
         labels, said = _settle_labels(sources, section.labels, kind=kind, known_names=known_names)
     train, stream, seen = _training_rows(sources, section, labels)
     held_out = {
-        name: _encoded(name, examples, labels, section, key=key_of(name)) for name, examples in sources.held_out.items()
+        name: _encoded(name, examples, labels, section, key=key_of(name))
+        for name, examples in sources.held_out.items()
     }
     train, shares = _set_aside(train, section)
-    splits = {"train": train} | {name: split for name in _held_out_of(section) if (split := (held_out | shares).get(name))}
+    splits = {"train": train} | {
+        name: split for name in _held_out_of(section) if (split := (held_out | shares).get(name))
+    }
     return PreparedData(splits, labels, (*sources.notes, *said, *seen), stream)
 
 
@@ -143,7 +146,9 @@ def _training_rows(
 
 def _of_first_rows(examples: Examples) -> list[str]:
     """Notes about the first block of a stream, which represents the rows that have not been read yet."""
-    notices = [f"training rows are streamed; figures about them describe their first {count(len(examples), 'row')} only"]
+    notices = [
+        f"training rows are streamed; figures about them describe their first {count(len(examples), 'row')} only"
+    ]
     if examples.skipped:
         bad = examples.skipped[0]
         notices.append(f"{count(len(examples.skipped), 'more row')} skipped; the first: {bad.place}: {bad.reason}")
@@ -151,7 +156,8 @@ def _of_first_rows(examples: Examples) -> list[str]:
 
 
 def _set_aside(train: Split, section: DataSection) -> tuple[Split, dict[str, Split]]:
-    """What is left for training, and the splits taken from training rows: test first, so it depends on no other key."""
+    """What is left for training, and the splits taken from training rows: test first, so it depends on no other
+    key."""
     shares: dict[str, Split] = {}
     sources = _held_out_of(section)
     for name in ("test", "validation", *section.evaluations):
@@ -176,7 +182,9 @@ def _read(
 ) -> Examples:
     rows = read_source(source, on_bad_row=on_bad_row, given=given)
     if rows.table.num_rows == 0:
-        raise DataError(f"{key}: {rows.source} has no rows.", hint="Check the file, and `where` and `take` if they are set.")
+        raise DataError(
+            f"{key}: {rows.source} has no rows.", hint="Check the file, and `where` and `take` if they are set."
+        )
     return select_columns(rows, columns, with_labels=with_labels, on_bad_row=on_bad_row)
 
 
@@ -186,5 +194,7 @@ def _encoded(name: str, examples: Examples, labels: LabelMap | None, section: Da
         return Split(name, examples, {}, np.arange(len(examples)))
     encoded, targets = encode_labels(examples, labels, section.labels, on_bad_row=section.on_bad_row)
     if len(encoded) == 0:
-        raise DataError(f"{key}: no row of {examples.rows.source} has a usable label.", hint="Check data.columns.label.")
+        raise DataError(
+            f"{key}: no row of {examples.rows.source} has a usable label.", hint="Check data.columns.label."
+        )
     return Split(name, encoded, {LABEL: targets}, np.arange(len(encoded)))

@@ -18,8 +18,8 @@ from textune.wording import count
 class Split:
     """Rows used for one purpose.
 
-    `examples` and `targets` cover the whole source, so a source is tokenised once, however it is split; `indices` int64 [N]
-    are the examples of this split.
+    `examples` and `targets` cover the whole source, so a source is tokenised once, however it is split; `indices`
+    int64 [N] are the examples of this split.
     """
 
     name: str
@@ -53,7 +53,8 @@ class Split:
 
     @property
     def unread(self) -> str:
-        """A sentence about rows that `data.on_bad_row` left out: how many of how many, and the first; empty for none."""
+        """A sentence about rows that `data.on_bad_row` left out: how many of how many, and the first; empty for
+        none."""
         skipped = self.examples.skipped
         if not skipped:
             return ""

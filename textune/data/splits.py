@@ -20,10 +20,11 @@ from textune.wording import count
 def split_rows(
     rows: Rows, indices: np.ndarray, targets: np.ndarray | None, section: SplitOff, *, key: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions kept and positions set aside among the examples whose rows are `indices` int64 [N]; int64, both sorted.
+    """Positions kept and positions set aside among the examples whose rows are `indices` int64 [N]; int64, both
+    sorted.
 
-    `targets` [N] of whole numbers are classes to stratify by; with other targets, or none, the split is random. `key` names
-    the split in messages, such as `data.validation`. DataError where one of the sides would be empty.
+    `targets` [N] of whole numbers are classes to stratify by; with other targets, or none, the split is random. `key`
+    names the split in messages, such as `data.validation`. DataError where one of the sides would be empty.
     """
     wanted = _num_wanted(len(indices), section, key)
     if section.group_by is not None:
@@ -99,8 +100,11 @@ def _quotas(sizes_C: np.ndarray, wanted: int, *, seed: int) -> np.ndarray:
     return np.asarray(quota_C)
 
 
-def _choose_groups(rows: Rows, indices: np.ndarray, column: str, wanted: int, section: SplitOff, key: str) -> np.ndarray:
-    """Rows set aside, bool [N], whole groups only: random groups as long as they fit. Rows without a group count singly."""
+def _choose_groups(
+    rows: Rows, indices: np.ndarray, column: str, wanted: int, section: SplitOff, key: str
+) -> np.ndarray:
+    """Rows set aside, bool [N], whole groups only: random groups as long as they fit. Rows without a group count
+    singly."""
     table = rows.table
     if column not in table.column_names:
         raise missing_column(column, rows, source=rows.source, key=f"{key}.group_by")
@@ -116,7 +120,8 @@ def _choose_groups(rows: Rows, indices: np.ndarray, column: str, wanted: int, se
     sizes_G = np.bincount(group_N)
     if len(sizes_G) < 2:
         raise DataError(
-            f"{key}.group_by: all rows have the same {column!r}, so none can be set aside.", hint="Choose another column."
+            f"{key}.group_by: all rows have the same {column!r}, so none can be set aside.",
+            hint="Choose another column.",
         )
     taken_G = np.zeros(len(sizes_G), bool)
     room = wanted

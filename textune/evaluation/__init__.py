@@ -1,4 +1,5 @@
-"""Targets and scores in, batch by batch; metrics, their intervals and a report out; after `prediction`, before `run`."""
+"""Targets and scores in, batch by batch; metrics, their intervals and a report out; after `prediction`, before
+`run`."""
 
 import lazy_loader
 

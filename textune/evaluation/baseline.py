@@ -35,8 +35,11 @@ class Baseline:
         return self.metrics[self.compared]
 
 
-def find_baseline(scored: Scored, metric: Metric, metrics: dict[str, float], train_targets: np.ndarray | None) -> Baseline:
-    """The constant answer that the training rows suggest (or these rows, without them), and whether `metrics` beat it."""
+def find_baseline(
+    scored: Scored, metric: Metric, metrics: dict[str, float], train_targets: np.ndarray | None
+) -> Baseline:
+    """The constant answer that the training rows suggest (or these rows, without them), and whether `metrics` beat
+    it."""
     source = "these rows" if train_targets is None else "the training rows"
     answers, measures = scored.answers, scored.answers.measures
     known = scored.targets if train_targets is None else answers.store(train_targets)
@@ -63,7 +66,8 @@ def _decided(head: Head, constant: np.ndarray) -> np.ndarray:
 
 
 def _always(scored: Scored, constant: np.ndarray) -> Scored:
-    """The same rows with the same scores for each: float64 [C] or one value. Views instead of copies where possible."""
+    """The same rows with the same scores for each: float64 [C] or one value. Views instead of copies where
+    possible."""
     return replace(
         scored,
         predictions=np.broadcast_to(_decided(scored.head, constant), scored.targets.shape),

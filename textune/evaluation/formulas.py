@@ -26,7 +26,7 @@ SCORES_AT_ONCE = 1 << 20
 """Scores whose columns are laid side by side at a time to be ranked."""
 
 
-# --- decisions --------------------------------------------------------------------------------------------------------
+# --- decisions -------------------------------------------------------------------------------------------------------
 
 
 def precision(counts: Counts) -> np.ndarray:
@@ -120,7 +120,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.asarray(np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0))
 
 
-# --- scores of each row -----------------------------------------------------------------------------------------------
+# --- scores of each row ----------------------------------------------------------------------------------------------
 
 
 def log_loss(scored: Scored) -> float:
@@ -136,11 +136,12 @@ def brier(scored: Scored) -> float:
     return float(np.average(errors**2, weights=scored.weights))
 
 
-# --- ranks ------------------------------------------------------------------------------------------------------------
+# --- ranks -----------------------------------------------------------------------------------------------------------
 
 
 class Areas(NamedTuple):
-    """Areas under the ROC curve and under the precision-recall steps, of one class or, as float64 [...], of several."""
+    """Areas under the ROC curve and under the precision-recall steps, of one class or, as float64 [...], of
+    several."""
 
     roc_auc: Any
     """NaN where all rows belong to the class, or none."""
@@ -167,7 +168,9 @@ def class_areas(scored: Scored, columns: range) -> Areas:
         for block in (columns[start : start + step] for start in range(0, len(columns), step)):
             chosen = slice(block.start, block.stop)
             # A column is read many times, so it should be contiguous.
-            scores_CM, hits_CM = (np.ascontiguousarray(side[:, chosen].T) for side in (_kept_scores(scored), scored.hits))
+            scores_CM, hits_CM = (
+                np.ascontiguousarray(side[:, chosen].T) for side in (_kept_scores(scored), scored.hits)
+            )
             areas += [_areas(*column, scored.weights) for column in zip(scores_CM, hits_CM, strict=True)]
         scored.memory[columns] = np.array(areas).T
     return Areas(*scored.memory[columns])
@@ -213,7 +216,7 @@ def _kept_scores(scored: Scored) -> np.ndarray:
     return scored.scores
 
 
-# --- numbers ----------------------------------------------------------------------------------------------------------
+# --- numbers ---------------------------------------------------------------------------------------------------------
 
 
 def mean_squared_error(scored: Scored) -> float:
@@ -240,7 +243,8 @@ def mean_absolute_percentage_error(scored: Scored) -> float:
 
 
 def r2(scored: Scored) -> float:
-    """Share of the targets' variance that is explained; NaN for one row. Constant targets: 1 if all are met, else 0."""
+    """Share of the targets' variance that is explained; NaN for one row. Constant targets: 1 if all are met, else
+    0."""
     if len(scored) < 2:
         return UNDEFINED
     variance = _mean((scored.targets - _mean(scored.targets, scored)) ** 2, scored)

@@ -5,7 +5,8 @@ Three methods, each where it holds (`tests/evaluation/test_coverage.py` simulate
 - Shares of rows (accuracy, subset accuracy, binary precision and recall): Wilson's score interval (Wilson 1927; Brown,
   Cai and DasGupta 2001, Statistical Science 16, 101).
 - Other metrics of the confusion matrix: draws of the matrix from its posterior under a Dirichlet prior, which for two
-  classes is Jeffreys' (Caelen 2017, Annals of Mathematics and Artificial Intelligence 81, 429). Unlike resamples, draws
+  classes is Jeffreys' (Caelen 2017, Annals of Mathematics and Artificial Intelligence 81, 429). Unlike resamples,
+  draws
   include errors that happen not to occur among these rows.
 - All others: the BCa bootstrap over rows (Efron 1987, Journal of the American Statistical Association 82, 171).
 
@@ -89,7 +90,7 @@ def confidence_interval(metric: Metric, scored: Scored, *, samples: int = 1000, 
     return _bootstrap(metric, rows, value, samples, generator)
 
 
-# --- Wilson -----------------------------------------------------------------------------------------------------------
+# --- Wilson ----------------------------------------------------------------------------------------------------------
 
 
 def _wilson(hits: int, total: int) -> Interval:
@@ -105,7 +106,7 @@ def _wilson(hits: int, total: int) -> Interval:
     return Interval((lower, upper), "Wilson")
 
 
-# --- Dirichlet --------------------------------------------------------------------------------------------------------
+# --- Dirichlet -------------------------------------------------------------------------------------------------------
 
 
 def _matrix(rows: Scored) -> Scored:
@@ -128,10 +129,12 @@ def _drawn(metric: Metric, matrix: Scored, samples: int, generator: np.random.Ge
     right = matrix.right
     prior = np.where(right, PRIOR / 2 / right.sum(), PRIOR / 2 / max((~right).sum(), 1))
     posterior = matrix.weights + prior
-    return np.array([metric.function(matrix.take(cells, generator.dirichlet(posterior) * num_rows)) for _ in range(samples)])
+    return np.array(
+        [metric.function(matrix.take(cells, generator.dirichlet(posterior) * num_rows)) for _ in range(samples)]
+    )
 
 
-# --- BCa --------------------------------------------------------------------------------------------------------------
+# --- BCa -------------------------------------------------------------------------------------------------------------
 
 
 def _too_few(metric: Metric, rows: Scored) -> str:
@@ -139,7 +142,9 @@ def _too_few(metric: Metric, rows: Scored) -> str:
     if metric.uses == "decisions":
         wrong = int((~rows.right).sum())
         if wrong < MIN_ERRORS:
-            return f"only {wrong} of {len(rows):,} rows are wrong, too few to resample" if wrong else "every row is right"
+            return (
+                f"only {wrong} of {len(rows):,} rows are wrong, too few to resample" if wrong else "every row is right"
+            )
     if metric.uses == "ranks" and rows.answers.choices is not None:
         positives = rows.hits[:, rows.answers.ranked.start :]
         sides = np.minimum(positives.sum(axis=0), (~positives).sum(axis=0))
@@ -182,7 +187,8 @@ def _bootstrap(metric: Metric, rows: Scored, value: float, samples: int, generat
 
 
 def _bca_shares(values: np.ndarray, value: float, acceleration: float) -> list[float]:
-    """Which quantiles of the resamples are the limits, corrected for bias and for how the spread moves with the value."""
+    """Which quantiles of the resamples are the limits, corrected for bias and for how the spread moves with the
+    value."""
     near = 1e-12 * max(1.0, abs(value))
     below = (np.sum(values < value - near) + np.sum(values <= value + near)) / 2  # ties count half
     bias = NORMAL.inv_cdf(min(max(below, 1), len(values) - 1) / len(values))
@@ -192,7 +198,8 @@ def _bca_shares(values: np.ndarray, value: float, acceleration: float) -> list[f
 
 
 def _acceleration(metric: Metric, part: Scored, generator: np.random.Generator) -> float:
-    """A sixth of the skewness of what each row adds to the value, by the jackknife; of many rows, by groups of them."""
+    """A sixth of the skewness of what each row adds to the value, by the jackknife; of many rows, by groups of
+    them."""
     counts = np.ones(len(part), np.int64) if part.weights is None else part.weights
     if len(part) <= GROUPS:
         groups, times = [np.array([index]) for index in range(len(part))], counts

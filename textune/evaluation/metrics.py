@@ -85,7 +85,9 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("f1_macro", True, averaged(f_measure(1), "macro"), "mean F1 of the classes"),
         Metric("f1_micro", True, averaged(f_measure(1), "micro"), "F1 of the counts summed over the classes"),
-        Metric("f1_weighted", True, averaged(f_measure(1), "weighted"), "mean F1 of the classes, weighted by their rows"),
+        Metric(
+            "f1_weighted", True, averaged(f_measure(1), "weighted"), "mean F1 of the classes, weighted by their rows"
+        ),
         Metric("f1_samples", True, averaged(f_measure(1), "samples"), "mean F1 of the rows' label sets"),
         Metric("precision_macro", True, averaged(precision, "macro"), "mean precision of the classes"),
         Metric("precision_micro", True, averaged(precision, "micro"), "precision of the summed counts"),
@@ -175,7 +177,9 @@ def resolve_metric(name: str, answers: Answers) -> Metric:
     if name == "auto":
         return METRICS[answers.measures.main]
     if not isinstance(name, str):
-        raise ConfigError(f"evaluate.metric = {name!r:.60} is not the name of a metric.", key="evaluate.metric", value=name)
+        raise ConfigError(
+            f"evaluate.metric = {name!r:.60} is not the name of a metric.", key="evaluate.metric", value=name
+        )
     if name in answers.measures.names:
         return METRICS[name]
     problem = answers.label_map.problem
@@ -189,7 +193,11 @@ def resolve_metric(name: str, answers: Answers) -> Metric:
     suggestion = f"Did you mean {_join(nearest, 'or')}? " if nearest else ""
     hint = f"{suggestion}Metrics for {problem}: auto, {', '.join(valid)}."
     raise ConfigError(
-        Words(Setting("evaluate.metric", name), f": {reason}"), hint=hint, key="evaluate.metric", value=name, reason=reason
+        Words(Setting("evaluate.metric", name), f": {reason}"),
+        hint=hint,
+        key="evaluate.metric",
+        value=name,
+        reason=reason,
     )
 
 

@@ -44,7 +44,8 @@ def ranking_note(num_rows: int, num_ranked: int) -> str:
     if num_ranked == num_rows:
         return ""
     return (
-        f"roc_auc and average_precision rank rows by their scores, of which there are too many here (rows x classes): they are "
+        f"roc_auc and average_precision rank rows by their scores, of which there are too many here (rows x classes):"
+        f" they are "
         f"measured on {num_ranked:,} of {num_rows:,} rows, drawn at random, and on the classes that occur in these."
     )
 
@@ -75,13 +76,14 @@ class Reduction:
             self._sampled_M = np.sort(np.random.default_rng(0).choice(num_rows, num_kept, replace=False))
 
     def add(self, rows: np.ndarray, targets: np.ndarray, scores: np.ndarray) -> None:
-        """Take n rows: their numbers int64 [n], what is true, and what the model says. Nothing given is kept or changed.
+        """Take n rows: their numbers int64 [n], what is true, and what the model says. Nothing given is kept or
+        changed.
 
         - `targets`: int [n] (binary, multiclass), 0 or 1 as [n, C] (multilabel), float [n] (regression).
         - `scores`: probabilities [n, C] (binary: C = 2), or values [n] (regression).
 
-        DataError for impossible shapes and values, ModelError for scores that are not numbers, ValueError for a row that
-        was taken before. A batch that raises leaves no trace.
+        DataError for impossible shapes and values, ModelError for scores that are not numbers, ValueError for a row
+        that was taken before. A batch that raises leaves no trace.
         """
         scores = np.asarray(scores, dtype=np.float64)
         answers = self.head.answers

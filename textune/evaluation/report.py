@@ -103,7 +103,9 @@ class Report:
 
     def worst_classes(self) -> list[int]:
         """Class numbers by F1, lowest first; classes without rows last."""
-        return sorted(range(len(self.classes)), key=lambda index: (self.classes[index].support == 0, self.classes[index].f1))
+        return sorted(
+            range(len(self.classes)), key=lambda index: (self.classes[index].support == 0, self.classes[index].f1)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON can hold it: NaN as None, plain Python numbers."""
@@ -158,7 +160,8 @@ def build_report(
     - `bootstrap`: draws or resamples for the interval, 0 for none; `seed` makes them repeatable.
     - `mistakes`: how many to keep.
 
-    Memory: a few arrays of N numbers, and as much again as the scores that are kept. Time: mostly sorting these by class.
+    Memory: a few arrays of N numbers, and as much again as the scores that are kept. Time: mostly sorting these by
+    class.
     """
     labels = scored.head.label_map
     metrics = compute_metrics(scored)
@@ -234,7 +237,11 @@ def _metric_notes(metric: Metric, metrics: dict[str, float], interval: Interval,
         if interval.reason:
             notes.append(f"There is no interval for {metric.name}: {interval.reason}.")
         return notes
-    if baseline.beaten and baseline.compared == metric.name and interval.limits[0] <= baseline.value <= interval.limits[1]:
+    if (
+        baseline.beaten
+        and baseline.compared == metric.name
+        and interval.limits[0] <= baseline.value <= interval.limits[1]
+    ):
         notes.append(
             f"The constant answer's {metric.name} ({number(baseline.value)}) lies inside the interval: "
             "on so few rows the model's lead may be chance."
@@ -254,7 +261,9 @@ def _class_notes(classes: tuple[ClassMetrics, ...]) -> list[str]:
     unseen = [row.name for row in classes if row.support > 0 and row.predicted == 0]
     notes = []
     if absent:
-        notes.append(f"No row here belongs to {_some(absent, len(classes))}: how well such rows are found is not measured.")
+        notes.append(
+            f"No row here belongs to {_some(absent, len(classes))}: how well such rows are found is not measured."
+        )
     if unseen:
         notes.append(f"The model never answers {_some(unseen, len(classes))}.")
     return notes

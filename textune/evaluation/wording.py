@@ -29,7 +29,9 @@ def shorten(text: str, limit: int) -> str:
 def one_line(text: str, limit: int) -> str:
     """Shortened, without line breaks and without characters that a terminal or a reader would obey."""
     # a text may be megabytes long; what lies far beyond the limit is never looked at
-    return shorten(_UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", _SPACE.sub(" ", text[: 4 * limit + 100]).strip()), limit)
+    return shorten(
+        _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", _SPACE.sub(" ", text[: 4 * limit + 100]).strip()), limit
+    )
 
 
 def answer(value: str | tuple[str, ...] | float) -> str:
@@ -42,7 +44,8 @@ def answer(value: str | tuple[str, ...] | float) -> str:
 def headline(
     metric: str, value: float, interval: tuple[float, float] | None, baseline: tuple[str, float], num_rows: int
 ) -> str:
-    """One line on an evaluation: the main metric, its interval, the constant answer in its own metric, and the rows."""
+    """One line on an evaluation: the main metric, its interval, the constant answer in its own metric, and the
+    rows."""
     limits = "no interval" if interval is None else f"95 % interval {number(interval[0])} to {number(interval[1])}"
     other = "" if baseline[0] == metric else f"{baseline[0]} "
     rows = f"{num_rows:,} row{'' if num_rows == 1 else 's'}"
@@ -52,7 +55,8 @@ def headline(
 def split_averages(metrics: dict[str, float]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """The metrics apart from those that exist in several averages, and these as kind -> average -> value."""
     table = {
-        kind: {average: metrics[name] for average in AVERAGES if (name := f"{kind}_{average}") in metrics} for kind in AVERAGED
+        kind: {average: metrics[name] for average in AVERAGES if (name := f"{kind}_{average}") in metrics}
+        for kind in AVERAGED
     }
     rest = {name: value for name, value in metrics.items() if name.rpartition("_")[0] not in AVERAGED}
     return rest, {kind: averages for kind, averages in table.items() if averages}

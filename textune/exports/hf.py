@@ -13,7 +13,17 @@ from textune.atomic import write_folder
 from textune.config import ModelSection, load_tree, user_path
 from textune.errors import ConfigError, ModelError, RunError
 from textune.inside import require_inside
-from textune.model import Device, FullTable, Kept, Recipe, TextModel, complete_model, load_model, load_tokenizer, prepare
+from textune.model import (
+    Device,
+    FullTable,
+    Kept,
+    Recipe,
+    TextModel,
+    complete_model,
+    load_model,
+    load_tokenizer,
+    prepare,
+)
 from textune.prediction import CARD_NAME, read_card
 from textune.run import state_of
 from textune.training import KEPT_IDS, MANIFEST, MODEL, Checkpoint, newest, open_checkpoint, require_whole, weights_of
@@ -30,15 +40,19 @@ class Exported:
 
 
 def export(source: str | Path, target: str | Path) -> Exported:
-    """Write a model as a plain folder: the best one of a run, or that of its newest checkpoint if it has not evaluated yet,
-    or that of one checkpoint.
+    """Write a model as a plain folder: the best one of a run, or that of its newest checkpoint if it has not evaluated
+    yet, or that of one checkpoint.
 
-    The folder is complete or absent. Raises RunError if there is no model, if the checkpoint is damaged, or if `target` exists.
+    The folder is complete or absent. Raises RunError if there is no model, if the checkpoint is damaged, or if
+    `target` exists.
     """
     source, target = user_path(source), user_path(target)
     if target.exists():
         raise RunError(
-            f"--out {target} exists; nothing is ever overwritten.", hint="Choose another name.", key="out", value=str(target)
+            f"--out {target} exists; nothing is ever overwritten.",
+            hint="Choose another name.",
+            key="out",
+            value=str(target),
         )
     if not source.is_dir():
         raise RunError(
@@ -99,7 +113,8 @@ def _rebuild(checkpoint: Checkpoint) -> TextModel:
         if model.left_out_fingerprint != known:
             name = _backbone_of(checkpoint).pretrained
             raise ModelError(
-                f"the token embeddings of {name} changed since the checkpoint {checkpoint.folder} was written, which holds only"
+                f"the token embeddings of {name} changed since the checkpoint {checkpoint.folder} was written, which"
+                f" holds only"
                 " those that the run trained.",
                 hint="Restore the original backbone.",
                 place=str(checkpoint.folder),
@@ -119,7 +134,8 @@ def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
         model = load_model(section, tokenizer, label_map=card.label_map, num_logits=num_logits, seed=0)
     except (ModelError, ConfigError) as error:
         raise RunError(
-            f"the checkpoint {checkpoint.folder} holds only the token embeddings that the run trained; the others are read from"
+            f"the checkpoint {checkpoint.folder} holds only the token embeddings that the run trained; the others are"
+            f" read from"
             f" its backbone: {error.message}",
             hint="Put the backbone back where it was.",
         ) from error

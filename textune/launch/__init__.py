@@ -1,4 +1,5 @@
-"""A config and the name of a scheduler in, a job there out: one machine, a Slurm cluster or Kubernetes; sees only `config`.
+"""A config and the name of a scheduler in, a job there out: one machine, a Slurm cluster or Kubernetes; sees only
+`config`.
 
 TorchX hands the job to the scheduler; each node runs torchrun, which starts `textune train CONFIG ... --resume auto`.
 """

@@ -50,7 +50,9 @@ def application(job: Job) -> specs.AppDef:
     # TorchX fills in the name of the variable that holds the first node; in its templates $$ is a plain $.
     endpoint = "localhost:0" if job.nodes == 1 else f"<FIRST>:{PORT}"
     command = job.command(endpoint=endpoint, job_id="<ID>").replace("$", "$$")
-    command = command.replace("<FIRST>", f"$${{{specs.macros.rank0_env}:-localhost}}").replace("<ID>", specs.macros.app_id)
+    command = command.replace("<FIRST>", f"$${{{specs.macros.rank0_env}:-localhost}}").replace(
+        "<ID>", specs.macros.app_id
+    )
     return specs.AppDef(
         name=job.name,
         roles=[

@@ -72,7 +72,8 @@ def prepare(job: Job, scheduler: str, options: Sequence[str] = (), *, dry_run: b
     _require(scheduler, dry_run=dry_run)
     if scheduler in _IN_CONTAINERS and not job.image:
         raise LaunchError(
-            f"--scheduler {scheduler} runs containers, but no image is given.", hint="Name one that has textune with --image."
+            f"--scheduler {scheduler} runs containers, but no image is given.",
+            hint="Name one that has textune with --image.",
         )
     if job.image and scheduler in ("local", "slurm"):
         message = f"--image {job.image}: {scheduler} runs the installed textune, not a container."
@@ -121,7 +122,9 @@ def _options(scheduler: str, options: Sequence[str], known: dict[str, Any]) -> t
         elif name in more:
             sbatch[name] = value
         else:
-            raise LaunchError(f"--scheduler-option {name}: {scheduler} has no such option.", hint=_nearest(name, own + more))
+            raise LaunchError(
+                f"--scheduler-option {name}: {scheduler} has no such option.", hint=_nearest(name, own + more)
+            )
     for name in own:
         if known[name].is_required and name not in said:
             raise LaunchError(f"--scheduler {scheduler} needs --scheduler-option {name}=...: {known[name].help}.")
@@ -137,7 +140,9 @@ def _typed(name: str, value: str, kind: Any) -> Any:
         return int(value)
     if kind not in (bool, int):
         return value.split(",")
-    raise LaunchError(f"--scheduler-option {name}={value}: expected {'true or false' if kind is bool else 'a whole number'}.")
+    raise LaunchError(
+        f"--scheduler-option {name}={value}: expected {'true or false' if kind is bool else 'a whole number'}."
+    )
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
@@ -151,10 +156,14 @@ def _require(scheduler: str, *, dry_run: bool) -> None:
         raise LaunchError("TorchX is not installed.", hint='Install it with `pip install "textune[launch]"`.')
     package = SCHEDULERS[scheduler]
     if package and not _importable(package.replace("-", ".")):
-        raise LaunchError(f"--scheduler {scheduler} needs the Python package {package}.", hint=f"`pip install {package}`")
+        raise LaunchError(
+            f"--scheduler {scheduler} needs the Python package {package}.", hint=f"`pip install {package}`"
+        )
     command, hint = _COMMANDS.get(scheduler, ("", ""))
     if command and not dry_run and shutil.which(command) is None:
-        raise LaunchError(f"--scheduler {scheduler} needs the command {command}, which is not installed here.", hint=hint)
+        raise LaunchError(
+            f"--scheduler {scheduler} needs the command {command}, which is not installed here.", hint=hint
+        )
 
 
 def _importable(module: str) -> bool:
@@ -175,7 +184,9 @@ def _foreign(scheduler: str) -> Iterator[None]:
         raise
     except Exception as error:
         line = next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
-        raise LaunchError(f"--scheduler {scheduler} did not take the job: {line}.", hint="Nothing was submitted.") from error
+        raise LaunchError(
+            f"--scheduler {scheduler} did not take the job: {line}.", hint="Nothing was submitted."
+        ) from error
 
 
 def _become(command: str, variables: dict[str, str]) -> NoReturn:

@@ -58,7 +58,9 @@ class Job:
     @property
     def name(self) -> str:
         """The name of the run folder, in characters that every scheduler accepts."""
-        text = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in Path(self.run).name.lower())
+        text = "".join(
+            letter if letter.isascii() and letter.isalnum() else "-" for letter in Path(self.run).name.lower()
+        )
         return text.strip("-")[:40].strip("-") or "textune"
 
     def command(self, *, endpoint: str, job_id: str, signals: Literal["agent", "everyone"] = "agent") -> str:
@@ -69,7 +71,12 @@ class Job:
         """
         python = "python" if self.image else sys.executable  # an image has its own Python
         before = [python, "-m", "textune.launch.node", f"--signals={signals}"]
-        before += [f"--nnodes={self.nodes}", f"--nproc-per-node={self.processes}", "--max-restarts=0", "--rdzv-backend=c10d"]
+        before += [
+            f"--nnodes={self.nodes}",
+            f"--nproc-per-node={self.processes}",
+            "--max-restarts=0",
+            "--rdzv-backend=c10d",
+        ]
         # torchrun would take --run for an abbreviation of its own --run-path.
         after = ["-m", "textune", "train", self.config, "--run-folder", self.run, "--resume", "auto"]
         after += [word for key in self.unset for word in ("--unset", key)] + list(self.overrides)
@@ -118,5 +125,7 @@ def checked(job: Job) -> Job:
             raise LaunchError(f"{name!r} cannot be the name of an environment variable.")
     for word in (job.config, job.run, *job.overrides, *job.unset, *job.env.values(), *job.sbatch.values()):
         if not word.isprintable():
-            raise LaunchError(f"{word!r} contains a line break or another control character; job scripts cannot hold those.")
+            raise LaunchError(
+                f"{word!r} contains a line break or another control character; job scripts cannot hold those."
+            )
     return job

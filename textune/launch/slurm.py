@@ -14,7 +14,17 @@ from dataclasses import dataclass
 from textune.errors import LaunchError
 from textune.launch.job import MISTAKE, PORT, Job
 
-SBATCH_OPTIONS = ("account", "qos", "reservation", "nodelist", "exclude", "dependency", "exclusive", "gres", "licenses")
+SBATCH_OPTIONS = (
+    "account",
+    "qos",
+    "reservation",
+    "nodelist",
+    "exclude",
+    "dependency",
+    "exclusive",
+    "gres",
+    "licenses",
+)
 """Options of sbatch that are passed on besides TorchX's own."""
 
 
@@ -81,7 +91,8 @@ def _refuse_short(time: str | None, grace: int) -> None:
     """Raise LaunchError if a job would be warned of its end as soon as it starts, and requeued forever."""
     if time and seconds(time) <= grace:
         raise LaunchError(
-            f"--scheduler-option time={time} is {seconds(time):.0f} s, and --grace {grace} warns the job {grace} s before its "
+            f"--scheduler-option time={time} is {seconds(time):.0f} s, and --grace {grace} warns the job {grace} s"
+            f" before its "
             "end: it would stop as soon as it starts.",
             hint="Request more time, or less grace.",
         )

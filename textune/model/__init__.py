@@ -1,5 +1,5 @@
-"""The `model` section in, `TextModel` out: token batch to logits, saved as a plain Hugging Face folder; after `tasks`, before
-`training`.
+"""The `model` section in, `TextModel` out: token batch to logits, saved as a plain Hugging Face folder; after `tasks`,
+before `training`.
 """
 
 import lazy_loader

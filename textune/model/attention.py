@@ -81,7 +81,9 @@ class PackedLayout:
         self._widths = np.repeat([group.length for group in groups], [group.rows for group in groups])
         num_tokens = token + num_filler
         self.sequences = (
-            cut_into_sequences(starts_B, row_lengths, num_tokens=num_tokens, device=lengths_B.device) if in_one_call else None
+            cut_into_sequences(starts_B, row_lengths, num_tokens=num_tokens, device=lengths_B.device)
+            if in_one_call
+            else None
         )
         """For attention in one call; None if attention is computed group by group."""
         self._has_padding = has_padding
@@ -95,7 +97,9 @@ class PackedLayout:
     @functools.cached_property
     def rows_T(self) -> torch.Tensor:
         """int64 [T without filler]: the row of each token, padding included."""
-        return to_device(torch.from_numpy(np.repeat(np.arange(len(self._widths)), self._widths)), self.lengths_B.device)
+        return to_device(
+            torch.from_numpy(np.repeat(np.arange(len(self._widths)), self._widths)), self.lengths_B.device
+        )
 
     def real(self, index: int) -> torch.Tensor:
         """bool [n, L]: True for the real tokens of group `index`."""
@@ -182,7 +186,12 @@ def packed_attention(
     known = device == "cpu" and query.dtype in {torch.float32, torch.bfloat16} and query.shape[-1] == value.shape[-1]
     if kernels is not None and known and softcap is None and not position_bias and dropout < 1:
         shape = AttentionShape(
-            textune_layout.starts_B, textune_layout.lengths_B, scale, causal=causal, window=sliding_window or 0, dropout=dropout
+            textune_layout.starts_B,
+            textune_layout.lengths_B,
+            scale,
+            causal=causal,
+            window=sliding_window or 0,
+            dropout=dropout,
         )
         by_token = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))
         return kernel_attention(kernels, shape, *by_token).unsqueeze(0), None

@@ -48,8 +48,8 @@ ROUND_FROM = 256
 class TextModel(nn.Module):
     """A Hugging Face sequence classifier that computes packed batches without padding, where its family allows it.
 
-    `hf` is the Hugging Face model, `layout` what batches must look like, `reason` why; `notes` say which weights start new or
-    are not used; `pad_id` fills the padding of batches.
+    `hf` is the Hugging Face model, `layout` what batches must look like, `reason` why; `notes` say which weights start
+    new or are not used; `pad_id` fills the padding of batches.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class TextModel(nn.Module):
         unknown_id: int | None = None,
         frozen: frozenset[str] = frozenset(),
     ) -> None:
-        """ModelError where `attention` is "packed" and the family cannot. `unknown_id` stands for ids without an embedding,
-        `frozen` names the weights of `hf` that `freeze` takes out of training."""
+        """ModelError where `attention` is "packed" and the family cannot. `unknown_id` stands for ids without an
+        embedding, `frozen` names the weights of `hf` that `freeze` takes out of training."""
         super().__init__()
         self.hf = hf
         self.pad_id = pad_id
@@ -92,14 +92,15 @@ class TextModel(nn.Module):
         if layout == "packed" and self._obstacle:
             raise ModelError(
                 f'model.attention = "packed", but {self._obstacle}.',
-                hint='Use "auto", or a family that runs packed: bert, modernbert, llama and others (docs/architecture.md).',
+                hint='Use "auto", or a family that runs packed: bert, modernbert, llama and others'
+                " (docs/architecture.md).",
             )
         if layout != self.layout:
             attention = PACKED if layout == "packed" else self._own_attention
             with quiet_transformers():
                 self.hf.set_attn_implementation(attention)
-            # It is not set where the family computes attention itself, but read by what compiles layers; and some releases of
-            # transformers pass over submodels with a copy of the configuration, such as T5's stacks.
+            # It is not set where the family computes attention itself, but read by what compiles layers; and some
+            # releases of transformers pass over submodels with a copy of the configuration, such as T5's stacks.
             for module in self.hf.modules():
                 if isinstance(module, transformers.PreTrainedModel):
                     module.config._attn_implementation = attention
@@ -130,15 +131,16 @@ class TextModel(nn.Module):
     def compact_vocabulary(self, token_ids: Iterable[np.ndarray], *, mode: Switch, optimizer: str) -> str:
         """Train only the token embeddings that occur in `token_ids`, where that is exact; returns the fact in words.
 
-        Afterwards the model computes texts of those tokens alone, until it is saved and loaded. Arguments and errors are those
-        of `textune.model.vocabulary.compact_vocabulary`; call it once, before the model moves to its device.
+        Afterwards the model computes texts of those tokens alone, until it is saved and loaded. Arguments and errors
+        are those of `textune.model.vocabulary.compact_vocabulary`; call it once, before the model moves to its device.
         """
         always = [self.pad_id] if self._unknown_id is None else [self.pad_id, self._unknown_id]
         self._vocabulary, fact = compact_vocabulary(self.hf, token_ids, always=always, mode=mode, optimizer=optimizer)
         return fact
 
     def group_cost(self, dtype: torch.dtype) -> int:
-        """What a group of rows costs this model in products of `dtype`: nothing where attention takes all rows in one call."""
+        """What a group of rows costs this model in products of `dtype`: nothing where attention takes all rows in one
+        call."""
         by_kernels = self.accelerator.kernels is not None and not self.accelerator.has_other_attention
         one_call = by_kernels or not attention_obstacle(self.hf.device, dtype, self.hf.config)
         return 0 if one_call else GROUP_COST_TOKENS
@@ -146,7 +148,8 @@ class TextModel(nn.Module):
     def speed_up(
         self, dtype: torch.dtype, *, training: bool, lengths: np.ndarray | None = None, earlier: str | None = None
     ) -> None:
-        """Take the compiled kernels, where they can be used on the device where the model is now and are the faster way.
+        """Take the compiled kernels, where they can be used on the device where the model is now and are the faster
+        way.
 
         `dtype` is that of the products, `lengths` are those of the rows in tokens; arguments and errors are those of
         `Accelerator.prepare`.
@@ -247,7 +250,9 @@ class TextModel(nn.Module):
         try:
             with quiet_transformers():
                 state = self.hf.state_dict() if state is None else state
-                self.hf.save_pretrained(folder, state_dict=self._vocabulary.restored(state) if self._vocabulary else state)
+                self.hf.save_pretrained(
+                    folder, state_dict=self._vocabulary.restored(state) if self._vocabulary else state
+                )
         finally:
             self.set_layout(layout)
 
@@ -258,7 +263,8 @@ def _num_filler(num_tokens: int) -> int:
 
 
 def _require_capped_scores(hf: HuggingModel) -> None:
-    """Cap the scores of the padded layout where the backbone does: some releases of transformers choose an SDPA that cannot."""
+    """Cap the scores of the padded layout where the backbone does: some releases of transformers choose an SDPA that
+    cannot."""
     capped = getattr(hf.config.get_text_config(), "attn_logit_softcapping", None) is not None
     if capped and hf.config._attn_implementation == "sdpa":
         hf.set_attn_implementation("eager")
@@ -271,7 +277,9 @@ def _obstacle_to_packing(hf: HuggingModel) -> str:
         return f"{type(hf).__name__} is code of its own"
     if family not in PACKED_FAMILIES:
         return (
-            f"{family} {PADDED_FAMILIES[family]}" if family in PADDED_FAMILIES else f"textune knows no packed form of {family}"
+            f"{family} {PADDED_FAMILIES[family]}"
+            if family in PADDED_FAMILIES
+            else f"textune knows no packed form of {family}"
         )
     if PACKED_FAMILIES[family].registered and "ALL_ATTENTION_FUNCTIONS" not in vars(sys.modules[type(hf).__module__]):
         return f"this release of transformers computes attention of {family} by itself"

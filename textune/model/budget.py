@@ -1,7 +1,7 @@
 """The token budget of a run: how much memory there is, and how many tokens fit into it; before `recipe.py`.
 
-The budget never changes what is computed, only in how many parts. So it is estimated before the first step, and halved where
-that was too much (`outofmemory.py`).
+The budget never changes what is computed, only in how many parts. So it is estimated before the first step, and halved
+where that was too much (`outofmemory.py`).
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def _group_bytes(root: Path) -> Iterator[int]:
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         else:
             continue
-        # Inside a container the path may be that of the host, and the mount the group itself: missing folders have no limit.
+        # Inside a container the path may be that of the host, and the mount the group itself: missing folders have no
+        # limit.
         folder = mount / path.lstrip("/")
         for group in [folder, *folder.parents]:
             limit, used = _number(group / names[0]), _number(group / names[1])
@@ -112,7 +113,7 @@ def _table(path: Path) -> dict[str, int]:
     return {words[0]: int(words[1]) for line in lines if len(words := line.split()) > 1 and words[1].isdigit()}
 
 
-# --- how much a token takes -------------------------------------------------------------------------------------------
+# --- how much a token takes ------------------------------------------------------------------------------------------
 
 
 def choose_budget(
@@ -125,7 +126,8 @@ def choose_budget(
     state_bytes: int,
     ranks: Ranks,
 ) -> TokenBudget:
-    """The token budget of a run: as configured, as before it stopped, or as many tokens as fit into the memory that is left.
+    """The token budget of a run: as configured, as before it stopped, or as many tokens as fit into the memory that is
+    left.
 
     `state_bytes`: what the optimizer keeps of a trained number.
     """
@@ -144,13 +146,20 @@ def choose_budget(
 
 
 def measure_budget(
-    model: TextModel, device: Device, *, store: TokenStore, indices: np.ndarray, to_come: int, available: int | None = None
+    model: TextModel,
+    device: Device,
+    *,
+    store: TokenStore,
+    indices: np.ndarray,
+    to_come: int,
+    available: int | None = None,
 ) -> TokenBudget:
-    """Find `train.max_tokens = "auto"`: what the forward pass saves for the backward pass, against the memory that is left.
+    """Find `train.max_tokens = "auto"`: what the forward pass saves for the backward pass, against the memory that is
+    left.
 
-    `indices` are the training rows in `store`; `to_come` the bytes of gradients and optimizer state that the first step adds;
-    `available` stands for the machine's own memory. A power of two (but no less than the longest row), so that a little more
-    or less free memory gives the same run.
+    `indices` are the training rows in `store`; `to_come` the bytes of gradients and optimizer state that the first
+    step adds; `available` stands for the machine's own memory. A power of two (but no less than the longest row), so
+    that a little more or less free memory gives the same run.
     """
     available = available_bytes(device.torch) if available is None else available
     lengths = store.lengths_of(indices)
@@ -173,7 +182,9 @@ def measure_budget(
     )
 
 
-def _bytes_needed(model: TextModel, device: Device, store: TokenStore, order: np.ndarray, longest: int) -> tuple[float, float]:
+def _bytes_needed(
+    model: TextModel, device: Device, store: TokenStore, order: np.ndarray, longest: int
+) -> tuple[float, float]:
     """Bytes of a training pass: (whatever the batch, such as weights in lower precision; for each token).
 
     Two micro-batches tell both apart: the shortest row, and the longest ones, whose tokens need most (attention).
@@ -238,4 +249,4 @@ def _saved_by_forward(model: TextModel, device: Device, batch: TokenBatch) -> in
     return sum(saved.values())
 
 
-# --- gradient checkpointing -------------------------------------------------------------------------------------------
+# --- gradient checkpointing ------------------------------------------------------------------------------------------

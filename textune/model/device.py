@@ -58,7 +58,10 @@ def resolve_device(device: DeviceName, precision: TrainingPrecision, *, section:
     if precision == "auto":
         return Device(chosen, "bf16" if prefers_bf16(chosen) else "fp32")
     if precision == "bf16" and not _has_bf16(chosen):
-        asked, others = Setting(f"{at}precision", precision), [Setting(f"{at}precision", other) for other in ("auto", "fp32")]
+        asked, others = (
+            Setting(f"{at}precision", precision),
+            [Setting(f"{at}precision", other) for other in ("auto", "fp32")],
+        )
         raise _lacks(asked, others, f"this {chosen.type} device has no bf16 arithmetic")
     return Device(chosen, precision)
 

@@ -64,7 +64,9 @@ def terms_of_distances(
     names = ("key_proj", "query_proj") if attention.share_att_key else ("pos_key_proj", "pos_query_proj")
     wanted = [name for name, term in zip(names, ("c2p", "p2c"), strict=True) if term in attention.pos_att_type]
     dropped_PH = attention.pos_dropout(table_PH) if wanted else table_PH
-    key, query = (_project(getattr(attention, name), dropped_PH, attention) if name in wanted else None for name in names)
+    key, query = (
+        _project(getattr(attention, name), dropped_PH, attention) if name in wanted else None for name in names
+    )
     return key, query
 
 

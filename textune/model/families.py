@@ -4,8 +4,8 @@
 A family can run packed if tokens interact only in attention, and attention goes through a function that can be
 registered (`attention.py`) or a module's forward that can be replaced (`PackedFamily.forwards`).
 
-To add a family: give its `model_type` a row in `PACKED_FAMILIES` (out of `PADDED_FAMILIES`, if it stands there), and its
-smallest configuration to the twin test in `tests/model/test_families.py`, which fails for a family without one.
+To add a family: give its `model_type` a row in `PACKED_FAMILIES` (out of `PADDED_FAMILIES`, if it stands there), and
+its smallest configuration to the twin test in `tests/model/test_families.py`, which fails for a family without one.
 
 Shapes: B rows, T packed tokens, H hidden.
 """
@@ -35,11 +35,15 @@ Forwards = Callable[[HuggingModel], list[tuple[nn.Module, Forward]]]
 """(Hugging Face model) to modules, each with its forward while the layout is packed."""
 
 
-def _from_zero(_hf: HuggingModel, _ids_T: torch.Tensor, positions_T: torch.Tensor, _layout: PackedLayout) -> torch.Tensor:
+def _from_zero(
+    _hf: HuggingModel, _ids_T: torch.Tensor, positions_T: torch.Tensor, _layout: PackedLayout
+) -> torch.Tensor:
     return positions_T
 
 
-def _after_padding(hf: HuggingModel, ids_T: torch.Tensor, _positions_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def _after_padding(
+    hf: HuggingModel, ids_T: torch.Tensor, _positions_T: torch.Tensor, layout: PackedLayout
+) -> torch.Tensor:
     """RoBERTa's positions: from pad id + 1; a pad token, even one written in the text, gets pad id and is not
     counted.
     """
@@ -95,10 +99,19 @@ PACKED_FAMILIES: dict[str, PackedFamily] = {
     "albert": PackedFamily(heads.albert, reads_first=True),
     "distilbert": PackedFamily(heads.distilbert, reads_first=True),
     "mpnet": PackedFamily(
-        heads.head_of_first, _after_padding, reads_first=True, encode=encode_mpnet, forwards=mpnet_forwards, registered=False
+        heads.head_of_first,
+        _after_padding,
+        reads_first=True,
+        encode=encode_mpnet,
+        forwards=mpnet_forwards,
+        registered=False,
     ),
     "deberta-v2": PackedFamily(
-        heads.deberta, reads_first=True, encode=disentangled.encode, forwards=disentangled.replaced_forwards, registered=False
+        heads.deberta,
+        reads_first=True,
+        encode=disentangled.encode,
+        forwards=disentangled.replaced_forwards,
+        registered=False,
     ),
     **dict.fromkeys(("t5", "mt5"), PackedFamily(heads.head_of_last_eos, encode=encode_t5, forwards=t5_forwards)),
     "modernbert": PackedFamily(heads.modernbert, reads_first=True),
@@ -107,10 +120,14 @@ PACKED_FAMILIES: dict[str, PackedFamily] = {
     "eurobert": PackedFamily(heads.eurobert),
     "ctrl": PackedFamily(heads.classifier_of_last),
     **dict.fromkeys(("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"), _DECODER),
-    **dict.fromkeys(("arcee", "biogpt", "cohere_compass_text", "diffllama", "exaone4", "glm", "glm4", "gpt_bigcode"), _DECODER),
+    **dict.fromkeys(
+        ("arcee", "biogpt", "cohere_compass_text", "diffllama", "exaone4", "glm", "glm4", "gpt_bigcode"), _DECODER
+    ),
     **dict.fromkeys(("gpt_neox", "helium", "hunyuan_v1_dense", "minicpm3", "ministral", "ministral3"), _DECODER),
     **dict.fromkeys(("olmo", "olmo2", "olmo3", "opt", "persimmon", "phi", "phi3", "seed_oss", "smollm3"), _DECODER),
-    **dict.fromkeys(("starcoder2", "axk1", "deepseek_v2", "deepseek_v3", "hunyuan_v1_moe", "jetmoe", "mistral4"), _DECODER),
+    **dict.fromkeys(
+        ("starcoder2", "axk1", "deepseek_v2", "deepseek_v3", "hunyuan_v1_moe", "jetmoe", "mistral4"), _DECODER
+    ),
     **dict.fromkeys(("mixtral", "qwen3_moe"), _DECODER),
 }
 """`model_type` of a configuration to how it runs packed; each has its twin test."""
@@ -123,14 +140,20 @@ _CUT_OFF = "does not pass all keyword arguments to its attention"
 _NOT_TEXT = "is not made for text only"
 
 PADDED_FAMILIES: dict[str, str] = {
-    **dict.fromkeys(("axk2", "big_bird", "bloom", "deberta", "doge", "falcon", "flaubert", "gpt_neo", "gpt_oss"), _OWN),
-    **dict.fromkeys(("gptj", "ibert", "longformer", "megatron-bert", "mpt", "mra", "nystromformer", "openai-gpt"), _OWN),
+    **dict.fromkeys(
+        ("axk2", "big_bird", "bloom", "deberta", "doge", "falcon", "flaubert", "gpt_neo", "gpt_oss"), _OWN
+    ),
+    **dict.fromkeys(
+        ("gptj", "ibert", "longformer", "megatron-bert", "mpt", "mra", "nystromformer", "openai-gpt"), _OWN
+    ),
     **dict.fromkeys(("reformer", "rembert", "roformer", "squeezebert", "xlm", "xlnet", "yoso"), _OWN),
     **dict.fromkeys(("canine", "convbert", "fnet", "funnel", "mobilebert"), _BESIDE),
     **dict.fromkeys(("jamba", "minimax", "qwen3_5", "qwen3_5_text", "qwen3_next", "zamba", "zamba2"), _RECURRENT),
     **dict.fromkeys(("bart", "bigbird_pegasus", "mbart", "mvp", "plbart", "t5gemma", "t5gemma2", "umt5"), _TWO_STACKS),
     **dict.fromkeys(("nemotron", "phimoe", "qwen2_moe", "stablelm"), _CUT_OFF),
-    **dict.fromkeys(("esm", "esmc", "gemma3", "layoutlm", "layoutlmv2", "layoutlmv3", "lilt", "luke", "markuplm"), _NOT_TEXT),
+    **dict.fromkeys(
+        ("esm", "esmc", "gemma3", "layoutlm", "layoutlmv2", "layoutlmv3", "lilt", "luke", "markuplm"), _NOT_TEXT
+    ),
     **dict.fromkeys(("modernvbert", "perceiver", "tapas", "ultravbert"), _NOT_TEXT),
 }
 """`model_type` to why the family does not run packed."""

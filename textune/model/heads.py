@@ -20,7 +20,7 @@ Pool = Callable[[HuggingModel, torch.Tensor, torch.Tensor, PackedLayout], torch.
 """(Hugging Face model, hidden [T, H], ids [T], layout) to logits [B, C]."""
 
 
-# --- reading a packed batch -------------------------------------------------------------------------------------------
+# --- reading a packed batch ------------------------------------------------------------------------------------------
 
 
 def _first_token(hidden_TH: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
@@ -51,13 +51,17 @@ def _last_token(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, 
     return hidden_TH.index_select(0, layout.starts_B + lasts_B)
 
 
-def pooler_of_first(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def pooler_of_first(
+    hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout
+) -> torch.Tensor:
     """BERT: the backbone's pooler reads the first token."""
     logits: torch.Tensor = hf.classifier(hf.dropout(hf.base_model.pooler(_first_token(hidden_TH, layout))))
     return logits
 
 
-def head_of_first(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def head_of_first(
+    hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout
+) -> torch.Tensor:
     """RoBERTa: the head as a whole reads position 0 of a sequence."""
     logits: torch.Tensor = hf.classifier(_first_token(hidden_TH, layout))
     return logits
@@ -103,19 +107,25 @@ def eurobert(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, la
     return head(_mean(hidden_TH, layout) if hf.classifier_pooling == "mean" else _first_token(hidden_TH, layout)[:, 0])
 
 
-def score_of_last(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def score_of_last(
+    hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout
+) -> torch.Tensor:
     """Decoders: a linear layer reads the last token."""
     logits: torch.Tensor = hf.score(_last_token(hf, hidden_TH, ids_T, layout))
     return logits
 
 
-def classifier_of_last(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def classifier_of_last(
+    hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout
+) -> torch.Tensor:
     """CTRL: the same under another name."""
     logits: torch.Tensor = hf.classifier(_last_token(hf, hidden_TH, ids_T, layout))
     return logits
 
 
-def head_of_last_eos(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def head_of_last_eos(
+    hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout
+) -> torch.Tensor:
     """T5: the last eos token of each row, or its last token if it has none, as `_at_last_eos` below."""
     rows_T = layout.rows_T
     steps_T = torch.arange(len(rows_T), device=ids_T.device) - layout.starts_B[rows_T]
@@ -126,13 +136,15 @@ def head_of_last_eos(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Ten
     return logits
 
 
-def modernbert_decoder(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+def modernbert_decoder(
+    hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout
+) -> torch.Tensor:
     """The last token, through the head of a language model."""
     logits: torch.Tensor = hf.classifier(hf.drop(hf.head(_last_token(hf, hidden_TH, ids_T, layout))))
     return logits
 
 
-# --- reading a padded batch -------------------------------------------------------------------------------------------
+# --- reading a padded batch ------------------------------------------------------------------------------------------
 
 
 def _t5(hf: HuggingModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

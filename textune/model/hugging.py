@@ -1,7 +1,8 @@
 """What textune asks of a model of transformers, and of a layer's own gradient: neither library has types for it.
 
-A family of backbones names its parts as it likes (`classifier`, `score`, `attn.Wqkv`), so what is not declared here is looked
-up when it is needed: the tables of families (`families.py`, `heads.py`, `native/kinds.py`) know which parts there are.
+A family of backbones names its parts as it likes (`classifier`, `score`, `attn.Wqkv`), so what is not declared here is
+looked up when it is needed: the tables of families (`families.py`, `heads.py`, `native/kinds.py`) know which parts
+there are.
 """
 
 from __future__ import annotations

@@ -98,9 +98,15 @@ def plan_head(found: Pretrained, config: HuggingConfig, wanted: Head) -> HeadCha
         return HeadChange(new, notice, earlier_size=False)
     earlier = earlier_head(config)
     if earlier.form != wanted.form and not (earlier.form == "unknown" and wanted.form in {"linear", "sigmoid"}):
-        return HeadChange(new, f"the head is new: that of the {found.where} is a {earlier}, and this task needs a {wanted}")
+        return HeadChange(
+            new, f"the head is new: that of the {found.where} is a {earlier}, and this task needs a {wanted}"
+        )
     if wanted.form == "linear":
-        return None if len(earlier.outputs) == 1 else HeadChange(new, f"the head is new: the {found.where} has a {earlier}")
+        return (
+            None
+            if len(earlier.outputs) == 1
+            else HeadChange(new, f"the head is new: the {found.where} has a {earlier}")
+        )
     if is_unnamed(earlier.outputs) and not set(wanted.outputs) & set(earlier.outputs):
         return _unnamed(found, earlier, wanted)
     if earlier.outputs == wanted.outputs:
@@ -114,7 +120,9 @@ def _unnamed(found: Pretrained, earlier: Head, wanted: Head) -> HeadChange | Non
     known = listing(earlier.outputs, 8)
     if size > 1 and sorted(wanted.outputs) == sorted(map(str, range(size))):
         rows = tuple((int(name), 1) for name in wanted.outputs)
-        return HeadChange(rows, f"the head is kept: the outputs {known} of the {found.where} are taken for 0 to {size - 1}")
+        return HeadChange(
+            rows, f"the head is kept: the outputs {known} of the {found.where} are taken for 0 to {size - 1}"
+        )
     if size != len(wanted.outputs):
         return None
     return HeadChange(
@@ -152,7 +160,9 @@ def _report(found: Pretrained, earlier: Head, wanted: Head, rows: tuple[Row | No
     if new:
         parts.append(f"is new for {listing(new, 8)}")
     if gone:
-        parts.append(f"loses {listing(gone, 8)}, which this data lacks (to keep a label, list it in data.labels.names)")
+        parts.append(
+            f"loses {listing(gone, 8)}, which this data lacks (to keep a label, list it in data.labels.names)"
+        )
     return "; it ".join(parts)
 
 
@@ -167,7 +177,7 @@ def about_new_head(hf: HuggingModel, new_tensors: Collection[str], label_map: La
     return f"The {kind} head is new and will be trained.{more}"
 
 
-# --- the layer itself -------------------------------------------------------------------------------------------------
+# --- the layer itself ------------------------------------------------------------------------------------------------
 
 
 def change_head(
@@ -210,13 +220,17 @@ def _has_read_head(hf: HuggingModel, new_tensors: Collection[str]) -> bool:
 
 def _label_layer(hf: HuggingModel, num_outputs: int, found: Pretrained) -> str:
     """Name of the linear layer whose rows are the outputs: the only layer whose shape changes with their number."""
-    shapes = [{name: p.shape for name, p in _twin(hf, number).named_parameters()} for number in (num_outputs, num_outputs + 1)]
+    shapes = [
+        {name: p.shape for name, p in _twin(hf, number).named_parameters()}
+        for number in (num_outputs, num_outputs + 1)
+    ]
     differing = {name for name, shape in shapes[0].items() if shapes[1][name] != shape}
     layers = {name.rpartition(".")[0] for name in differing}
     name = layers.pop() if len(layers) == 1 else ""
     if not name or type(hf.get_submodule(name)) is not nn.Linear:
         raise ModelError(
-            f"{found.key}: the head of the {found.where} ({type(hf).__name__}) does not end in one linear layer, so its labels"
+            f"{found.key}: the head of the {found.where} ({type(hf).__name__}) does not end in one linear layer, so"
+            f" its labels"
             " cannot be changed.",
             hint="Train on the same labels, or save its backbone without the head and start from that.",
         )

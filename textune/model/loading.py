@@ -1,4 +1,5 @@
-"""From the files of a pretrained model to a `TextModel`: weights read, head settled; between `backbone.py` and `recipe.py`."""
+"""From the files of a pretrained model to a `TextModel`: weights read, head settled; between `backbone.py` and
+`recipe.py`."""
 
 from __future__ import annotations
 
@@ -41,11 +42,11 @@ def load_model(
 ) -> TextModel:
     """The backbone in fp32 with a head of `num_logits` outputs for the problem of `label_map`.
 
-    Weights that the checkpoint lacks (the head) depend on `seed` alone. A head that was trained before keeps the rows of those
-    labels that it knows by name; `as_saved` says that it was saved for this very label map, and takes it as it stands. One
-    logit for two classes is saved as a sigmoid output named after the second label, which is how transformers' own pipeline
-    reads it. Raises ModelError for files that are missing, broken, of another shape or incomplete, ConfigError for
-    `model.config` and `model.freeze`.
+    Weights that the checkpoint lacks (the head) depend on `seed` alone. A head that was trained before keeps the rows
+    of those labels that it knows by name; `as_saved` says that it was saved for this very label map, and takes it as
+    it stands. One logit for two classes is saved as a sigmoid output named after the second label, which is how
+    transformers' own pipeline reads it. Raises ModelError for files that are missing, broken, of another shape or
+    incomplete, ConfigError for `model.config` and `model.freeze`.
     """
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
     config = read_config(found)
@@ -107,7 +108,9 @@ def _read_weights(found: Pretrained, config: HuggingConfig, *, seed: int) -> tup
             )
     except (OSError, SafetensorError) as error:
         if found.folder is None and "safetensors" in str(error):
-            raise ModelError(f"{found.key}: the {found.where} has no safetensors weights.", hint=PICKLE_HINT) from error
+            raise ModelError(
+                f"{found.key}: the {found.where} has no safetensors weights.", hint=PICKLE_HINT
+            ) from error
         raise found.error(error, "weights") from error
     except (ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
         if not _has_classifier(config):
@@ -130,8 +133,11 @@ def _has_classifier(config: HuggingConfig) -> bool:
 
 
 def _own(hf: HuggingModel) -> None:
-    """Copy the weights, which are views of the mapped file: one that is replaced, cut or removed later must not matter."""
-    copies: dict[tuple[object, ...], torch.Tensor] = {}  # weights that are tied stay tied, also where two parameters share them
+    """Copy the weights, which are views of the mapped file: one that is replaced, cut or removed later must not
+    matter."""
+    copies: dict[
+        tuple[object, ...], torch.Tensor
+    ] = {}  # weights that are tied stay tied, also where two parameters share them
     for tensor in (*hf.parameters(), *hf.buffers()):
         # All empty tensors have the address 0, and a transposed one that of the other.
         key = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
@@ -141,13 +147,15 @@ def _own(hf: HuggingModel) -> None:
 
 
 def _new_tensors(found: Pretrained, hf: HuggingModel, info: dict[str, Any], section: ModelSection) -> list[str]:
-    """Names of the head's tensors that start random; ModelError for any other, since it would silently spoil the backbone."""
+    """Names of the head's tensors that start random; ModelError for any other, since it would silently spoil the
+    backbone."""
     lost = sorted(name for name in info["missing_keys"] if not _is_head(hf, name))
     if lost:
         raise ModelError(
             f"{found.key}: the {found.where} lacks {len(lost)} weights of a {hf.config.model_type} backbone,"
             f" such as {lost[0]}.",
-            hint="They would start random. " + ("Check model.config." if section.config else "Choose a complete checkpoint."),
+            hint="They would start random. "
+            + ("Check model.config." if section.config else "Choose a complete checkpoint."),
         )
     for name, saved, wanted in sorted(info["mismatched_keys"]):
         if section.ignore_mismatched_sizes and _is_head(hf, name):
@@ -163,14 +171,20 @@ def _new_tensors(found: Pretrained, hf: HuggingModel, info: dict[str, Any], sect
 
 def _is_head(hf: HuggingModel, name: str) -> bool:
     """Poolers count as heads: checkpoints of language models often lack them."""
-    return "pooler" in name.split(".") or (id(hf.base_model) != id(hf) and not name.startswith(hf.base_model_prefix + "."))
+    return "pooler" in name.split(".") or (
+        id(hf.base_model) != id(hf) and not name.startswith(hf.base_model_prefix + ".")
+    )
 
 
-def _unembedded(found: Pretrained, hf: HuggingModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int | None, list[str]]:
-    """What stands for token ids without an embedding, and a note; (None, []) where all have one. Embeddings are never resized.
+def _unembedded(
+    found: Pretrained, hf: HuggingModel, tokenizer: PreTrainedTokenizerBase
+) -> tuple[int | None, list[str]]:
+    """What stands for token ids without an embedding, and a note; (None, []) where all have one. Embeddings are never
+    resized.
 
-    Some checkpoints have special tokens for images or sounds behind the last embedding: a text that spells one out gets the
-    unknown token. ModelError where ordinary tokens, or special ones that every row contains, are beyond the embeddings.
+    Some checkpoints have special tokens for images or sounds behind the last embedding: a text that spells one out
+    gets the unknown token. ModelError where ordinary tokens, or special ones that every row contains, are beyond the
+    embeddings.
     """
     rows = hf.get_input_embeddings().weight.shape[0]
     beyond = sorted((index, token) for token, index in tokenizer.get_vocab().items() if index >= rows)
@@ -181,10 +195,13 @@ def _unembedded(found: Pretrained, hf: HuggingModel, tokenizer: PreTrainedTokeni
     wrong = next(((index, token) for index, token in beyond if index not in special or index in used), None)
     if wrong is not None:
         raise ModelError(
-            f'{found.key}: the tokenizer has {beyond[-1][0] + 1} token ids ("{wrong[1]}" is {wrong[0]}), but the {found.where}'
+            f'{found.key}: the tokenizer has {beyond[-1][0] + 1} token ids ("{wrong[1]}" is {wrong[0]}), but the'
+            f" {found.where}"
             f" only {rows} embeddings.",
             hint="Backbone and tokenizer do not belong together: check model.tokenizer.",
         )
     stand_in = tokenizer.pad_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
     names = listing(sorted(token for _, token in beyond), 4)
-    return stand_in, [f"{names} have no embedding; in a text they count as {tokenizer.convert_ids_to_tokens(stand_in)}"]
+    return stand_in, [
+        f"{names} have no embedding; in a text they count as {tokenizer.convert_ids_to_tokens(stand_in)}"
+    ]

@@ -21,7 +21,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_cached(device: torch.device) -> None:
-    """Give back what a failed computation has left; call it when its exception is gone, since that holds the tensors."""
+    """Give back what a failed computation has left; call it when its exception is gone, since that holds the
+    tensors."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

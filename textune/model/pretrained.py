@@ -43,7 +43,8 @@ _answers: dict[tuple[str, str], tuple[float, bool]] = {}
 """(name, revision) to when the hub was asked and whether it answered."""
 
 PICKLE_HINT = (
-    "textune reads only safetensors, since unpickling a file can run any code. If you trust it, load it with transformers and"
+    "textune reads only safetensors, since unpickling a file can run any code. If you trust it, load it with"
+    " transformers and"
     " save it with `save_pretrained`."
 )
 
@@ -71,7 +72,8 @@ class Pretrained:
         for path in sorted(self.folder.iterdir()) if self.folder is not None else ():
             if is_lfs_pointer(path):
                 raise ModelError(
-                    f"{self.key}: {path} is a Git LFS pointer, not the file itself.", hint="Run `git lfs pull` in its folder."
+                    f"{self.key}: {path} is a Git LFS pointer, not the file itself.",
+                    hint="Run `git lfs pull` in its folder.",
                 ) from error
         reason = " ".join(str(error).split())
         if "trust_remote_code" in reason or "custom code" in reason:
@@ -219,8 +221,14 @@ def override_config(config: HuggingConfig, overrides: Options) -> None:
             )
         if key not in known:
             near = nearest(key, sorted(known), cutoff=0.5)
-            hint = f"Did you mean model.config.{near}?" if near else f"Its keys are in the config.json of {config.model_type}."
-            raise ConfigError(f"model.config.{key}: {config.model_type} has no such key.", hint=hint, key=f"model.config.{key}")
+            hint = (
+                f"Did you mean model.config.{near}?"
+                if near
+                else f"Its keys are in the config.json of {config.model_type}."
+            )
+            raise ConfigError(
+                f"model.config.{key}: {config.model_type} has no such key.", hint=hint, key=f"model.config.{key}"
+            )
         try:
             setattr(config, key, value)
             if hasattr(config, "validate"):
@@ -305,5 +313,7 @@ def _neighbours(folder: Path) -> str:
         return "Give a folder, or a hub name such as owner/model."
     names = sorted(path.name for path in parent.iterdir() if path.is_dir())
     return (
-        f"{parent} holds {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}." if names else f"{parent} holds no folders."
+        f"{parent} holds {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}."
+        if names
+        else f"{parent} holds no folders."
     )

@@ -35,7 +35,9 @@ def product_attention(
     `bias` is added to the scores [n, h, L, L] (broadcast; minus infinity hides a key), and so is `by_position_hLL`,
     which has a gradient. `dropout` is rounded to a multiple of 1/65536 and applied to the probabilities.
     """
-    output: torch.Tensor = _Products.apply(query_hNd, key_gNd, value_gNv, bias, by_position_hLL, num_rows, scale, dropout)
+    output: torch.Tensor = _Products.apply(
+        query_hNd, key_gNd, value_gNv, bias, by_position_hLL, num_rows, scale, dropout
+    )
     return output
 
 
@@ -102,7 +104,9 @@ class _Products(torch.autograd.Function):
             grad_bLv = _by_row(grad_Nhv.transpose(0, 1), num_rows, dtype)
             # Softmax subtracts sum(probability x gradient), which equals sum(output x gradient), with far fewer
             # numbers.
-            inner_hN1 = (grad_Nhv * output_Nhv).sum(-1, dtype=torch.promote_types(dtype, torch.float32)).t().unsqueeze(-1)
+            inner_hN1 = (
+                (grad_Nhv * output_Nhv).sum(-1, dtype=torch.promote_types(dtype, torch.float32)).t().unsqueeze(-1)
+            )
             inner_bL1 = _by_row(inner_hN1, num_rows, dtype)
             grad_bLv.mul_(ctx.rescale)
             grad_value_bLv = torch.bmm(kept_bLL.transpose(1, 2), grad_bLv)
@@ -138,7 +142,9 @@ def _by_row(tensor_gNd: torch.Tensor, num_rows: int, dtype: torch.dtype, repeats
     return fresh.copy_(view.expand_as(fresh)).view(-1, length, width)
 
 
-def _by_head(tensor_bLd: torch.Tensor, num_rows: int, num_heads: int, dtype: torch.dtype, repeats: int = 1) -> torch.Tensor:
+def _by_head(
+    tensor_bLd: torch.Tensor, num_rows: int, num_heads: int, dtype: torch.dtype, repeats: int = 1
+) -> torch.Tensor:
     """[n * h, L, d] to [g, N, d] (a view of [N, g, d], as the layers around lay it out), summing repeated heads."""
     _, length, width = tensor_bLd.shape
     view = tensor_bLd.view(num_rows, num_heads // repeats, repeats, length, width)

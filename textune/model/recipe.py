@@ -1,4 +1,5 @@
-"""The one valid order in which a loaded model is prepared: for training, for prediction and for export; after `backbone.py`.
+"""The one valid order in which a loaded model is prepared: for training, for prediction and for export; after
+`backbone.py`.
 
     quantise -> freeze -> compact -> place -> kernels -> recompute -> measure -> compile
 
@@ -72,7 +73,8 @@ class Recipe:
     earlier_way: str | None = None
     """How a resumed run computed before it stopped."""
     recompute: bool = False
-    """Whether the backward pass computes each layer again instead of keeping what it needs (gradient checkpointing)."""
+    """Whether the backward pass computes each layer again instead of keeping what it needs (gradient
+    checkpointing)."""
     num_steps: int = 0
     """Optimizer steps of the run."""
 
@@ -87,7 +89,9 @@ class Prepared:
     """Tokens computed at once, as `measure` found; None where nothing was measured."""
 
 
-def prepare(model: TextModel, recipe: Recipe, *, measure: Callable[[TextModel], TokenBudget] | None = None) -> Prepared:
+def prepare(
+    model: TextModel, recipe: Recipe, *, measure: Callable[[TextModel], TokenBudget] | None = None
+) -> Prepared:
     """Take the steps of `recipe` on a model that was just loaded, in place.
 
     `measure` says how many tokens are computed at once; for that it may try passes of the model. Raises ConfigError or

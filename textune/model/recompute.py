@@ -1,4 +1,5 @@
-"""Layers that the backward pass computes again instead of keeping what it needs (gradient checkpointing); for `recipe.py`."""
+"""Layers that the backward pass computes again instead of keeping what it needs (gradient checkpointing); for
+`recipe.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from textune.model.hugging import Forward
 
 
 class _Checkpointed:
-    """What computes a layer, keeping only the inputs while training and computing the rest again for the backward pass."""
+    """What computes a layer, keeping only the inputs while training and computing the rest again for the backward
+    pass."""
 
     def __init__(self, layer: nn.Module, forward: Forward) -> None:
         self.enabled = True
@@ -25,14 +27,16 @@ class _Checkpointed:
     def __call__(self, *args: object, **kwargs: object) -> object:
         if not (self.enabled and self._layer.training and torch.is_grad_enabled()):
             return self._forward(*args, **kwargs)
-        return checkpoint(functools.partial(self._forward, **kwargs), *args, use_reentrant=False, preserve_rng_state=True)
+        return checkpoint(
+            functools.partial(self._forward, **kwargs), *args, use_reentrant=False, preserve_rng_state=True
+        )
 
 
 def checkpoint_gradients(model: TextModel) -> None:
     """Checkpoint every layer of the model, as it computes now; dropout draws the same numbers again.
 
-    The layers are those that transformers itself would checkpoint. Its own switch is not used: it does not see layers whose
-    forward was replaced by a faster one. ModelError where the family has no such layers.
+    The layers are those that transformers itself would checkpoint. Its own switch is not used: it does not see layers
+    whose forward was replaced by a faster one. ModelError where the family has no such layers.
     """
     layers = [module for module in model.hf.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not (model.hf.supports_gradient_checkpointing and layers):

@@ -8,7 +8,8 @@ MAX_RUNS_SHOWN = 8
 
 
 def complete_model(run: Path) -> Path | None:
-    """The best model of a run folder, even where the run was killed while it replaced it; None if there is none yet."""
+    """The best model of a run folder, even where the run was killed while it replaced it; None if there is none
+    yet."""
     return next((folder for name in ("best", "best.new", "best.old") if (folder := run / name).is_dir()), None)
 
 

@@ -48,7 +48,8 @@ def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
     tokenizer = _open(found)
     if not tokenizer.is_fast:
         raise ModelError(
-            f"{key}: the {found.where} has only a slow tokenizer ({type(tokenizer).__name__}); textune needs tokenizer.json.",
+            f"{key}: the {found.where} has only a slow tokenizer ({type(tokenizer).__name__}); textune needs"
+            f" tokenizer.json.",
             hint="Name a folder with a fast tokenizer in model.tokenizer.",
         )
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):

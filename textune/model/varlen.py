@@ -41,7 +41,9 @@ class HasSequences(Protocol):
         """The sequences; None if attention is computed group by group."""
 
 
-def cut_into_sequences(starts_B: np.ndarray, lengths_B: np.ndarray, *, num_tokens: int, device: torch.device) -> Sequences:
+def cut_into_sequences(
+    starts_B: np.ndarray, lengths_B: np.ndarray, *, num_tokens: int, device: torch.device
+) -> Sequences:
     """Make a sequence of each row, of the padding after each row and of the filler after the last row.
 
     `starts_B` and `lengths_B` are int64 [B] on the host, to avoid waiting for the device. The sequences cover all
@@ -95,7 +97,7 @@ def varlen_attention(
     return output_Thd
 
 
-# --- where it can run -------------------------------------------------------------------------------------------------
+# --- where it can run ------------------------------------------------------------------------------------------------
 
 
 @functools.cache

@@ -97,7 +97,8 @@ class CompactEmbedding(nn.Module):
         # Training reads only rows whose ids were collected, and must not wait for the GPU.
         if not self.training and bool((places >= self.rows.num_embeddings).any()):
             raise RuntimeError(
-                "this model is in training and has only the token embeddings of its run's data; for other texts, use the saved"
+                "this model is in training and has only the token embeddings of its run's data; for other texts, use"
+                " the saved"
                 " model (textune.load)"
             )
         embeddings: torch.Tensor = self.rows(places)

@@ -1,4 +1,5 @@
-"""A config or a run folder in, what a verb makes of it out: one importable function each; after `exports`, before `launch`.
+"""A config or a run folder in, what a verb makes of it out: one importable function each; after `exports`, before
+`launch`.
 
 `build.py` builds every part of a run in the order the data flows.
 """

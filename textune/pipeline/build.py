@@ -26,7 +26,14 @@ from textune.model import (
     prepare,
     require_backbone,
 )
-from textune.pipeline.cautions import device_of, fit_length, require_judge, require_separator, tokenizer_notice, warnings
+from textune.pipeline.cautions import (
+    device_of,
+    fit_length,
+    require_judge,
+    require_separator,
+    tokenizer_notice,
+    warnings,
+)
 from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.prediction import card_of
 from textune.ranks import ALONE, Ranks
@@ -46,9 +53,10 @@ def build_parts(
 ) -> Parts:
     """Build every part of a run; raises what any of them finds wrong and writes nothing but the token cache.
 
-    `audit`: inspect the rows before anything slow, refuse what cannot be trained on and warn of likely mistakes. Of several
-    `ranks`, the first on each machine reads and tokenises; the others find its work in the cache. `earlier`: what a resumed
-    run knew when it stopped; its weights come from a checkpoint. `given`: rows in memory, by the names in the sources.
+    `audit`: inspect the rows before anything slow, refuse what cannot be trained on and warn of likely mistakes. Of
+    several `ranks`, the first on each machine reads and tokenises; the others find its work in the cache. `earlier`:
+    what a resumed run knew when it stopped; its weights come from a checkpoint. `given`: rows in memory, by the names
+    in the sources.
     """
     train, evaluate, name = experiment.train, experiment.evaluate, experiment.model.pretrained
     require_runnable(experiment)
@@ -70,7 +78,9 @@ def build_parts(
     require_judge(train, data)
 
     tokenizer = load_tokenizer(experiment.model)
-    model = load_model(experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_outputs, seed=train.seed)
+    model = load_model(
+        experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_outputs, seed=train.seed
+    )
     tokens, said = fit_length(experiment.tokens, model, name=name)
     if before is None:  # a tokenizer saved by textune states the earlier run's length, which `differences` reports
         said += tokenizer_notice(tokens, tokenizer, name=name)
@@ -89,13 +99,24 @@ def build_parts(
     require_learner(train, device, ranks, steps_per_epoch=plan.steps_per_epoch)
     reported = reported_sets(experiment)
     require_budget("train.max_tokens", train.max_tokens, {"train": rows["train"]}, data)
-    require_budget("evaluate.max_tokens", evaluate.max_tokens, {key: rows[key] for key in reported if key in rows}, data)
+    require_budget(
+        "evaluate.max_tokens", evaluate.max_tokens, {key: rows[key] for key in reported if key in rows}, data
+    )
 
-    prepared = _prepared(train, model, data, rows, device=device, num_steps=plan.total_steps, ranks=ranks, earlier=earlier)
+    prepared = _prepared(
+        train, model, data, rows, device=device, num_steps=plan.total_steps, ranks=ranks, earlier=earlier
+    )
     assert prepared.budget is not None, "it was measured"
     compiled, longest = experiment.model.compile != "off", evaluate.max_tokens
     card = card_of(
-        experiment.data, experiment.task, tokens, data, device, compiled=compiled, max_tokens=longest, metric=metric.name
+        experiment.data,
+        experiment.task,
+        tokens,
+        data,
+        device,
+        compiled=compiled,
+        max_tokens=longest,
+        metric=metric.name,
     )
     settings = Settings(train, evaluate, name, sets_at_each_evaluation(experiment), reported)
     parts = Parts(

@@ -1,4 +1,5 @@
-"""Settings that do not suit the backbone or its tokenizer, whatever the rows: refused or reported; used by `build.py`."""
+"""Settings that do not suit the backbone or its tokenizer, whatever the rows: refused or reported; used by
+`build.py`."""
 
 from __future__ import annotations
 
@@ -82,7 +83,8 @@ def tokenizer_notice(section: TokensSection, tokenizer: PreTrainedTokenizerBase,
     if made_for >= section.longest or made_for > _UNLIMITED:
         return []
     return [
-        f"tokens.max_length = {section.longest}, but the tokenizer of {name} states model_max_length = {int(made_for)}:"
+        f"tokens.max_length = {section.longest}, but the tokenizer of {name} states model_max_length ="
+        f" {int(made_for)}:"
         " results on longer rows may be poor"
     ]
 
@@ -106,7 +108,8 @@ def rate_warning(section: TrainSection, model: TextModel) -> list[str]:
     if rate <= HIGHEST_RATE or not any(p.requires_grad for p in model.hf.base_model.parameters()):
         return []
     return [
-        f"train.optimizer.lr = {rate:g} is very high for a pretrained backbone, which will most likely forget what it knew;"
+        f"train.optimizer.lr = {rate:g} is very high for a pretrained backbone, which will most likely forget what it"
+        f" knew;"
         " 1e-5 to 1e-4 is usual"
     ]
 
@@ -114,11 +117,13 @@ def rate_warning(section: TrainSection, model: TextModel) -> list[str]:
 def require_as_launched(section: TrainSection, device: Device) -> None:
     """ConfigError where the settings of `accelerate launch` contradict this configuration.
 
-    It passes its settings in environment variables, which nothing else here reads: one config says how a run is computed.
-    Its own defaults ("no", one step) contradict nothing.
+    It passes its settings in environment variables, which nothing else here reads: one config says how a run is
+    computed. Its own defaults ("no", one step) contradict nothing.
     """
     settings = {
-        name.removeprefix("ACCELERATE_"): os.environ[name].lower() for name in os.environ if name.startswith("ACCELERATE_")
+        name.removeprefix("ACCELERATE_"): os.environ[name].lower()
+        for name in os.environ
+        if name.startswith("ACCELERATE_")
     }
     kind, sharing = section.distributed.kind, section.distributed
     differing: list[tuple[str, str, str]] = []  # what it asks for, what is set here, what to do
@@ -126,12 +131,16 @@ def require_as_launched(section: TrainSection, device: Device) -> None:
     precision = settings.get("MIXED_PRECISION", "no")
     if precision not in ("no", device.precision):
         here = f'train.precision = "{section.precision}" computes in {device.precision}'
-        do = f'train.precision = "{precision}"' if precision in get_args(Precision) else "another mixed precision there"
+        do = (
+            f'train.precision = "{precision}"' if precision in get_args(Precision) else "another mixed precision there"
+        )
         differing.append((f"mixed precision {precision}", here, do))
     steps = settings.get("GRADIENT_ACCUMULATION_STEPS", "1")
     if steps not in ("1", "auto"):
         here = f"train.batch_size = {section.batch_size} rows make a step, in as many micro-batches as memory needs"
-        differing.append((f"{steps} steps of gradient accumulation", here, "train.batch_size to the rows of all of them"))
+        differing.append(
+            (f"{steps} steps of gradient accumulation", here, "train.batch_size to the rows of all of them")
+        )
     for name, wanted in (("DEEPSPEED", "deepspeed"), ("FSDP", "fsdp")):
         if settings.get(f"USE_{name}") == "true" and kind != wanted:
             here = f'train.distributed.kind = "{kind}"'
@@ -148,5 +157,6 @@ def require_as_launched(section: TrainSection, device: Device) -> None:
         said = "; ".join(f"it asks for {asked}, but {here}" for asked, here, _ in differing)
         raise ConfigError(
             f"`accelerate launch` contradicts the configuration: {said}.",
-            hint=f"Set {', '.join(do for _, _, do in differing)}; or leave the setting out of accelerate's own configuration.",
+            hint=f"Set {', '.join(do for _, _, do in differing)}; or leave the setting out of accelerate's own"
+            f" configuration.",
         )

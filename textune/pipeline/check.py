@@ -65,14 +65,18 @@ class CheckResult:
         """Facts and costs in words."""
         if self.costs is None:
             return describe(self.facts)
-        seconds, measured = self.costs.seconds, count(self.costs.batches_measured, "measured batch", "measured batches")
+        seconds, measured = (
+            self.costs.seconds,
+            count(self.costs.batches_measured, "measured batch", "measured batches"),
+        )
         time = (
             {}
             if seconds is None
             else {"time": f"about {_minutes(seconds)} of forward and backward passes here, from {measured}"}
         )
         memory = (
-            f"{self.costs.memory_bytes / 1e9:.2f} GB for weights, gradients and optimizer, plus the activations of at most"
+            f"{self.costs.memory_bytes / 1e9:.2f} GB for weights, gradients and optimizer, plus the activations of at"
+            f" most"
             f" {self.facts.max_tokens:,} tokens at once"
         )
         return describe(self.facts) | time | {"memory": memory}
@@ -130,7 +134,9 @@ def _token_facts(parts: Parts) -> TokenFacts:
         max_length=parts.card.max_length,
         num_unknown=unknown,
         num_tokens=total,
-        padding_share=padding_waste(lengths["train"], parts.plan.batches(0, lengths["train"], parts.rows["train"].weights)),
+        padding_share=padding_waste(
+            lengths["train"], parts.plan.batches(0, lengths["train"], parts.rows["train"].weights)
+        ),
     )
 
 

@@ -1,7 +1,7 @@
 """Further training of a model that an earlier run saved: what its `textune.json` says of labels and inputs.
 
-Used by `build.py`. `model/labelhead.py` carries the weights and the head over; class weights and the rest of the earlier
-task are not.
+Used by `build.py`. `model/labelhead.py` carries the weights and the head over; class weights and the rest of the
+earlier task are not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 def earlier_card(section: ModelSection) -> ModelCard | None:
-    """The card of the model that `model.pretrained` names; None where textune did not save it. RunError for a damaged card."""
+    """The card of the model that `model.pretrained` names; None where textune did not save it. RunError for a damaged
+    card."""
     folder = find_pretrained(section.pretrained, section, key="model.pretrained").folder
     return read_card(folder) if folder is not None and (folder / CARD_NAME).is_file() else None
 
@@ -48,7 +49,9 @@ def differences(
     if card.truncate != here.truncate:
         found.append(f'tokens.truncate = "{card.truncate}" (here "{here.truncate}")')
     if (card.columns.text_pair is None) != (columns.text_pair is None):
-        found.append("single texts (here pairs)" if card.columns.text_pair is None else "pairs of texts (here single ones)")
+        found.append(
+            "single texts (here pairs)" if card.columns.text_pair is None else "pairs of texts (here single ones)"
+        )
     numbers = not card.label_map.choices and not labels.choices
     if numbers and _activation(card.task) != _activation(task):
         found.append(f'task.activation = "{_activation(card.task)}" (here "{_activation(task)}")')

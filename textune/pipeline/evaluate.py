@@ -55,13 +55,15 @@ def evaluate(
     compile: Switch = "auto",
     tracker: Tracker | None = None,
 ) -> Report:
-    """Report on a model with the rows of `data`, or with the run's own test (else validation) rows, or those of the set `part`.
+    """Report on a model with the rows of `data`, or with the run's own test (else validation) rows, or those of the
+    set `part`.
 
-    `data`: files, read as the run's own of the same suffix were, or a source. `columns`: which columns have text and label, as
-    in `{"label": "stars"}`; others stay as in the run. `rows`: rows in memory by name, for a run trained on such.
+    `data`: files, read as the run's own of the same suffix were, or a source. `columns`: which columns have text and
+    label, as in `{"label": "stars"}`; others stay as in the run. `rows`: rows in memory by name, for a run trained on
+    such.
 
-    In a run folder the report is kept as `evaluations/NAME.json` and `.md`. Raises RunError where the run has no such rows or
-    its data has changed since training. Processes of one launcher share the rows: all of them call it and get
+    In a run folder the report is kept as `evaluations/NAME.json` and `.md`. Raises RunError where the run has no such
+    rows or its data has changed since training. Processes of one launcher share the rows: all of them call it and get
     the report, and the first one writes it.
     """
     require_words(evaluate, on_bad_row=on_bad_row)
@@ -131,8 +133,8 @@ def _require_part(part: object, data: object) -> None:
 def _tokenised(
     found: Split, predictor: Predictor, tokens: TokensSection, tracker: Tracker, *, drop_longer: int | None
 ) -> tuple[Split, TokenRows]:
-    """The rows of at most `drop_longer` tokens, and their tokens, from the cache if they are there; DataError if ranks read
-    different rows.
+    """The rows of at most `drop_longer` tokens, and their tokens, from the cache if they are there; DataError if ranks
+    read different rows.
     """
     ranks, examples = predictor.ranks, found.examples
     if ranks.broadcast(found.fingerprint) != found.fingerprint:
@@ -185,7 +187,8 @@ def _rows_of(
     on_bad_row: OnBadRow,
     tracker: Tracker,
 ) -> tuple[str, Split, None]:
-    """Labelled rows of files, for a model that knows its labels: (name of the first file, the rows, no training targets)."""
+    """Labelled rows of files, for a model that knows its labels: (name of the first file, the rows, no training
+    targets)."""
     source, said = data_source(card.sources, data)
     if said:
         tracker.notice(said)
@@ -206,7 +209,9 @@ def _own_rows(
 ) -> tuple[str, Split, np.ndarray | None]:
     """The run's own test (else validation) rows: (name of the set, the rows, targets of the training rows)."""
     if experiment is None:
-        raise RunError(f"{run} is a model folder without a run: its data is unknown.", hint="Name a file with --data FILE.")
+        raise RunError(
+            f"{run} is a model folder without a run: its data is unknown.", hint="Name a file with --data FILE."
+        )
     name = part or ("validation" if isinstance(experiment.data.test, Absent) else "test")
     section, streamed = experiment.data, isinstance(experiment.data.train, StreamSource)
     source = _source_of(section, name)

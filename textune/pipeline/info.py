@@ -94,14 +94,20 @@ def in_words(found: Facts) -> dict[str, str]:
     left_out = f"; {count(found['num_skipped'], 'row')} left out" if "num_skipped" in found and not lost else ""
     words["rows"] = f"{', '.join(rows)}{left_out}"
     for part, result in found.get("results", {}).items():
-        others = [(name, value) for name, value in result["metrics"].items() if name != result["metric"] and value is not None]
+        others = [
+            (name, value)
+            for name, value in result["metrics"].items()
+            if name != result["metric"] and value is not None
+        ]
         words[f"also, {part}"] = ", ".join(f"{name} {number(value)}" for name, value in others[:MAX_OTHERS])
     words["checkpoints"] = listing((Path(path).name for path in found.get("checkpoints", [])), 8)
     words["command"] = shlex.join(found.get("command", []))
     words["machine"] = _pairs(found.get("machine", {}))
     words["versions"] = _pairs(found.get("versions", {}))
     git = found.get("git", {})
-    words["git"] = f"{git['commit']}{', with changes' if git.get('changed') == 'yes' else ''}" if "commit" in git else ""
+    words["git"] = (
+        f"{git['commit']}{', with changes' if git.get('changed') == 'yes' else ''}" if "commit" in git else ""
+    )
     return {name: value for name, value in words.items() if value}
 
 

@@ -9,7 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from textune.atomic import write_text
-from textune.config import Absent, DataSection, FilesSource, SplitOff, StarterFacts, starter_config, user_path, validation_ratio
+from textune.config import (
+    Absent,
+    DataSection,
+    FilesSource,
+    SplitOff,
+    StarterFacts,
+    starter_config,
+    user_path,
+    validation_ratio,
+)
 from textune.data import Guess, PreparedData, audit_data, find_files, guess_layout, names_beside, prepare_data
 from textune.errors import ConfigError, DataError
 from textune.wording import count, listing
@@ -55,12 +64,14 @@ class Started:
 def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None) -> Started:
     """Write a config for `files` to `out`.
 
-    Paths are written relative to the config's folder. Raises ConfigError where `out` exists, DataError where a file cannot be
-    read or holds no text.
+    Paths are written relative to the config's folder. Raises ConfigError where `out` exists, DataError where a file
+    cannot be read or holds no text.
     """
     out = user_path(out)
     if out.exists():
-        raise ConfigError(f"--out {out} exists; nothing is ever overwritten.", hint="Choose another name, or remove it first.")
+        raise ConfigError(
+            f"--out {out} exists; nothing is ever overwritten.", hint="Choose another name, or remove it first."
+        )
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"--out {out}: its folder does not exist.", hint="Create it first.")
     guess = guess_layout(list(files))
@@ -94,7 +105,7 @@ def init(files: Sequence[str], out: str | Path, *, pretrained: str | None = None
     return Started(str(out), chosen, (*guess.notes, *tried.notes, *model_notes), unsettled)
 
 
-# --- the rows, read as proposed ---------------------------------------------------------------------------------------
+# --- the rows, read as proposed --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -201,7 +212,7 @@ def _chosen(guess: Guess, data: PreparedData | None) -> dict[str, str]:
 _PURPOSES = {"train": "training", "validation": "validation", "test": "the test"}
 
 
-# --- the backbone -----------------------------------------------------------------------------------------------------
+# --- the backbone ----------------------------------------------------------------------------------------------------
 
 
 def _backbone(pretrained: str | None, guess: Guess) -> tuple[str, str, tuple[str, ...]]:
@@ -211,7 +222,8 @@ def _backbone(pretrained: str | None, guess: Guess) -> tuple[str, str, tuple[str
     notes = []
     if guess.foreign_share > _MAX_FOREIGN:
         notes.append(
-            f"The texts do not look English, but the proposed encoder is for English: choose one for their language, such as "
+            f"The texts do not look English, but the proposed encoder is for English: choose one for their language,"
+            f" such as "
             f'model.pretrained = "{_MULTILINGUAL}" from the Hugging Face hub.'
         )
     if importlib.util.find_spec(STARTER_PACKAGE) is not None:
@@ -224,13 +236,15 @@ def _backbone(pretrained: str | None, guess: Guess) -> tuple[str, str, tuple[str
     return HUB_STARTER, "a small English encoder", tuple(notes)
 
 
-# --- paths and keys ---------------------------------------------------------------------------------------------------
+# --- paths and keys --------------------------------------------------------------------------------------------------
 
 
 def _options(source: FilesSource, out: Path, *, with_files: bool = False) -> dict[str, object]:
     """The keys of a source that are not the defaults."""
     keys = source.model_dump(exclude_defaults=True, exclude={"kind"} if with_files else {"kind", "files"})
-    return {key: _relative_files(value, out) if key in {"files", "label_files"} else value for key, value in keys.items()}
+    return {
+        key: _relative_files(value, out) if key in {"files", "label_files"} else value for key, value in keys.items()
+    }
 
 
 def _held_out(section: DataSection, out: Path) -> Mapping[str, object]:

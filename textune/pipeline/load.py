@@ -33,21 +33,22 @@ class TrainedModel:
     def predict(self, texts: object, pairs: object = None) -> list[Prediction]:
         """Label and scores of each text (or text pair), in order.
 
-        `texts`: a list of texts or the like (a generator, a column of a table), or a table or list of dictionaries with
-        the columns that the model was trained on. Raises TextuneError for what cannot be texts.
+        `texts`: a list of texts or the like (a generator, a column of a table), or a table or list of dictionaries
+        with the columns that the model was trained on. Raises TextuneError for what cannot be texts.
         """
         return self._predictor.predict(texts, pairs)
 
     def score(self, texts: object, pairs: object = None) -> np.ndarray:
-        """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; errors as `predict`."""
+        """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; errors as
+        `predict`."""
         return self._predictor.score(texts, pairs)
 
     def predict_table(self, table: object, *, columns: Columns | None = None, all_scores: bool = False) -> pa.Table:
         """Predict each row of a table: the columns that `textune predict` adds, as an Arrow table.
 
-        `table`: of Arrow, pandas or another library, a dictionary of columns, or a list of dictionaries. `columns`: which
-        columns have the text, by default as in the training data. `all_scores`: add `score_NAME` for every label. Errors as
-        `predict`.
+        `table`: of Arrow, pandas or another library, a dictionary of columns, or a list of dictionaries. `columns`:
+        which columns have the text, by default as in the training data. `all_scores`: add `score_NAME` for every
+        label. Errors as `predict`.
         """
         return predict_table(self._predictor, table, columns=columns, all_scores=all_scores)
 
@@ -68,5 +69,8 @@ def load(
     max_tokens: int | None = None,
     compile: Switch = "auto",
 ) -> TrainedModel:
-    """Open a run folder (its best model) or a model folder that textune saved; options as in `textune.prediction.load`."""
-    return TrainedModel(open_predictor(folder, device=device, precision=precision, max_tokens=max_tokens, compile=compile))
+    """Open a run folder (its best model) or a model folder that textune saved; options as in
+    `textune.prediction.load`."""
+    return TrainedModel(
+        open_predictor(folder, device=device, precision=precision, max_tokens=max_tokens, compile=compile)
+    )

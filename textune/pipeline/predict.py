@@ -1,12 +1,13 @@
-"""Predicts a file or a stream: windows of rows are read and tokenised ahead, scored, then formatted and written in order.
+"""Predicts a file or a stream: windows of rows are read and tokenised ahead, scored, then formatted and written in
+order.
 
     (survey: all rows read once) --> thread: read, tokenise --> here: score --> thread: add predictions, format, write
 
-A file is read twice: first to check, before any work is done, that every row can be read and written, and in which columns
-and types. Standard input can only be read once, so a row that cannot be written is found when it comes.
+A file is read twice: first to check, before any work is done, that every row can be read and written, and in which
+columns and types. Standard input can only be read once, so a row that cannot be written is found when it comes.
 
-Of several ranks, only the first one reads and writes. It sends the tokens of each window to the others, so input that can
-be read only once (a pipe), or by only one machine, is shared like any other.
+Of several ranks, only the first one reads and writes. It sends the tokens of each window to the others, so input that
+can be read only once (a pipe), or by only one machine, is shared like any other.
 """
 
 from __future__ import annotations
@@ -48,13 +49,14 @@ def predict_file(
     force: bool = False,
     tracker: Tracker,
 ) -> int:
-    """Predict every row of `source` ("-" is standard input) into `target` ("-" is standard output); returns the number of rows.
+    """Predict every row of `source` ("-" is standard input) into `target` ("-" is standard output); returns the number
+    of rows.
 
-    All input columns are kept; `predicted_label` and `predicted_score` are added, with `all_scores` also `score_NAME` for
-    every label. Texts are made from cells just as in training; `rename` is that of the run's own source. An existing `target`
-    is replaced only with `force`. With `on_bad_row` "skip", rows that cannot be read are left out, counted and reported.
-    Raises DataError with its line for a row that cannot be read or written, a missing column, or an added name that the input
-    already uses: where the input is a file, before anything is computed.
+    All input columns are kept; `predicted_label` and `predicted_score` are added, with `all_scores` also `score_NAME`
+    for every label. Texts are made from cells just as in training; `rename` is that of the run's own source. An
+    existing `target` is replaced only with `force`. With `on_bad_row` "skip", rows that cannot be read are left out,
+    counted and reported. Raises DataError with its line for a row that cannot be read or written, a missing column, or
+    an added name that the input already uses: where the input is a file, before anything is computed.
 
     Several ranks (those of `predictor`) all call it: each scores its share of every window.
     """
@@ -84,7 +86,8 @@ def predict_file(
 
 
 def _survey(rows: InputPass, writer: RowWriter, tracker: Tracker) -> int:
-    """Read all rows, for the columns and types that hold them and for the first that cannot be used; returns their number."""
+    """Read all rows, for the columns and types that hold them and for the first that cannot be used; returns their
+    number."""
     done = 0
     for window, texts in rows.windows():
         select_texts(texts, rows.source.columns)

@@ -93,11 +93,11 @@ def train(
 ) -> TrainResult:
     """Train, choose the best model, evaluate it and write the run folder (by default `runs/<name of the config>`).
 
-    `config`: a TOML file, a nested dictionary of the same form, or an `Experiment`; `overrides`: `key=value` strings, or values
-    by dotted key. `rows`: rows in memory by name, for sources of `kind = "given"`.
-    `resume`: "latest" resumes the run folder, "auto" does so if there is something to resume, a path names the
-    checkpoint or run to start from (`textune.run.start`). `dry_run` builds every part and writes nothing; `fast_dev_run` does
-    one batch of everything in a folder that it removes again. `after_step` is called after every optimizer step. Raises
+    `config`: a TOML file, a nested dictionary of the same form, or an `Experiment`; `overrides`: `key=value` strings,
+    or values by dotted key. `rows`: rows in memory by name, for sources of `kind = "given"`. `resume`: "latest"
+    resumes the run folder, "auto" does so if there is something to resume, a path names the checkpoint or run to start
+    from (`textune.run.start`). `dry_run` builds every part and writes nothing; `fast_dev_run` does one batch of
+    everything in a folder that it removes again. `after_step` is called after every optimizer step. Raises
     TextuneError before the first step for whatever does not fit, Preempted where a scheduler stopped the run.
     """
     loaded = load_config(config, overrides, unset)
@@ -105,7 +105,8 @@ def train(
     folder = RunFolder(user_path(run) if run is not None else Path("runs") / name)
     if fast_dev_run and resume is not None:
         raise RunError(
-            "--fast-dev-run and --resume cannot be combined.", hint="A fast development run always starts from scratch."
+            "--fast-dev-run and --resume cannot be combined.",
+            hint="A fast development run always starts from scratch.",
         )
     with joined_for(loaded.experiment.train) as ranks:
         trackers = Trackers([tracker if tracker is not None and ranks.is_first else SilentTracker()])
@@ -119,10 +120,17 @@ def train(
         # A launcher ends ranks that wait for each other, so signals keep their usual effect there.
         with stopping_at_once(NOT_YET if earlier is None else AS_BEFORE) if ranks.alone else contextlib.nullcontext():
             parts = build_parts(
-                loaded.experiment, ranks=ranks, tracker=trackers, audit=earlier is None, earlier=earlier, given=rows or {}
+                loaded.experiment,
+                ranks=ranks,
+                tracker=trackers,
+                audit=earlier is None,
+                earlier=earlier,
+                given=rows or {},
             )
         if dry_run:
-            return TrainResult(folder.path, 0, 0, 0.0, {}, tuple(trackers.notices), facts=run_facts(parts), dry_run=True)
+            return TrainResult(
+                folder.path, 0, 0, 0.0, {}, tuple(trackers.notices), facts=run_facts(parts), dry_run=True
+            )
         with contextlib.ExitStack() as stack:
             if fast_dev_run:
                 parts, folder = one_batch_of_everything(parts), stack.enter_context(scratch_folder(folder.path, ranks))

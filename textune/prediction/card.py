@@ -6,7 +6,16 @@ from pathlib import Path
 
 from pydantic import Field, JsonValue, ValidationError
 
-from textune.config import Columns, DataSection, FilesSource, Labels, RegressionTask, Section, TokensSection, Truncation
+from textune.config import (
+    Columns,
+    DataSection,
+    FilesSource,
+    Labels,
+    RegressionTask,
+    Section,
+    TokensSection,
+    Truncation,
+)
 from textune.config import Task as TaskSection
 from textune.data import LABEL, LabelMap, PreparedData, Problem, names_by_user
 from textune.errors import RunError
@@ -171,7 +180,9 @@ def read_card(folder: Path) -> ModelCard:
 
 def _from_version_1(tree: dict[str, JsonValue]) -> dict[str, JsonValue]:
     """The same card in today's form: until version 2 a model had one head, whose keys stood beside the others."""
-    of_head: dict[str, JsonValue] = {key: tree[key] for key in ("problem", "names", "multi_hot", "task") if key in tree}
+    of_head: dict[str, JsonValue] = {
+        key: tree[key] for key in ("problem", "names", "multi_hot", "task") if key in tree
+    }
     return {
         "version": 2,
         "heads": [of_head],

@@ -47,13 +47,13 @@ def load(
 ) -> Predictor:
     """Open a run folder (its best model) or a model folder that textune saved.
 
-    `precision = "auto"` is the one of the model's own run, or fp32 where this machine lacks it or is slower with it; `"int8"`
-    gives the backbone's linear layers int8 weights, on the processor; `max_tokens`, the most tokens computed at once, is by
-    default that of the run.
-    `compile = "auto"` computes with compiled kernels where the run could and they are faster here. Raises RunError where the
-    folder is no such thing, ModelError where its files are broken or the machine lacks the device or precision.
-    `ranks`: processes that each open it and share the work. `on_notice` is called where another precision is used, where the
-    model takes shorter texts than its card says, and what happens while it predicts.
+    `precision = "auto"` is the one of the model's own run, or fp32 where this machine lacks it or is slower with it;
+    `"int8"` gives the backbone's linear layers int8 weights, on the processor; `max_tokens`, the most tokens computed
+    at once, is by default that of the run. `compile = "auto"` computes with compiled kernels where the run could and
+    they are faster here. Raises RunError where the folder is no such thing, ModelError where its files are broken or
+    the machine lacks the device or precision. `ranks`: processes that each open it and share the work. `on_notice` is
+    called where another precision is used, where the model takes shorter texts than its card says, and what happens
+    while it predicts.
     """
     require_words(load, device=device, precision=precision, compile=compile)
     require_count("max_tokens", max_tokens)
@@ -67,7 +67,9 @@ def load(
     section = ModelSection(pretrained=str(folder), compile=compile)
     tokenizer = load_tokenizer(section)
     task = card.build_task()
-    model = load_model(section, tokenizer, label_map=card.label_map, num_logits=task.num_outputs, seed=0, as_saved=True)
+    model = load_model(
+        section, tokenizer, label_map=card.label_map, num_logits=task.num_outputs, seed=0, as_saved=True
+    )
     int8 = precision == "int8"
     prepare(model, Recipe(chosen, "prediction", int8=int8, compiled=int8 or card.compiled or compile == "on"))
     card = _within_positions(card, model, folder, on_notice)
@@ -103,7 +105,9 @@ def _device_of(
         chosen, why = exact, "lacks"
     if not why:
         return chosen
-    on_notice(f"the run computed in {card.precision}, which this {exact.torch.type} device {why}: fp32 is used instead")
+    on_notice(
+        f"the run computed in {card.precision}, which this {exact.torch.type} device {why}: fp32 is used instead"
+    )
     return exact
 
 
@@ -131,7 +135,8 @@ def find_model(folder: str | Path) -> Path:
     if (folder / "manifest.json").is_file():
         raise RunError(
             f"{folder} is a run that has not saved a model yet.",
-            hint=f"Continue with --resume, or make a model of its newest checkpoint: `textune export {folder} --out FOLDER`.",
+            hint=f"Continue with --resume, or make a model of its newest checkpoint: `textune export {folder} --out"
+            f" FOLDER`.",
             place=str(folder),
             reason="no model yet",
         )

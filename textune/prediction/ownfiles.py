@@ -1,4 +1,5 @@
-"""How a run's own files are read, kept with its model, so that `predict` and `evaluate` read others of their kind alike."""
+"""How a run's own files are read, kept with its model, so that `predict` and `evaluate` read others of their kind
+alike."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def own_sources(section: DataSection) -> dict[str, FilesSource]:
 def read_as_run(
     own: Mapping[str, FilesSource], files: Sequence[str | Path], given: Mapping[str, object], *, plain: bool = False
 ) -> tuple[FilesSource, str]:
-    """Files as a source, read as the run's own of the same suffix but for what is `given`, and a sentence that says so.
+    """Files as a source, read as the run's own of the same suffix but for what is `given`, and a sentence that says
+    so.
 
     `plain`: by their names and what is given alone. ConfigError names the option that is wrong.
     """
@@ -67,7 +69,10 @@ def read_as_run(
     if not taken:
         return source, ""
     settings = listing((f"{key} = {_shown(value)}" for key, value in taken.items()), 6)
-    return source, f"{os.path.basename(paths[0])} is read as the run's own files: {settings} (--reading plain turns this off)"
+    return (
+        source,
+        f"{os.path.basename(paths[0])} is read as the run's own files: {settings} (--reading plain turns this off)",
+    )
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,5 @@
-"""The one inference path: a live model or a saved folder in, batched predictions out; after `training`, before `evaluation`.
+"""The one inference path: a live model or a saved folder in, batched predictions out; after `training`, before
+`evaluation`.
 
 texts --TextEncoder--> token store --sort by length, cut by tokens--> packed forward --> scores, in their order
 """
@@ -69,9 +70,9 @@ class Predictor:
     ) -> None:
         """`ranks` share the work; what scores rows must then be called by all of them, for the same rows.
 
-        `max_tokens` and `on_notice` are the budget of each call that brings none of its own.
-        `lockstep`: every rank must make as many forward passes as the others, since each pass gathers weights from all of them.
-        `outputs` computes a batch where that is not the model's own call: a learner's, which gathers its weights.
+        `max_tokens` and `on_notice` are the budget of each call that brings none of its own. `lockstep`: every rank
+        must make as many forward passes as the others, since each pass gathers weights from all of them. `outputs`
+        computes a batch where that is not the model's own call: a learner's, which gathers its weights.
         """
         self.model: Final = model
         self._outputs: Final = outputs or model
@@ -87,7 +88,8 @@ class Predictor:
         self._on_notice: Final = on_notice
 
     def budget(self, on_notice: Callable[[str], None] | None = None) -> CallerBudget:
-        """A budget for one caller, who keeps it over several calls: what one finds out about memory, the next one knows."""
+        """A budget for one caller, who keeps it over several calls: what one finds out about memory, the next one
+        knows."""
         return CallerBudget(self.max_tokens, on_notice or self._on_notice)
 
     def score_batches(
@@ -100,10 +102,10 @@ class Predictor:
     ) -> Iterator[ScoredBatch]:
         """Score the chosen rows, all of them without `indices`; each row once, in batches of similar length.
 
-        Of several ranks each yields its own batches, which together are those of a process alone; all must come to the end.
-        Nothing is kept between batches, so whoever needs little of the scores needs little memory. `budget`: the caller's
-        own, halved where memory runs out; without it, a new one. ModelError where a score is not a number, whose row `place`
-        names by its position: this is the one place that all scores come from.
+        Of several ranks each yields its own batches, which together are those of a process alone; all must come to the
+        end. Nothing is kept between batches, so whoever needs little of the scores needs little memory. `budget`: the
+        caller's own, halved where memory runs out; without it, a new one. ModelError where a score is not a number,
+        whose row `place` names by its position: this is the one place that all scores come from.
         """
         budget = budget or self.budget()
         chosen = np.arange(len(store)) if indices is None else indices
@@ -144,7 +146,9 @@ class Predictor:
         max_rows = max(1, MAX_SCORES_AT_ONCE // self.task.num_outputs)
         alike = cut_by_tokens(lengths[positions], max_tokens, layout=self.model.layout)
         return [
-            positions[cut[max(0, stop - max_rows) : stop]] for cut in reversed(alike) for stop in range(len(cut), 0, -max_rows)
+            positions[cut[max(0, stop - max_rows) : stop]]
+            for cut in reversed(alike)
+            for stop in range(len(cut), 0, -max_rows)
         ]
 
     def _score_batch(self, batch: TokenBatch) -> np.ndarray:
@@ -174,7 +178,8 @@ class Predictor:
     ) -> np.ndarray:
         """Scores of the chosen rows in their given order: float64 [N, K] probabilities, or [N] values for regression.
 
-        Of several ranks each scores its share, and each gets the scores of all rows. `place`, `budget`: as in `score_batches`.
+        Of several ranks each scores its share, and each gets the scores of all rows. `place`, `budget`: as in
+        `score_batches`.
         """
         num_rows = len(store) if indices is None else len(indices)
         scores = np.zeros(self.task.head.answers.score_shape(num_rows), dtype=np.float64)
@@ -185,8 +190,9 @@ class Predictor:
     def encode(self, texts: object, pairs: object = None) -> TokenStore:
         """Tokens of texts (or text pairs), for `score_store`.
 
-        `texts`: a list of texts or anything like it (a generator, a column of a table), or a table or list of dictionaries with
-        the columns that the model was trained on. InputError for what is not a list of texts; errors as `encode_texts`.
+        `texts`: a list of texts or anything like it (a generator, a column of a table), or a table or list of
+        dictionaries with the columns that the model was trained on. InputError for what is not a list of texts; errors
+        as `encode_texts`.
         """
         given = given_texts(texts, pairs, self.card.columns)
         return self.encode_texts(given.texts, given.pairs, place=given.place)
@@ -196,14 +202,15 @@ class Predictor:
     ) -> TokenStore:
         """Tokens of texts that are known to be such. `place` names one of them in messages, by its index.
 
-        Raises DataError for single texts where the model takes pairs or the other way round, and for a text that is too long
-        with `tokens.truncate = "error"`.
+        Raises DataError for single texts where the model takes pairs or the other way round, and for a text that is
+        too long with `tokens.truncate = "error"`.
         """
         require_pairs(self.card, pairs is not None)
         return self.encoder.encode(texts, pairs, place=place)
 
     def score(self, texts: object, pairs: object = None) -> np.ndarray:
-        """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; errors as `encode`."""
+        """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; errors as
+        `encode`."""
         return self.score_store(self.encode(texts, pairs))
 
     def predict(self, texts: object, pairs: object = None) -> list[Prediction]:
@@ -231,9 +238,9 @@ class Predictor:
     ) -> None:
         """Write a plain Hugging Face folder plus `textune.json`; `folder` must exist.
 
-        `weights`: the state of the Hugging Face model where the model itself holds only parts of it. `step` and `value` of the
-        main metric are noted in the card, and `max_tokens` where evaluation ran out of memory with that of the config: whoever
-        loads the model need not find that out again.
+        `weights`: the state of the Hugging Face model where the model itself holds only parts of it. `step` and
+        `value` of the main metric are noted in the card, and `max_tokens` where evaluation ran out of memory with that
+        of the config: whoever loads the model need not find that out again.
         """
         self.model.save(folder, weights)
         self.save_card(folder, step=step, value=value, max_tokens=max_tokens)
@@ -257,11 +264,13 @@ def require_pairs(
     give: Advice = "Give the second texts too.",
     leave_out: Advice = "Leave the second texts out.",
 ) -> None:
-    """DataError where rows have one text and the model takes pairs, or the other way round; `give`, `leave_out`: the advice."""
+    """DataError where rows have one text and the model takes pairs, or the other way round; `give`, `leave_out`: the
+    advice."""
     second = card.columns.text_pair
     if second is not None and not given:
         raise DataError(
-            f"the model was trained on pairs of texts (second column: {second!r}), but there is only one text per row.",
+            f"the model was trained on pairs of texts (second column: {second!r}), but there is only one text per"
+            f" row.",
             hint=give,
             key="data.columns.text_pair",
         )
@@ -275,7 +284,8 @@ def require_pairs(
 
 def _refuse_halving(num_tokens: int, max_tokens: int) -> ModelError:
     return ModelError(
-        f"out of memory while predicting {num_tokens:,} tokens at once, and ranks that share one model's weights cannot each"
+        f"out of memory while predicting {num_tokens:,} tokens at once, and ranks that share one model's weights"
+        f" cannot each"
         " continue in smaller parts.",
         hint=f"Lower evaluate.max_tokens = {max_tokens}.",
     )

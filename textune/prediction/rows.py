@@ -1,4 +1,5 @@
-"""Rows in, predictions out, as Arrow tables: the one function that the command line, a server and other programs share.
+"""Rows in, predictions out, as Arrow tables: the one function that the command line, a server and other programs
+share.
 
 table --columns, template--> texts --tokenizer, model--> scores --decision--> predicted_label, predicted_score, ...
 
@@ -32,11 +33,13 @@ def predict_table(
     all_scores: bool = False,
     budget: CallerBudget | None = None,
 ) -> pa.Table:
-    """Predict each row of a table: an Arrow table of N rows with the columns of `prediction_fields`, in the same order.
+    """Predict each row of a table: an Arrow table of N rows with the columns of `prediction_fields`, in the same
+    order.
 
     `table`: of Arrow, pandas, polars or the datasets library, a dictionary of columns, or a list of dictionaries.
-    `columns`: where the text stands in it, by default as in the training data. `budget` as in `Predictor.score_batches`.
-    Several threads may call it at once. InputError or DataError where a column is missing or a row has no usable text.
+    `columns`: where the text stands in it, by default as in the training data. `budget` as in
+    `Predictor.score_batches`. Several threads may call it at once. InputError or DataError where a column is missing
+    or a row has no usable text.
     """
     columns = columns or predictor.card.columns
     rows = given_rows(table, columns)
@@ -45,7 +48,8 @@ def predict_table(
 
 
 def encode_rows(predictor: Predictor, rows: Rows, columns: Columns) -> TokenStore:
-    """Tokens of each row's text, or pair of texts. DataError for a column that cannot be text, or a row that is too long."""
+    """Tokens of each row's text, or pair of texts. DataError for a column that cannot be text, or a row that is too
+    long."""
     pair_column = Setting("data.columns.text_pair")
     require_pairs(
         predictor.card,

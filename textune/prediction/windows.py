@@ -1,4 +1,5 @@
-"""One pass over a file or a stream that is to be predicted: windows of its rows, each with the columns of its texts."""
+"""One pass over a file or a stream that is to be predicted: windows of its rows, each with the columns of its
+texts."""
 
 from __future__ import annotations
 
@@ -80,11 +81,13 @@ class InputPass:
         return self._rows.schema
 
     def windows(self) -> Generator[tuple[Window, Rows]]:
-        """Each window as it was read, and the columns of its texts under the model's names; DataError at the first row that
-        cannot be used."""
+        """Each window as it was read, and the columns of its texts under the model's names; DataError at the first row
+        that cannot be used."""
         source = self.source
         texts = {*self._wanted, *source.rename}
-        windows = self._rows.windows(texts, max_rows=min(WINDOW_ROWS, source.max_rows), max_characters=WINDOW_CHARACTERS)
+        windows = self._rows.windows(
+            texts, max_rows=min(WINDOW_ROWS, source.max_rows), max_characters=WINDOW_CHARACTERS
+        )
         for number, window in enumerate(windows):
             if self.schema is None and isinstance(window.rows, list):
                 names = dict.fromkeys(key for row in window.rows for key in row)
@@ -104,7 +107,10 @@ class InputPass:
             raise DataError(
                 f"{first.place}: {first.reason}.",
                 hint=Words(
-                    first.hint, " Fix the row, or ", Setting("data.on_bad_row", "skip", "set"), " to leave such rows out."
+                    first.hint,
+                    " Fix the row, or ",
+                    Setting("data.on_bad_row", "skip", "set"),
+                    " to leave such rows out.",
                 ),
                 place=first.place,
                 reason=first.reason,

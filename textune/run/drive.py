@@ -39,7 +39,8 @@ class Drive:
         kept: BestModel | None = None,
         after_step: Callable[[StepResult], None] = lambda result: None,
     ) -> None:
-        """`kept`: the best model that the folder holds already. `after_step` is called with every step before it is counted."""
+        """`kept`: the best model that the folder holds already. `after_step` is called with every step before it is
+        counted."""
         parts, section = setup.parts, setup.parts.settings.train
         self.progress = progress
         self._setup = setup
@@ -60,8 +61,8 @@ class Drive:
     def run(self) -> float:
         """Train to the end; returns the seconds in all sessions together.
 
-        KeyboardInterrupt or Preempted, once everything is saved, where a signal asked for it; ModelError where training
-        diverges, RunError where a checkpoint cannot be written.
+        KeyboardInterrupt or Preempted, once everything is saved, where a signal asked for it; ModelError where
+        training diverges, RunError where a checkpoint cannot be written.
         """
         self._evaluator.note_ranking()
         self._evaluate_if_due()
@@ -95,7 +96,7 @@ class Drive:
     def _is_over(self) -> bool:
         return self.progress.stopped or self.progress.step >= self._setup.parts.plan.total_steps
 
-    # --- counting and logging -----------------------------------------------------------------------------------------
+    # --- counting and logging ----------------------------------------------------------------------------------------
 
     def _count(self, result: StepResult) -> None:
         progress = self.progress
@@ -136,10 +137,11 @@ class Drive:
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._started
 
-    # --- agreeing, saving and stopping --------------------------------------------------------------------------------
+    # --- agreeing, saving and stopping -------------------------------------------------------------------------------
 
     def _agree(self) -> None:
-        """After a step, learn of the other ranks: whether one was sent a signal, is still writing, or has something to say."""
+        """After a step, learn of the other ranks: whether one was sent a signal, is still writing, or has something to
+        say."""
         keeper = self._setup.keeper
         self._ranks.require_launcher()
         asked, is_writing, has_notices = self._ranks.all_max(
@@ -172,7 +174,9 @@ class Drive:
             with setup.learner.published():
                 weights = setup.learner.model_state()
                 bound = setup.budget.max_tokens
-                setup.keeper.save_model(step, lambda path: setup.predictor.save(path, weights, max_tokens=bound), value=value)
+                setup.keeper.save_model(
+                    step, lambda path: setup.predictor.save(path, weights, max_tokens=bound), value=value
+                )
         else:
             setup.keeper.save(setup.learner, step, self._state().to_dict(), value=value)
 

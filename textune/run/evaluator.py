@@ -11,10 +11,11 @@ from textune.run.state import Progress
 
 
 class Evaluator:
-    """Evaluates the model in training on one set after the other; the validation rows, first among them, choose the best one.
+    """Evaluates the model in training on one set after the other; the validation rows, first among them, choose the
+    best one.
 
-    A signal may end an evaluation between two batches; `progress` then says which sets are done, and the next session makes
-    the others.
+    A signal may end an evaluation between two batches; `progress` then says which sets are done, and the next session
+    makes the others.
     """
 
     def __init__(self, setup: Setup, progress: Progress, *, kept: BestModel | None) -> None:
@@ -101,7 +102,8 @@ class Evaluator:
             self._progress.stopped = True
             patience = setup.parts.settings.train.early_stopping.patience
             setup.tracker.notice(
-                f"stopped early after step {step}: {main} did not improve for {patience} evaluations; the best was at step"
+                f"stopped early after step {step}: {main} did not improve for {patience} evaluations; the best was at"
+                f" step"
                 f" {setup.best.best_step}."
             )
         return True
@@ -111,15 +113,23 @@ class Evaluator:
         return self._setup.learner.ranks.alone and self._setup.interruption.signal != 0
 
     def _save_best(self) -> None:
-        """Make the model as it is now the best one, unless the folder holds a better one, of steps that are done again."""
+        """Make the model as it is now the best one, unless the folder holds a better one, of steps that are done
+        again."""
         setup, step, value = self._setup, self._progress.step, self._setup.best.best_value
         kept = self._kept
-        if kept is not None and step < kept.step and kept.value is not None and not setup.best.is_better(value, kept.value):
+        if (
+            kept is not None
+            and step < kept.step
+            and kept.value is not None
+            and not setup.best.is_better(value, kept.value)
+        ):
             return
         weights = setup.learner.model_state()
         if setup.learner.ranks.is_first:
             bound = setup.budget.max_tokens
-            setup.folder.save_best(lambda path: setup.predictor.save(path, weights, step=step, value=value, max_tokens=bound))
+            setup.folder.save_best(
+                lambda path: setup.predictor.save(path, weights, step=step, value=value, max_tokens=bound)
+            )
         setup.learner.ranks.wait()
 
 

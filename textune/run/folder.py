@@ -57,7 +57,8 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Held while a process writes here, and released by the system if it dies; RunError where another one writes."""
+        """Held while a process writes here, and released by the system if it dies; RunError where another one
+        writes."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / "lock").open("a+", encoding="utf-8")
@@ -96,7 +97,9 @@ class RunFolder:
         """RunError where the folder cannot take a new run; writes nothing."""
         if self.path.is_file():
             raise RunError(
-                f"--run {self.path} is a file; a new folder was expected.", hint="Choose another name.", place=str(self.path)
+                f"--run {self.path} is a file; a new folder was expected.",
+                hint="Choose another name.",
+                place=str(self.path),
             )
         # A run that was refused before it wrote anything leaves its lock alone.
         if self.path.is_dir() and any(item.name != "lock" for item in self.path.iterdir()):
@@ -179,16 +182,23 @@ class RunFolder:
         read_manifest(self.path).model_copy(update=ended).write(self.path)
 
     def files(self) -> dict[str, Path]:
-        """What the run has left so far, by name: its configuration, manifest and metrics, the best model's folder, reports."""
+        """What the run has left so far, by name: its configuration, manifest and metrics, the best model's folder,
+        reports."""
         found = [self.path / name for name in ("config.toml", "manifest.json")]
         found += [self.metrics, self.best, *sorted(self.path.glob(f"{_REPORT}*"))]
         return {path.name: path for path in found if path.exists()}
 
     def reports(self) -> dict[str, Path]:
         """The JSON files of its reports by the set that they are about: `validation`, `test`, then the others."""
-        found = {path.stem.removeprefix(_REPORT).removeprefix("-"): path for path in sorted(self.path.glob(f"{_REPORT}*.json"))}
+        found = {
+            path.stem.removeprefix(_REPORT).removeprefix("-"): path
+            for path in sorted(self.path.glob(f"{_REPORT}*.json"))
+        }
         named = {name or "validation": path for name, path in found.items()}
-        return {name: named[name] for name in sorted(named, key=lambda name: (name not in _FIRST, name != "validation", name))}
+        return {
+            name: named[name]
+            for name in sorted(named, key=lambda name: (name not in _FIRST, name != "validation", name))
+        }
 
     def save_best(self, write: Callable[[Path], None]) -> None:
         """Replace `best/` by what `write(folder)` writes; RunError where the disk does not take it."""

@@ -43,7 +43,8 @@ def disk_warning(facts: Facts, folder: Path) -> str:
     if free >= facts.disk_bytes:
         return ""
     return (
-        f"the disk of {folder} has {free / 1e9:,.1f} GB free and this run may take {facts.disk_bytes / 1e9:,.1f} GB: it will"
+        f"the disk of {folder} has {free / 1e9:,.1f} GB free and this run may take {facts.disk_bytes / 1e9:,.1f} GB:"
+        f" it will"
         " stop where there is no space left, and can continue with --resume"
     )
 

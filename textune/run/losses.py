@@ -22,9 +22,12 @@ class Losses:
         self._norms: list[torch.Tensor] = []
 
     def add(self, result: StepResult) -> None:
-        """Take those of a step, which `progress` has counted; ModelError if training diverged, as far as that shows at once."""
+        """Take those of a step, which `progress` has counted; ModelError if training diverged, as far as that shows at
+        once."""
         self._losses.append(result.loss)
-        if self._setup.learner.device.precision == "fp16":  # whose scaler leaves out the steps that overflow, as it should
+        if (
+            self._setup.learner.device.precision == "fp16"
+        ):  # whose scaler leaves out the steps that overflow, as it should
             return
         self._norms.append(result.grad_norm)
         # On a GPU nobody asks after each step; the step changed no weight, and `read` finds it.
@@ -34,7 +37,8 @@ class Losses:
     def read(self) -> None:
         """Bring the losses to the host, summed over the ranks, each of which holds its own share.
 
-        ModelError where a loss, or the norm of a gradient, is not finite. The norm is that of all ranks, so all of them stop.
+        ModelError where a loss, or the norm of a gradient, is not finite. The norm is that of all ranks, so all of
+        them stop.
         """
         if not self._losses:
             return

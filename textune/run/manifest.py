@@ -98,7 +98,9 @@ def read_manifest(run: Path) -> Manifest:
     try:
         return Manifest.model_validate(parse_json(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise RunError(f"{run} is not a run folder: it has no {NAME}.", hint=hint_for_no_run(run), place=str(run)) from None
+        raise RunError(
+            f"{run} is not a run folder: it has no {NAME}.", hint=hint_for_no_run(run), place=str(run)
+        ) from None
     except ValidationError as error:
         [first, *_] = error.errors()
         key = ".".join(map(str, first["loc"]))

@@ -45,5 +45,8 @@ def one_batch_of_everything(parts: Parts) -> Parts:
         settings=replace(parts.settings, train=section),
         data=data,
         plan=replace(parts.plan, duration=duration),
-        rows={name: rows if name == "train" else rows.at(np.arange(min(size, len(rows)))) for name, rows in parts.rows.items()},
+        rows={
+            name: rows if name == "train" else rows.at(np.arange(min(size, len(rows))))
+            for name, rows in parts.rows.items()
+        },
     )

@@ -31,8 +31,9 @@ def score_rows(
 ) -> Scored | None:
     """Score rows and keep of each what metrics and a report need; never all scores at once.
 
-    Of several ranks each scores its share, and each gets the result of all: the same bits as those of a process alone. None
-    where `stop`, asked after each batch, says so. `place` names an example; `budget` as in `Predictor.score_batches`.
+    Of several ranks each scores its share, and each gets the result of all: the same bits as those of a process alone.
+    None where `stop`, asked after each batch, says so. `place` names an example; `budget` as in
+    `Predictor.score_batches`.
     """
     budget = budget or predictor.budget(tracker.notice)
     head, ranks, num_rows = predictor.task.head, predictor.ranks, len(rows)
@@ -99,9 +100,12 @@ def write_report(report: Report, folder: Path, stem: str) -> None:
 
 
 def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str, Report]:
-    """Report on the saved model, not on the live one: what is reported is what was kept. Called by all ranks together."""
+    """Report on the saved model, not on the live one: what is reported is what was kept. Called by all ranks
+    together."""
     device: Literal["cpu", "cuda"] = "cuda" if parts.device.torch.type == "cuda" else "cpu"
-    saved = load(folder.best, device=device, precision=parts.device.precision, ranks=parts.ranks, on_notice=tracker.notice)
+    saved = load(
+        folder.best, device=device, precision=parts.device.precision, ranks=parts.ranks, on_notice=tracker.notice
+    )
     budget = saved.budget()
     reports: dict[str, Report] = {}
     for name in [name for name in parts.settings.reported if name in parts.rows]:

@@ -1,4 +1,5 @@
-"""Whether a run that is resumed is still the same run: its configuration key by key, data and backbone by their content."""
+"""Whether a run that is resumed is still the same run: its configuration key by key, data and backbone by their
+content."""
 
 from __future__ import annotations
 
@@ -32,9 +33,14 @@ def compare(saved: Mapping[str, object], now: Mapping[str, object], *, where: st
     refused: list[str] = []
     for key in sorted(before.keys() | after.keys()):
         role = role_of(key)
-        if before.get(key) == after.get(key) or role is Role.LOCATED:  # `compare_identity` compares what is found there
+        if (
+            before.get(key) == after.get(key) or role is Role.LOCATED
+        ):  # `compare_identity` compares what is found there
             continue
-        if key == "tokens.max_length" and "auto" in (before.get(key), after.get(key)):  # `compare_identity` has the numbers
+        if key == "tokens.max_length" and "auto" in (
+            before.get(key),
+            after.get(key),
+        ):  # `compare_identity` has the numbers
             continue
         change = f"{key} was {_shown(before, key)} and is {_shown(after, key)}"
         # With a schedule that falls towards the end of the run, the rates would have differed from the start.
@@ -43,7 +49,8 @@ def compare(saved: Mapping[str, object], now: Mapping[str, object], *, where: st
     if refused:
         raise RunError(
             f"{where} was trained with another configuration: {'; '.join(refused)}.",
-            hint="Resume with the values of its config.toml, choose another folder with --run, or start another run from its"
+            hint="Resume with the values of its config.toml, choose another folder with --run, or start another run"
+            " from its"
             ' model: model.pretrained = "RUN/best".',
             place=str(where),
             reason="; ".join(refused),
@@ -81,7 +88,8 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
     if other:
         raise RunError(
             f"{listing(sorted(other), 6)} of {where} changed since it was trained.",
-            hint="Restore the files as they were, or start a new run; to train a model further, name it in model.pretrained.",
+            hint="Restore the files as they were, or start a new run; to train a model further, name it in"
+            " model.pretrained.",
             place=str(where),
             reason="changed since it was trained",
         )
@@ -116,6 +124,8 @@ def identity_of(parts: Parts) -> Identity:
         "sharing": sharing_kind(parts.settings.train, parts.ranks),
     }
     config = parts.model.hf.config.to_dict()
-    backbone = {name: value for name, value in config.items() if name not in _NOT_COMPUTED and not name.startswith("_")}
+    backbone = {
+        name: value for name, value in config.items() if name not in _NOT_COMPUTED and not name.startswith("_")
+    }
     as_stored = json.loads(json.dumps(finite(backbone), default=str, allow_nan=False))
     return Identity(content, machine, as_stored)

@@ -119,7 +119,8 @@ class Session:
                     return self._run(interruption)
             except (KeyboardInterrupt, Preempted) as stop:
                 self._mark("preempted" if isinstance(stop, Preempted) else "interrupted")
-                # All ranks have stopped after the same step; while reporting, or on a second signal, each stops by itself.
+                # All ranks have stopped after the same step; while reporting, or on a second signal, each stops by
+                # itself.
                 if not (interruption.at_once or interruption.repeated):
                     self._ranks.end_together()
                 raise
@@ -151,7 +152,7 @@ class Session:
             interruption.stop(interruption.signal)
         return self._finish(drive.progress.step, seconds)
 
-    # --- before the first step ----------------------------------------------------------------------------------------
+    # --- before the first step ---------------------------------------------------------------------------------------
 
     def _require_untouched(self) -> None:
         """RunError where another process has worked in the folder since this one read it."""
@@ -270,22 +271,27 @@ class Session:
     def _adopt_best(self, setup: Setup) -> BestModel | None:
         """Make what the run knows of its best model, and the model in the folder, agree again; returns the latter.
 
-        The folder may hold a model that was saved after the checkpoint: it stays until the run is there again, and better than
-        what the evaluations on the way find. The first of the ranks looks, since it alone writes.
+        The folder may hold a model that was saved after the checkpoint: it stays until the run is there again, and
+        better than what the evaluations on the way find. The first of the ranks looks, since it alone writes.
         """
         checkpoint, best = self._start.checkpoint, setup.best
         if self._ranks.is_first and checkpoint is not None and best.best_step is not None:
             source = checkpoint.folder.parent.parent
-            if source.resolve() != self._folder.path.resolve() and not bring_best(source, self._folder, step=best.best_step):
+            if source.resolve() != self._folder.path.resolve() and not bring_best(
+                source, self._folder, step=best.best_step
+            ):
                 setup.tracker.notice(
-                    f"the best model of {source} up to step {checkpoint.step} is no longer there: the best from here on is kept"
+                    f"the best model of {source} up to step {checkpoint.step} is no longer there: the best from here"
+                    f" on is kept"
                 )
-        found: BestModel | None = self._ranks.broadcast(None if self._start.kind == "new" else best_of(self._folder.path))
+        found: BestModel | None = self._ranks.broadcast(
+            None if self._start.kind == "new" else best_of(self._folder.path)
+        )
         if found is None:
             best.best_step = best.best_value = None
         return found
 
-    # --- after the last step ------------------------------------------------------------------------------------------
+    # --- after the last step -----------------------------------------------------------------------------------------
 
     def _finish(self, steps: int, seconds: float) -> Outcome:
         reports = self._report(self._parts, self._folder, self._tracker)
@@ -306,7 +312,8 @@ class Session:
         return outcome
 
     def _mark(self, status: Ending, reason: str = "") -> None:
-        """Say in the run folder, and to the trackers, how the run ended early; a run that was refused stays as it was."""
+        """Say in the run folder, and to the trackers, how the run ended early; a run that was refused stays as it
+        was."""
         if not self._is_open:
             return
         # On a full disk the error that is on its way says more than this one would.

@@ -1,4 +1,5 @@
-"""What a session of a run works with once everything is open; made by `session.py`, used by the drive and its parts."""
+"""What a session of a run works with once everything is open; made by `session.py`, used by the drive and its
+parts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Signals while training: after the first, the step is finished and everything is saved; a second one stops at once.
 
-SIGINT is a person's Ctrl+C. SIGTERM and SIGUSR1 come from a scheduler that wants the machine back (Slurm sends SIGUSR1 as a
-warning). The run is saved and marked as interrupted or preempted; the same command resumes it.
+SIGINT is a person's Ctrl+C. SIGTERM and SIGUSR1 come from a scheduler that wants the machine back (Slurm sends SIGUSR1
+as a warning). The run is saved and marked as interrupted or preempted; the same command resumes it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR
 """Signals after which a run saves and stops; Windows has no SIGUSR1."""
 
 SAME_SECONDS = 1.0
-"""A terminal sends Ctrl+C to every process, and torchrun forwards it: what arrives again so soon is the same signal."""
+"""A terminal sends Ctrl+C to every process, and torchrun forwards it: what arrives again so soon is the same
+signal."""
 
-ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1") if hasattr(signal, name))
+ENDING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1") if hasattr(signal, name)
+)
 """Signals that end a program that has nothing to save."""
 
 NOT_YET = "nothing was saved yet; the same command starts again, and reads the token cache"
@@ -59,8 +62,8 @@ def stop_saying(number: int, what: str) -> NoReturn:
 
 @contextlib.contextmanager
 def stopping_at_once(said: str = NOT_YET) -> Iterator[None]:
-    """Within this, before the first step, a signal stops the program where it is. KeyboardInterrupt or Preempted, which say
-    what was saved."""
+    """Within this, before the first step, a signal stops the program where it is. KeyboardInterrupt or Preempted,
+    which say what was saved."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

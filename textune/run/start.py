@@ -88,7 +88,8 @@ class Start:
 
 
 def plan_start(folder: RunFolder, config: Config, resume: str | None) -> Start:
-    """What `--resume` means for this run folder; RunError if that is impossible, or if the run is no longer the same one."""
+    """What `--resume` means for this run folder; RunError if that is impossible, or if the run is no longer the same
+    one."""
     seen = folder.witness()
     start = _planned(folder, config, resume)
     if start.kind != "complete":
@@ -100,7 +101,9 @@ def _planned(folder: RunFolder, config: Config, resume: str | None, *, branch_fr
     """`branch_from`: the checkpoint that the command names, and from which the run in this folder branched off."""
     if resume == "":
         raise RunError(
-            "--resume= is empty.", hint="Write --resume, --resume auto, or the path of a run or checkpoint.", key="resume"
+            "--resume= is empty.",
+            hint="Write --resume, --resume auto, or the path of a run or checkpoint.",
+            key="resume",
         )
     if resume is not None and resume not in (LATEST, AUTO):
         return _start_elsewhere(folder, config, user_path(resume))
@@ -214,7 +217,8 @@ def _is_branch_of(folder: RunFolder, checkpoint: Checkpoint) -> bool:
 
 @contextlib.contextmanager
 def joined_for(section: TrainSection) -> Iterator[Ranks]:
-    """The ranks that share a run, for as long as it takes; RunError where there are more of them than rows in a batch."""
+    """The ranks that share a run, for as long as it takes; RunError where there are more of them than rows in a
+    batch."""
     with joined(group_needed=section.distributed.kind != "ddp", device=section.device) as ranks:
         if ranks.world > section.batch_size:
             raise RunError(
@@ -232,6 +236,7 @@ def require_same_start(ranks: Ranks, start: Start) -> None:
     first = ranks.broadcast(mine)
     if mine != first:
         raise RunError(
-            f"rank {ranks.rank} sees another run folder than rank 0: {mine[0]}, step {mine[1]}, not {first[0]}, {first[1]}.",
+            f"rank {ranks.rank} sees another run folder than rank 0: {mine[0]}, step {mine[1]}, not {first[0]},"
+            f" {first[1]}.",
             hint="Put it on a file system that all machines share, with --run.",
         )

@@ -1,7 +1,8 @@
-"""What a checkpoint keeps of a run beside tensors: everything that decides how the run continues, under names that stay.
+"""What a checkpoint keeps of a run beside tensors: everything that decides how the run continues, under names that
+stay.
 
-`state.json` is read and written here alone. Runs of version 0.1.0 wrote sentences for some names; they are translated once,
-as the file is read.
+`state.json` is read and written here alone. Runs of version 0.1.0 wrote sentences for some names; they are translated
+once, as the file is read.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Identity:
 
     @property
     def token_embeddings(self) -> JsonValue:
-        """Fingerprint of the backbone's token embeddings that the run does not train; None where it trains them all."""
+        """Fingerprint of the backbone's token embeddings that the run does not train; None where it trains them
+        all."""
         return self.content.get("token_embeddings")
 
     @property
@@ -121,7 +123,9 @@ def state_of(checkpoint: Checkpoint) -> RunState:
             trackers=tree["trackers"],
             identity=Identity(
                 content={_content_id(name): value for name, value in tree["content"].items()},
-                machine={_MACHINE.get(name, name): _SHARING.get(value, value) for name, value in tree["machine"].items()},
+                machine={
+                    _MACHINE.get(name, name): _SHARING.get(value, value) for name, value in tree["machine"].items()
+                },
                 backbone=tree["backbone"],
             ),
         )
@@ -132,7 +136,7 @@ def state_of(checkpoint: Checkpoint) -> RunState:
         ) from error
 
 
-# --- the sentences of version 0.1.0 -----------------------------------------------------------------------------------
+# --- the sentences of version 0.1.0 ----------------------------------------------------------------------------------
 
 _CONTENT = {
     "the labels": "labels",

@@ -53,9 +53,11 @@ class EvaluationValues(TypedDict):
 
 
 class Tracker(Protocol):
-    """Receives what happens in a run: `start`, then steps, evaluations, notices and progress in any order, then `finish`.
+    """Receives what happens in a run: `start`, then steps, evaluations, notices and progress in any order, then
+    `finish`.
 
-    Notices and progress may come before `start`, while data is read. `finish` is not called where the process is killed.
+    Notices and progress may come before `start`, while data is read. `finish` is not called where the process is
+    killed.
     """
 
     def start(self, config: Mapping[str, JsonValue], facts: Facts, state: Mapping[str, JsonValue]) -> None:
@@ -115,7 +117,9 @@ class JsonlTracker(SilentTracker):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
 
     def notice(self, message: str) -> None:
@@ -149,8 +153,8 @@ def _lines(folder: RunFolder) -> JsonlTracker:
 
 
 TRACKERS: dict[str, Callable[[RunFolder], AbstractContextManager[Tracker]]] = {"metrics.jsonl": _lines}
-"""Every tracker that a run opens itself, beside the one that its caller gives, by name. Only the first rank opens them,
-after the run folder was made; they first hear the notices from before that.
+"""Every tracker that a run opens itself, beside the one that its caller gives, by name. Only the first rank opens
+them, after the run folder was made; they first hear the notices from before that.
 """
 
 

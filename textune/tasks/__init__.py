@@ -1,5 +1,5 @@
-"""The `task` section and a label map in, a `Task` out: its heads know losses, weights, scores, decisions and metrics; after
-`batches`, before `model`.
+"""The `task` section and a label map in, a `Task` out: its heads know losses, weights, scores, decisions and metrics;
+after `batches`, before `model`.
 """
 
 import lazy_loader

@@ -139,7 +139,8 @@ class ClassAnswers:
             )
 
     def zeros(self, num_rows: int) -> dict[str, np.ndarray]:
-        """Ids of the true and the predicted class; the surprise at the true one, the probability of the predicted one."""
+        """Ids of the true and the predicted class; the surprise at the true one, the probability of the predicted
+        one."""
         ids = {name: np.zeros(num_rows, dtype=np.int32) for name in ("targets", "predictions")}
         return ids | {"loss": np.zeros(num_rows), "sureness": np.zeros(num_rows)}
 
@@ -242,6 +243,8 @@ def _weighted_smoothed(
     """
     if outputs_BC.shape[1] == 1:  # the softmax of (0, x) is the sigmoid of x
         outputs_BC = functional.pad(outputs_BC, (1, 0))
-    losses_B = functional.cross_entropy(outputs_BC, targets, weight=weights_K, label_smoothing=smoothing, reduction="none")
+    losses_B = functional.cross_entropy(
+        outputs_BC, targets, weight=weights_K, label_smoothing=smoothing, reduction="none"
+    )
     weights_B = weights_K[targets]
     return losses_B / torch.where(weights_B > 0, weights_B, 1.0)

@@ -35,7 +35,9 @@ def nth_row(index: int) -> str:
     return f"row {index + 1:,}"
 
 
-def require_numbers(scores: np.ndarray, rows: np.ndarray, *, num_rows: int, place: Callable[[int], str] = nth_row) -> None:
+def require_numbers(
+    scores: np.ndarray, rows: np.ndarray, *, num_rows: int, place: Callable[[int], str] = nth_row
+) -> None:
     """ModelError where scores [N] or [N, K] are NaN or infinite.
 
     `rows`: int64 [N] the numbers of these rows among all `num_rows`; `place`: what to call one of them.
@@ -46,8 +48,10 @@ def require_numbers(scores: np.ndarray, rows: np.ndarray, *, num_rows: int, plac
     bad = ~usable if scores.ndim == 1 else ~usable.all(axis=1)
     together = "" if len(rows) == num_rows else " scored together"
     raise ModelError(
-        f"the model's scores are not numbers (NaN or infinite) for {int(bad.sum()):,} of {len(rows):,} rows{together}, "
+        f"the model's scores are not numbers (NaN or infinite) for {int(bad.sum()):,} of {len(rows):,}"
+        f" rows{together}, "
         f"the first of them {place(int(rows[bad].min()))}.",
-        hint="Either the training has diverged (lower train.optimizer.lr), or the weights are damaged, or they exceed what fp16"
+        hint="Either the training has diverged (lower train.optimizer.lr), or the weights are damaged, or they exceed"
+        " what fp16"
         " holds (use precision fp32).",
     )

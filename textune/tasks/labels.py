@@ -78,9 +78,9 @@ class LabelHead:
         """Binary cross-entropy of each row, [B]: the mean over its labels, class weights included."""
         smoothed = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
         weights_K = None if self.class_weights is None else self.class_weights.to(outputs_BC.device)
-        return functional.binary_cross_entropy_with_logits(outputs_BC, smoothed, pos_weight=weights_K, reduction="none").mean(
-            dim=1
-        )
+        return functional.binary_cross_entropy_with_logits(
+            outputs_BC, smoothed, pos_weight=weights_K, reduction="none"
+        ).mean(dim=1)
 
     def row_weights(self, targets: torch.Tensor, weights_B: torch.Tensor | None) -> torch.Tensor:
         """Weight of each row, float32 [B]."""
@@ -168,7 +168,8 @@ class LabelAnswers:
     def mistake_sizes(
         self, targets: np.ndarray, predictions: np.ndarray, sureness: np.ndarray | None, suspect: np.ndarray | None
     ) -> np.ndarray:
-        """float64 [N] error of the most wrong label: its probability if it was wrongly given, otherwise 1 minus that."""
+        """float64 [N] error of the most wrong label: its probability if it was wrongly given, otherwise 1 minus
+        that."""
         assert sureness is not None and suspect is not None
         off = np.where(has_label(targets, suspect), 1 - sureness, sureness)
         return np.where(self.right(targets, predictions), 0.0, off)

@@ -169,7 +169,8 @@ def _require_reachable(section: RegressionTask, targets: np.ndarray) -> None:
     lowest, highest = float(targets.min()), float(targets.max())
     if lowest < 0 or highest > 1:
         raise ConfigError(
-            f'task.activation = "sigmoid" predicts numbers from 0 to 1, but the training labels range from {lowest:g} to'
+            f'task.activation = "sigmoid" predicts numbers from 0 to 1, but the training labels range from {lowest:g}'
+            f" to"
             f" {highest:g}.",
             hint='Set task.activation = "linear", or scale the labels to 0..1.',
         )

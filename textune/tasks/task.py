@@ -65,7 +65,8 @@ class Task:
         return sum(head.num_outputs for head in self.heads)
 
     def row_losses(self, outputs: torch.Tensor, targets: Mapping[str, torch.Tensor]) -> ByHead:
-        """Loss of each row, [B] by head, unweighted; `outputs` [B, C of all heads], `targets` [B] or [B, K] by head."""
+        """Loss of each row, [B] by head, unweighted; `outputs` [B, C of all heads], `targets` [B] or [B, K] by
+        head."""
         return {
             head.name: head.row_losses(outputs_BC, targets[head.name])
             for head, outputs_BC in zip(self.heads, self._split(outputs), strict=True)
@@ -85,7 +86,10 @@ class Task:
 
     def scores(self, outputs: torch.Tensor) -> ByHead:
         """What users see, by head: probabilities [B, K], or numbers [B]."""
-        return {head.name: head.scores(outputs_BC) for head, outputs_BC in zip(self.heads, self._split(outputs), strict=True)}
+        return {
+            head.name: head.scores(outputs_BC)
+            for head, outputs_BC in zip(self.heads, self._split(outputs), strict=True)
+        }
 
     def _split(self, outputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if len(self.heads) == 1:

@@ -44,6 +44,7 @@ def _from_table(table: Mapping[str, float], label_map: LabelMap) -> torch.Tensor
         weights[label_map.ids[name]] = weight
     if not weights.any():
         raise ConfigError(
-            "task.class_weights: all weights are 0, so nothing would be learned.", hint="Give some label a weight above 0."
+            "task.class_weights: all weights are 0, so nothing would be learned.",
+            hint="Give some label a weight above 0.",
         )
     return torch.from_numpy(weights)

@@ -1,4 +1,5 @@
-"""Batches, a model and a task in, trained weights and checkpoints out, step by step; after `model`, before `prediction`."""
+"""Batches, a model and a task in, trained weights and checkpoints out, step by step; after `model`, before
+`prediction`."""
 
 import lazy_loader
 

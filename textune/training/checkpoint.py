@@ -1,14 +1,15 @@
 """A checkpoint on disk: everything that decides the future of a run, complete or absent; written by `keeper.py`.
 
     checkpoints/step-120/
-      state-1-of-2.safetensors   weights, optimizer and random states: whole tensors, dealt to the ranks that wrote them
+      state-1-of-2.safetensors   weights, optimizer and random states: whole tensors, dealt to the ranks
       state-2-of-2.safetensors
-      state.json                 the rest: step, position in the data, best metric, early stopping, configuration, fingerprints
+      state.json                 the rest: step, position in the data, best metric, early stopping, configuration,
+                                 fingerprints
       config.toml, model/        the run's configuration; config.json, tokenizer and textune.json of the model
       manifest.json              size and hash of every file; written last
 
-`step-120.writing` gets its name when the manifest is on the disk; what ends in `.removing` is about to go. `open_checkpoint`
-reads one and checks every file; `newest` finds the last complete one of a run.
+`step-120.writing` gets its name when the manifest is on the disk; what ends in `.removing` is about to go.
+`open_checkpoint` reads one and checks every file; `newest` finds the last complete one of a run.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ START_AGAIN = "Resume from an earlier checkpoint, or train again."
 
 
 class LaterVersionError(RunError):
-    """A checkpoint that only a later version of textune understands: it is not damaged, so no earlier one replaces it."""
+    """A checkpoint that only a later version of textune understands: it is not damaged, so no earlier one replaces
+    it."""
 
 
 class ModelOnlyError(RunError):
@@ -60,7 +62,11 @@ def seal(writing: Path, files: dict[str, FileFacts], *, kind: str) -> Path:
     """Write the manifest of a folder whose files are synced, and give the folder its final name; returns that."""
     for inner in {(writing / name).parent for name in files} - {writing}:
         sync_folder(inner)
-    manifest = {"version": VERSION, "kind": kind, "files": {name: facts.to_dict() for name, facts in sorted(files.items())}}
+    manifest = {
+        "version": VERSION,
+        "kind": kind,
+        "files": {name: facts.to_dict() for name, facts in sorted(files.items())},
+    }
     write_bytes(writing / MANIFEST, json.dumps(manifest, indent=2, allow_nan=False).encode() + b"\n")
     sync_folder(writing)
     final = writing.with_name(writing.name.removesuffix(WRITING))
@@ -108,7 +114,8 @@ class Checkpoint:
 
 
 def require_whole(folder: Path) -> Manifest:
-    """Check every file of a checkpoint and return its manifest; RunError says what is missing, cut short or changed."""
+    """Check every file of a checkpoint and return its manifest; RunError says what is missing, cut short or
+    changed."""
     manifest = _manifest(folder)
     for name, facts in manifest["files"].items():
         try:
@@ -121,9 +128,14 @@ def require_whole(folder: Path) -> Manifest:
             raise RunError(f"the checkpoint {folder} lacks {name}.", hint=START_AGAIN, place=str(folder), value=name)
         try:
             whole = path.stat().st_size == facts["bytes"] and facts_of(path).blake2b == facts["blake2b"]
-        except OSError as error:  # a failing disk is treated like a damaged file: an earlier checkpoint may be readable
+        except (
+            OSError
+        ) as error:  # a failing disk is treated like a damaged file: an earlier checkpoint may be readable
             raise RunError(
-                f"the checkpoint {folder} cannot be read: {name}: {error}.", hint=START_AGAIN, place=str(folder), value=name
+                f"the checkpoint {folder} cannot be read: {name}: {error}.",
+                hint=START_AGAIN,
+                place=str(folder),
+                value=name,
             ) from error
         if not whole:
             raise RunError(
@@ -186,11 +198,15 @@ def _manifest(folder: Path) -> Manifest:
         ) from error
     except (ValueError, TypeError, OSError) as error:
         raise RunError(
-            f"the checkpoint {folder} is damaged: {path.name}: {error}.", hint=START_AGAIN, place=str(path), reason=str(error)
+            f"the checkpoint {folder} is damaged: {path.name}: {error}.",
+            hint=START_AGAIN,
+            place=str(path),
+            reason=str(error),
         ) from error
     if manifest["version"] > VERSION:
         raise LaterVersionError(
-            f"the checkpoint {folder} was written by a later version of textune (format {manifest['version']}, this one reads"
+            f"the checkpoint {folder} was written by a later version of textune (format {manifest['version']}, this"
+            f" one reads"
             f" {VERSION}).",
             hint="Upgrade textune to resume from it.",
             place=str(folder),

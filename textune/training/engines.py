@@ -1,8 +1,9 @@
 """Engines: from a micro-batch to the loss of each row, by head; between a model and `learner.py`.
 
-An engine is the module that ranks share: DDP and DeepSpeed wrap it, FSDP cuts its weights. It therefore holds everything that
-a loss needs, so a task may read whatever the model gives out. Gradients flow from the row losses back to the weights: an engine
-that computes them without autograd hides that behind the backward pass of its row losses (`torch.autograd.Function`).
+An engine is the module that ranks share: DDP and DeepSpeed wrap it, FSDP cuts its weights. It therefore holds
+everything that a loss needs, so a task may read whatever the model gives out. Gradients flow from the row losses back
+to the weights: an engine that computes them without autograd hides that behind the backward pass of its row losses
+(`torch.autograd.Function`).
 
 Layers that the model's recipe has compiled, for a processor or a GPU, are called like any others.
 
@@ -33,7 +34,8 @@ class Engine(Protocol):
     model: TextModel
 
     def __call__(self, tokens: TokenBatch, task: Task | None = None, targets: Targets | None = None) -> ByHead:
-        """Row losses float32 [B], by head, of a batch on the device; without a task, `{OUTPUTS: the model's outputs}`."""
+        """Row losses float32 [B], by head, of a batch on the device; without a task, `{OUTPUTS: the model's
+        outputs}`."""
 
 
 class TorchEngine(nn.Module):

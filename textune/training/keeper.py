@@ -1,4 +1,5 @@
-"""Keeps the checkpoints of a run: copied between two steps, written in a thread, completed by all ranks, removed when old.
+"""Keeps the checkpoints of a run: copied between two steps, written in a thread, completed by all ranks, removed when
+old.
 
     open(step)   cleans up behind a run that was killed           wait()    until the checkpoint in flight is complete
     save(...)    begins a checkpoint; save_model: a model alone   close()   however a run ends
@@ -12,8 +13,8 @@ At most one checkpoint is in flight, and `phase` says how far it is on this rank
                                                                         +--> idle, RunError: some rank could not write;
                                                                              the checkpoint before is untouched
 
-The step that saves waits for the copy alone. With `keep = 1` there is never more on the disk than the last checkpoint, the one
-in flight, and those that were asked for by name.
+The step that saves waits for the copy alone. With `keep = 1` there is never more on the disk than the last checkpoint,
+the one in flight, and those that were asked for by name.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ class Saved(Protocol):
 
 
 class CheckpointKeeper:
-    """Saves and removes the checkpoints of one folder. All ranks call every method together and see the same folder."""
+    """Saves and removes the checkpoints of one folder. All ranks call every method together and see the same
+    folder."""
 
     def __init__(
         self,
@@ -90,8 +92,8 @@ class CheckpointKeeper:
         small_files: Mapping[str, bytes] | None = None,
         on_notice: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`small_files`: what every checkpoint holds beside tensors and state, by path within it. `on_notice` receives, in the
-        calling thread, problems that cost no checkpoint.
+        """`small_files`: what every checkpoint holds beside tensors and state, by path within it. `on_notice`
+        receives, in the calling thread, problems that cost no checkpoint.
         """
         self.folder = folder
         self._section = section
@@ -104,20 +106,23 @@ class CheckpointKeeper:
         self.last_step = 0
         """The step of the newest complete checkpoint; 0 before the first."""
         self._stuck: dict[str, str] = {}
-        """By the name of a checkpoint that could not be removed, the notice; given once, while every save tries again."""
+        """By the name of a checkpoint that could not be removed, the notice; given once, while every save tries
+        again."""
         self._told: set[str] = set()
 
     def open(self, step: int) -> None:
         """Clean up behind a run that was killed, and read what is there up to `step`, from which the run resumes.
 
-        Later checkpoints are damaged, or the run would resume from them: they are put aside. RunError where a rank does not see
-        the folder.
+        Later checkpoints are damaged, or the run would resume from them: they are put aside. RunError where a rank
+        does not see the folder.
         """
         if self._ranks.is_first:
             self.folder.mkdir(parents=True, exist_ok=True)
             remove_unfinished(self.folder)
             models = models_in(self.folder)
-            for _, path in (found for found in checkpoints_in(self.folder) if found[0] > step and found[1] not in models):
+            for _, path in (
+                found for found in checkpoints_in(self.folder) if found[0] > step and found[1] not in models
+            ):
                 aside = path.with_name(path.name + DAMAGED)
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
@@ -147,7 +152,8 @@ class CheckpointKeeper:
     def save(self, learner: Saved, step: int, state: Mapping[str, JsonValue], *, value: float | None = None) -> None:
         """Copy everything and start writing it as the checkpoint of `step`; waits for the one in flight first.
 
-        `state` is what `state.json` will hold. `value` is the metric of an evaluation at this step, the larger the better.
+        `state` is what `state.json` will hold. `value` is the metric of an evaluation at this step, the larger the
+        better.
         """
         self.wait()
         if step == self.last_step:
@@ -187,7 +193,8 @@ class CheckpointKeeper:
         self._ranks.wait()
 
     def wait(self) -> None:
-        """Wait until all ranks have written the checkpoint in flight, and complete it. RunError where one could not."""
+        """Wait until all ranks have written the checkpoint in flight, and complete it. RunError where one could
+        not."""
         pending = self._pending
         if pending is None:
             return
@@ -197,7 +204,9 @@ class CheckpointKeeper:
         if pending.error is not None:
             raise self._failure(pending.error, pending.writing) from pending.error
         if failed:
-            raise RunError(f"rank {failed - 1} could not write its part of a checkpoint.", hint="Its own message says why.")
+            raise RunError(
+                f"rank {failed - 1} could not write its part of a checkpoint.", hint="Its own message says why."
+            )
         if self._ranks.is_first and not self._ranks.alone:
             self._seal_shards(pending.writing)
         self.last_step = pending.step
@@ -205,14 +214,16 @@ class CheckpointKeeper:
         self._ranks.wait()
 
     def close(self) -> None:
-        """Let the thread of a checkpoint in flight end; `wait` alone completes it. A run that failed calls only this."""
+        """Let the thread of a checkpoint in flight end; `wait` alone completes it. A run that failed calls only
+        this."""
         if self._pending is not None:
             self._pending.thread.join()
 
-    # --- copying ------------------------------------------------------------------------------------------------------
+    # --- copying -----------------------------------------------------------------------------------------------------
 
     def _snapshot(self, learner: Saved) -> dict[str, torch.Tensor]:
-        """Copies of this rank's share of all tensors, on the CPU: each goes to the rank that has the fewest bytes so far."""
+        """Copies of this rank's share of all tensors, on the CPU: each goes to the rank that has the fewest bytes so
+        far."""
         loads = [0] * self._ranks.world
         copies: dict[str, torch.Tensor] = {}
         on_gpu = False
@@ -236,7 +247,7 @@ class CheckpointKeeper:
             buffer = self._pinned_buffers[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         return buffer.copy_(tensor.detach(), non_blocking=True)
 
-    # --- writing: in the thread ---------------------------------------------------------------------------------------
+    # --- writing: in the thread --------------------------------------------------------------------------------------
 
     def _write(self, tensors: dict[str, torch.Tensor], files: dict[str, bytes]) -> None:
         pending = self._pending
@@ -256,7 +267,9 @@ class CheckpointKeeper:
                 self._seal(pending.writing, written)
             else:
                 # The first rank reads these when all are there: hashes are not sent between processes.
-                notes = json.dumps({name: facts.to_dict() for name, facts in written.items()}, allow_nan=False).encode()
+                notes = json.dumps(
+                    {name: facts.to_dict() for name, facts in written.items()}, allow_nan=False
+                ).encode()
                 write_bytes(pending.writing / f"{shard}.json", notes)
         except BaseException as error:  # raised by `wait`
             pending.error = error
@@ -298,7 +311,7 @@ class CheckpointKeeper:
             hint="Fix that, then resume with --resume.",
         )
 
-    # --- removing -----------------------------------------------------------------------------------------------------
+    # --- removing ----------------------------------------------------------------------------------------------------
 
     def _remove_old(self) -> None:
         """Remove what is neither among the last, nor the best, nor asked for by `at_steps`.
@@ -309,7 +322,9 @@ class CheckpointKeeper:
         try:
             old = half_removed(self.folder) + self._no_longer_kept()
         except OSError as error:
-            self._stuck[self.folder.name] = f"old checkpoints in {self.folder} cannot be listed: {error.strerror or error}"
+            self._stuck[self.folder.name] = (
+                f"old checkpoints in {self.folder} cannot be listed: {error.strerror or error}"
+            )
             return
         for path in old:
             try:

@@ -4,10 +4,11 @@
     Update    gradients -> weights                         updates.py; DeepSpeed's in sharing/zero/update.py
     Sharing   how several ranks share weights and work     sharing/: alone, ddp, fsdp, zero/
 
-The loop knows only the methods of `Learner`, and a checkpoint only `tensors` and `numbers`: whichever sharing wrote it, any
-other, on any number of ranks, resumes from it.
+The loop knows only the methods of `Learner`, and a checkpoint only `tensors` and `numbers`: whichever sharing wrote
+it, any other, on any number of ranks, resumes from it.
 
-To add a way of sharing: write a module in sharing/ with the functions `require` and `share`, and give it a row in `SHARINGS`.
+To add a way of sharing: write a module in sharing/ with the functions `require` and `share`, and give it a row in
+`SHARINGS`.
 """
 
 from __future__ import annotations
@@ -83,13 +84,15 @@ class Sharing(Protocol):
     """How the ranks of a run compute the gradient of one step together."""
 
     lockstep: bool
-    """Whether every rank must compute the same number of micro-batches, since each pass exchanges something between all."""
+    """Whether every rank must compute the same number of micro-batches, since each pass exchanges something between
+    all."""
     may_redo: bool
     """Whether this rank may repeat the step by itself: no other has seen anything of it yet."""
     weights: Weights
 
     def exchange(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
-        """Around forward and backward of a micro-batch; with the `last` of a step the ranks average their gradients."""
+        """Around forward and backward of a micro-batch; with the `last` of a step the ranks average their
+        gradients."""
 
     def row_losses(self, tokens: TokenBatch, task: Task, targets: Targets) -> ByHead:
         """The engine's row losses, computed so that the backward pass exchanges what it must."""
@@ -98,7 +101,8 @@ class Sharing(Protocol):
 Share = Callable[[Engine, TrainSection, Device, Ranks], tuple[Sharing, Update]]
 """The function `share` of a module in `SHARINGS`."""
 Require = Callable[[TrainSection, Device, Ranks, int | None], None]
-"""Its function `require`: raises early what `share` would find wrong; the last argument is the steps per epoch, once known."""
+"""Its function `require`: raises early what `share` would find wrong; the last argument is the steps per epoch, once
+known."""
 
 SHARINGS = {
     "alone": "textune.training.sharing.alone",
@@ -130,17 +134,20 @@ class Learner:
         """As of `Sharing`."""
         return self.sharing.lockstep
 
-    # --- a step -------------------------------------------------------------------------------------------------------
+    # --- a step ------------------------------------------------------------------------------------------------------
 
     def compute(self, micro_batch: MicroBatch, task: Task, shares: ByHead, *, last: bool) -> torch.Tensor:
         """Forward, loss and backward of one micro-batch; returns its loss, float32 [], detached.
 
-        The loss is the sum over heads of sum(shares_B x row losses_B), with shares float32 [B] by head. The gradient of a step
-        is the sum over its micro-batches and all ranks; `last` marks the step's last one. Tensors are on the device.
+        The loss is the sum over heads of sum(shares_B x row losses_B), with shares float32 [B] by head. The gradient
+        of a step is the sum over its micro-batches and all ranks; `last` marks the step's last one. Tensors are on the
+        device.
         """
         with self.sharing.exchange(last=last):
             losses = self.sharing.row_losses(micro_batch.tokens, task, micro_batch.targets)
-            loss = functools.reduce(operator.add, [(losses[name] * shares_B).sum() for name, shares_B in shares.items()])
+            loss = functools.reduce(
+                operator.add, [(losses[name] * shares_B).sum() for name, shares_B in shares.items()]
+            )
             # Every sharing averages gradients over the ranks; the gradient of a step is their sum.
             self.update.backward(loss if self.ranks.alone else loss * self.ranks.world)
         return loss.detach()
@@ -157,11 +164,12 @@ class Learner:
         """Set the rate of the next step."""
         self.update.set_learning_rate(lr)
 
-    # --- evaluating and saving ----------------------------------------------------------------------------------------
+    # --- evaluating and saving ---------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def published(self) -> Iterator[None]:
-        """Around evaluating and saving between two steps: the model is in evaluation mode, then as training left it."""
+        """Around evaluating and saving between two steps: the model is in evaluation mode, then as training left
+        it."""
         was_training = self.model.training
         self.model.eval()
         try:
@@ -175,8 +183,8 @@ class Learner:
         return self.engine(tokens)[OUTPUTS]
 
     def model_state(self) -> dict[str, torch.Tensor] | None:
-        """The whole state of the Hugging Face model on the CPU of the first rank, `{}` on the others; None where the model
-        itself holds it."""
+        """The whole state of the Hugging Face model on the CPU of the first rank, `{}` on the others; None where the
+        model itself holds it."""
         weights = self.sharing.weights
         if not weights.cut:
             return None
@@ -191,10 +199,11 @@ class Learner:
                 state[name] = copies[id(tensor)]
         return state
 
-    # --- state --------------------------------------------------------------------------------------------------------
+    # --- state -------------------------------------------------------------------------------------------------------
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every weight and every tensor of the optimizer, whole, by name; each is valid until the next one is asked for.
+        """Every weight and every tensor of the optimizer, whole, by name; each is valid until the next one is asked
+        for.
 
         The order is the same on all ranks.
         """
@@ -236,7 +245,9 @@ def is_sharded(section: Distributed) -> bool:
     return section.kind == "fsdp" or (section.kind == "deepspeed" and section.stage == 3)
 
 
-def require_learner(section: TrainSection, device: Device, ranks: Ranks, *, steps_per_epoch: int | None = None) -> None:
+def require_learner(
+    section: TrainSection, device: Device, ranks: Ranks, *, steps_per_epoch: int | None = None
+) -> None:
     """Raise early what `build_learner` would find wrong with `train.distributed`.
 
     With `steps_per_epoch`, once it is known, also what a user's own DeepSpeed file says about steps.

@@ -1,6 +1,7 @@
 """The training loop as a visible generator: one optimizer step at a time, nothing else.
 
-The driver in `run/` logs, stops, and evaluates and saves within `Learner.published`; another driver is a `for` over `steps()`.
+The driver in `run/` logs, stops, and evaluates and saves within `Learner.published`; another driver is a `for` over
+`steps()`.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ def steps(
 ) -> Generator[StepResult]:
     """Train on the batches of `loader` and yield after every optimizer step, until `total_steps` are done.
 
-    Dropout depends on (seed, step, rank) alone, so a step is the same whatever ran before it. A gradient that is not finite
-    changes no weight: for fp16's scaler that is an ordinary overflow; elsewhere the driver sees its norm and stops. Out of
-    memory, the step is repeated in smaller micro-batches; ModelError where that cannot help.
+    Dropout depends on (seed, step, rank) alone, so a step is the same whatever ran before it. A gradient that is not
+    finite changes no weight: for fp16's scaler that is an ordinary overflow; elsewhere the driver sees its norm and
+    stops. Out of memory, the step is repeated in smaller micro-batches; ModelError where that cannot help.
     """
     learner.model.train()
     with closing(iter(loader)) as batches:
@@ -76,11 +77,14 @@ def steps(
                     raise refuse_update(batch.step + 1) from error
                 raise
             learner.zero_grad()  # evaluating and saving need the memory
-            yield StepResult(batch.step + 1, loss, grad_norm, lr, batch.num_rows, batch.num_tokens, [*batch.notices, *notices])
+            yield StepResult(
+                batch.step + 1, loss, grad_norm, lr, batch.num_rows, batch.num_tokens, [*batch.notices, *notices]
+            )
             if batch.step + 1 == total_steps:
                 return
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:
-    """A seed of its own for every step and rank; the multipliers (2^64 / golden ratio, and a prime) keep neighbours apart."""
+    """A seed of its own for every step and rank; the multipliers (2^64 / golden ratio, and a prime) keep neighbours
+    apart."""
     return ((seed + 1) * 0x9E3779B97F4A7C15 + step + rank * 0xD1342543DE82EF95) % (1 << 63)

@@ -16,14 +16,16 @@ NO_ROOM = "Lower tokens.max_length, set train.gradient_checkpointing = true, or 
 def accumulate_gradients(learner: Learner, task: Task, batch: Batch) -> torch.Tensor:
     """Add the gradient of the batch's loss to the parameters; returns the loss, detached, float32 [] on the device.
 
-    The loss is sum(weight x row loss) / sum(weight) over all rows of the batch. The total weight is known before the first
-    forward pass, so micro-batches of any size give the gradient of the whole batch.
+    The loss is sum(weight x row loss) / sum(weight) over all rows of the batch. The total weight is known before the
+    first forward pass, so micro-batches of any size give the gradient of the whole batch.
 
-    Where ranks share the batch, the total weight is that of the rows of all ranks: loss and gradient are this rank's share, and
-    their sums (not their means) over the ranks are those of the whole batch.
+    Where ranks share the batch, the total weight is that of the rows of all ranks: loss and gradient are this rank's
+    share, and their sums (not their means) over the ranks are those of the whole batch.
     """
     # A batch whose rows all have weight 0 has loss and gradient 0 instead of 0 / 0.
-    totals = {name: total.clamp(min=torch.finfo(torch.float32).tiny) for name, total in task.total_weights(batch).items()}
+    totals = {
+        name: total.clamp(min=torch.finfo(torch.float32).tiny) for name, total in task.total_weights(batch).items()
+    }
     device = learner.device.torch
     work = [
         (
@@ -52,8 +54,8 @@ def gradients_in_memory(
 ) -> tuple[torch.Tensor, list[str]]:
     """Set the parameters' gradients to those of the batch; returns (its loss, notices for the user).
 
-    Out of memory, the token budget of `loader` is halved and the batch computed again, with the same rows, weights and seed of
-    dropout. ModelError where a single row does not fit.
+    Out of memory, the token budget of `loader` is halved and the batch computed again, with the same rows, weights and
+    seed of dropout. ModelError where a single row does not fit.
     """
     notices: list[str] = []
     while True:
@@ -75,7 +77,8 @@ def gradients_in_memory(
 
 
 def _seed(seed: int, device: torch.device) -> None:
-    """Seed the generators that draw on `device`; on a processor only one, since seeding all of them formats a stack trace."""
+    """Seed the generators that draw on `device`; on a processor only one, since seeding all of them formats a stack
+    trace."""
     if device.type == "cpu":
         torch.default_generator.manual_seed(seed)
     else:
@@ -85,9 +88,11 @@ def _seed(seed: int, device: torch.device) -> None:
 def _refuse_redo(learner: Learner, batch: Batch) -> ModelError:
     """The error of a step that ran out of memory where gradients or weights may have been exchanged already."""
     return ModelError(
-        f"out of memory at step {batch.step + 1} on rank {learner.ranks.rank}: it cannot be repeated in smaller micro-batches,"
+        f"out of memory at step {batch.step + 1} on rank {learner.ranks.rank}: it cannot be repeated in smaller"
+        f" micro-batches,"
         " since gradients or weights are exchanged between ranks while it is computed.",
-        hint=f"Resume with --resume and train.max_tokens = {max(batch.largest // 2, batch.longest)}: the step stays the same.",
+        hint=f"Resume with --resume and train.max_tokens = {max(batch.largest // 2, batch.longest)}: the step stays"
+        f" the same.",
     )
 
 

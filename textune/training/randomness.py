@@ -1,7 +1,7 @@
 """The states of all random generators of this process, as tensors; for checkpoints.
 
-textune's own draws (order, dropout, the head's weights) are functions of seed, epoch, step and rank, so nothing of ours depends
-on these states. They are kept for a user's own code that draws in between.
+textune's own draws (order, dropout, the head's weights) are functions of seed, epoch, step and rank, so nothing of
+ours depends on these states. They are kept for a user's own code that draws in between.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def random_states(rank: int) -> dict[str, torch.Tensor]:
 
 
 def restore_random_states(rank: int, names: set[str], read: Callable[[str], torch.Tensor]) -> None:
-    """Put the states back; nothing where a checkpoint of fewer ranks, or of a machine without a GPU, has none for this one."""
+    """Put the states back; nothing where a checkpoint of fewer ranks, or of a machine without a GPU, has none for this
+    one."""
     start = f"random/{rank}/"
     if f"{start}torch" not in names:
         return

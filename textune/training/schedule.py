@@ -8,7 +8,8 @@ from textune.config import ScheduleKind
 
 
 def learning_rate(step: int, *, kind: ScheduleKind, peak: float, warmup_steps: int, total_steps: int) -> float:
-    """Learning rate of optimizer step `step` (from 0): a linear rise over `warmup_steps`, then the shape `kind` down to zero.
+    """Learning rate of optimizer step `step` (from 0): a linear rise over `warmup_steps`, then the shape `kind` down
+    to zero.
 
     The same values as transformers' schedules of these names: step 0 of a warm-up has rate 0.
     """

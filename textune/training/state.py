@@ -1,4 +1,5 @@
-"""What a checkpoint holds of a learner: names of tensors, and the numbers beside them; below `learner.py` and `sharing/`."""
+"""What a checkpoint holds of a learner: names of tensors, and the numbers beside them; below `learner.py` and
+`sharing/`."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from typing import NotRequired, TypedDict
 import torch
 
 MODEL, OPTIMIZER = "model/", "optimizer/"
-"""Prefixes of the names in a checkpoint: of a weight, and of the optimizer's tensors of a weight (`optimizer/WEIGHT/KEY`)."""
+"""Prefixes of the names in a checkpoint: of a weight, and of the optimizer's tensors of a weight
+(`optimizer/WEIGHT/KEY`)."""
 
 Read = Callable[[str], torch.Tensor]
 """Reads the whole tensor of that name onto the CPU; KeyError where there is none."""

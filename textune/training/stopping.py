@@ -23,8 +23,8 @@ class Improvement:
 class BestTracker:
     """Follows one metric over the evaluations of a run.
 
-    The best model is the one with the best value, by any margin; patience counts only improvements larger than the threshold.
-    A value that is not a number is never best.
+    The best model is the one with the best value, by any margin; patience counts only improvements larger than the
+    threshold. A value that is not a number is never best.
     """
 
     def __init__(self, section: EarlyStopping, *, higher_is_better: bool) -> None:
@@ -33,7 +33,8 @@ class BestTracker:
         self.best_value: float | None = None
         self.best_step: int | None = None
         self.last_value: float | None = None
-        """The last value, signed so that larger is better; None before the first evaluation and where it was not a number."""
+        """The last value, signed so that larger is better; None before the first evaluation and where it was not a
+        number."""
         self._reference: float | None = None
         self._evaluations_without = 0
 

@@ -1,11 +1,11 @@
 """Safetensors files, written as they are hashed, and read without being mapped; below `checkpoint.py`.
 
-The safetensors library copies every tensor before it writes, and a file must be read again to be hashed. A checkpoint is
-several times as large as the model and is written while training continues, so its bytes are touched once: straight from the
-tensors to file and hash, outside of Python's lock.
+The safetensors library copies every tensor before it writes, and a file must be read again to be hashed. A checkpoint
+is several times as large as the model and is written while training continues, so its bytes are touched once: straight
+from the tensors to file and hash, outside of Python's lock.
 
-What the library reads is a view of the mapped file. A run that kept such views would hold the disk space of a checkpoint that
-it has removed, so tensors are read into memory of their own here.
+What the library reads is a view of the mapped file. A run that kept such views would hold the disk space of a
+checkpoint that it has removed, so tensors are read into memory of their own here.
 
 Format: https://github.com/huggingface/safetensors#format (8 bytes length, JSON header, tensors).
 """
@@ -58,7 +58,8 @@ class FileFacts:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> FileFacts:
-    """Write contiguous tensors of the CPU as a safetensors file and sync it to the disk; OSError where there is no space.
+    """Write contiguous tensors of the CPU as a safetensors file and sync it to the disk; OSError where there is no
+    space.
 
     ValueError for a type that the format has no name for.
     """
@@ -137,7 +138,8 @@ class Place:
 
 
 def places_in(path: Path) -> dict[str, Place]:
-    """The tensors of a safetensors file, by name. ValueError where it is not such a file, OSError where it cannot be read."""
+    """The tensors of a safetensors file, by name. ValueError where it is not such a file, OSError where it cannot be
+    read."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

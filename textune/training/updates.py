@@ -26,7 +26,8 @@ class Rule(Protocol):
     def __call__(
         self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None, *, max_grad_norm: float
     ) -> torch.Tensor:
-        """Change the weights; returns the gradients' norm before clipping, float32 []. A `max_grad_norm` of 0 clips nothing."""
+        """Change the weights; returns the gradients' norm before clipping, float32 []. A `max_grad_norm` of 0 clips
+        nothing."""
 
 
 class TorchUpdate:
@@ -79,7 +80,11 @@ class TorchUpdate:
     def numbers(self) -> Numbers:
         """The optimizer's numbers that are not tensors, and the loss scale."""
         plain = {
-            name: {key: value for key, value in self.optimizer.state.get(p, {}).items() if not isinstance(value, torch.Tensor)}
+            name: {
+                key: value
+                for key, value in self.optimizer.state.get(p, {}).items()
+                if not isinstance(value, torch.Tensor)
+            }
             for name, p in self._trained.items()
         }
         return {
@@ -107,7 +112,12 @@ class TorchUpdate:
 
 
 def build_update(
-    model: torch.nn.Module, section: TrainSection, device: Device, *, kernels: Kernels | None = None, rule: Rule | None = None
+    model: torch.nn.Module,
+    section: TrainSection,
+    device: Device,
+    *,
+    kernels: Kernels | None = None,
+    rule: Rule | None = None,
 ) -> TorchUpdate:
     """The update of a model's trained weights as they are now; `kernels` and errors are those of `build_optimizer`."""
     return TorchUpdate(
@@ -119,7 +129,7 @@ def build_update(
     )
 
 
-# --- clipping ---------------------------------------------------------------------------------------------------------
+# --- clipping --------------------------------------------------------------------------------------------------------
 
 
 def update_weights(
@@ -149,8 +159,11 @@ def update_weights(
     return grad_norm
 
 
-def _clipped_step(optimizer: torch.optim.Optimizer, trained: list[torch.nn.Parameter], *, max_grad_norm: float) -> torch.Tensor:
-    """The same in one pass over the gradients less: a fused optimizer divides them by `grad_scale`, as GradScaler has it do."""
+def _clipped_step(
+    optimizer: torch.optim.Optimizer, trained: list[torch.nn.Parameter], *, max_grad_norm: float
+) -> torch.Tensor:
+    """The same in one pass over the gradients less: a fused optimizer divides them by `grad_scale`, as GradScaler has
+    it do."""
     grad_norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
     # The numbers of `clip_grad_norm_`, whose small constant keeps the quotient finite.
     scale = ((grad_norm + 1e-6) / (max_grad_norm or float("inf"))).clamp(min=1.0)
@@ -159,7 +172,7 @@ def _clipped_step(optimizer: torch.optim.Optimizer, trained: list[torch.nn.Param
     return grad_norm
 
 
-# --- optimizers -------------------------------------------------------------------------------------------------------
+# --- optimizers ------------------------------------------------------------------------------------------------------
 
 
 class Group(TypedDict):
@@ -182,8 +195,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """AdamW over the parameters that are trained; biases and norm weights (every vector) are not decayed.
 
-    Its step is that of `kernels`, if they are given: they need whole weights on the processor. ModelError where `adamw_8bit` is
-    asked for and no package for it is installed.
+    Its step is that of `kernels`, if they are given: they need whole weights on the processor. ModelError where
+    `adamw_8bit` is asked for and no package for it is installed.
     """
     require_optimizer(section)
     trained = list(trained_in(model).values())
@@ -204,7 +217,8 @@ def _adamw(groups: list[Group], options: Options, kernels: Kernels | None) -> to
 
 
 def _adamw_8bit(groups: list[Group], options: Options, kernels: Kernels | None) -> torch.optim.Optimizer:
-    """bitsandbytes where it is installed: torchao compiles its step first, which takes half a minute and a compiler."""
+    """bitsandbytes where it is installed: torchao compiles its step first, which takes half a minute and a
+    compiler."""
     package = "bitsandbytes" if importlib.util.find_spec("bitsandbytes") else "torchao"
     # It logs at its import that it has no 4-bit kernels for CPUs, and both warn about what they use of torch.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -238,7 +252,8 @@ def require_optimizer(section: AdamW | AdamW8bit) -> None:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group this rate; torchao keeps it in a tensor, which is filled, since its step is compiled around it."""
+    """Give every group this rate; torchao keeps it in a tensor, which is filled, since its step is compiled around
+    it."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], torch.Tensor):
             group["lr"].fill_(lr)

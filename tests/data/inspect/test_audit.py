@@ -128,7 +128,9 @@ def test_texts_of_marks_alone_do_not_leak() -> None:
 @pytest.mark.parametrize("pairs", [False, True])
 def test_blocks_leave_no_trace(monkeypatch: pytest.MonkeyPatch, pairs: bool) -> None:
     rows = [*_CLEAN, ("text number 3", "yes"), ("", "no"), ("TEXT number 3.", "no")]
-    data = _data(rows, [] if pairs else [*_CLEAN[:7], ("Text, number 9", "no")], pairs=["b"] * len(rows) if pairs else None)
+    data = _data(
+        rows, [] if pairs else [*_CLEAN[:7], ("Text, number 9", "no")], pairs=["b"] * len(rows) if pairs else None
+    )
     whole = audit_data(data)
     assert len(whole) >= 2
     monkeypatch.setattr(duplicates, "_BLOCK_ROWS", 3)
@@ -172,7 +174,9 @@ def test_token_findings() -> None:
         padding_share=0.25,
     )
     found = {
-        (finding.code, finding.message) for finding in audit_data(_data(_CLEAN), tokens=tokens) if finding.code != "classes"
+        (finding.code, finding.message)
+        for finding in audit_data(_data(_CLEAN), tokens=tokens)
+        if finding.code != "classes"
     }
     assert found == {
         ("lengths", "train rows have 4 to 8 tokens, half of them at most 4, 95 % at most 8."),
@@ -185,7 +189,7 @@ def test_token_findings() -> None:
     assert (levels["truncated"], levels["unknown-tokens"], levels["padding"]) == ("warning", "warning", "note")
 
 
-# --- the arrays underneath --------------------------------------------------------------------------------------------
+# --- the arrays underneath -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ from textune.errors import DataError
 _SENTENCES = [f"This is sentence {index} about a film, and it is rather long." for index in range(40)]
 
 
-def _write(path: Path, header: list[str], rows: list[list[Any]], *, delimiter: str = ",", encoding: str = "utf-8") -> Guess:
+def _write(
+    path: Path, header: list[str], rows: list[list[Any]], *, delimiter: str = ",", encoding: str = "utf-8"
+) -> Guess:
     lines = ([delimiter.join(header)] if header else []) + [delimiter.join(map(str, row)) for row in rows]
     path.write_bytes(("\n".join(lines) + "\n").encode(encoding))
     return guess_layout([str(path)])
@@ -71,7 +73,9 @@ def test_file_without_header(tmp_path: Path) -> None:
     assert "seems to have no header line" in guess.notes[0]
     assert _usable(guess) == 40
     categories = _write(
-        tmp_path / "b.csv", [], [[text.replace(",", ""), ["pos", "neg"][index % 2]] for index, text in enumerate(_SENTENCES)]
+        tmp_path / "b.csv",
+        [],
+        [[text.replace(",", ""), ["pos", "neg"][index % 2]] for index, text in enumerate(_SENTENCES)],
     )
     assert categories.source.column_names == ("text", "label")
 
@@ -110,7 +114,12 @@ def test_multilabel(tmp_path: Path) -> None:
 
 def test_encodings(tmp_path: Path) -> None:
     rows = [[text.replace(",", " é"), index % 2] for index, text in enumerate(_SENTENCES)]
-    for encoding, expected in (("utf-8", "utf-8"), ("utf-8-sig", "utf-8"), ("utf-16", "utf-16"), ("latin-1", "latin-1")):
+    for encoding, expected in (
+        ("utf-8", "utf-8"),
+        ("utf-8-sig", "utf-8"),
+        ("utf-16", "utf-16"),
+        ("latin-1", "latin-1"),
+    ):
         guess = _write(tmp_path / "a.csv", ["text", "label"], rows, encoding=encoding)
         assert guess.source.encoding == expected
         assert guess.columns == Columns()
@@ -171,8 +180,16 @@ def test_what_cannot_be_guessed(tmp_path: Path) -> None:
         ("b.csv", b"id,n\n1,2\n3,4\n", "b.csv: no column looks like text; columns found: 'id', 'n'"),
         ("c.bin", b"\0\1\2", "NUL bytes"),
         ("a.csv", b"text,label\n", "a.csv holds no rows"),
-        ("a.json", b'["a", "b"]', "a.json has no row that can be read: a.json, record 1: '\"a\"' is text, not an object"),
-        ("a.jsonl", (b'{"text": ' + b"[" * 50000 + b"]" * 50000 + b"}\n") * 2, "a.jsonl has no row .* nested too deeply"),
+        (
+            "a.json",
+            b'["a", "b"]',
+            "a.json has no row that can be read: a.json, record 1: '\"a\"' is text, not an object",
+        ),
+        (
+            "a.jsonl",
+            (b'{"text": ' + b"[" * 50000 + b"]" * 50000 + b"}\n") * 2,
+            "a.jsonl has no row .* nested too deeply",
+        ),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match=message):
@@ -182,7 +199,7 @@ def test_what_cannot_be_guessed(tmp_path: Path) -> None:
     assert guess.unsettled == ("No column looks like a label: set data.columns.label.",) and not guess.has_label
 
 
-# --- the whole file ---------------------------------------------------------------------------------------------------
+# --- the whole file --------------------------------------------------------------------------------------------------
 
 _WORDS = ["a", "film", "the", "plot", "was", "good", "bad", "funny", "slow", "quick", "story", "actor", "rather"]
 
@@ -200,7 +217,9 @@ def test_a_file_sorted_by_label_has_a_label(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     delimiter = {"csv": ",", "tsv": "\t", "txt": ";"}.get(name.split(".")[1], "")
     if delimiter:
-        text = delimiter.join(["body", "mark"]) + "\n" + "".join(delimiter.join(row.values()) + "\n" for row in _SORTED)
+        text = (
+            delimiter.join(["body", "mark"]) + "\n" + "".join(delimiter.join(row.values()) + "\n" for row in _SORTED)
+        )
         path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
     elif name.endswith(".parquet"):
         pq.write_table(pa.Table.from_pylist(_SORTED), path, row_group_size=1000)
@@ -239,7 +258,7 @@ def test_a_quoted_cell_late_in_the_file_decides_the_quoting(tmp_path: Path) -> N
     assert guess.source.quoting == "none" and _usable(guess) == 3000
 
 
-# --- layouts ----------------------------------------------------------------------------------------------------------
+# --- layouts ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("doubled", [False, True])
@@ -298,7 +317,9 @@ def test_fasttext_with_several_labels(tmp_path: Path) -> None:
     lines = [f"__label__{'abc'[index % 3]} {'__label__x ' * (index % 2)}{_sentence(index)}" for index in range(60)]
     (tmp_path / "a.txt").write_text("\n".join(lines) + "\n")
     guess = guess_layout([str(tmp_path / "a.txt")])
-    label_map, _ = infer_labels(select_columns(read_source(guess.source), guess.columns, with_labels=True), [], guess.labels)
+    label_map, _ = infer_labels(
+        select_columns(read_source(guess.source), guess.columns, with_labels=True), [], guess.labels
+    )
     assert (label_map.problem, label_map.names) == ("multilabel", ("a", "b", "c", "x"))
 
 
@@ -308,7 +329,7 @@ def test_plain_sentences_have_no_label(tmp_path: Path) -> None:
     assert guess.unsettled and not guess.has_label and guess.source.pattern is None
 
 
-# --- which column is what ---------------------------------------------------------------------------------------------
+# --- which column is what --------------------------------------------------------------------------------------------
 
 
 def test_pairs_without_a_header(tmp_path: Path) -> None:
@@ -385,7 +406,7 @@ def test_tags_that_never_stand_alone(tmp_path: Path) -> None:
     assert (guess.columns.label, guess.labels.delimiter) == ("genres", "|")
 
 
-# --- several files ----------------------------------------------------------------------------------------------------
+# --- several files ---------------------------------------------------------------------------------------------------
 
 
 def _table(path: Path, num: int, *, start: int = 0, labelled: bool = True) -> str:
@@ -401,7 +422,8 @@ def test_files_are_dealt_out_by_their_names(tmp_path: Path) -> None:
     assert guess.validation is not None and guess.validation.files == (dev,)
     assert guess.test is not None and guess.test.files == (test,)
     assert guess.notes == (
-        "Going by their names, the files are x_train.csv for training, x_dev.csv for validation, x_test.csv for the test.",
+        "Going by their names, the files are x_train.csv for training, x_dev.csv for validation, x_test.csv for the"
+        " test.",
     )
 
 

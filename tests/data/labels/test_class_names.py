@@ -1,4 +1,5 @@
-"""Integers that files name their own way become names before pieces are joined, or a sentence says what is not known."""
+"""Integers that files name their own way become names before pieces are joined, or a sentence says what is not
+known."""
 
 from __future__ import annotations
 
@@ -104,7 +105,9 @@ def test_more_names_in_one_file(tmp_path: Path) -> None:
 def test_names_beside_names_as_text(tmp_path: Path) -> None:
     one = _write(tmp_path / "a.parquet", POS_NEG)
     two = _write(tmp_path / "b.csv", label=pa.array(["neg", "pos", "neg"]))
-    three = _write(tmp_path / "c.parquet", label=pa.array(["neg", "pos", None]).dictionary_encode().slice(0, 2).take([0, 1, 0]))
+    three = _write(
+        tmp_path / "c.parquet", label=pa.array(["neg", "pos", None]).dictionary_encode().slice(0, 2).take([0, 1, 0])
+    )
     assert _labels(_prepare(_files(one, two, three))) == ["neg", "pos", "neg"] * 3
 
 
@@ -117,7 +120,8 @@ def test_only_one_file_names_its_classes(tmp_path: Path, other: str, apart: bool
         with pytest.raises(DataError) as caught:
             _prepare(source)
         assert str(caught.value).startswith(
-            f"Column 'label' of {other} holds integers, such as 1, without names for them, where a.parquet names its classes"
+            f"Column 'label' of {other} holds integers, such as 1, without names for them, where a.parquet names its"
+            f" classes"
             " ('pos', 'neg'). Nothing says which class an integer means. Set data.labels.names"
         )
         # The user may say what the bare ones mean; those that are named keep their own names.
@@ -174,7 +178,9 @@ def test_data_for_a_model_that_is_trained(tmp_path: Path) -> None:
     label_map = LabelMap("binary", NEG_POS)
 
     def targets(path: Path, labels: Labels) -> list[int]:
-        part = prepare_held_out(_files(path), columns=Columns(), labels=labels, label_map=label_map, on_bad_row="error")
+        part = prepare_held_out(
+            _files(path), columns=Columns(), labels=labels, label_map=label_map, on_bad_row="error"
+        )
         return list(part.targets["label"].tolist())
 
     turned, bare = _write(tmp_path / "turned.parquet", POS_NEG), _write(tmp_path / "bare.parquet")
@@ -188,7 +194,9 @@ def test_saved_folders_and_python_sources(tmp_path: Path, monkeypatch: pytest.Mo
     import datasets
 
     for name, names in (("one", NEG_POS), ("two", POS_NEG)):
-        features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=list(names))})
+        features = datasets.Features(
+            {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=list(names))}
+        )
         label = [names.index("pos"), names.index("neg")]
         datasets.Dataset.from_dict({"text": ["good", "bad"], "label": label}, features=features).save_to_disk(
             str(tmp_path / name)

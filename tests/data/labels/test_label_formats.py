@@ -1,4 +1,5 @@
-"""The same table of labels comes out of every format, or a sentence: training, evaluating and streams, every kind of value."""
+"""The same table of labels comes out of every format, or a sentence: training, evaluating and streams, every kind of
+value."""
 
 from __future__ import annotations
 
@@ -67,7 +68,9 @@ def _columns(draw: st.DrawFn) -> pa.Array:
     kind, values = _SCALARS[draw(st.sampled_from(sorted(_SCALARS)))]
     if draw(st.booleans()):
         values = draw(st.sampled_from([values, st.sampled_from(draw(st.lists(values, min_size=1, max_size=3)))]))
-        return pa.array(draw(st.lists(st.none() | values if draw(st.booleans()) else values, min_size=2, max_size=12)), kind)
+        return pa.array(
+            draw(st.lists(st.none() | values if draw(st.booleans()) else values, min_size=2, max_size=12)), kind
+        )
     size = draw(st.sampled_from([None, 2, 3]))
     lists = st.lists(values, max_size=4) if size is None else st.lists(values, min_size=size, max_size=size)
     return pa.array(draw(st.lists(lists, min_size=2, max_size=8)), pa.list_(kind))
@@ -98,7 +101,9 @@ def _write(folder: Path, label: pa.Array) -> None:
         with (folder / name).open("w", newline="", encoding="utf-8") as out:
             rows = csv.writer(out, delimiter=delimiter, lineterminator="\n")
             rows.writerow(["text", "label"])
-            rows.writerows([text, "" if value is None else str(value)] for text, value in zip(texts, values, strict=True))
+            rows.writerows(
+                [text, "" if value is None else str(value)] for text, value in zip(texts, values, strict=True)
+            )
 
 
 def _source(folder: Path, name: str) -> FilesSource:

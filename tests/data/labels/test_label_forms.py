@@ -1,4 +1,5 @@
-"""Labels as people and programs write them: one reading in every form, or a sentence that says what is wrong and what to do."""
+"""Labels as people and programs write them: one reading in every form, or a sentence that says what is wrong and what
+to do."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def _message(labels: list[Any], *, others: tuple[list[Any], ...] = (), kind: str
     return str(caught.value)
 
 
-# --- lists written as text --------------------------------------------------------------------------------------------
+# --- lists written as text -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,19 @@ def test_forms_of_lists(cell: str, entries: tuple[str | None, ...]) -> None:
 
 @pytest.mark.parametrize(
     "cell",
-    ["[NEG]", "[very good]", "(bad)", "(good, bad)", "[0, [1]]", "{'a': 1}", "[0 1 ... 1]", "['joy", "joy]", "[a] or [b]", ""],
+    [
+        "[NEG]",
+        "[very good]",
+        "(bad)",
+        "(good, bad)",
+        "[0, [1]]",
+        "{'a': 1}",
+        "[0 1 ... 1]",
+        "['joy",
+        "joy]",
+        "[a] or [b]",
+        "",
+    ],
 )
 def test_what_is_no_list(cell: str) -> None:
     assert read_lists([cell], None) in ([], [None])
@@ -110,9 +123,13 @@ def test_an_empty_list_tells_that_the_others_are_lists() -> None:
 )
 def test_names_that_look_like_lists_are_told(cells: list[str]) -> None:
     _, notes = infer_labels(examples_of(["x", *cells] if cells[0] != "['a']" else cells), [], Labels())
-    assert any(f"in train.csv, such as {cells[0]!r}" in note or f"such as '{cells[0]}'" in note for note in notes), notes
+    assert any(f"in train.csv, such as {cells[0]!r}" in note or f"such as '{cells[0]}'" in note for note in notes), (
+        notes
+    )
     held_out = examples_of(cells, source="dev.csv")
-    assert any("in dev.csv, such as" in note for note in infer_labels(examples_of([*cells, "x"]), [held_out], Labels())[1])
+    assert any(
+        "in dev.csv, such as" in note for note in infer_labels(examples_of([*cells, "x"]), [held_out], Labels())[1]
+    )
 
 
 def test_names_in_brackets_that_are_no_lists_are_not_told() -> None:
@@ -156,7 +173,9 @@ def test_lists_written_as_text_are_lists(
         assert data.label_map == LabelMap("multilabel", names, multi_hot=multi_hot)
         assert data.train.targets["label"].tolist() == targets
         assert any("holds lists written as text, such as '[" in note for note in data.notices)
-        again = prepare_held_out(source, columns=Columns(), labels=Labels(), label_map=data.label_map, on_bad_row="error")
+        again = prepare_held_out(
+            source, columns=Columns(), labels=Labels(), label_map=data.label_map, on_bad_row="error"
+        )
         assert again.targets["label"].tolist() == targets
 
 
@@ -172,10 +191,12 @@ def test_lists_as_text_and_a_delimiter_or_names() -> None:
     message = _message(["['a', 'b']", "['a']", "b", "['b']"])
     assert "holds lists written as text, such as '['a', 'b']', but also 'b'. Write all cells as lists" in message
     message = _message(["['a', 'b']", "['a']"], kind="multiclass")
-    assert "several labels per row (lists written as text, such as '['a', 'b']'), but task.kind is multiclass" in message
+    assert (
+        "several labels per row (lists written as text, such as '['a', 'b']'), but task.kind is multiclass" in message
+    )
 
 
-# --- a class for each of several tasks --------------------------------------------------------------------------------
+# --- a class for each of several tasks -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("labels", [[[2, 0, 1], [1, 1, 0], [0, 2, 2]], ["[2, 0, 1]", "[1, 1, 0]", "[0, 2, 2]"]])
@@ -192,10 +213,12 @@ def test_ids_of_one_length() -> None:
     label_map, _ = infer_labels(examples_of(labels), [], Labels(), kind="multilabel")
     assert label_map.names == ("0", "1", "2", "3")
     names = ("a", "b", "c", "d")
-    assert infer_labels(examples_of(labels), [], Labels(names=names))[0] == LabelMap("multilabel", names, multi_hot=False)
+    assert infer_labels(examples_of(labels), [], Labels(names=names))[0] == LabelMap(
+        "multilabel", names, multi_hot=False
+    )
 
 
-# --- true and false ---------------------------------------------------------------------------------------------------
+# --- true and false --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -223,16 +246,24 @@ def test_truth_beside_a_model_of_another_spelling() -> None:
     assert infer_labels(examples_of(["True", "False"]), [], Labels())[0].names == names
 
 
-# --- labels that look alike -------------------------------------------------------------------------------------------
+# --- labels that look alike ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("one", "two", "what"),
     [
         ("Pos", "pos", "Labels 'Pos' (3 rows) and 'pos' (2 rows) differ only in case, but count as 2 classes."),
-        ("café", "cafe\u0301", "'café' (3 rows) and 'cafe\u0301' ('cafe\\u0301') (2 rows) differ only in Unicode form"),
+        (
+            "café",
+            "cafe\u0301",
+            "'café' (3 rows) and 'cafe\u0301' ('cafe\\u0301') (2 rows) differ only in Unicode form",
+        ),
         ("ﬁne", "fine", "differ only in Unicode form"),
-        ("pos", "pos\u200b", "'pos' (3 rows) and 'pos\\u200b' ('pos\\u200b') (2 rows) differ only in invisible characters"),
+        (
+            "pos",
+            "pos\u200b",
+            "'pos' (3 rows) and 'pos\\u200b' ('pos\\u200b') (2 rows) differ only in invisible characters",
+        ),
         ("very good", "very\u00a0good", "differ only in Unicode form"),
         ("very good", "very  good", "'very good' (3 rows) and 'very  good' (2 rows) differ only in spaces"),
         ("True", "true", "'True' (3 rows) and 'true' (2 rows) differ only in case"),
@@ -258,14 +289,18 @@ def test_integers_with_zeros_in_front_look_alike(tmp_path: Path) -> None:
 
 
 def test_no_validation_label_occurs_in_training(tmp_path: Path) -> None:
-    train, validation = _csv(tmp_path / "t.csv", ["Pos", "Neg", "Pos"]), _csv(tmp_path / "v.csv", ["pos", "neg", "pos"])
+    train, validation = (
+        _csv(tmp_path / "t.csv", ["Pos", "Neg", "Pos"]),
+        _csv(tmp_path / "v.csv", ["pos", "neg", "pos"]),
+    )
     with pytest.raises(DataError) as caught:
         _prepare(train, validation=validation)
     assert str(caught.value).startswith(
         "No label of v.csv occurs in training: it has 'neg', 'pos', and t.csv has 'Neg', 'Pos'."
     )
     lists = [
-        _csv(tmp_path / f"{name}.csv", ["a|b".upper() if name == "x" else "a|b", "b" if name == "y" else "A"]) for name in "xy"
+        _csv(tmp_path / f"{name}.csv", ["a|b".upper() if name == "x" else "a|b", "b" if name == "y" else "A"])
+        for name in "xy"
     ]
     with pytest.raises(DataError, match=r"No label of y.csv occurs in training"):
         _prepare(lists[0], validation=lists[1], labels=Labels(delimiter="|"))
@@ -273,13 +308,17 @@ def test_no_validation_label_occurs_in_training(tmp_path: Path) -> None:
 
 def test_no_validation_label_occurs_in_the_first_rows_of_a_stream(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
-    path.write_text("".join(f'{{"text": "text {index}", "label": "{("pos", "neg")[index % 2]}"}}\n' for index in range(8)))
+    path.write_text(
+        "".join(f'{{"text": "text {index}", "label": "{("pos", "neg")[index % 2]}"}}\n' for index in range(8))
+    )
     held_out = _source(_csv(tmp_path / "v.csv", ["Pos", "Neg"]))
     data = prepare_data(DataSection(train=StreamSource(files=(str(path),)), validation=held_out), kind="auto")
-    assert any(note.startswith("No label of v.csv occurs in the first 8 training rows: it has") for note in data.notices)
+    assert any(
+        note.startswith("No label of v.csv occurs in the first 8 training rows: it has") for note in data.notices
+    )
 
 
-# --- ids and mixed kinds ----------------------------------------------------------------------------------------------
+# --- ids and mixed kinds ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ids", [list(range(400)), [f"T-{n:05}" for n in range(400)], [2**63 + n for n in range(400)]])
@@ -312,7 +351,7 @@ def test_mixed_kinds_name_the_file_that_holds_each(tmp_path: Path) -> None:
     assert "w.csv holds 1 number, such as '1', and 2 names, such as 'pos'" in str(caught.value)
 
 
-# --- numbers as people write them -------------------------------------------------------------------------------------
+# --- numbers as people write them ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -321,7 +360,10 @@ def test_mixed_kinds_name_the_file_that_holds_each(tmp_path: Path) -> None:
 def test_numbers_with_commas_come_first(labels: list[str]) -> None:
     advice = "Write numbers plainly, with a decimal point and no thousands separator: 1000 or 0.5."
     message = _message(labels, kind="regression")
-    assert f"holds something other than numbers: 2 labels of 3, such as '{labels[1]}'; every number is 0. {advice}" in message
+    assert (
+        f"holds something other than numbers: 2 labels of 3, such as '{labels[1]}'; every number is 0. {advice}"
+        in message
+    )
     assert advice in _message(labels)
     assert advice in _message(labels[1:], kind="regression")
     with pytest.raises(DataError) as caught:
@@ -337,7 +379,7 @@ def test_numbers_with_commas_only() -> None:
     assert infer_labels(examples_of(["0,5", "1,5"]), [], Labels(names=("0,5", "1,5")))[0].names == ("0,5", "1,5")
 
 
-# --- types inside lists -----------------------------------------------------------------------------------------------
+# --- types inside lists ----------------------------------------------------------------------------------------------
 
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 _RUNS = pa.RunEndEncodedArray.from_arrays([1, 2, 4], pa.array(["a", "b", None]))
@@ -352,7 +394,9 @@ _RUNS = pa.RunEndEncodedArray.from_arrays([1, 2, 4], pa.array(["a", "b", None]))
         pa.array([["a"], ["b"], ["a", "b"], []], pa.large_list_view(pa.string_view())),
         pa.array([[b"a"], [b"b"], [b"a", b"b"], []], pa.list_(pa.binary())),
         pa.array([["x", "b"], ["a"], ["b"], ["a", "b"], []], pa.list_view(_DICTIONARY)).slice(1),
-        pa.ListArray.from_arrays([0, 1, 2, 4, 4], pa.RunEndEncodedArray.from_arrays([1, 2, 3, 4], pa.array(list("abab")))),
+        pa.ListArray.from_arrays(
+            [0, 1, 2, 4, 4], pa.RunEndEncodedArray.from_arrays([1, 2, 3, 4], pa.array(list("abab")))
+        ),
     ],
     ids=lambda label: str(label.type)[:40],
 )
@@ -368,7 +412,8 @@ def test_types_inside_lists(tmp_path: Path, label: pa.Array, whole: bool) -> Non
     assert data.label_map == LabelMap("multilabel", ("a", "b"), multi_hot=False)
     assert data.train.targets["label"].tolist() == [[1, 0], [0, 1], [1, 1], [0, 0]]
     shuffled = prepare_data(
-        DataSection(train=_source(path).model_copy(update={"shuffle": True, "take": 3}), validation=Absent()), kind="auto"
+        DataSection(train=_source(path).model_copy(update={"shuffle": True, "take": 3}), validation=Absent()),
+        kind="auto",
     )
     assert len(shuffled.train) == 3
 
@@ -398,7 +443,7 @@ def test_bytes_that_are_no_text() -> None:
     assert "holds bytes that are not UTF-8 text, which cannot be labels" in _message(pa.array([b"\xff", b"a"]))  # type: ignore[arg-type]
 
 
-# --- labels side by side ----------------------------------------------------------------------------------------------
+# --- labels side by side ---------------------------------------------------------------------------------------------
 
 SIDE = Columns(labels=("toxic", "obscene", "threat"))
 ROWS = {"text": ["a", "b", "c", "d"], "toxic": [1, 0, 1, 0], "obscene": [0, 0, 1, 1], "threat": [0, 0, 0, 1]}
@@ -417,7 +462,9 @@ def _write(path: Path, table: dict[str, Any]) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-@pytest.mark.parametrize(("no", "yes"), [(0, 1), (False, True), ("no", "yes"), ("N", "Y"), (0.0, 1.0), ("False", "True")])
+@pytest.mark.parametrize(
+    ("no", "yes"), [(0, 1), (False, True), ("no", "yes"), ("N", "Y"), (0.0, 1.0), ("False", "True")]
+)
 def test_labels_side_by_side(tmp_path: Path, suffix: str, no: Any, yes: Any) -> None:
     table = ROWS | {name: [yes if bit else no for bit in ROWS[name]] for name in SIDE.labels}
     path = _write(tmp_path / f"t{suffix}", table)
@@ -426,10 +473,14 @@ def test_labels_side_by_side(tmp_path: Path, suffix: str, no: Any, yes: Any) -> 
         assert data.label_map == LabelMap("multilabel", SIDE.labels, multi_hot=True)
         assert data.validation is not None
         assert data.train.targets["label"].tolist() == data.validation.targets["label"].tolist() == HOT
-    again = prepare_held_out(_source(path), columns=SIDE, labels=Labels(), label_map=data.label_map, on_bad_row="error")
+    again = prepare_held_out(
+        _source(path), columns=SIDE, labels=Labels(), label_map=data.label_map, on_bad_row="error"
+    )
     assert again.targets["label"].tolist() == HOT
     turned = SIDE.model_copy(update={"labels": ("threat", "toxic", "obscene")})
-    again = prepare_held_out(_source(path), columns=turned, labels=Labels(), label_map=data.label_map, on_bad_row="error")
+    again = prepare_held_out(
+        _source(path), columns=turned, labels=Labels(), label_map=data.label_map, on_bad_row="error"
+    )
     assert again.targets["label"].tolist() == HOT
 
 
@@ -486,7 +537,10 @@ def test_rows_that_labels_side_by_side_lack() -> None:
             {"labels": ("toxic", "obscen")},
             "no column 'obscen'; columns found: 'text', 'toxic', 'obscene', 'threat'. Did you mean",
         ),
-        ({"labels": ("toxic", "text")}, "Column 'text' is both the text and the label. Set data.columns.labels to another."),
+        (
+            {"labels": ("toxic", "text")},
+            "Column 'text' is both the text and the label. Set data.columns.labels to another.",
+        ),
         ({"labels": ("toxic", "threat"), "label": "y"}, "data.columns.label and data.columns.labels are both set"),
     ],
 )

@@ -43,7 +43,7 @@ def _message(labels: Sequence[Any] | pa.Array, *, kind: str = "auto", **section:
     return str(caught.value)
 
 
-# --- single labels ----------------------------------------------------------------------------------------------------
+# --- single labels ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,9 @@ def test_types_of_targets() -> None:
 
 def test_whole_numbers_with_a_fraction_are_noted() -> None:
     assert "holds whole numbers such as '1.0', taken as the classes 0, 1; set task.kind" in _notes([1.0, 0.0])
-    assert "60 distinct whole numbers written with a fraction: taken as regression" in _notes([float(n) for n in range(60)])
+    assert "60 distinct whole numbers written with a fraction: taken as regression" in _notes(
+        [float(n) for n in range(60)]
+    )
     assert _notes([1, 0]) == ""
 
 
@@ -116,7 +118,11 @@ def test_forced_kinds() -> None:
 @pytest.mark.parametrize(
     ("labels", "kind", "message"),
     [
-        (["a", "a"], "auto", "label column 'label' has only one class: 'a' (2 labelled rows). There is nothing to tell apart."),
+        (
+            ["a", "a"],
+            "auto",
+            "label column 'label' has only one class: 'a' (2 labelled rows). There is nothing to tell apart.",
+        ),
         ([True, True], "auto", "has only one class: 'true'"),
         ([3, None], "auto", "has only one class: '3' (1 labelled row)"),
         ([None, ""], "auto", "holds no labels"),
@@ -124,10 +130,15 @@ def test_forced_kinds() -> None:
         (
             ["1", "2", "unknown", "2"],
             "auto",
-            "labels of mixed kinds: 3 numbers, such as '1', '2', and 1 name, such as 'unknown'. Fix the labels, or list",
+            "labels of mixed kinds: 3 numbers, such as '1', '2', and 1 name, such as 'unknown'. Fix the labels, or"
+            " list",
         ),
         (["0.5", "good"], "auto", "labels of mixed kinds: 1 number, such as '0.5', and 1 name"),
-        (["a", "b", "c"], "binary", "has 3 classes ('a', 'b', 'c'), but task.kind = binary needs exactly two. Set task.kind"),
+        (
+            ["a", "b", "c"],
+            "binary",
+            "has 3 classes ('a', 'b', 'c'), but task.kind = binary needs exactly two. Set task.kind",
+        ),
         ([0.5, 1.5], "multiclass", "holds numbers such as 0.5, where task.kind = multiclass needs names or integers"),
         (["a", "b"], "regression", "holds no numbers but labels such as 'a'; regression needs numbers"),
         (["a", "b"], "multilabel", "has one label per row, but task.kind is multilabel. Set data.labels.delimiter"),
@@ -144,8 +155,16 @@ def test_forced_kinds() -> None:
             "auto",
             "1,500 distinct values in 1,500 rows of train.csv. It looks like free text, not a label",
         ),
-        ([f"text {n % 1200}" for n in range(1500)], "auto", "1,200 distinct values in 1,500 rows: free text, not a class"),
-        ([n % 1200 for n in range(1500)], "auto", "1,200 distinct values in 1,500 rows: a number or an id, not a class"),
+        (
+            [f"text {n % 1200}" for n in range(1500)],
+            "auto",
+            "1,200 distinct values in 1,500 rows: free text, not a class",
+        ),
+        (
+            [n % 1200 for n in range(1500)],
+            "auto",
+            "1,200 distinct values in 1,500 rows: a number or an id, not a class",
+        ),
         (
             [str(n) for n in range(1500)],
             "auto",
@@ -173,7 +192,8 @@ def test_a_label_in_validation_only() -> None:
     assert label_map.names == ("a", "b", "c")
     assert targets == [1, 2]
     assert (
-        _notes(["b", "c"], held_out=["a", "b", "a"]) == "Label 'a' occurs only in dev.csv (2 rows), never in the training rows."
+        _notes(["b", "c"], held_out=["a", "b", "a"])
+        == "Label 'a' occurs only in dev.csv (2 rows), never in the training rows."
     )
     with pytest.raises(DataError, match="has only one class: 'b'"):
         infer_labels(examples_of(["b", "b"]), [examples_of(["a"])], Labels())
@@ -188,7 +208,7 @@ def test_other_data_with_the_same_map() -> None:
     assert "train.csv, line 3: the label 'positive' is not one of the 2 labels ('0', '1')" in str(caught.value)
 
 
-# --- given names ------------------------------------------------------------------------------------------------------
+# --- given names -----------------------------------------------------------------------------------------------------
 
 
 def test_given_names_keep_their_order() -> None:
@@ -228,7 +248,9 @@ def test_unknown_labels_are_bad_rows() -> None:
     label_map, _ = infer_labels(train, [], section)
     with pytest.raises(DataError) as caught:
         encode_labels(train, label_map, section)
-    assert "train.csv, line 3: the label 'goood' is not one of the 2 labels ('bad', 'good'). 2 more rows" in str(caught.value)
+    assert "train.csv, line 3: the label 'goood' is not one of the 2 labels ('bad', 'good'). 2 more rows" in str(
+        caught.value
+    )
     assert "Did you mean 'good'?" in str(caught.value)
     kept, targets = encode_labels(train, label_map, section, on_bad_row="skip")
     assert targets.tolist() == [1, 0, 0]
@@ -250,7 +272,7 @@ def test_names_that_the_source_gives() -> None:
     assert encode_labels(train, turned, Labels(names=("pos", "neg")), on_bad_row="skip")[1].tolist() == [0, 1]
 
 
-# --- several labels per row ---------------------------------------------------------------------------------------------
+# --- several labels per row ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -272,7 +294,9 @@ def test_names_that_the_source_gives() -> None:
         (["x", "y"], {"delimiter": ","}, ("x", "y"), [[1, 0], [0, 1]]),
     ],
 )
-def test_multilabel(labels: list[Any], section: dict[str, Any], names: tuple[str, ...], targets: list[list[float]]) -> None:
+def test_multilabel(
+    labels: list[Any], section: dict[str, Any], names: tuple[str, ...], targets: list[list[float]]
+) -> None:
     label_map, found = _infer(labels, **section)
     assert (label_map.problem, label_map.names, found) == ("multilabel", names, targets)
 

@@ -1,4 +1,5 @@
-"""Files as they should not be: the outcome is always rows or a DataError that names the place; nothing is lost in silence."""
+"""Files as they should not be: the outcome is always rows or a DataError that names the place; nothing is lost in
+silence."""
 
 from __future__ import annotations
 
@@ -45,10 +46,24 @@ def outcome(path: Path, on_bad_row: OnBadRow, **options: Any) -> Rows | DataErro
     return rows
 
 
-# --- any bytes at all -------------------------------------------------------------------------------------------------
+# --- any bytes at all ------------------------------------------------------------------------------------------------
 
 _PIECES: dict[str, list[bytes]] = {
-    "csv": [b"text,label\n", b'"', b",", b"\n", b"\r\n", b"a", b"0", b"\xff", b"\0", b'""', b"\xc3\xa9", b"\xef\xbb\xbf", b";"],
+    "csv": [
+        b"text,label\n",
+        b'"',
+        b",",
+        b"\n",
+        b"\r\n",
+        b"a",
+        b"0",
+        b"\xff",
+        b"\0",
+        b'""',
+        b"\xc3\xa9",
+        b"\xef\xbb\xbf",
+        b";",
+    ],
     "tsv": [b"text\tlabel\n", b"\t", b"\n", b"a", b"1", b'"', b"\xe9", b"\0", b"\r"],
     "json": [
         *(b"[", b"]", b"{", b"}", b'"text":', b'"a"', b"1", b"2.5", b",", b"null", b"NaN", b"true"),
@@ -117,11 +132,11 @@ def test_changed_bytes(name: str, tmp_path: Path) -> None:
     check()
 
 
-# --- rows kept + rows skipped = rows in the file ----------------------------------------------------------------------
+# --- rows kept + rows skipped = rows in the file ---------------------------------------------------------------------
 
-_TSV_ROW = st.lists(st.sampled_from([b"a", b"\t", b"\xff", b"\0", b'"', b"b c", b"\xc3\xa9"]), min_size=1, max_size=6).map(
-    b"".join
-)
+_TSV_ROW = st.lists(
+    st.sampled_from([b"a", b"\t", b"\xff", b"\0", b'"', b"b c", b"\xc3\xa9"]), min_size=1, max_size=6
+).map(b"".join)
 
 
 @_HURRIED

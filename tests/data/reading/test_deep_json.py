@@ -1,4 +1,5 @@
-"""JSON nested beyond what can be read is a sentence, whatever file it stands in; a key written twice is refused everywhere."""
+"""JSON nested beyond what can be read is a sentence, whatever file it stands in; a key written twice is refused
+everywhere."""
 
 from __future__ import annotations
 
@@ -48,7 +49,11 @@ _READERS: dict[str, tuple[str, str, Callable[[Path], Any]]] = {
     "manifest": ("manifest.json", f'{{"rows": {DEEP}}}', lambda path: read_manifest(path.parent)),
     "report": ("report.json", f'{{"main": {DEEP}}}', read_report),
     "checkpoint": ("manifest.json", f'{{"files": {DEEP}}}', lambda path: open_checkpoint(path.parent)),
-    "backbone": ("config.json", f'{{"a": {DEEP}}}', lambda path: checkpoint_labels(ModelSection(pretrained=str(path.parent)))),
+    "backbone": (
+        "config.json",
+        f'{{"a": {DEEP}}}',
+        lambda path: checkpoint_labels(ModelSection(pretrained=str(path.parent))),
+    ),
 }
 
 

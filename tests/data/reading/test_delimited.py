@@ -148,7 +148,9 @@ _CELL = st.text(alphabet='ab",;\n\t é', max_size=8)
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(_CELL, _CELL), min_size=1, max_size=8), st.sampled_from(["\n", "\r\n"]), st.booleans())
-def test_what_csv_writes_is_read_back(tmp_path_factory: Any, table: list[tuple[str, str]], end: str, small: bool) -> None:
+def test_what_csv_writes_is_read_back(
+    tmp_path_factory: Any, table: list[tuple[str, str]], end: str, small: bool
+) -> None:
     stream = io.StringIO()
     csv.writer(stream, lineterminator=end).writerows([("x", "y"), *table])
     path = tmp_path_factory.mktemp("csv") / "a.csv"
@@ -165,7 +167,9 @@ def test_what_csv_writes_is_read_back(tmp_path_factory: Any, table: list[tuple[s
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from(['"', ",", "\n", "a", "\r\n", "é", '""', "b,c\n", '"x"\n']), max_size=30), st.booleans())
+@given(
+    st.lists(st.sampled_from(['"', ",", "\n", "a", "\r\n", "é", '""', "b,c\n", '"x"\n']), max_size=30), st.booleans()
+)
 def test_rows_are_those_of_csv_dict_reader(tmp_path_factory: Any, pieces: list[str], small: bool) -> None:
     """Where every row is in order; elsewhere at least one is named as bad."""
     path = tmp_path_factory.mktemp("csv") / "a.csv"
@@ -188,7 +192,9 @@ def test_rows_are_those_of_csv_dict_reader(tmp_path_factory: Any, pieces: list[s
 
 def test_rows_that_cross_blocks(tmp_path: Path, small_blocks: None) -> None:
     content = (
-        'text,label\n"a long cell\nover lines",1\n' + "".join(f"row {index},{index}\n" for index in range(50)) + 'odd"x,9\n'
+        'text,label\n"a long cell\nover lines",1\n'
+        + "".join(f"row {index},{index}\n" for index in range(50))
+        + 'odd"x,9\n'
     )
     rows = read(tmp_path / "a.csv", content)
     assert cells(rows)["text"] == ["a long cell\nover lines", *(f"row {index}" for index in range(50)), 'odd"x']

@@ -55,7 +55,8 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
         "a.csv",
         b'text,label\n"a,1\nb,2\n',
         {},
-        "2: a quote opens a cell here and is never closed, which costs the 2 lines to the end of the file. If quotes are plain",
+        "2: a quote opens a cell here and is never closed, which costs the 2 lines to the end of the file. If quotes"
+        " are plain",
     ),
     (
         "a.csv",
@@ -67,10 +68,16 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
         "a.csv",
         b'text,label\n"a" b,1\n',
         {},
-        "line 2: a closing quote is followed by neither a delimiter nor the end of the line: '\"a\" b,1'. With quoting =",
+        "line 2: a closing quote is followed by neither a delimiter nor the end of the line: '\"a\" b,1'. With"
+        " quoting =",
     ),
     ("a.csv", b'text,label\n"a\nb\nc" d,1\n', {}, "a.csv, line 2: a closing quote"),
-    ("a.csv", b'text,label\n"a\nb\nc" d,1\n', {}, "nor the end of the line: 'c\" d,1'; the row takes 3 lines. quoting ="),
+    (
+        "a.csv",
+        b'text,label\n"a\nb\nc" d,1\n',
+        {},
+        "nor the end of the line: 'c\" d,1'; the row takes 3 lines. quoting =",
+    ),
     ("a.csv", b'"text,label\na,1\n', {}, "a.csv, line 1: the header cannot be read: a quote opens a cell here"),
     (
         "a.csv",
@@ -93,7 +100,12 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
     ("a.csv", zstandard.compress(b"text,label\na,1\n"), {}, "a.csv is packed with zstd"),
     ("a.csv", b"PK\x03\x04rest", {}, "a.csv is a zip archive. Unpack it and name the file inside."),
     ("a.csv", packed_rows("a.parquet"), {}, 'a.csv is a parquet file. Set format = "parquet".'),
-    ("a.csv.gz", gzip.compress(b"text,label\na,1\n" * 99)[:-20], {}, "a.csv.gz cannot be unpacked: it is truncated or damaged"),
+    (
+        "a.csv.gz",
+        gzip.compress(b"text,label\na,1\n" * 99)[:-20],
+        {},
+        "a.csv.gz cannot be unpacked: it is truncated or damaged",
+    ),
     (
         "a.csv.zst",
         zstandard.compress(b"text,label\na,1\n" * 99)[:-5],
@@ -105,7 +117,8 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
         "a.tsv",
         b"text,label\na,1\n",
         {"where": {"label": ("1",)}},
-        'found: \'text,label\'. The delimiter looks wrong: "," would make 2 columns of the header; set delimiter = ",".',
+        "found: 'text,label'. The delimiter looks wrong: \",\" would make 2 columns of the header; set delimiter ="
+        ' ",".',
     ),
     ("a.xyz", b"a", {}, 'a.xyz: the name does not show the format. Set format = "..." to one of arrow, csv,'),
     (
@@ -154,7 +167,12 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
         {},
         "a.jsonl, line 2: column 'text' holds text that is not valid Unicode",
     ),
-    ("a.jsonl", b'{"n": 1}\n{"n": 1' + b"0" * 5000 + b"}\n", {}, "a.jsonl, line 2: not usable JSON: Exceeds the limit"),
+    (
+        "a.jsonl",
+        b'{"n": 1}\n{"n": 1' + b"0" * 5000 + b"}\n",
+        {},
+        "a.jsonl, line 2: not usable JSON: Exceeds the limit",
+    ),
     (
         "a.jsonl",
         b"\n".join(b'{"k%d": 1}' % index for index in range(1001)),
@@ -220,7 +238,9 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_skip_mode_without_a_good_row(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a.csv has no row that can be read: a.csv, line 2: 1 cell where 2 are expected"):
+    with pytest.raises(
+        DataError, match=r"a.csv has no row that can be read: a.csv, line 2: 1 cell where 2 are expected"
+    ):
         read(tmp_path / "a.csv", "text,label\none\n", on_bad_row="skip")
 
 
@@ -265,8 +285,14 @@ def _tarred() -> bytes:
 
 _LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
 _NO_DATA: list[tuple[bytes, str]] = [
-    (_zipped("[Content_Types].xml", "xl/workbook.xml"), "is an Excel workbook. Save it as csv (UTF-8), or as parquet."),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1rest", "is an old Office document, such as an .xls workbook. Save it as csv (UTF-8)"),
+    (
+        _zipped("[Content_Types].xml", "xl/workbook.xml"),
+        "is an Excel workbook. Save it as csv (UTF-8), or as parquet.",
+    ),
+    (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1rest",
+        "is an old Office document, such as an .xls workbook. Save it as csv (UTF-8)",
+    ),
     (_zipped("word/document.xml"), "is a Word document."),
     (_zipped("data.csv"), "is a zip archive. Unpack it and name the file inside."),
     (_tarred(), "is a tar archive. Unpack it"),
@@ -280,9 +306,13 @@ _NO_DATA: list[tuple[bytes, str]] = [
 ]
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.json", "a.jsonl", "a.txt", "a.parquet", "a.arrow", "a.xlsx", "a.csv.gz"])
+@pytest.mark.parametrize(
+    "name", ["a.csv", "a.tsv", "a.json", "a.jsonl", "a.txt", "a.parquet", "a.arrow", "a.xlsx", "a.csv.gz"]
+)
 @pytest.mark.parametrize(("content", "message"), _NO_DATA)
-def test_a_file_that_is_no_data_is_named_for_what_it_is(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_a_file_that_is_no_data_is_named_for_what_it_is(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
     path = tmp_path / name
     path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     with pytest.raises(DataError, match=f"^{re.escape(f'{name} {message}')}"):
@@ -296,7 +326,9 @@ def test_a_file_that_is_no_data_is_named_for_what_it_is(tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize(("name", "chosen"), [("a.jsonl", "auto"), ("a.parquet", "auto"), ("a.data", "jsonl")])
-def test_a_shard_that_is_no_data_is_named_for_what_it_is(tmp_path: Path, name: str, chosen: Literal["auto", "jsonl"]) -> None:
+def test_a_shard_that_is_no_data_is_named_for_what_it_is(
+    tmp_path: Path, name: str, chosen: Literal["auto", "jsonl"]
+) -> None:
     (tmp_path / name).write_bytes(_LFS)
     section = StreamSource(files=(str(tmp_path / name),), format=chosen)
     with pytest.raises(DataError, match=f"{name} is a Git LFS pointer"):

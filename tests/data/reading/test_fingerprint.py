@@ -17,7 +17,9 @@ _COLUMNS: dict[str, Any] = {
     "float": pa.array([0.5, None, float("nan"), 1.0, -2.0]),
     "flag": pa.array([True, False, None, True, True]),
     "list": pa.array([[1, 2], [], None, [3], [4, None]]),
-    "nested": pa.array([{"a": 1, "b": ["x"]}, None, {"a": None, "b": []}, {"a": 4, "b": None}, {"a": 5, "b": ["y", "z"]}]),
+    "nested": pa.array(
+        [{"a": 1, "b": ["x"]}, None, {"a": None, "b": []}, {"a": 4, "b": None}, {"a": 5, "b": ["y", "z"]}]
+    ),
     "bytes": pa.array([b"\xff", b"", None, b"ab", b"c"]),
     "kind": pa.array(["u", "v", "u", None, "u"]).dictionary_encode(),
 }
@@ -45,7 +47,8 @@ def test_every_value_matters(name: str) -> None:
     reordered = table.set_column(place, name, table[name].take(pa.array([1, 0, 2, 3, 4])))
     assert fingerprint_table(reordered) != expected
     assert (
-        fingerprint_table(table.rename_columns([f"{one}!" if one == name else one for one in table.column_names])) != expected
+        fingerprint_table(table.rename_columns([f"{one}!" if one == name else one for one in table.column_names]))
+        != expected
     )
 
 

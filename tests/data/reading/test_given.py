@@ -31,7 +31,9 @@ def test_tables_are_read_by_the_columns_of_the_model(table: Any) -> None:
     assert given_texts(table, None, Columns(text="body"))[:2] == (["a", "b"], None)
     assert given_texts(table, None, Columns(text="title", text_pair="body"))[:2] == (["x", "y"], ["a", "b"])
     assert given_texts(table, None, Columns(template="{title}: {body}"))[:2] == (["x: a", "y: b"], None)
-    with pytest.raises(DataError, match=r"texts has no column 'text', which the model reads; its columns are: .*'body'"):
+    with pytest.raises(
+        DataError, match=r"texts has no column 'text', which the model reads; its columns are: .*'body'"
+    ):
         given_texts(table, None, Columns())
     with pytest.raises(InputError, match="leave pairs out"):
         given_texts(table, ["c", "d"], Columns(text="body"))
@@ -68,7 +70,9 @@ def test_whatever_is_like_a_list_of_texts_is_one(texts: Any) -> None:
 
 
 def test_cells_become_the_texts_of_training() -> None:
-    frame = pd.DataFrame({"text": ["a", None, np.nan], "number": [1.5, np.nan, 2.0], "day": pd.to_datetime(["2024-01-02"] * 3)})
+    frame = pd.DataFrame(
+        {"text": ["a", None, np.nan], "number": [1.5, np.nan, 2.0], "day": pd.to_datetime(["2024-01-02"] * 3)}
+    )
     found = given_texts(frame, None, Columns(template="{text}|{number}"))
     assert found.texts == ["a|1.5", "|", "|2"]
     assert given_texts(frame, None, Columns(text="day")).texts[0].startswith("2024-01-02")

@@ -1,4 +1,5 @@
-"""Quotes in tsv: plain characters, unless the file shows that csv wrote it; and advice that does not send in a circle."""
+"""Quotes in tsv: plain characters, unless the file shows that csv wrote it; and advice that does not send in a
+circle."""
 
 from __future__ import annotations
 
@@ -96,10 +97,14 @@ def test_a_bad_row_does_not_hide_that_all_others_are_quoted(tmp_path: Path) -> N
 
 @settings(max_examples=60, deadline=None)
 @given(
-    texts=st.lists(st.text(st.sampled_from('ab "\t\n,'), min_size=1, max_size=8).filter(str.strip), min_size=1, max_size=6),
+    texts=st.lists(
+        st.text(st.sampled_from('ab "\t\n,'), min_size=1, max_size=8).filter(str.strip), min_size=1, max_size=6
+    ),
     quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
 )
-def test_whatever_csv_encloses_comes_back(tmp_path_factory: pytest.TempPathFactory, texts: list[str], quoting: int) -> None:
+def test_whatever_csv_encloses_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], quoting: int
+) -> None:
     body = [[text, "x"] for text in texts]
     content = _written([["text", "label"], *body], quoting=quoting)
     rows = read(tmp_path_factory.mktemp("quoted") / "a.tsv", content)
@@ -116,7 +121,10 @@ def test_the_advice_names_the_quoting_that_reads_every_row(tmp_path: Path) -> No
 
 def test_where_no_quoting_reads_every_row_the_advice_counts_and_skips(tmp_path: Path) -> None:
     content = 'text\tlabel\n"a\nb"\tx\n"c" is\tx\n"d\ne"\ty\nplain\ty\n'
-    message = r'quoting = "none" leaves 2, quoting = "standard" 1 row that cannot be read. Set quoting = "standard" first.*skip'
+    message = (
+        r'quoting = "none" leaves 2, quoting = "standard" 1 row that cannot be read. '
+        r'Set quoting = "standard" first.*skip'
+    )
     with pytest.raises(DataError, match=message):
         read(tmp_path / "a.tsv", content)
     message = r'quoting = "standard" leaves 1, quoting = "none" 2 rows that cannot be read. .*data.on_bad_row = "skip"'

@@ -1,4 +1,5 @@
-"""Keys and layouts of files: lines before the header, extra cells, unnamed columns, `sep=`, splits and orientations of JSON."""
+"""Keys and layouts of files: lines before the header, extra cells, unnamed columns, `sep=`, splits and orientations of
+JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ def test_skip_lines_leaves_lines_before_the_header_out(tmp_path: Path, ending: s
     rows = read(tmp_path / f"a.{ending}", content, skip_lines=2)
     assert cells(rows) == {"text": ["a"], "label": ["x"]} and rows.place(0) == f"a.{ending}, line 4"
     options = StreamOptions(ending, skip_lines=2)  # type: ignore[arg-type]
-    assert list(read_rows(str(tmp_path / f"a.{ending}"), options, text_column="text")) == [(4, {"text": "a", "label": "x"})]
+    assert list(read_rows(str(tmp_path / f"a.{ending}"), options, text_column="text")) == [
+        (4, {"text": "a", "label": "x"})
+    ]
 
 
 def test_skip_lines_before_rows_without_a_header(tmp_path: Path) -> None:
@@ -49,7 +52,9 @@ def test_extra_cells_are_refused_or_ignored_and_counted(tmp_path: Path) -> None:
         read(tmp_path / "a.csv", content)
     rows = read(tmp_path / "a.csv", extra_cells="ignore")
     assert cells(rows) == _TABLE
-    assert rows.notes == ("a.csv: 2 rows have more cells than columns; the extra cells are ignored (the first in line 3)",)
+    assert rows.notes == (
+        "a.csv: 2 rows have more cells than columns; the extra cells are ignored (the first in line 3)",
+    )
     with pytest.raises(DataError, match="1 cell where 2 are expected"):
         read(tmp_path / "b.tsv", "text\tlabel\na\n", extra_cells="ignore")
     said: list[str] = []
@@ -59,7 +64,12 @@ def test_extra_cells_are_refused_or_ignored_and_counted(tmp_path: Path) -> None:
 
 
 def test_keys_that_no_file_heeds_are_mistakes(tmp_path: Path) -> None:
-    for name, key in (("a.jsonl", "skip_lines"), ("a.parquet", "extra_cells"), ("a.csv", "split"), ("a.jsonl", "split")):
+    for name, key in (
+        ("a.jsonl", "skip_lines"),
+        ("a.parquet", "extra_cells"),
+        ("a.csv", "split"),
+        ("a.jsonl", "split"),
+    ):
         (tmp_path / name).write_text("")
         with pytest.raises(DataError, match=f"^{key} is for "):
             read(tmp_path / name, **{key: {"skip_lines": 1, "extra_cells": "ignore", "split": "train"}[key]})
@@ -140,7 +150,8 @@ _SPLITS = {"train": [["a", "x"], ["b", "y"], ["c", "x"]], "val": [["d", "y"]]}
 
 def test_a_split_of_pairs(tmp_path: Path) -> None:
     message = (
-        r"an object with rows in 'train' \(3 rows\), 'val' \(1 row\).*split = \"train\".*column_names = \[\"text\", \"label\"\]"
+        r"an object with rows in 'train' \(3 rows\), 'val' \(1 row\).*split = \"train\""
+        r".*column_names = \[\"text\", \"label\"\]"
     )
     with pytest.raises(DataError, match=message):
         read(tmp_path / "a.json", json.dumps(_SPLITS))
@@ -198,8 +209,12 @@ def test_a_whole_table_in_a_file_of_lines_is_named(tmp_path: Path, orientation: 
 
 
 def test_a_wrong_delimiter_is_named_without_a_header_too(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r'The delimiter looks wrong: ";" would make 2 cells of it; set delimiter = ";"'):
+    with pytest.raises(
+        DataError, match=r'The delimiter looks wrong: ";" would make 2 cells of it; set delimiter = ";"'
+    ):
         read(tmp_path / "a.csv", "a;x\nb;y\n", column_names=("text", "label"))
-    with pytest.raises(DataError, match=r"line 3: 1 cell where 2 are") as caught:  # the header has proven the delimiter
+    with pytest.raises(
+        DataError, match=r"line 3: 1 cell where 2 are"
+    ) as caught:  # the header has proven the delimiter
         read(tmp_path / "b.csv", "text,label\na,x\nb; c\n")
     assert "delimiter" not in str(caught.value)

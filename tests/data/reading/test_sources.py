@@ -25,12 +25,15 @@ from textune.errors import DataError
 _CSV = "text,label\ngood,1\nbad,0\nfine,1\n"
 
 
-# --- formats ----------------------------------------------------------------------------------------------------------
+# --- formats ---------------------------------------------------------------------------------------------------------
 
 
 def test_packed_files(tmp_path: Path) -> None:
     plain = read(tmp_path / "a.csv", _CSV)
-    for name, content in (("a.csv.gz", gzip.compress(_CSV.encode())), ("a.csv.zst", zstandard.compress(_CSV.encode()))):
+    for name, content in (
+        ("a.csv.gz", gzip.compress(_CSV.encode())),
+        ("a.csv.zst", zstandard.compress(_CSV.encode())),
+    ):
         packed = read(tmp_path / name, content)
         assert packed.fingerprint == plain.fingerprint
         assert packed.place(0) == f"{name}, line 2"
@@ -150,14 +153,17 @@ def test_text_with_pattern(tmp_path: Path) -> None:
 def test_text_with_parallel_labels(tmp_path: Path) -> None:
     (tmp_path / "a_labels.txt").write_text("1\n0\n1")
     options: Any = {"label_files": (str(tmp_path / "a_labels.txt"),)}
-    assert cells(read(tmp_path / "a_text.txt", "x\ny\nz\n", **options)) == {"text": ["x", "y", "z"], "label": ["1", "0", "1"]}
+    assert cells(read(tmp_path / "a_text.txt", "x\ny\nz\n", **options)) == {
+        "text": ["x", "y", "z"],
+        "label": ["1", "0", "1"],
+    }
     rows = read(tmp_path / "b_text.txt", b"x\n\xffy\nz\n", on_bad_row="skip", **options)
     assert cells(rows) == {"text": ["x", "z"], "label": ["1", "1"]}
     with pytest.raises(DataError, match=r"c_text.txt has 2 lines, its label file a_labels.txt has 3"):
         read(tmp_path / "c_text.txt", "x\ny\n", **options)
 
 
-# --- several files ----------------------------------------------------------------------------------------------------
+# --- several files ---------------------------------------------------------------------------------------------------
 
 
 def test_patterns_lists_and_places(tmp_path: Path) -> None:
@@ -216,7 +222,8 @@ def test_parquet_joins_csv(tmp_path: Path) -> None:
     assert cells(rows) == {"text": ["a", "b"], "label": ["1", "0"]}
     (tmp_path / "c.csv").write_text("other\nb\n")
     with pytest.raises(
-        DataError, match=r"share no column: a.parquet has 'text', 'label', b.csv has 'text', 'label', c.csv has 'other'"
+        DataError,
+        match=r"share no column: a.parquet has 'text', 'label', b.csv has 'text', 'label', c.csv has 'other'",
     ):
         read_source(FilesSource(files=(str(tmp_path / "*.*"),)))
 
@@ -242,7 +249,7 @@ def test_concat(tmp_path: Path) -> None:
     assert rows.source == "a.csv + b.tsv"
 
 
-# --- selection --------------------------------------------------------------------------------------------------------
+# --- selection -------------------------------------------------------------------------------------------------------
 
 
 def test_where_rename_select_take(tmp_path: Path) -> None:
@@ -264,7 +271,10 @@ def test_where_compares_as_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"where": {"labl": ("1",)}}, "a.csv has no column 'labl'; columns found: 'text', 'label'. Did you mean 'label'?"),
+        (
+            {"where": {"labl": ("1",)}},
+            "a.csv has no column 'labl'; columns found: 'text', 'label'. Did you mean 'label'?",
+        ),
         ({"select": ("texts",)}, "Did you mean 'text'? Set select"),
         ({"rename": {"x": "y"}}, "a.csv has no column 'x'"),
         ({"rename": {"text": "label"}}, "rename makes two columns named 'label'"),
@@ -293,13 +303,15 @@ def test_permutation_is_the_same_everywhere() -> None:
     assert np.array_equal(np.sort(Draws.of_seed(7).permutation(1000)), np.arange(1000))
 
 
-# --- saved and hub data sets, Python ----------------------------------------------------------------------------------
+# --- saved and hub data sets, Python ---------------------------------------------------------------------------------
 
 
 def test_saved_data_set(tmp_path: Path) -> None:
     import datasets
 
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])}
+    )
     data = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, 1]}, features=features)
     data.save_to_disk(str(tmp_path / "one"))
     rows = read_source(SavedSource(folder=str(tmp_path / "one")))
@@ -321,10 +333,14 @@ def test_saved_data_set(tmp_path: Path) -> None:
             read_source(section)
 
 
-def test_what_only_the_datasets_library_reads_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_only_the_datasets_library_reads_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)  # as where it is not installed
     for section in (SavedSource(folder=str(tmp_path)), HubSource(name="somebody/something")):
-        with pytest.raises(DataError, match=r"need the Python package datasets.*`pip install \"textune\[datasets\]\"`"):
+        with pytest.raises(
+            DataError, match=r"need the Python package datasets.*`pip install \"textune\[datasets\]\"`"
+        ):
             read_source(section)
 
 

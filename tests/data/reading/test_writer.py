@@ -1,4 +1,5 @@
-"""Rows written: what goes in comes out, in the same form, or a sentence with its line; a file is complete or absent."""
+"""Rows written: what goes in comes out, in the same form, or a sentence with its line; a file is complete or
+absent."""
 
 import csv
 import io
@@ -31,7 +32,9 @@ def put(writer: RowWriter, rows: list[dict[str, Any]], places: list[str] | None 
     writer.write(writer.format(rows) if places is None else writer.format(rows, {}, places.__getitem__))
 
 
-@pytest.mark.parametrize(("format_", "ending"), [("csv", ""), ("csv", ".gz"), ("jsonl", ""), ("jsonl", ".gz"), ("parquet", "")])
+@pytest.mark.parametrize(
+    ("format_", "ending"), [("csv", ""), ("csv", ".gz"), ("jsonl", ""), ("jsonl", ".gz"), ("parquet", "")]
+)
 def test_rows_survive_a_round_trip(tmp_path: Path, format_: Any, ending: str) -> None:
     path, options = tmp_path / f"rows.{format_}{ending}", StreamOptions(format=format_)
     with RowWriter(str(path), options) as writer:
@@ -67,7 +70,10 @@ def test_a_plain_tsv_keeps_its_quotes_and_stays_one_line_a_row(tmp_path: Path) -
 @pytest.mark.parametrize("value", ["a\tb", "a\nb", "a\r\nb", "end\r"])
 def test_a_cell_that_only_quotes_could_hold_is_refused_without_them(tmp_path: Path, value: str) -> None:
     reason = r"line 7 cannot be written as tsv: column 'n' holds a delimiter or a line end.* Write jsonl"
-    with pytest.raises(DataError, match=reason), RowWriter(str(tmp_path / "x.tsv"), StreamOptions(format="tsv")) as writer:
+    with (
+        pytest.raises(DataError, match=reason),
+        RowWriter(str(tmp_path / "x.tsv"), StreamOptions(format="tsv")) as writer,
+    ):
         put(writer, [{"text": "x", "n": value}], ["in.jsonl, line 7"])
     assert list(tmp_path.iterdir()) == []
     with RowWriter(str(tmp_path / "x.tsv"), StreamOptions(format="tsv", quoting="standard")) as writer:
@@ -143,7 +149,10 @@ def test_a_value_that_a_format_cannot_hold_is_a_sentence(tmp_path: Path, format_
 
 def test_names_of_columns_stay_on_their_line(tmp_path: Path) -> None:
     names = "the names of the columns cannot be written as tsv"
-    with pytest.raises(DataError, match=names), RowWriter(str(tmp_path / "x.tsv"), StreamOptions(format="tsv")) as writer:
+    with (
+        pytest.raises(DataError, match=names),
+        RowWriter(str(tmp_path / "x.tsv"), StreamOptions(format="tsv")) as writer,
+    ):
         put(writer, [{"te\txt": "a", "n": "1"}])
 
 

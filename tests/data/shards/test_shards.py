@@ -1,4 +1,5 @@
-"""Finding and reading shards: here, on a web server, in a store; every format from every position; what is wrong with them."""
+"""Finding and reading shards: here, on a web server, in a store; every format from every position; what is wrong with
+them."""
 
 import base64
 import gzip
@@ -113,7 +114,7 @@ def test_shards_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert short_names([Path("s"), Path("a/s"), Path("t"), Path("t")]) == ["s", "a/s", "t", "t"]
 
 
-# --- web servers --------------------------------------------------------------------------------------------------------
+# --- web servers -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -220,7 +221,7 @@ def test_a_connection_that_always_breaks_is_tried_so_many_times(tmp_path: Path) 
         assert len(server.requests) == 1 + remote.TRIES
 
 
-# --- stores -------------------------------------------------------------------------------------------------------------
+# --- stores ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_store_of_fsspec(tmp_path: Path) -> None:
@@ -259,7 +260,8 @@ class FlakyFile(io.BytesIO):
 
 
 class FlakyStore(MemoryFileSystem):
-    """Needs a host and a password as ftp does, forgets them in the names it gives, and breaks as often as `breaks` says."""
+    """Needs a host and a password as ftp does, forgets them in the names it gives, and breaks as often as `breaks`
+    says."""
 
     protocol = "flaky"
     cachable = False
@@ -303,7 +305,9 @@ def test_matches_in_a_store_with_a_host_are_opened_again(flaky: FlakyStore) -> N
     assert [shard.name for shard in found] == ["flaky://h/d/one.jsonl", "flaky://h/d/two.jsonl"]
     assert [read_bytes(open_shard(shard)) for shard in found] == [b"one", b"two"]
     assert find_shards(["flaky://me:S3CRET@h/d/one.jsonl", "flaky://me:S3CRET@h/d/*.jsonl"]) == found
-    with pytest.raises(DataError, match=r"^flaky://h/d cannot be read: h refuses \.\.\.; sent to flaky://h/") as caught:
+    with pytest.raises(
+        DataError, match=r"^flaky://h/d cannot be read: h refuses \.\.\.; sent to flaky://h/"
+    ) as caught:
         find_shards(["flaky://me:wrong@h/d?sig=HUSH"])
     assert "wrong" not in str(caught.value) and "HUSH" not in str(caught.value)
 
@@ -326,7 +330,7 @@ def test_connections_to_a_store_are_made_again(flaky: FlakyStore) -> None:
     assert len(FlakyStore.breaks) == 50 - remote.TRIES
 
 
-# --- what is wrong, in a sentence ---------------------------------------------------------------------------------------
+# --- what is wrong, in a sentence ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -362,7 +366,10 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_files_and_wrong_answers(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.train\.files is empty"):
         find_shards([])
-    with web_server(tmp_path) as server, pytest.raises(DataError, match=r"gone\.jsonl cannot be read: the server answers 404"):
+    with (
+        web_server(tmp_path) as server,
+        pytest.raises(DataError, match=r"gone\.jsonl cannot be read: the server answers 404"),
+    ):
         find_shards([f"{server.url}/gone.jsonl"])
 
 
@@ -378,8 +385,16 @@ def test_no_files_and_wrong_answers(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "a"}'.encode("utf-16"), "UTF-16"),
         ("a.jsonl", b'{"text": "a", "label": 1}\n{broken\n', "a.jsonl, line 2: not JSON"),
         ("a.jsonl", b'["text", 1]\n', r"a.jsonl, line 1: .* is an object, not|a.jsonl, line 1"),
-        ("a.jsonl", b'{"txt": "a", "label": 1}\n', r"a.jsonl has no column 'text'; columns found: 'txt', 'label'.*'txt'"),
-        ("a.jsonl", b'{"text": "a", "lable": 1}\n', r"no column 'label'.*Did you mean 'lable'\? Set data.columns.label"),
+        (
+            "a.jsonl",
+            b'{"txt": "a", "label": 1}\n',
+            r"a.jsonl has no column 'text'; columns found: 'txt', 'label'.*'txt'",
+        ),
+        (
+            "a.jsonl",
+            b'{"text": "a", "lable": 1}\n',
+            r"no column 'label'.*Did you mean 'lable'\? Set data.columns.label",
+        ),
         (
             "a.jsonl.gz",
             gzip.compress(b'{"text": "a", "label": 1}\n' * 9)[:-12],

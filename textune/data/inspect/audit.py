@@ -1,7 +1,7 @@
 """Finds problems in the data before anything is trained; the last module of the data room, behind `textune check`.
 
-Errors are what cannot train; warnings are what usually means a mistake; notes are facts. Texts are compared as they are and
-normalised (Unicode form, case, spacing, punctuation).
+Errors are what cannot train; warnings are what usually means a mistake; notes are facts. Texts are compared as they
+are and normalised (Unicode form, case, spacing, punctuation).
 """
 
 from __future__ import annotations
@@ -153,7 +153,9 @@ def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[
     if tokens is not None:
         findings += _token_findings(tokens)
     if data.stream is not None:  # later rows may have what the first block does not
-        findings = [replace(finding, level="warning") if finding.code in _OF_ALL_ROWS else finding for finding in findings]
+        findings = [
+            replace(finding, level="warning") if finding.code in _OF_ALL_ROWS else finding for finding in findings
+        ]
     rank = {"error": 0, "warning": 1, "note": 2}
     return sorted(findings, key=lambda finding: rank[finding.level])
 
@@ -165,7 +167,9 @@ def _left_out(split: Split) -> list[Finding]:
         examples = tuple(f"{row.place}: {row.reason}" for row in split.skipped[:NUM_EXAMPLES])
         findings.append(Finding("warning", "left-out", split.unread, len(split.skipped), examples))
     if split.too_long:
-        findings.append(Finding("note" if split.name == "train" else "warning", "too-long", split.too_long, split.num_longer))
+        findings.append(
+            Finding("note" if split.name == "train" else "warning", "too-long", split.too_long, split.num_longer)
+        )
     return findings
 
 
@@ -194,7 +198,9 @@ def _duplicates(split: _Audited) -> list[Finding]:
     again = again[~blank_N[again]]
     if len(again):
         num = len(np.unique(key_N[again]))
-        message = f"{count(num, 'text occurs', 'texts occur')} {'twice' if num == len(again) else 'more than once'} in the"
+        message = (
+            f"{count(num, 'text occurs', 'texts occur')} {'twice' if num == len(again) else 'more than once'} in the"
+        )
         message += f" {split.name} rows."
         if num < len(again):
             message += f" {count(len(again), 'row repeats', 'rows repeat')} an earlier one."
@@ -205,7 +211,8 @@ def _duplicates(split: _Audited) -> list[Finding]:
     if len(rows):
         num = len(np.unique(key_N[rows]))
         message = (
-            f"{count(num, 'text')} of the {split.name} rows {'has' if num == 1 else 'have'} different labels in different rows."
+            f"{count(num, 'text')} of the {split.name} rows {'has' if num == 1 else 'have'} different labels"
+            " in different rows."
         )
         findings.append(Finding("warning", "conflict", message, num, split.show(rows)))
     return findings
@@ -263,7 +270,8 @@ def _classes(splits: list[_Audited], label_map: LabelMap) -> list[Finding]:
     if most > MAX_IMBALANCE * least:
         large, small = names[int(rows_C.argmax())], names[int(present[rows_C[present].argmin()])]
         message = (
-            f"Classes are imbalanced: {large!r} has {most:,} training rows, {small!r} has {least:,}; see task.class_weights."
+            f"Classes are imbalanced: {large!r} has {most:,} training rows, {small!r} has {least:,};"
+            " see task.class_weights."
         )
         findings.append(Finding("warning", "imbalance", message, most // least))
     for split in splits[1:]:
@@ -312,7 +320,8 @@ def _token_findings(tokens: TokenFacts) -> list[Finding]:
             level: Level = "warning" if cut > MAX_TRUNCATED * len(lengths) else "note"
             limit = f" {tokens.max_length}" if tokens.max_length is not None else ""
             message = (
-                f"{count(cut, f'{name} row')} ({cut / len(lengths):.1%}) lose tokens: longer than tokens.max_length{limit}."
+                f"{count(cut, f'{name} row')} ({cut / len(lengths):.1%}) lose tokens:"
+                f" longer than tokens.max_length{limit}."
             )
             findings.append(Finding(level, "truncated", message, cut))
     if tokens.num_unknown:
@@ -334,4 +343,6 @@ def require_sound(data: PreparedData) -> list[str]:
     errors = [finding.message for finding in findings if finding.level == "error"]
     if errors:
         raise DataError(" ".join(errors), hint="`textune check` shows the rows.")
-    return [f"{finding.message} (`textune check` shows the rows)" for finding in findings if finding.level == "warning"]
+    return [
+        f"{finding.message} (`textune check` shows the rows)" for finding in findings if finding.level == "warning"
+    ]

@@ -1,7 +1,7 @@
 """Texts that occur more than once, exactly or up to case, spacing and punctuation; used by `audit.py`.
 
-Texts are read in blocks, and only a 64-bit number is kept of each, so ten million rows of any length need a few hundred
-MB. Among ten million texts, two different ones share a number about once in 400,000 runs.
+Texts are read in blocks, and only a 64-bit number is kept of each, so ten million rows of any length need a few
+hundred MB. Among ten million texts, two different ones share a number about once in 400,000 runs.
 
 Legend: N rows; equal texts have the same key.
 """
@@ -111,7 +111,8 @@ def repeated(key_N: np.ndarray) -> np.ndarray:
 
 
 def conflicting(key_N: np.ndarray, target_N: np.ndarray) -> np.ndarray:
-    """Rows whose text has a different target elsewhere, int64, equal texts together; `target_N` is one number per row."""
+    """Rows whose text has a different target elsewhere, int64, equal texts together; `target_N` is one number per
+    row."""
     if not len(key_N):
         return np.zeros(0, np.int64)
     order = np.argsort(key_N, kind="stable")

@@ -1,4 +1,5 @@
-"""Inspects files and proposes how to read them: sources, columns, labels; behind `textune init`, outside the data flow.
+"""Inspects files and proposes how to read them: sources, columns, labels; behind `textune init`, outside the data
+flow.
 
 sniff.py     the layout of a file, from its beginning
 profile.py   what its columns hold, from all of its rows
@@ -130,7 +131,9 @@ def _guess_document(path: Path, layout: Layout, text: str, files: tuple[str, ...
     """JSON: its rows, or the rows of one of its named lists; the other lists are for validation and test."""
     source = to_source(layout, files, by_name=ENDINGS.get(bare_suffix(path)))
     document: Any = (
-        _load(read_text(path, layout.encoding)) if layout.format == "json" else [_load(text.lstrip().partition("\n")[0])]
+        _load(read_text(path, layout.encoding))
+        if layout.format == "json"
+        else [_load(text.lstrip().partition("\n")[0])]
     )
     splits = splits_of(document)
     notes: list[str] = []
@@ -139,7 +142,9 @@ def _guess_document(path: Path, layout: Layout, text: str, files: tuple[str, ...
         by_part = _deal_out(splits)
         source = source.model_copy(update={"split": by_part["train"]})
         document = document[by_part["train"]]
-        shown = ", ".join(f"{key!r} ({count(splits[key], 'row')}) for {_PURPOSES[part]}" for part, key in by_part.items())
+        shown = ", ".join(
+            f"{key!r} ({count(splits[key], 'row')}) for {_PURPOSES[part]}" for part, key in by_part.items()
+        )
         notes.append(f"{path.name} holds named rows: {shown} (split).")
         unused = [repr(key) for key in splits if key not in by_part.values()]
         notes += [f"Its rows {listing(unused)} are not used."] if unused else []
@@ -223,7 +228,9 @@ def _name_columns(source: FilesSource, roles: Roles, profile: Profile) -> tuple[
         column.name = new[column.name]
 
     def renamed(sentences: Sequence[str]) -> tuple[str, ...]:
-        return tuple(re.sub(r"(?<=[`{])\d+(?=[`}])", lambda match: new.get(match[0], match[0]), one) for one in sentences)
+        return tuple(
+            re.sub(r"(?<=[`{])\d+(?=[`}])", lambda match: new.get(match[0], match[0]), one) for one in sentences
+        )
 
     changed = replace(
         roles,

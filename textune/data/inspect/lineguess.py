@@ -1,4 +1,5 @@
-"""Labels in lines of plain text: columns between delimiters, or a pattern that cuts off the label; part of `guess.py`."""
+"""Labels in lines of plain text: columns between delimiters, or a pattern that cuts off the label; part of
+`guess.py`."""
 
 from __future__ import annotations
 

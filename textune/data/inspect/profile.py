@@ -1,7 +1,8 @@
-"""Reads a file to its end and keeps what reveals the role of each column: lengths, kinds, distinct values; for `guess.py`.
+"""Reads a file to its end and keeps what reveals the role of each column: lengths, kinds, distinct values; for
+`guess.py`.
 
-Memory is bounded for files of any size, except `.json`, which can only be read as a whole: a column keeps counts and at
-most `MAX_DISTINCT` distinct values.
+Memory is bounded for files of any size, except `.json`, which can only be read as a whole: a column keeps counts and
+at most `MAX_DISTINCT` distinct values.
 """
 
 from __future__ import annotations
@@ -280,7 +281,9 @@ def _text_blocks(path: Path, source: FilesSource) -> Iterator[_Block]:
     return _cut(names, rows())
 
 
-def _table_blocks(path: Path, source: FilesSource, kind: str, class_names: dict[str, tuple[str, ...]]) -> Iterator[_Block]:
+def _table_blocks(
+    path: Path, source: FilesSource, kind: str, class_names: dict[str, tuple[str, ...]]
+) -> Iterator[_Block]:
     if kind == "json":
         piece = read_json(path, path.name, source, wanted=None)
         pieces: Iterable[Any] = [piece]

@@ -18,7 +18,18 @@ from textune.wording import count, listing, shorten
 
 _TEXT_NAMES = frozenset(
     {"text", "sentence", "review", "content", "body", "message", "comment", "tweet", "utterance", "document", "texts"}
-    | {"sms", "post", "headline", "question", "query", "description", "abstract", "article", "comment_text", "review_text"}
+    | {
+        "sms",
+        "post",
+        "headline",
+        "question",
+        "query",
+        "description",
+        "abstract",
+        "article",
+        "comment_text",
+        "review_text",
+    }
 )
 _LABEL_NAMES = [
     *("label", "labels", "class", "category", "target", "sentiment", "score", "quality", "rating", "stars", "intent"),
@@ -38,7 +49,9 @@ _CAMEL_ID = re.compile(r"[a-z](?:Id|ID|Url|URL|Date|Time|Index)$")
 _ROW_FLAG = re.compile(
     r"(?:^|[\s_.-])(?:train|test|split|fold|verified|deleted|archived|active|valid|validation)(?:$|[\s_.-])", re.I
 )
-_NUMBER_NAME = re.compile(r"(?:^|[\s_.-])(?:score|rating|similarity|stars|quality|points|value|price|grade)(?:$|[\s_.-])", re.I)
+_NUMBER_NAME = re.compile(
+    r"(?:^|[\s_.-])(?:score|rating|similarity|stars|quality|points|value|price|grade)(?:$|[\s_.-])", re.I
+)
 _PAIRS = [
     ("sentence1", "sentence2"),
     ("text1", "text2"),
@@ -97,7 +110,7 @@ def find_roles(columns: Sequence[Column], file: str, *, named: bool) -> Roles:
     return Roles(text, pair, label, labels, delimiter, is_number, tuple(notes), tuple(unsettled))
 
 
-# --- labels -----------------------------------------------------------------------------------------------------------
+# --- labels ----------------------------------------------------------------------------------------------------------
 
 
 def _find_labels(columns: Sequence[Column], notes: list[str]) -> tuple[str | None, tuple[str, ...]]:
@@ -110,7 +123,9 @@ def _find_labels(columns: Sequence[Column], notes: list[str]) -> tuple[str | Non
             found = f"{column.num_distinct:,} distinct values" if not column.is_open else "too many distinct values"
             if column.num_distinct < 2:
                 found = f"the one value {shorten(next(iter(column.counts), ''), 30)}"
-            note = f"`{column.name}` is not a label despite its name: it has {found} in {count(column.num_rows, 'row')}."
+            note = (
+                f"`{column.name}` is not a label despite its name: it has {found} in {count(column.num_rows, 'row')}."
+            )
             as_people_write = bool(column.counts) and all(number_advice([text]) for text in column.counts)
             notes.append(f"{note} {NUMBER_ADVICE}" if as_people_write else note)
     flags = _alike_flags(columns)
@@ -119,7 +134,8 @@ def _find_labels(columns: Sequence[Column], notes: list[str]) -> tuple[str | Non
     if len(flags) >= 2:
         names = tuple(column.name for column in flags)
         notes.append(
-            f"{count(len(names), 'column')} of 0 and 1 are taken as the labels of one multilabel task: {listing(names)}. "
+            f"{count(len(names), 'column')} of 0 and 1 are taken as the labels of one multilabel task:"
+            f" {listing(names)}. "
             "To learn one of them alone, set data.columns.label instead of data.columns.labels."
         )
         return None, names
@@ -134,7 +150,9 @@ def _find_labels(columns: Sequence[Column], notes: list[str]) -> tuple[str | Non
 
 def _alike_flags(columns: Sequence[Column]) -> list[Column]:
     """Columns of 0 and 1, or of true and false, whichever there are more of."""
-    flags = [column for column in columns if column.is_binary and not _is_id(column) and not _ROW_FLAG.search(column.name)]
+    flags = [
+        column for column in columns if column.is_binary and not _is_id(column) and not _ROW_FLAG.search(column.name)
+    ]
     numbers = [column for column in flags if column.is_number]
     words = [column for column in flags if not column.is_number]
     return max(numbers, words, key=len)
@@ -158,7 +176,11 @@ def _prefer_names(label: Column, columns: Sequence[Column], notes: list[str]) ->
     others = [
         column.name
         for column in columns
-        if column is not label and not column.is_list and _is_few(column) and not _is_id(column) and column.num_empty == 0
+        if column is not label
+        and not column.is_list
+        and _is_few(column)
+        and not _is_id(column)
+        and column.num_empty == 0
     ]
     _tell_others("label", label.name, others, notes)
     return label.name
@@ -176,7 +198,9 @@ def _any_label(columns: Sequence[Column], notes: list[str]) -> str | None:
     few = few or [column for column in good if column.num_fractions and column.num_empty * 10 <= column.num_rows]
     if not few:
         return None
-    chosen = min(few, key=lambda column: (column.num_empty > 0, bool(_ROW_FLAG.search(column.name)), column.num_distinct))
+    chosen = min(
+        few, key=lambda column: (column.num_empty > 0, bool(_ROW_FLAG.search(column.name)), column.num_distinct)
+    )
     _tell_others("label", chosen.name, [column.name for column in few if column is not chosen], notes)
     return chosen.name
 
@@ -247,7 +271,13 @@ def _shown_values(column: Column) -> str:
 
 def label_delimiter(column: Column) -> str | None:
     """What separates several labels in a cell, judged by whether the pieces recur in other cells."""
-    if column.is_list or column.num_texts < column.num_values or column.num_dates or not column.counts or column.num_fractions:
+    if (
+        column.is_list
+        or column.num_texts < column.num_values
+        or column.num_dates
+        or not column.counts
+        or column.num_fractions
+    ):
         return None
     cells = set(column.counts)
     for delimiter in (",", "|", ";"):
@@ -276,7 +306,7 @@ def _pieces(column: Column) -> set[str]:
     return found - {""}
 
 
-# --- texts ------------------------------------------------------------------------------------------------------------
+# --- texts -----------------------------------------------------------------------------------------------------------
 
 
 def _texts(columns: Sequence[Column], taken: set[str], file: str, notes: list[str]) -> list[Column]:
@@ -295,7 +325,9 @@ def _texts(columns: Sequence[Column], taken: set[str], file: str, notes: list[st
     texts = [column for column in own if not _is_few(column) and column.num_distinct != 1]
     texts = texts or [column for column in own if _is_prose(column)]
     if not texts and plain:
-        chosen = max(plain, key=lambda column: (column.name.lower() in _TEXT_NAMES, column.num_distinct, column.mean_length))
+        chosen = max(
+            plain, key=lambda column: (column.name.lower() in _TEXT_NAMES, column.num_distinct, column.mean_length)
+        )
         notes.append(f"No column holds sentences; `{chosen.name}` is taken as the text.")
         return [chosen]
     if not texts:
@@ -324,7 +356,8 @@ def _pick_text(texts: Sequence[Column], notes: list[str], *, named: bool) -> tup
     if not named and len(others) == 1 and _alike(chosen, others[0]):
         first, second = (column for column in texts if column in (chosen, others[0]))
         notes.append(
-            f"`{first.name}` and `{second.name}` are taken as a pair; to read them as one text, set data.columns.template "
+            f"`{first.name}` and `{second.name}` are taken as a pair; to read them as one text, set"
+            f" data.columns.template "
             f'= "{{{first.name}}}\\n{{{second.name}}}" instead.'
         )
         return first.name, second.name

@@ -28,7 +28,21 @@ _MAX_SKIPPED = 20
 """The most lines before the header."""
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\n', re.I)
 _COLUMN_TYPES = (
-    {"d", "c", "s", "t", "m", "string", "discrete", "continuous", "time", "class", "meta", "ignore", "text"}  # of Orange
+    {
+        "d",
+        "c",
+        "s",
+        "t",
+        "m",
+        "string",
+        "discrete",
+        "continuous",
+        "time",
+        "class",
+        "meta",
+        "ignore",
+        "text",
+    }  # of Orange
     | {"str", "object", "category", "categorical", "nominal", "numeric", "int", "integer", "float", "bool", "boolean"}
     | {"feature", "target", "label"}
 )
@@ -156,7 +170,8 @@ def evenness(rows: Sequence[_Row]) -> float:
 
 
 def _fitness(rows: Sequence[_Row]) -> tuple[float, bool]:
-    """How well a way of cutting fits; among equally regular ones, the one that cuts the first row like the others wins."""
+    """How well a way of cutting fits; among equally regular ones, the one that cuts the first row like the others
+    wins."""
     return round(evenness(rows), 2), bool(rows) and len(rows[0].cells) == _width(rows)
 
 
@@ -194,7 +209,8 @@ def _ways(text: str, delimiter: str, kind: str) -> tuple[bool, bool]:
 
 
 def _is_quoted(rows: Sequence[_Row]) -> bool:
-    """Whether quotes enclose cells: every cell that has one is enclosed, and one column always is, or quotes are doubled."""
+    """Whether quotes enclose cells: every cell that has one is enclosed, and one column always is, or quotes are
+    doubled."""
     whole = re.compile(r'"(?:[^"]|"")*"')
     cells = [cell for row in rows for cell in row.cells if '"' in cell]
     if not cells or not all(map(whole.fullmatch, cells)):
@@ -215,7 +231,9 @@ def _with_header(layout: Layout, rows: Sequence[_Row]) -> Layout:
     if first > 0 and len(rows[first - 1].cells) == width - 1 > 1:
         above = [cell.strip() for cell in rows[first - 1].cells]
         skipped = rows[first - 1].line - 1
-        if all(not cells[-1].strip() for cells in [head, *body]) and _looks_like_names(above, [cells[:-1] for cells in body]):
+        if all(not cells[-1].strip() for cells in [head, *body]) and _looks_like_names(
+            above, [cells[:-1] for cells in body]
+        ):
             return replace(layout, skip_lines=skipped, names=tuple(above), has_extra=True)
         below_names = [cells[1:] for cells in [head, *body]]
         if not _looks_like_names(head, body) and _looks_like_names(above, below_names):
@@ -269,7 +287,9 @@ def _looks_like_names(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bo
         return True
     if len(set(named)) < len(named):
         return False
-    return not any(len(cell) > _MAX_NAME or len(cell.split()) > 5 for cell in named) and not re.search(r"[.!?]$", named[0])
+    return not any(len(cell) > _MAX_NAME or len(cell.split()) > 5 for cell in named) and not re.search(
+        r"[.!?]$", named[0]
+    )
 
 
 def _sign(cell: str, column: Sequence[str]) -> int:

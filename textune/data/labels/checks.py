@@ -59,7 +59,8 @@ def mixed_kinds(sets: Sequence[Examples], values: Sequence[LabelValues]) -> Data
     hint = hint or "Fix the labels, or list all of them in data.labels.names."
     if len(shown) == 1:
         return DataError(
-            f"{sets[0].rows.source}: label column {column!r} holds labels of mixed kinds: {shown.popitem()[1]}.", hint=hint
+            f"{sets[0].rows.source}: label column {column!r} holds labels of mixed kinds: {shown.popitem()[1]}.",
+            hint=hint,
         )
     each = "; ".join(f"{file} holds {what}" for file, what in list(shown.items())[:6])
     return DataError(f"Labels of mixed kinds in column {column!r}: {each}.", hint=hint)
@@ -81,14 +82,19 @@ def refuse_ids(train: Examples, values: LabelValues, num_names: int, *, max_clas
             raise DataError(
                 f"{found} It looks like an id, not a label.", hint=f"Set data.columns.label to another column.{number}"
             )
-        raise DataError(f"{found} It looks like free text, not a label.", hint="Set data.columns.label to another column.")
+        raise DataError(
+            f"{found} It looks like free text, not a label.", hint="Set data.columns.label to another column."
+        )
     if num_names <= max_classes or num_names * 2 <= len(train):
         return
     found = f"{source}: label column {column!r} holds {num_names:,} distinct values in {len(train):,} rows"
     if integers:
-        raise DataError(f"{found}: a number or an id, not a class.", hint='Set task.kind = "regression" to predict a number.')
+        raise DataError(
+            f"{found}: a number or an id, not a class.", hint='Set task.kind = "regression" to predict a number.'
+        )
     raise DataError(
-        f"{found}: free text, not a class.", hint='Set data.columns.label, or task.kind = "multiclass" to use it anyway.'
+        f"{found}: free text, not a class.",
+        hint='Set data.columns.label, or task.kind = "multiclass" to use it anyway.',
     )
 
 
@@ -97,7 +103,8 @@ def refuse_written_numbers(where: str, names: Sequence[str]) -> None:
     if all(number_advice([name]) for name in names):
         raise DataError(
             f"{where} holds values such as {shorten(names[0])}, which cannot be read as numbers.",
-            hint=f"{number_advice(names)} If a cell holds several labels, set data.labels.delimiter; if they are names, list"
+            hint=f"{number_advice(names)} If a cell holds several labels, set data.labels.delimiter; if they are"
+            f" names, list"
             " them in data.labels.names.",
         )
 
@@ -118,7 +125,8 @@ def refuse_tasks(where: str, values: LabelValues, *, ids_meant: bool) -> None:
     first = [values.texts[code] for code in rows[int(repeats_N.argmax())]]
     meant = "" if repeats_N.any() else ' If they are ids of labels, set task.kind = "multilabel".'
     raise DataError(
-        f"{where} holds lists of {len(first)} integers, such as [{', '.join(first)}]: they seem to give one class for each of"
+        f"{where} holds lists of {len(first)} integers, such as [{', '.join(first)}]: they seem to give one class for"
+        f" each of"
         f" {len(first)} tasks, and a model here has one task.",
         hint=f"Train one model per task, each with its own label column.{meant}",
     )
@@ -128,12 +136,13 @@ def refuse_strangers(train: Examples, trained: Sequence[str], other: Examples, f
     """DataError for held-out rows if none of their labels occurs in training."""
     what = [listing(map(_shown, sorted(texts)), 4) for texts in (found, trained)]
     raise DataError(
-        f"No label of {other.rows.source} occurs in training: it has {what[0]}, and {train.rows.source} has {what[1]}.",
+        f"No label of {other.rows.source} occurs in training: it has {what[0]}, and {train.rows.source} has"
+        f" {what[1]}.",
         hint="Spell the labels alike in both, or check data.columns.label.",
     )
 
 
-# --- labels that look alike -------------------------------------------------------------------------------------------
+# --- labels that look alike ------------------------------------------------------------------------------------------
 
 
 def look_alike(names: Sequence[str]) -> list[tuple[str, list[int]]]:

@@ -1,4 +1,5 @@
-"""Labels to the numbers that a model learns from; the last step after `infer.py`, also used for data that comes later."""
+"""Labels to the numbers that a model learns from; the last step after `infer.py`, also used for data that comes
+later."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def _places(names: tuple[str, ...], examples: Examples) -> list[int]:
     """The position of each label in multi-hot rows that name their entries; DataError where they name others."""
     if sorted(names) != sorted(examples.label_names):
         raise DataError(
-            f"{examples.rows.source} has the labels {listing(map(repr, examples.label_names), 6)}, but the model predicts"
+            f"{examples.rows.source} has the labels {listing(map(repr, examples.label_names), 6)}, but the model"
+            f" predicts"
             f" {listing(map(repr, names), 6)}.",
             hint="Name the same columns in data.columns.labels.",
         )
@@ -95,7 +97,9 @@ def _table(
             if close:
                 hints[reasons[code]] = f"Did you mean {close!r}?"
             elif kind == "integer" and not given:
-                hints[reasons[code]] = "An integer can only mean a name if data.labels.names gives the order of the names."
+                hints[reasons[code]] = (
+                    "An integer can only mean a name if data.labels.names gives the order of the names."
+                )
         else:
             table[code] = place
     return table
@@ -117,7 +121,9 @@ def _multilabel_targets(
     values: LabelValues, label_map: LabelMap, bad: dict[int, str], hints: dict[str, str], *, given: bool, where: str
 ) -> np.ndarray:
     if values.length_N is None:
-        raise DataError(f"{where} has one label per row, but the model predicts several.", hint="Set data.labels.delimiter.")
+        raise DataError(
+            f"{where} has one label per row, but the model predicts several.", hint="Set data.labels.delimiter."
+        )
     size = len(label_map.names)
     for row in np.flatnonzero(values.length_N == MISSING):
         bad[int(row)] = _NO_LABEL
@@ -127,7 +133,8 @@ def _multilabel_targets(
     if multi_hot:
         for row in np.flatnonzero((values.length_N != size) & (values.length_N != MISSING)):
             bad[int(row)] = (
-                f"{count(int(values.length_N[row]), 'entry', 'entries')} where the other rows have {size}, one per label"
+                f"{count(int(values.length_N[row]), 'entry', 'entries')} where the other rows have {size}, one per"
+                f" label"
             )
         bits = [bit_of(text) for text in values.texts]
         table = np.array([MISSING if bit is None else bit for bit in bits] + [MISSING])

@@ -14,8 +14,8 @@ How labels are read (`kind = "auto"`; white space around text does not count):
 
 `data.labels.names` gives the order of the labels. A label is then one of the names or, if it is an integer and no name
 is, the position of a name. A source that names its integers (classnames.py) gives the order too, but only for its own
-rows: bare integers from another source are refused. Without names, the map is made from all training and held-out rows,
-so it does not depend on the order of rows or files.
+rows: bare integers from another source are refused. Without names, the map is made from all training and held-out
+rows, so it does not depend on the order of rows or files.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def infer_labels(
     values, said = _one_truth(sets, values)
     _check_form(train, sets, values, section, kind)
     if values[0].is_lists:
-        label_map, notes = _multilabel(sets, values, names, ids_meant=bool(names or section.delimiter) or kind != "auto")
+        label_map, notes = _multilabel(
+            sets, values, names, ids_meant=bool(names or section.delimiter) or kind != "auto"
+        )
     else:
         label_map, notes = _classes(sets, values, names, kind)
     if label_map.problem == "regression":
@@ -87,9 +89,13 @@ def _one_truth(sets: Sequence[Examples], values: list[LabelValues]) -> tuple[lis
         or len({text.lower() for text in texts}) == len(texts)
     ):
         return values, ()
-    found = {file.rows.source: listing(map(repr, sorted(one.texts)), 6) for file, one in zip(sets, values, strict=True)}
+    found = {
+        file.rows.source: listing(map(repr, sorted(one.texts)), 6) for file, one in zip(sets, values, strict=True)
+    }
     shown = "; ".join(f"{source} has {names}" for source, names in found.items())
-    return [respelt(one, str.lower) for one in values], (f"Labels are read as 'false' and 'true', ignoring case: {shown}.",)
+    return [respelt(one, str.lower) for one in values], (
+        f"Labels are read as 'false' and 'true', ignoring case: {shown}.",
+    )
 
 
 def _regression(train: Examples, notes: tuple[str, ...] = ()) -> tuple[LabelMap, tuple[str, ...]]:
@@ -109,7 +115,8 @@ def _regression(train: Examples, notes: tuple[str, ...] = ()) -> tuple[LabelMap,
         if others:
             found = f"{count(len(others), 'label')} of {len(texts):,}, such as {shorten(others[0], 30)}"
             raise DataError(
-                f"{where} holds something other than numbers: {found}; every number is {low:g}.", hint=number_advice(others)
+                f"{where} holds something other than numbers: {found}; every number is {low:g}.",
+                hint=number_advice(others),
             )
         raise DataError(f"{where}: every number is {low:g}, so there is nothing to learn.")
     return REGRESSION, notes
@@ -129,7 +136,9 @@ def _has_fractions(train: Examples) -> bool:
     return bool(number_N.sum() + num_empty + label.null_count == len(label))
 
 
-def _check_form(train: Examples, sets: Sequence[Examples], values: Sequence[LabelValues], section: Labels, kind: str) -> None:
+def _check_form(
+    train: Examples, sets: Sequence[Examples], values: Sequence[LabelValues], section: Labels, kind: str
+) -> None:
     """Lists for multilabel, single values for the rest, and the same in all data sets."""
     where = f"{train.rows.source}: label column {train.label_column!r}"
     for examples, one in zip(sets[1:], values[1:], strict=True):
@@ -139,13 +148,19 @@ def _check_form(train: Examples, sets: Sequence[Examples], values: Sequence[Labe
     if values[0].is_lists and kind in {"binary", "multiclass"}:
         cause = "data.labels.delimiter makes them so" if section.delimiter else "the data holds lists"
         cause = f"lists written as text, such as {shorten(values[0].written, 40)}" if values[0].written else cause
-        cause = "data.columns.labels names several columns" if train.label_column.count(", ") and train.label_names else cause
+        cause = (
+            "data.columns.labels names several columns"
+            if train.label_column.count(", ") and train.label_names
+            else cause
+        )
         raise DataError(
-            f"{where} has several labels per row ({cause}), but task.kind is {kind}.", hint='Set task.kind = "multilabel".'
+            f"{where} has several labels per row ({cause}), but task.kind is {kind}.",
+            hint='Set task.kind = "multilabel".',
         )
     if not values[0].is_lists and kind == "multilabel":
         raise DataError(
-            f"{where} has one label per row, but task.kind is multilabel.", hint='Set data.labels.delimiter, such as ",".'
+            f"{where} has one label per row, but task.kind is multilabel.",
+            hint='Set data.labels.delimiter, such as ",".',
         )
     if not values[0].texts:
         raise DataError(f"{where} holds no labels.")
@@ -176,11 +191,14 @@ def _multilabel(
     repeated = int((np.diff(key_K) == 0).sum())
     if repeated:
         notes.append(
-            f"{count(repeated, 'label')} in {train.rows.source} repeat another one in the same row; each counts once per row."
+            f"{count(repeated, 'label')} in {train.rows.source} repeat another one in the same row; each counts once"
+            f" per row."
         )
     empty = int((length_N == 0).sum())
     if empty:
-        notes.append(f"{count(empty, 'row')} of {train.rows.source} with an empty list of labels: no label applies there.")
+        notes.append(
+            f"{count(empty, 'row')} of {train.rows.source} with an empty list of labels: no label applies there."
+        )
     if not names:
         names, fraction = _ordered(sets, values)
         if fraction:
@@ -211,11 +229,15 @@ def _classes(
         if any("number" in one.kinds for one in values):
             if kind == "auto" and len(names) > MAX_WHOLE_CLASSES:
                 return REGRESSION, (
-                    f"{where} holds {len(names):,} distinct whole numbers written with a fraction: taken as regression.",
+                    f"{where} holds {len(names):,} distinct whole numbers written with a fraction: taken as"
+                    f" regression.",
                 )
             source, number = _first_number(sets, values)
             taken = f"{source}: label column {train.label_column!r} holds whole numbers such as {shorten(number)}"
-            notes = (f'{taken}, taken as the classes {listing(names, 5)}; set task.kind = "regression" to predict the number.',)
+            notes = (
+                f'{taken}, taken as the classes {listing(names, 5)}; set task.kind = "regression" to predict the'
+                f" number.",
+            )
         if kind == "auto":
             refuse_ids(train, values[0], len(names), max_classes=MAX_AUTO_CLASSES)
             refuse_written_numbers(where, names)
@@ -243,7 +265,8 @@ def _seeming_lists(sets: Sequence[Examples], values: Sequence[LabelValues]) -> t
             shown = f"{count(len(found), 'label')} of {len(one.texts):,} in {examples.rows.source}, such as"
             verb = ("looks like a list, but is a name", "look like lists, but are names")[len(found) > 1]
             notes.append(
-                f"{shown} {shorten(found[0], 40)}, {verb} here: if lists are meant, write every cell as a list, such as"
+                f"{shown} {shorten(found[0], 40)}, {verb} here: if lists are meant, write every cell as a list, such"
+                f" as"
                 " ['a', 'b'], without nesting."
             )
     return tuple(notes)
@@ -290,7 +313,8 @@ def _check_number(label_map: LabelMap, train: Examples, values: LabelValues, loo
         # Labels that only held-out rows have: their file may be the one to fix.
         held_out = f"; not in the training rows: {listing(beside, 6)}" if beside and not train.rows.partial else ""
         raise DataError(
-            f"{where} has {len(names)} classes ({listing(map(shorten, names), 6)}{held_out}), but task.kind = binary needs "
+            f"{where} has {len(names)} classes ({listing(map(shorten, names), 6)}{held_out}), but task.kind = binary"
+            f" needs "
             "exactly two.",
             hint='Set task.kind = "multiclass".',
         )
@@ -320,9 +344,13 @@ def _absent_from_training(
             if place is not None and place not in seen:
                 name = label_map.names[place]
                 rows = count(int(num), "row")
-                notes.append(f"Label {name!r} occurs only in {examples.rows.source} ({rows}), never in the training rows.")
+                notes.append(
+                    f"Label {name!r} occurs only in {examples.rows.source} ({rows}), never in the training rows."
+                )
     if given:
         unused = [name for index, name in enumerate(label_map.names) if index not in seen]
         if unused:
-            notes.append(f"{count(len(unused), 'label name has', 'label names have')} no training row: {listing(unused, 6)}.")
+            notes.append(
+                f"{count(len(unused), 'label name has', 'label names have')} no training row: {listing(unused, 6)}."
+            )
     return tuple(notes)

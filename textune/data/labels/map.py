@@ -91,7 +91,8 @@ class LabelLookup:
         self._by_position = given and not any(name.isdigit() for name in names)
 
     def __call__(self, text: str) -> int | None:
-        """Id of a name, of a whole number such as `1.0` for the name `1`, or of a position; None for an unknown label."""
+        """Id of a name, of a whole number such as `1.0` for the name `1`, or of a position; None for an unknown
+        label."""
         if text in self.ids:
             return self.ids[text]
         if is_truth(text):  # written another way in another file: true, True, TRUE
@@ -99,6 +100,12 @@ class LabelLookup:
         integer = whole(text) or text
         if integer in self.ids:
             return self.ids[integer]
-        if self._by_position and integer.isascii() and integer.isdigit() and len(integer) < 10 and int(integer) < len(self.ids):
+        if (
+            self._by_position
+            and integer.isascii()
+            and integer.isdigit()
+            and len(integer) < 10
+            and int(integer) < len(self.ids)
+        ):
             return int(integer)
         return None

@@ -17,8 +17,8 @@ def names_by_user(section: Labels) -> bool:
 
 
 def given_names(section: Labels, by_source: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """`data.labels.names`, else those of `data.labels.names_file` (one per line, or a JSON list), else the source's own;
-    else ().
+    """`data.labels.names`, else those of `data.labels.names_file` (one per line, or a JSON list), else the source's
+    own; else ().
 
     DataError for both at once, a file that cannot be read, empty or repeated names.
     """
@@ -48,7 +48,9 @@ def _from_file(path: Path) -> tuple[str, ...]:
 
 def _checked(names: tuple[str, ...], where: str) -> tuple[str, ...]:
     if "" in names:
-        raise DataError(f"{where}: name {names.index('') + 1} is empty.", hint="Each line or entry is the name of one label.")
+        raise DataError(
+            f"{where}: name {names.index('') + 1} is empty.", hint="Each line or entry is the name of one label."
+        )
     twice = repeated_names(names)
     if twice:
         raise DataError(f"{where}: {listing(repr(name) for name in twice)} occurs more than once.")

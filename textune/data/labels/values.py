@@ -127,7 +127,9 @@ def _written_lists(
             hint="Write all cells as lists, or none of them.",
         )
     values = _spread(encoded, dict(zip(cells, lists, strict=True)), label_names, where)
-    return replace(values, written=next((cell for cell, entries in zip(cells, lists, strict=True) if entries), cells[0]))
+    return replace(
+        values, written=next((cell for cell, entries in zip(cells, lists, strict=True) if entries), cells[0])
+    )
 
 
 def _split(array: pa.Array, delimiter: str, label_names: tuple[str, ...], where: str) -> LabelValues:
@@ -135,7 +137,8 @@ def _split(array: pa.Array, delimiter: str, label_names: tuple[str, ...], where:
         raise DataError("data.labels.delimiter is empty.", hint='Set it to what separates two labels, such as ",".')
     encoded = pc.dictionary_encode(array.cast(pa.large_string()))
     cells = {
-        cell: tuple(piece for one in cell.split(delimiter) if (piece := one.strip())) for cell in encoded.dictionary.to_pylist()
+        cell: tuple(piece for one in cell.split(delimiter) if (piece := one.strip()))
+        for cell in encoded.dictionary.to_pylist()
     }
     return _spread(encoded, cells, label_names, where)
 
@@ -162,7 +165,10 @@ def _as_text_column(array: pa.Array, where: str) -> pa.Array:
     """Bytes as text; anything else unchanged."""
     kind = array.type
     if not (
-        kinds.is_binary(kind) or kinds.is_large_binary(kind) or kinds.is_binary_view(kind) or kinds.is_fixed_size_binary(kind)
+        kinds.is_binary(kind)
+        or kinds.is_large_binary(kind)
+        or kinds.is_binary_view(kind)
+        or kinds.is_fixed_size_binary(kind)
     ):
         return array
     try:

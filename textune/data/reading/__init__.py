@@ -1,4 +1,5 @@
-"""Files, hub data sets and the user's own rows in, Arrow tables with the place of each row out; the first step of `data`."""
+"""Files, hub data sets and the user's own rows in, Arrow tables with the place of each row out; the first step of
+`data`."""
 
 import lazy_loader
 

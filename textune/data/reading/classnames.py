@@ -64,7 +64,9 @@ def _as_names(names: Any) -> tuple[str, ...]:
     if isinstance(names, dict) and all(str(key).isdecimal() for key in names):
         # If a number is missing, the order of the others means nothing.
         names = (
-            [names[key] for key in sorted(names, key=int)] if {int(key) for key in names} == set(range(len(names))) else None
+            [names[key] for key in sorted(names, key=int)]
+            if {int(key) for key in names} == set(range(len(names)))
+            else None
         )
     if isinstance(names, list) and all(isinstance(one, str) for one in names):
         return tuple(one.strip() for one in names)
@@ -153,7 +155,8 @@ def unnamed_integers(source: str, column: str, example: str, other: str, names: 
     """The sentence about integers in one source and names in another."""
     shown = listing(map(repr, names), 4)
     return (
-        f"Column {column!r} of {source} holds integers, such as {example}, without names for them, where {other} names its"
+        f"Column {column!r} of {source} holds integers, such as {example}, without names for them, where {other}"
+        f" names its"
         f" classes ({shown}). Nothing says which class an integer means."
     )
 

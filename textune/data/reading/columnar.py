@@ -1,6 +1,7 @@
 """Readers of parquet and Arrow files, saved and hub data sets: tables that already have types.
 
-A run keeps its rows to its end but maps none of the user's files: it must not matter if one is replaced or removed meanwhile.
+A run keeps its rows to its end but maps none of the user's files: it must not matter if one is replaced or removed
+meanwhile.
 """
 
 from __future__ import annotations
@@ -114,7 +115,9 @@ def _checked(column: pa.ChunkedArray, column_name: str, name: str, broken: dict[
             return column
         # Offsets first: the bytes may only be read once these are valid.
         column.validate()
-        texts = column.cast(pa.large_binary()) if not kinds.is_string_view(column.type) else column.cast(pa.large_string())
+        texts = (
+            column.cast(pa.large_binary()) if not kinds.is_string_view(column.type) else column.cast(pa.large_string())
+        )
         texts.validate(full=True)
         try:
             return texts.cast(pa.large_string())

@@ -1,9 +1,9 @@
 """Reader of csv and tsv on Python's `csv` module, for whole files and for windows of rows (`windows.py`).
 
 Every cell is text, exactly as written. A blank line is not a row. With quoting, a cell that begins with a double quote
-ends at the next double quote that is not doubled, and may span lines; a quote inside any other cell is a plain character.
-Blanks before a cell are dropped only if a file has them before its quotes (`"a", "b"`). After a row that cannot be read,
-reading continues on the line after the one where the problem was found.
+ends at the next double quote that is not doubled, and may span lines; a quote inside any other cell is a plain
+character. Blanks before a cell are dropped only if a file has them before its quotes (`"a", "b"`). After a row that
+cannot be read, reading continues on the line after the one where the problem was found.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from textune.data.reading.rows import Piece, Places, SkippedRow
 from textune.errors import Advice, DataError, Setting, Words
 from textune.wording import count, listing, repeated_names, shorten
 
-# One limit for the whole process; the default is too low for a long document. It limits what an unclosed quote can swallow
-# (a character takes 4 bytes while its cell is being read).
+# One limit for the whole process; the default is too low for a long document. It limits what an unclosed quote can
+# swallow (a character takes 4 bytes while its cell is being read).
 csv.field_size_limit(1 << 28)
 
 _BLOCK_ROWS = 1 << 14
@@ -78,7 +78,9 @@ def read_delimited(path: Path, name: str, section: FilesSource, *, tabs: bool, c
     cells = open_cells(path, name, section, tabs=tabs)
     columns, line_N, bad = collect(cells, len(cells.names))
     if compares and cells.saw_quotes and bad and path.is_file():
-        bad[0] = replace(bad[0], hint=_compared(path, name, section, tabs=tabs, quoting=cells.quoting, num_bad=len(bad)))
+        bad[0] = replace(
+            bad[0], hint=_compared(path, name, section, tabs=tabs, quoting=cells.quoting, num_bad=len(bad))
+        )
     skipped = tuple(SkippedRow(f"{name}, line {one.line}", one.reason, one.hint) for one in bad)
     places = Places.of_file(name, "line", line_N)
     named = [index for index, column in enumerate(cells.names) if column]
@@ -193,7 +195,8 @@ class Cells:
             self.notes.append(f"{self._name}: {rows} more cells than columns; the extra cells are ignored ({where})")
         if self._enclosed is not None and (num := self._enclosed.num_suspicious):
             self.notes.append(
-                f"{self._name}: {count(num, 'cell is', 'cells are')} in double quotes, which are kept as part of the text;"
+                f"{self._name}: {count(num, 'cell is', 'cells are')} in double quotes, which are kept as part of the"
+                f" text;"
                 ' quoting = "standard" removes them'
             )
 
@@ -203,7 +206,8 @@ class Cells:
         if looks_quoted(ahead, self.delimiter, has_header=has_header):
             self.quoting = True
             self.notes.append(
-                f'{self._name}: cells are enclosed in double quotes, as in csv; the quotes are removed (quoting = "standard");'
+                f"{self._name}: cells are enclosed in double quotes, as in csv; the quotes are removed (quoting ="
+                f' "standard");'
                 ' quoting = "none" keeps them'
             )
         else:
@@ -214,7 +218,8 @@ class Cells:
         if not blanks_before_quotes(self._lines.peek(SAMPLE_LINES, SAMPLE_CHARACTERS), self.delimiter):
             return False
         self.notes.append(
-            f'{self._name}: there are blanks between delimiters and quotes; blanks before a cell are dropped (quoting = "none"'
+            f"{self._name}: there are blanks between delimiters and quotes; blanks before a cell are dropped (quoting"
+            f' = "none"'
             " keeps them and the quotes)"
         )
         return True
@@ -227,7 +232,8 @@ class Cells:
             return options.delimiter or ("\t" if options.tabs else ",")
         if options.delimiter not in (None, match[1]):
             raise DataError(
-                f"{self._name}, line {self._lines.number + 1} says sep={match[1]}, but delimiter = {options.delimiter!r}.",
+                f"{self._name}, line {self._lines.number + 1} says sep={match[1]}, but delimiter ="
+                f" {options.delimiter!r}.",
                 hint="Remove one of the two.",
             )
         next(iter(self._lines))
@@ -252,7 +258,9 @@ class Cells:
                 place=f"{self._name}, line {line}",
             )
         if any("\r" in cell for cell in cells) and not self._lines.text.endswith("\n"):
-            raise DataError(f"{self._name} ends its lines with carriage returns only.", hint="Save it with line feeds.")
+            raise DataError(
+                f"{self._name} ends its lines with carriage returns only.", hint="Save it with line feeds."
+            )
         return _check_names(tuple(cell.strip() for cell in cells), f"{self._name}, line {line}")
 
     def _first(self, rows: Iterator[tuple[int, list[str] | BadLine]]) -> tuple[int, list[str] | BadLine]:
@@ -319,7 +327,8 @@ class Cells:
 def _check_names(names: tuple[str, ...], where: str) -> tuple[str, ...]:
     if len(names) > _MAX_COLUMNS:
         raise DataError(
-            f"{where}: {len(names):,} columns are more than the limit of {_MAX_COLUMNS:,}.", hint="Is the delimiter right?"
+            f"{where}: {len(names):,} columns are more than the limit of {_MAX_COLUMNS:,}.",
+            hint="Is the delimiter right?",
         )
     if not any(names):
         raise DataError(
@@ -330,7 +339,9 @@ def _check_names(names: tuple[str, ...], where: str) -> tuple[str, ...]:
     if twice:
         what = listing(shorten(one) for one in twice)
         hint = Words("Rename them, or ", Setting("column_names", verb="set"), " if the file has no header line.")
-        raise DataError(f"{where}: {count(len(twice), 'column name occurs', 'column names occur')} twice: {what}.", hint=hint)
+        raise DataError(
+            f"{where}: {count(len(twice), 'column name occurs', 'column names occur')} twice: {what}.", hint=hint
+        )
     return names
 
 
@@ -364,7 +375,9 @@ def _quote_reason(lines: TextLines, first: int, error: csv.Error) -> str:
         return f"a quote opens a cell here and is never closed{lost}"
     costs = f"; the row takes {num_lines:,} lines" if num_lines > 1 else ""
     if "expected after" in str(error):
-        return f"a closing quote is followed by neither a delimiter nor the end of the line: {shorten(lines.text)}{costs}"
+        return (
+            f"a closing quote is followed by neither a delimiter nor the end of the line: {shorten(lines.text)}{costs}"
+        )
     if "\r" in lines.text and "new-line" in str(error):
         return f"there is a carriage return outside quotes: {shorten(lines.text)}{costs}"
     return f"it cannot be read: {error}{costs}"

@@ -36,7 +36,9 @@ def document_piece(
         raise _unchosen(document, list(named), name, split)
     if column_names:
         raise DataError(
-            Words(Setting("column_names"), f" is for rows that are lists, and the rows of {name} have their own names."),
+            Words(
+                Setting("column_names"), f" is for rows that are lists, and the rows of {name} have their own names."
+            ),
             hint="Remove it.",
             key="column_names",
             value=column_names,
@@ -123,7 +125,10 @@ def _listed(rows: list[Any], name: str, column_names: tuple[str, ...], wanted: f
     if column_names:
         if rows and all(isinstance(row, dict) for row in rows):
             raise DataError(
-                Words(Setting("column_names"), f" is for rows that are lists, and the rows of {name} have their own names."),
+                Words(
+                    Setting("column_names"),
+                    f" is for rows that are lists, and the rows of {name} have their own names.",
+                ),
                 hint="Remove it.",
                 key="column_names",
                 value=column_names,
@@ -178,7 +183,11 @@ def _is_number(key: str) -> bool:
 def _is_by_column(document: Mapping[str, Any]) -> bool:
     """Whether the outer keys are columns and the inner ones row numbers, as pandas' `to_json` writes by default."""
     columns = list(document.values())
-    if not columns or all(map(_is_number, document)) or not all(isinstance(column, dict) and column for column in columns):
+    if (
+        not columns
+        or all(map(_is_number, document))
+        or not all(isinstance(column, dict) and column for column in columns)
+    ):
         return False
     return all(_is_number(key) for column in columns for key in column)
 

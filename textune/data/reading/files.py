@@ -27,7 +27,8 @@ COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 
 
 def find_files(patterns: Sequence[str], *, key: str = "files") -> list[Path]:
-    """The named files in the order of the list; the matches of a pattern are sorted. DataError where nothing matches."""
+    """The named files in the order of the list; the matches of a pattern are sorted. DataError where nothing
+    matches."""
     if not patterns:
         raise DataError(f"No data files: {key} is empty.", hint='Set it, such as data.train.files = "train.csv".')
     found: list[Path] = []
@@ -51,13 +52,19 @@ def find_files(patterns: Sequence[str], *, key: str = "files") -> list[Path]:
 
 
 def _folder_error(path: Path) -> DataError:
-    if (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+    if (
+        (path / "dataset_info.json").exists()
+        or (path / "dataset_dict.json").exists()
+        or (path / "state.json").exists()
+    ):
         return DataError(
             f"{path} is a folder saved by the datasets library.", hint='Read it with kind = "saved" and folder = ...'
         )
     endings = Counter("".join(name for name in file.suffixes[-2:]) for file in path.iterdir() if file.is_file())
     example = endings.most_common(1)[0][0] if endings else ".csv"
-    return DataError(f"{path} is a folder, not a file.", hint=f"Name its files, such as {str(path / ('*' + example))!r}.")
+    return DataError(
+        f"{path} is a folder, not a file.", hint=f"Name its files, such as {str(path / ('*' + example))!r}."
+    )
 
 
 def _shown(path: Path) -> str:
@@ -123,7 +130,10 @@ def is_utf8(encoding: str) -> bool:
         "".encode(encoding)
     except LookupError:
         raise DataError(
-            f"the encoding {encoding!r} does not exist.", hint='Such as "utf-8" or "latin-1".', key="encoding", value=encoding
+            f"the encoding {encoding!r} does not exist.",
+            hint='Such as "utf-8" or "latin-1".',
+            key="encoding",
+            value=encoding,
         ) from None
     return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig", "ascii"}
 
@@ -131,8 +141,9 @@ def is_utf8(encoding: str) -> bool:
 def text_blocks(name: str, blocks: Iterator[bytes], encoding: str) -> tuple[int, Iterator[bytes]]:
     """The text of a file as UTF-8 bytes, in blocks, and the length of its byte-order mark.
 
-    Blocks end between two characters or, for a file that claims to be UTF-8, anywhere; such bytes are not checked here.
-    DataError for an empty file, for a file of another kind, and (from the blocks) where another encoding cannot decode it.
+    Blocks end between two characters or, for a file that claims to be UTF-8, anywhere; such bytes are not checked
+    here. DataError for an empty file, for a file of another kind, and (from the blocks) where another encoding cannot
+    decode it.
     """
     plain = is_utf8(encoding)
     first = next(blocks, b"")
@@ -210,10 +221,11 @@ class BadLine:
 
 
 class TextLines:
-    """The lines of a text, with their ends; only a line feed ends one. Knows which was read last and what is wrong with it.
+    """The lines of a text, with their ends; only a line feed ends one. Knows which was read last and what is wrong
+    with it.
 
-    A byte that is not UTF-8 becomes a lone surrogate. Several loops may share one object; each continues where the last one
-    stopped.
+    A byte that is not UTF-8 becomes a lone surrogate. Several loops may share one object; each continues where the
+    last one stopped.
     """
 
     def __init__(self, name: str, blocks: Iterator[bytes], encoding: str) -> None:
@@ -231,7 +243,8 @@ class TextLines:
         self._ahead: deque[str] = deque()
 
     def peek(self, num_lines: int, num_characters: int = 1) -> list[str]:
-        """The next lines without advancing: as many as asked for, but no more once they reach a number of characters."""
+        """The next lines without advancing: as many as asked for, but no more once they reach a number of
+        characters."""
         held = sum(map(len, self._ahead))
         while len(self._ahead) < num_lines and held < num_characters and (line := self._stream.readline()):
             self._ahead.append(line)

@@ -54,7 +54,9 @@ class _ColumnHasher:
             self._update(path + "/lengths", _as_numpy(lengths, pa.int64()).astype("<i8", copy=False).tobytes())
             self.add(path + "/item", array.flatten())
         elif kinds.is_struct(kind):
-            for name, child in sorted(zip((one.name for one in kind), array.flatten(), strict=True), key=lambda pair: pair[0]):
+            for name, child in sorted(
+                zip((one.name for one in kind), array.flatten(), strict=True), key=lambda pair: pair[0]
+            ):
                 self.add(f"{path}/{json.dumps(name, allow_nan=False)}", child)
         else:
             self._add_plain(path, array)
@@ -64,7 +66,9 @@ class _ColumnHasher:
         if kinds.is_boolean(kind):
             self._update(path + "/bool", _as_numpy(pc.fill_null(array, False), pa.uint8()).tobytes())
         elif kinds.is_integer(kind) and kind != pa.uint64():
-            self._update(path + "/int", _as_numpy(pc.fill_null(array, 0), pa.int64()).astype("<i8", copy=False).tobytes())
+            self._update(
+                path + "/int", _as_numpy(pc.fill_null(array, 0), pa.int64()).astype("<i8", copy=False).tobytes()
+            )
         elif kinds.is_floating(kind):
             values_N = _as_numpy(pc.fill_null(array.cast(pa.float64()), 0.0), pa.float64())
             values_N = np.where(np.isnan(values_N), np.nan, values_N)
@@ -74,7 +78,9 @@ class _ColumnHasher:
         elif kinds.is_binary(kind) or kinds.is_large_binary(kind):
             self._add_bytes(path + "/bytes", array.cast(pa.large_binary()))
         else:
-            texts = pa.array([None if value is None else repr(value) for value in array.to_pylist()], pa.large_string())
+            texts = pa.array(
+                [None if value is None else repr(value) for value in array.to_pylist()], pa.large_string()
+            )
             self._add_bytes(f"{path}/{kind}", texts)
 
     def _add_bytes(self, path: str, array: pa.Array) -> None:

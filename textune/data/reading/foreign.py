@@ -61,7 +61,9 @@ _PARTS_OF_ZIP = [
 def what_it_is(head: bytes) -> tuple[str, Advice] | None:
     """What a file that begins like this is, and what to do; None if it may be data."""
     if head.startswith(b"PK\x03\x04"):
-        return next(((what, advice) for part, what, advice in _PARTS_OF_ZIP if part in head), ("is a zip archive", _UNPACK))
+        return next(
+            ((what, advice) for part, what, advice in _PARTS_OF_ZIP if part in head), ("is a zip archive", _UNPACK)
+        )
     for magic, what, advice in _MAGIC:
         if head.startswith(magic):
             return what, advice
@@ -84,7 +86,8 @@ def is_lfs_pointer(path: Path) -> bool:
 
 
 def refuse_foreign(name: str, head: bytes, *, expected: tuple[bytes, ...] = ()) -> None:
-    """DataError where the first bytes are those of another kind of file; `expected`: first bytes that are fine here."""
+    """DataError where the first bytes are those of another kind of file; `expected`: first bytes that are fine
+    here."""
     if head.startswith(expected):
         return
     if (found := what_it_is(head)) is not None:

@@ -42,16 +42,21 @@ def given_texts(given: Any, pairs: Any, columns: Columns) -> GivenTexts:
     texts = _require_texts("texts", given)
     second = None if pairs is None else _require_texts("pairs", _as_list("pairs", pairs))
     if second is not None and len(second) != len(texts):
-        raise InputError(f"{len(texts)} texts, but {len(second)} pairs: each text needs its own second text", key="pairs")
+        raise InputError(
+            f"{len(texts)} texts, but {len(second)} pairs: each text needs its own second text", key="pairs"
+        )
     return GivenTexts(texts, second, "texts[{}]".format)
 
 
 def given_rows(given: object, columns: Columns) -> Rows:
-    """The columns that texts are made of, from a table of any library, a dictionary of columns or a list of dictionaries."""
+    """The columns that texts are made of, from a table of any library, a dictionary of columns or a list of
+    dictionaries."""
     names, wanted = _column_names(given), text_columns(columns)
     piece = _of_records(_as_list("texts", given), wanted) if names is None else _of_columns(given, names, wanted)
     if piece.bad:
-        raise InputError(f"{piece.bad[0].place}: {piece.bad[0].reason}", place=piece.bad[0].place, reason=piece.bad[0].reason)
+        raise InputError(
+            f"{piece.bad[0].place}: {piece.bad[0].reason}", place=piece.bad[0].place, reason=piece.bad[0].reason
+        )
     return Rows(piece.table, "texts", "", (), piece.places)
 
 
@@ -72,7 +77,8 @@ def _require_columns(found: Iterable[object], wanted: tuple[str, ...]) -> None:
     for name in wanted:
         if name not in shown:
             raise DataError(
-                f"texts has no column {name!r}, which the model reads; its columns are: {listing(map(repr, shown)) or 'none'}.",
+                f"texts has no column {name!r}, which the model reads; its columns are:"
+                f" {listing(map(repr, shown)) or 'none'}.",
                 hint="Rename a column, or give the texts alone, such as table['column'].",
                 value=name,
                 place="texts",
@@ -86,7 +92,9 @@ def _of_columns(given: Any, names: list[Any], wanted: tuple[str, ...]) -> Piece:
     arrays = [_as_arrow(given[name], name) for name in wanted]
     lengths = {len(array) for array in arrays}
     if len(lengths) > 1:
-        raise InputError(f"the columns {listing(map(repr, wanted))} of texts differ in length: {listing(sorted(lengths))}")
+        raise InputError(
+            f"the columns {listing(map(repr, wanted))} of texts differ in length: {listing(sorted(lengths))}"
+        )
     return arrow_piece(pa.table(arrays, names=list(wanted)), "texts")
 
 
@@ -132,7 +140,9 @@ def _as_list(name: str, given: Any) -> list[Any]:
         raise InputError(f"{name} is one text; a list of texts is needed, such as [text]")
     if isinstance(given, bytes | bytearray | set | frozenset | type) or not isinstance(given, Iterable):
         kind = "None" if given is None else f"of type {type(given).__name__}"
-        raise InputError(f"{name} is {kind}; a list of texts is needed, or a table with the columns that the model reads")
+        raise InputError(
+            f"{name} is {kind}; a list of texts is needed, or a table with the columns that the model reads"
+        )
     if isinstance(given, pa.Array | pa.ChunkedArray):
         return list(given.to_pylist())
     shape = getattr(given, "shape", None)
@@ -150,5 +160,7 @@ def _require_texts(name: str, items: list[object]) -> list[str]:
             try:
                 text.encode("utf-8")
             except UnicodeEncodeError:
-                raise InputError(f"{name}[{index}] is not valid Unicode (half of a surrogate pair): {text!a:.40}") from None
+                raise InputError(
+                    f"{name}[{index}] is not valid Unicode (half of a surrogate pair): {text!a:.40}"
+                ) from None
     return [str(text) for text in items]

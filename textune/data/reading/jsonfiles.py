@@ -46,11 +46,15 @@ def _refuse_table(only_line: str, name: str) -> None:
     """DataError if the only line of a file is a whole table, as pandas' `to_json` writes it without `lines=True`."""
     value, _ = parse_line(only_line)
     if isinstance(value, list) and value and all(isinstance(item, dict | list) for item in value):
-        raise DataError(f"{name} holds all rows in one list, not an object per line.", hint=_AS_JSON, key="format", place=name)
+        raise DataError(
+            f"{name} holds all rows in one list, not an object per line.", hint=_AS_JSON, key="format", place=name
+        )
     if isinstance(value, dict) and value and all(item and isinstance(item, dict | list) for item in value.values()):
         raise DataError(
             f"{name} holds a whole table in one object ({describe_keys(value)}), not an object per line.",
-            hint=Words(Setting("format", "json", "Set"), ', or write rows: df.to_json(path, orient="records", lines=True).'),
+            hint=Words(
+                Setting("format", "json", "Set"), ', or write rows: df.to_json(path, orient="records", lines=True).'
+            ),
             key="format",
             place=name,
         )
@@ -61,7 +65,9 @@ _BETWEEN = "\x01end of line\x01"
 """Separates lines that are parsed together; it cannot occur in JSON text."""
 
 
-def add_lines(table: RecordTable, texts: Sequence[str], numbers: Sequence[int], column_names: Sequence[str] = ()) -> None:
+def add_lines(
+    table: RecordTable, texts: Sequence[str], numbers: Sequence[int], column_names: Sequence[str] = ()
+) -> None:
     """Add the JSON objects of lines with these numbers, all at once if possible; other lines are set aside.
 
     With `column_names` each line is a list of the values that they name.

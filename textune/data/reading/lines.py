@@ -46,7 +46,8 @@ def _numbered(lines: TextLines) -> Iterator[tuple[int, tuple[str] | BadLine]]:
 
 
 def read_text_file(path: Path, name: str, section: FilesSource, *, labels: Path | None) -> Piece:
-    """One text file: column `text`, or the pattern's groups; with `labels`, the column `label` from the parallel file."""
+    """One text file: column `text`, or the pattern's groups; with `labels`, the column `label` from the parallel
+    file."""
     pattern = section.pattern
     lines = read_lines(path, section.encoding, section.skip_lines)
     bad = list(lines.bad)
@@ -54,7 +55,9 @@ def read_text_file(path: Path, name: str, section: FilesSource, *, labels: Path 
         text, line_N = lines.text, lines.line_N
         label = None
     else:
-        text, label, line_N = _join_labels(path, lines, labels, read_lines(labels, section.encoding, section.skip_lines), bad)
+        text, label, line_N = _join_labels(
+            path, lines, labels, read_lines(labels, section.encoding, section.skip_lines), bad
+        )
     if pattern is None:
         columns = {"text": text}
         kept = None
@@ -63,7 +66,9 @@ def read_text_file(path: Path, name: str, section: FilesSource, *, labels: Path 
     if label is not None:
         if "label" in columns:
             raise DataError(
-                "The pattern has a group 'label', and label_files is also set.", hint="Use one of them.", key="label_files"
+                "The pattern has a group 'label', and label_files is also set.",
+                hint="Use one of them.",
+                key="label_files",
             )
         columns["label"] = label if kept is None else label.take(pa.array(kept))
     bad.sort(key=lambda one: one.line)
@@ -77,7 +82,8 @@ def _join_labels(
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray, np.ndarray]:
     if lines.num_lines != labels.num_lines:
         raise DataError(
-            f"{path.name} has {count(lines.num_lines, 'line')}, its label file {labels_path.name} has {labels.num_lines:,}.",
+            f"{path.name} has {count(lines.num_lines, 'line')}, its label file {labels_path.name} has"
+            f" {labels.num_lines:,}.",
             hint="Parallel files need one label per line of text.",
         )
     known = {one.line for one in lines.bad}

@@ -1,4 +1,5 @@
-"""Lists written as text in a cell, as Python, JSON, NumPy and databases write them to csv; used by `labels/values.py`."""
+"""Lists written as text in a cell, as Python, JSON, NumPy and databases write them to csv; used by
+`labels/values.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _ARRAY = re.compile(r"array\((\[.*\])(?:,\s*dtype=[\w<>'.]+)?\)", re.DOTALL)
 _SCALAR = re.compile(r"\bnp\.\w+\(([^()]*)\)")
 """How NumPy shows one of its values in a list: `np.int64(1)`."""
-_SEEMING = re.compile(r"""(?:\w+\()?(?:\[(?:[^\]]*[\s,;:'"\[(].*)?\]|\{(?:.*[,;:'"].*)?\}|\((?:.*[,;'"].*)?\))\)?""", re.DOTALL)
+_SEEMING = re.compile(
+    r"""(?:\w+\()?(?:\[(?:[^\]]*[\s,;:'"\[(].*)?\]|\{(?:.*[,;:'"].*)?\}|\((?:.*[,;'"].*)?\))\)?""", re.DOTALL
+)
 _ENDS = {"[": "]", "(": ")", "{": "}"}
 _WORDS = {"true": "true", "false": "false"}
 _MISSING = {"none", "null", "nan", "na", "<na>"}
@@ -22,10 +25,11 @@ Entries = tuple[str | None, ...]
 
 
 def read_lists(cells: Sequence[str], delimiter: str | None) -> list[Entries | None]:
-    """The entries of each cell as text (None for a missing one), None for a cell that is not a list; [] if there are no lists.
+    """The entries of each cell as text (None for a missing one), None for a cell that is not a list; [] if there are
+    no lists.
 
-    Unquoted words in brackets, such as `[joy, anger]`, count as lists only if some cell has several words, or none: `[NEG]`
-    may be a name.
+    Unquoted words in brackets, such as `[joy, anger]`, count as lists only if some cell has several words, or none:
+    `[NEG]` may be a name.
     """
     if sum(cell.startswith(("[", "(", "{", "array(", "set()")) for cell in cells) * 2 <= len(cells):
         return []
@@ -37,7 +41,8 @@ def read_lists(cells: Sequence[str], delimiter: str | None) -> list[Entries | No
 
 
 def seems_list(cell: str) -> bool:
-    """Whether a cell that is read as a name may have been meant as a list: nested, cut off by `...`, or among plain names."""
+    """Whether a cell that is read as a name may have been meant as a list: nested, cut off by `...`, or among plain
+    names."""
     return _SEEMING.fullmatch(cell) is not None
 
 

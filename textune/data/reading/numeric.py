@@ -24,7 +24,8 @@ NUMBER_ADVICE = "Write numbers plainly, with a decimal point and no thousands se
 
 
 def number_advice(texts: Iterable[str]) -> str:
-    """What to do about the first text that only people read as a number, such as `1,000`, `0,5` or `50 %`; "" if none."""
+    """What to do about the first text that only people read as a number, such as `1,000`, `0,5` or `50 %`; "" if
+    none."""
     return NUMBER_ADVICE if any(_WITH_COMMA.fullmatch(text) and not NUMBER.fullmatch(text) for text in texts) else ""
 
 

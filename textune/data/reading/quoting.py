@@ -1,4 +1,5 @@
-"""Whether double quotes enclose the cells of a tsv file or are plain characters, by its first lines; for `delimited.py`."""
+"""Whether double quotes enclose the cells of a tsv file or are plain characters, by its first lines; for
+`delimited.py`."""
 
 from __future__ import annotations
 
@@ -63,8 +64,8 @@ class EnclosedCells:
 
 
 def looks_quoted(lines: Sequence[str], delimiter: str, *, has_header: bool) -> bool:
-    """Whether csv quoting fits all lines and there are signs of it: doubled quotes, an enclosed column or header, or several
-    cells that span lines. A single one may just be two stray quotes."""
+    """Whether csv quoting fits all lines and there are signs of it: doubled quotes, an enclosed column or header, or
+    several cells that span lines. A single one may just be two stray quotes."""
     if not any('"' in line for line in lines):
         return False
     plain = [line.rstrip("\r\n").split(delimiter) for line in lines if line.strip("\r\n")]
@@ -86,7 +87,8 @@ def looks_quoted(lines: Sequence[str], delimiter: str, *, has_header: bool) -> b
 
 
 def blanks_before_quotes(lines: Sequence[str], delimiter: str) -> bool:
-    """Whether there are blanks before enclosing quotes, as in `"a", "b"`, so that all rows have the same number of cells."""
+    """Whether there are blanks before enclosing quotes, as in `"a", "b"`, so that all rows have the same number of
+    cells."""
     if delimiter == " " or not any(f'{delimiter} "' in line for line in lines):
         return False
     try:
@@ -99,11 +101,14 @@ def blanks_before_quotes(lines: Sequence[str], delimiter: str) -> bool:
         exact = _complete_rows(lines, delimiter)
     except csv.Error:
         return True
-    return [[cell.lstrip(" ") for cell in row] for row in exact] != [[cell.lstrip(" ") for cell in row] for row in skipped]
+    return [[cell.lstrip(" ") for cell in row] for row in exact] != [
+        [cell.lstrip(" ") for cell in row] for row in skipped
+    ]
 
 
 def _complete_rows(lines: Sequence[str], delimiter: str, *, skips_blanks: bool = False) -> list[list[str]]:
-    """The rows that end in these lines; csv.Error where they cannot be read. The last row of a sample may be cut off."""
+    """The rows that end in these lines; csv.Error where they cannot be read. The last row of a sample may be cut
+    off."""
     rows: list[list[str]] = []
     reader = csv_reader(lines, delimiter, quoting=True, strict=True, skips_blanks=skips_blanks)
     try:

@@ -1,7 +1,9 @@
-"""Dictionaries to Arrow columns, for json, jsonl and Python sources: finds each column's kind and sets other rows aside.
+"""Dictionaries to Arrow columns, for json, jsonl and Python sources: finds each column's kind and sets other rows
+aside.
 
-A column holds one kind of value: text, integers, numbers, true/false, lists of one of these, or anything else ("objects": kept
-as JSON text in a field marked with `JSON_FIELD`). The most frequent kind is the column's; rows of another kind are bad rows.
+A column holds one kind of value: text, integers, numbers, true/false, lists of one of these, or anything else
+("objects": kept as JSON text in a field marked with `JSON_FIELD`). The most frequent kind is the column's; rows of
+another kind are bad rows.
 """
 
 from __future__ import annotations

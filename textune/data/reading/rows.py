@@ -1,6 +1,8 @@
-"""Rows as they come out of a source: an Arrow table, the place of each row, the rows left out, a fingerprint of the content.
+"""Rows as they come out of a source: an Arrow table, the place of each row, the rows left out, a fingerprint of the
+content.
 
-The first step of the flow `sources -> columns -> labels -> splits`; every message about a row takes its place from here.
+The first step of the flow `sources -> columns -> labels -> splits`; every message about a row takes its place from
+here.
 """
 
 from __future__ import annotations
@@ -125,7 +127,8 @@ class Rows:
 
 
 def missing_column(name: str, where: Piece | Rows, *, source: str, key: str) -> DataError:
-    """The error for a column that is not there: lists the columns found, names the nearest one and the key to change."""
+    """The error for a column that is not there: lists the columns found, names the nearest one and the key to
+    change."""
     found = list(where.table.column_names)
     if name in where.dropped:
         reason = where.dropped[name]
@@ -136,7 +139,9 @@ def missing_column(name: str, where: Piece | Rows, *, source: str, key: str) -> 
     hint = f"Did you mean {close!r}? " if close else ""
     message = f"{source} has no column {name!r}; columns found: {listing(repr(item) for item in found) or 'none'}."
     advice = Words(hint, Setting(key, verb="Set"), " to the right column.")
-    return DataError(message, hint=where.hint or advice, key=key, value=name, place=source, reason="there is no such column")
+    return DataError(
+        message, hint=where.hint or advice, key=key, value=name, place=source, reason="there is no such column"
+    )
 
 
 def refuse(bad: Sequence[SkippedRow], source: str) -> DataError:

@@ -1,7 +1,8 @@
-"""Decides the columns of JSON rows and their Parquet types without changing a value; between `windows.py` and `writer.py`.
+"""Decides the columns of JSON rows and their Parquet types without changing a value; between `windows.py` and
+`writer.py`.
 
-A type only widens: from nothing to anything, from integers to numbers, from an object to one with more keys. If that would
-change a value (a large integer among decimals) or is impossible (text among integers), the row is refused.
+A type only widens: from nothing to anything, from integers to numbers, from an object to one with more keys. If that
+would change a value (a large integer among decimals) or is impossible (text among integers), the row is refused.
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ class _Type:
             raise Misfit(f"holds {shown}, where all rows before it have no value")
         elif (self.kind, kind) == ("integer", "number") and not fixed:
             if self.large is not None:
-                raise Misfit(f"holds {shown}, and a row before holds {self.large}: no type of numbers holds both exactly")
+                raise Misfit(
+                    f"holds {shown}, and a row before holds {self.large}: no type of numbers holds both exactly"
+                )
             self.kind = "number"
         elif (self.kind, kind) != ("number", "integer"):
             raise Misfit(f"holds {shown}, where the rows before hold {_PLURAL.get(self.kind, self.kind)}")
@@ -108,7 +111,9 @@ class _Type:
     def _take_integer(self, value: int, *, fixed: bool) -> None:
         if abs(value) > _EXACT:
             if self.kind == "number":
-                raise Misfit(f"holds {value}, which the type of the rows before (numbers with decimals) cannot hold exactly")
+                raise Misfit(
+                    f"holds {value}, which the type of the rows before (numbers with decimals) cannot hold exactly"
+                )
             self.large = self.large if self.large is not None else value
         if self.kind != "integer" or self.low <= value <= self.high:
             return
@@ -191,7 +196,9 @@ def _require_unicode(text: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise Misfit(f"holds text that is not valid Unicode (half of a surrogate pair), {shorten(ascii(text), 40)}") from None
+        raise Misfit(
+            f"holds text that is not valid Unicode (half of a surrogate pair), {shorten(ascii(text), 40)}"
+        ) from None
 
 
 def _name(key: str) -> str:

@@ -1,4 +1,5 @@
-"""Chooses and orders the rows of a source (where, rename, select, shuffle, take) and joins the pieces of several files."""
+"""Chooses and orders the rows of a source (where, rename, select, shuffle, take) and joins the pieces of several
+files."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ def wanted_columns(section: RowSelection) -> frozenset[str] | None:
         return None
     old_names = {new: old for old, new in section.rename.items()}
     return (
-        frozenset(old_names.get(name, name) for name in section.select) | frozenset(section.where) | frozenset(section.rename)
+        frozenset(old_names.get(name, name) for name in section.select)
+        | frozenset(section.where)
+        | frozenset(section.rename)
     )
 
 
@@ -44,7 +47,9 @@ def select_rows(piece: Piece, section: RowSelection, *, name: str) -> Piece:
     if section.shuffle:
         piece = piece.take(Draws.of_seed(section.shuffle_seed).permutation(num_rows)[: section.take])
     elif section.take is not None and section.take < num_rows:
-        piece = replace(piece, table=piece.table.slice(0, section.take), places=piece.places.take(np.arange(section.take)))
+        piece = replace(
+            piece, table=piece.table.slice(0, section.take), places=piece.places.take(np.arange(section.take))
+        )
     return piece
 
 
@@ -55,7 +60,9 @@ def _filter(piece: Piece, column: str, values: Sequence[str], name: str) -> Piec
     if kinds.is_nested(cells.type):
         raise DataError(f"{name}: where needs a column of plain values; {column!r} holds {cells.type}.")
     texts = cells.cast(pa.large_string())
-    accepted = pa.array([value.lower() for value in values] if kinds.is_boolean(cells.type) else values, pa.large_string())
+    accepted = pa.array(
+        [value.lower() for value in values] if kinds.is_boolean(cells.type) else values, pa.large_string()
+    )
     chosen = pc.is_in(texts, value_set=accepted)
     if named := piece.class_names.get(column):  # an integer can be given by its digits or by its name
         texts = to_names(cells, named)
@@ -82,7 +89,8 @@ def _rename(piece: Piece, rename: dict[str, str], name: str) -> Piece:
 
 
 def join_pieces(pieces: Sequence[Piece], names: Sequence[str]) -> Piece:
-    """Pieces one after the other, with the columns that all have; other columns are dropped and recorded with the reason.
+    """Pieces one after the other, with the columns that all have; other columns are dropped and recorded with the
+    reason.
 
     Integers that the pieces do not name alike become names first. Pieces without rows do not affect the columns.
     """

@@ -20,7 +20,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from textune.config import ConcatSource, FilesSource, GivenSource, HubSource, OnBadRow, PythonSource, SavedSource, Source
+from textune.config import (
+    ConcatSource,
+    FilesSource,
+    GivenSource,
+    HubSource,
+    OnBadRow,
+    PythonSource,
+    SavedSource,
+    Source,
+)
 from textune.data.reading.classnames import class_names
 from textune.data.reading.columnar import arrow_piece, read_hub, read_saved
 from textune.data.reading.files import find_files, short_names
@@ -36,15 +45,16 @@ __all__ = ["Places", "Rows", "SkippedRow", "read_source"]
 
 
 GivenRows = Mapping[str, Any]
-"""Rows in memory by name: Arrow tables, what Arrow can read (pandas and polars data frames, data sets of the datasets library),
-or iterables of dictionaries."""
+"""Rows in memory by name: Arrow tables, what Arrow can read (pandas and polars data frames, data sets of the datasets
+library), or iterables of dictionaries."""
 
 
 def read_source(source: Source, *, on_bad_row: OnBadRow = "error", given: GivenRows = MappingProxyType({})) -> Rows:
     """All rows of a source, selected as its section says; `given` are the rows in memory that it can name.
 
-    `on_bad_row`: "error" raises DataError for the first row that cannot be read and says how many more there are; "skip"
-    leaves them out and lists them in `Rows.skipped`. A file that cannot be read and a source without rows are errors.
+    `on_bad_row`: "error" raises DataError for the first row that cannot be read and says how many more there are;
+    "skip" leaves them out and lists them in `Rows.skipped`. A file that cannot be read and a source without rows are
+    errors.
     """
     piece, name = _read(source, on_bad_row, given)
     if piece.table.num_rows == 0:
@@ -96,7 +106,9 @@ def _read(source: Source, on_bad_row: OnBadRow, given: GivenRows) -> tuple[Piece
 
 def _read_concat(source: ConcatSource, on_bad_row: OnBadRow, given: GivenRows) -> tuple[Piece, str]:
     pieces, names = zip(*(_read(one, on_bad_row, given) for one in source.sources), strict=True)
-    return join_pieces(pieces, names), " + ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
+    return join_pieces(pieces, names), " + ".join(names) if len(
+        names
+    ) <= 3 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _read_files(source: FilesSource, on_bad_row: OnBadRow) -> tuple[Piece, str]:
@@ -138,7 +150,9 @@ def _read_python(source: PythonSource) -> Piece:
     target = getattr(module, object_name, None)
     if target is None:
         close = nearest(object_name, vars(module))
-        raise DataError(f"The module {module_name} has no {object_name!r}.", hint=f"Did you mean {close!r}?" if close else "")
+        raise DataError(
+            f"The module {module_name} has no {object_name!r}.", hint=f"Did you mean {close!r}?" if close else ""
+        )
     if not callable(target):
         raise DataError(f"The Python source {source.object!r} is {_article(target)}, not a class or function.")
     try:

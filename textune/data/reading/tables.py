@@ -24,7 +24,8 @@ _BATCH_ROWS = 4096
 def open_tables(
     path: Path, name: str, kind: Literal["parquet", "arrow"], *, max_rows: int = _BATCH_ROWS
 ) -> tuple[pa.Schema, Generator[pa.Table]]:
-    """The columns of a file, and its rows in tables of at most `max_rows` (the first one is empty); DataError where damaged."""
+    """The columns of a file, and its rows in tables of at most `max_rows` (the first one is empty); DataError where
+    damaged."""
     batches = (_parquet if kind == "parquet" else _arrow)(path, name, max_rows)
     tables = _tables(batches, name, kind)
     first = next(tables)

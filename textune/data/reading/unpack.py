@@ -1,4 +1,5 @@
-"""Unpacks Arrow's encodings of a column (dictionaries, runs, views, extensions), inside lists as well; below `columnar.py`."""
+"""Unpacks Arrow's encodings of a column (dictionaries, runs, views, extensions), inside lists as well; below
+`columnar.py`."""
 
 from __future__ import annotations
 
@@ -19,7 +20,12 @@ def unpacked(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _is_packed(kind: pa.DataType) -> bool:
-    if isinstance(kind, pa.ExtensionType) or kinds.is_dictionary(kind) or kinds.is_run_end_encoded(kind) or _is_view(kind):
+    if (
+        isinstance(kind, pa.ExtensionType)
+        or kinds.is_dictionary(kind)
+        or kinds.is_run_end_encoded(kind)
+        or _is_view(kind)
+    ):
         return True
     if kinds.is_string_view(kind) or kinds.is_binary_view(kind):
         return True

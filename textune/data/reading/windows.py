@@ -1,7 +1,7 @@
 """Rows in, a window at a time: what `textune predict` reads, in order and in bounded memory; `writer.py` writes them.
 
-Rows keep the columns of the input: parquet and Arrow files give tables in their own types, other formats dictionaries, in
-which cells of csv and tsv are strings. `window_rows` turns a window into what `sources.py` makes of a file.
+Rows keep the columns of the input: parquet and Arrow files give tables in their own types, other formats dictionaries,
+in which cells of csv and tsv are strings. `window_rows` turns a window into what `sources.py` makes of a file.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class StreamOptions:
     delimiter: str | None = None
     quoting: Quoting = "auto"
     column_names: tuple[str, ...] = ()
-    """Names for the columns of csv or tsv without a header, or for the values of jsonl rows that are lists. The only column of
-    a text file is named like the model's text column."""
+    """Names for the columns of csv or tsv without a header, or for the values of jsonl rows that are lists. The only
+    column of a text file is named like the model's text column."""
     pattern: str | None = None
     """For text: what turns a line into columns."""
     skip_lines: int = 0
@@ -111,11 +111,14 @@ def stream_format(path: str, wanted: str | None, *, default: StreamFormat | None
         raise DataError(f"{path}: a .json file is one document, but rows are predicted as they come.", hint=hint)
     known_formats = ", ".join(get_args(StreamFormat))
     advice = Words("Name one with ", Setting("format"), ".")
-    raise DataError(f"{path}: the format {name!r} is not one of {known_formats}.", hint=advice, key="format", value=name)
+    raise DataError(
+        f"{path}: the format {name!r} is not one of {known_formats}.", hint=advice, key="format", value=name
+    )
 
 
 def output_format_of(path: str, wanted: str | None, source: StreamFormat) -> StreamFormat:
-    """The format to write: the one wanted, else by the ending of the path, else the input's; DataError lists the formats."""
+    """The format to write: the one wanted, else by the ending of the path, else the input's; DataError lists the
+    formats."""
     formats: tuple[StreamFormat, ...] = ("csv", "tsv", "jsonl", "parquet")
     suffix = "" if path == STANDARD else bare_suffix(Path(path))
     name = _SPELLINGS.get(wanted, wanted) if wanted else ENDINGS.get(suffix, suffix.lstrip("."))
@@ -124,7 +127,9 @@ def output_format_of(path: str, wanted: str | None, source: StreamFormat) -> Str
         name = "jsonl" if source == "text" or on_standard else "parquet" if source == "arrow" else source
     for known in formats:
         if name == known == "parquet" and Path(path).suffix.lower() in COMPRESSION:
-            raise DataError(f"--output {path}: parquet packs its columns itself.", hint="Name the file without that ending.")
+            raise DataError(
+                f"--output {path}: parquet packs its columns itself.", hint="Name the file without that ending."
+            )
         if name == known:
             return known
     hint = "Choose another ending, or name one of them with --output-format."
@@ -203,7 +208,8 @@ class OpenRows:
 def open_rows(path: str, options: StreamOptions, *, text_column: str, on_bad: OnBad | None = None) -> OpenRows:
     """Open a file or standard input. `text_column` names the one column of text.
 
-    DataError for an input that cannot be read, and for a row that cannot be read, with its line, unless `on_bad` takes it.
+    DataError for an input that cannot be read, and for a row that cannot be read, with its line, unless `on_bad` takes
+    it.
     """
     name = stream_name(path)
     refuse = on_bad or _refuse
@@ -236,7 +242,8 @@ def open_rows(path: str, options: StreamOptions, *, text_column: str, on_bad: On
 def read_rows(
     path: str, options: StreamOptions, *, text_column: str, notice: Callable[[str], None] = lambda _: None
 ) -> Generator[tuple[int, Row]]:
-    """Yield (line number, or row number in parquet; row); as `open_rows`. `notice` receives what was decided on the way."""
+    """Yield (line number, or row number in parquet; row); as `open_rows`. `notice` receives what was decided on the
+    way."""
     opened = open_rows(path, options, text_column=text_column)
     yield from opened.rows()
     for note in opened.notes():
@@ -295,7 +302,9 @@ def _read_text(
             refuse(SkippedRow(f"{name}, line {lines.number}", reason, hint))
 
 
-def _read_jsonl(lines: TextLines, name: str, column_names: tuple[str, ...], refuse: OnBad) -> Iterator[tuple[int, Row]]:
+def _read_jsonl(
+    lines: TextLines, name: str, column_names: tuple[str, ...], refuse: OnBad
+) -> Iterator[tuple[int, Row]]:
     has_rows = False
     for line in _sound(lines, name, refuse):
         if not line.strip():
@@ -344,7 +353,9 @@ def _sound_tables(tables: Generator[pa.Table], name: str, refuse: OnBad) -> Iter
             yield window
 
 
-def _cut_rows(rows: Iterable[tuple[int, Row]], texts: Collection[str], max_rows: int, max_characters: int) -> Iterator[Window]:
+def _cut_rows(
+    rows: Iterable[tuple[int, Row]], texts: Collection[str], max_rows: int, max_characters: int
+) -> Iterator[Window]:
     numbers: list[int] = []
     window: list[Row] = []
     num_characters = 0
@@ -394,6 +405,8 @@ def window_rows(window: Window, name: str, unit: str, *, wanted: Sequence[str]) 
         piece = replace(piece, places=Places.of_file(name, unit, numbers))
     missing = pa.nulls(len(piece.places))
     found = set(piece.table.column_names)
-    fields = [piece.table.schema.field(column) if column in found else pa.field(column, pa.null()) for column in wanted]
+    fields = [
+        piece.table.schema.field(column) if column in found else pa.field(column, pa.null()) for column in wanted
+    ]
     columns = [piece.table.column(column) if column in found else missing for column in wanted]
     return replace(piece, table=pa.Table.from_arrays(columns, schema=pa.schema(fields)))

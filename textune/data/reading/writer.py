@@ -1,7 +1,8 @@
 """Rows out, a window at a time: the other end of `windows.py`, for `textune predict`.
 
-No value is changed on the way: if the input can be read twice (`survey`), the columns and types of all rows are decided
-before the first one is written, otherwise by the first window; a row that does not fit is refused with its place.
+No value is changed on the way: if the input can be read twice (`survey`), the columns and types of all rows are
+decided before the first one is written, otherwise by the first window; a row that does not fit is refused with its
+place.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class RowWriter:
     def __init__(
         self, path: str, options: StreamOptions, *, schema: pa.Schema | None = None, added: pa.Schema | None = None
     ) -> None:
-        """`schema`: the columns of the input if they are known beforehand; `added`: the columns that will follow them."""
+        """`schema`: the columns of the input if they are known beforehand; `added`: the columns that will follow
+        them."""
         self._path = path
         self._options = options
         self._given = schema
@@ -113,7 +115,7 @@ class RowWriter:
         elif self._text is not None:
             self._text.flush()
 
-    # --- which columns, of which types ----------------------------------------------------------------------------------
+    # --- which columns, of which types -------------------------------------------------------------------------------
 
     def survey(self, rows: RowBlock, place: Place = "row {}".format) -> None:
         """Look at rows that will be written later; DataError for one that cannot be."""
@@ -156,11 +158,11 @@ class RowWriter:
         assert self._columns is not None
         return pa.schema([*self._columns, *self._added], self._columns.metadata)
 
-    # --- formatting -----------------------------------------------------------------------------------------------------
+    # --- formatting --------------------------------------------------------------------------------------------------
 
     def format(self, rows: RowBlock, columns: Columns | None = None, place: Place = "row {}".format) -> Formatted:
-        """Rows as they will be written, followed by the `added` columns. In csv, tsv and parquet all rows have the same
-        columns; missing values are empty there.
+        """Rows as they will be written, followed by the `added` columns. In csv, tsv and parquet all rows have the
+        same columns; missing values are empty there.
 
         DataError where a row cannot be written in the format; `place` says where it comes from.
         """
@@ -198,7 +200,9 @@ class RowWriter:
             raise self._no_parquet(error) from None
 
     def _lines(self, rows: list[Row], names: list[str], place: Place) -> str:
-        return self._json_lines(rows, place) if self._options.format == "jsonl" else self._csv_lines(rows, names, place)
+        return (
+            self._json_lines(rows, place) if self._options.format == "jsonl" else self._csv_lines(rows, names, place)
+        )
 
     def _header(self) -> str:
         """The line of names, once."""
@@ -221,8 +225,8 @@ class RowWriter:
         separator, text = self._options.separator, io.StringIO(newline="")
         plain = csv.writer(text, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
         quoting = csv.writer(text, delimiter=separator, lineterminator="\n")
-        # Python before 3.13 leaves a lone carriage return unquoted, which readers take as the end of the line; they take the
-        # byte-order mark at the start as not part of the text.
+        # Python before 3.13 leaves a lone carriage return unquoted, which readers take as the end of the line; they
+        # take the byte-order mark at the start as not part of the text.
         quoting_all = csv.writer(text, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
         unquoted = re.compile(f"[\n{re.escape(separator)}]")
         starts = []
@@ -252,7 +256,9 @@ class RowWriter:
         """ValueError for a cell with a tab or a line end, which cannot be written without quotes."""
         for name, cell in zip(names, cells, strict=True):
             if unquoted.search(cell) or (name == names[-1] and cell.endswith("\r")):
-                raise ValueError(f"column {name!r} holds a delimiter or a line end, which cannot be written without quotes")
+                raise ValueError(
+                    f"column {name!r} holds a delimiter or a line end, which cannot be written without quotes"
+                )
 
     def _is_writable(self, text: str) -> bool:
         """Whether the encoding of the output has all of these characters; half of a surrogate pair is in none."""
@@ -262,7 +268,7 @@ class RowWriter:
             return False
         return True
 
-    # --- writing --------------------------------------------------------------------------------------------------------
+    # --- writing -----------------------------------------------------------------------------------------------------
 
     def write(self, formatted: Formatted) -> None:
         """Append what `format` made."""
@@ -293,4 +299,6 @@ class RowWriter:
         return DataError(f"{self._path} cannot be written as parquet: {reason_of(error)}.", hint=_INSTEAD)
 
     def _unwritable(self, error: OSError) -> DataError:
-        return DataError(f"{self._path} cannot be written: {error.strerror or error}.", hint="Choose another --output.")
+        return DataError(
+            f"{self._path} cannot be written: {error.strerror or error}.", hint="Choose another --output."
+        )

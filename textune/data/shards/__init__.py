@@ -1,4 +1,5 @@
-"""URLs of shards in, blocks of training rows out, however large the whole: shards, one from any position on, their order."""
+"""URLs of shards in, blocks of training rows out, however large the whole: shards, one from any position on, their
+order."""
 
 import lazy_loader
 

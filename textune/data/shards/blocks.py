@@ -2,8 +2,8 @@
 
     find_shards -> RowStream --BlockReader--> blocks of labelled examples -> batches/streamed.py
 
-The content of a block follows from (shards, section, seed, order) and the cursor before it, so a cursor of a few numbers
-is all that continuing needs. Batch size and number of processes do not matter.
+The content of a block follows from (shards, section, seed, order) and the cursor before it, so a cursor of a few
+numbers is all that continuing needs. Batch size and number of processes do not matter.
 """
 
 from __future__ import annotations
@@ -158,7 +158,8 @@ class BlockReader:
         self._wanted = frozenset((*self._texts, *others))
 
     def read(self, cursor: Cursor) -> Block:
-        """The block that begins there; it may be empty. DataError for what cannot be read, or an epoch without a row."""
+        """The block that begins there; it may be empty. DataError for what cannot be read, or an epoch without a
+        row."""
         pieces, after = self.read_pieces(cursor)
         stream, label_map = self._stream, self._stream.label_map
         assert label_map is not None, "labels are settled before blocks are read"
@@ -242,7 +243,13 @@ class BlockReader:
         keys |= {columns.text_pair or "": "text_pair", columns.weight or "": "weight"}
         text_key = "text" if columns.template is None else "template"
         # Rows of jsonl may leave a key out; but a key that none of a shard's first rows has must be wrong.
-        refused = missing if self._stream.formats[shard] == "parquet" else missing if at_start and piece.table.num_rows else []
+        refused = (
+            missing
+            if self._stream.formats[shard] == "parquet"
+            else missing
+            if at_start and piece.table.num_rows
+            else []
+        )
         if refused:
             key = keys.get(refused[0], text_key)
             name = self._stream.shards[shard].name

@@ -1,4 +1,5 @@
-"""One shard of a stream, read from any position: jsonl by byte, packed jsonl by unpacking up to it, parquet by row group.
+"""One shard of a stream, read from any position: jsonl by byte, packed jsonl by unpacking up to it, parquet by row
+group.
 
 After `remote.py`, before `blocks.py`. Continuing from a position costs at most a row group, or unpacking one shard.
 """
@@ -62,7 +63,8 @@ class ShardReader(Protocol):
     """After the rows read so far."""
 
     def read(self, num_rows: int) -> tuple[Piece, int]:
-        """The next rows, and how many were taken: fewer than asked for only at the end of the shard. Bad rows count as taken.
+        """The next rows, and how many were taken: fewer than asked for only at the end of the shard. Bad rows count as
+        taken.
 
         DataError for a shard that is damaged, gone or changed.
         """
@@ -197,7 +199,8 @@ class _ParquetReader:
         self._raw = open_shard(shard)
         self._rest: pa.Table | None = None
         try:
-            # A local file is read as needed; elsewhere each read is a request, so the reads of a row group are combined.
+            # A local file is read as needed; elsewhere each read is a request, so the reads of a row group are
+            # combined.
             source = shard.location if shard.is_local else pa.PythonFile(self._raw, "r")
             self._file = pq.ParquetFile(source, pre_buffer=not shard.is_local)
             self._schema = self._file.schema_arrow

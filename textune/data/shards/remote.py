@@ -1,4 +1,5 @@
-"""Where the shards of a stream are, and their bytes: files, `http://` and `https://`, and every store that fsspec reaches.
+"""Where the shards of a stream are, and their bytes: files, `http://` and `https://`, and every store that fsspec
+reaches.
 
 A web server needs only Python; a store needs the package that fsspec names. Below `reader.py`.
 """
@@ -109,7 +110,9 @@ def _lost(url: str, error: Exception) -> DataError:
     refused = isinstance(error, urllib.error.HTTPError) and error.code not in _WORTH_A_RETRY
     return DataError(
         f"{shown(url)} cannot be read: {reason or type(error).__name__}.",
-        hint="Check the URL, and whether it needs a key." if refused else "Check that the shard is still there and readable.",
+        hint="Check the URL, and whether it needs a key."
+        if refused
+        else "Check that the shard is still there and readable.",
     )
 
 
@@ -118,7 +121,7 @@ def _cause(url: str, error: Exception) -> Exception | None:
     return None if secrets(url) else error
 
 
-# --- files --------------------------------------------------------------------------------------------------------------
+# --- files -----------------------------------------------------------------------------------------------------------
 
 
 def _local(entry: str) -> list[Shard]:
@@ -135,14 +138,15 @@ def _local(entry: str) -> list[Shard]:
     return [Shard(str(path.absolute()), path.name, path.stat().st_size) for path in paths]
 
 
-# --- web servers --------------------------------------------------------------------------------------------------------
+# --- web servers -----------------------------------------------------------------------------------------------------
 
 
 def _on_the_web(url: str) -> Shard:
     name = shown(url)
     if glob.has_magic(urllib.parse.urlsplit(web_address(url).url).path):
         raise DataError(
-            f"{name} is a pattern, but a web server does not list its files.", hint="Name every shard in data.train.files."
+            f"{name} is a pattern, but a web server does not list its files.",
+            hint="Name every shard in data.train.files.",
         )
     for number in range(TRIES):
         try:
@@ -188,9 +192,9 @@ def _request(url: str, *, first: int, last: int | None = None) -> Any:
             raise _lost(url, error) from _cause(url, error)
         raise
     except (http.client.InvalidURL, ValueError) as error:
-        raise DataError(f"{shown(url)} is not a URL: {scrubbed(str(error), url)}.", hint="Check data.train.files.") from _cause(
-            url, error
-        )
+        raise DataError(
+            f"{shown(url)} is not a URL: {scrubbed(str(error), url)}.", hint="Check data.train.files."
+        ) from _cause(url, error)
 
 
 def _whole_size(response: Any) -> int | None:
@@ -203,7 +207,8 @@ def _whole_size(response: Any) -> int | None:
 
 
 class _FarFile(io.RawIOBase):
-    """A remote file, read from any position: a broken connection is renewed, with `TRIES` tries in all for one position."""
+    """A remote file, read from any position: a broken connection is renewed, with `TRIES` tries in all for one
+    position."""
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
@@ -293,7 +298,7 @@ class _WebFile(_FarFile):
             self._answer = None
 
 
-# --- stores -------------------------------------------------------------------------------------------------------------
+# --- stores ----------------------------------------------------------------------------------------------------------
 
 
 _GONE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
@@ -337,7 +342,8 @@ def _store(url: str, protocol: str) -> tuple[Any, str]:
         store, path = fsspec.core.url_to_fs(url)
     except ImportError as error:
         raise DataError(
-            f"{protocol}:// needs a package that is not installed: {scrubbed(str(error), url)}.", hint="Install it with pip."
+            f"{protocol}:// needs a package that is not installed: {scrubbed(str(error), url)}.",
+            hint="Install it with pip.",
         ) from _cause(url, error)
     except ValueError as error:
         known = "https, s3, gs, az, hf and file"

@@ -1,6 +1,8 @@
-"""URLs of shards: what may be shown of them, what is secret in them, and what is sent to a web server. Below `remote.py`.
+"""URLs of shards: what may be shown of them, what is secret in them, and what is sent to a web server. Below
+`remote.py`.
 
-Passwords and signatures are in the user information or the query of a URL; neither names the file, so neither is shown.
+Passwords and signatures are in the user information or the query of a URL; neither names the file, so neither is
+shown.
 """
 
 from __future__ import annotations
@@ -75,7 +77,9 @@ def secrets(url: str) -> set[str]:
         name, _, password = user.partition(":")
         values = [value for _, value in urllib.parse.parse_qsl(query)]
         found |= {password, query} | {text for text in (user, name, *values) if len(text) >= _MIN_LETTERS}
-    return {text for secret in found for text in (secret, urllib.parse.unquote(secret), urllib.parse.quote(secret)) if text}
+    return {
+        text for secret in found for text in (secret, urllib.parse.unquote(secret), urllib.parse.quote(secret)) if text
+    }
 
 
 def scrubbed(text: str, url: str) -> str:
@@ -93,8 +97,10 @@ def told_of_secrets(urls: Sequence[str]) -> list[str]:
         return []
     more = f" and {count(len(found) - 1, 'more URL')}" if len(found) > 1 else ""
     return [
-        f"the run folder will hold data.train.files as written, with the user information or query of {found[0]}{more}; to keep"
-        " a password or key out of it, put it in ~/.netrc (https://), or in the store's credentials or environment, or in"
+        f"the run folder will hold data.train.files as written, with the user information or query of"
+        f" {found[0]}{more}; to keep"
+        " a password or key out of it, put it in ~/.netrc (https://), or in the store's credentials or environment,"
+        " or in"
         " fsspec's configuration (s3://, gs://, sftp:// and the like)"
     ]
 
@@ -111,7 +117,8 @@ class WebAddress(NamedTuple):
 def web_address(url: str) -> WebAddress:
     """A URL taken apart; its user information, or else that of netrc, becomes Basic authorization (RFC 7617).
 
-    DataError if it is not a URL of a web server. In netrc (`$NETRC` or `~/.netrc`) only an entry for exactly this host counts.
+    DataError if it is not a URL of a web server. In netrc (`$NETRC` or `~/.netrc`) only an entry for exactly this host
+    counts.
     """
     host = None
     try:

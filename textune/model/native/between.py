@@ -64,7 +64,9 @@ def normalize(kernels: Kernels, norm: Norm, x_TH: torch.Tensor, dtype: torch.dty
     return _normalize(kernels, norm, None, None, x_TH, x_TH, dtype)
 
 
-def add_and_normalize(kernels: Kernels, norm: Norm, addend: Addend, x_TH: torch.Tensor, residual_TH: torch.Tensor) -> Normed:
+def add_and_normalize(
+    kernels: Kernels, norm: Norm, addend: Addend, x_TH: torch.Tensor, residual_TH: torch.Tensor
+) -> Normed:
     """norm(residual + dropout(x + bias)), in the type of x."""
     return _normalize(kernels, norm, addend, x_TH, residual_TH, torch.empty_like(residual_TH), x_TH.dtype)
 
@@ -193,12 +195,18 @@ def _normalize(
     call = _residual_norm(norm, addend, shape, dtype)
     call.residual, call.total = pointer(residual_TH, shape), pointer(total_TH, shape)
     call.x = None if x_TH is None else pointer(x_TH, shape, dtype)
-    call.y, call.means, call.scales = pointer(y_TH, shape, dtype), pointer(mean_T, shape[:1]), pointer(scale_T, shape[:1])
+    call.y, call.means, call.scales = (
+        pointer(y_TH, shape, dtype),
+        pointer(mean_T, shape[:1]),
+        pointer(scale_T, shape[:1]),
+    )
     kernels.call("residual_norm_forward", call)
     return Normed(total_TH, y_TH, mean_T, scale_T)
 
 
-def _residual_norm(norm: Norm | None, addend: Addend | None, shape: torch.Size, dtype: torch.dtype) -> ResidualNormCall:
+def _residual_norm(
+    norm: Norm | None, addend: Addend | None, shape: torch.Size, dtype: torch.dtype
+) -> ResidualNormCall:
     rows, width = shape
     call = ResidualNormCall(low=is_low(dtype), rows=rows, width=width)
     if norm is not None:

@@ -63,7 +63,9 @@ class WorkingCopy:
 
     def mark_written(self) -> None:
         """Mark the copy as up to date with the weights, now and after each further step."""
-        torch.autograd.graph.increment_version(self._copy)  # a graph that still holds it would compute a wrong gradient
+        torch.autograd.graph.increment_version(
+            self._copy
+        )  # a graph that still holds it would compute a wrong gradient
         self._state, self._is_written = self._weights_state(self._copy.dtype), True
 
     def _weights_state(self, dtype: torch.dtype) -> tuple[object, ...]:
@@ -74,7 +76,9 @@ _copies: weakref.WeakSet[WorkingCopy] = weakref.WeakSet()
 """All copies, except those of a copied or unpickled model, where each forward pass makes its own."""
 
 
-def copies_to_write(weights: Iterable[torch.Tensor]) -> list[tuple[WorkingCopy, list[tuple[torch.Tensor, torch.Tensor]]]]:
+def copies_to_write(
+    weights: Iterable[torch.Tensor],
+) -> list[tuple[WorkingCopy, list[tuple[torch.Tensor, torch.Tensor]]]]:
     """The copies that an optimizer of `weights` can update with them, and their `places`.
 
     Of several copies of the same weight only one is returned: the others are remade when they are read.

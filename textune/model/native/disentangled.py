@@ -66,7 +66,9 @@ def disentangled_backward(
     key_Phd, query_Phd = (torch.empty(tensor.shape) for tensor in both)
     call.grad_place_key, call.grad_place_query = pointer(key_Phd, both[0].shape), pointer(query_Phd, both[1].shape)
     kernels.call("disentangled_backward", call)
-    key, query = (None if term is None else grad.to(term.dtype) for term, grad in zip(terms, (key_Phd, query_Phd), strict=True))
+    key, query = (
+        None if term is None else grad.to(term.dtype) for term, grad in zip(terms, (key_Phd, query_Phd), strict=True)
+    )
     return key, query
 
 
@@ -78,7 +80,11 @@ def _both_terms(distances: Distances, query_Thd: torch.Tensor, terms: Terms) -> 
 
 
 def _call(
-    shape: AttentionShape, distances: Distances, content: Content, both: tuple[torch.Tensor, torch.Tensor], output: torch.Tensor
+    shape: AttentionShape,
+    distances: Distances,
+    content: Content,
+    both: tuple[torch.Tensor, torch.Tensor],
+    output: torch.Tensor,
 ) -> DisentangledCall:
     tokens, heads, width = content[0].shape
     rows = len(shape.lengths_B)

@@ -41,10 +41,16 @@ def _known_layers(hf: HuggingModel) -> list[tuple[nn.Module, EncoderLayer | Pren
     """(layer, its parts, whether it is the last one)."""
     layers = [module for module in hf.base_model.modules() if type(module).__name__ in {*POSTNORM, *PRENORM}]
     found = [(module, find_postnorm(module) or find_prenorm(module), module is layers[-1]) for module in layers]
-    return [(module, parts, is_last) for module, parts, is_last in found if parts is not None and "forward" not in vars(module)]
+    return [
+        (module, parts, is_last)
+        for module, parts, is_last in found
+        if parts is not None and "forward" not in vars(module)
+    ]
 
 
-def _make(parts: EncoderLayer | PrenormLayer, kernels: Kernels, *, is_last: bool) -> FastLayer | FastPrenormLayer | Int8Layer:
+def _make(
+    parts: EncoderLayer | PrenormLayer, kernels: Kernels, *, is_last: bool
+) -> FastLayer | FastPrenormLayer | Int8Layer:
     if isinstance(parts, EncoderLayer):
         return (Int8Layer if is_int8(parts) else FastLayer)(parts, kernels, is_last=is_last)
     return FastPrenormLayer(parts, kernels, is_last=is_last)

@@ -74,13 +74,18 @@ class Weights:
         self.outputs, self.inputs = weight_OI.shape
         shape = PanelCall()
         kernels.call("int8_panel", shape)
-        self._panel, self._largest = shape.panel, shape.largest  # other kernels refuse the weights: they read other panels
+        self._panel, self._largest = (
+            shape.panel,
+            shape.largest,
+        )  # other kernels refuse the weights: they read other panels
         scale_O = weight_OI.abs().amax(1).clamp_(min=_SMALLEST) / shape.largest
         weight_OI = (weight_OI / scale_O.unsqueeze(1)).round_()
         bias_O = torch.zeros(self.outputs) if bias_O is None else bias_O.detach().float()
         self._panels = _in_panels(weight_OI.to(torch.int8), shape.panel)
         filler = -self.outputs % shape.panel
-        self._vectors = [functional.pad(vector, (0, filler)) for vector in (bias_O, scale_O, scale_O * weight_OI.sum(1))]
+        self._vectors = [
+            functional.pad(vector, (0, filler)) for vector in (bias_O, scale_O, scale_O * weight_OI.sum(1))
+        ]
 
     def struct(self) -> PanelWeights:
         """As kernels take them."""
@@ -123,7 +128,9 @@ class Int8Linear(nn.Module):
         return project(self._kernels, [self.weights], x_TI).view(*x.shape[:-1], -1).to(x.dtype)
 
     def _save_to_state_dict(self, *_: object) -> None:
-        raise ModelError("a model with int8 weights can only predict; it cannot be saved.", hint="Save it before quantising.")
+        raise ModelError(
+            "a model with int8 weights can only predict; it cannot be saved.", hint="Save it before quantising."
+        )
 
 
 class Int8Layer:

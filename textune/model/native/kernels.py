@@ -190,7 +190,9 @@ def _activation(x_TI: torch.Tensor, bias_I: torch.Tensor, kind: int, **places: i
     return ActivationCall(low=is_low(x_TI.dtype), kind=kind, rows=rows, width=width, x=x, bias=bias, **places)
 
 
-def _norm(norm: Norm, x_TH: torch.Tensor, residual_TH: torch.Tensor, mean_T: torch.Tensor, scale_T: torch.Tensor) -> NormCall:
+def _norm(
+    norm: Norm, x_TH: torch.Tensor, residual_TH: torch.Tensor, mean_T: torch.Tensor, scale_T: torch.Tensor
+) -> NormCall:
     rows, width = x_TH.shape
     return NormCall(
         low=is_low(x_TH.dtype),
@@ -233,7 +235,9 @@ def _attention(
     keys = (tokens, key.shape[1], width)
     answers = (rows if shape.first_only else tokens, heads, width)
     places = (call.query, call.key, call.value, call.output)
-    for place, tensor, like in zip(places, (query, key, value, output), (query.shape, keys, keys, answers), strict=True):
+    for place, tensor, like in zip(
+        places, (query, key, value, output), (query.shape, keys, keys, answers), strict=True
+    ):
         place.data, place.token, place.head = strided(tensor, like, query.dtype)
     return call
 

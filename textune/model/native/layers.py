@@ -111,7 +111,9 @@ class _Layer(torch.autograd.Function):
         else:
             attended_Rhd = disentangled_attention(kernels, shape, distances, qkv_T3hd.unbind(1), (key_Phd, query_Phd))
         attended_RH = attended_Rhd.flatten(1)
-        first = layer.norm(parts.attention_output, parts.attention_norm, parts.attention_output_dropout.p * training, seeds[1])
+        first = layer.norm(
+            parts.attention_output, parts.attention_norm, parts.attention_output_dropout.p * training, seeds[1]
+        )
         mixed_RH = attended_RH @ out_weight.t()
         middle_RH, middle_low_RH, *first_saved = kernels.norm(first, mixed_RH, residual_RH)
 
@@ -167,7 +169,9 @@ class _Layer(torch.autograd.Function):
             kernels.attention_backward(ctx.shape, *qkv, grad_attended_Rhd, grad_qkv)
         else:
             terms = (key_Phd, query_Phd)
-            grad_terms = disentangled_backward(kernels, ctx.shape, ctx.distances, qkv, terms, grad_attended_Rhd, grad_qkv)
+            grad_terms = disentangled_backward(
+                kernels, ctx.shape, ctx.distances, qkv, terms, grad_attended_Rhd, grad_qkv
+            )
         grad_qkv_TO = grad_qkv_T3hd.flatten(1)
         names = ("query", "key", "value")
         if any(needed[f"{name}_weight"] for name in names):
@@ -257,7 +261,9 @@ def _is_plain(parts: EncoderLayer) -> bool:
     plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in parts.linears()) or is_int8(parts)
     plain = plain and all(type(norm) is nn.LayerNorm and norm.bias is not None for norm in norms)
     dropouts = (parts.attention_dropout, parts.attention_output_dropout, parts.output_dropout)
-    return plain and max(dropout.p for dropout in dropouts) < 1 and all(p.dtype == torch.float32 for p in parts.floats())
+    return (
+        plain and max(dropout.p for dropout in dropouts) < 1 and all(p.dtype == torch.float32 for p in parts.floats())
+    )
 
 
 def is_int8(parts: EncoderLayer) -> bool:

@@ -72,7 +72,8 @@ def _load(level: str | None, folder: Path) -> Library:
         ours = found[0] if found else f"{processor.vectors()}, of which textune knows no level"
         asked = f", and {level} was asked for" if level else ""
         raise KernelError(
-            f"this processor is {ours}{asked}; built were the kernels for {', '.join(sorted(index['libraries'])) or 'none'}"
+            f"this processor is {ours}{asked}; built were the kernels for"
+            f" {', '.join(sorted(index['libraries'])) or 'none'}"
         )
     library = folder / f"{level or built[0]}.so"
     _require_whole(library, index["libraries"][library.stem])
@@ -87,7 +88,11 @@ def _load(level: str | None, folder: Path) -> Library:
 def _read_index(folder: Path) -> dict[str, Any]:
     try:
         index: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        known = isinstance(index, dict) and isinstance(index.get("libraries"), dict) and isinstance(index.get("sources"), str)
+        known = (
+            isinstance(index, dict)
+            and isinstance(index.get("libraries"), dict)
+            and isinstance(index.get("sources"), str)
+        )
     except FileNotFoundError:
         raise KernelError("textune was installed without them") from None
     except (OSError, ValueError) as error:
@@ -97,7 +102,9 @@ def _read_index(folder: Path) -> dict[str, Any]:
     if not index["libraries"]:
         raise KernelError(str(index.get("reason", "none were built when textune was installed")))
     if (SOURCES / "kernels.cpp").is_file() and index["sources"] != _hash_sources():
-        raise KernelError("the sources in native/ have changed since the kernels were built", hint="Run `make kernels`")
+        raise KernelError(
+            "the sources in native/ have changed since the kernels were built", hint="Run `make kernels`"
+        )
     return index
 
 
@@ -107,7 +114,9 @@ def _require_whole(library: Path, expected: object) -> None:
     except OSError as error:
         raise KernelError(f"{library} cannot be read ({error.strerror or error})") from error
     if found != expected:
-        raise KernelError(f"{library} is damaged or not the one that textune was built with", hint="Install textune again")
+        raise KernelError(
+            f"{library} is damaged or not the one that textune was built with", hint="Install textune again"
+        )
 
 
 def _hash_sources() -> str:
@@ -130,4 +139,6 @@ def _openmp() -> Path:
     loaded = sorted(file for file in mapped if Path(file).name.startswith(("libgomp.so", "libiomp5.so", "libomp.so")))
     if len(loaded) == 1:
         return Path(loaded[0])
-    raise KernelError(f"PyTorch's OpenMP is not where it was expected ({package / 'lib'})", hint="Install PyTorch from PyPI")
+    raise KernelError(
+        f"PyTorch's OpenMP is not where it was expected ({package / 'lib'})", hint="Install PyTorch from PyPI"
+    )

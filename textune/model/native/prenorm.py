@@ -179,7 +179,9 @@ class FastPrenormLayer:
         self.parts = parts
         self.is_last = is_last
         self.kernels = kernels
-        self.parameters = [p for module in (*parts.linears(), *parts.norms()) for p in module.parameters(recurse=False)]
+        self.parameters = [
+            p for module in (*parts.linears(), *parts.norms()) for p in module.parameters(recurse=False)
+        ]
         self.projections = Weights(*parts.projections)
         self.attention_output = Weights(parts.attention_output)
         self.inner = Weights(*parts.inner)
@@ -235,13 +237,17 @@ class FastPrenormLayer:
             low_TH, mean_T, scale_T = normed.y_TH, normed.mean_T, normed.scale_T
         weight = weights.get(this.dtype, with_grad=this.with_grad)
         heads = parts.num_heads + 2 * parts.num_key_heads
-        made_Tnd = weights.times(low_TH, weight, weights.bias(this.dtype, with_grad=this.with_grad)).unflatten(1, (heads, -1))
+        made_Tnd = weights.times(low_TH, weight, weights.bias(this.dtype, with_grad=this.with_grad)).unflatten(
+            1, (heads, -1)
+        )
         raw_Tnd, query_Thd, key_Tgd, value_Tgd = self._turn(this, made_Tnd)
         shape = self.attention_shape(this, made_Tnd.shape[2])
         attended_RO = self.kernels.attention(shape, query_Thd, key_Tgd, value_Tgd).flatten(1)
         return _Attended(x_TH, low_TH, mean_T, scale_T, raw_Tnd, query_Thd, key_Tgd, value_Tgd, attended_RO, weight)
 
-    def _turn(self, this: Pass, made_Tnd: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _turn(
+        self, this: Pass, made_Tnd: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor, torch.Tensor]:
         """(what was made, where it is kept; queries, keys, values) after norms and rotary positions."""
         query_Thd, key_Tgd, value_Tgd = self.split(made_Tnd)
         if this.rotation is None:
@@ -258,13 +264,17 @@ class FastPrenormLayer:
 
     def split(self, all_Tnd: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries, keys and values."""
-        query, key, value = all_Tnd.split([self.parts.num_heads, self.parts.num_key_heads, self.parts.num_key_heads], dim=1)
+        query, key, value = all_Tnd.split(
+            [self.parts.num_heads, self.parts.num_key_heads, self.parts.num_key_heads], dim=1
+        )
         return query, key, value
 
     def feed(self, this: Pass, attended_RO: torch.Tensor, residual_RH: torch.Tensor) -> tuple[torch.Tensor, _Fed]:
         """From the output of attention to that of the layer."""
         parts, kernels = self.parts, self.kernels
-        copies = [w.get(this.dtype, with_grad=this.with_grad) for w in (self.attention_output, self.inner, self.output)]
+        copies = [
+            w.get(this.dtype, with_grad=this.with_grad) for w in (self.attention_output, self.inner, self.output)
+        ]
         mixed_RH = self.attention_output.times(attended_RO, copies[0])
         norm, addend = norm_of(parts.feed_forward_norm), self.attention_addend(this)
         middle_RH, low_RH, mean_R, scale_R = between.add_and_normalize(kernels, norm, addend, mixed_RH, residual_RH)
@@ -302,7 +312,9 @@ class FastPrenormLayer:
             )
         else:
             assert bias_I is not None
-            grad_inner_RI, grad_bias_I = kernels.activation_backward(fed.inner_RI, bias_I, grad_activated_RI, parts.activation)
+            grad_inner_RI, grad_bias_I = kernels.activation_backward(
+                fed.inner_RI, bias_I, grad_activated_RI, parts.activation
+            )
         grads |= self.inner.gradients(needed, grad_inner_RI, fed.low_RH, grad_bias_I)
         first = between.sum_backward(
             kernels,
@@ -340,13 +352,17 @@ class FastPrenormLayer:
                 grads |= _norm_gradients(module, gamma, None)
         grad_TO = grad_Tnd.flatten(1)
         has_bias = parts.projections[0].bias is not None
-        grads |= self.projections.gradients(needed, grad_TO, saved.low_TH, kernels.column_sums(grad_TO) if has_bias else None)
+        grads |= self.projections.gradients(
+            needed, grad_TO, saved.low_TH, kernels.column_sums(grad_TO) if has_bias else None
+        )
         grad_low_TH = self.projections.back(grad_TO, saved.weight)
         if parts.attention_norm is None or saved.mean_T is None or saved.scale_T is None:
             return grad_TH.add_(grad_low_TH), grads
         norm = norm_of(parts.attention_norm)
         normed = Normed(saved.x_TH, saved.low_TH, saved.mean_T, saved.scale_T)
-        found = between.sum_backward(kernels, grad_TH, norm=norm, normed=normed, grad_y_TH=grad_low_TH, dtype=this.dtype)
+        found = between.sum_backward(
+            kernels, grad_TH, norm=norm, normed=normed, grad_y_TH=grad_low_TH, dtype=this.dtype
+        )
         grads |= _norm_gradients(parts.attention_norm, found.gamma_H, found.beta_H)
         return found.residual_TH, grads
 
@@ -357,7 +373,9 @@ class _Layer(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Context, x_TH: torch.Tensor, layer: FastPrenormLayer, this: Pass, *_: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Context, x_TH: torch.Tensor, layer: FastPrenormLayer, this: Pass, *_: torch.Tensor
+    ) -> torch.Tensor:
         attended = layer.attend(this, x_TH)
         residual_RH = x_TH if this.reads_R is None else x_TH.index_select(0, this.reads_R)
         y_RH, fed = layer.feed(this, attended.attended_RO, residual_RH)
@@ -376,7 +394,9 @@ class _Layer(torch.autograd.Function):
         needed = {id(p) for p, wants in zip(layer.parameters, wanted, strict=True) if wants}
         grad_y_RH = grad_y_TH.contiguous() if this.reads_R is None else grad_y_TH.index_select(0, this.reads_R)
         grad_RH, grad_attended_RO, grads = layer.feed_backward(this, fed, attended.attended_RO, grad_y_RH, needed)
-        grad_TH = grad_RH if this.reads_R is None else torch.zeros_like(grad_y_TH).index_copy_(0, this.reads_R, grad_RH)
+        grad_TH = (
+            grad_RH if this.reads_R is None else torch.zeros_like(grad_y_TH).index_copy_(0, this.reads_R, grad_RH)
+        )
         grad_x_TH, more = layer.attend_backward(this, attended, grad_TH, grad_attended_RO, needed)
         grads |= more
         return grad_x_TH, None, None, *(grads.get(id(p)) if id(p) in needed else None for p in layer.parameters)

@@ -34,7 +34,8 @@ class DataParallel:
 
     @contextlib.contextmanager
     def exchange(self, *, last: bool) -> Iterator[None]:
-        """Gradients of all but the last micro-batch stay here; only in its backward pass do ranks exchange the sums."""
+        """Gradients of all but the last micro-batch stay here; only in its backward pass do ranks exchange the
+        sums."""
         self.may_redo, self._last = not last, last
         yield
         self.may_redo = True  # not after an error: the last micro-batch may have exchanged gradients already
@@ -59,10 +60,11 @@ class DataParallel:
         return parallel
 
     def _leaves_out(self, tokens: TokenBatch, task: Task, targets: Targets) -> bool:
-        """Whether a pass may leave parameters without a gradient: a pooler that nothing reads, layers that are dropped.
+        """Whether a pass may leave parameters without a gradient: a pooler that nothing reads, layers that are
+        dropped.
 
-        DDP must know, or it would wait for those gradients; searching for them in every pass takes time, and DDP warns where
-        there are none. So one extra pass finds out.
+        DDP must know, or it would wait for those gradients; searching for them in every pass takes time, and DDP warns
+        where there are none. So one extra pass finds out.
         """
         config = self._engine.model.hf.config.to_dict()
         drops_layers = any("layerdrop" in name.lower() and value for name, value in config.items())
@@ -70,7 +72,9 @@ class DataParallel:
         with torch.random.fork_rng(devices):
             losses = self._engine(tokens, task, targets)
             trained = [parameter for parameter in self._engine.model.parameters() if parameter.requires_grad]
-            gradients = torch.autograd.grad([losses_B.sum() for losses_B in losses.values()], trained, allow_unused=True)
+            gradients = torch.autograd.grad(
+                [losses_B.sum() for losses_B in losses.values()], trained, allow_unused=True
+            )
         left_out = any(gradient is None for gradient in gradients)
         return bool(self._ranks.all_max([int(drops_layers or left_out)])[0])
 

@@ -30,7 +30,8 @@ class CutWeights:
         self._modules = modules
 
     def settle(self) -> None:
-        """Free the whole weights of the outermost layers, which an evaluation leaves in the place of this rank's slices."""
+        """Free the whole weights of the outermost layers, which an evaluation leaves in the place of this rank's
+        slices."""
         for module in self._modules:
             module.reshard()
 
@@ -77,7 +78,8 @@ def require(section: TrainSection, device: Device, ranks: Ranks, steps_per_epoch
     """ModelError for an optimizer or a precision that cannot be cut over ranks."""
     if section.optimizer.kind != "adamw":
         raise ModelError(
-            f'train.optimizer.kind = "{section.optimizer.kind}" cannot be combined with train.distributed.kind = "fsdp".',
+            f'train.optimizer.kind = "{section.optimizer.kind}" cannot be combined with train.distributed.kind ='
+            f' "fsdp".',
             hint='Use "adamw" (its state is divided by the number of devices), or train.distributed.kind = "ddp".',
         )
     if device.precision == "fp16":
@@ -92,7 +94,11 @@ def share(engine: Engine, section: TrainSection, device: Device, ranks: Ranks) -
     """Cut the weights, then build the optimizer over the slices."""
     assert isinstance(engine, TorchEngine) and isinstance(section.distributed, Sharded)
     mesh = init_device_mesh(device.torch.type, (ranks.world,))
-    offload = CPUOffloadPolicy(pin_memory=device.torch.type == "cuda") if section.distributed.cpu_offload else OffloadPolicy()
+    offload = (
+        CPUOffloadPolicy(pin_memory=device.torch.type == "cuda")
+        if section.distributed.cpu_offload
+        else OffloadPolicy()
+    )
     layers = [module for module in engine.model.hf.modules() if isinstance(module, GradientCheckpointingLayer)]
     for layer in layers:
         fully_shard(layer, mesh=mesh, offload_policy=offload)

@@ -124,7 +124,17 @@ KNOWN: dict[str, frozenset[str]] = {
     "": OWNED | _PASSED,
     "optimizer": frozenset({"type", "params", "legacy_fusion"}),
     "optimizer.params": frozenset(
-        {"lr", "betas", "eps", "weight_decay", "bias_correction", "torch_adam", "adam_w_mode", "amsgrad", "max_grad_norm"}
+        {
+            "lr",
+            "betas",
+            "eps",
+            "weight_decay",
+            "bias_correction",
+            "torch_adam",
+            "adam_w_mode",
+            "amsgrad",
+            "max_grad_norm",
+        }
     ),
     "scheduler": frozenset({"type", "params"}),
     "scheduler.params": frozenset(

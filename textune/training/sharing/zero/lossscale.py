@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 @dataclass
 class LossScale:
-    """The rule and the state of `torch.amp.GradScaler`: doubled after `interval` good steps, halved after a bad one."""
+    """The rule and the state of `torch.amp.GradScaler`: doubled after `interval` good steps, halved after a bad
+    one."""
 
     value: float = 2.0**16
     interval: int = 2000

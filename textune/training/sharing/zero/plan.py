@@ -1,7 +1,8 @@
 """What DeepSpeed gets: this run's configuration and, where it does not contradict that, the user's own JSON file.
 
-Pure functions without torch and DeepSpeed. Every value has one owner. A value of textune's configuration may also be in the
-JSON file, but only the same value or `"auto"`; keys that textune has no say in (bucket sizes, monitors, ...) are passed on.
+Pure functions without torch and DeepSpeed. Every value has one owner. A value of textune's configuration may also be
+in the JSON file, but only the same value or `"auto"`; keys that textune has no say in (bucket sizes, monitors, ...)
+are passed on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -68,14 +70,15 @@ def plan_zero(
 ) -> ZeroPlan:
     """The plan for `world` ranks that compute in `precision` (fp32, bf16, fp16) and train `num_trained` numbers.
 
-    `steps_per_epoch` makes durations in epochs comparable with the step counts of a scheduler in the file; without it, only
-    durations in steps are compared. ConfigError names every contradiction, with both values and both places.
+    `steps_per_epoch` makes durations in epochs comparable with the step counts of a scheduler in the file; without it,
+    only durations in steps are compared. ConfigError names every contradiction, with both values and both places.
     """
     zero = section.distributed
     assert isinstance(zero, DeepSpeed)
     if section.optimizer.kind != "adamw":
         raise ConfigError(
-            f'train.optimizer.kind = "{section.optimizer.kind}" cannot be combined with train.distributed.kind = "deepspeed".',
+            f'train.optimizer.kind = "{section.optimizer.kind}" cannot be combined with train.distributed.kind ='
+            f' "deepspeed".',
             hint='Use "adamw" (its state is divided by the number of devices), or train.distributed.kind = "ddp".',
         )
     ours = _own_config(section, world=world, num_trained=num_trained)
@@ -106,17 +109,23 @@ def read_json(path: Path) -> Tree:
         return found
 
     def refuse(constant: str) -> JsonValue:
-        raise ConfigError(f"{path} has the value {constant}, which is not a JSON number.", hint="Write a finite number.")
+        raise ConfigError(
+            f"{path} has the value {constant}, which is not a JSON number.", hint="Write a finite number."
+        )
 
     try:
-        found: JsonValue = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique, parse_constant=refuse)
+        found: JsonValue = json.loads(
+            path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique, parse_constant=refuse
+        )
     except OSError as error:
         reason = "it does not exist" if isinstance(error, FileNotFoundError) else (error.strerror or str(error))
         raise ConfigError(f"train.distributed.config = {path} cannot be read: {reason}.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}).", hint="Save it as UTF-8.") from error
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}.", hint="Fix the file.") from error
+        raise ConfigError(
+            f"{path}, line {error.lineno}: not valid JSON: {error.msg}.", hint="Fix the file."
+        ) from error
     except RecursionError as error:
         raise ConfigError(f"{path} is nested too deeply.") from error
     if not isinstance(found, dict):
@@ -141,7 +150,9 @@ class Comparison:
             at = at[name]
         return None if at == AUTO else at
 
-    def same(self, path: str, our_key: str, our_value: JsonValue, *, equal: Callable[[JsonValue], bool] | None = None) -> None:
+    def same(
+        self, path: str, our_key: str, our_value: JsonValue, *, equal: Callable[[JsonValue], bool] | None = None
+    ) -> None:
         """Require that their value is our value (or `equal` to it)."""
         value = self.get(path)
         if value is not None and not (equal(value) if equal else _equal(value, our_value)):
@@ -177,7 +188,9 @@ def _own_config(section: TrainSection, *, world: int, num_trained: int) -> Tree:
     }
 
 
-def _compare(comparison: Comparison, section: TrainSection, *, world: int, precision: str, steps_per_epoch: int | None) -> None:
+def _compare(
+    comparison: Comparison, section: TrainSection, *, world: int, precision: str, steps_per_epoch: int | None
+) -> None:
     _compare_batch(comparison, section, world=world)
     _compare_optimizer(comparison, section)
     _compare_schedule(comparison, section, steps_per_epoch=steps_per_epoch)
@@ -197,7 +210,9 @@ def _compare_batch(comparison: Comparison, section: TrainSection, *, world: int)
     """Compare the rows per step, of which the file may give factors; how micro-batches are cut changes nothing."""
     size = section.batch_size
     comparison.same("train_batch_size", "train.batch_size", size)
-    micro, accumulation = (comparison.get(name) for name in ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps"))
+    micro, accumulation = (
+        comparison.get(name) for name in ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+    )
     stated = [value for value in (micro, accumulation) if value is not None]
     if not stated:
         return
@@ -214,7 +229,8 @@ def _compare_batch(comparison: Comparison, section: TrainSection, *, world: int)
     if (rows != size) if len(stated) == 2 else size % rows:
         product = f"{rows} rows per step" if len(stated) == 2 else f"a multiple of {rows} rows per step"
         comparison.problems.append(
-            f"{named}: with {world} ranks this gives {product}, which contradicts train.batch_size = {size} of this config"
+            f"{named}: with {world} ranks this gives {product}, which contradicts train.batch_size = {size} of this"
+            f" config"
         )
 
 
@@ -259,13 +275,24 @@ def _compare_schedule(comparison: Comparison, section: TrainSection, *, steps_pe
         if duration.unit == "steps" or steps_per_epoch is not None:
             steps = duration.steps(steps_per_epoch or 1)
             said = f"{duration} ({steps} steps)" if duration.unit == "epochs" else f"{duration}"
-            comparison.same(f"scheduler.params.{name}", our_key, said, equal=lambda value, steps=steps: _equal(value, steps))  # type: ignore[misc]
+            comparison.same(f"scheduler.params.{name}", our_key, said, equal=partial(_equal, steps))
 
 
 def _compare_precision(comparison: Comparison, section: TrainSection, precision: str) -> None:
     dtype = comparison.get("torch_autocast.dtype")
-    autocast = {"bfloat16": "bf16", "torch.bfloat16": "bf16", "float16": "fp16", "torch.float16": "fp16", "half": "fp16"}
-    meant = {"fp16": "fp16", "bf16": "bf16", "bfloat16": "bf16", "torch_autocast": autocast.get(str(dtype), dtype or "bf16")}
+    autocast = {
+        "bfloat16": "bf16",
+        "torch.bfloat16": "bf16",
+        "float16": "fp16",
+        "torch.float16": "fp16",
+        "half": "fp16",
+    }
+    meant = {
+        "fp16": "fp16",
+        "bf16": "bf16",
+        "bfloat16": "bf16",
+        "torch_autocast": autocast.get(str(dtype), dtype or "bf16"),
+    }
     enabled = [name for name in meant if comparison.get(f"{name}.enabled") is True]
     here = "" if section.precision == precision else f" (here {precision})"
     for name, their_precision in meant.items():
@@ -274,7 +301,8 @@ def _compare_precision(comparison: Comparison, section: TrainSection, precision:
         wrongly_off = value is False and their_precision == precision and not enabled
         if wrongly_on or wrongly_off or not isinstance(value, bool | None):
             comparison.problems.append(
-                f"{comparison.said(f'{name}.enabled')} contradicts train.precision = {_shown(section.precision)}{here} of this"
+                f"{comparison.said(f'{name}.enabled')} contradicts train.precision ="
+                f" {_shown(section.precision)}{here} of this"
                 " config"
             )
     if precision == "fp16":
@@ -292,13 +320,17 @@ def _compare_sharding(comparison: Comparison, section: TrainSection) -> None:
     sharding = comparison.theirs.get("zero_optimization")
     if not isinstance(sharding, dict) or "stage" not in sharding:
         comparison.problems.append(
-            f"zero_optimization.stage is missing in {comparison.place} (train.distributed.stage = {zero.stage} of this config)"
+            f"zero_optimization.stage is missing in {comparison.place} (train.distributed.stage = {zero.stage} of"
+            f" this config)"
         )
     comparison.same("zero_optimization.stage", "train.distributed.stage", zero.stage)
     offload = "train.distributed.cpu_offload"
     comparison.same("zero_optimization.cpu_offload", offload, zero.cpu_offload)
     comparison.same("zero_optimization.cpu_offload_param", offload, zero.cpu_offload and zero.stage == 3)
-    for name, wanted in (("offload_optimizer", zero.cpu_offload), ("offload_param", zero.cpu_offload and zero.stage == 3)):
+    for name, wanted in (
+        ("offload_optimizer", zero.cpu_offload),
+        ("offload_param", zero.cpu_offload and zero.stage == 3),
+    ):
         comparison.same(
             f"zero_optimization.{name}.device",
             offload,
@@ -328,7 +360,9 @@ def _refuse_unknown(theirs: Tree, place: str) -> None:
         if at is None or at == AUTO:
             continue
         if not isinstance(at, dict):
-            raise ConfigError(f"{path} = {_shown(at)} in {place} must be an object.", hint="See DeepSpeed's documentation.")
+            raise ConfigError(
+                f"{path} = {_shown(at)} in {place} must be an object.", hint="See DeepSpeed's documentation."
+            )
         for name in at:
             if name not in known:
                 near = nearest(name, sorted(known))

@@ -1,8 +1,8 @@
 """Optimizer state, gradients and weights partitioned over the ranks by DeepSpeed's ZeRO (arXiv:1910.02054).
 
-DeepSpeed partitions and gathers weights, averages gradients and clips them. The mathematics stay textune's: fp32 weights under
-autocast, the AdamW of `updates.py` on each rank's partition (also where that is offloaded to the host), textune's loss scale
-and learning rate. So none of DeepSpeed's own operators has to be compiled.
+DeepSpeed partitions and gathers weights, averages gradients and clips them. The mathematics stay textune's: fp32
+weights under autocast, the AdamW of `updates.py` on each rank's partition (also where that is offloaded to the host),
+textune's loss scale and learning rate. So none of DeepSpeed's own operators has to be compiled.
 
     keys.py       what a DeepSpeed JSON file may say       plan.py      what DeepSpeed gets
     library.py    DeepSpeed itself                         update.py    its step, and the state by weight
@@ -79,13 +79,15 @@ class Zero:
 
 
 def require(section: TrainSection, device: Device, ranks: Ranks, steps_per_epoch: int | None) -> None:
-    """ModelError where DeepSpeed is not installed or too old, ConfigError where its JSON file contradicts `section`."""
+    """ModelError where DeepSpeed is not installed or too old, ConfigError where its JSON file contradicts
+    `section`."""
     require_deepspeed()
     plan_zero(section, world=ranks.world, precision=device.precision, num_trained=1, steps_per_epoch=steps_per_epoch)
 
 
 def share(engine: Engine, section: TrainSection, device: Device, ranks: Ranks) -> tuple[Zero, ZeroUpdate]:
-    """Start DeepSpeed around the engine and an optimizer over whole weights, which it partitions; errors as in `require`."""
+    """Start DeepSpeed around the engine and an optimizer over whole weights, which it partitions; errors as in
+    `require`."""
     assert isinstance(engine, TorchEngine) and isinstance(section.distributed, DeepSpeed)
     model, stage = engine.model, section.distributed.stage
     num_trained = sum(parameter.numel() for parameter in trained_in(model).values())

@@ -19,7 +19,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class ZeroUpdate:
-    """The AdamW of `training/updates.py` over partitions, stepped and clipped by DeepSpeed, with textune's loss scale."""
+    """The AdamW of `training/updates.py` over partitions, stepped and clipped by DeepSpeed, with textune's loss
+    scale."""
 
     def __init__(
         self,
@@ -43,7 +44,7 @@ class ZeroUpdate:
         self._ranks = ranks
         self._begin_moments(0)
 
-    # --- a step -------------------------------------------------------------------------------------------------------
+    # --- a step ------------------------------------------------------------------------------------------------------
 
     def backward(self, loss: torch.Tensor) -> None:
         """Add the gradient of `loss`, the mean over the ranks, to that of the step."""
@@ -90,7 +91,7 @@ class ZeroUpdate:
         """DeepSpeed writes past autograd's count of changes, which tells when copies of weights are out of date."""
         torch.autograd.graph.increment_version(list(self._model.parameters()))
 
-    # --- state --------------------------------------------------------------------------------------------------------
+    # --- state -------------------------------------------------------------------------------------------------------
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """The optimizer's tensors as (WEIGHT/KEY, whole tensor); all ranks gather each together."""
@@ -108,7 +109,8 @@ class ZeroUpdate:
         return {"optimizer": {}, "scaler": None if self.scale is None else self.scale.state_dict()}
 
     def restore(self, names: set[str], read: Read, numbers: Numbers, placed: Placed) -> None:
-        """Take over a state; RunError where weights have taken unequal numbers of steps, since ZeRO counts them once."""
+        """Take over a state; RunError where weights have taken unequal numbers of steps, since ZeRO counts them
+        once."""
         self._count_change()
         # The partitions follow the weights that the model computes with.
         self._engine.optimizer.refresh_fp32_params()
@@ -116,7 +118,8 @@ class ZeroUpdate:
         counts = {float(count) for count in done.values()}
         if len(counts) > 1:
             raise RunError(
-                f"the checkpoint's weights have taken between {min(counts):.0f} and {max(counts):.0f} steps; DeepSpeed counts"
+                f"the checkpoint's weights have taken between {min(counts):.0f} and {max(counts):.0f} steps;"
+                f" DeepSpeed counts"
                 " steps for all weights together.",
                 hint='Use train.distributed.kind = "ddp".',
             )
@@ -133,11 +136,14 @@ class ZeroUpdate:
         return zero.fp32_partitioned_groups_flat if self._stage == 3 else zero.single_partition_of_fp32_groups
 
     def _begin_moments(self, step: float) -> None:
-        """Moments of zero after `step` updates. Made by AdamW in its first one, they would be found for one group only."""
+        """Moments of zero after `step` updates. Made by AdamW in its first one, they would be found for one group
+        only."""
         self._optimizer.state.clear()
         for partition in self._partitions():
             count = torch.tensor(float(step), device=partition.device)
-            self._optimizer.state[partition] = {"step": count} | {key: torch.zeros_like(partition.data) for key in MOMENTS}
+            self._optimizer.state[partition] = {"step": count} | {
+                key: torch.zeros_like(partition.data) for key in MOMENTS
+            }
         if self._stage < 3:
             self._engine.optimizer._hp_optimizer_states_linked = False
             self._engine.optimizer._lazy_init_hp_params_optimizer_state()
