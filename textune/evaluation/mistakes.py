@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -19,7 +19,7 @@ MAX_TEXT = 300
 class Texts(Protocol):
     """Texts by row number: a list of strings or a column of an Arrow table; only rows that are shown are looked up."""
 
-    def __getitem__(self, index: int, /) -> Any: ...
+    def __getitem__(self, index: int, /) -> object: ...
 
 
 @dataclass(frozen=True)

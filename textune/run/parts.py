@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from textune.batches import Assembler, Batches, Loader, Plan, StreamLoader, TextEncoder, TokenRows
 from textune.config import EvaluateSection, TrainSection
@@ -86,7 +86,7 @@ def batches_of(
     rows: TokenRows | None = None,
     *,
     learner: Learner | None = None,
-    state: Mapping[str, Any] | None = None,
+    state: Mapping[str, object] | None = None,
 ) -> Batches:
     """Batches for `learner` from the first step on, or from where another loader was when its state was taken.
 

@@ -19,6 +19,9 @@ RECORDS = 'df.to_json(path, orient="records")'
 _SPLIT_KEYS = {"columns", "data"}
 _SPLIT_EXTRAS = {"index", "index_names", "column_names"}
 
+Document = Mapping[str, Any]
+"""A JSON object, whatever its values are."""
+
 
 def document_piece(
     document: object, name: str, *, split: str | None, column_names: tuple[str, ...], wanted: frozenset[str] | None
@@ -150,7 +153,7 @@ def _are_rows(value: Any) -> bool:
     return bool(value) and all(isinstance(item, dict | list) for item in inner) and any(inner)
 
 
-def _named_lists(document: Mapping[str, Any]) -> dict[str, int]:
+def _named_lists(document: Document) -> dict[str, int]:
     """The splits with their numbers of rows; empty if the document itself is rows."""
     found = {key: len(value) for key, value in document.items() if _are_rows(value)}
     lists = any(isinstance(document[key], list) for key in found)
@@ -158,7 +161,7 @@ def _named_lists(document: Mapping[str, Any]) -> dict[str, int]:
     return found if lists or not other_rows else {}
 
 
-def _unchosen(document: Mapping[str, Any], named: Sequence[str], name: str, split: str | None) -> DataError:
+def _unchosen(document: Document, named: Sequence[str], name: str, split: str | None) -> DataError:
     """The error for several splits, one of which has to be chosen; `split` is where they are, if not at the top."""
     num_rows = {key: f" ({count(len(document[key]), 'row')})" for key in named if isinstance(document[key], list)}
     shown = listing((f"{key!r}{num_rows.get(key, '')}" for key in named), 5)
@@ -180,7 +183,7 @@ def _is_number(key: str) -> bool:
     return key.isascii() and key.isdigit() and len(key) < 18
 
 
-def _is_by_column(document: Mapping[str, Any]) -> bool:
+def _is_by_column(document: Document) -> bool:
     """Whether the outer keys are columns and the inner ones row numbers, as pandas' `to_json` writes by default."""
     columns = list(document.values())
     if (

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any, Self, TypeAlias
+from typing import IO, Self, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,7 +36,7 @@ Formatted: TypeAlias = str | pa.Table
 """Rows as they are written: a table for parquet, text for all other formats."""
 Place = Callable[[int], str]
 """Where a row of a window comes from, by its index."""
-Columns: TypeAlias = Mapping[str, Sequence[Any]]
+Columns: TypeAlias = Mapping[str, Sequence[object]]
 """Columns to add after those of the rows."""
 
 _INSTEAD = "Write jsonl instead."

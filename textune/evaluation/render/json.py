@@ -15,6 +15,9 @@ from textune.evaluation.report import Confusion, Report
 from textune.evaluation.undefined import from_json
 from textune.jsontext import parse_json
 
+Tree = dict[str, Any]
+"""A JSON object; what its values are is checked as they are read."""
+
 
 def render(report: Report) -> str:
     """The whole report."""
@@ -25,7 +28,7 @@ def read_report(path: Path) -> Report:
     """The report in a file that `render` filled; RunError where it is damaged or of a later version."""
     again = "Make it again: `textune evaluate`."
     try:
-        tree: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
+        tree: Tree = parse_json(path.read_text(encoding="utf-8"))
         if tree["version"] != 1:
             raise RunError(f"{path} was written by a later version of textune.", hint="Upgrade textune to read it.")
         return _report(tree)
@@ -33,7 +36,7 @@ def read_report(path: Path) -> Report:
         raise RunError(f"{path} is damaged: {type(error).__name__}, {error}.", hint=again) from error
 
 
-def _report(tree: dict[str, Any]) -> Report:
+def _report(tree: Tree) -> Report:
     main, classes = tree["main"], [dict(row) for row in tree["classes"]]
     support = [row.pop("train_support", None) for row in classes]
     return Report(
@@ -60,12 +63,12 @@ def _report(tree: dict[str, Any]) -> Report:
     )
 
 
-def _mistake(row: dict[str, Any]) -> Mistake:
+def _mistake(row: Tree) -> Mistake:
     answers = {name: tuple(row[name]) if isinstance(row[name], list) else row[name] for name in ("true", "predicted")}
     return Mistake(**{**row, **answers})
 
 
-def _curves(row: dict[str, Any]) -> Curves:
+def _curves(row: Tree) -> Curves:
     thresholds, reliability = (
         {name: tuple(values) for name, values in row[key].items()} for key in ("thresholds", "reliability")
     )
