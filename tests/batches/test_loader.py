@@ -8,8 +8,11 @@ import pytest
 import torch
 from kits.batches import loader_of, rows_of, store_of
 
+from textune.batches.assembler import Assembler
 from textune.batches.batch import Batch, collate, to_device
+from textune.batches.loader import Loader
 from textune.batches.order import DRAWING, plan_epoch
+from textune.batches.plan import Plan
 from textune.batches.rows import TokenRows
 from textune.batches.store import TokenStore
 from textune.config.schema import TrainSection
@@ -165,3 +168,13 @@ def test_pinned_batches_reach_the_device_whole(rows: TokenRows) -> None:
             for name in ("ids_T", "types_T", "positions_T", "lengths_B"):
                 assert torch.equal(getattr(tokens, name).cpu(), getattr(part.tokens, name))
             assert torch.equal(to_device(pinned_part.targets[LABEL], device).cpu(), part.targets[LABEL])
+
+
+def test_fewer_rows_than_the_plan_was_made_for_begin_again(rows: TokenRows) -> None:
+    """An epoch is one of the rows that the loader was given; steps beyond it do not wait for rows that never come."""
+    section = TrainSection(batch_size=4, order="sequential", prefetch=0)
+    batches = iter(Loader(rows, Plan.of(section, 1_000), Assembler("packed", 0), prefetch=0))
+    per_epoch = -(-len(rows) // 4)
+    sizes = [batch.num_rows for batch in islice(batches, 2 * per_epoch)]
+    batches.close()
+    assert sizes[:per_epoch] == sizes[per_epoch:] and sum(sizes) == 2 * len(rows)

@@ -62,7 +62,9 @@ class Loader:
         `state`: what `state_dict` gave; None for the first step.
         """
         self._rows = rows
-        self._plan = plan if state is None else plan.resumed(state)
+        # Of other rows than the run's own, as in a benchmark, an epoch has as many steps as they fill.
+        planned = replace(plan, num_rows=len(rows))
+        self._plan = planned if state is None else planned.resumed(state)
         # A weight that decides how often a row is drawn must not count in the loss as well.
         self._counted = replace(rows, example_weights=None) if plan.order == "weighted" else rows
         self._assembler = assembler

@@ -59,6 +59,7 @@ def _near(pattern: str, names: Sequence[str]) -> str:
     """The words and parameter names most similar to `pattern`."""
     if word := nearest(pattern, ["backbone", "embeddings"]):
         return f'Did you mean "{word}"?'
-    near = closest(pattern.strip("*."), names, cutoff=0.3) or list(names[:3])
+    part = pattern.strip("*.")
+    near = [name for name in names if part in name][:3] or closest(part, names, cutoff=0.3) or list(names[:3])
     others = ", ".join(near[1:])
     return f'Patterns match whole names, such as "{near[0]}" (others: {others}); begin with * to match a part.'
