@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from textune.config.fields import annotations_at, bare, is_text_only, variants
 from textune.config.problems import Problem
@@ -137,7 +137,7 @@ def _value(place: tuple[str, ...], text: str) -> object:
         return parse_value(text)
     if text.lstrip()[:1] in ("[", "{") and not (annotations and all(is_text_only(each) for each in annotations)):
         return parse_value(text)
-    return _scalar(text) if any(bare(each) is object for each in annotations) else text
+    return _scalar(text) if any(bare(each) is Any for each in annotations) else text
 
 
 def _scalar(text: str) -> object:
