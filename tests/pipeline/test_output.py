@@ -129,7 +129,7 @@ def test_the_misspelt_scheduler_comes_first(run: Any) -> None:
 
 
 def test_a_folder_of_runs_lists_them(run: Any, trained: Any, home: Path) -> None:
-    os.utime(home / "runs" / "first" / "manifest.json")  # the newest are named, and other tests have trained here since
+    os.utime(home / "runs" / "first" / "manifest.json")  # others have trained here since
     for verb in ("info", "evaluate", "predict"):
         answer = run(verb, "runs")
         assert answer.code == 2 and "is not a run folder" in answer.err
