@@ -12,7 +12,7 @@ import datetime
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from textune.errors import ConfigError, RanksError
 
@@ -31,6 +31,8 @@ _NUMBERS_AT_ONCE = 1 << 22
 """Numbers per exchange, so that a large array is never held twice as a whole."""
 
 _PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Ranks:
             torch.distributed.all_reduce(tensor, group=self.group if tensor.device.type == "cpu" else None)
         return tensor
 
-    def broadcast(self, value: Any) -> Any:
+    def broadcast(self, value: _Value) -> _Value:
         """The first rank's `value`, a plain value (numbers, texts, lists, dictionaries)."""
         if self.alone:
             return value
@@ -120,13 +122,13 @@ class Ranks:
             torch.distributed.broadcast_object_list(box, src=0, group=self.group)
         return box[0]
 
-    def gathered(self, value: Any) -> list[Any]:
+    def gathered(self, value: _Value) -> list[_Value]:
         """Every rank's `value` (as for `broadcast`), by rank."""
         if self.alone:
             return [value]
         import torch
 
-        values = [None] * self.world
+        values = [value] * self.world  # each of them is replaced
         with explain_lost_rank():
             torch.distributed.all_gather_object(values, value, group=self.group)
         return values

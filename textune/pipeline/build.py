@@ -107,33 +107,32 @@ def build_parts(
         train, model, data, rows, device=device, num_steps=plan.total_steps, ranks=ranks, earlier=earlier
     )
     assert prepared.budget is not None, "it was measured"
-    compiled, longest = experiment.model.compile != "off", evaluate.max_tokens
     card = card_of(
         experiment.data,
         experiment.task,
         tokens,
         data,
         device,
-        compiled=compiled,
-        max_tokens=longest,
+        compiled=experiment.model.compile != "off",
+        max_tokens=evaluate.max_tokens,
         metric=metric.name,
     )
     settings = Settings(train, evaluate, name, sets_at_each_evaluation(experiment), reported)
     parts = Parts(
-        settings,
-        data,
-        rows,
-        tokenizer,
-        encoder,
-        task,
-        metric,
-        model,
-        device,
-        prepared.vocabulary,
-        prepared.budget,
-        plan,
-        card,
-        ranks,
+        settings=settings,
+        data=data,
+        rows=rows,
+        tokenizer=tokenizer,
+        encoder=encoder,
+        task=task,
+        metric=metric,
+        model=model,
+        device=device,
+        vocabulary=prepared.vocabulary,
+        budget=prepared.budget,
+        plan=plan,
+        card=card,
+        ranks=ranks,
     )
     said += [] if earlier else model.notes  # a resumed run takes all weights from its checkpoint: nothing is new there
     said += differences(before, experiment.model, card, tokenizer, data.label_map)

@@ -135,7 +135,8 @@ def _predict_rows(
 def _score_along(predictor: Predictor, budget: CallerBudget) -> int:
     """Score this rank's share of every window that the first rank reads; returns the number of rows of all."""
     done = 0
-    while (store := predictor.ranks.broadcast(None)) is not None:
+    nothing: TokenStore | None = None  # only what the first rank gives counts
+    while (store := predictor.ranks.broadcast(nothing)) is not None:
         predictor.score_store(store, budget=budget)
         done += len(store)
     return done

@@ -23,7 +23,7 @@ def scratch_folder(beside: Path, ranks: Ranks) -> Iterator[RunFolder]:
     parent = beside.absolute().parent
     made = next(ancestor for ancestor in [parent, *parent.parents] if ancestor.is_dir())
     with contextlib.ExitStack() as stack:
-        name = None
+        name = ""
         if ranks.is_first:
             name = stack.enter_context(tempfile.TemporaryDirectory(prefix=".fast-dev-run-", dir=made))
         yield RunFolder(Path(ranks.broadcast(name)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,8 +143,3 @@ def _lines(path: Path, encoding: str) -> Iterator[str]:
         text = line.removesuffix("\n").removesuffix("\r")
         if text.strip():
             yield text
-
-
-def shown_lines(text: str, num: int = 3) -> Sequence[str]:
-    """The first lines that are not empty."""
-    return [line for line in text.splitlines() if line.strip()][:num]
