@@ -259,7 +259,7 @@ def test_every_file_that_a_page_or_a_docstring_names_is_there() -> None:
 
 
 def test_the_table_of_file_formats_is_what_the_configuration_knows() -> None:
-    from textune.config import FilesSource
+    from textune.config.sources import FilesSource
     from textune.data.reading.formats import ENDINGS, FORMATS
 
     assert get_args(FilesSource.model_fields["format"].annotation) == ("auto", *FORMATS)

@@ -23,7 +23,8 @@ from textune.batches.plan import Plan
 from textune.batches.rows import TokenRows, join_rows
 from textune.batches.streamed import StreamLoader
 from textune.batches.tokens import TextEncoder
-from textune.config.schema import Columns, Labels, TokensSection, TrainSection
+from textune.config.schema import TokensSection, TrainSection
+from textune.config.sources import Columns, Labels
 from textune.data.labels.map import LABEL, LabelMap
 from textune.data.shards import reader as shards
 from textune.data.shards.blocks import Block, BlockReader, Cursor, RowStream

@@ -11,7 +11,7 @@ import pytest
 from textune.config.evaluations import reported_sets, sets_at_each_evaluation
 from textune.config.explain import show
 from textune.config.load import load_config, load_tree, require_runnable
-from textune.config.schema import FilesSource, HubSource, SplitOff
+from textune.config.sources import FilesSource, HubSource, SplitOff
 from textune.errors import ConfigError
 
 CONFIG = """

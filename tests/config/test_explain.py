@@ -14,7 +14,8 @@ from textune.config.explain import show
 from textune.config.fields import all_keys
 from textune.config.load import Loaded, load_config, load_tree, require_runnable
 from textune.config.reference import json_schema, reference_markdown
-from textune.config.schema import Experiment, FilesSource
+from textune.config.schema import Experiment
+from textune.config.sources import FilesSource
 from textune.config.starter import StarterFacts, starter_config
 from textune.config.toml import format_value
 

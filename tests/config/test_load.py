@@ -9,7 +9,9 @@ import pytest
 from kits.errors import refused
 
 from textune.config.load import Loaded, load_config, load_tree, require_runnable
-from textune.config.schema import BinaryTask, ConcatSource, Experiment, FilesSource, HubSource, SplitOff
+from textune.config.schema import Experiment
+from textune.config.sources import ConcatSource, FilesSource, HubSource, SplitOff
+from textune.config.taskkinds import BinaryTask
 from textune.config.values import Duration
 from textune.errors import ConfigError
 

@@ -7,7 +7,8 @@ import pytest
 from kits.errors import refused
 
 from textune.config.load import load_config
-from textune.config.schema import ConcatSource, Experiment, FilesSource, HubSource
+from textune.config.schema import Experiment
+from textune.config.sources import ConcatSource, FilesSource, HubSource
 from textune.errors import ConfigError
 
 

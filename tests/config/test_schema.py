@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import textune.config.schema as schema
-from textune.config.schema import AutoTask, BinaryTask, Experiment, FilesSource, Labels, TrainSection
+from textune.config.schema import Experiment, TrainSection
 from textune.config.section import Section
+from textune.config.sources import FilesSource, Labels
+from textune.config.taskkinds import AutoTask, BinaryTask
 from textune.config.values import Duration
 
 

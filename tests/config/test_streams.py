@@ -7,8 +7,9 @@ import pytest
 from kits.errors import refused
 
 from textune.config.load import load_config, load_tree, require_runnable
-from textune.config.schema import Experiment, StreamSource
+from textune.config.schema import Experiment
 from textune.config.schema import Experiment as Root
+from textune.config.sources import StreamSource
 from textune.config.streams import stream_problems
 from textune.errors import ConfigError
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from kits.rows import read, rows_of
 
-from textune.config.schema import Columns
+from textune.config.sources import Columns
 from textune.data.columns import Template, select_columns
 from textune.errors import DataError
 

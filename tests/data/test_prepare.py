@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from kits.runs import write_csv
 
-from textune.config.schema import DataSection, FilesSource, SplitOff
+from textune.config.sources import DataSection, FilesSource, SplitOff
 from textune.data.prepare import prepare_data
 
 

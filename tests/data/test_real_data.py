@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from textune.config.schema import Columns, FilesSource, Labels
+from textune.config.sources import Columns, FilesSource, Labels
 from textune.data.columns import Examples, select_columns
 from textune.data.inspect.guess import guess_layout
 from textune.data.labels.encode import encode_labels

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kits.rows import examples_of, rows_of
 
-from textune.config.schema import Columns, SplitOff
+from textune.config.sources import Columns, SplitOff
 from textune.data.columns import Examples, select_columns
 from textune.data.splits import split_rows
 from textune.errors import DataError

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn import metrics as library
 
-from textune.config.schema import AutoTask
+from textune.config.taskkinds import AutoTask
 from textune.data.labels.map import LabelMap
 from textune.evaluation import metrics, reduction
 from textune.evaluation.metrics import Metric

@@ -9,7 +9,8 @@ from typing import Any, cast
 import numpy as np
 
 from kits.runs import Listener
-from textune.config.schema import AutoTask, Columns, Labels
+from textune.config.sources import Columns, Labels
+from textune.config.taskkinds import AutoTask
 from textune.data.reading.windows import StreamOptions, read_rows, stream_format
 from textune.model.outofmemory import CallerBudget
 from textune.pipeline.predict import predict_file

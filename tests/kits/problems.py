@@ -8,7 +8,8 @@ import torch
 from kits.batches import rows_of
 from textune.batches.rows import TokenRows
 from textune.batches.tokens import TextEncoder
-from textune.config.schema import ModelSection, MulticlassTask, MultilabelTask, RegressionTask, TokensSection
+from textune.config.schema import ModelSection, TokensSection
+from textune.config.taskkinds import MulticlassTask, MultilabelTask, RegressionTask
 from textune.data.labels.map import LabelMap
 from textune.model.backbone import TextModel
 from textune.model.device import Device

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from textune.config.schema import FilesSource
+from textune.config.sources import FilesSource
 from textune.config.values import OnBadRow
 from textune.data.columns import Examples
 from textune.data.reading.fingerprint import fingerprint_table

@@ -22,7 +22,8 @@ from textune.batches.batch import Batch
 from textune.batches.plan import Plan
 from textune.batches.streamed import StreamLoader
 from textune.batches.tokens import TextEncoder
-from textune.config.schema import Columns, Labels, StreamSource, TokensSection, TrainSection
+from textune.config.schema import TokensSection, TrainSection
+from textune.config.sources import Columns, Labels, StreamSource
 from textune.data.labels.map import LABEL, REGRESSION, LabelMap
 from textune.data.shards.blocks import RowStream, open_stream
 

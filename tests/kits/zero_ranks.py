@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from textune.batches.batch import MicroBatch, collate
 from textune.batches.tokens import TextEncoder
-from textune.config.schema import AdamW, ModelSection, MulticlassTask, TokensSection, TrainSection
+from textune.config.schema import ModelSection, TokensSection, TrainSection
 from textune.config.sharing import DeepSpeed
+from textune.config.taskkinds import MulticlassTask
+from textune.config.updaterules import AdamW
 from textune.data.labels.map import LabelMap
 from textune.model.backbone import TextModel
 from textune.model.device import Device

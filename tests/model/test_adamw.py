@@ -12,7 +12,8 @@ import torch
 from kits.models import LEVELS, build, kernels_of, lay_out, random_rows, require_kernels
 from kits.runs import threads
 
-from textune.config.schema import AdamW, TrainSection
+from textune.config.schema import TrainSection
+from textune.config.updaterules import AdamW
 from textune.model.device import Device
 from textune.model.native.adamw import KernelAdamW
 from textune.model.native.copies import WorkingCopy

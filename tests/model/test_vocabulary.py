@@ -19,7 +19,9 @@ from transformers import AutoModelForSequenceClassification, BertForSequenceClas
 
 from textune.batches.store import TokenStore
 from textune.batches.tokens import TextEncoder
-from textune.config.schema import AdamW, MulticlassTask, Schedule, TokensSection, TrainSection
+from textune.config.schema import TokensSection, TrainSection
+from textune.config.taskkinds import MulticlassTask
+from textune.config.updaterules import AdamW, Schedule
 from textune.errors import ConfigError
 from textune.model.backbone import TextModel
 from textune.model.device import Device

@@ -9,7 +9,7 @@ from kits.backbones import tiny_backbone
 from kits.runs import Listener, reviews, write_csv
 
 import textune
-from textune.config.schema import FilesSource
+from textune.config.sources import FilesSource
 from textune.errors import ConfigError, RunError
 from textune.exports.hf import export
 from textune.pipeline.evaluate import evaluate

@@ -12,7 +12,7 @@ from kits.runs import Listener, reviews, write_csv
 from rich.console import Console
 
 import textune
-from textune.config.schema import FilesSource
+from textune.config.sources import FilesSource
 from textune.evaluation.render.console import render
 from textune.evaluation.render.json import read_report
 from textune.pipeline.info import in_words, info

@@ -14,7 +14,7 @@ from kits.runs import reviews
 from safetensors.torch import load_file, save_file
 
 import textune
-from textune.config.schema import SavedSource
+from textune.config.sources import SavedSource
 from textune.data.reading.sources import read_source
 from textune.errors import DataError, ModelError, RunError
 from textune.exports.hf import export

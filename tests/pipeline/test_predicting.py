@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 
 import textune
 from textune.cli import main
-from textune.config.schema import Columns, FilesSource
+from textune.config.sources import Columns, FilesSource
 from textune.data.columns import select_columns
 from textune.data.reading.sources import read_source
 from textune.data.reading.windows import OpenRows, StreamOptions, Window, read_rows, stream_format

@@ -79,7 +79,7 @@ def test_every_row_is_counted_once(trained: Any, home: Path, tmp_path: Path, num
     """R6: the metric equals scikit-learn's on all rows, whatever the number of rows and the size of the batches."""
     from sklearn.metrics import accuracy_score
 
-    from textune.config.schema import FilesSource
+    from textune.config.sources import FilesSource
 
     rows = reviews(num_rows, seed=num_rows)
     path = write_csv(tmp_path / "test.csv", rows)

@@ -201,7 +201,7 @@ def test_balanced_weights_are_those_of_the_rows_that_are_trained(home: Path, tmp
 
 
 def test_files_of_one_name_get_reports_of_their_own(home: Path, trained: Any, tmp_path: Path) -> None:
-    from textune.config.schema import FilesSource
+    from textune.config.sources import FilesSource
 
     for folder, seed in (("a", 1), ("b", 2)):
         (tmp_path / folder).mkdir()

@@ -10,24 +10,21 @@ import pytest
 from kits.errors import refused
 
 from textune.config.fields import keys_of, role_of, variants
-from textune.config.schema import (
-    AdamW8bit,
-    BinaryTask,
+from textune.config.schema import Experiment
+from textune.config.section import Role, Section
+from textune.config.sharing import DeepSpeed, Sharded
+from textune.config.sources import (
     ConcatSource,
-    Experiment,
     FilesSource,
     GivenSource,
     HubSource,
-    MulticlassTask,
-    MultilabelTask,
     PythonSource,
-    RegressionTask,
     SavedSource,
     SplitOff,
     StreamSource,
 )
-from textune.config.section import Role, Section
-from textune.config.sharing import DeepSpeed, Sharded
+from textune.config.taskkinds import BinaryTask, MulticlassTask, MultilabelTask, RegressionTask
+from textune.config.updaterules import AdamW8bit
 from textune.config.values import Duration
 from textune.errors import RunError
 from textune.run.same import compare, flat

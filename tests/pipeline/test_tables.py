@@ -18,7 +18,7 @@ from kits.predictions import card_of, predict
 from kits.runs import reviews
 
 import textune
-from textune.config.schema import Columns, Labels
+from textune.config.sources import Columns, Labels
 from textune.errors import DataError, InputError
 from textune.prediction.load import load
 from textune.prediction.rows import named_scores, predict_table, prediction_fields

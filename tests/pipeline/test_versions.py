@@ -12,7 +12,7 @@ from kits.runs import Listener
 
 import textune
 from textune.batches.order import FIRST_DRAWING
-from textune.config.schema import FilesSource
+from textune.config.sources import FilesSource
 from textune.prediction.load import load
 from textune.run.manifest import read_manifest
 from textune.training.checkpoint import newest

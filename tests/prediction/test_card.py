@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from kits.predictions import card_of
 
-from textune.config.schema import BinaryTask
+from textune.config.taskkinds import BinaryTask
 from textune.errors import RunError
 from textune.prediction.card import CARD_NAME, HeadCard, ModelCard, read_card
 from textune.tasks.decision import Decision

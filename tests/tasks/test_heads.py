@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from textune.config.schema import AutoTask, BinaryTask, MulticlassTask, MultilabelTask, RegressionTask
+from textune.config.taskkinds import AutoTask, BinaryTask, MulticlassTask, MultilabelTask, RegressionTask
 from textune.data.labels.map import LabelMap
 from textune.errors import ConfigError
 from textune.tasks.decision import Decision

@@ -9,7 +9,7 @@ import torch
 
 from textune.batches.batch import Batch, MicroBatch, TokenBatch
 from textune.batches.layout import Group
-from textune.config.schema import MulticlassTask, RegressionTask
+from textune.config.taskkinds import MulticlassTask, RegressionTask
 from textune.data.labels.map import LabelMap
 from textune.tasks.task import Task, build_task
 

@@ -23,7 +23,9 @@ from kits.backbones import tiny_backbone
 from kits.batches import loader_of, rows_of, store_of
 from kits.runs import threads
 
-from textune.config.schema import AdamW, ModelSection, MulticlassTask, TrainSection
+from textune.config.schema import ModelSection, TrainSection
+from textune.config.taskkinds import MulticlassTask
+from textune.config.updaterules import AdamW
 from textune.data.labels.map import LabelMap
 from textune.model.device import Device
 from textune.model.loading import load_model

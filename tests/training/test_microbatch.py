@@ -13,12 +13,8 @@ from kits.patience import every_day
 from kits.problems import CPU, multiclass, multilabel, regression, rows_and_model
 
 from textune.batches.batch import Batch
-from textune.config.schema import (
-    AdamW,
-    ModelSection,
-    Schedule,
-    TrainSection,
-)
+from textune.config.schema import ModelSection, TrainSection
+from textune.config.updaterules import AdamW, Schedule
 from textune.data.labels.map import LABEL
 from textune.model.device import Device
 from textune.model.loading import load_model

@@ -12,7 +12,9 @@ import torch
 from kits.backbones import tiny_backbone
 from kits.batches import loader_of, rows_of, store_of
 
-from textune.config.schema import AdamW, AdamW8bit, ModelSection, MulticlassTask, TrainSection
+from textune.config.schema import ModelSection, TrainSection
+from textune.config.taskkinds import MulticlassTask
+from textune.config.updaterules import AdamW, AdamW8bit
 from textune.data.labels.map import LabelMap
 from textune.errors import ModelError
 from textune.model.backbone import TextModel

@@ -20,7 +20,9 @@ from kits.forking import in_a_process
 from textune.batches.batch import TokenBatch
 from textune.batches.loader import Loader
 from textune.batches.tokens import TextEncoder
-from textune.config.schema import AdamW, ModelSection, MulticlassTask, TokensSection, TrainSection
+from textune.config.schema import ModelSection, TokensSection, TrainSection
+from textune.config.taskkinds import MulticlassTask
+from textune.config.updaterules import AdamW
 from textune.data.labels.map import LabelMap
 from textune.errors import ModelError
 from textune.model.backbone import TextModel

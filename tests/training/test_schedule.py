@@ -10,7 +10,7 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-from textune.config.schema import EarlyStopping
+from textune.config.updaterules import EarlyStopping
 from textune.training.schedule import learning_rate
 from textune.training.stopping import BestTracker
 

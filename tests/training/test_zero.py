@@ -30,8 +30,9 @@ from kits.zero_ranks import (
     without_dropout,
 )
 
-from textune.config.schema import AdamW8bit, TrainSection
+from textune.config.schema import TrainSection
 from textune.config.sharing import DeepSpeed
+from textune.config.updaterules import AdamW8bit
 from textune.errors import ConfigError, ModelError, RunError
 from textune.model.device import Device
 from textune.ranks import ALONE, join, leave

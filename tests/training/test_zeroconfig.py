@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from textune.config.schema import AdamW, Schedule, TrainSection
+from textune.config.schema import TrainSection
 from textune.config.sharing import DataParallel, DeepSpeed
+from textune.config.updaterules import AdamW, Schedule
 from textune.errors import ConfigError
 from textune.training.sharing.zero import keys as zerokeys
 from textune.training.sharing.zero.plan import LARGEST_BUCKET, ZeroPlan, plan_zero, read_json

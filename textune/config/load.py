@@ -20,8 +20,9 @@ from textune.config.merge import Merged, Origin
 from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, parse_unset
 from textune.config.paths import absolute, user_path
 from textune.config.problems import Problem, refuse, translate
-from textune.config.schema import ConcatSource, Experiment, FilesSource, StreamSource
+from textune.config.schema import Experiment
 from textune.config.section import Section
+from textune.config.sources import ConcatSource, FilesSource, StreamSource
 from textune.config.streams import stream_problems
 from textune.config.toml import Tree, format_key, format_value, printable, read_toml, shorten
 from textune.errors import ConfigError

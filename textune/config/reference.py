@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from textune.config.fields import REQUIRED, default_of, description_of, expected, keys_of, role_of, variants
-from textune.config.schema import Experiment, RowSelection
+from textune.config.schema import Experiment
 from textune.config.section import Role, Section
+from textune.config.sources import RowSelection
 from textune.config.toml import Tree, format_value
 
 _HEADER = """\

@@ -9,265 +9,26 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import Field, PositiveInt
 
 from textune.config.section import Computed, Located, Section
 from textune.config.sharing import Checkpointing, DataParallel, Distributed
+from textune.config.sources import DataSection
+from textune.config.taskkinds import AutoTask, Task
+from textune.config.updaterules import AdamW, EarlyStopping, Optimizer, Schedule
 from textune.config.values import (
     AttentionLayout,
-    ColumnName,
     DeviceName,
-    DottedPath,
     Duration,
     FilePath,
-    FilePaths,
     HubPath,
     Names,
-    OnBadRow,
-    OnExtraCells,
     Period,
-    Quoting,
-    ScheduleKind,
     Seed,
     Switch,
     TrainingPrecision,
     Truncation,
-    known_encoding,
-    regular_expression,
-    spelled_tab,
-    whole_number,
 )
-
-# --- data: where rows come from -------------------------------------------------------------------------------------
-
-
-class RowSelection(Section):
-    """Keys that every data source has; applied in the order where, rename, select, shuffle, take."""
-
-    where: dict[str, Names] = {}
-    """Keep only rows whose column has one of these values, such as `{ source = "rotten_tomatoes" }`; values are
-    compared as text."""
-    rename: dict[str, str] = {}
-    """New column names, such as `{old = "new"}`."""
-    select: Names = ()
-    """Columns to keep; empty keeps all."""
-    shuffle: bool = False
-    """Shuffle the rows (with `shuffle_seed`) before `take`."""
-    shuffle_seed: Seed = 0
-    """Seed of `shuffle`."""
-    take: PositiveInt | None = None
-    """Keep only this many rows, from the start."""
-
-
-class FilesSource(RowSelection):
-    """Files on disk; several are read as one table, the matches of a pattern in sorted order."""
-
-    kind: Literal["files"] = "files"
-    """A data source made of files."""
-    files: Located[FilePaths] = ()
-    """Paths or glob patterns, relative to the config file. `.gz` and `.zst` are unpacked while reading."""
-    format: Literal["auto", "csv", "tsv", "json", "jsonl", "parquet", "arrow", "text"] = "auto"
-    """File format; `auto` goes by the file name."""
-    encoding: Annotated[str, AfterValidator(known_encoding)] = "utf-8"
-    """Text encoding of csv, tsv, json, jsonl and text files; a byte-order mark is skipped."""
-    delimiter: Annotated[str, BeforeValidator(spelled_tab), Field(min_length=1, max_length=1)] | None = None
-    """Column delimiter of csv and tsv; by default a comma and a tab."""
-    quoting: Quoting = "auto"
-    """`standard`: double quotes enclose a cell, which may span lines; `none`: quotes are plain characters. `auto` is
-    standard for csv and none for tsv, unless the first lines of a tsv file show csv quoting (a note then says so)."""
-    column_names: Names = ()
-    """Names for the columns of a csv or tsv file that has no header line, or for the values of json and jsonl rows
-    that are lists, such as `["a text", "a label"]`."""
-    skip_lines: NonNegativeInt = 0
-    """Lines of csv, tsv and text files to skip before the header, or before the rows if there is no header."""
-    extra_cells: OnExtraCells = "error"
-    """Rows of csv and tsv files with more cells than columns: `error` treats them as rows that cannot be read (see
-    `on_bad_row`), `ignore` drops the extra cells and counts the rows."""
-    split: Annotated[str, Field(min_length=1)] | None = None
-    """For `.json` files that hold an object of named lists of rows, such as `{"train": [...], "test": [...]}`: the
-    list to read; dots reach nested lists, as in `data.train`."""
-    pattern: Annotated[str, AfterValidator(regular_expression)] | None = None
-    """For `text`: a regular expression with named groups that turns each line into columns, such as
-    `(?P<label>[^:]+):\\S+ (?P<text>.*)`. Without it each line is the column `text`."""
-    label_files: Located[FilePaths] = ()
-    """For `text`: files with one label per line, parallel to `files`; they become the column `label`."""
-
-
-class HubSource(RowSelection):
-    """A data set on the Hugging Face hub (or a local folder that `datasets.load_dataset` understands).
-
-    Needs the `datasets` library (`pip install "textune[datasets]"`).
-    """
-
-    kind: Literal["hub"] = "hub"
-    """A data source from the Hugging Face hub."""
-    name: Located[Annotated[HubPath, Field(min_length=1)]]
-    """Data set name, such as `nyu-mll/glue`, or a local path."""
-    config: str | None = None
-    """Configuration of the data set, such as `sst2`."""
-    split: str = "train"
-    """Split name, such as `train` or `validation`."""
-    revision: Located[str | None] = None
-    """Branch, tag or commit."""
-
-
-class SavedSource(RowSelection):
-    """A folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`.
-
-    Needs the `datasets` library (`pip install "textune[datasets]"`).
-    """
-
-    kind: Literal["saved"] = "saved"
-    """A data source saved by the `datasets` library."""
-    folder: Located[FilePath]
-    """The folder, relative to the config file."""
-    split: str | None = None
-    """Split name, for a folder that holds several."""
-
-
-class PythonSource(RowSelection):
-    """Your own class or function that yields rows."""
-
-    kind: Literal["python"] = "python"
-    """A data source in Python."""
-    object: DottedPath
-    """`package.module:Name`; called with `options`, it returns an Arrow table or an iterable of dictionaries."""
-    options: dict[str, Any] = {}
-    """Keyword arguments of the call."""
-
-
-class GivenSource(RowSelection):
-    """Rows in memory, given in Python: `textune.train(config, rows={"NAME": rows})`."""
-
-    kind: Literal["given"] = "given"
-    """Rows in memory."""
-    name: Located[Annotated[str, Field(min_length=1)]]
-    """Which of the given rows."""
-
-
-class ConcatSource(RowSelection):
-    """Several sources, one after the other; they must share the columns that are used."""
-
-    kind: Literal["concat"] = "concat"
-    """A data source made of other sources."""
-    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
-    """The sources, as an array of tables."""
-
-
-class StreamSource(Section):
-    """Training rows that are read during training, from shards larger than memory or disk, local or remote."""
-
-    kind: Literal["stream"] = "stream"
-    """Training rows that are read during training."""
-    files: Located[FilePaths] = ()
-    """Shards: paths or glob patterns, relative to the config file, or URLs such as `https://`, `s3://`, `gs://`,
-    `hf://`."""
-    format: Literal["auto", "jsonl", "parquet"] = "auto"
-    """File format; `auto` goes by the file name. jsonl may be compressed as `.gz` or `.zst`."""
-    block_rows: PositiveInt = 10_000
-    """Rows held in memory and shuffled together."""
-    interleave: PositiveInt = 4
-    """Shards read in parallel, so that a block mixes their rows; `train.order = "sequential"` reads one at a time."""
-    num_rows: PositiveInt | None = None
-    """Rows in all shards: the length of an epoch. Without it, durations must be in steps."""
-
-
-class SplitOff(Section):
-    """Rows set aside from the training data."""
-
-    kind: Literal["split"] = "split"
-    """Set rows of the training source aside."""
-    ratio: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the training rows."""
-    count: PositiveInt | None = None
-    """Number of rows; overrides `ratio`."""
-    stratify: bool = True
-    """Keep the share of each class (for regression and multilabel tasks the split is random)."""
-    group_by: ColumnName | None = None
-    """Column such as a user or document id: rows with the same value stay in the same split."""
-    seed: Seed = 0
-    """Seed of the split, independent of the training seed."""
-
-
-class Absent(Section):
-    """No such data."""
-
-    kind: Literal["none"] = "none"
-    """No such data."""
-
-
-Source = Annotated[
-    FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource,
-    Field(discriminator="kind"),
-]
-TrainSource = Annotated[
-    FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource | StreamSource,
-    Field(discriminator="kind"),
-]
-HeldOut = Annotated[
-    SplitOff | Absent | FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource,
-    Field(discriminator="kind"),
-]
-
-EvaluationSet = Annotated[
-    FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource | SplitOff | Absent,
-    Field(discriminator="kind"),
-]
-"""The same kinds as `HeldOut`; without a `kind` the rows come from files."""
-
-
-class Columns(Section):
-    """Which columns hold what."""
-
-    text: ColumnName = "text"
-    """Column of the text."""
-    text_pair: ColumnName | None = None
-    """Column of the second text of a pair."""
-    template: Annotated[str, Field(min_length=1)] | None = None
-    """Text made of several columns, such as `"{title}\\n{body}"`; replaces `text`."""
-    label: ColumnName = "label"
-    """Column of the label, or labels."""
-    labels: Names = ()
-    """Columns of 0 and 1 (or false and true, no and yes), one per label, such as `["toxic", "obscene"]`: a multilabel
-    task with these label names. Replaces `label`."""
-    weight: ColumnName | None = None
-    """Column of the weight of each row in the loss, or in the sampling of rows (`train.order = "weighted"`)."""
-
-
-class Labels(Section):
-    """How labels are read and ordered."""
-
-    names: Names = ()
-    """Label names in the order of their ids. By default: integers in numeric order, other labels sorted."""
-    names_file: Located[FilePath | None] = None
-    """File with one label name per line (in the order of their ids), or a JSON list; instead of `names`."""
-    delimiter: Annotated[str, Field(min_length=1)] | None = None
-    """Separates the labels in one cell of a multilabel data set, such as `","`."""
-
-
-class DataSection(Section):
-    """Rows, columns and labels."""
-
-    folder: Located[FilePath | None] = None
-    """Folder that relative data files start from; by default the folder of the config file (for overrides, the current
-    folder)."""
-    train: TrainSource = FilesSource()
-    """The training rows."""
-    validation: HeldOut = SplitOff()
-    """Rows for choosing the best model: a share of the training rows, a source of their own, or none."""
-    test: HeldOut = Absent()
-    """Rows for the final report, never used in training."""
-    evaluations: dict[str, EvaluationSet] = {}
-    """More rows to evaluate on, under a name that you choose, such as `[data.evaluations.news]`; each can be what
-    `data.test` can be. Each gets a line in `metrics.jsonl` at every evaluation and its own report, and never chooses
-    the best model."""
-    columns: Columns = Columns()
-    """Which columns hold what."""
-    labels: Labels = Labels()
-    """How labels are read and ordered."""
-    on_bad_row: OnBadRow = "error"
-    """A row that cannot be read or has no label: `error` stops with its place and reason, `skip` skips it and reports
-    how many were skipped."""
 
 
 class TokensSection(Section):
@@ -291,74 +52,6 @@ class TokensSection(Section):
     def longest(self) -> int:
         """Most tokens that a row can have; for `auto`, the value before the backbone is known."""
         return 256 if self.max_length == "auto" else self.max_length
-
-
-# --- task ------------------------------------------------------------------------------------------------------------
-
-ClassWeights = Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]]
-
-
-class AutoTask(Section):
-    """Binary, multiclass, multilabel or regression, decided from the labels."""
-
-    kind: Literal["auto"] = "auto"
-    """Decide from the labels."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the target spread over the classes: y(1-s)+s/C for softmax, y(1-s)+s/2 for sigmoid outputs."""
-    class_weights: ClassWeights = "none"
-    """`balanced` (number of rows / (classes x rows of the class)) or a table of weights by label name."""
-
-
-class BinaryTask(Section):
-    """Two classes."""
-
-    kind: Literal["binary"] = "binary"
-    """Two classes; the second label name is the positive one."""
-    num_logits: Annotated[Literal[1, 2], BeforeValidator(whole_number)] = 2
-    """Two logits with softmax, or one with sigmoid."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the target spread over the classes."""
-    class_weights: ClassWeights = "none"
-    """`balanced` or a table of weights by label name."""
-
-
-class MulticlassTask(Section):
-    """One of several classes."""
-
-    kind: Literal["multiclass"] = "multiclass"
-    """Exactly one class per row."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the target spread over the classes."""
-    class_weights: ClassWeights = "none"
-    """`balanced` or a table of weights by label name."""
-
-
-class MultilabelTask(Section):
-    """Any number of classes."""
-
-    kind: Literal["multilabel"] = "multilabel"
-    """Any number of classes per row."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the target moved towards one half."""
-    class_weights: ClassWeights = "none"
-    """`balanced` (rows without the label / rows with it, for the positive term) or a table of weights of the positive
-    term."""
-
-
-class RegressionTask(Section):
-    """A number."""
-
-    kind: Literal["regression"] = "regression"
-    """A number per row."""
-    loss: Literal["mse", "smooth_l1"] = "mse"
-    """Squared error, or the Huber-like smooth L1 with `beta`."""
-    beta: Annotated[float, Field(gt=0)] = 0.1
-    """Where smooth L1 turns from squared to absolute."""
-    activation: Literal["linear", "sigmoid"] = "linear"
-    """`sigmoid` keeps predictions between 0 and 1."""
-
-
-Task = Annotated[AutoTask | BinaryTask | MulticlassTask | MultilabelTask | RegressionTask, Field(discriminator="kind")]
 
 
 class ModelSection(Section):
@@ -385,58 +78,6 @@ class ModelSection(Section):
     compiles where that is faster, `on` stops where it is impossible."""
     config: dict[str, Any] = {}
     """Changes to the backbone's own configuration, such as `{ hidden_dropout_prob = 0.2 }`."""
-
-
-# --- train -----------------------------------------------------------------------------------------------------------
-
-
-class AdamW(Section):
-    """AdamW; biases and norms are not decayed."""
-
-    kind: Literal["adamw"] = "adamw"
-    """Adam with decoupled weight decay (arXiv:1711.05101)."""
-    lr: Annotated[float, Field(gt=0)] = 5e-5
-    """Peak learning rate."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Decay per step, times the learning rate; not on biases and norms."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Decay of the running mean of the gradient."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay of the running mean of the squared gradient."""
-    eps: Annotated[float, Field(gt=0)] = 1e-8
-    """Added to the denominator."""
-
-
-class AdamW8bit(AdamW):
-    """AdamW that keeps its two moments in 8 bits, a quarter of the optimizer's memory; the other keys are those of
-    `adamw`.
-
-    Needs bitsandbytes (`pip install "textune[8bit]"`) or torchao. Steps are slightly less exact, and slower on a CPU.
-    """
-
-    kind: Literal["adamw_8bit"] = "adamw_8bit"  # type: ignore[assignment]
-    """Quantised block by block (arXiv:2110.02861)."""
-
-
-Optimizer = Annotated[AdamW | AdamW8bit, Field(discriminator="kind")]
-
-
-class Schedule(Section):
-    """Learning rate as a pure function of the step."""
-
-    kind: ScheduleKind = "linear"
-    """Shape after the warm-up: a line to zero, half a cosine to zero, or constant."""
-    warmup: Duration = Duration(0.1, "epochs")
-    """Linear rise from zero to the peak."""
-
-
-class EarlyStopping(Section):
-    """Stop when the best metric no longer improves."""
-
-    patience: Annotated[int, Field(ge=0)] = 0
-    """Evaluations without improvement before training stops; 0 never stops early."""
-    threshold: Annotated[float, Field(ge=0)] = 0.0
-    """Smallest change that counts as an improvement."""
 
 
 RowOrder = Literal["shuffle", "bucket", "sequential", "weighted"]
@@ -526,6 +167,3 @@ class Experiment(Section):
     """The training run."""
     evaluate: EvaluateSection = EvaluateSection()
     """Metrics and report."""
-
-
-ConcatSource.model_rebuild()

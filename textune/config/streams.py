@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from textune.config.fields import Place
 from textune.config.problems import Problem
-from textune.config.schema import Absent, AutoTask, Experiment, RegressionTask, SplitOff, StreamSource
+from textune.config.schema import Experiment
 from textune.config.section import Section
+from textune.config.sources import Absent, SplitOff, StreamSource
+from textune.config.taskkinds import AutoTask, RegressionTask
 from textune.config.toml import format_key
 from textune.config.values import Duration
 

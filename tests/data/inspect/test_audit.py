@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kits.rows import examples_of
 
-from textune.config.schema import Labels
+from textune.config.sources import Labels
 from textune.data.inspect import audit, duplicates
 from textune.data.inspect.audit import Finding, TokenFacts, audit_data
 from textune.data.inspect.duplicates import conflicting, normalised, repeated, text_keys

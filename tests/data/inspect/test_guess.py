@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from textune.config.schema import Columns, Labels
+from textune.config.sources import Columns, Labels
 from textune.data.columns import select_columns
 from textune.data.inspect.guess import Guess, guess_layout
 from textune.data.inspect.profile import MAX_DISTINCT, Column

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from textune.config.schema import (
+from textune.config.sources import (
     Absent,
     Columns,
     ConcatSource,

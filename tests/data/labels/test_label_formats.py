@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from textune.config.schema import Absent, Columns, DataSection, FilesSource, Labels, StreamSource
+from textune.config.sources import Absent, Columns, DataSection, FilesSource, Labels, StreamSource
 from textune.data.labels.map import LabelMap
 from textune.data.prepare import prepare_data, prepare_held_out
 from textune.errors import TextuneError

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from kits.rows import examples_of, rows_of
 
-from textune.config.schema import Absent, Columns, DataSection, FilesSource, Labels, StreamSource
+from textune.config.sources import Absent, Columns, DataSection, FilesSource, Labels, StreamSource
 from textune.data.columns import select_columns
 from textune.data.inspect.audit import audit_data
 from textune.data.labels.encode import encode_labels

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from kits.rows import examples_of
 
-from textune.config.schema import Labels
+from textune.config.sources import Labels
 from textune.data.columns import Examples
 from textune.data.labels.encode import encode_labels
 from textune.data.labels.infer import infer_labels

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kits.rows import packed_rows, read
 
-from textune.config.schema import Columns, Labels
+from textune.config.sources import Columns, Labels
 from textune.config.values import OnBadRow
 from textune.data.columns import select_columns
 from textune.data.labels.encode import encode_labels

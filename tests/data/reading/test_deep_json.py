@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from kits.rows import read
 
-from textune.config.schema import Columns, Labels, ModelSection, StreamSource
+from textune.config.schema import ModelSection
+from textune.config.sources import Columns, Labels, StreamSource
 from textune.data.inspect.guess import guess_layout
 from textune.data.labels.names import given_names
 from textune.data.reading.windows import StreamOptions, read_rows

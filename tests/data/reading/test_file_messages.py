@@ -17,7 +17,7 @@ import pytest
 import zstandard
 from kits.rows import cells, packed_rows, read
 
-from textune.config.schema import Columns, FilesSource, Labels, StreamSource
+from textune.config.sources import Columns, FilesSource, Labels, StreamSource
 from textune.data.inspect.guess import guess_layout
 from textune.data.reading.sources import read_source
 from textune.data.reading.windows import StreamOptions, read_rows, stream_format

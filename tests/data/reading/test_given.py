@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from textune.config.schema import Columns
+from textune.config.sources import Columns
 from textune.data.reading.given import given_texts
 from textune.errors import DataError, InputError, TextuneError
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kits.rows import cells, read
 
-from textune.config.schema import FilesSource
+from textune.config.sources import FilesSource
 from textune.data.reading.sources import read_source
 from textune.data.reading.windows import StreamOptions, read_rows
 from textune.errors import DataError

@@ -17,7 +17,7 @@ import pytest
 import zstandard
 from kits.rows import cells, read
 
-from textune.config.schema import ConcatSource, FilesSource, HubSource, PythonSource, SavedSource
+from textune.config.sources import ConcatSource, FilesSource, HubSource, PythonSource, SavedSource
 from textune.data.reading.sources import read_source
 from textune.draws import Draws
 from textune.errors import DataError

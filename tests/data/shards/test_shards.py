@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.utils import infer_storage_options
 from kits.streams import make_rows, open_rows, read_bytes, web_server, write_shard
 
-from textune.config.schema import Columns
+from textune.config.sources import Columns
 from textune.data.reading.files import short_names
 from textune.data.shards import reader as shards
 from textune.data.shards import remote

@@ -1,0 +1,256 @@
+"""The keys of `data`: where rows come from, their columns and labels; part of `schema.py`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt
+
+from textune.config.section import Located, Section
+from textune.config.values import (
+    ColumnName,
+    DottedPath,
+    FilePath,
+    FilePaths,
+    HubPath,
+    Names,
+    OnBadRow,
+    OnExtraCells,
+    Quoting,
+    Seed,
+    known_encoding,
+    regular_expression,
+    spelled_tab,
+)
+
+
+class RowSelection(Section):
+    """Keys that every data source has; applied in the order where, rename, select, shuffle, take."""
+
+    where: dict[str, Names] = {}
+    """Keep only rows whose column has one of these values, such as `{ source = "rotten_tomatoes" }`; values are
+    compared as text."""
+    rename: dict[str, str] = {}
+    """New column names, such as `{old = "new"}`."""
+    select: Names = ()
+    """Columns to keep; empty keeps all."""
+    shuffle: bool = False
+    """Shuffle the rows (with `shuffle_seed`) before `take`."""
+    shuffle_seed: Seed = 0
+    """Seed of `shuffle`."""
+    take: PositiveInt | None = None
+    """Keep only this many rows, from the start."""
+
+
+class FilesSource(RowSelection):
+    """Files on disk; several are read as one table, the matches of a pattern in sorted order."""
+
+    kind: Literal["files"] = "files"
+    """A data source made of files."""
+    files: Located[FilePaths] = ()
+    """Paths or glob patterns, relative to the config file. `.gz` and `.zst` are unpacked while reading."""
+    format: Literal["auto", "csv", "tsv", "json", "jsonl", "parquet", "arrow", "text"] = "auto"
+    """File format; `auto` goes by the file name."""
+    encoding: Annotated[str, AfterValidator(known_encoding)] = "utf-8"
+    """Text encoding of csv, tsv, json, jsonl and text files; a byte-order mark is skipped."""
+    delimiter: Annotated[str, BeforeValidator(spelled_tab), Field(min_length=1, max_length=1)] | None = None
+    """Column delimiter of csv and tsv; by default a comma and a tab."""
+    quoting: Quoting = "auto"
+    """`standard`: double quotes enclose a cell, which may span lines; `none`: quotes are plain characters. `auto` is
+    standard for csv and none for tsv, unless the first lines of a tsv file show csv quoting (a note then says so)."""
+    column_names: Names = ()
+    """Names for the columns of a csv or tsv file that has no header line, or for the values of json and jsonl rows
+    that are lists, such as `["a text", "a label"]`."""
+    skip_lines: NonNegativeInt = 0
+    """Lines of csv, tsv and text files to skip before the header, or before the rows if there is no header."""
+    extra_cells: OnExtraCells = "error"
+    """Rows of csv and tsv files with more cells than columns: `error` treats them as rows that cannot be read (see
+    `on_bad_row`), `ignore` drops the extra cells and counts the rows."""
+    split: Annotated[str, Field(min_length=1)] | None = None
+    """For `.json` files that hold an object of named lists of rows, such as `{"train": [...], "test": [...]}`: the
+    list to read; dots reach nested lists, as in `data.train`."""
+    pattern: Annotated[str, AfterValidator(regular_expression)] | None = None
+    """For `text`: a regular expression with named groups that turns each line into columns, such as
+    `(?P<label>[^:]+):\\S+ (?P<text>.*)`. Without it each line is the column `text`."""
+    label_files: Located[FilePaths] = ()
+    """For `text`: files with one label per line, parallel to `files`; they become the column `label`."""
+
+
+class HubSource(RowSelection):
+    """A data set on the Hugging Face hub (or a local folder that `datasets.load_dataset` understands).
+
+    Needs the `datasets` library (`pip install "textune[datasets]"`).
+    """
+
+    kind: Literal["hub"] = "hub"
+    """A data source from the Hugging Face hub."""
+    name: Located[Annotated[HubPath, Field(min_length=1)]]
+    """Data set name, such as `nyu-mll/glue`, or a local path."""
+    config: str | None = None
+    """Configuration of the data set, such as `sst2`."""
+    split: str = "train"
+    """Split name, such as `train` or `validation`."""
+    revision: Located[str | None] = None
+    """Branch, tag or commit."""
+
+
+class SavedSource(RowSelection):
+    """A folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`.
+
+    Needs the `datasets` library (`pip install "textune[datasets]"`).
+    """
+
+    kind: Literal["saved"] = "saved"
+    """A data source saved by the `datasets` library."""
+    folder: Located[FilePath]
+    """The folder, relative to the config file."""
+    split: str | None = None
+    """Split name, for a folder that holds several."""
+
+
+class PythonSource(RowSelection):
+    """Your own class or function that yields rows."""
+
+    kind: Literal["python"] = "python"
+    """A data source in Python."""
+    object: DottedPath
+    """`package.module:Name`; called with `options`, it returns an Arrow table or an iterable of dictionaries."""
+    options: dict[str, Any] = {}
+    """Keyword arguments of the call."""
+
+
+class GivenSource(RowSelection):
+    """Rows in memory, given in Python: `textune.train(config, rows={"NAME": rows})`."""
+
+    kind: Literal["given"] = "given"
+    """Rows in memory."""
+    name: Located[Annotated[str, Field(min_length=1)]]
+    """Which of the given rows."""
+
+
+class ConcatSource(RowSelection):
+    """Several sources, one after the other; they must share the columns that are used."""
+
+    kind: Literal["concat"] = "concat"
+    """A data source made of other sources."""
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    """The sources, as an array of tables."""
+
+
+class StreamSource(Section):
+    """Training rows that are read during training, from shards larger than memory or disk, local or remote."""
+
+    kind: Literal["stream"] = "stream"
+    """Training rows that are read during training."""
+    files: Located[FilePaths] = ()
+    """Shards: paths or glob patterns, relative to the config file, or URLs such as `https://`, `s3://`, `gs://`,
+    `hf://`."""
+    format: Literal["auto", "jsonl", "parquet"] = "auto"
+    """File format; `auto` goes by the file name. jsonl may be compressed as `.gz` or `.zst`."""
+    block_rows: PositiveInt = 10_000
+    """Rows held in memory and shuffled together."""
+    interleave: PositiveInt = 4
+    """Shards read in parallel, so that a block mixes their rows; `train.order = "sequential"` reads one at a time."""
+    num_rows: PositiveInt | None = None
+    """Rows in all shards: the length of an epoch. Without it, durations must be in steps."""
+
+
+class SplitOff(Section):
+    """Rows set aside from the training data."""
+
+    kind: Literal["split"] = "split"
+    """Set rows of the training source aside."""
+    ratio: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the training rows."""
+    count: PositiveInt | None = None
+    """Number of rows; overrides `ratio`."""
+    stratify: bool = True
+    """Keep the share of each class (for regression and multilabel tasks the split is random)."""
+    group_by: ColumnName | None = None
+    """Column such as a user or document id: rows with the same value stay in the same split."""
+    seed: Seed = 0
+    """Seed of the split, independent of the training seed."""
+
+
+class Absent(Section):
+    """No such data."""
+
+    kind: Literal["none"] = "none"
+    """No such data."""
+
+
+Source = Annotated[
+    FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource,
+    Field(discriminator="kind"),
+]
+TrainSource = Annotated[
+    FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource | StreamSource,
+    Field(discriminator="kind"),
+]
+HeldOut = Annotated[
+    SplitOff | Absent | FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource,
+    Field(discriminator="kind"),
+]
+
+EvaluationSet = Annotated[
+    FilesSource | HubSource | SavedSource | PythonSource | GivenSource | ConcatSource | SplitOff | Absent,
+    Field(discriminator="kind"),
+]
+"""The same kinds as `HeldOut`; without a `kind` the rows come from files."""
+
+
+class Columns(Section):
+    """Which columns hold what."""
+
+    text: ColumnName = "text"
+    """Column of the text."""
+    text_pair: ColumnName | None = None
+    """Column of the second text of a pair."""
+    template: Annotated[str, Field(min_length=1)] | None = None
+    """Text made of several columns, such as `"{title}\\n{body}"`; replaces `text`."""
+    label: ColumnName = "label"
+    """Column of the label, or labels."""
+    labels: Names = ()
+    """Columns of 0 and 1 (or false and true, no and yes), one per label, such as `["toxic", "obscene"]`: a multilabel
+    task with these label names. Replaces `label`."""
+    weight: ColumnName | None = None
+    """Column of the weight of each row in the loss, or in the sampling of rows (`train.order = "weighted"`)."""
+
+
+class Labels(Section):
+    """How labels are read and ordered."""
+
+    names: Names = ()
+    """Label names in the order of their ids. By default: integers in numeric order, other labels sorted."""
+    names_file: Located[FilePath | None] = None
+    """File with one label name per line (in the order of their ids), or a JSON list; instead of `names`."""
+    delimiter: Annotated[str, Field(min_length=1)] | None = None
+    """Separates the labels in one cell of a multilabel data set, such as `","`."""
+
+
+class DataSection(Section):
+    """Rows, columns and labels."""
+
+    folder: Located[FilePath | None] = None
+    """Folder that relative data files start from; by default the folder of the config file (for overrides, the current
+    folder)."""
+    train: TrainSource = FilesSource()
+    """The training rows."""
+    validation: HeldOut = SplitOff()
+    """Rows for choosing the best model: a share of the training rows, a source of their own, or none."""
+    test: HeldOut = Absent()
+    """Rows for the final report, never used in training."""
+    evaluations: dict[str, EvaluationSet] = {}
+    """More rows to evaluate on, under a name that you choose, such as `[data.evaluations.news]`; each can be what
+    `data.test` can be. Each gets a line in `metrics.jsonl` at every evaluation and its own report, and never chooses
+    the best model."""
+    columns: Columns = Columns()
+    """Which columns hold what."""
+    labels: Labels = Labels()
+    """How labels are read and ordered."""
+    on_bad_row: OnBadRow = "error"
+    """A row that cannot be read or has no label: `error` stops with its place and reason, `skip` skips it and reports
+    how many were skipped."""
+
+
+ConcatSource.model_rebuild()

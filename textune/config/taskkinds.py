@@ -1,0 +1,77 @@
+"""The keys of `task`, a section for each kind; part of `schema.py`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from textune.config.section import Section
+from textune.config.values import (
+    whole_number,
+)
+
+ClassWeights = Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]]
+
+
+class AutoTask(Section):
+    """Binary, multiclass, multilabel or regression, decided from the labels."""
+
+    kind: Literal["auto"] = "auto"
+    """Decide from the labels."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target spread over the classes: y(1-s)+s/C for softmax, y(1-s)+s/2 for sigmoid outputs."""
+    class_weights: ClassWeights = "none"
+    """`balanced` (number of rows / (classes x rows of the class)) or a table of weights by label name."""
+
+
+class BinaryTask(Section):
+    """Two classes."""
+
+    kind: Literal["binary"] = "binary"
+    """Two classes; the second label name is the positive one."""
+    num_logits: Annotated[Literal[1, 2], BeforeValidator(whole_number)] = 2
+    """Two logits with softmax, or one with sigmoid."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target spread over the classes."""
+    class_weights: ClassWeights = "none"
+    """`balanced` or a table of weights by label name."""
+
+
+class MulticlassTask(Section):
+    """One of several classes."""
+
+    kind: Literal["multiclass"] = "multiclass"
+    """Exactly one class per row."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target spread over the classes."""
+    class_weights: ClassWeights = "none"
+    """`balanced` or a table of weights by label name."""
+
+
+class MultilabelTask(Section):
+    """Any number of classes."""
+
+    kind: Literal["multilabel"] = "multilabel"
+    """Any number of classes per row."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target moved towards one half."""
+    class_weights: ClassWeights = "none"
+    """`balanced` (rows without the label / rows with it, for the positive term) or a table of weights of the positive
+    term."""
+
+
+class RegressionTask(Section):
+    """A number."""
+
+    kind: Literal["regression"] = "regression"
+    """A number per row."""
+    loss: Literal["mse", "smooth_l1"] = "mse"
+    """Squared error, or the Huber-like smooth L1 with `beta`."""
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """Where smooth L1 turns from squared to absolute."""
+    activation: Literal["linear", "sigmoid"] = "linear"
+    """`sigmoid` keeps predictions between 0 and 1."""
+
+
+Task = Annotated[AutoTask | BinaryTask | MulticlassTask | MultilabelTask | RegressionTask, Field(discriminator="kind")]
