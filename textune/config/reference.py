@@ -29,7 +29,7 @@ pretrained = "sentence-transformers/all-MiniLM-L6-v2"
 - **Precedence**, lowest first: defaults, what `extends` names, the file, what `extends` names on the command line, the
   command line. Environment variables play no part.
 - **`extends = "base.toml"`** at the top of a file builds on another file or a preset, `extends = ["preset:glue/mrpc",
-  "mine.toml"]` on several, each laid over those before it. Tables merge; lists and single values replace. A table
+  "base.toml"]` on several, each laid over those before it. Tables merge; lists and single values replace. A table
   whose `kind` changes starts from the defaults of the new kind.
 - **Presets** are configurations that come with textune; `textune presets` lists them. One can stand wherever a config
   file can: `textune train preset:tiny`, `extends = "preset:glue/mrpc"`, or on the command line `extends=preset:gpus`.
