@@ -48,7 +48,7 @@ def score_rows(
 
     reduction = Reduction(head, num_rows=num_rows, with_losses=with_losses)
     batches = predictor.score_batches(
-        rows.store, rows.rows, place=place_of, budget=budget, targets=targets_of if with_losses else None
+        rows.store, rows.examples, place=place_of, budget=budget, targets=targets_of if with_losses else None
     )
     for batch in batches:
         targets = targets_of(batch.positions)
