@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +43,7 @@ def score_rows(
 
     reduction = Reduction(head, num_rows=num_rows)
     for positions, scores in predictor.score_batches(rows.store, rows.rows, place=place_of, budget=budget):
-        reduction.add(positions, rows.at(positions).targets[head.name], scores)
+        reduction.add(positions, rows.at(positions).targets[head.name], scores[head.name])
         if ranks.alone:
             tracker.progress(stage, reduction.num_added, num_rows)
         else:  # the others are about as far
@@ -62,7 +62,7 @@ def report_split(
     rows: TokenRows,
     *,
     metric: Metric,
-    train_targets: np.ndarray | None,
+    train_targets: Mapping[str, np.ndarray] | None,
     bootstrap: int,
     mistakes: int,
     tracker: Tracker,
@@ -87,7 +87,7 @@ def report_split(
             ),
         ),
         metric=metric,
-        train_targets=train_targets,
+        train_targets=None if train_targets is None else train_targets[predictor.task.head.name],
         bootstrap=bootstrap,
         mistakes=mistakes,
     )

@@ -26,7 +26,7 @@ from textune.data.inspect.duplicates import (
     shared,
     text_keys,
 )
-from textune.data.labels import LABEL, LabelMap, describe_alike, look_alike
+from textune.data.labels import LabelMap, describe_alike, look_alike
 from textune.data.prepared import PreparedData, Split
 from textune.errors import DataError
 from textune.wording import count, listing, shorten
@@ -108,8 +108,9 @@ class _Audited:
         return self.split.name
 
     @cached_property
-    def targets(self) -> np.ndarray:
-        return self.split.chosen_targets[LABEL]
+    def targets(self) -> dict[str, np.ndarray]:
+        """By head."""
+        return self.split.chosen_targets
 
     @property
     def exact(self) -> np.ndarray:
@@ -149,7 +150,8 @@ def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[
     for index, one in enumerate(splits):
         for earlier in splits[:index]:
             findings += _leaks(one, earlier)
-    findings += _classes(splits, data.label_map)
+    for name, label_map in data.label_maps.items():
+        findings += _classes(splits, label_map, name)
     if tokens is not None:
         findings += _token_findings(tokens)
     if data.stream is not None:  # later rows may have what the first block does not
@@ -237,12 +239,12 @@ def _leaks(split: _Audited, earlier: _Audited) -> list[Finding]:
     return findings
 
 
-def _classes(splits: list[_Audited], label_map: LabelMap) -> list[Finding]:
+def _classes(splits: list[_Audited], label_map: LabelMap, head: str) -> list[Finding]:
     if not label_map.choices:
-        return _scores(splits[0])
+        return _scores(splits[0], head)
     names, train = label_map.names, splits[0]
-    rows_C = _class_counts(train.targets, len(names))
-    findings = [_count_note(one, names) for one in splits]
+    rows_C = _class_counts(train.targets[head], len(names))
+    findings = [_count_note(one, names, head) for one in splits]
     present = np.flatnonzero(rows_C)
     if label_map.exclusive and len(present) < 2:
         found = shorten(names[int(present[0])]) if len(present) else "none"
@@ -256,7 +258,7 @@ def _classes(splits: list[_Audited], label_map: LabelMap) -> list[Finding]:
         which = listing((repr(names[index]) for index in absent), 6)
         message = f"{count(len(absent), 'label has', 'labels have')} no training row: {which}."
         findings.append(Finding("warning", "class-untrained", message, len(absent)))
-    all_rows_C = sum(_class_counts(one.targets, len(names)) for one in splits)
+    all_rows_C = sum(_class_counts(one.targets[head], len(names)) for one in splits)
     for what, places in look_alike(names):
         nums = [int(num) for num in np.asarray(all_rows_C)[places]]
         message = describe_alike(what, [names[place] for place in places], nums)
@@ -275,7 +277,7 @@ def _classes(splits: list[_Audited], label_map: LabelMap) -> list[Finding]:
         )
         findings.append(Finding("warning", "imbalance", message, most // least))
     for split in splits[1:]:
-        lacking = np.flatnonzero((_class_counts(split.targets, len(names)) == 0) & (rows_C > 0))
+        lacking = np.flatnonzero((_class_counts(split.targets[head], len(names)) == 0) & (rows_C > 0))
         if len(lacking):
             which = listing((repr(names[index]) for index in lacking), 6)
             message = f"{count(len(lacking), 'label has', 'labels have')} no {split.name} row: {which}."
@@ -289,15 +291,15 @@ def _class_counts(targets: np.ndarray, num_classes: int) -> np.ndarray:
     return np.bincount(targets, minlength=num_classes)
 
 
-def _count_note(split: _Audited, names: tuple[str, ...]) -> Finding:
-    rows_C = _class_counts(split.targets, len(names))
+def _count_note(split: _Audited, names: tuple[str, ...], head: str) -> Finding:
+    rows_C = _class_counts(split.targets[head], len(names))
     order = np.argsort(-rows_C, kind="stable")
     shown = listing((f"{names[index]} {rows_C[index]:,}" for index in order), 8)
     return Finding("note", "classes", f"{split.name}: {count(len(split), 'row')}; {shown}.", len(split))
 
 
-def _scores(split: _Audited) -> list[Finding]:
-    values = split.targets
+def _scores(split: _Audited, head: str) -> list[Finding]:
+    values = split.targets[head]
     if len(values) > 1 and values.min() == values.max():
         return [Finding("error", "one-score", f"Every training row has the score {values[0]:g}.", len(values))]
     message = (
