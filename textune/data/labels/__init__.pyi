@@ -5,5 +5,6 @@ from .infer import infer_labels as infer_labels
 from .map import LABEL as LABEL
 from .map import LabelMap as LabelMap
 from .map import LabelMaps as LabelMaps
+from .map import choices_of as choices_of
 from .names import given_names as given_names
 from .sidebyside import side_by_side as side_by_side
