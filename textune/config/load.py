@@ -20,6 +20,7 @@ from textune.config.merge import Merged, Origin
 from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, parse_unset
 from textune.config.paths import absolute, user_path
 from textune.config.problems import Problem, refuse, translate
+from textune.config.rates import rate_problems
 from textune.config.schema import Experiment
 from textune.config.section import Section
 from textune.config.sources import ConcatSource, FilesSource, StreamSource
@@ -117,7 +118,7 @@ def require_runnable(experiment: Experiment) -> None:
         problems.append(
             Problem(("data", "labels"), "data.labels.names and data.labels.names_file are both set.", hint)
         )
-    problems += [*evaluation_problems(experiment), *stream_problems(experiment)]
+    problems += [*evaluation_problems(experiment), *stream_problems(experiment), *rate_problems(experiment)]
     refuse(problems)
 
 

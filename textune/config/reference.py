@@ -29,7 +29,7 @@ pretrained = "sentence-transformers/all-MiniLM-L6-v2"
 - **Precedence**, lowest first: defaults, the file named by `extends`, the file, the command line. Environment
   variables play no part.
 - **`extends = "base.toml"`** at the top of a file builds on another file. Tables merge; lists and single values
-  replace. A table whose `kind` changes starts from the defaults of the new kind.
+  replace. A table whose `kind` changes starts from the defaults of the new kind; only a schedule keeps its `warmup`.
 - **Command line:** `train.optimizer.lr=3e-5` sets a key; lists and tables are TOML, as in `'data.labels.names=["no",
   "yes"]'`. Text needs no quotes; quoted text is TOML too, so `"train.log_every=1 steps"` and `'train.log_every="1
   steps"'` mean the same. `--unset train.optimizer.lr` resets a key to its default before the others are set.
@@ -41,7 +41,8 @@ pretrained = "sentence-transformers/all-MiniLM-L6-v2"
 - **On resume** a run refuses a value that differs from the one it was started with. The column `resume` marks the
   exceptions: `free` keys may change (they control how and where the same result is computed, watched and saved); for
   `content` keys the run compares the content, which may have moved.
-- **Durations** are text with a unit: `"500 steps"` (optimizer steps), `"2 epochs"`, `"0.25 epochs"`.
+- **Durations** are text with a unit: `"500 steps"` (optimizer steps), `"2 epochs"`, `"0.25 epochs"`, or `"6 %"`, a
+  share of the steps of the whole run (which `train.duration` itself cannot be).
 - `textune show config.toml` prints every value with its origin, `--diff` only what differs from the defaults.
 - `textune schema` prints a JSON Schema, which lets an editor complete and check keys; `"$schema"` at the top of a
   file tells the editor where to find it and has no other effect.
@@ -100,9 +101,10 @@ def _write_section(
     """
     known[section] = place
     if place:
-        names = [
-            name for name in keys_of(section) if name in section.__annotations__ and not (kind and name == "kind")
-        ]
+        repeated_keys = {
+            name for base in section.__mro__[1:] if base in (RowSelection, *known) for name in keys_of(base)
+        }
+        names = [name for name in keys_of(section) if name not in repeated_keys and not (kind and name == "kind")]
         title = f'{place}, kind = "{kind}"' if kind else place
         more = (
             f"Also all [keys of every data source](#{_anchor(_ROWS_TITLE)}).\n"

@@ -150,7 +150,7 @@ def _rates(parts: Parts) -> dict[int, float]:
     warmup = parts.plan.steps(section.schedule.warmup)
     return {
         step + 1: learning_rate(
-            step, kind=section.schedule.kind, peak=section.optimizer.lr, warmup_steps=warmup, total_steps=total
+            step, schedule=section.schedule, peak=section.optimizer.lr, warmup_steps=warmup, total_steps=total
         )
         for step in sorted({0, min(warmup, total - 1), total - 1})
     }
