@@ -108,7 +108,9 @@ def test_rooms_are_entered_by_their_front_doors() -> None:
 
 
 def test_every_name_at_a_front_door_is_defined_there_and_used_elsewhere() -> None:
-    used = {(module, name) for path in modules() for module, name in imports_of(path)}
+    """By another room, or by an example."""
+    users = [*modules(), *(ROOT / "examples").glob("*.py")]
+    used = {(module, name) for path in users for module, name in imports_of(path)}
     public = {("textune.pipeline", name) for name in textune.__all__}
     for door in sorted(PACKAGE.rglob("__init__.pyi")):
         package = ".".join(door.parent.relative_to(ROOT).parts)

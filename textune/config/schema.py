@@ -138,9 +138,10 @@ class TrainSection(Section):
 class EvaluateSection(Section):
     """Metrics and report."""
 
-    metric: str = "auto"
+    metric: str | Annotated[tuple[str, ...], Field(min_length=1)] = "auto"
     """Main metric: it chooses the best model and is reported with an interval. `auto`: accuracy (binary, multiclass),
-    f1_micro (multilabel), pearson (regression)."""
+    f1_micro (multilabel), pearson (regression). `loss`: the task's own loss, the lower the better. A list such as
+    `["f1", "accuracy"]` is the mean of its metrics. Names of other libraries are understood."""
     max_tokens: Computed[PositiveInt] = 16384
     """Token budget of prediction: the most tokens computed at once."""
     bootstrap: Computed[Annotated[int, Field(ge=0)]] = 1000

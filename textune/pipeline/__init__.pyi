@@ -1,3 +1,4 @@
+from .build import build_parts as build_parts
 from .check import CheckResult as CheckResult
 from .check import check as check
 from .evaluate import evaluate as evaluate

@@ -38,7 +38,7 @@ from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.prediction import card_of
 from textune.ranks import ALONE, Ranks
 from textune.run import Earlier, Parts, Settings, Tracker
-from textune.tasks import build_task
+from textune.tasks import build_task, with_known_weights
 from textune.training import STATE_BYTES, is_sharded, require_learner, require_optimizer
 
 
@@ -109,7 +109,7 @@ def build_parts(
     assert prepared.budget is not None, "it was measured"
     card = card_of(
         experiment.data,
-        experiment.task,
+        with_known_weights(experiment.task, task.head),
         tokens,
         data,
         device,
@@ -164,7 +164,7 @@ def _prepared(
         "training",
         vocabulary=vocabulary,
         sharded=is_sharded(section.distributed),
-        lengths=rows["train"].lengths,
+        lengths=rows["train"].row_lengths,
         earlier_way=None if earlier is None else earlier.kernels,
         recompute=section.gradient_checkpointing,
         num_steps=num_steps,

@@ -8,9 +8,11 @@ from .manifest import read_manifest as read_manifest
 from .parts import Parts as Parts
 from .parts import Settings as Settings
 from .parts import batches_of as batches_of
+from .parts import predictor_of as predictor_of
 from .rehearsal import one_batch_of_everything as one_batch_of_everything
 from .rehearsal import scratch_folder as scratch_folder
 from .report import report_split as report_split
+from .report import score_rows as score_rows
 from .report import write_report as write_report
 from .same import compare as compare
 from .session import Session as Session
