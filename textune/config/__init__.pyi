@@ -18,6 +18,8 @@ from .presets import described_presets as described_presets
 from .problems import keys_called as keys_called
 from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown
+from .schema import LONG_ROWS as LONG_ROWS
+from .schema import SHORT_ROWS as SHORT_ROWS
 from .schema import EvaluateSection as EvaluateSection
 from .schema import Experiment as Experiment
 from .schema import ModelSection as ModelSection

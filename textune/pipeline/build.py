@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
-from textune.batches import Plan, TextEncoder, TokenRows, require_budget, require_weights, tokenise
+from textune.batches import Plan, TextEncoder, TokenRows, choose_max_length, require_budget, require_weights, tokenise
 from textune.config import Experiment, TrainSection, reported_sets, require_runnable, sets_at_each_evaluation
 from textune.data import LABEL, GivenRows, PreparedData, prepare_data, require_sound
 from textune.evaluation import resolve_metric
@@ -81,7 +81,9 @@ def build_parts(
     model = load_model(
         experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_outputs, seed=train.seed
     )
-    tokens, said = fit_length(experiment.tokens, model, name=name)
+    before_stop = None if earlier is None else earlier.max_length
+    max_length = choose_max_length(experiment.tokens, tokenizer, data.train, earlier=before_stop)
+    tokens, said = fit_length(experiment.tokens, max_length, model, name=name)
     if before is None:  # a tokenizer saved by textune states the earlier run's length, which `differences` reports
         said += tokenizer_notice(tokens, tokenizer, name=name)
 
@@ -132,6 +134,7 @@ def build_parts(
         budget=prepared.budget,
         plan=plan,
         card=card,
+        max_length_reason=max_length.reason,
         ranks=ranks,
     )
     said += [] if earlier else model.notes  # a resumed run takes all weights from its checkpoint: nothing is new there
