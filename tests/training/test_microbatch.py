@@ -14,7 +14,7 @@ from kits.problems import CPU, multiclass, multilabel, regression, rows_and_mode
 
 from textune.batches.batch import Batch
 from textune.config.schema import ModelSection, TrainSection
-from textune.config.updaterules import AdamW, Schedule
+from textune.config.updaterules import AdamW, LinearSchedule
 from textune.data.labels.map import LABEL
 from textune.model.device import Device
 from textune.model.loading import load_model
@@ -39,7 +39,7 @@ def test_fifty_steps_of_micro_batches_give_the_weights_of_whole_batches(
             batch_size=16,
             max_tokens=max_tokens,
             optimizer=AdamW(lr=1e-3, eps=1e-4),
-            schedule=Schedule(warmup="5 steps"),  # type: ignore[arg-type]
+            schedule=LinearSchedule(warmup="5 steps"),  # type: ignore[arg-type]
         )
         rows, model = rows_and_model(tmp_path, task, targets, layout=layout, weighted=True)
         loader = loader_of(rows, section, layout=model.layout, pad_id=model.pad_id)

@@ -11,7 +11,6 @@ from textune.config import (
     DataSection,
     FilesSource,
     Labels,
-    RegressionTask,
     Section,
     TokensSection,
     Truncation,
@@ -39,7 +38,7 @@ class HeadCard(Section):
     multi_hot: bool | None = None
     """Multilabel: whether lists in the data are multi-hot rows."""
     task: TaskSection
-    """The section `task` of the run."""
+    """The section `task` of the run, `balanced` class weights as numbers."""
     decision: Decision = USUAL
     """The rule by which scores become answers."""
 
@@ -101,13 +100,15 @@ class ModelCard(Section):
         """The labels of each head and what they are."""
         return {head.name: head.label_map for head in self.heads}
 
-    def build_task(self) -> Task:
-        """The task that the model was trained for, without its class weights.
+    @property
+    def knows_loss(self) -> bool:
+        """Whether the task's loss is known: earlier versions did not keep the numbers of `balanced` class weights."""
+        return getattr(self.task, "class_weights", "none") != "balanced"
 
-        These belong to training: `balanced` ones cannot be known again without the training rows.
-        """
+    def build_task(self) -> Task:
+        """The task that the model was trained for; without class weights where the card does not know them."""
         section = self.task
-        if not isinstance(section, RegressionTask):
+        if not self.knows_loss:
             section = section.model_copy(update={"class_weights": "none"})
         return build_task(section, self.label_maps, decisions={head.name: head.decision for head in self.heads})
 

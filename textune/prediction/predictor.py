@@ -6,7 +6,7 @@ texts --TextEncoder--> token store --sort by length, cut by tokens--> packed for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -54,6 +54,8 @@ class ScoredBatch(NamedTuple):
     """int64 [n] which of the chosen rows these are."""
     scores: Scores
     """float64 [n, K] probabilities, or [n] values for regression, by head."""
+    losses: dict[str, np.ndarray] | None = None
+    """The task's own loss of each row, float32 [n] by head, where targets were given."""
 
 
 class Predictor:
@@ -104,13 +106,15 @@ class Predictor:
         *,
         place: Callable[[int], str] = nth_row,
         budget: CallerBudget | None = None,
+        targets: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None,
     ) -> Iterator[ScoredBatch]:
         """Score the chosen rows, all of them without `indices`; each row once, in batches of similar length.
 
         Of several ranks each yields its own batches, which together are those of a process alone; all must come to the
         end. Nothing is kept between batches, so whoever needs little of the scores needs little memory. `budget`: the
-        caller's own, halved where memory runs out; without it, a new one. ModelError where a score is not a number,
-        whose row `place` names by its position: this is the one place that all scores come from.
+        caller's own, halved where memory runs out; without it, a new one. `targets` of rows, by their positions: their
+        losses are computed as well. ModelError where a score is not a number, whose row `place` names by its position:
+        this is the one place that all scores come from.
         """
         budget = budget or self.budget()
         chosen = np.arange(store.num_examples) if indices is None else indices
@@ -130,7 +134,7 @@ class Predictor:
                 store, chosen[positions], layout=layout, pad_id=pad_id, max_tokens=budget.max_tokens, group_cost=cost
             )
             try:
-                scores = self._score_batch(batch)
+                scores, losses = self._score_batch(batch, None if targets is None else targets(positions))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -138,7 +142,7 @@ class Predictor:
                 for of_head in scores.values():
                     require_numbers(of_head, positions, num_rows=len(chosen), place=place)
                 if len(to_do) >= num_idle:
-                    yield ScoredBatch(positions, scores)
+                    yield ScoredBatch(positions, scores, losses)
                 continue
             if self.lockstep and not self.ranks.alone:
                 raise _refuse_halving(batch.num_laid_out, budget.max_tokens)
@@ -157,8 +161,11 @@ class Predictor:
             for stop in range(len(cut), 0, -max_rows)
         ]
 
-    def _score_batch(self, batch: TokenBatch) -> Scores:
-        """Scores of a batch, in the order of its rows; it leaves nothing behind, so that it can be tried again."""
+    def _score_batch(
+        self, batch: TokenBatch, targets: Mapping[str, np.ndarray] | None
+    ) -> tuple[Scores, dict[str, np.ndarray] | None]:
+        """Scores and, with targets, losses of a batch, in the order of its rows; it leaves nothing behind, so that it
+        can be tried again."""
         # A model that was loaded is in this mode already: several threads may predict at once.
         was_training = self.model.training
         if was_training:
@@ -168,10 +175,21 @@ class Predictor:
             with torch.no_grad() if self.lockstep else torch.inference_mode():
                 with self.device.autocast():
                     logits_BC = self._outputs(batch.to(self.device.torch))
-                return {name: scores.cpu().numpy() for name, scores in self.task.scores(logits_BC.double()).items()}
+                by_head = self.task.scores(logits_BC.double())
+                scores = {name: of_head.cpu().numpy() for name, of_head in by_head.items()}
+                return scores, None if targets is None else self._losses(logits_BC, targets)
         finally:
             if was_training:
                 self.model.train()
+
+    def _losses(self, logits_BC: torch.Tensor, targets: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The losses in float32, as training computes them."""
+        on_device = {
+            name: torch.from_numpy(np.ascontiguousarray(values)).to(logits_BC.device)
+            for name, values in targets.items()
+        }
+        losses = self.task.row_losses(logits_BC.float(), on_device)
+        return {name: losses_B.cpu().numpy() for name, losses_B in losses.items()}
 
     def score_store(
         self,
@@ -190,9 +208,9 @@ class Predictor:
         scores = {
             head.name: np.zeros(head.answers.score_shape(num_rows), dtype=np.float64) for head in self.task.heads
         }
-        for positions, values in self.score_batches(store, indices, place=place, budget=budget):
-            for name, of_head in values.items():
-                scores[name][positions] = of_head
+        for batch in self.score_batches(store, indices, place=place, budget=budget):
+            for name, of_head in batch.scores.items():
+                scores[name][batch.positions] = of_head
         return {name: self.ranks.merge_shares(of_head) for name, of_head in scores.items()}
 
     def encode(self, texts: object, pairs: object = None) -> TokenStore:
