@@ -15,7 +15,7 @@ from textune.config.section import Computed, Located, Section
 from textune.config.sharing import Checkpointing, DataParallel, Distributed
 from textune.config.sources import DataSection
 from textune.config.taskkinds import AutoTask, Task
-from textune.config.updaterules import AdamW, EarlyStopping, Optimizer, Schedule
+from textune.config.updaterules import AdamW, EarlyStopping, LinearSchedule, Optimizer, Schedule
 from textune.config.values import (
     AttentionLayout,
     DeviceName,
@@ -25,6 +25,7 @@ from textune.config.values import (
     Names,
     Padding,
     Period,
+    RunLength,
     Seed,
     Switch,
     TrainingPrecision,
@@ -102,7 +103,7 @@ RowOrder = Literal["shuffle", "bucket", "sequential", "weighted"]
 class TrainSection(Section):
     """The training run."""
 
-    duration: Period = Duration(3, "epochs")
+    duration: RunLength = Duration(3, "epochs")
     """How long to train."""
     batch_size: PositiveInt = 32
     """Rows per optimizer step, over all devices: the only size that affects the result."""
@@ -126,7 +127,7 @@ class TrainSection(Section):
     """Where to compute; `auto` takes a GPU if there is one."""
     optimizer: Optimizer = AdamW()
     """The update rule."""
-    schedule: Schedule = Schedule()
+    schedule: Schedule = LinearSchedule()
     """The learning rate over time."""
     compact_vocabulary: Switch = "auto"
     """Keep gradients and optimizer state only for the embeddings of tokens that occur in the data; the others are put
