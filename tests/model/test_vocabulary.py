@@ -66,7 +66,7 @@ def train(built: Built, num_steps: int, **keys: Any) -> None:
     rows = rows_of(store, np.arange(len(store)) % 3)
     loader = loader_of(rows, section, layout=built.model.layout, pad_id=built.model.pad_id)
     device = Device(built.hf.device, "fp32")
-    task = build_task(MulticlassTask(), COLORS)
+    task = build_task(MulticlassTask(), {"label": COLORS})
     results = list(
         steps(
             learner_alone(built.model, section, device), task, loader, section, total_steps=num_steps, warmup_steps=5

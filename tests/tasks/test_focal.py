@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from textune.config.load import load_config
 from textune.config.taskkinds import AutoTask, BinaryTask, MulticlassTask, MultilabelTask
-from textune.data.labels.map import LabelMap
+from textune.data.labels.map import LABEL, LabelMap
+from textune.data.labels.values import MISSING
 from textune.errors import ConfigError
 from textune.tasks.focal import focal_classes, focal_labels
 from textune.tasks.task import build_task
@@ -23,7 +24,7 @@ GAMMAS = [0.5, 1.0, 2.0, 5.0]
 
 def build(section: Any, label_map: LabelMap) -> Any:
     """The head of the task with these labels."""
-    return build_task(section, label_map).head
+    return build_task(section, {LABEL: label_map}).head
 
 
 def logits(*, scale: float = 3.0) -> torch.Tensor:
@@ -117,6 +118,16 @@ def test_gradients_are_the_derivative_and_finite_where_the_model_is_certain(gamm
             loss = loss + focal_labels(edge, torch.tensor([[1.0, 0.0, 1.0]]), gamma=gamma, weights_K=None).sum()
             loss.backward()
             assert torch.isfinite(loss) and edge.grad is not None and torch.isfinite(edge.grad).all()
+
+
+def test_a_row_without_a_label_has_no_loss() -> None:
+    head = build(MulticlassTask(loss="focal", class_weights={"c": 3.0}), THREE)
+    inputs = logits().requires_grad_()
+    targets = torch.where(torch.arange(7) % 2 == 0, MISSING, TARGETS)
+    losses = head.row_losses(inputs, targets)
+    losses.sum().backward()
+    assert losses[::2].tolist() == [0.0] * 4 and inputs.grad is not None and not inputs.grad[::2].any()
+    assert torch.equal(losses[1::2], head.row_losses(logits(), TARGETS)[1::2])
 
 
 def test_a_regression_has_no_focal_loss() -> None:

@@ -142,7 +142,7 @@ def test_a_step_depends_on_seed_and_step_not_on_what_ran_before(tmp_path: Path) 
     for disturb in (False, True):
         rows, _ = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
         plain = ModelSection(pretrained=str(tmp_path))  # dropout as the backbone has it
-        model = load_model(plain, load_tokenizer(plain), label_map=task.head.label_map, num_logits=3, seed=0)
+        model = load_model(plain, load_tokenizer(plain), label_maps=task.label_maps, num_logits=3, seed=0)
         loader = loader_of(rows, section, layout=model.layout, pad_id=model.pad_id)
         run = []
         for result in steps(learner_alone(model, section, CPU), task, loader, section, total_steps=6, warmup_steps=0):

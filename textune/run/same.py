@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from textune.config import Role, format_value, role_of
+from textune.data import full_names, problem_of
 from textune.errors import RunError
 from textune.jsontext import finite
 from textune.model import processor
@@ -111,7 +112,7 @@ def identity_of(parts: Parts) -> Identity:
     # The integers alone are the same where a file gives them other names.
     named = [(name, split.examples.label_names) for name, split in splits.items() if split.examples.label_names]
     content |= {f"class_names.{name}": list(names) for name, names in named}
-    content["labels"] = [parts.data.label_map.problem, *parts.data.label_map.names]
+    content["labels"] = [problem_of(parts.data.label_maps), *full_names(parts.data.label_maps)]
     content["tokenizer"] = parts.encoder.fingerprint()
     content["max_length"] = parts.card.max_length
     content["token_embeddings"] = parts.model.left_out_fingerprint
