@@ -64,7 +64,7 @@ def _scores_of_transformers(folder: Path, texts: list[str], pairs: list[str]) ->
     return torch.cat(rows).double().softmax(-1)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2"])
+@pytest.mark.parametrize("family", ["gpt2", "qwen2"])
 @pytest.mark.parametrize(("tokens", "separator"), [({}, "\n"), ({"pair_separator": " | "}, " | ")])
 def test_a_saved_model_predicts_what_plain_transformers_does(
     place: Path, tmp_path: Path, family: str, tokens: dict[str, Any], separator: str
@@ -82,10 +82,12 @@ def test_a_saved_model_predicts_what_plain_transformers_does(
     assert resumed.complete_before
 
 
-def test_tokenizers_that_separate_get_nothing(place: Path, tmp_path: Path) -> None:
-    run = textune.train(_config(place, "bert"), run=tmp_path / "run").run
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_tokenizers_that_separate_get_nothing(place: Path, tmp_path: Path, family: str) -> None:
+    """BERT has a token for that, and Llama begins each text anew."""
+    run = textune.train(_config(place, family), run=tmp_path / "run").run
     assert json.loads((run / "best" / "textune.json").read_text())["pair_separator"] == ""
-    own = textune.train(_config(place, "bert", pair_separator="and"), run=tmp_path / "own").run
+    own = textune.train(_config(place, family, pair_separator="and"), run=tmp_path / "own").run
     assert json.loads((own / "best" / "textune.json").read_text())["pair_separator"] == "and"
     theirs = _scores_of_transformers(own / "best", TEXTS, ["and" + pair for pair in PAIRS])
     ours = torch.from_numpy(load(own, device="cpu").score(TEXTS, PAIRS))

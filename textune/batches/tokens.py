@@ -40,10 +40,10 @@ TOO_LONG = 'Raise tokens.max_length, set tokens.truncate = "head", or leave such
 class TextEncoder:
     """A backbone's fast tokenizer with textune's truncation: the only way from text to token ids.
 
-    Rows that fit are exactly what `tokenizer(text, text_pair)` gives, with `separator.text` before `text_pair`; if that
-    is nothing at all (an empty text without special tokens), one token represents it. Longer rows lose content tokens,
-    never special tokens nor a separator; in a pair, the longer text loses first (`longest_first` of the tokenizers
-    library).
+    Rows that fit are exactly what `tokenizer(text, text_pair)` gives, with `separator.text` before `text_pair`; if
+    that is nothing at all (an empty text without special tokens), one token represents it. Longer rows lose content
+    tokens, never special tokens nor a separator; in a pair, the longer text loses first (`longest_first` of the
+    tokenizers library).
     """
 
     def __init__(
