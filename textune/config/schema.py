@@ -15,7 +15,7 @@ from textune.config.section import Computed, Located, Section
 from textune.config.sharing import Checkpointing, DataParallel, Distributed
 from textune.config.sources import DataSection
 from textune.config.taskkinds import AutoTask, Task
-from textune.config.updaterules import AdamW, EarlyStopping, Optimizer, Schedule
+from textune.config.updaterules import AdamW, EarlyStopping, LinearSchedule, Optimizer, Schedule
 from textune.config.values import (
     AttentionLayout,
     DeviceName,
@@ -23,25 +23,37 @@ from textune.config.values import (
     FilePath,
     HubPath,
     Names,
+    Padding,
     Period,
+    RunLength,
     Seed,
     Switch,
     TrainingPrecision,
     Truncation,
 )
 
+SHORT_ROWS, LONG_ROWS = 128, 256
+"""What `tokens.max_length = "auto"` stands for, by the lengths of the training rows."""
+
 
 class TokensSection(Section):
     """Texts to token ids: computed once, cached, shared by all ranks."""
 
     max_length: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
-    """Longest row in tokens, including special tokens. `auto`: 256, or the number of positions of the backbone if
-    that is less."""
+    """Longest row in tokens, including special tokens. `auto`: 128, or 256 where a tenth of the training rows are
+    longer than 128 (of at most 1,000 rows, evenly spread), or the number of positions of the backbone if that is
+    less."""
     truncate: Truncation = "head"
     """Which part of a longer text is kept; of a pair, the longer text is shortened first. `error` refuses longer
     rows."""
     drop_longer: PositiveInt | None = None
     """Skip rows with more than this many tokens (before truncation); the report counts them."""
+    pad: Computed[Padding] = "batch"
+    """How long rows are made where a backbone runs padded: as the longest row computed at once (`batch`), or as
+    `tokens.max_length`, so that all shapes are the same. `max_length` makes every backbone run padded."""
+    pad_multiple: Computed[PositiveInt | None] = None
+    """Make rows a multiple of this many tokens long, such as 8 or 16: fewer shapes. It makes every backbone run
+    padded."""
     cache: Computed[FilePath | None] = None
     """Folder of the token cache; by default `textune/tokens` in the user's cache folder (`$XDG_CACHE_HOME` or
     `~/.cache`)."""
@@ -49,9 +61,14 @@ class TokensSection(Section):
     """Largest size of the cache; beyond it, the least recently used entries are removed."""
 
     @property
+    def pads(self) -> bool:
+        """Whether rows are padded beyond what the padded layout needs."""
+        return self.pad != "batch" or self.pad_multiple is not None
+
+    @property
     def longest(self) -> int:
-        """Most tokens that a row can have; for `auto`, the value before the backbone is known."""
-        return 256 if self.max_length == "auto" else self.max_length
+        """Most tokens that a row can have; for `auto`, the most that it may stand for."""
+        return LONG_ROWS if self.max_length == "auto" else self.max_length
 
 
 class ModelSection(Section):
@@ -86,7 +103,7 @@ RowOrder = Literal["shuffle", "bucket", "sequential", "weighted"]
 class TrainSection(Section):
     """The training run."""
 
-    duration: Period = Duration(3, "epochs")
+    duration: RunLength = Duration(3, "epochs")
     """How long to train."""
     batch_size: PositiveInt = 32
     """Rows per optimizer step, over all devices: the only size that affects the result."""
@@ -110,7 +127,7 @@ class TrainSection(Section):
     """Where to compute; `auto` takes a GPU if there is one."""
     optimizer: Optimizer = AdamW()
     """The update rule."""
-    schedule: Schedule = Schedule()
+    schedule: Schedule = LinearSchedule()
     """The learning rate over time."""
     compact_vocabulary: Switch = "auto"
     """Keep gradients and optimizer state only for the embeddings of tokens that occur in the data; the others are put

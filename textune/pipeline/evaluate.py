@@ -30,7 +30,7 @@ from textune.config import (
     require_words,
     user_path,
 )
-from textune.data import GivenRows, Split, given_names, prepare_data, prepare_held_out
+from textune.data import GivenRows, Split, choices_of, given_names, prepare_data, prepare_held_out
 from textune.errors import ConfigError, DataError, RunError
 from textune.evaluation import Metric, Report, resolve_metric
 from textune.jsontext import parse_json
@@ -205,9 +205,9 @@ def _rows_of(
     source, said = data_source(card.sources, data)
     if said:
         tracker.notice(said)
-    read, labels = _columns(columns, card), card.labels
+    read, labels, label_maps = _columns(columns, card), card.labels, card.label_maps
     try:
-        found = prepare_held_out(source, columns=read, labels=labels, label_map=card.label_map, on_bad_row=on_bad_row)
+        found = prepare_held_out(source, columns=read, labels=labels, label_maps=label_maps, on_bad_row=on_bad_row)
     except DataError as error:
         if error.key in {"data.columns.label", "data.columns.labels"}:
             error.advise("To score rows without labels, use `textune predict`.")
@@ -219,7 +219,7 @@ def _rows_of(
 
 def _own_rows(
     run: Path, experiment: Experiment | None, card: ModelCard, part: str | None, given: GivenRows
-) -> tuple[str, Split, np.ndarray | None]:
+) -> tuple[str, Split, dict[str, np.ndarray] | None]:
     """The run's own test (else validation) rows: (name of the set, the rows, targets of the training rows)."""
     if experiment is None:
         raise RunError(
@@ -237,19 +237,21 @@ def _own_rows(
             source,
             columns=section.columns,
             labels=section.labels,
-            label_map=card.label_map,
+            label_maps=card.label_maps,
             on_bad_row=section.on_bad_row,
             name=name,
             given=given,
         )
         read = [found]
-        same_labels = given_names(section.labels, section.columns.labels) == card.names or not card.label_map.choices
+        same_labels = given_names(section.labels, section.columns.labels) == card.names or not choices_of(
+            card.label_maps
+        )
     else:
         prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names, given=given)
         own = prepared.splits[name]
         read = [prepared.train] if name == "train" else [prepared.train, own]
         found, train_targets = own, prepared.train_targets
-        same_labels = prepared.label_map == card.label_map
+        same_labels = prepared.label_maps == card.label_maps
     # A set that a resumed run came to have may be younger than its best model.
     changed = [split.name for split in read if card.data.get(split.name, split.fingerprint) != split.fingerprint]
     if changed or not same_labels:

@@ -56,6 +56,8 @@ class Parts:
     """Its steps and epochs, and the rows of each step."""
     card: ModelCard
     """What is saved beside the model."""
+    max_length_reason: str
+    """How the longest row in tokens was chosen, in words."""
     ranks: Ranks = ALONE
     """The processes that share the run."""
 
@@ -96,6 +98,7 @@ def batches_of(
         layout=parts.model.layout,
         pad_id=parts.model.pad_id,
         group_cost=parts.model.group_cost(parts.device.dtype),
+        padding=parts.model.padding,
         pin_memory=parts.device.torch.type == "cuda",
         rank=parts.ranks.rank,
         world=parts.ranks.world,
