@@ -120,7 +120,7 @@ def scored_by(predictor: Predictor, rows: Rows, tracker: SilentTracker | None = 
         predictor, chosen, tracker, place=lambda example: f"row {example + 1}", stage="evaluating", **options
     )
     assert scored is not None
-    return scored
+    return scored.by_head["label"]
 
 
 def expected(name: str, rows: Rows) -> float:

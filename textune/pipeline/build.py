@@ -75,7 +75,7 @@ def build_parts(
         tracker.notice(warning)
 
     task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
-    metric = resolve_metric(evaluate.metric, task.head.answers)
+    metric = resolve_metric(evaluate.metric, task.heads)
     require_judge(train, data, best_by=evaluate.best_by)
 
     tokenizer = load_tokenizer(experiment.model)
@@ -117,7 +117,7 @@ def build_parts(
     assert prepared.budget is not None, "it was measured"
     card = card_of(
         experiment.data,
-        with_known_weights(experiment.task, task.head),
+        with_known_weights(experiment.task, task),
         tokens,
         data,
         device,

@@ -20,7 +20,7 @@ import torch
 
 from textune.batches import Batch
 from textune.config import Task as TaskSection
-from textune.data import LabelMap, LabelMaps, Problem
+from textune.data import LabelMap, LabelMaps, Problem, full_names
 from textune.tasks.answers import Measures
 from textune.tasks.classes import BINARY, MULTICLASS, ClassHead, build_classes
 from textune.tasks.decision import USUAL, Decision
@@ -134,13 +134,16 @@ def build_task(
     )
 
 
-def with_known_weights(section: TaskSection, head: Head) -> TaskSection:
+def with_known_weights(section: TaskSection, task: Task) -> TaskSection:
     """The section with `balanced` class weights as the numbers that they are: without the training rows nobody could
     tell."""
-    weights = head.class_weights if isinstance(head, ClassHead | LabelHead) else None
-    if weights is None:
-        return section
-    return section.model_copy(update={"class_weights": dict(zip(head.labels, weights.tolist(), strict=True))})
+    names = iter(full_names(task.label_maps))
+    weights: dict[str, float] = {}
+    for head in task.heads:
+        of_head = head.class_weights if isinstance(head, ClassHead | LabelHead) else None
+        own = [next(names) for _ in head.labels]
+        weights |= {} if of_head is None else dict(zip(own, of_head.tolist(), strict=True))
+    return section.model_copy(update={"class_weights": weights}) if weights else section
 
 
 def problems_measured_by(metric: str) -> list[Problem]:
