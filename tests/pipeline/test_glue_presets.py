@@ -14,7 +14,7 @@ from kits.glue import GLUE, NUM_DEV, NUM_TRAIN, SIDES, write_glue, write_hub
 
 import textune
 from textune.errors import DataError
-from textune.pipeline import TrainResult
+from textune.pipeline.train import TrainResult
 
 TINY = ["extends=preset:cpu", "model.pretrained=package:textune/presets/tiny/model", "tokens.max_length=32"]
 MEAN = "mean_of_f1_and_accuracy"

@@ -126,6 +126,9 @@ class TrainSection(Section):
     drawn with replacement in proportion to `data.columns.weight`, which then affects the draw and not the loss."""
     seed: Seed = 0
     """Seed of the head's weights, the order and dropout."""
+    deterministic: Computed[bool] = False
+    """Use only algorithms that give the same bits in every run on the same machine, also on a GPU, where that takes
+    longer; runs on a processor do so anyway."""
     precision: TrainingPrecision = "auto"
     """Arithmetic of the forward and backward pass; weights stay fp32. `auto` is bf16 if the device supports it and is
     faster with it, else fp32."""

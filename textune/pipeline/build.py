@@ -27,6 +27,7 @@ from textune.model import (
     require_backbone,
 )
 from textune.pipeline.cautions import (
+    budget_notice,
     device_of,
     fit_length,
     pad_rows,
@@ -146,6 +147,7 @@ def build_parts(
     )
     said += [] if earlier else model.notes  # a resumed run takes all weights from its checkpoint: nothing is new there
     said += differences(before, experiment.model, card, tokenizer)
+    said += budget_notice(train, prepared.budget) if earlier is None else []
     for notice in (*data.notices, *said, *warnings(experiment.model, train, model, plan)):
         tracker.notice(notice)
     return parts
@@ -178,6 +180,7 @@ def _prepared(
         earlier_way=None if earlier is None else earlier.kernels,
         recompute=section.gradient_checkpointing,
         num_steps=num_steps,
+        deterministic=section.deterministic,
     )
     measure = partial(
         choose_budget,
