@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textune.batches.assembler import Assembler
 from textune.batches.rows import TokenRows
 from textune.batches.store import TokenStore, join_stores
 
@@ -35,15 +34,11 @@ def test_the_rows_of_examples_are_theirs_in_the_order_asked_for(counts: list[int
 def test_targets_weights_and_places_are_those_of_the_example() -> None:
     store = store_of_chunks([2, 1, 3])
     targets, weights = {"topic": np.array([10, 20, 30])}, np.array([0.1, 0.2, 0.3], dtype=np.float32)
-    rows = TokenRows.of_examples(store, np.array([0, 2]), targets, weights)
-    assert rows.rows.tolist() == [0, 1, 3, 4, 5] and rows.lengths.tolist() == [1, 2, 4, 5, 6]
-    assert rows.examples.tolist() == [0, 0, 2, 2, 2]
-    assert rows.targets["topic"].tolist() == [10, 10, 30, 30, 30]
-    assert rows.weights is not None and rows.weights.tolist() == weights[[0, 0, 2, 2, 2]].tolist()
-    batch = Assembler("packed", 0).batch(rows, np.array([4, 0, 2]), step=0, max_tokens=100)
-    (part,) = batch.micro_batches
-    assert part.tokens.rows.tolist() == [0, 3, 5] and part.targets["topic"].tolist() == [10, 30, 30]
-    assert part.weights is not None and part.weights.tolist() == weights[[0, 2, 2]].tolist()
+    rows = TokenRows(store, np.array([2, 0]), targets, weights)
+    assert rows.rows.tolist() == [3, 4, 5, 0, 1] and rows.row_lengths.tolist() == [4, 5, 6, 1, 2]
+    assert rows.lengths.tolist() == [15, 3] and rows.num_windows.tolist() == [3, 2]
+    assert rows.targets["topic"].tolist() == [30, 10]
+    assert rows.weights is not None and rows.weights.tolist() == weights[[2, 0]].tolist()
 
 
 def test_an_example_with_one_long_row_is_long() -> None:

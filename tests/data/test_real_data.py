@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from textune.config.sources import Columns, FilesSource, Labels
+from textune.config.sources import Absent, Columns, DataSection, FilesSource, Labels
 from textune.data.columns import Examples, select_columns
+from textune.data.inspect.audit import Finding, audit_data
 from textune.data.inspect.guess import guess_layout
 from textune.data.labels.encode import encode_labels
 from textune.data.labels.infer import infer_labels
 from textune.data.labels.map import LabelMap
+from textune.data.prepare import prepare_data
 from textune.data.reading.sources import read_source
 
 _DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -158,3 +160,51 @@ def test_guess(file: str, columns: Columns) -> None:
     examples = select_columns(read_source(guess.source), guess.columns, with_labels=True)
     label_map, _ = infer_labels(examples, [], guess.labels)
     encode_labels(examples, label_map, guess.labels)
+
+
+def _audited(train: str, held_out: str, columns: Columns, **options: Any) -> dict[str, Finding]:
+    paths = {"train": str(_DATA / train), "validation": str(_DATA / held_out)}
+    sources = {name: FilesSource(files=(path,), **options) for name, path in paths.items()}
+    data = prepare_data(DataSection(**sources, test=Absent(), columns=columns), kind="auto")  # type: ignore[arg-type]
+    return {finding.code: finding for finding in audit_data(data)}
+
+
+_PAIR = Columns(text="sentence1", text_pair="sentence2")
+
+
+def test_wnli_is_known_by_its_shared_sentences() -> None:
+    found = _audited("glue/WNLI/train.tsv", "glue/WNLI/dev.tsv", _PAIR)["shared-texts"]
+    assert (found.level, found.count) == ("warning", 65)
+    assert "59 mostly under another label, 3 mostly under the same one" in found.message
+    assert len(found.examples) == 3 and all("dev.tsv, line" in text and "train.tsv" in text for text in found.examples)
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "columns", "options"),
+    [
+        ("glue/RTE/train.tsv", "glue/RTE/dev.tsv", _PAIR, {}),
+        (
+            "glue/MRPC/train.tsv",
+            "glue/MRPC/dev.tsv",
+            Columns(text="#1 String", text_pair="#2 String", label="Quality"),
+            {},
+        ),
+        ("glue/CoLA/train.tsv", "glue/CoLA/dev.tsv", Columns(text="sentence"), _COLA),
+        *(
+            (
+                f"glue_10k/{task}/train.json",
+                f"glue_10k/{task}/dev.json",
+                Columns(text="text_a", text_pair="text_b"),
+                {},
+            )
+            for task in ("MNLI", "QNLI", "QQP")
+        ),
+        ("trec/TREC.train", "trec/TREC.test", Columns(), _TREC),
+        ("banking77/train.csv", "banking77/test.csv", Columns(label="category"), {}),
+    ],
+)
+def test_other_data_sets_raise_no_such_alarm(
+    train: str, held_out: str, columns: Columns, options: dict[str, Any]
+) -> None:
+    found = _audited(train, held_out, columns, **options)
+    assert {found[code].level for code in ("shared-texts", "label-shift") if code in found} <= {"note"}

@@ -45,13 +45,13 @@ def validation(trained: Any, predictor: Predictor) -> TokenRows:
     split = prepare_data(load_config(result.run / "config.toml").experiment.data, kind="auto").validation
     assert split is not None
     store = predictor.encoder.encode(split.examples.text.to_pylist(), None, place=str)
-    return TokenRows.of_examples(store, split.indices, split.targets, None)
+    return TokenRows(store, split.indices, split.targets, None)
 
 
 def test_a_split_in_batches_is_the_split_at_once(predictor: Predictor, validation: TokenRows) -> None:
     num_rows, tracker = len(validation), Progress()
     metrics = compute_metrics(score_rows(predictor, validation, tracker, place=str, stage="evaluating"))
-    scores = predictor.score_store(validation.store, validation.rows)
+    scores = predictor.score_store(validation.store, validation.examples)
     assert metrics == compute_metrics(scored_rows("binary", validation.targets["label"], scores))
     assert len(tracker.said) > 5 and {(stage, total) for stage, _, total in tracker.said} == {("evaluating", num_rows)}
     done = [done for _, done, _ in tracker.said]
@@ -59,7 +59,7 @@ def test_a_split_in_batches_is_the_split_at_once(predictor: Predictor, validatio
 
 
 def test_batches_hold_every_row_once_and_the_longest_first(predictor: Predictor, validation: TokenRows) -> None:
-    store, chosen = validation.store, validation.rows
+    store, chosen = validation.store, validation.examples
     batches = list(predictor.score_batches(store, chosen))
     positions = np.concatenate([batch.positions for batch in batches])
     assert np.array_equal(np.sort(positions), np.arange(len(chosen)))
@@ -73,7 +73,7 @@ def test_batches_hold_every_row_once_and_the_longest_first(predictor: Predictor,
 def test_many_classes_bound_the_rows_of_a_batch(
     predictor: Predictor, validation: TokenRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, chosen = validation.store, validation.rows
+    store, chosen = validation.store, validation.examples
     whole = predictor.score_store(store, chosen)
     monkeypatch.setattr("textune.prediction.predictor.MAX_SCORES_AT_ONCE", 5)
     batches = list(predictor.score_batches(store, chosen))
@@ -84,7 +84,7 @@ def test_many_classes_bound_the_rows_of_a_batch(
 
 def test_whoever_stops_early_leaves_the_model_as_it_was(predictor: Predictor, validation: TokenRows) -> None:
     predictor.model.train()
-    batches = predictor.score_batches(validation.store, validation.rows)
+    batches = predictor.score_batches(validation.store, validation.examples)
     next(batches)
     assert all(module.training for module in predictor.model.modules())
     predictor.model.eval()

@@ -1,4 +1,4 @@
-"""The rows of a token store chosen for one purpose, with targets and weights; between `cache.py` and `batch.py`."""
+"""Examples of a token store chosen for one purpose, with targets and weights; between `cache.py` and `batch.py`."""
 
 from __future__ import annotations
 
@@ -12,80 +12,91 @@ from textune.batches.store import TokenStore
 
 @dataclass(frozen=True, eq=False)
 class TokenRows:
-    """N chosen rows of a store. Targets and weights cover all its examples, so choosing rows copies nothing.
+    """N chosen examples of a store. Targets and weights cover all its examples, so choosing some copies nothing.
 
-    A *position* counts the chosen rows, from 0.
+    A *position* counts the chosen examples, from 0. Each has one row of tokens, or as many as it has windows.
     """
 
     store: TokenStore
-    rows: np.ndarray
-    """int64 [N] which rows of the store."""
+    examples: np.ndarray
+    """int64 [N] which examples of the store."""
     example_targets: Mapping[str, np.ndarray]
     """By head: [E] or [E, C] over all examples of the store."""
     example_weights: np.ndarray | None
     """float32 [E] over all examples; None where they have none. They count in the loss or, with `train.order =
     "weighted"`, in the draw."""
 
-    @classmethod
-    def of_examples(
-        cls, store: TokenStore, chosen: np.ndarray, targets: Mapping[str, np.ndarray], weights: np.ndarray | None
-    ) -> TokenRows:
-        """The rows of the chosen examples (int64); `targets` and `weights` are those of all examples."""
-        return cls(store, store.rows_of(chosen), targets, weights)
-
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.examples)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """int64 [R] all rows of the store that belong to them, example after example."""
+        return self.store.rows_of(self.examples)
 
     @property
     def lengths(self) -> np.ndarray:
-        """int64 [N] tokens of each row."""
+        """int64 [N] tokens of each example, those of all its windows together."""
+        return self.store.example_lengths(self.examples)
+
+    @property
+    def row_lengths(self) -> np.ndarray:
+        """int64 [R] tokens of each row."""
         return self.store.lengths_of(self.rows)
 
     @property
-    def num_truncated(self) -> int:
-        """Rows that lost tokens."""
-        return int((self.store.raw_lengths[self.rows] > self.lengths).sum())
+    def num_windows(self) -> np.ndarray:
+        """int64 [N] rows of each example."""
+        return self.store.num_rows_of(self.examples)
 
     @property
-    def examples(self) -> np.ndarray:
-        """int64 [N] the example of each row."""
-        return np.asarray(self.store.example[self.rows])
+    def raw_lengths(self) -> np.ndarray:
+        """int64 [N] tokens of each example's text before it was truncated, or cut into windows."""
+        first_N = np.cumsum(self.num_windows) - self.num_windows
+        return np.asarray(self.store.raw_lengths[self.rows[first_N]], dtype=np.int64)
+
+    @property
+    def num_truncated(self) -> int:
+        """Examples that lost tokens."""
+        covered_N = self.lengths - self.store.repeated * (self.num_windows - 1)
+        return int((self.raw_lengths > covered_N).sum())
 
     @property
     def targets(self) -> dict[str, np.ndarray]:
-        """The target of each row by head: [N] or [N, C]."""
-        examples = self.examples
-        return {name: targets[examples] for name, targets in self.example_targets.items()}
+        """The target of each example by head: [N] or [N, C]."""
+        return {name: targets[self.examples] for name, targets in self.example_targets.items()}
 
     @property
     def weights(self) -> np.ndarray | None:
-        """float32 [N] the weight of each row; None where rows have none."""
+        """float32 [N] the weight of each example; None where they have none."""
         return None if self.example_weights is None else np.asarray(self.example_weights[self.examples])
 
     def at(self, positions: np.ndarray) -> TokenRows:
-        """The rows at these positions (int64 [B])."""
-        return replace(self, rows=self.rows[positions])
+        """The examples at these positions (int64 [B])."""
+        return replace(self, examples=self.examples[positions])
 
 
 def join_rows(parts: Sequence[TokenRows]) -> TokenRows:
-    """Rows of several stores with the same columns as rows of one store, in order; those of a single store as is."""
+    """Examples of several stores with the same columns as those of one store, in order; those of a single store as
+    they are."""
     if len(parts) == 1:
         return parts[0]
     weights = [part.weights for part in parts]
     targets = [part.targets for part in parts]
-    lengths = np.concatenate([part.lengths for part in parts])
+    num_windows = np.concatenate([part.num_windows for part in parts])
     store = TokenStore(
         columns={
             name: np.concatenate([row for part in parts for row in _tokens(part, name)])
             for name in parts[0].store.columns
         },
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        offsets=np.concatenate([[0], np.cumsum(np.concatenate([part.row_lengths for part in parts]))]),
         raw_lengths=np.concatenate([part.store.raw_lengths[part.rows] for part in parts]),
-        example=np.arange(len(lengths)),
+        example=np.repeat(np.arange(len(num_windows)), num_windows),
+        repeated=parts[0].store.repeated,
     )
     return TokenRows(
         store,
-        rows=np.arange(len(store)),
+        examples=np.arange(len(num_windows)),
         example_targets={name: np.concatenate([of_part[name] for of_part in targets]) for name in targets[0]},
         example_weights=None
         if weights[0] is None

@@ -13,7 +13,8 @@ COLUMNS: dict[str, type] = {"ids": np.int32, "types": np.uint8}
 
 @dataclass(frozen=True, eq=False)
 class TokenStore:
-    """N rows of tokens, one after the other. An example (a row of the data) has one row or several neighbouring ones.
+    """N rows of tokens, one after the other. An example (a row of the data) has one row or several neighbouring ones,
+    its windows.
 
     Examples and rows are never mixed: what is known of an example (target, weight, place) is found through `example`.
     """
@@ -23,9 +24,12 @@ class TokenStore:
     offsets: np.ndarray
     """int64 [N+1] where each row begins, and where the last one ends."""
     raw_lengths: np.ndarray
-    """int32 [N] tokens of each row before truncation."""
+    """int32 [N] tokens of each row's text before it was truncated, or cut into windows."""
     example: np.ndarray
-    """int64 [N] the example that each row comes from, ascending."""
+    """int64 [N] the example that each row comes from, ascending; every example has a row."""
+    repeated: int = 0
+    """Tokens that each window of an example but the first adds to those of its text: special tokens, and what it
+    shares with the window before."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -45,16 +49,35 @@ class TokenStore:
         """int64 [N] tokens of each row after truncation, special tokens included."""
         return np.diff(self.offsets)
 
+    @property
+    def num_examples(self) -> int:
+        """Examples that the rows come from."""
+        return int(self.example[-1]) + 1 if len(self) else 0
+
     def lengths_of(self, rows: np.ndarray) -> np.ndarray:
         """int64 [R] tokens of the chosen rows (int64 [R])."""
         return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
 
     def rows_of(self, examples: np.ndarray) -> np.ndarray:
         """int64 [R] the rows of these examples (int64 [E]), example after example."""
+        if len(self) == self.num_examples:
+            return np.asarray(examples, dtype=np.int64)
+        count_E = self.num_rows_of(examples)
         first_E = np.searchsorted(self.example, examples, side="left")
-        count_E = np.searchsorted(self.example, examples, side="right") - first_E
         skipped_E = first_E - (np.cumsum(count_E) - count_E)
         return np.asarray(np.repeat(skipped_E, count_E) + np.arange(count_E.sum()), dtype=np.int64)
+
+    def num_rows_of(self, examples: np.ndarray) -> np.ndarray:
+        """int64 [E] how many rows each of these examples (int64 [E]) has."""
+        if len(self) == self.num_examples:
+            return np.ones(len(examples), dtype=np.int64)
+        first_E, behind_E = (np.searchsorted(self.example, examples, side=side) for side in ("left", "right"))
+        return np.asarray(behind_E - first_E)
+
+    def example_lengths(self, examples: np.ndarray) -> np.ndarray:
+        """int64 [E] tokens of all rows of each of these examples (int64 [E])."""
+        rows, count_E = self.rows_of(examples), self.num_rows_of(examples)
+        return np.add.reduceat(self.lengths_of(rows), np.cumsum(count_E) - count_E) if len(rows) else count_E
 
     def shorter_examples(self, limit: int) -> np.ndarray:
         """int64 [E] the examples without a row of more than `limit` tokens before truncation, ascending."""
@@ -76,4 +99,5 @@ def join_stores(stores: Iterable[TokenStore], *, names: Sequence[str]) -> TokenS
         offsets=np.concatenate([*starts, tokens_before[-1:]]),
         raw_lengths=np.concatenate([np.zeros(0, np.int32), *(part.raw_lengths for part in parts)]),
         example=np.concatenate([np.zeros(0, np.int64), *examples]),
+        repeated=parts[0].repeated if parts else 0,
     )

@@ -51,7 +51,7 @@ def tokenise(
     if limit is not None:
         data = data.map_splits(lambda split: _shortened(split, stores[id(split.examples)], limit, notice))
     rows = {
-        name: TokenRows.of_examples(stores[id(split.examples)], split.indices, split.targets, split.examples.weight)
+        name: TokenRows(stores[id(split.examples)], split.indices, split.targets, split.examples.weight)
         for name, split in data.splits.items()
     }
     return data, rows
@@ -84,9 +84,10 @@ def require_budget(key: str, limit: int | str, rows: Mapping[str, TokenRows], da
     if not isinstance(limit, int):
         return
     for name, of_split in rows.items():
-        longest = int(of_split.lengths.max())
+        lengths = of_split.row_lengths
+        longest = int(lengths.max())
         if longest > limit:
-            example = of_split.examples[of_split.lengths.argmax()]
+            example = of_split.store.example[of_split.rows[lengths.argmax()]]
             place = data.splits[name].examples.place(int(example))
             raise ConfigError(
                 f"{key} = {limit} is smaller than the longest {name} row: {place} has {longest} tokens.",

@@ -1,12 +1,12 @@
 from .columns import select_texts as select_texts
 from .columns import text_columns as text_columns
-from .inspect.audit import Finding as Finding
-from .inspect.audit import TokenFacts as TokenFacts
 from .inspect.audit import audit_data as audit_data
 from .inspect.audit import require_sound as require_sound
 from .inspect.beside import names_beside as names_beside
+from .inspect.findings import Finding as Finding
 from .inspect.guess import Guess as Guess
 from .inspect.guess import guess_layout as guess_layout
+from .inspect.tokenfacts import TokenFacts as TokenFacts
 from .labels.map import LABEL as LABEL
 from .labels.map import LabelMap as LabelMap
 from .labels.map import Problem as Problem

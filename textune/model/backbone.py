@@ -194,7 +194,8 @@ class TextModel(nn.Module):
         if "use_cache" in self._base_accepted:
             inputs["use_cache"] = False
         hidden_TH = family.encode(self.hf, inputs).squeeze(0)
-        return family.pool(self.hf, hidden_TH, ids_T, layout)
+        vectors_BH = family.head.read(self.hf, hidden_TH, ids_T, layout)
+        return family.head.outputs(self.hf, vectors_BH)
 
     def _compute_dtype(self, device: torch.device) -> torch.dtype:
         dtype: torch.dtype = self.hf.dtype

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from textune.model import disentangled, heads
 from textune.model.attention import PackedLayout
-from textune.model.heads import Pool
+from textune.model.heads import PackedHead
 from textune.model.hugging import Forward, HuggingModel, Options
 from textune.model.relative import encode_mpnet, encode_t5, mpnet_forwards, t5_forwards
 
@@ -70,7 +70,7 @@ def _none_replaced(_hf: HuggingModel) -> list[tuple[nn.Module, Forward]]:
 class PackedFamily:
     """How a family that runs packed counts positions, computes its hidden states and reads them."""
 
-    pool: Pool
+    head: PackedHead
     positions: Positions = _from_zero
     reads_first: bool = False
     """The head reads only the first token of each row, unless `classifier_pooling` asks for a mean."""
@@ -86,20 +86,20 @@ class PackedFamily:
         return self.reads_first and getattr(hf.config, "classifier_pooling", "cls") == "cls"
 
 
-_BERT = PackedFamily(heads.pooler_of_first, reads_first=True)
-_ROBERTA = PackedFamily(heads.head_of_first, _after_padding, reads_first=True)
-_DECODER = PackedFamily(heads.score_of_last)
+_BERT = PackedFamily(heads.POOLER_OF_FIRST, reads_first=True)
+_ROBERTA = PackedFamily(heads.HEAD_OF_FIRST, _after_padding, reads_first=True)
+_DECODER = PackedFamily(heads.SCORE_OF_LAST)
 
 PACKED_FAMILIES: dict[str, PackedFamily] = {
     **dict.fromkeys(("bert", "ernie", "gte", "nomic_bert", "roc_bert"), _BERT),
     **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "data2vec-text", "roberta-prelayernorm"), _ROBERTA),
     **dict.fromkeys(("xlm-roberta-xl", "xmod"), _ROBERTA),
-    "electra": PackedFamily(heads.head_of_first, reads_first=True),
-    "jina_embeddings_v3": PackedFamily(heads.head_of_first, reads_first=True),
-    "albert": PackedFamily(heads.albert, reads_first=True),
-    "distilbert": PackedFamily(heads.distilbert, reads_first=True),
+    "electra": PackedFamily(heads.HEAD_OF_FIRST, reads_first=True),
+    "jina_embeddings_v3": PackedFamily(heads.HEAD_OF_FIRST, reads_first=True),
+    "albert": PackedFamily(heads.ALBERT, reads_first=True),
+    "distilbert": PackedFamily(heads.DISTILBERT, reads_first=True),
     "mpnet": PackedFamily(
-        heads.head_of_first,
+        heads.HEAD_OF_FIRST,
         _after_padding,
         reads_first=True,
         encode=encode_mpnet,
@@ -107,18 +107,18 @@ PACKED_FAMILIES: dict[str, PackedFamily] = {
         registered=False,
     ),
     "deberta-v2": PackedFamily(
-        heads.deberta,
+        heads.DEBERTA,
         reads_first=True,
         encode=disentangled.encode,
         forwards=disentangled.replaced_forwards,
         registered=False,
     ),
-    **dict.fromkeys(("t5", "mt5"), PackedFamily(heads.head_of_last_eos, encode=encode_t5, forwards=t5_forwards)),
-    "modernbert": PackedFamily(heads.modernbert, reads_first=True),
-    "ultrabert": PackedFamily(heads.modernbert, reads_first=True),
-    "modernbert-decoder": PackedFamily(heads.modernbert_decoder),
-    "eurobert": PackedFamily(heads.eurobert),
-    "ctrl": PackedFamily(heads.classifier_of_last),
+    **dict.fromkeys(("t5", "mt5"), PackedFamily(heads.HEAD_OF_LAST_EOS, encode=encode_t5, forwards=t5_forwards)),
+    "modernbert": PackedFamily(heads.MODERNBERT, reads_first=True),
+    "ultrabert": PackedFamily(heads.MODERNBERT, reads_first=True),
+    "modernbert-decoder": PackedFamily(heads.MODERNBERT_DECODER),
+    "eurobert": PackedFamily(heads.EUROBERT),
+    "ctrl": PackedFamily(heads.CLASSIFIER_OF_LAST),
     **dict.fromkeys(("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"), _DECODER),
     **dict.fromkeys(
         ("arcee", "biogpt", "cohere_compass_text", "diffllama", "exaone4", "glm", "glm4", "gpt_bigcode"), _DECODER

@@ -1,7 +1,8 @@
 """From hidden states to logits, through Hugging Face's own heads; `families.py` lists the head of each family.
 
-A head reads the first token of each row, its last one, or the mean. For packed rows, that state is gathered here and
-passed through the head's own modules, so that the saved folder computes the same in plain transformers.
+A head reads the first token of each row, its last one, or the mean. For packed rows, that state is gathered here (the
+row's vector) and passed through the head's own modules, so that the saved folder computes the same in plain
+transformers.
 
 Shapes: B rows, T packed tokens, n rows of L tokens in a group, H hidden.
 """
@@ -9,6 +10,7 @@ Shapes: B rows, T packed tokens, n rows of L tokens in a group, H hidden.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional
@@ -16,16 +18,26 @@ from torch.nn import functional
 from textune.model.attention import PackedLayout
 from textune.model.hugging import HuggingConfig, HuggingModel
 
-Pool = Callable[[HuggingModel, torch.Tensor, torch.Tensor, PackedLayout], torch.Tensor]
-"""(Hugging Face model, hidden [T, H], ids [T], layout) to logits [B, C]."""
+Read = Callable[[HuggingModel, torch.Tensor, torch.Tensor, PackedLayout], torch.Tensor]
+"""(Hugging Face model, hidden [T, H], ids [T], layout) to the vector of each row, [B, H]."""
+Outputs = Callable[[HuggingModel, torch.Tensor], torch.Tensor]
+"""(Hugging Face model, vectors [B, H]) to logits [B, C]."""
 
 
-# --- reading a packed batch ------------------------------------------------------------------------------------------
+class PackedHead(NamedTuple):
+    """A head in two halves: which state of a row it reads, and what it makes of that."""
+
+    read: Read
+    outputs: Outputs
 
 
-def _first_token(hidden_TH: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    """[B, 1, H]: for heads that take a sequence and read its position 0."""
-    return hidden_TH.index_select(0, layout.starts_B).unsqueeze(1)
+# --- reading a packed batch: a vector for each row -------------------------------------------------------------------
+
+
+def _first_token(
+    _hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout
+) -> torch.Tensor:
+    return hidden_TH.index_select(0, layout.starts_B)
 
 
 def _mean(hidden_TX: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
@@ -38,7 +50,7 @@ def _mean(hidden_TX: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
 
 
 def _last_token(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    """[B, H]: the last token that is not the pad token, as transformers chooses it.
+    """The last token that is not the pad token, as transformers chooses it.
 
     If the pad token is a real one (eos, for tokenizers without a pad token) and a text ends in it, this is not the
     last token of the text. Any other rule would give other logits than the saved model in plain transformers.
@@ -51,97 +63,112 @@ def _last_token(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, 
     return hidden_TH.index_select(0, layout.starts_B + lasts_B)
 
 
-def pooler_of_first(
-    hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout
-) -> torch.Tensor:
-    """BERT: the backbone's pooler reads the first token."""
-    logits: torch.Tensor = hf.classifier(hf.dropout(hf.base_model.pooler(_first_token(hidden_TH, layout))))
-    return logits
-
-
-def head_of_first(
-    hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout
-) -> torch.Tensor:
-    """RoBERTa: the head as a whole reads position 0 of a sequence."""
-    logits: torch.Tensor = hf.classifier(_first_token(hidden_TH, layout))
-    return logits
-
-
-def deberta(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    """The first token through a pooler that belongs to the head."""
-    logits: torch.Tensor = hf.classifier(hf.dropout(hf.pooler(_first_token(hidden_TH, layout))))
-    return logits
-
-
-def albert(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    """The first token through the backbone's pooler, whose activation is a separate module."""
-    pooled_BH = hf.albert.pooler_activation(hf.albert.pooler(_first_token(hidden_TH, layout)[:, 0]))
-    logits: torch.Tensor = hf.classifier(hf.dropout(pooled_BH))
-    return logits
-
-
-def distilbert(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    """The first token through an additional layer of the head."""
-    pooled_BH = functional.relu(hf.pre_classifier(_first_token(hidden_TH, layout)[:, 0]))
-    logits: torch.Tensor = hf.classifier(hf.dropout(pooled_BH))
-    return logits
-
-
-def modernbert(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    """The first token or the mean, depending on the configuration."""
-    mean = hf.config.classifier_pooling == "mean"
-    pooled_BH = _mean(hidden_TH, layout) if mean else _first_token(hidden_TH, layout)[:, 0]
-    logits: torch.Tensor = hf.classifier(hf.drop(hf.head(pooled_BH)))
-    return logits
-
-
-def eurobert(hf: HuggingModel, hidden_TH: torch.Tensor, _ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
-    """The first token ("bos"), the mean of the states ("mean") or that of every token's logits ("late")."""
-
-    def head(states: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = hf.classifier(hf.activation(hf.dense(states)))
-        return logits
-
-    if hf.classifier_pooling == "late":
-        return _mean(head(hidden_TH), layout)
-    return head(_mean(hidden_TH, layout) if hf.classifier_pooling == "mean" else _first_token(hidden_TH, layout)[:, 0])
-
-
-def score_of_last(
-    hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout
-) -> torch.Tensor:
-    """Decoders: a linear layer reads the last token."""
-    logits: torch.Tensor = hf.score(_last_token(hf, hidden_TH, ids_T, layout))
-    return logits
-
-
-def classifier_of_last(
-    hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout
-) -> torch.Tensor:
-    """CTRL: the same under another name."""
-    logits: torch.Tensor = hf.classifier(_last_token(hf, hidden_TH, ids_T, layout))
-    return logits
-
-
-def head_of_last_eos(
-    hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout
-) -> torch.Tensor:
-    """T5: the last eos token of each row, or its last token if it has none, as `_at_last_eos` below."""
+def _last_eos(hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout) -> torch.Tensor:
+    """The last eos token of each row, or its last token if it has none, as `_at_last_eos` below."""
     rows_T = layout.rows_T
     steps_T = torch.arange(len(rows_T), device=ids_T.device) - layout.starts_B[rows_T]
     is_eos_T = (ids_T[: len(rows_T)] == hf.config.eos_token_id) & (steps_T < layout.lengths_B[rows_T])
     behind_B = torch.zeros_like(layout.starts_B).scatter_reduce(0, rows_T, (steps_T + 1) * is_eos_T, "amax")
     lasts_B = torch.where(behind_B > 0, behind_B, layout.lengths_B) - 1
-    logits: torch.Tensor = hf.classification_head(hidden_TH.index_select(0, layout.starts_B + lasts_B))
-    return logits
+    return hidden_TH.index_select(0, layout.starts_B + lasts_B)
 
 
-def modernbert_decoder(
+def _first_or_mean(
     hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout
 ) -> torch.Tensor:
-    """The last token, through the head of a language model."""
-    logits: torch.Tensor = hf.classifier(hf.drop(hf.head(_last_token(hf, hidden_TH, ids_T, layout))))
+    """The first token or the mean, depending on the configuration."""
+    mean = hf.config.classifier_pooling == "mean"
+    return _mean(hidden_TH, layout) if mean else _first_token(hf, hidden_TH, ids_T, layout)
+
+
+def _eurobert_read(
+    hf: HuggingModel, hidden_TH: torch.Tensor, ids_T: torch.Tensor, layout: PackedLayout
+) -> torch.Tensor:
+    """The first token ("bos"), the mean of the states ("mean") or that of every token's logits ("late")."""
+    if hf.classifier_pooling == "late":
+        return _mean(_eurobert_logits(hf, hidden_TH), layout)
+    mean = hf.classifier_pooling == "mean"
+    return _mean(hidden_TH, layout) if mean else _first_token(hf, hidden_TH, ids_T, layout)
+
+
+# --- from the vectors to logits --------------------------------------------------------------------------------------
+
+
+def _pooler_of_backbone(hf: HuggingModel, vectors_BH: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = hf.classifier(hf.dropout(hf.base_model.pooler(vectors_BH.unsqueeze(1))))
     return logits
+
+
+def _whole_head(hf: HuggingModel, vectors_BH: torch.Tensor) -> torch.Tensor:
+    """The head is made for a sequence and reads its position 0."""
+    logits: torch.Tensor = hf.classifier(vectors_BH.unsqueeze(1))
+    return logits
+
+
+def _pooler_of_head(hf: HuggingModel, vectors_BH: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = hf.classifier(hf.dropout(hf.pooler(vectors_BH.unsqueeze(1))))
+    return logits
+
+
+def _albert(hf: HuggingModel, vectors_BH: torch.Tensor) -> torch.Tensor:
+    """The backbone's pooler, whose activation is a separate module."""
+    pooled_BH = hf.albert.pooler_activation(hf.albert.pooler(vectors_BH))
+    logits: torch.Tensor = hf.classifier(hf.dropout(pooled_BH))
+    return logits
+
+
+def _distilbert(hf: HuggingModel, vectors_BH: torch.Tensor) -> torch.Tensor:
+    """An additional layer of the head."""
+    logits: torch.Tensor = hf.classifier(hf.dropout(functional.relu(hf.pre_classifier(vectors_BH))))
+    return logits
+
+
+def _language_head(hf: HuggingModel, vectors_BH: torch.Tensor) -> torch.Tensor:
+    """The head of a language model before the classifier."""
+    logits: torch.Tensor = hf.classifier(hf.drop(hf.head(vectors_BH)))
+    return logits
+
+
+def _eurobert_logits(hf: HuggingModel, states_XH: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = hf.classifier(hf.activation(hf.dense(states_XH)))
+    return logits
+
+
+def _eurobert(hf: HuggingModel, vectors_BH: torch.Tensor) -> torch.Tensor:
+    return vectors_BH if hf.classifier_pooling == "late" else _eurobert_logits(hf, vectors_BH)
+
+
+def _score(hf: HuggingModel, vectors_BH: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = hf.score(vectors_BH)
+    return logits
+
+
+def _classifier(hf: HuggingModel, vectors_BH: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = hf.classifier(vectors_BH)
+    return logits
+
+
+def _classification_head(hf: HuggingModel, vectors_BH: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = hf.classification_head(vectors_BH)
+    return logits
+
+
+POOLER_OF_FIRST = PackedHead(_first_token, _pooler_of_backbone)
+"""BERT."""
+HEAD_OF_FIRST = PackedHead(_first_token, _whole_head)
+"""RoBERTa."""
+DEBERTA = PackedHead(_first_token, _pooler_of_head)
+ALBERT = PackedHead(_first_token, _albert)
+DISTILBERT = PackedHead(_first_token, _distilbert)
+MODERNBERT = PackedHead(_first_or_mean, _language_head)
+MODERNBERT_DECODER = PackedHead(_last_token, _language_head)
+EUROBERT = PackedHead(_eurobert_read, _eurobert)
+SCORE_OF_LAST = PackedHead(_last_token, _score)
+"""Decoders."""
+CLASSIFIER_OF_LAST = PackedHead(_last_token, _classifier)
+"""CTRL."""
+HEAD_OF_LAST_EOS = PackedHead(_last_eos, _classification_head)
+"""T5."""
 
 
 # --- reading a padded batch ------------------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ def _prepared(
         "training",
         vocabulary=vocabulary,
         sharded=is_sharded(section.distributed),
-        lengths=rows["train"].lengths,
+        lengths=rows["train"].row_lengths,
         earlier_way=None if earlier is None else earlier.kernels,
         recompute=section.gradient_checkpointing,
         num_steps=num_steps,

@@ -155,7 +155,7 @@ def _tokenised(
         )
     if drop_longer is not None:
         found = found.only(store.shorter_examples(drop_longer))
-    return found, TokenRows.of_examples(store, found.indices, found.targets, None)
+    return found, TokenRows(store, found.indices, found.targets, None)
 
 
 def _columns(given: Columns | Mapping[str, object] | None, card: ModelCard) -> Columns:

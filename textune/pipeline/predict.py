@@ -138,7 +138,7 @@ def _score_along(predictor: Predictor, budget: CallerBudget) -> int:
     nothing: TokenStore | None = None  # only what the first rank gives counts
     while (store := predictor.ranks.broadcast(nothing)) is not None:
         predictor.score_store(store, budget=budget)
-        done += len(store)
+        done += store.num_examples
     return done
 
 

@@ -108,8 +108,8 @@ class Predictor:
         whose row `place` names by its position: this is the one place that all scores come from.
         """
         budget = budget or self.budget()
-        chosen = np.arange(len(store)) if indices is None else indices
-        lengths = store.lengths_of(chosen)
+        chosen = np.arange(store.num_examples) if indices is None else indices
+        lengths = store.example_lengths(chosen)
         layout, pad_id = self.model.layout, self.model.pad_id
         cost = self.model.group_cost(self.device.dtype)
         # Memory may have run out on some ranks only: all cut alike, or rows would be scored twice and others never.
@@ -181,7 +181,7 @@ class Predictor:
         Of several ranks each scores its share, and each gets the scores of all rows. `place`, `budget`: as in
         `score_batches`.
         """
-        num_rows = len(store) if indices is None else len(indices)
+        num_rows = store.num_examples if indices is None else len(indices)
         scores = np.zeros(self.task.head.answers.score_shape(num_rows), dtype=np.float64)
         for positions, values in self.score_batches(store, indices, place=place, budget=budget):
             scores[positions] = values

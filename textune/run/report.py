@@ -42,7 +42,7 @@ def score_rows(
         return place(int(rows.examples[position]))
 
     reduction = Reduction(head, num_rows=num_rows)
-    for positions, scores in predictor.score_batches(rows.store, rows.rows, place=place_of, budget=budget):
+    for positions, scores in predictor.score_batches(rows.store, rows.examples, place=place_of, budget=budget):
         reduction.add(positions, rows.at(positions).targets[head.name], scores)
         if ranks.alone:
             tracker.progress(stage, reduction.num_added, num_rows)

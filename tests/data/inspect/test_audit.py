@@ -14,8 +14,10 @@ from kits.rows import examples_of
 
 from textune.config.sources import Labels
 from textune.data.inspect import audit, duplicates
-from textune.data.inspect.audit import Finding, TokenFacts, audit_data
+from textune.data.inspect.audit import audit_data
 from textune.data.inspect.duplicates import conflicting, normalised, repeated, text_keys
+from textune.data.inspect.findings import Finding
+from textune.data.inspect.tokenfacts import TokenFacts
 from textune.data.labels.encode import encode_labels
 from textune.data.labels.infer import infer_labels
 from textune.data.labels.map import LABEL
@@ -32,7 +34,13 @@ def few_rows_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _data(
-    train: _Rows, validation: _Rows = (), *, kind: str = "auto", pairs: Sequence[str] | None = None, **labels: Any
+    train: _Rows,
+    validation: _Rows = (),
+    *,
+    kind: str = "auto",
+    pairs: Sequence[str] | None = None,
+    held_out_pairs: Sequence[str] | None = None,
+    **labels: Any,
 ) -> PreparedData:
     section = Labels(**labels)
     sets = {
@@ -40,7 +48,7 @@ def _data(
             [label for _, label in rows],
             texts=[text for text, _ in rows],
             source=f"{name}.csv",
-            pairs=pairs if name == "train" else None,
+            pairs=pairs if name == "train" else held_out_pairs,
         )
         for name, rows in (("train", train), ("validation", validation))
         if rows
@@ -121,6 +129,77 @@ def test_leaks() -> None:
     )
 
 
+def test_a_leak_says_how_many_have_another_label() -> None:
+    same = [("text number 5", "yes"), ("new", "no")]
+    assert "another label" not in _found(_data(_CLEAN, same))["leak-exact"].message
+    one = _found(_data(_CLEAN, [("text number 5", "no"), *same[1:]]))["leak-exact"]
+    assert one.message.endswith("(50.0% of validation). 1 of them has another label there.")
+    two = _found(_data(_CLEAN, [("text number 5", "no"), ("text number 6", "yes"), ("text number 7", "yes")]))
+    assert two["leak-exact"].message.endswith("2 of them have another label there.")
+
+
+def _pairs(flip: bool) -> PreparedData:
+    """Training pairs, and as many held-out pairs of the same first texts, with the other label or the same."""
+    train = [(f"sentence {index}", "yes" if index % 2 else "no") for index in range(40)]
+    held_out = [(text, "no" if (label == "yes") == flip else "yes") for text, label in train]
+    return _data(
+        train,
+        held_out,
+        pairs=[f"claim {index}" for index in range(40)],
+        held_out_pairs=[f"other {index}" for index in range(40)],
+    )
+
+
+def test_held_out_pairs_that_share_a_text_with_training_pairs() -> None:
+    found = _found(_pairs(flip=True))["shared-texts"]
+    assert (found.level, found.count) == ("warning", 40)
+    assert "40 of 40 validation pairs (100.0%)" in found.message
+    assert "40 mostly under another label, 0 mostly under the same one" in found.message
+    assert "below chance" in found.message
+    assert (
+        found.examples[0] == "validation.csv, line 2: 'sentence 0 other 0' / train.csv, line 2: 'sentence 0 claim 0'"
+    )
+    found = _found(_pairs(flip=False))["shared-texts"]
+    assert (found.level, found.count) == ("warning", 40) and "above what it has learned" in found.message
+
+
+def test_a_text_counts_in_whichever_column_it_stands() -> None:
+    train = [(f"sentence {index}", "yes" if index % 2 else "no") for index in range(20)]
+    held_out = [(f"new {index}", "no" if index % 2 else "yes") for index in range(20)]
+    data = _data(train, held_out, pairs=["claim"] * 20, held_out_pairs=[text for text, _ in train])
+    assert "20 mostly under another label" in _found(data)["shared-texts"].message
+
+
+def test_shared_texts_without_an_effect_are_a_note_or_nothing() -> None:
+    train = [(f"sentence {index}", "yes" if index % 2 else "no") for index in range(40)]
+    mixed = [(f"sentence {index}", "yes" if index % 4 < 2 else "no") for index in range(40)]
+    columns = {"pairs": ["a b"] * 40, "held_out_pairs": [f"other {index}" for index in range(40)]}
+    assert _found(_data(train, mixed, **columns))["shared-texts"].level == "note"  # type: ignore[arg-type]
+    apart = [(f"new {text}", label) for text, label in mixed]
+    apart[0] = mixed[0]
+    assert "shared-texts" not in _found(_data(train, apart, **columns))  # type: ignore[arg-type]
+
+
+def test_whole_pairs_and_empty_texts_are_not_shared_texts() -> None:
+    train = [(f"sentence {index}", "yes" if index % 2 else "no") for index in range(20)]
+    whole = _found(_data(train, train, pairs=["claim"] * 20, held_out_pairs=["claim"] * 20))
+    assert whole["leak-exact"].count == 20 and "shared-texts" not in whole
+    other = [(f"new {index}", "yes" if index % 2 else "no") for index in range(20)]
+    assert "shared-texts" not in _found(_data(train, other, pairs=[""] * 20, held_out_pairs=[""] * 20))
+    assert "shared-texts" not in _found(_data(train, other))
+
+
+def test_labels_that_are_distributed_otherwise() -> None:
+    train = [(f"train {index}", "yes" if index % 2 else "no") for index in range(200)]
+    found = _found(_data(train, [(f"new {index}", "yes" if index % 10 else "no") for index in range(100)]))
+    assert found["label-shift"].level == "warning"
+    assert "differ by 40.0%, most in 'no' (50.0% of train, 10.0% of validation)" in found["label-shift"].message
+    slight = _data(train * 10, [(f"new {index}", "yes" if index % 20 > 6 else "no") for index in range(600)])
+    assert _found(slight)["label-shift"].level == "note"
+    assert "label-shift" not in _found(_data(train, [(f"new {index}", "yes") for index in range(4)]))
+    assert "label-shift" not in _found(_data([("a", 0.5), ("b", 1.5)], [("c", 1.5)]))
+
+
 def test_texts_of_marks_alone_do_not_leak() -> None:
     assert "leak-normalised" not in _found(_data([("!!!", "yes"), ("a", "no")], [("???", "yes"), ("b", "no")]))
 
@@ -128,9 +207,9 @@ def test_texts_of_marks_alone_do_not_leak() -> None:
 @pytest.mark.parametrize("pairs", [False, True])
 def test_blocks_leave_no_trace(monkeypatch: pytest.MonkeyPatch, pairs: bool) -> None:
     rows = [*_CLEAN, ("text number 3", "yes"), ("", "no"), ("TEXT number 3.", "no")]
-    data = _data(
-        rows, [] if pairs else [*_CLEAN[:7], ("Text, number 9", "no")], pairs=["b"] * len(rows) if pairs else None
-    )
+    held_out = [*_CLEAN[:7], ("Text, number 9", "no")]
+    columns = {"pairs": ["b"] * len(rows), "held_out_pairs": [*"bcdbcdbc"]} if pairs else {}
+    data = _data(rows, held_out, **columns)  # type: ignore[arg-type]
     whole = audit_data(data)
     assert len(whole) >= 2
     monkeypatch.setattr(duplicates, "_BLOCK_ROWS", 3)

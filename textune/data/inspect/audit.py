@@ -6,16 +6,16 @@ are and normalised (Unicode form, case, spacing, punctuation).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
 from textune.data.columns import Examples
 from textune.data.inspect.duplicates import (
     EMPTY_KEY,
+    blocks_of,
     conflicting,
     is_blank,
     joined_blocks,
@@ -26,52 +26,21 @@ from textune.data.inspect.duplicates import (
     shared,
     text_keys,
 )
+from textune.data.inspect.findings import NUM_EXAMPLES, Finding, Level
+from textune.data.inspect.overlap import MIN_SHARING, Overlap, overlap
+from textune.data.inspect.shift import label_shift
+from textune.data.inspect.tokenfacts import TokenFacts, token_findings
 from textune.data.labels import LABEL, LabelMap, describe_alike, look_alike
 from textune.data.prepared import PreparedData, Split
 from textune.errors import DataError
 from textune.wording import count, listing, shorten
 
-Level = Literal["error", "warning", "note"]
-
-NUM_EXAMPLES = 3
 MIN_TRAIN_ROWS, MIN_HELD_OUT_ROWS = 30, 10
 """Fewer rows than this are worth a warning."""
 MAX_IMBALANCE = 20
 """How many times more rows the largest class may have than the smallest before it is worth a warning."""
-MAX_TRUNCATED, MAX_UNKNOWN = 0.1, 0.01
 _OF_ALL_ROWS = {"one-class", "no-label", "one-score"}
 """Errors that only all training rows together can prove."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that the audit found."""
-
-    level: Level
-    code: str
-    """A short name that stays the same, such as `leak-exact`."""
-    message: str
-    count: int
-    """How many rows, labels or tokens are affected."""
-    examples: tuple[str, ...] = ()
-    """Up to three of them: place and shortened text."""
-
-
-@dataclass(frozen=True)
-class TokenFacts:
-    """What tokenising the splits showed."""
-
-    lengths: Mapping[str, np.ndarray]
-    """Tokens of each row after truncation, int64 [N], by split."""
-    truncated: Mapping[str, int] = field(default_factory=dict)
-    """Rows that lost tokens, by split."""
-    max_length: int | None = None
-    num_unknown: int = 0
-    """Unknown tokens in all splits."""
-    num_tokens: int = 0
-    """Tokens that were searched for unknown ones."""
-    padding_share: float | None = None
-    """Share of computed tokens that a padded run of the same batches would waste."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +53,12 @@ class _Texts:
     def exact(self) -> np.ndarray:
         """Key of each text, int64 [N]."""
         return text_keys(joined_blocks(self.examples))
+
+    @cached_property
+    def single(self) -> np.ndarray:
+        """Key of each of the two texts of a pair, int64 [2, N]."""
+        columns = (self.examples.text, self.examples.text_pair)
+        return np.stack([text_keys(blocks_of(column)) for column in columns if column is not None])
 
     @cached_property
     def plain(self) -> np.ndarray:
@@ -115,6 +90,11 @@ class _Audited:
     def exact(self) -> np.ndarray:
         """Key of each text, int64 [n]."""
         return np.asarray(self.texts.exact[self.split.indices])
+
+    @property
+    def single(self) -> np.ndarray:
+        """Key of each of the two texts of a pair, int64 [2, n]."""
+        return np.asarray(self.texts.single[:, self.split.indices])
 
     @property
     def plain(self) -> np.ndarray:
@@ -149,9 +129,12 @@ def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[
     for index, one in enumerate(splits):
         for earlier in splits[:index]:
             findings += _leaks(one, earlier)
+        findings += _shared_texts(one, splits[0]) if index and data.label_map.choices else []
     findings += _classes(splits, data.label_map)
+    if data.label_map.choices and data.stream is None:  # the first block of a stream may be all one class
+        findings += _shifts(splits, data.label_map.names)
     if tokens is not None:
-        findings += _token_findings(tokens)
+        findings += token_findings(tokens)
     if data.stream is not None:  # later rows may have what the first block does not
         findings = [
             replace(finding, level="warning") if finding.code in _OF_ALL_ROWS else finding for finding in findings
@@ -226,6 +209,9 @@ def _leaks(split: _Audited, earlier: _Audited) -> list[Finding]:
     if len(exact):
         texts = count(len(exact), f"{split.name} text is", f"{split.name} texts are")
         message = f"{texts} also in the {earlier.name} rows ({len(exact) / len(split):.1%} of {split.name})."
+        num = len(_overlap(split, earlier, exact, split.exact[None], earlier.exact[None]).other)
+        if num:
+            message += f" {num:,} of them {'has' if num == 1 else 'have'} another label there."
         findings.append(Finding("warning", "leak-exact", message, len(exact), split.show(exact)))
     plain_N = split.plain
     near = np.flatnonzero(shared(plain_N, earlier.plain) & (plain_N != EMPTY_KEY) & ~exact_N)
@@ -235,6 +221,45 @@ def _leaks(split: _Audited, earlier: _Audited) -> list[Finding]:
         message = f"{texts} from one of the {earlier.name} rows only in case, spacing or punctuation {where}."
         findings.append(Finding("warning", "leak-normalised", message, len(near), split.show(near)))
     return findings
+
+
+def _shared_texts(split: _Audited, train: _Audited) -> list[Finding]:
+    """What held-out pairs have in common with training pairs, besides whole pairs, which `_leaks` reports."""
+    if split.split.examples.text_pair is None or train.split.examples.text_pair is None:
+        return []
+    rows = np.flatnonzero(~shared(split.exact, train.exact) & ~split.blank)
+    found = _overlap(split, train, rows, split.single, train.single)
+    effect = found.effect(len(split))
+    if not (effect or found.num_sharing >= MIN_SHARING * len(split)):
+        return []
+    message = (
+        f"{found.num_sharing:,} of {count(len(split), f'{split.name} pair')} ({found.num_sharing / len(split):.1%})"
+        f" share a text with training pairs: {len(found.other):,} mostly under another label, {len(found.same):,}"
+        " mostly under the same one."
+    )
+    message += {
+        "misleads": " A model that remembers texts will score below chance there.",
+        "helps": " A model that remembers texts will score above what it has learned there.",
+        "": "",
+    }[effect]
+    telling = rows[found.same if effect == "helps" else found.other]
+    level: Level = "warning" if effect else "note"
+    return [Finding(level, "shared-texts", message, found.num_sharing, _beside(split, train, telling))]
+
+
+def _overlap(split: _Audited, train: _Audited, rows: np.ndarray, keys: np.ndarray, train_keys: np.ndarray) -> Overlap:
+    """`overlap` of some rows (int64) of a split; its row numbers count these rows."""
+    number = one_number(np.concatenate([train.targets, split.targets[rows]]))
+    return overlap(keys[:, rows], number[len(train) :], train_keys, number[: len(train)])
+
+
+def _beside(split: _Audited, train: _Audited, rows: np.ndarray) -> tuple[str, ...]:
+    """The first few of these pairs, each with the first training pair that shares a text with it."""
+    examples = []
+    for row in rows[:NUM_EXAMPLES]:
+        alike = np.isin(train.single, split.single[:, row]).any(axis=0)
+        examples.append(" / ".join((*split.show([row]), *train.show(np.flatnonzero(alike)[:1]))))
+    return tuple(examples)
 
 
 def _classes(splits: list[_Audited], label_map: LabelMap) -> list[Finding]:
@@ -283,6 +308,31 @@ def _classes(splits: list[_Audited], label_map: LabelMap) -> list[Finding]:
     return findings
 
 
+def _shifts(splits: list[_Audited], names: tuple[str, ...]) -> list[Finding]:
+    """Held-out splits whose labels are distributed otherwise than those of the training rows."""
+    findings = []
+    train_C = _class_counts(splits[0].targets, len(names))
+    for split in splits[1:]:
+        rows_C = _class_counts(split.targets, len(names))
+        if not (train_C.any() and rows_C.any()):
+            continue
+        shift = label_shift(train_C, rows_C)
+        if not shift.is_certain:
+            continue
+        before, here = (counts[shift.largest] / counts.sum() for counts in (train_C, rows_C))
+        message = (
+            f"Labels of the {split.name} rows are distributed otherwise than those of the training rows: the two"
+            f" differ by {shift.distance:.1%}, most in {shorten(names[shift.largest])} ({before:.1%} of train,"
+            f" {here:.1%} of {split.name})."
+        )
+        findings.append(
+            Finding(
+                "warning" if shift.is_large else "note", "label-shift", message, round(shift.distance * len(split))
+            )
+        )
+    return findings
+
+
 def _class_counts(targets: np.ndarray, num_classes: int) -> np.ndarray:
     if targets.ndim == 2:
         return np.asarray(targets.sum(axis=0).astype(np.int64))
@@ -305,36 +355,6 @@ def _scores(split: _Audited) -> list[Finding]:
         f"mean {values.mean(dtype=np.float64):.3g}, deviation {values.std(dtype=np.float64):.3g}."
     )
     return [Finding("note", "scores", message, len(values))]
-
-
-def _token_findings(tokens: TokenFacts) -> list[Finding]:
-    findings = []
-    for name, lengths in tokens.lengths.items():
-        if not len(lengths):
-            continue
-        low, middle, high, top = (int(value) for value in np.percentile(lengths, [0, 50, 95, 100]))
-        message = f"{name} rows have {low} to {top} tokens, half of them at most {middle}, 95 % at most {high}."
-        findings.append(Finding("note", "lengths", message, int(lengths.sum())))
-        cut = tokens.truncated.get(name, 0)
-        if cut:
-            level: Level = "warning" if cut > MAX_TRUNCATED * len(lengths) else "note"
-            limit = f" {tokens.max_length}" if tokens.max_length is not None else ""
-            message = (
-                f"{count(cut, f'{name} row')} ({cut / len(lengths):.1%}) lose tokens:"
-                f" longer than tokens.max_length{limit}."
-            )
-            findings.append(Finding(level, "truncated", message, cut))
-    if tokens.num_unknown:
-        rate = tokens.num_unknown / max(tokens.num_tokens, 1)
-        level = "warning" if rate > MAX_UNKNOWN else "note"
-        message = f"{rate:.2%} of the tokens ({tokens.num_unknown:,}) are unknown to the tokenizer."
-        findings.append(Finding(level, "unknown-tokens", message, tokens.num_unknown))
-    if tokens.padding_share is not None:
-        used = int(tokens.lengths["train"].sum()) if "train" in tokens.lengths else 0
-        wasted = round(used * tokens.padding_share / max(1 - tokens.padding_share, 1e-9))
-        message = f"With padding, a run would spend {tokens.padding_share:.0%} of its computation on it."
-        findings.append(Finding("note", "padding", message, wasted))
-    return findings
 
 
 def require_sound(data: PreparedData) -> list[str]:

@@ -36,6 +36,12 @@ def joined_blocks(examples: Examples) -> Iterator[pa.Array]:
         yield from _by_bytes(flat(text))
 
 
+def blocks_of(column: pa.ChunkedArray) -> Iterator[pa.Array]:
+    """The texts of one column, large_string, in blocks."""
+    for start in range(0, len(column), _BLOCK_ROWS):
+        yield from _by_bytes(flat(column.slice(start, _BLOCK_ROWS)))
+
+
 def _by_bytes(texts: pa.Array) -> Iterator[pa.Array]:
     """The same in pieces of at most `_BLOCK_BYTES`; a longer text is a piece by itself."""
     offset_N = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]

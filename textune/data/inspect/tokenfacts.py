@@ -1,0 +1,60 @@
+"""What tokenising the rows showed, and what there is to say of it; used by `audit.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from textune.data.inspect.findings import Finding, Level
+from textune.wording import count
+
+MAX_TRUNCATED, MAX_UNKNOWN = 0.1, 0.01
+
+
+@dataclass(frozen=True)
+class TokenFacts:
+    """What tokenising the splits showed."""
+
+    lengths: Mapping[str, np.ndarray]
+    """Tokens of each row after truncation, int64 [N], by split."""
+    truncated: Mapping[str, int] = field(default_factory=dict)
+    """Rows that lost tokens, by split."""
+    max_length: int | None = None
+    num_unknown: int = 0
+    """Unknown tokens in all splits."""
+    num_tokens: int = 0
+    """Tokens that were searched for unknown ones."""
+    padding_share: float | None = None
+    """Share of computed tokens that a padded run of the same batches would waste."""
+
+
+def token_findings(tokens: TokenFacts) -> list[Finding]:
+    findings = []
+    for name, lengths in tokens.lengths.items():
+        if not len(lengths):
+            continue
+        low, middle, high, top = (int(value) for value in np.percentile(lengths, [0, 50, 95, 100]))
+        message = f"{name} rows have {low} to {top} tokens, half of them at most {middle}, 95 % at most {high}."
+        findings.append(Finding("note", "lengths", message, int(lengths.sum())))
+        cut = tokens.truncated.get(name, 0)
+        if cut:
+            level: Level = "warning" if cut > MAX_TRUNCATED * len(lengths) else "note"
+            limit = f" {tokens.max_length}" if tokens.max_length is not None else ""
+            message = (
+                f"{count(cut, f'{name} row')} ({cut / len(lengths):.1%}) lose tokens:"
+                f" longer than tokens.max_length{limit}."
+            )
+            findings.append(Finding(level, "truncated", message, cut))
+    if tokens.num_unknown:
+        rate = tokens.num_unknown / max(tokens.num_tokens, 1)
+        level = "warning" if rate > MAX_UNKNOWN else "note"
+        message = f"{rate:.2%} of the tokens ({tokens.num_unknown:,}) are unknown to the tokenizer."
+        findings.append(Finding(level, "unknown-tokens", message, tokens.num_unknown))
+    if tokens.padding_share is not None:
+        used = int(tokens.lengths["train"].sum()) if "train" in tokens.lengths else 0
+        wasted = round(used * tokens.padding_share / max(1 - tokens.padding_share, 1e-9))
+        message = f"With padding, a run would spend {tokens.padding_share:.0%} of its computation on it."
+        findings.append(Finding("note", "padding", message, wasted))
+    return findings
