@@ -112,9 +112,9 @@ class OwnObject:
         ones."""
         try:
             yield
-        except (TextuneError, *passing):
-            raise
         except Exception as error:
+            if isinstance(error, (TextuneError, *passing)):
+                raise
             raise _failed(self.path, self.key, error, doing) from error
 
     def error(self, reason: str, *, hint: str = "", value: object = None) -> CodeError:

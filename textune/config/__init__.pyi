@@ -51,6 +51,7 @@ from .starter import validation_ratio as validation_ratio
 from .taskkinds import AutoTask as AutoTask
 from .taskkinds import BinaryTask as BinaryTask
 from .taskkinds import ClassWeights as ClassWeights
+from .taskkinds import PythonTask as PythonTask
 from .taskkinds import RegressionTask as RegressionTask
 from .taskkinds import Task as Task
 from .toml import format_string as format_string

@@ -9,6 +9,7 @@ from .inspect.guess import guess_layout as guess_layout
 from .inspect.tokenfacts import TokenFacts as TokenFacts
 from .labels.map import LABEL as LABEL
 from .labels.map import LabelMap as LabelMap
+from .labels.map import OwnLabels as OwnLabels
 from .labels.map import Problem as Problem
 from .labels.names import given_names as given_names
 from .labels.names import names_by_user as names_by_user

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from textune.errors import ConfigError, Setting, Words
 from textune.evaluation import formulas
 from textune.evaluation.formulas import Formula, averaged, class_areas, f_measure, precision, recall
 from textune.evaluation.scored import Scored
+from textune.evaluation.undefined import UNDEFINED
 from textune.tasks import problems_measured_by
 from textune.wording import closest
 
 if TYPE_CHECKING:
-    from textune.tasks import Answers
+    from textune.tasks import Answers, Measures, OwnFunction
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Metric:
     """When the value is NaN, as the end of a sentence; empty: never."""
     share: Callable[[Scored], tuple[int, int]] | None = None
     """Where the value is a share of rows: how many of how many."""
+    bounded: bool = True
+    """Whether no value is better than 1, or than 0 where lower is better."""
 
     def rows(self, scored: Scored) -> Scored:
         """The rows that it is measured on: all, or those whose scores are kept where it ranks them."""
@@ -168,27 +172,53 @@ _OTHER_NAMES: dict[str, str] = {
 
 
 def metrics_for(answers: Answers) -> tuple[Metric, ...]:
-    """The metrics of answers of this kind, in the order of reports."""
-    return tuple(metric for metric in METRICS.values() if metric.name in answers.measures.names)
+    """The metrics of answers of this kind, in the order of reports: those of the user's own task, then the others."""
+    known = tuple(metric for metric in METRICS.values() if metric.name in answers.measures.names)
+    return (*own_metrics(answers.measures), *known)
+
+
+def metric_called(name: str) -> Metric:
+    """What is known of a metric by its name alone, where the rows of an evaluation are gone."""
+    return METRICS.get(name) or _own_metric(name, lambda *_: UNDEFINED, higher_is_better=True)
+
+
+def own_metrics(measures: Measures) -> tuple[Metric, ...]:
+    """The metrics that the user's own task defines."""
+    return tuple(
+        _own_metric(name, own.function, higher_is_better=own.higher_is_better) for name, own in measures.own.items()
+    )
+
+
+def _own_metric(name: str, function: OwnFunction, *, higher_is_better: bool) -> Metric:
+    return Metric(
+        name,
+        higher_is_better,
+        partial(formulas.own, function),
+        "a metric of the task's own code",
+        "ranks",  # it is given the scores of its rows, as far as these are kept
+        "the task's own code gives no number",
+        bounded=False,
+    )
 
 
 def resolve_metric(name: str, answers: Answers) -> Metric:
     """The metric of that name (`auto`: the main one); ConfigError if answers of this kind have no such metric."""
+    named = {metric.name: metric for metric in metrics_for(answers)}
     if name == "auto":
-        return METRICS[answers.measures.main]
+        return named[answers.measures.main]
     if not isinstance(name, str):
         raise ConfigError(
             f"evaluate.metric = {name!r:.60} is not the name of a metric.", key="evaluate.metric", value=name
         )
-    if name in answers.measures.names:
-        return METRICS[name]
+    if name in named:
+        return named[name]
     problem = answers.label_map.problem
     if name in METRICS:
         others = _join(problems_measured_by(name), "and")
         reason = f"this is a metric for {others} problems, but these labels make a {problem} problem."
     else:
         reason = "there is no such metric."
-    valid = [metric.name for metric in metrics_for(answers)]
+    valid = list(named)
     nearest = _nearest(name, valid)
     suggestion = f"Did you mean {_join(nearest, 'or')}? " if nearest else ""
     hint = f"{suggestion}Metrics for {problem}: auto, {', '.join(valid)}."

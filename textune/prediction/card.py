@@ -11,6 +11,7 @@ from textune.config import (
     DataSection,
     FilesSource,
     Labels,
+    PythonTask,
     RegressionTask,
     Section,
     TokensSection,
@@ -107,12 +108,20 @@ class ModelCard(Section):
         """The labels and what they are."""
         return self.head.label_map
 
+    @property
+    def code(self) -> tuple[str, ...]:
+        """The classes of the user's own that the model needs, as `package.module:Name`."""
+        return tuple(dict.fromkeys(head.task.object for head in self.heads if isinstance(head.task, PythonTask)))
+
     def build_task(self) -> Task:
         """The task that the model was trained for, without its class weights.
 
-        These belong to training: `balanced` ones cannot be known again without the training rows.
+        These belong to training: `balanced` ones cannot be known again without the training rows. Imports what `code`
+        names.
         """
         section = self.task
+        if isinstance(section, PythonTask):
+            return build_task(section, self.label_map)
         if not isinstance(section, RegressionTask):
             section = section.model_copy(update={"class_weights": "none"})
         return build_task(section, self.label_map, decision=self.head.decision)

@@ -8,24 +8,22 @@ example.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
 
-from textune.config import PythonTask
+from textune.config import PythonTask, Task
 from textune.data import LABEL, LabelMap, OwnLabels, Problem
 from textune.owncode import OwnObject, article
-from textune.tasks.answers import Answers, Measures, OwnMeasure
+from textune.tasks.answers import Answers, Measures, OwnFunction, OwnMeasure
 from textune.tasks.classes import ClassAnswers
+from textune.tasks.decision import Decision
 from textune.tasks.labels import LabelAnswers
 from textune.tasks.number import NumberAnswers
 from textune.wording import listing, nearest, repeated_names
-
-MetricFunction = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
-"""(targets, decisions, scores), each of all rows, to a number; NaN where it is undefined."""
 
 
 class OwnTask(Protocol):
@@ -65,13 +63,15 @@ METHODS = {
     "decide": ("scores",),
 }
 """The methods of `OwnTask` with their arguments."""
-_ANSWERS: dict[str, Callable[[LabelMap], ClassAnswers | LabelAnswers | NumberAnswers]] = {
+OWN = Measures((), main="", plain="", constant="")
+"""Which metrics such a head has follows from the class."""
+_ANSWERS: dict[str, type[ClassAnswers | LabelAnswers | NumberAnswers]] = {
     "binary": ClassAnswers,
     "multiclass": ClassAnswers,
     "multilabel": LabelAnswers,
     "regression": NumberAnswers,
 }
-_NUM_LABELS = {"binary": (2, 2), "multiclass": (2, None), "multilabel": (1, None), "regression": (1, 1)}
+_NUM_LABELS = {"binary": (2, 2), "multiclass": (2, None), "multilabel": (2, None), "regression": (1, 1)}
 """The fewest and the most labels."""
 
 
@@ -134,32 +134,40 @@ class OwnHead:
         return self.code.error(f"{method} gives {kind}, but must give {wanted}", hint=hint, value=method)
 
 
-def read_own_task(section: PythonTask) -> LabelMap:
-    """The labels of the user's class, with how it reads them, before any data is read.
+def own_labels(section: Task) -> LabelMap | None:
+    """The labels of a task of the user's own, with how it reads them, before any data is read; None for other tasks.
 
     CodeError where the class is not there, lacks something of `OwnTask`, or does not take its options.
     """
-    return _open(section)[1]
+    return _open(section)[1] if isinstance(section, PythonTask) else None
 
 
-def build_own(section: PythonTask, name: str = LABEL) -> OwnHead:
-    """The head of the user's class; errors as in `read_own_task`."""
-    code, label_map, own = _open(section)
-    answers = _ANSWERS[label_map.problem](label_map)
+def build_own(section: Task, label_map: LabelMap, targets: np.ndarray | None, decision: Decision) -> OwnHead:
+    """The head of the user's class, which decides by itself; arguments as in `build_task`.
+
+    CodeError as in `own_labels`, and where the labels are not those of the class (any more).
+    """
+    assert isinstance(section, PythonTask)
+    code, known, own = _open(section)
+    if known != label_map:
+        raise code.error(f"it has the labels {known}, but the model was trained with {label_map}", value=known.names)
+    label_map = known
+    kind = _ANSWERS[label_map.problem]
     assert label_map.own is not None
-    answers = replace(answers, measures=_measures(code, own, answers.measures))
-    return OwnHead(label_map, answers, len(label_map.own.outputs), own, code, name)
+    answers = kind(label_map, _measures(code, own, kind(label_map).measures))
+    return OwnHead(label_map, answers, len(label_map.own.outputs), own, code)
 
 
 def _open(section: PythonTask) -> tuple[OwnObject, LabelMap, OwnTask]:
     code = OwnObject.find(section.object, key="task.object")
     code.require_class(METHODS)
     own: OwnTask = code.build(section.options)
-    problem = _attribute(code, own, "answers")
-    if problem not in _ANSWERS:
-        near = nearest(str(problem), _ANSWERS)
+    given = _attribute(code, own, "answers")
+    problem = next((known for known in get_args(Problem) if known == given), None)
+    if problem is None:
+        near = nearest(str(given), get_args(Problem))
         hint = f"Did you mean {near!r}?" if near else ""
-        raise code.error(f"answers = {problem!r} is none of {listing(get_args(Problem))}", hint=hint, value=problem)
+        raise code.error(f"answers = {given!r:.60} is none of {listing(get_args(Problem))}", hint=hint, value=given)
     labels = _names(code, "labels", _attribute(code, own, "labels"))
     fewest, most = _NUM_LABELS[problem]
     if len(labels) < fewest or (most is not None and len(labels) > most):
@@ -194,7 +202,7 @@ def _names(code: OwnObject, attribute: str, given: object) -> tuple[str, ...]:
 
 def _measures(code: OwnObject, own: OwnTask, usual: Measures) -> Measures:
     """The metrics of the kind of answers, and those of the class: the first of these is the main one."""
-    functions: Mapping[str, MetricFunction] = getattr(own, "metrics", {})
+    functions: Mapping[str, OwnFunction] = getattr(own, "metrics", {})
     lower = getattr(own, "lower_is_better", ())
     lower = (lower,) if isinstance(lower, str) else tuple(lower)
     for name in functions:
@@ -210,11 +218,13 @@ def _measures(code: OwnObject, own: OwnTask, usual: Measures) -> Measures:
             )
     if not functions:
         return usual
-    own_measures = {name: OwnMeasure(_checked(code, name, function), name not in lower) for name, function in functions.items()}
+    own_measures = {
+        name: OwnMeasure(_checked(code, name, function), name not in lower) for name, function in functions.items()
+    }
     return replace(usual, names=(*functions, *usual.names), main=next(iter(functions)), own=own_measures)
 
 
-def _checked(code: OwnObject, name: str, function: MetricFunction) -> MetricFunction:
+def _checked(code: OwnObject, name: str, function: OwnFunction) -> OwnFunction:
     def measure(targets: np.ndarray, decisions: np.ndarray, scores: np.ndarray) -> float:
         with code.calling(f"in the metric {name}"):
             return float(function(targets, decisions, scores))

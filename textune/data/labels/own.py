@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
 from textune.data.columns import Examples
+from textune.data.labels.map import LabelMap
 from textune.data.labels.values import label_column
 from textune.wording import shorten
 
-if TYPE_CHECKING:
-    from textune.data.labels.map import LabelMap
-
 _MISSING = "the label is missing"
-
-
-@dataclass(frozen=True)
-class OwnLabels:
-    """What a task of the user's own says of its labels beyond their names."""
-
-    read: Callable[[object], object]
-    """One label as written (never missing) to a class id, a row of numbers from 0 to 1 with one for each label, or a
-    number; ValueError, with the reason, for a label that cannot be used."""
-    outputs: tuple[str, ...]
-    """Names of the model's outputs."""
 
 
 def own_targets(examples: Examples, label_map: LabelMap, bad: dict[int, str]) -> np.ndarray:
@@ -69,9 +54,9 @@ def _read(label: object, label_map: LabelMap) -> object:
         return f"{said}, which is no class id from 0 to {num - 1}"
     if label_map.several:
         row = _numbers(target)
-        if row is not None and row.shape == (num,) and (row >= 0).all() and (row <= 1).all():
+        if row is not None and row.shape == (num,) and ((row == 0) | (row == 1)).all():
             return row
-        return f"{said}, which is no row of {num} numbers from 0 to 1"
+        return f"{said}, which is no row of {num} numbers 0 or 1"
     number = _numbers(target)
     if number is not None and number.shape == () and np.isfinite(number):
         return float(number)
