@@ -8,6 +8,7 @@ a configuration, or whoever calls `load`, names such an object; a saved model al
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -15,6 +16,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -126,6 +128,12 @@ class OwnObject:
             value=self.path if value is None else value,
             reason=reason,
         )
+
+
+def fingerprint(path: str) -> str:
+    """Hash of the file that holds an object which is imported already; empty where no file does."""
+    file = inspect.getsourcefile(importlib.import_module(path.partition(":")[0]))
+    return "" if file is None else hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest()
 
 
 def require_allowed(named: Sequence[str], allowed: Sequence[str], *, where: str) -> None:

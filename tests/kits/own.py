@@ -108,3 +108,30 @@ class Price:
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """The same."""
         return scores
+
+
+class Margin:
+    """Two classes told apart by one output, with a hinge loss."""
+
+    answers = "binary"
+    outputs = ("margin",)
+
+    def __init__(self, *, labels: tuple[str, ...] = ("neg", "pos"), width: float = 1.0) -> None:
+        self.labels, self.width = tuple(labels), width
+
+    def target(self, label: object) -> int:
+        """The id of its name."""
+        return self.labels.index(str(label))
+
+    def row_losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """How far a row is from lying beyond the margin on its side."""
+        return functional.relu(self.width - outputs[:, 0] * (2 * targets - 1))
+
+    def scores(self, outputs: torch.Tensor) -> torch.Tensor:
+        """A probability of each."""
+        positive = torch.sigmoid(2 * outputs[:, 0])
+        return torch.stack([1 - positive, positive], dim=1)
+
+    def decide(self, scores: np.ndarray) -> np.ndarray:
+        """The side."""
+        return (scores[:, 1] >= 0.5).astype(np.int64)

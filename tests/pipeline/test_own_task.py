@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,11 @@ import torch
 from kits.backbones import tiny_backbone
 from kits.cli import runner
 from kits.own import Stars, kappa, mean_distance
-from kits.runs import reviews, write_csv
+from kits.runs import reviews, signal_after, write_csv
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
-from textune.errors import CodeError
+from textune.errors import CodeError, Preempted
 
 STARS, TAGS, PRICE = "kits.own:Stars", "kits.own:Tags", "kits.own:Price"
 CONFIG = """
@@ -173,3 +175,19 @@ def test_going_on_from_such_a_model_keeps_its_outputs(run: Path, place: Path, tm
     textune.train(place / "config.toml", run=tmp_path / "run", overrides=overrides)
     before, after = (textune.load(folder, code=STARS).score(TEXTS) for folder in (run, tmp_path / "run"))
     np.testing.assert_allclose(before, after, atol=1e-4)
+
+
+def test_code_that_changed_since_the_run_stopped_is_reported(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And used: a mistake in it may be why the run stopped."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = Path(sys.modules["kits.own"].__file__ or "").read_text()
+    (tmp_path / "own_stars.py").write_text(source)
+    overrides = ["task.object=own_stars:Stars", "train.duration=4 steps", "train.checkpoint.every=2 steps"]
+    after = signal_after({2: [signal.SIGTERM]})
+    with pytest.raises(Preempted):
+        textune.train(place / "config.toml", run=tmp_path / "run", overrides=overrides, after_step=after)
+    (tmp_path / "own_stars.py").write_text(source + "\n# mended\n")
+    result = textune.train(place / "config.toml", run=tmp_path / "run", overrides=overrides, resume="latest")
+    assert result.steps == 4 and any("own_stars:Stars is other code" in notice for notice in result.notices)

@@ -14,9 +14,12 @@ from .load import require_runnable as require_runnable
 from .overrides import Overrides as Overrides
 from .paths import absolute as absolute
 from .paths import user_path as user_path
+from .presets import described_presets as described_presets
 from .problems import keys_called as keys_called
 from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown
+from .schema import LONG_ROWS as LONG_ROWS
+from .schema import SHORT_ROWS as SHORT_ROWS
 from .schema import EvaluateSection as EvaluateSection
 from .schema import Experiment as Experiment
 from .schema import ModelSection as ModelSection

@@ -30,13 +30,17 @@ from textune.config.values import (
     Truncation,
 )
 
+SHORT_ROWS, LONG_ROWS = 128, 256
+"""What `tokens.max_length = "auto"` stands for, by the lengths of the training rows."""
+
 
 class TokensSection(Section):
     """Texts to token ids: computed once, cached, shared by all ranks."""
 
     max_length: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
-    """Longest row in tokens, including special tokens. `auto`: 256, or the number of positions of the backbone if
-    that is less."""
+    """Longest row in tokens, including special tokens. `auto`: 128, or 256 where a tenth of the training rows are
+    longer than 128 (of at most 1,000 rows, evenly spread), or the number of positions of the backbone if that is
+    less."""
     truncate: Truncation = "head"
     """Which part of a longer text is kept; of a pair, the longer text is shortened first. `error` refuses longer
     rows."""
@@ -50,8 +54,8 @@ class TokensSection(Section):
 
     @property
     def longest(self) -> int:
-        """Most tokens that a row can have; for `auto`, the value before the backbone is known."""
-        return 256 if self.max_length == "auto" else self.max_length
+        """Most tokens that a row can have; for `auto`, the most that it may stand for."""
+        return LONG_ROWS if self.max_length == "auto" else self.max_length
 
 
 class ModelSection(Section):
@@ -137,9 +141,10 @@ class TrainSection(Section):
 class EvaluateSection(Section):
     """Metrics and report."""
 
-    metric: str = "auto"
+    metric: str | Annotated[tuple[str, ...], Field(min_length=1)] = "auto"
     """Main metric: it chooses the best model and is reported with an interval. `auto`: accuracy (binary, multiclass),
-    f1_micro (multilabel), pearson (regression)."""
+    f1_micro (multilabel), pearson (regression). `loss`: the task's own loss, the lower the better. A list such as
+    `["f1", "accuracy"]` is the mean of its metrics. Names of other libraries are understood."""
     max_tokens: Computed[PositiveInt] = 16384
     """Token budget of prediction: the most tokens computed at once."""
     bootstrap: Computed[Annotated[int, Field(ge=0)]] = 1000

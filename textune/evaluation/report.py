@@ -166,7 +166,7 @@ def build_report(
     class.
     """
     labels = scored.head.label_map
-    metrics = compute_metrics(scored)
+    metrics = compute_metrics(scored, metric)
     interval = confidence_interval(metric, scored, samples=bootstrap, seed=seed)
     baseline = find_baseline(scored, metric, metrics, train_targets)
     classes = per_class(scored)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
-from textune.batches import Plan, TextEncoder, TokenRows, require_budget, require_weights, tokenise
+from textune.batches import Plan, TextEncoder, TokenRows, choose_max_length, require_budget, require_weights, tokenise
 from textune.config import Experiment, TrainSection, reported_sets, require_runnable, sets_at_each_evaluation
 from textune.data import LABEL, GivenRows, PreparedData, prepare_data, require_sound
 from textune.evaluation import resolve_metric
@@ -38,7 +38,7 @@ from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.prediction import card_of
 from textune.ranks import ALONE, Ranks
 from textune.run import Earlier, Parts, Settings, Tracker
-from textune.tasks import build_task, own_labels
+from textune.tasks import build_task, own_labels, with_known_weights
 from textune.training import STATE_BYTES, is_sharded, require_learner, require_optimizer
 
 
@@ -84,7 +84,9 @@ def build_parts(
     model = load_model(
         experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_outputs, seed=train.seed
     )
-    tokens, said = fit_length(experiment.tokens, model, name=name)
+    before_stop = None if earlier is None else earlier.max_length
+    max_length = choose_max_length(experiment.tokens, tokenizer, data.train, earlier=before_stop)
+    tokens, said = fit_length(experiment.tokens, max_length, model, name=name)
     if before is None:  # a tokenizer saved by textune states the earlier run's length, which `differences` reports
         said += tokenizer_notice(tokens, tokenizer, name=name)
 
@@ -112,7 +114,7 @@ def build_parts(
     assert prepared.budget is not None, "it was measured"
     card = card_of(
         experiment.data,
-        experiment.task,
+        with_known_weights(experiment.task, task.head),
         tokens,
         data,
         device,
@@ -135,6 +137,7 @@ def build_parts(
         budget=prepared.budget,
         plan=plan,
         card=card,
+        max_length_reason=max_length.reason,
         ranks=ranks,
     )
     said += [] if earlier else model.notes  # a resumed run takes all weights from its checkpoint: nothing is new there

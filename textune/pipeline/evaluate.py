@@ -32,7 +32,7 @@ from textune.config import (
 )
 from textune.data import GivenRows, Split, given_names, prepare_data, prepare_held_out
 from textune.errors import ConfigError, DataError, RunError
-from textune.evaluation import Report, resolve_metric
+from textune.evaluation import Metric, Report, resolve_metric
 from textune.jsontext import parse_json
 from textune.prediction import ModelCard, Predictor, data_source, load
 from textune.ranks import joined
@@ -47,7 +47,7 @@ def evaluate(
     columns: Columns | Mapping[str, object] | None = None,
     part: str | None = None,
     rows: GivenRows | None = None,
-    metric: str | None = None,
+    metric: str | Sequence[str] | None = None,
     on_bad_row: OnBadRow = "error",
     device: DeviceName = "auto",
     precision: PredictionPrecision = "auto",
@@ -84,6 +84,7 @@ def evaluate(
         )
         card = predictor.card
         chosen = resolve_metric(metric or card.metric, predictor.task.head.answers)
+        _require_loss(chosen, card, run)
         experiment, section, tokens = _settings_of(run, card)
         if data is None:
             name, found, train_targets = _own_rows(run, experiment, predictor, part, rows or {})
@@ -112,6 +113,18 @@ def _settings_of(run: Path, card: ModelCard) -> tuple[Experiment | None, Evaluat
         experiment = load_config(run / "config.toml").experiment
         return experiment, experiment.evaluate, experiment.tokens
     return None, EvaluateSection(), TokensSection(max_length=card.max_length, truncate=card.truncate)
+
+
+def _require_loss(metric: Metric, card: ModelCard, run: Path) -> None:
+    """RunError for a metric of the loss where the model does not know its own."""
+    if metric.needs_losses and not card.knows_loss:
+        raise RunError(
+            f"the loss of {run} is not known: an earlier version of textune did not keep its balanced class weights.",
+            hint="Choose another metric.",
+            key="evaluate.metric",
+            value=metric.name,
+            place=str(run),
+        )
 
 
 def _require_part(part: object, data: object) -> None:

@@ -12,7 +12,6 @@ from textune.config import (
     FilesSource,
     Labels,
     PythonTask,
-    RegressionTask,
     Section,
     TokensSection,
     Truncation,
@@ -40,7 +39,7 @@ class HeadCard(Section):
     multi_hot: bool | None = None
     """Multilabel: whether lists in the data are multi-hot rows."""
     task: TaskSection
-    """The section `task` of the run."""
+    """The section `task` of the run, `balanced` class weights as numbers."""
     decision: Decision = USUAL
     """The rule by which scores become answers."""
 
@@ -113,16 +112,16 @@ class ModelCard(Section):
         """The classes of the user's own that the model needs, as `package.module:Name`."""
         return tuple(dict.fromkeys(head.task.object for head in self.heads if isinstance(head.task, PythonTask)))
 
-    def build_task(self) -> Task:
-        """The task that the model was trained for, without its class weights.
+    @property
+    def knows_loss(self) -> bool:
+        """Whether the task's loss is known: earlier versions did not keep the numbers of `balanced` class weights."""
+        return getattr(self.task, "class_weights", "none") != "balanced"
 
-        These belong to training: `balanced` ones cannot be known again without the training rows. Imports what `code`
-        names.
-        """
+    def build_task(self) -> Task:
+        """The task that the model was trained for; without class weights where the card does not know them. Imports
+        what `code` names."""
         section = self.task
-        if isinstance(section, PythonTask):
-            return build_task(section, self.label_map)
-        if not isinstance(section, RegressionTask):
+        if not self.knows_loss:
             section = section.model_copy(update={"class_weights": "none"})
         return build_task(section, self.label_map, decision=self.head.decision)
 

@@ -6,7 +6,7 @@ texts --TextEncoder--> token store --sort by length, cut by tokens--> packed for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -49,6 +49,8 @@ class ScoredBatch(NamedTuple):
     """int64 [n] which of the chosen rows these are."""
     scores: np.ndarray
     """float64 [n, K] probabilities, or [n] values for regression."""
+    losses: dict[str, np.ndarray] | None = None
+    """The task's own loss of each row, float32 [n] by head, where targets were given."""
 
 
 class Predictor:
@@ -99,13 +101,15 @@ class Predictor:
         *,
         place: Callable[[int], str] = nth_row,
         budget: CallerBudget | None = None,
+        targets: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None,
     ) -> Iterator[ScoredBatch]:
         """Score the chosen rows, all of them without `indices`; each row once, in batches of similar length.
 
         Of several ranks each yields its own batches, which together are those of a process alone; all must come to the
         end. Nothing is kept between batches, so whoever needs little of the scores needs little memory. `budget`: the
-        caller's own, halved where memory runs out; without it, a new one. ModelError where a score is not a number,
-        whose row `place` names by its position: this is the one place that all scores come from.
+        caller's own, halved where memory runs out; without it, a new one. `targets` of rows, by their positions: their
+        losses are computed as well. ModelError where a score is not a number, whose row `place` names by its position:
+        this is the one place that all scores come from.
         """
         budget = budget or self.budget()
         chosen = np.arange(store.num_examples) if indices is None else indices
@@ -125,14 +129,14 @@ class Predictor:
                 store, chosen[positions], layout=layout, pad_id=pad_id, max_tokens=budget.max_tokens, group_cost=cost
             )
             try:
-                scores = self._score_batch(batch)
+                scores, losses = self._score_batch(batch, None if targets is None else targets(positions))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
             else:
                 require_numbers(scores, positions, num_rows=len(chosen), place=place)
                 if len(to_do) >= num_idle:
-                    yield ScoredBatch(positions, scores)
+                    yield ScoredBatch(positions, scores, losses)
                 continue
             if self.lockstep and not self.ranks.alone:
                 raise _refuse_halving(batch.num_laid_out, budget.max_tokens)
@@ -151,8 +155,11 @@ class Predictor:
             for stop in range(len(cut), 0, -max_rows)
         ]
 
-    def _score_batch(self, batch: TokenBatch) -> np.ndarray:
-        """Scores of a batch, in the order of its rows; it leaves nothing behind, so that it can be tried again."""
+    def _score_batch(
+        self, batch: TokenBatch, targets: Mapping[str, np.ndarray] | None
+    ) -> tuple[np.ndarray, dict[str, np.ndarray] | None]:
+        """Scores and, with targets, losses of a batch, in the order of its rows; it leaves nothing behind, so that it
+        can be tried again."""
         # A model that was loaded is in this mode already: several threads may predict at once.
         was_training = self.model.training
         if was_training:
@@ -163,10 +170,19 @@ class Predictor:
                 with self.device.autocast():
                     logits_BC = self._outputs(batch.to(self.device.torch))
                 scores: np.ndarray = self.task.scores(logits_BC.double())[self.task.head.name].cpu().numpy()
-                return scores
+                return scores, None if targets is None else self._losses(logits_BC, targets)
         finally:
             if was_training:
                 self.model.train()
+
+    def _losses(self, logits_BC: torch.Tensor, targets: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The losses in float32, as training computes them."""
+        on_device = {
+            name: torch.from_numpy(np.ascontiguousarray(values)).to(logits_BC.device)
+            for name, values in targets.items()
+        }
+        losses = self.task.row_losses(logits_BC.float(), on_device)
+        return {name: losses_B.cpu().numpy() for name, losses_B in losses.items()}
 
     def score_store(
         self,
@@ -183,8 +199,8 @@ class Predictor:
         """
         num_rows = store.num_examples if indices is None else len(indices)
         scores = np.zeros(self.task.head.answers.score_shape(num_rows), dtype=np.float64)
-        for positions, values in self.score_batches(store, indices, place=place, budget=budget):
-            scores[positions] = values
+        for batch in self.score_batches(store, indices, place=place, budget=budget):
+            scores[batch.positions] = batch.scores
         return self.ranks.merge_shares(scores)
 
     def encode(self, texts: object, pairs: object = None) -> TokenStore:

@@ -32,6 +32,7 @@ class Facts:
     """The first rows of a stream, which its figures about tokens describe."""
     max_length: int
     """Longest row in tokens that the model reads."""
+    max_length_reason: str
     tokens_per_epoch: int | None
     tokens_mean: float
     tokens_median: int
@@ -104,6 +105,7 @@ def run_facts(parts: Parts) -> Facts:
         shards=None if stream is None else len(stream.shards),
         rows_sampled=None if stream is None else len(train),
         max_length=limit,
+        max_length_reason=parts.max_length_reason,
         tokens_per_epoch=int(train.lengths[np.concatenate(batches)].sum()) if stream is None else None,
         tokens_mean=round(float(train.lengths.mean()), 2),
         tokens_median=int(np.median(train.lengths)),

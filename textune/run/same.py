@@ -13,6 +13,7 @@ from textune.config import Role, format_value, role_of
 from textune.errors import RunError
 from textune.jsontext import finite
 from textune.model import processor
+from textune.owncode import fingerprint
 from textune.run.parts import Parts
 from textune.run.state import Identity, content_in_words, machine_in_words
 from textune.training import sharing_kind
@@ -21,6 +22,8 @@ from textune.wording import listing
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+CODE = "code."
+"""Before the name of a class of the user's own: the hash of its file."""
 _NOT_COMPUTED = {"transformers_version", "architectures", "dtype", "torch_dtype", "id2label", "label2id", "use_cache"}
 """Keys of a backbone's configuration that change nothing of what is learnt."""
 
@@ -81,7 +84,8 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
 
     Sentences about the machine, whose last bits may differ, so that a person knows why results do.
     """
-    other = [content_in_words(name) for name, value in saved.content.items() if now.content.get(name) != value]
+    changed = [name for name, value in saved.content.items() if now.content.get(name) != value]
+    other = [content_in_words(name) for name in changed if not name.startswith(CODE)]
     # Another version of transformers may know more keys, or fewer.
     shared = saved.backbone.keys() & now.backbone.keys()
     other += [f"the backbone's {name}" for name in shared if saved.backbone[name] != now.backbone[name]]
@@ -93,14 +97,23 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
             place=str(where),
             reason="changed since it was trained",
         )
-    changed = [
+    # A mistake in it may be why the run stopped.
+    notes = [
+        f"{name.removeprefix(CODE)} is other code than before: it is used as it is now"
+        for name in changed
+        if name.startswith(CODE)
+    ]
+    differing = [
         f"{machine_in_words(name)} was {value}, is {now.machine.get(name)}"
         for name, value in saved.machine.items()
         if now.machine.get(name) != value
     ]
-    if not changed:
-        return []
-    return [f"this machine differs ({'; '.join(changed)}): the run continues, but results are no longer bit-identical"]
+    if not differing:
+        return notes
+    return [
+        *notes,
+        f"this machine differs ({'; '.join(differing)}): the run continues, but results are no longer bit-identical",
+    ]
 
 
 def identity_of(parts: Parts) -> Identity:
@@ -112,6 +125,7 @@ def identity_of(parts: Parts) -> Identity:
     named = [(name, split.examples.label_names) for name, split in splits.items() if split.examples.label_names]
     content |= {f"class_names.{name}": list(names) for name, names in named}
     content["labels"] = [parts.data.label_map.problem, *parts.data.label_map.names]
+    content |= {f"{CODE}{path}": fingerprint(path) for path in parts.card.code}
     content["tokenizer"] = parts.encoder.fingerprint()
     content["max_length"] = parts.card.max_length
     content["token_embeddings"] = parts.model.left_out_fingerprint

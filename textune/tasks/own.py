@@ -8,6 +8,7 @@ example.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, get_args
@@ -71,6 +72,7 @@ _ANSWERS: dict[str, type[ClassAnswers | LabelAnswers | NumberAnswers]] = {
     "multilabel": LabelAnswers,
     "regression": NumberAnswers,
 }
+_METRIC_NAME = re.compile("[a-z][a-z0-9_]*")
 _NUM_LABELS = {"binary": (2, 2), "multiclass": (2, None), "multilabel": (2, None), "regression": (1, 1)}
 """The fewest and the most labels."""
 
@@ -206,8 +208,12 @@ def _measures(code: OwnObject, own: OwnTask, usual: Measures) -> Measures:
     lower = getattr(own, "lower_is_better", ())
     lower = (lower,) if isinstance(lower, str) else tuple(lower)
     for name in functions:
-        if name in usual.names:
+        if name in (*usual.names, "loss", "auto"):
             raise code.error(f"metrics names {name!r}, which is a metric of textune's", value=name)
+        if not _METRIC_NAME.fullmatch(name) or "_and_" in name:
+            raise code.error(
+                f"metrics names {name!r}: a name is one word of a-z, 0-9 and _, without _and_", value=name
+            )
     for name in lower:
         if name not in functions:
             near = nearest(name, functions)

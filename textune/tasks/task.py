@@ -22,10 +22,10 @@ from textune.config import PythonTask
 from textune.config import Task as TaskSection
 from textune.data import LabelMap
 from textune.tasks.answers import Measures
-from textune.tasks.classes import BINARY, MULTICLASS, build_classes
+from textune.tasks.classes import BINARY, MULTICLASS, ClassHead, build_classes
 from textune.tasks.decision import USUAL, Decision
 from textune.tasks.head import Head
-from textune.tasks.labels import MULTILABEL, build_labels
+from textune.tasks.labels import MULTILABEL, LabelHead, build_labels
 from textune.tasks.number import REGRESSION, build_number
 from textune.tasks.own import OWN, build_own
 
@@ -111,6 +111,15 @@ def build_task(
     """
     kind = KINDS[section.kind if isinstance(section, PythonTask) else label_map.problem]
     return Task((kind.build(section, label_map, targets, decision),))
+
+
+def with_known_weights(section: TaskSection, head: Head) -> TaskSection:
+    """The section with `balanced` class weights as the numbers that they are: without the training rows nobody could
+    tell."""
+    weights = head.class_weights if isinstance(head, ClassHead | LabelHead) else None
+    if weights is None:
+        return section
+    return section.model_copy(update={"class_weights": dict(zip(head.labels, weights.tolist(), strict=True))})
 
 
 def problems_measured_by(metric: str) -> list[str]:
