@@ -57,7 +57,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def head_of(section: PythonTask) -> Any:
     labels = own_labels(section)
     assert labels is not None
-    return build_own(section, labels, None, USUAL)
+    return build_own(section, "label", labels, None, USUAL)
 
 
 @pytest.mark.parametrize("method", ["target", "row_losses", "scores", "decide"])
@@ -191,7 +191,7 @@ def test_labels_of_the_configuration_are_refused_beside_it() -> None:
 def test_a_class_that_has_changed_since_the_model_was_trained(own: Any) -> None:
     section = own(WHOLE)
     with pytest.raises(CodeError) as caught:
-        build_own(section, LabelMap("multiclass", ("low", "mid", "high")), None, USUAL)
+        build_own(section, "label", LabelMap("multiclass", ("low", "mid", "high")), None, USUAL)
     assert "mid" in caught.value.reason
 
 

@@ -62,6 +62,10 @@ from .toml import format_value as format_value
 from .updaterules import AdamW as AdamW
 from .updaterules import AdamW8bit as AdamW8bit
 from .updaterules import EarlyStopping as EarlyStopping
+from .updaterules import InverseRootSchedule as InverseRootSchedule
+from .updaterules import PolynomialSchedule as PolynomialSchedule
+from .updaterules import RestartedCosineSchedule as RestartedCosineSchedule
+from .updaterules import Schedule as Schedule
 from .values import AttentionLayout as AttentionLayout
 from .values import DeviceName as DeviceName
 from .values import Duration as Duration
@@ -69,7 +73,6 @@ from .values import OnBadRow as OnBadRow
 from .values import OnExtraCells as OnExtraCells
 from .values import PredictionPrecision as PredictionPrecision
 from .values import Quoting as Quoting
-from .values import ScheduleKind as ScheduleKind
 from .values import Switch as Switch
 from .values import TrainingPrecision as TrainingPrecision
 from .values import Truncation as Truncation

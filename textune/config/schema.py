@@ -15,7 +15,7 @@ from textune.config.section import Computed, Located, Section
 from textune.config.sharing import Checkpointing, DataParallel, Distributed
 from textune.config.sources import DataSection
 from textune.config.taskkinds import AutoTask, Task
-from textune.config.updaterules import AdamW, EarlyStopping, Optimizer, Schedule
+from textune.config.updaterules import AdamW, EarlyStopping, LinearSchedule, Optimizer, Schedule
 from textune.config.values import (
     AttentionLayout,
     DeviceName,
@@ -23,7 +23,9 @@ from textune.config.values import (
     FilePath,
     HubPath,
     Names,
+    Padding,
     Period,
+    RunLength,
     Seed,
     Switch,
     TrainingPrecision,
@@ -46,11 +48,22 @@ class TokensSection(Section):
     rows."""
     drop_longer: PositiveInt | None = None
     """Skip rows with more than this many tokens (before truncation); the report counts them."""
+    pad: Computed[Padding] = "batch"
+    """How long rows are made where a backbone runs padded: as the longest row computed at once (`batch`), or as
+    `tokens.max_length`, so that all shapes are the same. `max_length` makes every backbone run padded."""
+    pad_multiple: Computed[PositiveInt | None] = None
+    """Make rows a multiple of this many tokens long, such as 8 or 16: fewer shapes. It makes every backbone run
+    padded."""
     cache: Computed[FilePath | None] = None
     """Folder of the token cache; by default `textune/tokens` in the user's cache folder (`$XDG_CACHE_HOME` or
     `~/.cache`)."""
     cache_size_gb: Computed[Annotated[float, Field(gt=0)]] = 20.0
     """Largest size of the cache; beyond it, the least recently used entries are removed."""
+
+    @property
+    def pads(self) -> bool:
+        """Whether rows are padded beyond what the padded layout needs."""
+        return self.pad != "batch" or self.pad_multiple is not None
 
     @property
     def longest(self) -> int:
@@ -74,6 +87,9 @@ class ModelSection(Section):
     """Replace a saved head of another size by a new one instead of stopping, if its outputs have no label names."""
     freeze: Names = ()
     """Parts that are not trained: `backbone`, `embeddings`, or patterns of parameter names such as `*.layer.0.*`."""
+    unfreeze: Names = ()
+    """Parts of what `freeze` takes that are trained after all, in the same words: `freeze = "backbone"` with `unfreeze
+    = "*.layer.11.*"` trains the head and that layer."""
     attention: Computed[AttentionLayout] = "auto"
     """`packed` computes no padding; `auto` packs every backbone that supports it."""
     compile: Computed[Switch] = "auto"
@@ -90,7 +106,7 @@ RowOrder = Literal["shuffle", "bucket", "sequential", "weighted"]
 class TrainSection(Section):
     """The training run."""
 
-    duration: Period = Duration(3, "epochs")
+    duration: RunLength = Duration(3, "epochs")
     """How long to train."""
     batch_size: PositiveInt = 32
     """Rows per optimizer step, over all devices: the only size that affects the result."""
@@ -114,7 +130,7 @@ class TrainSection(Section):
     """Where to compute; `auto` takes a GPU if there is one."""
     optimizer: Optimizer = AdamW()
     """The update rule."""
-    schedule: Schedule = Schedule()
+    schedule: Schedule = LinearSchedule()
     """The learning rate over time."""
     compact_vocabulary: Switch = "auto"
     """Keep gradients and optimizer state only for the embeddings of tokens that occur in the data; the others are put

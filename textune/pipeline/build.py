@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from textune.batches import Plan, TextEncoder, TokenRows, choose_max_length, require_budget, require_weights, tokenise
 from textune.config import Experiment, TrainSection, reported_sets, require_runnable, sets_at_each_evaluation
-from textune.data import LABEL, GivenRows, PreparedData, prepare_data, require_sound
+from textune.data import GivenRows, PreparedData, prepare_data, require_sound
 from textune.evaluation import resolve_metric
 from textune.model import (
     Device,
@@ -29,6 +29,7 @@ from textune.model import (
 from textune.pipeline.cautions import (
     device_of,
     fit_length,
+    pad_rows,
     require_judge,
     require_separator,
     tokenizer_notice,
@@ -76,13 +77,13 @@ def build_parts(
     for warning in require_sound(data) if audit else ():
         tracker.notice(warning)
 
-    task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets[LABEL])
+    task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
     metric = resolve_metric(evaluate.metric, task.head.answers)
     require_judge(train, data)
 
     tokenizer = load_tokenizer(experiment.model)
     model = load_model(
-        experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_outputs, seed=train.seed
+        experiment.model, tokenizer, label_maps=data.label_maps, num_logits=task.num_outputs, seed=train.seed
     )
     before_stop = None if earlier is None else earlier.max_length
     max_length = choose_max_length(experiment.tokens, tokenizer, data.train, earlier=before_stop)
@@ -90,6 +91,7 @@ def build_parts(
     if before is None:  # a tokenizer saved by textune states the earlier run's length, which `differences` reports
         said += tokenizer_notice(tokens, tokenizer, name=name)
 
+    pad_rows(tokens, model, name=name)
     encoder = TextEncoder(tokenizer, tokens)
     if earlier is None:
         require_separator(experiment.data.columns, encoder, name=name)
@@ -98,14 +100,18 @@ def build_parts(
         data, rows = tokenise(data, encoder, tokens, progress=partial(_tokenising, tracker), notice=tracker.notice)
     require_weights(train, data.train)
     if len(data.train) < num_rows:  # balanced weights follow from the rows that are left
-        task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets[LABEL])
+        task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
 
     plan = Plan.of(train, data.num_rows["train"])
     require_learner(train, device, ranks, steps_per_epoch=plan.steps_per_epoch)
     reported = reported_sets(experiment)
-    require_budget("train.max_tokens", train.max_tokens, {"train": rows["train"]}, data)
+    require_budget("train.max_tokens", train.max_tokens, {"train": rows["train"]}, data, model.padding)
     require_budget(
-        "evaluate.max_tokens", evaluate.max_tokens, {key: rows[key] for key in reported if key in rows}, data
+        "evaluate.max_tokens",
+        evaluate.max_tokens,
+        {key: rows[key] for key in reported if key in rows},
+        data,
+        model.padding,
     )
 
     prepared = _prepared(
@@ -141,7 +147,7 @@ def build_parts(
         ranks=ranks,
     )
     said += [] if earlier else model.notes  # a resumed run takes all weights from its checkpoint: nothing is new there
-    said += differences(before, experiment.model, card, tokenizer, data.label_map)
+    said += differences(before, experiment.model, card, tokenizer)
     for notice in (*data.notices, *said, *warnings(experiment.model, train, model, plan)):
         tracker.notice(notice)
     return parts

@@ -30,7 +30,7 @@ from textune.config import (
     require_words,
     user_path,
 )
-from textune.data import GivenRows, Split, given_names, prepare_data, prepare_held_out
+from textune.data import GivenRows, Split, choices_of, given_names, prepare_data, prepare_held_out
 from textune.errors import ConfigError, DataError, RunError
 from textune.evaluation import Metric, Report, resolve_metric
 from textune.jsontext import parse_json
@@ -204,13 +204,13 @@ def _rows_of(
 ) -> tuple[str, Split, None]:
     """Labelled rows of files, for a model that knows its labels: (name of the first file, the rows, no training
     targets)."""
-    card, label_map = predictor.card, predictor.task.head.label_map
+    card, label_maps = predictor.card, predictor.task.label_maps
     source, said = data_source(card.sources, data)
     if said:
         tracker.notice(said)
     read, labels = _columns(columns, card), card.labels
     try:
-        found = prepare_held_out(source, columns=read, labels=labels, label_map=label_map, on_bad_row=on_bad_row)
+        found = prepare_held_out(source, columns=read, labels=labels, label_maps=label_maps, on_bad_row=on_bad_row)
     except DataError as error:
         if error.key in {"data.columns.label", "data.columns.labels"}:
             error.advise("To score rows without labels, use `textune predict`.")
@@ -222,9 +222,10 @@ def _rows_of(
 
 def _own_rows(
     run: Path, experiment: Experiment | None, predictor: Predictor, part: str | None, given: GivenRows
-) -> tuple[str, Split, np.ndarray | None]:
+) -> tuple[str, Split, dict[str, np.ndarray] | None]:
     """The run's own test (else validation) rows: (name of the set, the rows, targets of the training rows)."""
-    card, label_map = predictor.card, predictor.task.head.label_map
+    card, label_maps = predictor.card, predictor.task.label_maps
+    own_labels = next((label_map for label_map in label_maps.values() if label_map.own is not None), None)
     if experiment is None:
         raise RunError(
             f"{run} is a model folder without a run: its data is unknown.", hint="Name a file with --data FILE."
@@ -241,26 +242,25 @@ def _own_rows(
             source,
             columns=section.columns,
             labels=section.labels,
-            label_map=label_map,
+            label_maps=label_maps,
             on_bad_row=section.on_bad_row,
             name=name,
             given=given,
         )
         read = [found]
         same_labels = (
-            label_map.own is not None
+            own_labels is not None
             or given_names(section.labels, section.columns.labels) == card.names
-            or not label_map.choices
+            or not choices_of(label_maps)
         )
     else:
-        own_labels = None if label_map.own is None else label_map
         prepared = prepare_data(
             section, kind=experiment.task.kind, known_names=card.names, own_labels=own_labels, given=given
         )
         own = prepared.splits[name]
         read = [prepared.train] if name == "train" else [prepared.train, own]
         found, train_targets = own, prepared.train_targets
-        same_labels = prepared.label_map == label_map
+        same_labels = prepared.label_maps == label_maps
     changed = [split.name for split in read if card.data.get(split.name) != split.fingerprint]
     if changed or not same_labels:
         what = f"the {' and '.join(changed)} data" if changed else "the labels of the data"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from textune.batches import padding_waste
+from textune.data import choices_of, problem_of
 from textune.run.parts import Parts
 from textune.training import STATE_BYTES, learning_rate
 
@@ -97,8 +98,8 @@ def run_facts(parts: Parts) -> Facts:
     checkpoint, every = section.checkpoint, section.checkpoint.every
     size = _checkpoint_bytes(parts)
     return Facts(
-        problem=parts.data.label_map.problem,
-        labels=list(parts.data.label_map.choices),
+        problem=problem_of(parts.data.label_maps),
+        labels=list(choices_of(parts.data.label_maps)),
         rows=parts.data.num_rows,
         rows_left_out=parts.data.num_left_out,
         rows_truncated=sum(rows.num_truncated for rows in parts.rows.values()),
@@ -152,7 +153,7 @@ def _rates(parts: Parts) -> dict[int, float]:
     warmup = parts.plan.steps(section.schedule.warmup)
     return {
         step + 1: learning_rate(
-            step, kind=section.schedule.kind, peak=section.optimizer.lr, warmup_steps=warmup, total_steps=total
+            step, schedule=section.schedule, peak=section.optimizer.lr, warmup_steps=warmup, total_steps=total
         )
         for step in sorted({0, min(warmup, total - 1), total - 1})
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -56,7 +56,7 @@ def score_rows(
         if batch.losses is not None:
             weights = predictor.task.row_weights({head.name: torch.from_numpy(targets[head.name])}, None)
             losses = RowLosses(batch.losses[head.name], weights[head.name].numpy())
-        reduction.add(batch.positions, targets[head.name], batch.scores, losses)
+        reduction.add(batch.positions, targets[head.name], batch.scores[head.name], losses)
         if ranks.alone:
             tracker.progress(stage, reduction.num_added, num_rows)
         else:  # the others are about as far
@@ -75,7 +75,7 @@ def report_split(
     rows: TokenRows,
     *,
     metric: Metric,
-    train_targets: np.ndarray | None,
+    train_targets: Mapping[str, np.ndarray] | None,
     bootstrap: int,
     mistakes: int,
     tracker: Tracker,
@@ -102,7 +102,7 @@ def report_split(
             ),
         ),
         metric=metric,
-        train_targets=train_targets,
+        train_targets=None if train_targets is None else train_targets[predictor.task.head.name],
         bootstrap=bootstrap,
         mistakes=mistakes,
     )

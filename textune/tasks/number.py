@@ -149,20 +149,25 @@ class NumberAnswers:
         return []
 
 
-def build_number(section: Task, label_map: LabelMap, targets: np.ndarray | None, decision: Decision) -> NumberHead:
-    """The head for a number; arguments as in `build_task`, but there is nothing to decide.
+def build_number(
+    section: Task, name: str, label_map: LabelMap, targets: np.ndarray | None, decision: Decision
+) -> NumberHead:
+    """The head of that name for a number; the other arguments as in `build_task`, but there is nothing to decide.
 
     ConfigError for options of classes, and for `targets` out of a sigmoid's reach.
     """
-    if isinstance(section, AutoTask) and (section.class_weights != "none" or section.label_smoothing):
+    if isinstance(section, AutoTask) and (
+        section.class_weights != "none" or section.label_smoothing or section.loss != "cross_entropy"
+    ):
         raise ConfigError(
-            "task.class_weights and task.label_smoothing need classes, but the labels are numbers (a regression).",
+            "task.class_weights, task.label_smoothing and task.loss need classes, but the labels are numbers (a"
+            " regression).",
             hint='Remove them, or set task.kind = "multiclass" if the numbers are classes.',
         )
     regression = section if isinstance(section, RegressionTask) else RegressionTask()
     if targets is not None:
         _require_reachable(regression, targets)
-    return NumberHead(label_map, regression)
+    return NumberHead(label_map, regression, name)
 
 
 def _require_reachable(section: RegressionTask, targets: np.ndarray) -> None:

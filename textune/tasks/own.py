@@ -144,7 +144,9 @@ def own_labels(section: Task) -> LabelMap | None:
     return _open(section)[1] if isinstance(section, PythonTask) else None
 
 
-def build_own(section: Task, label_map: LabelMap, targets: np.ndarray | None, decision: Decision) -> OwnHead:
+def build_own(
+    section: Task, name: str, label_map: LabelMap, targets: np.ndarray | None, decision: Decision
+) -> OwnHead:
     """The head of the user's class, which decides by itself; arguments as in `build_task`.
 
     CodeError as in `own_labels`, and where the labels are not those of the class (any more).
@@ -157,7 +159,7 @@ def build_own(section: Task, label_map: LabelMap, targets: np.ndarray | None, de
     kind = _ANSWERS[label_map.problem]
     assert label_map.own is not None
     answers = kind(label_map, _measures(code, own, kind(label_map).measures))
-    return OwnHead(label_map, answers, len(label_map.own.outputs), own, code)
+    return OwnHead(label_map, answers, len(label_map.own.outputs), own, code, name)
 
 
 def _open(section: PythonTask) -> tuple[OwnObject, LabelMap, OwnTask]:
