@@ -79,7 +79,7 @@ class ModelCard(Section):
     step: int | None = None
     """Optimizer steps that made this model."""
     value: float | None = None
-    """The main metric on the validation rows; None where there was no evaluation."""
+    """The main metric on the rows that chose the model; None where there was no evaluation."""
 
     @property
     def problem(self) -> str:
