@@ -46,6 +46,9 @@ class TokensSection(Section):
     truncate: Truncation = "head"
     """Which part of a longer text is kept; of a pair, the longer text is shortened first. `error` refuses longer
     rows."""
+    pair_separator: str = "auto"
+    """Text put before the second text of a pair. `auto`: a line break where the tokenizer puts nothing between the two
+    (GPT-2, Qwen), else nothing."""
     drop_longer: PositiveInt | None = None
     """Skip rows with more than this many tokens (before truncation); the report counts them."""
     pad: Computed[Padding] = "batch"

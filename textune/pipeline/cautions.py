@@ -117,17 +117,26 @@ def tokenizer_notice(section: TokensSection, tokenizer: PreTrainedTokenizerBase,
     ]
 
 
-def require_separator(columns: Columns, encoder: TextEncoder, *, name: str) -> None:
-    """ConfigError if the tokenizer puts nothing between the texts of a pair: the model could not tell them apart."""
-    if columns.text_pair is None or encoder.separates_pairs:
-        return
-    first = columns.template if columns.template is not None else f"{{{columns.text}}}"
-    joined = f"{first}\n{{{columns.text_pair}}}"
-    raise ConfigError(
-        f'data.columns.text_pair = "{columns.text_pair}", but the tokenizer of {name} puts nothing between two texts:'
-        " they would run into each other.",
-        hint=f"Leave text_pair out and join the texts yourself: data.columns.template = {format_value(joined)}.",
-    )
+def separator_notice(columns: Columns, section: TokensSection, encoder: TextEncoder, *, name: str) -> list[str]:
+    """What is put between the texts of a pair where the tokenizer puts nothing; ConfigError where nothing is."""
+    if columns.text_pair is None:
+        return []
+    separator = encoder.separator
+    if not separator.separates:
+        said = "it is empty" if not separator.text else f"the tokenizer makes no token of {separator.text!r}"
+        raise ConfigError(
+            f"the tokenizer of {name} puts nothing between the texts of a pair, and tokens.pair_separator ="
+            f" {format_value(section.pair_separator)} does not help: {said}.",
+            hint='Set it to a text that separates them, such as " | ".',
+            key="tokens.pair_separator",
+            value=section.pair_separator,
+        )
+    if section.pair_separator != "auto" or not separator.text:
+        return []
+    return [
+        f"the tokenizer of {name} puts nothing between the texts of a pair: a line break stands between them"
+        " (tokens.pair_separator)"
+    ]
 
 
 def rate_warning(section: TrainSection, model: TextModel) -> list[str]:

@@ -60,6 +60,8 @@ class ModelCard(Section):
     """Longest row in tokens."""
     truncate: Truncation
     """Which part of a longer text is kept."""
+    pair_separator: str = ""
+    """What was put before the second text of each pair."""
     columns: Columns
     """Where text was found in the training data."""
     labels: Labels
@@ -127,6 +129,7 @@ def card_of(
     prepared: PreparedData,
     device: Device,
     *,
+    pair_separator: str,
     compiled: bool,
     max_tokens: int,
     metric: str,
@@ -143,6 +146,7 @@ def card_of(
         heads=heads,
         max_length=tokens.longest,
         truncate=tokens.truncate,
+        pair_separator=pair_separator,
         columns=data.columns,
         labels=Labels(names=names, delimiter=section.delimiter),
         sources=own_sources(data),
