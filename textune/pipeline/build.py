@@ -31,7 +31,7 @@ from textune.pipeline.cautions import (
     fit_length,
     pad_rows,
     require_judge,
-    require_separator,
+    separator_notice,
     tokenizer_notice,
     warnings,
 )
@@ -76,7 +76,7 @@ def build_parts(
 
     task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
     metric = resolve_metric(evaluate.metric, task.head.answers)
-    require_judge(train, data)
+    require_judge(train, data, best_by=evaluate.best_by)
 
     tokenizer = load_tokenizer(experiment.model)
     model = load_model(
@@ -91,7 +91,7 @@ def build_parts(
     pad_rows(tokens, model, name=name)
     encoder = TextEncoder(tokenizer, tokens)
     if earlier is None:
-        require_separator(experiment.data.columns, encoder, name=name)
+        said += separator_notice(experiment.data.columns, tokens, encoder, name=name)
     num_rows = len(data.train)
     with ranks.local_first():
         data, rows = tokenise(data, encoder, tokens, progress=partial(_tokenising, tracker), notice=tracker.notice)
@@ -121,6 +121,7 @@ def build_parts(
         tokens,
         data,
         device,
+        pair_separator=encoder.separator.text if experiment.data.columns.text_pair is not None else "",
         compiled=experiment.model.compile != "off",
         max_tokens=evaluate.max_tokens,
         metric=metric.name,

@@ -252,7 +252,8 @@ def _own_rows(
         read = [prepared.train] if name == "train" else [prepared.train, own]
         found, train_targets = own, prepared.train_targets
         same_labels = prepared.label_maps == card.label_maps
-    changed = [split.name for split in read if card.data.get(split.name) != split.fingerprint]
+    # A set that a resumed run came to have may be younger than its best model.
+    changed = [split.name for split in read if card.data.get(split.name, split.fingerprint) != split.fingerprint]
     if changed or not same_labels:
         what = f"the {' and '.join(changed)} data" if changed else "the labels of the data"
         raise RunError(

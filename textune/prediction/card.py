@@ -59,6 +59,8 @@ class ModelCard(Section):
     """Longest row in tokens."""
     truncate: Truncation
     """Which part of a longer text is kept."""
+    pair_separator: str = ""
+    """What was put before the second text of each pair."""
     columns: Columns
     """Where text was found in the training data."""
     labels: Labels
@@ -78,7 +80,7 @@ class ModelCard(Section):
     step: int | None = None
     """Optimizer steps that made this model."""
     value: float | None = None
-    """The main metric on the validation rows; None where there was no evaluation."""
+    """The main metric on the rows that chose the model; None where there was no evaluation."""
 
     @property
     def problem(self) -> str:
@@ -120,6 +122,7 @@ def card_of(
     prepared: PreparedData,
     device: Device,
     *,
+    pair_separator: str,
     compiled: bool,
     max_tokens: int,
     metric: str,
@@ -136,6 +139,7 @@ def card_of(
         heads=heads,
         max_length=tokens.longest,
         truncate=tokens.truncate,
+        pair_separator=pair_separator,
         columns=data.columns,
         labels=Labels(names=names, delimiter=section.delimiter),
         sources=own_sources(data),

@@ -137,4 +137,6 @@ def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str
         )
         if parts.ranks.is_first:
             write_report(reports[name], folder.path, report_stem(name))
+    if parts.ranks.is_first:
+        folder.keep_reports(reports)
     return reports
