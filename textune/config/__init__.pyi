@@ -15,6 +15,7 @@ from .overrides import Overrides as Overrides
 from .paths import absolute as absolute
 from .paths import user_path as user_path
 from .presets import described_presets as described_presets
+from .presets import preset_names as preset_names
 from .problems import keys_called as keys_called
 from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown
