@@ -40,7 +40,7 @@ from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.prediction import card_of
 from textune.ranks import ALONE, Ranks
 from textune.run import Earlier, Parts, Settings, Tracker
-from textune.tasks import build_task, with_known_weights
+from textune.tasks import build_task, own_labels, with_known_weights
 from textune.training import STATE_BYTES, is_sharded, require_learner, require_optimizer
 
 
@@ -67,10 +67,13 @@ def build_parts(
     require_learner(train, device, ranks)
     require_backbone(experiment.model)
 
+    own = own_labels(experiment.task)
     before = earlier_card(experiment.model)
     known_names = known_labels(experiment.model, before)
     with ranks.local_first():
-        data = prepare_data(experiment.data, kind=experiment.task.kind, known_names=known_names, given=given)
+        data = prepare_data(
+            experiment.data, kind=experiment.task.kind, known_names=known_names, own_labels=own, given=given
+        )
     require_weights(train, data.train)
     for warning in require_sound(data) if audit else ():
         tracker.notice(warning)

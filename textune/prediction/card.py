@@ -11,6 +11,7 @@ from textune.config import (
     DataSection,
     FilesSource,
     Labels,
+    PythonTask,
     Section,
     TokensSection,
     Truncation,
@@ -103,12 +104,18 @@ class ModelCard(Section):
         return {head.name: head.label_map for head in self.heads}
 
     @property
+    def code(self) -> tuple[str, ...]:
+        """The classes of the user's own that the model needs, as `package.module:Name`."""
+        return tuple(dict.fromkeys(head.task.object for head in self.heads if isinstance(head.task, PythonTask)))
+
+    @property
     def knows_loss(self) -> bool:
         """Whether the task's loss is known: earlier versions did not keep the numbers of `balanced` class weights."""
         return getattr(self.task, "class_weights", "none") != "balanced"
 
     def build_task(self) -> Task:
-        """The task that the model was trained for; without class weights where the card does not know them."""
+        """The task that the model was trained for; without class weights where the card does not know them. Imports
+        what `code` names."""
         section = self.task
         if not self.knows_loss:
             section = section.model_copy(update={"class_weights": "none"})
