@@ -71,7 +71,7 @@ def budget_notice(section: TrainSection, budget: TokenBudget) -> list[str]:
     if not section.deterministic or section.max_tokens != "auto":
         return []
     return [
-        "train.deterministic = true, but train.max_tokens was measured: with less free memory it may be another number,"
+        "train.deterministic = true, but train.max_tokens was measured: with less memory it may be another number,"
         f" and the last bits others; set it to {budget.max_tokens}"
     ]
 
