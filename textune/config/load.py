@@ -16,6 +16,7 @@ from pydantic import JsonValue, ValidationError
 
 from textune.config.evaluations import evaluation_problems
 from textune.config.fields import Place, keys_of
+from textune.config.longtexts import window_problems
 from textune.config.merge import Merged, Origin
 from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, parse_unset
 from textune.config.paths import absolute, user_path
@@ -117,7 +118,7 @@ def require_runnable(experiment: Experiment) -> None:
         problems.append(
             Problem(("data", "labels"), "data.labels.names and data.labels.names_file are both set.", hint)
         )
-    problems += [*evaluation_problems(experiment), *stream_problems(experiment)]
+    problems += [*evaluation_problems(experiment), *stream_problems(experiment), *window_problems(experiment)]
     refuse(problems)
 
 

@@ -22,8 +22,10 @@ from textune.config.values import (
     Duration,
     FilePath,
     HubPath,
+    LongTexts,
     Names,
     Period,
+    Pooling,
     Seed,
     Switch,
     TrainingPrecision,
@@ -40,6 +42,19 @@ class TokensSection(Section):
     truncate: Truncation = "head"
     """Which part of a longer text is kept; of a pair, the longer text is shortened first. `error` refuses longer
     rows."""
+    long: LongTexts = "truncate"
+    """What becomes of a text of more than `max_length` tokens. `truncate` cuts it. `windows` reads it in windows of
+    `max_length` tokens, whose vectors are pooled before the head: a text has one loss, one weight and one
+    prediction, however many windows it has."""
+    stride: Annotated[int, Field(ge=0)] = 0
+    """With `long = "windows"`: tokens of the text that a window shares with the one before it, so that it begins
+    `max_length` - special tokens - `stride` tokens later."""
+    pooling: Pooling = "mean"
+    """With `long = "windows"`: how a text's vector is made of those of its windows. `attention` weighs them by a
+    vector that is learned with the head, beginning with the mean."""
+    max_windows: PositiveInt | None = None
+    """With `long = "windows"`: the most windows of a text; what lies behind them is cut off. By default, a text has as
+    many as it needs."""
     drop_longer: PositiveInt | None = None
     """Skip rows with more than this many tokens (before truncation); the report counts them."""
     cache: Computed[FilePath | None] = None
