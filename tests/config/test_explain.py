@@ -155,6 +155,7 @@ def fits(value: Any, node: dict[str, Any], root: dict[str, Any]) -> bool:
 
 GOOD = [
     "",
+    'extends = ["preset:tiny", "base.toml"]',
     'extends = "base.toml"\n"$schema" = "x.json"\n[train]\nduration = "2 epochs"\nseed = 1',
     '[data.train]\nfiles = "a.csv"\n[data.validation]\nratio = 0.2\n[data.test]\nkind = "files"\nfiles = ["t.csv"]',
     '[data.train]\nkind = "concat"\nsources = [{files = "a"}, {kind = "hub", name = "x/y", take = 3}]',
@@ -163,6 +164,7 @@ GOOD = [
     '[task]\nkind = "regression"\nloss = "smooth_l1"\n[data.train.where]\nsource = "imdb"\nyear = ["1", "2"]',
 ]
 BAD = [
+    "extends = 3",
     "[train]\nsede = 1",
     '[train]\nduration = "2"',
     "[train]\nseed = true",

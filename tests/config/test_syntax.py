@@ -110,6 +110,6 @@ def test_one_config_at_a_time() -> None:
         with pytest.raises(ConfigError) as caught:
             load_config(None, [second])
         assert str(caught.value) == (
-            f"{second} is a second file; expected a setting (KEY=VALUE). To build one config on"
-            ' another, write extends = "OTHER.toml" at its top.'
+            f"{second} is a second file; expected a setting (KEY=VALUE). To lay it over the first, write"
+            f" extends={second}."
         )

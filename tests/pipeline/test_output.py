@@ -78,7 +78,7 @@ def test_an_option_that_is_no_setting_either(run: Any, trained: Any) -> None:
             "nowhere does not exist; a run folder was expected.",
             "Give the folder that `textune train` wrote, such as runs/x.",
         ),
-        (["train"], "Missing argument 'CONFIG.toml'.", ""),
+        (["train"], "Missing argument 'CONFIG'.", ""),
     ],
 )
 def test_an_error_is_json_too_where_json_was_asked_for(run: Any, words: list[str], error: str, hint: str) -> None:

@@ -62,7 +62,7 @@ def chaos(
         raise RunError("chaos needs SIGKILL, which this system does not have.", hint="Run it on Linux or macOS.")
     if kills < 1:
         raise RunError(f"--kills {kills} is not at least 1.", hint="Ask for one kill or more.")
-    target = RunFolder(user_path(folder) if folder is not None else Path("runs") / f"{Path(config).stem}-chaos")
+    target = RunFolder(user_path(folder) if folder is not None else Path("runs") / f"{loaded.name}-chaos")
     if folder is None and target.path.is_dir() and any(target.path.iterdir()):  # an earlier proof, or what it found
         target = RunFolder(target.next_free())
     target.require_free()

@@ -1,4 +1,4 @@
-"""Verbs about a config: init, check, show, schema."""
+"""Verbs about a config: init, check, show, presets, schema."""
 
 from __future__ import annotations
 
@@ -117,6 +117,31 @@ def show(config: str, overrides: tuple[str, ...], unset: tuple[str, ...], diff: 
         print_json({"config": loaded.experiment.model_dump(mode="json"), "origins": loaded.origins})
     else:
         click.echo(show_config(loaded, diff=diff), nl=False)
+
+
+@click.command(
+    cls=Examples,
+    short_help="List the configurations that come with textune.",
+    examples="textune presets\n"
+    "textune show preset:tiny --diff\n"
+    "textune train preset:tiny --run runs/tiny\n"
+    "textune train config.toml extends=preset:gpus",
+)
+@json_option
+def presets(as_json: bool) -> None:
+    """List the configurations that come with textune, each with what it is for.
+
+    preset:NAME can stand wherever a config file can: after a verb, in `extends` of a file, and after extends= on the
+    command line, which lays it over the config.
+    """
+    from textune.config import described_presets
+
+    if as_json:
+        print_json(described_presets())
+    else:
+        from textune.console import print_facts
+
+        print_facts(result_console(), {f"preset:{name}": line for name, line in described_presets().items()})
 
 
 @click.command(

@@ -38,7 +38,7 @@ def config_options(function: Callable[..., None]) -> Callable[..., None]:
         "--unset", multiple=True, metavar="KEY", help="Unset an optional key, such as data.columns.weight."
     )(function)
     function = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")(function)
-    return click.argument("config", metavar="CONFIG.toml")(function)
+    return click.argument("config", metavar="CONFIG")(function)
 
 
 # torchrun takes `--run` as an abbreviation of its own option, wherever it appears; use the longer name there.

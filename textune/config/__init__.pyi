@@ -14,6 +14,7 @@ from .load import require_runnable as require_runnable
 from .overrides import Overrides as Overrides
 from .paths import absolute as absolute
 from .paths import user_path as user_path
+from .presets import described_presets as described_presets
 from .problems import keys_called as keys_called
 from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown

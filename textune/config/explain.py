@@ -19,7 +19,8 @@ def show(loaded: Loaded, *, diff: bool = False) -> str:
     With `diff`, only the values that differ from their defaults, with the defaults. The text loads to an equal
     `Experiment`.
     """
-    name = f" of {printable(loaded.path.name)}" if loaded.path is not None else ""
+    source = loaded.preset if loaded.path is None else loaded.path.name
+    name = f" of {printable(source)}" if source else ""
     what = "what differs from the defaults" if diff else "every value with its origin"
     lines = [f"# Resolved configuration{name}: {what}."]
     for header, table in _tables(loaded, loaded.experiment, Experiment(), (), diff=diff, in_list=False):

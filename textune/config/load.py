@@ -1,7 +1,7 @@
 """From a TOML file, its parents and overrides to an `Experiment`: the first room of the flow.
 
-Precedence, lowest first: defaults, `extends`, the file, the command line. Environment variables play no part
-(except `XDG_CACHE_HOME`, the standard place of caches: `textune.caches`).
+Precedence, lowest first: defaults, `extends`, the file, `extends` on the command line, the command line. Environment
+variables play no part (except `XDG_CACHE_HOME`, the standard place of caches: `textune.caches`).
 """
 
 from __future__ import annotations
@@ -19,34 +19,44 @@ from textune.config.fields import Place, keys_of
 from textune.config.longtexts import window_problems
 from textune.config.merge import Merged, Origin
 from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, parse_unset
-from textune.config.paths import absolute, user_path
+from textune.config.parents import Layer, layers_of, read_layers
+from textune.config.presets import is_preset, stem_of_preset
 from textune.config.problems import Problem, refuse, translate
 from textune.config.schema import Experiment
 from textune.config.section import Section
 from textune.config.sources import ConcatSource, FilesSource, StreamSource
 from textune.config.streams import stream_problems
-from textune.config.toml import Tree, format_key, format_value, printable, read_toml, shorten
+from textune.config.toml import Tree, format_key, shorten
 from textune.errors import ConfigError
 
 DEFAULT = "default"
 
 Config: TypeAlias = str | os.PathLike[str] | Mapping[str, object] | Experiment
-"""The description of a run: a TOML file, a nested dictionary of the same form, or an `Experiment`."""
+"""The description of a run: a TOML file, a preset (`preset:NAME`), a nested dictionary of the same form, or an
+`Experiment`."""
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A configuration and where it came from.
 
-    `origins` maps every dotted key to "default", the name of a file (relative to the folder of `path`) or "command
-    line". Each entry of a free table has its own key. `notes` tell the user about values that are ignored since a
-    `kind` changed.
+    `origins` maps every dotted key to "default", the name of a file (relative to the folder of `path`) or of a preset,
+    or "command line". Each entry of a free table has its own key. `notes` tell the user about values that are ignored
+    since a `kind` changed.
     """
 
     experiment: Experiment
     origins: dict[str, str]
     path: Path | None
+    """The config file; None for a preset and for values given in Python."""
+    preset: str = ""
+    """The preset that was loaded by its name, such as `preset:tiny`."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What a run of it is called, if the user does not say."""
+        return self.path.stem if self.path is not None else stem_of_preset(self.preset) or "model"
 
     @property
     def resolved(self) -> dict[str, JsonValue]:
@@ -57,32 +67,44 @@ class Loaded:
 def load_config(config: Config | None, overrides: Overrides = (), unset: Iterable[str] = ()) -> Loaded:
     """Read a config (None: only defaults), apply overrides, and check everything.
 
-    `config` is the name of a TOML file, a nested dictionary of the same form, or an `Experiment`. `overrides` are
-    `key=value` words or values by dotted key. Keys in `unset` are reset to their defaults before the overrides are
-    applied. Paths become absolute. Raises a ConfigError that lists every problem with key, value and origin.
+    `config` is the name of a TOML file or of a preset (`preset:NAME`), a nested dictionary of the same form, or an
+    `Experiment`. `overrides` are `key=value` words or values by dotted key; what their `extends` names is laid over
+    the config. Keys in `unset` are reset to their defaults before the other overrides are applied. Paths become
+    absolute. Raises a ConfigError that lists every problem with key, value and origin.
     """
+    layers, file = _layers(config)
+    words, problems = gather(overrides)
+    *laid_over, last = layers_of(words, Origin(_origin_of(overrides), Path.cwd()))
+    places, more = parse_unset(unset, last.table)
     merged = Merged()
-    file = None
-    if isinstance(config, Experiment):
-        merged.merge(_as_given(config), Origin("config", Path.cwd()))
-    elif isinstance(config, Mapping):
-        merged.merge(config, Origin("config", Path.cwd()))
-    elif isinstance(config, str | os.PathLike):
-        file = Path(os.path.abspath(user_path(config)))
-        for table, origin in _read_chain(file, shown=str(config)):
-            merged.merge(table, origin)
-    elif config is not None:
-        raise ConfigError(
-            f"config is {shorten(repr(config))}, which is not a config.",
-            hint="Give the name of a TOML file, or a dictionary.",
-        )
-    tree, problems = gather(overrides)
-    places, more = parse_unset(unset, tree)
     merged.problems += problems + more
+    for layer in (*layers, *laid_over):
+        merged.merge(layer.table, layer.origin)
     for place in places:
         merged.unset(place)
-    merged.merge(tree, Origin(OVERRIDES if isinstance(overrides, Mapping) else COMMAND_LINE, Path.cwd()))
-    return _loaded(merged, file, unset=places)
+    merged.merge(last.table, last.origin)
+    return _loaded(merged, file, preset=config if isinstance(config, str) and is_preset(config) else "", unset=places)
+
+
+def _layers(config: Config | None) -> tuple[list[Layer], Path | None]:
+    """The values of a config with those that it builds on, lowest first, and its file."""
+    given = Origin("config", Path.cwd())
+    if config is None:
+        return [], None
+    if isinstance(config, Experiment):
+        return [Layer(_as_given(config), given)], None
+    if isinstance(config, Mapping):
+        return layers_of(dict(config), given), None
+    if isinstance(config, str | os.PathLike):
+        return read_layers(config)
+    raise ConfigError(
+        f"config is {shorten(repr(config))}, which is not a config.",
+        hint="Give the name of a TOML file, or a dictionary.",
+    )
+
+
+def _origin_of(overrides: Overrides) -> str:
+    return OVERRIDES if isinstance(overrides, Mapping) else COMMAND_LINE
 
 
 def load_tree(tree: Mapping[str, object], *, origin: str = "", base: Path) -> Loaded:
@@ -147,46 +169,10 @@ def leaves(section: Section, place: Place = ()) -> dict[Place, object]:
     return found
 
 
-def _read_chain(file: Path, *, shown: str) -> list[tuple[Tree, Origin]]:
-    """The file and its parents, the farthest parent first, without `$schema` and `extends`."""
-    chain: list[tuple[Tree, Origin]] = []
-    seen: list[Path] = []
-    folder = file.parent
-    while True:
-        seen.append(file)
-        table = read_toml(file, shown=shown)
-        table.pop("$schema", None)
-        parent = table.pop("extends", None)
-        label = os.path.relpath(file, folder)
-        chain.insert(0, (table, Origin(printable(label), file.parent)))
-        if parent is None:
-            return chain
-        if not isinstance(parent, str) or not parent:
-            found = format_value(parent, one_line=True)
-            raise ConfigError(
-                f'{shown}: extends = {found}: expected the name of one file, such as "base.toml".',
-                key="extends",
-                value=parent,
-                place=shown,
-            )
-        child, file = file, Path(absolute(parent, file.parent))
-        if not os.path.exists(file):
-            raise ConfigError(
-                f"{shown}: extends = {format_value(parent)}: there is no file {file}.",
-                key="extends",
-                value=parent,
-                place=shown,
-            )
-        if any(os.path.samefile(file, other) for other in seen):
-            circle = " -> ".join(os.path.relpath(other, folder) for other in [*seen, file])
-            raise ConfigError(f"{shown}: extends forms a circle: {circle}.", key="extends", value=parent, place=shown)
-        shown = os.path.normpath(os.path.join(os.path.dirname(shown), os.path.relpath(file, child.parent)))
-
-
-def _loaded(merged: Merged, file: Path | None, *, unset: Sequence[tuple[str, ...]] = ()) -> Loaded:
+def _loaded(merged: Merged, file: Path | None, *, preset: str = "", unset: Sequence[tuple[str, ...]] = ()) -> Loaded:
     experiment = _validate(merged, unset=unset)
     origins = {format_key(*place): " + ".join(merged.labels_of(place)) or DEFAULT for place in leaves(experiment)}
-    return Loaded(experiment, origins, file, tuple(merged.notes))
+    return Loaded(experiment, origins, file, preset, tuple(merged.notes))
 
 
 def _validate(merged: Merged, *, unset: Sequence[tuple[str, ...]]) -> Experiment:

@@ -13,6 +13,7 @@ from textune.config.toml import Tree, format_key, parse_key, parse_value, shorte
 from textune.errors import ConfigError
 
 COMMAND_LINE = "command line"
+EXTENDS = "extends"
 OVERRIDES = "overrides"
 
 Overrides: TypeAlias = Iterable[str] | Mapping[str, object]
@@ -73,6 +74,8 @@ def gather(overrides: Overrides) -> tuple[Tree, list[Problem]]:
                 )
             problems.append(Problem(place, f"{shorten(override)} ({COMMAND_LINE}) is not {what}: {reason}.", hint))
             continue
+        if place == (EXTENDS,):  # several words add up, since one would hide what another asks for
+            value = [*tree.get(EXTENDS, []), *(value if isinstance(value, list) else [value])]
         problem = _put(tree, place, value)
         if problem:
             problems.append(problem)
@@ -126,7 +129,7 @@ def _gather_values(overrides: Mapping[str, object]) -> tuple[Tree, list[Problem]
 def _no_equals(place: tuple[str, int], word: str) -> Problem:
     if word.lower().endswith(".toml") or os.path.isfile(word):
         message = f"{shorten(word)} is a second file; expected a setting (KEY=VALUE)."
-        return Problem(place, message, 'To build one config on another, write extends = "OTHER.toml" at its top.')
+        return Problem(place, message, f"To lay it over the first, write extends={shorten(word)}.")
     hint = "Settings are written KEY=VALUE, such as train.optimizer.lr=3e-5."
     return Problem(place, f"The setting {shorten(word)} has no `=`.", hint)
 

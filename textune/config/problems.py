@@ -84,8 +84,6 @@ def unknown_key(place: Place, section: type[Section], siblings: Mapping[str, typ
     """A key that `section` lacks; `siblings` are the variants of the same table, by kind."""
     name = str(place[-1])
     message = f"Unknown key {format_key(*place)}{set_in(origin)}."
-    if place == ("extends",):
-        return Problem(place, message, "extends is a key of a config file.", origin=origin)
     owners = [
         kind for kind, sibling in siblings.items() if kind and sibling is not section and name in keys_of(sibling)
     ]

@@ -26,10 +26,15 @@ files = ["reviews.csv"]
 pretrained = "sentence-transformers/all-MiniLM-L6-v2"
 ```
 
-- **Precedence**, lowest first: defaults, the file named by `extends`, the file, the command line. Environment
-  variables play no part.
-- **`extends = "base.toml"`** at the top of a file builds on another file. Tables merge; lists and single values
-  replace. A table whose `kind` changes starts from the defaults of the new kind.
+- **Precedence**, lowest first: defaults, what `extends` names, the file, what `extends` names on the command line, the
+  command line. Environment variables play no part.
+- **`extends = "base.toml"`** at the top of a file builds on another file or a preset, `extends = ["preset:glue/mrpc",
+  "base.toml"]` on several, each laid over those before it. Tables merge; lists and single values replace. A table
+  whose `kind` changes starts from the defaults of the new kind.
+- **Presets** are configurations that come with textune; `textune presets` lists them. One can stand wherever a config
+  file can: `textune train preset:tiny`, `extends = "preset:glue/mrpc"`, or on the command line `extends=preset:gpus`.
+  Relative paths in a preset start from the folder of the file that names it. `preset:xnli:language=de` sets a
+  parameter of a preset.
 - **Command line:** `train.optimizer.lr=3e-5` sets a key; lists and tables are TOML, as in `'data.labels.names=["no",
   "yes"]'`. Text needs no quotes; quoted text is TOML too, so `"train.log_every=1 steps"` and `'train.log_every="1
   steps"'` mean the same. `--unset train.optimizer.lr` resets a key to its default before the others are set.
@@ -60,7 +65,10 @@ def json_schema() -> Tree:
             _suit_toml(node)
     own = {
         "$schema": {"type": "string", "description": "Where an editor finds this schema; no meaning otherwise."},
-        "extends": {"type": "string", "description": "A config file that this one builds on, relative to this file."},
+        "extends": {
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+            "description": "What this file builds on: config files, relative to this one, and presets.",
+        },
     }
     schema["properties"] = own | schema["properties"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | {"title": "textune configuration"}

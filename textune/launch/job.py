@@ -113,10 +113,10 @@ def checked(job: Job) -> Job:
         )
     loaded = load_config(job.config, job.overrides, job.unset)
     require_runnable(loaded.experiment)
-    run = job.run or os.path.join("runs", Path(job.config).stem)
+    run = job.run or os.path.join("runs", loaded.name)
     job = replace(
         job,
-        config=str(loaded.path),
+        config=str(loaded.path or job.config),
         run=os.path.abspath(os.path.expanduser(run)),
         processes=job.gpus or job.processes or 1,
     )

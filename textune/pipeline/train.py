@@ -93,16 +93,16 @@ def train(
 ) -> TrainResult:
     """Train, choose the best model, evaluate it and write the run folder (by default `runs/<name of the config>`).
 
-    `config`: a TOML file, a nested dictionary of the same form, or an `Experiment`; `overrides`: `key=value` strings,
-    or values by dotted key. `rows`: rows in memory by name, for sources of `kind = "given"`. `resume`: "latest"
-    resumes the run folder, "auto" does so if there is something to resume, a path names the checkpoint or run to start
-    from (`textune.run.start`). `dry_run` builds every part and writes nothing; `fast_dev_run` does one batch of
-    everything in a folder that it removes again. `after_step` is called after every optimizer step. Raises
-    TextuneError before the first step for whatever does not fit, Preempted where a scheduler stopped the run.
+    `config`: a TOML file, a preset (`preset:NAME`), a nested dictionary of the same form, or an `Experiment`;
+    `overrides`: `key=value` strings, or values by dotted key. `rows`: rows in memory by name, for sources of
+    `kind = "given"`. `resume`: "latest" resumes the run folder, "auto" does so if there is something to resume, a path
+    names the checkpoint or run to start from (`textune.run.start`). `dry_run` builds every part and writes nothing;
+    `fast_dev_run` does one batch of everything in a folder that it removes again. `after_step` is called after every
+    optimizer step. Raises TextuneError before the first step for whatever does not fit, Preempted where a scheduler
+    stopped the run.
     """
     loaded = load_config(config, overrides, unset)
-    name = loaded.path.stem if loaded.path else "model"
-    folder = RunFolder(user_path(run) if run is not None else Path("runs") / name)
+    folder = RunFolder(user_path(run) if run is not None else Path("runs") / loaded.name)
     if fast_dev_run and resume is not None:
         raise RunError(
             "--fast-dev-run and --resume cannot be combined.",
