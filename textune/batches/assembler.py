@@ -95,8 +95,7 @@ def require_whole(num_tokens: int, max_tokens: int, *, key: str) -> None:
         raise ConfigError(
             f"a text has {num_tokens:,} tokens in its windows, more than the {max_tokens:,} computed at once: ranks"
             " that share one model's weights or gradients compute every text as a whole.",
-            hint=f"Set {key} = {num_tokens} or more, set tokens.max_windows, or use"
-            ' train.distributed.kind = "ddp".',
+            hint=f'Set {key} = {num_tokens} or more, set tokens.max_windows, or use train.distributed.kind = "ddp".',
             key=key,
             value=max_tokens,
             reason=f"a text has {num_tokens} tokens",

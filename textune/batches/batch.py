@@ -229,6 +229,4 @@ def collate_windows(
         collate(store, rows[cut], layout=layout, pad_id=pad_id, max_tokens=max_tokens, group_cost=group_cost)
         for cut in cuts
     )
-    return WindowedBatch(
-        tuple(parts), torch.from_numpy(places_R), torch.from_numpy(store.num_rows_of(examples))
-    )
+    return WindowedBatch(tuple(parts), torch.from_numpy(places_R), torch.from_numpy(store.num_rows_of(examples)))

@@ -96,7 +96,8 @@ class TextEncoder:
                 value=section.stride,
                 reason=f"a window has room for {room} tokens of text",
             )
-        reason = "they are pairs" if pair else "" if self._frame else "its tokenizer does not tell special tokens apart"
+        reason = "" if self._frame else "the tokenizer does not tell special tokens apart"
+        reason = "they are pairs" if pair else reason
         if reason:
             raise ConfigError(
                 f'tokens.long = "windows" cannot cut these texts: {reason}.',
@@ -131,7 +132,8 @@ class TextEncoder:
     def fingerprint(self) -> str:
         """Hash of everything that decides the ids of a text."""
         section = self._section
-        options = {"max_length": section.longest, "truncate": section.truncate, "types": self.has_types}
+        options: dict[str, object] = {"max_length": section.longest, "truncate": section.truncate}
+        options["types"] = self.has_types
         if self.windows:
             options |= {"long": section.long, "stride": section.stride, "max_windows": section.max_windows}
         text = json.dumps(

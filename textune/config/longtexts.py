@@ -15,8 +15,8 @@ def window_problems(experiment: Experiment) -> list[Problem]:
     problems: list[Problem] = []
     if tokens.truncate != "head":
         message = (
-            f'tokens.truncate = "{tokens.truncate}" says which part of a long text is kept, but tokens.long = "windows"'
-            " reads all of it."
+            f'tokens.truncate = "{tokens.truncate}" says which part of a long text is kept, but'
+            ' tokens.long = "windows" reads all of it.'
         )
         hint = 'Leave tokens.truncate out, or set tokens.long = "truncate".'
         problems.append(Problem(("tokens", "truncate"), message, hint, value=tokens.truncate))

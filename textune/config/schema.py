@@ -68,6 +68,11 @@ class TokensSection(Section):
         """Most tokens that a row can have; for `auto`, the value before the backbone is known."""
         return 256 if self.max_length == "auto" else self.max_length
 
+    @property
+    def window_pooling(self) -> Pooling | None:
+        """How the windows of a text are pooled; None where every text is one row."""
+        return self.pooling if self.long == "windows" else None
+
 
 class ModelSection(Section):
     """The pretrained backbone."""

@@ -211,7 +211,8 @@ class TextModel(nn.Module):
             ids_T = self._known(part.ids_T)
             again = len(batch.parts) > 1 and torch.is_grad_enabled()
             vectors.append(checkpoint(compute, ids_T, use_reentrant=False) if again else compute(ids_T))
-        return self.pooling(torch.cat(vectors), batch.places_R, batch.counts_B)
+        pooled_BH: torch.Tensor = self.pooling(torch.cat(vectors), batch.places_R, batch.counts_B)
+        return pooled_BH
 
     def _outputs(self, vectors_BH: torch.Tensor) -> torch.Tensor:
         return PACKED_FAMILIES[self.hf.config.model_type].head.outputs(self.hf, vectors_BH)

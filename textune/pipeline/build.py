@@ -79,7 +79,12 @@ def build_parts(
 
     tokenizer = load_tokenizer(experiment.model)
     model = load_model(
-        experiment.model, tokenizer, label_map=data.label_map, num_logits=task.num_outputs, seed=train.seed
+        experiment.model,
+        tokenizer,
+        label_map=data.label_map,
+        num_logits=task.num_outputs,
+        seed=train.seed,
+        pooling=experiment.tokens.window_pooling,
     )
     tokens, said = fit_length(experiment.tokens, model, name=name)
     if before is None:  # a tokenizer saved by textune states the earlier run's length, which `differences` reports
