@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
-from textune.batches import Plan, TextEncoder, TokenRows, require_budget, require_weights, tokenise
+from textune.batches import Plan, TextEncoder, TokenRows, require_budget, require_weights, require_whole, tokenise
 from textune.config import Experiment, TrainSection, reported_sets, require_runnable, sets_at_each_evaluation
 from textune.data import LABEL, GivenRows, PreparedData, prepare_data, require_sound
 from textune.evaluation import resolve_metric
@@ -39,7 +39,7 @@ from textune.prediction import card_of
 from textune.ranks import ALONE, Ranks
 from textune.run import Earlier, Parts, Settings, Tracker
 from textune.tasks import build_task
-from textune.training import STATE_BYTES, is_sharded, require_learner, require_optimizer
+from textune.training import STATE_BYTES, is_in_lockstep, is_sharded, require_learner, require_optimizer
 
 
 def build_parts(
@@ -112,6 +112,8 @@ def build_parts(
         train, model, data, rows, device=device, num_steps=plan.total_steps, ranks=ranks, earlier=earlier
     )
     assert prepared.budget is not None, "it was measured"
+    if is_in_lockstep(train.distributed) and tokens.window_pooling is not None:
+        require_whole(int(rows["train"].lengths.max()), prepared.budget.max_tokens, key="train.max_tokens")
     card = card_of(
         experiment.data,
         experiment.task,

@@ -11,6 +11,7 @@ from .checkpoint import require_whole as require_whole
 from .keeper import CheckpointKeeper as CheckpointKeeper
 from .learner import Learner as Learner
 from .learner import build_learner as build_learner
+from .learner import is_in_lockstep as is_in_lockstep
 from .learner import is_sharded as is_sharded
 from .learner import learner_alone as learner_alone
 from .learner import require_learner as require_learner

@@ -245,6 +245,11 @@ def is_sharded(section: Distributed) -> bool:
     return section.kind == "fsdp" or (section.kind == "deepspeed" and section.stage == 3)
 
 
+def is_in_lockstep(section: Distributed) -> bool:
+    """Whether all ranks will make the same number of passes."""
+    return section.kind == "fsdp" or (section.kind == "deepspeed" and section.stage >= 2)
+
+
 def require_learner(
     section: TrainSection, device: Device, ranks: Ranks, *, steps_per_epoch: int | None = None
 ) -> None:

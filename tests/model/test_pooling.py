@@ -1,4 +1,4 @@
-"""Windows of a text, computed packed in any number of parts and pooled, beside all of them in one padded batch of plain
+"""Windows of a text, packed in any number of parts and pooled, beside all of them in one padded batch of plain
 transformers: loss and every gradient."""
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from kits.models import (
     known,
     plain_inputs,
     random_rows,
+    require_kernels,
     without_dropout,
 )
 from transformers import AutoModelForSequenceClassification
@@ -68,11 +69,7 @@ def built_with(family: str, folder: Path, pooling: Any) -> Built:
 
 
 def plain_loss(built: Built, plain: Any, query: torch.Tensor | None, kind: str) -> torch.Tensor:
-    """The same written out: every window in one padded batch, one vector for each example, the model's own head.
-
-    The head is told apart from the backbone by a hook: it is called once for each example with the pooled vector in
-    the place of the state that it reads.
-    """
+    """The same written out: every window in one padded batch, one vector for each example, the model's own head."""
     store = windows_of(built)
     rows = [store.ids[store.offsets[i] : store.offsets[i + 1]].tolist() for i in range(len(store))]
     inputs = plain_inputs(built, rows)
@@ -148,6 +145,21 @@ def test_windows_are_those_of_one_padded_batch(tmp_path: Path, family: str, pool
         assert query.grad is not None and query.grad.norm() > 0
         wanted["pooling.query"] = query.grad
     assert_same_gradients(found, wanted)
+
+
+@pytest.mark.parametrize("max_tokens", [MANY, FEW])
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_the_compiled_kernels_compute_windows(tmp_path: Path, family: str, max_tokens: int) -> None:
+    require_kernels()
+    built = built_with(family, tmp_path, "attention")
+    batch = batch_of(built, windows_of(built), [0, 1, 2, 3, 4], max_tokens)
+    plain = loss_of(built.model(batch))
+    wanted = gradients(built.model, plain)
+    built.model.speed_up(torch.float32, training=True)
+    assert built.model.accelerator.kernels is not None
+    by_kernels = loss_of(built.model(batch))
+    close(by_kernels, plain)
+    assert_same_gradients(gradients(built.model, by_kernels), wanted)
 
 
 @pytest.mark.parametrize("cut", [[[0, 1, 2, 3, 4]], [[0, 3], [2, 4], [1]], [[4], [3], [2], [1], [0]]])
