@@ -234,7 +234,15 @@ def test_the_page_says_where_a_thing_is_added() -> None:
     rows = re.findall(
         r"^\| an? .+ \| `(\S+)` \| `(\w+)` \|$", text.partition("## Where would I add ...")[2], re.MULTILINE
     )
-    assert {table for _, table in rows} == {"KINDS", "TRACKERS", "ENGINES", "SHARINGS", "FORMATS", "PACKED_FAMILIES"}
+    assert {table for _, table in rows} == {
+        "KINDS",
+        "TRACKERS",
+        "ENGINES",
+        "SHARINGS",
+        "FORMATS",
+        "SCHEDULES",
+        "PACKED_FAMILIES",
+    }
     for path, table in rows:
         module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
         assert len(getattr(module, table)) > 0

@@ -22,7 +22,7 @@ from bench.sides.textune import PACKAGES, opened
 from bench.worker import Channel, Json
 from textune.batches.rows import TokenRows
 from textune.batches.store import TokenStore
-from textune.data.labels.map import LABEL
+from textune.data.labels.map import LABEL, problem_of
 from textune.evaluation.metrics import compute_metrics
 from textune.evaluation.reduction import scored_rows
 
@@ -82,7 +82,7 @@ def scores(channel: Channel, spec: Json) -> None:
     parts = opened(spec["example"], [*spec["overrides"], *UNTOUCHED])
     started = time.perf_counter()
     embedding_VH = parts.model.hf.get_input_embeddings().weight.detach().float().numpy()
-    ignored, problem = list(parts.tokenizer.all_special_ids), parts.data.label_map.problem
+    ignored, problem = list(parts.tokenizer.all_special_ids), problem_of(parts.data.label_maps)
     made = {name: features(parts.rows[name], embedding_VH, ignored) for name in ("train", "validation")}
     targets = {name: parts.rows[name].targets[LABEL] for name in made}
     found = predicted(problem, made["train"], targets["train"], made["validation"])

@@ -31,6 +31,7 @@ from textune.data.shards.blocks import Block, BlockReader, Cursor, RowStream
 from textune.errors import DataError
 
 TOTAL = sum(SIZES.values())
+TONE = LabelMap("binary", ("neg", "pos"))
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_a_block_mixes_shards(files: list[str]) -> None:
     assert len(names) >= 4
     # The place of every row is its own, whatever was shuffled.
     starts = dict(zip(SIZES, np.cumsum([0, *SIZES.values()]), strict=False))
-    for index, target in enumerate(block.targets):
+    for index, target in enumerate(block.targets[LABEL]):
         name, unit = block.examples.place(index).split(", ")
         assert target == starts[name] + int(unit.split()[1]) - 1
 
@@ -150,7 +151,7 @@ def test_parquet_goes_on_within_its_row_group(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(shards.pq.ParquetFile, "iter_batches", note)
     block = read_block(stream, "sequential", Cursor(block=9, opened=1, slots=((0, shards.Position(540, 540)),)))
-    assert block.targets.tolist() == list(range(540, 600))
+    assert block.targets[LABEL].tolist() == list(range(540, 600))
     assert block.examples.place(0) == "big.parquet, row 541"
     assert groups == [5]
 
@@ -358,17 +359,20 @@ def test_classes_and_lists_of_labels(tmp_path: Path) -> None:
     rows = [{"text": "a", "label": ["pos", "neg"][n % 2], "tags": [["x"], [], ["y", "x"]][n % 3]} for n in range(12)]
     files = [str(write_shard(tmp_path / f"{at}.jsonl", rows[at : at + 4])) for at in (0, 4, 8)]
     stream = open_rows(
-        files, label_map=LabelMap("binary", ("neg", "pos")), labels=Labels(names=("neg", "pos")), block_rows=5
+        files,
+        label_map=TONE,
+        labels=Labels(names=("neg", "pos")),
+        block_rows=5,
     )
     block = read_block(stream, "sequential")
-    assert block.targets.tolist() == [1, 0, 1, 0, 1] and block.targets.dtype == np.int64
+    assert block.targets[LABEL].tolist() == [1, 0, 1, 0, 1] and block.targets[LABEL].dtype == np.int64
     label_map = LabelMap("multilabel", ("x", "y"), multi_hot=False)
     labels = Labels(names=("x", "y"))
     stream = open_rows(files, columns=Columns(label="tags"), label_map=label_map, labels=labels, block_rows=3)
     block = read_block(stream, "sequential")
-    assert block.targets.tolist() == [[1, 0], [0, 0], [1, 1]]
+    assert block.targets[LABEL].tolist() == [[1, 0], [0, 0], [1, 1]]
     files = [str(write_shard(tmp_path / "bad.jsonl", [{"text": "a", "label": "nge"}]))]
-    stream = open_rows(files, label_map=LabelMap("binary", ("neg", "pos")), labels=Labels(names=("neg", "pos")))
+    stream = open_rows(files, label_map=TONE, labels=Labels(names=("neg", "pos")))
     with pytest.raises(
         DataError, match=r"bad\.jsonl, line 1: the label 'nge' is not one of the 2 labels.*Did you mean 'neg'"
     ):

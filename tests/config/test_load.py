@@ -12,6 +12,7 @@ from textune.config.load import Loaded, load_config, load_tree, require_runnable
 from textune.config.schema import Experiment
 from textune.config.sources import ConcatSource, FilesSource, HubSource, SplitOff
 from textune.config.taskkinds import BinaryTask
+from textune.config.updaterules import ConstantSchedule, LinearSchedule
 from textune.config.values import Duration
 from textune.errors import ConfigError
 
@@ -106,10 +107,26 @@ def test_a_kind_that_stays_keeps_its_table() -> None:
     ).data.validation == SplitOff(ratio=0.3, seed=2)
 
 
-def test_kind_of_a_section_without_variants_replaces_nothing() -> None:
-    write("config.toml", '[train.schedule]\nwarmup = "10 steps"')
-    schedule = override("train.schedule.kind=cosine", file="config.toml").train.schedule
-    assert (schedule.kind, schedule.warmup) == ("cosine", Duration(10, "steps"))
+def test_a_schedule_keeps_its_warmup_whatever_its_kind() -> None:
+    write("config.toml", '[train.schedule]\nkind = "polynomial"\npower = 2\nwarmup = "10 steps"')
+    for kind, more in (("cosine", []), ("inverse_sqrt", ["train.schedule.timescale=7"])):
+        loaded = load_config("config.toml", [f"train.schedule.kind={kind}", *more])
+        schedule = loaded.experiment.train.schedule
+        assert (schedule.kind, schedule.warmup) == (kind, Duration(10, "steps"))
+        assert loaded.origins["train.schedule.warmup"] == "config.toml" and loaded.notes == ()
+    other = override("train.schedule.kind=constant", "train.schedule.warmup=2 steps", file="config.toml")
+    assert other.train.schedule == ConstantSchedule(warmup=Duration(2, "steps"))
+    unset = load_config("config.toml", unset=["train.schedule.kind"])
+    assert unset.experiment.train.schedule == LinearSchedule(warmup=Duration(10, "steps"))
+    assert "train.schedule.power" not in unset.origins
+
+
+def test_an_end_of_a_polynomial_that_is_no_fall_is_refused() -> None:
+    tree = {"model": {"pretrained": "x"}, "data": {"train": {"files": ["a.csv"]}}}
+    words = ["train.schedule={kind = 'polynomial', power = 1, lr_end = 1e-4}"]
+    require_runnable(load_config(tree, [*words, "train.optimizer.lr=2e-4"]).experiment)
+    with refused(ConfigError, key="train.schedule.lr_end", value=1e-4):
+        require_runnable(load_config(tree, words).experiment)
 
 
 def test_values_that_a_changed_kind_leaves_behind_are_told() -> None:

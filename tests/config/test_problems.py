@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kits.errors import refused
 
 from textune.config.fields import all_keys, annotations_at
 from textune.config.load import load_config, load_tree
@@ -108,6 +109,15 @@ def test_an_unknown_key_gets_the_nearest_one(key: str, suggestion: str) -> None:
 def test_names_of_other_tools_lead_to_keys_that_exist() -> None:
     for target in _OTHER_NAMES.values():
         assert annotations_at(tuple(target.split("."))), target
+
+
+def test_a_schedule_has_its_own_parameters_alone() -> None:
+    with refused(ConfigError, key="train.schedule.power"):
+        load_config(None, ["train.schedule.kind=polynomial"])
+    with pytest.raises(ConfigError, match='num_cycles belongs to kind = "cosine_with_restarts"'):
+        load_config(None, ["train.schedule.kind=cosine", "train.schedule.num_cycles=2"])
+    with pytest.raises(ConfigError, match="a share of the run cannot say how long the run is"):
+        load_config(None, ["train.duration=10 %"])
 
 
 def test_a_key_of_another_kind_names_that_kind() -> None:

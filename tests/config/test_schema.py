@@ -55,6 +55,9 @@ def test_defaults_are_valid_and_hashable_values_are_tuples() -> None:
         (" 0.25  epochs ", Duration(0.25, "epochs")),
         (".5 epoch", Duration(0.5, "epochs")),
         ("3. steps", Duration(3, "steps")),
+        ("6 %", Duration(6, "%")),
+        (" 12.5% ", Duration(12.5, "%")),
+        ("1%", Duration(1, "%")),
     ],
 )
 def test_durations_are_read(text: str, duration: Duration) -> None:
@@ -63,16 +66,40 @@ def test_durations_are_read(text: str, duration: Duration) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["3", "steps", "-1 steps", "2.5 steps", "1e3 steps", "2 weeks", "", 3, None, "9" * 400 + " steps"]
+    "text",
+    [
+        "3",
+        "steps",
+        "-1 steps",
+        "2.5 steps",
+        "1e3 steps",
+        "2 weeks",
+        "",
+        3,
+        None,
+        "9" * 400 + " steps",
+        "6%%",
+        "%",
+        "-6 %",
+    ],
 )
 def test_other_durations_are_refused_with_a_reason(text: object) -> None:
     with pytest.raises(ValueError, match=r"duration is|whole numbers"):
         Duration.parse(text)
 
 
+def test_a_share_is_one_of_the_run_and_at_most_all_of_it() -> None:
+    assert [Duration(amount, "%").steps(10, 250) for amount in (0, 0.01, 6, 100)] == [0, 1, 15, 250]
+    with pytest.raises(ValueError, match="at most 100 %"):
+        Duration.parse("101 %")
+    with pytest.raises(ValidationError, match="cannot say how long the run is"):
+        TrainSection.model_validate({"duration": "50 %"})
+
+
 @given(
     st.integers(0, 10**12).map(lambda n: Duration(float(n), "steps"))
     | st.floats(0, 1e12).map(lambda n: Duration(n, "epochs"))
+    | st.floats(0, 100).map(lambda n: Duration(n, "%"))
 )
 def test_durations_survive_being_written(duration: Duration) -> None:
     assert Duration.parse(str(duration)) == duration
@@ -98,6 +125,11 @@ def test_names_take_one_or_more_and_numbers() -> None:
     ("section", "values"),
     [
         (TrainSection, {"duration": "0 epochs"}),
+        (TrainSection, {"evaluate_every": "0 %"}),
+        (TrainSection, {"schedule": {"kind": "linear", "power": 1}}),
+        (TrainSection, {"schedule": {"kind": "cosine_with_restarts", "num_cycles": 0}}),
+        (TrainSection, {"schedule": {"kind": "polynomial", "power": 0}}),
+        (TrainSection, {"schedule": {"kind": "inverse_sqrt", "timescale": 0}}),
         (TrainSection, {"log_every": "0 steps"}),
         (TrainSection, {"seed": -1}),
         (TrainSection, {"max_grad_norm": float("inf")}),

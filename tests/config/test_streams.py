@@ -100,6 +100,12 @@ def test_orders_that_need_all_rows_are_refused() -> None:
         assert len(stream_problems(changed)) == num
 
 
+def test_a_share_of_the_run_needs_no_length_of_an_epoch() -> None:
+    unknown = {"data": {"train": {"kind": "stream", "files": ["a.jsonl"]}, "labels": {"names": ["a", "b"]}}}
+    shares = {"log_every": "1 %", "evaluate_every": "5 %", "schedule": {"warmup": "6 %"}}
+    require_runnable(experiment(unknown | {"train": {"duration": "500 steps", **shares}}))
+
+
 def test_short_rows_allow_a_small_bound() -> None:
     require_runnable(experiment({"train": {"max_tokens": 100}, "tokens": {"drop_longer": 90}}))
 

@@ -9,7 +9,8 @@ import pytest
 
 from textune.config.sources import Absent, Columns, DataSection, FilesSource, Labels
 from textune.data.columns import Examples, select_columns
-from textune.data.inspect.audit import Finding, audit_data
+from textune.data.inspect.audit import audit_data
+from textune.data.inspect.findings import Finding
 from textune.data.inspect.guess import guess_layout
 from textune.data.labels.encode import encode_labels
 from textune.data.labels.infer import infer_labels

@@ -15,8 +15,9 @@ from kits.metrics import scored_rows
 from rich.console import Console
 
 from textune.evaluation.intervals import confidence_interval
-from textune.evaluation.metrics import METRICS, compute_metrics, resolve_metric
+from textune.evaluation.metrics import METRICS, compute_metrics
 from textune.evaluation.mistakes import EvaluatedRows
+from textune.evaluation.naming import resolve_metric
 from textune.evaluation.render import console, markdown
 from textune.evaluation.report import Report, build_report
 

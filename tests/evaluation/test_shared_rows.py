@@ -70,6 +70,7 @@ class Lookup:
 
     def __init__(self, rows: Rows, names: tuple[str, ...]) -> None:
         self.head = head_of(rows.problem, names=names)
+        self.heads = (self.head,)
         self.table = torch.from_numpy(rows.scores)
         self.num_outputs = rows.scores.shape[1] if rows.scores.ndim == 2 else 1
         self.passes: list[list[int]] = []
@@ -157,7 +158,7 @@ def test_every_row_counts_once_whatever_the_number_of_ranks(problem: str, world:
                 predictor, lookup = predictor_of(rows, ranks, bound)
                 scored = scored_by(predictor, rows)
                 passes = list(lookup.passes)
-                return scored, predictor.score_store(rows.store), passes
+                return scored, predictor.score_store(rows.store)["label"], passes
 
             results = on_ranks(world, work)
             for scored, scores, _ in results:
@@ -310,7 +311,7 @@ def test_no_rows_are_no_passes() -> None:
 
     def work(ranks: Ranks) -> tuple[np.ndarray, list[list[int]]]:
         predictor, lookup = predictor_of(rows, ranks, 5, lockstep=True)
-        return predictor.score_store(rows.store, np.array([], dtype=np.int64)), lookup.passes
+        return predictor.score_store(rows.store, np.array([], dtype=np.int64))["label"], lookup.passes
 
     for scores, passes in on_ranks(3, work):
         assert scores.shape == (0, 2) and passes == []

@@ -22,7 +22,7 @@ NAMES = {"binary": ("no", "yes"), "regression": ("score",)}
 def head_of(problem: Any, num_classes: int = 3, names: tuple[str, ...] = ()) -> Head:
     """The usual head for so many classes, or for labels of these names."""
     names = names or NAMES.get(problem) or tuple(f"class {index}" for index in range(num_classes))
-    return build_task(AutoTask(), LabelMap(problem, names)).head
+    return build_task(AutoTask(), {"label": LabelMap(problem, names)}).head
 
 
 def scored_rows(problem: Any, targets: np.ndarray, scores: np.ndarray, names: tuple[str, ...] = ()) -> Scored:

@@ -103,7 +103,7 @@ def build(
     tiny_backbone(FURTHER.get(family, family), folder, **keys)
     model_section = ModelSection(pretrained=str(folder), **(section or {}))
     tokenizer = load_tokenizer(model_section)
-    model = load_model(model_section, tokenizer, label_map=labels, num_logits=num_logits, seed=1)
+    model = load_model(model_section, tokenizer, label_maps={"label": labels}, num_logits=num_logits, seed=1)
     return Built(family, folder, tokenizer, model.eval())
 
 

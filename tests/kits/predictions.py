@@ -56,8 +56,8 @@ class Parrot:
         self.pairs += pairs or ()
         return texts
 
-    def score_store(self, store: Any, **_: Any) -> np.ndarray:
-        return np.array([self.scores] * len(store))
+    def score_store(self, store: Any, **_: Any) -> dict[str, np.ndarray]:
+        return {"label": np.array([self.scores] * len(store))}
 
 
 def predict(parrot: Any, source: Path, target: Path, columns: Columns | None = None, **options: Any) -> int:

@@ -23,21 +23,25 @@ CPU = Device(torch.device("cpu"), "fp32")
 
 def multiclass(num_rows: int) -> tuple[Task, np.ndarray]:
     targets = np.random.default_rng(1).integers(0, 3, num_rows)
-    return build_task(MulticlassTask(class_weights={"b": 4.0}), LabelMap("multiclass", ("a", "b", "c"))), targets
+    return build_task(
+        MulticlassTask(class_weights={"b": 4.0}), {"label": LabelMap("multiclass", ("a", "b", "c"))}
+    ), targets
 
 
 def multilabel(num_rows: int) -> tuple[Task, np.ndarray]:
     targets = (np.random.default_rng(1).random((num_rows, 3)) > 0.6).astype(np.float32)
     task = build_task(
-        MultilabelTask(class_weights="balanced"), LabelMap("multilabel", ("x", "y", "z")), targets=targets
+        MultilabelTask(class_weights="balanced"),
+        {"label": LabelMap("multilabel", ("x", "y", "z"))},
+        targets={"label": targets},
     )
     return task, targets
 
 
 def regression(num_rows: int) -> tuple[Task, np.ndarray]:
-    return build_task(RegressionTask(), LabelMap("regression", ("score",))), np.random.default_rng(1).random(
-        num_rows
-    ).astype(np.float32)
+    return build_task(RegressionTask(), {"label": LabelMap("regression", ("score",))}), np.random.default_rng(
+        1
+    ).random(num_rows).astype(np.float32)
 
 
 def rows_and_model(
@@ -50,5 +54,5 @@ def rows_and_model(
     tokenizer = load_tokenizer(section)
     store = TextEncoder(tokenizer, TokensSection(max_length=40)).encode(texts)
     weights = generator.random(len(texts)).astype(np.float32) if weighted else None
-    model = load_model(section, tokenizer, label_map=task.head.label_map, num_logits=task.num_outputs, seed=0)
+    model = load_model(section, tokenizer, label_maps=task.label_maps, num_logits=task.num_outputs, seed=0)
     return rows_of(store, targets, weights), model

@@ -69,7 +69,7 @@ def open_rows(
 ) -> RowStream:
     section = StreamSource(files=tuple(files), **keys)
     stream = open_stream(section, columns or Columns(), labels or Labels(), on_bad_row=on_bad_row)
-    return RowStream(**{**vars(stream), "label_map": label_map})
+    return RowStream(**{**vars(stream), "label_maps": {LABEL: label_map}})
 
 
 def make_loader(

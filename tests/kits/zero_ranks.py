@@ -29,7 +29,7 @@ from textune.training.learner import Learner, build_learner
 WORDS = ["the", "a", "film", "movie", "good", "bad", "very", "boring", "brilliant", "plot"]
 ROWS_A_STEP = (7, 8, 5, 7, 3, 8, 7, 6)
 """Rows of the steps: uneven, and so are the ranks' shares."""
-TASK = build_task(MulticlassTask(class_weights={"b": 4.0}), LabelMap("multiclass", ("a", "b", "c")))
+TASK = build_task(MulticlassTask(class_weights={"b": 4.0}), {"label": LabelMap("multiclass", ("a", "b", "c"))})
 
 
 TOO_LARGE = 2.0**121
@@ -60,7 +60,7 @@ class Work:
         self.weights = torch.from_numpy(generator.random(len(texts)).astype(np.float32))
 
     def model(self) -> TextModel:
-        return load_model(self.section, self.tokenizer, label_map=TASK.head.label_map, num_logits=3, seed=0)
+        return load_model(self.section, self.tokenizer, label_maps=TASK.label_maps, num_logits=3, seed=0)
 
     def steps(self, learner: Learner, first: int, last: int, *, at_once: int = 2) -> list[dict[str, float]]:
         """Train and return each step's loss (this rank's share), gradient norm and learning rate."""

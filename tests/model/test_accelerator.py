@@ -18,7 +18,7 @@ def model(folder: Path, mode: str) -> TextModel:
     tiny_backbone("bert", folder)
     section = ModelSection(pretrained=str(folder), compile=mode)  # type: ignore[arg-type]
     labels = LabelMap("binary", ("bad", "good"))
-    return load_model(section, load_tokenizer(section), label_map=labels, num_logits=2, seed=0)
+    return load_model(section, load_tokenizer(section), label_maps={"label": labels}, num_logits=2, seed=0)
 
 
 @pytest.mark.parametrize("mode", ["auto", "off"])

@@ -35,7 +35,7 @@ def bert(tmp_path: Path) -> Path:
 def load(folder: Path, *, labels: LabelMap = COLORS, num_logits: int = 3, seed: int = 1, **section: Any) -> Any:
     model_section = ModelSection(pretrained=str(folder), **section)
     model = load_model(
-        model_section, load_tokenizer(model_section), label_map=labels, num_logits=num_logits, seed=seed
+        model_section, load_tokenizer(model_section), label_maps={"label": labels}, num_logits=num_logits, seed=seed
     )
     model.freeze()
     return model

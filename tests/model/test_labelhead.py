@@ -26,7 +26,7 @@ def load(folder: Path, labels: LabelMap, num_logits: int | None = None, *, seed:
     section = ModelSection(pretrained=str(folder), **options.pop("section", {}))
     tokenizer = load_tokenizer(section)
     outputs = len(labels.names) if num_logits is None else num_logits
-    model = load_model(section, tokenizer, label_map=labels, num_logits=outputs, seed=seed, **options)
+    model = load_model(section, tokenizer, label_maps={"label": labels}, num_logits=outputs, seed=seed, **options)
     return Built(model.hf.config.model_type, folder, tokenizer, model.eval())
 
 

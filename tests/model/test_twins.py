@@ -265,7 +265,7 @@ def test_minilm_with_its_real_weights(tmp_path: Path) -> None:
     section = ModelSection(pretrained=str(folder))
     tokenizer = load_tokenizer(section)
     labels = LabelMap("binary", ("negative", "positive"))
-    model = load_model(section, tokenizer, label_map=labels, num_logits=2, seed=0).eval()
+    model = load_model(section, tokenizer, label_maps={"label": labels}, num_logits=2, seed=0).eval()
     built = Built("bert", folder, tokenizer, model)
     plain = plain_copy(built, tmp_path)
     texts = [

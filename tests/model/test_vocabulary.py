@@ -21,7 +21,7 @@ from textune.batches.store import TokenStore
 from textune.batches.tokens import TextEncoder
 from textune.config.schema import TokensSection, TrainSection
 from textune.config.taskkinds import MulticlassTask
-from textune.config.updaterules import AdamW, Schedule
+from textune.config.updaterules import AdamW, LinearSchedule
 from textune.errors import ConfigError
 from textune.model.backbone import TextModel
 from textune.model.device import Device
@@ -62,11 +62,11 @@ def compact(built: Built, ids: np.ndarray | None = None) -> None:
 
 def train(built: Built, num_steps: int, **keys: Any) -> None:
     store = encode(built)
-    section = TrainSection(batch_size=8, schedule=Schedule(warmup="5 steps"), **keys)  # type: ignore[arg-type]
+    section = TrainSection(batch_size=8, schedule=LinearSchedule(warmup="5 steps"), **keys)  # type: ignore[arg-type]
     rows = rows_of(store, np.arange(len(store)) % 3)
     loader = loader_of(rows, section, layout=built.model.layout, pad_id=built.model.pad_id)
     device = Device(built.hf.device, "fp32")
-    task = build_task(MulticlassTask(), COLORS)
+    task = build_task(MulticlassTask(), {"label": COLORS})
     results = list(
         steps(
             learner_alone(built.model, section, device), task, loader, section, total_steps=num_steps, warmup_steps=5

@@ -26,9 +26,10 @@ def gathered(home: Path, *overrides: str) -> Parts:
     return build_parts(load_config(home / "config.toml", overrides).experiment, tracker=Listener(), audit=False)
 
 
-@pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])
-def test_the_rates_of_the_header_are_those_of_the_optimizer(home: Path, kind: str) -> None:
-    parts = gathered(home, f"train.schedule.kind={kind}", "train.schedule.warmup=3 steps", "train.duration=8 steps")
+@pytest.mark.parametrize("warmup", ["3 steps", "37.5 %"])
+@pytest.mark.parametrize("kind", ["linear", "cosine", "constant", "inverse_sqrt"])
+def test_the_rates_of_the_header_are_those_of_the_optimizer(home: Path, kind: str, warmup: str) -> None:
+    parts = gathered(home, f"train.schedule.kind={kind}", f"train.schedule.warmup={warmup}", "train.duration=8 steps")
     section = parts.settings.train
     learner = build_learner(parts.model, section, parts.device, ALONE)
     rates = []

@@ -200,7 +200,7 @@ def test_labels_that_come_late_fit_in_parquet(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
     parrot = Parrot(problem="multilabel")
     answers = iter([[0.1, 0.1], [0.9, 0.1]])
-    monkeypatch.setattr(parrot, "score_store", lambda _, **_place: np.array([next(answers)]))
+    monkeypatch.setattr(parrot, "score_store", lambda _, **_place: {"label": np.array([next(answers)])})
     predict(parrot, tmp_path / "in.jsonl", tmp_path / "out.parquet")
     assert pq.read_table(tmp_path / "out.parquet").column("predicted_label").to_pylist() == [[], ["neg"]]
 
@@ -273,12 +273,14 @@ def test_scores_become_labels(problem: Any, scores: list[Any], labels: list[Any]
     names = ("score",) if problem == "regression" else ("a", "b", "c")[: len(scores[0]) if scores else 3]
     card = card_of(problem=problem, names=names)
     array = np.array(scores) if scores else np.zeros((0, 3))
-    head = card.build_task().head
+    (head,) = card.build_task().heads
     found, best_N = head.answers.answer_rows(array, head.decide(array))
     assert found == labels and best_N.tolist() == best
     predictor = Predictor.__new__(Predictor)
     predictor.card, predictor.task = card, card.build_task()
-    for prediction, label, score, row in zip(predictor.name_scores(array), labels, best, scores, strict=True):
+    for prediction, label, score, row in zip(
+        predictor.name_scores({"label": array})["label"], labels, best, scores, strict=True
+    ):
         assert (prediction.label, prediction.score) == (label, score)
         assert prediction.scores == dict(zip(names, [row] if problem == "regression" else row, strict=True))
 
@@ -410,11 +412,11 @@ class Hesitant(Parrot):
         self.at_once = at_once
         self.num_windows = 0
 
-    def score_store(self, store: Any, **_: Any) -> np.ndarray:
+    def score_store(self, store: Any, **_: Any) -> dict[str, np.ndarray]:
         self.num_windows += 1
         self.at_once(self.num_windows)
         positive = np.array([int(text.split()[1]) for text in store]) / 100
-        return np.stack([1 - positive, positive], axis=1)
+        return {"label": np.stack([1 - positive, positive], axis=1)}
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "tsv", "parquet"])

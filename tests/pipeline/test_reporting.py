@@ -51,7 +51,7 @@ def validation(trained: Any, predictor: Predictor) -> TokenRows:
 def test_a_split_in_batches_is_the_split_at_once(predictor: Predictor, validation: TokenRows) -> None:
     num_rows, tracker = len(validation), Progress()
     metrics = compute_metrics(score_rows(predictor, validation, tracker, place=str, stage="evaluating"))
-    scores = predictor.score_store(validation.store, validation.examples)
+    scores = predictor.score_store(validation.store, validation.examples)["label"]
     assert metrics == compute_metrics(scored_rows("binary", validation.targets["label"], scores))
     assert len(tracker.said) > 5 and {(stage, total) for stage, _, total in tracker.said} == {("evaluating", num_rows)}
     done = [done for _, done, _ in tracker.said]
@@ -64,7 +64,8 @@ def test_batches_hold_every_row_once_and_the_longest_first(predictor: Predictor,
     positions = np.concatenate([batch.positions for batch in batches])
     assert np.array_equal(np.sort(positions), np.arange(len(chosen)))
     assert all(
-        batch.scores.shape == (len(batch.positions), 2) and batch.scores.dtype == np.float64 for batch in batches
+        batch.scores["label"].shape == (len(batch.positions), 2) and batch.scores["label"].dtype == np.float64
+        for batch in batches
     )
     longest = [store.lengths_of(chosen[batch.positions]).max() for batch in batches]
     assert longest == sorted(longest, reverse=True) and longest[0] > longest[-1]
@@ -74,12 +75,12 @@ def test_many_classes_bound_the_rows_of_a_batch(
     predictor: Predictor, validation: TokenRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, chosen = validation.store, validation.examples
-    whole = predictor.score_store(store, chosen)
+    whole = predictor.score_store(store, chosen)["label"]
     monkeypatch.setattr("textune.prediction.predictor.MAX_SCORES_AT_ONCE", 5)
     batches = list(predictor.score_batches(store, chosen))
     assert max(len(batch.positions) for batch in batches) == 2
     assert np.array_equal(np.sort(np.concatenate([batch.positions for batch in batches])), np.arange(len(chosen)))
-    np.testing.assert_allclose(predictor.score_store(store, chosen), whole, atol=1e-5)
+    np.testing.assert_allclose(predictor.score_store(store, chosen)["label"], whole, atol=1e-5)
 
 
 def test_whoever_stops_early_leaves_the_model_as_it_was(predictor: Predictor, validation: TokenRows) -> None:

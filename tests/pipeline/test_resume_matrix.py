@@ -30,6 +30,10 @@ PLACES: dict[str, list[str]] = {
     "fp16": ["train.precision=fp16"],
     "without dropout": ["model.config.hidden_dropout_prob=0.0", "model.config.attention_probs_dropout_prob=0.0"],
     "cosine": ["train.schedule.kind=cosine", "train.max_grad_norm=0"],
+    "restarts": ["train.schedule.kind=cosine_with_restarts", "train.schedule.num_cycles=3"],
+    "polynomial": ["train.schedule.kind=polynomial", "train.schedule.power=2", "train.schedule.lr_end=1e-5"],
+    "constant": ["train.schedule.kind=constant_with_warmup", "train.schedule.warmup=20 %"],
+    "inverse root": ["train.schedule.kind=inverse_sqrt", "train.evaluate_every=25%", "train.log_every=10 %"],
     "whole vocabulary": ["train.compact_vocabulary=off"],
     "compact vocabulary": ["train.compact_vocabulary=on"],
     "gradient checkpointing": ["train.gradient_checkpointing=true"],
@@ -60,6 +64,7 @@ FAST = {
     "padded backbone": [5],
     "bf16": [8],
     "sequential": [1],
+    "inverse root": [5],
     "bucket": [9],
     "logged behind its end": [12],
 }

@@ -24,7 +24,15 @@ from textune.config.sources import (
     StreamSource,
 )
 from textune.config.taskkinds import BinaryTask, MulticlassTask, MultilabelTask, RegressionTask
-from textune.config.updaterules import AdamW8bit
+from textune.config.updaterules import (
+    AdamW8bit,
+    ConstantSchedule,
+    CosineSchedule,
+    InverseRootSchedule,
+    PolynomialSchedule,
+    RestartedCosineSchedule,
+    WarmedUpConstantSchedule,
+)
 from textune.config.values import Duration
 from textune.errors import RunError
 from textune.run.same import compare, flat
@@ -53,6 +61,16 @@ ROLES = {
 FILES, MORE = FilesSource(files=("a.csv",)), FilesSource(files=("b.csv",))
 CONCAT = ConcatSource(sources=(FILES, HubSource(name="x/y")))
 SAVED, PYTHON, GIVEN = SavedSource(folder="s"), PythonSource(object="m:f"), GivenSource(name="rows")
+SCHEDULES: dict[type[Section], dict[str, Any]] = {
+    CosineSchedule: {},
+    RestartedCosineSchedule: {"num_cycles": 2},
+    PolynomialSchedule: {"power": 2.0},
+    ConstantSchedule: {},
+    WarmedUpConstantSchedule: {},
+    InverseRootSchedule: {"timescale": 10},
+}
+FLAT = {section.__name__ for section in (ConstantSchedule, WarmedUpConstantSchedule, InverseRootSchedule)}
+"""Whose rates do not depend on how long the run is."""
 EXPERIMENTS = {
     "files": Experiment(),
     "hub": Experiment().model_copy(
@@ -91,6 +109,12 @@ EXPERIMENTS = {
             update={"train": Experiment().train.model_copy(update={"distributed": way()})}
         )
         for way in (Sharded, DeepSpeed)
+    },
+    **{
+        schedule.__name__: Experiment().model_copy(
+            update={"train": Experiment().train.model_copy(update={"schedule": schedule(**needed)})}
+        )
+        for schedule, needed in SCHEDULES.items()
     },
     "8 bits": Experiment().model_copy(
         update={"train": Experiment().train.model_copy(update={"optimizer": AdamW8bit()})}
@@ -167,7 +191,7 @@ def test_every_key_is_refused_listed_or_compared_by_content(name: str) -> None:
                 compare(saved_24, now, where=WHERE)
         elif role_of(key) is Role.LOCATED:
             assert compare(saved, now, where=WHERE) == [], key
-        elif role_of(key) is Role.COMPUTED:
+        elif role_of(key) is Role.COMPUTED or (key == "train.duration" and name in FLAT):
             for before, after in ((saved, now), (now, saved)):
                 notes = compare(before, after, where=WHERE)
                 assert len(notes) == 1 and notes[0].startswith(f"{key} was ") and notes[0].endswith(" from here on"), (
@@ -243,6 +267,11 @@ def test_a_longer_run_is_the_same_run_only_under_a_flat_schedule() -> None:
     assert compare(flat_before, flat_after, where=WHERE) == [
         'train.duration was "3 epochs" and is "5 epochs" from here on'
     ]
+    flat_before, flat_after = (
+        changed(tree, "train.schedule.warmup", "6 %") for tree in (flat_before, flat_after)
+    )  # a share of another length is another warm-up
+    with refused(RunError, reason='train.duration was "3 epochs" and is "5 epochs"'):
+        compare(flat_before, flat_after, where=WHERE)
     with pytest.raises(RunError, match=r"train\.schedule\.kind was") as caught:
         compare(saved, flat_after, where=WHERE)
     assert "train.duration" in caught.value.message

@@ -91,7 +91,7 @@ def test_no_rows_are_a_table_of_the_same_columns(trained: Any) -> None:
     ids=["multilabel", "delimited", "regression", "binary"],
 )
 def test_scores_are_named_by_the_problem(card: dict[str, Any], scores: list[Any], expected: dict[str, Any]) -> None:
-    assert named_scores(np.array(scores), card_of(**card)).to_pydict() == expected
+    assert named_scores({"label": np.array(scores)}, card_of(**card)).to_pydict() == expected
 
 
 @pytest.mark.parametrize("compile", ["off", "auto"])
@@ -108,7 +108,7 @@ def test_threads_that_predict_at_once_get_the_same_scores(trained: Any, compile:
         found = []
         for max_tokens in (budget.max_tokens, 64, 32):
             budget.max_tokens = max_tokens if number % 2 else budget.max_tokens
-            found.append(model.score_store(model.encode(sets[number]), budget=budget))
+            found.append(model.score_store(model.encode(sets[number]), budget=budget)["label"])
         return found
 
     with ThreadPoolExecutor(len(sets)) as pool:

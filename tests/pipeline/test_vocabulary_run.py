@@ -66,7 +66,7 @@ def test_the_live_model_refuses_a_new_text_and_the_saved_one_does_not(home: Path
     loaded = load_config(home / "config.toml", ["train.compact_vocabulary=on"])
     parts = build_parts(loaded.experiment, tracker=SilentTracker(), audit=False)
     predictor = predictor_of(parts)
-    seen = predictor.score_store(parts.rows["test"].store, parts.rows["test"].examples)
+    seen = predictor.score_store(parts.rows["test"].store, parts.rows["test"].examples)["label"]
     assert np.isfinite(seen).all()
     with pytest.raises(RuntimeError, match="for other texts, use the saved model"):
         predictor.score(["zebra xylophone"])

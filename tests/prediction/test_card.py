@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from kits.predictions import card_of
 
-from textune.config.taskkinds import BinaryTask
+from textune.config.taskkinds import AutoTask, BinaryTask
 from textune.errors import RunError
 from textune.prediction.card import CARD_NAME, HeadCard, ModelCard, read_card
 from textune.tasks.decision import Decision
@@ -51,12 +51,12 @@ def test_the_decision_is_that_of_the_card() -> None:
     scores = np.array([[0.3, 0.1], [0.1, 0.6]])
     for threshold, wanted in ((0.25, [[1, 0], [0, 1]]), (0.5, [[0, 0], [0, 1]])):
         card = card_of(problem="multilabel", names=("a", "b"), decision=Decision(threshold))
-        assert card.build_task().head.decide(scores).tolist() == wanted
+        assert card.build_task().heads[0].decide(scores).tolist() == wanted
 
 
 def test_class_weights_are_left_to_training() -> None:
     section = BinaryTask(num_logits=1, class_weights="balanced", label_smoothing=0.1)
-    head: Any = card_of(task=section).build_task().head
+    head: Any = card_of(task=section).build_task().heads[0]
     assert head.class_weights is None and head.num_outputs == 1
 
 
@@ -76,6 +76,16 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], reason: str, tmp_path: 
     assert CARD_NAME in str(caught.value)
 
 
-def test_a_card_has_one_head() -> None:
-    with pytest.raises(ValueError, match="at most 1 item"):
-        ModelCard.model_validate(card_of().model_dump() | {"heads": [HeadCard(**card_of().head.model_dump())] * 2})
+def test_a_card_may_have_several_heads() -> None:
+    tone, urgent = (
+        HeadCard(name=name, problem=problem, names=names, task=AutoTask())
+        for name, problem, names in (
+            ("tone", "multiclass", ("neg", "mid", "pos")),
+            ("urgent", "binary", ("no", "yes")),
+        )
+    )
+    card = ModelCard.model_validate(card_of().model_dump() | {"heads": [tone, urgent]})
+    assert card.problem == "multitask"
+    assert card.names == ("tone/neg", "tone/mid", "tone/pos", "urgent/no", "urgent/yes")
+    task = card.build_task()
+    assert [(head.name, head.num_outputs) for head in task.heads] == [("tone", 3), ("urgent", 2)]

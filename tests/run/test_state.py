@@ -91,3 +91,13 @@ def test_progress_and_state_have_names_of_their_own() -> None:
     state = RunState(Progress(step=3), {"best_step": None}, {"max_tokens": 9}, {}, {}, {}, Identity({}, {}, {}))
     assert state.to_dict()["step"] == 3 and state.best_step is None and state.metrics_bytes == 0
     assert state.identity.kernels is None and state.identity.token_embeddings is None
+
+
+@pytest.mark.parametrize(("written", "known", "length"), [(24, None, 24), ("auto", None, 256), ("auto", 128, 128)])
+def test_the_longest_row_is_that_of_the_version_which_began_the_run(
+    old: Checkpoint, written: int | str, known: int | None, length: int
+) -> None:
+    """0.1.0 kept only the setting, and its `auto` was 256."""
+    config = old.state["config"] | {"tokens": old.state["config"]["tokens"] | {"max_length": written}}
+    content = old.state["content"] | ({} if known is None else {"max_length": known})
+    assert state_of(replace(old, state=old.state | {"config": config, "content": content})).max_length == length

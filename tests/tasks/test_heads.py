@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from textune.config.taskkinds import AutoTask, BinaryTask, MulticlassTask, MultilabelTask, RegressionTask
 from textune.data.labels.map import LabelMap
+from textune.data.labels.values import MISSING
 from textune.errors import ConfigError
 from textune.tasks.decision import Decision
 from textune.tasks.head import Head
@@ -23,7 +24,9 @@ REGRESSION = LabelMap("regression", ("score",))
 
 def build(section: Any, label_map: LabelMap, **options: Any) -> Any:
     """The head of the task with these labels."""
-    return build_task(section, label_map, **options).head
+    if "targets" in options:
+        options["targets"] = {"label": options["targets"]}
+    return build_task(section, {"label": label_map}, **options).head
 
 
 @pytest.fixture
@@ -69,6 +72,35 @@ def test_row_weights_multiply_class_weights() -> None:
     head = build(MulticlassTask(class_weights={"a": 2.0}), MULTICLASS)
     weights = head.row_weights(torch.tensor([0, 1]), torch.tensor([0.5, 3.0]))
     assert weights.tolist() == [1.0, 3.0]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("class_weights", ["none", {"a": 2.0, "c": 0.5}])
+def test_a_row_without_a_label_counts_nowhere(logits_BC: torch.Tensor, smoothing: float, class_weights: Any) -> None:
+    """Its loss, its weight and its gradient are 0; those of the others are as if it were not there."""
+    targets = torch.tensor([0, MISSING, 2, 2, MISSING, 0, 1])
+    known = targets != MISSING
+    for section, label_map, outputs_BC in (
+        (MulticlassTask(label_smoothing=smoothing, class_weights=class_weights), MULTICLASS, logits_BC),
+        (BinaryTask(num_logits=1, label_smoothing=smoothing), BINARY, logits_BC[:, :1]),
+    ):
+        head = build(section, label_map)
+        outputs_BC, own = outputs_BC.clone().requires_grad_(), targets.clamp(max=len(label_map.names) - 1)
+        losses_B, weights_B = head.row_losses(outputs_BC, own), head.row_weights(own, None)
+        assert (losses_B[~known] == 0).all() and (weights_B[~known] == 0).all()
+        assert torch.equal(losses_B[known], head.row_losses(outputs_BC[known], own[known]))
+        assert torch.equal(weights_B[known], head.row_weights(own[known], None))
+        (losses_B * weights_B).sum().backward()
+        assert outputs_BC.grad is not None and (outputs_BC.grad[~known] == 0).all() and outputs_BC.grad.any()
+
+
+def test_balanced_weights_count_labelled_rows_alone() -> None:
+    targets = np.array([0, 0, MISSING, 1, 2, MISSING, 2])
+    head, labelled = (
+        build(AutoTask(class_weights="balanced"), MULTICLASS, targets=found)
+        for found in (targets, targets[targets != MISSING])
+    )
+    assert head.class_weights is not None and torch.equal(head.class_weights, labelled.class_weights)
 
 
 def test_multilabel_is_binary_cross_entropy_over_labels(logits_BC: torch.Tensor) -> None:

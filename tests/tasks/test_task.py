@@ -13,8 +13,8 @@ from textune.config.taskkinds import MulticlassTask, RegressionTask
 from textune.data.labels.map import LabelMap
 from textune.tasks.task import Task, build_task
 
-TOPIC = build_task(MulticlassTask(class_weights={"b": 4.0}), LabelMap("multiclass", ("a", "b", "c"))).head
-STARS = build_task(RegressionTask(), LabelMap("regression", ("score",))).head
+TOPIC = build_task(MulticlassTask(class_weights={"b": 4.0}), {"label": LabelMap("multiclass", ("a", "b", "c"))}).head
+STARS = build_task(RegressionTask(), {"label": LabelMap("regression", ("score",))}).head
 
 
 def two_heads() -> Task:
@@ -34,6 +34,15 @@ def test_each_head_reads_its_own_outputs_and_targets() -> None:
         assert torch.equal(scores[head.name], head.scores(own))
     with pytest.raises(ValueError, match="too many values"):
         _ = task.head
+
+
+def test_weights_are_those_of_rows_or_of_rows_and_heads() -> None:
+    task = two_heads()
+    targets = {"topic": torch.tensor([0, 1, 2]), "stars": torch.rand(3)}
+    weights_B, weights_BH = torch.tensor([0.5, 2.0, 1.0]), torch.tensor([[0.5, 3.0], [2.0, 0.0], [1.0, 1.0]])
+    of_rows, of_both = task.row_weights(targets, weights_B), task.row_weights(targets, weights_BH)
+    assert of_rows["topic"].tolist() == of_both["topic"].tolist() == [0.5, 8.0, 1.0]
+    assert of_rows["stars"].tolist() == [0.5, 2.0, 1.0] and of_both["stars"].tolist() == [3.0, 0.0, 1.0]
 
 
 def micro_batch(targets: list[int], weights: list[float] | None) -> MicroBatch:

@@ -40,7 +40,7 @@ STEPS = 100
 
 def losses(folder: Path) -> list[float]:
     """The losses of 100 steps with dropout, warm-up, decay, clipping and micro-batches."""
-    task = build_task(MulticlassTask(), LabelMap("multiclass", ("a", "b", "c")))
+    task = build_task(MulticlassTask(), {"label": LabelMap("multiclass", ("a", "b", "c"))})
     generator = np.random.default_rng(0)
     targets = np.arange(96) % 3
     lengths = generator.integers(1, 20, 96)
@@ -49,7 +49,7 @@ def losses(folder: Path) -> list[float]:
     )
     store = store_of(lengths, ids)
     section = ModelSection(pretrained=str(tiny_backbone("bert", folder)), compile="off")
-    model = load_model(section, load_tokenizer(section), label_map=task.head.label_map, num_logits=3, seed=0)
+    model = load_model(section, load_tokenizer(section), label_maps=task.label_maps, num_logits=3, seed=0)
     keys = TrainSection(batch_size=16, max_tokens=64, optimizer=AdamW(lr=1e-3))
     loader = loader_of(rows_of(store, targets), keys, layout=model.layout, pad_id=model.pad_id)
     device = Device(torch.device("cpu"), "fp32")

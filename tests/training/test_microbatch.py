@@ -14,7 +14,7 @@ from kits.problems import CPU, multiclass, multilabel, regression, rows_and_mode
 
 from textune.batches.batch import Batch
 from textune.config.schema import ModelSection, TrainSection
-from textune.config.updaterules import AdamW, Schedule
+from textune.config.updaterules import AdamW, LinearSchedule
 from textune.data.labels.map import LABEL
 from textune.model.device import Device
 from textune.model.loading import load_model
@@ -39,7 +39,7 @@ def test_fifty_steps_of_micro_batches_give_the_weights_of_whole_batches(
             batch_size=16,
             max_tokens=max_tokens,
             optimizer=AdamW(lr=1e-3, eps=1e-4),
-            schedule=Schedule(warmup="5 steps"),  # type: ignore[arg-type]
+            schedule=LinearSchedule(warmup="5 steps"),  # type: ignore[arg-type]
         )
         rows, model = rows_and_model(tmp_path, task, targets, layout=layout, weighted=True)
         loader = loader_of(rows, section, layout=model.layout, pad_id=model.pad_id)
@@ -142,7 +142,7 @@ def test_a_step_depends_on_seed_and_step_not_on_what_ran_before(tmp_path: Path) 
     for disturb in (False, True):
         rows, _ = rows_and_model(tmp_path, task, targets, layout="packed", weighted=False)
         plain = ModelSection(pretrained=str(tmp_path))  # dropout as the backbone has it
-        model = load_model(plain, load_tokenizer(plain), label_map=task.head.label_map, num_logits=3, seed=0)
+        model = load_model(plain, load_tokenizer(plain), label_maps=task.label_maps, num_logits=3, seed=0)
         loader = loader_of(rows, section, layout=model.layout, pad_id=model.pad_id)
         run = []
         for result in steps(learner_alone(model, section, CPU), task, loader, section, total_steps=6, warmup_steps=0):

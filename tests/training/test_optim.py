@@ -30,12 +30,12 @@ from textune.training.updates import STATE_BYTES, build_optimizer, require_optim
 needs_8bit = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"
 )
-TASK = build_task(MulticlassTask(), LabelMap("multiclass", ("a", "b", "c")))
+TASK = build_task(MulticlassTask(), {"label": LabelMap("multiclass", ("a", "b", "c"))})
 
 
 def build_model(folder: Path) -> TextModel:
     section = ModelSection(pretrained=str(folder))
-    return load_model(section, load_tokenizer(section), label_map=TASK.head.label_map, num_logits=3, seed=0)
+    return load_model(section, load_tokenizer(section), label_maps=TASK.label_maps, num_logits=3, seed=0)
 
 
 def train(folder: Path, section: AdamW) -> tuple[np.ndarray, dict[str, torch.Tensor]]:

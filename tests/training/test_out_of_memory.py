@@ -64,7 +64,9 @@ class Setting:
 
     def __init__(self, folder: Path) -> None:
         self.folder = tiny_backbone("bert", folder)
-        self.task: Task = build_task(MulticlassTask(class_weights={"b": 4.0}), LabelMap("multiclass", ("a", "b", "c")))
+        self.task: Task = build_task(
+            MulticlassTask(class_weights={"b": 4.0}), {"label": LabelMap("multiclass", ("a", "b", "c"))}
+        )
         generator = np.random.default_rng(0)
         counts = generator.integers(1, 9, 8 * NUM_STEPS)
         counts[8 * LONG_STEP : 8 * LONG_STEP + 3] = [36, 30, 24]
@@ -87,7 +89,7 @@ class Setting:
     ) -> "Run":
         config = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
         section = ModelSection(pretrained=str(self.folder), config=config)
-        model = load_model(section, self.tokenizer, label_map=self.task.head.label_map, num_logits=3, seed=0)
+        model = load_model(section, self.tokenizer, label_maps=self.task.label_maps, num_logits=3, seed=0)
         train = self.section(max_tokens=max_tokens, batch_size=batch_size, prefetch=prefetch)
         loader = loader_of(self.rows, train, layout=model.layout, pad_id=model.pad_id)
         limited = Limited(model, limit, error)
@@ -229,7 +231,7 @@ def test_other_errors_of_an_update_are_raised(setting: Setting, monkeypatch: pyt
 
 def train_with_and_without_a_limit(folder: str) -> Any:
     """Losses and notices of two steps: with 128 MB left to this process, and with all there are."""
-    task = build_task(MulticlassTask(), LabelMap("multiclass", ("a", "b", "c")))
+    task = build_task(MulticlassTask(), {"label": LabelMap("multiclass", ("a", "b", "c"))})
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     section = ModelSection(pretrained=folder, config=dropout)
     ids = np.random.default_rng(0).integers(5, 100, 64 * 100).astype(np.int32)
@@ -238,7 +240,7 @@ def train_with_and_without_a_limit(folder: str) -> Any:
     train = TrainSection(batch_size=64)
     runs = []
     for limited in (True, False):
-        model = load_model(section, load_tokenizer(section), label_map=task.head.label_map, num_logits=3, seed=0)
+        model = load_model(section, load_tokenizer(section), label_maps=task.label_maps, num_logits=3, seed=0)
         in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         most = in_use + (128 << 20) if limited else resource.RLIM_INFINITY
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))

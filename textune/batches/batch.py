@@ -111,11 +111,12 @@ Tokens = TokenBatch | WindowedBatch
 
 @dataclass(frozen=True, eq=False)
 class MicroBatch:
-    """Examples computed at once: their tokens, targets ([B] or [B, C] by head) and weights (float32 [B], or None)."""
+    """Examples computed at once: their tokens, targets ([B] or [B, C] by head) and weights."""
 
     tokens: Tokens
     targets: Mapping[str, torch.Tensor]
     weights: torch.Tensor | None
+    """float32 [B], or [B, H] with a column for each head; None if the rows have none."""
     counts: bool = True
     """False if this rank computes the rows only to take part in what all ranks do together: their share of the loss
     and of the gradient is then exactly zero, regardless of `weights`."""
@@ -149,7 +150,7 @@ class Batch:
     """Targets ([B] or [B, C] by head) of `chosen`, by which a rank weighs its share of the loss; None if one rank has
     all rows."""
     all_weights: torch.Tensor | None = None
-    """Weights that go with `all_targets`, float32 [B]; None if the rows have none."""
+    """Weights that go with `all_targets`, float32 [B] or [B, H]; None if the rows have none."""
     notices: tuple[str, ...] = ()
     """What the user should know about how its rows were read."""
 

@@ -53,7 +53,7 @@ class Plan:
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
-        return self.steps(self.duration)
+        return self.duration.steps(self.steps_per_epoch)
 
     @property
     def num_epochs(self) -> float | None:
@@ -62,7 +62,7 @@ class Plan:
 
     def steps(self, duration: Duration) -> int:
         """Optimizer steps in `duration`; 0 only for a duration of 0."""
-        return duration.steps(self.steps_per_epoch)
+        return duration.steps(self.steps_per_epoch, self.total_steps)
 
     def epochs_at(self, step: int) -> float:
         """Epochs done after `step` optimizer steps."""

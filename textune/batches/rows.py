@@ -24,8 +24,8 @@ class TokenRows:
     example_targets: Mapping[str, np.ndarray]
     """By head: [E] or [E, C] over all examples of the store."""
     example_weights: np.ndarray | None
-    """float32 [E] over all examples; None where they have none. They count in the loss or, with `train.order =
-    "weighted"`, in the draw."""
+    """float32 [E] over all examples, or [E, H] with a column for each head; None where they have none. They count in
+    the loss or, with `train.order = "weighted"`, in the draw."""
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -84,7 +84,7 @@ class TokenRows:
 
     @property
     def weights(self) -> np.ndarray | None:
-        """float32 [N] the weight of each example; None where they have none."""
+        """float32 [N] or [N, H] the weight of each example; None where they have none."""
         return None if self.example_weights is None else np.asarray(self.example_weights[self.examples])
 
     def at(self, positions: np.ndarray) -> TokenRows:

@@ -17,7 +17,7 @@ from textune.batches.loader import token_budget
 from textune.batches.plan import Plan
 from textune.batches.rows import TokenRows, join_rows
 from textune.batches.tokens import TextEncoder
-from textune.data import LABEL, Block, BlockReader, Cursor, RowStream
+from textune.data import Block, BlockReader, Cursor, RowStream
 from textune.errors import DataError
 from textune.wording import count
 
@@ -166,7 +166,7 @@ class StreamLoader:
             after = replace(after, longer=after.longer + num_longer, rows=0 if block.is_last else num_rows)
         if block.is_last and not num_rows:
             raise DataError(f"tokens.drop_longer = {limit} leaves no row of {self._stream.name}.", hint="Raise it.")
-        rows = TokenRows(store, kept, {LABEL: block.targets}, examples.weight)
+        rows = TokenRows(store, kept, block.targets, examples.weight)
         return _Tokenised(rows, block.before, after, tuple(self._notices(block, after, num_rows)))
 
     def _notices(self, block: Block, after: Cursor, num_rows: int) -> Generator[str]:

@@ -83,7 +83,7 @@ def _require_saves(section: Checkpointing, manifest: Manifest, run: Path) -> Non
             f"--reference {run} was trained by an earlier version of textune, which noted no facts in its manifest.",
             hint="Leave --reference out, and an uninterrupted run is trained first.",
         )
-    every = steps if section.every == "never" else max(1, section.every.steps(steps_per_epoch))
+    every = steps if section.every == "never" else max(1, section.every.steps(steps_per_epoch, steps))
     if every >= steps and not any(step < steps for step in section.at_steps):
         raise RunError(
             f"the run of {steps} steps saves nothing before its end, so that a kill would only start it again.",

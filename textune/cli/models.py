@@ -40,7 +40,7 @@ from textune.ranks import joined
 @click.option(
     "--part", metavar="SET", help="Which of the run's own rows: validation, test, train or a set of data.evaluations."
 )
-@click.option("--metric", help="Main metric, instead of the run's.")
+@click.option("--metric", help="Main metric, such as f1, or mean_of_f1_and_accuracy; by default the run's.")
 @click.option("--label", metavar="COLUMN", help="Label column of --data, if not the run's.")
 @click.option(
     "--label-files", metavar="FILE", multiple=True, help="For text: files with one label per line, parallel to --data."

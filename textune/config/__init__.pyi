@@ -18,6 +18,8 @@ from .presets import described_presets as described_presets
 from .problems import keys_called as keys_called
 from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown
+from .schema import LONG_ROWS as LONG_ROWS
+from .schema import SHORT_ROWS as SHORT_ROWS
 from .schema import EvaluateSection as EvaluateSection
 from .schema import Experiment as Experiment
 from .schema import ModelSection as ModelSection
@@ -59,6 +61,10 @@ from .toml import format_value as format_value
 from .updaterules import AdamW as AdamW
 from .updaterules import AdamW8bit as AdamW8bit
 from .updaterules import EarlyStopping as EarlyStopping
+from .updaterules import InverseRootSchedule as InverseRootSchedule
+from .updaterules import PolynomialSchedule as PolynomialSchedule
+from .updaterules import RestartedCosineSchedule as RestartedCosineSchedule
+from .updaterules import Schedule as Schedule
 from .values import AttentionLayout as AttentionLayout
 from .values import DeviceName as DeviceName
 from .values import Duration as Duration
@@ -68,7 +74,6 @@ from .values import OnExtraCells as OnExtraCells
 from .values import Pooling as Pooling
 from .values import PredictionPrecision as PredictionPrecision
 from .values import Quoting as Quoting
-from .values import ScheduleKind as ScheduleKind
 from .values import Switch as Switch
 from .values import TrainingPrecision as TrainingPrecision
 from .values import Truncation as Truncation

@@ -144,7 +144,10 @@ def expected(annotation: object) -> str:
         words = [f'"{argument}"' if isinstance(argument, str) else str(argument) for argument in arguments]
         return words[0] if len(words) == 1 else f"one of {', '.join(words)}"
     if origin in (Union, UnionType):
-        return " or ".join(expected(argument).removeprefix("one of ") for argument in arguments)
+        words = [expected(argument).removeprefix("one of ") for argument in arguments]
+        # "text or a list of texts" has said "text" already
+        said = [word for word in words if not any(other.startswith(f"{word} or ") for other in words)]
+        return " or ".join(said)
     if origin is tuple:
         if variants(arguments[0]):
             return "a list of tables"

@@ -22,6 +22,7 @@ from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather,
 from textune.config.parents import Layer, layers_of, read_layers
 from textune.config.presets import is_preset, stem_of_preset
 from textune.config.problems import Problem, refuse, translate
+from textune.config.rates import rate_problems
 from textune.config.schema import Experiment
 from textune.config.section import Section
 from textune.config.sources import ConcatSource, FilesSource, StreamSource
@@ -140,7 +141,8 @@ def require_runnable(experiment: Experiment) -> None:
         problems.append(
             Problem(("data", "labels"), "data.labels.names and data.labels.names_file are both set.", hint)
         )
-    problems += [*evaluation_problems(experiment), *stream_problems(experiment), *window_problems(experiment)]
+    problems += [*evaluation_problems(experiment), *stream_problems(experiment)]
+    problems += [*rate_problems(experiment), *window_problems(experiment)]
     refuse(problems)
 
 

@@ -7,7 +7,7 @@ collected, not raised, so that the user sees all of them at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from textune.config.fields import (
 from textune.config.paths import absolute
 from textune.config.problems import Problem, not_a_table, set_in, unknown_key, unknown_kind, wrong_value
 from textune.config.schema import Experiment
-from textune.config.section import Section
+from textune.config.section import Kept, Section
 from textune.config.toml import Tree, format_key
 from textune.config.values import PathMarker
 from textune.errors import ConfigError
@@ -68,15 +68,26 @@ class Merged:
         for part in place[:-1]:
             table = table.get(part) if isinstance(table, dict) else None
         if place[-1] == "kind" and len(choices) > 1:
-            holders = variants(annotations_at(place[:-2])[0]).values()  # empty for a table whose name the user chose
-            start = {_start(holder, place[-2])["kind"] for holder in holders} or {next(iter(choices))}
-            if isinstance(table, dict) and table["kind"] not in start:
-                self.unset(place[:-1])
+            if isinstance(table, dict):
+                self._unset_kind(table, choices, place)
         elif isinstance(table, dict) and place[-1] in table:
             del table[place[-1]]
             self._forget(place)
         elif not choices:
             self.problems.append(Problem(place, f"{format_key(*place)} (--unset) is not set anywhere."))
+
+    def _unset_kind(self, table: Tree, choices: Mapping[str, type[Section]], place: tuple[str, ...]) -> None:
+        holders = variants(annotations_at(place[:-2])[0]).values()  # empty for a table whose name the user chose
+        start = {_start(holder, place[-2])["kind"] for holder in holders} or {next(iter(choices))}
+        if table["kind"] in start:
+            return
+        for name in table.keys() - _kept(choices[table["kind"]], choices[min(start)]):
+            del table[name]
+            self._forget((*place[:-1], name))
+        if table:
+            table["kind"] = min(start)
+        else:
+            self.unset(place[:-1])
 
     def origin_of(self, place: Place) -> Origin | None:
         """The origin of the value at `place`, or of the list or table that holds it; None for a default."""
@@ -148,9 +159,10 @@ class Merged:
                 self.problems.append(unknown_kind(place, kind, choices, origin.label))
                 return current
             if kind != current["kind"]:
-                self._note_what_is_lost(choices[kind], current["kind"], value, place, origin)
-                self._forget(place)
-                current = {"kind": kind}
+                kept = _kept(choices[current["kind"]], choices[kind]) & current.keys()
+                self._note_what_is_lost(choices[kind], current["kind"], {*value, *kept}, place, origin)
+                self._forget(place, but=kept)
+                current = {"kind": kind} | {name: current[name] for name in kept}
         self._section(choices, kind, current, value, place, origin)
         return current
 
@@ -211,15 +223,20 @@ class Merged:
                 self.origins[here] = origin
                 target[name] = _plain(value)
 
-    def _forget(self, place: Place) -> None:
-        self.origins = {inner: origin for inner, origin in self.origins.items() if inner[: len(place)] != place}
+    def _forget(self, place: Place, *, but: Collection[str] = ()) -> None:
+        """Forget the origins of everything at `place`, save its keys in `but`."""
+        self.origins = {
+            inner: origin
+            for inner, origin in self.origins.items()
+            if inner[: len(place)] != place or inner[len(place) : len(place) + 1] in [(name,) for name in but]
+        }
 
     def _note_what_is_lost(
-        self, section: type[Section], old: str, table: Mapping[str, object], place: Place, origin: Origin
+        self, section: type[Section], old: str, saved: Collection[str], place: Place, origin: Origin
     ) -> None:
         names = {inner[len(place)]: found for inner, found in self.origins.items() if inner[: len(place)] == place}
         for name, found in names.items():
-            if name != "kind" and name in keys_of(section) and name not in table:
+            if name != "kind" and name in keys_of(section) and name not in saved:
                 new = section.model_fields["kind"].default
                 self.notes.append(
                     f"{format_key(*place, name)}{set_in(found.label)} is ignored: {format_key(*place)} changed from"
@@ -266,6 +283,11 @@ class Merged:
                 )
             )
             return text
+
+
+def _kept(old: type[Section], new: type[Section]) -> set[str]:
+    """The keys whose values a table of kind `old` keeps when it becomes one of kind `new`."""
+    return {name for name, annotation in keys_of(old).items() if metadata(annotation, Kept)} & keys_of(new).keys()
 
 
 def _start(section: type[Section], name: str) -> Tree:

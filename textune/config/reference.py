@@ -30,7 +30,7 @@ pretrained = "sentence-transformers/all-MiniLM-L6-v2"
   command line. Environment variables play no part.
 - **`extends = "base.toml"`** at the top of a file builds on another file or a preset, `extends = ["preset:glue/mrpc",
   "base.toml"]` on several, each laid over those before it. Tables merge; lists and single values replace. A table
-  whose `kind` changes starts from the defaults of the new kind.
+  whose `kind` changes starts from the defaults of the new kind; only a schedule keeps its `warmup`.
 - **Presets** are configurations that come with textune; `textune presets` lists them. One can stand wherever a config
   file can: `textune train preset:tiny`, `extends = "preset:glue/mrpc"`, or on the command line `extends=preset:gpus`.
   Relative paths in a preset start from the folder of the file that names it. `preset:xnli:language=de` sets a
@@ -46,7 +46,8 @@ pretrained = "sentence-transformers/all-MiniLM-L6-v2"
 - **On resume** a run refuses a value that differs from the one it was started with. The column `resume` marks the
   exceptions: `free` keys may change (they control how and where the same result is computed, watched and saved); for
   `content` keys the run compares the content, which may have moved.
-- **Durations** are text with a unit: `"500 steps"` (optimizer steps), `"2 epochs"`, `"0.25 epochs"`.
+- **Durations** are text with a unit: `"500 steps"` (optimizer steps), `"2 epochs"`, `"0.25 epochs"`, or `"6 %"`, a
+  share of the steps of the whole run (which `train.duration` itself cannot be).
 - `textune show config.toml` prints every value with its origin, `--diff` only what differs from the defaults.
 - `textune schema` prints a JSON Schema, which lets an editor complete and check keys; `"$schema"` at the top of a
   file tells the editor where to find it and has no other effect.
@@ -108,9 +109,10 @@ def _write_section(
     """
     known[section] = place
     if place:
-        names = [
-            name for name in keys_of(section) if name in section.__annotations__ and not (kind and name == "kind")
-        ]
+        repeated_keys = {
+            name for base in section.__mro__[1:] if base in (RowSelection, *known) for name in keys_of(base)
+        }
+        names = [name for name in keys_of(section) if name not in repeated_keys and not (kind and name == "kind")]
         title = f'{place}, kind = "{kind}"' if kind else place
         more = (
             f"Also all [keys of every data source](#{_anchor(_ROWS_TITLE)}).\n"

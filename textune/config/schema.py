@@ -15,7 +15,7 @@ from textune.config.section import Computed, Located, Section
 from textune.config.sharing import Checkpointing, DataParallel, Distributed
 from textune.config.sources import DataSection
 from textune.config.taskkinds import AutoTask, Task
-from textune.config.updaterules import AdamW, EarlyStopping, Optimizer, Schedule
+from textune.config.updaterules import AdamW, EarlyStopping, LinearSchedule, Optimizer, Schedule
 from textune.config.values import (
     AttentionLayout,
     DeviceName,
@@ -26,19 +26,24 @@ from textune.config.values import (
     Names,
     Period,
     Pooling,
+    RunLength,
     Seed,
     Switch,
     TrainingPrecision,
     Truncation,
 )
 
+SHORT_ROWS, LONG_ROWS = 128, 256
+"""What `tokens.max_length = "auto"` stands for, by the lengths of the training rows."""
+
 
 class TokensSection(Section):
     """Texts to token ids: computed once, cached, shared by all ranks."""
 
     max_length: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
-    """Longest row in tokens, including special tokens. `auto`: 256, or the number of positions of the backbone if
-    that is less."""
+    """Longest row in tokens, including special tokens. `auto`: 128, or 256 where a tenth of the training rows are
+    longer than 128 (of at most 1,000 rows, evenly spread), or the number of positions of the backbone if that is
+    less."""
     truncate: Truncation = "head"
     """Which part of a longer text is kept; of a pair, the longer text is shortened first. `error` refuses longer
     rows."""
@@ -65,8 +70,8 @@ class TokensSection(Section):
 
     @property
     def longest(self) -> int:
-        """Most tokens that a row can have; for `auto`, the value before the backbone is known."""
-        return 256 if self.max_length == "auto" else self.max_length
+        """Most tokens that a row can have; for `auto`, the most that it may stand for."""
+        return LONG_ROWS if self.max_length == "auto" else self.max_length
 
     @property
     def window_pooling(self) -> Pooling | None:
@@ -106,7 +111,7 @@ RowOrder = Literal["shuffle", "bucket", "sequential", "weighted"]
 class TrainSection(Section):
     """The training run."""
 
-    duration: Period = Duration(3, "epochs")
+    duration: RunLength = Duration(3, "epochs")
     """How long to train."""
     batch_size: PositiveInt = 32
     """Rows per optimizer step, over all devices: the only size that affects the result."""
@@ -130,7 +135,7 @@ class TrainSection(Section):
     """Where to compute; `auto` takes a GPU if there is one."""
     optimizer: Optimizer = AdamW()
     """The update rule."""
-    schedule: Schedule = Schedule()
+    schedule: Schedule = LinearSchedule()
     """The learning rate over time."""
     compact_vocabulary: Switch = "auto"
     """Keep gradients and optimizer state only for the embeddings of tokens that occur in the data; the others are put
@@ -157,9 +162,10 @@ class TrainSection(Section):
 class EvaluateSection(Section):
     """Metrics and report."""
 
-    metric: str = "auto"
+    metric: str | Annotated[tuple[str, ...], Field(min_length=1)] = "auto"
     """Main metric: it chooses the best model and is reported with an interval. `auto`: accuracy (binary, multiclass),
-    f1_micro (multilabel), pearson (regression)."""
+    f1_micro (multilabel), pearson (regression). `loss`: the task's own loss, the lower the better. A list such as
+    `["f1", "accuracy"]` is the mean of its metrics. Names of other libraries are understood."""
     max_tokens: Computed[PositiveInt] = 16384
     """Token budget of prediction: the most tokens computed at once."""
     bootstrap: Computed[Annotated[int, Field(ge=0)]] = 1000

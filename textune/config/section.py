@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, TypeVar
 
@@ -34,3 +35,8 @@ Computed = Annotated[_T, Role.COMPUTED]
 """Marks a key, or a table with all its keys, as computed."""
 Located = Annotated[_T, Role.LOCATED]
 """Marks a key as located."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Marks a key that keeps its value when the `kind` of its table changes, where the new kind has that key too."""

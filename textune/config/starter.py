@@ -99,7 +99,7 @@ def starter_config(facts: StarterFacts) -> str:
         ("[model]", _model_lines(facts)),
         (
             "[tokens]",
-            [('max_length = "auto"', "256, or the backbone's limit; `textune check` counts longer texts")],
+            [('max_length = "auto"', "128, or 256 if many rows are longer; `textune check` counts what is cut")],
         ),
         (
             "[train]",

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
-from textune.config.section import Section
-from textune.config.values import (
-    Duration,
-    ScheduleKind,
-)
+from textune.config.section import Kept, Section
+from textune.config.values import Duration
 
 
 class AdamW(Section):
@@ -44,13 +41,80 @@ class AdamW8bit(AdamW):
 Optimizer = Annotated[AdamW | AdamW8bit, Field(discriminator="kind")]
 
 
-class Schedule(Section):
-    """Learning rate as a pure function of the step."""
+class WarmedUp(Section):
+    """The learning rate as a pure function of the step: a warm-up, then a shape."""
 
-    kind: ScheduleKind = "linear"
-    """Shape after the warm-up: a line to zero, half a cosine to zero, or constant."""
-    warmup: Duration = Duration(0.1, "epochs")
-    """Linear rise from zero to the peak."""
+    warmup: Annotated[Duration, Kept()] = Duration(0.1, "epochs")
+    """Linear rise from zero to the peak, such as `"6 %"` of the run."""
+
+
+class LinearSchedule(WarmedUp):
+    """After the warm-up, a line from the peak to zero at the end of the run."""
+
+    kind: Literal["linear"] = "linear"
+    """The rate falls by the same amount in every step."""
+
+
+class CosineSchedule(WarmedUp):
+    """After the warm-up, half a cosine from the peak to zero at the end of the run."""
+
+    kind: Literal["cosine"] = "cosine"
+    """The rate falls slowly at first and at the end (arXiv:1608.03983)."""
+
+
+class RestartedCosineSchedule(WarmedUp):
+    """After the warm-up, halves of a cosine from the peak to zero, one after the other (arXiv:1608.03983)."""
+
+    kind: Literal["cosine_with_restarts"] = "cosine_with_restarts"
+    """Each restart is hard: from zero to the peak in one step."""
+    num_cycles: PositiveInt
+    """How often the rate falls to zero, in equal parts of the steps after the warm-up."""
+
+
+class PolynomialSchedule(WarmedUp):
+    """After the warm-up, `lr_end` + (`lr` - `lr_end`) x (share of the steps that is left) ^ `power`."""
+
+    kind: Literal["polynomial"] = "polynomial"
+    """A power of the share of the run that is left."""
+    power: Annotated[float, Field(gt=0)]
+    """1 is a line; the higher, the sooner the rate falls."""
+    lr_end: Annotated[float, Field(ge=0)] = 0.0
+    """The rate at the end of the run; below `train.optimizer.lr`."""
+
+
+class ConstantSchedule(WarmedUp):
+    """After the warm-up, the peak to the end; `warmup = "0 steps"` begins there."""
+
+    kind: Literal["constant"] = "constant"
+    """The rate stays at the peak."""
+
+
+class WarmedUpConstantSchedule(WarmedUp):
+    """`constant`, by the name that transformers gives a constant rate with a warm-up."""
+
+    kind: Literal["constant_with_warmup"] = "constant_with_warmup"
+    """The same rates as `constant`."""
+
+
+class InverseRootSchedule(WarmedUp):
+    """After the warm-up, `lr` / sqrt(1 + (steps since then) / `timescale`), wherever the run ends."""
+
+    kind: Literal["inverse_sqrt"] = "inverse_sqrt"
+    """It falls for ever, ever slower."""
+    timescale: PositiveInt | None = None
+    """Steps after which the rate is `lr` / sqrt(2); by default as many as the warm-up has, or 10000 without one."""
+
+
+Schedule = Annotated[
+    LinearSchedule
+    | CosineSchedule
+    | RestartedCosineSchedule
+    | PolynomialSchedule
+    | ConstantSchedule
+    | WarmedUpConstantSchedule
+    | InverseRootSchedule,
+    Field(discriminator="kind"),
+]
 
 
 class EarlyStopping(Section):

@@ -14,34 +14,45 @@ from pydantic_core import CoreSchema, core_schema
 
 @dataclass(frozen=True)
 class Duration:
-    """A length of training: `"500 steps"` (optimizer steps), `"2 epochs"` or `"0.25 epochs"`."""
+    """A length of training: `"500 steps"` (optimizer steps), `"2 epochs"`, or `"6 %"`, a share of the whole run."""
 
     amount: float
-    unit: Literal["steps", "epochs"]
+    unit: Literal["steps", "epochs", "%"]
 
     @classmethod
     def parse(cls, text: object) -> Duration:
-        """Parse `"<number> steps|epochs"` (singular accepted); ValueError, with the reason, for anything else."""
+        """Parse `"<number> steps|epochs"` (singular accepted) or `"<number> %"`; ValueError, with the reason, for
+        anything else."""
         if isinstance(text, Duration):
             return text
-        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s+(step|epoch)s?\s*", text) if isinstance(text, str) else None
+        match = re.fullmatch(_DURATION, text) if isinstance(text, str) else None
         if match is None:
-            raise ValueError('a duration is a number and a unit, such as "500 steps", "2 epochs" or "0.25 epochs"')
-        amount, unit = float(match[1]), match[2]
+            raise ValueError('a duration is a number and a unit, such as "500 steps", "2 epochs" or "6 %"')
+        amount, unit = float(match[1]), _UNITS[match[2] or match[3]]
+        if unit == "%" and amount > 100:
+            raise ValueError("a share of a run is at most 100 %")
         if amount > 1e12:
             raise ValueError("a duration is at most 1000000000000 steps or epochs")
-        if unit == "step" and amount != int(amount):
+        if unit == "steps" and amount != int(amount):
             raise ValueError(f"{match[1]} steps: optimizer steps are whole numbers")
-        return cls(amount, "steps" if unit == "step" else "epochs")
+        return cls(amount, unit)
 
-    def steps(self, steps_per_epoch: int) -> int:
-        """Optimizer steps, rounded to the nearest whole step; a duration above zero is at least one step."""
-        exact = self.amount if self.unit == "steps" else self.amount * steps_per_epoch
+    def steps(self, steps_per_epoch: int, total_steps: int | None = None) -> int:
+        """Optimizer steps, rounded to the nearest whole step; a duration above zero is at least one step.
+
+        `total_steps` are those of the run, which a share is a share of.
+        """
+        exact = self.amount
+        if self.unit == "%":
+            assert total_steps is not None, "how long a run is has no share of the run as its value"
+            exact *= total_steps / 100
+        elif self.unit == "epochs":
+            exact *= steps_per_epoch
         return max(1, round(exact)) if exact > 0 else 0
 
     def __str__(self) -> str:
         exact = format(Decimal(repr(float(self.amount))).normalize(), "f")
-        return f"{exact} {self.unit[:-1] if self.amount == 1 else self.unit}"
+        return f"{exact} {self.unit[:-1] if self.amount == 1 and self.unit != '%' else self.unit}"
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -51,7 +62,17 @@ class Duration:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"type": "string", "pattern": r"^\s*(\d+(\.\d*)?|\.\d+)\s+(step|epoch)s?\s*$", "examples": ["2 epochs"]}
+        return {"type": "string", "pattern": f"^{_DURATION}$", "examples": ["2 epochs", "6 %"]}
+
+
+_DURATION = r"\s*(\d+(?:\.\d*)?|\.\d+)(?:\s+(step|epoch)s?|\s*(%))\s*"
+_UNITS: dict[str, Literal["steps", "epochs", "%"]] = {"step": "steps", "epoch": "epochs", "%": "%"}
+
+
+def _no_share(value: Duration) -> Duration:
+    if value.unit == "%":
+        raise ValueError("a share of the run cannot say how long the run is; give steps or epochs")
+    return value
 
 
 def _above_zero(value: Duration) -> Duration:
@@ -70,7 +91,6 @@ AttentionLayout = Literal["auto", "packed", "padded"]
 Truncation = Literal["head", "tail", "head_tail", "error"]
 LongTexts = Literal["truncate", "windows"]
 Pooling = Literal["mean", "max", "attention"]
-ScheduleKind = Literal["linear", "cosine", "constant"]
 Quoting = Literal["auto", "standard", "none"]
 OnBadRow = Literal["error", "skip"]
 OnExtraCells = Literal["error", "ignore"]
@@ -79,6 +99,9 @@ OnExtraCells = Literal["error", "ignore"]
 
 Period = Annotated[Duration, AfterValidator(_above_zero)]
 """A duration above zero."""
+
+RunLength = Annotated[Period, AfterValidator(_no_share)]
+"""How long a run is: no share of it."""
 
 
 def _one_or_more(value: object) -> object:

@@ -9,9 +9,14 @@ from .inspect.guess import guess_layout as guess_layout
 from .inspect.tokenfacts import TokenFacts as TokenFacts
 from .labels.map import LABEL as LABEL
 from .labels.map import LabelMap as LabelMap
+from .labels.map import LabelMaps as LabelMaps
 from .labels.map import Problem as Problem
+from .labels.map import choices_of as choices_of
+from .labels.map import full_names as full_names
+from .labels.map import problem_of as problem_of
 from .labels.names import given_names as given_names
 from .labels.names import names_by_user as names_by_user
+from .labels.values import MISSING as MISSING
 from .prepare import prepare_data as prepare_data
 from .prepare import prepare_held_out as prepare_held_out
 from .prepared import PreparedData as PreparedData

@@ -12,7 +12,7 @@ import numpy as np
 
 from textune.config import Absent, Columns, DataSection, HeldOut, Labels, OnBadRow, Source, SplitOff, StreamSource
 from textune.data.columns import Examples, select_columns
-from textune.data.labels import LABEL, LabelMap, encode_labels, infer_labels
+from textune.data.labels import LABEL, LabelMap, LabelMaps, encode_by_head, infer_labels
 from textune.data.prepared import PreparedData, Split
 from textune.data.reading import GivenRows, read_source
 from textune.data.shards import RowStream, open_stream, told_of_secrets
@@ -39,9 +39,9 @@ def prepare_data(
     rows in memory by name, for sources of that kind.
     """
     sources = _read_sources(section, given, with_labels=kind is not None)
-    labels, said = None, list[str]()
+    labels, said = dict[str, LabelMap](), list[str]()
     if kind is not None:
-        labels, said = _settle_labels(sources, section.labels, kind=kind, known_names=known_names)
+        labels[LABEL], said = _settle_labels(sources, section.labels, kind=kind, known_names=known_names)
     train, stream, seen = _training_rows(sources, section, labels)
     held_out = {
         name: _encoded(name, examples, labels, section, key=key_of(name))
@@ -59,16 +59,16 @@ def prepare_held_out(
     *,
     columns: Columns,
     labels: Labels,
-    label_map: LabelMap,
+    label_maps: LabelMaps,
     on_bad_row: OnBadRow,
     name: str | None = None,
     given: GivenRows = MappingProxyType({}),
 ) -> Split:
-    """Labelled rows to evaluate a model whose label map is fixed: those of `--data`, or the split `name` of a run."""
+    """Labelled rows to evaluate a model whose labels are fixed: those of `--data`, or the split `name` of a run."""
     key = key_of(name) if name is not None else "--data"
     examples = _read(source, _unweighted(columns), given, key=key, on_bad_row=on_bad_row)
     section = DataSection(columns=columns, labels=labels, on_bad_row=on_bad_row)
-    return _encoded(name or "test", examples, label_map, section, key=key)
+    return _encoded(name or "test", examples, label_maps, section, key=key)
 
 
 def key_of(name: str) -> str:
@@ -132,16 +132,16 @@ def _settle_labels(
 
 
 def _training_rows(
-    sources: _Sources, section: DataSection, labels: LabelMap | None
+    sources: _Sources, section: DataSection, labels: LabelMaps
 ) -> tuple[Split, RowStream | None, list[str]]:
     """All training rows before any are set aside; for a stream, its first block, with notes about it."""
     if sources.stream is None:
         return _encoded("train", sources.train, labels, section, key="data.train"), None, []
-    stream = replace(sources.stream, label_map=labels)
+    stream = replace(sources.stream, label_maps=labels)
     first = stream.sample()
     examples = replace(first.examples, skipped=())  # the loader counts skipped rows of all blocks
     said = [*_of_first_rows(first.examples), *told_of_secrets(stream.section.files)]
-    return Split("train", examples, {LABEL: first.targets}, np.arange(len(examples))), stream, said
+    return Split("train", examples, first.targets, np.arange(len(examples))), stream, said
 
 
 def _of_first_rows(examples: Examples) -> list[str]:
@@ -188,13 +188,13 @@ def _read(
     return select_columns(rows, columns, with_labels=with_labels, on_bad_row=on_bad_row)
 
 
-def _encoded(name: str, examples: Examples, labels: LabelMap | None, section: DataSection, *, key: str) -> Split:
+def _encoded(name: str, examples: Examples, labels: LabelMaps, section: DataSection, *, key: str) -> Split:
     """The split of all examples with a usable label, and their targets; of all examples in a task without labels."""
-    if labels is None:
+    if not labels:
         return Split(name, examples, {}, np.arange(len(examples)))
-    encoded, targets = encode_labels(examples, labels, section.labels, on_bad_row=section.on_bad_row)
+    encoded, targets = encode_by_head(examples, labels, section.labels, on_bad_row=section.on_bad_row)
     if len(encoded) == 0:
         raise DataError(
             f"{key}: no row of {examples.rows.source} has a usable label.", hint="Check data.columns.label."
         )
-    return Split(name, encoded, {LABEL: targets}, np.arange(len(encoded)))
+    return Split(name, encoded, targets, np.arange(len(encoded)))

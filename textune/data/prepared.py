@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from textune.data.columns import Examples
-from textune.data.labels import LABEL, LabelMap
+from textune.data.labels import LabelMap, LabelMaps
 from textune.data.reading import SkippedRow
 from textune.data.shards import RowStream
 from textune.wording import count
@@ -99,8 +99,8 @@ class PreparedData:
 
     splits: dict[str, Split]
     """By name: `train`, then `validation` and `test` if they exist, then the sets of `data.evaluations`."""
-    labels: LabelMap | None
-    """None for a task without labels."""
+    label_maps: LabelMaps
+    """What each head predicts, by its name; empty for a task without labels."""
     notices: tuple[str, ...] = ()
     """Decisions and observations along the way, as sentences."""
     stream: RowStream | None = None
@@ -123,9 +123,9 @@ class PreparedData:
 
     @property
     def label_map(self) -> LabelMap:
-        """The label map of a task with labels."""
-        assert self.labels is not None, "the task has no labels"
-        return self.labels
+        """The label map of a task with one head."""
+        (label_map,) = self.label_maps.values()
+        return label_map
 
     @property
     def skipped(self) -> tuple[SkippedRow, ...]:
@@ -133,9 +133,9 @@ class PreparedData:
         return tuple(row for split in self.splits.values() for row in split.skipped)
 
     @property
-    def train_targets(self) -> np.ndarray | None:
-        """Targets of all training rows, for the baselines of a report; None for a stream."""
-        return None if self.stream is not None else self.train.chosen_targets[LABEL]
+    def train_targets(self) -> dict[str, np.ndarray] | None:
+        """Targets of all training rows by head, for the baselines of a report; None for a stream."""
+        return None if self.stream is not None else self.train.chosen_targets
 
     @property
     def num_rows(self) -> dict[str, int | None]:

@@ -1,9 +1,10 @@
 from . import render as render
 from .metrics import Metric as Metric
 from .metrics import compute_metrics as compute_metrics
-from .metrics import resolve_metric as resolve_metric
 from .mistakes import EvaluatedRows as EvaluatedRows
+from .naming import resolve_metric as resolve_metric
 from .reduction import Reduction as Reduction
+from .reduction import RowLosses as RowLosses
 from .reduction import num_ranked as num_ranked
 from .reduction import ranking_note as ranking_note
 from .render.json import read_report as read_report

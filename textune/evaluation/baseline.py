@@ -46,9 +46,10 @@ def find_baseline(
     constant = answers.constant(known)
     plain = METRICS[measures.plain]
     values = {}
+    by_decision, by_scores = (_always(scored, scores) for scores in constant)
     for wanted in (metric, plain):
-        scores = constant.decision if wanted.uses == "decisions" else constant.probabilities
-        values[wanted.name] = wanted.of(_always(scored, scores))
+        each = [part.of(by_decision if part.uses == "decisions" else by_scores) for part in wanted.parts or (wanted,)]
+        values[wanted.name] = sum(each) / len(each)
     compared = plain if is_undefined(values[metric.name]) else metric
     beaten = is_better(metrics[compared.name], values[compared.name], higher=compared.higher_is_better)
     text = answer(answers.named(_decided(scored.head, constant.decision)))
@@ -74,6 +75,7 @@ def _always(scored: Scored, constant: np.ndarray) -> Scored:
         loss=scored.answers.constant_loss(scored.targets, constant),
         sureness=None,
         suspect=None,
+        row_losses=None,
         scores=None if scored.scores is None else np.broadcast_to(constant, scored.scores.shape),
         sample=None if scored.sample is None else _always(scored.sample, constant),
     )

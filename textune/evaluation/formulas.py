@@ -129,6 +129,15 @@ def log_loss(scored: Scored) -> float:
     return float(np.average(scored.loss, weights=scored.weights))
 
 
+def loss(scored: Scored) -> float:
+    """Mean of the task's own row losses, weighted as in a training step; NaN where they are not known or weigh
+    nothing."""
+    if scored.row_losses is None or scored.row_weights is None:
+        return UNDEFINED
+    weights_N = scored.row_weights if scored.weights is None else scored.row_weights * scored.weights
+    return float(np.average(scored.row_losses, weights=weights_N)) if weights_N.any() else UNDEFINED
+
+
 def brier(scored: Scored) -> float:
     """Mean squared error of the probability of the second class."""
     assert scored.scores is not None

@@ -10,7 +10,9 @@ Three methods, each where it holds (`tests/evaluation/test_coverage.py` simulate
   include errors that happen not to occur among these rows.
 - All others: the BCa bootstrap over rows (Efron 1987, Journal of the American Statistical Association 82, 171).
 
-If none of them holds, there is no interval, and the reason is given.
+The mean of several metrics has the interval of its own values: the mean is computed of every draw or resample, so that
+it accounts for how its parts move together. It is resampled where one part is, and on the ranked rows where one part
+ranks. If none of the methods holds, there is no interval, and the reason is given.
 """
 
 from __future__ import annotations
@@ -139,6 +141,8 @@ def _drawn(metric: Metric, matrix: Scored, samples: int, generator: np.random.Ge
 
 def _too_few(metric: Metric, rows: Scored) -> str:
     """Why resamples of these rows cannot stand for other rows; empty if they can."""
+    if metric.parts:
+        return next((reason for part in metric.parts if (reason := _too_few(part, rows))), "")
     if metric.uses == "decisions":
         wrong = int((~rows.right).sum())
         if wrong < MIN_ERRORS:
@@ -163,6 +167,8 @@ def _bootstrap(metric: Metric, rows: Scored, value: float, samples: int, generat
     m-out-of-n bootstrap). Undefined resamples are left out.
     """
     part, scale, center = metric.units(rows), 1.0, value
+    if metric.parts:  # a mean with a part that ranks is resampled on the ranked rows, where others have another value
+        center = metric.function(part)
     fixed, per_row = _work(metric, rows)
     max_rows = (MAX_WORK // min(samples, MIN_SAMPLES) - fixed) // per_row
     if len(part) > max_rows:
@@ -241,6 +247,9 @@ def _around(value: float, lower: float, upper: float, method: Method) -> Interva
 
 def _work(metric: Metric, scored: Scored) -> tuple[int, int]:
     """Work of one resample: what it takes whatever the rows, and what each row adds."""
+    if metric.parts:
+        each = [_work(part, scored) for part in metric.parts]
+        return sum(fixed for fixed, _ in each), sum(per_row for _, per_row in each)
     if metric.uses == "decisions":
         sets = not scored.answers.label_map.exclusive
         return CALL, max(1, scored.num_classes // 8) if sets else 1  # labels come cheaper than scores

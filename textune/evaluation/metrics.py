@@ -1,4 +1,4 @@
-"""The metrics by name: how each is computed, and all values of one evaluation; before `report.py`.
+"""The metrics by name: how each is computed, and all values of one evaluation; before `naming.py` and `report.py`.
 
 Precision, recall and F are 0 where nothing is predicted or nothing is true (scikit-learn's `zero_division=0`), and so
 is Matthews' correlation of a constant prediction. A ranking metric without rows of both kinds, or a correlation of
@@ -13,12 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from textune.errors import ConfigError, Setting, Words
 from textune.evaluation import formulas
 from textune.evaluation.formulas import Formula, averaged, class_areas, f_measure, precision, recall
 from textune.evaluation.scored import Scored
-from textune.tasks import problems_measured_by
-from textune.wording import closest
 
 if TYPE_CHECKING:
     from textune.tasks import Answers
@@ -40,6 +37,10 @@ class Metric:
     """When the value is NaN, as the end of a sentence; empty: never."""
     share: Callable[[Scored], tuple[int, int]] | None = None
     """Where the value is a share of rows: how many of how many."""
+    needs_losses: bool = False
+    """Whether it needs the task's own losses, which are computed only for those who ask."""
+    parts: tuple[Metric, ...] = ()
+    """What it is the mean of, if it is one."""
 
     def rows(self, scored: Scored) -> Scored:
         """The rows that it is measured on: all, or those whose scores are kept where it ranks them."""
@@ -50,7 +51,9 @@ class Metric:
         return scored.cells if self.uses == "decisions" else self.rows(scored)
 
     def of(self, scored: Scored) -> float:
-        """Its value; NaN where undefined."""
+        """Its value; NaN where undefined. A mean takes each part's own rows."""
+        if self.parts:
+            return sum(part.of(scored) for part in self.parts) / len(self.parts)
         return self.function(self.rows(scored))
 
 
@@ -132,6 +135,15 @@ METRICS: dict[str, Metric] = {
             "no row has a label",
         ),
         Metric("log_loss", False, formulas.log_loss, "mean negative log probability of what is true", "scores"),
+        Metric(
+            "loss",
+            False,
+            formulas.loss,
+            "mean of the task's own loss, each row weighted by its class as in training",
+            "scores",
+            "no row has a weight in it",
+            needs_losses=True,
+        ),
         Metric("brier", False, formulas.brier, "mean squared error of the positive probability", "scores"),
         Metric("pearson", True, formulas.pearson, "linear correlation", "scores", _CONSTANT),
         Metric("spearman", True, formulas.spearman, "correlation of the ranks", "ranks", _CONSTANT),
@@ -151,59 +163,43 @@ METRICS: dict[str, Metric] = {
 }
 """Every metric, in the order of reports."""
 
-_OTHER_NAMES: dict[str, str] = {
-    "ap": "average_precision",
-    "auc": "roc_auc",
-    "auroc": "roc_auc",
-    "cross_entropy": "log_loss",
-    "exact_match": "subset_accuracy",
-    "loss": "log_loss",
-    "map": "average_precision",
-    "matthews": "mcc",
-    "matthews_corrcoef": "mcc",
-    "matthews_correlation": "mcc",
-    "pr_auc": "average_precision",
-}
-"""What other libraries call them; only for suggestions."""
+MEAN_OF, AND = "mean_of_", "_and_"
+"""What the name of a mean of metrics is made of, such as `mean_of_f1_and_accuracy`."""
+_DEMANDS = ("decisions", "scores", "ranks")
 
 
-def metrics_for(answers: Answers) -> tuple[Metric, ...]:
-    """The metrics of answers of this kind, in the order of reports."""
-    return tuple(metric for metric in METRICS.values() if metric.name in answers.measures.names)
-
-
-def resolve_metric(name: str, answers: Answers) -> Metric:
-    """The metric of that name (`auto`: the main one); ConfigError if answers of this kind have no such metric."""
-    if name == "auto":
-        return METRICS[answers.measures.main]
-    if not isinstance(name, str):
-        raise ConfigError(
-            f"evaluate.metric = {name!r:.60} is not the name of a metric.", key="evaluate.metric", value=name
-        )
-    if name in answers.measures.names:
-        return METRICS[name]
-    problem = answers.label_map.problem
-    if name in METRICS:
-        others = _join(problems_measured_by(name), "and")
-        reason = f"this is a metric for {others} problems, but these labels make a {problem} problem."
-    else:
-        reason = "there is no such metric."
-    valid = [metric.name for metric in metrics_for(answers)]
-    nearest = _nearest(name, valid)
-    suggestion = f"Did you mean {_join(nearest, 'or')}? " if nearest else ""
-    hint = f"{suggestion}Metrics for {problem}: auto, {', '.join(valid)}."
-    raise ConfigError(
-        Words(Setting("evaluate.metric", name), f": {reason}"),
-        hint=hint,
-        key="evaluate.metric",
-        value=name,
-        reason=reason,
+def mean_of(metrics: Sequence[Metric]) -> Metric:
+    """The mean of several metrics of one direction, as GLUE's combined score is that of F1 and accuracy; undefined
+    where one of them is."""
+    names = [metric.name for metric in metrics]
+    return Metric(
+        MEAN_OF + AND.join(names),
+        metrics[0].higher_is_better,
+        lambda scored: sum(metric.function(scored) for metric in metrics) / len(metrics),
+        f"mean of {' and '.join(names)}",
+        max((metric.uses for metric in metrics), key=_DEMANDS.index),
+        "one of them is",
+        needs_losses=any(metric.needs_losses for metric in metrics),
+        parts=tuple(metrics),
     )
 
 
-def compute_metrics(scored: Scored) -> dict[str, float]:
-    """All metrics of the rows by name, NaN where undefined."""
-    return {metric.name: metric.of(scored) for metric in metrics_for(scored.answers)}
+def metric_called(name: str) -> Metric:
+    """The metric that reports know under this name; KeyError where there is none."""
+    if name.startswith(MEAN_OF):
+        return mean_of([METRICS[part] for part in name.removeprefix(MEAN_OF).split(AND)])
+    return METRICS[name]
+
+
+def metrics_for(answers: Answers) -> tuple[Metric, ...]:
+    """The metrics of every report on answers of this kind, in their order."""
+    return tuple(metric for metric in METRICS.values() if metric.name in answers.measures.names)
+
+
+def compute_metrics(scored: Scored, main: Metric | None = None) -> dict[str, float]:
+    """All metrics of the rows by name, NaN where undefined; `main` is among them, whatever it is."""
+    values = {metric.name: metric.of(scored) for metric in metrics_for(scored.answers)}
+    return values if main is None or main.name in values else {**values, main.name: main.of(scored)}
 
 
 @dataclass(frozen=True)
@@ -248,18 +244,3 @@ def per_class(scored: Scored) -> tuple[ClassMetrics, ...]:
         )
         for index, name in enumerate(scored.head.labels)
     )
-
-
-def _join(words: Sequence[str], last: str) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
-
-
-def _nearest(name: str, valid: Sequence[str]) -> list[str]:
-    plain = name.strip().lower().replace("-", "_").replace(" ", "_")
-    plain = _OTHER_NAMES.get(plain, plain)
-    if plain in valid:
-        return [plain]
-    for stem in (plain, plain.rpartition("_")[0]):
-        if longer := [other for other in valid if stem and other.startswith(f"{stem}_")]:
-            return longer
-    return closest(plain, valid, cutoff=0.5)

@@ -13,7 +13,7 @@ ranks the same rows.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 
 MAX_SCORES = 20_000_000
 """Scores (rows x classes) kept for ranking metrics: 160 MB."""
+
+
+class RowLosses(NamedTuple):
+    """The task's own loss of n rows, float [n], and what each row weighs in it."""
+
+    row_losses: np.ndarray
+    row_weights: np.ndarray
 
 
 def num_ranked(answers: Answers, num_rows: int) -> int:
@@ -56,8 +63,9 @@ class Reduction:
     The result depends neither on the batches nor on which of several processes took which rows.
     """
 
-    def __init__(self, head: Head, *, num_rows: int) -> None:
-        """`head` decides what the scores mean. DataError if there is nothing to evaluate."""
+    def __init__(self, head: Head, *, num_rows: int, with_losses: bool = False) -> None:
+        """`head` decides what the scores mean; `with_losses`: every row comes with its loss. DataError if there is
+        nothing to evaluate."""
         if num_rows == 0:
             raise DataError("there are no rows to evaluate.", hint="Give a data set with at least one labelled row.")
         self.head = head
@@ -66,6 +74,8 @@ class Reduction:
         """Rows taken so far."""
         self._seen_N = np.zeros(num_rows, dtype=bool)
         self._kept = head.answers.zeros(num_rows)
+        if with_losses:
+            self._kept |= {name: np.zeros(num_rows) for name in RowLosses._fields}
         self._sampled_M: np.ndarray | None = None
         self._scores_MC: np.ndarray | None = None
         if head.answers.choices is None:
@@ -75,9 +85,9 @@ class Reduction:
         if num_kept < num_rows:
             self._sampled_M = np.sort(np.random.default_rng(0).choice(num_rows, num_kept, replace=False))
 
-    def add(self, rows: np.ndarray, targets: np.ndarray, scores: np.ndarray) -> None:
-        """Take n rows: their numbers int64 [n], what is true, and what the model says. Nothing given is kept or
-        changed.
+    def add(self, rows: np.ndarray, targets: np.ndarray, scores: np.ndarray, losses: RowLosses | None = None) -> None:
+        """Take n rows: their numbers int64 [n], what is true, what the model says and, if they are kept, their losses.
+        Nothing given is kept or changed.
 
         - `targets`: int [n] (binary, multiclass), 0 or 1 as [n, C] (multilabel), float [n] (regression).
         - `scores`: probabilities [n, C] (binary: C = 2), or values [n] (regression).
@@ -100,6 +110,9 @@ class Reduction:
             self._scores_MC[place[among]] = scores[among]
         elif self._scores_MC is not None:
             self._scores_MC[rows] = scores
+        if losses is not None:
+            for name, values in losses._asdict().items():
+                self._kept[name][rows] = values
         self._seen_N[rows] = True
         self.num_added += len(rows)
 
@@ -133,6 +146,8 @@ class Reduction:
             loss=kept.get("loss"),
             sureness=kept.get("sureness"),
             suspect=kept.get("suspect"),
+            row_losses=kept.get("row_losses"),
+            row_weights=kept.get("row_weights"),
         )
         if self._sampled_M is None:
             return replace(scored, scores=self._scores_MC)

@@ -14,7 +14,7 @@ from textune.data import LabelMap
 from textune.evaluation.baseline import Baseline, find_baseline
 from textune.evaluation.curves import Curves, find_curves
 from textune.evaluation.intervals import Interval, confidence_interval
-from textune.evaluation.metrics import METRICS, ClassMetrics, Metric, compute_metrics, per_class
+from textune.evaluation.metrics import ClassMetrics, Metric, compute_metrics, metric_called, per_class
 from textune.evaluation.mistakes import EvaluatedRows, Mistake, find_mistakes
 from textune.evaluation.reduction import ranking_note
 from textune.evaluation.scored import Scored
@@ -126,7 +126,7 @@ class Report:
                     "value": self.value,
                     "interval_95": self.interval,
                     "interval_method": self.interval_method or None,
-                    "higher_is_better": METRICS[self.metric].higher_is_better,
+                    "higher_is_better": metric_called(self.metric).higher_is_better,
                 },
                 "metrics": self.metrics,
                 "baseline": asdict(self.baseline),
@@ -164,7 +164,7 @@ def build_report(
     class.
     """
     labels = scored.head.label_map
-    metrics = compute_metrics(scored)
+    metrics = compute_metrics(scored, metric)
     interval = confidence_interval(metric, scored, samples=bootstrap, seed=seed)
     baseline = find_baseline(scored, metric, metrics, train_targets)
     classes = per_class(scored)
@@ -232,7 +232,7 @@ def _metric_notes(metric: Metric, metrics: dict[str, float], interval: Interval,
     notes = []
     for name, value in metrics.items():
         if is_undefined(value):
-            notes.append(f"{name} is undefined here: {METRICS[name].undefined}.")
+            notes.append(f"{name} is undefined here: {metric_called(name).undefined}.")
     if interval.limits is None:
         if interval.reason:
             notes.append(f"There is no interval for {metric.name}: {interval.reason}.")

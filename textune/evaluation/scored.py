@@ -37,6 +37,10 @@ class Scored:
     """Multilabel: int32 [N] the label that a row is most wrong about; -1 where every label is right."""
     scores: np.ndarray | None = None
     """float64 [N, C] the probabilities themselves, where there is room for those of all rows; binary: always."""
+    row_losses: np.ndarray | None = None
+    """float64 [N] the task's own loss of each row, where somebody asks for it."""
+    row_weights: np.ndarray | None = None
+    """float64 [N] and what each row weighs in that loss, by its class."""
     sample: Scored | None = None
     """Otherwise: the M random rows whose scores are kept."""
     weights: np.ndarray | None = None
@@ -75,6 +79,8 @@ class Scored:
             sureness=taken(self.sureness),
             suspect=taken(self.suspect),
             scores=taken(self.scores),
+            row_losses=taken(self.row_losses),
+            row_weights=taken(self.row_weights),
             sample=None,
             weights=weights,
         )

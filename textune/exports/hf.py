@@ -134,7 +134,7 @@ def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
     card = read_card(checkpoint.folder / "model")
     try:
         tokenizer = load_tokenizer(section)
-        model = load_model(section, tokenizer, label_map=card.label_map, num_logits=num_logits, seed=0)
+        model = load_model(section, tokenizer, label_maps=card.label_maps, num_logits=num_logits, seed=0)
     except (ModelError, ConfigError) as error:
         raise RunError(
             f"the checkpoint {checkpoint.folder} holds only the token embeddings that the run trained; the others are"

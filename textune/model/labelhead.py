@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from textune.data import LabelMap
+from textune.data import LabelMaps
 from textune.errors import ModelError
 from textune.model.hugging import HuggingConfig, HuggingModel
 from textune.model.pretrained import Pretrained, is_classifier, is_unnamed, label_names
@@ -68,8 +68,9 @@ class HeadChange:
     """Whether to load the model with the outputs in its configuration rather than the wanted ones."""
 
 
-def wanted_head(label_map: LabelMap, num_logits: int) -> Head:
+def wanted_head(label_maps: LabelMaps, num_logits: int) -> Head:
     """The head that a task needs; one logit for two classes stands for the second of them."""
+    (label_map,) = label_maps.values()
     if not label_map.choices:
         return Head(label_map.names, "linear")
     names = label_map.names
@@ -166,9 +167,9 @@ def _report(found: Pretrained, earlier: Head, wanted: Head, rows: tuple[Row | No
     return "; it ".join(parts)
 
 
-def about_new_head(hf: HuggingModel, new_tensors: Collection[str], label_map: LabelMap) -> str:
+def about_new_head(hf: HuggingModel, new_tensors: Collection[str], wanted: Head) -> str:
     """The note on the tensors that the checkpoint lacks: those of the head and possibly of the pooler."""
-    kind = "classification" if label_map.choices else "regression"
+    kind = "regression" if wanted.form == "linear" else "classification"
     head = {name for name, _ in hf.named_parameters() if not name.startswith(f"{hf.base_model_prefix}.")}
     if not head <= set(new_tensors):
         return f"Part of the {kind} head is new and will be trained: {listing(sorted(new_tensors), 4)}."

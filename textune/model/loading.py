@@ -10,7 +10,7 @@ import transformers
 from safetensors import SafetensorError
 
 from textune.config import ModelSection, Pooling
-from textune.data import LabelMap
+from textune.data import LabelMaps
 from textune.errors import ModelError
 from textune.model.backbone import TextModel
 from textune.model.freeze import frozen_names
@@ -35,16 +35,16 @@ def load_model(
     section: ModelSection,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    label_map: LabelMap,
+    label_maps: LabelMaps,
     num_logits: int,
     seed: int,
     as_saved: bool = False,
     pooling: Pooling | None = None,
 ) -> TextModel:
-    """The backbone in fp32 with a head of `num_logits` outputs for the problem of `label_map`.
+    """The backbone in fp32 with a head of `num_logits` outputs for what `label_maps` say, by head.
 
     Weights that the checkpoint lacks (the head) depend on `seed` alone. A head that was trained before keeps the rows
-    of those labels that it knows by name; `as_saved` says that it was saved for this very label map, and takes it as
+    of those labels that it knows by name; `as_saved` says that it was saved for these very label maps, and takes it as
     it stands. One logit for two classes is saved as a sigmoid output named after the second label, which is how
     transformers' own pipeline reads it. `pooling`: how the windows of a text are pooled, with what the files have
     learned of it. Raises ModelError for files that are missing, broken, of another shape or
@@ -53,7 +53,7 @@ def load_model(
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
     config = read_config(found)
     require_weights(found)
-    head = wanted_head(label_map, num_logits)
+    head = wanted_head(label_maps, num_logits)
     change = None if as_saved else plan_head(found, config, head)
     if change is None or not change.earlier_size:
         head.describe_on(config)
@@ -71,7 +71,7 @@ def load_model(
         notice = change_head(hf, change, head, found=found, new_tensors=new_tensors, seed=seed)
         notes += [notice] if notice else []
     if new_tensors:
-        notes.append(about_new_head(hf, new_tensors, label_map))
+        notes.append(about_new_head(hf, new_tensors, head))
     if info["unexpected_keys"]:
         notes.append(f"{listing(sorted(info['unexpected_keys']), 4)} of the checkpoint are not used")
     frozen = frozen_names(hf, section.freeze, new_tensors=new_tensors)

@@ -9,9 +9,18 @@ from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
-from textune.batches import Plan, TextEncoder, TokenRows, require_budget, require_weights, require_whole, tokenise
+from textune.batches import (
+    Plan,
+    TextEncoder,
+    TokenRows,
+    choose_max_length,
+    require_budget,
+    require_weights,
+    require_whole,
+    tokenise,
+)
 from textune.config import Experiment, TrainSection, reported_sets, require_runnable, sets_at_each_evaluation
-from textune.data import LABEL, GivenRows, PreparedData, prepare_data, require_sound
+from textune.data import GivenRows, PreparedData, prepare_data, require_sound
 from textune.evaluation import resolve_metric
 from textune.model import (
     Device,
@@ -38,7 +47,7 @@ from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.prediction import card_of
 from textune.ranks import ALONE, Ranks
 from textune.run import Earlier, Parts, Settings, Tracker
-from textune.tasks import build_task
+from textune.tasks import build_task, with_known_weights
 from textune.training import STATE_BYTES, is_in_lockstep, is_sharded, require_learner, require_optimizer
 
 
@@ -73,7 +82,7 @@ def build_parts(
     for warning in require_sound(data) if audit else ():
         tracker.notice(warning)
 
-    task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets[LABEL])
+    task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
     metric = resolve_metric(evaluate.metric, task.head.answers)
     require_judge(train, data)
 
@@ -81,12 +90,14 @@ def build_parts(
     model = load_model(
         experiment.model,
         tokenizer,
-        label_map=data.label_map,
+        label_maps=data.label_maps,
         num_logits=task.num_outputs,
         seed=train.seed,
         pooling=experiment.tokens.window_pooling,
     )
-    tokens, said = fit_length(experiment.tokens, model, name=name)
+    before_stop = None if earlier is None else earlier.max_length
+    max_length = choose_max_length(experiment.tokens, tokenizer, data.train, earlier=before_stop)
+    tokens, said = fit_length(experiment.tokens, max_length, model, name=name)
     if before is None:  # a tokenizer saved by textune states the earlier run's length, which `differences` reports
         said += tokenizer_notice(tokens, tokenizer, name=name)
 
@@ -98,7 +109,7 @@ def build_parts(
         data, rows = tokenise(data, encoder, tokens, progress=partial(_tokenising, tracker), notice=tracker.notice)
     require_weights(train, data.train)
     if len(data.train) < num_rows:  # balanced weights follow from the rows that are left
-        task = build_task(experiment.task, data.label_map, targets=data.train.chosen_targets[LABEL])
+        task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
 
     plan = Plan.of(train, data.num_rows["train"])
     require_learner(train, device, ranks, steps_per_epoch=plan.steps_per_epoch)
@@ -116,7 +127,7 @@ def build_parts(
         require_whole(int(rows["train"].lengths.max()), prepared.budget.max_tokens, key="train.max_tokens")
     card = card_of(
         experiment.data,
-        experiment.task,
+        with_known_weights(experiment.task, task.head),
         tokens,
         data,
         device,
@@ -139,10 +150,11 @@ def build_parts(
         budget=prepared.budget,
         plan=plan,
         card=card,
+        max_length_reason=max_length.reason,
         ranks=ranks,
     )
     said += [] if earlier else model.notes  # a resumed run takes all weights from its checkpoint: nothing is new there
-    said += differences(before, experiment.model, card, tokenizer, data.label_map)
+    said += differences(before, experiment.model, card, tokenizer)
     for notice in (*data.notices, *said, *warnings(experiment.model, train, model, plan)):
         tracker.notice(notice)
     return parts

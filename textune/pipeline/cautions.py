@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, get_args
 
-from textune.batches import Plan, TextEncoder
+from textune.batches import MaxLength, Plan, TextEncoder
 from textune.config import Columns, DeepSpeed, ModelSection, TokensSection, TrainSection, format_value
 from textune.data import PreparedData
 from textune.errors import ConfigError
@@ -60,12 +60,14 @@ def warnings(section: ModelSection, train: TrainSection, model: TextModel, plan:
     return found
 
 
-def fit_length(section: TokensSection, model: TextModel, *, name: str) -> tuple[TokensSection, list[str]]:
+def fit_length(
+    section: TokensSection, wanted: MaxLength, model: TextModel, *, name: str
+) -> tuple[TokensSection, list[str]]:
     """The section with `max_length` as a number that the backbone has positions for, and a notice about it.
 
-    ConfigError where the number was set and is too large.
+    `wanted`: what the section stands for by itself. ConfigError where the number was set and is too large.
     """
-    limit, longest = model.max_positions, section.longest
+    limit, longest = model.max_positions, wanted.tokens
     if limit is None or longest <= limit:
         return section.model_copy(update={"max_length": longest}), []
     if section.max_length != "auto":

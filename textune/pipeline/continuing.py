@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textune.config import BinaryTask, ModelSection, RegressionTask, Task, format_value
-from textune.data import LabelMap
+from textune.data import choices_of
 from textune.model import checkpoint_labels, find_pretrained, load_tokenizer
 from textune.prediction import CARD_NAME, ModelCard, read_card
 
@@ -33,10 +33,10 @@ def known_labels(section: ModelSection, card: ModelCard | None) -> tuple[str, ..
 
 
 def differences(
-    card: ModelCard | None, model: ModelSection, here: ModelCard, tokenizer: PreTrainedTokenizerBase, labels: LabelMap
+    card: ModelCard | None, model: ModelSection, here: ModelCard, tokenizer: PreTrainedTokenizerBase
 ) -> list[str]:
     """Notices: which folder is used, and how the earlier model was trained differently from this one (`here`)."""
-    columns, task = here.columns, here.head.task
+    columns, task = here.columns, here.task
     folder = find_pretrained(model.pretrained, model, key="model.pretrained").folder
     notices = []
     if folder is not None and folder != Path(model.pretrained).expanduser():
@@ -58,10 +58,13 @@ def differences(
         found.append(
             "single texts (here pairs)" if card.columns.text_pair is None else "pairs of texts (here single ones)"
         )
-    numbers = not card.label_map.choices and not labels.choices
-    if numbers and _activation(card.task) != _activation(task):
+    if (
+        not choices_of(card.label_maps)
+        and not choices_of(here.label_maps)
+        and _activation(card.task) != _activation(task)
+    ):
         found.append(f'task.activation = "{_activation(card.task)}" (here "{_activation(task)}")')
-    others = [name for name in labels.names if name != card.names[-1]]
+    others = [name for name in here.names if name != card.names[-1]]
     if _one_logit(card.task) and _one_logit(task) and len(others) == 1 and others[0] != card.names[0]:
         found.append(f"one output that tells {card.names[1]} from {card.names[0]} (here from {others[0]})")
     if model.tokenizer is not None:

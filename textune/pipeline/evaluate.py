@@ -30,9 +30,9 @@ from textune.config import (
     require_words,
     user_path,
 )
-from textune.data import GivenRows, Split, given_names, prepare_data, prepare_held_out
+from textune.data import GivenRows, Split, choices_of, given_names, prepare_data, prepare_held_out
 from textune.errors import ConfigError, DataError, RunError
-from textune.evaluation import Report, resolve_metric
+from textune.evaluation import Metric, Report, resolve_metric
 from textune.jsontext import parse_json
 from textune.prediction import ModelCard, Predictor, data_source, load
 from textune.ranks import joined
@@ -47,7 +47,7 @@ def evaluate(
     columns: Columns | Mapping[str, object] | None = None,
     part: str | None = None,
     rows: GivenRows | None = None,
-    metric: str | None = None,
+    metric: str | Sequence[str] | None = None,
     on_bad_row: OnBadRow = "error",
     device: DeviceName = "auto",
     precision: PredictionPrecision = "auto",
@@ -82,6 +82,7 @@ def evaluate(
         )
         card = predictor.card
         chosen = resolve_metric(metric or card.metric, predictor.task.head.answers)
+        _require_loss(chosen, card, run)
         experiment, section, tokens = _settings_of(run, card)
         if data is None:
             name, found, train_targets = _own_rows(run, experiment, card, part, rows or {})
@@ -110,6 +111,18 @@ def _settings_of(run: Path, card: ModelCard) -> tuple[Experiment | None, Evaluat
         experiment = load_config(run / "config.toml").experiment
         return experiment, experiment.evaluate, experiment.tokens
     return None, EvaluateSection(), card.tokens
+
+
+def _require_loss(metric: Metric, card: ModelCard, run: Path) -> None:
+    """RunError for a metric of the loss where the model does not know its own."""
+    if metric.needs_losses and not card.knows_loss:
+        raise RunError(
+            f"the loss of {run} is not known: an earlier version of textune did not keep its balanced class weights.",
+            hint="Choose another metric.",
+            key="evaluate.metric",
+            value=metric.name,
+            place=str(run),
+        )
 
 
 def _require_part(part: object, data: object) -> None:
@@ -192,9 +205,9 @@ def _rows_of(
     source, said = data_source(card.sources, data)
     if said:
         tracker.notice(said)
-    read, labels = _columns(columns, card), card.labels
+    read, labels, label_maps = _columns(columns, card), card.labels, card.label_maps
     try:
-        found = prepare_held_out(source, columns=read, labels=labels, label_map=card.label_map, on_bad_row=on_bad_row)
+        found = prepare_held_out(source, columns=read, labels=labels, label_maps=label_maps, on_bad_row=on_bad_row)
     except DataError as error:
         if error.key in {"data.columns.label", "data.columns.labels"}:
             error.advise("To score rows without labels, use `textune predict`.")
@@ -206,7 +219,7 @@ def _rows_of(
 
 def _own_rows(
     run: Path, experiment: Experiment | None, card: ModelCard, part: str | None, given: GivenRows
-) -> tuple[str, Split, np.ndarray | None]:
+) -> tuple[str, Split, dict[str, np.ndarray] | None]:
     """The run's own test (else validation) rows: (name of the set, the rows, targets of the training rows)."""
     if experiment is None:
         raise RunError(
@@ -224,19 +237,21 @@ def _own_rows(
             source,
             columns=section.columns,
             labels=section.labels,
-            label_map=card.label_map,
+            label_maps=card.label_maps,
             on_bad_row=section.on_bad_row,
             name=name,
             given=given,
         )
         read = [found]
-        same_labels = given_names(section.labels, section.columns.labels) == card.names or not card.label_map.choices
+        same_labels = given_names(section.labels, section.columns.labels) == card.names or not choices_of(
+            card.label_maps
+        )
     else:
         prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names, given=given)
         own = prepared.splits[name]
         read = [prepared.train] if name == "train" else [prepared.train, own]
         found, train_targets = own, prepared.train_targets
-        same_labels = prepared.label_map == card.label_map
+        same_labels = prepared.label_maps == card.label_maps
     changed = [split.name for split in read if card.data.get(split.name) != split.fingerprint]
     if changed or not same_labels:
         what = f"the {' and '.join(changed)} data" if changed else "the labels of the data"

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from textune.config import Columns, DeviceName, PredictionPrecision, Switch
+from textune.data import choices_of
 from textune.model import Device
 from textune.prediction import ModelCard, Prediction, Predictor, predict_table
 from textune.prediction import load as open_predictor
@@ -30,17 +31,17 @@ class TrainedModel:
         """Where and in which precision it computes."""
         return self._predictor.device
 
-    def predict(self, texts: object, pairs: object = None) -> list[Prediction]:
-        """Label and scores of each text (or text pair), in order.
+    def predict(self, texts: object, pairs: object = None) -> list[Prediction] | dict[str, list[Prediction]]:
+        """Label and scores of each text (or text pair), in order; of a model of several tasks, such a list by task.
 
         `texts`: a list of texts or the like (a generator, a column of a table), or a table or list of dictionaries
         with the columns that the model was trained on. Raises TextuneError for what cannot be texts.
         """
         return self._predictor.predict(texts, pairs)
 
-    def score(self, texts: object, pairs: object = None) -> np.ndarray:
-        """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; errors as
-        `predict`."""
+    def score(self, texts: object, pairs: object = None) -> np.ndarray | dict[str, np.ndarray]:
+        """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; of a model of
+        several tasks, such an array by task. Errors as `predict`."""
         return self._predictor.score(texts, pairs)
 
     def predict_table(self, table: object, *, columns: Columns | None = None, all_scores: bool = False) -> pa.Table:
@@ -54,7 +55,7 @@ class TrainedModel:
 
     def __repr__(self) -> str:
         card = self.card
-        names = card.label_map.choices
+        names = choices_of(card.label_maps)
         labels = f", {count(len(names), 'label')} ({listing(names, 8)})" if names else ""
         kind = "texts" if card.columns.text_pair is None else "pairs of texts"
         limit = f"{kind} of at most {card.max_length} tokens"

@@ -19,15 +19,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from textune.ahead import ahead
 from textune.batches import TokenStore
 from textune.config import Columns, OnBadRow
 from textune.data import STANDARD, RowWriter, StreamOptions, Window, is_lasting, select_texts
 from textune.errors import DataError
 from textune.model import CallerBudget
-from textune.prediction import Input, InputPass, Predictor, encode_rows, named_scores, prediction_fields
+from textune.prediction import Input, InputPass, Predictor, Scores, encode_rows, named_scores, prediction_fields
 from textune.run import Tracker
 from textune.wording import count
 
@@ -110,7 +108,7 @@ def _predict_rows(
 ) -> int:
     """Score and write all rows; returns their number."""
 
-    def write(window: Window, scores: np.ndarray) -> None:
+    def write(window: Window, scores: Scores) -> None:
         columns = named_scores(scores, predictor.card, all_scores=all_scores).to_pydict()
         writer.write(writer.format(window.rows, columns, partial(rows.source.place, window)))
 

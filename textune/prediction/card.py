@@ -13,13 +13,12 @@ from textune.config import (
     Labels,
     LongTexts,
     Pooling,
-    RegressionTask,
     Section,
     TokensSection,
     Truncation,
 )
 from textune.config import Task as TaskSection
-from textune.data import LABEL, LabelMap, PreparedData, Problem, names_by_user
+from textune.data import LABEL, LabelMap, PreparedData, Problem, full_names, names_by_user, problem_of
 from textune.errors import RunError
 from textune.jsontext import parse_json
 from textune.model import Device, Precision
@@ -41,7 +40,7 @@ class HeadCard(Section):
     multi_hot: bool | None = None
     """Multilabel: whether lists in the data are multi-hot rows."""
     task: TaskSection
-    """The section `task` of the run."""
+    """The section `task` of the run, `balanced` class weights as numbers."""
     decision: Decision = USUAL
     """The rule by which scores become answers."""
 
@@ -56,7 +55,7 @@ class ModelCard(Section):
 
     version: int = 2
     """Version of this file's form."""
-    heads: tuple[HeadCard, ...] = Field(min_length=1, max_length=1)
+    heads: tuple[HeadCard, ...] = Field(min_length=1)
     """What is predicted."""
     max_length: int = Field(ge=2)
     """Longest row in tokens."""
@@ -109,40 +108,36 @@ class ModelCard(Section):
         return self.tokens.window_pooling
 
     @property
-    def head(self) -> HeadCard:
-        """The head of a model that has only one."""
-        (head,) = self.heads
-        return head
-
-    @property
-    def problem(self) -> Problem:
-        """What is predicted."""
-        return self.head.problem
+    def problem(self) -> str:
+        """What is predicted, in one word."""
+        return problem_of(self.label_maps)
 
     @property
     def task(self) -> TaskSection:
         """The section `task` of the run."""
-        return self.head.task
+        return self.heads[0].task
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Label names in the order of their ids."""
-        return self.head.names
+        """Label names in the order of their ids; those of several heads one after the other, as in `tone/neg`."""
+        return full_names(self.label_maps)
 
     @property
-    def label_map(self) -> LabelMap:
-        """The labels and what they are."""
-        return self.head.label_map
+    def label_maps(self) -> dict[str, LabelMap]:
+        """The labels of each head and what they are."""
+        return {head.name: head.label_map for head in self.heads}
+
+    @property
+    def knows_loss(self) -> bool:
+        """Whether the task's loss is known: earlier versions did not keep the numbers of `balanced` class weights."""
+        return getattr(self.task, "class_weights", "none") != "balanced"
 
     def build_task(self) -> Task:
-        """The task that the model was trained for, without its class weights.
-
-        These belong to training: `balanced` ones cannot be known again without the training rows.
-        """
+        """The task that the model was trained for; without class weights where the card does not know them."""
         section = self.task
-        if not isinstance(section, RegressionTask):
+        if not self.knows_loss:
             section = section.model_copy(update={"class_weights": "none"})
-        return build_task(section, self.label_map, decision=self.head.decision)
+        return build_task(section, self.label_maps, decisions={head.name: head.decision for head in self.heads})
 
 
 def card_of(
@@ -157,12 +152,15 @@ def card_of(
     metric: str,
 ) -> ModelCard:
     """The card of a run's model, from the run's sections and its data."""
-    label_map, section = prepared.label_map, data.labels
+    section = data.labels
     # Only where the user gave the names do integers of later data count into them.
-    names = label_map.names if names_by_user(section) else ()
-    head = HeadCard(problem=label_map.problem, names=label_map.names, multi_hot=label_map.multi_hot, task=task)
+    names = full_names(prepared.label_maps) if names_by_user(section) else ()
+    heads = tuple(
+        HeadCard(name=name, problem=label_map.problem, names=label_map.names, multi_hot=label_map.multi_hot, task=task)
+        for name, label_map in prepared.label_maps.items()
+    )
     return ModelCard(
-        heads=(head,),
+        heads=heads,
         max_length=tokens.longest,
         truncate=tokens.truncate,
         long=tokens.long,

@@ -70,7 +70,7 @@ def load(
     model = load_model(
         section,
         tokenizer,
-        label_map=card.label_map,
+        label_maps=card.label_maps,
         num_logits=task.num_outputs,
         seed=0,
         as_saved=True,

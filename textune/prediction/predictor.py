@@ -6,9 +6,9 @@ texts --TextEncoder--> token store --sort by length, cut by tokens--> packed for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from textune.errors import Advice, DataError, ModelError
 from textune.model import CallerBudget, Device, TextModel, free_cached, is_out_of_memory
 from textune.prediction.card import CARD_NAME, ModelCard
 from textune.ranks import ALONE, Ranks
-from textune.tasks import Task, nth_row, require_numbers
+from textune.tasks import Head, Task, nth_row, require_numbers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,8 +30,13 @@ TOO_LONG = 'Shorten or split the text: the model was trained with tokens.truncat
 NO_ROOM = "Shorten the texts (in a config: tokens.max_length), or use a machine with more memory."
 
 
+T = TypeVar("T")
+Scores = dict[str, np.ndarray]
+"""By head: float64 [N, K] probabilities, or [N] values for regression."""
+
+
 class Prediction(NamedTuple):
-    """The model's word on one text."""
+    """The model's word on one text, by one head."""
 
     label: str | tuple[str, ...] | float
     """Label name; all names above the threshold for multilabel; the value for regression."""
@@ -46,8 +51,10 @@ class ScoredBatch(NamedTuple):
 
     positions: np.ndarray
     """int64 [n] which of the chosen rows these are."""
-    scores: np.ndarray
-    """float64 [n, K] probabilities, or [n] values for regression."""
+    scores: Scores
+    """float64 [n, K] probabilities, or [n] values for regression, by head."""
+    losses: dict[str, np.ndarray] | None = None
+    """The task's own loss of each row, float32 [n] by head, where targets were given."""
 
 
 class Predictor:
@@ -97,13 +104,15 @@ class Predictor:
         *,
         place: Callable[[int], str] = nth_row,
         budget: CallerBudget | None = None,
+        targets: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None,
     ) -> Iterator[ScoredBatch]:
         """Score the chosen rows, all of them without `indices`; each row once, in batches of similar length.
 
         Of several ranks each yields its own batches, which together are those of a process alone; all must come to the
         end. Nothing is kept between batches, so whoever needs little of the scores needs little memory. `budget`: the
-        caller's own, halved where memory runs out; without it, a new one. ModelError where a score is not a number,
-        whose row `place` names by its position: this is the one place that all scores come from.
+        caller's own, halved where memory runs out; without it, a new one. `targets` of rows, by their positions: their
+        losses are computed as well. ModelError where a score is not a number, whose row `place` names by its position:
+        this is the one place that all scores come from.
         """
         budget = budget or self.budget()
         chosen = np.arange(store.num_examples) if indices is None else indices
@@ -122,14 +131,15 @@ class Predictor:
             positions = to_do.pop()
             batch = assembler.tokens(store, chosen[positions], budget.max_tokens)
             try:
-                scores = self._score_batch(batch)
+                scores, losses = self._score_batch(batch, None if targets is None else targets(positions))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
             else:
-                require_numbers(scores, positions, num_rows=len(chosen), place=place)
+                for of_head in scores.values():
+                    require_numbers(of_head, positions, num_rows=len(chosen), place=place)
                 if len(to_do) >= num_idle:
-                    yield ScoredBatch(positions, scores)
+                    yield ScoredBatch(positions, scores, losses)
                 continue
             if self.lockstep and not self.ranks.alone:
                 raise _refuse_halving(batch.num_laid_out, budget.max_tokens)
@@ -154,8 +164,11 @@ class Predictor:
             for stop in range(len(cut), 0, -max_rows)
         ]
 
-    def _score_batch(self, batch: Tokens) -> np.ndarray:
-        """Scores of a batch, in the order of its rows; it leaves nothing behind, so that it can be tried again."""
+    def _score_batch(
+        self, batch: Tokens, targets: Mapping[str, np.ndarray] | None
+    ) -> tuple[Scores, dict[str, np.ndarray] | None]:
+        """Scores and, with targets, losses of a batch, in the order of its rows; it leaves nothing behind, so that it
+        can be tried again."""
         # A model that was loaded is in this mode already: several threads may predict at once.
         was_training = self.model.training
         if was_training:
@@ -165,11 +178,21 @@ class Predictor:
             with torch.no_grad() if self.lockstep else torch.inference_mode():
                 with self.device.autocast():
                     logits_BC = self._outputs(batch.to(self.device.torch))
-                scores: np.ndarray = self.task.scores(logits_BC.double())[self.task.head.name].cpu().numpy()
-                return scores
+                by_head = self.task.scores(logits_BC.double())
+                scores = {name: of_head.cpu().numpy() for name, of_head in by_head.items()}
+                return scores, None if targets is None else self._losses(logits_BC, targets)
         finally:
             if was_training:
                 self.model.train()
+
+    def _losses(self, logits_BC: torch.Tensor, targets: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The losses in float32, as training computes them."""
+        on_device = {
+            name: torch.from_numpy(np.ascontiguousarray(values)).to(logits_BC.device)
+            for name, values in targets.items()
+        }
+        losses = self.task.row_losses(logits_BC.float(), on_device)
+        return {name: losses_B.cpu().numpy() for name, losses_B in losses.items()}
 
     def score_store(
         self,
@@ -178,17 +201,20 @@ class Predictor:
         *,
         place: Callable[[int], str] = nth_row,
         budget: CallerBudget | None = None,
-    ) -> np.ndarray:
-        """Scores of the chosen rows in their given order: float64 [N, K] probabilities, or [N] values for regression.
+    ) -> Scores:
+        """Scores of the chosen rows in their given order.
 
         Of several ranks each scores its share, and each gets the scores of all rows. `place`, `budget`: as in
         `score_batches`.
         """
         num_rows = store.num_examples if indices is None else len(indices)
-        scores = np.zeros(self.task.head.answers.score_shape(num_rows), dtype=np.float64)
-        for positions, values in self.score_batches(store, indices, place=place, budget=budget):
-            scores[positions] = values
-        return self.ranks.merge_shares(scores)
+        scores = {
+            head.name: np.zeros(head.answers.score_shape(num_rows), dtype=np.float64) for head in self.task.heads
+        }
+        for batch in self.score_batches(store, indices, place=place, budget=budget):
+            for name, of_head in batch.scores.items():
+                scores[name][batch.positions] = of_head
+        return {name: self.ranks.merge_shares(of_head) for name, of_head in scores.items()}
 
     def encode(self, texts: object, pairs: object = None) -> TokenStore:
         """Tokens of texts (or text pairs), for `score_store`.
@@ -211,24 +237,19 @@ class Predictor:
         require_pairs(self.card, pairs is not None)
         return self.encoder.encode(texts, pairs, place=place)
 
-    def score(self, texts: object, pairs: object = None) -> np.ndarray:
-        """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; errors as
-        `encode`."""
-        return self.score_store(self.encode(texts, pairs))
+    def score(self, texts: object, pairs: object = None) -> np.ndarray | Scores:
+        """Scores of texts (or text pairs): float64 [N, K] probabilities, or [N] values for regression; such an array
+        by head, where there are several. Errors as `encode`."""
+        return _of_one(self.score_store(self.encode(texts, pairs)))
 
-    def predict(self, texts: object, pairs: object = None) -> list[Prediction]:
-        """Predict texts, or text pairs, in order; what they may be and errors as in `encode`."""
-        return self.name_scores(self.score(texts, pairs))
+    def predict(self, texts: object, pairs: object = None) -> list[Prediction] | dict[str, list[Prediction]]:
+        """Predict texts, or text pairs, in order; a list by head, where there are several. What they may be and errors
+        as in `encode`."""
+        return _of_one(self.name_scores(self.score_store(self.encode(texts, pairs))))
 
-    def name_scores(self, scores: np.ndarray) -> list[Prediction]:
+    def name_scores(self, scores: Scores) -> dict[str, list[Prediction]]:
         """Put label names to scores."""
-        head = self.task.head
-        names, (labels, best_N) = head.labels, head.answers.answer_rows(scores, head.decide(scores))
-        rows = scores.reshape(len(scores), len(names)).tolist()
-        return [
-            Prediction(label, best, dict(zip(names, row, strict=True)))
-            for label, best, row in zip(labels, best_N.tolist(), rows, strict=True)
-        ]
+        return {head.name: _named(head, scores[head.name]) for head in self.task.heads}
 
     def save(
         self,
@@ -258,6 +279,20 @@ class Predictor:
         self.tokenizer.save_pretrained(folder)
         card = self.card.model_copy(update={"max_tokens": max_tokens or self.max_tokens, "step": step, "value": value})
         (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _of_one(by_head: dict[str, T]) -> T | dict[str, T]:
+    """What a single head says, without its name; what several say, by their names."""
+    return next(iter(by_head.values())) if len(by_head) == 1 else by_head
+
+
+def _named(head: Head, scores: np.ndarray) -> list[Prediction]:
+    names, (labels, best_N) = head.labels, head.answers.answer_rows(scores, head.decide(scores))
+    rows = scores.reshape(len(scores), len(names)).tolist()
+    return [
+        Prediction(label, best, dict(zip(names, row, strict=True)))
+        for label, best, row in zip(labels, best_N.tolist(), rows, strict=True)
+    ]
 
 
 def require_pairs(

@@ -17,8 +17,8 @@ from textune.data import Rows, given_rows, select_texts
 from textune.errors import Setting, Words
 from textune.model import CallerBudget
 from textune.prediction.card import ModelCard
-from textune.prediction.predictor import Predictor, require_pairs
-from textune.tasks import Answer
+from textune.prediction.predictor import Predictor, Scores, require_pairs
+from textune.tasks import Answer, Head
 
 LABEL, SCORE = "predicted_label", "predicted_score"
 _DECIMALS = 6
@@ -61,17 +61,26 @@ def encode_rows(predictor: Predictor, rows: Rows, columns: Columns) -> TokenStor
     return predictor.encode_texts(text.to_pylist(), None if pair is None else pair.to_pylist(), place=rows.place)
 
 
-def named_scores(scores: np.ndarray, card: ModelCard, *, all_scores: bool = False) -> pa.Table:
-    """What the model says of each row. `scores` as `Predictor.score_store` gives them: [N, K] or [N]."""
-    head = card.build_task().head
+def named_scores(scores: Scores, card: ModelCard, *, all_scores: bool = False) -> pa.Table:
+    """What the model says of each row; `scores` as `Predictor.score_store` gives them."""
+    schema = prediction_fields(card, all_scores=all_scores)
+    columns = [
+        column
+        for head in card.build_task().heads
+        for column in _columns(head, scores[head.name], card, all_scores=all_scores)
+    ]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _columns(head: Head, scores: np.ndarray, card: ModelCard, *, all_scores: bool) -> list[list[object] | np.ndarray]:
+    """The columns of one head, in the order of `prediction_fields`."""
     answers, best_N = head.answers.answer_rows(scores, head.decide(scores))
-    labels = [_cell(answer, card.labels.delimiter) for answer in answers]
+    labels: list[object] = [_cell(answer, card.labels.delimiter) for answer in answers]
     if head.label_map.choices:
         best_N, scores = np.round(best_N, _DECIMALS), np.round(scores, _DECIMALS)
-    by_label = scores.reshape(len(labels), len(card.names)).T if all_scores else ()
-    schema = prediction_fields(card, all_scores=all_scores)
-    arrays = [pa.array(labels, schema.field(LABEL).type), pa.array(best_N), *map(pa.array, by_label)]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    by_label = scores.reshape(len(labels), len(head.labels)).T if all_scores else ()
+    return [labels, best_N, *by_label]
 
 
 def _cell(answer: Answer, delimiter: str | None) -> str | float | list[str]:
@@ -82,11 +91,15 @@ def _cell(answer: Answer, delimiter: str | None) -> str | float | list[str]:
 
 
 def prediction_fields(card: ModelCard, *, all_scores: bool) -> pa.Schema:
-    """The columns that a prediction adds, with their types."""
-    label = pa.string()
-    if not card.label_map.choices:
-        label = pa.float64()
-    elif card.label_map.several and card.labels.delimiter is None:
-        label = pa.list_(pa.string())
-    scores = [(f"score_{name}", pa.float64()) for name in card.names] if all_scores else []
-    return pa.schema([(LABEL, label), (SCORE, pa.float64()), *scores])
+    """The columns that a prediction adds, with their types; of several heads, each column names its own."""
+    fields: list[tuple[str, pa.DataType]] = []
+    for name, label_map in card.label_maps.items():
+        of_head, of_label = ("", "") if len(card.heads) == 1 else (f"_{name}", f"{name}/")
+        label = pa.string()
+        if not label_map.choices:
+            label = pa.float64()
+        elif label_map.several and card.labels.delimiter is None:
+            label = pa.list_(pa.string())
+        fields += [(LABEL + of_head, label), (SCORE + of_head, pa.float64())]
+        fields += [(f"score_{of_label}{one}", pa.float64()) for one in label_map.names] if all_scores else []
+    return pa.schema(fields)

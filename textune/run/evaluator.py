@@ -84,11 +84,12 @@ class Evaluator:
             place=setup.parts.data.splits[name].examples.place,
             stage=stage,
             budget=setup.budget,
+            with_losses=setup.parts.metric.needs_losses,
             stop=self._is_interrupted,
         )
         if scored is None:
             return False
-        metrics, main = compute_metrics(scored), setup.parts.metric.name
+        metrics, main = compute_metrics(scored, setup.parts.metric), setup.parts.metric.name
         verdict = setup.best.update(metrics[main], step) if name == "validation" else None
         self._progress.evaluated_sets.append(name)
         is_best = verdict is not None and verdict.is_best

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from textune.data import choices_of, problem_of
 from textune.run.parts import Parts
 from textune.training import STATE_BYTES, learning_rate
 
@@ -31,6 +32,7 @@ class Facts:
     """The first rows of a stream, which its figures about tokens describe."""
     max_length: int
     """Longest row in tokens that the model reads."""
+    max_length_reason: str
     tokens_per_epoch: int | None
     tokens_mean: float
     tokens_median: int
@@ -105,14 +107,15 @@ def run_facts(parts: Parts) -> Facts:
     checkpoint, every = section.checkpoint, section.checkpoint.every
     size = _checkpoint_bytes(parts)
     return Facts(
-        problem=parts.data.label_map.problem,
-        labels=list(parts.data.label_map.choices),
+        problem=problem_of(parts.data.label_maps),
+        labels=list(choices_of(parts.data.label_maps)),
         rows=parts.data.num_rows,
         rows_left_out=parts.data.num_left_out,
         rows_truncated=sum(rows.num_truncated for rows in parts.rows.values()),
         shards=None if stream is None else len(stream.shards),
         rows_sampled=None if stream is None else len(train),
         max_length=limit,
+        max_length_reason=parts.max_length_reason,
         tokens_per_epoch=int(train.lengths[np.concatenate(batches)].sum()) if stream is None else None,
         tokens_mean=round(float(train.lengths.mean()), 2),
         tokens_median=int(np.median(train.lengths)),
@@ -163,7 +166,7 @@ def _rates(parts: Parts) -> dict[int, float]:
     warmup = parts.plan.steps(section.schedule.warmup)
     return {
         step + 1: learning_rate(
-            step, kind=section.schedule.kind, peak=section.optimizer.lr, warmup_steps=warmup, total_steps=total
+            step, schedule=section.schedule, peak=section.optimizer.lr, warmup_steps=warmup, total_steps=total
         )
         for step in sorted({0, min(warmup, total - 1), total - 1})
     }

@@ -22,7 +22,7 @@ def describe(facts: Facts) -> dict[str, str]:
         "task": facts.problem + labels,
         "rows": _rows(facts),
         "tokens": f"{_amount(facts)}, median row {facts.tokens_median}, longest {facts.tokens_longest};"
-        f" {count(facts.rows_truncated, 'row')} truncated to {facts.max_length}{sampled}",
+        f" {count(facts.rows_truncated, 'row')} truncated to {facts.max_length} ({facts.max_length_reason}){sampled}",
         **({} if facts.pooling is None else {"windows": _windows(facts) + sampled}),
         "padding": f"padded batch by batch, {facts.padding_by_batch:.0%} of what is computed would be padding;"
         f" padded to {facts.max_length}, {facts.padding_to_max_length:.0%}",

@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from textune.data import choices_of
 from textune.errors import ModelError
 from textune.run.setup import Setup
 from textune.run.state import Progress
@@ -60,7 +61,7 @@ class Losses:
             return ModelError(
                 f"{found}, before any weight was changed.",
                 hint="The weights of the backbone are damaged"
-                + (", or a target is too large" if not self._setup.parts.data.label_map.choices else "")
+                + (", or a target is too large" if not choices_of(self._setup.parts.data.label_maps) else "")
                 + ("." if is_exact else ', or exceed what the precision holds: use train.precision = "fp32".'),
             )
         unchanged = " That step changed no weight." if math.isfinite(loss) else ""

@@ -56,6 +56,8 @@ class Parts:
     """Its steps and epochs, and the rows of each step."""
     card: ModelCard
     """What is saved beside the model."""
+    max_length_reason: str
+    """How the longest row in tokens was chosen, in words."""
     ranks: Ranks = ALONE
     """The processes that share the run."""
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from textune.atomic import write_text
 from textune.batches import TokenRows
 from textune.data import Split
-from textune.evaluation import EvaluatedRows, Metric, Reduction, Report, Scored, build_report, render
+from textune.evaluation import EvaluatedRows, Metric, Reduction, Report, RowLosses, Scored, build_report, render
 from textune.model import CallerBudget
 from textune.prediction import Predictor, load
 from textune.run.folder import RunFolder, report_stem
@@ -27,13 +28,14 @@ def score_rows(
     place: Callable[[int], str],
     stage: str,
     budget: CallerBudget | None = None,
+    with_losses: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Scored | None:
     """Score rows and keep of each what metrics and a report need; never all scores at once.
 
     Of several ranks each scores its share, and each gets the result of all: the same bits as those of a process alone.
-    None where `stop`, asked after each batch, says so. `place` names an example; `budget` as in
-    `Predictor.score_batches`.
+    `with_losses`: keep the task's own loss of each as well. None where `stop`, asked after each batch, says so.
+    `place` names an example; `budget` as in `Predictor.score_batches`.
     """
     budget = budget or predictor.budget(tracker.notice)
     head, ranks, num_rows = predictor.task.head, predictor.ranks, len(rows)
@@ -41,9 +43,20 @@ def score_rows(
     def place_of(position: int) -> str:
         return place(int(rows.examples[position]))
 
-    reduction = Reduction(head, num_rows=num_rows)
-    for positions, scores in predictor.score_batches(rows.store, rows.examples, place=place_of, budget=budget):
-        reduction.add(positions, rows.at(positions).targets[head.name], scores)
+    def targets_of(positions: np.ndarray) -> dict[str, np.ndarray]:
+        return rows.at(positions).targets
+
+    reduction = Reduction(head, num_rows=num_rows, with_losses=with_losses)
+    batches = predictor.score_batches(
+        rows.store, rows.examples, place=place_of, budget=budget, targets=targets_of if with_losses else None
+    )
+    for batch in batches:
+        targets = targets_of(batch.positions)
+        losses = None
+        if batch.losses is not None:
+            weights = predictor.task.row_weights({head.name: torch.from_numpy(targets[head.name])}, None)
+            losses = RowLosses(batch.losses[head.name], weights[head.name].numpy())
+        reduction.add(batch.positions, targets[head.name], batch.scores[head.name], losses)
         if ranks.alone:
             tracker.progress(stage, reduction.num_added, num_rows)
         else:  # the others are about as far
@@ -62,7 +75,7 @@ def report_split(
     rows: TokenRows,
     *,
     metric: Metric,
-    train_targets: np.ndarray | None,
+    train_targets: Mapping[str, np.ndarray] | None,
     bootstrap: int,
     mistakes: int,
     tracker: Tracker,
@@ -70,7 +83,9 @@ def report_split(
 ) -> Report:
     """Score one split with a model and report on it. `budget` as in `Predictor.score_batches`."""
     place, stage = split.examples.place, f"evaluating {split.name}"
-    scored = score_rows(predictor, rows, tracker, place=place, stage=stage, budget=budget)
+    scored = score_rows(
+        predictor, rows, tracker, place=place, stage=stage, budget=budget, with_losses=metric.needs_losses
+    )
     assert scored is not None
     examples = split.chosen_examples
     return build_report(
@@ -87,7 +102,7 @@ def report_split(
             ),
         ),
         metric=metric,
-        train_targets=train_targets,
+        train_targets=None if train_targets is None else train_targets[predictor.task.head.name],
         bootstrap=bootstrap,
         mistakes=mistakes,
     )

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from textune.config import Role, format_value, role_of
+from textune.data import full_names, problem_of
 from textune.errors import RunError
 from textune.jsontext import finite
 from textune.model import processor
 from textune.run.parts import Parts
 from textune.run.state import Identity, content_in_words, machine_in_words
-from textune.training import sharing_kind
+from textune.training import depends_on_the_end, sharing_kind
 from textune.wording import listing
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _NOT_COMPUTED = {"transformers_version", "architectures", "dtype", "torch_dtype"
 def compare(saved: Mapping[str, object], now: Mapping[str, object], *, where: str) -> list[str]:
     """Sentences about harmless changes between two resolved configurations; RunError names the others."""
     before, after = flat(saved), flat(now)
-    schedule_is_flat = before.get("train.schedule.kind") == "constant" == after.get("train.schedule.kind")
+    may_last_longer = not depends_on_the_end(before) and not depends_on_the_end(after)
     harmless: list[str] = []
     refused: list[str] = []
     for key in sorted(before.keys() | after.keys()):
@@ -44,7 +45,7 @@ def compare(saved: Mapping[str, object], now: Mapping[str, object], *, where: st
             continue
         change = f"{key} was {_shown(before, key)} and is {_shown(after, key)}"
         # With a schedule that falls towards the end of the run, the rates would have differed from the start.
-        free = role is Role.COMPUTED or (key == "train.duration" and schedule_is_flat)
+        free = role is Role.COMPUTED or (key == "train.duration" and may_last_longer)
         (harmless if free else refused).append(change)
     if refused:
         raise RunError(
@@ -111,7 +112,7 @@ def identity_of(parts: Parts) -> Identity:
     # The integers alone are the same where a file gives them other names.
     named = [(name, split.examples.label_names) for name, split in splits.items() if split.examples.label_names]
     content |= {f"class_names.{name}": list(names) for name, names in named}
-    content["labels"] = [parts.data.label_map.problem, *parts.data.label_map.names]
+    content["labels"] = [problem_of(parts.data.label_maps), *full_names(parts.data.label_maps)]
     content["tokenizer"] = parts.encoder.fingerprint()
     content["max_length"] = parts.card.max_length
     content["token_embeddings"] = parts.model.left_out_fingerprint

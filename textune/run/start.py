@@ -41,6 +41,8 @@ class Earlier:
     """Its token budget; None where it is to be found, or is set, anew."""
     kernels: str | None
     """The kernels it computed with; None where it has to choose."""
+    max_length: int
+    """Its longest row in tokens."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Start:
         if self.state is None:
             return None
         same_bound = self._trained_with("max_tokens") == section.max_tokens
-        return Earlier(self.state.max_tokens if same_bound else None, self.state.identity.kernels)
+        max_tokens, kernels = self.state.max_tokens if same_bound else None, self.state.identity.kernels
+        return Earlier(max_tokens, kernels, self.state.max_length)
 
     def has_duration(self, config: Config) -> bool:
         """Whether the checkpoint is of a run of the same duration."""

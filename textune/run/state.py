@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
+from textune.config import LONG_ROWS
 from textune.errors import RunError
 
 if TYPE_CHECKING:
@@ -93,6 +94,17 @@ class RunState:
     def max_tokens(self) -> int:
         """Tokens computed at once."""
         return int(str(self.loader["max_tokens"]))
+
+    @property
+    def max_length(self) -> int:
+        """Longest row in tokens, whatever `tokens.max_length = "auto"` stood for in the version that began the run.
+
+        Version 0.1.0 did not write it down; its `auto` was 256, or what the backbone has positions for.
+        """
+        section = self.config["tokens"]
+        written = section["max_length"] if isinstance(section, dict) else None
+        known = self.identity.content.get("max_length", LONG_ROWS if written == "auto" else written)
+        return int(str(known))
 
     @property
     def metrics_bytes(self) -> int:

@@ -12,3 +12,4 @@ from .task import ByHead as ByHead
 from .task import Task as Task
 from .task import build_task as build_task
 from .task import problems_measured_by as problems_measured_by
+from .task import with_known_weights as with_known_weights

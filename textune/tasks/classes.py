@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from textune.config import BinaryTask, RegressionTask, Task
-from textune.data import LABEL, LabelMap
+from textune.data import LABEL, MISSING, LabelMap
 from textune.errors import DataError
 from textune.tasks.answers import Answer, Constant, Counts, Measures, require_probabilities, surprise
 from textune.tasks.decision import USUAL, Decision
@@ -46,7 +46,7 @@ BINARY = Measures(
 class ClassHead:
     """Exactly one of K classes: softmax over K outputs or, for two classes, the sigmoid of one output.
 
-    Targets are class ids, int64 [B].
+    Targets are class ids, int64 [B]; MISSING where a row has no label for this head: its loss and its weight are 0.
     """
 
     label_map: LabelMap
@@ -74,14 +74,18 @@ class ClassHead:
             return _weighted_smoothed(outputs_BC, targets, weights_K, self.label_smoothing)
         if self.num_outputs == 1:
             smoothed = targets.to(outputs_BC.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
-            return functional.binary_cross_entropy_with_logits(outputs_BC[:, 0], smoothed, reduction="none")
-        return functional.cross_entropy(outputs_BC, targets, label_smoothing=self.label_smoothing, reduction="none")
+            losses_B = functional.binary_cross_entropy_with_logits(outputs_BC[:, 0], smoothed, reduction="none")
+            return losses_B.masked_fill(targets == MISSING, 0.0)
+        return functional.cross_entropy(
+            outputs_BC, targets, ignore_index=MISSING, label_smoothing=self.label_smoothing, reduction="none"
+        )
 
     def row_weights(self, targets: torch.Tensor, weights_B: torch.Tensor | None) -> torch.Tensor:
-        """Weight of the row times the weight of its class, float32 [B]."""
+        """Weight of the row times the weight of its class, float32 [B]; 0 without a label."""
         weights = torch.ones(len(targets), device=targets.device) if weights_B is None else weights_B
         weights_K = _on(targets.device, self.class_weights)
-        return weights if weights_K is None else weights * weights_K[targets]
+        weights = weights if weights_K is None else weights * weights_K[targets]
+        return weights.masked_fill(targets == MISSING, 0.0)
 
     def scores(self, outputs_BC: torch.Tensor) -> torch.Tensor:
         """Probabilities [B, K]; one output gives those of both classes."""
@@ -210,8 +214,10 @@ class ClassAnswers:
         return np.asarray(targets.astype(np.int64) * self.num_scores + predictions)
 
 
-def build_classes(section: Task, label_map: LabelMap, targets: np.ndarray | None, decision: Decision) -> ClassHead:
-    """The head for these classes; arguments as in `build_task`."""
+def build_classes(
+    section: Task, name: str, label_map: LabelMap, targets: np.ndarray | None, decision: Decision
+) -> ClassHead:
+    """The head of that name for these classes; the other arguments as in `build_task`."""
     assert not isinstance(section, RegressionTask), "labels were read as another kind than the task's"
     one_output = isinstance(section, BinaryTask) and section.num_logits == 1
     return ClassHead(
@@ -220,13 +226,14 @@ def build_classes(section: Task, label_map: LabelMap, targets: np.ndarray | None
         label_smoothing=section.label_smoothing,
         class_weights=class_weights(section.class_weights, label_map, targets, balance=_balance),
         decision=decision,
+        name=name,
     )
 
 
 def _balance(targets: np.ndarray, num_classes: int) -> np.ndarray:
-    """Rows / (classes x rows of the class); 1 for a class without rows."""
-    counts = np.bincount(targets, minlength=num_classes)
-    return np.where(counts > 0, len(targets) / (num_classes * np.maximum(counts, 1)), 1.0)
+    """Labelled rows / (classes x rows of the class); 1 for a class without rows."""
+    counts = np.bincount(targets[targets != MISSING], minlength=num_classes)
+    return np.where(counts > 0, counts.sum() / (num_classes * np.maximum(counts, 1)), 1.0)
 
 
 def _on(device: torch.device, weights_K: torch.Tensor | None) -> torch.Tensor | None:
@@ -244,7 +251,7 @@ def _weighted_smoothed(
     if outputs_BC.shape[1] == 1:  # the softmax of (0, x) is the sigmoid of x
         outputs_BC = functional.pad(outputs_BC, (1, 0))
     losses_B = functional.cross_entropy(
-        outputs_BC, targets, weight=weights_K, label_smoothing=smoothing, reduction="none"
+        outputs_BC, targets, weight=weights_K, ignore_index=MISSING, label_smoothing=smoothing, reduction="none"
     )
     weights_B = weights_K[targets]
     return losses_B / torch.where(weights_B > 0, weights_B, 1.0)

@@ -44,10 +44,11 @@ class Head(Protocol):
         """Number of model outputs, C."""
 
     def row_losses(self, outputs_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Loss of each row, [B], unweighted."""
+        """Loss of each row, [B], unweighted; 0 for a row that has no label for this head."""
 
     def row_weights(self, targets: torch.Tensor, weights_B: torch.Tensor | None) -> torch.Tensor:
-        """Weight of each row, float32 [B]; `weights_B` are the weights in the data, if any."""
+        """Weight of each row, float32 [B], 0 for a row that has no label for this head; `weights_B` are the weights in
+        the data, if any."""
 
     def scores(self, outputs_BC: torch.Tensor) -> torch.Tensor:
         """What users see: probabilities [B, K] or numbers [B]."""

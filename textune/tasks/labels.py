@@ -228,14 +228,17 @@ class LabelAnswers:
         return one_value(np.concatenate([targets, predictions], axis=1))
 
 
-def build_labels(section: Task, label_map: LabelMap, targets: np.ndarray | None, decision: Decision) -> LabelHead:
-    """The head for these labels; arguments as in `build_task`."""
+def build_labels(
+    section: Task, name: str, label_map: LabelMap, targets: np.ndarray | None, decision: Decision
+) -> LabelHead:
+    """The head of that name for these labels; the other arguments as in `build_task`."""
     assert not isinstance(section, RegressionTask), "labels were read as another kind than the task's"
     return LabelHead(
         label_map,
         label_smoothing=section.label_smoothing,
         class_weights=class_weights(section.class_weights, label_map, targets, balance=_balance),
         decision=decision,
+        name=name,
     )
 
 

@@ -147,8 +147,10 @@ class NumberAnswers:
         return []
 
 
-def build_number(section: Task, label_map: LabelMap, targets: np.ndarray | None, decision: Decision) -> NumberHead:
-    """The head for a number; arguments as in `build_task`, but there is nothing to decide.
+def build_number(
+    section: Task, name: str, label_map: LabelMap, targets: np.ndarray | None, decision: Decision
+) -> NumberHead:
+    """The head of that name for a number; the other arguments as in `build_task`, but there is nothing to decide.
 
     ConfigError for options of classes, and for `targets` out of a sigmoid's reach.
     """
@@ -160,7 +162,7 @@ def build_number(section: Task, label_map: LabelMap, targets: np.ndarray | None,
     regression = section if isinstance(section, RegressionTask) else RegressionTask()
     if targets is not None:
         _require_reachable(regression, targets)
-    return NumberHead(label_map, regression)
+    return NumberHead(label_map, regression, name)
 
 
 def _require_reachable(section: RegressionTask, targets: np.ndarray) -> None:

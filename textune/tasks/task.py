@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -19,12 +20,12 @@ import torch
 
 from textune.batches import Batch
 from textune.config import Task as TaskSection
-from textune.data import LabelMap, Problem
+from textune.data import LabelMap, LabelMaps, Problem
 from textune.tasks.answers import Measures
-from textune.tasks.classes import BINARY, MULTICLASS, build_classes
+from textune.tasks.classes import BINARY, MULTICLASS, ClassHead, build_classes
 from textune.tasks.decision import USUAL, Decision
 from textune.tasks.head import Head
-from textune.tasks.labels import MULTILABEL, build_labels
+from textune.tasks.labels import MULTILABEL, LabelHead, build_labels
 from textune.tasks.number import REGRESSION, build_number
 
 ByHead = dict[str, torch.Tensor]
@@ -34,7 +35,7 @@ ByHead = dict[str, torch.Tensor]
 class _Kind(NamedTuple):
     """A kind of head: what builds it, and what it is measured by."""
 
-    build: Callable[[TaskSection, LabelMap, np.ndarray | None, Decision], Head]
+    build: Callable[[TaskSection, str, LabelMap, np.ndarray | None, Decision], Head]
     measures: Measures
 
 
@@ -60,6 +61,11 @@ class Task:
         return head
 
     @property
+    def label_maps(self) -> dict[str, LabelMap]:
+        """The labels of each head."""
+        return {head.name: head.label_map for head in self.heads}
+
+    @property
     def num_outputs(self) -> int:
         """Outputs of the model for all heads together."""
         return sum(head.num_outputs for head in self.heads)
@@ -72,9 +78,16 @@ class Task:
             for head, outputs_BC in zip(self.heads, self._split(outputs), strict=True)
         }
 
-    def row_weights(self, targets: Mapping[str, torch.Tensor], weights_B: torch.Tensor | None) -> ByHead:
-        """Weight of each row, float32 [B] by head; `weights_B` are the weights in the data, if any."""
-        return {head.name: head.row_weights(targets[head.name], weights_B) for head in self.heads}
+    def row_weights(self, targets: Mapping[str, torch.Tensor], weights: torch.Tensor | None) -> ByHead:
+        """Weight of each row, float32 [B] by head; `weights` are those in the data, if any: [B], or [B, H] with a
+        column for each head in order."""
+        by_head = weights is not None and weights.ndim > 1
+        return {
+            head.name: head.row_weights(
+                targets[head.name], weights[:, index] if weights is not None and by_head else weights
+            )
+            for index, head in enumerate(self.heads)
+        }
 
     def total_weights(self, batch: Batch) -> ByHead:
         """The weight of all rows of an optimizer batch, of all ranks, float32 [] by head."""
@@ -98,15 +111,36 @@ class Task:
 
 
 def build_task(
-    section: TaskSection, label_map: LabelMap, *, targets: np.ndarray | None = None, decision: Decision = USUAL
+    section: TaskSection,
+    label_maps: LabelMaps,
+    *,
+    targets: Mapping[str, np.ndarray] | None = None,
+    decisions: Mapping[str, Decision] = MappingProxyType({}),
 ) -> Task:
-    """The task for these labels; `targets` (of the training rows) are needed where class weights are `balanced`.
-    `decision`: the rule by which scores become answers.
+    """The task with a head for each of these label maps; `targets` (of the training rows, by head) are needed where
+    class weights are `balanced`. `decisions`: the rules by which scores become answers, by head, where they are not
+    the usual one.
 
     Raises ConfigError where the section does not fit the labels: class weights or smoothing for a regression, an
     unknown class name, targets that a sigmoid can never reach.
     """
-    return Task((KINDS[label_map.problem].build(section, label_map, targets, decision),))
+    return Task(
+        tuple(
+            KINDS[label_map.problem].build(
+                section, name, label_map, None if targets is None else targets[name], decisions.get(name, USUAL)
+            )
+            for name, label_map in label_maps.items()
+        )
+    )
+
+
+def with_known_weights(section: TaskSection, head: Head) -> TaskSection:
+    """The section with `balanced` class weights as the numbers that they are: without the training rows nobody could
+    tell."""
+    weights = head.class_weights if isinstance(head, ClassHead | LabelHead) else None
+    if weights is None:
+        return section
+    return section.model_copy(update={"class_weights": dict(zip(head.labels, weights.tolist(), strict=True))})
 
 
 def problems_measured_by(metric: str) -> list[Problem]:

@@ -20,6 +20,7 @@ from .loop import StepResult as StepResult
 from .loop import steps as steps
 from .microbatch import gradients_in_memory as gradients_in_memory
 from .randomness import restore_random_states as restore_random_states
+from .schedule import depends_on_the_end as depends_on_the_end
 from .schedule import learning_rate as learning_rate
 from .state import MODEL as MODEL
 from .state import Numbers as Numbers

@@ -62,7 +62,7 @@ def steps(
                 return
             lr = learning_rate(
                 batch.step,
-                kind=section.schedule.kind,
+                schedule=section.schedule,
                 peak=section.optimizer.lr,
                 warmup_steps=warmup_steps,
                 total_steps=total_steps,

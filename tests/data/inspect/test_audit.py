@@ -60,7 +60,7 @@ def _data(
     for name, examples in sets.items():
         _, targets = encode_labels(examples, label_map, section)
         splits[name] = Split(name, examples, {LABEL: targets}, np.arange(len(examples)))
-    return PreparedData(splits, label_map)
+    return PreparedData(splits, {"label": label_map})
 
 
 def _found(data: PreparedData, tokens: TokenFacts | None = None) -> dict[str, Finding]:
@@ -232,15 +232,15 @@ def test_class_findings() -> None:
 def test_one_class_left_is_an_error() -> None:
     data = _data(_CLEAN)
     only = data.train.only(np.flatnonzero(data.train.targets[LABEL] == 0))
-    findings = audit_data(PreparedData({"train": only}, data.labels))
+    findings = audit_data(PreparedData({"train": only}, data.label_maps))
     assert findings[0].level == "error"
     assert findings[0].message == "The training rows have only one class: 'no'."
     empty = _data([("a", ["x"]), ("b", ["y"]), ("c", [])])
     none = empty.train.only(np.array([2]))
-    assert audit_data(PreparedData({"train": none}, empty.labels))[0].code == "no-label"
+    assert audit_data(PreparedData({"train": none}, empty.label_maps))[0].code == "no-label"
     scores = _data([("a", 0.5), ("b", 1.5)])
     same = scores.train.only(np.array([0]))
-    assert {one.level for one in audit_data(PreparedData({"train": same}, scores.labels))} == {"note"}
+    assert {one.level for one in audit_data(PreparedData({"train": same}, scores.label_maps))} == {"note"}
 
 
 def test_token_findings() -> None:

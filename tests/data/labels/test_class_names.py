@@ -179,7 +179,7 @@ def test_data_for_a_model_that_is_trained(tmp_path: Path) -> None:
 
     def targets(path: Path, labels: Labels) -> list[int]:
         part = prepare_held_out(
-            _files(path), columns=Columns(), labels=labels, label_map=label_map, on_bad_row="error"
+            _files(path), columns=Columns(), labels=labels, label_maps={"label": label_map}, on_bad_row="error"
         )
         return list(part.targets["label"].tolist())
 

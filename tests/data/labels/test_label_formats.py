@@ -129,7 +129,12 @@ def _trained(folder: Path, name: str) -> tuple[LabelMap, dict[str, Any]]:
 
 def _evaluated(folder: Path, name: str, label_map: LabelMap) -> dict[str, Any]:
     part = prepare_held_out(
-        _source(folder, name), columns=Columns(), labels=Labels(), label_map=label_map, on_bad_row="skip", name="test"
+        _source(folder, name),
+        columns=Columns(),
+        labels=Labels(),
+        label_maps={"label": label_map},
+        on_bad_row="skip",
+        name="test",
     )
     return _named(label_map, part.examples.text.to_pylist(), part.targets["label"])
 

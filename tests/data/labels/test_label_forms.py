@@ -174,7 +174,7 @@ def test_lists_written_as_text_are_lists(
         assert data.train.targets["label"].tolist() == targets
         assert any("holds lists written as text, such as '[" in note for note in data.notices)
         again = prepare_held_out(
-            source, columns=Columns(), labels=Labels(), label_map=data.label_map, on_bad_row="error"
+            source, columns=Columns(), labels=Labels(), label_maps={"label": data.label_map}, on_bad_row="error"
         )
         assert again.targets["label"].tolist() == targets
 
@@ -474,12 +474,12 @@ def test_labels_side_by_side(tmp_path: Path, suffix: str, no: Any, yes: Any) -> 
         assert data.validation is not None
         assert data.train.targets["label"].tolist() == data.validation.targets["label"].tolist() == HOT
     again = prepare_held_out(
-        _source(path), columns=SIDE, labels=Labels(), label_map=data.label_map, on_bad_row="error"
+        _source(path), columns=SIDE, labels=Labels(), label_maps={"label": data.label_map}, on_bad_row="error"
     )
     assert again.targets["label"].tolist() == HOT
     turned = SIDE.model_copy(update={"labels": ("threat", "toxic", "obscene")})
     again = prepare_held_out(
-        _source(path), columns=turned, labels=Labels(), label_map=data.label_map, on_bad_row="error"
+        _source(path), columns=turned, labels=Labels(), label_maps={"label": data.label_map}, on_bad_row="error"
     )
     assert again.targets["label"].tolist() == HOT
 

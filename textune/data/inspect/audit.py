@@ -30,7 +30,7 @@ from textune.data.inspect.findings import NUM_EXAMPLES, Finding, Level
 from textune.data.inspect.overlap import MIN_SHARING, Overlap, overlap
 from textune.data.inspect.shift import label_shift
 from textune.data.inspect.tokenfacts import TokenFacts, token_findings
-from textune.data.labels import LABEL, LabelMap, describe_alike, look_alike
+from textune.data.labels import LabelMap, choices_of, describe_alike, look_alike
 from textune.data.prepared import PreparedData, Split
 from textune.errors import DataError
 from textune.wording import count, listing, shorten
@@ -83,8 +83,9 @@ class _Audited:
         return self.split.name
 
     @cached_property
-    def targets(self) -> np.ndarray:
-        return self.split.chosen_targets[LABEL]
+    def targets(self) -> dict[str, np.ndarray]:
+        """By head."""
+        return self.split.chosen_targets
 
     @property
     def exact(self) -> np.ndarray:
@@ -129,10 +130,11 @@ def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[
     for index, one in enumerate(splits):
         for earlier in splits[:index]:
             findings += _leaks(one, earlier)
-        findings += _shared_texts(one, splits[0]) if index and data.label_map.choices else []
-    findings += _classes(splits, data.label_map)
-    if data.label_map.choices and data.stream is None:  # the first block of a stream may be all one class
-        findings += _shifts(splits, data.label_map.names)
+        findings += _shared_texts(one, splits[0]) if index and choices_of(data.label_maps) else []
+    for name, label_map in data.label_maps.items():
+        findings += _classes(splits, label_map, name)
+        if label_map.choices and data.stream is None:  # the first block of a stream may be all one class
+            findings += _shifts(splits, label_map.names, name)
     if tokens is not None:
         findings += token_findings(tokens)
     if data.stream is not None:  # later rows may have what the first block does not
@@ -249,7 +251,9 @@ def _shared_texts(split: _Audited, train: _Audited) -> list[Finding]:
 
 def _overlap(split: _Audited, train: _Audited, rows: np.ndarray, keys: np.ndarray, train_keys: np.ndarray) -> Overlap:
     """`overlap` of some rows (int64) of a split; its row numbers count these rows."""
-    number = one_number(np.concatenate([train.targets, split.targets[rows]]))
+    number = one_number(
+        {name: np.concatenate([of_train, split.targets[name][rows]]) for name, of_train in train.targets.items()}
+    )
     return overlap(keys[:, rows], number[len(train) :], train_keys, number[: len(train)])
 
 
@@ -262,12 +266,12 @@ def _beside(split: _Audited, train: _Audited, rows: np.ndarray) -> tuple[str, ..
     return tuple(examples)
 
 
-def _classes(splits: list[_Audited], label_map: LabelMap) -> list[Finding]:
+def _classes(splits: list[_Audited], label_map: LabelMap, head: str) -> list[Finding]:
     if not label_map.choices:
-        return _scores(splits[0])
+        return _scores(splits[0], head)
     names, train = label_map.names, splits[0]
-    rows_C = _class_counts(train.targets, len(names))
-    findings = [_count_note(one, names) for one in splits]
+    rows_C = _class_counts(train.targets[head], len(names))
+    findings = [_count_note(one, names, head) for one in splits]
     present = np.flatnonzero(rows_C)
     if label_map.exclusive and len(present) < 2:
         found = shorten(names[int(present[0])]) if len(present) else "none"
@@ -281,7 +285,7 @@ def _classes(splits: list[_Audited], label_map: LabelMap) -> list[Finding]:
         which = listing((repr(names[index]) for index in absent), 6)
         message = f"{count(len(absent), 'label has', 'labels have')} no training row: {which}."
         findings.append(Finding("warning", "class-untrained", message, len(absent)))
-    all_rows_C = sum(_class_counts(one.targets, len(names)) for one in splits)
+    all_rows_C = sum(_class_counts(one.targets[head], len(names)) for one in splits)
     for what, places in look_alike(names):
         nums = [int(num) for num in np.asarray(all_rows_C)[places]]
         message = describe_alike(what, [names[place] for place in places], nums)
@@ -300,7 +304,7 @@ def _classes(splits: list[_Audited], label_map: LabelMap) -> list[Finding]:
         )
         findings.append(Finding("warning", "imbalance", message, most // least))
     for split in splits[1:]:
-        lacking = np.flatnonzero((_class_counts(split.targets, len(names)) == 0) & (rows_C > 0))
+        lacking = np.flatnonzero((_class_counts(split.targets[head], len(names)) == 0) & (rows_C > 0))
         if len(lacking):
             which = listing((repr(names[index]) for index in lacking), 6)
             message = f"{count(len(lacking), 'label has', 'labels have')} no {split.name} row: {which}."
@@ -308,12 +312,12 @@ def _classes(splits: list[_Audited], label_map: LabelMap) -> list[Finding]:
     return findings
 
 
-def _shifts(splits: list[_Audited], names: tuple[str, ...]) -> list[Finding]:
+def _shifts(splits: list[_Audited], names: tuple[str, ...], head: str) -> list[Finding]:
     """Held-out splits whose labels are distributed otherwise than those of the training rows."""
     findings = []
-    train_C = _class_counts(splits[0].targets, len(names))
+    train_C = _class_counts(splits[0].targets[head], len(names))
     for split in splits[1:]:
-        rows_C = _class_counts(split.targets, len(names))
+        rows_C = _class_counts(split.targets[head], len(names))
         if not (train_C.any() and rows_C.any()):
             continue
         shift = label_shift(train_C, rows_C)
@@ -339,15 +343,15 @@ def _class_counts(targets: np.ndarray, num_classes: int) -> np.ndarray:
     return np.bincount(targets, minlength=num_classes)
 
 
-def _count_note(split: _Audited, names: tuple[str, ...]) -> Finding:
-    rows_C = _class_counts(split.targets, len(names))
+def _count_note(split: _Audited, names: tuple[str, ...], head: str) -> Finding:
+    rows_C = _class_counts(split.targets[head], len(names))
     order = np.argsort(-rows_C, kind="stable")
     shown = listing((f"{names[index]} {rows_C[index]:,}" for index in order), 8)
     return Finding("note", "classes", f"{split.name}: {count(len(split), 'row')}; {shown}.", len(split))
 
 
-def _scores(split: _Audited) -> list[Finding]:
-    values = split.targets
+def _scores(split: _Audited, head: str) -> list[Finding]:
+    values = split.targets[head]
     if len(values) > 1 and values.min() == values.max():
         return [Finding("error", "one-score", f"Every training row has the score {values[0]:g}.", len(values))]
     message = (

@@ -9,7 +9,7 @@ Legend: N rows; equal texts have the same key.
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -133,12 +133,18 @@ def conflicting(key_N: np.ndarray, target_N: np.ndarray) -> np.ndarray:
     return np.asarray(rows[np.lexsort((rows, first_rows))])
 
 
-def one_number(targets: np.ndarray) -> np.ndarray:
-    """Targets as one number per row: multi-hot rows get a number for each combination."""
-    if targets.ndim == 1:
-        return targets
-    packed = np.packbits(targets.astype(bool), axis=1)
-    rows = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
+def one_number(targets: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Targets by head as one number per row: multi-hot rows, and rows of several heads, get a number for each
+    combination."""
+    if len(targets) > 1:
+        return _by_combination(np.stack([one_number({name: of_head}) for name, of_head in targets.items()], axis=1))
+    (of_head,) = targets.values()
+    return of_head if of_head.ndim == 1 else _by_combination(np.packbits(of_head.astype(bool), axis=1))
+
+
+def _by_combination(table: np.ndarray) -> np.ndarray:
+    """A number for each row of a table, the same for equal rows."""
+    rows = np.ascontiguousarray(table).view(np.dtype((np.void, table.shape[1] * table.itemsize))).ravel()
     return np.asarray(np.unique(rows, return_inverse=True)[1])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from textune.config import Labels, OnBadRow
 from textune.data.columns import Examples, leave_out
 from textune.data.labels.checks import require_named
-from textune.data.labels.map import LabelLookup, LabelMap
+from textune.data.labels.map import LabelLookup, LabelMap, LabelMaps
 from textune.data.labels.names import names_by_user
 from textune.data.labels.values import MISSING, LabelValues, bit_of, label_column, label_values, multi_hot_width
 from textune.data.reading import number_advice, to_floats
@@ -18,6 +18,15 @@ from textune.wording import count, listing, nearest, shorten
 _NO_LABEL = "the label is missing"
 _MAX_GUESSES = 20
 """The most unknown labels whose nearest known one is looked up, since that is slow."""
+
+
+def encode_by_head(
+    examples: Examples, label_maps: LabelMaps, section: Labels, *, on_bad_row: OnBadRow = "error"
+) -> tuple[Examples, dict[str, np.ndarray]]:
+    """The examples whose labels can be used, and their targets by head, as `encode_labels` gives them."""
+    ((name, label_map),) = label_maps.items()
+    kept, targets = encode_labels(examples, label_map, section, on_bad_row=on_bad_row)
+    return kept, {name: targets}
 
 
 def encode_labels(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,7 +75,27 @@ class LabelMap:
         return f"{self.problem}{labels if self.choices else ''}"
 
 
+LabelMaps = Mapping[str, LabelMap]
+"""What each head predicts, by its name, in the order of the heads; a task with one head calls it `LABEL`."""
+
 REGRESSION = LabelMap("regression", ("score",))
+
+
+def full_names(label_maps: LabelMaps) -> tuple[str, ...]:
+    """Every label of all heads, each named alike nowhere else: `neg`, or `tone/neg` where there are several heads."""
+    if len(label_maps) == 1:
+        return next(iter(label_maps.values())).names
+    return tuple(f"{head}/{name}" for head, label_map in label_maps.items() for name in label_map.names)
+
+
+def choices_of(label_maps: LabelMaps) -> tuple[str, ...]:
+    """The labels that a row may have, of all heads, named as in `full_names`; none for numbers."""
+    return full_names(label_maps) if any(label_map.choices for label_map in label_maps.values()) else ()
+
+
+def problem_of(label_maps: LabelMaps) -> str:
+    """The kind of problem in one word: that of a single head, or `multitask`."""
+    return next(iter(label_maps.values())).problem if len(label_maps) == 1 else "multitask"
 
 
 def is_truth(text: str) -> bool:

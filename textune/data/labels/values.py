@@ -24,6 +24,7 @@ from textune.wording import shorten
 Kind = Literal["integer", "number", "name"]
 
 MISSING = -1
+"""The code of an entry without a label, and the target of a row that has none for a head."""
 
 
 @dataclass(frozen=True, eq=False)

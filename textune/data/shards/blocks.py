@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from textune.config import Columns, Labels, OnBadRow, StreamSource
 from textune.data.columns import Examples, label_columns, select_columns, text_columns
-from textune.data.labels import LabelMap, encode_labels
+from textune.data.labels import LabelMaps, encode_by_head
 from textune.data.reading import Piece, Places, Rows, SkippedRow, missing_column, refuse
 from textune.data.shards.reader import BEGINNING, Position, ShardFormat, ShardReader, open_reader, shard_format
 from textune.data.shards.remote import Shard, find_shards
@@ -42,8 +42,8 @@ class RowStream:
     on_bad_row: OnBadRow
     shards: tuple[Shard, ...]
     formats: tuple[ShardFormat, ...]
-    label_map: LabelMap | None = None
-    """Known once the first rows have been read."""
+    label_maps: LabelMaps = field(default_factory=dict)
+    """By head; known once the first rows have been read."""
 
     @property
     def name(self) -> str:
@@ -130,10 +130,11 @@ class Cursor:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Examples in the order in which they are trained on; `targets` [N] or [N, C] go with them."""
+    """Examples in the order in which they are trained on; `targets` [N] or [N, C] by head go with
+    them."""
 
     examples: Examples
-    targets: np.ndarray
+    targets: dict[str, np.ndarray]
     before: Cursor
     after: Cursor
 
@@ -161,13 +162,14 @@ class BlockReader:
         """The block that begins there; it may be empty. DataError for what cannot be read, or an epoch without a
         row."""
         pieces, after = self.read_pieces(cursor)
-        stream, label_map = self._stream, self._stream.label_map
-        assert label_map is not None, "labels are settled before blocks are read"
+        stream, label_maps = self._stream, self._stream.label_maps
+        assert label_maps, "labels are settled before blocks are read"
+        no_targets = {name: label_map.no_targets() for name, label_map in label_maps.items()}
         selected = [stream.select(piece) for piece in pieces]
         encoded = [
-            encode_labels(examples, label_map, stream.labels, on_bad_row=stream.on_bad_row)
+            encode_by_head(examples, label_maps, stream.labels, on_bad_row=stream.on_bad_row)
             if len(examples)
-            else (examples, label_map.no_targets())
+            else (examples, no_targets)
             for examples in selected
         ]
         examples = _joined([examples for examples, _ in encoded], stream)
@@ -178,10 +180,14 @@ class BlockReader:
                 raise no_rows(stream.name, examples.skipped)
         else:
             after = replace(after, rows=cursor.rows + len(examples), skipped=cursor.skipped + num_skipped)
-        targets = np.concatenate([label_map.no_targets(), *(targets for _, targets in encoded)])
+        targets = {
+            name: np.concatenate([nothing, *(of_piece[name] for _, of_piece in encoded)])
+            for name, nothing in no_targets.items()
+        }
         if self._shuffles:
             order_N = self._permutation(len(examples), cursor.epoch, 1 + cursor.block)
-            examples, targets = examples.take(order_N), targets[order_N]
+            examples = examples.take(order_N)
+            targets = {name: of_head[order_N] for name, of_head in targets.items()}
         return Block(examples, targets, cursor, after)
 
     def read_pieces(self, cursor: Cursor) -> tuple[list[Piece], Cursor]:

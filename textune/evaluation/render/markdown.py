@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from textune.evaluation.metrics import METRICS
+from textune.evaluation.metrics import metric_called
 from textune.evaluation.report import Report
 from textune.evaluation.wording import answer, number, one_line, split_averages
 
@@ -71,7 +71,7 @@ def _head(report: Report) -> str:
 
 def _metrics(report: Report) -> str:
     rest, averages = split_averages(report.metrics)
-    rows = [(name, number(value), METRICS[name].description) for name, value in rest.items()]
+    rows = [(name, number(value), metric_called(name).description) for name, value in rest.items()]
     text = "## Metrics\n\n" + _three_columns(rows)
     if averages:
         columns = list(next(iter(averages.values())))

@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-SCHEDULERS = {"linear": "WarmupDecayLR", "cosine": "WarmupCosineLR", "constant": "WarmupLR"}
-"""`train.schedule.kind` to the scheduler of DeepSpeed with that shape."""
+SCHEDULERS = {
+    "linear": "WarmupDecayLR",
+    "cosine": "WarmupCosineLR",
+    "constant": "WarmupLR",
+    "constant_with_warmup": "WarmupLR",
+}
+"""`train.schedule.kind` to the scheduler of DeepSpeed with that shape; it has none of the others."""
 
 OLD_OFFLOAD = frozenset({"cpu_offload", "cpu_offload_param", "cpu_offload_use_pin_memory"})
 """Former spelling of `offload_optimizer` and `offload_param`; compared, then left out."""

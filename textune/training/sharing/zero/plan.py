@@ -260,7 +260,7 @@ def _compare_schedule(comparison: Comparison, section: TrainSection, *, steps_pe
         "scheduler.type",
         "train.schedule.kind",
         schedule.kind,
-        equal=lambda value: value == keys.SCHEDULERS[schedule.kind],
+        equal=lambda value: value == keys.SCHEDULERS.get(schedule.kind),
     )
     for name in ("warmup_min_lr", "warmup_min_ratio", "cos_min_ratio"):
         comparison.needs(f"scheduler.params.{name}", 0, "textune's schedules start at zero and end at zero")
@@ -272,9 +272,11 @@ def _compare_schedule(comparison: Comparison, section: TrainSection, *, steps_pe
         ("warmup_num_steps", "train.schedule.warmup", schedule.warmup),
         ("total_num_steps", "train.duration", section.duration),
     ):
-        if duration.unit == "steps" or steps_per_epoch is not None:
-            steps = duration.steps(steps_per_epoch or 1)
-            said = f"{duration} ({steps} steps)" if duration.unit == "epochs" else f"{duration}"
+        in_steps = duration.unit == "steps" or (duration.unit == "%" and section.duration.unit == "steps")
+        if in_steps or steps_per_epoch is not None:
+            per_epoch = steps_per_epoch or 1
+            steps = duration.steps(per_epoch, section.duration.steps(per_epoch))
+            said = f"{duration}" if duration.unit == "steps" else f"{duration} ({steps} steps)"
             comparison.same(f"scheduler.params.{name}", our_key, said, equal=partial(_equal, steps))
 
 
