@@ -138,7 +138,7 @@ def test_a_batch_of_windows_says_which_are_whose(tokenizer: Any, max_tokens: int
     encoder = TextEncoder(tokenizer, section(max_length=8, stride=1))
     store = encoder.encode(["a " * 20, "the film", "of " * 13, "bad"])
     examples = np.array([1, 2, 0])
-    batch = collate_windows(store, examples, layout="packed", pad_id=0, max_tokens=max_tokens, group_cost=4)
+    batch = collate_windows(store, examples, pad_id=0, max_tokens=max_tokens, group_cost=4)
     rows = np.concatenate([part.rows for part in batch.parts])
     assert rows[batch.places_R.numpy()].tolist() == store.rows_of(examples).tolist()
     assert batch.counts_B.tolist() == store.num_rows_of(examples).tolist()

@@ -51,9 +51,7 @@ def windows_of(built: Built) -> TokenStore:
 
 
 def batch_of(built: Built, store: TokenStore, examples: list[int], max_tokens: int) -> WindowedBatch:
-    return collate_windows(
-        store, np.array(examples), layout="packed", pad_id=built.model.pad_id, max_tokens=max_tokens, group_cost=8
-    )
+    return collate_windows(store, np.array(examples), pad_id=built.model.pad_id, max_tokens=max_tokens, group_cost=8)
 
 
 def built_with(family: str, folder: Path, pooling: Any) -> Built:

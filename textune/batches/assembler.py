@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from textune.batches.batch import Batch, MicroBatch, Tokens, collate, collate_windows
-from textune.batches.layout import GROUP_COST_TOKENS, Layout, cut_by_tokens, share_rows
+from textune.batches.layout import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, cut_by_tokens, share_rows
 from textune.batches.rows import TokenRows
 from textune.batches.store import TokenStore
 from textune.errors import ConfigError
@@ -26,6 +26,8 @@ class Assembler:
     pad_id: int
     group_cost: int = GROUP_COST_TOKENS
     """As `lay_out` takes it."""
+    padding: Padding = NO_PADDING
+    """How long the padded layout makes rows."""
     windows: bool = False
     """Whether an example may have several rows, whose vectors the model pools."""
     pin_memory: bool = False
@@ -65,7 +67,7 @@ class Assembler:
         cuts = {}
         for rank, share in enumerate(share_rows(lengths, self.world)):
             if rank == self.rank or self.lockstep:
-                parts = cut_by_tokens(lengths[share], max_tokens, layout=self.layout)
+                parts = cut_by_tokens(self.padding.widths(lengths[share]), max_tokens, layout=self.layout)
                 cuts[rank] = [share[positions] for positions in parts]
         return cuts[self.rank], max(1, *map(len, cuts.values()))
 
@@ -77,14 +79,18 @@ class Assembler:
 
     def tokens(self, store: TokenStore, examples: np.ndarray, max_tokens: int) -> Tokens:
         """What the model computes of these examples (int64 [B]), which ascend in length."""
-        together = collate_windows if self.windows else collate
-        return together(
+        if self.windows:
+            return collate_windows(
+                store, examples, pad_id=self.pad_id, max_tokens=max_tokens, group_cost=self.group_cost
+            )
+        return collate(
             store,
             examples,
             layout=self.layout,
             pad_id=self.pad_id,
             max_tokens=max_tokens,
             group_cost=self.group_cost,
+            padding=self.padding,
         )
 
 

@@ -9,7 +9,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from textune.batches.layout import GROUP_COST_TOKENS, Group, Layout, cut_by_tokens, lay_out, num_laid_out
+from textune.batches.layout import (
+    GROUP_COST_TOKENS,
+    NO_PADDING,
+    Group,
+    Layout,
+    Padding,
+    cut_by_tokens,
+    lay_out,
+    num_laid_out,
+)
 from textune.batches.store import TokenStore
 
 
@@ -45,14 +54,14 @@ class TokenBatch:
         return self.columns.get("types")
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest row, with its padding."""
+        return self.groups[-1].length
+
+    @property
     def num_laid_out(self) -> int:
         """T: tokens that this batch computes, padding included."""
         return num_laid_out(self.groups)
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest row."""
-        return int(self.row_lengths[-1])
 
     def to(self, device: torch.device) -> TokenBatch:
         """The same batch with its tensors on `device`; see `to_device`."""
@@ -91,7 +100,7 @@ class WindowedBatch:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest window."""
+        """Tokens of the longest window, with its padding."""
         return max(part.longest for part in self.parts)
 
     def to(self, device: torch.device) -> WindowedBatch:
@@ -166,7 +175,7 @@ class Batch:
 
     @property
     def longest(self) -> int:
-        """Tokens of this rank's longest row."""
+        """Tokens of this rank's longest row, with its padding."""
         return max(part.tokens.longest for part in self.micro_batches)
 
 
@@ -186,13 +195,15 @@ def collate(
     pad_id: int,
     max_tokens: int | None = None,
     group_cost: int = GROUP_COST_TOKENS,
+    padding: Padding = NO_PADDING,
 ) -> TokenBatch:
     """Lay rows of a store out as one batch; `rows` must ascend in length, as `cut_by_tokens` leaves them.
 
-    With the `max_tokens` of that cut, the tokens with padding stay within it, too. `group_cost` is that of `lay_out`.
+    With the `max_tokens` of that cut, the tokens with padding stay within it, too. `group_cost` is that of `lay_out`;
+    `padding` makes rows of the padded layout longer.
     """
     starts, lengths = store.offsets[rows], store.lengths_of(rows)
-    groups = lay_out(lengths, layout=layout, group_cost=group_cost, max_tokens=max_tokens)
+    groups = lay_out(padding.widths(lengths), layout=layout, group_cost=group_cost, max_tokens=max_tokens)
     total = num_laid_out(groups)
     columns = {name: np.full(total, pad_id if name == "ids" else 0, dtype=np.int64) for name in store.columns}
     positions = np.empty(total, dtype=np.int64)
@@ -218,16 +229,17 @@ def collate(
 
 
 def collate_windows(
-    store: TokenStore, examples: np.ndarray, *, layout: Layout, pad_id: int, max_tokens: int, group_cost: int
+    store: TokenStore, examples: np.ndarray, *, pad_id: int, max_tokens: int, group_cost: int
 ) -> WindowedBatch:
-    """All windows of these examples (int64 [B]), in parts of at most `max_tokens`; the rest is as in `collate`."""
+    """All windows of these examples (int64 [B]), packed in parts of at most `max_tokens`; the rest is as in
+    `collate`."""
     rows = store.rows_of(examples)
-    cuts = cut_by_tokens(store.lengths_of(rows), max_tokens, layout=layout)
+    cuts = cut_by_tokens(store.lengths_of(rows), max_tokens, layout="packed")
     order_R = np.concatenate(cuts)
     places_R = np.empty_like(order_R)
     places_R[order_R] = np.arange(len(order_R))
     parts = (
-        collate(store, rows[cut], layout=layout, pad_id=pad_id, max_tokens=max_tokens, group_cost=group_cost)
+        collate(store, rows[cut], layout="packed", pad_id=pad_id, max_tokens=max_tokens, group_cost=group_cost)
         for cut in cuts
     )
     return WindowedBatch(tuple(parts), torch.from_numpy(places_R), torch.from_numpy(store.num_rows_of(examples)))

@@ -27,6 +27,11 @@ def window_problems(experiment: Experiment) -> list[Problem]:
         )
         hint = 'Leave text_pair out and join the texts with data.columns.template, or set tokens.long = "truncate".'
         problems.append(Problem(("tokens", "long"), message, hint, value=tokens.long))
+    if tokens.pads:
+        name = "pad_multiple" if tokens.pad == "batch" else "pad"
+        key, value = format_key("tokens", name), getattr(tokens, name)
+        message = f'{key} = {format_value(value)} cannot go with tokens.long = "windows": windows are computed packed.'
+        problems.append(Problem(("tokens", name), message, f"Leave {key} out.", value=value))
     if experiment.model.attention == "padded":
         message = 'model.attention = "padded" cannot go with tokens.long = "windows": windows are computed packed.'
         problems.append(Problem(("model", "attention"), message, 'Use "auto".', value="padded"))

@@ -24,6 +24,7 @@ from textune.config.values import (
     HubPath,
     LongTexts,
     Names,
+    Padding,
     Period,
     Pooling,
     RunLength,
@@ -62,11 +63,22 @@ class TokensSection(Section):
     many as it needs."""
     drop_longer: PositiveInt | None = None
     """Skip rows with more than this many tokens (before truncation); the report counts them."""
+    pad: Computed[Padding] = "batch"
+    """How long rows are made where a backbone runs padded: as the longest row computed at once (`batch`), or as
+    `tokens.max_length`, so that all shapes are the same. `max_length` makes every backbone run padded."""
+    pad_multiple: Computed[PositiveInt | None] = None
+    """Make rows a multiple of this many tokens long, such as 8 or 16: fewer shapes. It makes every backbone run
+    padded."""
     cache: Computed[FilePath | None] = None
     """Folder of the token cache; by default `textune/tokens` in the user's cache folder (`$XDG_CACHE_HOME` or
     `~/.cache`)."""
     cache_size_gb: Computed[Annotated[float, Field(gt=0)]] = 20.0
     """Largest size of the cache; beyond it, the least recently used entries are removed."""
+
+    @property
+    def pads(self) -> bool:
+        """Whether rows are padded beyond what the padded layout needs."""
+        return self.pad != "batch" or self.pad_multiple is not None
 
     @property
     def longest(self) -> int:

@@ -151,13 +151,15 @@ class Predictor:
         """Lays examples out as this model wants them."""
         model = self.model
         cost = model.group_cost(self.device.dtype)
-        return Assembler(model.layout, model.pad_id, group_cost=cost, windows=model.pooling is not None)
+        return Assembler(
+            model.layout, model.pad_id, group_cost=cost, padding=model.padding, windows=model.pooling is not None
+        )
 
     def _cut(self, positions: np.ndarray, lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
         """These rows in batches, the longest first: if they do not fit into memory, that shows at once."""
         # Many classes bound the rows at once as well, however short these are.
         max_rows = max(1, MAX_SCORES_AT_ONCE // self.task.num_outputs)
-        alike = cut_by_tokens(lengths[positions], max_tokens, layout=self.model.layout)
+        alike = cut_by_tokens(self.model.padding.widths(lengths[positions]), max_tokens, layout=self.model.layout)
         return [
             positions[cut[max(0, stop - max_rows) : stop]]
             for cut in reversed(alike)
