@@ -20,7 +20,7 @@ from textune.config.longtexts import window_problems
 from textune.config.merge import Merged, Origin
 from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, parse_unset
 from textune.config.parents import Layer, layers_of, read_layers
-from textune.config.presets import is_preset, stem_of_preset
+from textune.config.presets import is_preset, name_of_preset
 from textune.config.problems import Problem, refuse, translate
 from textune.config.rates import rate_problems
 from textune.config.schema import Experiment
@@ -57,7 +57,7 @@ class Loaded:
     @property
     def name(self) -> str:
         """What a run of it is called, if the user does not say."""
-        return self.path.stem if self.path is not None else stem_of_preset(self.preset) or "model"
+        return self.path.stem if self.path is not None else name_of_preset(self.preset) or "model"
 
     @property
     def resolved(self) -> dict[str, JsonValue]:

@@ -107,6 +107,9 @@ class ModelSection(Section):
     """Replace a saved head of another size by a new one instead of stopping, if its outputs have no label names."""
     freeze: Names = ()
     """Parts that are not trained: `backbone`, `embeddings`, or patterns of parameter names such as `*.layer.0.*`."""
+    unfreeze: Names = ()
+    """Parts of what `freeze` takes that are trained after all, in the same words: `freeze = "backbone"` with `unfreeze
+    = "*.layer.11.*"` trains the head and that layer."""
     attention: Computed[AttentionLayout] = "auto"
     """`packed` computes no padding; `auto` packs every backbone that supports it."""
     compile: Computed[Switch] = "auto"
