@@ -53,6 +53,7 @@ PLACES: dict[str, list[str]] = {
         "train.max_tokens=20",
     ],
     "nothing to evaluate": ["data.validation.kind=none"],
+    "own task": ["task.kind=python", "task.object=kits.own:Margin", "train.max_tokens=200"],
 }
 """What a run is resumed under, every time from each of its steps."""
 
@@ -69,6 +70,7 @@ FAST = {
     "inverse root": [5],
     "bucket": [9],
     "logged behind its end": [12],
+    "own task": [2, 7],
 }
 """Of these some steps are enough for every day."""
 

@@ -40,7 +40,7 @@ from textune.pipeline.cautions import (
     fit_length,
     pad_rows,
     require_judge,
-    require_separator,
+    separator_notice,
     tokenizer_notice,
     warnings,
 )
@@ -48,7 +48,7 @@ from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.prediction import card_of
 from textune.ranks import ALONE, Ranks
 from textune.run import Earlier, Parts, Settings, Tracker
-from textune.tasks import build_task, with_known_weights
+from textune.tasks import build_task, own_labels, with_known_weights
 from textune.training import STATE_BYTES, is_in_lockstep, is_sharded, require_learner, require_optimizer
 
 
@@ -75,17 +75,20 @@ def build_parts(
     require_learner(train, device, ranks)
     require_backbone(experiment.model)
 
+    own = own_labels(experiment.task)
     before = earlier_card(experiment.model)
     known_names = known_labels(experiment.model, before)
     with ranks.local_first():
-        data = prepare_data(experiment.data, kind=experiment.task.kind, known_names=known_names, given=given)
+        data = prepare_data(
+            experiment.data, kind=experiment.task.kind, known_names=known_names, own_labels=own, given=given
+        )
     require_weights(train, data.train)
     for warning in require_sound(data) if audit else ():
         tracker.notice(warning)
 
     task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
     metric = resolve_metric(evaluate.metric, task.head.answers)
-    require_judge(train, data)
+    require_judge(train, data, best_by=evaluate.best_by)
 
     tokenizer = load_tokenizer(experiment.model)
     model = load_model(
@@ -105,7 +108,7 @@ def build_parts(
     pad_rows(tokens, model, name=name)
     encoder = TextEncoder(tokenizer, tokens)
     if earlier is None:
-        require_separator(experiment.data.columns, encoder, name=name)
+        said += separator_notice(experiment.data.columns, tokens, encoder, name=name)
     num_rows = len(data.train)
     with ranks.local_first():
         data, rows = tokenise(data, encoder, tokens, progress=partial(_tokenising, tracker), notice=tracker.notice)
@@ -137,6 +140,7 @@ def build_parts(
         tokens,
         data,
         device,
+        pair_separator=encoder.separator.text if experiment.data.columns.text_pair is not None else "",
         compiled=experiment.model.compile != "off",
         max_tokens=evaluate.max_tokens,
         metric=metric.name,

@@ -54,6 +54,10 @@ def differences(
         )
         if before != now:
             found.append(f"tokens.{name} = {before} (here {now})")
+    if card.pair_separator != here.pair_separator:
+        found.append(
+            f"tokens.pair_separator = {format_value(card.pair_separator)} (here {format_value(here.pair_separator)})"
+        )
     if (card.columns.text_pair is None) != (columns.text_pair is None):
         found.append(
             "single texts (here pairs)" if card.columns.text_pair is None else "pairs of texts (here single ones)"
