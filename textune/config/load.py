@@ -16,6 +16,7 @@ from pydantic import JsonValue, ValidationError
 
 from textune.config.evaluations import evaluation_problems
 from textune.config.fields import Place, keys_of
+from textune.config.longtexts import window_problems
 from textune.config.merge import Merged, Origin
 from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, parse_unset
 from textune.config.parents import Layer, layers_of, read_layers
@@ -157,6 +158,7 @@ def require_runnable(experiment: Experiment) -> None:
             Problem(("data", "labels", given[0]), message, "Remove it, or give it to the class: task.options.")
         )
     problems += [*evaluation_problems(experiment), *stream_problems(experiment), *rate_problems(experiment)]
+    problems += window_problems(experiment)
     refuse(problems)
 
 

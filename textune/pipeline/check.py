@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textune.batches import padding_waste
 from textune.config import Config, Overrides, load_config
 from textune.data import Finding, GivenRows, TokenFacts, audit_data
 from textune.pipeline.build import build_parts
@@ -136,8 +135,8 @@ def _token_facts(parts: Parts) -> TokenFacts:
         max_length=parts.card.max_length,
         num_unknown=unknown,
         num_tokens=total,
-        padding_share=padding_waste(
-            lengths["train"], parts.plan.batches(0, lengths["train"], parts.rows["train"].weights)
+        padding_share=parts.rows["train"].padding_waste(
+            parts.plan.batches(0, lengths["train"], parts.rows["train"].weights)
         ),
     )
 
