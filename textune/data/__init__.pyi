@@ -10,6 +10,7 @@ from .inspect.tokenfacts import TokenFacts as TokenFacts
 from .labels.map import LABEL as LABEL
 from .labels.map import LabelMap as LabelMap
 from .labels.map import LabelMaps as LabelMaps
+from .labels.map import OwnLabels as OwnLabels
 from .labels.map import Problem as Problem
 from .labels.map import choices_of as choices_of
 from .labels.map import full_names as full_names
