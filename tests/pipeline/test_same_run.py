@@ -23,7 +23,7 @@ from textune.config.sources import (
     SplitOff,
     StreamSource,
 )
-from textune.config.taskkinds import BinaryTask, MulticlassTask, MultilabelTask, RegressionTask
+from textune.config.taskkinds import BinaryTask, MulticlassTask, MultilabelTask, PythonTask, RegressionTask
 from textune.config.updaterules import (
     AdamW8bit,
     ConstantSchedule,
@@ -112,6 +112,7 @@ EXPERIMENTS = {
         )
         for way in (Sharded, DeepSpeed)
     },
+    "own task": Experiment(task=PythonTask(object="m:C", options={"a": 1})),
     **{
         schedule.__name__: Experiment().model_copy(
             update={"train": Experiment().train.model_copy(update={"schedule": schedule(**needed)})}

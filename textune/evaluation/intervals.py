@@ -212,7 +212,7 @@ def _bootstrap(metric: Metric, rows: Scored, value: float, samples: int, generat
         smaller = rows.take(np.sort(generator.choice(len(rows), max_rows, replace=False)))
         part, scale, center = metric.units(smaller), math.sqrt(max_rows / len(rows)), metric.of(smaller)
     samples = min(samples, max(MIN_SAMPLES, MAX_WORK // (fixed + per_row * len(part))))
-    around = Around(value, center, scale, higher_is_better=metric.higher_is_better)
+    around = Around(value, center, scale, metric.higher_is_better, metric.bounded)
     return resampled(units_of(metric, part), around, samples, generator)
 
 
@@ -226,6 +226,8 @@ class Around:
     scale: float
     """By which the deviations of resamples are multiplied."""
     higher_is_better: bool
+    bounded: bool = True
+    """As `Metric.bounded`."""
 
 
 def resampled(units: Units, around: Around, samples: int, generator: np.random.Generator) -> Interval:
@@ -239,9 +241,9 @@ def resampled(units: Units, around: Around, samples: int, generator: np.random.G
     shares = _bca_shares(defined, around.center, _acceleration(units, generator))
     quantiles = np.quantile(defined, shares)
     lower, upper = (float(limit) for limit in around.value + around.scale * (quantiles - around.center))
-    if around.higher_is_better:  # scaled deviations may reach past the best value that there is
+    if around.bounded and around.higher_is_better:  # scaled deviations may reach past the best value that there is
         upper = min(upper, 1.0)
-    else:
+    elif around.bounded:
         lower = max(lower, 0.0)
     return _around(around.value, lower, upper, "BCa bootstrap")
 

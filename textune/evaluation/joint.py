@@ -114,5 +114,5 @@ def _bootstrap(
         return mean_of_defined(np.array([part.value(times_N) for part in parts]))
 
     units = Units(np.ones(num_rows, np.int64), mean)
-    around = Around(value, mean(units.counts), scale, higher_is_better=main.higher_is_better)
+    around = Around(value, mean(units.counts), scale, main.higher_is_better, main.bounded)
     return resampled(units, around, samples, generator)

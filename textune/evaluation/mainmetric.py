@@ -33,6 +33,11 @@ class MainMetric:
         return next(iter(self.by_head.values())).higher_is_better
 
     @property
+    def bounded(self) -> bool:
+        """As `Metric.bounded`."""
+        return all(metric.bounded for metric in self.by_head.values())
+
+    @property
     def needs_losses(self) -> bool:
         """Whether it needs the task's own losses."""
         return any(metric.needs_losses for metric in self.by_head.values())

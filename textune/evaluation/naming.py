@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from textune.errors import ConfigError, Setting, Words
 from textune.evaluation.mainmetric import MainMetric
-from textune.evaluation.metrics import AND, MEAN_OF, METRICS, Metric, mean_of, metrics_for
+from textune.evaluation.metrics import AND, MEAN_OF, METRICS, Metric, mean_of, metrics_for, own_metrics
 from textune.tasks import problems_measured_by
 from textune.wording import closest, listing, repeated_names
 
@@ -152,7 +152,7 @@ def _resolve_one(name: str, heads: Sequence[Head]) -> MainMetric:
         if slash and head.name == task:
             metric = _metric_of(rest, name, head.answers)
             return MainMetric(f"{task}/{metric.name}", {task: metric})
-    found = {head.name: _find(_plain(name), head.answers) for head in heads}
+    found = {head.name: _find(name, head.answers) for head in heads}
     having = {head: metric for head, metric in found.items() if metric is not None}
     names = {metric.name for metric in having.values()}
     if len(having) == len(heads) and len(names) == 1:
@@ -169,16 +169,18 @@ def _resolve_one(name: str, heads: Sequence[Head]) -> MainMetric:
 
 def _metric_of(name: str, said: str, answers: Answers) -> Metric:
     """The metric of one head; `said`: what the user wrote."""
-    found = _find(_plain(name), answers)
+    found = _find(name, answers)
     if found is None:
         raise _unknown(name, said, answers)
     return found
 
 
-def _find(plain: str, answers: Answers) -> Metric | None:
+def _find(name: str, answers: Answers) -> Metric | None:
     """The metric of answers of this kind; None where they have none of this name."""
-    if plain == "auto":
-        return METRICS[answers.measures.main]
+    plain, own = _plain(name), {metric.name: metric for metric in own_metrics(answers.measures)}
+    plain = answers.measures.main if plain == "auto" else plain
+    if name in own or plain in own:
+        return own.get(name) or own[plain]
     found = BY_OTHER_NAME.get(plain, plain)
     return METRICS[found] if found in answers.measures.names or found == "loss" else None
 

@@ -81,7 +81,7 @@ class Report:
     curves: tuple[Curves, ...] = ()
     """For the classes with the most rows (binary: the second class); empty for regression."""
     higher_is_better: bool = True
-    """Whether more of the main metric is better."""
+    """Whether a larger value of the main metric is better."""
     tasks: Mapping[str, Report] = field(default_factory=dict)
     """Of several tasks, a report on the rows that have a label for each of them; the fields above are then means over
     the tasks, and there are no classes, confusions or mistakes of all together."""

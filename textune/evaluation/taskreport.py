@@ -94,7 +94,7 @@ def _of_head(
     seed: int,
 ) -> Report:
     """The report on one head, by what counts of it in the main metric; where nothing does, by its own."""
-    metric = main.by_head.get(scored.head.name, METRICS[scored.answers.measures.main])
+    metric = main.by_head.get(scored.head.name) or METRICS[scored.answers.measures.main]
     return build_report(
         scored,
         rows,

@@ -138,7 +138,12 @@ def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str
     together."""
     device: Literal["cpu", "cuda"] = "cuda" if parts.device.torch.type == "cuda" else "cpu"
     saved = load(
-        folder.best, device=device, precision=parts.device.precision, ranks=parts.ranks, on_notice=tracker.notice
+        folder.best,
+        device=device,
+        precision=parts.device.precision,
+        code=parts.card.code,  # which the run's own configuration names
+        ranks=parts.ranks,
+        on_notice=tracker.notice,
     )
     budget = saved.budget()
     reports: dict[str, Report] = {}

@@ -14,6 +14,7 @@ from textune.data import full_names, problem_of
 from textune.errors import RunError
 from textune.jsontext import finite
 from textune.model import processor
+from textune.owncode import fingerprint
 from textune.run.parts import Parts
 from textune.run.state import Identity, content_in_words, machine_in_words
 from textune.training import depends_on_the_end, sharing_kind
@@ -22,6 +23,8 @@ from textune.wording import listing
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+CODE = "code."
+"""Before the name of a class of the user's own: the hash of its file."""
 _NOT_COMPUTED = {"transformers_version", "architectures", "dtype", "torch_dtype", "id2label", "label2id", "use_cache"}
 """Keys of a backbone's configuration that change nothing of what is learnt."""
 
@@ -101,10 +104,9 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
     Sentences about the machine, whose last bits may differ, so that a person knows why results do.
     """
     gone, new = (_only_of(one, other) for one, other in ((saved, now), (now, saved)))
+    changed = [name for name, value in saved.content.items() if now.content.get(name) != value]
     other = [
-        content_in_words(name)
-        for name, value in saved.content.items()
-        if now.content.get(name) != value and name.partition(".")[2] not in gone
+        content_in_words(name) for name in changed if not name.startswith(CODE) and name.partition(".")[2] not in gone
     ]
     if new and saved.token_embeddings != now.token_embeddings:
         raise RunError(
@@ -126,14 +128,23 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
             place=str(where),
             reason="changed since it was trained",
         )
-    changed = [
+    # A mistake in it may be why the run stopped.
+    notes = [
+        f"{name.removeprefix(CODE)} is other code than before: it is used as it is now"
+        for name in changed
+        if name.startswith(CODE)
+    ]
+    differing = [
         f"{machine_in_words(name)} was {value}, is {now.machine.get(name)}"
         for name, value in saved.machine.items()
         if now.machine.get(name) != value
     ]
-    if not changed:
-        return []
-    return [f"this machine differs ({'; '.join(changed)}): the run continues, but results are no longer bit-identical"]
+    if not differing:
+        return notes
+    return [
+        *notes,
+        f"this machine differs ({'; '.join(differing)}): the run continues, but results are no longer bit-identical",
+    ]
 
 
 def _only_of(one: Identity, other: Identity) -> list[str]:
@@ -151,6 +162,7 @@ def identity_of(parts: Parts) -> Identity:
     named = [(name, split.examples.label_names) for name, split in splits.items() if split.examples.label_names]
     content |= {f"class_names.{name}": list(names) for name, names in named}
     content["labels"] = [problem_of(parts.data.label_maps), *full_names(parts.data.label_maps)]
+    content |= {f"{CODE}{path}": fingerprint(path) for path in parts.card.code}
     content["tokenizer"] = parts.encoder.fingerprint()
     content["max_length"] = parts.card.max_length
     content["token_embeddings"] = parts.model.left_out_fingerprint
