@@ -17,6 +17,7 @@ from pydantic import JsonValue, ValidationError
 from textune.config.evaluations import evaluation_problems
 from textune.config.fields import Place, keys_of
 from textune.config.merge import Merged, Origin
+from textune.config.multitask import multitask_problems
 from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, parse_unset
 from textune.config.parents import Layer, layers_of, read_layers
 from textune.config.presets import is_preset, stem_of_preset
@@ -140,7 +141,8 @@ def require_runnable(experiment: Experiment) -> None:
         problems.append(
             Problem(("data", "labels"), "data.labels.names and data.labels.names_file are both set.", hint)
         )
-    problems += [*evaluation_problems(experiment), *stream_problems(experiment), *rate_problems(experiment)]
+    problems += [*multitask_problems(experiment), *evaluation_problems(experiment)]
+    problems += [*stream_problems(experiment), *rate_problems(experiment)]
     refuse(problems)
 
 

@@ -10,7 +10,14 @@ from functools import partial
 from types import MappingProxyType
 
 from textune.batches import Plan, TextEncoder, TokenRows, choose_max_length, require_budget, require_weights, tokenise
-from textune.config import Experiment, TrainSection, reported_sets, require_runnable, sets_at_each_evaluation
+from textune.config import (
+    Experiment,
+    TrainSection,
+    groups_of,
+    reported_sets,
+    require_runnable,
+    sets_at_each_evaluation,
+)
 from textune.data import GivenRows, PreparedData, prepare_data, require_sound
 from textune.evaluation import resolve_metric
 from textune.model import (
@@ -68,7 +75,13 @@ def build_parts(
     before = earlier_card(experiment.model)
     known_names = known_labels(experiment.model, before)
     with ranks.local_first():
-        data = prepare_data(experiment.data, kind=experiment.task.kind, known_names=known_names, given=given)
+        data = prepare_data(
+            experiment.data,
+            kind=experiment.task.kind,
+            known_names=known_names,
+            given=given,
+            groups=groups_of(experiment.task, experiment.data.columns),
+        )
     require_weights(train, data.train)
     for warning in require_sound(data) if audit else ():
         tracker.notice(warning)

@@ -26,6 +26,7 @@ from textune.config import (
     Switch,
     TokensSection,
     TrainSource,
+    groups_of,
     load_config,
     require_words,
     user_path,
@@ -243,11 +244,17 @@ def _own_rows(
             given=given,
         )
         read = [found]
-        same_labels = given_names(section.labels, section.columns.labels) == card.names or not choices_of(
-            card.label_maps
-        )
+        # Numbers have no names, and those of several tasks stand in the configuration itself.
+        same_labels = not choices_of(card.label_maps) or len(card.heads) > 1
+        same_labels = same_labels or given_names(section.labels, section.columns.labels) == card.names
     else:
-        prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names, given=given)
+        prepared = prepare_data(
+            section,
+            kind=experiment.task.kind,
+            known_names=card.names,
+            given=given,
+            groups=groups_of(experiment.task, section.columns),
+        )
         own = prepared.splits[name]
         read = [prepared.train] if name == "train" else [prepared.train, own]
         found, train_targets = own, prepared.train_targets

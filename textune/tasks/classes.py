@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from textune.config import BinaryTask, RegressionTask, Task
+from textune.config import BinaryTask, ClassWeights, MultitaskTask, RegressionTask, Task
 from textune.data import LABEL, MISSING, LabelMap
 from textune.errors import DataError
 from textune.tasks.answers import Answer, Constant, Counts, Measures, require_probabilities, surprise
@@ -224,10 +225,19 @@ def build_classes(
         label_map,
         num_outputs=1 if one_output else len(label_map.names),
         label_smoothing=section.label_smoothing,
-        class_weights=class_weights(section.class_weights, label_map, targets, balance=_balance),
+        class_weights=class_weights(_weights_of(section, name), label_map, targets, balance=_balance),
         decision=decision,
         name=name,
     )
+
+
+def _weights_of(section: Task, name: str) -> ClassWeights:
+    """The class weights of this head; a table for several heads names each class with its head."""
+    wanted = section.class_weights if not isinstance(section, RegressionTask) else "none"
+    if not isinstance(section, MultitaskTask) or not isinstance(wanted, Mapping):
+        return wanted
+    start = f"{name}/"
+    return {key.removeprefix(start): weight for key, weight in wanted.items() if key.startswith(start)} or "none"
 
 
 def _balance(targets: np.ndarray, num_classes: int) -> np.ndarray:
