@@ -43,6 +43,7 @@ def table(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
 rows = {
     "where": st.dictionaries(text, names, max_size=2),
     "rename": st.dictionaries(text, text, max_size=2),
+    "replace": st.dictionaries(text, st.dictionaries(text, text, max_size=2), max_size=2),
     "take": st.integers(1, 9),
 }
 csv = {"files": st.lists(path, max_size=3), "delimiter": st.sampled_from(["\t", ";"]), "column_names": names}

@@ -9,7 +9,7 @@ from textune.config import presets
 from textune.config.explain import show
 from textune.config.load import load_config
 from textune.config.parents import read_layers
-from textune.config.presets import preset_names, read_preset, stem_of_preset
+from textune.config.presets import name_of_preset, preset_names, read_preset
 from textune.config.toml import read_toml
 from textune.errors import ConfigError
 
@@ -25,9 +25,9 @@ def write(name: str, text: str) -> None:
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_loads_and_says_what_it_is_for(name: str) -> None:
     line = presets.described_presets()[name]
-    assert 20 < len(line) < 119 and line[0].isupper() and line.endswith(".")
+    assert 20 < len(line) < 119 and line[0].isupper() and line.endswith((".", "?"))
     loaded = load_config(f"preset:{name}")
-    assert loaded.path is None and loaded.name == name.rpartition("/")[2]
+    assert loaded.path is None and loaded.name == name.replace("/", "-")
     assert f"of preset:{name}: " in show(loaded)
     for layer in read_layers(f"preset:{name}")[0]:
         assert layer.origin.label.startswith("preset:") and layer.origin.folder == Path.cwd()
@@ -113,7 +113,9 @@ def test_parameters_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         read_preset("preset:plain:x=1")
 
 
-@pytest.mark.parametrize(("name", "meant"), [("tinny", "tiny"), ("one-gpu", "one_gpu"), ("gpu", "gpus")])
+@pytest.mark.parametrize(
+    ("name", "meant"), [("tinny", "tiny"), ("one-gpu", "one_gpu"), ("gpu", "gpus"), ("mrpc", "glue/mrpc")]
+)
 def test_an_unknown_preset_names_the_nearest(name: str, meant: str) -> None:
     write("config.toml", f'extends = "preset:{name}"')
     for config, words in (("config.toml", []), (f"preset:{name}", []), (None, [f"extends=preset:{name}"])):
@@ -130,8 +132,8 @@ def test_a_name_is_not_a_path(name: str) -> None:
 
 
 def test_the_name_of_a_run() -> None:
-    assert stem_of_preset("preset:glue/mrpc") == "mrpc"
-    assert stem_of_preset("preset:xnli:language=de/ch") == "xnli"
+    assert name_of_preset("preset:glue/mrpc") == "glue-mrpc"
+    assert name_of_preset("preset:xnli:language=de/ch") == "xnli"
     assert load_config({}).name == "model"
     write("mine.toml", 'extends = "preset:tiny"')
     assert load_config("mine.toml").name == "mine"

@@ -347,6 +347,30 @@ def test_patterns_of_parameter_names(bert: Path) -> None:
     assert "bert.embeddings.LayerNorm.weight" in still
 
 
+def test_what_is_frozen_can_be_given_back(bert: Path) -> None:
+    every = {name for name, _ in load(bert).hf.named_parameters()}
+    top = {name for name in every if ".layer.1." in name}
+    head = {"classifier.weight", "classifier.bias"}
+    assert trained(load(bert, freeze=["backbone"], unfreeze=["*.layer.1.*"])) == head | top
+    assert trained(load(bert, freeze=["backbone"], unfreeze=["backbone"])) == every
+    norms = {name for name in every if "embeddings.LayerNorm" in name}
+    found = trained(load(bert, freeze=["embeddings", "*.layer.0.*"], unfreeze=["*embeddings.LayerNorm*"]))
+    assert norms < found and not any(".layer.0." in name or "word_embeddings" in name for name in found)
+
+
+@pytest.mark.parametrize(
+    ("unfreeze", "freeze", "parts"),
+    [
+        ("layer.1", ["backbone"], ['"layer.1" matches no parameter', "bert.encoder.layer.1"]),
+        ("embedings", ["backbone"], ['Did you mean "embeddings"?']),
+        ("*.layer.1.*", [], ["matches nothing that model.freeze takes"]),
+        ("*.layer.1.*", ["embeddings"], ["matches nothing that model.freeze takes"]),
+    ],
+)
+def test_giving_back_that_cannot_be(unfreeze: str, freeze: list[str], parts: list[str], bert: Path) -> None:
+    refused(ConfigError, "model.unfreeze", *parts, folder=bert, freeze=freeze, unfreeze=[unfreeze])
+
+
 @pytest.mark.parametrize(
     ("freeze", "parts"),
     [

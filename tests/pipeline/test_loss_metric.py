@@ -29,6 +29,7 @@ SMOOTHING = ["task.kind=binary", "task.label_smoothing=0.1"]
 KINDS = {
     "balanced": [*SMOOTHING, "task.class_weights=balanced"],
     "table": [*SMOOTHING, "task.class_weights={ neg = 3.0 }"],
+    "focal": ["task.kind=binary", "task.loss=focal", "task.gamma=1.5"],
     "one output": [*SMOOTHING, "task.num_logits=1"],
     "regression": ["data.columns.label=number", "task.kind=regression", "task.loss=smooth_l1", "task.beta=0.2"],
 }
@@ -49,6 +50,9 @@ def by_torch(kind: str, logits: torch.Tensor, rows: list[dict[str, Any]], weight
         numbers = torch.tensor([row["number"] for row in rows])
         return float(functional.smooth_l1_loss(logits[:, 0], numbers, beta=0.2))
     labels = torch.tensor([int(row["label"] == "pos") for row in rows])
+    if kind == "focal":
+        surprise = functional.cross_entropy(logits, labels, reduction="none")
+        return float(((1 - torch.exp(-surprise)) ** 1.5 * surprise).mean())
     if kind == "one output":
         return float(functional.binary_cross_entropy_with_logits(logits[:, 0], labels * 0.9 + 0.05))
     return float(functional.cross_entropy(logits, labels, torch.tensor(weights), label_smoothing=0.1))

@@ -6,8 +6,10 @@ from .batch import collate as collate
 from .batch import to_device as to_device
 from .cache import open_store as open_store
 from .layout import GROUP_COST_TOKENS as GROUP_COST_TOKENS
+from .layout import NO_PADDING as NO_PADDING
 from .layout import Group as Group
 from .layout import Layout as Layout
+from .layout import Padding as Padding
 from .layout import cut_by_tokens as cut_by_tokens
 from .layout import padding_waste as padding_waste
 from .loader import Batches as Batches

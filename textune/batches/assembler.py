@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from textune.batches.batch import Batch, MicroBatch, collate
-from textune.batches.layout import GROUP_COST_TOKENS, Layout, cut_by_tokens, share_rows
+from textune.batches.layout import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, cut_by_tokens, share_rows
 from textune.batches.rows import TokenRows
 
 
@@ -24,6 +24,8 @@ class Assembler:
     pad_id: int
     group_cost: int = GROUP_COST_TOKENS
     """As `lay_out` takes it."""
+    padding: Padding = NO_PADDING
+    """How long the padded layout makes rows."""
     pin_memory: bool = False
     """Whether to pin memory for copies to a GPU."""
     rank: int = 0
@@ -59,7 +61,7 @@ class Assembler:
         cuts = {}
         for rank, share in enumerate(share_rows(lengths, self.world)):
             if rank == self.rank or self.lockstep:
-                parts = cut_by_tokens(lengths[share], max_tokens, layout=self.layout)
+                parts = cut_by_tokens(self.padding.widths(lengths[share]), max_tokens, layout=self.layout)
                 cuts[rank] = [share[positions] for positions in parts]
         return cuts[self.rank], max(1, *map(len, cuts.values()))
 
@@ -72,6 +74,7 @@ class Assembler:
             pad_id=self.pad_id,
             max_tokens=max_tokens,
             group_cost=self.group_cost,
+            padding=self.padding,
         )
         micro_batch = MicroBatch(tokens, _targets(rows), _weights(rows), counts)
         return micro_batch.pinned() if self.pin_memory else micro_batch

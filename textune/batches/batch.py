@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from textune.batches.layout import GROUP_COST_TOKENS, Group, Layout, lay_out, num_laid_out
+from textune.batches.layout import GROUP_COST_TOKENS, NO_PADDING, Group, Layout, Padding, lay_out, num_laid_out
 from textune.batches.store import TokenStore
 
 
@@ -43,6 +43,11 @@ class TokenBatch:
     def types_T(self) -> torch.Tensor | None:
         """int64 [T] token type ids; None where they are all zero or the backbone has none."""
         return self.columns.get("types")
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row, with its padding."""
+        return self.groups[-1].length
 
     @property
     def num_laid_out(self) -> int:
@@ -123,8 +128,8 @@ class Batch:
 
     @property
     def longest(self) -> int:
-        """Tokens of this rank's longest row."""
-        return max(int(part.tokens.row_lengths[-1]) for part in self.micro_batches)
+        """Tokens of this rank's longest row, with its padding."""
+        return max(part.tokens.longest for part in self.micro_batches)
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -143,13 +148,15 @@ def collate(
     pad_id: int,
     max_tokens: int | None = None,
     group_cost: int = GROUP_COST_TOKENS,
+    padding: Padding = NO_PADDING,
 ) -> TokenBatch:
     """Lay rows of a store out as one batch; `rows` must ascend in length, as `cut_by_tokens` leaves them.
 
-    With the `max_tokens` of that cut, the tokens with padding stay within it, too. `group_cost` is that of `lay_out`.
+    With the `max_tokens` of that cut, the tokens with padding stay within it, too. `group_cost` is that of `lay_out`;
+    `padding` makes rows of the padded layout longer.
     """
     starts, lengths = store.offsets[rows], store.lengths_of(rows)
-    groups = lay_out(lengths, layout=layout, group_cost=group_cost, max_tokens=max_tokens)
+    groups = lay_out(padding.widths(lengths), layout=layout, group_cost=group_cost, max_tokens=max_tokens)
     total = num_laid_out(groups)
     columns = {name: np.full(total, pad_id if name == "ids" else 0, dtype=np.int64) for name in store.columns}
     positions = np.empty(total, dtype=np.int64)

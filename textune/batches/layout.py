@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+
+from textune.config import TokensSection
 
 Layout = Literal["packed", "padded"]
 
@@ -25,6 +28,29 @@ class Group(NamedTuple):
     """Number of rows."""
     length: int
     """Tokens of each row, padding included."""
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How long the padded layout makes rows, beyond the longest one computed at once; the default adds nothing."""
+
+    to: int = 1
+    """Tokens that every row gets at least."""
+    multiple: int = 1
+    """The length of a row is a multiple of this."""
+
+    @classmethod
+    def of(cls, section: TokensSection) -> Padding:
+        """As the section asks, whose `max_length` is known."""
+        to = section.longest if section.pad == "max_length" else 1
+        return cls(to, section.pad_multiple or 1)
+
+    def widths(self, lengths: np.ndarray) -> np.ndarray:
+        """Tokens that rows of these lengths take by themselves, in the same order."""
+        return np.asarray(-(-np.maximum(lengths, self.to) // self.multiple) * self.multiple)
+
+
+NO_PADDING = Padding()
 
 
 def share_rows(lengths_B: np.ndarray, world: int) -> list[np.ndarray]:

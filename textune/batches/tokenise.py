@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from textune.batches.cache import open_store
+from textune.batches.layout import NO_PADDING, Padding
 from textune.batches.order import require_drawable
 from textune.batches.rows import TokenRows
 from textune.batches.store import TokenStore
@@ -85,19 +86,22 @@ def require_weights(section: TrainSection, train: Split) -> None:
         require_drawable(None if weights is None else weights[train.indices])
 
 
-def require_budget(key: str, limit: int | str, rows: Mapping[str, TokenRows], data: PreparedData) -> None:
+def require_budget(
+    key: str, limit: int | str, rows: Mapping[str, TokenRows], data: PreparedData, padding: Padding = NO_PADDING
+) -> None:
     """ConfigError where a single row of these splits exceeds the token budget that `key` sets; `"auto"` fits any
     row."""
     if not isinstance(limit, int):
         return
     for name, of_split in rows.items():
         lengths = of_split.row_lengths
-        longest = int(lengths.max())
+        longest = int(padding.widths(lengths).max())
         if longest > limit:
             example = of_split.store.example[of_split.rows[lengths.argmax()]]
             place = data.splits[name].examples.place(int(example))
             raise ConfigError(
-                f"{key} = {limit} is smaller than the longest {name} row: {place} has {longest} tokens.",
+                f"{key} = {limit} is smaller than the longest {name} row: {place} has {longest} tokens"
+                f"{'' if padding == NO_PADDING else ', padding included'}.",
                 hint=f"Use {key} = {longest} or more, or lower tokens.max_length.",
                 key=key,
                 value=limit,

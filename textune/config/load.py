@@ -20,14 +20,14 @@ from textune.config.merge import Merged, Origin
 from textune.config.multitask import multitask_problems
 from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, parse_unset
 from textune.config.parents import Layer, layers_of, read_layers
-from textune.config.presets import is_preset, stem_of_preset
+from textune.config.presets import is_preset, name_of_preset
 from textune.config.problems import Problem, refuse, translate
 from textune.config.rates import rate_problems
 from textune.config.schema import Experiment
 from textune.config.section import Section
 from textune.config.sources import ConcatSource, FilesSource, StreamSource
 from textune.config.streams import stream_problems
-from textune.config.toml import Tree, format_key, shorten
+from textune.config.toml import Tree, format_key, format_value, shorten
 from textune.errors import ConfigError
 
 DEFAULT = "default"
@@ -57,7 +57,7 @@ class Loaded:
     @property
     def name(self) -> str:
         """What a run of it is called, if the user does not say."""
-        return self.path.stem if self.path is not None else stem_of_preset(self.preset) or "model"
+        return self.path.stem if self.path is not None else name_of_preset(self.preset) or "model"
 
     @property
     def resolved(self) -> dict[str, JsonValue]:
@@ -132,6 +132,15 @@ def require_runnable(experiment: Experiment) -> None:
         message = 'train.order = "weighted" draws rows by their weights, but data.columns.weight is not set.'
         hint = "Name the column of the weights there, or choose another train.order."
         problems.append(Problem(("train", "order"), message, hint))
+    if experiment.model.attention == "packed" and experiment.tokens.pads:
+        key = "pad" if experiment.tokens.pad != "batch" else "pad_multiple"
+        value = getattr(experiment.tokens, key)
+        message = (
+            f'model.attention = "packed" computes no padding, but tokens.{key} = {format_value(value)} asks for it.'
+        )
+        problems.append(
+            Problem(("tokens", key), message, f"Remove tokens.{key}, or set model.attention to padded.", value)
+        )
     for name in ("train", "validation", "test"):
         problems += _without_files(getattr(data, name), ("data", name))
     for name, source in data.evaluations.items():

@@ -26,6 +26,7 @@ from textune.config.fields import (
     variants,
 )
 from textune.config.paths import absolute
+from textune.config.presets import is_preset
 from textune.config.problems import Problem, not_a_table, set_in, unknown_key, unknown_kind, wrong_value
 from textune.config.schema import Experiment
 from textune.config.section import Kept, Section
@@ -236,6 +237,8 @@ class Merged:
     ) -> None:
         names = {inner[len(place)]: found for inner, found in self.origins.items() if inner[: len(place)] == place}
         for name, found in names.items():
+            if is_preset(found.label) and is_preset(origin.label):
+                continue  # one preset made of another: nothing that a user has set
             if name != "kind" and name in keys_of(section) and name not in saved:
                 new = section.model_fields["kind"].default
                 self.notes.append(

@@ -35,9 +35,9 @@ def described_presets() -> dict[str, str]:
     return {name: _first_line(_FOLDER / f"{name}.toml") for name in preset_names()}
 
 
-def stem_of_preset(name: str) -> str:
-    """The last part of a preset's name, without parameters: what a run of it is called."""
-    return name.removeprefix(PREFIX).partition(":")[0].rpartition("/")[2]
+def name_of_preset(preset: str) -> str:
+    """What a run of it is called: its name without parameters, in one word."""
+    return preset.removeprefix(PREFIX).partition(":")[0].replace("/", "-")
 
 
 def read_preset(name: str) -> Tree:
@@ -56,8 +56,8 @@ def read_preset(name: str) -> Tree:
 
 
 def _unknown(name: str, plain: str, names: list[str]) -> ConfigError:
-    # A task of GLUE is often named alone, and the last part may be misspelt on its own.
-    near = nearest(plain, names) or next((known for known in names if stem_of_preset(known) == plain), None)
+    last = {known.rpartition("/")[2]: known for known in reversed(names)}  # a task of GLUE may be named alone
+    near = last.get(plain) or nearest(plain, names)
     hint = f'Did you mean "{PREFIX}{near}"? ' if near else ""
     return ConfigError(
         f"{name}: there is no such preset.",

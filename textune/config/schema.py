@@ -23,6 +23,7 @@ from textune.config.values import (
     FilePath,
     HubPath,
     Names,
+    Padding,
     Period,
     RunLength,
     Seed,
@@ -47,11 +48,22 @@ class TokensSection(Section):
     rows."""
     drop_longer: PositiveInt | None = None
     """Skip rows with more than this many tokens (before truncation); the report counts them."""
+    pad: Computed[Padding] = "batch"
+    """How long rows are made where a backbone runs padded: as the longest row computed at once (`batch`), or as
+    `tokens.max_length`, so that all shapes are the same. `max_length` makes every backbone run padded."""
+    pad_multiple: Computed[PositiveInt | None] = None
+    """Make rows a multiple of this many tokens long, such as 8 or 16: fewer shapes. It makes every backbone run
+    padded."""
     cache: Computed[FilePath | None] = None
     """Folder of the token cache; by default `textune/tokens` in the user's cache folder (`$XDG_CACHE_HOME` or
     `~/.cache`)."""
     cache_size_gb: Computed[Annotated[float, Field(gt=0)]] = 20.0
     """Largest size of the cache; beyond it, the least recently used entries are removed."""
+
+    @property
+    def pads(self) -> bool:
+        """Whether rows are padded beyond what the padded layout needs."""
+        return self.pad != "batch" or self.pad_multiple is not None
 
     @property
     def longest(self) -> int:
@@ -75,6 +87,9 @@ class ModelSection(Section):
     """Replace a saved head of another size by a new one instead of stopping, if its outputs have no label names."""
     freeze: Names = ()
     """Parts that are not trained: `backbone`, `embeddings`, or patterns of parameter names such as `*.layer.0.*`."""
+    unfreeze: Names = ()
+    """Parts of what `freeze` takes that are trained after all, in the same words: `freeze = "backbone"` with `unfreeze
+    = "*.layer.11.*"` trains the head and that layer."""
     attention: Computed[AttentionLayout] = "auto"
     """`packed` computes no padding; `auto` packs every backbone that supports it."""
     compile: Computed[Switch] = "auto"

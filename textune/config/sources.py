@@ -25,13 +25,16 @@ from textune.config.values import (
 
 
 class RowSelection(Section):
-    """Keys that every data source has; applied in the order where, rename, select, shuffle, take."""
+    """Keys that every data source has; applied in the order where, rename, replace, select, shuffle, take."""
 
     where: dict[str, Names] = {}
     """Keep only rows whose column has one of these values, such as `{ source = "rotten_tomatoes" }`; values are
     compared as text."""
     rename: dict[str, str] = {}
     """New column names, such as `{old = "new"}`."""
+    replace: dict[str, dict[str, str]] = {}
+    """Other values for a column, such as `{ label = { contradictory = "contradiction" } }`; values are compared as
+    text, and the column becomes text."""
     select: Names = ()
     """Columns to keep; empty keeps all."""
     shuffle: bool = False
@@ -48,7 +51,9 @@ class FilesSource(RowSelection):
     kind: Literal["files"] = "files"
     """A data source made of files."""
     files: Located[FilePaths] = ()
-    """Paths or glob patterns, relative to the config file. `.gz` and `.zst` are unpacked while reading."""
+    """Paths or glob patterns, relative to the config file. `.gz` and `.zst` are unpacked while reading.
+    `rows.zip!folder/train.tsv` is a file inside a zip archive; where the folder of `SST-2/train.tsv` is absent, the
+    file is read from `SST-2.zip`."""
     format: Literal["auto", "csv", "tsv", "json", "jsonl", "parquet", "arrow", "text"] = "auto"
     """File format; `auto` goes by the file name."""
     encoding: Annotated[str, AfterValidator(known_encoding)] = "utf-8"

@@ -12,7 +12,17 @@ from textune.config.values import Names, whole_number
 ClassWeights = Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]]
 
 
-class AutoTask(Section):
+class ClassLoss(Section):
+    """What is minimised where the answers are classes or labels."""
+
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    """Cross-entropy, or focal loss (arXiv:1708.02002): each class's term times (1 - its probability) ^ `gamma`, so
+    that rows the model is sure of count less."""
+    gamma: Annotated[float, Field(ge=0)] = 2.0
+    """Of focal loss; 0 is cross-entropy."""
+
+
+class AutoTask(ClassLoss):
     """Binary, multiclass, multilabel or regression, decided from the labels."""
 
     kind: Literal["auto"] = "auto"
@@ -23,7 +33,7 @@ class AutoTask(Section):
     """`balanced` (number of rows / (classes x rows of the class)) or a table of weights by label name."""
 
 
-class BinaryTask(Section):
+class BinaryTask(ClassLoss):
     """Two classes."""
 
     kind: Literal["binary"] = "binary"
@@ -36,7 +46,7 @@ class BinaryTask(Section):
     """`balanced` or a table of weights by label name."""
 
 
-class MulticlassTask(Section):
+class MulticlassTask(ClassLoss):
     """One of several classes."""
 
     kind: Literal["multiclass"] = "multiclass"
@@ -47,7 +57,7 @@ class MulticlassTask(Section):
     """`balanced` or a table of weights by label name."""
 
 
-class MultilabelTask(Section):
+class MultilabelTask(ClassLoss):
     """Any number of classes."""
 
     kind: Literal["multilabel"] = "multilabel"
@@ -59,7 +69,7 @@ class MultilabelTask(Section):
     term."""
 
 
-class MultitaskTask(Section):
+class MultitaskTask(ClassLoss):
     """Several tasks at once, each with one class per row."""
 
     kind: Literal["multitask"] = "multitask"

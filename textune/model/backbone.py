@@ -20,7 +20,7 @@ import transformers
 from torch import nn
 from torch.nn import functional
 
-from textune.batches import GROUP_COST_TOKENS, Layout, TokenBatch
+from textune.batches import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, TokenBatch
 from textune.config import AttentionLayout, Switch
 from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
@@ -48,8 +48,8 @@ ROUND_FROM = 256
 class TextModel(nn.Module):
     """A Hugging Face sequence classifier that computes packed batches without padding, where its family allows it.
 
-    `hf` is the Hugging Face model, `layout` what batches must look like, `reason` why; `notes` say which weights start
-    new or are not used; `pad_id` fills the padding of batches.
+    `hf` is the Hugging Face model, `layout` and `padding` what batches must look like, `reason` why; `notes` say which
+    weights start new or are not used; `pad_id` fills the padding of batches.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class TextModel(nn.Module):
         self.pad_id = pad_id
         self.notes = notes
         self.layout: Layout = "padded"
+        self.padding = NO_PADDING
         self.accelerator = Accelerator(hf, compile)
         self._unknown_id = unknown_id
         self._frozen = frozen
@@ -86,6 +87,11 @@ class TextModel(nn.Module):
         if attention == "packed" or (attention == "auto" and not self._obstacle):
             self.set_layout("packed")
             self.reason = f"{hf.config.model_type} computes attention row by row, without padding"
+
+    def pad_rows(self, padding: Padding, *, reason: str) -> None:
+        """Run padded from now on, with rows of such lengths."""
+        self.set_layout("padded")
+        self.padding, self.reason = padding, reason
 
     def set_layout(self, layout: Layout) -> None:
         """Expect packed or padded batches from now on; ModelError where the family cannot run packed."""

@@ -164,7 +164,7 @@ def measure_budget(
     available = available_bytes(device.torch) if available is None else available
     lengths = store.lengths_of(indices)
     order = indices[np.argsort(lengths, kind="stable")]
-    longest = int(lengths.max())
+    longest = int(model.padding.widths(lengths).max())
     most = MOST_TOKENS[device.torch.type]
     try:
         fixed, per_token = _bytes_needed(model, device, store, order, longest)
@@ -190,7 +190,10 @@ def _bytes_needed(
     Two micro-batches tell both apart: the shortest row, and the longest ones, whose tokens need most (attention).
     """
     long_rows = order[-max(1, -(-PROBE_TOKENS // longest)) :]
-    probes = [collate(store, rows, layout=model.layout, pad_id=model.pad_id) for rows in (order[:1], long_rows)]
+    probes = [
+        collate(store, rows, layout=model.layout, pad_id=model.pad_id, padding=model.padding)
+        for rows in (order[:1], long_rows)
+    ]
     fixed, saved = _line(probes, [_saved_by_forward(model, device, probe) for probe in probes])
     # Layers that are frozen or computed again save little, but while they are at work they take as much as any other.
     with _saving_everything(model) as changed:

@@ -7,30 +7,34 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from textune.config import ModelSection
 from textune.errors import ConfigError
 from textune.model.hugging import HuggingModel
 from textune.wording import closest, nearest
 
 
-def frozen_names(hf: HuggingModel, patterns: Sequence[str], *, new_tensors: Collection[str]) -> frozenset[str]:
-    """The parameters that `patterns` match.
+def frozen_names(hf: HuggingModel, section: ModelSection, *, new_tensors: Collection[str]) -> frozenset[str]:
+    """The parameters that the patterns of `model.freeze` match and those of `model.unfreeze` do not.
 
     `backbone` is everything that was pretrained, `embeddings` the embedding tables and their norms, anything else a
     pattern (`*`, `?`, `[...]`) of full parameter names. `new_tensors` start random and are never part of `backbone`.
-    ConfigError if a pattern matches nothing, or if nothing is left to train.
+    ConfigError if a pattern matches nothing, if `unfreeze` gives nothing back, or if nothing is left to train.
     """
     names = [name for name, _ in hf.named_parameters()]
     frozen: set[str] = set()
-    for pattern in patterns:
-        matching = _matching(hf, names, pattern, new_tensors)
-        if not matching:
+    for pattern in section.freeze:
+        frozen |= _matching(hf, names, pattern, new_tensors, key="model.freeze")
+    taken = frozenset(frozen)
+    for pattern in section.unfreeze:
+        back = _matching(hf, names, pattern, new_tensors, key="model.unfreeze")
+        if not back & taken:
             raise ConfigError(
-                f'model.freeze: "{pattern}" matches no parameter of this backbone.',
-                hint=_near(pattern, names),
-                key="model.freeze",
+                f'model.unfreeze: "{pattern}" matches nothing that model.freeze takes, which is trained anyway.',
+                hint='Set model.freeze to what is not trained, such as "backbone", or remove the pattern.',
+                key="model.unfreeze",
                 value=pattern,
             )
-        frozen.update(matching)
+        frozen -= back
     if len(frozen) == len(names):
         raise ConfigError(
             "model.freeze leaves nothing to train.", hint="Remove a pattern, so that at least the head is trained."
@@ -38,7 +42,21 @@ def frozen_names(hf: HuggingModel, patterns: Sequence[str], *, new_tensors: Coll
     return frozenset(frozen)
 
 
-def _matching(hf: HuggingModel, names: Sequence[str], pattern: str, new_tensors: Collection[str]) -> set[str]:
+def _matching(
+    hf: HuggingModel, names: Sequence[str], pattern: str, new_tensors: Collection[str], *, key: str
+) -> set[str]:
+    found = _found(hf, names, pattern, new_tensors)
+    if not found:
+        raise ConfigError(
+            f'{key}: "{pattern}" matches no parameter of this backbone.',
+            hint=_near(pattern, names),
+            key=key,
+            value=pattern,
+        )
+    return found
+
+
+def _found(hf: HuggingModel, names: Sequence[str], pattern: str, new_tensors: Collection[str]) -> set[str]:
     if pattern == "backbone":
         prefix = hf.base_model_prefix + "."
         return {name for name in names if name.startswith(prefix) and name not in new_tensors}

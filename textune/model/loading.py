@@ -46,7 +46,8 @@ def load_model(
     of those labels that it knows by name; `as_saved` says that it was saved for these very label maps, and takes it as
     it stands. One logit for two classes is saved as a sigmoid output named after the second label, which is how
     transformers' own pipeline reads it. Raises ModelError for files that are missing, broken, of another shape or
-    incomplete, ConfigError for `model.config` and `model.freeze`.
+    incomplete, ConfigError for `model.config`, `model.freeze` and
+    `model.unfreeze`.
     """
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
     config = read_config(found)
@@ -72,7 +73,7 @@ def load_model(
         notes.append(about_new_head(hf, new_tensors, head))
     if info["unexpected_keys"]:
         notes.append(f"{listing(sorted(info['unexpected_keys']), 4)} of the checkpoint are not used")
-    frozen = frozen_names(hf, section.freeze, new_tensors=new_tensors)
+    frozen = frozen_names(hf, section, new_tensors=new_tensors)
     assert isinstance(tokenizer.pad_token_id, int)
     return TextModel(
         hf,

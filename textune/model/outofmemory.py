@@ -51,5 +51,5 @@ class CallerBudget:
 
     def halve(self, batch: TokenBatch, *, doing: str, hint: str) -> None:
         """Compute half of the tokens of `batch` at once from here on; ModelError (with `hint`) where it is one row."""
-        self.max_tokens = halved(batch.num_laid_out, longest=int(batch.row_lengths[-1]), hint=hint)
+        self.max_tokens = halved(batch.num_laid_out, longest=batch.longest, hint=hint)
         self.on_notice(f"out of memory while {doing}: computing {self.max_tokens:,} tokens at once from here on")

@@ -36,6 +36,7 @@ from textune.model import (
 from textune.pipeline.cautions import (
     device_of,
     fit_length,
+    pad_rows,
     require_judge,
     require_separator,
     tokenizer_notice,
@@ -100,6 +101,7 @@ def build_parts(
     if before is None:  # a tokenizer saved by textune states the earlier run's length, which `differences` reports
         said += tokenizer_notice(tokens, tokenizer, name=name)
 
+    pad_rows(tokens, model, name=name)
     encoder = TextEncoder(tokenizer, tokens)
     if earlier is None:
         require_separator(experiment.data.columns, encoder, name=name)
@@ -113,9 +115,13 @@ def build_parts(
     plan = Plan.of(train, data.num_rows["train"])
     require_learner(train, device, ranks, steps_per_epoch=plan.steps_per_epoch)
     reported = reported_sets(experiment)
-    require_budget("train.max_tokens", train.max_tokens, {"train": rows["train"]}, data)
+    require_budget("train.max_tokens", train.max_tokens, {"train": rows["train"]}, data, model.padding)
     require_budget(
-        "evaluate.max_tokens", evaluate.max_tokens, {key: rows[key] for key in reported if key in rows}, data
+        "evaluate.max_tokens",
+        evaluate.max_tokens,
+        {key: rows[key] for key in reported if key in rows},
+        data,
+        model.padding,
     )
 
     prepared = _prepared(

@@ -6,7 +6,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, get_args
 
-from textune.batches import MaxLength, Plan, TextEncoder
+import numpy as np
+
+from textune.batches import MaxLength, Padding, Plan, TextEncoder
 from textune.config import Columns, DeepSpeed, ModelSection, TokensSection, TrainSection, format_value
 from textune.data import PreparedData
 from textune.errors import ConfigError
@@ -77,6 +79,26 @@ def fit_length(
         )
     said = f"tokens.max_length is {limit} here, since {name} has no positions beyond that"
     return section.model_copy(update={"max_length": limit}), [said]
+
+
+def pad_rows(section: TokensSection, model: TextModel, *, name: str) -> None:
+    """Make the model run padded where the section asks for padding; ConfigError where the rows would be longer than
+    the backbone has positions for."""
+    if not section.pads:
+        return
+    padding, limit = Padding.of(section), model.max_positions
+    longest = int(padding.widths(np.array([section.longest]))[0])
+    if limit is not None and longest > limit:
+        fitting = limit - limit % padding.multiple
+        raise ConfigError(
+            f"tokens.pad_multiple = {padding.multiple} makes rows of {section.longest} tokens {longest} long, but"
+            f" {name} has positions for {limit} tokens.",
+            hint=f"Set tokens.max_length = {fitting}." if fitting > 1 else "Choose a smaller multiple.",
+            key="tokens.pad_multiple",
+            value=padding.multiple,
+        )
+    asked = f"tokens.pad_multiple = {padding.multiple}" if section.pad == "batch" else 'tokens.pad = "max_length"'
+    model.pad_rows(padding, reason=f"{asked}, so padding is computed, too")
 
 
 def tokenizer_notice(section: TokensSection, tokenizer: PreTrainedTokenizerBase, *, name: str) -> list[str]:

@@ -19,7 +19,7 @@ from textune.config import (
     user_path,
     validation_ratio,
 )
-from textune.data import Guess, PreparedData, audit_data, find_files, guess_layout, names_beside, prepare_data
+from textune.data import Guess, PreparedData, audit_data, find_files, guess_layout, names_beside, prepare_data, size_of
 from textune.errors import ConfigError, DataError
 from textune.wording import count, listing
 
@@ -131,7 +131,7 @@ def _try(guess: Guess) -> _Tried:
         labels=guess.labels,
     )
     sources = [source for source in (guess.source, guess.validation, guess.test) if source is not None]
-    if sum(path.stat().st_size for source in sources for path in find_files(source.files)) > _MAX_READ:
+    if sum(size_of(path) for source in sources for path in find_files(source.files)) > _MAX_READ:
         return _Tried(section, notes=("The files are large, so not all rows were tried: `textune check` does that.",))
     first: DataError | None = None
     for attempt, note in _attempts(section):

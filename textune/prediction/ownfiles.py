@@ -25,6 +25,7 @@ READING = (
     "split",
     "pattern",
     "rename",
+    "replace",
 )
 """What a file's form decides; which of its rows a run took is the run's own affair."""
 

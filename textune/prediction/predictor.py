@@ -131,7 +131,13 @@ class Predictor:
         while to_do:
             positions = to_do.pop()
             batch = collate(
-                store, chosen[positions], layout=layout, pad_id=pad_id, max_tokens=budget.max_tokens, group_cost=cost
+                store,
+                chosen[positions],
+                layout=layout,
+                pad_id=pad_id,
+                max_tokens=budget.max_tokens,
+                group_cost=cost,
+                padding=self.model.padding,
             )
             try:
                 scores, losses = self._score_batch(batch, None if targets is None else targets(positions))
@@ -154,7 +160,7 @@ class Predictor:
         """These rows in batches, the longest first: if they do not fit into memory, that shows at once."""
         # Many classes bound the rows at once as well, however short these are.
         max_rows = max(1, MAX_SCORES_AT_ONCE // self.task.num_outputs)
-        alike = cut_by_tokens(lengths[positions], max_tokens, layout=self.model.layout)
+        alike = cut_by_tokens(self.model.padding.widths(lengths[positions]), max_tokens, layout=self.model.layout)
         return [
             positions[cut[max(0, stop - max_rows) : stop]]
             for cut in reversed(alike)

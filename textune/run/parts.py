@@ -98,6 +98,7 @@ def batches_of(
         layout=parts.model.layout,
         pad_id=parts.model.pad_id,
         group_cost=parts.model.group_cost(parts.device.dtype),
+        padding=parts.model.padding,
         pin_memory=parts.device.torch.type == "cuda",
         rank=parts.ranks.rank,
         world=parts.ranks.world,

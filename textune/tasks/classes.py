@@ -14,6 +14,7 @@ from textune.data import LABEL, MISSING, LabelMap
 from textune.errors import DataError
 from textune.tasks.answers import Answer, Constant, Counts, Measures, require_probabilities, surprise
 from textune.tasks.decision import USUAL, Decision
+from textune.tasks.focal import focal_classes
 from textune.tasks.weights import class_weights
 
 _SHARED = (
@@ -55,6 +56,8 @@ class ClassHead:
     label_smoothing: float = 0.0
     class_weights: torch.Tensor | None = None
     """float32 [K]: the weight of a row of each class."""
+    gamma: float = 0.0
+    """Of focal loss; 0 for cross-entropy."""
     decision: Decision = USUAL
     name: str = LABEL
 
@@ -69,10 +72,10 @@ class ClassHead:
         return ClassAnswers(self.label_map)
 
     def row_losses(self, outputs_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of each row, [B], unweighted."""
+        """Cross-entropy or focal loss of each row, [B], unweighted."""
         weights_K = _on(outputs_BC.device, self.class_weights)
-        if self.label_smoothing and weights_K is not None:
-            return _weighted_smoothed(outputs_BC, targets, weights_K, self.label_smoothing)
+        if self.gamma or (self.label_smoothing and weights_K is not None):
+            return self._weighted_losses(outputs_BC, targets, weights_K)
         if self.num_outputs == 1:
             smoothed = targets.to(outputs_BC.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
             losses_B = functional.binary_cross_entropy_with_logits(outputs_BC[:, 0], smoothed, reduction="none")
@@ -80,6 +83,34 @@ class ClassHead:
         return functional.cross_entropy(
             outputs_BC, targets, ignore_index=MISSING, label_smoothing=self.label_smoothing, reduction="none"
         )
+
+    def _weighted_losses(
+        self, outputs_BC: torch.Tensor, targets: torch.Tensor, weights_K: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Loss of each row, [B]: each class that smoothing gives a share of the target counts with its own weight.
+
+        For cross-entropy this is PyTorch's CrossEntropyLoss. The weight of the row's own class is divided out here,
+        since `row_weights` multiplies by it; a row whose class has weight 0 does not count.
+        """
+        if self.num_outputs == 1:  # the softmax of (0, x) is the sigmoid of x
+            outputs_BC = functional.pad(outputs_BC, (1, 0))
+        if self.gamma:
+            losses_B = focal_classes(
+                outputs_BC, targets.clamp(min=0), gamma=self.gamma, smoothing=self.label_smoothing, weights_K=weights_K
+            ).masked_fill(targets == MISSING, 0.0)
+        else:
+            losses_B = functional.cross_entropy(
+                outputs_BC,
+                targets,
+                weight=weights_K,
+                ignore_index=MISSING,
+                label_smoothing=self.label_smoothing,
+                reduction="none",
+            )
+        if weights_K is None:
+            return losses_B
+        weights_B = weights_K[targets]
+        return losses_B / torch.where(weights_B > 0, weights_B, 1.0)
 
     def row_weights(self, targets: torch.Tensor, weights_B: torch.Tensor | None) -> torch.Tensor:
         """Weight of the row times the weight of its class, float32 [B]; 0 without a label."""
@@ -226,6 +257,7 @@ def build_classes(
         num_outputs=1 if one_output else len(label_map.names),
         label_smoothing=section.label_smoothing,
         class_weights=class_weights(_weights_of(section, name), label_map, targets, balance=_balance),
+        gamma=section.gamma if section.loss == "focal" else 0.0,
         decision=decision,
         name=name,
     )
@@ -248,20 +280,3 @@ def _balance(targets: np.ndarray, num_classes: int) -> np.ndarray:
 
 def _on(device: torch.device, weights_K: torch.Tensor | None) -> torch.Tensor | None:
     return None if weights_K is None else weights_K.to(device)
-
-
-def _weighted_smoothed(
-    outputs_BC: torch.Tensor, targets: torch.Tensor, weights_K: torch.Tensor, smoothing: float
-) -> torch.Tensor:
-    """Loss of each row, [B]: each class that smoothing gives a share of the target counts with its own weight.
-
-    This is PyTorch's CrossEntropyLoss. The weight of the row's own class is divided out here, since `row_weights`
-    multiplies by it; a row whose class has weight 0 does not count.
-    """
-    if outputs_BC.shape[1] == 1:  # the softmax of (0, x) is the sigmoid of x
-        outputs_BC = functional.pad(outputs_BC, (1, 0))
-    losses_B = functional.cross_entropy(
-        outputs_BC, targets, weight=weights_K, ignore_index=MISSING, label_smoothing=smoothing, reduction="none"
-    )
-    weights_B = weights_K[targets]
-    return losses_B / torch.where(weights_B > 0, weights_B, 1.0)

@@ -15,6 +15,7 @@ from textune.errors import DataError
 from textune.tasks.answers import Answer, Constant, Counts, Measures, require_probabilities, surprise
 from textune.tasks.bits import count_labels, has_label, one_value, pack_labels, sum_labels, unpack_labels
 from textune.tasks.decision import USUAL, Decision
+from textune.tasks.focal import focal_labels
 from textune.tasks.weights import class_weights
 
 MULTILABEL = Measures(
@@ -56,6 +57,8 @@ class LabelHead:
     label_smoothing: float = 0.0
     class_weights: torch.Tensor | None = None
     """float32 [K]: the weight of the positive term of each label."""
+    gamma: float = 0.0
+    """Of focal loss; 0 for cross-entropy."""
     decision: Decision = USUAL
     name: str = LABEL
 
@@ -75,9 +78,11 @@ class LabelHead:
         return LabelAnswers(self.label_map)
 
     def row_losses(self, outputs_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Binary cross-entropy of each row, [B]: the mean over its labels, class weights included."""
+        """Binary cross-entropy or focal loss of each row, [B]: the mean over its labels, class weights included."""
         smoothed = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
         weights_K = None if self.class_weights is None else self.class_weights.to(outputs_BC.device)
+        if self.gamma:
+            return focal_labels(outputs_BC, smoothed, gamma=self.gamma, weights_K=weights_K).mean(dim=1)
         return functional.binary_cross_entropy_with_logits(
             outputs_BC, smoothed, pos_weight=weights_K, reduction="none"
         ).mean(dim=1)
@@ -237,6 +242,7 @@ def build_labels(
         label_map,
         label_smoothing=section.label_smoothing,
         class_weights=class_weights(section.class_weights, label_map, targets, balance=_balance),
+        gamma=section.gamma if section.loss == "focal" else 0.0,
         decision=decision,
         name=name,
     )

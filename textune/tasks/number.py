@@ -154,9 +154,12 @@ def build_number(
 
     ConfigError for options of classes, and for `targets` out of a sigmoid's reach.
     """
-    if isinstance(section, AutoTask) and (section.class_weights != "none" or section.label_smoothing):
+    if isinstance(section, AutoTask) and (
+        section.class_weights != "none" or section.label_smoothing or section.loss != "cross_entropy"
+    ):
         raise ConfigError(
-            "task.class_weights and task.label_smoothing need classes, but the labels are numbers (a regression).",
+            "task.class_weights, task.label_smoothing and task.loss need classes, but the labels are numbers (a"
+            " regression).",
             hint='Remove them, or set task.kind = "multiclass" if the numbers are classes.',
         )
     regression = section if isinstance(section, RegressionTask) else RegressionTask()

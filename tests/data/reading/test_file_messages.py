@@ -98,7 +98,12 @@ _BROKEN: list[tuple[str, bytes, dict[str, Any], str]] = [
     ("a.csv", b"text,label\ra,1\rb,2\r", {}, "a.csv ends its lines with carriage returns only."),
     ("a.csv", gzip.compress(b"text,label\na,1\n"), {}, "a.csv is packed with gzip. Give it a name that ends in .gz."),
     ("a.csv", zstandard.compress(b"text,label\na,1\n"), {}, "a.csv is packed with zstd"),
-    ("a.csv", b"PK\x03\x04rest", {}, "a.csv is a zip archive. Unpack it and name the file inside."),
+    (
+        "a.csv",
+        b"PK\x03\x04rest",
+        {},
+        "a.csv is a zip archive. With a name that ends in .zip, the file inside can be named",
+    ),
     ("a.csv", packed_rows("a.parquet"), {}, 'a.csv is a parquet file. Set format = "parquet".'),
     (
         "a.csv.gz",
@@ -294,7 +299,7 @@ _NO_DATA: list[tuple[bytes, str]] = [
         "is an old Office document, such as an .xls workbook. Save it as csv (UTF-8)",
     ),
     (_zipped("word/document.xml"), "is a Word document."),
-    (_zipped("data.csv"), "is a zip archive. Unpack it and name the file inside."),
+    (_zipped("data.csv"), "is a zip archive. With a name that ends in .zip, the file inside can be named"),
     (_tarred(), "is a tar archive. Unpack it"),
     (_LFS, "is a Git LFS pointer, not the data. Run `git lfs pull`."),
     (b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>\n", "is a web page, not the data. Fetch the file itself"),

@@ -260,6 +260,19 @@ def test_where_rename_select_take(tmp_path: Path) -> None:
     assert cells(read(tmp_path / "a.csv", take=1))["text"] == ["good"]
 
 
+def test_replace_gives_a_column_other_values(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("premise,gold\na,contradictory\nb,neutral\nc,contradictory\n")
+    values = {"label": {"contradictory": "contradiction", "unseen": "other"}}
+    rows = read(tmp_path / "a.csv", rename={"gold": "label"}, replace=values, select=("label",))
+    assert cells(rows) == {"label": ["contradiction", "neutral", "contradiction"]}
+    content = '{"n": 1, "flag": true}\n{"n": 2, "flag": null}\n'
+    assert cells(read(tmp_path / "a.jsonl", content, replace={"n": {"1": "one"}}))["n"] == ["one", "2"]
+    assert cells(read(tmp_path / "a.jsonl", replace={"flag": {"true": "yes"}}))["flag"] == ["yes", None]
+    nested = '{"n": [1], "text": "a"}\n{"n": [2], "text": "b"}\n'
+    with pytest.raises(DataError, match="replace needs a column of plain values"):
+        read(tmp_path / "b.jsonl", nested, replace={"n": {"1": "one"}})
+
+
 def test_where_compares_as_text(tmp_path: Path) -> None:
     content = '{"flag": true, "n": 1}\n{"flag": false, "n": 2}\n'
     assert cells(read(tmp_path / "a.jsonl", content, where={"flag": ("True",)}))["n"] == [1]
@@ -277,6 +290,7 @@ def test_where_compares_as_text(tmp_path: Path) -> None:
         ),
         ({"select": ("texts",)}, "Did you mean 'text'? Set select"),
         ({"rename": {"x": "y"}}, "a.csv has no column 'x'"),
+        ({"replace": {"labl": {"1": "one"}}}, "Did you mean 'label'? Set replace"),
         ({"rename": {"text": "label"}}, "rename makes two columns named 'label'"),
     ],
 )
@@ -322,6 +336,8 @@ def test_saved_data_set(tmp_path: Path) -> None:
     assert cells(read_source(SavedSource(folder=str(tmp_path / "two"), split="test")))["text"] == ["c", "a"]
     renamed = read_source(SavedSource(folder=str(tmp_path / "two"), split="train", rename={"label": "y"}))
     assert renamed.class_names == {"y": ("neg", "pos")}
+    replaced = read_source(SavedSource(folder=str(tmp_path / "one"), replace={"label": {"pos": "good"}}))
+    assert cells(replaced)["label"] == ["good", "neg", "good"] and replaced.class_names == {}
     for section, message in (
         (SavedSource(folder=str(tmp_path / "two")), "holds the splits train, test"),
         (SavedSource(folder=str(tmp_path / "two"), split="dev"), "has no split 'dev'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import glob
 import io
 import os
@@ -16,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from textune.config import format_string
+from textune.data.reading.archives import archived, inside_archive, open_member, require_member
 from textune.data.reading.foreign import refuse_foreign
 from textune.errors import Advice, DataError, Setting, Words
 from textune.wording import listing, nearest
@@ -28,7 +30,10 @@ COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 
 def find_files(patterns: Sequence[str], *, key: str = "files") -> list[Path]:
     """The named files in the order of the list; the matches of a pattern are sorted. DataError where nothing
-    matches."""
+    matches.
+
+    A file of an absent folder is found in the zip archive of that folder's name, as `archives.py` writes it.
+    """
     if not patterns:
         raise DataError(f"No data files: {key} is empty.", hint='Set it, such as data.train.files = "train.csv".')
     found: list[Path] = []
@@ -38,6 +43,9 @@ def find_files(patterns: Sequence[str], *, key: str = "files") -> list[Path]:
             raise _folder_error(path)
         if path.exists():
             matches = [path]
+        elif member := path if inside_archive(path) else archived(path):
+            require_member(member)
+            matches = [member]
         elif glob.has_magic(pattern):
             matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True)) if not os.path.isdir(match)]
             if not matches:
@@ -46,7 +54,7 @@ def find_files(patterns: Sequence[str], *, key: str = "files") -> list[Path]:
             raise DataError(f"File not found: {_shown(path)}.", hint=_folder_hint(path))
         found.extend(matches)
     for path in found:
-        if not (path.is_file() or path.is_fifo()):
+        if not (path.is_file() or path.is_fifo() or inside_archive(path)):
             raise DataError(f"{path} is not a regular file.")
     return found
 
@@ -104,16 +112,21 @@ def bare_suffix(path: Path) -> str:
     return Path(name.stem).suffix if name.suffix in COMPRESSION else name.suffix
 
 
-def _open(path: Path) -> pa.NativeFile:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[pa.NativeFile]:
     packed = COMPRESSION.get(path.suffix.lower())
-    stream = pa.OSFile(str(path), "rb") if path.is_file() else pa.PythonFile(path.open("rb"), "r")
-    return pa.CompressedInputStream(stream, packed) if packed else stream
+    with contextlib.ExitStack() as stack:
+        if inside_archive(path):
+            stream = pa.PythonFile(stack.enter_context(open_member(path)), "r")
+        else:
+            stream = pa.OSFile(str(path), "rb") if path.is_file() else pa.PythonFile(path.open("rb"), "r")
+        yield stack.enter_context(pa.CompressedInputStream(stream, packed) if packed else stream)
 
 
 def raw_blocks(path: Path) -> Iterator[bytes]:
     """The unpacked bytes of a file; DataError where it cannot be read or unpacked to its end."""
     try:
-        with _open(path) as stream:
+        with _opened(path) as stream:
             while block := stream.read(BLOCK_BYTES):
                 yield block
     except (OSError, pa.ArrowException, EOFError) as error:

@@ -16,6 +16,7 @@ PARQUET, ARROW = (b"PAR1",), (b"ARROW1", b"\xff\xff\xff\xff")
 _LFS = b"version https://git-lfs.github.com/spec/"
 _CSV = "Save it as csv (UTF-8), or as parquet."
 _UNPACK = "Unpack it and name the file inside."
+_INSIDE = 'With a name that ends in .zip, the file inside can be named: "rows.zip!folder/train.tsv".'
 _MAGIC: list[tuple[bytes, str, Advice]] = [
     (b"\x1f\x8b", "is packed with gzip", "Give it a name that ends in .gz."),
     (b"\x28\xb5\x2f\xfd", "is packed with zstd", "Give it a name that ends in .zst."),
@@ -62,7 +63,7 @@ def what_it_is(head: bytes) -> tuple[str, Advice] | None:
     """What a file that begins like this is, and what to do; None if it may be data."""
     if head.startswith(b"PK\x03\x04"):
         return next(
-            ((what, advice) for part, what, advice in _PARTS_OF_ZIP if part in head), ("is a zip archive", _UNPACK)
+            ((what, advice) for part, what, advice in _PARTS_OF_ZIP if part in head), ("is a zip archive", _INSIDE)
         )
     for magic, what, advice in _MAGIC:
         if head.startswith(magic):

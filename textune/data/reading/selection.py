@@ -1,5 +1,5 @@
-"""Chooses and orders the rows of a source (where, rename, select, shuffle, take) and joins the pieces of several
-files."""
+"""Chooses and orders the rows of a source (where, rename, replace, select, shuffle, take) and joins the pieces of
+several files."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ from textune.wording import listing, repeated_names, shorten
 
 
 def wanted_columns(section: RowSelection) -> frozenset[str] | None:
-    """Columns, as the files name them, that `select`, `where` and `rename` need; None for all."""
+    """Columns, as the files name them, that `select`, `where`, `rename` and `replace` need; None for all."""
     if not section.select:
         return None
     old_names = {new: old for old, new in section.rename.items()}
     return (
-        frozenset(old_names.get(name, name) for name in section.select)
+        frozenset(old_names.get(name, name) for name in (*section.select, *section.replace))
         | frozenset(section.where)
         | frozenset(section.rename)
     )
 
 
 def select_rows(piece: Piece, section: RowSelection, *, name: str) -> Piece:
-    """Apply where, rename, select, shuffle and take, in this order. DataError for a column that is not there."""
+    """Apply where, rename, replace, select, shuffle and take, in this order. DataError for an absent column."""
     for column, values in section.where.items():
         piece = _filter(piece, column, values, name)
     if section.rename:
         piece = _rename(piece, section.rename, name)
+    for column, others in section.replace.items():
+        piece = _replace(piece, column, others, name)
     if section.select:
         for column in section.select:
             if column not in piece.table.column_names:
@@ -54,11 +56,7 @@ def select_rows(piece: Piece, section: RowSelection, *, name: str) -> Piece:
 
 
 def _filter(piece: Piece, column: str, values: Sequence[str], name: str) -> Piece:
-    if column not in piece.table.column_names:
-        raise missing_column(column, piece, source=name, key="where")
-    cells = piece.table.column(column)
-    if kinds.is_nested(cells.type):
-        raise DataError(f"{name}: where needs a column of plain values; {column!r} holds {cells.type}.")
+    cells = _plain_cells(piece, column, name, key="where")
     texts = cells.cast(pa.large_string())
     accepted = pa.array(
         [value.lower() for value in values] if kinds.is_boolean(cells.type) else values, pa.large_string()
@@ -73,6 +71,30 @@ def _filter(piece: Piece, column: str, values: Sequence[str], name: str) -> Piec
         wanted = listing((repr(value) for value in values), 8)
         raise DataError(f"{name}: no row has {wanted} in column {column!r}; found there: {found}.")
     return piece.take(kept)
+
+
+def _plain_cells(piece: Piece, column: str, name: str, *, key: str) -> pa.ChunkedArray:
+    """The cells of a column; DataError if it is not there or holds lists or tables, where `key` names it."""
+    if column not in piece.table.column_names:
+        raise missing_column(column, piece, source=name, key=key)
+    cells = piece.table.column(column)
+    if kinds.is_nested(cells.type):
+        raise DataError(f"{name}: {key} needs a column of plain values; {column!r} holds {cells.type}.")
+    return cells
+
+
+def _replace(piece: Piece, column: str, values: dict[str, str], name: str) -> Piece:
+    """Other values for some of a column's; one that nothing has is none's business, as files of a set may differ."""
+    cells = _plain_cells(piece, column, name, key="replace")
+    named = piece.class_names.get(column)
+    texts = to_names(cells, named) if named else cells
+    texts = texts.cast(pa.large_string())
+    index = pc.index_in(texts, value_set=pa.array(list(values), pa.large_string()))
+    replaced = pc.if_else(
+        pc.is_valid(index), pc.take(pa.array(list(values.values()), pa.large_string()), index), texts
+    )
+    table = piece.table.set_column(piece.table.column_names.index(column), column, replaced)
+    return replace(piece, table=table, class_names={key: of for key, of in piece.class_names.items() if key != column})
 
 
 def _rename(piece: Piece, rename: dict[str, str], name: str) -> Piece:
