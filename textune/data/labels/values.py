@@ -216,7 +216,7 @@ def _plain(array: pa.Array, label_names: tuple[str, ...], where: str) -> LabelVa
         )
     encoded = pc.dictionary_encode(array)
     distinct = encoded.dictionary.to_pylist()
-    texts = [_as_text(value) for value in distinct]
+    texts = [as_text(value) for value in distinct]
     kinds_of = [_kind_of(text, value) for text, value in zip(texts, distinct, strict=True)]
     if label_names and kinds.is_integer(kind):
         texts = [name_of(value, label_names) or "" for value in distinct]
@@ -240,7 +240,8 @@ def _without_empty(texts: list[str], kinds_of: list[Kind], code_K: np.ndarray) -
     return LabelValues(tuple(position), tuple(kept), table[code_K], None)
 
 
-def _as_text(value: object) -> str:
+def as_text(value: object) -> str:
+    """A label as text: `true`, `0.5`, `neg`; NaN is none."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
