@@ -24,9 +24,7 @@ def json_lists(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
     lists = [json.loads(cell) for cell in encoded.dictionary.to_pylist()]
     if not all(isinstance(one, list) and all(isinstance(entry, _PLAIN) for entry in one) for one in lists):
         return None
-    texts = [
-        [entry if entry is None or isinstance(entry, str) else json.dumps(entry) for entry in one] for one in lists
-    ]
+    texts = [[None if one is None else as_text(one) for one in entries] for entries in lists]
     return pa.chunked_array([pa.array(texts, pa.large_list(pa.large_string())).take(encoded.indices)])
 
 
