@@ -204,7 +204,7 @@ def test_lists_as_text_and_a_delimiter_or_names() -> None:
 def test_a_class_for_each_of_several_tasks(labels: list[Any], kind: str) -> None:
     message = _message(labels, kind=kind)
     assert "lists of 3 integers, such as [1, 1, 0]: they seem to give one class for each of 3 tasks" in message
-    assert "Train one model per task" in message
+    assert 'task.kind = "multitask" and task.group_sizes = [3, 3, 3]' in message
 
 
 def test_ids_of_one_length() -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from textune.config import columns_of_tasks
-from textune.data.labels.values import MISSING, read_labels
+from textune.data.labels.values import MISSING, as_text, read_labels
 from textune.data.reading import Rows, flat
 from textune.errors import DataError, Setting, Words
 
