@@ -46,6 +46,7 @@ PLACES: dict[str, list[str]] = {
     "8 bits": ["train.optimizer.kind=adamw_8bit", "train.compact_vocabulary=off"],
     "logged behind its end": ["train.log_every=7 steps", "train.evaluate_every=1 epochs", "train.duration=13 steps"],
     "nothing to evaluate": ["data.validation.kind=none"],
+    "own task": ["task.kind=python", "task.object=kits.own:Margin", "train.max_tokens=200"],
 }
 """What a run is resumed under, every time from each of its steps."""
 
@@ -61,6 +62,7 @@ FAST = {
     "inverse root": [5],
     "bucket": [9],
     "logged behind its end": [12],
+    "own task": [2, 7],
 }
 """Of these some steps are enough for every day."""
 

@@ -127,6 +127,8 @@ class _Work:
     def _key(self) -> str:
         key = hashlib.blake2b(digest_size=16)
         key.update(f"{FORM_VERSION} {self._encoder.fingerprint()}".encode())
+        if self._pairs is not None and self._encoder.separator.text:
+            key.update(f"separator {self._encoder.separator.text}".encode())
         for column in (self._texts, self._pairs):
             key.update(b"absent" if column is None else hash_strings(column))
         return key.hexdigest()

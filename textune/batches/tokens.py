@@ -10,13 +10,14 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
 from tokenizers import Encoding, Tokenizer
 
 from textune.ahead import ahead
+from textune.batches.separator import find_separator
 from textune.batches.store import TokenStore, join_stores
 from textune.config import TokensSection
 from textune.errors import ConfigError, DataError
@@ -39,9 +40,10 @@ TOO_LONG = 'Raise tokens.max_length, set tokens.truncate = "head", or leave such
 class TextEncoder:
     """A backbone's fast tokenizer with textune's truncation: the only way from text to token ids.
 
-    Rows that fit are exactly what `tokenizer(text, text_pair)` gives; if that is nothing at all (an empty text without
-    special tokens), one token represents it. Longer rows lose content tokens, never special tokens; in a pair, the
-    longer text loses first (`longest_first` of the tokenizers library).
+    Rows that fit are exactly what `tokenizer(text, text_pair)` gives, with `separator.text` before `text_pair`; if
+    that is nothing at all (an empty text without special tokens), one token represents it. Longer rows lose content
+    tokens, never special tokens nor a separator; in a pair, the longer text loses first (`longest_first` of the
+    tokenizers library).
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class TextEncoder:
         self.unknown_id: int | None = tokenizer.unk_token_id
         # Without special tokens, an empty text has no tokens; a model needs at least one.
         candidates = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0)
+        self.separator: Final = find_separator(self._backend, section.pair_separator, has_types=self.has_types)
         self._empty_id: int = next(token for token in candidates if token is not None)
         self._num_special = {pair: self._backend.num_special_tokens_to_add(pair) for pair in (False, True)}
         sample = self._backend.encode("a")
@@ -68,13 +71,16 @@ class TextEncoder:
 
     def require_room(self, *, pair: bool) -> None:
         """ConfigError if `tokens.max_length` leaves no token for a text, or for one of the texts of a pair."""
-        num_special, num_texts = self._num_special[pair], 2 if pair else 1
-        if self._section.longest < num_special + num_texts:
+        num_special = self._num_special[pair]
+        # Of a pair that is shortened, each text gets about half of the room; the separator belongs to the second.
+        least = num_special + (2 * (self.separator.num_tokens + 1) if pair else 1)
+        if self._section.longest < least:
             what = "the texts of a pair" if pair else "a text"
+            separated = ", and the texts need a separator" if pair and self.separator.num_tokens else ""
             raise ConfigError(
                 f"tokens.max_length = {self._section.longest} leaves no room for {what}: the backbone adds"
-                f" {num_special} special tokens to every row.",
-                hint=f"Set it to at least {num_special + num_texts}; 128 is usual.",
+                f" {num_special} special tokens to every row{separated}.",
+                hint=f"Set it to at least {least}; 128 is usual.",
                 key="tokens.max_length",
                 value=self._section.longest,
             )
@@ -84,20 +90,8 @@ class TextEncoder:
         """`tokens.drop_longer`: rows of more tokens than this are left out; None for no limit."""
         return self._section.drop_longer
 
-    @property
-    def separates_pairs(self) -> bool:
-        """Whether the two texts of a pair can be told apart: by a special token between them, or by their token
-        types."""
-        encoding = self._backend.encode("a", "b")
-        texts = encoding.sequence_ids
-        if 0 not in texts or 1 not in texts:
-            return True
-        second = texts.index(1)
-        before = len(texts) - 1 - texts[::-1].index(0)
-        return second - before > 1 or (self.has_types and encoding.type_ids[second] != encoding.type_ids[before])
-
     def fingerprint(self) -> str:
-        """Hash of everything that decides the ids of a text."""
+        """Hash of everything that decides the ids of a single text; those of a pair depend on `separator`, too."""
         options = {"max_length": self._section.longest, "truncate": self._section.truncate, "types": self.has_types}
         text = json.dumps(
             {"version": IDS_VERSION, "options": options, "tokenizer": self._backend.to_str()}, allow_nan=False
@@ -127,7 +121,7 @@ class TextEncoder:
         """One store per chunk; the tokenizer works `depth` chunks ahead, in a thread. Errors as `encode`."""
         tokenise = self._backend.encode_batch_fast
         tokenised = (
-            (pairs is not None, tokenise(texts if pairs is None else list(zip(texts, pairs, strict=True))))
+            (pairs is not None, tokenise(texts if pairs is None else self._paired(texts, pairs)))
             for texts, pairs in chunks
         )
         start = 0
@@ -135,6 +129,10 @@ class TextEncoder:
             for pair, encodings in results:
                 yield self._truncated(encodings, lambda index, start=start: place(start + index), pair=pair)  # type: ignore[misc]
                 start += len(encodings)
+
+    def _paired(self, texts: Sequence[str], pairs: Sequence[str]) -> list[tuple[str, str]]:
+        separator = self.separator.text
+        return [(text, separator + pair) for text, pair in zip(texts, pairs, strict=True)]
 
     def _truncated(self, encodings: list[Encoding], place: Callable[[int], str], *, pair: bool) -> TokenStore:
         raw_lengths = np.fromiter(map(len, encodings), dtype=np.int32, count=len(encodings))
@@ -182,9 +180,9 @@ class TextEncoder:
         contents = [[i for i, s in enumerate(sequence) if s == which and not special[i]] for which in (0, 1)]
         kept_lengths = _longest_first(len(contents[0]), len(contents[1]), room)
         dropped: set[int] = set()
-        for content, keep in zip(contents, kept_lengths, strict=True):
-            head, tail = self._head_and_tail(keep)
-            dropped.update(content[head : len(content) - tail])
+        for content, keep, separating in zip(contents, kept_lengths, (0, self.separator.num_tokens), strict=True):
+            head, tail = self._head_and_tail(keep - separating)
+            dropped.update(content[separating + head : len(content) - tail])
         return [slice(i, i + 1) for i in range(length) if i not in dropped]
 
     def _head_and_tail(self, keep: int) -> tuple[int, int]:

@@ -76,6 +76,7 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool, quiet: bool, **opti
             precision=options["precision"],
             max_tokens=options["max_tokens"],
             compile=options["compile"],
+            code=options["code"],
             tracker=tracker,
         )
     if as_json:
@@ -145,6 +146,7 @@ def predict(
             precision=options["precision"],
             max_tokens=options["max_tokens"],
             compile=options["compile"],
+            code=options["code"],
             ranks=ranks,
             on_notice=tracker.notice,
         )

@@ -18,6 +18,7 @@ from .overrides import Overrides as Overrides
 from .paths import absolute as absolute
 from .paths import user_path as user_path
 from .presets import described_presets as described_presets
+from .presets import preset_names as preset_names
 from .problems import keys_called as keys_called
 from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown
@@ -58,6 +59,7 @@ from .taskkinds import AutoTask as AutoTask
 from .taskkinds import BinaryTask as BinaryTask
 from .taskkinds import ClassWeights as ClassWeights
 from .taskkinds import MultitaskTask as MultitaskTask
+from .taskkinds import PythonTask as PythonTask
 from .taskkinds import RegressionTask as RegressionTask
 from .taskkinds import Task as Task
 from .toml import format_string as format_string

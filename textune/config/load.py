@@ -27,6 +27,7 @@ from textune.config.schema import Experiment
 from textune.config.section import Section
 from textune.config.sources import ConcatSource, FilesSource, StreamSource
 from textune.config.streams import stream_problems
+from textune.config.taskkinds import PythonTask
 from textune.config.toml import Tree, format_key, format_value, shorten
 from textune.errors import ConfigError
 
@@ -149,6 +150,12 @@ def require_runnable(experiment: Experiment) -> None:
         hint = "Keep one of them (--unset removes a key that a parent file sets)."
         problems.append(
             Problem(("data", "labels"), "data.labels.names and data.labels.names_file are both set.", hint)
+        )
+    given = [name for name in ("names", "names_file", "delimiter") if getattr(data.labels, name)]
+    if isinstance(experiment.task, PythonTask) and given:
+        message = f'data.labels.{given[0]} is set, but with task.kind = "python" the class itself reads labels.'
+        problems.append(
+            Problem(("data", "labels", given[0]), message, "Remove it, or give it to the class: task.options.")
         )
     problems += [*multitask_problems(experiment), *evaluation_problems(experiment)]
     problems += [*stream_problems(experiment), *rate_problems(experiment)]

@@ -46,6 +46,9 @@ class TokensSection(Section):
     truncate: Truncation = "head"
     """Which part of a longer text is kept; of a pair, the longer text is shortened first. `error` refuses longer
     rows."""
+    pair_separator: str = "auto"
+    """Text put before the second text of a pair. `auto`: a line break where the tokenizer puts nothing between the two
+    (GPT-2, Qwen), else nothing."""
     drop_longer: PositiveInt | None = None
     """Skip rows with more than this many tokens (before truncation); the report counts them."""
     pad: Computed[Padding] = "batch"
@@ -141,7 +144,9 @@ class TrainSection(Section):
     log_every: Computed[Period] = Duration(20, "steps")
     """How often to log loss, learning rate and speed."""
     evaluate_every: Computed[Period] = Duration(1, "epochs")
-    """How often to evaluate on the validation rows."""
+    """How often to evaluate: on the validation rows, and on each set of `data.evaluations`."""
+    evaluate_at: Computed[tuple[PositiveInt, ...]] = ()
+    """Steps to evaluate at in addition to `evaluate_every`, such as `[1, 500]`."""
     evaluate_first: Computed[bool] = False
     """Evaluate once before the first step."""
     early_stopping: Computed[EarlyStopping] = EarlyStopping()
@@ -161,6 +166,9 @@ class EvaluateSection(Section):
     """Main metric: it chooses the best model and is reported with an interval. `auto`: accuracy (binary, multiclass),
     f1_micro (multilabel), pearson (regression). `loss`: the task's own loss, the lower the better. A list such as
     `["f1", "accuracy"]` is the mean of its metrics. Names of other libraries are understood."""
+    best_by: str = "validation"
+    """The set whose main metric chooses the best model and stops early: `validation`, a set of `data.evaluations`, or
+    `train`."""
     max_tokens: Computed[PositiveInt] = 16384
     """Token budget of prediction: the most tokens computed at once."""
     bootstrap: Computed[Annotated[int, Field(ge=0)]] = 1000
@@ -170,7 +178,8 @@ class EvaluateSection(Section):
     train: Computed[bool] = False
     """Evaluate on the training rows too, as the set `train`: the gap to the validation rows shows overfitting."""
     at_end: Computed[Names] = ()
-    """Sets of `data.evaluations`, or `train`, that are evaluated for the final report only, not during training."""
+    """Sets of `data.evaluations`, or `train`, that are evaluated for the final report only, not during training; also
+    `validation`, where `best_by` is another set."""
 
 
 class Experiment(Section):

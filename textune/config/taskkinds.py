@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from textune.config.section import Section
-from textune.config.values import Names, whole_number
+from textune.config.values import DottedPath, Names, whole_number
 
 ClassWeights = Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]]
 
@@ -99,7 +99,18 @@ class RegressionTask(Section):
     """`sigmoid` keeps predictions between 0 and 1."""
 
 
+class PythonTask(Section):
+    """Your own class: how labels are read, the loss, scores, decisions and metrics."""
+
+    kind: Literal["python"] = "python"
+    """A class of your own."""
+    object: DottedPath
+    """`package.module:Class`; what such a class must have: docs/extending.md."""
+    options: dict[str, Any] = {}
+    """Keyword arguments of the class."""
+
+
 Task = Annotated[
-    AutoTask | BinaryTask | MulticlassTask | MultilabelTask | MultitaskTask | RegressionTask,
+    AutoTask | BinaryTask | MulticlassTask | MultilabelTask | MultitaskTask | RegressionTask | PythonTask,
     Field(discriminator="kind"),
 ]

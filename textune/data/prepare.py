@@ -15,7 +15,6 @@ from textune.config import (
     Absent,
     Columns,
     DataSection,
-    Groups,
     HeldOut,
     Labels,
     OnBadRow,
@@ -24,7 +23,7 @@ from textune.config import (
     StreamSource,
 )
 from textune.data.columns import Examples, select_columns
-from textune.data.labels import LABEL, LabelMap, LabelMaps, encode_by_head, infer_labels, task_maps, tasks_in
+from textune.data.labels import LABEL, LabelMap, LabelMaps, encode_by_head, infer_labels, tasks_in
 from textune.data.prepared import PreparedData, Split
 from textune.data.reading import GivenRows, read_source
 from textune.data.shards import RowStream, open_stream, told_of_secrets
@@ -41,18 +40,18 @@ def prepare_data(
     *,
     kind: str | None,
     known_names: tuple[str, ...] | None = None,
+    stated: LabelMaps = MappingProxyType({}),
     given: GivenRows = MappingProxyType({}),
-    groups: Groups = MappingProxyType({}),
 ) -> PreparedData:
     """Read, select, label and split; DataError says what does not fit, and where.
 
     `kind`: the task's kind (or `auto`); None for a task without labels, which neither needs nor reads a column of
     them. `known_names`: label names in the order that a fine-tuned backbone already has; where the data has the same
-    ones and `data.labels` gives no order, that order is kept, and with it the meaning of the backbone's head. `given`:
-    rows in memory by name, for sources of that kind. `groups`: the classes of each of several tasks, which then need
-    not be found in the data.
+    ones and `data.labels` gives no order, that order is kept, and with it the meaning of the backbone's head.
+    `stated`: what the section `task` says of the labels itself, which then need not be found in the rows. `given`:
+    rows in memory by name, for sources of that kind.
     """
-    labels, said = task_maps(groups), list[str]()
+    labels, said = dict(stated), list[str]()
     sources = _read_sources(section, given, labels, with_labels=kind is not None)
     if kind is not None and not labels:
         labels[LABEL], said = _settle_labels(sources, section.labels, kind=kind, known_names=known_names)

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 import torch
 
 from textune.batches import TokenBatch
-from textune.errors import ModelError
+from textune.errors import CodeError, ModelError
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: torch's own error, Python's, or one of the sentences that torch's C++ raises."""
+    """Whether memory ran out: torch's own error, Python's, or one of the sentences that torch's C++ raises; also
+    within code of the user's own."""
+    if isinstance(error, CodeError) and error.__cause__ is not None:
+        return is_out_of_memory(error.__cause__)
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "status_alloc_failed")

@@ -13,7 +13,6 @@ from textune.batches import Plan, TextEncoder, TokenRows, choose_max_length, req
 from textune.config import (
     Experiment,
     TrainSection,
-    groups_of,
     reported_sets,
     require_runnable,
     sets_at_each_evaluation,
@@ -38,7 +37,7 @@ from textune.pipeline.cautions import (
     fit_length,
     pad_rows,
     require_judge,
-    require_separator,
+    separator_notice,
     tokenizer_notice,
     warnings,
 )
@@ -46,7 +45,7 @@ from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.prediction import card_of
 from textune.ranks import ALONE, Ranks
 from textune.run import Earlier, Parts, Settings, Tracker
-from textune.tasks import build_task, with_known_weights
+from textune.tasks import build_task, stated_labels, with_known_weights
 from textune.training import STATE_BYTES, is_sharded, require_learner, require_optimizer
 
 
@@ -73,15 +72,12 @@ def build_parts(
     require_learner(train, device, ranks)
     require_backbone(experiment.model)
 
+    stated = stated_labels(experiment.task, experiment.data.columns)
     before = earlier_card(experiment.model)
     known_names = known_labels(experiment.model, before)
     with ranks.local_first():
         data = prepare_data(
-            experiment.data,
-            kind=experiment.task.kind,
-            known_names=known_names,
-            given=given,
-            groups=groups_of(experiment.task, experiment.data.columns),
+            experiment.data, kind=experiment.task.kind, known_names=known_names, stated=stated, given=given
         )
     require_weights(train, data.train)
     for warning in require_sound(data) if audit else ():
@@ -89,7 +85,7 @@ def build_parts(
 
     task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
     metric = resolve_metric(evaluate.metric, task.head.answers)
-    require_judge(train, data)
+    require_judge(train, data, best_by=evaluate.best_by)
 
     tokenizer = load_tokenizer(experiment.model)
     model = load_model(
@@ -104,7 +100,7 @@ def build_parts(
     pad_rows(tokens, model, name=name)
     encoder = TextEncoder(tokenizer, tokens)
     if earlier is None:
-        require_separator(experiment.data.columns, encoder, name=name)
+        said += separator_notice(experiment.data.columns, tokens, encoder, name=name)
     num_rows = len(data.train)
     with ranks.local_first():
         data, rows = tokenise(data, encoder, tokens, progress=partial(_tokenising, tracker), notice=tracker.notice)
@@ -130,10 +126,11 @@ def build_parts(
     assert prepared.budget is not None, "it was measured"
     card = card_of(
         experiment.data,
-        with_known_weights(experiment.task, task.head),
+        with_known_weights(experiment.task, task),
         tokens,
         data,
         device,
+        pair_separator=encoder.separator.text if experiment.data.columns.text_pair is not None else "",
         compiled=experiment.model.compile != "off",
         max_tokens=evaluate.max_tokens,
         metric=metric.name,

@@ -90,7 +90,7 @@ class Predictor:
         self.max_tokens: Final = max_tokens
         self.ranks: Final = ranks
         self.lockstep: Final = lockstep
-        tokens = TokensSection(max_length=card.max_length, truncate=card.truncate)
+        tokens = TokensSection(max_length=card.max_length, truncate=card.truncate, pair_separator=card.pair_separator)
         self.encoder: Final = TextEncoder(tokenizer, tokens, if_too_long=TOO_LONG)
         self._on_notice: Final = on_notice
 

@@ -82,7 +82,9 @@ class Facts:
     metric: str
     """Name of the main metric."""
     evaluated: list[str]
-    """The sets that are evaluated while training; the first one chooses the best model, if it is `validation`."""
+    """The sets that are evaluated while training."""
+    best_by: str | None
+    """The one that chooses the best model; None where the last step does."""
 
     def to_dict(self) -> dict[str, JsonValue]:
         """As JSON holds it."""
@@ -144,6 +146,7 @@ def run_facts(parts: Parts) -> Facts:
         disk_bytes=_disk_bytes(parts, size),
         metric=parts.metric.name,
         evaluated=[name for name in parts.settings.evaluated if name in parts.rows],
+        best_by=parts.settings.evaluate.best_by if parts.settings.evaluate.best_by in parts.rows else None,
     )
 
 

@@ -96,6 +96,7 @@ def _shared(facts: Facts) -> str:
 
 
 def _best_by(facts: Facts) -> str:
-    if "validation" not in facts.evaluated:
+    if facts.best_by is None:
         return "no validation rows: the last step"
-    return f"{facts.metric} on the validation rows"
+    named = facts.best_by in ("train", "validation")
+    return f"{facts.metric} on {f'the {facts.best_by} rows' if named else f'the set {facts.best_by}'}"

@@ -29,7 +29,7 @@ class Settings:
     backbone: str
     """`model.pretrained`."""
     evaluated: tuple[str, ...]
-    """The sets that are evaluated while training, the validation rows first."""
+    """The sets that are evaluated while training, first the one that chooses the best model."""
     reported: tuple[str, ...]
     """The sets that the run reports on at its end."""
 

@@ -2,6 +2,8 @@ from .answers import Answer as Answer
 from .answers import Answers as Answers
 from .answers import Choices as Choices
 from .answers import Counts as Counts
+from .answers import Measures as Measures
+from .answers import OwnFunction as OwnFunction
 from .bits import row_blocks as row_blocks
 from .decision import USUAL as USUAL
 from .decision import Decision as Decision
@@ -12,4 +14,5 @@ from .task import ByHead as ByHead
 from .task import Task as Task
 from .task import build_task as build_task
 from .task import problems_measured_by as problems_measured_by
+from .task import stated_labels as stated_labels
 from .task import with_known_weights as with_known_weights

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from textune.config import BinaryTask, ClassWeights, MultitaskTask, RegressionTask, Task
+from textune.config import BinaryTask, ClassWeights, MultitaskTask, PythonTask, RegressionTask, Task
 from textune.data import LABEL, MISSING, LabelMap
 from textune.errors import DataError
 from textune.tasks.answers import Answer, Constant, Counts, Measures, require_probabilities, surprise
@@ -136,11 +136,13 @@ class ClassAnswers:
     """Class ids."""
 
     label_map: LabelMap
+    own_measures: Measures | None = None
+    """The metrics where a task of the user's own adds some."""
 
     @property
     def measures(self) -> Measures:
         """Of two classes, also how well the second one is found."""
-        return BINARY if self.label_map.problem == "binary" else MULTICLASS
+        return self.own_measures or (BINARY if self.label_map.problem == "binary" else MULTICLASS)
 
     @property
     def num_scores(self) -> int:
@@ -250,23 +252,24 @@ def build_classes(
     section: Task, name: str, label_map: LabelMap, targets: np.ndarray | None, decision: Decision
 ) -> ClassHead:
     """The head of that name for these classes; the other arguments as in `build_task`."""
-    assert not isinstance(section, RegressionTask), "labels were read as another kind than the task's"
+    assert not isinstance(section, RegressionTask | PythonTask), "labels were read as another kind than the task's"
     one_output = isinstance(section, BinaryTask) and section.num_logits == 1
+    wanted = section.class_weights
+    wanted = _weights_of(wanted, name) if isinstance(section, MultitaskTask) else wanted
     return ClassHead(
         label_map,
         num_outputs=1 if one_output else len(label_map.names),
         label_smoothing=section.label_smoothing,
-        class_weights=class_weights(_weights_of(section, name), label_map, targets, balance=_balance),
+        class_weights=class_weights(wanted, label_map, targets, balance=_balance),
         gamma=section.gamma if section.loss == "focal" else 0.0,
         decision=decision,
         name=name,
     )
 
 
-def _weights_of(section: Task, name: str) -> ClassWeights:
-    """The class weights of this head; a table for several heads names each class with its head."""
-    wanted = section.class_weights if not isinstance(section, RegressionTask) else "none"
-    if not isinstance(section, MultitaskTask) or not isinstance(wanted, Mapping):
+def _weights_of(wanted: ClassWeights, name: str) -> ClassWeights:
+    """The class weights of this head, where a table for several heads names each class with its head."""
+    if not isinstance(wanted, Mapping):
         return wanted
     start = f"{name}/"
     return {key.removeprefix(start): weight for key, weight in wanted.items() if key.startswith(start)} or "none"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -19,14 +20,16 @@ import numpy as np
 import torch
 
 from textune.batches import Batch
+from textune.config import Columns, PythonTask, groups_of
 from textune.config import Task as TaskSection
-from textune.data import LabelMap, LabelMaps, Problem
+from textune.data import LABEL, LabelMap, LabelMaps, full_names, task_maps
 from textune.tasks.answers import Measures
 from textune.tasks.classes import BINARY, MULTICLASS, ClassHead, build_classes
 from textune.tasks.decision import USUAL, Decision
 from textune.tasks.head import Head
 from textune.tasks.labels import MULTILABEL, LabelHead, build_labels
 from textune.tasks.number import REGRESSION, build_number
+from textune.tasks.own import OWN, build_own, own_labels
 
 ByHead = dict[str, torch.Tensor]
 """A tensor for each head, by its name."""
@@ -39,13 +42,14 @@ class _Kind(NamedTuple):
     measures: Measures
 
 
-KINDS: dict[Problem, _Kind] = {
+KINDS: dict[str, _Kind] = {
     "binary": _Kind(build_classes, BINARY),
     "multiclass": _Kind(build_classes, MULTICLASS),
     "multilabel": _Kind(build_labels, MULTILABEL),
     "regression": _Kind(build_number, REGRESSION),
+    "python": _Kind(build_own, OWN),
 }
-"""Every kind of head, by the problem that the label map tells."""
+"""Every kind of head: by the problem that the label map tells; `python` for a class of the user's own."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +128,12 @@ def build_task(
     Raises ConfigError where the section does not fit the labels: class weights or smoothing for a regression, an
     unknown class name, targets that a sigmoid can never reach.
     """
+    kinds = {
+        name: section.kind if isinstance(section, PythonTask) else one.problem for name, one in label_maps.items()
+    }
     return Task(
         tuple(
-            KINDS[label_map.problem].build(
+            KINDS[kinds[name]].build(
                 section, name, label_map, None if targets is None else targets[name], decisions.get(name, USUAL)
             )
             for name, label_map in label_maps.items()
@@ -134,15 +141,27 @@ def build_task(
     )
 
 
-def with_known_weights(section: TaskSection, head: Head) -> TaskSection:
+def stated_labels(section: TaskSection, columns: Columns) -> dict[str, LabelMap]:
+    """The label maps that a section itself states, by head, before any row is read; none where the rows decide.
+
+    Errors as in `own_labels`.
+    """
+    own = own_labels(section)
+    return task_maps(groups_of(section, columns)) if own is None else {LABEL: own}
+
+
+def with_known_weights(section: TaskSection, task: Task) -> TaskSection:
     """The section with `balanced` class weights as the numbers that they are: without the training rows nobody could
     tell."""
-    weights = head.class_weights if isinstance(head, ClassHead | LabelHead) else None
-    if weights is None:
-        return section
-    return section.model_copy(update={"class_weights": dict(zip(head.labels, weights.tolist(), strict=True))})
+    table: dict[str, float] = {}
+    names = iter(full_names(task.label_maps))
+    for head in task.heads:
+        own = list(islice(names, len(head.labels)))
+        if isinstance(head, ClassHead | LabelHead) and head.class_weights is not None:
+            table |= zip(own, head.class_weights.tolist(), strict=True)
+    return section.model_copy(update={"class_weights": table}) if table else section
 
 
-def problems_measured_by(metric: str) -> list[Problem]:
+def problems_measured_by(metric: str) -> list[str]:
     """The kinds of problem that have a metric of this name."""
     return [problem for problem, kind in KINDS.items() if metric in kind.measures.names]

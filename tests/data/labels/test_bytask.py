@@ -81,7 +81,7 @@ def prepare(path: Path, columns: Columns, *, groups: Any = GROUPS, **section: An
     return prepare_data(
         DataSection(train=source, columns=columns, **{"validation": {"kind": "none"}, **section}),
         kind="multitask",
-        groups=groups,
+        stated=task_maps(groups),
     )
 
 
@@ -129,7 +129,7 @@ def test_rows_in_memory_and_rows_to_evaluate_are_read_alike(tmp_path: Path) -> N
     labels = zip("abcd", [0, 2, None, 1], [1, None, None, 0], strict=True)
     rows = [{"text": text, "tone": tone, "urgent": urgent} for text, tone, urgent in labels]
     section = DataSection(train=GivenSource(name="mine"), columns=SIDE, validation={"kind": "none"})  # type: ignore[arg-type]
-    data = prepare_data(section, kind="multitask", groups=GROUPS, given={"mine": rows})
+    data = prepare_data(section, kind="multitask", stated=MAPS, given={"mine": rows})
     assert found(data) == WANTED
     path = write(tmp_path, "csv", {"text": ["a", "b"], "tone": ["pos", None], "urgent": [None, "yes"]})
     held_out = prepare_held_out(

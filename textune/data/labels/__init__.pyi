@@ -1,4 +1,3 @@
-from .bytask import task_maps as task_maps
 from .bytask import tasks_in as tasks_in
 from .checks import describe_alike as describe_alike
 from .checks import look_alike as look_alike
