@@ -74,8 +74,10 @@ from .updaterules import Schedule as Schedule
 from .values import AttentionLayout as AttentionLayout
 from .values import DeviceName as DeviceName
 from .values import Duration as Duration
+from .values import LongTexts as LongTexts
 from .values import OnBadRow as OnBadRow
 from .values import OnExtraCells as OnExtraCells
+from .values import Pooling as Pooling
 from .values import PredictionPrecision as PredictionPrecision
 from .values import Quoting as Quoting
 from .values import Switch as Switch

@@ -24,6 +24,7 @@ from .prepare import prepare_data as prepare_data
 from .prepare import prepare_held_out as prepare_held_out
 from .prepared import PreparedData as PreparedData
 from .prepared import Split as Split
+from .reading.archives import located as located
 from .reading.archives import size_of as size_of
 from .reading.files import bare_suffix as bare_suffix
 from .reading.files import find_files as find_files

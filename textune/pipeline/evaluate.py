@@ -112,7 +112,7 @@ def _settings_of(run: Path, card: ModelCard) -> tuple[Experiment | None, Evaluat
     if (run / "config.toml").is_file():
         experiment = load_config(run / "config.toml").experiment
         return experiment, experiment.evaluate, experiment.tokens
-    return None, EvaluateSection(), TokensSection(max_length=card.max_length, truncate=card.truncate)
+    return None, EvaluateSection(), card.tokens
 
 
 def _require_loss(metric: Metric, card: ModelCard, run: Path) -> None:
