@@ -46,7 +46,11 @@ def columns_as_lists(rows: Rows, columns: Sequence[str], tasks: Sequence[str]) -
     for name in names:
         where = f"{rows.source}: label column {name!r}"
         values = read_labels(
-            rows.table.column(name), delimiter=None, label_names=rows.class_names.get(name, ()), where=where
+            rows.table.column(name),
+            delimiter=None,
+            label_names=rows.class_names.get(name, ()),
+            where=where,
+            place=rows.place,
         )
         if values.is_lists:
             raise DataError(
