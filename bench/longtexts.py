@@ -162,7 +162,7 @@ def _write_rows(task: str, options: argparse.Namespace) -> tuple[Path, Path]:
     rows = _reviews(number) if task == "reviews" else _hidden(options.data_folder, options.train, options.test)
     files = options.out / f"{task}-train.jsonl", options.out / f"{task}-test.jsonl"
     for file, part in zip(files, (rows[: options.train], rows[options.train :]), strict=True):
-        text = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in part)
+        text = "".join(json.dumps({"text": text, "label": label}, allow_nan=False) + "\n" for text, label in part)
         file.write_text(text, encoding="utf-8")
     return files
 
