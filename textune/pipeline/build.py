@@ -50,7 +50,7 @@ from textune.prediction import card_of
 from textune.ranks import ALONE, Ranks
 from textune.run import Earlier, Parts, Settings, Tracker
 from textune.tasks import build_task, stated_labels, with_known_weights
-from textune.training import STATE_BYTES, is_in_lockstep, is_sharded, require_learner, require_optimizer
+from textune.training import STATE_BYTES, computes_whole, is_sharded, require_learner, require_optimizer
 
 
 def build_parts(
@@ -133,7 +133,7 @@ def build_parts(
         train, model, data, rows, device=device, num_steps=plan.total_steps, ranks=ranks, earlier=earlier
     )
     assert prepared.budget is not None, "it was measured"
-    if is_in_lockstep(train.distributed) and tokens.window_pooling is not None:
+    if computes_whole(train.distributed) and tokens.window_pooling is not None:
         require_whole(int(rows["train"].lengths.max()), prepared.budget.max_tokens, key="train.max_tokens")
     card = card_of(
         experiment.data,
