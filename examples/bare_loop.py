@@ -32,7 +32,7 @@ def main(config: str, folder: str, *overrides: str) -> None:
     """Build every part of the run in the order the data flows, and train."""
     experiment, run = load_config(config, overrides).experiment, RunFolder(Path(folder))
     checkpoint, _ = newest(run.checkpoints)
-    earlier = None if checkpoint is None else Earlier(checkpoint.state["loader"]["max_tokens"], kernels=None)
+    earlier = None if checkpoint is None else Earlier(checkpoint.state["loader"]["max_tokens"])
     with joined_for(experiment.train) as ranks:  # a process alone, or those of a launcher
         parts = build_parts(experiment, tracker=Notes(), audit=earlier is None, ranks=ranks, earlier=earlier)
         train(parts, run, checkpoint)

@@ -19,7 +19,19 @@ from textune.training.schedule import SCHEDULES
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "textune"
-BELOW = {"draws", "errors", "wording", "jsontext", "inside", "atomic", "caches", "imports", "ahead", "ranks"}
+BELOW = {
+    "draws",
+    "owncode",
+    "errors",
+    "wording",
+    "jsontext",
+    "inside",
+    "atomic",
+    "caches",
+    "imports",
+    "ahead",
+    "ranks",
+}
 """Modules that every room may use; they use only each other."""
 FLOW = [
     "config",

@@ -4,6 +4,7 @@
     ├── ConfigError         a key, a value, an override or a combination of keys
     ├── DataError           a file, a row, a column, a label or a split
     │   └── InputError      what was given to `predict` in Python
+    ├── CodeError           code of the user's own: it is not there, lacks a method, or raises
     ├── ModelError          a backbone, a tokenizer, a device or a precision
     ├── RunError            a run folder: occupied, incomplete, or not one at all
     ├── RanksError          processes that work together: one is missing or lost
@@ -132,6 +133,10 @@ class DataError(TextuneError):
 
 class InputError(DataError, TypeError, ValueError):
     """An argument in Python that cannot be texts; also a TypeError and a ValueError, as is usual in Python."""
+
+
+class CodeError(TextuneError):
+    """Code of the user's own that cannot be imported, is not what is asked of it, or raises an exception."""
 
 
 class ModelError(TextuneError):

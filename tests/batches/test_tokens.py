@@ -58,8 +58,10 @@ def test_pairs_are_those_of_the_tokenizer_longest_first(
     tokenizer: Any, pairs: list[tuple[str, str]], max_length: int
 ) -> None:
     first, second = [a for a, _ in pairs], [b for _, b in pairs]
-    store = TextEncoder(tokenizer, TokensSection(max_length=max_length)).encode(first, second)
-    wanted = tokenizer(first, second, truncation="longest_first", max_length=max_length)
+    encoder = TextEncoder(tokenizer, TokensSection(max_length=max_length))
+    store = encoder.encode(first, second)
+    separated = [encoder.separator.text + text for text in second]
+    wanted = tokenizer(first, separated, truncation="longest_first", max_length=max_length)
     assert rows_of(store, store.ids) == [row or [tokenizer.bos_token_id] for row in wanted["input_ids"]]
     if store.types is not None:
         assert rows_of(store, store.types) == wanted["token_type_ids"]
@@ -220,7 +222,8 @@ def test_a_max_length_without_room_for_text_is_refused_before_anything_is_tokeni
     tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pair: bool
 ) -> None:
     num_special = tokenizer.num_special_tokens_to_add(pair)
-    smallest = max(2, num_special + (2 if pair else 1))
+    separating = TextEncoder(tokenizer, TokensSection()).separator.num_tokens
+    smallest = max(2, num_special + (2 * (separating + 1) if pair else 1))
     texts, pairs = chunked(["the very good film"] * 3, 9), chunked(["a"] * 3, 9) if pair else None
     fits = TokensSection(max_length=smallest, cache=str(tmp_path / "fits"))
     store = open_store(texts, pairs, TextEncoder(tokenizer, fits), fits)

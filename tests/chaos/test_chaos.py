@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from kits.kills import Forked
+from kits.runs import reviews, write_csv
 
 import textune
 from textune.chaos.chaos import chaos
@@ -56,6 +57,34 @@ def test_twenty_kills_change_nothing(home: Path, tmp_path: Path, reference: Path
     # Only what was said is left, and the token cache.
     assert {path.suffix for path in (tmp_path / "chaos").iterdir()} == {".log", ""}
     assert [path.name for path in (tmp_path / "chaos").iterdir() if path.is_dir()] == ["tokens"]
+
+
+def three_sets(folder: Path) -> tuple[str, ...]:
+    """Settings of a run with three evaluation sets, of which another than the validation rows chooses the best
+    model."""
+    news = write_csv(folder / "news.csv", reviews(40, seed=5))
+    return (
+        f"data.evaluations.news.files={news}",
+        "evaluate.train=true",
+        "evaluate.best_by=news",
+        'evaluate.metric=["f1", "accuracy"]',
+        "evaluate.max_tokens=100",
+        "train.evaluate_at=[1, 5]",
+        "train.checkpoint.at_steps=[5]",
+    )
+
+
+def test_kills_among_three_evaluation_sets_change_nothing(home: Path, tmp_path: Path) -> None:
+    words = (*SMALL, *three_sets(tmp_path), "train.evaluate_every=2 steps", "train.checkpoint.every=1 step")
+    result = killed(home, tmp_path / "chaos", kills=4, overrides=words)
+    assert result.difference == "" and len(result.kills) == 4
+
+
+@pytest.mark.slow
+def test_fifty_kills_among_three_evaluation_sets_change_nothing(home: Path, tmp_path: Path) -> None:
+    words = (*SMALL, *three_sets(tmp_path), "train.duration=6 epochs", "train.checkpoint.every=1 step")
+    result = killed(home, tmp_path / "chaos", kills=50, overrides=words)
+    assert result.difference == "" and len(result.kills) == 50
 
 
 @pytest.mark.slow

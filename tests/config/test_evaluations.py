@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kits.errors import refused
 
 from textune.config.evaluations import reported_sets, sets_at_each_evaluation
 from textune.config.explain import show
@@ -80,6 +81,27 @@ def test_which_sets_are_evaluated_when(config: Path) -> None:
     late = load_config(config, ["evaluate.train=true", 'evaluate.at_end=["share", "train"]']).experiment
     assert sets_at_each_evaluation(late) == ("validation", "news")
     assert reported_sets(late) == ("validation", "test", "train", "news", "share")
+    by_share = load_config(config, ["evaluate.best_by=share"]).experiment
+    assert sets_at_each_evaluation(by_share) == ("share", "validation", "news")
+    assert reported_sets(by_share) == reported_sets(plain)
+    alone = load_config(config, ["evaluate.best_by=share", 'evaluate.at_end=["validation", "news"]']).experiment
+    require_runnable(alone)
+    assert sets_at_each_evaluation(alone) == ("share",)
+
+
+def test_steps_to_evaluate_at_need_rows(config: Path) -> None:
+    words = ["train.evaluate_at=[1, 500]", "data.validation.kind=none", "data.test.kind=none"]
+    require_runnable(load_config(config, words).experiment)
+    without = [
+        *words,
+        "evaluate.at_end=news",
+        "data.evaluations.share.kind=files",
+        "data.evaluations.share.files=s.csv",
+    ]
+    with refused(ConfigError, key="train.evaluate_at", value=(1, 500)):
+        require_runnable(load_config(config, [*without, 'evaluate.at_end=["news", "share"]']).experiment)
+    with refused(ConfigError, key="train.evaluate_at[0]", value=0):
+        load_config(config, ["train.evaluate_at=[0]"])
 
 
 @pytest.mark.parametrize(
@@ -95,6 +117,11 @@ def test_which_sets_are_evaluated_when(config: Path) -> None:
         ({"evaluate.at_end": ["train"]}, "evaluate.at_end", "evaluate.train", "news"),
         ({"evaluate.at_end": ["validation"]}, "evaluate.at_end", "validation", "news"),
         ({"evaluate.at_end": ["test"]}, "evaluate.at_end", "test", "news"),
+        ({"evaluate.best_by": "nows"}, "evaluate.best_by", "not a set", 'Did you mean "news"?'),
+        ({"evaluate.best_by": "test"}, "evaluate.best_by", "final report only", "news"),
+        ({"evaluate.best_by": "train"}, "evaluate.best_by", "evaluate.train = true", "validation, news, share"),
+        ({"evaluate.best_by": "news", "evaluate.at_end": ["news"]}, "evaluate.best_by", "at the end only", "share"),
+        ({"evaluate.best_by": "news/f1"}, "evaluate.best_by", "news/f1", 'Did you mean "news"?'),
     ],
 )
 def test_names_that_cannot_be_are_said(

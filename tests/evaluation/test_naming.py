@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -244,3 +246,26 @@ def test_a_report_on_a_mean_has_its_baseline_and_is_read_again(tmp_path: Any) ->
     again = read_report(tmp_path / "report.json")
     assert again == report
     assert f"| mean_of_f1_and_accuracy | {report.value:.4f} | mean of f1 and accuracy |" in as_page(again)
+
+
+def test_the_page_lists_every_metric() -> None:
+    """docs/evaluation.md, by kind of task."""
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([a-z, ]+) \| ([a-z0-9_, ]+) \|$", page, flags=re.MULTILINE))
+    listed = {kind: names.split(", ") for kind, names in rows.items()}
+    names = {
+        problem: list(head_of(problem).answers.measures.names)
+        for problem in ("binary", "multiclass", "multilabel", "regression")
+    }
+    assert listed == {
+        "for": ["metrics"],
+        "binary, multiclass": names["multiclass"],
+        "binary, in addition": [name for name in names["binary"] if name not in names["multiclass"]],
+        "multilabel": names["multilabel"],
+        "regression": names["regression"],
+        "any task": ["loss"],
+    }
+    for other in re.findall(
+        r"`([a-z0-9_.]+)`", page.partition("**Names of other libraries**")[2].partition("A prefix")[0]
+    ):
+        assert BY_OTHER_NAME.get(other) or other.endswith("_loss"), other

@@ -20,6 +20,7 @@ from kits.ranks import on_ranks
 from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as library
 
+from textune.batches.layout import NO_PADDING
 from textune.batches.store import TokenStore
 from textune.errors import ModelError, RanksError
 from textune.evaluation import reduction
@@ -66,7 +67,7 @@ def rows_of(problem: str, num_rows: int) -> Rows:
 class Lookup:
     """In place of a model and its task: the scores of a row are those in the table, whatever stands beside it."""
 
-    layout, pad_id, training = "packed", 0, False
+    layout, pad_id, training, padding = "packed", 0, False, NO_PADDING
 
     def __init__(self, rows: Rows, names: tuple[str, ...]) -> None:
         self.head = head_of(rows.problem, names=names)

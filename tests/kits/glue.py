@@ -3,6 +3,7 @@ hub."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,20 @@ def write_glue(folder: Path, *tasks: str) -> Path:
         for part in task.dev:
             dev = task.text(task.rows(NUM_DEV, start=100), header=header)
             (folder / task.folder / f"{part}.tsv").write_text(dev, encoding="utf-8")
+    return folder
+
+
+def write_sample(folder: Path, name: str) -> Path:
+    """A sample of a task in JSON: an object of rows by number."""
+    task = GLUE[name]
+    first, second = task.texts
+    (folder / task.folder).mkdir(parents=True, exist_ok=True)
+    for part, count, start in (("train", NUM_TRAIN, 0), ("dev", NUM_DEV, 100)):
+        rows = {
+            str(number): {"text_a": row[first], "text_b": row[second], "label": row[task.label]}
+            for number, row in enumerate(task.rows(count, start))
+        }
+        (folder / task.folder / f"{part}.json").write_text(json.dumps(rows, allow_nan=False), encoding="utf-8")
     return folder
 
 

@@ -36,7 +36,6 @@ def test_a_run_on_this_backbone(home: Path, tmp_path: Path, family: str, paired:
     write_csv(tmp_path / "rows.csv", [{**row, "other": row["text"][::-1][:9]} for row in reviews(40)])
     overrides = [f"data.train.files={tmp_path / 'rows.csv'}", f"model.pretrained={tmp_path / 'backbone'}"]
     overrides += ["data.test.kind=none", "train.duration=3 steps", "train.optimizer.lr=1e-3", "tokens.max_length=32"]
-    paired = paired and family != "gpt2"  # which has no separator: tests/pipeline/test_cautions.py
     overrides += ["data.columns.text_pair=other"] if paired else []
     result = textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides)
     assert result is not None and result.reports["validation"].num_rows == 8
@@ -50,8 +49,11 @@ def test_a_run_on_this_backbone(home: Path, tmp_path: Path, family: str, paired:
 
     tokenizer = AutoTokenizer.from_pretrained(result.run / "best")
     model = AutoModelForSequenceClassification.from_pretrained(result.run / "best").eval()
+    separator = predictor.card.pair_separator
     for index, text in enumerate(texts):
-        inputs = tokenizer(text, None if pairs is None else pairs[index], return_tensors="pt", truncation=True)
+        inputs = tokenizer(
+            text, None if pairs is None else separator + pairs[index], return_tensors="pt", truncation=True
+        )
         with torch.inference_mode():
             plain = torch.softmax(model(**inputs).logits.double(), dim=1)[0].numpy()
         np.testing.assert_allclose(scores[index], plain, atol=1e-5)

@@ -100,19 +100,6 @@ def test_a_run_resumes_whether_its_length_was_written_out_or_not(short: Path, tm
         )
 
 
-@pytest.mark.parametrize("family", ["gpt2", "qwen2"])
-def test_pairs_without_a_separator_are_refused_with_the_way_out(family: str, short: Path, tmp_path: Path) -> None:
-    tiny_backbone(family, tmp_path / "backbone")
-    write_csv(tmp_path / "rows.csv", [{**row, "other": row["text"][::-1][:9]} for row in reviews(40)])
-    overrides = [f"data.train.files={tmp_path / 'rows.csv'}", f"model.pretrained={tmp_path / 'backbone'}"]
-    with pytest.raises(ConfigError) as caught:
-        textune.check(short / "config.toml", overrides=[*overrides, "data.columns.text_pair=other"])
-    assert "puts nothing between two texts" in caught.value.message
-    assert r'data.columns.template = "{text}\n{other}"' in caught.value.hint
-    joined = textune.check(short / "config.toml", overrides=[*overrides, "data.columns.template={text}\n{other}"])
-    assert joined.ok
-
-
 def test_a_rate_that_no_backbone_bears_is_said(short: Path) -> None:
     def notices(*overrides: str) -> list[str]:
         listener = Listener()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -10,11 +9,11 @@ from pathlib import Path
 import pytest
 from kits.backbones import tiny_backbone
 from kits.errors import refused
-from kits.glue import GLUE, NUM_DEV, NUM_TRAIN, SIDES, write_glue, write_hub
+from kits.glue import GLUE, NUM_DEV, NUM_TRAIN, SIDES, write_glue, write_hub, write_sample
 
 import textune
 from textune.errors import DataError
-from textune.pipeline import TrainResult
+from textune.pipeline.train import TrainResult
 
 TINY = ["extends=preset:cpu", "model.pretrained=package:textune/presets/tiny/model", "tokens.max_length=32"]
 MEAN = "mean_of_f1_and_accuracy"
@@ -45,18 +44,7 @@ def test_a_task_runs_on_its_published_files(tmp_path: Path, task: str) -> None:
 
 @pytest.mark.parametrize("task", ["mnli", "qnli", "qqp"])
 def test_a_task_runs_on_a_sample_in_json(tmp_path: Path, task: str) -> None:
-    (tmp_path / GLUE[task].folder).mkdir()
-    for name, count, start in (("train", NUM_TRAIN, 0), ("dev", NUM_DEV, 100)):
-        rows = GLUE[task].rows(count, start)
-        first, second = GLUE[task].texts
-        found = {
-            str(number): {"text_a": row[first], "text_b": row[second], "label": row[GLUE[task].label]}
-            for number, row in enumerate(rows)
-        }
-        (tmp_path / GLUE[task].folder / f"{name}.json").write_text(
-            json.dumps(found, allow_nan=False), encoding="utf-8"
-        )
-    result = run(f"glue/{task}/sample", tmp_path)
+    result = run(f"glue/{task}/sample", write_sample(tmp_path, task))
     assert set(result.reports) == {"validation"}
     assert result.reports["validation"].names == GLUE[task].names
 

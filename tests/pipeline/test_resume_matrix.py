@@ -46,7 +46,15 @@ PLACES: dict[str, list[str]] = {
     "compiled bf16": ["model.compile=on", "train.precision=bf16", "train.max_tokens=200"],
     "8 bits": ["train.optimizer.kind=adamw_8bit", "train.compact_vocabulary=off"],
     "logged behind its end": ["train.log_every=7 steps", "train.evaluate_every=1 epochs", "train.duration=13 steps"],
+    "windows": [
+        "tokens.long=windows",
+        "tokens.max_length=8",
+        "tokens.stride=2",
+        "tokens.pooling=attention",
+        "train.max_tokens=20",
+    ],
     "nothing to evaluate": ["data.validation.kind=none"],
+    "own task": ["task.kind=python", "task.object=kits.own:Margin", "train.max_tokens=200"],
 }
 """What a run is resumed under, every time from each of its steps."""
 
@@ -55,6 +63,7 @@ FAST = {
     "accumulation": [4, 7],
     "stopped early": [3],
     "compiled": [6],
+    "windows": [5],
     "padded backbone": [5],
     "bf16": [8],
     "sequential": [1],
@@ -63,6 +72,7 @@ FAST = {
     "inverse root": [5],
     "bucket": [9],
     "logged behind its end": [12],
+    "own task": [2, 7],
 }
 """Of these some steps are enough for every day."""
 

@@ -23,7 +23,7 @@ from textune.config.sources import (
     SplitOff,
     StreamSource,
 )
-from textune.config.taskkinds import BinaryTask, MulticlassTask, MultilabelTask, RegressionTask
+from textune.config.taskkinds import BinaryTask, MulticlassTask, MultilabelTask, PythonTask, RegressionTask
 from textune.config.updaterules import (
     AdamW8bit,
     ConstantSchedule,
@@ -54,6 +54,8 @@ ROLES = {
     "train.checkpoint.every": Role.COMPUTED,
     "train.early_stopping.patience": Role.COMPUTED,
     "evaluate.metric": Role.LEARNED,
+    "evaluate.best_by": Role.LEARNED,
+    "train.evaluate_at": Role.COMPUTED,
     "evaluate.at_end": Role.COMPUTED,
     "no.such.key": Role.LEARNED,
 }
@@ -110,6 +112,7 @@ EXPERIMENTS = {
         )
         for way in (Sharded, DeepSpeed)
     },
+    "own task": Experiment(task=PythonTask(object="m:C", options={"a": 1})),
     **{
         schedule.__name__: Experiment().model_copy(
             update={"train": Experiment().train.model_copy(update={"schedule": schedule(**needed)})}
@@ -256,6 +259,24 @@ def test_a_name_of_the_users_own_is_no_key_that_says_where_something_stands(key:
     with pytest.raises(RunError, match=rf"{key}\.{name} was not set and is 2\.") as caught:
         compare(changed(saved, key, {}), after, where=WHERE)
     assert caught.value.message.count(" was ") == 2
+
+
+def test_evaluation_sets_of_rows_of_their_own_may_come_and_go() -> None:
+    saved = EXPERIMENTS["named"].model_dump(mode="json")
+    sets = saved["data"]["evaluations"]
+    without = {name: {**saved, "data": {**saved["data"], "evaluations": sets | {name: None}}} for name in sets}
+    for name, tree in without.items():
+        del tree["data"]["evaluations"][name]
+        if name == "share":  # it gives its rows back to training, or takes them from there
+            for pair in ((saved, tree), (tree, saved)):
+                with refused(RunError, reason="data.evaluations.share.kind"):
+                    compare(*pair, where=WHERE)
+        else:
+            assert compare(saved, tree, where=WHERE) == [f"data.evaluations.{name} is not evaluated from here on"]
+            assert compare(tree, saved, where=WHERE) == [f"data.evaluations.{name} is evaluated from here on"]
+    news = changed(saved, "data.evaluations.news.kind", "split")
+    with refused(RunError, reason="data.evaluations.news.kind"):
+        compare(saved, news, where=WHERE)
 
 
 def test_a_longer_run_is_the_same_run_only_under_a_flat_schedule() -> None:

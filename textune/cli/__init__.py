@@ -19,6 +19,7 @@ import click
 from textune import __version__
 from textune.cli.chaos import chaos
 from textune.cli.configs import check, init, presets, schema, show
+from textune.cli.glue import glue
 from textune.cli.launching import launch
 from textune.cli.models import evaluate, export, info, predict
 from textune.cli.options import as_setting
@@ -132,7 +133,7 @@ class _Verbs(click.Group):
 
 @click.group(
     cls=_Verbs,
-    commands=[init, check, train, evaluate, predict, info, export, launch, show, presets, schema, chaos],
+    commands=[init, check, train, evaluate, predict, info, export, launch, show, presets, schema, glue, chaos],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="textune")

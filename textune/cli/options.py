@@ -98,6 +98,12 @@ def device_options(function: Callable[..., None]) -> Callable[..., None]:
     """Where and how a trained model computes."""
     for decorate in (
         click.option(
+            "--code",
+            metavar="MODULE:CLASS",
+            multiple=True,
+            help="A class of your own that the model's run used and that may be imported for it.",
+        ),
+        click.option(
             "--max-tokens",
             type=click.IntRange(min=1),
             metavar="NUMBER",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -24,6 +23,7 @@ from textune.ranks import launched
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from textune.config import Columns
     from textune.pipeline import TrainResult
 
 
@@ -104,12 +104,15 @@ def _say_what_comes_next(console: Console, result: TrainResult) -> None:
     done = (
         f"{folder} is complete: {steps}." if result.complete_before else f"Trained {steps} in {result.seconds:.0f} s."
     )
-    named = shlex.quote(str(folder))
+    from textune.prediction import find_model, read_card
+
+    card = read_card(find_model(folder))
+    named, code = shlex.quote(str(folder)), "".join(f" --code {path}" for path in card.code)
     say(
         console,
         f"\n{done} The best model (step {result.best_step:,}) is in {folder}/best.\n"
-        f"Next:  {_predict_example(folder)}\n"
-        f"       textune evaluate {named} --data FILE\n"
+        f"Next:  {_predict_example(card.columns, named)}{code}\n"
+        f"       textune evaluate {named} --data FILE{code}\n"
         f"       textune info {named}",
     )
 
@@ -127,12 +130,8 @@ def _share_among_devices(config: str, overrides: tuple[str, ...], unset: tuple[s
         become_processes(count, words)
 
 
-def _predict_example(run: Path) -> str:
+def _predict_example(columns: Columns, named: str) -> str:
     """How to predict with a run: a line of text is enough only if the model reads one text column."""
-    from textune.prediction import find_model, read_card
-
-    columns = read_card(find_model(run)).columns
-    named = shlex.quote(str(run))
     if columns.template is None and columns.text_pair is None:
         return f"echo 'a text' | textune predict {named}"
     return f"textune predict {named} --data FILE --output FILE"

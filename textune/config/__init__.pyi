@@ -15,6 +15,7 @@ from .overrides import Overrides as Overrides
 from .paths import absolute as absolute
 from .paths import user_path as user_path
 from .presets import described_presets as described_presets
+from .presets import preset_names as preset_names
 from .problems import keys_called as keys_called
 from .reference import json_schema as json_schema
 from .reference import reference_markdown as reference_markdown
@@ -54,6 +55,7 @@ from .starter import validation_ratio as validation_ratio
 from .taskkinds import AutoTask as AutoTask
 from .taskkinds import BinaryTask as BinaryTask
 from .taskkinds import ClassWeights as ClassWeights
+from .taskkinds import PythonTask as PythonTask
 from .taskkinds import RegressionTask as RegressionTask
 from .taskkinds import Task as Task
 from .toml import format_string as format_string
@@ -68,8 +70,10 @@ from .updaterules import Schedule as Schedule
 from .values import AttentionLayout as AttentionLayout
 from .values import DeviceName as DeviceName
 from .values import Duration as Duration
+from .values import LongTexts as LongTexts
 from .values import OnBadRow as OnBadRow
 from .values import OnExtraCells as OnExtraCells
+from .values import Pooling as Pooling
 from .values import PredictionPrecision as PredictionPrecision
 from .values import Quoting as Quoting
 from .values import Switch as Switch

@@ -6,16 +6,19 @@ import re
 
 from textune.config.problems import Problem
 from textune.config.schema import Experiment
+from textune.config.sources import Absent
 from textune.config.toml import format_key
-from textune.wording import listing
+from textune.wording import listing, nearest
 
 SPLITS = ("train", "validation", "test")
 """Names that are taken."""
+VALIDATION = "validation"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def evaluation_problems(experiment: Experiment) -> list[Problem]:
-    """Names in `data.evaluations` that cannot name a report, and names in `evaluate.at_end` that no set has."""
+    """Names in `data.evaluations` that cannot name a report, names in `evaluate.at_end` and `evaluate.best_by` that no
+    set has there, and steps to evaluate at without anything to evaluate."""
     problems: list[Problem] = []
     seen: dict[str, str] = {}
     for name in experiment.data.evaluations:
@@ -33,18 +36,46 @@ def evaluation_problems(experiment: Experiment) -> list[Problem]:
             problems.append(Problem(place, message, hint))
         seen[name.lower()] = name
     known = [*(["train"] if experiment.evaluate.train else []), *experiment.data.evaluations]
+    known += [] if experiment.evaluate.best_by == VALIDATION else [VALIDATION]
     for name in experiment.evaluate.at_end:
         if name not in known:
             problems.append(
                 Problem(("evaluate", "at_end"), f'evaluate.at_end: "{name}" {_why_not(name)}', _known(known))
             )
-    return problems
+    return [*problems, *_best_by_problems(experiment), *_step_problems(experiment)]
+
+
+def _best_by_problems(experiment: Experiment) -> list[Problem]:
+    """A set that chooses the best model must be there, and must be evaluated while training."""
+    chosen, evaluated = experiment.evaluate.best_by, sets_at_each_evaluation(experiment)
+    if chosen in evaluated or chosen == VALIDATION:  # whose place at the end is refused already
+        return []
+    if chosen in experiment.evaluate.at_end:
+        why = "is evaluated at the end only (evaluate.at_end), but the best model is chosen while training."
+    elif chosen in SPLITS:
+        why = _why_not(chosen)
+    else:
+        why = "is not a set in data.evaluations."
+    near = nearest(chosen, evaluated)
+    hint = f'Did you mean "{near}"?' if near else _known(list(evaluated))
+    message = f'evaluate.best_by = "{chosen}": {chosen} {why}'
+    return [Problem(("evaluate", "best_by"), message, hint, value=chosen)]
+
+
+def _step_problems(experiment: Experiment) -> list[Problem]:
+    at = experiment.train.evaluate_at
+    missing = isinstance(experiment.data.validation, Absent)
+    if not at or not missing or sets_at_each_evaluation(experiment) != ("validation",):
+        return []
+    message = f"train.evaluate_at = {list(at)}, but there are no rows to evaluate while training."
+    return [Problem(("train", "evaluate_at"), message, "Set data.validation or data.evaluations.", value=at)]
 
 
 def sets_at_each_evaluation(experiment: Experiment) -> tuple[str, ...]:
-    """The sets evaluated during training, `validation` first; some of them may not exist."""
+    """The sets evaluated during training, first the one that chooses the best model; some of them may not exist."""
     names = ["validation", *(["train"] if experiment.evaluate.train else []), *experiment.data.evaluations]
-    return tuple(name for name in names if name not in experiment.evaluate.at_end)
+    found = [name for name in names if name not in experiment.evaluate.at_end]
+    return tuple(sorted(found, key=lambda name: name != experiment.evaluate.best_by))
 
 
 def reported_sets(experiment: Experiment) -> tuple[str, ...]:

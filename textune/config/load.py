@@ -16,6 +16,7 @@ from pydantic import JsonValue, ValidationError
 
 from textune.config.evaluations import evaluation_problems
 from textune.config.fields import Place, keys_of
+from textune.config.longtexts import window_problems
 from textune.config.merge import Merged, Origin
 from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, parse_unset
 from textune.config.parents import Layer, layers_of, read_layers
@@ -26,6 +27,7 @@ from textune.config.schema import Experiment
 from textune.config.section import Section
 from textune.config.sources import ConcatSource, FilesSource, StreamSource
 from textune.config.streams import stream_problems
+from textune.config.taskkinds import PythonTask
 from textune.config.toml import Tree, format_key, format_value, shorten
 from textune.errors import ConfigError
 
@@ -149,7 +151,14 @@ def require_runnable(experiment: Experiment) -> None:
         problems.append(
             Problem(("data", "labels"), "data.labels.names and data.labels.names_file are both set.", hint)
         )
+    given = [name for name in ("names", "names_file", "delimiter") if getattr(data.labels, name)]
+    if isinstance(experiment.task, PythonTask) and given:
+        message = f'data.labels.{given[0]} is set, but with task.kind = "python" the class itself reads labels.'
+        problems.append(
+            Problem(("data", "labels", given[0]), message, "Remove it, or give it to the class: task.options.")
+        )
     problems += [*evaluation_problems(experiment), *stream_problems(experiment), *rate_problems(experiment)]
+    problems += window_problems(experiment)
     refuse(problems)
 
 

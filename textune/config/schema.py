@@ -22,9 +22,11 @@ from textune.config.values import (
     Duration,
     FilePath,
     HubPath,
+    LongTexts,
     Names,
     Padding,
     Period,
+    Pooling,
     RunLength,
     Seed,
     Switch,
@@ -46,6 +48,22 @@ class TokensSection(Section):
     truncate: Truncation = "head"
     """Which part of a longer text is kept; of a pair, the longer text is shortened first. `error` refuses longer
     rows."""
+    long: LongTexts = "truncate"
+    """What becomes of a text of more than `max_length` tokens. `truncate` cuts it. `windows` reads it in windows of
+    `max_length` tokens, whose vectors are pooled before the head: a text has one loss, one weight and one
+    prediction, however many windows it has."""
+    stride: Annotated[int, Field(ge=0)] = 0
+    """With `long = "windows"`: tokens of the text that a window shares with the one before it, so that it begins
+    `max_length` - special tokens - `stride` tokens later."""
+    pooling: Pooling = "mean"
+    """With `long = "windows"`: how a text's vector is made of those of its windows. `attention` weighs them by a
+    vector that is learned with the head, beginning with the mean."""
+    max_windows: PositiveInt | None = None
+    """With `long = "windows"`: the most windows of a text; what lies behind them is cut off. By default, a text has as
+    many as it needs."""
+    pair_separator: str = "auto"
+    """Text put before the second text of a pair. `auto`: a line break where the tokenizer puts nothing between the two
+    (GPT-2, Qwen), else nothing."""
     drop_longer: PositiveInt | None = None
     """Skip rows with more than this many tokens (before truncation); the report counts them."""
     pad: Computed[Padding] = "batch"
@@ -69,6 +87,11 @@ class TokensSection(Section):
     def longest(self) -> int:
         """Most tokens that a row can have; for `auto`, the most that it may stand for."""
         return LONG_ROWS if self.max_length == "auto" else self.max_length
+
+    @property
+    def window_pooling(self) -> Pooling | None:
+        """How the windows of a text are pooled; None where every text is one row."""
+        return self.pooling if self.long == "windows" else None
 
 
 class ModelSection(Section):
@@ -123,6 +146,9 @@ class TrainSection(Section):
     drawn with replacement in proportion to `data.columns.weight`, which then affects the draw and not the loss."""
     seed: Seed = 0
     """Seed of the head's weights, the order and dropout."""
+    deterministic: Computed[bool] = False
+    """Use only algorithms that give the same bits in every run on the same machine, also on a GPU, where that takes
+    longer; runs on a processor do so anyway."""
     precision: TrainingPrecision = "auto"
     """Arithmetic of the forward and backward pass; weights stay fp32. `auto` is bf16 if the device supports it and is
     faster with it, else fp32."""
@@ -141,7 +167,9 @@ class TrainSection(Section):
     log_every: Computed[Period] = Duration(20, "steps")
     """How often to log loss, learning rate and speed."""
     evaluate_every: Computed[Period] = Duration(1, "epochs")
-    """How often to evaluate on the validation rows."""
+    """How often to evaluate: on the validation rows, and on each set of `data.evaluations`."""
+    evaluate_at: Computed[tuple[PositiveInt, ...]] = ()
+    """Steps to evaluate at in addition to `evaluate_every`, such as `[1, 500]`."""
     evaluate_first: Computed[bool] = False
     """Evaluate once before the first step."""
     early_stopping: Computed[EarlyStopping] = EarlyStopping()
@@ -161,6 +189,9 @@ class EvaluateSection(Section):
     """Main metric: it chooses the best model and is reported with an interval. `auto`: accuracy (binary, multiclass),
     f1_micro (multilabel), pearson (regression). `loss`: the task's own loss, the lower the better. A list such as
     `["f1", "accuracy"]` is the mean of its metrics. Names of other libraries are understood."""
+    best_by: str = "validation"
+    """The set whose main metric chooses the best model and stops early: `validation`, a set of `data.evaluations`, or
+    `train`."""
     max_tokens: Computed[PositiveInt] = 16384
     """Token budget of prediction: the most tokens computed at once."""
     bootstrap: Computed[Annotated[int, Field(ge=0)]] = 1000
@@ -170,7 +201,8 @@ class EvaluateSection(Section):
     train: Computed[bool] = False
     """Evaluate on the training rows too, as the set `train`: the gap to the validation rows shows overfitting."""
     at_end: Computed[Names] = ()
-    """Sets of `data.evaluations`, or `train`, that are evaluated for the final report only, not during training."""
+    """Sets of `data.evaluations`, or `train`, that are evaluated for the final report only, not during training; also
+    `validation`, where `best_by` is another set."""
 
 
 class Experiment(Section):

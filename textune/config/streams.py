@@ -7,7 +7,7 @@ from textune.config.problems import Problem
 from textune.config.schema import Experiment
 from textune.config.section import Section
 from textune.config.sources import Absent, SplitOff, StreamSource
-from textune.config.taskkinds import AutoTask, RegressionTask
+from textune.config.taskkinds import AutoTask, PythonTask, RegressionTask
 from textune.config.toml import format_key
 from textune.config.values import Duration
 
@@ -58,7 +58,7 @@ def _label_problems(experiment: Experiment) -> list[Problem]:
         message = 'task.kind = "auto" decides from the labels of all rows, which a stream does not know.'
         hint = "Set task.kind to binary, multiclass, multilabel or regression."
         return [Problem(("task", "kind"), message, hint)]
-    if isinstance(task, RegressionTask):
+    if isinstance(task, RegressionTask | PythonTask):
         return []
     problems = []
     if not labels.names and labels.names_file is None and not experiment.data.columns.labels:

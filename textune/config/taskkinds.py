@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from textune.config.section import Section
-from textune.config.values import (
-    whole_number,
-)
+from textune.config.values import DottedPath, whole_number
 
 ClassWeights = Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]]
 
@@ -84,4 +82,18 @@ class RegressionTask(Section):
     """`sigmoid` keeps predictions between 0 and 1."""
 
 
-Task = Annotated[AutoTask | BinaryTask | MulticlassTask | MultilabelTask | RegressionTask, Field(discriminator="kind")]
+class PythonTask(Section):
+    """Your own class: how labels are read, the loss, scores, decisions and metrics."""
+
+    kind: Literal["python"] = "python"
+    """A class of your own."""
+    object: DottedPath
+    """`package.module:Class`; what such a class must have: docs/extending.md."""
+    options: dict[str, Any] = {}
+    """Keyword arguments of the class."""
+
+
+Task = Annotated[
+    AutoTask | BinaryTask | MulticlassTask | MultilabelTask | RegressionTask | PythonTask,
+    Field(discriminator="kind"),
+]

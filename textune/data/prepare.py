@@ -29,18 +29,21 @@ def prepare_data(
     *,
     kind: str | None,
     known_names: tuple[str, ...] | None = None,
+    own_labels: LabelMap | None = None,
     given: GivenRows = MappingProxyType({}),
 ) -> PreparedData:
     """Read, select, label and split; DataError says what does not fit, and where.
 
     `kind`: the task's kind (or `auto`); None for a task without labels, which neither needs nor reads a column of
     them. `known_names`: label names in the order that a fine-tuned backbone already has; where the data has the same
-    ones and `data.labels` gives no order, that order is kept, and with it the meaning of the backbone's head. `given`:
-    rows in memory by name, for sources of that kind.
+    ones and `data.labels` gives no order, that order is kept, and with it the meaning of the backbone's head.
+    `own_labels`: those of a task that reads them itself. `given`: rows in memory by name, for sources of that kind.
     """
     sources = _read_sources(section, given, with_labels=kind is not None)
     labels, said = dict[str, LabelMap](), list[str]()
-    if kind is not None:
+    if own_labels is not None:
+        labels[LABEL] = own_labels
+    elif kind is not None:
         labels[LABEL], said = _settle_labels(sources, section.labels, kind=kind, known_names=known_names)
     train, stream, seen = _training_rows(sources, section, labels)
     held_out = {

@@ -16,7 +16,7 @@ import numpy as np
 
 from textune.evaluation.scored import Scored
 from textune.evaluation.undefined import UNDEFINED, mean_of_defined
-from textune.tasks import Counts
+from textune.tasks import Counts, OwnFunction
 
 Formula = Callable[[Scored], float]
 Quotient = Callable[[Counts], np.ndarray]
@@ -298,3 +298,25 @@ def _ranks(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
 
 def _constant(values: np.ndarray) -> bool:
     return bool((values == values[0]).all())
+
+
+# --- of the user's own -----------------------------------------------------------------------------------------------
+
+
+def own(function: OwnFunction, scored: Scored) -> float:
+    """What a function of the user's own task makes of targets, decisions and scores.
+
+    Each is of all rows, in the form that the task gave them; a row that counts several times stands there as often.
+    """
+    scores = scored.predictions if scored.scores is None else scored.scores
+    columns = [_as_given(scored, scored.targets), _as_given(scored, scored.predictions), scores]
+    if scored.weights is not None:
+        columns = [np.repeat(column, scored.weights, axis=0) for column in columns]
+    return function(*columns)
+
+
+def _as_given(scored: Scored, stored: np.ndarray) -> np.ndarray:
+    """Targets or decisions as a head gives them: class ids, rows of 0 and 1, or numbers."""
+    choices = scored.answers.choices
+    several = choices is not None and scored.answers.label_map.several
+    return choices.hits(stored).astype(np.int64) if several and choices is not None else stored

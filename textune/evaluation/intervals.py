@@ -185,9 +185,9 @@ def _bootstrap(metric: Metric, rows: Scored, value: float, samples: int, generat
         return Interval(None, reason="every resample of these rows gives the same value")
     shares = _bca_shares(defined, center, _acceleration(metric, part, generator))
     lower, upper = (float(limit) for limit in value + scale * (np.quantile(defined, shares) - center))
-    if metric.higher_is_better:  # scaled deviations may reach past the best value that there is
+    if metric.bounded and metric.higher_is_better:  # scaled deviations may reach past the best value that there is
         upper = min(upper, 1.0)
-    else:
+    elif metric.bounded:
         lower = max(lower, 0.0)
     return _around(value, lower, upper, "BCa bootstrap")
 

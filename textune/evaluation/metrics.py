@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from textune.evaluation import formulas
 from textune.evaluation.formulas import Formula, averaged, class_areas, f_measure, precision, recall
 from textune.evaluation.scored import Scored
+from textune.evaluation.undefined import UNDEFINED
 
 if TYPE_CHECKING:
-    from textune.tasks import Answers
+    from textune.tasks import Answers, Measures, OwnFunction
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Metric:
     """When the value is NaN, as the end of a sentence; empty: never."""
     share: Callable[[Scored], tuple[int, int]] | None = None
     """Where the value is a share of rows: how many of how many."""
+    bounded: bool = True
+    """Whether no value is better than 1, or than 0 where lower is better."""
     needs_losses: bool = False
     """Whether it needs the task's own losses, which are computed only for those who ask."""
     parts: tuple[Metric, ...] = ()
@@ -168,6 +172,25 @@ MEAN_OF, AND = "mean_of_", "_and_"
 _DEMANDS = ("decisions", "scores", "ranks")
 
 
+def own_metrics(measures: Measures) -> tuple[Metric, ...]:
+    """The metrics that the user's own task defines."""
+    return tuple(
+        _own_metric(name, own.function, higher_is_better=own.higher_is_better) for name, own in measures.own.items()
+    )
+
+
+def _own_metric(name: str, function: OwnFunction, *, higher_is_better: bool) -> Metric:
+    return Metric(
+        name,
+        higher_is_better,
+        partial(formulas.own, function),
+        "a metric of the task's own code",
+        "ranks",  # it is given the scores of its rows, as far as these are kept
+        "the task's own code gives no number",
+        bounded=False,
+    )
+
+
 def mean_of(metrics: Sequence[Metric]) -> Metric:
     """The mean of several metrics of one direction, as GLUE's combined score is that of F1 and accuracy; undefined
     where one of them is."""
@@ -179,21 +202,23 @@ def mean_of(metrics: Sequence[Metric]) -> Metric:
         f"mean of {' and '.join(names)}",
         max((metric.uses for metric in metrics), key=_DEMANDS.index),
         "one of them is",
+        bounded=all(metric.bounded for metric in metrics),
         needs_losses=any(metric.needs_losses for metric in metrics),
         parts=tuple(metrics),
     )
 
 
 def metric_called(name: str) -> Metric:
-    """The metric that reports know under this name; KeyError where there is none."""
+    """The metric that reports know under this name; one of a user's own task without its formula."""
     if name.startswith(MEAN_OF):
-        return mean_of([METRICS[part] for part in name.removeprefix(MEAN_OF).split(AND)])
-    return METRICS[name]
+        return mean_of([metric_called(part) for part in name.removeprefix(MEAN_OF).split(AND)])
+    return METRICS.get(name) or _own_metric(name, lambda *_: UNDEFINED, higher_is_better=True)
 
 
 def metrics_for(answers: Answers) -> tuple[Metric, ...]:
-    """The metrics of every report on answers of this kind, in their order."""
-    return tuple(metric for metric in METRICS.values() if metric.name in answers.measures.names)
+    """The metrics of every report on answers of this kind, in their order: those of the user's own task come first."""
+    known = tuple(metric for metric in METRICS.values() if metric.name in answers.measures.names)
+    return (*own_metrics(answers.measures), *known)
 
 
 def compute_metrics(scored: Scored, main: Metric | None = None) -> dict[str, float]:

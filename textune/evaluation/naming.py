@@ -11,7 +11,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from textune.errors import ConfigError, Setting, Words
-from textune.evaluation.metrics import AND, MEAN_OF, METRICS, Metric, mean_of, metrics_for
+from textune.evaluation.metrics import AND, MEAN_OF, METRICS, Metric, mean_of, metrics_for, own_metrics
 from textune.tasks import problems_measured_by
 from textune.wording import closest, repeated_names
 
@@ -113,9 +113,10 @@ def resolve_metric(wanted: str | Sequence[str], answers: Answers) -> Metric:
 
 
 def _resolve_one(name: str, answers: Answers) -> Metric:
-    plain = _plain(name)
-    if plain == "auto":
-        return METRICS[answers.measures.main]
+    plain, own = _plain(name), {metric.name: metric for metric in own_metrics(answers.measures)}
+    plain = answers.measures.main if plain == "auto" else plain
+    if name in own or plain in own:
+        return own.get(name) or own[plain]
     found = BY_OTHER_NAME.get(plain, plain)
     if found in answers.measures.names or found == "loss":
         return METRICS[found]

@@ -78,6 +78,8 @@ class Report:
     """Rows that are not among `num_rows`: they could not be used, or were too long."""
     curves: tuple[Curves, ...] = ()
     """For the classes with the most rows (binary: the second class); empty for regression."""
+    higher_is_better: bool = True
+    """Whether a larger value of the main metric is better."""
 
     @property
     def value(self) -> float:
@@ -126,7 +128,7 @@ class Report:
                     "value": self.value,
                     "interval_95": self.interval,
                     "interval_method": self.interval_method or None,
-                    "higher_is_better": metric_called(self.metric).higher_is_better,
+                    "higher_is_better": self.higher_is_better,
                 },
                 "metrics": self.metrics,
                 "baseline": asdict(self.baseline),
@@ -195,6 +197,7 @@ def build_report(
         ),
         num_left_out=rows.num_left_out,
         curves=find_curves(scored),
+        higher_is_better=metric.higher_is_better,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -20,7 +20,7 @@ from textune.model.hugging import HuggingConfig, HuggingModel
 from textune.model.pretrained import Pretrained, is_classifier, is_unnamed, label_names
 from textune.wording import listing
 
-Form = Literal["softmax", "sigmoid", "linear", "unknown"]
+Form = Literal["softmax", "sigmoid", "linear", "own", "unknown"]
 
 _PROBLEM_TYPES: dict[str, Form] = {
     "single_label_classification": "softmax",
@@ -39,7 +39,8 @@ class Head:
     outputs: tuple[str, ...]
     """The name of each output."""
     form: Form
-    """How outputs become scores; `unknown` for one output that may be a number or the argument of a sigmoid."""
+    """How outputs become scores; `own`: as the user's own task says; `unknown` for one output that may be a number or
+    the argument of a sigmoid."""
     opposite: str | None = None
     """The other label of a binary task with one output."""
 
@@ -47,13 +48,14 @@ class Head:
         """Write the outputs into a configuration: transformers takes their number from it."""
         config.id2label = dict(enumerate(self.outputs))
         config.label2id = {name: index for index, name in enumerate(self.outputs)}
-        config.problem_type = next(key for key, form in _PROBLEM_TYPES.items() if form == self.form)
+        config.problem_type = next((key for key, form in _PROBLEM_TYPES.items() if form == self.form), None)
 
     def __str__(self) -> str:
         number = f"{len(self.outputs)} output{'' if len(self.outputs) == 1 else 's'}"
         if self.form in {"softmax", "sigmoid"}:
             return f"{self.form} on {number}"
-        return f"{'regression' if self.form == 'linear' else self.form} with {number}"
+        names = {"linear": "regression", "own": "task of its own"}
+        return f"{names.get(self.form, self.form)} with {number}"
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class HeadChange:
 def wanted_head(label_maps: LabelMaps, num_logits: int) -> Head:
     """The head that a task needs; one logit for two classes stands for the second of them."""
     (label_map,) = label_maps.values()
+    if label_map.own is not None:
+        return Head(label_map.own.outputs, "own")
     if not label_map.choices:
         return Head(label_map.names, "linear")
     names = label_map.names
@@ -98,6 +102,8 @@ def plan_head(found: Pretrained, config: HuggingConfig, wanted: Head) -> HeadCha
         notice = f"the head is new: the {found.where} is a {kind}, whose head is for another task"
         return HeadChange(new, notice, earlier_size=False)
     earlier = earlier_head(config)
+    if wanted.form == "own" and config.problem_type is None:  # as such a head is saved
+        earlier = replace(earlier, form="own")
     if earlier.form != wanted.form and not (earlier.form == "unknown" and wanted.form in {"linear", "sigmoid"}):
         return HeadChange(
             new, f"the head is new: that of the {found.where} is a {earlier}, and this task needs a {wanted}"

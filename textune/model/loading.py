@@ -9,7 +9,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from textune.config import ModelSection
+from textune.config import ModelSection, Pooling
 from textune.data import LabelMaps
 from textune.errors import ModelError
 from textune.model.backbone import TextModel
@@ -39,15 +39,16 @@ def load_model(
     num_logits: int,
     seed: int,
     as_saved: bool = False,
+    pooling: Pooling | None = None,
 ) -> TextModel:
     """The backbone in fp32 with a head of `num_logits` outputs for what `label_maps` say, by head.
 
     Weights that the checkpoint lacks (the head) depend on `seed` alone. A head that was trained before keeps the rows
     of those labels that it knows by name; `as_saved` says that it was saved for these very label maps, and takes it as
     it stands. One logit for two classes is saved as a sigmoid output named after the second label, which is how
-    transformers' own pipeline reads it. Raises ModelError for files that are missing, broken, of another shape or
-    incomplete, ConfigError for `model.config`, `model.freeze` and
-    `model.unfreeze`.
+    transformers' own pipeline reads it. `pooling`: how the windows of a text are pooled, with what the files have
+    learned of it. Raises ModelError for files that are missing, broken, of another shape or incomplete, ConfigError
+    for `model.config`, `model.freeze` and `model.unfreeze`.
     """
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
     config = read_config(found)
@@ -75,7 +76,7 @@ def load_model(
         notes.append(f"{listing(sorted(info['unexpected_keys']), 4)} of the checkpoint are not used")
     frozen = frozen_names(hf, section, new_tensors=new_tensors)
     assert isinstance(tokenizer.pad_token_id, int)
-    return TextModel(
+    model = TextModel(
         hf,
         pad_id=tokenizer.pad_token_id,
         attention=section.attention,
@@ -84,6 +85,11 @@ def load_model(
         unknown_id=unknown_id,
         frozen=frozen,
     )
+    if pooling is not None:
+        learned = model.pool_windows(pooling)
+        if found.folder is not None:
+            learned.read(found.folder, required=as_saved)
+    return model
 
 
 def require_backbone(section: ModelSection) -> None:

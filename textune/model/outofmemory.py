@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 import torch
 
-from textune.batches import TokenBatch
-from textune.errors import ModelError
+from textune.batches import Tokens
+from textune.errors import CodeError, ModelError
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: torch's own error, Python's, or one of the sentences that torch's C++ raises."""
+    """Whether memory ran out: torch's own error, Python's, or one of the sentences that torch's C++ raises; also
+    within code of the user's own."""
+    if isinstance(error, CodeError) and error.__cause__ is not None:
+        return is_out_of_memory(error.__cause__)
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     words = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "status_alloc_failed")
@@ -49,7 +52,7 @@ class CallerBudget:
     on_notice: Callable[[str], None] = lambda _: None
     """Told when the budget is halved."""
 
-    def halve(self, batch: TokenBatch, *, doing: str, hint: str) -> None:
+    def halve(self, batch: Tokens, *, doing: str, hint: str) -> None:
         """Compute half of the tokens of `batch` at once from here on; ModelError (with `hint`) where it is one row."""
         self.max_tokens = halved(batch.num_laid_out, longest=batch.longest, hint=hint)
         self.on_notice(f"out of memory while {doing}: computing {self.max_tokens:,} tokens at once from here on")

@@ -9,7 +9,16 @@ from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
-from textune.batches import Plan, TextEncoder, TokenRows, choose_max_length, require_budget, require_weights, tokenise
+from textune.batches import (
+    Plan,
+    TextEncoder,
+    TokenRows,
+    choose_max_length,
+    require_budget,
+    require_weights,
+    require_whole,
+    tokenise,
+)
 from textune.config import Experiment, TrainSection, reported_sets, require_runnable, sets_at_each_evaluation
 from textune.data import GivenRows, PreparedData, prepare_data, require_sound
 from textune.evaluation import resolve_metric
@@ -27,11 +36,12 @@ from textune.model import (
     require_backbone,
 )
 from textune.pipeline.cautions import (
+    budget_notice,
     device_of,
     fit_length,
     pad_rows,
     require_judge,
-    require_separator,
+    separator_notice,
     tokenizer_notice,
     warnings,
 )
@@ -39,8 +49,15 @@ from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.prediction import card_of
 from textune.ranks import ALONE, Ranks
 from textune.run import Earlier, Parts, Settings, Tracker
-from textune.tasks import build_task, with_known_weights
-from textune.training import cutting_obstacle, is_sharded, require_learner, require_optimizer, state_bytes
+from textune.tasks import build_task, own_labels, with_known_weights
+from textune.training import (
+    cutting_obstacle,
+    is_in_lockstep,
+    is_sharded,
+    require_learner,
+    require_optimizer,
+    state_bytes,
+)
 
 
 def build_parts(
@@ -66,21 +83,29 @@ def build_parts(
     require_learner(train, device, ranks)
     require_backbone(experiment.model)
 
+    own = own_labels(experiment.task)
     before = earlier_card(experiment.model)
     known_names = known_labels(experiment.model, before)
     with ranks.local_first():
-        data = prepare_data(experiment.data, kind=experiment.task.kind, known_names=known_names, given=given)
+        data = prepare_data(
+            experiment.data, kind=experiment.task.kind, known_names=known_names, own_labels=own, given=given
+        )
     require_weights(train, data.train)
     for warning in require_sound(data) if audit else ():
         tracker.notice(warning)
 
     task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
     metric = resolve_metric(evaluate.metric, task.head.answers)
-    require_judge(train, data)
+    require_judge(train, data, best_by=evaluate.best_by)
 
     tokenizer = load_tokenizer(experiment.model)
     model = load_model(
-        experiment.model, tokenizer, label_maps=data.label_maps, num_logits=task.num_outputs, seed=train.seed
+        experiment.model,
+        tokenizer,
+        label_maps=data.label_maps,
+        num_logits=task.num_outputs,
+        seed=train.seed,
+        pooling=experiment.tokens.window_pooling,
     )
     before_stop = None if earlier is None else earlier.max_length
     max_length = choose_max_length(experiment.tokens, tokenizer, data.train, earlier=before_stop)
@@ -91,7 +116,7 @@ def build_parts(
     pad_rows(tokens, model, name=name)
     encoder = TextEncoder(tokenizer, tokens)
     if earlier is None:
-        require_separator(experiment.data.columns, encoder, name=name)
+        said += separator_notice(experiment.data.columns, tokens, encoder, name=name)
     num_rows = len(data.train)
     with ranks.local_first():
         data, rows = tokenise(data, encoder, tokens, progress=partial(_tokenising, tracker), notice=tracker.notice)
@@ -115,12 +140,15 @@ def build_parts(
         train, model, data, rows, device=device, num_steps=plan.total_steps, ranks=ranks, earlier=earlier
     )
     assert prepared.budget is not None, "it was measured"
+    if is_in_lockstep(train.distributed) and tokens.window_pooling is not None:
+        require_whole(int(rows["train"].lengths.max()), prepared.budget.max_tokens, key="train.max_tokens")
     card = card_of(
         experiment.data,
         with_known_weights(experiment.task, task.head),
         tokens,
         data,
         device,
+        pair_separator=encoder.separator.text if experiment.data.columns.text_pair is not None else "",
         compiled=experiment.model.compile != "off",
         max_tokens=evaluate.max_tokens,
         metric=metric.name,
@@ -145,6 +173,7 @@ def build_parts(
     )
     said += [] if earlier else model.notes  # a resumed run takes all weights from its checkpoint: nothing is new there
     said += differences(before, experiment.model, card, tokenizer)
+    said += budget_notice(train, prepared.budget) if earlier is None else []
     for notice in (*data.notices, *said, *warnings(experiment.model, train, model, plan)):
         tracker.notice(notice)
     return parts
@@ -181,6 +210,7 @@ def _prepared(
         earlier_way=None if earlier is None else earlier.kernels,
         recompute=section.gradient_checkpointing,
         num_steps=num_steps,
+        deterministic=section.deterministic,
     )
     measure = partial(
         choose_budget,

@@ -12,9 +12,10 @@ from textune.batches import MaxLength, Padding, Plan, TextEncoder
 from textune.config import Columns, DeepSpeed, ModelSection, TokensSection, TrainSection, format_value
 from textune.data import PreparedData
 from textune.errors import ConfigError
-from textune.model import Device, Precision, TextModel, resolve_device
+from textune.model import Device, Precision, TextModel, TokenBudget, resolve_device
 from textune.ranks import Ranks
 from textune.training import rule_of
+from textune.wording import listing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,9 +37,9 @@ def device_of(section: TrainSection, ranks: Ranks) -> Device:
     return device
 
 
-def require_judge(section: TrainSection, data: PreparedData) -> None:
-    """ConfigError for early stopping without validation rows."""
-    if data.validation is None and section.early_stopping.patience:
+def require_judge(section: TrainSection, data: PreparedData, *, best_by: str) -> None:
+    """ConfigError for early stopping without rows of the set that chooses the best model."""
+    if best_by not in data.splits and section.early_stopping.patience:
         raise ConfigError(
             "train.early_stopping.patience is set, but there are no validation rows to judge by.",
             hint='Set data.validation, such as { kind = "split", ratio = 0.1 }, or remove early_stopping.',
@@ -56,9 +57,22 @@ def warnings(section: ModelSection, train: TrainSection, model: TextModel, plan:
             f"train.schedule.warmup = {warmup} is not shorter than the run of {total} steps: the learning rate never"
             " reaches its peak"
         )
+    for key, steps in (("evaluate_at", train.evaluate_at), ("checkpoint.at_steps", train.checkpoint.at_steps)):
+        if late := [step for step in steps if step > total]:
+            found.append(f"train.{key}: the run has {total} steps, so nothing happens at {listing(late, 8)}")
     if section.trust_remote_code:
         found.append(f"model.trust_remote_code is on: Python code that comes with {section.pretrained} runs here")
     return found
+
+
+def budget_notice(section: TrainSection, budget: TokenBudget) -> list[str]:
+    """What still decides the last bits of a run that is to be the same every time: how it is cut into parts."""
+    if not section.deterministic or section.max_tokens != "auto":
+        return []
+    return [
+        "train.deterministic = true, but train.max_tokens was measured: with less memory it may be another number,"
+        f" and the last bits others; set it to {budget.max_tokens}"
+    ]
 
 
 def fit_length(
@@ -112,17 +126,26 @@ def tokenizer_notice(section: TokensSection, tokenizer: PreTrainedTokenizerBase,
     ]
 
 
-def require_separator(columns: Columns, encoder: TextEncoder, *, name: str) -> None:
-    """ConfigError if the tokenizer puts nothing between the texts of a pair: the model could not tell them apart."""
-    if columns.text_pair is None or encoder.separates_pairs:
-        return
-    first = columns.template if columns.template is not None else f"{{{columns.text}}}"
-    joined = f"{first}\n{{{columns.text_pair}}}"
-    raise ConfigError(
-        f'data.columns.text_pair = "{columns.text_pair}", but the tokenizer of {name} puts nothing between two texts:'
-        " they would run into each other.",
-        hint=f"Leave text_pair out and join the texts yourself: data.columns.template = {format_value(joined)}.",
-    )
+def separator_notice(columns: Columns, section: TokensSection, encoder: TextEncoder, *, name: str) -> list[str]:
+    """What is put between the texts of a pair where the tokenizer puts nothing; ConfigError where nothing is."""
+    if columns.text_pair is None:
+        return []
+    separator = encoder.separator
+    if not separator.separates:
+        said = "it is empty" if not separator.text else f"the tokenizer makes no token of {separator.text!r}"
+        raise ConfigError(
+            f"the tokenizer of {name} puts nothing between the texts of a pair, and tokens.pair_separator ="
+            f" {format_value(section.pair_separator)} does not help: {said}.",
+            hint='Set it to a text that separates them, such as " | ".',
+            key="tokens.pair_separator",
+            value=section.pair_separator,
+        )
+    if section.pair_separator != "auto" or not separator.text:
+        return []
+    return [
+        f"the tokenizer of {name} puts nothing between the texts of a pair: a line break stands between them"
+        " (tokens.pair_separator)"
+    ]
 
 
 def rate_warning(section: TrainSection, model: TextModel) -> list[str]:

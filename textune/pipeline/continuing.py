@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textune.config import BinaryTask, ModelSection, RegressionTask, Task
+from textune.config import BinaryTask, ModelSection, RegressionTask, Task, format_value
 from textune.data import choices_of
 from textune.model import checkpoint_labels, find_pretrained, load_tokenizer
 from textune.prediction import CARD_NAME, ModelCard, read_card
@@ -48,6 +48,16 @@ def differences(
         found.append(f"tokens.max_length = {card.max_length} (here {here.max_length})")
     if card.truncate != here.truncate:
         found.append(f'tokens.truncate = "{card.truncate}" (here "{here.truncate}")')
+    for name in ("long", "stride", "pooling", "max_windows"):
+        before, now = (
+            "not set" if (value := getattr(of_card, name)) is None else format_value(value) for of_card in (card, here)
+        )
+        if before != now:
+            found.append(f"tokens.{name} = {before} (here {now})")
+    if card.pair_separator != here.pair_separator:
+        found.append(
+            f"tokens.pair_separator = {format_value(card.pair_separator)} (here {format_value(here.pair_separator)})"
+        )
     if (card.columns.text_pair is None) != (columns.text_pair is None):
         found.append(
             "single texts (here pairs)" if card.columns.text_pair is None else "pairs of texts (here single ones)"

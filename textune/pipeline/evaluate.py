@@ -53,6 +53,7 @@ def evaluate(
     precision: PredictionPrecision = "auto",
     max_tokens: int | None = None,
     compile: Switch = "auto",
+    code: str | Sequence[str] = (),
     tracker: Tracker | None = None,
 ) -> Report:
     """Report on a model with the rows of `data`, or with the run's own test (else validation) rows, or those of the
@@ -60,7 +61,7 @@ def evaluate(
 
     `data`: files, read as the run's own of the same suffix were, or a source. `columns`: which columns have text and
     label, as in `{"label": "stars"}`; others stay as in the run. `rows`: rows in memory by name, for a run trained on
-    such.
+    such. `code`: as in `textune.prediction.load`.
 
     In a run folder the report is kept as `evaluations/NAME.json` and `.md`. Raises RunError where the run has no such
     rows or its data has changed since training. Processes of one launcher share the rows: all of them call it and get
@@ -77,6 +78,7 @@ def evaluate(
             precision=precision,
             max_tokens=max_tokens,
             compile=compile,
+            code=code,
             ranks=ranks,
             on_notice=tracker.notice,
         )
@@ -85,9 +87,9 @@ def evaluate(
         _require_loss(chosen, card, run)
         experiment, section, tokens = _settings_of(run, card)
         if data is None:
-            name, found, train_targets = _own_rows(run, experiment, card, part, rows or {})
+            name, found, train_targets = _own_rows(run, experiment, predictor, part, rows or {})
         else:
-            name, found, train_targets = _rows_of(data, columns, card, on_bad_row=on_bad_row, tracker=tracker)
+            name, found, train_targets = _rows_of(data, columns, predictor, on_bad_row=on_bad_row, tracker=tracker)
         drop_longer = tokens.drop_longer if data is None else None
         found, tokenised = _tokenised(found, predictor, tokens, tracker, drop_longer=drop_longer)
         report = report_split(
@@ -110,7 +112,7 @@ def _settings_of(run: Path, card: ModelCard) -> tuple[Experiment | None, Evaluat
     if (run / "config.toml").is_file():
         experiment = load_config(run / "config.toml").experiment
         return experiment, experiment.evaluate, experiment.tokens
-    return None, EvaluateSection(), TokensSection(max_length=card.max_length, truncate=card.truncate)
+    return None, EvaluateSection(), card.tokens
 
 
 def _require_loss(metric: Metric, card: ModelCard, run: Path) -> None:
@@ -195,17 +197,18 @@ def _columns(given: Columns | Mapping[str, object] | None, card: ModelCard) -> C
 def _rows_of(
     data: object,
     columns: Columns | Mapping[str, object] | None,
-    card: ModelCard,
+    predictor: Predictor,
     *,
     on_bad_row: OnBadRow,
     tracker: Tracker,
 ) -> tuple[str, Split, None]:
     """Labelled rows of files, for a model that knows its labels: (name of the first file, the rows, no training
     targets)."""
+    card, label_maps = predictor.card, predictor.task.label_maps
     source, said = data_source(card.sources, data)
     if said:
         tracker.notice(said)
-    read, labels, label_maps = _columns(columns, card), card.labels, card.label_maps
+    read, labels = _columns(columns, card), card.labels
     try:
         found = prepare_held_out(source, columns=read, labels=labels, label_maps=label_maps, on_bad_row=on_bad_row)
     except DataError as error:
@@ -218,9 +221,11 @@ def _rows_of(
 
 
 def _own_rows(
-    run: Path, experiment: Experiment | None, card: ModelCard, part: str | None, given: GivenRows
+    run: Path, experiment: Experiment | None, predictor: Predictor, part: str | None, given: GivenRows
 ) -> tuple[str, Split, dict[str, np.ndarray] | None]:
     """The run's own test (else validation) rows: (name of the set, the rows, targets of the training rows)."""
+    card, label_maps = predictor.card, predictor.task.label_maps
+    own_labels = next((label_map for label_map in label_maps.values() if label_map.own is not None), None)
     if experiment is None:
         raise RunError(
             f"{run} is a model folder without a run: its data is unknown.", hint="Name a file with --data FILE."
@@ -237,22 +242,27 @@ def _own_rows(
             source,
             columns=section.columns,
             labels=section.labels,
-            label_maps=card.label_maps,
+            label_maps=label_maps,
             on_bad_row=section.on_bad_row,
             name=name,
             given=given,
         )
         read = [found]
-        same_labels = given_names(section.labels, section.columns.labels) == card.names or not choices_of(
-            card.label_maps
+        same_labels = (
+            own_labels is not None
+            or given_names(section.labels, section.columns.labels) == card.names
+            or not choices_of(label_maps)
         )
     else:
-        prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names, given=given)
+        prepared = prepare_data(
+            section, kind=experiment.task.kind, known_names=card.names, own_labels=own_labels, given=given
+        )
         own = prepared.splits[name]
         read = [prepared.train] if name == "train" else [prepared.train, own]
         found, train_targets = own, prepared.train_targets
-        same_labels = prepared.label_maps == card.label_maps
-    changed = [split.name for split in read if card.data.get(split.name) != split.fingerprint]
+        same_labels = prepared.label_maps == label_maps
+    # A set that a resumed run came to have may be younger than its best model.
+    changed = [split.name for split in read if card.data.get(split.name, split.fingerprint) != split.fingerprint]
     if changed or not same_labels:
         what = f"the {' and '.join(changed)} data" if changed else "the labels of the data"
         raise RunError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +70,10 @@ def load(
     precision: PredictionPrecision = "auto",
     max_tokens: int | None = None,
     compile: Switch = "auto",
+    code: str | Sequence[str] = (),
 ) -> TrainedModel:
     """Open a run folder (its best model) or a model folder that textune saved; options as in
     `textune.prediction.load`."""
     return TrainedModel(
-        open_predictor(folder, device=device, precision=precision, max_tokens=max_tokens, compile=compile)
+        open_predictor(folder, device=device, precision=precision, max_tokens=max_tokens, compile=compile, code=code)
     )

@@ -11,6 +11,9 @@ from textune.config import (
     DataSection,
     FilesSource,
     Labels,
+    LongTexts,
+    Pooling,
+    PythonTask,
     Section,
     TokensSection,
     Truncation,
@@ -59,6 +62,16 @@ class ModelCard(Section):
     """Longest row in tokens."""
     truncate: Truncation
     """Which part of a longer text is kept."""
+    long: LongTexts = "truncate"
+    """What becomes of a longer text."""
+    stride: int = Field(default=0, ge=0)
+    """Tokens that a window shares with the one before."""
+    pooling: Pooling = "mean"
+    """How the vectors of windows become one."""
+    max_windows: int | None = Field(default=None, ge=1)
+    """Most windows of a text."""
+    pair_separator: str = ""
+    """What was put before the second text of each pair."""
     columns: Columns
     """Where text was found in the training data."""
     labels: Labels
@@ -78,7 +91,25 @@ class ModelCard(Section):
     step: int | None = None
     """Optimizer steps that made this model."""
     value: float | None = None
-    """The main metric on the validation rows; None where there was no evaluation."""
+    """The main metric on the rows that chose the model; None where there was no evaluation."""
+
+    @property
+    def tokens(self) -> TokensSection:
+        """How texts become tokens."""
+        return TokensSection(
+            max_length=self.max_length,
+            truncate=self.truncate,
+            long=self.long,
+            stride=self.stride,
+            pooling=self.pooling,
+            max_windows=self.max_windows,
+            pair_separator=self.pair_separator,
+        )
+
+    @property
+    def window_pooling(self) -> Pooling | None:
+        """How the model pools windows; None where every text is one row."""
+        return self.tokens.window_pooling
 
     @property
     def problem(self) -> str:
@@ -101,12 +132,18 @@ class ModelCard(Section):
         return {head.name: head.label_map for head in self.heads}
 
     @property
+    def code(self) -> tuple[str, ...]:
+        """The classes of the user's own that the model needs, as `package.module:Name`."""
+        return tuple(dict.fromkeys(head.task.object for head in self.heads if isinstance(head.task, PythonTask)))
+
+    @property
     def knows_loss(self) -> bool:
         """Whether the task's loss is known: earlier versions did not keep the numbers of `balanced` class weights."""
         return getattr(self.task, "class_weights", "none") != "balanced"
 
     def build_task(self) -> Task:
-        """The task that the model was trained for; without class weights where the card does not know them."""
+        """The task that the model was trained for; without class weights where the card does not know them. Imports
+        what `code` names."""
         section = self.task
         if not self.knows_loss:
             section = section.model_copy(update={"class_weights": "none"})
@@ -120,6 +157,7 @@ def card_of(
     prepared: PreparedData,
     device: Device,
     *,
+    pair_separator: str,
     compiled: bool,
     max_tokens: int,
     metric: str,
@@ -136,6 +174,11 @@ def card_of(
         heads=heads,
         max_length=tokens.longest,
         truncate=tokens.truncate,
+        long=tokens.long,
+        stride=tokens.stride,
+        pooling=tokens.pooling,
+        max_windows=tokens.max_windows,
+        pair_separator=pair_separator,
         columns=data.columns,
         labels=Labels(names=names, delimiter=section.delimiter),
         sources=own_sources(data),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from textune.config import (
@@ -30,6 +30,7 @@ from textune.model import (
     require_int8,
     resolve_device,
 )
+from textune.owncode import require_allowed
 from textune.prediction.card import CARD_NAME, ModelCard, read_card
 from textune.prediction.predictor import Predictor
 from textune.ranks import ALONE, Ranks
@@ -42,6 +43,7 @@ def load(
     precision: PredictionPrecision = "auto",
     max_tokens: int | None = None,
     compile: Switch = "auto",
+    code: str | Sequence[str] = (),
     ranks: Ranks = ALONE,
     on_notice: Callable[[str], None] = warnings.warn,
 ) -> Predictor:
@@ -50,15 +52,17 @@ def load(
     `precision = "auto"` is the one of the model's own run, or fp32 where this machine lacks it or is slower with it;
     `"int8"` gives the backbone's linear layers int8 weights, on the processor; `max_tokens`, the most tokens computed
     at once, is by default that of the run. `compile = "auto"` computes with compiled kernels where the run could and
-    they are faster here. Raises RunError where the folder is no such thing, ModelError where its files are broken or
-    the machine lacks the device or precision. `ranks`: processes that each open it and share the work. `on_notice` is
-    called where another precision is used, where the model takes shorter texts than its card says, and what happens
-    while it predicts.
+    they are faster here. `code` names the classes of the user's own that may be imported, as `package.module:Name`:
+    others that the card names are refused (CodeError), since a folder may come from anybody. Raises RunError where the
+    folder is no such thing, ModelError where its files are broken or the machine lacks the device or precision.
+    `ranks`: processes that each open it and share the work. `on_notice` is called where another precision is used,
+    where the model takes shorter texts than its card says, and what happens while it predicts.
     """
     require_words(load, device=device, precision=precision, compile=compile)
     require_count("max_tokens", max_tokens)
     folder = find_model(folder)
     card = read_card(folder)
+    require_allowed(card.code, [code] if isinstance(code, str) else code, where=str(folder / CARD_NAME))
     if precision == "int8":
         require_int8(device)
         chosen = resolve_device("cpu", "fp32")
@@ -68,7 +72,13 @@ def load(
     tokenizer = load_tokenizer(section)
     task = card.build_task()
     model = load_model(
-        section, tokenizer, label_maps=card.label_maps, num_logits=task.num_outputs, seed=0, as_saved=True
+        section,
+        tokenizer,
+        label_maps=task.label_maps,
+        num_logits=task.num_outputs,
+        seed=0,
+        as_saved=True,
+        pooling=card.window_pooling,
     )
     int8 = precision == "int8"
     prepare(model, Recipe(chosen, "prediction", int8=int8, compiled=int8 or card.compiled or compile == "on"))

@@ -11,7 +11,7 @@ from textune.run.state import Progress
 
 
 class Evaluator:
-    """Evaluates the model in training on one set after the other; the validation rows, first among them, choose the
+    """Evaluates the model in training on one set after the other; the first of them, `evaluate.best_by`, chooses the
     best one.
 
     A signal may end an evaluation between two batches; `progress` then says which sets are done, and the next session
@@ -24,12 +24,14 @@ class Evaluator:
         self._progress = progress
         self._kept = kept
         self._sets = evaluated_sets(setup)
+        self._judge = setup.parts.settings.evaluate.best_by
+        """The set that chooses the best model."""
         self._every = max(1, setup.parts.plan.steps(setup.parts.settings.train.evaluate_every))
 
     @property
     def value(self) -> float | None:
         """The main metric at this step, signed so that larger is better; None where it was not evaluated."""
-        done = self._progress.evaluated or "validation" in self._progress.evaluated_sets
+        done = self._progress.evaluated or self._judge in self._progress.evaluated_sets
         return self._setup.best.last_value if done else None
 
     def evaluate_if_due(self) -> None:
@@ -48,7 +50,7 @@ class Evaluator:
         setup = self._setup
         if setup.best.best_step is not None:
             return
-        if "validation" in self._sets:
+        if self._judge in self._sets:
             setup.tracker.notice(
                 f"{setup.parts.metric.name} was undefined in every evaluation; the model of the last step is kept."
             )
@@ -57,10 +59,10 @@ class Evaluator:
 
     def note_ranking(self) -> None:
         """Say once what the metrics of rankings are computed of, where that is not every class."""
-        validation = self._sets.get("validation")
-        if validation is None or self._progress.step:
+        rows = self._sets.get(self._judge)
+        if rows is None or self._progress.step:
             return
-        num_rows = len(validation)
+        num_rows = len(rows)
         note = ranking_note(num_rows, num_ranked(self._setup.parts.task.head.answers, num_rows))
         if note:
             self._setup.tracker.notice(note)
@@ -71,7 +73,7 @@ class Evaluator:
             return False
         if step == 0:
             return section.evaluate_first
-        return step % self._every == 0 or step == self._setup.parts.plan.total_steps
+        return step % self._every == 0 or step in section.evaluate_at or step == self._setup.parts.plan.total_steps
 
     def _evaluate(self, name: str, rows: TokenRows) -> bool:
         """Evaluate one set; whether that came to its end."""
@@ -90,7 +92,7 @@ class Evaluator:
         if scored is None:
             return False
         metrics, main = compute_metrics(scored, setup.parts.metric), setup.parts.metric.name
-        verdict = setup.best.update(metrics[main], step) if name == "validation" else None
+        verdict = setup.best.update(metrics[main], step) if name == self._judge else None
         self._progress.evaluated_sets.append(name)
         is_best = verdict is not None and verdict.is_best
         epoch = setup.parts.plan.epochs_at(step)

@@ -18,7 +18,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from textune.atomic import replace_folder, settle_folder, write_text
@@ -199,6 +199,12 @@ class RunFolder:
             name: named[name]
             for name in sorted(named, key=lambda name: (name not in _FIRST, name != "validation", name))
         }
+
+    def keep_reports(self, names: Collection[str]) -> None:
+        """Remove the reports of other sets, which an earlier session of the run wrote."""
+        for name in self.reports().keys() - set(names):
+            for suffix in ("json", "md"):
+                (self.path / f"{report_stem(name)}.{suffix}").unlink(missing_ok=True)
 
     def save_best(self, write: Callable[[Path], None]) -> None:
         """Replace `best/` by what `write(folder)` writes; RunError where the disk does not take it."""

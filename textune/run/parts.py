@@ -29,7 +29,7 @@ class Settings:
     backbone: str
     """`model.pretrained`."""
     evaluated: tuple[str, ...]
-    """The sets that are evaluated while training, the validation rows first."""
+    """The sets that are evaluated while training, first the one that chooses the best model."""
     reported: tuple[str, ...]
     """The sets that the run reports on at its end."""
 
@@ -99,6 +99,7 @@ def batches_of(
         pad_id=parts.model.pad_id,
         group_cost=parts.model.group_cost(parts.device.dtype),
         padding=parts.model.padding,
+        windows=parts.model.pooling is not None,
         pin_memory=parts.device.torch.type == "cuda",
         rank=parts.ranks.rank,
         world=parts.ranks.world,

@@ -119,7 +119,12 @@ def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str
     together."""
     device: Literal["cpu", "cuda"] = "cuda" if parts.device.torch.type == "cuda" else "cpu"
     saved = load(
-        folder.best, device=device, precision=parts.device.precision, ranks=parts.ranks, on_notice=tracker.notice
+        folder.best,
+        device=device,
+        precision=parts.device.precision,
+        code=parts.card.code,  # which the run's own configuration names
+        ranks=parts.ranks,
+        on_notice=tracker.notice,
     )
     budget = saved.budget()
     reports: dict[str, Report] = {}
@@ -137,4 +142,6 @@ def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str
         )
         if parts.ranks.is_first:
             write_report(reports[name], folder.path, report_stem(name))
+    if parts.ranks.is_first:
+        folder.keep_reports(reports)
     return reports

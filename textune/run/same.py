@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from textune.config import Role, format_value, role_of
+from textune.config import Role, SplitOff, format_value, role_of
 from textune.data import full_names, problem_of
 from textune.errors import RunError
 from textune.jsontext import finite
 from textune.model import processor
+from textune.owncode import fingerprint
 from textune.run.parts import Parts
 from textune.run.state import Identity, content_in_words, machine_in_words
 from textune.training import depends_on_the_end, sharing_kind
@@ -22,6 +23,8 @@ from textune.wording import listing
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+CODE = "code."
+"""Before the name of a class of the user's own: the hash of its file."""
 _NOT_COMPUTED = {"transformers_version", "architectures", "dtype", "torch_dtype", "id2label", "label2id", "use_cache"}
 """Keys of a backbone's configuration that change nothing of what is learnt."""
 
@@ -30,7 +33,10 @@ def compare(saved: Mapping[str, object], now: Mapping[str, object], *, where: st
     """Sentences about harmless changes between two resolved configurations; RunError names the others."""
     before, after = flat(saved), flat(now)
     may_last_longer = not depends_on_the_end(before) and not depends_on_the_end(after)
-    harmless: list[str] = []
+    harmless = [
+        *(f"data.evaluations.{name} is evaluated" for name in _taken_away(after, before)),
+        *(f"data.evaluations.{name} is not evaluated" for name in _taken_away(before, after)),
+    ]
     refused: list[str] = []
     for key in sorted(before.keys() | after.keys()):
         role = role_of(key)
@@ -59,6 +65,21 @@ def compare(saved: Mapping[str, object], now: Mapping[str, object], *, where: st
     return [f"{change} from here on" for change in harmless]
 
 
+def _taken_away(before: dict[str, object], after: dict[str, object]) -> list[str]:
+    """The evaluation sets of rows of their own that only the first of two configurations has, whose keys are taken
+    out of it: nothing is learned of them."""
+    start = "data.evaluations."
+    inside = {key: key.removeprefix(start).split(".") for key in before if key.startswith(start)}
+    sets = {key: names[0] for key, names in inside.items() if len(names) > 1}
+    still = {name for name in sets.values() if any(key.startswith(f"{start}{name}.") for key in after)}
+    shares = {name for name in sets.values() if before.get(f"{start}{name}.kind") == SplitOff().kind}
+    gone = sorted(set(sets.values()) - still - shares)
+    for key, name in sets.items():
+        if name in gone:
+            del before[key]
+    return gone
+
+
 def flat(tree: Mapping[str, object], start: str = "") -> dict[str, object]:
     """A nested table as dotted keys; lists of tables by number."""
     found: dict[str, object] = {}
@@ -82,7 +103,20 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
 
     Sentences about the machine, whose last bits may differ, so that a person knows why results do.
     """
-    other = [content_in_words(name) for name, value in saved.content.items() if now.content.get(name) != value]
+    gone, new = (_only_of(one, other) for one, other in ((saved, now), (now, saved)))
+    changed = [name for name, value in saved.content.items() if now.content.get(name) != value]
+    other = [
+        content_in_words(name) for name in changed if not name.startswith(CODE) and name.partition(".")[2] not in gone
+    ]
+    if new and saved.token_embeddings != now.token_embeddings:
+        raise RunError(
+            f"{listing(new)}: these rows have tokens whose embeddings {where} does not train, as they did not occur in"
+            " its data.",
+            hint="Leave them out, and evaluate the finished model on them: textune evaluate RUN --data FILE.",
+            key="data.evaluations",
+            value=new,
+            place=str(where),
+        )
     # Another version of transformers may know more keys, or fewer.
     shared = saved.backbone.keys() & now.backbone.keys()
     other += [f"the backbone's {name}" for name in shared if saved.backbone[name] != now.backbone[name]]
@@ -94,14 +128,29 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
             place=str(where),
             reason="changed since it was trained",
         )
-    changed = [
+    # A mistake in it may be why the run stopped.
+    notes = [
+        f"{name.removeprefix(CODE)} is other code than before: it is used as it is now"
+        for name in changed
+        if name.startswith(CODE)
+    ]
+    differing = [
         f"{machine_in_words(name)} was {value}, is {now.machine.get(name)}"
         for name, value in saved.machine.items()
         if now.machine.get(name) != value
     ]
-    if not changed:
-        return []
-    return [f"this machine differs ({'; '.join(changed)}): the run continues, but results are no longer bit-identical"]
+    if not differing:
+        return notes
+    return [
+        *notes,
+        f"this machine differs ({'; '.join(differing)}): the run continues, but results are no longer bit-identical",
+    ]
+
+
+def _only_of(one: Identity, other: Identity) -> list[str]:
+    """The splits that only the first of two runs has; `compare` knows which ones may come and go."""
+    names = one.content.keys() - other.content.keys()
+    return sorted(name.removeprefix("data.") for name in names if name.startswith("data."))
 
 
 def identity_of(parts: Parts) -> Identity:
@@ -113,6 +162,7 @@ def identity_of(parts: Parts) -> Identity:
     named = [(name, split.examples.label_names) for name, split in splits.items() if split.examples.label_names]
     content |= {f"class_names.{name}": list(names) for name, names in named}
     content["labels"] = [problem_of(parts.data.label_maps), *full_names(parts.data.label_maps)]
+    content |= {f"{CODE}{path}": fingerprint(path) for path in parts.card.code}
     content["tokenizer"] = parts.encoder.fingerprint()
     content["max_length"] = parts.card.max_length
     content["token_embeddings"] = parts.model.left_out_fingerprint

@@ -37,12 +37,12 @@ Config = Mapping[str, JsonValue]
 class Earlier:
     """What a resumed run knew when it stopped."""
 
-    max_tokens: int | None
+    max_tokens: int | None = None
     """Its token budget; None where it is to be found, or is set, anew."""
-    kernels: str | None
+    kernels: str | None = None
     """The kernels it computed with; None where it has to choose."""
-    max_length: int
-    """Its longest row in tokens."""
+    max_length: int | None = None
+    """Its longest row in tokens; None where that is found anew."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class EvaluationValues(TypedDict):
     main: str
     """The main metric."""
     is_best: bool
-    """Whether it made the model of this step the best one; of the validation rows alone."""
+    """Whether it made the model of this step the best one; only for the set that chooses it."""
     metrics: Mapping[str, float]
 
 

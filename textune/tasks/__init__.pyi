@@ -2,12 +2,15 @@ from .answers import Answer as Answer
 from .answers import Answers as Answers
 from .answers import Choices as Choices
 from .answers import Counts as Counts
+from .answers import Measures as Measures
+from .answers import OwnFunction as OwnFunction
 from .bits import row_blocks as row_blocks
 from .decision import USUAL as USUAL
 from .decision import Decision as Decision
 from .decision import nth_row as nth_row
 from .decision import require_numbers as require_numbers
 from .head import Head as Head
+from .own import own_labels as own_labels
 from .task import ByHead as ByHead
 from .task import Task as Task
 from .task import build_task as build_task

@@ -7,7 +7,8 @@ numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -42,6 +43,18 @@ class Constant(NamedTuple):
     """For metrics of the scores themselves."""
 
 
+OwnFunction = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+"""(targets, decisions, scores), each of all rows, to a value; NaN where it is undefined."""
+
+
+@dataclass(frozen=True)
+class OwnMeasure:
+    """A metric of the user's own."""
+
+    function: OwnFunction
+    higher_is_better: bool
+
+
 @dataclass(frozen=True)
 class Measures:
     """The metrics of a kind of head, by name; they are defined in `textune.evaluation`."""
@@ -54,6 +67,8 @@ class Measures:
     """The metric in which a constant answer always has a value."""
     constant: str
     """The best constant answer, in words."""
+    own: Mapping[str, OwnMeasure] = field(default_factory=dict)
+    """Those among `names` that the user's own task defines."""
 
 
 class Choices(Protocol):

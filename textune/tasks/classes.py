@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from textune.config import BinaryTask, RegressionTask, Task
+from textune.config import BinaryTask, PythonTask, RegressionTask, Task
 from textune.data import LABEL, MISSING, LabelMap
 from textune.errors import DataError
 from textune.tasks.answers import Answer, Constant, Counts, Measures, require_probabilities, surprise
@@ -135,11 +135,13 @@ class ClassAnswers:
     """Class ids."""
 
     label_map: LabelMap
+    own_measures: Measures | None = None
+    """The metrics where a task of the user's own adds some."""
 
     @property
     def measures(self) -> Measures:
         """Of two classes, also how well the second one is found."""
-        return BINARY if self.label_map.problem == "binary" else MULTICLASS
+        return self.own_measures or (BINARY if self.label_map.problem == "binary" else MULTICLASS)
 
     @property
     def num_scores(self) -> int:
@@ -249,7 +251,7 @@ def build_classes(
     section: Task, name: str, label_map: LabelMap, targets: np.ndarray | None, decision: Decision
 ) -> ClassHead:
     """The head of that name for these classes; the other arguments as in `build_task`."""
-    assert not isinstance(section, RegressionTask), "labels were read as another kind than the task's"
+    assert not isinstance(section, RegressionTask | PythonTask), "labels were read as another kind than the task's"
     one_output = isinstance(section, BinaryTask) and section.num_logits == 1
     return ClassHead(
         label_map,

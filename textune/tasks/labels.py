@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from textune.config import RegressionTask, Task
+from textune.config import PythonTask, RegressionTask, Task
 from textune.data import LABEL, LabelMap
 from textune.errors import DataError
 from textune.tasks.answers import Answer, Constant, Counts, Measures, require_probabilities, surprise
@@ -105,11 +105,13 @@ class LabelAnswers:
     """Label sets, as bits."""
 
     label_map: LabelMap
+    own_measures: Measures | None = None
+    """The metrics where a task of the user's own adds some."""
 
     @property
     def measures(self) -> Measures:
         """Metrics of label sets."""
-        return MULTILABEL
+        return self.own_measures or MULTILABEL
 
     @property
     def num_scores(self) -> int:
@@ -237,7 +239,7 @@ def build_labels(
     section: Task, name: str, label_map: LabelMap, targets: np.ndarray | None, decision: Decision
 ) -> LabelHead:
     """The head of that name for these labels; the other arguments as in `build_task`."""
-    assert not isinstance(section, RegressionTask), "labels were read as another kind than the task's"
+    assert not isinstance(section, RegressionTask | PythonTask), "labels were read as another kind than the task's"
     return LabelHead(
         label_map,
         label_smoothing=section.label_smoothing,

@@ -69,11 +69,13 @@ class NumberAnswers:
     """The numbers themselves."""
 
     label_map: LabelMap
+    own_measures: Measures | None = None
+    """The metrics where a task of the user's own adds some."""
 
     @property
     def measures(self) -> Measures:
         """Errors and correlations."""
-        return REGRESSION
+        return self.own_measures or REGRESSION
 
     @property
     def num_scores(self) -> int:

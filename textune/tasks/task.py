@@ -19,14 +19,16 @@ import numpy as np
 import torch
 
 from textune.batches import Batch
+from textune.config import PythonTask
 from textune.config import Task as TaskSection
-from textune.data import LabelMap, LabelMaps, Problem
+from textune.data import LabelMap, LabelMaps
 from textune.tasks.answers import Measures
 from textune.tasks.classes import BINARY, MULTICLASS, ClassHead, build_classes
 from textune.tasks.decision import USUAL, Decision
 from textune.tasks.head import Head
 from textune.tasks.labels import MULTILABEL, LabelHead, build_labels
 from textune.tasks.number import REGRESSION, build_number
+from textune.tasks.own import OWN, build_own
 
 ByHead = dict[str, torch.Tensor]
 """A tensor for each head, by its name."""
@@ -39,13 +41,14 @@ class _Kind(NamedTuple):
     measures: Measures
 
 
-KINDS: dict[Problem, _Kind] = {
+KINDS: dict[str, _Kind] = {
     "binary": _Kind(build_classes, BINARY),
     "multiclass": _Kind(build_classes, MULTICLASS),
     "multilabel": _Kind(build_labels, MULTILABEL),
     "regression": _Kind(build_number, REGRESSION),
+    "python": _Kind(build_own, OWN),
 }
-"""Every kind of head, by the problem that the label map tells."""
+"""Every kind of head: by the problem that the label map tells; `python` for a class of the user's own."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +127,12 @@ def build_task(
     Raises ConfigError where the section does not fit the labels: class weights or smoothing for a regression, an
     unknown class name, targets that a sigmoid can never reach.
     """
+    kinds = {
+        name: section.kind if isinstance(section, PythonTask) else one.problem for name, one in label_maps.items()
+    }
     return Task(
         tuple(
-            KINDS[label_map.problem].build(
+            KINDS[kinds[name]].build(
                 section, name, label_map, None if targets is None else targets[name], decisions.get(name, USUAL)
             )
             for name, label_map in label_maps.items()
@@ -143,6 +149,6 @@ def with_known_weights(section: TaskSection, head: Head) -> TaskSection:
     return section.model_copy(update={"class_weights": dict(zip(head.labels, weights.tolist(), strict=True))})
 
 
-def problems_measured_by(metric: str) -> list[Problem]:
+def problems_measured_by(metric: str) -> list[str]:
     """The kinds of problem that have a metric of this name."""
     return [problem for problem, kind in KINDS.items() if metric in kind.measures.names]

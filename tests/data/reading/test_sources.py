@@ -20,7 +20,7 @@ from kits.rows import cells, read
 from textune.config.sources import ConcatSource, FilesSource, HubSource, PythonSource, SavedSource
 from textune.data.reading.sources import read_source
 from textune.draws import Draws
-from textune.errors import DataError
+from textune.errors import CodeError, DataError
 
 _CSV = "text,label\ngood,1\nbad,0\nfine,1\n"
 
@@ -386,6 +386,10 @@ class Source:
 def text(): return "abc"
 def nothing(): return []
 def odd(): return [{"text": "a"}, ["b"], {1: "c"}, {}]
+def failing(): return 1 / 0
+def failing_later():
+    yield {"text": "a"}
+    yield {"text": 1 / 0}
 number = 3
 """
 
@@ -403,15 +407,20 @@ def test_python_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("Source", path="p") == {"text": ["p"]}
     odd = read_source(PythonSource(object="own_source:odd"), on_bad_row="skip")
     assert [row.place for row in odd.skipped] == [f"own_source:odd, row {row}" for row in (2, 3, 4)]
-    for name, options, message in (
-        ("record", {}, "has no 'record'. Did you mean 'records'?"),
-        ("records", {"n": 1}, "does not take these options"),
-        ("number", {}, "is an int, not a class or function"),
-        ("text", {}, "returned a str, not an Arrow table"),
-        ("nothing", {}, "holds no rows"),
+    for name, options, message, kind in (
+        ("record", {}, "has no 'record'. Did you mean 'records'?", CodeError),
+        ("records", {"n": 1}, "does not take (n=...)", CodeError),
+        ("number", {}, "is an int, not a class or function", CodeError),
+        ("text", {}, "returned a str, not an Arrow table", DataError),
+        ("nothing", {}, "holds no rows", DataError),
     ):
-        with pytest.raises(DataError) as caught:
+        with pytest.raises(kind) as caught:
             run(name, **options)
         assert message in str(caught.value)
-    with pytest.raises(DataError, match="cannot be imported: No module named 'no_such_module'"):
+    for name, line in (("failing", 13), ("failing_later", 16)):
+        with pytest.raises(CodeError) as failed:
+            run(name)
+        assert failed.value.place == f"{tmp_path / 'own_source.py'}, line {line}"
+        assert "ZeroDivisionError" in failed.value.reason
+    with pytest.raises(CodeError, match="cannot be imported: No module named 'no_such_module'"):
         read_source(PythonSource(object="no_such_module:x"))

@@ -10,6 +10,7 @@ from textune.data.columns import Examples, leave_out
 from textune.data.labels.checks import require_named
 from textune.data.labels.map import LabelLookup, LabelMap, LabelMaps
 from textune.data.labels.names import names_by_user
+from textune.data.labels.own import own_targets
 from textune.data.labels.values import MISSING, LabelValues, bit_of, label_column, label_values, multi_hot_width
 from textune.data.reading import number_advice, to_floats
 from textune.errors import DataError
@@ -39,7 +40,9 @@ def encode_labels(
     """
     bad: dict[int, str] = {}
     hints: dict[str, str] = {}
-    if label_map.problem == "regression":
+    if label_map.own is not None:
+        targets = own_targets(examples, label_map, bad)
+    elif label_map.problem == "regression":
         targets = _regression_targets(examples, bad, hints)
     else:
         values = label_values(examples, section)

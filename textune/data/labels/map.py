@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,17 @@ LABEL = "label"
 
 
 @dataclass(frozen=True)
+class OwnLabels:
+    """What a task of the user's own says of its labels beyond their names."""
+
+    read: Callable[[object], object]
+    """One label as written (never missing) to a class id, a row of 0 and 1 with one for each label, or a number;
+    ValueError, with the reason, for a label that cannot be used."""
+    outputs: tuple[str, ...]
+    """Names of the model's outputs."""
+
+
+@dataclass(frozen=True)
 class LabelMap:
     """What the model predicts: the kind of problem and the label names in the order of their ids."""
 
@@ -26,6 +37,8 @@ class LabelMap:
     """Label names; for regression the one name `score`."""
     multi_hot: bool | None = None
     """Multilabel: whether lists in the data are multi-hot rows. None: decided by each data set's own lists."""
+    own: OwnLabels | None = field(default=None, compare=False, repr=False)
+    """What reads the labels, where the task does so itself."""
 
     @property
     def ids(self) -> dict[str, int]:

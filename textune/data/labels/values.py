@@ -70,7 +70,14 @@ def label_values(examples: Examples, section: Labels) -> LabelValues:
     """Distinct values and codes of the examples' labels."""
     where = f"{examples.rows.source}: label column {examples.label_column!r}"
     column, names = label_column(examples), examples.label_names
-    return read_labels(column, delimiter=section.delimiter, label_names=names, where=where, known=section.names)
+    return read_labels(
+        column,
+        delimiter=section.delimiter,
+        label_names=names,
+        where=where,
+        place=examples.place,
+        known=section.names,
+    )
 
 
 def read_labels(
@@ -79,13 +86,14 @@ def read_labels(
     delimiter: str | None,
     label_names: tuple[str, ...],
     where: str,
+    place: Callable[[int], str],
     known: tuple[str, ...] = (),
 ) -> LabelValues:
     """The values of a label column. If all cells are written as lists, they are lists, unless they are `known` names.
 
     `delimiter` cuts text into lists; empty pieces fall away, and other plain values become lists of one.
     `label_names`: names for integers, by the source itself (a negative one means no label). `where` begins the message
-    of a DataError.
+    of a DataError, `place` says where a row stands.
     """
     array = _as_text_column(flat(column), where)
     kind = array.type
@@ -95,7 +103,7 @@ def read_labels(
         return replace(values, length_N=lengths.to_numpy(zero_copy_only=False))
     if is_text(kind):
         array = pc.utf8_trim_whitespace(array.cast(pa.large_string()))
-        if (lists := _written_lists(array, delimiter, label_names, where, known)) is not None:
+        if (lists := _written_lists(array, delimiter, label_names, where, place, known)) is not None:
             return lists
     if delimiter is None:
         return _plain(array, label_names, where)
@@ -107,7 +115,12 @@ def read_labels(
 
 
 def _written_lists(
-    array: pa.Array, delimiter: str | None, label_names: tuple[str, ...], where: str, known: tuple[str, ...]
+    array: pa.Array,
+    delimiter: str | None,
+    label_names: tuple[str, ...],
+    where: str,
+    place: Callable[[int], str],
+    known: tuple[str, ...],
 ) -> LabelValues | None:
     """Lists that are written as text; None where the cells are something else. DataError where most cells are lists,
     but not all."""
@@ -123,9 +136,14 @@ def _written_lists(
         if sum(entries is not None for entries in lists) * 2 <= len(lists):
             return None
         example = next(cell for cell, entries in zip(cells, lists, strict=True) if entries is not None)
+        row = place(pc.index(array, other).as_py())
         raise DataError(
-            f"{where} holds lists written as text, such as {shorten(example, 40)}, but also {shorten(other, 40)}.",
+            f"{where} holds lists written as text, such as {shorten(example, 40)}, but also {shorten(other, 40)}"
+            f" ({row}).",
             hint="Write all cells as lists, or none of them.",
+            value=other,
+            place=row,
+            reason="not a list, among lists",
         )
     values = _spread(encoded, dict(zip(cells, lists, strict=True)), label_names, where)
     return replace(

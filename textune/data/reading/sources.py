@@ -10,8 +10,6 @@ Cells of csv, tsv and text stay text exactly as written; the other formats keep 
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +37,8 @@ from textune.data.reading.records import plain_value, records_piece
 from textune.data.reading.rows import Piece, Places, Rows, SkippedRow, refuse
 from textune.data.reading.selection import join_pieces, select_rows, wanted_columns
 from textune.errors import DataError
-from textune.wording import count, listing, nearest
+from textune.owncode import OwnObject, article
+from textune.wording import count, listing
 
 __all__ = ["Places", "Rows", "SkippedRow", "read_source"]
 
@@ -140,35 +139,21 @@ def _read_files(source: FilesSource, on_bad_row: OnBadRow) -> tuple[Piece, str]:
 
 
 def _read_python(source: PythonSource) -> Piece:
-    """Call the user's object; errors that it raises are passed on with their traceback."""
-    module_name, _, object_name = source.object.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        hint = "Install its package, or add its folder to PYTHONPATH."
-        raise DataError(f"The Python source {source.object!r} cannot be imported: {error}.", hint=hint) from error
-    target = getattr(module, object_name, None)
-    if target is None:
-        close = nearest(object_name, vars(module))
-        raise DataError(
-            f"The module {module_name} has no {object_name!r}.", hint=f"Did you mean {close!r}?" if close else ""
-        )
-    if not callable(target):
-        raise DataError(f"The Python source {source.object!r} is {_article(target)}, not a class or function.")
-    try:
-        inspect.signature(target).bind(**source.options)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"The Python source {source.object!r} does not take these options: {error}.") from error
-    return _piece_of(target(**source.options), source.object, f"The Python source {source.object!r} returned")
+    """Call the user's object; CodeError where it is not there, does not take its options, or fails."""
+    code = OwnObject.find(source.object, key="object")
+    if not callable(code.target):
+        raise code.error(f"it is {article(code.target)}, not a class or function")
+    with code.calling("while it gives rows"):
+        return _piece_of(code.build(source.options), source.object, f"The Python source {source.object!r} returned")
 
 
 def _read_given(source: GivenSource, given: GivenRows) -> Piece:
     if not isinstance(given, Mapping):
         raise DataError(
-            f"rows is {_article(given)}, not a dictionary of rows by name.",
+            f"rows is {article(given)}, not a dictionary of rows by name.",
             hint=f'Give them so: rows={{"{source.name}": rows}}.',
             key="rows",
-            reason=f"{_article(given)}, not a dictionary",
+            reason=f"{article(given)}, not a dictionary",
         )
     if source.name not in given:
         found = listing(map(repr, given), 6) if given else "none"
@@ -186,16 +171,11 @@ def _piece_of(result: object, name: str, what: str) -> Piece:
     if isinstance(result, pa.Table) or hasattr(result, "__arrow_c_stream__"):
         return arrow_piece(result if isinstance(result, pa.Table) else pa.table(result), name)
     if isinstance(result, (str, bytes, Mapping)) or not isinstance(result, Iterable):
-        raise DataError(f"{what} {_article(result)}, not an Arrow table or an iterable of dictionaries.", value=result)
+        raise DataError(f"{what} {article(result)}, not an Arrow table or an iterable of dictionaries.", value=result)
     piece = records_piece((_plain_record(record) for record in result), name, "row")
     # A data set of the datasets library: its rows hold integers, its features the class names.
     schema = getattr(getattr(result, "features", None), "arrow_schema", None)
     return replace(piece, class_names=class_names(schema)) if isinstance(schema, pa.Schema) else piece
-
-
-def _article(value: object) -> str:
-    name = type(value).__name__
-    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
 
 
 def _plain_record(record: Any) -> Any:

@@ -46,6 +46,7 @@ def _report(tree: Tree) -> Report:
         fingerprint=tree["fingerprint"],
         num_rows=tree["rows"],
         metric=main["metric"],
+        higher_is_better=main["higher_is_better"],
         interval=None if main["interval_95"] is None else (main["interval_95"][0], main["interval_95"][1]),
         interval_method=main.get("interval_method") or "",
         metrics=from_json(tree["metrics"]),
