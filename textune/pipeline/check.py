@@ -132,6 +132,10 @@ def _token_facts(parts: Parts) -> TokenFacts:
     return TokenFacts(
         lengths=lengths,
         truncated={name: rows.num_truncated for name, rows in parts.rows.items()},
+        windows={}
+        if parts.card.window_pooling is None
+        else {name: rows.by_windows for name, rows in parts.rows.items()},
+        beyond={name: rows.num_beyond(parts.card.max_length) for name, rows in parts.rows.items()},
         max_length=parts.card.max_length,
         num_unknown=unknown,
         num_tokens=total,

@@ -12,7 +12,7 @@ from .determinism import deterministic as deterministic
 from .keeper import CheckpointKeeper as CheckpointKeeper
 from .learner import Learner as Learner
 from .learner import build_learner as build_learner
-from .learner import is_in_lockstep as is_in_lockstep
+from .learner import computes_whole as computes_whole
 from .learner import is_sharded as is_sharded
 from .learner import learner_alone as learner_alone
 from .learner import require_learner as require_learner

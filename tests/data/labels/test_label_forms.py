@@ -240,7 +240,7 @@ def test_a_cell_among_lists_that_is_none_is_refused_with_its_row(tmp_path: Path,
 def test_a_class_for_each_of_several_tasks(labels: list[Any], kind: str) -> None:
     message = _message(labels, kind=kind)
     assert "lists of 3 integers, such as [1, 1, 0]: they seem to give one class for each of 3 tasks" in message
-    assert "Train one model per task" in message
+    assert 'task.kind = "multitask" and task.group_sizes = [3, 3, 3]' in message
 
 
 def test_ids_of_one_length() -> None:
