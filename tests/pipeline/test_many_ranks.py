@@ -60,6 +60,12 @@ KINDS: dict[str, list[str]] = {
     "multilabel": ["data.columns.label=labels", "data.labels.delimiter=;", "task.kind=multilabel"],
     "bucket": ["train.order=bucket"],
     "weighted": ["train.order=weighted", "data.columns.weight=weight"],
+    "same shapes": [
+        "tokens.pad=max_length",
+        'tokens.max_length="auto"',
+        "train.max_tokens=256",
+        "train.deterministic=true",
+    ],
 }
 
 
