@@ -11,6 +11,9 @@ from .load import Loaded as Loaded
 from .load import load_config as load_config
 from .load import load_tree as load_tree
 from .load import require_runnable as require_runnable
+from .multitask import Groups as Groups
+from .multitask import columns_of_tasks as columns_of_tasks
+from .multitask import groups_of as groups_of
 from .overrides import Overrides as Overrides
 from .paths import absolute as absolute
 from .paths import user_path as user_path
@@ -55,6 +58,7 @@ from .starter import validation_ratio as validation_ratio
 from .taskkinds import AutoTask as AutoTask
 from .taskkinds import BinaryTask as BinaryTask
 from .taskkinds import ClassWeights as ClassWeights
+from .taskkinds import MultitaskTask as MultitaskTask
 from .taskkinds import PythonTask as PythonTask
 from .taskkinds import RegressionTask as RegressionTask
 from .taskkinds import Task as Task

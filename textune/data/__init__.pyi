@@ -7,11 +7,13 @@ from .inspect.findings import Finding as Finding
 from .inspect.guess import Guess as Guess
 from .inspect.guess import guess_layout as guess_layout
 from .inspect.tokenfacts import TokenFacts as TokenFacts
+from .labels.bytask import task_maps as task_maps
 from .labels.map import LABEL as LABEL
 from .labels.map import LabelMap as LabelMap
 from .labels.map import LabelMaps as LabelMaps
 from .labels.map import OwnLabels as OwnLabels
 from .labels.map import Problem as Problem
+from .labels.map import are_stated as are_stated
 from .labels.map import choices_of as choices_of
 from .labels.map import full_names as full_names
 from .labels.map import problem_of as problem_of

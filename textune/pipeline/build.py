@@ -49,7 +49,7 @@ from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.prediction import card_of
 from textune.ranks import ALONE, Ranks
 from textune.run import Earlier, Parts, Settings, Tracker
-from textune.tasks import build_task, own_labels, with_known_weights
+from textune.tasks import build_task, stated_labels, with_known_weights
 from textune.training import STATE_BYTES, is_in_lockstep, is_sharded, require_learner, require_optimizer
 
 
@@ -76,12 +76,12 @@ def build_parts(
     require_learner(train, device, ranks)
     require_backbone(experiment.model)
 
-    own = own_labels(experiment.task)
+    stated = stated_labels(experiment.task, experiment.data.columns)
     before = earlier_card(experiment.model)
     known_names = known_labels(experiment.model, before)
     with ranks.local_first():
         data = prepare_data(
-            experiment.data, kind=experiment.task.kind, known_names=known_names, own_labels=own, given=given
+            experiment.data, kind=experiment.task.kind, known_names=known_names, stated=stated, given=given
         )
     require_weights(train, data.train)
     for warning in require_sound(data) if audit else ():
@@ -137,7 +137,7 @@ def build_parts(
         require_whole(int(rows["train"].lengths.max()), prepared.budget.max_tokens, key="train.max_tokens")
     card = card_of(
         experiment.data,
-        with_known_weights(experiment.task, task.head),
+        with_known_weights(experiment.task, task),
         tokens,
         data,
         device,
