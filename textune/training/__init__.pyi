@@ -21,6 +21,10 @@ from .loop import StepResult as StepResult
 from .loop import steps as steps
 from .microbatch import gradients_in_memory as gradients_in_memory
 from .randomness import restore_random_states as restore_random_states
+from .rules import cutting_obstacle as cutting_obstacle
+from .rules import require_optimizer as require_optimizer
+from .rules import rule_of as rule_of
+from .rules import state_bytes as state_bytes
 from .schedule import depends_on_the_end as depends_on_the_end
 from .schedule import learning_rate as learning_rate
 from .state import MODEL as MODEL
@@ -28,5 +32,3 @@ from .state import Numbers as Numbers
 from .state import weights_of as weights_of
 from .stopping import BestTracker as BestTracker
 from .tensorfile import places_in as places_in
-from .updates import STATE_BYTES as STATE_BYTES
-from .updates import require_optimizer as require_optimizer
