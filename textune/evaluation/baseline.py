@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from textune.evaluation.mainmetric import MainMetric
 from textune.evaluation.metrics import METRICS, Metric
 from textune.evaluation.scored import Scored
-from textune.evaluation.undefined import is_better, is_undefined
+from textune.evaluation.undefined import UNDEFINED, is_better, is_undefined, mean_of_defined
 from textune.evaluation.wording import answer
 from textune.tasks import Head
+
+THESE_ROWS, TRAINING_ROWS = "these rows", "the training rows"
+"""What a constant answer follows from."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ def find_baseline(
 ) -> Baseline:
     """The constant answer that the training rows suggest (or these rows, without them), and whether `metrics` beat
     it."""
-    source = "these rows" if train_targets is None else "the training rows"
+    source = THESE_ROWS if train_targets is None else TRAINING_ROWS
     answers, measures = scored.answers, scored.answers.measures
     known = scored.targets if train_targets is None else answers.store(train_targets)
     constant = answers.constant(known)
@@ -58,6 +63,33 @@ def find_baseline(
     else:
         rule = f"always giving each class its share of {source} as its probability"
     return Baseline(text, rule, values, compared.name, beaten)
+
+
+def mean_baseline(
+    each: Mapping[str, Baseline], main: MainMetric, metrics: Mapping[str, float], *, source: str
+) -> Baseline:
+    """The constant answers of several heads together, by the means of what each of them reaches.
+
+    `each`: by head, in the metric that counts of it in `main`; `metrics`: those of the model for all heads; `source`:
+    the rows that suggest the answers.
+    """
+    values = {
+        main.name: _mean(each[head].metrics[metric.name] for head, metric in main.by_head.items() if head in each)
+    }
+    compared, higher = main.name, main.higher_is_better
+    plain = next((name for name in METRICS if all(name in one.metrics for one in each.values())), None)
+    if plain is not None:
+        values.setdefault(plain, _mean(one.metrics[plain] for one in each.values()))
+        if is_undefined(values[main.name]):
+            compared, higher = plain, METRICS[plain].higher_is_better
+    beaten = is_better(metrics.get(compared, UNDEFINED), values[compared], higher=higher)
+    counted = [one for head, one in each.items() if head in main.by_head]
+    same = f"always answering the same in each task, as {source} suggest"
+    return Baseline("", counted[0].rule if len(counted) == 1 else same, values, compared, beaten)
+
+
+def _mean(values: Iterable[float]) -> float:
+    return mean_of_defined(np.array([*values], dtype=np.float64))
 
 
 def _decided(head: Head, constant: np.ndarray) -> np.ndarray:
