@@ -39,6 +39,12 @@ PLACES: dict[str, list[str]] = {
     "gradient checkpointing": ["train.gradient_checkpointing=true"],
     "frozen": ["model.freeze=embeddings"],
     "unfrozen": ["model.freeze=backbone", 'model.unfreeze=["*.layer.1.*", "*LayerNorm*"]', "task.loss=focal"],
+    "several tasks": [
+        "task.kind=multitask",
+        'task.groups={ label = ["neg", "pos"], third = ["a", "b", "c"] }',
+        'data.columns.labels=["label", "third"]',
+        "data.columns.weight=weights",
+    ],
     "padded": ["model.attention=padded"],
     "padded backbone": ["model.pretrained=xlnet", "train.max_tokens=200"],
     "compiled": ["model.compile=on"],
@@ -68,6 +74,7 @@ FAST = {
     "sequential": [1],
     "unfrozen": [4],
     "inverse root": [5],
+    "several tasks": [6],
     "bucket": [9],
     "logged behind its end": [12],
     "own task": [2, 7],
@@ -85,7 +92,15 @@ def marked(places: Iterable[str]) -> list[Any]:
 def rows(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the data, with weights, and two backbones."""
     folder = tmp_path_factory.mktemp("rows")
-    data = [{**row, "weight": 0.25 + (row["id"] % 5) / 2} for row in reviews(200)]
+    data = [
+        {
+            **row,
+            "weight": 0.25 + (row["id"] % 5) / 2,
+            "third": "" if row["id"] % 4 == 3 else "abc"[row["id"] % 3],
+            "weights": [0.25 + (row["id"] % 5) / 2, 1 + row["id"] % 2],
+        }
+        for row in reviews(200)
+    ]
     write_csv(folder / "reviews.csv", data)
     tiny_backbone("bert", folder / "backbone")
     tiny_backbone("xlnet", folder / "xlnet")
