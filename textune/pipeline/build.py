@@ -88,7 +88,7 @@ def build_parts(
         tracker.notice(warning)
 
     task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
-    metric = resolve_metric(evaluate.metric, task.head.answers)
+    metric = resolve_metric(evaluate.metric, task.heads)
     require_judge(train, data, best_by=evaluate.best_by)
 
     tokenizer = load_tokenizer(experiment.model)
