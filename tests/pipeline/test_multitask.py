@@ -4,6 +4,7 @@ predicted from in Python and on the command line."""
 import csv
 import json
 import random
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import textune
 from textune.cli import main
 from textune.errors import DataError, TextuneError
+from textune.pipeline.info import in_words, info
 
 GROUPS = {"tone": ["neg", "mid", "pos"], "urgent": ["no", "yes"]}
 TONES = {"neg": ["bad", "dull"], "mid": ["plain", "usual"], "pos": ["good", "great"]}
@@ -49,17 +51,7 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tasks")
-    words = [
-        "the",
-        "film",
-        "is",
-        "a",
-        "movie",
-        "now",
-        "today",
-        "later",
-        *(word for one in TONES.values() for word in one),
-    ]
+    words = ["the", "film", "is", "a", "movie", "now", "today", "later", *chain.from_iterable(TONES.values())]
     tiny_backbone("bert", folder / "backbone", words=words)
     write_jsonl(folder / "rows.jsonl", messages(240))
     write_jsonl(folder / "test.jsonl", messages(40, seed=1))
@@ -113,9 +105,8 @@ def test_all_tasks_are_learned_and_reported(run: Any) -> None:
     assert metrics["accuracy_std"] == pytest.approx(np.std(both))
     values = [entry["metrics"]["accuracy"] for entry in listener.evaluations]
     assert result.reports["validation"].value == pytest.approx(max(values), abs=1e-12)
-    losses = [
-        line["loss"] for line in map(json.loads, (result.run / "metrics.jsonl").open()) if line["kind"] == "step"
-    ]
+    lines = map(json.loads, (result.run / "metrics.jsonl").read_text().splitlines())
+    losses = [line["loss"] for line in lines if line["kind"] == "step"]
     assert losses[-1] < 0.3 * losses[0]
 
 
@@ -151,7 +142,7 @@ def test_python_predicts_by_task(run: Any) -> None:
     assert table["predicted_label_tone"] == ["pos", "neg"] and table["predicted_label_urgent"] == ["yes", "no"]
     assert table["score_tone/pos"][0] == pytest.approx(first.scores["pos"], abs=1e-6)
     assert "multitask, 5 labels (tone/neg" in repr(model)
-    assert textune.pipeline.info.in_words(textune.pipeline.info.info(run[0].run))["task"].startswith("multitask")
+    assert in_words(info(run[0].run))["task"].startswith("multitask")
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
@@ -210,7 +201,13 @@ def test_going_on_keeps_the_tasks_that_stay(run: Any, place: Path, tmp_path: Pat
     listener = Listener()
     overrides = [f"model.pretrained={run[0].run}", "train.duration=1 steps", "train.optimizer.lr=1e-9"]
     overrides += ['task.groups={ urgent = ["no", "yes"], tone = ["neg", "mid", "pos"] }']
-    again = textune.train(place / "config.toml", run=tmp_path / "again", overrides=overrides, tracker=listener)
+    again = textune.train(
+        place / "config.toml",
+        run=tmp_path / "again",
+        overrides=overrides,
+        unset=["task.groups"],  # a table that is set merges with that of the file, in its order
+        tracker=listener,
+    )
     assert again is not None and any("in the order of the labels here" in notice for notice in listener.notices)
     texts = [row["text"] for row in messages(10, seed=6)]
     before, after = (textune.load(one.run).score(texts) for one in (run[0], again))
@@ -222,9 +219,7 @@ def test_streamed_rows_are_read_alike(place: Path, tmp_path: Path) -> None:
     stream = {"kind": "stream", "files": [str(place / "rows.jsonl")], "num_rows": 240}
     held_out = {"kind": "files", "files": str(place / "test.jsonl")}
     overrides = {"data.train": stream, "data.validation": held_out, "data.test": {"kind": "none"}}
-    result = textune.train(
-        place / "config.toml", run=tmp_path / "run", overrides={**overrides, "train.duration": "3 epochs"}
-    )
+    result = textune.train(place / "config.toml", run=tmp_path / "run", overrides=overrides)
     assert result is not None and result.reports["validation"].metrics["urgent/accuracy"] > 0.8
 
 
@@ -246,7 +241,7 @@ def test_a_file_of_lists_trains_and_reports_its_three_tasks(real: bool, place: P
             tmp_path / "rows.jsonl", [{"text": f"a film {n}", "labels": [n % 3, n % 2, n % 4]} for n in range(20)]
         )
     )
-    sizes = [3, 3, 4] if real else [3, 2, 4]
+    sizes = [3, 2, 4]
     overrides: dict[str, Any] = {
         "data": {
             "train": {"files": str(path)},
