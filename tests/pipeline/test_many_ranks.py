@@ -65,6 +65,7 @@ KINDS: dict[str, list[str]] = {
         "data.columns.weight=weights",
     ],
     "bucket": ["train.order=bucket"],
+    "rates": ["train.optimizer.layer_decay=0.6", "train.optimizer.head_lr=2e-3"],
     "weighted": ["train.order=weighted", "data.columns.weight=weight"],
 }
 
