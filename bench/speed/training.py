@@ -131,7 +131,7 @@ def several_tasks(settings: Settings) -> list[Row]:
         writer.writerow(["text", *TASKS])
         for number, (text, _, label) in enumerate(task.texts.examples):
             writer.writerow([text, label, number % 3, "" if number % 4 == 3 else number % 4])
-    words = [f"data.train.files={rows}", "data.columns.labels=" + ",".join(TASKS), "task.kind=multitask"]
+    words = [f"data.train.files={rows}", f"data.columns.labels={list(TASKS)}", "task.kind=multitask"]
     words.append(f"task.group_sizes={list(TASKS.values())}")
     sides = {"three": (TEXTUNE, {"config": config, "overrides": words}), "one": (TEXTUNE, {"config": config})}
     result = race(settings, task, sides, Plan(warm_up=4))
