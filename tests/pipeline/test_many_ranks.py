@@ -67,6 +67,12 @@ KINDS: dict[str, list[str]] = {
     "bucket": ["train.order=bucket"],
     "rates": ["train.optimizer.layer_decay=0.6", "train.optimizer.head_lr=2e-3"],
     "weighted": ["train.order=weighted", "data.columns.weight=weight"],
+    "same shapes": [
+        "tokens.pad=max_length",
+        'tokens.max_length="auto"',
+        "train.max_tokens=256",
+        "train.deterministic=true",
+    ],
 }
 
 
