@@ -65,6 +65,12 @@ KINDS: dict[str, list[str]] = {
         "data.columns.weight=weights",
     ],
     "bucket": ["train.order=bucket"],
+    "sgd": ["train.optimizer.kind=sgd", "train.optimizer.lr=0.1"],
+    "schedule free": [
+        "train.optimizer.kind=schedule_free",
+        "train.schedule.kind=constant",
+        "train.optimizer.eps=1e-4",
+    ],
     "rates": ["train.optimizer.layer_decay=0.6", "train.optimizer.head_lr=2e-3"],
     "weighted": ["train.order=weighted", "data.columns.weight=weight"],
     "same shapes": [
