@@ -317,7 +317,7 @@ def own_code(hf: Any) -> None:
         (freeze, "adamw", "the token embeddings are frozen"),
         (tie, "adamw", "classifier uses the token embeddings too"),
         (norm, "adamw", "Normed is not a plain table of embeddings"),
-        (own_code, "adamw", "OwnClassifier is code that comes with the checkpoint"),
+        (own_code, "adamw", "OwnClassifier is code of its own"),
         (lambda hf: None, "adamw_8bit", 'the optimizer "adamw_8bit" does not update every number'),
     ],
 )

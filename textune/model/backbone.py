@@ -28,6 +28,7 @@ from textune.model.attention import PACKED, PackedLayout
 from textune.model.families import PACKED_FAMILIES, PADDED_FAMILIES
 from textune.model.heads import PADDED_HEADS, reads_last_position
 from textune.model.hugging import HuggingModel, Options
+from textune.model.own import OwnModel, as_own, class_name
 from textune.model.positions import max_positions
 from textune.model.pretrained import (
     quiet_transformers,
@@ -74,7 +75,7 @@ class TextModel(nn.Module):
         self.accelerator = Accelerator(hf, compile)
         self._unknown_id = unknown_id
         self._frozen = frozen
-        self._num_ids = len(hf.get_input_embeddings().weight)
+        self._num_ids = 0 if unknown_id is None else len(hf.get_input_embeddings().weight)
         self._vocabulary: CompactVocabulary | None = None
         _require_capped_scores(hf)
         self._own_attention = hf.config._attn_implementation
@@ -87,6 +88,9 @@ class TextModel(nn.Module):
         if attention == "packed" or (attention == "auto" and not self._obstacle):
             self.set_layout("packed")
             self.reason = f"{hf.config.model_type} computes attention row by row, without padding"
+        if (own := self._own) is not None:
+            self.accelerator.forbid(f"{own.name} is code of its own", hint="Leave it out")
+            self.reason = self.reason if self.layout == "padded" else f"{own.name} has forward_packed"
 
     def pad_rows(self, padding: Padding, *, reason: str) -> None:
         """Run padded from now on, with rows of such lengths."""
@@ -101,7 +105,7 @@ class TextModel(nn.Module):
                 hint='Use "auto", or a family that runs packed: bert, modernbert, llama and others'
                 " (docs/architecture.md).",
             )
-        if layout != self.layout:
+        if layout != self.layout and self._own is None:
             attention = PACKED if layout == "packed" else self._own_attention
             with quiet_transformers():
                 self.hf.set_attn_implementation(attention)
@@ -117,6 +121,11 @@ class TextModel(nn.Module):
                 else:
                     del module.forward
         self.layout = layout
+
+    @property
+    def _own(self) -> OwnModel | None:
+        """The model, where it is code of the user's own."""
+        return as_own(self.hf)
 
     @property
     def max_positions(self) -> int | None:
@@ -147,6 +156,8 @@ class TextModel(nn.Module):
     def group_cost(self, dtype: torch.dtype) -> int:
         """What a group of rows costs this model in products of `dtype`: nothing where attention takes all rows in one
         call."""
+        if self._own is not None:
+            return GROUP_COST_TOKENS
         by_kernels = self.accelerator.kernels is not None and not self.accelerator.has_other_attention
         one_call = by_kernels or not attention_obstacle(self.hf.device, dtype, self.hf.config)
         return 0 if one_call else GROUP_COST_TOKENS
@@ -160,14 +171,20 @@ class TextModel(nn.Module):
         `dtype` is that of the products, `lengths` are those of the rows in tokens; arguments and errors are those of
         `Accelerator.prepare`.
         """
+        if self._own is not None:
+            return
         self.accelerator.prepare(self.layout, dtype, training=training, lengths=lengths, earlier=earlier)
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
         """The same for training this number of steps on a GPU, where compilation takes place in the first steps."""
+        if self._own is not None:
+            return
         self.accelerator.compile_steps(num_steps, dtype)
 
     def forward(self, batch: TokenBatch) -> torch.Tensor:
         """Logits float32 [B, C] of a batch in this model's layout, in the order of its rows."""
+        if (own := self._own) is not None and self.layout == "packed":
+            return own.forward_packed(batch).float()
         ids_T = batch.ids_T
         if self._unknown_id is not None:
             ids_T = ids_T.masked_fill(ids_T >= self._num_ids, self._unknown_id)
@@ -243,7 +260,7 @@ class TextModel(nn.Module):
     def save_config(self, folder: Path) -> None:
         """Write config.json as `save` does."""
         config = copy.deepcopy(self.hf.config)
-        config.architectures = [type(self.hf).__name__]
+        config.architectures = [class_name(self.hf)]
         config._attn_implementation = self._own_attention
         config.save_pretrained(folder)
 
@@ -280,6 +297,8 @@ def _require_capped_scores(hf: HuggingModel) -> None:
 def _obstacle_to_packing(hf: HuggingModel) -> str:
     """Why this model cannot run packed; empty where it can."""
     family = hf.config.model_type
+    if (own := as_own(hf)) is not None:
+        return "" if own.takes_packed else f"{own.name} is code of its own, without forward_packed"
     if not type(hf).__module__.startswith("transformers."):
         return f"{type(hf).__name__} is code of its own"
     if family not in PACKED_FAMILIES:

@@ -19,6 +19,7 @@ from torch import nn
 from textune.config import Switch
 from textune.errors import ConfigError
 from textune.model.hugging import FamilyModule, HuggingModel
+from textune.model.own import class_name
 
 EXACT_RULES = frozenset({"adamw"})
 """Kinds of `train.optimizer` that work element by element and change one without gradient by a common factor at most.
@@ -181,7 +182,7 @@ def _obstacle(hf: HuggingModel, optimizer: str) -> str:
     if optimizer not in EXACT_RULES:
         return f'the optimizer "{optimizer}" does not update every number independently'
     if not type(hf).__module__.startswith("transformers."):
-        return f"{type(hf).__name__} is code that comes with the checkpoint and may use the embeddings elsewhere"
+        return f"{class_name(hf)} is code of its own and may use the embeddings elsewhere"
     if not _looks_rows_up(embedding):
         return f"{type(embedding).__name__} is not a plain table of embeddings"
     if not embedding.weight.requires_grad:
