@@ -28,9 +28,12 @@ def store_of(
     return TokenStore(columns, offsets, np.array(lengths, dtype=np.int32), np.arange(len(lengths)))
 
 
-def rows_of(store: TokenStore, targets: np.ndarray, weights: np.ndarray | None = None) -> TokenRows:
-    """All rows of a store, with a target for each."""
-    return TokenRows(store, np.arange(len(store)), {LABEL: targets}, weights)
+def rows_of(
+    store: TokenStore, targets: np.ndarray | Mapping[str, np.ndarray], weights: np.ndarray | None = None
+) -> TokenRows:
+    """All rows of a store, with a target for each, or one for each head."""
+    by_head = targets if isinstance(targets, Mapping) else {LABEL: targets}
+    return TokenRows(store, np.arange(len(store)), by_head, weights)
 
 
 def loader_of(

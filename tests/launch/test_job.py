@@ -20,6 +20,13 @@ def test_paths_become_absolute_and_counts_are_filled_in(config: Path) -> None:
     assert checked(Job(config.name, processes=3, cpus=6)).cores == 6
 
 
+def test_a_preset_is_named_to_every_node(config: Path) -> None:
+    job = checked(Job("preset:tiny", overrides=("extends=preset:cpu",)))
+    assert (job.config, job.run, job.name) == ("preset:tiny", str(config.parent / "runs" / "tiny"), "tiny")
+    words = shlex.split(job.command(endpoint="$HOST:1", job_id="$ID"))
+    assert words[words.index("train") + 1] == "preset:tiny" and words[-1] == "extends=preset:cpu"
+
+
 def test_every_word_reaches_the_node_as_it_was_written(config: Path) -> None:
     overrides = ("train.optimizer.lr=3e-5", 'data.train.files=["a $HOME `b`.csv", "it\'s.csv"]')
     job = checked(Job(config.name, overrides=overrides, unset=("train.seed",), nodes=2, processes=3))

@@ -225,6 +225,7 @@ def test_a_checkpoint_is_exported(place: Path, tmp_path: Path, object: str) -> N
         (["model.freeze=encoder.*"], ConfigError, "model.freeze", "matches no parameter"),
         (["tokens.max_length=40"], ConfigError, "", "has positions for 30 tokens"),
         (["train.compact_vocabulary=on"], ConfigError, "", "Bag is code of its own"),
+        (["tokens.long=windows"], ModelError, "tokens.long", "Bag is code of its own"),
     ],
 )
 def test_what_does_not_fit(

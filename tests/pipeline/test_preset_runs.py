@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ def test_the_tiny_preset_goes_from_command_to_report(call: Any, tmp_path: Path) 
     assert "# preset:tiny" in written
     said = call("predict", "runs/tiny", "--device", "cpu", stdin="what a charming film\n")
     assert parse_json(said.out)["predicted_label"] == "positive"
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        archive.writestr(
+            "more/rows.csv", "review,opinion\nwhat a charming film,positive\nthe cast was dull,negative\n"
+        )
+    for name in ("more.zip!more/rows.csv", "more/rows.csv"):  # a file inside an archive, under either name
+        predicted = call("predict", "runs/tiny", "--data", name, "--device", "cpu")
+        assert [line.split(",")[2] for line in predicted.out.splitlines()[1:]] == ["positive", "negative"]
+        assert call("evaluate", "runs/tiny", "--data", name, "--device", "cpu").code == 0
+    assert call("predict", "runs/tiny", "--data", "more/row.csv").code == 2
     again = call("train", "preset:tiny", "train.device=cpu", "--resume", "--json", "--quiet")
     assert again.code == 0 and parse_json(again.out)["complete_before"]
 
@@ -48,6 +58,13 @@ def test_the_presets_are_listed_with_what_they_are_for(call: Any) -> None:
 def test_an_unknown_preset_is_refused_with_the_nearest(call: Any) -> None:
     answer = call("train", "preset:tinny")
     assert answer.code == 2 and 'Did you mean "preset:tiny"?' in answer.err
+
+
+def test_a_preset_for_gpus_is_refused_without_one(call: Any, tmp_path: Path) -> None:
+    for name in ("one_gpu", "gpus"):
+        answer = call("train", "preset:tiny", f"extends=preset:{name}", "--json")
+        assert answer.code == 2 and parse_json(answer.out)["key"] == "train.device"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_show_gives_the_origin_of_what_a_preset_sets(call: Any) -> None:

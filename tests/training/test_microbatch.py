@@ -10,7 +10,7 @@ import torch
 from kits.backbones import tiny_backbone
 from kits.batches import loader_of
 from kits.patience import every_day
-from kits.problems import CPU, multiclass, multilabel, regression, rows_and_model
+from kits.problems import CPU, multiclass, multilabel, multitask, regression, rows_and_model
 
 from textune.batches.batch import Batch
 from textune.config.schema import ModelSection, TrainSection
@@ -23,14 +23,16 @@ from textune.training.learner import learner_alone
 from textune.training.loop import steps
 from textune.training.microbatch import accumulate_gradients
 
-GRID = [(layout, problem) for layout in ("packed", "padded") for problem in (multiclass, multilabel, regression)]
+PROBLEMS = (multiclass, multilabel, regression, multitask)
+GRID = [(layout, problem) for layout in ("packed", "padded") for problem in PROBLEMS]
+EVERY_DAY = [("packed", multiclass), ("padded", multilabel), ("packed", multitask)]
 
 
-@pytest.mark.parametrize(("layout", "problem"), every_day(GRID, [("packed", multiclass), ("padded", multilabel)]))
+@pytest.mark.parametrize(("layout", "problem"), every_day(GRID, EVERY_DAY))
 def test_fifty_steps_of_micro_batches_give_the_weights_of_whole_batches(
     tmp_path: Path, layout: str, problem: object
 ) -> None:
-    """R5: uneven last batch and groups, class weights, row weights, multilabel."""
+    """R5: uneven last batch and groups, class weights, row weights, multilabel, several heads."""
     task, targets = problem(50)  # type: ignore[operator]
     tiny_backbone("bert", tmp_path)
     trained = {}
@@ -67,12 +69,12 @@ def test_a_batch_without_weight_has_no_gradient(tmp_path: Path) -> None:
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
-@pytest.mark.parametrize("problem", [multiclass, multilabel, regression])
+@pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize(("world", "max_tokens", "lockstep"), [(2, 10_000, False), (4, 60, False), (4, 60, True)])
 def test_the_gradients_of_all_ranks_add_up_to_that_of_the_whole_batch(
     tmp_path: Path, problem: object, world: int, max_tokens: int, lockstep: bool
 ) -> None:
-    """Uneven last batch with fewer rows than four ranks, class weights, row weights, multilabel."""
+    """Uneven last batch with fewer rows than four ranks, class weights, row weights, multilabel, several heads."""
     task, targets = problem(19)  # type: ignore[operator]
     tiny_backbone("bert", tmp_path)
     rows, model = rows_and_model(tmp_path, task, targets, layout="packed", weighted=True)

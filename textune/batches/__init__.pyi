@@ -1,7 +1,10 @@
 from .assembler import Assembler as Assembler
+from .assembler import require_whole as require_whole
 from .batch import Batch as Batch
 from .batch import MicroBatch as MicroBatch
 from .batch import TokenBatch as TokenBatch
+from .batch import Tokens as Tokens
+from .batch import WindowedBatch as WindowedBatch
 from .batch import collate as collate
 from .batch import to_device as to_device
 from .cache import open_store as open_store
@@ -11,7 +14,6 @@ from .layout import Group as Group
 from .layout import Layout as Layout
 from .layout import Padding as Padding
 from .layout import cut_by_tokens as cut_by_tokens
-from .layout import padding_waste as padding_waste
 from .loader import Batches as Batches
 from .loader import Loader as Loader
 from .plan import Plan as Plan

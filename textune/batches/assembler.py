@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from textune.batches.batch import Batch, MicroBatch, collate
+from textune.batches.batch import Batch, MicroBatch, Tokens, collate, collate_windows
 from textune.batches.layout import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, cut_by_tokens, share_rows
 from textune.batches.rows import TokenRows
+from textune.batches.store import TokenStore
+from textune.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Assembler:
     """As `lay_out` takes it."""
     padding: Padding = NO_PADDING
     """How long the padded layout makes rows."""
+    windows: bool = False
+    """Whether an example may have several rows, whose vectors the model pools."""
     pin_memory: bool = False
     """Whether to pin memory for copies to a GPU."""
     rank: int = 0
@@ -39,6 +43,8 @@ class Assembler:
         """The batch of the rows at these positions (int64 [B]), cut by `max_tokens`."""
         whole = rows.at(chosen)
         lengths = whole.lengths
+        if self.lockstep and self.windows:
+            require_whole(int(lengths.max()), max_tokens, key="train.max_tokens")
         own, num_parts = self._share(lengths, max_tokens)
         micro_batches = [self._micro_batch(whole.at(positions), max_tokens) for positions in own]
         if len(own) < num_parts:
@@ -67,17 +73,39 @@ class Assembler:
 
     def _micro_batch(self, rows: TokenRows, max_tokens: int, *, counts: bool = True) -> MicroBatch:
         """The micro-batch of these rows, sorted by length."""
-        tokens = collate(
-            rows.store,
-            rows.rows,
+        tokens = self.tokens(rows.store, rows.examples, max_tokens)
+        micro_batch = MicroBatch(tokens, _targets(rows), _weights(rows), counts)
+        return micro_batch.pinned() if self.pin_memory else micro_batch
+
+    def tokens(self, store: TokenStore, examples: np.ndarray, max_tokens: int) -> Tokens:
+        """What the model computes of these examples (int64 [B]), which ascend in length."""
+        if self.windows:
+            return collate_windows(
+                store, examples, pad_id=self.pad_id, max_tokens=max_tokens, group_cost=self.group_cost
+            )
+        return collate(
+            store,
+            examples,
             layout=self.layout,
             pad_id=self.pad_id,
             max_tokens=max_tokens,
             group_cost=self.group_cost,
             padding=self.padding,
         )
-        micro_batch = MicroBatch(tokens, _targets(rows), _weights(rows), counts)
-        return micro_batch.pinned() if self.pin_memory else micro_batch
+
+
+def require_whole(num_tokens: int, max_tokens: int, *, key: str) -> None:
+    """ConfigError where an example has more tokens than are computed at once, and ranks in lockstep could not agree on
+    the number of its parts; `key` sets the bound."""
+    if num_tokens > max_tokens:
+        raise ConfigError(
+            f"a text has {num_tokens:,} tokens in its windows, more than the {max_tokens:,} computed at once: ranks"
+            " that share one model's weights or gradients compute every text as a whole.",
+            hint=f'Set {key} = {num_tokens} or more, set tokens.max_windows, or use train.distributed.kind = "ddp".',
+            key=key,
+            value=max_tokens,
+            reason=f"a text has {num_tokens} tokens",
+        )
 
 
 def _targets(rows: TokenRows) -> dict[str, torch.Tensor]:

@@ -9,7 +9,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from textune.batches.layout import GROUP_COST_TOKENS, NO_PADDING, Group, Layout, Padding, lay_out, num_laid_out
+from textune.batches.layout import (
+    GROUP_COST_TOKENS,
+    NO_PADDING,
+    Group,
+    Layout,
+    Padding,
+    cut_by_tokens,
+    lay_out,
+    num_laid_out,
+)
 from textune.batches.store import TokenStore
 
 
@@ -72,10 +81,48 @@ class TokenBatch:
 
 
 @dataclass(frozen=True, eq=False)
-class MicroBatch:
-    """Rows computed at once: their tokens, targets ([B] or [B, C] by head) and weights."""
+class WindowedBatch:
+    """The windows of B examples, in parts that are computed one after the other.
 
-    tokens: TokenBatch
+    Mostly there is one part. An example of more tokens than are computed at once is alone, in several parts.
+    """
+
+    parts: tuple[TokenBatch, ...]
+    places_R: torch.Tensor
+    """int64 [R] the windows, example after example, as positions among the rows of all parts."""
+    counts_B: torch.Tensor
+    """int64 [B] windows of each example."""
+
+    @property
+    def num_laid_out(self) -> int:
+        """Tokens that are computed at once, padding included."""
+        return max(part.num_laid_out for part in self.parts)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest window, with its padding."""
+        return max(part.longest for part in self.parts)
+
+    def to(self, device: torch.device) -> WindowedBatch:
+        """The same with its tensors on `device`; see `to_device`."""
+        parts = tuple(part.to(device) for part in self.parts)
+        return WindowedBatch(parts, to_device(self.places_R, device), to_device(self.counts_B, device))
+
+    def pinned(self) -> WindowedBatch:
+        """The same in pinned memory."""
+        parts = tuple(part.pinned() for part in self.parts)
+        return WindowedBatch(parts, self.places_R.pin_memory(), self.counts_B.pin_memory())
+
+
+Tokens = TokenBatch | WindowedBatch
+"""What a model computes at once: an example for each row, or examples with several windows."""
+
+
+@dataclass(frozen=True, eq=False)
+class MicroBatch:
+    """Examples computed at once: their tokens, targets ([B] or [B, C] by head) and weights."""
+
+    tokens: Tokens
     targets: Mapping[str, torch.Tensor]
     weights: torch.Tensor | None
     """float32 [B], or [B, H] with a column for each head; None if the rows have none."""
@@ -179,3 +226,20 @@ def collate(
         groups=groups,
         rows=rows,
     )
+
+
+def collate_windows(
+    store: TokenStore, examples: np.ndarray, *, pad_id: int, max_tokens: int, group_cost: int
+) -> WindowedBatch:
+    """All windows of these examples (int64 [B]), packed in parts of at most `max_tokens`; the rest is as in
+    `collate`."""
+    rows = store.rows_of(examples)
+    cuts = cut_by_tokens(store.lengths_of(rows), max_tokens, layout="packed")
+    order_R = np.concatenate(cuts)
+    places_R = np.empty_like(order_R)
+    places_R[order_R] = np.arange(len(order_R))
+    parts = (
+        collate(store, rows[cut], layout="packed", pad_id=pad_id, max_tokens=max_tokens, group_cost=group_cost)
+        for cut in cuts
+    )
+    return WindowedBatch(tuple(parts), torch.from_numpy(places_R), torch.from_numpy(store.num_rows_of(examples)))

@@ -42,7 +42,9 @@ STALE_SECONDS = 24 * 3600.0
 _OUR_FOLDERS = re.compile(r"(building-\d+-)?[0-9a-f]{32}")
 """The cache folder may hold other things: nothing else is ever removed."""
 _ROW_TYPES: dict[str, type] = {"raw_lengths": np.int32, "offsets": np.int64}
-"""What is kept in addition to the columns, and its types. Row i comes from example i, so `example` is not kept."""
+"""What is kept in addition to the columns, and its types."""
+_WINDOW_TYPES: dict[str, type] = {"example": np.int64}
+"""The same where an example may have several rows; elsewhere row i comes from example i."""
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
@@ -108,6 +110,7 @@ class _Work:
         self._texts, self._pairs, self._encoder, self._place, self._progress = texts, pairs, encoder, place, progress
         self._columns = encoder.columns(pair=pairs is not None)
         self._types = {name: COLUMNS[name] for name in self._columns} | _ROW_TYPES
+        self._types |= _WINDOW_TYPES if encoder.windows else {}
 
     def stored(self, cache: Path, *, max_bytes: float) -> TokenStore:
         """Found in the cache, or built there."""
@@ -140,7 +143,7 @@ class _Work:
         ) as parts:
             for part in parts:
                 yield part
-                done += len(part)
+                done += part.num_examples
                 if self._progress is not None:
                     self._progress(done, len(self._texts))
 
@@ -148,7 +151,7 @@ class _Work:
         aside = folder.with_name(f"building-{os.getpid()}-{uuid.uuid4().hex}")
         aside.mkdir(mode=PRIVATE)
         try:
-            total = 0
+            total, num_rows, num_examples = 0, 0, 0
             with contextlib.ExitStack() as stack:
                 files = {
                     name: _Written(stack.enter_context((aside / f"{name}.bin").open("wb"))) for name in self._types
@@ -159,10 +162,14 @@ class _Work:
                         files[name].write(part.columns[name])
                     files["raw_lengths"].write(part.raw_lengths)
                     files["offsets"].write(part.offsets[1:] + total)
+                    if "example" in files:
+                        files["example"].write(part.example + num_examples)
                     total += len(part.ids)
+                    num_rows += len(part)
+                    num_examples += part.num_examples
                 hashes = {name: file.synced() for name, file in files.items()}
             with (aside / "meta.json").open("w", encoding="utf-8") as meta:
-                json.dump(self._meta(total, hashes), meta, allow_nan=False)
+                json.dump(self._meta(num_rows, total, hashes), meta, allow_nan=False)
                 meta.flush()
                 os.fsync(meta.fileno())
             sync_folder(aside)
@@ -193,14 +200,15 @@ class _Work:
         Every process reads every byte: about a second per GB, once per run, and it brings the file into memory, where
         training would read it anyway. A wrong id would silently train another model.
         """
-        num_rows = len(self._texts)
         try:
             require_own(folder)
             meta = parse_json((folder / "meta.json").read_text(encoding="utf-8"))
             total, hashes = int(meta["tokens"]), dict(meta["hashes"])
-            if meta != self._meta(total, hashes) or hashes.keys() != self._types.keys():
+            num_rows = int(meta["rows"]) if self._encoder.windows else len(self._texts)
+            if meta != self._meta(num_rows, total, hashes) or hashes.keys() != self._types.keys():
                 return None
-            lengths = dict.fromkeys(self._columns, total) | {"raw_lengths": num_rows, "offsets": num_rows + 1}
+            lengths = dict.fromkeys(self._columns, total) | dict.fromkeys(self._types.keys() - self._columns, num_rows)
+            lengths["offsets"] += 1
             arrays = {}
             for name, kind in self._types.items():
                 path = folder / f"{name}.bin"
@@ -215,11 +223,12 @@ class _Work:
             columns={name: arrays[name] for name in self._columns},
             offsets=np.array(arrays["offsets"]),
             raw_lengths=arrays["raw_lengths"],
-            example=np.arange(num_rows),
+            example=np.array(arrays["example"]) if "example" in arrays else np.arange(num_rows),
+            repeated=self._encoder.repeated,
         )
 
-    def _meta(self, num_tokens: int, hashes: Mapping[str, str]) -> dict[str, object]:
-        return {"version": FORM_VERSION, "rows": len(self._texts), "tokens": num_tokens, "hashes": hashes}
+    def _meta(self, num_rows: int, num_tokens: int, hashes: Mapping[str, str]) -> dict[str, object]:
+        return {"version": FORM_VERSION, "rows": num_rows, "tokens": num_tokens, "hashes": hashes}
 
 
 class _Written:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from textune.batches.layout import padding_waste
 from textune.batches.store import TokenStore
 
 
@@ -54,6 +55,21 @@ class TokenRows:
         """int64 [N] tokens of each example's text before it was truncated, or cut into windows."""
         first_N = np.cumsum(self.num_windows) - self.num_windows
         return np.asarray(self.store.raw_lengths[self.rows[first_N]], dtype=np.int64)
+
+    @property
+    def by_windows(self) -> dict[int, int]:
+        """How many examples have how many windows, by that number, ascending."""
+        numbers, counts = np.unique(self.num_windows, return_counts=True)
+        return dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+
+    def num_beyond(self, max_length: int) -> int:
+        """Tokens of the texts that cutting each at `max_length` would lose."""
+        return int((self.raw_lengths - max_length).clip(min=0).sum())
+
+    def padding_waste(self, batches: list[np.ndarray], *, pad_to: int | None = None) -> float:
+        """As `layout.padding_waste`, of the rows of batches (positions, int64 [B] each)."""
+        rows = [self.store.rows_of(self.examples[batch]) for batch in batches]
+        return padding_waste(self.store.lengths, rows, pad_to=pad_to)
 
     @property
     def num_truncated(self) -> int:

@@ -76,6 +76,13 @@ def require_weights(section: TrainSection, train: Split) -> None:
     """DataError if rows are to be drawn by weight and no training row has any."""
     if section.order == "weighted":
         weights = train.examples.weight
+        if weights is not None and weights.ndim > 1:
+            raise DataError(
+                'train.order = "weighted" draws rows by their weights, but they have a weight for each task.',
+                hint="Give each row one number, or choose another train.order.",
+                key="train.order",
+                value=section.order,
+            )
         require_drawable(None if weights is None else weights[train.indices])
 
 

@@ -1,6 +1,6 @@
 """Texts to token ids: the encoder; after `store.py`, before `cache.py`, which keeps what it makes.
 
-texts --Rust tokenizer, untruncated, a chunk ahead in a thread--> truncate --> TokenStore
+texts --Rust tokenizer, untruncated, a chunk ahead in a thread--> truncate, or cut into windows --> TokenStore
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tokenizers import Encoding, Tokenizer
 from textune.ahead import ahead
 from textune.batches.separator import find_separator
 from textune.batches.store import TokenStore, join_stores
+from textune.batches.windows import cut_windows
 from textune.config import TokensSection
 from textune.errors import ConfigError, DataError
 
@@ -38,12 +39,13 @@ TOO_LONG = 'Raise tokens.max_length, set tokens.truncate = "head", or leave such
 
 
 class TextEncoder:
-    """A backbone's fast tokenizer with textune's truncation: the only way from text to token ids.
+    """A backbone's fast tokenizer with textune's truncation and windows: the only way from text to token ids.
 
     Rows that fit are exactly what `tokenizer(text, text_pair)` gives, with `separator.text` before `text_pair`; if
     that is nothing at all (an empty text without special tokens), one token represents it. Longer rows lose content
     tokens, never special tokens nor a separator; in a pair, the longer text loses first (`longest_first` of the
-    tokenizers library).
+    tokenizers library). With `tokens.long = "windows"` a longer text becomes several rows, each with its own
+    special tokens.
     """
 
     def __init__(
@@ -70,7 +72,8 @@ class TextEncoder:
         self._single_types = self._frame is None or any(sample.type_ids)
 
     def require_room(self, *, pair: bool) -> None:
-        """ConfigError if `tokens.max_length` leaves no token for a text, or for one of the texts of a pair."""
+        """ConfigError if `tokens.max_length` leaves no token for a text, or for one of the texts of a pair, or if
+        windows cannot be cut."""
         num_special = self._num_special[pair]
         # Of a pair that is shortened, each text gets about half of the room; the separator belongs to the second.
         least = num_special + (2 * (self.separator.num_tokens + 1) if pair else 1)
@@ -84,6 +87,36 @@ class TextEncoder:
                 key="tokens.max_length",
                 value=self._section.longest,
             )
+        if self.windows:
+            self._require_windows(pair=pair)
+
+    def _require_windows(self, *, pair: bool) -> None:
+        """ConfigError where a text cannot be cut into windows."""
+        section, room = self._section, self._section.longest - self._num_special[False]
+        if section.stride >= room:
+            raise ConfigError(
+                f"tokens.stride = {section.stride} leaves nothing new in a window: of tokens.max_length ="
+                f" {section.longest}, {room} are for text.",
+                hint=f"Set it to less than {room}, such as {room // 4}.",
+                key="tokens.stride",
+                value=section.stride,
+                reason=f"a window has room for {room} tokens of text",
+            )
+        reason = "" if self._frame else "the tokenizer does not tell special tokens apart"
+        reason = "they are pairs" if pair else reason
+        if reason:
+            raise ConfigError(
+                f'tokens.long = "windows" cannot cut these texts: {reason}.',
+                hint='Set tokens.long = "truncate".',
+                key="tokens.long",
+                value="windows",
+                reason=reason,
+            )
+
+    @property
+    def windows(self) -> bool:
+        """Whether a long text is several rows."""
+        return self._section.long == "windows"
 
     @property
     def drop_longer(self) -> int | None:
@@ -92,7 +125,11 @@ class TextEncoder:
 
     def fingerprint(self) -> str:
         """Hash of everything that decides the ids of a single text; those of a pair depend on `separator`, too."""
-        options = {"max_length": self._section.longest, "truncate": self._section.truncate, "types": self.has_types}
+        section = self._section
+        options: dict[str, object] = {"max_length": section.longest, "truncate": section.truncate}
+        options["types"] = self.has_types
+        if self.windows:
+            options |= {"long": section.long, "stride": section.stride, "max_windows": section.max_windows}
         text = json.dumps(
             {"version": IDS_VERSION, "options": options, "tokenizer": self._backend.to_str()}, allow_nan=False
         )
@@ -127,14 +164,14 @@ class TextEncoder:
         start = 0
         with contextlib.closing(ahead(tokenised, depth, name="textune-tokenizer")) as results:
             for pair, encodings in results:
-                yield self._truncated(encodings, lambda index, start=start: place(start + index), pair=pair)  # type: ignore[misc]
+                yield self._rows(encodings, lambda index, start=start: place(start + index), pair=pair)  # type: ignore[misc]
                 start += len(encodings)
 
     def _paired(self, texts: Sequence[str], pairs: Sequence[str]) -> list[tuple[str, str]]:
         separator = self.separator.text
         return [(text, separator + pair) for text, pair in zip(texts, pairs, strict=True)]
 
-    def _truncated(self, encodings: list[Encoding], place: Callable[[int], str], *, pair: bool) -> TokenStore:
+    def _rows(self, encodings: list[Encoding], place: Callable[[int], str], *, pair: bool) -> TokenStore:
         raw_lengths = np.fromiter(map(len, encodings), dtype=np.int32, count=len(encodings))
         too_long = np.flatnonzero(raw_lengths > self._section.longest)
         if len(too_long) and self._section.truncate == "error":
@@ -150,15 +187,14 @@ class TextEncoder:
             )
         ids = [encoding.ids for encoding in encodings]
         types = [encoding.type_ids for encoding in encodings] if "types" in self.columns(pair=pair) else None
-        for index in too_long:
-            kept = self._kept_pieces(encodings[index], pair=pair)
-            for rows in (ids, types):
-                if rows is not None:
-                    rows[index] = [token for piece in kept for token in rows[index][piece]]
         for index in np.flatnonzero(raw_lengths == 0):
             ids[index] = [self._empty_id]
             if types is not None:
                 types[index] = [0]
+        pieces = {int(index): self._pieces(encodings[index], pair=pair) for index in too_long}
+        num_rows = np.ones(len(encodings), dtype=np.int64)
+        num_rows[too_long] = [len(pieces[int(index)]) for index in too_long]
+        ids, types = _cut(ids, pieces), None if types is None else _cut(types, pieces)
         offsets = np.zeros(len(ids) + 1, dtype=np.int64)
         np.cumsum(np.fromiter(map(len, ids), dtype=np.int64, count=len(ids)), out=offsets[1:])
         total = int(offsets[-1])
@@ -166,7 +202,35 @@ class TextEncoder:
         columns = {"ids": np.fromiter(chained(ids), dtype=np.int32, count=total)}
         if types is not None:
             columns["types"] = np.fromiter(chained(types), dtype=np.uint8, count=total)
-        return TokenStore(columns, offsets, raw_lengths, example=np.arange(len(ids)))
+        return TokenStore(
+            columns,
+            offsets,
+            np.repeat(raw_lengths, num_rows),
+            example=np.repeat(np.arange(len(encodings)), num_rows),
+            repeated=self.repeated,
+        )
+
+    @property
+    def repeated(self) -> int:
+        """As of `TokenStore`."""
+        return self._num_special[False] + self._section.stride if self.windows else 0
+
+    def _pieces(self, encoding: Encoding, *, pair: bool) -> list[list[slice]]:
+        """The rows that a long text becomes, each as the pieces of the text's own tokens that it has."""
+        if not self.windows:
+            return [self._kept_pieces(encoding, pair=pair)]
+        assert self._frame is not None, "require_room has asked"
+        (before, after), length, section = self._frame, len(encoding), self._section
+        windows = cut_windows(
+            length - before - after,
+            room=section.longest - before - after,
+            stride=section.stride,
+            max_windows=section.max_windows,
+        )
+        return [
+            [slice(0, before), slice(before + window.start, before + window.stop), slice(length - after, length)]
+            for window in windows
+        ]
 
     def _kept_pieces(self, encoding: Encoding, *, pair: bool) -> list[slice]:
         """The parts of a row that are kept when it is truncated."""
@@ -190,6 +254,19 @@ class TextEncoder:
         head."""
         head = {"head": keep, "tail": 0, "head_tail": keep - keep // 2}[self._section.truncate]
         return head, keep - head
+
+
+def _cut(rows: list[list[int]], pieces: dict[int, list[list[slice]]]) -> list[list[int]]:
+    """The rows, those with pieces (by index) replaced by what they become."""
+    return [
+        part
+        for index, row in enumerate(rows)
+        for part in (
+            [[token for piece in wanted for token in row[piece]] for wanted in pieces[index]]
+            if index in pieces
+            else (row,)
+        )
+    ]
 
 
 def cut_columns(texts: pa.ChunkedArray, pairs: pa.ChunkedArray | None) -> Iterator[Texts]:

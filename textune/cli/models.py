@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -124,13 +125,17 @@ def predict(
         raise click.UsageError("--json needs --output FILE: on standard output it would mix with the predictions.")
     with importing(for_good=True):
         from textune.config import user_path
+        from textune.data import located
         from textune.pipeline import predict_file, require_target
         from textune.prediction import find_model, load, read_card
 
     columns = predict_columns(read_card(find_model(run)).columns, options)
     source, target = (path if path == "-" else str(user_path(path)) for path in (source, target))
-    if source != "-" and not os.path.exists(source):
-        raise RunError(f"--data {source} does not exist.", hint="Check the path.")
+    if source != "-":
+        place = located(Path(source))
+        if place is None:
+            raise RunError(f"--data {source} does not exist.", hint="Check the path.")
+        source = str(place)
     if os.path.isdir(source):
         raise RunError(f"--data {source} is a folder, not a file.", hint="Name a file in it.")
     with options_in_errors():

@@ -11,6 +11,9 @@ from .load import Loaded as Loaded
 from .load import load_config as load_config
 from .load import load_tree as load_tree
 from .load import require_runnable as require_runnable
+from .multitask import Groups as Groups
+from .multitask import columns_of_tasks as columns_of_tasks
+from .multitask import groups_of as groups_of
 from .overrides import Overrides as Overrides
 from .paths import absolute as absolute
 from .paths import user_path as user_path
@@ -57,6 +60,7 @@ from .starter import validation_ratio as validation_ratio
 from .taskkinds import AutoTask as AutoTask
 from .taskkinds import BinaryTask as BinaryTask
 from .taskkinds import ClassWeights as ClassWeights
+from .taskkinds import MultitaskTask as MultitaskTask
 from .taskkinds import PythonTask as PythonTask
 from .taskkinds import RegressionTask as RegressionTask
 from .taskkinds import Task as Task
@@ -73,8 +77,10 @@ from .values import AttentionLayout as AttentionLayout
 from .values import DeviceName as DeviceName
 from .values import DottedPath as DottedPath
 from .values import Duration as Duration
+from .values import LongTexts as LongTexts
 from .values import OnBadRow as OnBadRow
 from .values import OnExtraCells as OnExtraCells
+from .values import Pooling as Pooling
 from .values import PredictionPrecision as PredictionPrecision
 from .values import Quoting as Quoting
 from .values import Switch as Switch

@@ -16,7 +16,9 @@ from pydantic import JsonValue, ValidationError
 
 from textune.config.evaluations import evaluation_problems
 from textune.config.fields import Place, keys_of
+from textune.config.longtexts import window_problems
 from textune.config.merge import Merged, Origin
+from textune.config.multitask import multitask_problems
 from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather, parse_unset
 from textune.config.parents import Layer, layers_of, read_layers
 from textune.config.presets import is_preset, name_of_preset
@@ -161,7 +163,8 @@ def require_runnable(experiment: Experiment) -> None:
         problems.append(
             Problem(("data", "labels", given[0]), message, "Remove it, or give it to the class: task.options.")
         )
-    problems += [*evaluation_problems(experiment), *stream_problems(experiment), *rate_problems(experiment)]
+    problems += [*multitask_problems(experiment), *evaluation_problems(experiment), *stream_problems(experiment)]
+    problems += [*rate_problems(experiment), *window_problems(experiment)]
     refuse(problems)
 
 

@@ -23,9 +23,11 @@ from textune.config.values import (
     Duration,
     FilePath,
     HubPath,
+    LongTexts,
     Names,
     Padding,
     Period,
+    Pooling,
     RunLength,
     Seed,
     Switch,
@@ -47,6 +49,19 @@ class TokensSection(Section):
     truncate: Truncation = "head"
     """Which part of a longer text is kept; of a pair, the longer text is shortened first. `error` refuses longer
     rows."""
+    long: LongTexts = "truncate"
+    """What becomes of a text of more than `max_length` tokens. `truncate` cuts it. `windows` reads it in windows of
+    `max_length` tokens, whose vectors are pooled before the head: a text has one loss, one weight and one
+    prediction, however many windows it has."""
+    stride: Annotated[int, Field(ge=0)] = 0
+    """With `long = "windows"`: tokens of the text that a window shares with the one before it, so that it begins
+    `max_length` - special tokens - `stride` tokens later."""
+    pooling: Pooling = "mean"
+    """With `long = "windows"`: how a text's vector is made of those of its windows. `attention` weighs them by a
+    vector that is learned with the head, beginning with the mean."""
+    max_windows: PositiveInt | None = None
+    """With `long = "windows"`: the most windows of a text; what lies behind them is cut off. By default, a text has as
+    many as it needs."""
     pair_separator: str = "auto"
     """Text put before the second text of a pair. `auto`: a line break where the tokenizer puts nothing between the two
     (GPT-2, Qwen), else nothing."""
@@ -73,6 +88,11 @@ class TokensSection(Section):
     def longest(self) -> int:
         """Most tokens that a row can have; for `auto`, the most that it may stand for."""
         return LONG_ROWS if self.max_length == "auto" else self.max_length
+
+    @property
+    def window_pooling(self) -> Pooling | None:
+        """How the windows of a text are pooled; None where every text is one row."""
+        return self.pooling if self.long == "windows" else None
 
 
 class ModelKeys(Section):
@@ -162,6 +182,9 @@ class TrainSection(Section):
     drawn with replacement in proportion to `data.columns.weight`, which then affects the draw and not the loss."""
     seed: Seed = 0
     """Seed of the head's weights, the order and dropout."""
+    deterministic: Computed[bool] = False
+    """Use only algorithms that give the same bits in every run on the same machine, also on a GPU, where that takes
+    longer; runs on a processor do so anyway."""
     precision: TrainingPrecision = "auto"
     """Arithmetic of the forward and backward pass; weights stay fp32. `auto` is bf16 if the device supports it and is
     faster with it, else fp32."""

@@ -170,7 +170,7 @@ class SplitOff(Section):
     count: PositiveInt | None = None
     """Number of rows; overrides `ratio`."""
     stratify: bool = True
-    """Keep the share of each class (for regression and multilabel tasks the split is random)."""
+    """Keep the share of each class (for regression, multilabel and multitask the split is random)."""
     group_by: ColumnName | None = None
     """Column such as a user or document id: rows with the same value stay in the same split."""
     seed: Seed = 0
@@ -217,9 +217,11 @@ class Columns(Section):
     """Column of the label, or labels."""
     labels: Names = ()
     """Columns of 0 and 1 (or false and true, no and yes), one per label, such as `["toxic", "obscene"]`: a multilabel
-    task with these label names. Replaces `label`."""
+    task with these label names. With `task.kind = "multitask"`, a column for each task, such as `["tone", "urgent"]`,
+    in their order or with their names. Replaces `label`."""
     weight: ColumnName | None = None
-    """Column of the weight of each row in the loss, or in the sampling of rows (`train.order = "weighted"`)."""
+    """Column of the weight of each row in the loss, or in the sampling of rows (`train.order = "weighted"`). With
+    several tasks, a number or a list with one for each task."""
 
 
 class Labels(Section):

@@ -7,7 +7,7 @@ from textune.config.problems import Problem
 from textune.config.schema import Experiment
 from textune.config.section import Section
 from textune.config.sources import Absent, SplitOff, StreamSource
-from textune.config.taskkinds import AutoTask, PythonTask, RegressionTask
+from textune.config.taskkinds import AutoTask, MultitaskTask, PythonTask, RegressionTask
 from textune.config.toml import format_key
 from textune.config.values import Duration
 
@@ -56,12 +56,13 @@ def _label_problems(experiment: Experiment) -> list[Problem]:
     task, labels = experiment.task, experiment.data.labels
     if isinstance(task, AutoTask):
         message = 'task.kind = "auto" decides from the labels of all rows, which a stream does not know.'
-        hint = "Set task.kind to binary, multiclass, multilabel or regression."
+        hint = "Set task.kind to binary, multiclass, multilabel, multitask or regression."
         return [Problem(("task", "kind"), message, hint)]
     if isinstance(task, RegressionTask | PythonTask):
         return []
     problems = []
-    if not labels.names and labels.names_file is None and not experiment.data.columns.labels:
+    named = bool(labels.names or labels.names_file or experiment.data.columns.labels)
+    if not named and not isinstance(task, MultitaskTask):
         message = "data.labels.names is not set, and the labels of a stream are not known in advance."
         hint = 'List all of them, such as data.labels.names = ["neg", "pos"], or set data.labels.names_file.'
         problems.append(Problem(("data", "labels"), message, hint))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from textune.config.section import Section
-from textune.config.values import DottedPath, whole_number
+from textune.config.values import DottedPath, Names, whole_number
 
 ClassWeights = Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]]
 
@@ -69,6 +69,23 @@ class MultilabelTask(ClassLoss):
     term."""
 
 
+class MultitaskTask(ClassLoss):
+    """Several tasks at once, each with one class per row."""
+
+    kind: Literal["multitask"] = "multitask"
+    """Several tasks in one model, each with one class per row; a row need not have a label for each."""
+    groups: dict[str, Names] = {}
+    """The classes of each task, by its name, such as `{ tone = ["neg", "mid", "pos"], urgent = ["no", "yes"] }`.
+    Labels are these names, or their positions from 0. The model's outputs are called `tone/neg`, `tone/mid`, ..."""
+    group_sizes: tuple[int, ...] = ()
+    """Instead of `groups`: the number of classes of each task, such as `[3, 2]`; labels are then integers from 0. The
+    tasks are called like the columns in `data.columns.labels`, else `group_0`, `group_1`, ..."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target spread over the classes of its task."""
+    class_weights: ClassWeights = "none"
+    """`balanced` within each task, or a table of weights by class, such as `{ "tone/neg" = 2.0 }`."""
+
+
 class RegressionTask(Section):
     """A number."""
 
@@ -94,6 +111,6 @@ class PythonTask(Section):
 
 
 Task = Annotated[
-    AutoTask | BinaryTask | MulticlassTask | MultilabelTask | RegressionTask | PythonTask,
+    AutoTask | BinaryTask | MulticlassTask | MultilabelTask | MultitaskTask | RegressionTask | PythonTask,
     Field(discriminator="kind"),
 ]

@@ -7,11 +7,13 @@ from .inspect.findings import Finding as Finding
 from .inspect.guess import Guess as Guess
 from .inspect.guess import guess_layout as guess_layout
 from .inspect.tokenfacts import TokenFacts as TokenFacts
+from .labels.bytask import task_maps as task_maps
 from .labels.map import LABEL as LABEL
 from .labels.map import LabelMap as LabelMap
 from .labels.map import LabelMaps as LabelMaps
 from .labels.map import OwnLabels as OwnLabels
 from .labels.map import Problem as Problem
+from .labels.map import are_stated as are_stated
 from .labels.map import choices_of as choices_of
 from .labels.map import full_names as full_names
 from .labels.map import problem_of as problem_of
@@ -22,6 +24,7 @@ from .prepare import prepare_data as prepare_data
 from .prepare import prepare_held_out as prepare_held_out
 from .prepared import PreparedData as PreparedData
 from .prepared import Split as Split
+from .reading.archives import located as located
 from .reading.archives import size_of as size_of
 from .reading.files import bare_suffix as bare_suffix
 from .reading.files import find_files as find_files

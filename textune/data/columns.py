@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 from textune.config import Columns, OnBadRow
-from textune.data.labels import side_by_side
-from textune.data.reading import JSON_FIELD, Rows, SkippedRow, missing_column, refuse, to_floats
+from textune.data.labels import columns_as_lists, json_lists, side_by_side
+from textune.data.reading import JSON_FIELD, Rows, SkippedRow, missing_column, refuse
+from textune.data.rowweights import row_weights
 from textune.errors import DataError, Setting, Words
 from textune.wording import shorten
 
@@ -37,7 +38,7 @@ class Examples:
     label: pa.ChunkedArray | None
     """[N] as the file has it, of any type."""
     weight: np.ndarray | None
-    """float32 [N]"""
+    """float32 [N], or [N, H] with a weight for each of several tasks."""
     indices: np.ndarray
     """int64 [N] row of `rows.table` behind each example."""
     skipped: tuple[SkippedRow, ...] = ()
@@ -93,37 +94,57 @@ def leave_out(
     return replace(examples.take(np.flatnonzero(keep_N)), skipped=examples.skipped + skipped)
 
 
-def select_columns(rows: Rows, columns: Columns, *, with_labels: bool, on_bad_row: OnBadRow = "error") -> Examples:
+def select_columns(
+    rows: Rows,
+    columns: Columns,
+    *,
+    with_labels: bool,
+    tasks: tuple[str, ...] = (),
+    on_bad_row: OnBadRow = "error",
+) -> Examples:
     """The columns that the section names. Without `with_labels`, label and weight are neither needed nor read.
+    `tasks`: the names of several tasks, which have a label, and may have a weight, each.
 
     DataError for a missing or unusable column, and for a bad weight if `on_bad_row` is "error".
     """
     text, pair = select_texts(rows, columns)
     label: pa.ChunkedArray | None = None
-    weight_N: np.ndarray | None = None
+    weight: np.ndarray | None = None
     bad: dict[int, str] = {}
     if with_labels:
-        label = _labels(rows, columns, bad)
+        label = _labels(rows, columns, tasks, bad)
         if columns.weight is not None:
-            weight_N = _weights(rows, columns.weight, bad)
+            weights = _find(rows, columns.weight, key="data.columns.weight")
+            lists = _json_lists(rows, columns.weight) if tasks else None
+            weight = row_weights(weights if lists is None else lists, columns.weight, tasks, bad)
     examples = Examples(
         rows=rows,
         text=text,
         text_pair=pair,
         label=label,
-        weight=weight_N,
+        weight=weight,
         indices=np.arange(len(rows), dtype=np.int64),
         skipped=rows.skipped,
-        label_names=columns.labels or rows.class_names.get(columns.label, ()),
+        label_names=(() if tasks else columns.labels)
+        if columns.labels
+        else tuple(rows.class_names.get(columns.label, ())),
         label_column=", ".join(columns.labels) or columns.label,
         unclear="" if columns.labels else rows.unclear.get(columns.label, ""),
     )
     examples = leave_out(examples, bad, on_bad_row=on_bad_row)
-    if examples.weight is not None and not examples.weight.any() and not rows.partial:
-        raise DataError(
-            f"{rows.source}: all weights in column {columns.weight!r} are zero, so nothing would be learned."
-        )
+    if examples.weight is not None and not rows.partial:
+        _require_some_weight(examples.weight, f"{rows.source}: all weights in column {columns.weight!r}", tasks)
     return examples
+
+
+def _require_some_weight(weight: np.ndarray, what: str, tasks: tuple[str, ...]) -> None:
+    if not weight.any():
+        raise DataError(f"{what} are zero, so nothing would be learned.")
+    if weight.ndim > 1 and not (some_H := weight.any(axis=0)).all():
+        raise DataError(
+            f"{what} are zero for the task {tasks[int(some_H.argmin())]!r}, which would not be learned.",
+            hint="Give it a weight above 0, or leave it out of task.groups.",
+        )
 
 
 def label_columns(columns: Columns) -> tuple[str, ...]:
@@ -131,8 +152,8 @@ def label_columns(columns: Columns) -> tuple[str, ...]:
     return columns.labels or (columns.label,)
 
 
-def _labels(rows: Rows, columns: Columns, bad: dict[int, str]) -> pa.ChunkedArray:
-    """The labels as written; side by side, as one list per row, with rows that cannot be used in `bad`."""
+def _labels(rows: Rows, columns: Columns, tasks: tuple[str, ...], bad: dict[int, str]) -> pa.ChunkedArray:
+    """The labels as written; those of several columns as one list per row, with rows that cannot be used in `bad`."""
     key = "data.columns.labels" if columns.labels else "data.columns.label"
     if columns.labels and columns.label != Columns().label:
         raise DataError(
@@ -149,9 +170,13 @@ def _labels(rows: Rows, columns: Columns, bad: dict[int, str]) -> pa.ChunkedArra
                 key=key,
                 value=name,
             )
-        _find(rows, name, key=key)
+        column = _find(rows, name, key=key)
+        if tasks and not columns.labels and (lists := _json_lists(rows, name)) is not None:
+            return lists
         _refuse_objects(rows, name, "labels")
-    return side_by_side(rows, columns.labels, bad) if columns.labels else rows.table.column(columns.label)
+    if not columns.labels:
+        return column
+    return columns_as_lists(rows, columns.labels, tasks) if tasks else side_by_side(rows, columns.labels, bad)
 
 
 def select_texts(rows: Rows, columns: Columns) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:
@@ -181,9 +206,18 @@ def _find(rows: Rows, name: str, *, key: str) -> pa.ChunkedArray:
     return rows.table.column(name)
 
 
+def _is_json(rows: Rows, name: str) -> bool:
+    return bool((rows.table.schema.field(name).metadata or {}).items() >= JSON_FIELD.items())
+
+
+def _json_lists(rows: Rows, name: str) -> pa.ChunkedArray | None:
+    """A column of lists whose entries are of several kinds, or null, as lists of texts; None for any other column."""
+    return json_lists(rows.table.column(name)) if _is_json(rows, name) else None
+
+
 def _refuse_objects(rows: Rows, name: str, what: str) -> None:
     field = rows.table.schema.field(name)
-    if kinds.is_struct(field.type) or kinds.is_map(field.type) or (field.metadata or {}).items() >= JSON_FIELD.items():
+    if kinds.is_struct(field.type) or kinds.is_map(field.type) or _is_json(rows, name):
         first = shorten(rows.table.column(name)[0].as_py(), 40)
         raise DataError(
             f"{rows.source}: column {name!r} holds objects or mixed lists, such as {first}, which cannot be {what}."
@@ -252,21 +286,3 @@ class Template:
 
 
 _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
-
-
-def _weights(rows: Rows, name: str, bad: dict[int, str]) -> np.ndarray:
-    """Weights, float32 [N]; those that cannot be used are noted in `bad`."""
-    column = _find(rows, name, key="data.columns.weight")
-    value_N, number_N = to_floats(column)
-    with np.errstate(over="ignore"):
-        weight_N = value_N.astype(np.float32)
-    usable_N = number_N & np.isfinite(weight_N) & (weight_N >= 0)
-    for index in np.flatnonzero(~usable_N):
-        value = column[int(index)].as_py()
-        reason = (
-            "is missing"
-            if value is None or value == ""
-            else f"is {shorten(value, 30)}, not a finite number of at least zero"
-        )
-        bad[int(index)] = f"the weight in column {name!r} {reason}"
-    return weight_N

@@ -6,13 +6,24 @@ read the sources -> settle the labels -> labels to targets -> set rows aside -> 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 
-from textune.config import Absent, Columns, DataSection, HeldOut, Labels, OnBadRow, Source, SplitOff, StreamSource
+from textune.config import (
+    Absent,
+    Columns,
+    DataSection,
+    HeldOut,
+    Labels,
+    OnBadRow,
+    Source,
+    SplitOff,
+    StreamSource,
+)
 from textune.data.columns import Examples, select_columns
-from textune.data.labels import LABEL, LabelMap, LabelMaps, encode_by_head, infer_labels
+from textune.data.labels import LABEL, LabelMap, LabelMaps, encode_by_head, infer_labels, tasks_in
 from textune.data.prepared import PreparedData, Split
 from textune.data.reading import GivenRows, read_source
 from textune.data.shards import RowStream, open_stream, told_of_secrets
@@ -29,7 +40,7 @@ def prepare_data(
     *,
     kind: str | None,
     known_names: tuple[str, ...] | None = None,
-    own_labels: LabelMap | None = None,
+    stated: LabelMaps = MappingProxyType({}),
     given: GivenRows = MappingProxyType({}),
 ) -> PreparedData:
     """Read, select, label and split; DataError says what does not fit, and where.
@@ -37,13 +48,12 @@ def prepare_data(
     `kind`: the task's kind (or `auto`); None for a task without labels, which neither needs nor reads a column of
     them. `known_names`: label names in the order that a fine-tuned backbone already has; where the data has the same
     ones and `data.labels` gives no order, that order is kept, and with it the meaning of the backbone's head.
-    `own_labels`: those of a task that reads them itself. `given`: rows in memory by name, for sources of that kind.
+    `stated`: what the section `task` says of the labels itself, which then need not be found in the rows. `given`:
+    rows in memory by name, for sources of that kind.
     """
-    sources = _read_sources(section, given, with_labels=kind is not None)
-    labels, said = dict[str, LabelMap](), list[str]()
-    if own_labels is not None:
-        labels[LABEL] = own_labels
-    elif kind is not None:
+    labels, said = dict(stated), list[str]()
+    sources = _read_sources(section, given, labels, with_labels=kind is not None)
+    if kind is not None and not labels:
         labels[LABEL], said = _settle_labels(sources, section.labels, kind=kind, known_names=known_names)
     train, stream, seen = _training_rows(sources, section, labels)
     held_out = {
@@ -69,7 +79,8 @@ def prepare_held_out(
 ) -> Split:
     """Labelled rows to evaluate a model whose labels are fixed: those of `--data`, or the split `name` of a run."""
     key = key_of(name) if name is not None else "--data"
-    examples = _read(source, _unweighted(columns), given, key=key, on_bad_row=on_bad_row)
+    tasks = tasks_in(label_maps)
+    examples = _read(source, _unweighted(columns), given, key=key, on_bad_row=on_bad_row, tasks=tasks)
     section = DataSection(columns=columns, labels=labels, on_bad_row=on_bad_row)
     return _encoded(name or "test", examples, label_maps, section, key=key)
 
@@ -102,18 +113,22 @@ def _held_out_of(section: DataSection) -> dict[str, HeldOut]:
     return {"validation": section.validation, "test": section.test, **section.evaluations}
 
 
-def _read_sources(section: DataSection, given: GivenRows, *, with_labels: bool) -> _Sources:
-    bad = section.on_bad_row
+def _read_sources(section: DataSection, given: GivenRows, labels: LabelMaps, *, with_labels: bool) -> _Sources:
+    """`labels`: those of several tasks; others are found in what is read here."""
+    bad, tasks = section.on_bad_row, tasks_in(labels)
+    read = partial(_read, given=given, on_bad_row=bad, with_labels=with_labels, tasks=tasks)
     stream = None
     if isinstance(section.train, StreamSource):
         assert with_labels, "a stream of rows without labels"
-        stream = open_stream(section.train, section.columns, section.labels, on_bad_row=bad)
+        stream = replace(
+            open_stream(section.train, section.columns, section.labels, on_bad_row=bad), label_maps=labels
+        )
         train = stream.first_examples()
     else:
-        train = _read(section.train, section.columns, given, key="data.train", on_bad_row=bad, with_labels=with_labels)
+        train = read(section.train, section.columns, key="data.train")
     unweighted = _unweighted(section.columns)
     held_out = {
-        name: _read(source, unweighted, given, key=key_of(name), on_bad_row=bad, with_labels=with_labels)
+        name: read(source, unweighted, key=key_of(name))
         for name, source in _held_out_of(section).items()
         if not isinstance(source, SplitOff | Absent)
     }
@@ -181,14 +196,21 @@ def _unweighted(columns: Columns) -> Columns:
 
 
 def _read(
-    source: Source, columns: Columns, given: GivenRows, *, key: str, on_bad_row: OnBadRow, with_labels: bool = True
+    source: Source,
+    columns: Columns,
+    given: GivenRows,
+    *,
+    key: str,
+    on_bad_row: OnBadRow,
+    with_labels: bool = True,
+    tasks: tuple[str, ...] = (),
 ) -> Examples:
     rows = read_source(source, on_bad_row=on_bad_row, given=given)
     if rows.table.num_rows == 0:
         raise DataError(
             f"{key}: {rows.source} has no rows.", hint="Check the file, and `where` and `take` if they are set."
         )
-    return select_columns(rows, columns, with_labels=with_labels, on_bad_row=on_bad_row)
+    return select_columns(rows, columns, with_labels=with_labels, tasks=tasks, on_bad_row=on_bad_row)
 
 
 def _encoded(name: str, examples: Examples, labels: LabelMaps, section: DataSection, *, key: str) -> Split:

@@ -108,7 +108,10 @@ def _rebuild(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
     if KEPT_IDS in checkpoint.names:
         with torch.no_grad():
             hf.get_input_embeddings().weight.copy_(_full_table(checkpoint, config.num_labels))
-    model = TextModel(hf, pad_id=0, attention="padded", compile="off")
+    pooling = read_card(small).window_pooling
+    model = TextModel(hf, pad_id=0, attention="auto" if pooling else "padded", compile="off")
+    if pooling is not None:
+        model.pool_windows(pooling)
     kept = Kept(checkpoint.read(KEPT_IDS).numpy()) if KEPT_IDS in checkpoint.names else FullTable("")
     prepare(model, Recipe(Device(torch.device("cpu"), "fp32"), vocabulary=kept))
     if KEPT_IDS in checkpoint.names:

@@ -8,6 +8,7 @@ Shapes: B rows, T packed tokens, L tokens of the longest row, C logits.
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import sys
 from collections.abc import Iterable
@@ -19,16 +20,18 @@ import torch
 import transformers
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from textune.batches import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, TokenBatch
-from textune.config import AttentionLayout, Switch
+from textune.batches import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, TokenBatch, Tokens, WindowedBatch
+from textune.config import AttentionLayout, Pooling, Switch
 from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
 from textune.model.attention import PACKED, PackedLayout
 from textune.model.families import PACKED_FAMILIES, PADDED_FAMILIES
-from textune.model.heads import PADDED_HEADS, reads_last_position
+from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
 from textune.model.hugging import HuggingModel, Options
 from textune.model.own import OwnModel, as_own, class_name
+from textune.model.pooling import POOLING_PREFIX, WindowPooling
 from textune.model.positions import max_positions
 from textune.model.pretrained import (
     quiet_transformers,
@@ -74,6 +77,8 @@ class TextModel(nn.Module):
         self.padding = NO_PADDING
         self.accelerator = Accelerator(hf, compile)
         self._unknown_id = unknown_id
+        self.pooling: WindowPooling | None = None
+        """Makes one vector of those of an example's windows; None where every example is one row."""
         self._frozen = frozen
         self._num_ids = 0 if unknown_id is None else len(hf.get_input_embeddings().weight)
         self._vocabulary: CompactVocabulary | None = None
@@ -137,6 +142,24 @@ class TextModel(nn.Module):
         """Parameters of the model as it is saved."""
         return sum(p.numel() for p in self.parameters()) + (self._vocabulary.num_left_out if self._vocabulary else 0)
 
+    def pool_windows(self, kind: Pooling) -> WindowPooling:
+        """Give the model a pooling of windows, which then belongs to its weights; ModelError where its head cannot be
+        computed apart from its backbone."""
+        own = "" if self._own is None else f"{self._own.name} is code of its own"
+        reason = own or unsplit_head(self.hf) if self.layout == "packed" else f"it runs padded: {self.reason}"
+        if reason:
+            raise ModelError(
+                f'tokens.long = "windows" pools what the head of {self.hf.config.model_type} reads, but {reason}.',
+                hint='Set tokens.long = "truncate", or choose a family that runs packed (docs/architecture.md).',
+                key="tokens.long",
+                value="windows",
+                reason=reason,
+            )
+        config = self.hf.config.get_text_config()
+        width = getattr(config, "word_embed_proj_dim", None) or config.hidden_size
+        self.pooling = WindowPooling(kind, width)
+        return self.pooling
+
     def freeze(self) -> None:
         """Train none of the weights that `model.freeze` names."""
         for name, parameter in self.hf.named_parameters():
@@ -181,17 +204,45 @@ class TextModel(nn.Module):
             return
         self.accelerator.compile_steps(num_steps, dtype)
 
-    def forward(self, batch: TokenBatch) -> torch.Tensor:
-        """Logits float32 [B, C] of a batch in this model's layout, in the order of its rows."""
+    def forward(self, batch: Tokens) -> torch.Tensor:
+        """Logits float32 [B, C] of a batch in this model's layout, in the order of its rows, or of its examples where
+        these have windows."""
+        if isinstance(batch, WindowedBatch):
+            return self._outputs(self._pooled(batch)).float()
         if (own := self._own) is not None and self.layout == "packed":
             return own.forward_packed(batch).float()
-        ids_T = batch.ids_T
-        if self._unknown_id is not None:
-            ids_T = ids_T.masked_fill(ids_T >= self._num_ids, self._unknown_id)
-        logits_BC = self._packed(ids_T, batch) if self.layout == "packed" else self._padded(ids_T, batch)
+        ids_T = self._known(batch.ids_T)
+        packed = self.layout == "packed"
+        logits_BC = self._outputs(self._vectors(ids_T, batch)) if packed else self._padded(ids_T, batch)
         return logits_BC.float()
 
-    def _packed(self, ids_T: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
+    def _known(self, ids_T: torch.Tensor) -> torch.Tensor:
+        """The ids, those without an embedding replaced."""
+        if self._unknown_id is None:
+            return ids_T
+        return ids_T.masked_fill(ids_T >= self._num_ids, self._unknown_id)
+
+    def _pooled(self, batch: WindowedBatch) -> torch.Tensor:
+        """The vectors [B, H] of examples.
+
+        Where there are several parts, memory holds the activations of one at a time: the backward pass computes each
+        again, with the same dropout, when its turn comes.
+        """
+        assert self.pooling is not None, "a batch of windows needs a pooling"
+        vectors = []
+        for part in batch.parts:
+            compute = functools.partial(self._vectors, batch=part)
+            ids_T = self._known(part.ids_T)
+            again = len(batch.parts) > 1 and torch.is_grad_enabled()
+            vectors.append(checkpoint(compute, ids_T, use_reentrant=False) if again else compute(ids_T))
+        pooled_BH: torch.Tensor = self.pooling(torch.cat(vectors), batch.places_R, batch.counts_B)
+        return pooled_BH
+
+    def _outputs(self, vectors_BH: torch.Tensor) -> torch.Tensor:
+        return PACKED_FAMILIES[self.hf.config.model_type].head.outputs(self.hf, vectors_BH)
+
+    def _vectors(self, ids_T: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
+        """What the head reads of each row of a packed batch, [B, H]."""
         family = PACKED_FAMILIES[self.hf.config.model_type]
         num_filler = _num_filler(len(ids_T))
         layout = PackedLayout(
@@ -217,8 +268,7 @@ class TextModel(nn.Module):
         if "use_cache" in self._base_accepted:
             inputs["use_cache"] = False
         hidden_TH = family.encode(self.hf, inputs).squeeze(0)
-        vectors_BH = family.head.read(self.hf, hidden_TH, ids_T, layout)
-        return family.head.outputs(self.hf, vectors_BH)
+        return family.head.read(self.hf, hidden_TH, ids_T, layout)
 
     def _compute_dtype(self, device: torch.device) -> torch.dtype:
         dtype: torch.dtype = self.hf.dtype
@@ -264,16 +314,26 @@ class TextModel(nn.Module):
         config._attn_implementation = self._own_attention
         config.save_pretrained(folder)
 
-    def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
-        """Write config.json and model.safetensors (float32) that plain transformers loads; `folder` must exist.
+    def saved_state(self, *, keep_vars: bool = False) -> dict[str, torch.Tensor]:
+        """All that is saved: the state of the Hugging Face model, and that of the pooling under names of its own."""
+        state = self.hf.state_dict(keep_vars=keep_vars)
+        if self.pooling is not None:
+            state |= self.pooling.state_dict(prefix=POOLING_PREFIX, keep_vars=keep_vars)
+        return state
 
-        `state` is that of the Hugging Face model, where this process holds only parts of it.
+    def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
+        """Write config.json and model.safetensors (float32) that plain transformers loads, and beside them what the
+        pooling of windows has learned; `folder` must exist.
+
+        `state` is that of `saved_state`, where this process holds only parts of it.
         """
         layout = self.layout
         self.set_layout("padded")
         try:
             with quiet_transformers():
-                state = self.hf.state_dict() if state is None else state
+                state = self.saved_state() if state is None else dict(state)
+                if self.pooling is not None:
+                    self.pooling.save(folder, state)
                 self.hf.save_pretrained(
                     folder, state_dict=self._vocabulary.restored(state) if self._vocabulary else state
                 )

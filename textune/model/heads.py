@@ -171,6 +171,12 @@ HEAD_OF_LAST_EOS = PackedHead(_last_eos, _classification_head)
 """T5."""
 
 
+def unsplit_head(hf: HuggingModel) -> str:
+    """Why the head of this model does not begin at one vector for each row; empty where it does."""
+    late = getattr(hf, "classifier_pooling", "") == "late"
+    return 'classifier_pooling = "late" takes the mean of the logits of all tokens' if late else ""
+
+
 # --- reading a padded batch ------------------------------------------------------------------------------------------
 
 

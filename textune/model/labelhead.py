@@ -14,18 +14,22 @@ from typing import Literal
 import torch
 from torch import nn
 
-from textune.data import LabelMaps
+from textune.data import LabelMaps, full_names
 from textune.errors import ModelError
 from textune.model.hugging import HuggingConfig, HuggingModel
 from textune.model.pretrained import Pretrained, is_classifier, is_unnamed, label_names
 from textune.wording import listing
 
-Form = Literal["softmax", "sigmoid", "linear", "own", "unknown"]
+Form = Literal["softmax", "sigmoid", "linear", "grouped", "own", "unknown"]
+"""`grouped`: a softmax over the outputs of each of several tasks, which are called `TASK/CLASS`."""
 
-_PROBLEM_TYPES: dict[str, Form] = {
-    "single_label_classification": "softmax",
-    "multi_label_classification": "sigmoid",
-    "regression": "linear",
+_PROBLEM_TYPES: dict[Form, str] = {
+    "softmax": "single_label_classification",
+    "sigmoid": "multi_label_classification",
+    "linear": "regression",
+    # With this type, transformers gives the outputs out as they are; any other would turn all of them together into
+    # probabilities, which they are not.
+    "grouped": "regression",
 }
 
 Row = tuple[int, int]
@@ -48,12 +52,14 @@ class Head:
         """Write the outputs into a configuration: transformers takes their number from it."""
         config.id2label = dict(enumerate(self.outputs))
         config.label2id = {name: index for index, name in enumerate(self.outputs)}
-        config.problem_type = next((key for key, form in _PROBLEM_TYPES.items() if form == self.form), None)
+        config.problem_type = _PROBLEM_TYPES.get(self.form)
 
     def __str__(self) -> str:
         number = f"{len(self.outputs)} output{'' if len(self.outputs) == 1 else 's'}"
         if self.form in {"softmax", "sigmoid"}:
             return f"{self.form} on {number}"
+        if self.form == "grouped":
+            return f"softmax for each of {len({name.partition('/')[0] for name in self.outputs})} tasks on {number}"
         names = {"linear": "regression", "own": "task of its own"}
         return f"{names.get(self.form, self.form)} with {number}"
 
@@ -72,6 +78,8 @@ class HeadChange:
 
 def wanted_head(label_maps: LabelMaps, num_logits: int) -> Head:
     """The head that a task needs; one logit for two classes stands for the second of them."""
+    if len(label_maps) > 1:
+        return Head(full_names(label_maps), "grouped")
     (label_map,) = label_maps.values()
     if label_map.own is not None:
         return Head(label_map.own.outputs, "own")
@@ -86,7 +94,9 @@ def wanted_head(label_maps: LabelMaps, num_logits: int) -> Head:
 def earlier_head(config: HuggingConfig) -> Head:
     """The head that a configuration describes; without a problem type, as transformers reads it."""
     names = label_names(config)
-    form = _PROBLEM_TYPES.get(config.problem_type or "")
+    if config.problem_type == _PROBLEM_TYPES["grouped"] and len(names) > 1 and all("/" in name for name in names):
+        return Head(names, "grouped")
+    form = next((form for form, kind in _PROBLEM_TYPES.items() if kind == config.problem_type), None)
     return Head(names, form or ("unknown" if len(names) == 1 else "softmax"))
 
 
@@ -167,9 +177,8 @@ def _report(found: Pretrained, earlier: Head, wanted: Head, rows: tuple[Row | No
     if new:
         parts.append(f"is new for {listing(new, 8)}")
     if gone:
-        parts.append(
-            f"loses {listing(gone, 8)}, which this data lacks (to keep a label, list it in data.labels.names)"
-        )
+        to_keep = "name it in task.groups" if wanted.form == "grouped" else "list it in data.labels.names"
+        parts.append(f"loses {listing(gone, 8)}, which this data lacks (to keep a label, {to_keep})")
     return "; it ".join(parts)
 
 

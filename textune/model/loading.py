@@ -9,7 +9,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from textune.config import Model, ModelSection, PythonModel
+from textune.config import Model, ModelSection, Pooling, PythonModel
 from textune.data import LabelMaps
 from textune.errors import ModelError
 from textune.model.backbone import TextModel
@@ -18,7 +18,7 @@ from textune.model.hugging import HuggingConfig, HuggingModel, Options
 from textune.model.labelhead import about_new_head, change_head, plan_head, wanted_head
 from textune.model.own import OwnModel, as_hugging, is_of_transformers, require_own_model
 from textune.model.ownconfig import OWN_TYPE
-from textune.model.ownloading import load_own, new_of_transformers
+from textune.model.ownloading import load_own
 from textune.model.pretrained import (
     PICKLE_HINT,
     Pretrained,
@@ -43,23 +43,26 @@ def load_model(
     num_logits: int,
     seed: int,
     as_saved: bool = False,
+    pooling: Pooling | None = None,
 ) -> TextModel:
     """The backbone in fp32 with a head of `num_logits` outputs for what `label_maps` say, by head.
 
     Weights that the checkpoint lacks (the head) depend on `seed` alone. A head that was trained before keeps the rows
     of those labels that it knows by name; `as_saved` says that it was saved for these very label maps, and takes it as
     it stands. One logit for two classes is saved as a sigmoid output named after the second label, which is how
-    transformers' own pipeline reads it. Raises ModelError for files that are missing, broken, of another shape or
-    incomplete, ConfigError for `model.config`, `model.freeze` and `model.unfreeze`. A class of the user's own is
-    imported (CodeError where it does not fit).
+    transformers' own pipeline reads it. `pooling`: how the windows of a text are pooled, with what the files have
+    learned of it. Raises ModelError for files that are missing, broken, of another shape or incomplete, ConfigError
+    for `model.config`, `model.freeze` and `model.unfreeze`. A class of the user's own is imported (CodeError where it
+    does not fit).
     """
     head, code = wanted_head(label_maps, num_logits), None
     if isinstance(section, PythonModel):
         code = require_own_model(section)
-        if not is_of_transformers(code):
-            return load_own(section, code, tokenizer, head, seed=seed, as_saved=as_saved)
-        if not section.pretrained:
-            return new_of_transformers(section, code, tokenizer, head, seed=seed)
+        if not (section.pretrained and is_of_transformers(code)):
+            own = load_own(section, code, tokenizer, head, seed=seed, as_saved=as_saved)
+            if pooling is not None:
+                own.pool_windows(pooling)
+            return own
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
     config = read_config(found)
     _refuse_own(found, config)
@@ -86,7 +89,7 @@ def load_model(
         notes.append(f"{listing(sorted(info['unexpected_keys']), 4)} of the checkpoint are not used")
     frozen = frozen_names(hf, section, new_tensors=new_tensors)
     assert isinstance(tokenizer.pad_token_id, int)
-    return TextModel(
+    model = TextModel(
         hf,
         pad_id=tokenizer.pad_token_id,
         attention=section.attention,
@@ -95,6 +98,11 @@ def load_model(
         unknown_id=unknown_id,
         frozen=frozen,
     )
+    if pooling is not None:
+        learned = model.pool_windows(pooling)
+        if found.folder is not None:
+            learned.read(found.folder, required=as_saved)
+    return model
 
 
 def require_backbone(section: Model) -> None:

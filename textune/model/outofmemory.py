@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from textune.batches import TokenBatch
+from textune.batches import Tokens
 from textune.errors import CodeError, ModelError
 
 
@@ -52,7 +52,7 @@ class CallerBudget:
     on_notice: Callable[[str], None] = lambda _: None
     """Told when the budget is halved."""
 
-    def halve(self, batch: TokenBatch, *, doing: str, hint: str) -> None:
+    def halve(self, batch: Tokens, *, doing: str, hint: str) -> None:
         """Compute half of the tokens of `batch` at once from here on; ModelError (with `hint`) where it is one row."""
         self.max_tokens = halved(batch.num_laid_out, longest=batch.longest, hint=hint)
         self.on_notice(f"out of memory while {doing}: computing {self.max_tokens:,} tokens at once from here on")

@@ -12,7 +12,7 @@ from textune.model.backbone import TextModel
 from textune.model.freeze import frozen_names
 from textune.model.hugging import HuggingConfig, HuggingModel
 from textune.model.labelhead import Head
-from textune.model.own import OwnModel, as_hugging
+from textune.model.own import OwnModel, as_hugging, is_of_transformers
 from textune.model.ownconfig import OWN_TYPE, OwnConfig
 from textune.model.pretrained import find_pretrained, override_config, read_config, require_weights
 from textune.owncode import OwnObject
@@ -30,11 +30,14 @@ def load_own(
     seed: int,
     as_saved: bool = False,
 ) -> TextModel:
-    """The user's module in fp32, with new weights that depend on `seed` alone, or with those of `model.pretrained`.
+    """The user's module in fp32, with new weights that depend on `seed` alone, or with those of `model.pretrained`; a
+    class of transformers with new weights.
 
     `as_saved`: made as it was when it was saved, whatever the tokenizer. CodeError where the class fails, ModelError
     for weights that are not its own.
     """
+    if is_of_transformers(code):
+        return _new_of_transformers(section, code, tokenizer, head, seed=seed)
     config = OwnConfig(section.object, section.options, len(tokenizer), pad_token_id=tokenizer.pad_token_id)
     found = None
     if section.pretrained:
@@ -60,7 +63,7 @@ def load_own(
     return _text_model(section, as_hugging(hf), tokenizer, new=found is None, name=hf.name)
 
 
-def new_of_transformers(
+def _new_of_transformers(
     section: PythonModel, code: OwnObject, tokenizer: PreTrainedTokenizerBase, head: Head, *, seed: int
 ) -> TextModel:
     """A model of a class of transformers in fp32 with new weights, which depend on `seed` alone.

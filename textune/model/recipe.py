@@ -77,6 +77,8 @@ class Recipe:
     checkpointing)."""
     num_steps: int = 0
     """Optimizer steps of the run."""
+    deterministic: bool = False
+    """Whether the bits must be the same in every run."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,9 @@ def prepare(
         # A compiled layer computes without calling its modules, and only their calls bring the weights.
         hint = 'Use train.distributed.kind = "ddp"'
         model.accelerator.forbid("weights are cut over the ranks, and brought when a module is called", hint=hint)
+    if recipe.deterministic and recipe.device.torch.type == "cuda":
+        reason = "train.deterministic = true, and what is compiled for a GPU is chosen by timing it"
+        model.accelerator.forbid(reason, hint="Leave one of the two out")
     if recipe.compiled and recipe.use != "export":
         model.speed_up(dtype, training=training, lengths=recipe.lengths, earlier=recipe.earlier_way)
     if recipe.recompute:

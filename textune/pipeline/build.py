@@ -9,7 +9,16 @@ from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
-from textune.batches import Plan, TextEncoder, TokenRows, choose_max_length, require_budget, require_weights, tokenise
+from textune.batches import (
+    Plan,
+    TextEncoder,
+    TokenRows,
+    choose_max_length,
+    require_budget,
+    require_weights,
+    require_whole,
+    tokenise,
+)
 from textune.config import (
     Experiment,
     ModelSection,
@@ -34,6 +43,7 @@ from textune.model import (
     require_backbone,
 )
 from textune.pipeline.cautions import (
+    budget_notice,
     device_of,
     fit_length,
     pad_rows,
@@ -46,8 +56,8 @@ from textune.pipeline.continuing import differences, earlier_card, known_labels
 from textune.prediction import card_of
 from textune.ranks import ALONE, Ranks
 from textune.run import Earlier, Parts, Settings, Tracker
-from textune.tasks import build_task, own_labels, with_known_weights
-from textune.training import STATE_BYTES, is_sharded, require_learner, require_optimizer
+from textune.tasks import build_task, stated_labels, with_known_weights
+from textune.training import STATE_BYTES, is_in_lockstep, is_sharded, require_learner, require_optimizer
 
 
 def build_parts(
@@ -73,12 +83,12 @@ def build_parts(
     require_learner(train, device, ranks)
     require_backbone(experiment.model)
 
-    own = own_labels(experiment.task)
+    stated = stated_labels(experiment.task, experiment.data.columns)
     before = earlier_card(experiment.model)
     known_names = known_labels(experiment.model, before)
     with ranks.local_first():
         data = prepare_data(
-            experiment.data, kind=experiment.task.kind, known_names=known_names, own_labels=own, given=given
+            experiment.data, kind=experiment.task.kind, known_names=known_names, stated=stated, given=given
         )
     require_weights(train, data.train)
     for warning in require_sound(data) if audit else ():
@@ -90,7 +100,12 @@ def build_parts(
 
     tokenizer = load_tokenizer(experiment.model)
     model = load_model(
-        experiment.model, tokenizer, label_maps=data.label_maps, num_logits=task.num_outputs, seed=train.seed
+        experiment.model,
+        tokenizer,
+        label_maps=data.label_maps,
+        num_logits=task.num_outputs,
+        seed=train.seed,
+        pooling=experiment.tokens.window_pooling,
     )
     before_stop = None if earlier is None else earlier.max_length
     max_length = choose_max_length(experiment.tokens, tokenizer, data.train, earlier=before_stop)
@@ -125,9 +140,11 @@ def build_parts(
         train, model, data, rows, device=device, num_steps=plan.total_steps, ranks=ranks, earlier=earlier
     )
     assert prepared.budget is not None, "it was measured"
+    if is_in_lockstep(train.distributed) and tokens.window_pooling is not None:
+        require_whole(int(rows["train"].lengths.max()), prepared.budget.max_tokens, key="train.max_tokens")
     card = card_of(
         experiment.data,
-        with_known_weights(experiment.task, task.head),
+        with_known_weights(experiment.task, task),
         tokens,
         data,
         device,
@@ -157,6 +174,7 @@ def build_parts(
     )
     said += [] if earlier else model.notes  # a resumed run takes all weights from its checkpoint: nothing is new there
     said += differences(before, experiment.model, card, tokenizer)
+    said += budget_notice(train, prepared.budget) if earlier is None else []
     for notice in (*data.notices, *said, *warnings(experiment.model, train, model, plan)):
         tracker.notice(notice)
     return parts
@@ -189,6 +207,7 @@ def _prepared(
         earlier_way=None if earlier is None else earlier.kernels,
         recompute=section.gradient_checkpointing,
         num_steps=num_steps,
+        deterministic=section.deterministic,
     )
     measure = partial(
         choose_budget,

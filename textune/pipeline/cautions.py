@@ -12,7 +12,7 @@ from textune.batches import MaxLength, Padding, Plan, TextEncoder
 from textune.config import Columns, DeepSpeed, Model, TokensSection, TrainSection, format_value
 from textune.data import PreparedData
 from textune.errors import ConfigError
-from textune.model import Device, Precision, TextModel, resolve_device
+from textune.model import Device, Precision, TextModel, TokenBudget, resolve_device
 from textune.ranks import Ranks
 from textune.wording import listing
 
@@ -64,6 +64,16 @@ def warnings(section: Model, train: TrainSection, model: TextModel, plan: Plan) 
     if section.trust_remote_code:
         found.append(f"model.trust_remote_code is on: Python code that comes with {section.pretrained} runs here")
     return found
+
+
+def budget_notice(section: TrainSection, budget: TokenBudget) -> list[str]:
+    """What still decides the last bits of a run that is to be the same every time: how it is cut into parts."""
+    if not section.deterministic or section.max_tokens != "auto":
+        return []
+    return [
+        "train.deterministic = true, but train.max_tokens was measured: with less memory it may be another number,"
+        f" and the last bits others; set it to {budget.max_tokens}"
+    ]
 
 
 def fit_length(

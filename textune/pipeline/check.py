@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textune.batches import padding_waste
 from textune.config import Config, Overrides, load_config
 from textune.data import Finding, GivenRows, TokenFacts, audit_data
 from textune.pipeline.build import build_parts
 from textune.run import Facts, Parts, SilentTracker, Tracker, Trackers, batches_of, describe, run_facts
-from textune.training import STATE_BYTES, gradients_in_memory, learner_alone
+from textune.training import STATE_BYTES, deterministic, gradients_in_memory, learner_alone
 from textune.wording import count
 
 if TYPE_CHECKING:
@@ -112,14 +111,16 @@ def check(
     trackers = Trackers([tracker or SilentTracker()])
     for note in loaded.notes:
         trackers.notice(note)
-    parts = build_parts(loaded.experiment, tracker=trackers, audit=False, given=rows or {})
-    result = CheckResult(run_facts(parts), audit_data(parts.data, tokens=_token_facts(parts)), tuple(trackers.notices))
-    if audited is not None:
-        audited(result)
-    if not result.ok:
-        return result
-    costs = Costs(_memory_bytes(parts))
-    return replace(result, costs=_measured(costs, parts, trackers) if timing else costs)
+    with deterministic(loaded.experiment.train):
+        parts = build_parts(loaded.experiment, tracker=trackers, audit=False, given=rows or {})
+        findings = audit_data(parts.data, tokens=_token_facts(parts))
+        result = CheckResult(run_facts(parts), findings, tuple(trackers.notices))
+        if audited is not None:
+            audited(result)
+        if not result.ok:
+            return result
+        costs = Costs(_memory_bytes(parts))
+        return replace(result, costs=_measured(costs, parts, trackers) if timing else costs)
 
 
 def _token_facts(parts: Parts) -> TokenFacts:
@@ -134,8 +135,8 @@ def _token_facts(parts: Parts) -> TokenFacts:
         max_length=parts.card.max_length,
         num_unknown=unknown,
         num_tokens=total,
-        padding_share=padding_waste(
-            lengths["train"], parts.plan.batches(0, lengths["train"], parts.rows["train"].weights)
+        padding_share=parts.rows["train"].padding_waste(
+            parts.plan.batches(0, lengths["train"], parts.rows["train"].weights)
         ),
     )
 

@@ -52,6 +52,12 @@ def differences(
         found.append(f"tokens.max_length = {card.max_length} (here {here.max_length})")
     if card.truncate != here.truncate:
         found.append(f'tokens.truncate = "{card.truncate}" (here "{here.truncate}")')
+    for name in ("long", "stride", "pooling", "max_windows"):
+        before, now = (
+            "not set" if (value := getattr(of_card, name)) is None else format_value(value) for of_card in (card, here)
+        )
+        if before != now:
+            found.append(f"tokens.{name} = {before} (here {now})")
     if card.pair_separator != here.pair_separator:
         found.append(
             f"tokens.pair_separator = {format_value(card.pair_separator)} (here {format_value(here.pair_separator)})"

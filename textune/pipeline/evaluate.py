@@ -33,7 +33,7 @@ from textune.config import (
     require_words,
     user_path,
 )
-from textune.data import GivenRows, Split, choices_of, given_names, prepare_data, prepare_held_out
+from textune.data import GivenRows, Split, are_stated, choices_of, given_names, prepare_data, prepare_held_out
 from textune.errors import ConfigError, DataError, RunError
 from textune.evaluation import Metric, Report, resolve_metric
 from textune.jsontext import parse_json
@@ -118,7 +118,7 @@ def _settings_of(run: Path, card: ModelCard) -> tuple[Experiment | None, Evaluat
     if (run / "config.toml").is_file():
         experiment = load_config(run / "config.toml").experiment
         return experiment, experiment.evaluate, experiment.tokens
-    return None, EvaluateSection(), TokensSection(max_length=card.max_length, truncate=card.truncate)
+    return None, EvaluateSection(), card.tokens
 
 
 def _require_loss(metric: Metric, card: ModelCard, run: Path) -> None:
@@ -244,7 +244,7 @@ def _own_rows(
 ) -> tuple[str, Split, dict[str, np.ndarray] | None]:
     """The run's own test (else validation) rows: (name of the set, the rows, targets of the training rows)."""
     card, label_maps = predictor.card, predictor.task.label_maps
-    own_labels = next((label_map for label_map in label_maps.values() if label_map.own is not None), None)
+    stated = label_maps if are_stated(label_maps) else {}
     if experiment is None:
         raise RunError(
             f"{run} is a model folder without a run: its data is unknown.", hint="Name a file with --data FILE."
@@ -268,14 +268,12 @@ def _own_rows(
         )
         read = [found]
         same_labels = (
-            own_labels is not None
+            bool(stated)
             or given_names(section.labels, section.columns.labels) == card.names
             or not choices_of(label_maps)
         )
     else:
-        prepared = prepare_data(
-            section, kind=experiment.task.kind, known_names=card.names, own_labels=own_labels, given=given
-        )
+        prepared = prepare_data(section, kind=experiment.task.kind, known_names=card.names, stated=stated, given=given)
         own = prepared.splits[name]
         read = [prepared.train] if name == "train" else [prepared.train, own]
         found, train_targets = own, prepared.train_targets

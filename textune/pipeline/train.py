@@ -34,7 +34,7 @@ from textune.run import (
     scratch_folder,
     stopping_at_once,
 )
-from textune.training import StepResult
+from textune.training import StepResult, deterministic
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -108,7 +108,7 @@ def train(
             "--fast-dev-run and --resume cannot be combined.",
             hint="A fast development run always starts from scratch.",
         )
-    with joined_for(loaded.experiment.train) as ranks:
+    with joined_for(loaded.experiment.train) as ranks, deterministic(loaded.experiment.train):
         trackers = Trackers([tracker if tracker is not None and ranks.is_first else SilentTracker()])
         start = Start("new") if fast_dev_run else plan_start(folder, loaded.resolved, resume)
         require_same_start(ranks, start)

@@ -12,8 +12,10 @@ from textune.config import (
     DottedPath,
     FilesSource,
     Labels,
+    LongTexts,
     Model,
     ModelSection,
+    Pooling,
     PythonModel,
     PythonTask,
     Section,
@@ -76,6 +78,14 @@ class ModelCard(Section):
     """Longest row in tokens."""
     truncate: Truncation
     """Which part of a longer text is kept."""
+    long: LongTexts = "truncate"
+    """What becomes of a longer text."""
+    stride: int = Field(default=0, ge=0)
+    """Tokens that a window shares with the one before."""
+    pooling: Pooling = "mean"
+    """How the vectors of windows become one."""
+    max_windows: int | None = Field(default=None, ge=1)
+    """Most windows of a text."""
     pair_separator: str = ""
     """What was put before the second text of each pair."""
     columns: Columns
@@ -98,6 +108,24 @@ class ModelCard(Section):
     """Optimizer steps that made this model."""
     value: float | None = None
     """The main metric on the rows that chose the model; None where there was no evaluation."""
+
+    @property
+    def tokens(self) -> TokensSection:
+        """How texts become tokens."""
+        return TokensSection(
+            max_length=self.max_length,
+            truncate=self.truncate,
+            long=self.long,
+            stride=self.stride,
+            pooling=self.pooling,
+            max_windows=self.max_windows,
+            pair_separator=self.pair_separator,
+        )
+
+    @property
+    def window_pooling(self) -> Pooling | None:
+        """How the model pools windows; None where every text is one row."""
+        return self.tokens.window_pooling
 
     @property
     def problem(self) -> str:
@@ -171,6 +199,10 @@ def card_of(
         model=OwnModelCard(object=model.object, options=model.options) if isinstance(model, PythonModel) else None,
         max_length=tokens.longest,
         truncate=tokens.truncate,
+        long=tokens.long,
+        stride=tokens.stride,
+        pooling=tokens.pooling,
+        max_windows=tokens.max_windows,
         pair_separator=pair_separator,
         columns=data.columns,
         labels=Labels(names=names, delimiter=section.delimiter),

@@ -71,7 +71,13 @@ def load(
     tokenizer = load_tokenizer(section)
     task = card.build_task()
     model = load_model(
-        section, tokenizer, label_maps=task.label_maps, num_logits=task.num_outputs, seed=0, as_saved=True
+        section,
+        tokenizer,
+        label_maps=task.label_maps,
+        num_logits=task.num_outputs,
+        seed=0,
+        as_saved=True,
+        pooling=card.window_pooling,
     )
     int8 = precision == "int8"
     prepare(model, Recipe(chosen, "prediction", int8=int8, compiled=int8 or card.compiled or compile == "on"))

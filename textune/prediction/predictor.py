@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from textune.batches import TextEncoder, TokenBatch, TokenStore, collate, cut_by_tokens
-from textune.config import TokensSection
+from textune.batches import Assembler, TextEncoder, Tokens, TokenStore, cut_by_tokens, require_whole
 from textune.data import given_texts
 from textune.errors import Advice, DataError, ModelError
 from textune.model import CallerBudget, Device, TextModel, free_cached, is_out_of_memory
@@ -73,7 +72,7 @@ class Predictor:
         ranks: Ranks = ALONE,
         lockstep: bool = False,
         on_notice: Callable[[str], None] = lambda _: None,
-        outputs: Callable[[TokenBatch], torch.Tensor] | None = None,
+        outputs: Callable[[Tokens], torch.Tensor] | None = None,
     ) -> None:
         """`ranks` share the work; what scores rows must then be called by all of them, for the same rows.
 
@@ -90,8 +89,7 @@ class Predictor:
         self.max_tokens: Final = max_tokens
         self.ranks: Final = ranks
         self.lockstep: Final = lockstep
-        tokens = TokensSection(max_length=card.max_length, truncate=card.truncate, pair_separator=card.pair_separator)
-        self.encoder: Final = TextEncoder(tokenizer, tokens, if_too_long=TOO_LONG)
+        self.encoder: Final = TextEncoder(tokenizer, card.tokens, if_too_long=TOO_LONG)
         self._on_notice: Final = on_notice
 
     def budget(self, on_notice: Callable[[str], None] | None = None) -> CallerBudget:
@@ -119,10 +117,11 @@ class Predictor:
         budget = budget or self.budget()
         chosen = np.arange(store.num_examples) if indices is None else indices
         lengths = store.example_lengths(chosen)
-        layout, pad_id = self.model.layout, self.model.pad_id
-        cost = self.model.group_cost(self.device.dtype)
+        assembler = self._assembler()
         # Memory may have run out on some ranks only: all cut alike, or rows would be scored twice and others never.
         budget.max_tokens = -self.ranks.all_max([-budget.max_tokens])[0]
+        if self.lockstep and assembler.windows:
+            require_whole(int(lengths.max(initial=0)), budget.max_tokens, key="evaluate.max_tokens")
         batches = self._cut(np.arange(len(chosen)), lengths, budget.max_tokens)
         # In turns: sizes descend, so no rank gets more than about one batch more than another.
         to_do = batches[self.ranks.rank :: self.ranks.world]
@@ -130,15 +129,7 @@ class Predictor:
         to_do = [*to_do, *batches[-1:] * num_idle][::-1]
         while to_do:
             positions = to_do.pop()
-            batch = collate(
-                store,
-                chosen[positions],
-                layout=layout,
-                pad_id=pad_id,
-                max_tokens=budget.max_tokens,
-                group_cost=cost,
-                padding=self.model.padding,
-            )
+            batch = assembler.tokens(store, chosen[positions], budget.max_tokens)
             try:
                 scores, losses = self._score_batch(batch, None if targets is None else targets(positions))
             except Exception as error:
@@ -156,6 +147,14 @@ class Predictor:
             budget.halve(batch, doing="predicting", hint=NO_ROOM)
             to_do = self._cut(np.concatenate([*to_do, positions]), lengths, budget.max_tokens)[::-1]
 
+    def _assembler(self) -> Assembler:
+        """Lays examples out as this model wants them."""
+        model = self.model
+        cost = model.group_cost(self.device.dtype)
+        return Assembler(
+            model.layout, model.pad_id, group_cost=cost, padding=model.padding, windows=model.pooling is not None
+        )
+
     def _cut(self, positions: np.ndarray, lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
         """These rows in batches, the longest first: if they do not fit into memory, that shows at once."""
         # Many classes bound the rows at once as well, however short these are.
@@ -168,7 +167,7 @@ class Predictor:
         ]
 
     def _score_batch(
-        self, batch: TokenBatch, targets: Mapping[str, np.ndarray] | None
+        self, batch: Tokens, targets: Mapping[str, np.ndarray] | None
     ) -> tuple[Scores, dict[str, np.ndarray] | None]:
         """Scores and, with targets, losses of a batch, in the order of its rows; it leaves nothing behind, so that it
         can be tried again."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from textune.batches import padding_waste
 from textune.data import choices_of, problem_of
 from textune.run.parts import Parts
 from textune.training import STATE_BYTES, learning_rate
@@ -38,6 +37,14 @@ class Facts:
     tokens_mean: float
     tokens_median: int
     tokens_longest: int
+    stride: int
+    """Tokens that a window of a text shares with the one before."""
+    pooling: str | None
+    """How windows are pooled; None where every text is one row."""
+    windows: dict[int, int]
+    """How many training rows have how many windows."""
+    tokens_beyond: int
+    """Tokens of the training rows that cutting each at `max_length` would lose."""
     padding_by_batch: float
     """Share of what is computed that would be padding, if each batch were padded to its longest row."""
     padding_to_max_length: float
@@ -89,7 +96,9 @@ class Facts:
     def to_dict(self) -> dict[str, JsonValue]:
         """As JSON holds it."""
         tree: dict[str, JsonValue] = asdict(self)
-        return tree | {"rates": {str(step): rate for step, rate in self.rates.items()}}
+        rates: dict[str, JsonValue] = {str(step): rate for step, rate in self.rates.items()}
+        windows: dict[str, JsonValue] = {str(number): rows for number, rows in self.windows.items()}
+        return tree | {"rates": rates, "windows": windows}
 
 
 def run_facts(parts: Parts) -> Facts:
@@ -113,8 +122,12 @@ def run_facts(parts: Parts) -> Facts:
         tokens_mean=round(float(train.lengths.mean()), 2),
         tokens_median=int(np.median(train.lengths)),
         tokens_longest=int(train.lengths.max()),
-        padding_by_batch=round(float(padding_waste(train.lengths, batches)), 4),
-        padding_to_max_length=round(float(padding_waste(train.lengths, batches, pad_to=limit)), 4),
+        stride=parts.card.stride,
+        pooling=parts.card.window_pooling,
+        windows=train.by_windows,
+        tokens_beyond=train.num_beyond(limit),
+        padding_by_batch=round(float(train.padding_waste(batches)), 4),
+        padding_to_max_length=round(float(train.padding_waste(batches, pad_to=limit)), 4),
         backbone=parts.settings.backbone,
         model_type=parts.model.hf.config.model_type,
         parameters=parts.model.num_parameters,

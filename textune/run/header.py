@@ -8,6 +8,10 @@ from pathlib import Path
 from textune.run.facts import Facts
 from textune.wording import count, listing
 
+MOST_SHOWN = 4
+"""Numbers of windows that are listed one by one."""
+POOLED_BY = {"mean": "their mean", "max": "their maximum", "attention": "learned attention"}
+
 
 def describe(facts: Facts) -> dict[str, str]:
     """The facts that a person wants to see before a run starts."""
@@ -19,6 +23,7 @@ def describe(facts: Facts) -> dict[str, str]:
         "rows": _rows(facts),
         "tokens": f"{_amount(facts)}, median row {facts.tokens_median}, longest {facts.tokens_longest};"
         f" {count(facts.rows_truncated, 'row')} truncated to {facts.max_length} ({facts.max_length_reason}){sampled}",
+        **({} if facts.pooling is None else {"windows": _windows(facts) + sampled}),
         "padding": f"padded batch by batch, {facts.padding_by_batch:.0%} of what is computed would be padding;"
         f" padded to {facts.max_length}, {facts.padding_to_max_length:.0%}",
         "model": f"{facts.backbone} ({facts.model_type}), {facts.parameters / 1e6:.1f} M parameters"
@@ -61,6 +66,22 @@ def _amount(facts: Facts) -> str:
     if facts.tokens_per_epoch is None:
         return f"about {facts.tokens_mean:.0f} per training row"
     return f"{facts.tokens_per_epoch:,} per training epoch"
+
+
+def _windows(facts: Facts) -> str:
+    """How long texts are read, and what they would lose if they were cut."""
+    shared = f" that share {count(facts.stride, 'token')}" if facts.stride else ""
+    several = {number: rows for number, rows in facts.windows.items() if number > 1}
+    shown = [f"{rows:,} with {number}" for number, rows in facts.windows.items() if number <= MOST_SHOWN]
+    if more := sum(rows for number, rows in facts.windows.items() if number > MOST_SHOWN):
+        shown.append(f"{more:,} with up to {max(facts.windows):,}")
+    loss = (
+        f"; cut at {facts.max_length}, {count(sum(several.values()), 'row')} would lose {facts.tokens_beyond:,} tokens"
+    )
+    return (
+        f"of {facts.max_length} tokens{shared}, pooled by {POOLED_BY[facts.pooling or '']}; training rows:"
+        f" {', '.join(shown)}{loss if several else ''}"
+    )
 
 
 def _rates(facts: Facts) -> str:

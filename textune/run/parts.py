@@ -99,6 +99,7 @@ def batches_of(
         pad_id=parts.model.pad_id,
         group_cost=parts.model.group_cost(parts.device.dtype),
         padding=parts.model.padding,
+        windows=parts.model.pooling is not None,
         pin_memory=parts.device.torch.type == "cuda",
         rank=parts.ranks.rank,
         world=parts.ranks.world,

@@ -10,9 +10,9 @@ from .decision import Decision as Decision
 from .decision import nth_row as nth_row
 from .decision import require_numbers as require_numbers
 from .head import Head as Head
-from .own import own_labels as own_labels
 from .task import ByHead as ByHead
 from .task import Task as Task
 from .task import build_task as build_task
 from .task import problems_measured_by as problems_measured_by
+from .task import stated_labels as stated_labels
 from .task import with_known_weights as with_known_weights

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from textune.config import BinaryTask, PythonTask, RegressionTask, Task
+from textune.config import BinaryTask, ClassWeights, MultitaskTask, PythonTask, RegressionTask, Task
 from textune.data import LABEL, MISSING, LabelMap
 from textune.errors import DataError
 from textune.tasks.answers import Answer, Constant, Counts, Measures, require_probabilities, surprise
@@ -253,15 +254,25 @@ def build_classes(
     """The head of that name for these classes; the other arguments as in `build_task`."""
     assert not isinstance(section, RegressionTask | PythonTask), "labels were read as another kind than the task's"
     one_output = isinstance(section, BinaryTask) and section.num_logits == 1
+    wanted = section.class_weights
+    wanted = _weights_of(wanted, name) if isinstance(section, MultitaskTask) else wanted
     return ClassHead(
         label_map,
         num_outputs=1 if one_output else len(label_map.names),
         label_smoothing=section.label_smoothing,
-        class_weights=class_weights(section.class_weights, label_map, targets, balance=_balance),
+        class_weights=class_weights(wanted, label_map, targets, balance=_balance),
         gamma=section.gamma if section.loss == "focal" else 0.0,
         decision=decision,
         name=name,
     )
+
+
+def _weights_of(wanted: ClassWeights, name: str) -> ClassWeights:
+    """The class weights of this head, where a table for several heads names each class with its head."""
+    if not isinstance(wanted, Mapping):
+        return wanted
+    start = f"{name}/"
+    return {key.removeprefix(start): weight for key, weight in wanted.items() if key.startswith(start)} or "none"
 
 
 def _balance(targets: np.ndarray, num_classes: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -19,16 +20,16 @@ import numpy as np
 import torch
 
 from textune.batches import Batch
-from textune.config import PythonTask
+from textune.config import Columns, PythonTask, groups_of
 from textune.config import Task as TaskSection
-from textune.data import LabelMap, LabelMaps
+from textune.data import LABEL, LabelMap, LabelMaps, full_names, task_maps
 from textune.tasks.answers import Measures
 from textune.tasks.classes import BINARY, MULTICLASS, ClassHead, build_classes
 from textune.tasks.decision import USUAL, Decision
 from textune.tasks.head import Head
 from textune.tasks.labels import MULTILABEL, LabelHead, build_labels
 from textune.tasks.number import REGRESSION, build_number
-from textune.tasks.own import OWN, build_own
+from textune.tasks.own import OWN, build_own, own_labels
 
 ByHead = dict[str, torch.Tensor]
 """A tensor for each head, by its name."""
@@ -140,13 +141,25 @@ def build_task(
     )
 
 
-def with_known_weights(section: TaskSection, head: Head) -> TaskSection:
+def stated_labels(section: TaskSection, columns: Columns) -> dict[str, LabelMap]:
+    """The label maps that a section itself states, by head, before any row is read; none where the rows decide.
+
+    Errors as in `own_labels`.
+    """
+    own = own_labels(section)
+    return task_maps(groups_of(section, columns)) if own is None else {LABEL: own}
+
+
+def with_known_weights(section: TaskSection, task: Task) -> TaskSection:
     """The section with `balanced` class weights as the numbers that they are: without the training rows nobody could
     tell."""
-    weights = head.class_weights if isinstance(head, ClassHead | LabelHead) else None
-    if weights is None:
-        return section
-    return section.model_copy(update={"class_weights": dict(zip(head.labels, weights.tolist(), strict=True))})
+    table: dict[str, float] = {}
+    names = iter(full_names(task.label_maps))
+    for head in task.heads:
+        own = list(islice(names, len(head.labels)))
+        if isinstance(head, ClassHead | LabelHead) and head.class_weights is not None:
+            table |= zip(own, head.class_weights.tolist(), strict=True)
+    return section.model_copy(update={"class_weights": table}) if table else section
 
 
 def problems_measured_by(metric: str) -> list[str]:

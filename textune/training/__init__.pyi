@@ -8,9 +8,11 @@ from .checkpoint import models_in as models_in
 from .checkpoint import newest as newest
 from .checkpoint import open_checkpoint as open_checkpoint
 from .checkpoint import require_whole as require_whole
+from .determinism import deterministic as deterministic
 from .keeper import CheckpointKeeper as CheckpointKeeper
 from .learner import Learner as Learner
 from .learner import build_learner as build_learner
+from .learner import is_in_lockstep as is_in_lockstep
 from .learner import is_sharded as is_sharded
 from .learner import learner_alone as learner_alone
 from .learner import require_learner as require_learner

@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from textune.batches import TokenBatch
+from textune.batches import Tokens
 from textune.model import Device, TextModel
 from textune.tasks import ByHead, Task
 
@@ -33,7 +33,7 @@ class Engine(Protocol):
 
     model: TextModel
 
-    def __call__(self, tokens: TokenBatch, task: Task | None = None, targets: Targets | None = None) -> ByHead:
+    def __call__(self, tokens: Tokens, task: Task | None = None, targets: Targets | None = None) -> ByHead:
         """Row losses float32 [B], by head, of a batch on the device; without a task, `{OUTPUTS: the model's
         outputs}`."""
 
@@ -46,7 +46,7 @@ class TorchEngine(nn.Module):
         self.model = model
         self._device = device
 
-    def forward(self, tokens: TokenBatch, task: Task | None = None, targets: Targets | None = None) -> ByHead:
+    def forward(self, tokens: Tokens, task: Task | None = None, targets: Targets | None = None) -> ByHead:
         """As `Engine`; the model computes in the run's precision, the losses in float32."""
         with self._device.autocast():
             outputs: torch.Tensor = self.model(tokens)

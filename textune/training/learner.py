@@ -22,7 +22,7 @@ from typing import Protocol, final
 
 import torch
 
-from textune.batches import MicroBatch, TokenBatch
+from textune.batches import MicroBatch, Tokens
 from textune.config import Distributed, TrainSection
 from textune.model import Device, TextModel
 from textune.ranks import ALONE, Ranks
@@ -94,7 +94,7 @@ class Sharing(Protocol):
         """Around forward and backward of a micro-batch; with the `last` of a step the ranks average their
         gradients."""
 
-    def row_losses(self, tokens: TokenBatch, task: Task, targets: Targets) -> ByHead:
+    def row_losses(self, tokens: Tokens, task: Task, targets: Targets) -> ByHead:
         """The engine's row losses, computed so that the backward pass exchanges what it must."""
 
 
@@ -178,12 +178,12 @@ class Learner:
             self.sharing.weights.settle()
             self.model.train(was_training)
 
-    def outputs(self, tokens: TokenBatch) -> torch.Tensor:
+    def outputs(self, tokens: Tokens) -> torch.Tensor:
         """The model's outputs for a batch on the device, float32 [B, C]; pieces of weights are gathered for it."""
         return self.engine(tokens)[OUTPUTS]
 
     def model_state(self) -> dict[str, torch.Tensor] | None:
-        """The whole state of the Hugging Face model on the CPU of the first rank, `{}` on the others; None where the
+        """The whole state that is saved on the CPU of the first rank, `{}` on the others; None where the
         model itself holds it."""
         weights = self.sharing.weights
         if not weights.cut:
@@ -191,7 +191,7 @@ class Learner:
         weights.settle()
         state: dict[str, torch.Tensor] = {}
         copies: dict[int, torch.Tensor] = {}  # tied weights stay tied
-        for name, tensor in self.model.hf.state_dict(keep_vars=True).items():
+        for name, tensor in self.model.saved_state(keep_vars=True).items():
             if id(tensor) not in copies:
                 with weights.whole(tensor) as whole:
                     copies[id(tensor)] = whole.to("cpu", copy=True) if self.ranks.is_first else torch.empty(0)
@@ -243,6 +243,11 @@ class Learner:
 def is_sharded(section: Distributed) -> bool:
     """Whether a rank will hold only pieces of the weights, so that each pass gathers them from all ranks."""
     return section.kind == "fsdp" or (section.kind == "deepspeed" and section.stage == 3)
+
+
+def is_in_lockstep(section: Distributed) -> bool:
+    """Whether all ranks will make the same number of passes."""
+    return section.kind == "fsdp" or (section.kind == "deepspeed" and section.stage >= 2)
 
 
 def require_learner(

@@ -8,6 +8,7 @@ from textune.batches import Batch, Batches, MicroBatch, to_device
 from textune.errors import ModelError
 from textune.model import free_cached, halved, is_out_of_memory
 from textune.tasks import ByHead, Task
+from textune.training.determinism import without_deterministic_way
 from textune.training.learner import Learner
 
 NO_ROOM = "Lower tokens.max_length, set train.gradient_checkpointing = true, or choose a smaller backbone."
@@ -64,6 +65,8 @@ def gradients_in_memory(
         try:
             return accumulate_gradients(learner, task, batch), notices
         except Exception as error:
+            if refusal := without_deterministic_way(error):
+                raise refusal from error
             if not is_out_of_memory(error):
                 raise
             if not learner.sharing.may_redo:

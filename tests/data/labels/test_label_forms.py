@@ -3,6 +3,7 @@ to do."""
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from kits.errors import refused
 from kits.rows import examples_of, rows_of
 
 from textune.config.sources import Absent, Columns, DataSection, FilesSource, Labels, StreamSource
@@ -189,11 +191,45 @@ def test_lists_as_text_and_a_delimiter_or_names() -> None:
     assert infer_labels(examples_of(["[a, b]", "[c]"]), [], Labels(names=("[a, b]", "[c]")))[0].problem == "binary"
     assert infer_labels(examples_of(["[POS]", "[NEG]"]), [], Labels())[0].names == ("[NEG]", "[POS]")
     message = _message(["['a', 'b']", "['a']", "b", "['b']"])
-    assert "holds lists written as text, such as '['a', 'b']', but also 'b'. Write all cells as lists" in message
+    assert "holds lists written as text, such as '['a', 'b']', but also 'b' (train.csv, line 4). Write all" in message
     message = _message(["['a', 'b']", "['a']"], kind="multiclass")
     assert (
         "several labels per row (lists written as text, such as '['a', 'b']'), but task.kind is multiclass" in message
     )
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_cells_that_hold_a_python_list_are_read_as_python_reads_them(tmp_path: Path, suffix: str) -> None:
+    """The form of AzureML's multilabel data, which it reads by `ast.literal_eval`."""
+    lists = [["joy", "it's"], ["a,b"], [], ['so "called"', "joy"], ["joy"]]
+    path = tmp_path / f"train{suffix}"
+    frame = pd.DataFrame({"text": list("vwxyz"), "label": [str(one) for one in lists]})
+    frame.to_csv(path, index=False, sep="\t" if suffix == ".tsv" else ",")
+    assert [ast.literal_eval(cell) for cell in frame["label"]] == lists
+    data = _prepare(path, kind="multilabel")
+    names, hot = data.label_map.names, data.train.targets["label"]
+    found = [{names[index] for index in np.flatnonzero(row)} for row in hot]
+    order = [data.train.examples.text.to_pylist().index(text) for text in "vwxyz"]
+    assert [found[index] for index in order] == [set(one) for one in lists]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "['a', 'b'",
+        "['a', ['b']]",
+        "{'a': 1}",
+        "['a', __import__('os')]",
+        "b",
+        "['a' + 'b']",
+        "['a', ...]",
+        "['a'] * 2",
+    ],
+)
+def test_a_cell_among_lists_that_is_none_is_refused_with_its_row(tmp_path: Path, cell: str) -> None:
+    path = _csv(tmp_path / "train.csv", ["['a']", "['a', 'b']", cell, "['b']"])
+    with refused(DataError, place="train.csv, line 4", value=cell):
+        _prepare(path, kind="multilabel")
 
 
 # --- a class for each of several tasks -------------------------------------------------------------------------------
@@ -204,7 +240,7 @@ def test_lists_as_text_and_a_delimiter_or_names() -> None:
 def test_a_class_for_each_of_several_tasks(labels: list[Any], kind: str) -> None:
     message = _message(labels, kind=kind)
     assert "lists of 3 integers, such as [1, 1, 0]: they seem to give one class for each of 3 tasks" in message
-    assert "Train one model per task" in message
+    assert 'task.kind = "multitask" and task.group_sizes = [3, 3, 3]' in message
 
 
 def test_ids_of_one_length() -> None:

@@ -78,7 +78,7 @@ def test_an_archive_named_alone_says_how_to_name_a_file_in_it(tmp_path: Path) ->
     archive = pack(tmp_path / "SST-2.zip", {"SST-2/train.tsv": ROWS})
     with pytest.raises(DataError) as caught:
         read_source(FilesSource(files=(str(archive),)))
-    assert "is a zip archive" in caught.value.reason and ".zip!" in caught.value.hint
+    assert "is a zip archive" in caught.value.reason and "SST-2.zip!" in caught.value.hint
 
 
 def test_members_that_are_not_read(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_members_that_are_not_read(tmp_path: Path) -> None:
         archive.writestr("bz.tsv", ROWS, zipfile.ZIP_BZIP2)
     for name in ("twice.tsv", "link.tsv", "bz.tsv"):
         with refused(DataError, value=name, place="odd.zip"):
-            archives.require_member(Path(f"{tmp_path}/odd.zip!{name}"))
+            archives.located(Path(f"{tmp_path}/odd.zip!{name}"))
 
 
 def test_a_name_that_leads_out_of_the_archive_reaches_nothing(tmp_path: Path) -> None:

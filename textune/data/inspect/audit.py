@@ -6,135 +6,49 @@ are and normalised (Unicode form, case, spacing, punctuation).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
 
-from textune.data.columns import Examples
-from textune.data.inspect.duplicates import (
-    EMPTY_KEY,
-    blocks_of,
-    conflicting,
-    is_blank,
-    joined_blocks,
-    joined_text,
-    normalised,
-    one_number,
-    repeated,
-    shared,
-    text_keys,
-)
+from textune.data.inspect.audited import Audited, Texts
+from textune.data.inspect.classcounts import class_findings, label_shifts
+from textune.data.inspect.duplicates import EMPTY_KEY, conflicting, one_number, repeated, shared
 from textune.data.inspect.findings import NUM_EXAMPLES, Finding, Level
 from textune.data.inspect.overlap import MIN_SHARING, Overlap, overlap
-from textune.data.inspect.shift import label_shift
 from textune.data.inspect.tokenfacts import TokenFacts, token_findings
-from textune.data.labels import LabelMap, choices_of, describe_alike, look_alike
+from textune.data.labels import choices_of, has_label
 from textune.data.prepared import PreparedData, Split
 from textune.errors import DataError
-from textune.wording import count, listing, shorten
+from textune.wording import count
 
 MIN_TRAIN_ROWS, MIN_HELD_OUT_ROWS = 30, 10
 """Fewer rows than this are worth a warning."""
-MAX_IMBALANCE = 20
-"""How many times more rows the largest class may have than the smallest before it is worth a warning."""
 _OF_ALL_ROWS = {"one-class", "no-label", "one-score"}
 """Errors that only all training rows together can prove."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Texts:
-    """What is kept of the texts of a source; shared by its splits."""
-
-    examples: Examples
-
-    @cached_property
-    def exact(self) -> np.ndarray:
-        """Key of each text, int64 [N]."""
-        return text_keys(joined_blocks(self.examples))
-
-    @cached_property
-    def single(self) -> np.ndarray:
-        """Key of each of the two texts of a pair, int64 [2, N]."""
-        columns = (self.examples.text, self.examples.text_pair)
-        return np.stack([text_keys(blocks_of(column)) for column in columns if column is not None])
-
-    @cached_property
-    def plain(self) -> np.ndarray:
-        """Key of each normalised text, int64 [N]."""
-        return text_keys(normalised(block) for block in joined_blocks(self.examples))
-
-    @cached_property
-    def blank(self) -> np.ndarray:
-        """Whether each text holds nothing but white space, bool [N]."""
-        return np.concatenate([np.zeros(0, bool), *(is_blank(block) for block in joined_blocks(self.examples))])
-
-
-@dataclass(frozen=True, eq=False)
-class _Audited:
-    """A split and the texts of its source."""
-
-    split: Split
-    texts: _Texts
-
-    @property
-    def name(self) -> str:
-        return self.split.name
-
-    @cached_property
-    def targets(self) -> dict[str, np.ndarray]:
-        """By head."""
-        return self.split.chosen_targets
-
-    @property
-    def exact(self) -> np.ndarray:
-        """Key of each text, int64 [n]."""
-        return np.asarray(self.texts.exact[self.split.indices])
-
-    @property
-    def single(self) -> np.ndarray:
-        """Key of each of the two texts of a pair, int64 [2, n]."""
-        return np.asarray(self.texts.single[:, self.split.indices])
-
-    @property
-    def plain(self) -> np.ndarray:
-        """Key of each normalised text, int64 [n]."""
-        return np.asarray(self.texts.plain[self.split.indices])
-
-    @property
-    def blank(self) -> np.ndarray:
-        """Whether each text holds nothing but white space, bool [n]."""
-        return np.asarray(self.texts.blank[self.split.indices])
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def show(self, rows: Iterable[int]) -> tuple[str, ...]:
-        """Places and texts of the first few rows."""
-        examples = self.split.examples
-        chosen = [int(self.split.indices[row]) for row, _ in zip(rows, range(NUM_EXAMPLES), strict=False)]
-        return tuple(f"{examples.place(index)}: {shorten(joined_text(examples, index))}" for index in chosen)
-
-
 def audit_data(data: PreparedData, *, tokens: TokenFacts | None = None) -> list[Finding]:
     """All findings, errors first; without `tokens`, none about tokens."""
-    texts = {id(split.examples): _Texts(split.examples) for split in data.splits.values()}
-    splits = [_Audited(split, texts[id(split.examples)]) for split in data.splits.values()]
+    texts = {id(split.examples): Texts(split.examples) for split in data.splits.values()}
+    splits = [Audited(split, texts[id(split.examples)]) for split in data.splits.values()]
     findings: list[Finding] = []
     for one in splits:
         findings += _left_out(one.split)
         findings += [] if one.name == "train" and data.stream is not None else _few_rows(one)
         findings += _blank_texts(one)
         findings += _duplicates(one)
+        findings += _unlabelled(one)
     for index, one in enumerate(splits):
         for earlier in splits[:index]:
             findings += _leaks(one, earlier)
         findings += _shared_texts(one, splits[0]) if index and choices_of(data.label_maps) else []
     for name, label_map in data.label_maps.items():
-        findings += _classes(splits, label_map, name)
+        of_head = class_findings(splits, label_map, name)
         if label_map.choices and data.stream is None:  # the first block of a stream may be all one class
-            findings += _shifts(splits, label_map.names, name)
+            of_head += label_shifts(splits, label_map.names, name)
+        if len(data.label_maps) > 1:
+            of_head = [replace(finding, message=f"Task {name!r}: {finding.message}") for finding in of_head]
+        findings += of_head
     if tokens is not None:
         findings += token_findings(tokens)
     if data.stream is not None:  # later rows may have what the first block does not
@@ -158,7 +72,7 @@ def _left_out(split: Split) -> list[Finding]:
     return findings
 
 
-def _few_rows(split: _Audited) -> list[Finding]:
+def _few_rows(split: Audited) -> list[Finding]:
     if len(split) >= (MIN_TRAIN_ROWS if split.name == "train" else MIN_HELD_OUT_ROWS):
         return []
     what = "what is learned" if split.name == "train" else "a score on so few rows"
@@ -166,7 +80,7 @@ def _few_rows(split: _Audited) -> list[Finding]:
     return [Finding("warning", "few-rows", message, len(split))]
 
 
-def _blank_texts(split: _Audited) -> list[Finding]:
+def _blank_texts(split: Audited) -> list[Finding]:
     rows = np.flatnonzero(split.blank)
     if not len(rows):
         return []
@@ -176,7 +90,7 @@ def _blank_texts(split: _Audited) -> list[Finding]:
     return [Finding("warning", "empty-text", message, len(rows), split.show(rows))]
 
 
-def _duplicates(split: _Audited) -> list[Finding]:
+def _duplicates(split: Audited) -> list[Finding]:
     findings = []
     key_N, blank_N = split.exact, split.blank
     again = repeated(key_N)
@@ -190,8 +104,7 @@ def _duplicates(split: _Audited) -> list[Finding]:
         if num < len(again):
             message += f" {count(len(again), 'row repeats', 'rows repeat')} an earlier one."
         findings.append(Finding("warning", "duplicate", message, len(again), split.show(again)))
-    target_N = one_number(split.targets)
-    rows = conflicting(key_N, target_N)
+    rows = _conflicts(split)
     rows = rows[~blank_N[rows]]
     if len(rows):
         num = len(np.unique(key_N[rows]))
@@ -203,7 +116,28 @@ def _duplicates(split: _Audited) -> list[Finding]:
     return findings
 
 
-def _leaks(split: _Audited, earlier: _Audited) -> list[Finding]:
+def _conflicts(split: Audited) -> np.ndarray:
+    """Rows whose text has a different label elsewhere, of any head that both have a label for; int64."""
+    found: list[np.ndarray] = []
+    for name, targets in split.targets.items():
+        labelled = np.flatnonzero(has_label(targets))
+        found.append(labelled[conflicting(split.exact[labelled], one_number({name: targets[labelled]}))])
+    return found[0] if len(found) == 1 else np.asarray(np.unique(np.concatenate(found)))
+
+
+def _unlabelled(split: Audited) -> list[Finding]:
+    """Rows that have a label for none of several tasks."""
+    if len(split.targets) < 2:
+        return []
+    rows = np.flatnonzero(~np.stack([has_label(targets) for targets in split.targets.values()]).any(axis=0))
+    if not len(rows):
+        return []
+    message = f"{count(len(rows), f'{split.name} row')} of {len(split):,} have a label for none of the tasks"
+    message += ": nothing is learned from them." if split.name == "train" else ": they are not evaluated."
+    return [Finding("warning", "unlabelled", message, len(rows), split.show(rows))]
+
+
+def _leaks(split: Audited, earlier: Audited) -> list[Finding]:
     """Rows of a later split that an earlier one holds too."""
     findings = []
     exact_N = shared(split.exact, earlier.exact) & ~split.blank
@@ -225,7 +159,7 @@ def _leaks(split: _Audited, earlier: _Audited) -> list[Finding]:
     return findings
 
 
-def _shared_texts(split: _Audited, train: _Audited) -> list[Finding]:
+def _shared_texts(split: Audited, train: Audited) -> list[Finding]:
     """What held-out pairs have in common with training pairs, besides whole pairs, which `_leaks` reports."""
     if split.split.examples.text_pair is None or train.split.examples.text_pair is None:
         return []
@@ -249,7 +183,7 @@ def _shared_texts(split: _Audited, train: _Audited) -> list[Finding]:
     return [Finding(level, "shared-texts", message, found.num_sharing, _beside(split, train, telling))]
 
 
-def _overlap(split: _Audited, train: _Audited, rows: np.ndarray, keys: np.ndarray, train_keys: np.ndarray) -> Overlap:
+def _overlap(split: Audited, train: Audited, rows: np.ndarray, keys: np.ndarray, train_keys: np.ndarray) -> Overlap:
     """`overlap` of some rows (int64) of a split; its row numbers count these rows."""
     number = one_number(
         {name: np.concatenate([of_train, split.targets[name][rows]]) for name, of_train in train.targets.items()}
@@ -257,108 +191,13 @@ def _overlap(split: _Audited, train: _Audited, rows: np.ndarray, keys: np.ndarra
     return overlap(keys[:, rows], number[len(train) :], train_keys, number[: len(train)])
 
 
-def _beside(split: _Audited, train: _Audited, rows: np.ndarray) -> tuple[str, ...]:
+def _beside(split: Audited, train: Audited, rows: np.ndarray) -> tuple[str, ...]:
     """The first few of these pairs, each with the first training pair that shares a text with it."""
     examples = []
     for row in rows[:NUM_EXAMPLES]:
         alike = np.isin(train.single, split.single[:, row]).any(axis=0)
         examples.append(" / ".join((*split.show([row]), *train.show(np.flatnonzero(alike)[:1]))))
     return tuple(examples)
-
-
-def _classes(splits: list[_Audited], label_map: LabelMap, head: str) -> list[Finding]:
-    if not label_map.choices:
-        return _scores(splits[0], head)
-    names, train = label_map.names, splits[0]
-    rows_C = _class_counts(train.targets[head], len(names))
-    findings = [_count_note(one, names, head) for one in splits]
-    present = np.flatnonzero(rows_C)
-    if label_map.exclusive and len(present) < 2:
-        found = shorten(names[int(present[0])]) if len(present) else "none"
-        findings.append(Finding("error", "one-class", f"The training rows have only one class: {found}.", len(train)))
-        return findings
-    if not len(present):
-        findings.append(Finding("error", "no-label", "No training row has a label.", len(train)))
-        return findings
-    absent = np.flatnonzero(rows_C == 0)
-    if len(absent):
-        which = listing((repr(names[index]) for index in absent), 6)
-        message = f"{count(len(absent), 'label has', 'labels have')} no training row: {which}."
-        findings.append(Finding("warning", "class-untrained", message, len(absent)))
-    all_rows_C = sum(_class_counts(one.targets[head], len(names)) for one in splits)
-    for what, places in look_alike(names):
-        nums = [int(num) for num in np.asarray(all_rows_C)[places]]
-        message = describe_alike(what, [names[place] for place in places], nums)
-        findings.append(Finding("warning", "labels-alike", message, sum(nums)))
-    single = np.flatnonzero(rows_C == 1)
-    if len(single):
-        which = listing((repr(names[index]) for index in single), 6)
-        message = f"{count(len(single), 'label has', 'labels have')} only one training row: {which}."
-        findings.append(Finding("warning", "class-single", message, len(single)))
-    most, least = int(rows_C.max()), int(rows_C[present].min())
-    if most > MAX_IMBALANCE * least:
-        large, small = names[int(rows_C.argmax())], names[int(present[rows_C[present].argmin()])]
-        message = (
-            f"Classes are imbalanced: {large!r} has {most:,} training rows, {small!r} has {least:,};"
-            " see task.class_weights."
-        )
-        findings.append(Finding("warning", "imbalance", message, most // least))
-    for split in splits[1:]:
-        lacking = np.flatnonzero((_class_counts(split.targets[head], len(names)) == 0) & (rows_C > 0))
-        if len(lacking):
-            which = listing((repr(names[index]) for index in lacking), 6)
-            message = f"{count(len(lacking), 'label has', 'labels have')} no {split.name} row: {which}."
-            findings.append(Finding("warning", "class-unseen", message, len(lacking)))
-    return findings
-
-
-def _shifts(splits: list[_Audited], names: tuple[str, ...], head: str) -> list[Finding]:
-    """Held-out splits whose labels are distributed otherwise than those of the training rows."""
-    findings = []
-    train_C = _class_counts(splits[0].targets[head], len(names))
-    for split in splits[1:]:
-        rows_C = _class_counts(split.targets[head], len(names))
-        if not (train_C.any() and rows_C.any()):
-            continue
-        shift = label_shift(train_C, rows_C)
-        if not shift.is_certain:
-            continue
-        before, here = (counts[shift.largest] / counts.sum() for counts in (train_C, rows_C))
-        message = (
-            f"Labels of the {split.name} rows are distributed otherwise than those of the training rows: the two"
-            f" differ by {shift.distance:.1%}, most in {shorten(names[shift.largest])} ({before:.1%} of train,"
-            f" {here:.1%} of {split.name})."
-        )
-        findings.append(
-            Finding(
-                "warning" if shift.is_large else "note", "label-shift", message, round(shift.distance * len(split))
-            )
-        )
-    return findings
-
-
-def _class_counts(targets: np.ndarray, num_classes: int) -> np.ndarray:
-    if targets.ndim == 2:
-        return np.asarray(targets.sum(axis=0).astype(np.int64))
-    return np.bincount(targets, minlength=num_classes)
-
-
-def _count_note(split: _Audited, names: tuple[str, ...], head: str) -> Finding:
-    rows_C = _class_counts(split.targets[head], len(names))
-    order = np.argsort(-rows_C, kind="stable")
-    shown = listing((f"{names[index]} {rows_C[index]:,}" for index in order), 8)
-    return Finding("note", "classes", f"{split.name}: {count(len(split), 'row')}; {shown}.", len(split))
-
-
-def _scores(split: _Audited, head: str) -> list[Finding]:
-    values = split.targets[head]
-    if len(values) > 1 and values.min() == values.max():
-        return [Finding("error", "one-score", f"Every training row has the score {values[0]:g}.", len(values))]
-    message = (
-        f"train: {count(len(values), 'row')}; scores from {values.min():g} to {values.max():g}, "
-        f"mean {values.mean(dtype=np.float64):.3g}, deviation {values.std(dtype=np.float64):.3g}."
-    )
-    return [Finding("note", "scores", message, len(values))]
 
 
 def require_sound(data: PreparedData) -> list[str]:

@@ -1,3 +1,4 @@
+from .bytask import tasks_in as tasks_in
 from .checks import describe_alike as describe_alike
 from .checks import look_alike as look_alike
 from .encode import encode_by_head as encode_by_head
@@ -8,3 +9,6 @@ from .map import LabelMaps as LabelMaps
 from .map import choices_of as choices_of
 from .names import given_names as given_names
 from .sidebyside import side_by_side as side_by_side
+from .taskcolumns import columns_as_lists as columns_as_lists
+from .taskcolumns import json_lists as json_lists
+from .values import has_label as has_label

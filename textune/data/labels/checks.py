@@ -123,12 +123,15 @@ def refuse_tasks(where: str, values: LabelValues, *, ids_meant: bool) -> None:
     if ids_meant and not repeats_N.any():
         return
     first = [values.texts[code] for code in rows[int(repeats_N.argmax())]]
+    number_D = np.array([int(text) for text in values.texts])
+    sizes = np.maximum(number_D[rows].max(axis=0) + 1, 2).tolist()
     meant = "" if repeats_N.any() else ' If they are ids of labels, set task.kind = "multilabel".'
     raise DataError(
         f"{where} holds lists of {len(first)} integers, such as [{', '.join(first)}]: they seem to give one class for"
-        f" each of"
-        f" {len(first)} tasks, and a model here has one task.",
-        hint=f"Train one model per task, each with its own label column.{meant}",
+        f" each of {len(first)} tasks.",
+        hint=f'Set task.kind = "multitask" and task.group_sizes = {sizes}, the number of classes of each.{meant}',
+        key="task.kind",
+        place=where.partition(": ")[0],
     )
 
 

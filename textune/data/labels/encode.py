@@ -7,6 +7,7 @@ import numpy as np
 
 from textune.config import Labels, OnBadRow
 from textune.data.columns import Examples, leave_out
+from textune.data.labels.bytask import encode_tasks, tasks_in
 from textune.data.labels.checks import require_named
 from textune.data.labels.map import LabelLookup, LabelMap, LabelMaps
 from textune.data.labels.names import names_by_user
@@ -24,7 +25,10 @@ _MAX_GUESSES = 20
 def encode_by_head(
     examples: Examples, label_maps: LabelMaps, section: Labels, *, on_bad_row: OnBadRow = "error"
 ) -> tuple[Examples, dict[str, np.ndarray]]:
-    """The examples whose labels can be used, and their targets by head, as `encode_labels` gives them."""
+    """The examples whose labels can be used, and their targets by head, as `encode_labels` gives them; of several
+    tasks, as `encode_tasks` does."""
+    if tasks_in(label_maps):
+        return encode_tasks(examples, label_maps, section, on_bad_row=on_bad_row)
     ((name, label_map),) = label_maps.items()
     kept, targets = encode_labels(examples, label_map, section, on_bad_row=on_bad_row)
     return kept, {name: targets}

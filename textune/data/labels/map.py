@@ -94,6 +94,11 @@ LabelMaps = Mapping[str, LabelMap]
 REGRESSION = LabelMap("regression", ("score",))
 
 
+def are_stated(label_maps: LabelMaps) -> bool:
+    """Whether the section `task` itself says what the labels are, rather than the rows."""
+    return len(label_maps) > 1 or any(label_map.own is not None for label_map in label_maps.values())
+
+
 def full_names(label_maps: LabelMaps) -> tuple[str, ...]:
     """Every label of all heads, each named alike nowhere else: `neg`, or `tone/neg` where there are several heads."""
     if len(label_maps) == 1:

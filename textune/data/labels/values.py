@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +16,24 @@ import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 from textune.config import Labels
-from textune.data.columns import Examples
 from textune.data.reading import INTEGER, NUMBER, Entries, flat, is_list, is_text, name_of, read_lists
 from textune.errors import DataError
 from textune.wording import shorten
+
+if TYPE_CHECKING:
+    from textune.data.columns import Examples
 
 Kind = Literal["integer", "number", "name"]
 
 MISSING = -1
 """The code of an entry without a label, and the target of a row that has none for a head."""
+
+
+def has_label(targets: np.ndarray) -> np.ndarray:
+    """bool [N] whether each row has a label for the head of these targets, [N] or [N, C]; only ids can be MISSING."""
+    if not np.issubdtype(targets.dtype, np.integer):
+        return np.ones(len(targets), bool)
+    return np.asarray(targets != MISSING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +75,19 @@ def label_column(examples: Examples) -> pa.ChunkedArray:
     return examples.label
 
 
-def label_values(examples: Examples, section: Labels) -> LabelValues:
-    """Distinct values and codes of the examples' labels."""
+def label_values(examples: Examples, section: Labels, *, keeps_empty: bool = False) -> LabelValues:
+    """Distinct values and codes of the examples' labels; `keeps_empty` as in `read_labels`."""
     where = f"{examples.rows.source}: label column {examples.label_column!r}"
     column, names = label_column(examples), examples.label_names
-    return read_labels(column, delimiter=section.delimiter, label_names=names, where=where, known=section.names)
+    return read_labels(
+        column,
+        delimiter=section.delimiter,
+        label_names=names,
+        where=where,
+        place=examples.place,
+        known=section.names,
+        keeps_empty=keeps_empty,
+    )
 
 
 def read_labels(
@@ -79,13 +96,16 @@ def read_labels(
     delimiter: str | None,
     label_names: tuple[str, ...],
     where: str,
+    place: Callable[[int], str],
     known: tuple[str, ...] = (),
+    keeps_empty: bool = False,
 ) -> LabelValues:
     """The values of a label column. If all cells are written as lists, they are lists, unless they are `known` names.
 
-    `delimiter` cuts text into lists; empty pieces fall away, and other plain values become lists of one.
+    `delimiter` cuts text into lists; empty pieces fall away unless `keeps_empty`, which makes them entries without a
+    label, and other plain values become lists of one.
     `label_names`: names for integers, by the source itself (a negative one means no label). `where` begins the message
-    of a DataError.
+    of a DataError, `place` says where a row stands.
     """
     array = _as_text_column(flat(column), where)
     kind = array.type
@@ -95,19 +115,24 @@ def read_labels(
         return replace(values, length_N=lengths.to_numpy(zero_copy_only=False))
     if is_text(kind):
         array = pc.utf8_trim_whitespace(array.cast(pa.large_string()))
-        if (lists := _written_lists(array, delimiter, label_names, where, known)) is not None:
+        if (lists := _written_lists(array, delimiter, label_names, where, place, known)) is not None:
             return lists
     if delimiter is None:
         return _plain(array, label_names, where)
     if is_text(kind):
-        return _split(array, delimiter, label_names, where)
+        return _split(array, delimiter, label_names, where, keeps_empty=keeps_empty)
     values = _plain(array, label_names, where)
     length_N = np.where(values.code_K == MISSING, MISSING, 1)
     return replace(values, code_K=values.code_K[values.code_K != MISSING], length_N=length_N)
 
 
 def _written_lists(
-    array: pa.Array, delimiter: str | None, label_names: tuple[str, ...], where: str, known: tuple[str, ...]
+    array: pa.Array,
+    delimiter: str | None,
+    label_names: tuple[str, ...],
+    where: str,
+    place: Callable[[int], str],
+    known: tuple[str, ...],
 ) -> LabelValues | None:
     """Lists that are written as text; None where the cells are something else. DataError where most cells are lists,
     but not all."""
@@ -123,9 +148,14 @@ def _written_lists(
         if sum(entries is not None for entries in lists) * 2 <= len(lists):
             return None
         example = next(cell for cell, entries in zip(cells, lists, strict=True) if entries is not None)
+        row = place(pc.index(array, other).as_py())
         raise DataError(
-            f"{where} holds lists written as text, such as {shorten(example, 40)}, but also {shorten(other, 40)}.",
+            f"{where} holds lists written as text, such as {shorten(example, 40)}, but also {shorten(other, 40)}"
+            f" ({row}).",
             hint="Write all cells as lists, or none of them.",
+            value=other,
+            place=row,
+            reason="not a list, among lists",
         )
     values = _spread(encoded, dict(zip(cells, lists, strict=True)), label_names, where)
     return replace(
@@ -133,14 +163,18 @@ def _written_lists(
     )
 
 
-def _split(array: pa.Array, delimiter: str, label_names: tuple[str, ...], where: str) -> LabelValues:
+def _split(
+    array: pa.Array, delimiter: str, label_names: tuple[str, ...], where: str, *, keeps_empty: bool
+) -> LabelValues:
     if not delimiter:
         raise DataError("data.labels.delimiter is empty.", hint='Set it to what separates two labels, such as ",".')
     encoded = pc.dictionary_encode(array.cast(pa.large_string()))
-    cells = {
-        cell: tuple(piece for one in cell.split(delimiter) if (piece := one.strip()))
+    cells: dict[str, Entries | None] = {
+        cell: tuple(piece for one in cell.split(delimiter) if (piece := one.strip()) or keeps_empty)
         for cell in encoded.dictionary.to_pylist()
     }
+    if keeps_empty and "" in cells:
+        cells[""] = None
     return _spread(encoded, cells, label_names, where)
 
 
@@ -194,7 +228,7 @@ def _plain(array: pa.Array, label_names: tuple[str, ...], where: str) -> LabelVa
         )
     encoded = pc.dictionary_encode(array)
     distinct = encoded.dictionary.to_pylist()
-    texts = [_as_text(value) for value in distinct]
+    texts = [as_text(value) for value in distinct]
     kinds_of = [_kind_of(text, value) for text, value in zip(texts, distinct, strict=True)]
     if label_names and kinds.is_integer(kind):
         texts = [name_of(value, label_names) or "" for value in distinct]
@@ -218,7 +252,8 @@ def _without_empty(texts: list[str], kinds_of: list[Kind], code_K: np.ndarray) -
     return LabelValues(tuple(position), tuple(kept), table[code_K], None)
 
 
-def _as_text(value: object) -> str:
+def as_text(value: object) -> str:
+    """A label as text: `true`, `0.5`, `neg`; NaN is none."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

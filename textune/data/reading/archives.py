@@ -33,11 +33,22 @@ def inside_archive(path: Path) -> tuple[Path, str] | None:
     return Path(text[: end - 1]), text[end:]
 
 
-def archived(path: Path) -> Path | None:
-    """The path within an archive for one whose folder is absent: `SST-2.zip!SST-2/train.tsv` for `SST-2/train.tsv`.
+def located(path: Path) -> Path | None:
+    """The path if it is there, on disk or inside an archive; None if it is not.
 
-    None where there is no archive of that name.
+    A file whose folder is absent is looked for in the archive of that name: `SST-2.zip!SST-2/train.tsv` for
+    `SST-2/train.tsv`. DataError for an archive that does not hold the file, or is damaged.
     """
+    if path.exists():
+        return path
+    member = path if inside_archive(path) else _in_archive_of_folder(path)
+    if member is not None:
+        with _opened(member):
+            pass
+    return member
+
+
+def _in_archive_of_folder(path: Path) -> Path | None:
     for folder in reversed(path.parents):
         if not folder.exists():
             archive = folder.with_name(f"{folder.name}.zip")
@@ -45,15 +56,9 @@ def archived(path: Path) -> Path | None:
     return None
 
 
-def require_member(path: Path) -> None:
-    """DataError if the archive of such a path is missing or damaged, or does not hold the file."""
-    with _opened(path):
-        pass
-
-
 @contextlib.contextmanager
 def open_member(path: Path) -> Iterator[IO[bytes]]:
-    """The unpacked bytes of a file inside an archive. DataError as `require_member`, and where it is damaged."""
+    """The unpacked bytes of a file inside an archive. DataError as for `located`, and where the file is damaged."""
     with _opened(path) as (archive, info):
         try:
             with archive.open(info) as stream:

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from textune.config import format_string
-from textune.data.reading.archives import archived, inside_archive, open_member, require_member
+from textune.data.reading.archives import inside_archive, located, open_member
 from textune.data.reading.foreign import refuse_foreign
 from textune.errors import Advice, DataError, Setting, Words
 from textune.wording import listing, nearest
@@ -32,7 +32,7 @@ def find_files(patterns: Sequence[str], *, key: str = "files") -> list[Path]:
     """The named files in the order of the list; the matches of a pattern are sorted. DataError where nothing
     matches.
 
-    A file of an absent folder is found in the zip archive of that folder's name, as `archives.py` writes it.
+    Files inside zip archives are found too (`archives.py`).
     """
     if not patterns:
         raise DataError(f"No data files: {key} is empty.", hint='Set it, such as data.train.files = "train.csv".')
@@ -41,11 +41,8 @@ def find_files(patterns: Sequence[str], *, key: str = "files") -> list[Path]:
         path = Path(pattern)
         if path.is_dir():
             raise _folder_error(path)
-        if path.exists():
-            matches = [path]
-        elif member := path if inside_archive(path) else archived(path):
-            require_member(member)
-            matches = [member]
+        if (place := located(path)) is not None:
+            matches = [place]
         elif glob.has_magic(pattern):
             matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True)) if not os.path.isdir(match)]
             if not matches:

@@ -92,7 +92,10 @@ def refuse_foreign(name: str, head: bytes, *, expected: tuple[bytes, ...] = ()) 
     if head.startswith(expected):
         return
     if (found := what_it_is(head)) is not None:
-        raise DataError(f"{name} {found[0]}.", hint=found[1], place=name, reason=found[0])
+        what, hint = found
+        if hint == _INSIDE and name.lower().endswith(".zip"):
+            hint = f'Name the file inside, such as "{name}!train.tsv".'
+        raise DataError(f"{name} {what}.", hint=hint, place=name, reason=what)
 
 
 def refuse_foreign_file(path: Path, name: str, *, expected: tuple[bytes, ...] = ()) -> None:

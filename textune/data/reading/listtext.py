@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from textune.data.reading.numeric import INTEGER, NUMBER
 
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_PIECE = re.compile(rf"(?:(?:{_QUOTED})\s*)+|[^'\"]+")
+"""One entry: text in quotes (Python joins several), or text without any."""
 _ARRAY = re.compile(r"array\((\[.*\])(?:,\s*dtype=[\w<>'.]+)?\)", re.DOTALL)
 _SCALAR = re.compile(r"\bnp\.\w+\(([^()]*)\)")
 """How NumPy shows one of its values in a list: `np.int64(1)`."""
@@ -67,6 +69,8 @@ def _entries(cell: str, delimiter: str | None) -> tuple[Entries, bool] | None:
         if any(_is_word(piece) for piece in pieces):  # one name of several words
             pieces = [body.strip()]
     pieces = [piece for piece in pieces if piece]
+    if not all(_PIECE.fullmatch(piece) for piece in pieces):
+        return None
     words = any(_is_word(piece) for piece in pieces)
     if words and text[0] == "(":
         return None

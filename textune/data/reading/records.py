@@ -3,7 +3,7 @@ aside.
 
 A column holds one kind of value: text, integers, numbers, true/false, lists of one of these, or anything else
 ("objects": kept as JSON text in a field marked with `JSON_FIELD`). The most frequent kind is the column's; rows of
-another kind are bad rows.
+another kind are bad rows. Lists with nulls among their entries are objects, but fit into a column of lists.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _BLOCK_ROWS = 20_000
 _MAX_INT = 2**63
 
 _SCALARS: dict[type, str] = {str: "text", int: "integer", float: "number", bool: "true/false"}
+_GAPS = "gapped "
+"""Begins the kind of a list with nulls among its entries."""
 _ARROW: dict[str, pa.DataType] = {
     "text": pa.large_string(),
     "integer": pa.int64(),
@@ -177,10 +179,13 @@ def _kind(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         if not value:
             return "empty list"
-        inner = {_SCALARS.get(type(item), "object") for item in value}
+        inner = {_SCALARS.get(type(item), "object") for item in value if item is not None}
+        gaps = _GAPS if any(item is None for item in value) else ""
+        if not inner:
+            return f"{gaps}empty list"
         if inner == {"integer", "number"}:
-            return "list of number"
-        return f"list of {inner.pop()}" if len(inner) == 1 and "object" not in inner else "object"
+            return f"{gaps}list of number"
+        return f"{gaps}list of {inner.pop()}" if len(inner) == 1 and "object" not in inner else "object"
     return "object"
 
 
@@ -214,7 +219,10 @@ def _to_chunk(values: list[object], start: int) -> _Chunk:
 
 def _prevailing(tally: Counter[str]) -> str:
     """The kind of a column: integers join numbers, empty lists join lists, null joins everything."""
-    counts = Counter({kind: num for kind, num in tally.items() if kind != "null"})
+    counts: Counter[str] = Counter()
+    for kind, num in tally.items():
+        counts["object" if kind.startswith(_GAPS) else kind] += num
+    counts.pop("null", None)
     for prefix in ("", "list of "):
         if counts[f"{prefix}integer"] and counts[f"{prefix}number"]:
             counts[f"{prefix}number"] += counts.pop(f"{prefix}integer")
@@ -268,10 +276,10 @@ def _converter(kind: str) -> Callable[[object], object]:
         inner = kind.removeprefix("list of ")
 
         def convert_list(value: Any) -> list[Any]:
-            own = _kind(value)
+            own = _kind(value).removeprefix(_GAPS)
             if own != "empty list" and own != kind and not (own == "list of integer" and inner == "number"):
                 raise _Misfit(_other_kind(value, own, kind))
-            return [_scalar(item, inner) for item in value]
+            return [None if item is None else _scalar(item, inner) for item in value]
 
         return convert_list
 
@@ -302,6 +310,7 @@ def _other_kind(value: object, own: str, kind: str) -> str:
 
 
 def _article(kind: str) -> str:
+    kind = "object" if kind.startswith(_GAPS) else kind
     if kind in {"text", "true/false"}:
         return {"text": "text", "true/false": "a true/false value"}[kind]
     if kind.startswith("list of "):

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from textune.config import OnExtraCells, Quoting
+from textune.data.reading.archives import inside_archive
 from textune.data.reading.columnar import arrow_piece
 from textune.data.reading.delimited import CellOptions, Cells, delimiter_hint, named_columns
 from textune.data.reading.files import COMPRESSION, BadLine, TextLines, bare_suffix, raw_blocks, skip_lines
@@ -143,7 +144,9 @@ def stream_name(path: str) -> str:
 
 def is_lasting(path: str) -> bool:
     """Whether the input can be read twice: a regular file."""
-    return path != STANDARD and stat.S_ISREG(Path(path).stat().st_mode)
+    if path == STANDARD:
+        return False
+    return inside_archive(Path(path)) is not None or stat.S_ISREG(Path(path).stat().st_mode)
 
 
 @dataclass(frozen=True)

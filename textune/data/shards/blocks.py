@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from textune.config import Columns, Labels, OnBadRow, StreamSource
 from textune.data.columns import Examples, label_columns, select_columns, text_columns
-from textune.data.labels import LabelMaps, encode_by_head
+from textune.data.labels import LabelMaps, encode_by_head, tasks_in
 from textune.data.reading import Piece, Places, Rows, SkippedRow, missing_column, refuse
 from textune.data.shards.reader import BEGINNING, Position, ShardFormat, ShardReader, open_reader, shard_format
 from textune.data.shards.remote import Shard, find_shards
@@ -43,7 +43,7 @@ class RowStream:
     shards: tuple[Shard, ...]
     formats: tuple[ShardFormat, ...]
     label_maps: LabelMaps = field(default_factory=dict)
-    """By head; known once the first rows have been read."""
+    """By head; those of a single head are known once the first rows have been read."""
 
     @property
     def name(self) -> str:
@@ -89,7 +89,11 @@ class RowStream:
             piece.class_names,
             partial=True,
         )
-        return select_columns(rows, self.columns, with_labels=True, on_bad_row=self.on_bad_row)
+        tasks = tasks_in(self.label_maps)
+        examples = select_columns(rows, self.columns, with_labels=True, tasks=tasks, on_bad_row=self.on_bad_row)
+        if tasks and examples.weight is not None and examples.weight.ndim == 1:  # other pieces may have lists
+            return replace(examples, weight=np.repeat(examples.weight[:, None], len(tasks), axis=1))
+        return examples
 
 
 def open_stream(section: StreamSource, columns: Columns, labels: Labels, *, on_bad_row: OnBadRow) -> RowStream:
@@ -310,9 +314,10 @@ def _joined(pieces: Sequence[Examples], stream: RowStream) -> Examples:
     pair: pa.ChunkedArray | None = None
     if stream.columns.text_pair is not None:
         pair = pa.chunked_array([chunk for one in pieces for chunk in one.text_pair.chunks], pa.large_string())  # type: ignore[union-attr]
-    weight_N: np.ndarray | None = None
+    weight: np.ndarray | None = None
     if stream.columns.weight is not None:
-        weight_N = np.concatenate([np.zeros(0, np.float32), *(one.weight for one in pieces if one.weight is not None)])
+        weights = [one.weight for one in pieces if one.weight is not None]
+        weight = np.concatenate(weights) if weights else np.zeros(0, np.float32)
     places = Places.concat([one.rows.places.take(one.indices) for one in pieces])
     skipped = tuple(row for one in pieces for row in one.skipped)
     rows = Rows(pa.table({"text": text}), stream.name, stream.fingerprint, skipped, places, partial=True)
@@ -321,7 +326,7 @@ def _joined(pieces: Sequence[Examples], stream: RowStream) -> Examples:
         text=text,
         text_pair=pair,
         label=None,
-        weight=weight_N,
+        weight=weight,
         indices=np.arange(len(text), dtype=np.int64),
         skipped=skipped,
         label_names=stream.columns.labels,

@@ -6,7 +6,7 @@ import contextlib
 
 import torch
 
-from textune.batches import TokenBatch
+from textune.batches import Tokens
 from textune.config import TrainSection
 from textune.model import Device
 from textune.ranks import Ranks
@@ -50,7 +50,7 @@ class Alone:
         """Nothing to do around it."""
         return contextlib.nullcontext()
 
-    def row_losses(self, tokens: TokenBatch, task: Task, targets: Targets) -> ByHead:
+    def row_losses(self, tokens: Tokens, task: Task, targets: Targets) -> ByHead:
         """Those of the engine."""
         return self._engine(tokens, task, targets)
 

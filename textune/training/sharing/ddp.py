@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from textune.batches import TokenBatch
+from textune.batches import Tokens
 from textune.config import TrainSection
 from textune.model import Device
 from textune.ranks import Ranks
@@ -40,7 +40,7 @@ class DataParallel:
         yield
         self.may_redo = True  # not after an error: the last micro-batch may have exchanged gradients already
 
-    def row_losses(self, tokens: TokenBatch, task: Task, targets: Targets) -> ByHead:
+    def row_losses(self, tokens: Tokens, task: Task, targets: Targets) -> ByHead:
         """Those of the engine; DDP sees each forward pass, since it prepares the exchange there."""
         if self._parallel is None:
             self._parallel = self._wrapped(leaves_out=self._leaves_out(tokens, task, targets))
@@ -59,7 +59,7 @@ class DataParallel:
         parallel.broadcast_buffers = False
         return parallel
 
-    def _leaves_out(self, tokens: TokenBatch, task: Task, targets: Targets) -> bool:
+    def _leaves_out(self, tokens: Tokens, task: Task, targets: Targets) -> bool:
         """Whether a pass may leave parameters without a gradient: a pooler that nothing reads, layers that are
         dropped.
 

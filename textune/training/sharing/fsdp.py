@@ -11,7 +11,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, 
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from textune.batches import TokenBatch
+from textune.batches import Tokens
 from textune.config import Sharded, TrainSection
 from textune.errors import ModelError
 from textune.model import Device
@@ -68,7 +68,7 @@ class FullySharded:
         self._root.set_requires_gradient_sync(last)
         yield
 
-    def row_losses(self, tokens: TokenBatch, task: Task, targets: Targets) -> ByHead:
+    def row_losses(self, tokens: Tokens, task: Task, targets: Targets) -> ByHead:
         """Those of the engine, whose hooks gather the weights."""
         losses: ByHead = self._engine(tokens, task, targets)
         return losses

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import torch
 
-from textune.batches import TokenBatch
+from textune.batches import Tokens
 from textune.errors import ConfigError
 from textune.model import Device, is_error
 from textune.tasks import ByHead, Task
@@ -51,7 +51,7 @@ class ZeroEngine(Protocol):
 
     optimizer: ZeroOptimizer
 
-    def __call__(self, tokens: TokenBatch, task: Task, targets: Targets) -> ByHead:
+    def __call__(self, tokens: Tokens, task: Task, targets: Targets) -> ByHead:
         """Forward pass of the module within."""
 
     def set_gradient_accumulation_boundary(self, last: bool) -> None:

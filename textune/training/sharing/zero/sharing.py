@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import torch
 
-from textune.batches import TokenBatch
+from textune.batches import Tokens
 from textune.config import DeepSpeed, TrainSection
 from textune.model import Device
 from textune.ranks import Ranks
@@ -73,7 +73,7 @@ class Zero:
         self._engine.set_gradient_accumulation_boundary(last)
         yield
 
-    def row_losses(self, tokens: TokenBatch, task: Task, targets: Targets) -> ByHead:
+    def row_losses(self, tokens: Tokens, task: Task, targets: Targets) -> ByHead:
         """Those of the engine within DeepSpeed's."""
         return self._engine(tokens, task, targets)
 
