@@ -12,6 +12,10 @@ from typing import get_args
 import pytest
 
 import textune
+from textune.config.fields import keys_of, variants
+from textune.config.schema import TrainSection
+from textune.training.rules import UPDATE_RULES
+from textune.training.schedule import SCHEDULES
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "textune"
@@ -189,6 +193,24 @@ def test_only_labels_and_tasks_ask_which_problem_it_is() -> None:
     assert wrong == []
 
 
+def test_only_their_tables_ask_which_optimizer_or_schedule_it_is() -> None:
+    """Everybody else asks a row of the table, so that a new kind is one row."""
+    kinds = {kind for key in ("optimizer", "schedule") for kind in variants(keys_of(TrainSection)[key])}
+    assert kinds >= {*UPDATE_RULES, *SCHEDULES}
+    wrong = []
+    for path in modules():
+        if path.relative_to(PACKAGE).parts[0] == "config":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            sides += [node.value] if isinstance(node, ast.MatchValue) else []
+            words = {part.value for side in sides for part in ast.walk(side) if isinstance(part, ast.Constant)}
+            asked = words & (kinds - {"linear"})  # which is the name of an activation, too
+            asked |= {side for side in map(ast.unparse, sides) if re.search(r"(optimizer|schedule)\.kind$", side)}
+            wrong += [f"{path.relative_to(ROOT)}:{node.lineno} {word}" for word in asked]  # type: ignore[attr-defined]
+    assert wrong == []
+
+
 def test_only_the_command_line_prints() -> None:
     wrong = []
     for path in modules():
@@ -252,6 +274,7 @@ def test_the_page_says_where_a_thing_is_added() -> None:
         "ENGINES",
         "SHARINGS",
         "FORMATS",
+        "UPDATE_RULES",
         "SCHEDULES",
         "PACKED_FAMILIES",
     }

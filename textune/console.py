@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from textune.run import EvaluationValues, Facts, StepValues
 
 PLAIN_INTERVAL_SECONDS = 10.0
+MAX_TASKS = 6
+"""Tasks whose main metric is shown while training."""
 LEVEL_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 PLAIN_WIDTH = 10_000
 """Width without a terminal: whatever reads the output needs unbroken lines."""
@@ -139,14 +141,16 @@ class ConsoleTracker:
             self._console.print(line, highlight=False, soft_wrap=True)
 
     def evaluation(self, values: EvaluationValues) -> None:
-        """The main metric and a few others."""
+        """The main metric and a few others; of several tasks, what it is of each."""
         metrics, main = values["metrics"], values["main"]
         others = [
             name
             for name in ("accuracy", "f1", "f1_macro", "mcc", "log_loss", "pearson", "mae")
             if name in metrics and name != main
         ]
-        shown = "  ".join(f"{name} {metrics[name]:.4f}" for name in [main, *others[:3]])
+        by_task = {f"{task} {main}": f"{task}/{main}" for task in _tasks_with(metrics, main)}
+        named = {main: main, **(by_task or {name: name for name in others[:3]})}
+        shown = "  ".join(f"{escape(name)} {metrics[key]:.4f}" for name, key in named.items())
         best = "  [green]best so far[/green]" if values["is_best"] else ""
         what = "evaluated" if values["set"] == "validation" else f"evaluated {values['set']}"
         self._console.print(
@@ -201,6 +205,11 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
         )
         for example in finding.examples:
             console.print(f"    {escape(example)}", highlight=False, soft_wrap=True, style="dim")
+
+
+def _tasks_with(metrics: Mapping[str, float], main: str) -> list[str]:
+    """The first tasks that have the main metric each, beside their mean."""
+    return [name.removesuffix(f"/{main}") for name in metrics if name.endswith(f"/{main}")][:MAX_TASKS]
 
 
 def _counted(done: int, total: int) -> str:

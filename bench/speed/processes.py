@@ -24,7 +24,7 @@ VALIDATION_ROWS = 872
 WHOLE_EPOCH = 67_349
 """Rows of SST-2."""
 SMALL_ROWS = 640
-HELP_SECONDS, FIRST_STEP_SECONDS = 0.3, 5.0
+HELP_SECONDS, FIRST_STEP_SECONDS, TOY_SECONDS = 0.3, 5.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,11 @@ def _whole_run(settings: Settings, num_rows: int) -> WholeRun:
 
 
 def startup(settings: Settings) -> list[Row]:
-    """Seconds of `textune --help`, and from the command to the first optimizer step with a cached token store."""
+    """Seconds of `textune --help`, of all of `preset:tiny`, and from the command to the first optimizer step with a
+    cached token store."""
     helped, bare = ([_timed(*words) for _ in range(5)] for words in (("-m", "textune", "--help"), ("-c", "pass")))
+    toy = ["-m", "textune", "train", "preset:tiny", f"train.device={settings.device}"]
+    toys = [_timed(*toy, "--run", str(settings.work / f"toy-{number}")) for number in range(settings.pairs)]
     texts = short_texts(None, settings.data).first(settings.count(8_512))
     keys = {"train.duration": "3 epochs", "train.order": "shuffle", "train.device": settings.device}
     keys["train.log_every"] = "1 step"
@@ -118,6 +121,9 @@ def startup(settings: Settings) -> list[Row]:
     help_details = {"python_alone": spread_of(bare), "threads": 1}
     return [
         _seconds("startup-help", "textune --help", helped, HELP_SECONDS, help_details),
+        _seconds(
+            "startup-toy", "preset:tiny, from the command to its reports", toys, TOY_SECONDS, {"threads": threads()}
+        ),
         _seconds("startup-step", question, cached, FIRST_STEP_SECONDS, details),
     ]
 

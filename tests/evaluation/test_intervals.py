@@ -105,10 +105,13 @@ def test_groups_of_rows_skew_as_single_rows_do(monkeypatch: pytest.MonkeyPatch) 
     targets = np.random.default_rng(0).exponential(size=1000) ** 2
     scored = scored_rows("regression", targets, np.zeros(1000))
     monkeypatch.setattr(intervals, "GROUPS", 1000)
-    single = intervals._acceleration(METRICS["mae"], scored, np.random.default_rng(0))
+    single = intervals._acceleration(intervals.units_of(METRICS["mae"], scored), np.random.default_rng(0))
     monkeypatch.setattr(intervals, "GROUPS", 100)
     grouped = np.mean(
-        [intervals._acceleration(METRICS["mae"], scored, np.random.default_rng(seed)) for seed in range(20)]
+        [
+            intervals._acceleration(intervals.units_of(METRICS["mae"], scored), np.random.default_rng(seed))
+            for seed in range(20)
+        ]
     )
     assert single > 0.02 and grouped == pytest.approx(single, rel=0.2)
 
@@ -138,9 +141,8 @@ def test_a_drawn_matrix_holds_the_classes_that_occur_and_no_other() -> None:
 def test_a_resample_has_as_many_rows_as_there_are(problem: Any) -> None:
     scored = scored_rows(problem, *simulate(problem, 4))
     for units in (scored, scored.cells):
-        drawn = intervals._resample(units, np.random.default_rng(0))
-        assert drawn.weights is not None
-        assert drawn.weights.min() > 0 and drawn.weights.sum() == NUM_ROWS
+        times = intervals._resample(intervals.units_of(METRICS["f1_micro"], units), np.random.default_rng(0))
+        assert len(times) == len(units) and times.min() >= 0 and times.sum() == NUM_ROWS
 
 
 @pytest.mark.parametrize("problem", ["binary", "multiclass", "multilabel", "regression"])
@@ -191,11 +193,11 @@ def test_too_much_work_is_done_with_fewer_resamples_on_a_part_of_the_rows(monkey
 def test_work_is_counted_by_class_where_the_classes_are_ranked() -> None:
     scored = scored_rows("multiclass", *simulate("multiclass", 2))
     assert (
-        intervals._work(METRICS["accuracy"], scored)
-        == intervals._work(METRICS["log_loss"], scored)
+        intervals.work(METRICS["accuracy"], scored)
+        == intervals.work(METRICS["log_loss"], scored)
         == (intervals.CALL, 1)
     )
-    assert intervals._work(METRICS["roc_auc"], scored) == (5 * intervals.CALL, 5)
+    assert intervals.work(METRICS["roc_auc"], scored) == (5 * intervals.CALL, 5)
 
 
 def reason_of(name: str, problem: Any, targets: np.ndarray, scores: np.ndarray, samples: int = 100) -> str:
@@ -276,7 +278,7 @@ def test_undefined_resamples_are_left_out_unless_they_are_most(monkeypatch: pyte
     assert lower < upper
     # with none in two of three, there is nothing to say
     monkeypatch.setattr(
-        intervals, "_resample", lambda part, generator: part.take(np.array([generator.integers(0, 20)]))
+        intervals, "_resample", lambda units, generator: np.eye(20, dtype=np.int64)[generator.integers(0, 20)]
     )
     assert reason_of("roc_auc", "binary", targets, scores) == "most resamples of these rows have no value"
 

@@ -27,7 +27,7 @@ from textune.evaluation.scored import Scored
 
 
 def resolve(wanted: Any, problem: str = "binary") -> Metric:
-    return resolve_metric(wanted, head_of(problem).answers)
+    return resolve_metric(wanted, [head_of(problem)]).by_head["label"]
 
 
 # --- names of other libraries ----------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_what_scikit_learn_and_scipy_call_it_has_their_value(problem: str) -> No
             continue
         if ours not in scored.answers.measures.names:
             continue
-        value = resolve_metric(name, scored.answers).of(scored)
+        value = resolve_metric(name, [scored.head]).by_head["label"].of(scored)
         if problem != "regression":
             wanted = by_the_library(ours, problem, targets, scores)
         elif hasattr(stats, name):

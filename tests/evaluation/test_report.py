@@ -17,7 +17,6 @@ from rich.console import Console
 from textune.evaluation.intervals import confidence_interval
 from textune.evaluation.metrics import METRICS, compute_metrics
 from textune.evaluation.mistakes import EvaluatedRows
-from textune.evaluation.naming import resolve_metric
 from textune.evaluation.render import console, markdown
 from textune.evaluation.report import Report, build_report
 
@@ -34,7 +33,7 @@ def report_of(problem: Any, targets: Any, scores: Any, **changes: Any) -> Report
     texts = [f"text {index}" for index in range(len(targets))]
     known: dict[str, Any] = {"texts": texts, "dataset": "test.csv", "fingerprint": "f00d"}
     known |= {name: changes.pop(name) for name in list(changes) if name in EvaluatedRows.__dataclass_fields__}
-    options: dict[str, Any] = {"metric": resolve_metric("auto", scored.answers), "bootstrap": 20}
+    options: dict[str, Any] = {"metric": METRICS[scored.answers.measures.main], "bootstrap": 20}
     return build_report(scored, EvaluatedRows(**known), **(options | changes))
 
 

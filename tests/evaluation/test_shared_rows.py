@@ -67,7 +67,7 @@ def rows_of(problem: str, num_rows: int) -> Rows:
 class Lookup:
     """In place of a model and its task: the scores of a row are those in the table, whatever stands beside it."""
 
-    layout, pad_id, training, padding = "packed", 0, False, NO_PADDING
+    layout, pad_id, training, padding, pooling = "packed", 0, False, NO_PADDING, None
 
     def __init__(self, rows: Rows, names: tuple[str, ...]) -> None:
         self.head = head_of(rows.problem, names=names)
@@ -120,7 +120,7 @@ def scored_by(predictor: Predictor, rows: Rows, tracker: SilentTracker | None = 
         predictor, chosen, tracker, place=lambda example: f"row {example + 1}", stage="evaluating", **options
     )
     assert scored is not None
-    return scored
+    return scored.by_head["label"]
 
 
 def expected(name: str, rows: Rows) -> float:

@@ -32,6 +32,8 @@ ROWS_A_STEP = (7, 8, 5, 7, 3, 8, 7, 6)
 TASK = build_task(MulticlassTask(class_weights={"b": 4.0}), {"label": LabelMap("multiclass", ("a", "b", "c"))})
 
 
+RATED = AdamW(lr=1e-3, eps=1e-4, weight_decay=0.1, layer_decay=0.8, head_lr=2e-3)
+"""With a rate for each layer, so that DeepSpeed has many groups of weights."""
 TOO_LARGE = 2.0**121
 """A loss scale that no fp16 gradient stands."""
 NO_DROPOUT = {
@@ -102,7 +104,7 @@ def without_dropout(model: TextModel) -> TextModel:
 
 def train_section(distributed: Any = None, **keys: Any) -> TrainSection:
     chosen = {"distributed": distributed} if distributed else {}
-    return TrainSection(batch_size=8, optimizer=AdamW(lr=1e-3, eps=1e-4, weight_decay=0.1), **chosen, **keys)
+    return TrainSection(batch_size=8, optimizer=RATED, **chosen, **keys)
 
 
 def state_of(learner: Learner) -> dict[str, torch.Tensor]:

@@ -49,7 +49,7 @@ def test_every_step_is_taken_in_the_one_valid_order(tmp_path: Path, monkeypatch:
 
     built = build("bert", tmp_path / "bert")
     ids = np.concatenate([np.array(row) for row in random_rows(built)])
-    training = Recipe(FP32, "training", vocabulary=Occurring([ids], "on", "adamw"), recompute=True, num_steps=3)
+    training = Recipe(FP32, "training", vocabulary=Occurring([ids], "on", ""), recompute=True, num_steps=3)
     prepared = prepare(built.model, training, measure=measure)
     assert taken == ["freeze", "compact", "place", "kernels", "recompute", "measure", "compile"]
     assert prepared.budget == TokenBudget(64, "measured") and "token embeddings trained" in prepared.vocabulary
@@ -62,7 +62,7 @@ def test_what_is_prepared_computes_what_was_loaded(tmp_path: Path, use: Any) -> 
     with torch.no_grad():
         before = built.model.eval()(batch)
     ids = np.concatenate([np.array(row) for row in random_rows(built)])
-    vocabulary = Occurring([ids], "on", "adamw") if use == "training" else FullTable("")
+    vocabulary = Occurring([ids], "on", "") if use == "training" else FullTable("")
     prepare(built.model, Recipe(FP32, use, vocabulary=vocabulary))
     with torch.no_grad():
         torch.testing.assert_close(built.model.eval()(batch), before, rtol=1e-5, atol=1e-6)
@@ -71,7 +71,7 @@ def test_what_is_prepared_computes_what_was_loaded(tmp_path: Path, use: Any) -> 
 def test_kept_token_embeddings_are_those_of_the_run(tmp_path: Path) -> None:
     built, again = build("bert", tmp_path / "bert"), build("bert", tmp_path / "bert")
     ids = np.concatenate([np.array(row) for row in random_rows(built)])
-    prepare(built.model, Recipe(FP32, "training", vocabulary=Occurring([ids], "on", "adamw")))
+    prepare(built.model, Recipe(FP32, "training", vocabulary=Occurring([ids], "on", "")))
     kept = built.model.kept_ids
     assert kept is not None
     prepare(again.model, Recipe(FP32, vocabulary=Kept(kept.numpy())))
@@ -84,4 +84,6 @@ def test_kept_token_embeddings_are_those_of_the_run(tmp_path: Path) -> None:
 def test_a_step_that_cannot_be_taken_is_refused(tmp_path: Path) -> None:
     built = build("bert", tmp_path / "bert")
     with pytest.raises(ConfigError, match="compact_vocabulary"):
-        prepare(built.model, Recipe(FP32, "training", vocabulary=Occurring([], "on", "adamw_8bit")))
+        prepare(
+            built.model, Recipe(FP32, "training", vocabulary=Occurring([], "on", "the rule needs the whole table"))
+        )

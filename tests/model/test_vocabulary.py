@@ -21,7 +21,7 @@ from textune.batches.store import TokenStore
 from textune.batches.tokens import TextEncoder
 from textune.config.schema import TokensSection, TrainSection
 from textune.config.taskkinds import MulticlassTask
-from textune.config.updaterules import AdamW, LinearSchedule
+from textune.config.updaterules import AdamW, AdamW8bit, LinearSchedule
 from textune.errors import ConfigError
 from textune.model.backbone import TextModel
 from textune.model.device import Device
@@ -29,6 +29,7 @@ from textune.model.vocabulary import CompactEmbedding, occurring_ids
 from textune.tasks.task import build_task
 from textune.training.learner import learner_alone
 from textune.training.loop import steps
+from textune.training.rules import cutting_obstacle
 from textune.training.updates import build_optimizer
 
 WORDS = ["the", "film", "good", "bad", "very", "plot", "boring"]
@@ -57,7 +58,7 @@ def encode(built: Built) -> TokenStore:
 
 def compact(built: Built, ids: np.ndarray | None = None) -> None:
     ids = encode(built).ids if ids is None else ids
-    built.model.compact_vocabulary([ids], mode="on", optimizer="adamw")
+    built.model.compact_vocabulary([ids], mode="on")
 
 
 def train(built: Built, num_steps: int, **keys: Any) -> None:
@@ -258,7 +259,7 @@ def test_ids_beyond_the_table_still_count_as_unknown(tmp_path: Path) -> None:
     spelt, meant = (lay_out(built, [[10, index, 12]]) for index in (num_ids + 3, unknown))
     with torch.no_grad():
         before = model(meant)
-        fact = model.compact_vocabulary([np.array([10, num_ids + 3, 12])], mode="on", optimizer="adamw")
+        fact = model.compact_vocabulary([np.array([10, num_ids + 3, 12])], mode="on")
         assert f"of {num_ids} token embeddings" in fact
         assert torch.equal(model(spelt), before) and torch.equal(model(meant), before)
 
@@ -312,24 +313,28 @@ def own_code(hf: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "optimizer", "reason"),
+    ("change", "obstacle", "reason"),
     [
-        (freeze, "adamw", "the token embeddings are frozen"),
-        (tie, "adamw", "classifier uses the token embeddings too"),
-        (norm, "adamw", "Normed is not a plain table of embeddings"),
-        (own_code, "adamw", "OwnClassifier is code of its own"),
-        (lambda hf: None, "adamw_8bit", 'the optimizer "adamw_8bit" does not update every number'),
+        (freeze, "", "the token embeddings are frozen"),
+        (tie, "", "classifier uses the token embeddings too"),
+        (norm, "", "Normed is not a plain table of embeddings"),
+        (own_code, "", "OwnClassifier is code of its own"),
+        (
+            lambda hf: None,
+            cutting_obstacle(AdamW8bit()),
+            'train.optimizer.kind = "adamw_8bit" keeps its state in blocks',
+        ),
     ],
 )
 def test_where_it_would_not_be_exact_it_is_off_and_says_why(
-    tmp_path: Path, change: Callable[[Any], None], optimizer: str, reason: str
+    tmp_path: Path, change: Callable[[Any], None], obstacle: str, reason: str
 ) -> None:
     built = build("bert", tmp_path)
     change(built.hf)
     ids = [encode(built).ids]
     with pytest.raises(ConfigError, match=f'compact_vocabulary = "on", but {reason}'):
-        built.model.compact_vocabulary(ids, mode="on", optimizer=optimizer)
-    assert reason in built.model.compact_vocabulary(ids, mode="auto", optimizer=optimizer)
+        built.model.compact_vocabulary(ids, mode="on", rule_obstacle=obstacle)
+    assert reason in built.model.compact_vocabulary(ids, mode="auto", rule_obstacle=obstacle)
     assert isinstance(built.hf.get_input_embeddings(), nn.Embedding)
 
 
@@ -337,10 +342,10 @@ def test_auto_keeps_the_full_table_where_little_is_left_out(tmp_path: Path) -> N
     built = build("bert", tmp_path)
     num_ids = built.hf.config.vocab_size
     most = np.arange(int(0.9 * num_ids), dtype=np.int32)
-    assert f"{len(most)} of {num_ids}" in built.model.compact_vocabulary([most], mode="auto", optimizer="adamw")
-    assert 'compact_vocabulary = "off"' in built.model.compact_vocabulary([most[:20]], mode="off", optimizer="adamw")
+    assert f"{len(most)} of {num_ids}" in built.model.compact_vocabulary([most], mode="auto")
+    assert 'compact_vocabulary = "off"' in built.model.compact_vocabulary([most[:20]], mode="off")
     assert isinstance(built.hf.get_input_embeddings(), nn.Embedding)
-    assert "the others do not occur" in built.model.compact_vocabulary([most], mode="on", optimizer="adamw")
+    assert "the others do not occur" in built.model.compact_vocabulary([most], mode="on")
     assert isinstance(built.hf.get_input_embeddings(), CompactEmbedding)
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import importlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kits.cli import runner
 from kits.errors import refused
-from kits.glue import GLUE, NUM_DEV, NUM_TRAIN, write_glue, write_sample
+from kits.glue import GLUE, NUM_DEV, NUM_TRAIN, write_glue, write_hub, write_sample
 
 from textune.config.presets import preset_names
 from textune.errors import ConfigError, DataError, RunError
 from textune.evaluation.render.json import read_report
 from textune.jsontext import parse_json
 from textune.pipeline.glue import glue
-from textune.pipeline.gluetable import TASKS
+from textune.pipeline.gluetable import TASKS, GlueResult
 from textune.run.folder import RunFolder
 
 MODULE = importlib.import_module("textune.pipeline.glue")
@@ -60,8 +61,8 @@ def test_the_tasks_that_have_rows_are_run_and_the_others_named(call: Any, tmp_pa
     assert lines["MRPC"][1:6] == ["f1 / accuracy", scores, f"{low} to {high}", "88.85 / 84.07", rows]
     assert lines["MNLI"][1] == "accuracy / accuracy (mismatched)" and lines["MNLI"][4] == "83.91 / 84.10"
     assert lines["MNLI"][5] == f"{NUM_TRAIN} / {NUM_DEV} + {NUM_DEV}" and lines["RTE"][7] == "0:57"
-    assert "- QNLI is missing: File not found: " in table and "QNLI/train.tsv" in table
-    assert "- SST-2 is missing: " in table and "interval is that of their mean" in table
+    assert "- QNLI has no rows: File not found: " in table and "QNLI/train.tsv" in table
+    assert "- SST-2 has no rows: " in table and "interval is that of their mean" in table
     tasks = parse_json((tmp_path / "out" / "glue.json").read_text(encoding="utf-8"))["tasks"]
     assert [task["status"] for task in tasks].count("done") == 3
     mrpc = next(task for task in tasks if task["task"] == "mrpc")
@@ -85,7 +86,7 @@ def test_a_task_that_fails_does_not_stop_the_others(
     write_glue(tmp_path / "rows", "mrpc", "rte")
     (tmp_path / "rows" / "MRPC" / "train.tsv").write_text("Quality\t#1 String\n1\ta\n", encoding="utf-8")
     answer = call(*command())
-    assert answer.code == 2 and "- MRPC is failed: " in answer.out and "| RTE |" in answer.out
+    assert answer.code == 2 and "- MRPC failed: " in answer.out and "| RTE |" in answer.out
     done = parse_json((tmp_path / "out" / "glue.json").read_text(encoding="utf-8"))["tasks"]
     assert {task["task"]: task["status"] for task in done if task["status"] != "missing"} == {
         "mrpc": "failed",
@@ -109,6 +110,26 @@ def test_samples_of_large_tasks_are_found_in_a_second_folder(tmp_path: Path) -> 
     result = glue(data, MODEL, tasks=["qnli"], out=tmp_path / "out", overrides=WORDS)
     assert result.exit_code == 0 and result.tasks[0].preset == "preset:glue/qnli/sample"
     assert "| QNLI (sample) |" in result.markdown() and "(sample): trained and judged on" in result.markdown()
+
+
+def test_rows_of_the_hub(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    rows = write_hub(tmp_path / "hub")
+    words = [*WORDS, f"data.train.name={rows}", f"data.validation.name={rows}"]
+    result = glue(["hub"], MODEL, tasks=["rte"], out=tmp_path / "out", overrides=words)
+    assert result.tasks[0].preset == "preset:glue/rte/hub" and result.tasks[0].num_train == NUM_TRAIN
+    assert result.exit_code == 0 and "| RTE |" in result.markdown()
+
+
+def test_what_is_undefined_is_no_number(tmp_path: Path) -> None:
+    """A task whose metric has no value, and MNLI without its mismatched rows."""
+    write_glue(tmp_path / "rows", "rte")
+    [done] = glue([tmp_path / "rows"], MODEL, tasks=["rte"], out=tmp_path / "out", overrides=WORDS).tasks
+    report = done.reports["validation"]
+    bare = replace(report, metrics=report.metrics | {"accuracy": float("nan")}, interval=None)
+    mnli = replace(done, task="mnli", preset="preset:glue/mnli/sample", reports={"validation": bare})
+    table = GlueResult(tmp_path, MODEL, (mnli,)).markdown()
+    assert "| MNLI (sample) | accuracy | undefined | none | 83.91 |" in table and "mean" not in table
 
 
 def test_a_run_of_another_backbone_is_not_taken_for_this_one(tmp_path: Path) -> None:

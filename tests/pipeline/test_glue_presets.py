@@ -117,6 +117,11 @@ def test_sst2_with_xlmr_finds_the_archive_where_torchtext_keeps_it(
     assert trained < 2 * head if head else trained > 10_000
 
 
+def test_sst2_with_xlmr_runs_on_the_columns_of_the_hub(tmp_path: Path, hub: Path) -> None:
+    words = [f"data.train.name={hub}", f"data.validation.name={hub}"]
+    require_reports(run("sst2-xlmr/hub", tmp_path, *words), "sst2")
+
+
 # --- XNLI ------------------------------------------------------------------------------------------------------------
 
 _NLI = ("entailment", "neutral", "contradiction")

@@ -59,6 +59,7 @@ KINDS: dict[str, list[str]] = {
     "class weights": ["task.class_weights.pos=3", "task.class_weights.neg=0.5", "data.columns.weight=weight"],
     "multilabel": ["data.columns.label=labels", "data.labels.delimiter=;", "task.kind=multilabel"],
     "bucket": ["train.order=bucket"],
+    "rates": ["train.optimizer.layer_decay=0.6", "train.optimizer.head_lr=2e-3"],
     "weighted": ["train.order=weighted", "data.columns.weight=weight"],
 }
 

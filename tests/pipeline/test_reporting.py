@@ -50,7 +50,9 @@ def validation(trained: Any, predictor: Predictor) -> TokenRows:
 
 def test_a_split_in_batches_is_the_split_at_once(predictor: Predictor, validation: TokenRows) -> None:
     num_rows, tracker = len(validation), Progress()
-    metrics = compute_metrics(score_rows(predictor, validation, tracker, place=str, stage="evaluating"))
+    metrics = compute_metrics(
+        score_rows(predictor, validation, tracker, place=str, stage="evaluating").by_head["label"]
+    )
     scores = predictor.score_store(validation.store, validation.examples)["label"]
     assert metrics == compute_metrics(scored_rows("binary", validation.targets["label"], scores))
     assert len(tracker.said) > 5 and {(stage, total) for stage, _, total in tracker.said} == {("evaluating", num_rows)}

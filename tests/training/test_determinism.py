@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ from kits.backbones import tiny_backbone
 from kits.errors import refused
 from kits.flash import on_gpu
 from kits.models import build
-from kits.runs import Listener, reviews, threads, write_csv
+from kits.runs import Listener, reviews, signal_after, threads, write_csv
 from safetensors.torch import load_file
 
 import textune
 from textune.config.schema import TrainSection
-from textune.errors import ModelError
+from textune.errors import ModelError, Preempted
 from textune.model.backbone import TextModel
 from textune.model.device import Device
 from textune.model.recipe import Recipe, prepare
@@ -108,14 +109,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _trained(place: Path, run: Path, *, device: str = "cpu", precision: str = "fp32", **train: Any) -> Any:
-    config = {
+def _config(place: Path, *, device: str = "cpu", precision: str = "fp32", **train: Any) -> dict[str, Any]:
+    return {
         "data": {"train": {"files": [str(place / "rows.csv")]}},
         "model": {"pretrained": str(place / "backbone")},
         "tokens": {"max_length": 24, "cache": str(place / "cache")},
         "train": {"duration": "6 steps", "batch_size": 8, "device": device, "precision": precision, **train},
         "evaluate": {"bootstrap": 0},
     }
+
+
+def _trained(place: Path, run: Path, **train: Any) -> Any:
+    config = _config(place, **train)
     losses: list[float] = []
     listener = Listener()
     textune.train(config, run=run, tracker=listener, after_step=lambda result: losses.append(float(result.loss)))
@@ -137,6 +142,19 @@ def test_a_run_on_a_processor_has_the_same_bits_with_it_and_without(place: Path,
     assert any("train.max_tokens was measured" in notice for notice in said)
     _, _, said = _trained(place, tmp_path / "set", deterministic=True, max_tokens=512)
     assert not any("train.deterministic" in notice for notice in said)
+
+
+def test_a_run_that_goes_on_has_the_bits_of_one_that_was_not_stopped(place: Path, tmp_path: Path) -> None:
+    losses, weights, _ = _trained(place, tmp_path / "whole", deterministic=True)
+    config, before = _config(place, deterministic=True), _settings()
+    with pytest.raises(Preempted):
+        textune.train(config, run=tmp_path / "run", after_step=signal_after({3: [signal.SIGTERM]}))
+    assert _settings() == before
+    again: list[float] = []
+    textune.train(
+        config, run=tmp_path / "run", resume="latest", after_step=lambda result: again.append(float(result.loss))
+    )
+    assert again == losses[3:] and _same(load_file(tmp_path / "run" / "best" / "model.safetensors"), weights)
 
 
 def test_a_run_that_needs_such_an_operator_is_refused(

@@ -12,6 +12,7 @@ import torch
 from kits.backbones import tiny_backbone
 from kits.batches import loader_of, rows_of, store_of
 
+from textune.config.fields import keys_of, variants
 from textune.config.schema import ModelSection, TrainSection
 from textune.config.taskkinds import MulticlassTask
 from textune.config.updaterules import AdamW, AdamW8bit
@@ -22,10 +23,10 @@ from textune.model.device import Device
 from textune.model.loading import load_model
 from textune.model.tokenizer import load_tokenizer
 from textune.tasks.task import build_task
-from textune.training import updates as optim
 from textune.training.learner import learner_alone
 from textune.training.loop import steps
-from textune.training.updates import STATE_BYTES, build_optimizer, require_optimizer, set_learning_rate, update_weights
+from textune.training.rules import UPDATE_RULES, require_optimizer, state_bytes
+from textune.training.updates import build_optimizer, set_learning_rate, update_weights
 
 needs_8bit = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"
@@ -83,7 +84,7 @@ def test_the_state_takes_the_bytes_that_are_reckoned_with(tmp_path: Path) -> Non
         optimizer.step()
         states = [v for state in optimizer.state.values() for v in state.values() if torch.is_tensor(v)]
         held = sum(tensor.nbytes for tensor in {tensor.data_ptr(): tensor for tensor in states}.values())
-        reckoned = STATE_BYTES[section.kind] * numbers
+        reckoned = state_bytes(section) * numbers
         assert reckoned * 0.99 < held < reckoned * (1 + more), section.kind
 
 
@@ -132,8 +133,8 @@ def test_the_learning_rate_of_every_group_is_set() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5]
 
 
-def test_every_kind_has_its_bytes_of_state() -> None:
-    assert set(optim.STATE_BYTES) == {AdamW().kind, AdamW8bit().kind}
+def test_every_kind_of_optimizer_has_its_rule() -> None:
+    assert set(UPDATE_RULES) == set(variants(keys_of(TrainSection)["optimizer"]))
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.5, 1000.0])

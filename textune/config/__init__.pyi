@@ -67,9 +67,9 @@ from .taskkinds import Task as Task
 from .toml import format_string as format_string
 from .toml import format_value as format_value
 from .updaterules import AdamW as AdamW
-from .updaterules import AdamW8bit as AdamW8bit
 from .updaterules import EarlyStopping as EarlyStopping
 from .updaterules import InverseRootSchedule as InverseRootSchedule
+from .updaterules import Optimizer as Optimizer
 from .updaterules import PolynomialSchedule as PolynomialSchedule
 from .updaterules import RestartedCosineSchedule as RestartedCosineSchedule
 from .updaterules import Schedule as Schedule

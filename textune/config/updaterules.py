@@ -10,7 +10,16 @@ from textune.config.section import Kept, Section
 from textune.config.values import Duration
 
 
-class AdamW(Section):
+class Rates(Section):
+    """Learning rates that differ between parts of a model; the schedule multiplies all of them."""
+
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The rate of a layer is that of the layer above times this; embeddings have the lowest. 1: all layers alike."""
+    head_lr: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate of the head; by default `lr`."""
+
+
+class AdamW(Rates):
     """AdamW; biases and norms are not decayed."""
 
     kind: Literal["adamw"] = "adamw"

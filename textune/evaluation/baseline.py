@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from textune.evaluation.mainmetric import MainMetric
 from textune.evaluation.metrics import METRICS, Metric
 from textune.evaluation.scored import Scored
-from textune.evaluation.undefined import is_better, is_undefined
+from textune.evaluation.undefined import UNDEFINED, is_better, is_undefined, mean_of_defined
 from textune.evaluation.wording import answer
 from textune.tasks import Head
 
@@ -58,6 +60,28 @@ def find_baseline(
     else:
         rule = f"always giving each class its share of {source} as its probability"
     return Baseline(text, rule, values, compared.name, beaten)
+
+
+def mean_baseline(each: Mapping[str, Baseline], main: MainMetric, metrics: Mapping[str, float]) -> Baseline:
+    """The constant answers of several heads together, by the means of what each of them reaches.
+
+    `each`: by head, in the metric that counts of it in `main`; `metrics`: those of the model for all heads.
+    """
+    values = {
+        main.name: _mean(each[head].metrics[metric.name] for head, metric in main.by_head.items() if head in each)
+    }
+    compared, higher = main.name, main.higher_is_better
+    plain = next((name for name in METRICS if all(name in one.metrics for one in each.values())), None)
+    if plain is not None:
+        values.setdefault(plain, _mean(one.metrics[plain] for one in each.values()))
+        if is_undefined(values[main.name]):
+            compared, higher = plain, METRICS[plain].higher_is_better
+    beaten = is_better(metrics.get(compared, UNDEFINED), values[compared], higher=higher)
+    return Baseline("", "a constant answer in each task", values, compared, beaten)
+
+
+def _mean(values: Iterable[float]) -> float:
+    return mean_of_defined(np.array([*values], dtype=np.float64))
 
 
 def _decided(head: Head, constant: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ ranks. If none of the methods holds, there is no interval, and the reason is giv
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
@@ -57,6 +58,9 @@ MIN_ERRORS = 5
 NORMAL = NormalDist()
 QUANTILE = NORMAL.inv_cdf(0.975)
 """Half of a 95 % interval, in standard deviations."""
+
+
+TOO_MUCH_WORK = "rows x classes x resamples are too much work"
 
 
 @dataclass(frozen=True)
@@ -149,13 +153,44 @@ def _too_few(metric: Metric, rows: Scored) -> str:
             return (
                 f"only {wrong} of {len(rows):,} rows are wrong, too few to resample" if wrong else "every row is right"
             )
-    if metric.uses == "ranks" and rows.answers.choices is not None:
-        positives = rows.hits[:, rows.answers.ranked.start :]
-        sides = np.minimum(positives.sum(axis=0), (~positives).sum(axis=0))
-        sides = sides[sides > 0]
-        if len(sides) and sides.max() < MIN_SIDE:
-            return f"fewer than {MIN_SIDE} rows belong to a class, or to the rest, too few to resample"
-    return f"there are only {len(rows)} rows, too few to resample" if len(rows) < MIN_RESAMPLED else ""
+    few = f"there are only {len(rows)} rows, too few to resample" if len(rows) < MIN_RESAMPLED else ""
+    return too_few_to_rank(metric, rows) or few
+
+
+def too_few_to_rank(metric: Metric, rows: Scored) -> str:
+    """Why resamples say nothing about how rows rank; empty if they do, or if the metric does not rank."""
+    if metric.uses != "ranks" or rows.answers.choices is None:
+        return ""
+    positives = rows.hits[:, rows.answers.ranked.start :]
+    sides = np.minimum(positives.sum(axis=0), (~positives).sum(axis=0))
+    sides = sides[sides > 0]
+    if len(sides) and sides.max() < MIN_SIDE:
+        return f"fewer than {MIN_SIDE} rows belong to a class, or to the rest, too few to resample"
+    return ""
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is drawn with replacement to make a resample: rows, or cells of equal rows."""
+
+    counts: np.ndarray
+    """int64 [n] how many rows each one stands for."""
+    value: Callable[[np.ndarray], float]
+    """The metric, where each unit counts int64 [n] times; NaN where undefined."""
+    of_rows: bool = True
+    """Whether each one is a row."""
+
+
+def units_of(metric: Metric, part: Scored) -> Units:
+    """Rows or cells of one head."""
+
+    def value(times: np.ndarray) -> float:
+        drawn = np.flatnonzero(times)
+        return metric.function(part.take(drawn, times[drawn]))
+
+    if part.weights is None:
+        return Units(np.ones(len(part), np.int64), value)
+    return Units(part.weights, value, of_rows=False)
 
 
 def _bootstrap(metric: Metric, rows: Scored, value: float, samples: int, generator: np.random.Generator) -> Interval:
@@ -169,27 +204,48 @@ def _bootstrap(metric: Metric, rows: Scored, value: float, samples: int, generat
     part, scale, center = metric.units(rows), 1.0, value
     if metric.parts:  # a mean with a part that ranks is resampled on the ranked rows, where others have another value
         center = metric.function(part)
-    fixed, per_row = _work(metric, rows)
+    fixed, per_row = work(metric, rows)
     max_rows = (MAX_WORK // min(samples, MIN_SAMPLES) - fixed) // per_row
     if len(part) > max_rows:
         if max_rows < MIN_ROWS:
-            return Interval(None, reason="rows x classes x resamples are too much work")
+            return Interval(None, reason=TOO_MUCH_WORK)
         smaller = rows.take(np.sort(generator.choice(len(rows), max_rows, replace=False)))
         part, scale, center = metric.units(smaller), math.sqrt(max_rows / len(rows)), metric.of(smaller)
     samples = min(samples, max(MIN_SAMPLES, MAX_WORK // (fixed + per_row * len(part))))
-    values = np.array([metric.function(_resample(part, generator)) for _ in range(samples)])
+    around = Around(value, center, scale, metric.higher_is_better, metric.bounded)
+    return resampled(units_of(metric, part), around, samples, generator)
+
+
+@dataclass(frozen=True)
+class Around:
+    """The value that an interval lies around, and how the resamples stand to it."""
+
+    value: float
+    center: float
+    """The value of what is resampled."""
+    scale: float
+    """By which the deviations of resamples are multiplied."""
+    higher_is_better: bool
+    bounded: bool = True
+    """As `Metric.bounded`."""
+
+
+def resampled(units: Units, around: Around, samples: int, generator: np.random.Generator) -> Interval:
+    """The BCa interval from so many resamples of the units."""
+    values = np.array([units.value(_resample(units, generator)) for _ in range(samples)])
     defined = values[~np.isnan(values)]
-    if len(defined) * 2 < samples or is_undefined(center):
+    if len(defined) * 2 < samples or is_undefined(around.center):
         return Interval(None, reason="most resamples of these rows have no value")
     if math.isclose(defined.min(), defined.max(), rel_tol=1e-12, abs_tol=1e-15):
         return Interval(None, reason="every resample of these rows gives the same value")
-    shares = _bca_shares(defined, center, _acceleration(metric, part, generator))
-    lower, upper = (float(limit) for limit in value + scale * (np.quantile(defined, shares) - center))
-    if metric.bounded and metric.higher_is_better:  # scaled deviations may reach past the best value that there is
+    shares = _bca_shares(defined, around.center, _acceleration(units, generator))
+    quantiles = np.quantile(defined, shares)
+    lower, upper = (float(limit) for limit in around.value + around.scale * (quantiles - around.center))
+    if around.bounded and around.higher_is_better:  # scaled deviations may reach past the best value that there is
         upper = min(upper, 1.0)
-    elif metric.bounded:
+    elif around.bounded:
         lower = max(lower, 0.0)
-    return _around(value, lower, upper, "BCa bootstrap")
+    return _around(around.value, lower, upper, "BCa bootstrap")
 
 
 def _bca_shares(values: np.ndarray, value: float, acceleration: float) -> list[float]:
@@ -203,16 +259,16 @@ def _bca_shares(values: np.ndarray, value: float, acceleration: float) -> list[f
     return [NORMAL.cdf(bias + one / max(1e-6, 1 - acceleration * one)) for one in moved]
 
 
-def _acceleration(metric: Metric, part: Scored, generator: np.random.Generator) -> float:
+def _acceleration(units: Units, generator: np.random.Generator) -> float:
     """A sixth of the skewness of what each row adds to the value, by the jackknife; of many rows, by groups of
     them."""
-    counts = np.ones(len(part), np.int64) if part.weights is None else part.weights
-    if len(part) <= GROUPS:
-        groups, times = [np.array([index]) for index in range(len(part))], counts
+    counts = units.counts
+    if len(counts) <= GROUPS:
+        groups, times = [np.array([index]) for index in range(len(counts))], counts
     else:
-        groups = np.array_split(generator.permutation(np.repeat(np.arange(len(part)), counts)), GROUPS)
+        groups = np.array_split(generator.permutation(np.repeat(np.arange(len(counts)), counts)), GROUPS)
         times = np.ones(GROUPS, np.int64)
-    values = np.array([_without(metric, part, counts, group) for group in groups])
+    values = np.array([_without(units, group) for group in groups])
     times = times * ~np.isnan(values)
     if not times.any():
         return 0.0
@@ -224,11 +280,10 @@ def _acceleration(metric: Metric, part: Scored, generator: np.random.Generator) 
     return float(np.clip(times @ gains**3 / (6 * variance**1.5), -0.25, 0.25))
 
 
-def _without(metric: Metric, part: Scored, counts: np.ndarray, group: np.ndarray) -> float:
+def _without(units: Units, group: np.ndarray) -> float:
     """The value without one row of each of `group`."""
-    left = counts - np.bincount(group, minlength=len(counts))
-    kept = np.flatnonzero(left)
-    return metric.function(part.take(kept, left[kept])) if len(kept) else UNDEFINED
+    left = units.counts - np.bincount(group, minlength=len(units.counts))
+    return units.value(left) if left.any() else UNDEFINED
 
 
 def _limits(values: np.ndarray, value: float, method: Method) -> Interval:
@@ -245,10 +300,10 @@ def _around(value: float, lower: float, upper: float, method: Method) -> Interva
     return Interval((lower, upper), method)
 
 
-def _work(metric: Metric, scored: Scored) -> tuple[int, int]:
+def work(metric: Metric, scored: Scored) -> tuple[int, int]:
     """Work of one resample: what it takes whatever the rows, and what each row adds."""
     if metric.parts:
-        each = [_work(part, scored) for part in metric.parts]
+        each = [work(part, scored) for part in metric.parts]
         return sum(fixed for fixed, _ in each), sum(per_row for _, per_row in each)
     if metric.uses == "decisions":
         sets = not scored.answers.label_map.exclusive
@@ -257,12 +312,10 @@ def _work(metric: Metric, scored: Scored) -> tuple[int, int]:
     return CALL * columns, columns
 
 
-def _resample(scored: Scored, generator: np.random.Generator) -> Scored:
-    """As many rows as there are, drawn with replacement: each row that was drawn, with how often it was."""
-    if scored.weights is None:
-        times = np.bincount(generator.integers(0, len(scored), len(scored)), minlength=len(scored))
-    else:
-        num_rows = scored.weights.sum()
-        times = generator.multinomial(num_rows, scored.weights / num_rows)
-    drawn = np.flatnonzero(times)
-    return scored.take(drawn, times[drawn])
+def _resample(units: Units, generator: np.random.Generator) -> np.ndarray:
+    """As many rows as there are, drawn with replacement: int64 [n] how often each unit was drawn."""
+    num_units = len(units.counts)
+    if units.of_rows:
+        return np.bincount(generator.integers(0, num_units, num_units), minlength=num_units)
+    num_rows = units.counts.sum()
+    return generator.multinomial(num_rows, units.counts / num_rows)

@@ -67,11 +67,12 @@ def find_mistakes(scored: Scored, rows: EvaluatedRows, *, limit: int) -> tuple[M
 
 def _mistake(scored: Scored, rows: EvaluatedRows, row: int) -> Mistake:
     target, prediction = scored.targets[row], scored.predictions[row]
+    number = row if scored.rows is None else int(scored.rows[row])
     return Mistake(
-        row=row,
-        place=rows.place(row),
-        text=shorten(str(rows.texts[row]), MAX_TEXT),
-        pair=None if rows.pairs is None else shorten(str(rows.pairs[row]), MAX_TEXT),
+        row=number,
+        place=rows.place(number),
+        text=shorten(str(rows.texts[number]), MAX_TEXT),
+        pair=None if rows.pairs is None else shorten(str(rows.pairs[number]), MAX_TEXT),
         true=scored.answers.named(target),
         predicted=scored.answers.named(prediction),
         score=float(prediction - target if scored.sureness is None else scored.sureness[row]),

@@ -151,7 +151,9 @@ class Reduction:
         )
         if self._sampled_M is None:
             return replace(scored, scores=self._scores_MC)
-        return replace(scored, sample=replace(scored.take(self._sampled_M), scores=self._scores_MC))
+        return replace(
+            scored, sample=replace(scored.take(self._sampled_M), scores=self._scores_MC, rows=self._sampled_M)
+        )
 
 
 def scored_rows(head: Head, targets: np.ndarray, scores: np.ndarray) -> Scored:

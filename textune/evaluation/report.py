@@ -5,8 +5,9 @@ scored rows -> metrics, interval, baseline, classes, confusions, mistakes, curve
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from textune.evaluation.reduction import ranking_note
 from textune.evaluation.scored import Scored
 from textune.evaluation.undefined import is_undefined, to_json
 from textune.evaluation.wording import headline, number
+from textune.wording import listing
 
 if TYPE_CHECKING:
     from textune.data import Problem
@@ -45,7 +47,7 @@ class Confusion(NamedTuple):
 class Report:
     """Everything known about one evaluation. It holds no scores, and at most `MAX_TEXT` characters of each text."""
 
-    problem: Problem
+    problem: Problem | Literal["multitask"]
     names: tuple[str, ...]
     dataset: str
     """What was evaluated, for a reader."""
@@ -80,6 +82,9 @@ class Report:
     """For the classes with the most rows (binary: the second class); empty for regression."""
     higher_is_better: bool = True
     """Whether a larger value of the main metric is better."""
+    tasks: Mapping[str, Report] = field(default_factory=dict)
+    """Of several tasks, a report on the rows that have a label for each of them; the fields above are then means over
+    the tasks, and there are no classes, confusions or mistakes of all together."""
 
     @property
     def value(self) -> float:
@@ -96,12 +101,13 @@ class Report:
 
     @property
     def label_map(self) -> LabelMap:
-        """The labels and their kind."""
+        """The labels and their kind; of several tasks, those of each are in its own report."""
+        assert self.problem != "multitask", "each task has labels of its own"
         return LabelMap(self.problem, self.names)
 
     def about(self) -> str:
         """The kind of problem, in words."""
-        return self.label_map.about()
+        return f"{len(self.tasks)} tasks: {listing(self.tasks, 8)}" if self.tasks else self.label_map.about()
 
     def worst_classes(self) -> list[int]:
         """Class numbers by F1, lowest first; classes without rows last."""
@@ -142,7 +148,7 @@ class Report:
                 "curves": [asdict(curves) for curves in self.curves],
             }
         )
-        return plain
+        return plain | ({"tasks": {name: task.to_dict() for name, task in self.tasks.items()}} if self.tasks else {})
 
 
 def build_report(
@@ -188,7 +194,7 @@ def build_report(
         confusions=confusions,
         num_mistakes=int((~scored.right).sum()) if labels.choices else None,
         mistakes=find_mistakes(scored, rows, limit=mistakes),
-        warnings=(*_warnings(baseline, metrics), *rows.warnings),
+        warnings=(*baseline_warnings(baseline, metrics), *rows.warnings),
         notes=(
             *_metric_notes(metric, metrics, interval, baseline),
             *_class_notes(classes),
@@ -223,7 +229,7 @@ def _confusions(scored: Scored) -> tuple[tuple[tuple[int, ...], ...] | None, tup
     return matrix, tuple(Confusion(names[true[cell]], names[predicted[cell]], int(counts[cell])) for cell in order)
 
 
-def _warnings(baseline: Baseline, metrics: dict[str, float]) -> tuple[str, ...]:
+def baseline_warnings(baseline: Baseline, metrics: dict[str, float]) -> tuple[str, ...]:
     if baseline.beaten is not False:
         return ()
     own = f"its {baseline.compared} is {number(metrics[baseline.compared])}"
@@ -236,19 +242,9 @@ def _metric_notes(metric: Metric, metrics: dict[str, float], interval: Interval,
     for name, value in metrics.items():
         if is_undefined(value):
             notes.append(f"{name} is undefined here: {metric_called(name).undefined}.")
+    notes += interval_notes(metric.name, interval, baseline)
     if interval.limits is None:
-        if interval.reason:
-            notes.append(f"There is no interval for {metric.name}: {interval.reason}.")
         return notes
-    if (
-        baseline.beaten
-        and baseline.compared == metric.name
-        and interval.limits[0] <= baseline.value <= interval.limits[1]
-    ):
-        notes.append(
-            f"The constant answer's {metric.name} ({number(baseline.value)}) lies inside the interval: "
-            "on so few rows the model's lead may be chance."
-        )
     if metric.name != baseline.compared or baseline.beaten is False or "accuracy" not in baseline.metrics:
         return notes
     if metrics["accuracy"] <= baseline.metrics["accuracy"]:
@@ -257,6 +253,19 @@ def _metric_notes(metric: Metric, metrics: dict[str, float], interval: Interval,
             f"the model {number(metrics['accuracy'])}."
         )
     return notes
+
+
+def interval_notes(metric: str, interval: Interval, baseline: Baseline) -> list[str]:
+    """Why there is no interval, or what it says about the constant answer."""
+    if interval.limits is None:
+        return [f"There is no interval for {metric}: {interval.reason}."] if interval.reason else []
+    inside = interval.limits[0] <= baseline.value <= interval.limits[1]
+    if not (baseline.beaten and baseline.compared == metric and inside):
+        return []
+    return [
+        f"The constant answer's {metric} ({number(baseline.value)}) lies inside the interval: "
+        "on so few rows the model's lead may be chance."
+    ]
 
 
 def _class_notes(classes: tuple[ClassMetrics, ...]) -> list[str]:

@@ -43,6 +43,8 @@ class Scored:
     """float64 [N] and what each row weighs in that loss, by its class."""
     sample: Scored | None = None
     """Otherwise: the M random rows whose scores are kept."""
+    rows: np.ndarray | None = None
+    """int64 [N] the numbers of these rows among all that were evaluated; None: these are all."""
     weights: np.ndarray | None = None
     """int64 [N] how often each row counts, at least once (float64 in draws of a confusion matrix); None: each once."""
 
@@ -82,6 +84,7 @@ class Scored:
             row_losses=taken(self.row_losses),
             row_weights=taken(self.row_weights),
             sample=None,
+            rows=None,
             weights=weights,
         )
 

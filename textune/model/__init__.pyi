@@ -2,6 +2,8 @@ from . import processor as processor
 from .backbone import TextModel as TextModel
 from .budget import TokenBudget as TokenBudget
 from .budget import choose_budget as choose_budget
+from .depth import depths as depths
+from .depth import head_names as head_names
 from .device import Device as Device
 from .device import Precision as Precision
 from .device import prefers_bf16 as prefers_bf16

@@ -166,14 +166,16 @@ class TextModel(nn.Module):
             if name in self._frozen:
                 parameter.requires_grad_(False)
 
-    def compact_vocabulary(self, token_ids: Iterable[np.ndarray], *, mode: Switch, optimizer: str) -> str:
+    def compact_vocabulary(self, token_ids: Iterable[np.ndarray], *, mode: Switch, rule_obstacle: str = "") -> str:
         """Train only the token embeddings that occur in `token_ids`, where that is exact; returns the fact in words.
 
         Afterwards the model computes texts of those tokens alone, until it is saved and loaded. Arguments and errors
         are those of `textune.model.vocabulary.compact_vocabulary`; call it once, before the model moves to its device.
         """
         always = [self.pad_id] if self._unknown_id is None else [self.pad_id, self._unknown_id]
-        self._vocabulary, fact = compact_vocabulary(self.hf, token_ids, always=always, mode=mode, optimizer=optimizer)
+        self._vocabulary, fact = compact_vocabulary(
+            self.hf, token_ids, always=always, mode=mode, rule_obstacle=rule_obstacle
+        )
         return fact
 
     def group_cost(self, dtype: torch.dtype) -> int:

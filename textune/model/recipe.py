@@ -37,8 +37,8 @@ class Occurring:
     token_ids: Iterable[np.ndarray]
     """Flat arrays [tokens] of all that the model will see."""
     mode: Switch
-    optimizer: str
-    """The kind of `train.optimizer`."""
+    rule_obstacle: str
+    """Why the update rule needs the whole table; empty if it does not."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,9 @@ def prepare(
 
 def _compact(model: TextModel, vocabulary: Occurring | Kept | FullTable) -> str:
     if isinstance(vocabulary, Occurring):
-        return model.compact_vocabulary(vocabulary.token_ids, mode=vocabulary.mode, optimizer=vocabulary.optimizer)
+        return model.compact_vocabulary(
+            vocabulary.token_ids, mode=vocabulary.mode, rule_obstacle=vocabulary.rule_obstacle
+        )
     if isinstance(vocabulary, Kept):
         model.take_vocabulary(vocabulary.ids_K)
         return f"{len(vocabulary.ids_K):,} token embeddings, as in the run"

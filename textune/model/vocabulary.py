@@ -21,10 +21,6 @@ from textune.errors import ConfigError
 from textune.model.hugging import FamilyModule, HuggingModel
 from textune.model.own import class_name
 
-EXACT_RULES = frozenset({"adamw"})
-"""Kinds of `train.optimizer` that work element by element and change one without gradient by a common factor at most.
-"""
-
 WORTH_BELOW = 0.8
 """`auto` keeps the full table if more than this share of it occurs."""
 
@@ -38,18 +34,19 @@ def compact_vocabulary(
     *,
     always: Iterable[int],
     mode: Switch,
-    optimizer: str,
+    rule_obstacle: str,
 ) -> tuple[CompactVocabulary | None, str]:
     """Compact the word embedding of the Hugging Face model `hf`, which is on the CPU, according to
     `train.compact_vocabulary`.
 
-    `token_ids` are flat arrays [tokens] of all tokens that the model will see, `always` further ids, `optimizer` the
-    kind of `train.optimizer`. Returns the compact vocabulary (None if the full table is trained) and a sentence about
-    the choice. ConfigError if `mode` is "on" and training only those rows would not be exact.
+    `token_ids` are flat arrays [tokens] of all tokens that the model will see, `always` further ids, `rule_obstacle`
+    why the update rule needs the whole table (empty: it does not). Returns the compact vocabulary (None if the full
+    table is trained) and a sentence about the choice. ConfigError if `mode` is "on" and training only those rows would
+    not be exact.
     """
     if mode == "off":
         return None, 'full table: train.compact_vocabulary = "off"'
-    obstacle = _obstacle(hf, optimizer)
+    obstacle = rule_obstacle or _obstacle(hf)
     if obstacle and mode == "on":
         raise ConfigError(
             f'train.compact_vocabulary = "on", but {obstacle}.', hint='Use "auto", which then trains the whole table.'
@@ -176,11 +173,9 @@ def _hash(kept_K: np.ndarray, table_VH: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _obstacle(hf: HuggingModel, optimizer: str) -> str:
+def _obstacle(hf: HuggingModel) -> str:
     """Why training only some rows would not be exact or not useful; empty if it is both."""
     embedding = hf.get_input_embeddings()
-    if optimizer not in EXACT_RULES:
-        return f'the optimizer "{optimizer}" does not update every number independently'
     if not type(hf).__module__.startswith("transformers."):
         return f"{class_name(hf)} is code of its own and may use the embeddings elsewhere"
     if not _looks_rows_up(embedding):

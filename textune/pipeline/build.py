@@ -57,7 +57,14 @@ from textune.prediction import card_of
 from textune.ranks import ALONE, Ranks
 from textune.run import Earlier, Parts, Settings, Tracker
 from textune.tasks import build_task, stated_labels, with_known_weights
-from textune.training import STATE_BYTES, is_in_lockstep, is_sharded, require_learner, require_optimizer
+from textune.training import (
+    computes_whole,
+    cutting_obstacle,
+    is_sharded,
+    require_learner,
+    require_optimizer,
+    state_bytes,
+)
 
 
 def build_parts(
@@ -95,7 +102,7 @@ def build_parts(
         tracker.notice(warning)
 
     task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
-    metric = resolve_metric(evaluate.metric, task.head.answers)
+    metric = resolve_metric(evaluate.metric, task.heads)
     require_judge(train, data, best_by=evaluate.best_by)
 
     tokenizer = load_tokenizer(experiment.model)
@@ -140,7 +147,7 @@ def build_parts(
         train, model, data, rows, device=device, num_steps=plan.total_steps, ranks=ranks, earlier=earlier
     )
     assert prepared.budget is not None, "it was measured"
-    if is_in_lockstep(train.distributed) and tokens.window_pooling is not None:
+    if computes_whole(train.distributed) and tokens.window_pooling is not None:
         require_whole(int(rows["train"].lengths.max()), prepared.budget.max_tokens, key="train.max_tokens")
     card = card_of(
         experiment.data,
@@ -194,7 +201,11 @@ def _prepared(
     """The model made ready to train on these rows."""
     stores = {id(of_split.store): of_split.store for of_split in rows.values()}.values()
     vocabulary = (
-        Occurring((store.ids for store in stores), mode=section.compact_vocabulary, optimizer=section.optimizer.kind)
+        Occurring(
+            (store.ids for store in stores),
+            mode=section.compact_vocabulary,
+            rule_obstacle=cutting_obstacle(section.optimizer),
+        )
         if data.stream is None
         else FullTable("which tokens occur in a stream is not known in advance")
     )
@@ -215,7 +226,7 @@ def _prepared(
         train=rows["train"],
         configured=section.max_tokens,
         earlier=None if earlier is None else earlier.max_tokens,
-        state_bytes=STATE_BYTES[section.optimizer.kind],
+        state_bytes=state_bytes(section.optimizer),
         ranks=ranks,
     )
     return prepare(model, recipe, measure=measure)

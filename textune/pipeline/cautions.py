@@ -14,13 +14,12 @@ from textune.data import PreparedData
 from textune.errors import ConfigError
 from textune.model import Device, Precision, TextModel, TokenBudget, resolve_device
 from textune.ranks import Ranks
+from textune.training import rule_of
 from textune.wording import listing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-HIGHEST_RATE = 1e-3
-"""Above this peak learning rate of AdamW, a pretrained backbone hardly ever survives; a head alone may."""
 _UNLIMITED = 1_000_000
 """Tokenizers without a limit state numbers above this one."""
 
@@ -152,7 +151,9 @@ def separator_notice(columns: Columns, section: TokensSection, encoder: TextEnco
 def rate_warning(section: TrainSection, model: TextModel) -> list[str]:
     """A warning if the learning rate would most likely destroy the pretrained backbone."""
     rate = section.optimizer.lr
-    if rate <= HIGHEST_RATE or not any(p.requires_grad for p in model.hf.base_model.parameters()):
+    if rate <= rule_of(section.optimizer).highest_lr or not any(
+        p.requires_grad for p in model.hf.base_model.parameters()
+    ):
         return []
     return [
         f"train.optimizer.lr = {rate:g} is very high for a pretrained backbone, which will most likely forget what it"

@@ -14,7 +14,7 @@ from textune.config import Config, Overrides, load_config
 from textune.data import Finding, GivenRows, TokenFacts, audit_data
 from textune.pipeline.build import build_parts
 from textune.run import Facts, Parts, SilentTracker, Tracker, Trackers, batches_of, describe, run_facts
-from textune.training import STATE_BYTES, deterministic, gradients_in_memory, learner_alone
+from textune.training import deterministic, gradients_in_memory, learner_alone, state_bytes
 from textune.wording import count
 
 if TYPE_CHECKING:
@@ -132,6 +132,10 @@ def _token_facts(parts: Parts) -> TokenFacts:
     return TokenFacts(
         lengths=lengths,
         truncated={name: rows.num_truncated for name, rows in parts.rows.items()},
+        windows={}
+        if parts.card.window_pooling is None
+        else {name: rows.by_windows for name, rows in parts.rows.items()},
+        beyond={name: rows.num_beyond(parts.card.max_length) for name, rows in parts.rows.items()},
         max_length=parts.card.max_length,
         num_unknown=unknown,
         num_tokens=total,
@@ -173,7 +177,7 @@ def _measured(costs: Costs, parts: Parts, tracker: Tracker) -> Costs:
 def _memory_bytes(parts: Parts) -> int:
     """Memory that training always holds: fp32 weights, and gradients and optimizer state for the trained ones."""
     trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    return int(4 * parts.model.num_parameters + (4 + STATE_BYTES[parts.settings.train.optimizer.kind]) * trained)
+    return 4 * parts.model.num_parameters + (4 + state_bytes(parts.settings.train.optimizer)) * trained
 
 
 def _minutes(seconds: float) -> str:

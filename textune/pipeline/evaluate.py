@@ -35,7 +35,7 @@ from textune.config import (
 )
 from textune.data import GivenRows, Split, are_stated, choices_of, given_names, prepare_data, prepare_held_out
 from textune.errors import ConfigError, DataError, RunError
-from textune.evaluation import Metric, Report, resolve_metric
+from textune.evaluation import MainMetric, Report, resolve_metric
 from textune.jsontext import parse_json
 from textune.owncode import require_allowed
 from textune.prediction import ModelCard, Predictor, data_source, load
@@ -87,7 +87,7 @@ def evaluate(
             on_notice=tracker.notice,
         )
         card = predictor.card
-        chosen = resolve_metric(metric or card.metric, predictor.task.head.answers)
+        chosen = resolve_metric(metric or card.metric, predictor.task.heads)
         _require_loss(chosen, card, run)
         experiment, section, tokens = _settings_of(run, card)
         if data is None:
@@ -121,7 +121,7 @@ def _settings_of(run: Path, card: ModelCard) -> tuple[Experiment | None, Evaluat
     return None, EvaluateSection(), card.tokens
 
 
-def _require_loss(metric: Metric, card: ModelCard, run: Path) -> None:
+def _require_loss(metric: MainMetric, card: ModelCard, run: Path) -> None:
     """RunError for a metric of the loss where the model does not know its own."""
     if metric.needs_losses and not card.knows_loss:
         raise RunError(

@@ -6,6 +6,7 @@ epochs (MRPC and WNLI 5), on one Titan RTX.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -74,6 +75,16 @@ class TaskResult:
     """Of training and evaluation, in all sessions together."""
 
     @property
+    def measures(self) -> list[Measure]:
+        """What the task is judged by, of the sets that there are."""
+        return [measure for measure in TASKS[self.task].measures if measure.part in self.reports]
+
+    @property
+    def reports_shown(self) -> list[Report]:
+        """The reports that these measures are taken from."""
+        return [self.reports[part] for part in dict.fromkeys(measure.part for measure in self.measures)]
+
+    @property
     def is_sample(self) -> bool:
         """Whether only a sample of the task's rows was there."""
         return self.preset.endswith(SAMPLE)
@@ -131,12 +142,12 @@ class GlueResult:
         done, found = self._of("done"), []
         if done:
             found.append("Scores and intervals in per cent; rows: trained on / judged on; time: with evaluation.")
-        if any(len(TASKS[task.task].measures) > len(task.reports) for task in done):
+        if any(len(task.measures) > len(task.reports_shown) for task in done):
             found.append("Where one set has two metrics, the interval is that of their mean.")
         if any(task.is_sample for task in done):
             found.append("(sample): trained and judged on a sample of the task's training rows, not on its dev set.")
-        missed = [*self._of("missing"), *self._of("failed")]
-        return found + [f"{TASKS[task.task].title} is {task.status}: {task.reason}" for task in missed]
+        found += [f"{TASKS[task.task].title} has no rows: {task.reason}" for task in self._of("missing")]
+        return found + [f"{TASKS[task.task].title} failed: {task.reason}" for task in self._of("failed")]
 
     def _of(self, status: str) -> list[TaskResult]:
         return [task for task in self.tasks if task.status == status]
@@ -145,13 +156,12 @@ class GlueResult:
 def _cells(result: TaskResult) -> tuple[str, ...]:
     """One line of the table, as `HEAD` names its columns."""
     task = TASKS[result.task]
-    measures = [measure for measure in task.measures if measure.part in result.reports]
-    reports = [result.reports[part] for part in dict.fromkeys(measure.part for measure in measures)]
+    measures, reports = result.measures, result.reports_shown
     trained = "?" if result.num_train is None else f"{result.num_train:,}"
     return (
         f"{task.title} (sample)" if result.is_sample else task.title,
         " / ".join(_metric(measure) for measure in measures),
-        " / ".join(f"{100 * result.reports[measure.part].metrics[measure.metric]:.2f}" for measure in measures),
+        " / ".join(_percent(result.reports[measure.part].metrics[measure.metric]) for measure in measures),
         " / ".join(_interval(report) for report in reports),
         " / ".join(f"{measure.published:.2f}" for measure in measures),
         f"{trained} / {' + '.join(f'{report.num_rows:,}' for report in reports)}",
@@ -162,6 +172,10 @@ def _cells(result: TaskResult) -> tuple[str, ...]:
 
 def _metric(measure: Measure) -> str:
     return measure.metric if measure.part == "validation" else f"{measure.metric} ({measure.part})"
+
+
+def _percent(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{100 * value:.2f}"
 
 
 def _interval(report: Report) -> str:

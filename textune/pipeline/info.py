@@ -59,6 +59,7 @@ def info(run: str | Path) -> Facts:
         "problem": card.problem,
         "labels": list(card.names),
         "max_length": card.max_length,
+        "long": card.long,
         "precision": card.precision,
     }
 
@@ -85,7 +86,8 @@ def in_words(found: Facts) -> dict[str, str]:
     words["model"] = f"{found['model']}{size}" if "model" in found else "none saved yet"
     if "problem" in found:
         words["task"] = str(LabelMap(found["problem"], tuple(found["labels"])))
-        words["texts"] = f"at most {found['max_length']} tokens each, computed in {found['precision']}"
+        windows = "in windows of " if found["long"] == "windows" else ""
+        words["texts"] = f"{windows}at most {found['max_length']} tokens each, computed in {found['precision']}"
     lost = {part: f" ({num:,} left out)" for part, num in found.get("left_out", {}).items() if num}
     rows = (
         f"{'unknown number of' if num is None else f'{num:,}'} {part}{lost.get(part, '')}"

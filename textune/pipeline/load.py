@@ -59,7 +59,8 @@ class TrainedModel:
         names = choices_of(card.label_maps)
         labels = f", {count(len(names), 'label')} ({listing(names, 8)})" if names else ""
         kind = "texts" if card.columns.text_pair is None else "pairs of texts"
-        limit = f"{kind} of at most {card.max_length} tokens"
+        windows = " in windows" if card.long == "windows" else ""
+        limit = f"{kind}{windows} of at most {card.max_length} tokens"
         return f"<TrainedModel: {card.problem}{labels}, {limit}, {self._predictor.device}>"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from textune.batches import TokenRows
-from textune.evaluation import compute_metrics, num_ranked, ranking_note
+from textune.evaluation import all_metrics, ranking_notes
 from textune.run.best import BestModel
 from textune.run.report import score_rows
 from textune.run.setup import Setup
@@ -62,9 +62,7 @@ class Evaluator:
         rows = self._sets.get(self._judge)
         if rows is None or self._progress.step:
             return
-        num_rows = len(rows)
-        note = ranking_note(num_rows, num_ranked(self._setup.parts.task.head.answers, num_rows))
-        if note:
+        for note in ranking_notes(self._setup.parts.task.heads, len(rows)):
             self._setup.tracker.notice(note)
 
     def _is_due(self) -> bool:
@@ -91,7 +89,7 @@ class Evaluator:
         )
         if scored is None:
             return False
-        metrics, main = compute_metrics(scored, setup.parts.metric), setup.parts.metric.name
+        metrics, main = all_metrics(scored, setup.parts.metric), setup.parts.metric.name
         verdict = setup.best.update(metrics[main], step) if name == self._judge else None
         self._progress.evaluated_sets.append(name)
         is_best = verdict is not None and verdict.is_best

@@ -9,7 +9,7 @@ import numpy as np
 
 from textune.data import choices_of, problem_of
 from textune.run.parts import Parts
-from textune.training import STATE_BYTES, learning_rate
+from textune.training import learning_rate, state_bytes
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -182,7 +182,7 @@ def _checkpoint_bytes(parts: Parts) -> int:
         return 4 * parts.model.num_parameters
     held = sum(p.numel() for p in parts.model.parameters())
     trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    return 4 * held + STATE_BYTES[section.optimizer.kind] * trained
+    return 4 * held + state_bytes(section.optimizer) * trained
 
 
 def _disk_bytes(parts: Parts, checkpoint_bytes: int) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textune.batches import Assembler, Batches, Loader, Plan, StreamLoader, TextEncoder, TokenRows
 from textune.config import EvaluateSection, TrainSection
 from textune.data import PreparedData
-from textune.evaluation import Metric
+from textune.evaluation import MainMetric
 from textune.model import Device, TextModel, TokenBudget
 from textune.prediction import ModelCard, Predictor
 from textune.ranks import ALONE, Ranks
@@ -45,7 +45,7 @@ class Parts:
     tokenizer: PreTrainedTokenizerBase
     encoder: TextEncoder
     task: Task
-    metric: Metric
+    metric: MainMetric
     model: TextModel
     device: Device
     vocabulary: str

@@ -12,12 +12,23 @@ import torch
 from textune.atomic import write_text
 from textune.batches import TokenRows
 from textune.data import Split
-from textune.evaluation import EvaluatedRows, Metric, Reduction, Report, RowLosses, Scored, build_report, render
+from textune.evaluation import (
+    EvaluatedRows,
+    MainMetric,
+    Report,
+    RowLosses,
+    ScoredRows,
+    TaskReduction,
+    build_task_report,
+    has_label,
+    render,
+)
 from textune.model import CallerBudget
 from textune.prediction import Predictor, load
 from textune.run.folder import RunFolder, report_stem
 from textune.run.parts import Parts
 from textune.run.tracking import Tracker
+from textune.tasks import Task
 
 
 def score_rows(
@@ -30,15 +41,15 @@ def score_rows(
     budget: CallerBudget | None = None,
     with_losses: bool = False,
     stop: Callable[[], bool] = lambda: False,
-) -> Scored | None:
-    """Score rows and keep of each what metrics and a report need; never all scores at once.
+) -> ScoredRows | None:
+    """Score rows and keep of each, head by head, what metrics and a report need; never all scores at once.
 
     Of several ranks each scores its share, and each gets the result of all: the same bits as those of a process alone.
     `with_losses`: keep the task's own loss of each as well. None where `stop`, asked after each batch, says so.
     `place` names an example; `budget` as in `Predictor.score_batches`.
     """
     budget = budget or predictor.budget(tracker.notice)
-    head, ranks, num_rows = predictor.task.head, predictor.ranks, len(rows)
+    task, ranks, num_rows = predictor.task, predictor.ranks, len(rows)
 
     def place_of(position: int) -> str:
         return place(int(rows.examples[position]))
@@ -46,21 +57,23 @@ def score_rows(
     def targets_of(positions: np.ndarray) -> dict[str, np.ndarray]:
         return rows.at(positions).targets
 
-    reduction = Reduction(head, num_rows=num_rows, with_losses=with_losses)
+    labelled = {
+        name: has_label(targets[rows.examples]) for name, targets in rows.example_targets.items() if targets.ndim == 1
+    }
+    reduction = TaskReduction(task.heads, labelled, num_rows=num_rows, with_losses=with_losses)
+    num_done = 0
     batches = predictor.score_batches(
         rows.store, rows.examples, place=place_of, budget=budget, targets=targets_of if with_losses else None
     )
     for batch in batches:
         targets = targets_of(batch.positions)
-        losses = None
-        if batch.losses is not None:
-            weights = predictor.task.row_weights({head.name: torch.from_numpy(targets[head.name])}, None)
-            losses = RowLosses(batch.losses[head.name], weights[head.name].numpy())
-        reduction.add(batch.positions, targets[head.name], batch.scores[head.name], losses)
+        losses = None if batch.losses is None else _weighted(task, batch.losses, targets)
+        reduction.add(batch.positions, targets, batch.scores, losses)
+        num_done += len(batch.positions)
         if ranks.alone:
-            tracker.progress(stage, reduction.num_added, num_rows)
+            tracker.progress(stage, num_done, num_rows)
         else:  # the others are about as far
-            tracker.progress(stage, min(reduction.num_added * ranks.world, num_rows - 1), num_rows)
+            tracker.progress(stage, min(num_done * ranks.world, num_rows - 1), num_rows)
         if stop():
             return None
     reduction.merge(ranks)
@@ -69,12 +82,18 @@ def score_rows(
     return reduction.finish()
 
 
+def _weighted(task: Task, losses: Mapping[str, np.ndarray], targets: Mapping[str, np.ndarray]) -> dict[str, RowLosses]:
+    """The losses of a batch by head, with what each row weighs in them."""
+    weights = task.row_weights({name: torch.from_numpy(values) for name, values in targets.items()}, None)
+    return {name: RowLosses(losses_B, weights[name].numpy()) for name, losses_B in losses.items()}
+
+
 def report_split(
     predictor: Predictor,
     split: Split,
     rows: TokenRows,
     *,
-    metric: Metric,
+    metric: MainMetric,
     train_targets: Mapping[str, np.ndarray] | None,
     bootstrap: int,
     mistakes: int,
@@ -88,7 +107,7 @@ def report_split(
     )
     assert scored is not None
     examples = split.chosen_examples
-    return build_report(
+    return build_task_report(
         scored,
         EvaluatedRows(
             texts=examples.text,
@@ -101,8 +120,8 @@ def report_split(
                 f"{lost} The scores say nothing about such rows." for lost in (split.unread, split.too_long) if lost
             ),
         ),
-        metric=metric,
-        train_targets=None if train_targets is None else train_targets[predictor.task.head.name],
+        main=metric,
+        train_targets=train_targets,
         bootstrap=bootstrap,
         mistakes=mistakes,
     )

@@ -12,7 +12,7 @@ from .determinism import deterministic as deterministic
 from .keeper import CheckpointKeeper as CheckpointKeeper
 from .learner import Learner as Learner
 from .learner import build_learner as build_learner
-from .learner import is_in_lockstep as is_in_lockstep
+from .learner import computes_whole as computes_whole
 from .learner import is_sharded as is_sharded
 from .learner import learner_alone as learner_alone
 from .learner import require_learner as require_learner
@@ -21,6 +21,10 @@ from .loop import StepResult as StepResult
 from .loop import steps as steps
 from .microbatch import gradients_in_memory as gradients_in_memory
 from .randomness import restore_random_states as restore_random_states
+from .rules import cutting_obstacle as cutting_obstacle
+from .rules import require_optimizer as require_optimizer
+from .rules import rule_of as rule_of
+from .rules import state_bytes as state_bytes
 from .schedule import depends_on_the_end as depends_on_the_end
 from .schedule import learning_rate as learning_rate
 from .state import MODEL as MODEL
@@ -28,5 +32,3 @@ from .state import Numbers as Numbers
 from .state import weights_of as weights_of
 from .stopping import BestTracker as BestTracker
 from .tensorfile import places_in as places_in
-from .updates import STATE_BYTES as STATE_BYTES
-from .updates import require_optimizer as require_optimizer

@@ -245,9 +245,9 @@ def is_sharded(section: Distributed) -> bool:
     return section.kind == "fsdp" or (section.kind == "deepspeed" and section.stage == 3)
 
 
-def is_in_lockstep(section: Distributed) -> bool:
-    """Whether all ranks will make the same number of passes."""
-    return section.kind == "fsdp" or (section.kind == "deepspeed" and section.stage >= 2)
+def computes_whole(section: Distributed) -> bool:
+    """Whether an example is always computed as a whole: not in parts, of which ranks would have different numbers."""
+    return section.kind != "ddp"
 
 
 def require_learner(

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from typing import Protocol, TypedDict
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 
-from textune.config import AdamW, AdamW8bit, TrainSection
-from textune.errors import ModelError
+from textune.config import Optimizer, TrainSection
 from textune.model import Device, KernelAdamW, Kernels
+from textune.training.rates import rate_factors
+from textune.training.rules import Group, require_optimizer, rule_of
 from textune.training.state import OPTIMIZER, Numbers, Placed, Read, trained_in
-
-STATE_BYTES = {"adamw": 8, "adamw_8bit": 2}
-"""Bytes of optimizer state for each number that is trained, by `kind`: two moments."""
 
 
 class Rule(Protocol):
@@ -67,8 +61,8 @@ class TorchUpdate:
 
     @property
     def learning_rate(self) -> float:
-        """The rate that the optimizer itself holds."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """The rate that the optimizer itself holds for weights whose factor is 1."""
+        return rate_held(self.optimizer)
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """The optimizer's tensors as (WEIGHT/KEY, what this rank holds), in the same order on all ranks."""
@@ -175,87 +169,43 @@ def _clipped_step(
 # --- optimizers ------------------------------------------------------------------------------------------------------
 
 
-class Group(TypedDict):
-    """Parameters with the same decay."""
-
-    params: list[torch.nn.Parameter]
-    weight_decay: float
-
-
-class Options(TypedDict):
-    """What every AdamW takes beside its groups."""
-
-    lr: float
-    betas: tuple[float, float]
-    eps: float
-
-
 def build_optimizer(
-    model: torch.nn.Module, section: AdamW | AdamW8bit, kernels: Kernels | None = None
+    model: torch.nn.Module, section: Optimizer, kernels: Kernels | None = None
 ) -> torch.optim.Optimizer:
-    """AdamW over the parameters that are trained; biases and norm weights (every vector) are not decayed.
+    """The optimizer over the parameters that are trained; biases and norm weights (every vector) are not decayed.
 
-    Its step is that of `kernels`, if they are given: they need whole weights on the processor. ModelError where
-    `adamw_8bit` is asked for and no package for it is installed.
+    Its step is that of `kernels`, if they are given and have it: they need whole weights on the processor. ModelError
+    where no package for it is installed, ConfigError for rates of parts that the model does not have.
     """
     require_optimizer(section)
-    trained = list(trained_in(model).values())
+    trained = trained_in(model)
+    factors = rate_factors(model, trained, section)
+    groups: dict[tuple[float, bool], Group] = {}
     # Norm weights and biases are the vectors of a transformer; matrices and embeddings have two dimensions.
-    groups: list[Group] = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": section.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    options: Options = {"lr": section.lr, "betas": (section.beta1, section.beta2), "eps": section.eps}
-    return OPTIMIZERS[section.kind](groups, options, kernels)
-
-
-def _adamw(groups: list[Group], options: Options, kernels: Kernels | None) -> torch.optim.Optimizer:
-    if kernels is not None and _are_plain([p for group in groups for p in group["params"]]):
-        return KernelAdamW(groups, kernels, **options)
-    return torch.optim.AdamW([{**group} for group in groups], fused=True, **options)
-
-
-def _adamw_8bit(groups: list[Group], options: Options, kernels: Kernels | None) -> torch.optim.Optimizer:
-    """bitsandbytes where it is installed: torchao compiles its step first, which takes half a minute and a
-    compiler."""
-    package = "bitsandbytes" if importlib.util.find_spec("bitsandbytes") else "torchao"
-    # It logs at its import that it has no 4-bit kernels for CPUs, and both warn about what they use of torch.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        optimizer: torch.optim.Optimizer = importlib.import_module(f"{package}.optim").AdamW8bit(groups, **options)
+    for decayed in (True, False):
+        for name, parameter in trained.items():
+            if (parameter.ndim >= 2) is not decayed:
+                continue
+            factor, decay = factors[name], section.weight_decay if decayed else 0.0
+            empty: Group = {"params": [], "weight_decay": decay, "factor": factor}
+            groups.setdefault((factor, decayed), empty)["params"].append(parameter)
+    optimizer = rule_of(section).build(section, list(groups.values()), kernels)
+    set_learning_rate(optimizer, section.lr)
     return optimizer
 
 
-OPTIMIZERS: dict[str, Callable[[list[Group], Options, Kernels | None], torch.optim.Optimizer]] = {
-    "adamw": _adamw,
-    "adamw_8bit": _adamw_8bit,
-}
-"""`train.optimizer.kind` to what builds it; each has its line in `STATE_BYTES` too."""
-
-
-def _are_plain(weights: list[torch.nn.Parameter]) -> bool:
-    """Whether threads may change these weights side by side: each fp32, in one piece and in memory of its own."""
-    places = {p.untyped_storage().data_ptr() for p in weights if p.numel()}
-    apart = len(places) == sum(p.numel() > 0 for p in weights)
-    return apart and all(p.dtype == torch.float32 and p.is_contiguous() for p in weights)
-
-
-def require_optimizer(section: AdamW | AdamW8bit) -> None:
-    """ModelError where this installation lacks the package of an optimizer."""
-    if section.kind == "adamw_8bit" and not any(map(importlib.util.find_spec, ("bitsandbytes", "torchao"))):
-        raise ModelError(
-            'train.optimizer.kind = "adamw_8bit", but neither bitsandbytes nor torchao is installed.',
-            hint='Run `pip install "textune[8bit]"`, or use "adamw".',
-        )
+def rate_held(optimizer: torch.optim.Optimizer) -> float:
+    """The rate of the schedule that the groups hold, each times its factor."""
+    group = max(optimizer.param_groups, key=lambda group: group.get("factor", 1.0) == 1)
+    return float(group["lr"]) / float(group.get("factor", 1.0))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group this rate; torchao keeps it in a tensor, which is filled, since its step is compiled around
-    it."""
+    """Give every group this rate times its factor; torchao keeps it in a tensor, which is filled, since its step is
+    compiled around it."""
     for group in optimizer.param_groups:
+        rate = lr * group.get("factor", 1.0)
         if isinstance(group["lr"], torch.Tensor):
-            group["lr"].fill_(lr)
+            group["lr"].fill_(rate)
         else:
-            group["lr"] = lr
+            group["lr"] = rate

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from textune.data.inspect.findings import Finding, Level
-from textune.wording import count
+from textune.wording import count, listing
 
 MAX_TRUNCATED, MAX_UNKNOWN = 0.1, 0.01
 
@@ -18,9 +18,13 @@ class TokenFacts:
     """What tokenising the splits showed."""
 
     lengths: Mapping[str, np.ndarray]
-    """Tokens of each row after truncation, int64 [N], by split."""
+    """Tokens of each row after truncation (those of all its windows), int64 [N], by split."""
     truncated: Mapping[str, int] = field(default_factory=dict)
     """Rows that lost tokens, by split."""
+    windows: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    """How many rows have how many windows, by split; empty where long texts are cut."""
+    beyond: Mapping[str, int] = field(default_factory=dict)
+    """Tokens that cutting each row at `max_length` loses, by split."""
     max_length: int | None = None
     num_unknown: int = 0
     """Unknown tokens in all splits."""
@@ -38,14 +42,16 @@ def token_findings(tokens: TokenFacts) -> list[Finding]:
         low, middle, high, top = (int(value) for value in np.percentile(lengths, [0, 50, 95, 100]))
         message = f"{name} rows have {low} to {top} tokens, half of them at most {middle}, 95 % at most {high}."
         findings.append(Finding("note", "lengths", message, int(lengths.sum())))
+        limit = f" {tokens.max_length}" if tokens.max_length is not None else ""
+        windows, beyond = tokens.windows.get(name, {}), tokens.beyond.get(name, 0)
+        if windows:
+            findings.append(_windows(name, windows, beyond, limit))
         cut = tokens.truncated.get(name, 0)
         if cut:
             level: Level = "warning" if cut > MAX_TRUNCATED * len(lengths) else "note"
-            limit = f" {tokens.max_length}" if tokens.max_length is not None else ""
-            message = (
-                f"{count(cut, f'{name} row')} ({cut / len(lengths):.1%}) lose tokens:"
-                f" longer than tokens.max_length{limit}."
-            )
+            reason = "more windows than tokens.max_windows" if windows else f"longer than tokens.max_length{limit}"
+            lost = f", {beyond:,} in all" if beyond and not windows else ""
+            message = f"{count(cut, f'{name} row')} ({cut / len(lengths):.1%}) lose tokens{lost}: {reason}."
             findings.append(Finding(level, "truncated", message, cut))
     if tokens.num_unknown:
         rate = tokens.num_unknown / max(tokens.num_tokens, 1)
@@ -58,3 +64,13 @@ def token_findings(tokens: TokenFacts) -> list[Finding]:
         message = f"With padding, a run would spend {tokens.padding_share:.0%} of its computation on it."
         findings.append(Finding("note", "padding", message, wasted))
     return findings
+
+
+def _windows(name: str, windows: Mapping[int, int], beyond: int, limit: str) -> Finding:
+    """How many rows have how many windows, and what cutting them would lose."""
+    shown = listing([f"{rows:,} with {number}" for number, rows in windows.items()], 6)
+    several = sum(rows for number, rows in windows.items() if number > 1)
+    message = f"{name} rows by windows: {shown}."
+    if several:
+        message += f" Cut at tokens.max_length{limit}, {count(several, 'row')} would lose {beyond:,} tokens."
+    return Finding("note", "windows", message, several)

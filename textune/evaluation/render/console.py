@@ -11,8 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from textune.evaluation.mainmetric import by_metric
 from textune.evaluation.mistakes import Mistake
 from textune.evaluation.report import Report
+from textune.evaluation.undefined import UNDEFINED
 from textune.evaluation.wording import answer, number, one_line, split_averages
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ MAX_MATRIX = 10
 MAX_CONFUSIONS = 10
 MAX_MISTAKES = 5
 MAX_NAME = 60
+SHOWN = ("accuracy", "balanced_accuracy", "f1_macro", "mcc", "roc_auc", "loss")
+"""The metrics in the table of several tasks, where they have them."""
 
 
 def render(report: Report, console: Console) -> None:
@@ -35,15 +39,33 @@ class _Printer:
     """Draws the sections one after the other; all text passes `_text`, which keeps it printable in the console's
     encoding."""
 
-    def __init__(self, report: Report, console: Console) -> None:
+    def __init__(self, report: Report, console: Console, *, indent: int = 0) -> None:
+        """`indent`: how far a task stands in the report on several."""
         self.report = report
+        self.indent = indent
         self.drawing = console
         self.encoding = console.encoding or "utf-8"
         self.ellipsis = "…" if self.encoding.lower().startswith("utf") else "..."
 
     def print(self) -> None:
-        sections = (self._head, self._metrics, self._classes, self._confusions, self._mistakes, self._notes)
-        for section in sections:
+        self._out(self._text(f"Evaluation of {self.report.dataset or 'the model'}", "bold"))
+        self._head()
+        if self.report.tasks:
+            self._tasks()
+        self._body()
+        for name, task in self.report.tasks.items():
+            self._title(f"Task {name}")
+            _Printer(task, self.drawing, indent=2).print_task()
+
+    def print_task(self) -> None:
+        """One of several tasks, below its title."""
+        self._head()
+        self._body()
+
+    def _body(self) -> None:
+        if not self.report.tasks:
+            self._metrics()
+        for section in (self._classes, self._confusions, self._mistakes, self._notes):
             section()
 
     def _text(self, text: str, style: str = "", limit: int = 1000) -> Text:
@@ -53,7 +75,7 @@ class _Printer:
         return Text(line.encode(self.encoding, "replace").decode(self.encoding), style=style)
 
     def _out(self, renderable: Text | Table, indent: int = 0) -> None:
-        self.drawing.print(Padding(renderable, (0, 0, 0, indent), expand=False), highlight=False)
+        self.drawing.print(Padding(renderable, (0, 0, 0, self.indent + indent), expand=False), highlight=False)
 
     def _title(self, text: str) -> None:
         self.drawing.line()
@@ -61,7 +83,6 @@ class _Printer:
 
     def _head(self) -> None:
         report, baseline = self.report, self.report.baseline
-        self._out(self._text(f"Evaluation of {report.dataset or 'the model'}", "bold"))
         grid = Table.grid(padding=(0, 2))
         grid.add_column(no_wrap=True)
         grid.add_column(justify="right", no_wrap=True)
@@ -71,14 +92,29 @@ class _Printer:
             interval = f"95 % interval {number(report.interval[0])} to {number(report.interval[1])}"
             interval += f" ({report.interval_method})" if report.interval_method else ""
         about = self._text(f"{baseline.compared} of {baseline.rule}")
-        grid.add_row(Text(report.metric, "bold"), Text(number(report.value), "bold"), interval)
+        grid.add_row(self._text(report.metric, "bold"), Text(number(report.value), "bold"), interval)
         grid.add_row("baseline", number(baseline.value), about)
         grid.add_row("rows", f"{report.num_rows:,}", self._text(report.about()))
         if report.num_left_out:
             grid.add_row("left out", f"{report.num_left_out:,}", "rows that could not be used")
         self._out(grid, indent=2)
-        for warning in report.warnings:
+        for warning in () if self.indent else report.warnings:  # those of a task stand above all of them
             self._out(Text("Warning: ", "bold yellow").append_text(self._text(warning, "yellow")))
+
+    def _tasks(self) -> None:
+        """What each task reaches, and their means."""
+        report = self.report
+        values = by_metric(report.metrics, report.tasks)
+        shown = [name for name in SHOWN if name in values]
+        table = self._table("task", "rows", *shown)
+        for name, task in report.tasks.items():
+            cells = (number(values[metric].get(name, UNDEFINED)) for metric in shown)
+            table.add_row(self._text(name, limit=MAX_NAME), f"{task.num_rows:,}", *cells)
+        for row in ("mean", "std"):
+            cells = (number(values[metric].get(row, UNDEFINED)) for metric in shown)
+            table.add_row(Text(row, "dim"), "", *cells)
+        self._title("Tasks")
+        self._out(table, indent=2)
 
     def _metrics(self) -> None:
         rest, averages = split_averages(self.report.metrics)

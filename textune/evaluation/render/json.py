@@ -61,6 +61,7 @@ def _report(tree: Tree) -> Report:
         notes=tuple(tree["notes"]),
         num_left_out=tree.get("rows_left_out", 0),
         curves=tuple(_curves(row) for row in tree.get("curves", ())),
+        tasks={name: _report(task) for name, task in tree.get("tasks", {}).items()},
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from textune.evaluation.mainmetric import by_metric
 from textune.evaluation.metrics import metric_called
 from textune.evaluation.report import Report
 from textune.evaluation.wording import answer, number, one_line, split_averages
@@ -20,16 +21,19 @@ _MARKUP = re.compile(r"[\\`*\[\]<>|~$&#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
 def render(report: Report) -> str:
-    """The whole report, sections that do not apply left out."""
-    parts = [
-        _head(report),
-        _metrics(report),
-        _classes(report),
-        _confusions(report),
-        _mistakes(report),
-        _bullets("Notes", report.notes),
-    ]
+    """The whole report, sections that do not apply left out; of several tasks, each has its own after what they have
+    in common."""
+    parts = [_head(report), _tasks(report) if report.tasks else _metrics(report), *_sections(report)]
+    for name, task in report.tasks.items():
+        parts.append(f"## Task {escape(name, MAX_NAME)}\n\n{_summary(task)}")
+        # a line that begins with # is a heading: in what the data say it is escaped
+        parts += [re.sub("^#", "##", part, flags=re.MULTILINE) for part in (_metrics(task), *_sections(task))]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _sections(report: Report) -> list[str]:
+    """What follows the metrics."""
+    return [_classes(report), _confusions(report), _mistakes(report), _bullets("Notes", report.notes)]
 
 
 def escape(text: str, limit: int) -> str:
@@ -53,20 +57,35 @@ def _bullets(title: str, lines: Sequence[str]) -> str:
 
 
 def _head(report: Report) -> str:
-    lines = [f"# Evaluation of {escape(report.dataset, 200) or 'the model'}"]
+    lines = [f"# Evaluation of {escape(report.dataset, 200) or 'the model'}", _summary(report)]
+    lines.extend(f"> **Warning:** {escape(warning, 2000)}" for warning in report.warnings)
+    if report.fingerprint:
+        lines.append(f"Data fingerprint: `{report.fingerprint}`")
+    return "\n\n".join(lines)
+
+
+def _summary(report: Report) -> str:
+    """The main metric, its interval, and what a constant answer reaches."""
     interval = ""
     if report.interval is not None:
         method = f", {report.interval_method}" if report.interval_method else ""
         interval = f" (95 % interval {number(report.interval[0])} to {number(report.interval[1])}{method})"
     rows = f"{report.num_rows:,} rows" + (f" ({report.num_left_out:,} left out)" if report.num_left_out else "")
-    lines.append(f"**{report.metric} {number(report.value)}**{interval} on {rows}; {escape(report.about(), 200)}.")
+    name = escape(report.metric, 2 * MAX_NAME)
+    main = f"**{name} {number(report.value)}**{interval} on {rows}; {escape(report.about(), 200)}."
     baseline = report.baseline
-    values = ", ".join(f"{name} {number(value)}" for name, value in baseline.metrics.items())
-    lines.append(f"Baseline, {escape(baseline.rule, 2 * MAX_TEXT)}: {values}.")
-    lines.extend(f"> **Warning:** {escape(warning, 2000)}" for warning in report.warnings)
-    if report.fingerprint:
-        lines.append(f"Data fingerprint: `{report.fingerprint}`")
-    return "\n\n".join(lines)
+    values = ", ".join(f"{escape(name, 2 * MAX_NAME)} {number(value)}" for name, value in baseline.metrics.items())
+    return f"{main}\n\nBaseline, {escape(baseline.rule, 2 * MAX_TEXT)}: {values}."
+
+
+def _tasks(report: Report) -> str:
+    """Every metric: its mean over the tasks, its standard deviation, and its value for each."""
+    columns = ["mean", "std", *report.tasks]
+    rows = [
+        [name, *(number(values[column]) if column in values else "" for column in columns)]
+        for name, values in by_metric(report.metrics, report.tasks).items()
+    ]
+    return "## Metrics\n\n" + _table(["metric", *(escape(column, MAX_NAME) for column in columns)], rows)
 
 
 def _metrics(report: Report) -> str:

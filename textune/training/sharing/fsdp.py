@@ -18,6 +18,7 @@ from textune.model import Device
 from textune.ranks import Ranks
 from textune.tasks import ByHead, Task
 from textune.training.engines import Engine, Targets, TorchEngine
+from textune.training.rules import cutting_obstacle
 from textune.training.updates import TorchUpdate, build_update
 
 
@@ -76,10 +77,10 @@ class FullySharded:
 
 def require(section: TrainSection, device: Device, ranks: Ranks, steps_per_epoch: int | None) -> None:
     """ModelError for an optimizer or a precision that cannot be cut over ranks."""
-    if section.optimizer.kind != "adamw":
+    if obstacle := cutting_obstacle(section.optimizer):
         raise ModelError(
-            f'train.optimizer.kind = "{section.optimizer.kind}" cannot be combined with train.distributed.kind ='
-            f' "fsdp".',
+            f'{obstacle}, which cannot be combined with train.distributed.kind = "fsdp": each rank holds slices of'
+            " weights.",
             hint='Use "adamw" (its state is divided by the number of devices), or train.distributed.kind = "ddp".',
         )
     if device.precision == "fp16":

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+OPTIMIZERS = {"adamw": frozenset({"adamw", "adam"})}
+"""`train.optimizer.kind` to the types of DeepSpeed that do the same: its "Adam" decays as AdamW does unless configured
+otherwise."""
+
 SCHEDULERS = {
     "linear": "WarmupDecayLR",
     "cosine": "WarmupCosineLR",

@@ -1,6 +1,6 @@
 """What DeepSpeed gets: this run's configuration and, where it does not contradict that, the user's own JSON file.
 
-Pure functions without torch and DeepSpeed. Every value has one owner. A value of textune's configuration may also be
+Pure functions, without DeepSpeed itself. Every value has one owner. A value of textune's configuration may also be
 in the JSON file, but only the same value or `"auto"`; keys that textune has no say in (bucket sizes, monitors, ...)
 are passed on.
 """
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from textune.config import DeepSpeed, TrainSection
 from textune.errors import ConfigError, ModelError
+from textune.training.rules import rule_of
 from textune.training.sharing.zero import keys
 from textune.wording import nearest
 
@@ -75,10 +76,10 @@ def plan_zero(
     """
     zero = section.distributed
     assert isinstance(zero, DeepSpeed)
-    if section.optimizer.kind != "adamw":
+    if not rule_of(section.optimizer).moments:
         raise ConfigError(
             f'train.optimizer.kind = "{section.optimizer.kind}" cannot be combined with train.distributed.kind ='
-            f' "deepspeed".',
+            ' "deepspeed": its state has no translation to ZeRO\'s partitions.',
             hint='Use "adamw" (its state is divided by the number of devices), or train.distributed.kind = "ddp".',
         )
     ours = _own_config(section, world=world, num_trained=num_trained)
@@ -240,8 +241,7 @@ def _compare_optimizer(comparison: Comparison, section: TrainSection) -> None:
         "optimizer.type",
         "train.optimizer.kind",
         optimizer.kind,
-        # DeepSpeed's "Adam" decays as AdamW does unless configured otherwise.
-        equal=lambda value: isinstance(value, str) and value.lower() in {"adamw", "adam"},
+        equal=lambda value: isinstance(value, str) and value.lower() in keys.OPTIMIZERS[optimizer.kind],
     )
     for name, our_name in (("lr", "lr"), ("eps", "eps"), ("weight_decay", "weight_decay")):
         comparison.same(f"optimizer.params.{name}", f"train.optimizer.{our_name}", getattr(optimizer, our_name))

@@ -23,6 +23,7 @@ from textune.model import Device
 from textune.ranks import Ranks
 from textune.tasks import ByHead, Task
 from textune.training.engines import Engine, Targets, TorchEngine
+from textune.training.rules import rule_of
 from textune.training.sharing.alone import WholeWeights
 from textune.training.sharing.zero.library import ZeroEngine, gathered, start_engine
 from textune.training.sharing.zero.lossscale import LossScale
@@ -96,5 +97,14 @@ def share(engine: Engine, section: TrainSection, device: Device, ranks: Ranks) -
     os.environ.setdefault("LOCAL_RANK", str(ranks.local_rank))  # DeepSpeed insists on it, even for a process alone
     started = start_engine(engine, optimizer, plan, device)
     scale = LossScale(plan.initial_scale, plan.scale_interval, plan.min_scale) if device.precision == "fp16" else None
-    update = ZeroUpdate(started, model, optimizer, stage=stage, scale=scale, device=device, ranks=ranks)
+    update = ZeroUpdate(
+        started,
+        model,
+        optimizer,
+        moments=rule_of(section.optimizer).moments,
+        stage=stage,
+        scale=scale,
+        device=device,
+        ranks=ranks,
+    )
     return Zero(started, stage=stage), update

@@ -13,9 +13,7 @@ from textune.ranks import Ranks
 from textune.training.sharing.zero.library import ZeroEngine
 from textune.training.sharing.zero.lossscale import LossScale
 from textune.training.state import OPTIMIZER, Numbers, Placed, Read, trained_in
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
-"""AdamW's tensors of the shape of a weight; `step` is one number."""
+from textune.training.updates import rate_held, set_learning_rate
 
 
 class ZeroUpdate:
@@ -28,17 +26,20 @@ class ZeroUpdate:
         model: TextModel,
         optimizer: torch.optim.Optimizer,
         *,
+        moments: tuple[str, ...],
         stage: int,
         scale: LossScale | None,
         device: Device,
         ranks: Ranks,
     ) -> None:
-        """`optimizer` is the one that `engine` was started with."""
+        """`optimizer` is the one that `engine` was started with; `moments` are the keys of its tensors of the shape of
+        a weight, beside `step`, which is one number."""
         self.scale = scale
         self._engine = engine
         self._model = model
         self._optimizer = optimizer
         self._trained = trained_in(model)
+        self._moments = moments
         self._stage = stage
         self._device = device
         self._ranks = ranks
@@ -79,13 +80,12 @@ class ZeroUpdate:
 
     def set_learning_rate(self, lr: float) -> None:
         """Set the rate of the next step."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
+        set_learning_rate(self._optimizer, lr)
 
     @property
     def learning_rate(self) -> float:
-        """The rate that the optimizer itself holds."""
-        return float(self._optimizer.param_groups[0]["lr"])
+        """The rate that the optimizer itself holds for weights whose factor is 1."""
+        return rate_held(self._optimizer)
 
     def _count_change(self) -> None:
         """DeepSpeed writes past autograd's count of changes, which tells when copies of weights are out of date."""
@@ -100,7 +100,7 @@ class ZeroUpdate:
         assert len(steps) == 1, f"partitions have taken {sorted(steps)} steps"
         step = torch.tensor(steps.pop())
         for name, parameter in self._trained.items() if step > 0 else ():
-            for key in MOMENTS:
+            for key in self._moments:
                 yield f"{name}/{key}", utils.safe_get_full_optimizer_state(parameter, key)
             yield f"{name}/step", step
 
@@ -125,7 +125,7 @@ class ZeroUpdate:
             )
         self._begin_moments(*counts or (0,))
         for name, parameter in self._trained.items():
-            for key in MOMENTS if name in done else ():
+            for key in self._moments if name in done else ():
                 self._set_moment(parameter, read(f"{OPTIMIZER}{name}/{key}"), key)
         if self.scale is not None and (saved := numbers.get("scaler")):
             self.scale.load_state_dict(saved)
@@ -142,7 +142,7 @@ class ZeroUpdate:
         for partition in self._partitions():
             count = torch.tensor(float(step), device=partition.device)
             self._optimizer.state[partition] = {"step": count} | {
-                key: torch.zeros_like(partition.data) for key in MOMENTS
+                key: torch.zeros_like(partition.data) for key in self._moments
             }
         if self._stage < 3:
             self._engine.optimizer._hp_optimizer_states_linked = False

@@ -1,0 +1,55 @@
+"""How deep in a model each weight lies, by the names of its modules: what layer-wise learning rates follow from."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from textune.model.hugging import FamilyModule, HuggingModel
+
+
+def depths(hf: HuggingModel) -> tuple[dict[str, int], int]:
+    """The depth of each parameter of `hf` by name, and that of the head; one less of it is the number of layers.
+
+    Embeddings have 0, the first layer 1 and so on, through encoder and decoder. What follows the last layer, such as a
+    norm or a pooler, lies as high as the head. Layers are the items of the outermost lists of modules in the backbone.
+    """
+    modules = dict(hf.named_modules(remove_duplicate=False))
+    prefix = hf.base_model_prefix + "."
+    layers: list[str] = []
+    found: dict[str, int] = {}
+    for name, _ in hf.named_parameters():
+        if not name.startswith(prefix):
+            continue
+        layer = _layer_of(name, modules)
+        if layer and layer not in layers:
+            layers.append(layer)
+        if layer:
+            found[name] = layers.index(layer) + 1
+        else:
+            found[name] = 0 if not layers or _embeds(name, modules) else len(layers) + 1
+    head = len(layers) + 1
+    return {name: found.get(name, head) for name, _ in hf.named_parameters()}, head
+
+
+def head_names(hf: HuggingModel) -> set[str]:
+    """The parameters outside the backbone; empty where the model does not tell it from the head."""
+    prefix = hf.base_model_prefix + "."
+    names = [name for name, _ in hf.named_parameters()]
+    inside = {name for name in names if name.startswith(prefix)}
+    return set(names) - inside if inside else set()
+
+
+def _layer_of(name: str, modules: dict[str, FamilyModule]) -> str:
+    """The path of the outermost item of a list that a parameter is in; lists of lists count by their inner items."""
+    parts = name.split(".")
+    for end in range(1, len(parts)):
+        if isinstance(modules[".".join(parts[:end])], nn.ModuleList):
+            while isinstance(modules[".".join(parts[: end + 1])], nn.ModuleList):
+                end += 1
+            return ".".join(parts[: end + 1])
+    return ""
+
+
+def _embeds(name: str, modules: dict[str, FamilyModule]) -> bool:
+    """Whether a parameter is a table of embeddings, or in a module that is named after them."""
+    return "embed" in name or isinstance(modules[name.rpartition(".")[0]], nn.Embedding)
