@@ -296,7 +296,7 @@ def test_a_report_has_the_means_and_a_report_on_each_task() -> None:
         assert task.baseline.value == pytest.approx((targets == most).mean())
         assert task.num_mistakes == int((targets != scores.argmax(axis=1)).sum())
     assert report.baseline.value == pytest.approx(np.mean([task.baseline.value for task in report.tasks.values()]))
-    assert report.baseline.beaten and "in each task" in report.baseline.rule
+    assert report.baseline.beaten and "in each task, as the training rows suggest" in report.baseline.rule
     missing = int((rows.targets["tone"] == MISSING).sum())
     assert report.tasks["tone"].notes[0].startswith(f"{missing} of 80 rows have no label for this task")
     assert not any("no label" in note for note in report.tasks["topic"].notes)
@@ -319,6 +319,7 @@ def test_a_metric_of_one_task_judges_and_the_others_have_their_own() -> None:
     assert report.metric == "urgent/f1" and report.value == report.tasks["urgent"].value == report.metrics["urgent/f1"]
     assert report.interval == report.tasks["urgent"].interval
     assert report.tasks["tone"].metric == "accuracy" and report.tasks["urgent"].metric == "f1"
+    assert report.baseline.rule == report.tasks["urgent"].baseline.rule
     assert report.baseline.metrics["urgent/f1"] == report.tasks["urgent"].baseline.metrics["f1"]
 
 

@@ -25,12 +25,16 @@ from textune.config.sources import (
 )
 from textune.config.taskkinds import BinaryTask, MulticlassTask, MultilabelTask, PythonTask, RegressionTask
 from textune.config.updaterules import (
+    Adafactor,
     AdamW8bit,
     ConstantSchedule,
     CosineSchedule,
     InverseRootSchedule,
+    Lion,
     PolynomialSchedule,
     RestartedCosineSchedule,
+    ScheduleFree,
+    Sgd,
     WarmedUpConstantSchedule,
 )
 from textune.config.values import Duration
@@ -120,9 +124,12 @@ EXPERIMENTS = {
         )
         for schedule, needed in SCHEDULES.items()
     },
-    "8 bits": Experiment().model_copy(
-        update={"train": Experiment().train.model_copy(update={"optimizer": AdamW8bit()})}
-    ),
+    **{
+        optimizer.__name__: Experiment().model_copy(
+            update={"train": Experiment().train.model_copy(update={"optimizer": optimizer()})}
+        )
+        for optimizer in (AdamW8bit, Adafactor, Sgd, Lion, ScheduleFree)
+    },
 }
 
 

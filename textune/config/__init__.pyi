@@ -66,13 +66,17 @@ from .taskkinds import RegressionTask as RegressionTask
 from .taskkinds import Task as Task
 from .toml import format_string as format_string
 from .toml import format_value as format_value
+from .updaterules import Adafactor as Adafactor
 from .updaterules import AdamW as AdamW
 from .updaterules import EarlyStopping as EarlyStopping
 from .updaterules import InverseRootSchedule as InverseRootSchedule
+from .updaterules import Lion as Lion
 from .updaterules import Optimizer as Optimizer
 from .updaterules import PolynomialSchedule as PolynomialSchedule
 from .updaterules import RestartedCosineSchedule as RestartedCosineSchedule
 from .updaterules import Schedule as Schedule
+from .updaterules import ScheduleFree as ScheduleFree
+from .updaterules import Sgd as Sgd
 from .values import AttentionLayout as AttentionLayout
 from .values import DeviceName as DeviceName
 from .values import DottedPath as DottedPath

@@ -14,6 +14,9 @@ from textune.evaluation.undefined import UNDEFINED, is_better, is_undefined, mea
 from textune.evaluation.wording import answer
 from textune.tasks import Head
 
+THESE_ROWS, TRAINING_ROWS = "these rows", "the training rows"
+"""What a constant answer follows from."""
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -42,7 +45,7 @@ def find_baseline(
 ) -> Baseline:
     """The constant answer that the training rows suggest (or these rows, without them), and whether `metrics` beat
     it."""
-    source = "these rows" if train_targets is None else "the training rows"
+    source = THESE_ROWS if train_targets is None else TRAINING_ROWS
     answers, measures = scored.answers, scored.answers.measures
     known = scored.targets if train_targets is None else answers.store(train_targets)
     constant = answers.constant(known)
@@ -62,10 +65,13 @@ def find_baseline(
     return Baseline(text, rule, values, compared.name, beaten)
 
 
-def mean_baseline(each: Mapping[str, Baseline], main: MainMetric, metrics: Mapping[str, float]) -> Baseline:
+def mean_baseline(
+    each: Mapping[str, Baseline], main: MainMetric, metrics: Mapping[str, float], *, source: str
+) -> Baseline:
     """The constant answers of several heads together, by the means of what each of them reaches.
 
-    `each`: by head, in the metric that counts of it in `main`; `metrics`: those of the model for all heads.
+    `each`: by head, in the metric that counts of it in `main`; `metrics`: those of the model for all heads; `source`:
+    the rows that suggest the answers.
     """
     values = {
         main.name: _mean(each[head].metrics[metric.name] for head, metric in main.by_head.items() if head in each)
@@ -77,7 +83,9 @@ def mean_baseline(each: Mapping[str, Baseline], main: MainMetric, metrics: Mappi
         if is_undefined(values[main.name]):
             compared, higher = plain, METRICS[plain].higher_is_better
     beaten = is_better(metrics.get(compared, UNDEFINED), values[compared], higher=higher)
-    return Baseline("", "a constant answer in each task", values, compared, beaten)
+    counted = [one for head, one in each.items() if head in main.by_head]
+    same = f"always answering the same in each task, as {source} suggest"
+    return Baseline("", counted[0].rule if len(counted) == 1 else same, values, compared, beaten)
 
 
 def _mean(values: Iterable[float]) -> float:

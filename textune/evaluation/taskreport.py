@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from textune.evaluation.baseline import mean_baseline
+from textune.evaluation.baseline import THESE_ROWS, TRAINING_ROWS, mean_baseline
 from textune.evaluation.heads import ScoredRows, has_label
 from textune.evaluation.joint import main_interval
 from textune.evaluation.mainmetric import MainMetric, all_metrics
@@ -45,7 +45,9 @@ def build_task_report(
         return next(iter(reports.values()))
     metrics = all_metrics(scored, main)
     interval = main_interval(main, scored, samples=bootstrap, seed=seed)
-    baseline = mean_baseline({name: report.baseline for name, report in reports.items()}, main, metrics)
+    source = THESE_ROWS if train_targets is None else TRAINING_ROWS
+    baselines = {name: report.baseline for name, report in reports.items()}
+    baseline = mean_baseline(baselines, main, metrics, source=source)
     for name, report in reports.items():
         without = scored.num_rows - report.num_rows
         if without:

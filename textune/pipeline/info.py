@@ -101,7 +101,9 @@ def in_words(found: Facts) -> dict[str, str]:
             for name, value in result["metrics"].items()
             if name != result["metric"] and value is not None
         ]
-        words[f"also, {part}"] = ", ".join(f"{name} {number(value)}" for name, value in others[:MAX_OTHERS])
+        by_task = [(name, value) for name, value in others if name.endswith(f"/{result['metric']}")]
+        shown = (by_task or others)[:MAX_OTHERS]
+        words[f"also, {part}"] = ", ".join(f"{name} {number(value)}" for name, value in shown)
     words["checkpoints"] = listing((Path(path).name for path in found.get("checkpoints", [])), 8)
     words["command"] = shlex.join(found.get("command", []))
     words["machine"] = _pairs(found.get("machine", {}))
