@@ -10,7 +10,7 @@ import pytest
 from kits.errors import refused
 
 from textune.config.fields import keys_of, role_of, variants
-from textune.config.schema import Experiment
+from textune.config.schema import Experiment, PythonModel
 from textune.config.section import Role, Section
 from textune.config.sharing import DeepSpeed, Sharded
 from textune.config.sources import (
@@ -25,12 +25,16 @@ from textune.config.sources import (
 )
 from textune.config.taskkinds import BinaryTask, MulticlassTask, MultilabelTask, PythonTask, RegressionTask
 from textune.config.updaterules import (
+    Adafactor,
     AdamW8bit,
     ConstantSchedule,
     CosineSchedule,
     InverseRootSchedule,
+    Lion,
     PolynomialSchedule,
     RestartedCosineSchedule,
+    ScheduleFree,
+    Sgd,
     WarmedUpConstantSchedule,
 )
 from textune.config.values import Duration
@@ -112,6 +116,7 @@ EXPERIMENTS = {
         )
         for way in (Sharded, DeepSpeed)
     },
+    "own model": Experiment(model=PythonModel(object="m:C", options={"a": 1})),
     "own task": Experiment(task=PythonTask(object="m:C", options={"a": 1})),
     **{
         schedule.__name__: Experiment().model_copy(
@@ -119,9 +124,12 @@ EXPERIMENTS = {
         )
         for schedule, needed in SCHEDULES.items()
     },
-    "8 bits": Experiment().model_copy(
-        update={"train": Experiment().train.model_copy(update={"optimizer": AdamW8bit()})}
-    ),
+    **{
+        optimizer.__name__: Experiment().model_copy(
+            update={"train": Experiment().train.model_copy(update={"optimizer": optimizer()})}
+        )
+        for optimizer in (AdamW8bit, Adafactor, Sgd, Lion, ScheduleFree)
+    },
 }
 
 
