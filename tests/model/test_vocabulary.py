@@ -347,7 +347,7 @@ def own_code(hf: Any) -> None:
         (freeze, "", "the token embeddings are frozen"),
         (tie, "", "classifier uses the token embeddings too"),
         (norm, "", "Normed is not a plain table of embeddings"),
-        (own_code, "", "OwnClassifier is code that comes with the checkpoint"),
+        (own_code, "", "OwnClassifier is code of its own"),
         (
             lambda hf: None,
             cutting_obstacle(AdamW8bit()),

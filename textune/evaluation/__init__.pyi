@@ -5,7 +5,6 @@ from .heads import has_label as has_label
 from .heads import ranking_notes as ranking_notes
 from .mainmetric import MainMetric as MainMetric
 from .mainmetric import all_metrics as all_metrics
-from .metrics import compute_metrics as compute_metrics
 from .mistakes import EvaluatedRows as EvaluatedRows
 from .naming import resolve_metric as resolve_metric
 from .reduction import RowLosses as RowLosses
