@@ -69,3 +69,9 @@ def test_what_is_set_or_known_is_kept(tokenizer: Any) -> None:
 
 def test_rows_that_would_be_refused_get_all_the_room(tokenizer: Any) -> None:
     assert _chosen(_split(4, set()), tokenizer, truncate="error")[0] == 256
+
+
+def test_windows_are_as_long_as_rows(tokenizer: Any) -> None:
+    split = _split(4, {0, 1}, words=900)
+    assert _chosen(split, tokenizer, long="windows", stride=32) == _chosen(split, tokenizer)
+    assert _chosen(split, tokenizer)[0] == 256

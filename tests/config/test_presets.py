@@ -114,7 +114,8 @@ def test_parameters_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"), [("tinny", "tiny"), ("one-gpu", "one_gpu"), ("gpu", "gpus"), ("mrpc", "glue/mrpc")]
+    ("name", "meant"),
+    [("tinny", "tiny"), ("one-gpu", "one_gpu"), ("gpu", "gpus"), ("mrpc", "glue/mrpc"), ("mrcp", "glue/mrpc")],
 )
 def test_an_unknown_preset_names_the_nearest(name: str, meant: str) -> None:
     write("config.toml", f'extends = "preset:{name}"')

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from kits.errors import refused
+from kits.further import FURTHER
 from kits.models import (
     COLORS,
+    PACKED,
     Built,
     assert_same_gradients,
     build,
@@ -28,6 +30,7 @@ from transformers import AutoModelForSequenceClassification
 from textune.batches.batch import WindowedBatch, collate_windows
 from textune.batches.store import TokenStore
 from textune.errors import ModelError
+from textune.model.heads import unsplit_head
 from textune.model.pooling import WindowPooling
 
 COUNTS = (1, 4, 2, 1, 3)
@@ -249,3 +252,46 @@ def test_a_head_that_cannot_be_split_is_refused_by_name(
     built = build(family, tmp_path, labels=COLORS, section=section, **keys)
     with refused(ModelError, key="tokens.long", value="windows"):
         built.model.pool_windows("mean")
+
+
+@pytest.mark.parametrize("family", known(*PACKED, *FURTHER))
+def test_every_family_that_runs_packed_pools_windows(tmp_path: Path, family: str) -> None:
+    """In parts as at once, and a text of one window as without a pooling."""
+    built = build(family, tmp_path)
+    if built.model.layout != "packed" or unsplit_head(built.hf):
+        pytest.skip(built.model.reason)
+    without_dropout(built.model)
+    store = windows_of(built)
+    one = batch_of(built, store, [0], MANY)
+    wanted = built.model(one.parts[0])
+    built.model.pool_windows("attention")
+    built.model.train()
+    assert torch.equal(built.model(one), wanted)
+    losses = [loss_of(built.model(batch_of(built, store, [0, 1, 2, 3, 4], budget))) for budget in (MANY, FEW)]
+    close(*losses)
+    whole, parts = (gradients(built.model, loss) for loss in losses)
+    assert whole["pooling.query"].norm() > 0
+    assert_same_gradients(parts, whole)
+
+
+def test_of_a_text_in_parts_only_one_part_is_held(tmp_path: Path) -> None:
+    """Bytes that the forward pass keeps for the backward pass, parameters left out."""
+    built = built_with("bert", tmp_path, "mean")
+    store = windows_of(built)
+    known_to_all = {parameter.untyped_storage().data_ptr() for parameter in built.model.parameters()}
+
+    def held(max_tokens: int) -> int:
+        sizes: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in known_to_all:
+                sizes[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            logits_BC = built.model(batch_of(built, store, [1], max_tokens))
+        del logits_BC
+        return sum(sizes.values())
+
+    assert held(20) * 20 < held(MANY)

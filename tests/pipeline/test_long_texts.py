@@ -277,3 +277,33 @@ def test_a_backbone_that_runs_padded_has_no_windows(home: Path, tmp_path: Path) 
     loaded = load_config(home / "config.toml", [f"model.pretrained={tmp_path / 'xlnet'}"])
     with refused(key="tokens.long", value="windows", reason="padded"):
         build_parts(loaded.experiment, tracker=SilentTracker(), audit=False)
+
+
+def test_several_tasks_read_the_same_windows(home: Path, tmp_path: Path) -> None:
+    rows = [{**row, "long": "yes" if len(row["text"].split()) > 12 else "no"} for row in reviews(121)]
+    write_csv(tmp_path / "rows.csv", rows)
+    overrides = [
+        f"data.train.files={tmp_path / 'rows.csv'}",
+        'data.columns.labels=["label","long"]',
+        'task={kind="multitask",groups={label=["neg","pos"],long=["no","yes"]}}',
+    ]
+    textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides)
+    predictor = load_predictor(tmp_path / "run")
+    store = predictor.encode(texts_of(home))
+    whole = predictor.score_store(store)
+    assert {name: scores.shape for name, scores in whole.items()} == {"label": (40, 2), "long": (40, 2)}
+    for name, scores in load_predictor(tmp_path / "run", max_tokens=10).score_store(store).items():
+        np.testing.assert_allclose(scores, whole[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("words", [["--dry-run"], ["--fast-dev-run"]])
+def test_a_rehearsal_reads_windows(
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+) -> None:
+    answer = runner(capsys, monkeypatch, home)("train", "config.toml", "--run", tmp_path / "run", *words)
+    assert answer.code == 0, answer.err
+    assert "windows" in answer.out + answer.err

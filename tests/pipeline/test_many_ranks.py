@@ -58,7 +58,19 @@ KINDS: dict[str, list[str]] = {
     "plain": [],
     "class weights": ["task.class_weights.pos=3", "task.class_weights.neg=0.5", "data.columns.weight=weight"],
     "multilabel": ["data.columns.label=labels", "data.labels.delimiter=;", "task.kind=multilabel"],
+    "several tasks": [
+        "task.kind=multitask",
+        'task.groups={ label = ["neg", "pos"], third = ["a", "b", "c"] }',
+        'data.columns.labels=["label", "third"]',
+        "data.columns.weight=weights",
+    ],
     "bucket": ["train.order=bucket"],
+    "sgd": ["train.optimizer.kind=sgd", "train.optimizer.lr=0.1"],
+    "schedule free": [
+        "train.optimizer.kind=schedule_free",
+        "train.schedule.kind=constant",
+        "train.optimizer.eps=1e-4",
+    ],
     "rates": ["train.optimizer.layer_decay=0.6", "train.optimizer.head_lr=2e-3"],
     "weighted": ["train.order=weighted", "data.columns.weight=weight"],
     "same shapes": [
@@ -75,7 +87,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
     tiny_backbone("bert", folder / "backbone")
     rows = [
-        {**row, "weight": 0.25 + (row["id"] % 5) / 2, "labels": f"{row['label']};x" if row["id"] % 3 else row["label"]}
+        {
+            **row,
+            "weight": 0.25 + (row["id"] % 5) / 2,
+            "labels": f"{row['label']};x" if row["id"] % 3 else row["label"],
+            "third": "" if row["id"] % 4 == 3 else "abc"[row["id"] % 3],
+            "weights": [0.25 + (row["id"] % 5) / 2, 1 + row["id"] % 2],
+        }
         for row in reviews(140)
     ]
     write_csv(folder / "rows.csv", rows)
@@ -175,7 +193,7 @@ def fsdp() -> list[str]:
     ("world", "kind", "way"),
     [
         pytest.param(world, kind, way, marks=[] if (world, kind, way) in fast else pytest.mark.slow)
-        for fast in [{(2, "class weights", "ddp"), (2, "multilabel", "fsdp")}]
+        for fast in [{(2, "class weights", "ddp"), (2, "multilabel", "fsdp"), (2, "several tasks", "ddp")}]
         for world in (2, 4)
         for kind in KINDS
         for way in ("ddp", "fsdp")

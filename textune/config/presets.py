@@ -57,7 +57,7 @@ def read_preset(name: str) -> Tree:
 
 def _unknown(name: str, plain: str, names: list[str]) -> ConfigError:
     last = {known.rpartition("/")[2]: known for known in reversed(names)}  # a task of GLUE may be named alone
-    near = last.get(plain) or nearest(plain, names)
+    near = last.get(plain) or nearest(plain, names) or last.get(nearest(plain, last) or "")
     hint = f'Did you mean "{PREFIX}{near}"? ' if near else ""
     return ConfigError(
         f"{name}: there is no such preset.",

@@ -19,6 +19,7 @@ from textune.wording import nearest
 _OTHER_NAMES = {
     "adam_epsilon": "train.optimizer.eps",
     "bf16": "train.precision",
+    "doc_stride": "tokens.stride",
     "early_stopping_patience": "train.early_stopping.patience",
     "enable_full_determinism": "train.deterministic",
     "enable_long_range_text": "tokens.max_length",

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from textune.config.problems import Problem
 from textune.config.schema import Experiment
-from textune.config.updaterules import PolynomialSchedule
+from textune.config.updaterules import (
+    ConstantSchedule,
+    PolynomialSchedule,
+    ScheduleFree,
+    Sgd,
+    WarmedUpConstantSchedule,
+)
 
 
 def rate_problems(experiment: Experiment) -> list[Problem]:
-    """Every value of `train.schedule` that contradicts one of `train.optimizer`."""
+    """Values of `train.optimizer` and `train.schedule` that contradict each other."""
     optimizer, schedule = experiment.train.optimizer, experiment.train.schedule
     problems = []
     if isinstance(schedule, PolynomialSchedule) and schedule.lr_end >= optimizer.lr:
@@ -18,4 +24,15 @@ def rate_problems(experiment: Experiment) -> list[Problem]:
         )
         hint = 'Lower it, or use train.schedule.kind = "constant".'
         problems.append(Problem(("train", "schedule", "lr_end"), message, hint, value=schedule.lr_end))
+    if isinstance(optimizer, ScheduleFree) and not isinstance(schedule, ConstantSchedule | WarmedUpConstantSchedule):
+        message = (
+            f'train.schedule.kind = "{schedule.kind}" cannot go with train.optimizer.kind = "{optimizer.kind}", whose'
+            " mean takes the place of a schedule."
+        )
+        hint = 'Use train.schedule.kind = "constant"; its warm-up stays.'
+        problems.append(Problem(("train", "schedule", "kind"), message, hint, value=schedule.kind))
+    if isinstance(optimizer, Sgd) and optimizer.nesterov and not optimizer.momentum:
+        message = "train.optimizer.nesterov = true needs train.optimizer.momentum above 0."
+        hint = "Set train.optimizer.momentum = 0.9, or leave nesterov out."
+        problems.append(Problem(("train", "optimizer", "nesterov"), message, hint, value=True))
     return problems

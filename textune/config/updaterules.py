@@ -47,7 +47,82 @@ class AdamW8bit(AdamW):
     """Quantised block by block (arXiv:2110.02861)."""
 
 
-Optimizer = Annotated[AdamW | AdamW8bit, Field(discriminator="kind")]
+class Adafactor(Rates):
+    """Adafactor, which keeps a number for each row and column of a matrix instead of two moments; biases and norms are
+    not decayed."""
+
+    kind: Literal["adafactor"] = "adafactor"
+    """transformers' Adafactor (arXiv:1804.04235) with the rate of the schedule."""
+    lr: Annotated[float, Field(gt=0)] = 5e-5
+    """Peak learning rate."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decay per step, times the learning rate; not on biases and norms."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Decay of the running mean of the update, which takes 4 bytes for each number; by default there is none."""
+    decay_rate: Annotated[float, Field(le=0)] = -0.8
+    """The running mean of the squared gradient decays by 1 - step ^ `decay_rate`."""
+    clip_threshold: Annotated[float, Field(gt=0)] = 1.0
+    """The update of a weight is scaled down to this root mean square."""
+    scale_parameter: bool = False
+    """Multiply the rate by the root mean square of the weight."""
+    eps1: Annotated[float, Field(gt=0)] = 1e-30
+    """Added to the squared gradient."""
+    eps2: Annotated[float, Field(gt=0)] = 1e-3
+    """Least factor of `scale_parameter`."""
+
+
+class Sgd(Rates):
+    """Stochastic gradient descent; biases and norms are not decayed."""
+
+    kind: Literal["sgd"] = "sgd"
+    """PyTorch's SGD."""
+    lr: Annotated[float, Field(gt=0)] = 1e-2
+    """Peak learning rate."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Times the weight, added to the gradient; not for biases and norms."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Decay of the running sum of gradients; 0 keeps no state."""
+    nesterov: bool = False
+    """Look ahead along the running sum; needs `momentum`."""
+
+
+class Lion(Rates):
+    """Lion: steps of equal size by the sign of a running mean; biases and norms are not decayed."""
+
+    kind: Literal["lion"] = "lion"
+    """arXiv:2302.06675. It takes a third to a tenth of AdamW's rate, and as much more decay."""
+    lr: Annotated[float, Field(gt=0)] = 1e-5
+    """Peak learning rate."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Decay per step, times the learning rate; not on biases and norms."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Share of the running mean in the direction of a step."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Decay of the running mean of the gradient."""
+
+
+class ScheduleFree(Rates):
+    """AdamW without a schedule: it trains at one point and evaluates and saves the mean of those behind it. It goes
+    with the schedule `constant`, whose warm-up it takes; biases and norms are not decayed."""
+
+    kind: Literal["schedule_free"] = "schedule_free"
+    """AdamWScheduleFree (arXiv:2405.15682)."""
+    lr: Annotated[float, Field(gt=0)] = 1e-4
+    """Learning rate after the warm-up."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Decay per step, times the learning rate; not on biases and norms."""
+    beta1: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """How near to the mean the gradient is taken."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the running mean of the squared gradient."""
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the denominator."""
+
+
+Optimizer = Annotated[
+    AdamW | AdamW8bit | Adafactor | Sgd | Lion | ScheduleFree,
+    Field(discriminator="kind"),
+]
 
 
 class WarmedUp(Section):

@@ -43,6 +43,9 @@ class Update(Protocol):
     def zero_grad(self) -> None:
         """Free the gradients."""
 
+    def published(self) -> contextlib.AbstractContextManager[None]:
+        """Within it the weights are those that are evaluated and saved, afterwards those that are trained."""
+
     def set_learning_rate(self, lr: float) -> None:
         """Set the rate of the next step."""
 
@@ -168,15 +171,17 @@ class Learner:
 
     @contextlib.contextmanager
     def published(self) -> Iterator[None]:
-        """Around evaluating and saving between two steps: the model is in evaluation mode, then as training left
-        it."""
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            yield
-        finally:
-            self.sharing.weights.settle()
-            self.model.train(was_training)
+        """Around evaluating and saving between two steps: the model is in evaluation mode and has the weights that the
+        update rule gives away; then it is as training left it."""
+        was_training, weights = self.model.training, self.sharing.weights
+        weights.settle()
+        with self.update.published():
+            self.model.eval()
+            try:
+                yield
+            finally:
+                weights.settle()
+                self.model.train(was_training)
 
     def outputs(self, tokens: Tokens) -> torch.Tensor:
         """The model's outputs for a batch on the device, float32 [B, C]; pieces of weights are gathered for it."""
@@ -205,16 +210,18 @@ class Learner:
         """Every weight and every tensor of the optimizer, whole, by name; each is valid until the next one is asked
         for.
 
-        The order is the same on all ranks.
+        The order is the same on all ranks. The weights are the published ones: a checkpoint can be used as a model,
+        and what they are in training is part of the optimizer's state.
         """
         weights = self.sharing.weights
         weights.settle()
-        for name, tensor in weights_of(self.model).items():
-            with weights.whole(tensor) as whole:
-                yield MODEL + name, whole
-        for name, tensor in self.update.tensors():
-            with weights.whole(tensor) as whole:
-                yield OPTIMIZER + name, whole
+        with self.update.published():
+            for name, tensor in weights_of(self.model).items():
+                with weights.whole(tensor) as whole:
+                    yield MODEL + name, whole
+            for name, tensor in self.update.tensors():
+                with weights.whole(tensor) as whole:
+                    yield OPTIMIZER + name, whole
 
     def numbers(self) -> Numbers:
         """The rest of the state, as JSON stores it."""

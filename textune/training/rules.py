@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import torch
+import transformers
 
-from textune.config import AdamW, Optimizer
+from textune.config import Adafactor, AdamW, Optimizer, ScheduleFree, Sgd
+from textune.config import Lion as LionSection
 from textune.errors import ModelError
 from textune.model import KernelAdamW, Kernels
+from textune.training.optimizers import Lion, ScheduleFreeAdamW
 
 
 class Group(TypedDict):
@@ -122,6 +125,37 @@ def _adamw_8bit(section: AdamW, groups: list[Group], kernels: Kernels | None) ->
     return made
 
 
+def _adafactor(section: Adafactor, groups: list[Group], kernels: Kernels | None) -> torch.optim.Optimizer:
+    """transformers', whose rate is that of the schedule like the others': PyTorch's is at most 1 / sqrt(step), and
+    always times the weight's size."""
+    made: torch.optim.Optimizer = transformers.Adafactor(
+        groups,
+        lr=section.lr,
+        eps=(section.eps1, section.eps2),
+        clip_threshold=section.clip_threshold,
+        decay_rate=section.decay_rate,
+        beta1=section.beta1,
+        scale_parameter=section.scale_parameter,
+        relative_step=False,
+        warmup_init=False,
+    )
+    return made
+
+
+def _sgd(section: Sgd, groups: list[Group], kernels: Kernels | None) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        [{**group} for group in groups], lr=section.lr, momentum=section.momentum, nesterov=section.nesterov
+    )
+
+
+def _lion(section: LionSection, groups: list[Group], kernels: Kernels | None) -> torch.optim.Optimizer:
+    return Lion(groups, lr=section.lr, betas=(section.beta1, section.beta2))
+
+
+def _schedule_free(section: ScheduleFree, groups: list[Group], kernels: Kernels | None) -> torch.optim.Optimizer:
+    return ScheduleFreeAdamW(groups, lr=section.lr, betas=(section.beta1, section.beta2), eps=section.eps)
+
+
 UPDATE_RULES: dict[str, UpdateRule] = {
     "adamw": UpdateRule(_adamw, lambda section: 8, highest_lr=1e-3, moments=("exp_avg", "exp_avg_sq")),
     "adamw_8bit": UpdateRule(
@@ -132,5 +166,15 @@ UPDATE_RULES: dict[str, UpdateRule] = {
         packages=("bitsandbytes", "torchao"),
         extra="8bit",
     ),
+    "adafactor": UpdateRule(
+        _adafactor,
+        lambda section: 0 if section.beta1 is None else 4,  # beside a number for each row and column
+        highest_lr=1e-2,
+        whole="judges a number by its row, its column and the whole weight",
+    ),
+    "sgd": UpdateRule(_sgd, lambda section: 4 if section.momentum else 0, highest_lr=1.0),
+    "lion": UpdateRule(_lion, lambda section: 4, highest_lr=3e-4),
+    # The third number is kept only while weights are published, and in a checkpoint.
+    "schedule_free": UpdateRule(_schedule_free, lambda section: 12, highest_lr=1e-2),
 }
 """`train.optimizer.kind` to what is known of it."""

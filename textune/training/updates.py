@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -9,6 +10,7 @@ import torch
 
 from textune.config import Optimizer, TrainSection
 from textune.model import Device, KernelAdamW, Kernels
+from textune.training.optimizers import ScheduleFreeAdamW
 from textune.training.rates import rate_factors
 from textune.training.rules import Group, require_optimizer, rule_of
 from textune.training.state import OPTIMIZER, Numbers, Placed, Read, trained_in
@@ -54,6 +56,12 @@ class TorchUpdate:
     def zero_grad(self) -> None:
         """Free the gradients."""
         self.optimizer.zero_grad(set_to_none=True)  # which knows the weights without a walk through all modules
+
+    def published(self) -> contextlib.AbstractContextManager[None]:
+        """Within it the weights are those that are evaluated and saved."""
+        if isinstance(self.optimizer, ScheduleFreeAdamW):
+            return self.optimizer.published()
+        return contextlib.nullcontext()
 
     def set_learning_rate(self, lr: float) -> None:
         """Set the rate of the next step."""
@@ -101,6 +109,8 @@ class TorchUpdate:
             if values:
                 state[places[id(parameter)]] = values
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        if isinstance(self.optimizer, ScheduleFreeAdamW):
+            self.optimizer.withdraw()
         if self.scaler is not None and (saved := numbers.get("scaler")):
             self.scaler.load_state_dict(saved)
 

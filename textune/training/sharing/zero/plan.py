@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
-from textune.config import DeepSpeed, TrainSection
+from textune.config import AdamW, DeepSpeed, TrainSection
 from textune.errors import ConfigError, ModelError
 from textune.training.rules import rule_of
 from textune.training.sharing.zero import keys
@@ -237,6 +237,7 @@ def _compare_batch(comparison: Comparison, section: TrainSection, *, world: int)
 
 def _compare_optimizer(comparison: Comparison, section: TrainSection) -> None:
     optimizer = section.optimizer
+    assert isinstance(optimizer, AdamW), "no other has a translation"
     comparison.same(
         "optimizer.type",
         "train.optimizer.kind",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Iterator
 
@@ -77,6 +78,10 @@ class ZeroUpdate:
     def zero_grad(self) -> None:
         """Free the gradients."""
         self._engine.optimizer.zero_grad(set_to_none=True)
+
+    def published(self) -> contextlib.AbstractContextManager[None]:
+        """The weights are those that are evaluated: `plan.py` takes no optimizer that has others."""
+        return contextlib.nullcontext()
 
     def set_learning_rate(self, lr: float) -> None:
         """Set the rate of the next step."""
