@@ -18,6 +18,7 @@ from textune.evaluation.reduction import Reduction, RowLosses, num_ranked, ranki
 from textune.evaluation.scored import Scored
 
 if TYPE_CHECKING:
+    from textune.batches import TokenRows
     from textune.ranks import Ranks
     from textune.tasks import Head
 
@@ -121,6 +122,12 @@ def has_label(targets: np.ndarray) -> np.ndarray:
     if targets.ndim > 1 or not np.issubdtype(targets.dtype, np.integer):
         return np.ones(len(targets), dtype=bool)
     return np.asarray(targets != MISSING)
+
+
+def labelled_rows(rows: TokenRows) -> dict[str, np.ndarray]:
+    """bool [N] by head, the rows that have a label for it; without the heads whose labels cannot be missing."""
+    kept = {name: targets for name, targets in rows.example_targets.items() if targets.ndim == 1}
+    return {name: has_label(targets[rows.examples]) for name, targets in kept.items()}
 
 
 def ranking_notes(heads: Sequence[Head], num_rows: int) -> list[str]:
