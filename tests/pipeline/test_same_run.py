@@ -10,7 +10,7 @@ import pytest
 from kits.errors import refused
 
 from textune.config.fields import keys_of, role_of, variants
-from textune.config.schema import Experiment
+from textune.config.schema import Experiment, PythonModel
 from textune.config.section import Role, Section
 from textune.config.sharing import DeepSpeed, Sharded
 from textune.config.sources import (
@@ -124,6 +124,7 @@ EXPERIMENTS = {
         )
         for way in (Sharded, DeepSpeed)
     },
+    "own model": Experiment(model=PythonModel(object="m:C", options={"a": 1})),
     "own task": Experiment(task=PythonTask(object="m:C", options={"a": 1})),
     **{
         schedule.__name__: Experiment().model_copy(

@@ -10,6 +10,7 @@ from .device import prefers_bf16 as prefers_bf16
 from .device import resolve_device as resolve_device
 from .loading import load_model as load_model
 from .loading import require_backbone as require_backbone
+from .loading import skeleton as skeleton
 from .native.adamw import KernelAdamW as KernelAdamW
 from .native.kernels import Kernels as Kernels
 from .outofmemory import CallerBudget as CallerBudget
