@@ -23,7 +23,14 @@ from textune.config.sources import (
     SplitOff,
     StreamSource,
 )
-from textune.config.taskkinds import BinaryTask, MulticlassTask, MultilabelTask, PythonTask, RegressionTask
+from textune.config.taskkinds import (
+    BinaryTask,
+    MulticlassTask,
+    MultilabelTask,
+    MultitaskTask,
+    PythonTask,
+    RegressionTask,
+)
 from textune.config.updaterules import (
     Adafactor,
     AdamW8bit,
@@ -108,7 +115,8 @@ EXPERIMENTS = {
         update={"data": Experiment().data.model_copy(update={"validation": HubSource(name="x/y"), "test": SplitOff()})}
     ),
     **{
-        task.__name__: Experiment(task=task()) for task in (BinaryTask, MulticlassTask, MultilabelTask, RegressionTask)
+        task.__name__: Experiment(task=task())
+        for task in (BinaryTask, MulticlassTask, MultilabelTask, MultitaskTask, RegressionTask)
     },
     **{
         way.__name__: Experiment().model_copy(
