@@ -13,6 +13,7 @@ import torch
 from kits.backbones import tiny_backbone
 from kits.cli import runner
 from kits.ownmodels import Bag, ReviewBert
+from kits.ranking import textune_ranks
 from kits.resume import end_of, same_end
 from kits.runs import reviews, signal_after, write_csv
 from safetensors.torch import load_file
@@ -74,6 +75,24 @@ def test_it_trains_padded_and_predicts(run: Path) -> None:
     np.testing.assert_allclose(alone, model.score(TEXTS), atol=1e-6)
     own = textune.evaluate(run, code=BAG)
     assert own.metrics["accuracy"] == report["metrics"]["accuracy"]
+
+
+def test_ranks_share_it(place: Path, tmp_path: Path) -> None:
+    """Two processes and one: the same rows, the same weights up to the order of sums."""
+    words = [
+        f"model.object={PACKED}",
+        "model.options.dropout=0.0",
+        "train.duration=8 steps",
+        "data.validation.kind=none",
+    ]
+    words += ["task.kind=python", "task.object=kits.own:Margin", "train.optimizer.eps=1e-4"]
+    config = str(place / "config.toml")
+    done = textune_ranks(2, ["train", config, "--run", str(tmp_path / "two"), *words], tmp_path / "logs")
+    assert set(done.codes) == {0}
+    textune.train(config, run=tmp_path / "one", overrides=words)
+    two, one = (load_file(tmp_path / name / "best" / "model.safetensors") for name in ("two", "one"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, atol=1e-5, rtol=1e-4)
 
 
 def test_what_is_saved_is_the_module_and_no_pickle(run: Path) -> None:
@@ -223,6 +242,7 @@ def test_a_checkpoint_is_exported(place: Path, tmp_path: Path, object: str) -> N
             "hidden_size",
         ),
         (["model.freeze=encoder.*"], ConfigError, "model.freeze", "matches no parameter"),
+        (["model.freeze=backbone"], ConfigError, "model.freeze", "all weights of this model are new"),
         (["tokens.max_length=40"], ConfigError, "", "has positions for 30 tokens"),
         (["train.compact_vocabulary=on"], ConfigError, "", "Bag is code of its own"),
         (["tokens.long=windows"], ModelError, "tokens.long", "Bag is code of its own"),

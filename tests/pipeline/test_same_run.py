@@ -260,6 +260,7 @@ def test_a_key_has_the_role_that_the_schema_gives_it_or_its_table(key: str) -> N
     ("key", "table"),
     [
         ("task.class_weights", "task"),
+        ("task.groups", "task"),
         ("model.config", "model"),
         ("data.train.where", "data.train"),
         ("data.train.rename", "data.train"),

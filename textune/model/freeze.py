@@ -46,6 +46,13 @@ def _matching(
     hf: HuggingModel, names: Sequence[str], pattern: str, new_tensors: Collection[str], *, key: str
 ) -> set[str]:
     found = _found(hf, names, pattern, new_tensors)
+    if not found and pattern == "backbone":
+        raise ConfigError(
+            f'{key}: "backbone" is what was pretrained, and all weights of this model are new.',
+            hint=f'Name parameters by patterns, such as "{names[0]}".',
+            key=key,
+            value=pattern,
+        )
     if not found:
         raise ConfigError(
             f'{key}: "{pattern}" matches no parameter of this backbone.',
