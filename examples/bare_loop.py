@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from textune.config import load_config
-from textune.evaluation import compute_metrics
+from textune.evaluation import all_metrics
 from textune.pipeline import build_parts
 from textune.prediction import Predictor
 from textune.run import Earlier, Parts, RunFolder, SilentTracker, batches_of, joined_for, predictor_of, score_rows
@@ -63,27 +63,34 @@ def train(parts: Parts, run: RunFolder, checkpoint: Checkpoint | None) -> None:
         if ranks.is_first and (is_last or step % log_every == 0):
             print(f"step {step}/{plan.total_steps}  loss {loss:.4f}  lr {result.lr:.3g}")
 
-        if is_last or step % evaluate_every == 0:
+        if is_last or step % evaluate_every == 0 or step in section.evaluate_at:
             with learner.published():
                 value = evaluate(parts, predictor)
                 if value is None or best.update(value, step).is_best:
                     save_best(run, predictor, learner.model_state(), step, value)
 
-        if is_last or step % save_every == 0:
+        if is_last or step % save_every == 0 or step in section.checkpoint.at_steps:
             numbers = {"step": step, "learner": learner.numbers(), "best": best.state_dict()}
             keeper.save(learner, step, {**numbers, "loader": loader.state_dict()})
     keeper.wait()  # it writes while training continues
 
 
 def evaluate(parts: Parts, predictor: Predictor) -> float | None:
-    """The main metric of the validation rows; None without such rows."""
-    if "validation" not in parts.rows:
+    """The main metric on the rows that choose the best model, such as those of `validation`; None without them."""
+    name, metric = parts.settings.evaluate.best_by, parts.metric
+    if name not in parts.rows:
         return None
-    place = parts.data.splits["validation"].examples.place
-    scored = score_rows(predictor, parts.rows["validation"], Notes(), place=place, stage="evaluating")
-    value = compute_metrics(scored)[parts.metric.name]
+    scored = score_rows(
+        predictor,
+        parts.rows[name],
+        Notes(),
+        place=parts.data.splits[name].examples.place,
+        stage=f"evaluating {name}",
+        with_losses=metric.needs_losses,
+    )
+    value = all_metrics(scored, metric)[metric.name]
     if parts.ranks.is_first:
-        print(f"{parts.metric.name} {value:.4f}")
+        print(f"{name}  {metric.name} {value:.4f}")
     return value
 
 

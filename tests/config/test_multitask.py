@@ -41,7 +41,7 @@ def test_columns_belong_to_tasks_by_name_or_in_order() -> None:
     assert columns_of_tasks(("urgent", "tone"), tasks) == ("tone", "urgent")
     assert columns_of_tasks(("a", "b"), tasks) == ("a", "b")
     assert columns_of_tasks(("tone", "b"), tasks) == ("tone", "b")
-    for columns in (("urgent", "b"), ("a", "tone"), ("tone",), ("tone", "urgent", "c")):
+    for columns in (("urgent", "b"), ("a", "tone"), ("a", "a"), ("tone",), ("tone", "urgent", "c")):
         with pytest.raises(ValueError, match="names"):
             columns_of_tasks(columns, tasks)
 

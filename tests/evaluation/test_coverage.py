@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from kits.metrics import scored_rows
+from kits.severalheads import answered
 
 from textune.evaluation.intervals import confidence_interval
+from textune.evaluation.joint import main_interval
 from textune.evaluation.metrics import METRICS
+from textune.evaluation.naming import resolve_metric
 from textune.evaluation.scored import Scored
 
 Draw = Callable[[np.random.Generator, int], Scored]
@@ -104,6 +107,33 @@ def test_intervals_hold_the_value_as_often_as_they_say(name: str, draw: Draw, nu
     )
     assert given > 70
     assert least <= share <= 1
+
+
+def coverage_of_means(name: str, num_rows: int, trials: int, skill: float) -> tuple[float, int]:
+    """The same for the mean over three tasks of rows that are hard or easy for all of them."""
+    main = resolve_metric(name, answered(4).task.heads)
+    truth = main.of(answered(100_000, 10_000, skill=skill).scored())
+    found = []
+    for seed in range(trials):
+        limits = main_interval(main, answered(num_rows, seed, skill=skill).scored(), samples=100).limits
+        if limits is not None:
+            found.append(limits[0] <= truth <= limits[1])
+    return float(np.mean(found)), len(found)
+
+
+@pytest.mark.parametrize("skill", [1.5, 8.0])
+def test_intervals_of_means_over_tasks_hold_the_value_as_often_as_they_say(skill: float) -> None:
+    share, given = coverage_of_means("accuracy", 50, trials=60, skill=skill)
+    assert given > 50
+    assert 0.87 <= share <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["accuracy", "f1_macro", "log_loss", "roc_auc"])
+@pytest.mark.parametrize("num_rows", [50, 200])
+def test_intervals_of_means_over_tasks_in_many_trials(name: str, num_rows: int) -> None:
+    share, given = coverage_of_means(name, num_rows, trials=200, skill=1.5)
+    assert given == 200 and 0.89 <= share <= 0.99
 
 
 def grid() -> list[Any]:

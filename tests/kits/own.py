@@ -135,3 +135,8 @@ class Margin:
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """The side."""
         return (scores[:, 1] >= 0.5).astype(np.int64)
+
+
+def rows(num_rows: int = 40) -> list[dict[str, str]]:
+    """Texts with stars."""
+    return [{"text": f"text {number}", "stars": "*" * (number % 3 + 1)} for number in range(num_rows)]

@@ -54,7 +54,8 @@ class Kit:
 
     @classmethod
     def of(cls, config: Path, overrides: Sequence[str]) -> Kit:
-        loaded = load_config(config, [*SMALL, *overrides])
+        known = [word for word in SMALL if "model.kind=python" not in overrides or not word.startswith("model.")]
+        loaded = load_config(config, [*known, *overrides])
         return cls(loaded, build_parts(loaded.experiment, tracker=Listener(), audit=False))
 
     def run(

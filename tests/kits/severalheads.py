@@ -8,8 +8,8 @@ import numpy as np
 
 from textune.config.taskkinds import AutoTask
 from textune.data.labels.map import LabelMap
-from textune.data.labels.values import MISSING
-from textune.evaluation.heads import ScoredRows, TaskReduction, has_label
+from textune.data.labels.values import MISSING, has_label
+from textune.evaluation.heads import ScoredRows, TaskReduction
 from textune.tasks.task import Task, build_task
 
 TONE, URGENT, TOPIC = ("neg", "mid", "pos"), ("no", "yes"), ("a", "b", "c", "d")

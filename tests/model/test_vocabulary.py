@@ -21,15 +21,15 @@ from textune.batches.store import TokenStore
 from textune.batches.tokens import TextEncoder
 from textune.config.schema import TokensSection, TrainSection
 from textune.config.taskkinds import MulticlassTask
-from textune.config.updaterules import AdamW, AdamW8bit, LinearSchedule
+from textune.config.updaterules import AdamW, AdamW8bit, ConstantSchedule, LinearSchedule, Lion, ScheduleFree, Sgd
 from textune.errors import ConfigError
 from textune.model.backbone import TextModel
 from textune.model.device import Device
 from textune.model.vocabulary import CompactEmbedding, occurring_ids
 from textune.tasks.task import build_task
-from textune.training.learner import learner_alone
+from textune.training.learner import Learner, learner_alone
 from textune.training.loop import steps
-from textune.training.rules import cutting_obstacle
+from textune.training.rules import UPDATE_RULES, cutting_obstacle
 from textune.training.updates import build_optimizer
 
 WORDS = ["the", "film", "good", "bad", "very", "plot", "boring"]
@@ -61,20 +61,19 @@ def compact(built: Built, ids: np.ndarray | None = None) -> None:
     built.model.compact_vocabulary([ids], mode="on")
 
 
-def train(built: Built, num_steps: int, **keys: Any) -> None:
+def train(built: Built, num_steps: int, **keys: Any) -> Learner:
     store = encode(built)
-    section = TrainSection(batch_size=8, schedule=LinearSchedule(warmup="5 steps"), **keys)  # type: ignore[arg-type]
+    keys = {"schedule": LinearSchedule(warmup="5 steps"), **keys}  # type: ignore[arg-type]
+    section = TrainSection(batch_size=8, **keys)
     rows = rows_of(store, np.arange(len(store)) % 3)
     loader = loader_of(rows, section, layout=built.model.layout, pad_id=built.model.pad_id)
     device = Device(built.hf.device, "fp32")
     task = build_task(MulticlassTask(), {"label": COLORS})
-    results = list(
-        steps(
-            learner_alone(built.model, section, device), task, loader, section, total_steps=num_steps, warmup_steps=5
-        )
-    )
+    learner = learner_alone(built.model, section, device)
+    results = list(steps(learner, task, loader, section, total_steps=num_steps, warmup_steps=5))
     assert len(results) == num_steps
     built.model.eval()
+    return learner
 
 
 def saved(built: Built, folder: Path) -> dict[str, torch.Tensor]:
@@ -126,6 +125,36 @@ def test_fifty_steps_give_the_weights_of_the_full_table(family: str, tmp_path: P
     ids = torch.tensor(random_rows(full, (9, 9)))  # of any tokens
     with torch.no_grad():
         torch.testing.assert_close(plain(ids).logits, reference(ids).logits, atol=1e-5, rtol=1e-5)
+
+
+RULES = [
+    Sgd(lr=0.05, weight_decay=0.1, momentum=0.9),
+    Sgd(lr=0.05, weight_decay=0.1, momentum=0.5, nesterov=True),
+    Lion(lr=1e-4, weight_decay=2.0),
+    ScheduleFree(lr=1e-3, eps=1e-4, weight_decay=0.1),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.kind} {rule.lr:g}")
+def test_it_is_exact_under_every_rule_that_needs_no_whole_weights(rule: Any, tmp_path: Path) -> None:
+    """Also of the weights that a rule publishes; unclipped, since Lion's sign turns with the last bit of the norm."""
+    assert cutting_obstacle(rule) == ""
+    full, ours = still("bert", tmp_path / "a"), still("bert", tmp_path / "b")
+    start = table(full, saved(full, tmp_path / "start"))
+    compact(ours)
+    schedule = ConstantSchedule(warmup="5 steps")  # type: ignore[arg-type]
+    first, second = (train(built, 50, optimizer=rule, max_grad_norm=0, schedule=schedule) for built in (full, ours))
+    with first.published(), second.published():
+        theirs, tensors = saved(full, tmp_path / "full"), saved(ours, tmp_path / "compact")
+    for name, tensor in theirs.items():
+        assert (tensors[name] - tensor).abs().max() <= 2e-6, name
+    left_out = ~occurs(full) & (start.abs().amax(1) > 0.1)
+    assert ((table(full, theirs) - start).abs().amax(1)[left_out] > 1e-4).all()  # the decay is no rounding error
+
+
+def test_the_rules_that_it_is_exact_under_are_all_compared() -> None:
+    exact = {kind for kind, rule in UPDATE_RULES.items() if not rule.whole}
+    assert exact == {rule.kind for rule in RULES} | {AdamW().kind}
 
 
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta", "deberta-v2", "gemma3", "t5", "bart"])
@@ -318,7 +347,7 @@ def own_code(hf: Any) -> None:
         (freeze, "", "the token embeddings are frozen"),
         (tie, "", "classifier uses the token embeddings too"),
         (norm, "", "Normed is not a plain table of embeddings"),
-        (own_code, "", "OwnClassifier is code that comes with the checkpoint"),
+        (own_code, "", "OwnClassifier is code of its own"),
         (
             lambda hf: None,
             cutting_obstacle(AdamW8bit()),

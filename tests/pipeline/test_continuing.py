@@ -102,7 +102,7 @@ def test_another_problem_starts_the_head_anew(home: Path, trained: Any, tmp_path
 
 def test_class_weights_of_the_earlier_run_do_not_go_on(home: Path, tmp_path: Path) -> None:
     first, _ = go_on(home, tmp_path / "first", "task.class_weights={neg=5}")
-    assert textune.load(first.run).card.task.class_weights == {"neg": 5.0}  # type: ignore[union-attr]
+    assert textune.load(first.run).card.task.class_weights == {"neg": 5.0, "pos": 1.0}  # type: ignore[union-attr]
     second, _ = go_on(home, tmp_path / "second", f"model.pretrained={first.run}")
     assert textune.load(second.run).card.task.class_weights == "none"  # type: ignore[union-attr]
 

@@ -20,10 +20,18 @@ LAST = [*SMALL, "train.evaluate_every=3 epochs"]
 """One evaluation, at the end: the last checkpoint and the best model are of the same step."""
 
 
-@pytest.fixture(scope="module", params=["on", "off"])
+WAYS = {
+    "compact": ["train.compact_vocabulary=on"],
+    "full": ["train.compact_vocabulary=off"],
+    # Whose checkpoints hold other weights than those that are evaluated and saved.
+    "schedule free": ["train.optimizer.kind=schedule_free", "train.optimizer.lr=1e-3", "train.schedule.kind=constant"],
+}
+
+
+@pytest.fixture(scope="module", params=WAYS)
 def run(request: pytest.FixtureRequest, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("exported") / "run"
-    overrides = [*LAST, f"train.compact_vocabulary={request.param}"]
+    overrides = [*LAST, *WAYS[request.param]]
     textune.train(home / "config.toml", run=folder, overrides=overrides)
     return folder
 

@@ -12,9 +12,12 @@ from kits.errors import refused
 from kits.glue import GLUE, NUM_DEV, NUM_TRAIN, SIDES, write_glue, write_hub, write_sample
 
 import textune
+from textune.config.load import load_config
+from textune.data.prepare import prepare_data
 from textune.errors import DataError
 from textune.pipeline.train import TrainResult
 
+DATA = Path(__file__).parents[3] / "shared" / "data"
 TINY = ["extends=preset:cpu", "model.pretrained=package:textune/presets/tiny/model", "tokens.max_length=32"]
 MEAN = "mean_of_f1_and_accuracy"
 METRICS = {"cola": "mcc", "stsb": "mean_of_pearson_and_spearman", "mrpc": MEAN, "qqp": MEAN}
@@ -71,6 +74,28 @@ def test_quotes_and_numbers_of_published_files_are_plain_characters(tmp_path: Pa
     assert SIDES[4] in content
     dev.write_text(content + '1\t1\t2\t" It opens here .\tand never closes\n', encoding="utf-8")
     assert run("glue/mrpc", tmp_path).reports["validation"].num_rows == NUM_DEV + 1
+
+
+PUBLISHED = {
+    **{
+        "glue/cola": (8_551, 1_043),
+        "glue/sst2": (67_349, 872),
+        "glue/mrpc": (3_668, 408),
+        "glue/stsb": (5_749, 1_500),
+    },
+    **{"glue/rte": (2_490, 277), "glue/wnli": (635, 71)},
+    **{f"glue/{name}/sample": (8_999, 1_000) for name in ("mnli", "qnli", "qqp")},
+}
+"""Rows of the real files."""
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
+@pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not beside the repository")
+def test_a_task_reads_all_rows_of_the_real_files(preset: str) -> None:
+    rows = DATA / ("glue_10k" if preset.endswith("/sample") else "glue")
+    experiment = load_config(f"preset:{preset}", [f"data.folder={rows}"]).experiment
+    data = prepare_data(experiment.data, kind=experiment.task.kind)
+    assert (data.num_rows["train"], data.num_rows["validation"]) == PUBLISHED[preset]
 
 
 # --- SST-2 from the archive ------------------------------------------------------------------------------------------

@@ -58,6 +58,12 @@ KINDS: dict[str, list[str]] = {
     "plain": [],
     "class weights": ["task.class_weights.pos=3", "task.class_weights.neg=0.5", "data.columns.weight=weight"],
     "multilabel": ["data.columns.label=labels", "data.labels.delimiter=;", "task.kind=multilabel"],
+    "several tasks": [
+        "task.kind=multitask",
+        'task.groups={ label = ["neg", "pos"], third = ["a", "b", "c"] }',
+        'data.columns.labels=["label", "third"]',
+        "data.columns.weight=weights",
+    ],
     "bucket": ["train.order=bucket"],
     "sgd": ["train.optimizer.kind=sgd", "train.optimizer.lr=0.1"],
     "schedule free": [
@@ -81,7 +87,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
     tiny_backbone("bert", folder / "backbone")
     rows = [
-        {**row, "weight": 0.25 + (row["id"] % 5) / 2, "labels": f"{row['label']};x" if row["id"] % 3 else row["label"]}
+        {
+            **row,
+            "weight": 0.25 + (row["id"] % 5) / 2,
+            "labels": f"{row['label']};x" if row["id"] % 3 else row["label"],
+            "third": "" if row["id"] % 4 == 3 else "abc"[row["id"] % 3],
+            "weights": [0.25 + (row["id"] % 5) / 2, 1 + row["id"] % 2],
+        }
         for row in reviews(140)
     ]
     write_csv(folder / "rows.csv", rows)
@@ -181,7 +193,7 @@ def fsdp() -> list[str]:
     ("world", "kind", "way"),
     [
         pytest.param(world, kind, way, marks=[] if (world, kind, way) in fast else pytest.mark.slow)
-        for fast in [{(2, "class weights", "ddp"), (2, "multilabel", "fsdp")}]
+        for fast in [{(2, "class weights", "ddp"), (2, "multilabel", "fsdp"), (2, "several tasks", "ddp")}]
         for world in (2, 4)
         for kind in KINDS
         for way in ("ddp", "fsdp")
@@ -200,6 +212,20 @@ def test_ranks_train_as_one_process_does(
     assert "Traceback" not in "".join(ended.said)
     # One rank speaks for all.
     assert ended.said[0] and not any(ended.said[1:]), ended.said
+
+
+@pytest.mark.parametrize("rule", [["kind=lion"], ["kind=sgd"], ["kind=schedule_free"], ["layer_decay=0.5"]])
+def test_weights_that_are_cut_are_updated_as_whole_ones_are(place: Path, tmp_path: Path, rule: list[str]) -> None:
+    """One process that holds them in pieces; unclipped, since Lion's sign turns with the last bit of the norm."""
+    words = [f"train.optimizer.{word}" for word in rule] + ["train.max_grad_norm=0", "train.schedule.kind=constant"]
+    found = {}
+    for way in ("ddp", "fsdp"):
+        run = tmp_path / way
+        textune.train(place / "config.toml", run=run, overrides=[*words, f"train.distributed.kind={way}"])
+        found[way] = load_file(run / "best" / "model.safetensors"), lines_of(run, "evaluation")
+    (weights, told), (others, other_told) = found["ddp"], found["fsdp"]
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    assert [line["metrics"] for line in told] == [line["metrics"] for line in other_told]
 
 
 CHAINS = {

@@ -191,3 +191,14 @@ def test_code_that_changed_since_the_run_stopped_is_reported(
     (tmp_path / "own_stars.py").write_text(source + "\n# mended\n")
     result = textune.train(place / "config.toml", run=tmp_path / "run", overrides=overrides, resume="latest")
     assert result.steps == 4 and any("own_stars:Stars is other code" in notice for notice in result.notices)
+
+
+def test_rows_of_own_code_are_read_again_only_if_they_are_named(place: Path, tmp_path: Path) -> None:
+    """The configuration of a run folder may come from anybody, too."""
+    overrides = ["data.train.kind=python", "data.train.object=kits.own:rows", "train.duration=1 steps"]
+    textune.train(place / "config.toml", run=tmp_path / "run", overrides=overrides)
+    with pytest.raises(CodeError) as caught:
+        textune.evaluate(tmp_path / "run", code=STARS)
+    assert caught.value.value == "kits.own:rows" and caught.value.place == str(tmp_path / "run" / "config.toml")
+    assert textune.evaluate(tmp_path / "run", code=[STARS, "kits.own:rows"]).num_rows == 10
+    assert textune.evaluate(tmp_path / "run", code=STARS, data=place / "rows.csv").num_rows == 160

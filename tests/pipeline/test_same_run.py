@@ -10,7 +10,7 @@ import pytest
 from kits.errors import refused
 
 from textune.config.fields import keys_of, role_of, variants
-from textune.config.schema import Experiment
+from textune.config.schema import Experiment, PythonModel
 from textune.config.section import Role, Section
 from textune.config.sharing import DeepSpeed, Sharded
 from textune.config.sources import (
@@ -23,7 +23,14 @@ from textune.config.sources import (
     SplitOff,
     StreamSource,
 )
-from textune.config.taskkinds import BinaryTask, MulticlassTask, MultilabelTask, PythonTask, RegressionTask
+from textune.config.taskkinds import (
+    BinaryTask,
+    MulticlassTask,
+    MultilabelTask,
+    MultitaskTask,
+    PythonTask,
+    RegressionTask,
+)
 from textune.config.updaterules import (
     Adafactor,
     AdamW8bit,
@@ -108,7 +115,8 @@ EXPERIMENTS = {
         update={"data": Experiment().data.model_copy(update={"validation": HubSource(name="x/y"), "test": SplitOff()})}
     ),
     **{
-        task.__name__: Experiment(task=task()) for task in (BinaryTask, MulticlassTask, MultilabelTask, RegressionTask)
+        task.__name__: Experiment(task=task())
+        for task in (BinaryTask, MulticlassTask, MultilabelTask, MultitaskTask, RegressionTask)
     },
     **{
         way.__name__: Experiment().model_copy(
@@ -116,6 +124,7 @@ EXPERIMENTS = {
         )
         for way in (Sharded, DeepSpeed)
     },
+    "own model": Experiment(model=PythonModel(object="m:C", options={"a": 1})),
     "own task": Experiment(task=PythonTask(object="m:C", options={"a": 1})),
     **{
         schedule.__name__: Experiment().model_copy(
@@ -251,6 +260,7 @@ def test_a_key_has_the_role_that_the_schema_gives_it_or_its_table(key: str) -> N
     ("key", "table"),
     [
         ("task.class_weights", "task"),
+        ("task.groups", "task"),
         ("model.config", "model"),
         ("data.train.where", "data.train"),
         ("data.train.rename", "data.train"),

@@ -3,6 +3,7 @@ known of each."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from textune.model.device import Device
 from textune.ranks import ALONE
 from textune.training.learner import learner_alone
 from textune.training.rules import UPDATE_RULES, cutting_obstacle, state_bytes
+from textune.training.schedule import SCHEDULES
 from textune.training.sharing.fsdp import require
 from textune.training.sharing.zero.plan import plan_zero
 from textune.training.updates import build_optimizer, build_update, set_learning_rate
@@ -243,6 +245,24 @@ def test_what_cannot_be_cut_is_refused_by_name(section: Any) -> None:
     else:
         with pytest.raises(ConfigError, match=f'kind = "{section.kind}" cannot be combined'):
             plan_zero(zero, world=2, precision="fp32", num_trained=1)
+
+
+def test_the_page_says_what_the_table_does() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "update-rules.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `(\w+)`(?: \(default\))? \|[^|]+\| (\d+)[^|]*\| (exact|full table) \| (.+) \|$", page, re.M
+    )
+    sections = {
+        section.kind: section for section in (Adafactor(), AdamW(), AdamW8bit(), Lion(), ScheduleFree(), Sgd())
+    }
+    assert {kind for kind, *_ in rows} == set(UPDATE_RULES)
+    for kind, size, vocabulary, sharing in rows:
+        rule = UPDATE_RULES[kind]
+        assert rule.state_bytes(sections[kind]) == int(size), kind
+        assert vocabulary == ("full table" if rule.whole else "exact"), kind
+        ways = ["ddp", *["fsdp"] * (not rule.whole), *["deepspeed"] * bool(rule.moments)]
+        assert sharing == ", ".join(ways), kind
+    assert set(re.findall(r"`(\w+)`", page.partition("## Schedules")[2].partition("##")[0])) >= set(SCHEDULES)
 
 
 def test_what_cannot_go_together_is_refused() -> None:

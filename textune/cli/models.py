@@ -10,6 +10,7 @@ import click
 
 from textune.cli.options import (
     Examples,
+    code_option,
     device_options,
     evaluation_columns,
     json_option,
@@ -201,16 +202,17 @@ def info(run: str, as_json: bool) -> None:
     examples="textune export runs/first --out model\ntextune export runs/first/checkpoints/step-120 --out model-120",
 )
 @click.argument("run", metavar="RUN")
+@code_option
 @click.option("--out", required=True, metavar="FOLDER", help="The folder to write; an existing one is refused.")
 @json_option
-def export(run: str, out: str, as_json: bool) -> None:
+def export(run: str, out: str, code: tuple[str, ...], as_json: bool) -> None:
     """Write a plain Hugging Face folder: a run's best model (before its first evaluation the newest checkpoint's), or
     that of one checkpoint.
     """
     with importing(for_good=True):
         from textune.exports import export as run_export
 
-    done = run_export(run, out)
+    done = run_export(run, out, code=code)
     if as_json:
         print_json({"folder": str(done.folder), "step": done.step, "source": str(done.source)})
         return

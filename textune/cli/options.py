@@ -94,15 +94,18 @@ def as_setting(error: click.NoSuchOption, words: list[str]) -> str:
     return f"Settings are written KEY=VALUE: {' or '.join(settings)}." if settings else ""
 
 
+code_option = click.option(
+    "--code",
+    metavar="MODULE:CLASS",
+    multiple=True,
+    help="A class of your own that the model's run used and that may be imported for it.",
+)
+
+
 def device_options(function: Callable[..., None]) -> Callable[..., None]:
     """Where and how a trained model computes."""
     for decorate in (
-        click.option(
-            "--code",
-            metavar="MODULE:CLASS",
-            multiple=True,
-            help="A class of your own that the model's run used and that may be imported for it.",
-        ),
+        code_option,
         click.option(
             "--max-tokens",
             type=click.IntRange(min=1),

@@ -26,7 +26,9 @@ from .schema import LONG_ROWS as LONG_ROWS
 from .schema import SHORT_ROWS as SHORT_ROWS
 from .schema import EvaluateSection as EvaluateSection
 from .schema import Experiment as Experiment
+from .schema import Model as Model
 from .schema import ModelSection as ModelSection
+from .schema import PythonModel as PythonModel
 from .schema import RowOrder as RowOrder
 from .schema import TokensSection as TokensSection
 from .schema import TrainSection as TrainSection
@@ -77,6 +79,7 @@ from .updaterules import ScheduleFree as ScheduleFree
 from .updaterules import Sgd as Sgd
 from .values import AttentionLayout as AttentionLayout
 from .values import DeviceName as DeviceName
+from .values import DottedPath as DottedPath
 from .values import Duration as Duration
 from .values import LongTexts as LongTexts
 from .values import OnBadRow as OnBadRow

@@ -24,7 +24,7 @@ from textune.config.parents import Layer, layers_of, read_layers
 from textune.config.presets import is_preset, name_of_preset
 from textune.config.problems import Problem, refuse, translate
 from textune.config.rates import rate_problems
-from textune.config.schema import Experiment
+from textune.config.schema import Experiment, PythonModel
 from textune.config.section import Section
 from textune.config.sources import ConcatSource, FilesSource, StreamSource
 from textune.config.streams import stream_problems
@@ -124,7 +124,12 @@ def load_tree(tree: Mapping[str, object], *, origin: str = "", base: Path) -> Lo
 def require_runnable(experiment: Experiment) -> None:
     """Raise ConfigError if the config lacks something that a run needs, such as data files, or contradicts itself."""
     problems: list[Problem] = []
-    if not experiment.model.pretrained:
+    if isinstance(experiment.model, PythonModel):
+        if not (experiment.model.pretrained or experiment.model.tokenizer):
+            message = 'model.tokenizer is not set, and a model of kind "python" has none of its own.'
+            hint = 'Name a folder or hub name, such as model.tokenizer = "google-bert/bert-base-uncased".'
+            problems.append(Problem(("model", "tokenizer"), message, hint))
+    elif not experiment.model.pretrained:
         hint = 'Set a folder or hub name, such as model.pretrained = "sentence-transformers/all-MiniLM-L6-v2".'
         problems.append(
             Problem(("model", "pretrained"), "model.pretrained is not set: there is no backbone to start from.", hint)

@@ -43,6 +43,8 @@ def columns_of_tasks(columns: Sequence[str], tasks: Sequence[str]) -> tuple[str,
             f"names {count(len(columns), 'column')} ({listing(columns, 8)}), but there are"
             f" {count(len(tasks), 'task')} ({listing(tasks, 8)})"
         )
+    if twice := repeated_names(columns):
+        raise ValueError(f"names {listing(map(repr, twice), 8)} more than once")
     if set(columns) == set(tasks):
         return tuple(tasks)
     shared = [name for name in columns if name in set(tasks)]

@@ -19,6 +19,7 @@ from textune.config.updaterules import AdamW, EarlyStopping, LinearSchedule, Opt
 from textune.config.values import (
     AttentionLayout,
     DeviceName,
+    DottedPath,
     Duration,
     FilePath,
     HubPath,
@@ -94,20 +95,13 @@ class TokensSection(Section):
         return self.pooling if self.long == "windows" else None
 
 
-class ModelSection(Section):
-    """The pretrained backbone."""
+class ModelKeys(Section):
+    """Keys of every kind of model."""
 
-    pretrained: Located[HubPath] = ""
-    """Folder or hub name of the backbone, such as `google-bert/bert-base-uncased`, or a run to start from, such as
-    `runs/x`. Folders are relative to the config file."""
-    tokenizer: Located[HubPath | None] = None
-    """Folder or hub name of the tokenizer, if it is not the backbone's own."""
     revision: Located[str] = "main"
     """Branch, tag or commit on the hub."""
     trust_remote_code: bool = False
     """Run the Python code that comes with the backbone. Leave it off unless you have read that code."""
-    ignore_mismatched_sizes: bool = False
-    """Replace a saved head of another size by a new one instead of stopping, if its outputs have no label names."""
     freeze: Names = ()
     """Parts that are not trained: `backbone`, `embeddings`, or patterns of parameter names such as `*.layer.0.*`."""
     unfreeze: Names = ()
@@ -115,6 +109,20 @@ class ModelSection(Section):
     = "*.layer.11.*"` trains the head and that layer."""
     attention: Computed[AttentionLayout] = "auto"
     """`packed` computes no padding; `auto` packs every backbone that supports it."""
+
+
+class ModelSection(ModelKeys):
+    """The pretrained backbone."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    """A backbone of the transformers library."""
+    pretrained: Located[HubPath] = ""
+    """Folder or hub name of the backbone, such as `google-bert/bert-base-uncased`, or a run to start from, such as
+    `runs/x`. Folders are relative to the config file."""
+    tokenizer: Located[HubPath | None] = None
+    """Folder or hub name of the tokenizer, if it is not the backbone's own."""
+    ignore_mismatched_sizes: bool = False
+    """Replace a saved head of another size by a new one instead of stopping, if its outputs have no label names."""
     compile: Computed[Switch] = "auto"
     """Compiled code instead of PyTorch's own operators. On a CPU, for training and prediction: the kernels built with
     textune. On a GPU, for training: layers compiled in the first steps (needs Triton and a C compiler). `auto`
@@ -122,6 +130,34 @@ class ModelSection(Section):
     config: dict[str, Any] = {}
     """Changes to the backbone's own configuration, such as `{ hidden_dropout_prob = 0.2 }`."""
 
+    @property
+    def name(self) -> str:
+        """What messages call the model."""
+        return self.pretrained
+
+
+class PythonModel(ModelKeys):
+    """Your own class: a `torch.nn.Module` from token ids to outputs, or a model class of transformers."""
+
+    kind: Literal["python"] = "python"
+    """A class of your own."""
+    object: DottedPath
+    """`package.module:Class`; what such a class must have: docs/extending.md."""
+    options: dict[str, Any] = {}
+    """Keyword arguments of the class; of a class of transformers, keys of its configuration."""
+    pretrained: Located[HubPath] = ""
+    """Folder or hub name of weights for a class of transformers, or a run of the same class to start from. Without
+    it all weights start new."""
+    tokenizer: Located[HubPath | None] = None
+    """Folder or hub name of the tokenizer, if it is not that of `pretrained`."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the model."""
+        return self.pretrained or self.object
+
+
+Model = Annotated[ModelSection | PythonModel, Field(discriminator="kind")]
 
 RowOrder = Literal["shuffle", "bucket", "sequential", "weighted"]
 
@@ -214,8 +250,8 @@ class Experiment(Section):
     """Texts to token ids."""
     task: Task = AutoTask()
     """What the model predicts."""
-    model: ModelSection = ModelSection()
-    """The pretrained backbone."""
+    model: Model = ModelSection()
+    """The backbone and its tokenizer."""
     train: TrainSection = TrainSection()
     """The training run."""
     evaluate: EvaluateSection = EvaluateSection()

@@ -1,7 +1,6 @@
 from . import render as render
 from .heads import ScoredRows as ScoredRows
 from .heads import TaskReduction as TaskReduction
-from .heads import has_label as has_label
 from .heads import ranking_notes as ranking_notes
 from .mainmetric import MainMetric as MainMetric
 from .mainmetric import all_metrics as all_metrics

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textune.data import MISSING
 from textune.errors import DataError
 from textune.evaluation.reduction import Reduction, RowLosses, num_ranked, ranking_note
 from textune.evaluation.scored import Scored
@@ -114,13 +113,6 @@ class TaskReduction:
         if sample is not None:
             sample = replace(sample, rows=rows[sample.rows])
         return replace(scored, rows=rows, sample=sample)
-
-
-def has_label(targets: np.ndarray) -> np.ndarray:
-    """bool [N] whether each row has a label; only a class id can be missing."""
-    if targets.ndim > 1 or not np.issubdtype(targets.dtype, np.integer):
-        return np.ones(len(targets), dtype=bool)
-    return np.asarray(targets != MISSING)
 
 
 def ranking_notes(heads: Sequence[Head], num_rows: int) -> list[str]:

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from textune.data import has_label
 from textune.evaluation.baseline import THESE_ROWS, TRAINING_ROWS, mean_baseline
-from textune.evaluation.heads import ScoredRows, has_label
+from textune.evaluation.heads import ScoredRows
 from textune.evaluation.joint import main_interval
 from textune.evaluation.mainmetric import MainMetric, all_metrics
 from textune.evaluation.metrics import METRICS

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import transformers
 
 from textune.atomic import write_folder
-from textune.config import ModelSection, load_tree, user_path
+from textune.config import Model, PythonModel, load_tree, user_path
 from textune.errors import ConfigError, ModelError, RunError
 from textune.inside import require_inside
 from textune.model import (
@@ -23,7 +23,9 @@ from textune.model import (
     load_model,
     load_tokenizer,
     prepare,
+    skeleton,
 )
+from textune.owncode import require_allowed
 from textune.prediction import CARD_NAME, read_card
 from textune.run import state_of
 from textune.training import KEPT_IDS, MANIFEST, MODEL, Checkpoint, newest, open_checkpoint, require_whole, weights_of
@@ -39,12 +41,12 @@ class Exported:
     source: Path
 
 
-def export(source: str | Path, target: str | Path) -> Exported:
+def export(source: str | Path, target: str | Path, *, code: str | Sequence[str] = ()) -> Exported:
     """Write a model as a plain folder: the best one of a run, or that of its newest checkpoint if it has not evaluated
     yet, or that of one checkpoint.
 
-    The folder is complete or absent. Raises RunError if there is no model, if the checkpoint is damaged, or if
-    `target` exists.
+    The folder is complete or absent. `code`: as in `textune.prediction.load`, for the model of a checkpoint. Raises
+    RunError if there is no model, if the checkpoint is damaged, or if `target` exists.
     """
     source, target = user_path(source), user_path(target)
     if target.exists():
@@ -67,7 +69,7 @@ def export(source: str | Path, target: str | Path) -> Exported:
         write_folder(target, lambda folder: _copy_model(model, folder))
         return Exported(target, read_card(model).step, model)
     checkpoint = _find_checkpoint(source)
-    written = _rebuild(checkpoint)
+    written = _rebuild(checkpoint, [code] if isinstance(code, str) else code)
     write_folder(target, lambda folder: _save(written, checkpoint, folder))
     return Exported(target, checkpoint.step, checkpoint.folder)
 
@@ -96,12 +98,13 @@ def _copy_model(model: Path, folder: Path) -> None:
             shutil.copy2(path, folder / path.name)
 
 
-def _rebuild(checkpoint: Checkpoint) -> TextModel:
+def _rebuild(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
     """The model of a checkpoint, on the CPU, with the full table of token embeddings."""
     small = checkpoint.folder / "model"
-    config = transformers.AutoConfig.from_pretrained(small)
-    with torch.random.fork_rng(devices=[]):
-        hf = transformers.AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    section = read_card(small).opened_in(small, compile="off")
+    if isinstance(section, PythonModel):
+        require_allowed([section.object], code, where=str(small / CARD_NAME))
+    hf, config = skeleton(section)
     if KEPT_IDS in checkpoint.names:
         with torch.no_grad():
             hf.get_input_embeddings().weight.copy_(_full_table(checkpoint, config.num_labels))
@@ -146,7 +149,7 @@ def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
     return table
 
 
-def _backbone_of(checkpoint: Checkpoint) -> ModelSection:
+def _backbone_of(checkpoint: Checkpoint) -> Model:
     """The backbone that the run was configured with."""
     return load_tree(dict(state_of(checkpoint).config), base=Path.cwd()).experiment.model
 

@@ -10,12 +10,14 @@ from .device import prefers_bf16 as prefers_bf16
 from .device import resolve_device as resolve_device
 from .loading import load_model as load_model
 from .loading import require_backbone as require_backbone
+from .loading import skeleton as skeleton
 from .native.adamw import KernelAdamW as KernelAdamW
 from .native.kernels import Kernels as Kernels
 from .outofmemory import CallerBudget as CallerBudget
 from .outofmemory import free_cached as free_cached
 from .outofmemory import halved as halved
 from .outofmemory import is_out_of_memory as is_out_of_memory
+from .own import class_name as class_name
 from .pretrained import checkpoint_labels as checkpoint_labels
 from .pretrained import find_pretrained as find_pretrained
 from .pretrained import is_error as is_error

@@ -30,6 +30,7 @@ from textune.model.attention import PACKED, PackedLayout
 from textune.model.families import PACKED_FAMILIES, PADDED_FAMILIES
 from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
 from textune.model.hugging import HuggingModel, Options
+from textune.model.own import OwnModel, as_own, class_name
 from textune.model.pooling import POOLING_PREFIX, WindowPooling
 from textune.model.positions import max_positions
 from textune.model.pretrained import (
@@ -79,7 +80,7 @@ class TextModel(nn.Module):
         self.pooling: WindowPooling | None = None
         """Makes one vector of those of an example's windows; None where every example is one row."""
         self._frozen = frozen
-        self._num_ids = len(hf.get_input_embeddings().weight)
+        self._num_ids = 0 if unknown_id is None else len(hf.get_input_embeddings().weight)
         self._vocabulary: CompactVocabulary | None = None
         _require_capped_scores(hf)
         self._own_attention = hf.config._attn_implementation
@@ -92,6 +93,9 @@ class TextModel(nn.Module):
         if attention == "packed" or (attention == "auto" and not self._obstacle):
             self.set_layout("packed")
             self.reason = f"{hf.config.model_type} computes attention row by row, without padding"
+        if (own := self._own) is not None:
+            self.accelerator.forbid(f"{own.name} is code of its own", hint="Leave it out")
+            self.reason = self.reason if self.layout == "padded" else f"{own.name} has forward_packed"
 
     def pad_rows(self, padding: Padding, *, reason: str) -> None:
         """Run padded from now on, with rows of such lengths."""
@@ -106,7 +110,7 @@ class TextModel(nn.Module):
                 hint='Use "auto", or a family that runs packed: bert, modernbert, llama and others'
                 " (docs/architecture.md).",
             )
-        if layout != self.layout:
+        if layout != self.layout and self._own is None:
             attention = PACKED if layout == "packed" else self._own_attention
             with quiet_transformers():
                 self.hf.set_attn_implementation(attention)
@@ -124,6 +128,11 @@ class TextModel(nn.Module):
         self.layout = layout
 
     @property
+    def _own(self) -> OwnModel | None:
+        """The model, where it is code of the user's own."""
+        return as_own(self.hf)
+
+    @property
     def max_positions(self) -> int | None:
         """The longest row in tokens that the backbone is made for; None where its positions are relative."""
         return max_positions(self.hf)
@@ -136,7 +145,8 @@ class TextModel(nn.Module):
     def pool_windows(self, kind: Pooling) -> WindowPooling:
         """Give the model a pooling of windows, which then belongs to its weights; ModelError where its head cannot be
         computed apart from its backbone."""
-        reason = unsplit_head(self.hf) if self.layout == "packed" else f"it runs padded: {self.reason}"
+        own = "" if self._own is None else f"{self._own.name} is code of its own"
+        reason = own or unsplit_head(self.hf) if self.layout == "packed" else f"it runs padded: {self.reason}"
         if reason:
             raise ModelError(
                 f'tokens.long = "windows" pools what the head of {self.hf.config.model_type} reads, but {reason}.',
@@ -171,6 +181,8 @@ class TextModel(nn.Module):
     def group_cost(self, dtype: torch.dtype) -> int:
         """What a group of rows costs this model in products of `dtype`: nothing where attention takes all rows in one
         call."""
+        if self._own is not None:
+            return GROUP_COST_TOKENS
         by_kernels = self.accelerator.kernels is not None and not self.accelerator.has_other_attention
         one_call = by_kernels or not attention_obstacle(self.hf.device, dtype, self.hf.config)
         return 0 if one_call else GROUP_COST_TOKENS
@@ -184,10 +196,14 @@ class TextModel(nn.Module):
         `dtype` is that of the products, `lengths` are those of the rows in tokens; arguments and errors are those of
         `Accelerator.prepare`.
         """
+        if self._own is not None:
+            return
         self.accelerator.prepare(self.layout, dtype, training=training, lengths=lengths, earlier=earlier)
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
         """The same for training this number of steps on a GPU, where compilation takes place in the first steps."""
+        if self._own is not None:
+            return
         self.accelerator.compile_steps(num_steps, dtype)
 
     def forward(self, batch: Tokens) -> torch.Tensor:
@@ -195,6 +211,8 @@ class TextModel(nn.Module):
         these have windows."""
         if isinstance(batch, WindowedBatch):
             return self._outputs(self._pooled(batch)).float()
+        if (own := self._own) is not None and self.layout == "packed":
+            return own.forward_packed(batch).float()
         ids_T = self._known(batch.ids_T)
         packed = self.layout == "packed"
         logits_BC = self._outputs(self._vectors(ids_T, batch)) if packed else self._padded(ids_T, batch)
@@ -294,7 +312,7 @@ class TextModel(nn.Module):
     def save_config(self, folder: Path) -> None:
         """Write config.json as `save` does."""
         config = copy.deepcopy(self.hf.config)
-        config.architectures = [type(self.hf).__name__]
+        config.architectures = [class_name(self.hf)]
         config._attn_implementation = self._own_attention
         config.save_pretrained(folder)
 
@@ -341,6 +359,8 @@ def _require_capped_scores(hf: HuggingModel) -> None:
 def _obstacle_to_packing(hf: HuggingModel) -> str:
     """Why this model cannot run packed; empty where it can."""
     family = hf.config.model_type
+    if (own := as_own(hf)) is not None:
+        return "" if own.takes_packed else f"{own.name} is code of its own, without forward_packed"
     if not type(hf).__module__.startswith("transformers."):
         return f"{type(hf).__name__} is code of its own"
     if family not in PACKED_FAMILIES:

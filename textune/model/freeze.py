@@ -7,13 +7,13 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from textune.config import ModelSection
+from textune.config import Model
 from textune.errors import ConfigError
 from textune.model.hugging import HuggingModel
 from textune.wording import closest, nearest
 
 
-def frozen_names(hf: HuggingModel, section: ModelSection, *, new_tensors: Collection[str]) -> frozenset[str]:
+def frozen_names(hf: HuggingModel, section: Model, *, new_tensors: Collection[str]) -> frozenset[str]:
     """The parameters that the patterns of `model.freeze` match and those of `model.unfreeze` do not.
 
     `backbone` is everything that was pretrained, `embeddings` the embedding tables and their norms, anything else a
@@ -46,6 +46,13 @@ def _matching(
     hf: HuggingModel, names: Sequence[str], pattern: str, new_tensors: Collection[str], *, key: str
 ) -> set[str]:
     found = _found(hf, names, pattern, new_tensors)
+    if not found and pattern == "backbone":
+        raise ConfigError(
+            f'{key}: "backbone" is what was pretrained, and all weights of this model are new.',
+            hint=f'Name parameters by patterns, such as "{names[0]}".',
+            key=key,
+            value=pattern,
+        )
     if not found:
         raise ConfigError(
             f'{key}: "{pattern}" matches no parameter of this backbone.',

@@ -9,13 +9,16 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from textune.config import ModelSection, Pooling
+from textune.config import Model, ModelSection, Pooling, PythonModel
 from textune.data import LabelMaps
 from textune.errors import ModelError
 from textune.model.backbone import TextModel
 from textune.model.freeze import frozen_names
-from textune.model.hugging import HuggingConfig, HuggingModel
-from textune.model.labelhead import about_new_head, change_head, plan_head, wanted_head
+from textune.model.hugging import HuggingConfig, HuggingModel, Options
+from textune.model.labelhead import Head, about_new_head, change_head, plan_head, wanted_head
+from textune.model.own import OwnModel, as_hugging, is_of_transformers, require_own_model
+from textune.model.ownconfig import OWN_TYPE
+from textune.model.ownloading import load_own
 from textune.model.pretrained import (
     PICKLE_HINT,
     Pretrained,
@@ -25,6 +28,7 @@ from textune.model.pretrained import (
     read_config,
     require_weights,
 )
+from textune.owncode import OwnObject
 from textune.wording import listing
 
 if TYPE_CHECKING:
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def load_model(
-    section: ModelSection,
+    section: Model,
     tokenizer: PreTrainedTokenizerBase,
     *,
     label_maps: LabelMaps,
@@ -48,20 +52,48 @@ def load_model(
     it stands. One logit for two classes is saved as a sigmoid output named after the second label, which is how
     transformers' own pipeline reads it. `pooling`: how the windows of a text are pooled, with what the files have
     learned of it. Raises ModelError for files that are missing, broken, of another shape or incomplete, ConfigError
-    for `model.config`, `model.freeze` and `model.unfreeze`.
+    for `model.config`, `model.freeze` and `model.unfreeze`. A class of the user's own is imported (CodeError where it
+    does not fit).
     """
+    head, code = wanted_head(label_maps, num_logits), None
+    if isinstance(section, PythonModel):
+        code = require_own_model(section)
+        if not (section.pretrained and is_of_transformers(code)):
+            own = load_own(section, code, tokenizer, head, seed=seed, as_saved=as_saved)
+            if pooling is not None:
+                own.pool_windows(pooling)
+            return own
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
+    model = _load_found(section, found, code, tokenizer, head, seed=seed, as_saved=as_saved)
+    if pooling is not None:
+        learned = model.pool_windows(pooling)
+        if found.folder is not None:
+            learned.read(found.folder, required=as_saved)
+    return model
+
+
+def _load_found(
+    section: Model,
+    found: Pretrained,
+    code: OwnObject | None,
+    tokenizer: PreTrainedTokenizerBase,
+    head: Head,
+    *,
+    seed: int,
+    as_saved: bool,
+) -> TextModel:
+    """The model of transformers that was found; `code` is its class where that is the user's own."""
     config = read_config(found)
+    _refuse_own(found, config)
     require_weights(found)
-    head = wanted_head(label_maps, num_logits)
     change = None if as_saved else plan_head(found, config, head)
     if change is None or not change.earlier_size:
         head.describe_on(config)
-    override_config(config, section.config)
+    override_config(config, _overrides(section), key=_key_of_overrides(section))
     text_config = config.get_text_config()
     if getattr(text_config, "pad_token_id", None) is None or text_config.pad_token_id < 0:
         text_config.pad_token_id = tokenizer.pad_token_id
-    hf, info = _read_weights(found, config, seed=seed)
+    hf, info = _read_weights(found, config, code, seed=seed)
     new_tensors = _new_tensors(found, hf, info, section)
     if hasattr(hf, "score"):
         # Heads that read the last token look for it by the pad id.
@@ -76,35 +108,73 @@ def load_model(
         notes.append(f"{listing(sorted(info['unexpected_keys']), 4)} of the checkpoint are not used")
     frozen = frozen_names(hf, section, new_tensors=new_tensors)
     assert isinstance(tokenizer.pad_token_id, int)
-    model = TextModel(
+    return TextModel(
         hf,
         pad_id=tokenizer.pad_token_id,
         attention=section.attention,
-        compile=section.compile,
+        compile="off" if isinstance(section, PythonModel) else section.compile,
         notes=tuple(notes),
         unknown_id=unknown_id,
         frozen=frozen,
     )
-    if pooling is not None:
-        learned = model.pool_windows(pooling)
-        if found.folder is not None:
-            learned.read(found.folder, required=as_saved)
-    return model
 
 
-def require_backbone(section: ModelSection) -> None:
-    """Raise early what `load_model` finds wrong before it reads weights: the folder, its files, `model.config`."""
+def require_backbone(section: Model) -> None:
+    """Raise early what `load_model` finds wrong before it reads weights: a class of the user's own, the folder, its
+    files, `model.config`."""
+    code = require_own_model(section) if isinstance(section, PythonModel) else None
+    if code is not None and not section.pretrained:
+        return
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
-    override_config(read_config(found), section.config)
+    config = read_config(found)
+    if code is None or is_of_transformers(code):
+        _refuse_own(found, config)
+        override_config(config, _overrides(section), key=_key_of_overrides(section))
     require_weights(found)
 
 
-def _read_weights(found: Pretrained, config: HuggingConfig, *, seed: int) -> tuple[HuggingModel, dict[str, Any]]:
+def skeleton(section: Model) -> tuple[HuggingModel, HuggingConfig]:
+    """The model of a folder with `config.json` alone, with weights that mean nothing yet, and its configuration."""
+    code = require_own_model(section) if isinstance(section, PythonModel) else None
+    config = read_config(find_pretrained(section.pretrained, section, key="model.pretrained"))
+    with torch.random.fork_rng(devices=[]):
+        if code is None:
+            kind = transformers.AutoModelForSequenceClassification
+            return kind.from_config(config, dtype=torch.float32), config
+        if is_of_transformers(code):
+            return code.target(config).float(), config
+        return as_hugging(OwnModel(config, code)), config
+
+
+def _overrides(section: Model) -> Options:
+    """Changes to the backbone's configuration."""
+    return section.options if isinstance(section, PythonModel) else section.config
+
+
+def _key_of_overrides(section: Model) -> str:
+    return "model.options" if isinstance(section, PythonModel) else "model.config"
+
+
+def _refuse_own(found: Pretrained, config: HuggingConfig) -> None:
+    """ModelError for a model of code of its own where a backbone of transformers is wanted."""
+    if config.model_type == OWN_TYPE:
+        raise ModelError(
+            f"{found.key}: the {found.where} holds a model of {config.object}, which is code of its own.",
+            hint=f'Set model.kind = "python" and model.object = "{config.object}" as well.',
+            key=found.key,
+            value=found.name,
+        )
+
+
+def _read_weights(
+    found: Pretrained, config: HuggingConfig, code: OwnObject | None, *, seed: int
+) -> tuple[HuggingModel, dict[str, Any]]:
+    kind = transformers.AutoModelForSequenceClassification if code is None else code.target
     try:
         with quiet_transformers(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             # Shapes that differ are judged by `_new_tensors`, which can name both.
-            hf, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+            hf, info = kind.from_pretrained(
                 found.name,
                 config=config,
                 dtype=torch.float32,
@@ -153,7 +223,7 @@ def _own(hf: HuggingModel) -> None:
         tensor.data = copies[key]
 
 
-def _new_tensors(found: Pretrained, hf: HuggingModel, info: dict[str, Any], section: ModelSection) -> list[str]:
+def _new_tensors(found: Pretrained, hf: HuggingModel, info: dict[str, Any], section: Model) -> list[str]:
     """Names of the head's tensors that start random; ModelError for any other, since it would silently spoil the
     backbone."""
     lost = sorted(name for name in info["missing_keys"] if not _is_head(hf, name))
@@ -162,10 +232,10 @@ def _new_tensors(found: Pretrained, hf: HuggingModel, info: dict[str, Any], sect
             f"{found.key}: the {found.where} lacks {len(lost)} weights of a {hf.config.model_type} backbone,"
             f" such as {lost[0]}.",
             hint="They would start random. "
-            + ("Check model.config." if section.config else "Choose a complete checkpoint."),
+            + (f"Check {_key_of_overrides(section)}." if _overrides(section) else "Choose a complete checkpoint."),
         )
     for name, saved, wanted in sorted(info["mismatched_keys"]):
-        if section.ignore_mismatched_sizes and _is_head(hf, name):
+        if isinstance(section, ModelSection) and section.ignore_mismatched_sizes and _is_head(hf, name):
             continue
         raise ModelError(
             f"{found.key}: {name} is {tuple(saved)} in the {found.where}, but must be {tuple(wanted)} here.",

@@ -19,12 +19,13 @@ from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from transformers.utils import logging as transformers_logging
 
-from textune.config import ModelSection
+from textune.config import Model
 from textune.data import is_lfs_pointer
 from textune.errors import ConfigError, ModelError
 from textune.inside import require_inner
 from textune.jsontext import parse_json
 from textune.model.hugging import HuggingConfig, Options
+from textune.model.ownconfig import OWN_TYPE, OwnConfig
 from textune.model.saved import complete_model
 from textune.wording import nearest
 
@@ -95,7 +96,7 @@ class Pretrained:
         )
 
 
-def find_pretrained(name: str, section: ModelSection, *, key: str) -> Pretrained:
+def find_pretrained(name: str, section: Model, *, key: str) -> Pretrained:
     """Find `name`: a model folder, a run folder (its best model), or else a name on the hub.
 
     ModelError if it cannot be any of them.
@@ -200,7 +201,8 @@ def read_config(found: Pretrained) -> HuggingConfig:
         )
     try:
         with quiet_transformers():
-            config: HuggingConfig = transformers.AutoConfig.from_pretrained(found.name, **found.options)
+            reader = OwnConfig if _is_own(found) else transformers.AutoConfig
+            config: HuggingConfig = reader.from_pretrained(found.name, **found.options)
             return config
     except (
         *(OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RecursionError),
@@ -209,35 +211,45 @@ def read_config(found: Pretrained) -> HuggingConfig:
         raise found.error(error, "a config.json") from error
 
 
-def override_config(config: HuggingConfig, overrides: Options) -> None:
-    """Set the keys of `model.config`; ConfigError for keys that are unknown, refused or determined by the data."""
+def _is_own(found: Pretrained) -> bool:
+    """Whether a folder holds a model of the user's own; whatever is wrong with the file is told by who reads it."""
+    if found.folder is None:
+        return False
+    try:
+        tree = parse_json((found.folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(tree, dict) and tree.get("model_type") == OWN_TYPE
+
+
+def override_config(config: HuggingConfig, overrides: Options, *, key: str = "model.config") -> None:
+    """Set the keys of `model.config`, or of the setting `key`.
+
+    ConfigError for keys that are unknown, refused or determined by the data.
+    """
     known = {key for key in config.to_dict() if not key.startswith("_")} | set(config.attribute_map)
-    for key, value in overrides.items():
-        if key in OWN_KEYS:
+    for name, value in overrides.items():
+        if name in OWN_KEYS:
             raise ConfigError(
-                f"model.config.{key} cannot be set: the data determines it.",
+                f"{key}.{name} cannot be set: the data determines it.",
                 hint="Remove the key.",
-                key=f"model.config.{key}",
+                key=f"{key}.{name}",
             )
-        if key not in known:
-            near = nearest(key, sorted(known), cutoff=0.5)
+        if name not in known:
+            near = nearest(name, sorted(known), cutoff=0.5)
             hint = (
-                f"Did you mean model.config.{near}?"
-                if near
-                else f"Its keys are in the config.json of {config.model_type}."
+                f"Did you mean {key}.{near}?" if near else f"Its keys are in the config.json of {config.model_type}."
             )
-            raise ConfigError(
-                f"model.config.{key}: {config.model_type} has no such key.", hint=hint, key=f"model.config.{key}"
-            )
+            raise ConfigError(f"{key}.{name}: {config.model_type} has no such key.", hint=hint, key=f"{key}.{name}")
         try:
-            setattr(config, key, value)
+            setattr(config, name, value)
             if hasattr(config, "validate"):
                 config.validate()
         except (StrictDataclassError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(
-                f"model.config.{key} = {value!r} is refused by {config.model_type}: {reason}",
-                key=f"model.config.{key}",
+                f"{key}.{name} = {value!r} is refused by {config.model_type}: {reason}",
+                key=f"{key}.{name}",
                 value=value,
                 reason=reason,
             ) from error
@@ -270,7 +282,7 @@ def _require_names_within(found: Pretrained, index: Path) -> None:
         raise found.error(error, f"a {index.name}") from error
 
 
-def checkpoint_labels(section: ModelSection) -> tuple[str, ...] | None:
+def checkpoint_labels(section: Model) -> tuple[str, ...] | None:
     """Label names of an already fine-tuned checkpoint, in the order of its ids; None for a backbone without labels.
 
     Raises the same errors as `load_model` for a folder or name that cannot be read.

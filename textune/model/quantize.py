@@ -12,6 +12,7 @@ from textune.config import DeviceName
 from textune.errors import ModelError, Setting, Words
 from textune.model.backbone import TextModel
 from textune.model.native import Int8Linear, KernelError, Kernels, load_library
+from textune.model.own import as_own
 
 _INT8, _AUTO = Setting("precision", "int8"), Setting("precision", "auto")
 
@@ -42,6 +43,13 @@ def quantize_linears(model: TextModel) -> int:
 
     The model must be on the CPU. ModelError if the backbone has no such layers.
     """
+    if (own := as_own(model.hf)) is not None:
+        raise ModelError(
+            Words(_INT8, f": {own.name} is code of its own, which may read the weights of its layers."),
+            hint=Words("Use ", _AUTO, "."),
+            key="precision",
+            value="int8",
+        )
     model.requires_grad_(False)
     kernels = Kernels()
     replaced: dict[int, Int8Linear] = {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 
-from textune.config import ModelSection
+from textune.config import Model
 from textune.errors import ModelError
 from textune.model.pretrained import Pretrained, find_pretrained, quiet_transformers, read_config
 
@@ -28,7 +28,7 @@ TOKENIZER_FILES = (
 """Files that hold a vocabulary; a folder has at least one."""
 
 
-def load_tokenizer(section: ModelSection) -> PreTrainedTokenizerBase:
+def load_tokenizer(section: Model) -> PreTrainedTokenizerBase:
     """The fast tokenizer of `section.tokenizer`, or of the backbone itself.
 
     A tokenizer without a pad token (GPT-2, Llama) pads with its eos token, else with its unknown token; which

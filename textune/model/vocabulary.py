@@ -19,6 +19,7 @@ from torch import nn
 from textune.config import Switch
 from textune.errors import ConfigError
 from textune.model.hugging import FamilyModule, HuggingModel
+from textune.model.own import class_name
 
 WORTH_BELOW = 0.8
 """`auto` keeps the full table if more than this share of it occurs."""
@@ -176,7 +177,7 @@ def _obstacle(hf: HuggingModel) -> str:
     """Why training only some rows would not be exact or not useful; empty if it is both."""
     embedding = hf.get_input_embeddings()
     if not type(hf).__module__.startswith("transformers."):
-        return f"{type(hf).__name__} is code that comes with the checkpoint and may use the embeddings elsewhere"
+        return f"{class_name(hf)} is code of its own and may use the embeddings elsewhere"
     if not _looks_rows_up(embedding):
         return f"{type(embedding).__name__} is not a plain table of embeddings"
     if not embedding.weight.requires_grad:

@@ -19,7 +19,14 @@ from textune.batches import (
     require_whole,
     tokenise,
 )
-from textune.config import Experiment, TrainSection, reported_sets, require_runnable, sets_at_each_evaluation
+from textune.config import (
+    Experiment,
+    ModelSection,
+    TrainSection,
+    reported_sets,
+    require_runnable,
+    sets_at_each_evaluation,
+)
 from textune.data import GivenRows, PreparedData, prepare_data, require_sound
 from textune.evaluation import resolve_metric
 from textune.model import (
@@ -76,7 +83,7 @@ def build_parts(
     what a resumed run knew when it stopped; its weights come from a checkpoint. `given`: rows in memory, by the names
     in the sources.
     """
-    train, evaluate, name = experiment.train, experiment.evaluate, experiment.model.pretrained
+    train, evaluate, name = experiment.train, experiment.evaluate, experiment.model.name
     require_runnable(experiment)
     device = device_of(train, ranks)
     require_optimizer(train.optimizer)
@@ -149,9 +156,10 @@ def build_parts(
         data,
         device,
         pair_separator=encoder.separator.text if experiment.data.columns.text_pair is not None else "",
-        compiled=experiment.model.compile != "off",
+        compiled=isinstance(experiment.model, ModelSection) and experiment.model.compile != "off",
         max_tokens=evaluate.max_tokens,
         metric=metric.name,
+        model=experiment.model,
     )
     settings = Settings(train, evaluate, name, sets_at_each_evaluation(experiment), reported)
     parts = Parts(

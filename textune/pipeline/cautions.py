@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from textune.batches import MaxLength, Padding, Plan, TextEncoder
-from textune.config import Columns, DeepSpeed, ModelSection, TokensSection, TrainSection, format_value
+from textune.config import Columns, DeepSpeed, Model, TokensSection, TrainSection, format_value
 from textune.data import PreparedData
 from textune.errors import ConfigError
 from textune.model import Device, Precision, TextModel, TokenBudget, resolve_device
@@ -48,9 +48,9 @@ def require_judge(section: TrainSection, data: PreparedData, *, best_by: str) ->
         )
 
 
-def warnings(section: ModelSection, train: TrainSection, model: TextModel, plan: Plan) -> list[str]:
+def warnings(section: Model, train: TrainSection, model: TextModel, plan: Plan) -> list[str]:
     """What a person should know before the first step."""
-    found = rate_warning(train, model)
+    found = rate_warning(train, model) if section.pretrained else []
     warmup, total = train.schedule.warmup, plan.total_steps
     if plan.steps(warmup) >= total > 1:
         found.append(

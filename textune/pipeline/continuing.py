@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textune.config import BinaryTask, ModelSection, RegressionTask, Task, format_value
+from textune.config import BinaryTask, Model, RegressionTask, Task, format_value
 from textune.data import choices_of
 from textune.model import checkpoint_labels, find_pretrained, load_tokenizer
 from textune.prediction import CARD_NAME, ModelCard, read_card
@@ -18,27 +18,31 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def earlier_card(section: ModelSection) -> ModelCard | None:
+def earlier_card(section: Model) -> ModelCard | None:
     """The card of the model that `model.pretrained` names; None where textune did not save it. RunError for a damaged
     card."""
+    if not section.pretrained:
+        return None
     folder = find_pretrained(section.pretrained, section, key="model.pretrained").folder
     return read_card(folder) if folder is not None and (folder / CARD_NAME).is_file() else None
 
 
-def known_labels(section: ModelSection, card: ModelCard | None) -> tuple[str, ...] | None:
+def known_labels(section: Model, card: ModelCard | None) -> tuple[str, ...] | None:
     """Label names of the earlier model in the order of its ids; None for a backbone without labels."""
-    names = checkpoint_labels(section)
+    names = checkpoint_labels(section) if section.pretrained else None
     # One output for two classes is named after the second; the card has both.
     return card.names if card is not None and names == card.names[1:] else names
 
 
 def differences(
-    card: ModelCard | None, model: ModelSection, here: ModelCard, tokenizer: PreTrainedTokenizerBase
+    card: ModelCard | None, model: Model, here: ModelCard, tokenizer: PreTrainedTokenizerBase
 ) -> list[str]:
     """Notices: which folder is used, and how the earlier model was trained differently from this one (`here`)."""
     columns, task = here.columns, here.task
+    notices: list[str] = []
+    if not model.pretrained:
+        return notices
     folder = find_pretrained(model.pretrained, model, key="model.pretrained").folder
-    notices = []
     if folder is not None and folder != Path(model.pretrained).expanduser():
         notices.append(f"model.pretrained = {model.pretrained} is a run; its best model is used: {folder}")
     if card is None:

@@ -13,6 +13,7 @@ from textune.batches import TokenRows, open_store
 from textune.config import (
     Absent,
     Columns,
+    ConcatSource,
     DataSection,
     DeviceName,
     EvaluateSection,
@@ -21,6 +22,8 @@ from textune.config import (
     HeldOut,
     OnBadRow,
     PredictionPrecision,
+    PythonSource,
+    Section,
     SplitOff,
     StreamSource,
     Switch,
@@ -34,6 +37,7 @@ from textune.data import GivenRows, Split, are_stated, choices_of, given_names, 
 from textune.errors import ConfigError, DataError, RunError
 from textune.evaluation import MainMetric, Report, resolve_metric
 from textune.jsontext import parse_json
+from textune.owncode import require_allowed
 from textune.prediction import ModelCard, Predictor, data_source, load
 from textune.ranks import joined
 from textune.run import SilentTracker, Tracker, report_split, write_report
@@ -87,6 +91,8 @@ def evaluate(
         _require_loss(chosen, card, run)
         experiment, section, tokens = _settings_of(run, card)
         if data is None:
+            own = () if experiment is None else _python_sources(experiment.data)
+            require_allowed(own, [code] if isinstance(code, str) else code, where=str(run / "config.toml"))
             name, found, train_targets = _own_rows(run, experiment, predictor, part, rows or {})
         else:
             name, found, train_targets = _rows_of(data, columns, predictor, on_bad_row=on_bad_row, tracker=tracker)
@@ -125,6 +131,19 @@ def _require_loss(metric: MainMetric, card: ModelCard, run: Path) -> None:
             value=metric.name,
             place=str(run),
         )
+
+
+def _python_sources(section: DataSection) -> list[str]:
+    """The classes and functions of the user's own that the data of a run comes from."""
+    left: list[Section] = [section.train, section.validation, section.test, *section.evaluations.values()]
+    found = []
+    while left:
+        source = left.pop()
+        if isinstance(source, ConcatSource):
+            left += source.sources
+        elif isinstance(source, PythonSource):
+            found.append(source.object)
+    return list(dict.fromkeys(found))
 
 
 def _require_part(part: object, data: object) -> None:

@@ -9,12 +9,17 @@ from pydantic import Field, JsonValue, ValidationError
 from textune.config import (
     Columns,
     DataSection,
+    DottedPath,
     FilesSource,
     Labels,
     LongTexts,
+    Model,
+    ModelSection,
     Pooling,
+    PythonModel,
     PythonTask,
     Section,
+    Switch,
     TokensSection,
     Truncation,
 )
@@ -51,6 +56,15 @@ class HeadCard(Section):
         return LabelMap(self.problem, self.names, self.multi_hot)
 
 
+class OwnModelCard(Section):
+    """The class of the user's own that a model is made of."""
+
+    object: DottedPath
+    """`package.module:Class`."""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """What it was made with."""
+
+
 class ModelCard(Section):
     """`textune.json`: what a saved model needs beyond its Hugging Face files to predict as it did in its run."""
 
@@ -58,6 +72,8 @@ class ModelCard(Section):
     """Version of this file's form."""
     heads: tuple[HeadCard, ...] = Field(min_length=1)
     """What is predicted."""
+    model: OwnModelCard | None = None
+    """What the model is made of, where that is code of the user's own."""
     max_length: int = Field(ge=2)
     """Longest row in tokens."""
     truncate: Truncation
@@ -134,7 +150,14 @@ class ModelCard(Section):
     @property
     def code(self) -> tuple[str, ...]:
         """The classes of the user's own that the model needs, as `package.module:Name`."""
-        return tuple(dict.fromkeys(head.task.object for head in self.heads if isinstance(head.task, PythonTask)))
+        named = [head.task.object for head in self.heads if isinstance(head.task, PythonTask)]
+        return tuple(dict.fromkeys([*named, *([] if self.model is None else [self.model.object])]))
+
+    def opened_in(self, folder: Path, *, compile: Switch) -> Model:
+        """The section `model` that opens the folder where this card lies."""
+        if self.model is None:
+            return ModelSection(pretrained=str(folder), compile=compile)
+        return PythonModel(object=self.model.object, options=dict(self.model.options), pretrained=str(folder))
 
     @property
     def knows_loss(self) -> bool:
@@ -161,6 +184,7 @@ def card_of(
     compiled: bool,
     max_tokens: int,
     metric: str,
+    model: Model | None = None,
 ) -> ModelCard:
     """The card of a run's model, from the run's sections and its data."""
     section = data.labels
@@ -172,6 +196,7 @@ def card_of(
     )
     return ModelCard(
         heads=heads,
+        model=OwnModelCard(object=model.object, options=model.options) if isinstance(model, PythonModel) else None,
         max_length=tokens.longest,
         truncate=tokens.truncate,
         long=tokens.long,

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from textune.config import (
     DeviceName,
-    ModelSection,
     PredictionPrecision,
     Switch,
     TrainingPrecision,
@@ -68,7 +67,7 @@ def load(
         chosen = resolve_device("cpu", "fp32")
     else:
         chosen = _device_of(card, device, precision, on_notice)
-    section = ModelSection(pretrained=str(folder), compile=compile)
+    section = card.opened_in(folder, compile=compile)
     tokenizer = load_tokenizer(section)
     task = card.build_task()
     model = load_model(

@@ -11,7 +11,7 @@ import torch
 
 from textune.atomic import write_text
 from textune.batches import TokenRows
-from textune.data import Split
+from textune.data import Split, has_label
 from textune.evaluation import (
     EvaluatedRows,
     MainMetric,
@@ -20,7 +20,6 @@ from textune.evaluation import (
     ScoredRows,
     TaskReduction,
     build_task_report,
-    has_label,
     render,
 )
 from textune.model import CallerBudget

@@ -5,7 +5,6 @@ rows, of row weight / total weight x row loss, however the rows are spread over 
 
 To add a kind of head: write a file beside `number.py` with what `Head` asks, and give it a row in `KINDS`. To train
 several heads together: `build_task` makes the tuple, and losses, weights, targets and scores go by the name of a head.
-What knows only one head yet asks `Task.head`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import torch
 
 from textune.config import Optimizer
 from textune.errors import ConfigError
-from textune.model import TextModel, depths, head_names
+from textune.model import TextModel, class_name, depths, head_names
 
 _HF = "hf."
 """Begins the names of the weights of a `TextModel`."""
@@ -25,7 +25,7 @@ def rate_factors(model: torch.nn.Module, names: Iterable[str], section: Optimize
     depth, top = depths(model.hf)
     if section.layer_decay != 1 and top == 1:
         raise ConfigError(
-            f"train.optimizer.layer_decay = {section.layer_decay:g}, but {type(model.hf).__name__} has no list of"
+            f"train.optimizer.layer_decay = {section.layer_decay:g}, but {class_name(model.hf)} has no list of"
             " layers.",
             hint="Remove it.",
             key="train.optimizer.layer_decay",
@@ -34,7 +34,7 @@ def rate_factors(model: torch.nn.Module, names: Iterable[str], section: Optimize
     heads = head_names(model.hf)
     if section.head_lr is not None and not heads:
         raise ConfigError(
-            f"train.optimizer.head_lr = {section.head_lr:g}, but {type(model.hf).__name__} does not tell its head from"
+            f"train.optimizer.head_lr = {section.head_lr:g}, but {class_name(model.hf)} does not tell its head from"
             " its backbone.",
             hint="Remove it.",
             key="train.optimizer.head_lr",

@@ -31,7 +31,7 @@ MISSING = -1
 
 def has_label(targets: np.ndarray) -> np.ndarray:
     """bool [N] whether each row has a label for the head of these targets, [N] or [N, C]; only ids can be MISSING."""
-    if not np.issubdtype(targets.dtype, np.integer):
+    if targets.ndim > 1 or not np.issubdtype(targets.dtype, np.integer):
         return np.ones(len(targets), bool)
     return np.asarray(targets != MISSING)
 
