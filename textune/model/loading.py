@@ -15,7 +15,7 @@ from textune.errors import ModelError
 from textune.model.backbone import TextModel
 from textune.model.freeze import frozen_names
 from textune.model.hugging import HuggingConfig, HuggingModel, Options
-from textune.model.labelhead import about_new_head, change_head, plan_head, wanted_head
+from textune.model.labelhead import Head, about_new_head, change_head, plan_head, wanted_head
 from textune.model.own import OwnModel, as_hugging, is_of_transformers, require_own_model
 from textune.model.ownconfig import OWN_TYPE
 from textune.model.ownloading import load_own
@@ -64,6 +64,25 @@ def load_model(
                 own.pool_windows(pooling)
             return own
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
+    model = _load_found(section, found, code, tokenizer, head, seed=seed, as_saved=as_saved)
+    if pooling is not None:
+        learned = model.pool_windows(pooling)
+        if found.folder is not None:
+            learned.read(found.folder, required=as_saved)
+    return model
+
+
+def _load_found(
+    section: Model,
+    found: Pretrained,
+    code: OwnObject | None,
+    tokenizer: PreTrainedTokenizerBase,
+    head: Head,
+    *,
+    seed: int,
+    as_saved: bool,
+) -> TextModel:
+    """The model of transformers that was found; `code` is its class where that is the user's own."""
     config = read_config(found)
     _refuse_own(found, config)
     require_weights(found)
@@ -89,7 +108,7 @@ def load_model(
         notes.append(f"{listing(sorted(info['unexpected_keys']), 4)} of the checkpoint are not used")
     frozen = frozen_names(hf, section, new_tensors=new_tensors)
     assert isinstance(tokenizer.pad_token_id, int)
-    model = TextModel(
+    return TextModel(
         hf,
         pad_id=tokenizer.pad_token_id,
         attention=section.attention,
@@ -98,11 +117,6 @@ def load_model(
         unknown_id=unknown_id,
         frozen=frozen,
     )
-    if pooling is not None:
-        learned = model.pool_windows(pooling)
-        if found.folder is not None:
-            learned.read(found.folder, required=as_saved)
-    return model
 
 
 def require_backbone(section: Model) -> None:
