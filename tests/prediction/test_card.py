@@ -30,12 +30,14 @@ def test_the_first_form_says_the_same() -> None:
     today = json.loads(card.model_dump_json())
     assert today["version"] == 2
     (head,) = today["heads"]
+    task = {**head["task"], **tree["task"]}  # keys have come
     assert head == {
         "name": "label",
-        **{key: tree[key] for key in ("problem", "names", "multi_hot", "task")},
+        **{key: tree[key] for key in ("problem", "names", "multi_hot")},
+        "task": task,
         "decision": {"threshold": 0.5},
     }
-    assert today["columns"] == {**today["columns"], **tree.pop("columns")}  # one key has come
+    assert today["columns"] == {**today["columns"], **tree.pop("columns")}
     moved = {"version", "problem", "names", "multi_hot", "task"}
     assert {key: today[key] for key in tree.keys() - moved} == {key: tree[key] for key in tree.keys() - moved}
     assert (card.problem, list(card.names)) == (tree["problem"], tree["names"])
