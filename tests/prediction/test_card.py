@@ -30,14 +30,13 @@ def test_the_first_form_says_the_same() -> None:
     today = json.loads(card.model_dump_json())
     assert today["version"] == 2
     (head,) = today["heads"]
-    task = {**head["task"], **tree["task"]}  # keys have come
     assert head == {
         "name": "label",
         **{key: tree[key] for key in ("problem", "names", "multi_hot")},
-        "task": task,
+        "task": {**head["task"], **tree["task"]},  # keys have come
         "decision": {"threshold": 0.5},
     }
-    assert today["columns"] == {**today["columns"], **tree.pop("columns")}
+    assert today["columns"] == {**today["columns"], **tree.pop("columns")}  # one key has come
     moved = {"version", "problem", "names", "multi_hot", "task"}
     assert {key: today[key] for key in tree.keys() - moved} == {key: tree[key] for key in tree.keys() - moved}
     assert (card.problem, list(card.names)) == (tree["problem"], tree["names"])
