@@ -174,10 +174,14 @@ def test_micro_batches_of_any_size_have_the_gradient_of_the_whole(tmp_path: Path
     assert_same_gradients({name: p.grad for name, p in built.model.named_parameters() if p.grad is not None}, whole)
 
 
-def test_parts_draw_the_same_dropout_when_they_are_computed_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernels", [False, True])
+def test_parts_draw_the_same_dropout_when_they_are_computed_again(tmp_path: Path, kernels: bool) -> None:
     built = build("bert", tmp_path, hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.2)
     built.model.pool_windows("mean")
     built.model.train()
+    if kernels:
+        require_kernels()
+        built.model.speed_up(torch.float32, training=True)
     batch = batch_of(built, windows_of(built), [1], 20)
     assert len(batch.parts) > 1
 

@@ -188,11 +188,18 @@ def test_ranks_train_on_windows_as_one_process_does(home: Path, tmp_path: Path, 
             torch.testing.assert_close(tensor, other[name], atol=2e-5, rtol=1e-4)
 
 
-def test_ranks_in_lockstep_refuse_a_text_that_is_computed_in_parts(home: Path, tmp_path: Path) -> None:
-    arguments = ["train", str(home / "config.toml"), "--run", str(tmp_path / "run"), "model.compile=off"]
+@pytest.mark.parametrize(
+    ("key", "budgets"),
+    [("train.max_tokens", []), ("evaluate.max_tokens", ["train.max_tokens=60", "evaluate.max_tokens=12"])],
+)
+def test_ranks_in_lockstep_refuse_a_text_that_is_computed_in_parts(
+    home: Path, tmp_path: Path, key: str, budgets: list[str]
+) -> None:
+    arguments = ["train", str(home / "config.toml"), "--run", str(tmp_path / "run"), "model.compile=off", *budgets]
     ended = textune_ranks(2, [*arguments, "train.distributed.kind=fsdp"], tmp_path / "logs")
     assert ended.codes == [2, 2], ended.said
-    assert "train.max_tokens" in ended.said[0] and "Traceback" not in ended.said[0]
+    assert f"Set {key} =" in ended.said[0] and "Traceback" not in ended.said[0]
+    assert not (tmp_path / "run").exists()  # it is known before the first step
 
 
 def test_streamed_texts_have_windows_too(home: Path, tmp_path: Path) -> None:
@@ -238,7 +245,9 @@ def test_check_counts_windows_and_what_cutting_would_lose(home: Path) -> None:
     assert 0 < facts.tokens_beyond <= sum(max(0, length - 10) for length in lengths)
     words = result.words["windows"]
     assert f"{facts.windows[2]:,} with 2" in words and f"{facts.tokens_beyond:,} tokens" in words
+    assert "no row cut off" in result.words["tokens"] and "of 10 tokens (tokens.max_length)" in words
     cut = textune.check(home / "config.toml", timing=False, overrides=["tokens.max_windows=1"])
+    assert f"{cut.facts.rows_truncated} rows cut off by tokens.max_windows" in cut.words["tokens"]
     assert cut.facts.windows == {1: 97} and cut.facts.rows_truncated > 0
 
 

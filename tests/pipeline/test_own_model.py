@@ -245,7 +245,7 @@ def test_a_checkpoint_is_exported(place: Path, tmp_path: Path, object: str) -> N
         (["model.freeze=backbone"], ConfigError, "model.freeze", "all weights of this model are new"),
         (["tokens.max_length=40"], ConfigError, "", "has positions for 30 tokens"),
         (["train.compact_vocabulary=on"], ConfigError, "", "Bag is code of its own"),
-        (["tokens.long=windows"], ModelError, "tokens.long", "Bag is code of its own"),
+        (["tokens.long=windows"], ModelError, "tokens.long", "of Bag reads, but Bag is code of its own"),
     ],
 )
 def test_what_does_not_fit(

@@ -47,6 +47,8 @@ class Padding:
 
     def widths(self, lengths: np.ndarray) -> np.ndarray:
         """Tokens that rows of these lengths take by themselves, in the same order."""
+        if self == NO_PADDING:
+            return lengths
         return np.asarray(-(-np.maximum(lengths, self.to) // self.multiple) * self.multiple)
 
 

@@ -76,6 +76,8 @@ class TokenStore:
 
     def example_lengths(self, examples: np.ndarray) -> np.ndarray:
         """int64 [E] tokens of all rows of each of these examples (int64 [E])."""
+        if len(self) == self.num_examples:
+            return self.lengths_of(examples)
         rows, count_E = self.rows_of(examples), self.num_rows_of(examples)
         return np.add.reduceat(self.lengths_of(rows), np.cumsum(count_E) - count_E) if len(rows) else count_E
 

@@ -145,11 +145,14 @@ class TextModel(nn.Module):
     def pool_windows(self, kind: Pooling) -> WindowPooling:
         """Give the model a pooling of windows, which then belongs to its weights; ModelError where its head cannot be
         computed apart from its backbone."""
-        own = "" if self._own is None else f"{self._own.name} is code of its own"
-        reason = own or unsplit_head(self.hf) if self.layout == "packed" else f"it runs padded: {self.reason}"
+        if (own := self._own) is not None:
+            name, reason = own.name, f"{own.name} is code of its own"
+        else:
+            name = self.hf.config.model_type
+            reason = unsplit_head(self.hf) if self.layout == "packed" else f"it runs padded: {self.reason}"
         if reason:
             raise ModelError(
-                f'tokens.long = "windows" pools what the head of {self.hf.config.model_type} reads, but {reason}.',
+                f'tokens.long = "windows" pools what the head of {name} reads, but {reason}.',
                 hint='Set tokens.long = "truncate", or choose a family that runs packed (docs/architecture.md).',
                 key="tokens.long",
                 value="windows",

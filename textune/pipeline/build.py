@@ -147,6 +147,9 @@ def build_parts(
     assert prepared.budget is not None, "it was measured"
     if computes_whole(train.distributed) and tokens.window_pooling is not None:
         require_whole(int(rows["train"].lengths.max()), prepared.budget.max_tokens, key="train.max_tokens")
+        for key in sets_at_each_evaluation(experiment):
+            if key in rows:
+                require_whole(int(rows[key].lengths.max()), evaluate.max_tokens, key="evaluate.max_tokens")
     card = card_of(
         experiment.data,
         with_known_weights(experiment.task, task),

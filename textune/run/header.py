@@ -22,7 +22,7 @@ def describe(facts: Facts) -> dict[str, str]:
         "task": facts.problem + labels,
         "rows": _rows(facts),
         "tokens": f"{_amount(facts)}, median row {facts.tokens_median}, longest {facts.tokens_longest};"
-        f" {count(facts.rows_truncated, 'row')} truncated to {facts.max_length} ({facts.max_length_reason}){sampled}",
+        f" {_truncated(facts)}{sampled}",
         **({} if facts.pooling is None else {"windows": _windows(facts) + sampled}),
         "padding": f"padded batch by batch, {facts.padding_by_batch:.0%} of what is computed would be padding;"
         f" padded to {facts.max_length}, {facts.padding_to_max_length:.0%}",
@@ -68,6 +68,14 @@ def _amount(facts: Facts) -> str:
     return f"{facts.tokens_per_epoch:,} per training epoch"
 
 
+def _truncated(facts: Facts) -> str:
+    """How many rows lose tokens, and to what."""
+    rows = count(facts.rows_truncated, "row")
+    if facts.pooling is not None:
+        return f"{rows} cut off by tokens.max_windows" if facts.rows_truncated else "no row cut off"
+    return f"{rows} truncated to {facts.max_length} ({facts.max_length_reason})"
+
+
 def _windows(facts: Facts) -> str:
     """How long texts are read, and what they would lose if they were cut."""
     shared = f" that share {count(facts.stride, 'token')}" if facts.stride else ""
@@ -79,8 +87,8 @@ def _windows(facts: Facts) -> str:
         f"; cut at {facts.max_length}, {count(sum(several.values()), 'row')} would lose {facts.tokens_beyond:,} tokens"
     )
     return (
-        f"of {facts.max_length} tokens{shared}, pooled by {POOLED_BY[facts.pooling or '']}; training rows:"
-        f" {', '.join(shown)}{loss if several else ''}"
+        f"of {facts.max_length} tokens ({facts.max_length_reason}){shared}, pooled by"
+        f" {POOLED_BY[facts.pooling or '']}; training rows: {', '.join(shown)}{loss if several else ''}"
     )
 
 
