@@ -122,6 +122,8 @@ def build_parts(
         said += tokenizer_notice(tokens, tokenizer, name=name)
 
     pad_rows(tokens, model, name=name)
+    if earlier is not None and earlier.pair_separator is not None:
+        tokens = tokens.model_copy(update={"pair_separator": earlier.pair_separator})
     encoder = TextEncoder(tokenizer, tokens)
     if earlier is None:
         said += separator_notice(experiment.data.columns, tokens, encoder, name=name)
