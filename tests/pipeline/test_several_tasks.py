@@ -175,6 +175,14 @@ def test_the_loss_is_the_mean_over_the_tasks(settings: dict[str, Any], tmp_path:
     assert report.metrics["tone/loss"] == pytest.approx(wanted[0], rel=1e-5) and not report.higher_is_better
 
 
+def test_a_set_that_chooses_needs_labels_for_what_is_measured(settings: dict[str, Any], tmp_path: Path) -> None:
+    chosen = {"evaluate.best_by": "news", "evaluate.metric": "length/accuracy"}
+    with refused(ConfigError, key="evaluate.metric", value="length/accuracy", place="news.jsonl"):
+        textune.train(settings, run=tmp_path / "run", overrides=chosen)
+    both = {"evaluate.best_by": "news", "evaluate.metric": ["length/accuracy", "tone/accuracy"]}
+    assert textune.check(settings, overrides=both, timing=False).ok
+
+
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_count_every_label_once(
     settings: dict[str, Any], trained_tasks: Any, tmp_path: Path, world: int

@@ -103,7 +103,7 @@ def build_parts(
 
     task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
     metric = resolve_metric(evaluate.metric, task.heads)
-    require_judge(train, data, best_by=evaluate.best_by)
+    require_judge(train, data, metric, best_by=evaluate.best_by)
 
     tokenizer = load_tokenizer(experiment.model)
     model = load_model(

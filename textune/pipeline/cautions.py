@@ -10,8 +10,9 @@ import numpy as np
 
 from textune.batches import MaxLength, Padding, Plan, TextEncoder
 from textune.config import Columns, DeepSpeed, Model, TokensSection, TrainSection, format_value
-from textune.data import PreparedData
+from textune.data import PreparedData, has_label
 from textune.errors import ConfigError
+from textune.evaluation import MainMetric
 from textune.model import Device, Precision, TextModel, TokenBudget, resolve_device
 from textune.ranks import Ranks
 from textune.training import rule_of
@@ -37,15 +38,28 @@ def device_of(section: TrainSection, ranks: Ranks) -> Device:
     return device
 
 
-def require_judge(section: TrainSection, data: PreparedData, *, best_by: str) -> None:
-    """ConfigError for early stopping without rows of the set that chooses the best model."""
-    if best_by not in data.splits and section.early_stopping.patience:
+def require_judge(section: TrainSection, data: PreparedData, metric: MainMetric, *, best_by: str) -> None:
+    """ConfigError for early stopping without rows of the set that chooses the best model, and for rows of that set
+    of which none has a label for what the metric measures."""
+    judging = data.splits.get(best_by)
+    if judging is None and section.early_stopping.patience:
         raise ConfigError(
             "train.early_stopping.patience is set, but there are no validation rows to judge by.",
             hint='Set data.validation, such as { kind = "split", ratio = 0.1 }, or remove early_stopping.',
             key="train.early_stopping.patience",
             value=section.early_stopping.patience,
         )
+    if judging is None or any(has_label(judging.chosen_targets[head]).any() for head in metric.by_head):
+        return
+    source, tasks = judging.examples.rows.source, listing(metric.by_head, 8)
+    raise ConfigError(
+        f'evaluate.metric = "{metric.name}": no {best_by} row ({source}) has a label for {tasks}, so nothing could'
+        " choose the best model.",
+        hint="Choose a metric of another task, or another set for evaluate.best_by.",
+        key="evaluate.metric",
+        value=metric.name,
+        place=source,
+    )
 
 
 def warnings(section: Model, train: TrainSection, model: TextModel, plan: Plan) -> list[str]:

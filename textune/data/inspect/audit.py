@@ -132,9 +132,14 @@ def _unlabelled(split: Audited) -> list[Finding]:
     rows = np.flatnonzero(~np.stack([has_label(targets) for targets in split.targets.values()]).any(axis=0))
     if not len(rows):
         return []
-    message = f"{count(len(rows), f'{split.name} row')} of {len(split):,} have a label for none of the tasks"
-    message += ": nothing is learned from them." if split.name == "train" else ": they are not evaluated."
-    return [Finding("warning", "unlabelled", message, len(rows), split.show(rows))]
+    have = "has" if len(rows) == 1 else "have"
+    message = f"{count(len(rows), f'{split.name} row')} of {len(split):,} {have} a label for none of the tasks"
+    if split.name == "train":
+        message += ": nothing is learned from such rows."
+    else:
+        message += ": such rows are not evaluated." if len(rows) < len(split) else ": there is nothing to evaluate."
+    level: Level = "error" if len(rows) == len(split) and split.name != "train" else "warning"
+    return [Finding(level, "unlabelled", message, len(rows), split.show(rows))]
 
 
 def _leaks(split: Audited, earlier: Audited) -> list[Finding]:
