@@ -214,6 +214,20 @@ def test_ranks_train_as_one_process_does(
     assert ended.said[0] and not any(ended.said[1:]), ended.said
 
 
+@pytest.mark.parametrize("rule", [["kind=lion"], ["kind=sgd"], ["kind=schedule_free"], ["layer_decay=0.5"]])
+def test_weights_that_are_cut_are_updated_as_whole_ones_are(place: Path, tmp_path: Path, rule: list[str]) -> None:
+    """One process that holds them in pieces; unclipped, since Lion's sign turns with the last bit of the norm."""
+    words = [f"train.optimizer.{word}" for word in rule] + ["train.max_grad_norm=0", "train.schedule.kind=constant"]
+    found = {}
+    for way in ("ddp", "fsdp"):
+        run = tmp_path / way
+        textune.train(place / "config.toml", run=run, overrides=[*words, f"train.distributed.kind={way}"])
+        found[way] = load_file(run / "best" / "model.safetensors"), lines_of(run, "evaluation")
+    (weights, told), (others, other_told) = found["ddp"], found["fsdp"]
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+    assert [line["metrics"] for line in told] == [line["metrics"] for line in other_told]
+
+
 CHAINS = {
     "2 fsdp, 1": [(2, "fsdp"), (1, "ddp")],
     "1, 2 fsdp": [(1, "ddp"), (2, "fsdp")],

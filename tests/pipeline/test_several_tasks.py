@@ -21,7 +21,7 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
-from textune.errors import ConfigError, Preempted
+from textune.errors import ConfigError, DataError, Preempted
 from textune.evaluation.mainmetric import by_metric
 from textune.pipeline.info import in_words, info
 from textune.run.manifest import read_manifest
@@ -175,12 +175,18 @@ def test_the_loss_is_the_mean_over_the_tasks(settings: dict[str, Any], tmp_path:
     assert report.metrics["tone/loss"] == pytest.approx(wanted[0], rel=1e-5) and not report.higher_is_better
 
 
-def test_a_set_that_chooses_needs_labels_for_what_is_measured(settings: dict[str, Any], tmp_path: Path) -> None:
-    chosen = {"evaluate.best_by": "news", "evaluate.metric": "length/accuracy"}
-    with refused(ConfigError, key="evaluate.metric", value="length/accuracy", place="news.jsonl"):
-        textune.train(settings, run=tmp_path / "run", overrides=chosen)
-    both = {"evaluate.best_by": "news", "evaluate.metric": ["length/accuracy", "tone/accuracy"]}
-    assert textune.check(settings, overrides=both, timing=False).ok
+def test_a_set_without_the_labels_that_are_needed_is_refused_before_training(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    nothing = write(tmp_path / "nothing.jsonl", [{"text": "a film", **dict.fromkeys(TASKS)}] * 3)
+    with refused(DataError, key="data.evaluations.more", place="nothing.jsonl"):
+        textune.train(settings, run=tmp_path / "run", overrides={"data.evaluations.more.files": str(nothing)})
+    by_news = {"evaluate.best_by": "news", "evaluate.metric": "length/accuracy"}
+    with refused(ConfigError, key="evaluate.best_by", value="news"):
+        textune.train(settings, run=tmp_path / "run", overrides=by_news)
+    assert not (tmp_path / "run").exists()
+    facts = textune.train(settings, dry_run=True, overrides={**by_news, "evaluate.metric": "tone/accuracy"}).facts
+    assert facts is not None and (facts.best_by, facts.metric) == ("news", "tone/accuracy")
 
 
 @pytest.mark.parametrize("world", [2, 3])

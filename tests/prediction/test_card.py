@@ -32,7 +32,8 @@ def test_the_first_form_says_the_same() -> None:
     (head,) = today["heads"]
     assert head == {
         "name": "label",
-        **{key: tree[key] for key in ("problem", "names", "multi_hot", "task")},
+        **{key: tree[key] for key in ("problem", "names", "multi_hot")},
+        "task": {**head["task"], **tree["task"]},  # keys have come
         "decision": {"threshold": 0.5},
     }
     assert today["columns"] == {**today["columns"], **tree.pop("columns")}  # one key has come

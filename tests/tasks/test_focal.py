@@ -8,7 +8,7 @@ from kits.errors import refused
 from torch.nn import functional
 
 from textune.config.load import load_config
-from textune.config.taskkinds import AutoTask, BinaryTask, MulticlassTask, MultilabelTask
+from textune.config.taskkinds import AutoTask, BinaryTask, MulticlassTask, MultilabelTask, MultitaskTask
 from textune.data.labels.map import LABEL, LabelMap
 from textune.data.labels.values import MISSING
 from textune.errors import ConfigError
@@ -128,6 +128,16 @@ def test_a_row_without_a_label_has_no_loss() -> None:
     losses.sum().backward()
     assert losses[::2].tolist() == [0.0] * 4 and inputs.grad is not None and not inputs.grad[::2].any()
     assert torch.equal(losses[1::2], head.row_losses(logits(), TARGETS)[1::2])
+
+
+def test_each_of_several_heads_has_it() -> None:
+    section = MultitaskTask(groups={"tone": ("a", "b", "c"), "kind": ("x", "y", "z")}, loss="focal", gamma=1.5)
+    task = build_task(section, {name: LabelMap("multiclass", labels) for name, labels in section.groups.items()})
+    alone = build(MulticlassTask(loss="focal", gamma=1.5), THREE)
+    outputs = torch.cat([logits(), logits(scale=1.0)], dim=1)
+    losses = task.row_losses(outputs, {"tone": TARGETS, "kind": TARGETS})
+    assert torch.equal(losses["tone"], alone.row_losses(logits(), TARGETS))
+    assert torch.equal(losses["kind"], alone.row_losses(logits(scale=1.0), TARGETS))
 
 
 def test_a_regression_has_no_focal_loss() -> None:

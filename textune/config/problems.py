@@ -40,6 +40,7 @@ _OTHER_NAMES = {
     "model_name_or_path": "model.pretrained",
     "num_epochs": "train.duration",
     "num_train_epochs": "train.duration",
+    "optim": "train.optimizer.kind",
     "pad_to_max_length": "tokens.pad",
     "pad_to_multiple_of": "tokens.pad_multiple",
     "per_device_train_batch_size": "train.batch_size",

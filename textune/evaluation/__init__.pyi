@@ -1,6 +1,7 @@
 from . import render as render
 from .heads import ScoredRows as ScoredRows
 from .heads import TaskReduction as TaskReduction
+from .heads import labelled_rows as labelled_rows
 from .heads import ranking_notes as ranking_notes
 from .mainmetric import MainMetric as MainMetric
 from .mainmetric import all_metrics as all_metrics

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from textune.data import has_label
 from textune.errors import DataError
 from textune.evaluation.reduction import Reduction, RowLosses, num_ranked, ranking_note
 from textune.evaluation.scored import Scored
 
 if TYPE_CHECKING:
+    from textune.batches import TokenRows
     from textune.ranks import Ranks
     from textune.tasks import Head
 
@@ -113,6 +115,12 @@ class TaskReduction:
         if sample is not None:
             sample = replace(sample, rows=rows[sample.rows])
         return replace(scored, rows=rows, sample=sample)
+
+
+def labelled_rows(rows: TokenRows) -> dict[str, np.ndarray]:
+    """bool [N] by head, the rows that have a label for it; without the heads whose labels cannot be missing."""
+    kept = {name: targets for name, targets in rows.example_targets.items() if targets.ndim == 1}
+    return {name: has_label(targets[rows.examples]) for name, targets in kept.items()}
 
 
 def ranking_notes(heads: Sequence[Head], num_rows: int) -> list[str]:

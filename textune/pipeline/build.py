@@ -48,6 +48,7 @@ from textune.pipeline.cautions import (
     fit_length,
     pad_rows,
     require_judge,
+    require_labelled,
     separator_notice,
     tokenizer_notice,
     warnings,
@@ -103,7 +104,7 @@ def build_parts(
 
     task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
     metric = resolve_metric(evaluate.metric, task.heads)
-    require_judge(train, data, metric, best_by=evaluate.best_by)
+    require_judge(train, data, best_by=evaluate.best_by)
 
     tokenizer = load_tokenizer(experiment.model)
     model = load_model(
@@ -131,17 +132,14 @@ def build_parts(
     if len(data.train) < num_rows:  # balanced weights follow from the rows that are left
         task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
 
+    reported = reported_sets(experiment)
+    judged = {key: rows[key] for key in reported if key in rows}
+    require_labelled(judged, data, metric, best_by=evaluate.best_by)
+
     plan = Plan.of(train, data.num_rows["train"])
     require_learner(train, device, ranks, steps_per_epoch=plan.steps_per_epoch)
-    reported = reported_sets(experiment)
     require_budget("train.max_tokens", train.max_tokens, {"train": rows["train"]}, data, model.padding)
-    require_budget(
-        "evaluate.max_tokens",
-        evaluate.max_tokens,
-        {key: rows[key] for key in reported if key in rows},
-        data,
-        model.padding,
-    )
+    require_budget("evaluate.max_tokens", evaluate.max_tokens, judged, data, model.padding)
 
     prepared = _prepared(
         train, model, data, rows, device=device, num_steps=plan.total_steps, ranks=ranks, earlier=earlier

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from textune.batches import MaxLength, Padding, Plan, TextEncoder
+from textune.batches import MaxLength, Padding, Plan, TextEncoder, TokenRows
 from textune.config import Columns, DeepSpeed, Model, TokensSection, TrainSection, format_value
-from textune.data import PreparedData, has_label
-from textune.errors import ConfigError
-from textune.evaluation import MainMetric
+from textune.data import PreparedData
+from textune.errors import ConfigError, DataError
+from textune.evaluation import MainMetric, labelled_rows
 from textune.model import Device, Precision, TextModel, TokenBudget, resolve_device
 from textune.ranks import Ranks
 from textune.training import rule_of
@@ -38,28 +39,39 @@ def device_of(section: TrainSection, ranks: Ranks) -> Device:
     return device
 
 
-def require_judge(section: TrainSection, data: PreparedData, metric: MainMetric, *, best_by: str) -> None:
-    """ConfigError for early stopping without rows of the set that chooses the best model, and for rows of that set
-    of which none has a label for what the metric measures."""
-    judging = data.splits.get(best_by)
-    if judging is None and section.early_stopping.patience:
+def require_judge(section: TrainSection, data: PreparedData, *, best_by: str) -> None:
+    """ConfigError for early stopping without rows of the set that chooses the best model."""
+    if best_by not in data.splits and section.early_stopping.patience:
         raise ConfigError(
             "train.early_stopping.patience is set, but there are no validation rows to judge by.",
             hint='Set data.validation, such as { kind = "split", ratio = 0.1 }, or remove early_stopping.',
             key="train.early_stopping.patience",
             value=section.early_stopping.patience,
         )
-    if judging is None or any(has_label(judging.chosen_targets[head]).any() for head in metric.by_head):
-        return
-    source, tasks = judging.examples.rows.source, listing(metric.by_head, 8)
-    raise ConfigError(
-        f'evaluate.metric = "{metric.name}": no {best_by} row ({source}) has a label for {tasks}, so nothing could'
-        " choose the best model.",
-        hint="Choose a metric of another task, or another set for evaluate.best_by.",
-        key="evaluate.metric",
-        value=metric.name,
-        place=source,
-    )
+
+
+def require_labelled(rows: Mapping[str, TokenRows], data: PreparedData, metric: MainMetric, *, best_by: str) -> None:
+    """DataError for a set in which no row has a label, ConfigError where the one that chooses the best model has none
+    of those that the metric needs."""
+    for name, of_split in rows.items():
+        labelled = labelled_rows(of_split)
+        having = {head for head in data.label_maps if head not in labelled or labelled[head].any()}
+        if not having:
+            source = data.splits[name].examples.rows.source
+            raise DataError(
+                f"no row of the set {name} has a label for any task ({source}).",
+                hint="Give rows with at least one label each, or leave the set out.",
+                key=f"data.{name}" if name in ("train", "validation", "test") else f"data.evaluations.{name}",
+                place=source,
+            )
+        if name == best_by and not having & metric.by_head.keys():
+            raise ConfigError(
+                f"the best model is chosen by {metric.name} on the set {name}, but none of its rows has a label for"
+                f" {listing(metric.by_head, 6)}.",
+                hint=f"Choose another set with evaluate.best_by, or a metric of {listing(sorted(having), 6)}.",
+                key="evaluate.best_by",
+                value=name,
+            )
 
 
 def warnings(section: Model, train: TrainSection, model: TextModel, plan: Plan) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 
 from textune.atomic import write_text
 from textune.batches import TokenRows
-from textune.data import Split, has_label
+from textune.data import Split
 from textune.evaluation import (
     EvaluatedRows,
     MainMetric,
@@ -20,6 +20,7 @@ from textune.evaluation import (
     ScoredRows,
     TaskReduction,
     build_task_report,
+    labelled_rows,
     render,
 )
 from textune.model import CallerBudget
@@ -56,10 +57,7 @@ def score_rows(
     def targets_of(positions: np.ndarray) -> dict[str, np.ndarray]:
         return rows.at(positions).targets
 
-    labelled = {
-        name: has_label(targets[rows.examples]) for name, targets in rows.example_targets.items() if targets.ndim == 1
-    }
-    reduction = TaskReduction(task.heads, labelled, num_rows=num_rows, with_losses=with_losses)
+    reduction = TaskReduction(task.heads, labelled_rows(rows), num_rows=num_rows, with_losses=with_losses)
     num_done = 0
     batches = predictor.score_batches(
         rows.store, rows.examples, place=place_of, budget=budget, targets=targets_of if with_losses else None

@@ -3,7 +3,6 @@ is wrong with them."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -280,18 +279,6 @@ def test_a_set_without_a_label_for_any_task_is_refused(tmp_path: Path) -> None:
         prepare_held_out(source, columns=SIDE, labels=Labels(), label_maps=MAPS, on_bad_row="error")
     with refused(DataError, key="data.train", place="rows.json"):
         prepare(bare, SIDE)
-
-
-def test_a_share_without_a_label_for_any_task_is_an_error_of_the_audit(tmp_path: Path) -> None:
-    columns = {"text": list("abcd"), "tone": [0, 1, 2, None], "urgent": [0, 1, 1, None], "part": [0, 0, 0, 1]}
-    data = prepare(write(tmp_path, "csv", columns), SIDE)
-    splits = {
-        name: replace(data.train, name=name, indices=np.flatnonzero(np.array(columns["part"]) == part))
-        for part, name in enumerate(("train", "validation"))
-    }
-    findings = audit_data(replace(data, splits=splits))
-    errors = [finding.code for finding in findings if finding.level == "error"]
-    assert errors == ["unlabelled"]
 
 
 @pytest.mark.parametrize(("urgent", "code"), [([None, None, None], "no-label"), (["no", "no", None], "one-class")])

@@ -134,12 +134,8 @@ def _unlabelled(split: Audited) -> list[Finding]:
         return []
     have = "has" if len(rows) == 1 else "have"
     message = f"{count(len(rows), f'{split.name} row')} of {len(split):,} {have} a label for none of the tasks"
-    if split.name == "train":
-        message += ": nothing is learned from such rows."
-    else:
-        message += ": such rows are not evaluated." if len(rows) < len(split) else ": there is nothing to evaluate."
-    level: Level = "error" if len(rows) == len(split) and split.name != "train" else "warning"
-    return [Finding(level, "unlabelled", message, len(rows), split.show(rows))]
+    message += f": {'nothing is learned from them' if split.name == 'train' else 'they are not evaluated'}."
+    return [Finding("warning", "unlabelled", message, len(rows), split.show(rows))]
 
 
 def _leaks(split: Audited, earlier: Audited) -> list[Finding]:
