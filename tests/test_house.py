@@ -376,3 +376,9 @@ def test_what_is_written_as_json_is_json() -> None:
                 ]
                 wrong += [] if refuses else [f"{path.relative_to(ROOT)}:{node.lineno}"]
     assert wrong == []
+
+
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    """pytest cannot collect two of one name."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
