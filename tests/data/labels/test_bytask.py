@@ -157,7 +157,7 @@ def test_a_share_and_evaluation_sets_keep_the_targets_of_their_rows(tmp_path: Pa
         ([[0, 1], [0, 2]], 1, ["task 'urgent'", "2", "beyond its 2 classes (0 to 1)"]),
         ([[0, 1], [1, -1]], 1, ["task 'urgent'", "-1", "null"]),
         ([["neg", "yes"], ["poss", "no"]], 1, ["task 'tone'", "'poss'", "Did you mean 'pos'"]),
-        ([[0, 1], [0, 1, 1]], 1, ["3 entries", "2 tasks (tone, urgent)"]),
+        ([[0, 1], [0, 1, 1]], 1, ["3 entries", "2 tasks (tone, urgent)", "null"]),
         ([[0, 1], [2], [1, 1]], 1, ["1 entry", "2 tasks"]),
         ([[0, 1], [0.5, 1]], 1, ["task 'tone'", "0.5"]),
     ],
