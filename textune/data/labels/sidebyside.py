@@ -19,8 +19,8 @@ _CLASSES = 'Where each column holds the classes of a task, set task.kind = "mult
 
 
 def side_by_side(rows: Rows, names: Sequence[str], bad: dict[int, str], hints: dict[str, str]) -> pa.ChunkedArray:
-    """The columns as one list of true and false per row, in their order; rows with other values are noted in `bad`, and
-    what to do about a reason in `hints`.
+    """The columns as one list of true and false per row, in their order; rows with other values are noted in `bad`,
+    and what to do about a reason in `hints`.
 
     DataError for fewer than two columns, one named twice, or one whose values cannot be 0 or 1.
     """
