@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lion_pytorch
 import pytest
+import schedulefree
 import torch
 import transformers
 from kits.errors import refused
@@ -165,17 +167,15 @@ def test_fifty_steps_are_those_of_the_library_or_the_paper(section: Any) -> None
 
 
 def test_lion_is_that_of_its_package() -> None:
-    package = pytest.importorskip("lion_pytorch")
     section = Lion(lr=1e-2)
-    theirs = of_library(lambda g: package.Lion(g, lr=section.lr, betas=(section.beta1, section.beta2)), section)
+    theirs = of_library(lambda g: lion_pytorch.Lion(g, lr=section.lr, betas=(section.beta1, section.beta2)), section)
     for name, weight in ours(section).items():
         torch.testing.assert_close(weight, theirs[name], rtol=0, atol=1e-6)
 
 
 def test_schedule_free_is_that_of_its_package() -> None:
-    package = pytest.importorskip("schedulefree")
     section = ScheduleFree(lr=1e-2, weight_decay=0.1)
-    theirs = of_library(lambda g: package.AdamWScheduleFree(g, lr=section.lr), section, publish=True)
+    theirs = of_library(lambda g: schedulefree.AdamWScheduleFree(g, lr=section.lr), section, publish=True)
     for name, weight in ours(section).items():
         torch.testing.assert_close(weight, theirs[name], rtol=0, atol=2e-6)
 
