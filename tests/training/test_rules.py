@@ -250,14 +250,17 @@ def test_what_cannot_be_cut_is_refused_by_name(section: Any) -> None:
 def test_the_page_says_what_the_table_does() -> None:
     page = (Path(__file__).parents[2] / "docs" / "update-rules.md").read_text(encoding="utf-8")
     rows = re.findall(
-        r"^\| `(\w+)`(?: \(default\))? \|[^|]+\| (\d+)[^|]*\| (exact|full table) \| (.+) \|$", page, re.M
+        r"^\| `(\w+)`(?: \(default\))? \|[^|]+\| ([^|]+) \| (\d+)[^|]*\| (exact|full table) \| (.+) \|$", page, re.M
     )
     sections = {
         section.kind: section for section in (Adafactor(), AdamW(), AdamW8bit(), Lion(), ScheduleFree(), Sgd())
     }
     assert {kind for kind, *_ in rows} == set(UPDATE_RULES)
-    for kind, size, vocabulary, sharing in rows:
+    for kind, rate, size, vocabulary, sharing in rows:
         rule = UPDATE_RULES[kind]
+        assert rate == rule.usual_lr, kind
+        lowest, highest = map(float, rate.split(" to "))
+        assert lowest <= sections[kind].lr <= highest <= rule.highest_lr, kind
         assert rule.state_bytes(sections[kind]) == int(size), kind
         assert vocabulary == ("full table" if rule.whole else "exact"), kind
         ways = ["ddp", *["fsdp"] * (not rule.whole), *["deepspeed"] * bool(rule.moments)]

@@ -64,7 +64,8 @@ class Adafactor(Rates):
     clip_threshold: Annotated[float, Field(gt=0)] = 1.0
     """The update of a weight is scaled down to this root mean square."""
     scale_parameter: bool = False
-    """Multiply the rate by the root mean square of the weight."""
+    """Multiply the rate by the root mean square of the weight, which is small: an `lr` of 1e-3 to 1e-2 is then
+    usual."""
     eps1: Annotated[float, Field(gt=0)] = 1e-30
     """Added to the squared gradient."""
     eps2: Annotated[float, Field(gt=0)] = 1e-3

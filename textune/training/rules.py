@@ -181,6 +181,6 @@ UPDATE_RULES: dict[str, UpdateRule] = {
     "sgd": UpdateRule(_sgd, lambda section: 4 if section.momentum else 0, highest_lr=1.0, usual_lr="1e-3 to 1e-1"),
     "lion": UpdateRule(_lion, lambda section: 4, highest_lr=3e-4, usual_lr="1e-6 to 3e-5"),
     # The third number is kept only while weights are published, and in a checkpoint.
-    "schedule_free": UpdateRule(_schedule_free, lambda section: 12, highest_lr=1e-2, usual_lr="2e-5 to 1e-3"),
+    "schedule_free": UpdateRule(_schedule_free, lambda section: 12, highest_lr=1e-2, usual_lr="1e-5 to 1e-3"),
 }
 """`train.optimizer.kind` to what is known of it."""
