@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lion_pytorch
 import pytest
+import schedulefree
 import torch
 import transformers
 from kits.errors import refused
@@ -165,17 +167,15 @@ def test_fifty_steps_are_those_of_the_library_or_the_paper(section: Any) -> None
 
 
 def test_lion_is_that_of_its_package() -> None:
-    package = pytest.importorskip("lion_pytorch")
     section = Lion(lr=1e-2)
-    theirs = of_library(lambda g: package.Lion(g, lr=section.lr, betas=(section.beta1, section.beta2)), section)
+    theirs = of_library(lambda g: lion_pytorch.Lion(g, lr=section.lr, betas=(section.beta1, section.beta2)), section)
     for name, weight in ours(section).items():
         torch.testing.assert_close(weight, theirs[name], rtol=0, atol=1e-6)
 
 
 def test_schedule_free_is_that_of_its_package() -> None:
-    package = pytest.importorskip("schedulefree")
     section = ScheduleFree(lr=1e-2, weight_decay=0.1)
-    theirs = of_library(lambda g: package.AdamWScheduleFree(g, lr=section.lr), section, publish=True)
+    theirs = of_library(lambda g: schedulefree.AdamWScheduleFree(g, lr=section.lr), section, publish=True)
     for name, weight in ours(section).items():
         torch.testing.assert_close(weight, theirs[name], rtol=0, atol=2e-6)
 
@@ -278,6 +278,9 @@ def test_what_cannot_go_together_is_refused() -> None:
     ask(free, "train.schedule.kind=constant_with_warmup")
     with refused(ConfigError, key="train.optimizer.nesterov", value=True):
         ask("train.optimizer.kind=sgd", "train.optimizer.nesterov=true", "train.optimizer.momentum=0")
+    with refused(ConfigError, key="task.gamma", value=3.0):
+        ask("task.kind=multiclass", "task.gamma=3")
+    ask("task.kind=multiclass", "task.loss=focal", "task.gamma=3")
     with pytest.raises(ConfigError, match="beta2 belongs to kind"):
         ask("train.optimizer.kind=adafactor", "train.optimizer.beta2=0.9")
 
@@ -287,3 +290,12 @@ def test_only_what_has_a_gradient_is_changed() -> None:
         optimizer = build_optimizer(Weights(), section)
         optimizer.step()
         assert not optimizer.state or all(not state for state in optimizer.state.values()), section
+
+
+@pytest.mark.parametrize(("kind", "key"), [("polynomial", "power"), ("cosine_with_restarts", "num_cycles")])
+def test_a_schedule_without_its_key_is_told_what_to_write(kind: str, key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config({}, [f"train.schedule.kind={kind}"])
+    assert caught.value.key == f"train.schedule.{key}"
+    written = re.findall(r"train\.schedule\.\w+ = \d+(?:\.\d+)?", caught.value.hint)
+    load_config({}, [f"train.schedule.kind={kind}", written[0].replace(" ", "")])

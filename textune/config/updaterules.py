@@ -151,7 +151,7 @@ class RestartedCosineSchedule(WarmedUp):
 
     kind: Literal["cosine_with_restarts"] = "cosine_with_restarts"
     """Each restart is hard: from zero to the peak in one step."""
-    num_cycles: PositiveInt
+    num_cycles: Annotated[PositiveInt, Field(examples=[3])]
     """How often the rate falls to zero, in equal parts of the steps after the warm-up."""
 
 
@@ -160,7 +160,7 @@ class PolynomialSchedule(WarmedUp):
 
     kind: Literal["polynomial"] = "polynomial"
     """A power of the share of the run that is left."""
-    power: Annotated[float, Field(gt=0)]
+    power: Annotated[float, Field(gt=0, examples=[2.0])]
     """1 is a line; the higher, the sooner the rate falls."""
     lr_end: Annotated[float, Field(ge=0)] = 0.0
     """The rate at the end of the run; below `train.optimizer.lr`."""

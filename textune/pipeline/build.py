@@ -192,7 +192,7 @@ class _Loaded(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
     model: TextModel
     tokens: TokensSection
-    """With `max_length` as a number."""
+    """With `max_length` as a number, and with what an earlier version put between the texts of pairs."""
     encoder: TextEncoder
     max_length_reason: str
     notices: list[str]
@@ -216,6 +216,8 @@ def _loaded(experiment: Experiment, labelled: _Labelled, before: ModelCard | Non
     if before is None:  # a tokenizer saved by textune states the earlier run's length, which `differences` reports
         said += tokenizer_notice(tokens, tokenizer, name=name)
     pad_rows(tokens, model, name=name)
+    if earlier is not None and earlier.pair_separator is not None:
+        tokens = tokens.model_copy(update={"pair_separator": earlier.pair_separator})
     encoder = TextEncoder(tokenizer, tokens)
     if earlier is None:
         said += separator_notice(experiment.data.columns, tokens, encoder, name=name)
