@@ -24,6 +24,8 @@ from textune.errors import CodeError, TextuneError
 from textune.wording import listing, nearest
 
 _PATH_HINT = "Install its package, or add its folder to PYTHONPATH."
+_FAULTS = (Exception, SystemExit)
+"""What the user's code may raise: a `sys.exit` in it must not end the command as if all were well."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class OwnObject:
             ) from error
         except TextuneError:
             raise
-        except Exception as error:
+        except _FAULTS as error:
             raise _failed(path, key, error, "while it is imported") from error
         target = getattr(module, name, None)
         if target is None:
@@ -114,7 +116,7 @@ class OwnObject:
         ones."""
         try:
             yield
-        except Exception as error:
+        except _FAULTS as error:
             if isinstance(error, (TextuneError, *passing)):
                 raise
             raise _failed(self.path, self.key, error, doing) from error
@@ -151,7 +153,7 @@ def require_allowed(named: Sequence[str], allowed: Sequence[str], *, where: str)
         )
 
 
-def _failed(path: str, key: str, error: Exception, doing: str) -> CodeError:
+def _failed(path: str, key: str, error: BaseException, doing: str) -> CodeError:
     place = _place_of(error, path)
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
     return CodeError(
@@ -164,7 +166,7 @@ def _failed(path: str, key: str, error: Exception, doing: str) -> CodeError:
     )
 
 
-def _place_of(error: Exception, path: str) -> str:
+def _place_of(error: BaseException, path: str) -> str:
     """The file and line of the user's code that an error comes from: the innermost frame of it."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"

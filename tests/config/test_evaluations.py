@@ -104,6 +104,15 @@ def test_steps_to_evaluate_at_need_rows(config: Path) -> None:
         load_config(config, ["train.evaluate_at=[0]"])
 
 
+def test_one_step_is_a_list_of_one(config: Path) -> None:
+    train = load_config(config, ["train.evaluate_at=5", "train.checkpoint.at_steps=7"]).experiment.train
+    assert (train.evaluate_at, train.checkpoint.at_steps) == ((5,), (7,))
+    assert load_config(config, {"train.evaluate_at": 5}).experiment.train.evaluate_at == (5,)
+    for wrong in (True, "5 steps", 1.5, -1):
+        with refused(ConfigError, key="train.evaluate_at[0]" if wrong == -1 else "train.evaluate_at", value=wrong):
+            load_config(config, {"train.evaluate_at": wrong})
+
+
 @pytest.mark.parametrize(
     ("changes", "key", "value", "remedy"),
     [

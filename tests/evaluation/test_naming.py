@@ -115,6 +115,7 @@ def test_what_scikit_learn_and_scipy_call_it_has_their_value(problem: str) -> No
         ("fbeta_score", "multiclass", "another number elsewhere", "Did you mean f1_macro, f1_micro or f1_weighted?"),
         ("AUC_weighted", "multiclass", "another number elsewhere", "Did you mean roc_auc?"),
         ("combined_score", "binary", "another number elsewhere", 'a list, such as ["accuracy", "balanced_accuracy"]'),
+        ("f1,accuracy", "binary", "no such metric", "mean_of_accuracy_and_balanced_accuracy"),
         ("pearson", "binary", "a metric for regression problems", "Metrics for binary: auto, accuracy,"),
         ("accuracy", "regression", "for binary and multiclass", "Metrics for regression: auto, pearson,"),
         ("", "binary", "there is no such metric", "Metrics for binary"),

@@ -108,6 +108,8 @@ def test_a_rate_that_no_backbone_bears_is_said(short: Path) -> None:
 
     [said] = notices("train.optimizer.lr=5")
     assert "train.optimizer.lr = 5 is very high for a pretrained backbone" in said
+    [said] = notices("train.optimizer.kind=lion", "train.optimizer.lr=1e-3")
+    assert '1e-6 to 3e-5 is usual with "lion"' in said
     assert notices("train.optimizer.lr=1e-3") == []
     assert notices("train.optimizer.lr=5", "model.freeze=backbone") == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,22 @@ def test_what_is_refused_before_anything_runs(tmp_path: Path, monkeypatch: pytes
     with refused(RunError):
         glue(rows, MODEL, out=out)
     assert not out.exists()
+
+
+def test_an_archive_without_the_rows_of_its_task_is_a_failure(tmp_path: Path) -> None:
+    """Unlike a task that the folder does not hold at all; and what is said is about it, not about the others."""
+    rows = write_glue(tmp_path / "rows", "rte")
+    (rows / "WNLI.zip").write_bytes(b"no archive")
+    with zipfile.ZipFile(rows / "MRPC.zip", "w") as archive:
+        archive.writestr("MRPC/dev.tsv", "x")
+    result = glue([rows], MODEL, out=tmp_path / "out", overrides=WORDS)
+    codes = {task.task: task.exit_code for task in result.tasks}
+    assert result.exit_code == 2 and {name for name, code in codes.items() if code} == {"wnli", "mrpc"}
+    assert "MRPC.zip holds no file 'MRPC/train.tsv'" in result.markdown() and "WNLI.zip" in result.markdown()
+    shutil.rmtree(rows / "RTE")
+    (rows / "MRPC.zip").unlink()
+    with pytest.raises(DataError, match="WNLI"):
+        glue([rows], MODEL, out=tmp_path / "none", overrides=WORDS)
 
 
 def test_a_missing_task_that_was_asked_for_is_a_failure(tmp_path: Path) -> None:

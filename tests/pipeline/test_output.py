@@ -179,7 +179,8 @@ def test_check_counts_one_as_one(run: Any, home: Path) -> None:
     ]
     answer = run(*words)
     assert "warning: 1 text occurs twice in the train rows.\n" in answer.out
-    assert answer.out.endswith("0 errors, 1 warning; ready: textune train config.toml\n")
+    same = "data.train.files=twice.csv data.test.kind=none data.validation.kind=none"
+    assert answer.out.endswith(f"0 errors, 1 warning; ready: textune train config.toml {same}\n")
     write_csv(home / "often.csv", [*rows, rows[0], rows[0], rows[1]])
     words[3] = "data.train.files=often.csv"
     assert "2 texts occur more than once in the train rows. 3 rows repeat an earlier one.\n" in run(*words).out

@@ -270,21 +270,47 @@ def test_a_module_is_refused_before_data_is_read(place: Path, tmp_path: Path) ->
         ("return ids.float()", "forward gives a tensor of shape"),
         ("return [1]", "forward gives a list"),
         ("return self.out(ids)", "fails in forward"),
+        ("return self.out(ids[:, :1].float().repeat(1, 3)).detach()", "forward gives outputs without a gradient"),
     ],
 )
 def test_what_it_gives_is_checked(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, words: str
 ) -> None:
-    name = f"own_{abs(hash(body))}"
-    (tmp_path / f"{name}.py").write_text(
-        "from torch import nn\nclass M(nn.Module):\n    def __init__(self, **k):\n        super().__init__()\n"
-        f"        self.out = nn.Linear(3, k['num_outputs'])\n    def forward(self, ids, mask):\n        {body}\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
+    module = write_module(tmp_path, monkeypatch, body)
     with pytest.raises(CodeError) as caught:
-        textune.train(place / "config.toml", run=tmp_path / "run", overrides=[f"model.object={name}:M"])
+        textune.train(place / "config.toml", run=tmp_path / "run", overrides=[f"model.object={module}:M"])
     assert words in str(caught.value) and caught.value.key == "model.object"
-    assert "fails" not in words or caught.value.place == f"{tmp_path / name}.py, line 7"
+    assert "fails" not in words or caught.value.place == f"{tmp_path / module}.py, line 7"
+
+
+def test_a_loss_that_is_no_number_is_laid_to_its_own_code(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not to the weights of a backbone that there is none of."""
+    module = write_module(tmp_path, monkeypatch, "return self.out(mask[:, :1].float().repeat(1, 3)) / 0")
+    with pytest.raises(ModelError) as caught:
+        textune.train(place / "config.toml", run=tmp_path / "run", overrides=[f"model.object={module}:M"])
+    assert "nan at step 1" in caught.value.message and "Your own code" in caught.value.hint
+
+
+def test_a_module_whose_sizes_are_not_known(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = write_module(tmp_path, monkeypatch, "return self.out(mask)", layer="nn.LazyLinear(k['num_outputs'])")
+    with pytest.raises(CodeError) as caught:
+        textune.train(place / "config.toml", run=tmp_path / "run", overrides=[f"model.object={module}:M"])
+    assert caught.value.key == "model.object" and caught.value.value == "out.weight"
+
+
+def write_module(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, body: str, layer: str = "nn.Linear(3, k['num_outputs'])"
+) -> str:
+    """A module of the user's with a class M that has this `forward`; its name."""
+    name = f"own_{abs(hash((body, layer)))}"
+    (folder / f"{name}.py").write_text(
+        "from torch import nn\nclass M(nn.Module):\n    def __init__(self, **k):\n        super().__init__()\n"
+        f"        self.out = {layer}\n    def forward(self, ids, mask):\n        {body}\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    return name
 
 
 def test_the_example_of_the_documents_is_such_a_class(

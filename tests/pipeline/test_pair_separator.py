@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -17,9 +18,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import textune
 from textune.batches.cache import open_store
 from textune.batches.tokens import TextEncoder
+from textune.config.load import load_config
 from textune.config.schema import TokensSection
 from textune.errors import ConfigError
+from textune.pipeline.build import build_parts
 from textune.prediction.load import load
+from textune.run.same import identity_of
+from textune.run.start import Earlier
 
 TEXTS = ["a good film", "the film is bad", "", "so dull"]
 PAIRS = ["it is fine", "", "is it good", "they made a movie"]
@@ -152,3 +157,17 @@ def test_a_model_that_goes_on_with_another_separator_is_told(place: Path, tmp_pa
     textune.check(config, timing=False, tracker=listener)
     [said] = [notice for notice in listener.notices if "was trained with" in notice]
     assert 'tokens.pair_separator = "\\n" (here " | ")' in said
+
+
+def test_a_run_that_began_without_a_separator_goes_on_without(place: Path) -> None:
+    """Version 0.1.0 put nothing between the texts; what its model has learned is to read them so."""
+    experiment = load_config(_config(place, "gpt2")).experiment
+    listener = Listener()
+    parts = build_parts(experiment, tracker=listener, audit=False, earlier=Earlier(pair_separator=""))
+    assert identity_of(parts).content["pair_separator"] == parts.card.pair_separator == ""
+    assert not [notice for notice in listener.notices if "puts nothing between" in notice]
+    tokens = parts.encoder.encode(TEXTS, PAIRS)
+    ids = np.split(tokens.columns["ids"], tokens.offsets[1:-1])
+    assert [list(row) for row in ids] == _tokenizer(place, "gpt2")(TEXTS, PAIRS)["input_ids"]
+    new = build_parts(experiment, tracker=listener, audit=False)
+    assert identity_of(new).content["pair_separator"] == "\n"

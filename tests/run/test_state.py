@@ -101,3 +101,16 @@ def test_the_longest_row_is_that_of_the_version_which_began_the_run(
     config = old.state["config"] | {"tokens": old.state["config"]["tokens"] | {"max_length": written}}
     content = old.state["content"] | ({} if known is None else {"max_length": known})
     assert state_of(replace(old, state=old.state | {"config": config, "content": content})).max_length == length
+
+
+@pytest.mark.parametrize(
+    ("has_key", "known", "separator"), [(False, None, ""), (True, None, None), (True, "\n", "\n")]
+)
+def test_what_stands_between_texts_is_that_of_the_version_which_began_the_run(
+    old: Checkpoint, has_key: bool, known: str | None, separator: str | None
+) -> None:
+    """0.1.0 had no separator."""
+    keys = old.state["config"]["tokens"] | ({"pair_separator": "auto"} if has_key else {})
+    content = old.state["content"] | ({} if known is None else {"pair_separator": known})
+    changed = old.state | {"config": old.state["config"] | {"tokens": keys}, "content": content}
+    assert state_of(replace(old, state=changed)).pair_separator == separator

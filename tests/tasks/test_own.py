@@ -84,6 +84,8 @@ def test_a_class_that_lacks_a_method(own: Any, method: str) -> None:
         ([("labels =", "metrics = 3; labels =")], 3, "no dictionary of functions"),
         ([("labels =", 'metrics = {"accuracy": max}; labels =')], "accuracy", "a metric of textune's"),
         ([("labels =", 'metrics = {"My kappa": max}; labels =')], "My kappa", "one word"),
+        ([("labels =", 'metrics = {"gain": lambda t, d: 1}; labels =')], "gain", "does not take (targets, decisions,"),
+        ([("labels =", 'metrics = {"gain": max}; lower_is_better = 3; labels =')], 3, "no list of names"),
         (
             [("labels =", 'metrics = {"gain": max}; lower_is_better = ["gian"]; labels =')],
             "gian",
@@ -152,6 +154,7 @@ def test_an_error_in_a_call_names_the_line_in_its_own_code(own: Any, tmp_path: P
         (") ** 2", ").unsqueeze(1)", "row_losses", "shape [3, 1]"),
         (") ** 2", ").tolist()", "row_losses", "a list"),
         (") ** 2", ").int()", "row_losses", "torch.int32"),
+        (") ** 2", ").detach()", "row_losses", "losses without a gradient"),
         ("torch.softmax(outputs, 1)", "outputs[:, 0]", "scores", "scores of shape [3, 2]"),
         ("scores.argmax(1)", "scores", "decide", "class ids of shape [3]"),
         ("scores.argmax(1)", "scores.argmax(1) + 2", "decide", "class ids from 2 to 2"),
@@ -159,7 +162,7 @@ def test_an_error_in_a_call_names_the_line_in_its_own_code(own: Any, tmp_path: P
 )
 def test_what_a_method_gives_is_checked(own: Any, old: str, new: str, method: str, words: str) -> None:
     head = head_of(own(WHOLE, (old, new)))
-    outputs, targets = torch.zeros(3, 2), torch.tensor([0, 1, 1])
+    outputs, targets = torch.zeros(3, 2, requires_grad=True), torch.tensor([0, 1, 1])
     with pytest.raises(CodeError) as caught:
         {
             "row_losses": lambda: head.row_losses(outputs, targets),
@@ -167,6 +170,42 @@ def test_what_a_method_gives_is_checked(own: Any, old: str, new: str, method: st
             "decide": lambda: head.decide(np.zeros((3, 2))),
         }[method]()
     assert caught.value.value == method and words in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("gives", "value"),
+    [("2", 2), ("np.float32(0.5)", 0.5), ("torch.tensor(3)", 3), ("float('inf')", None), ("np.array(np.nan)", None)],
+)
+def test_a_metric_gives_a_number_or_none_at_all(own: Any, gives: str, value: float | None) -> None:
+    """An infinite one has no place in a report."""
+    head = head_of(own(WHOLE, ("labels =", f'metrics = {{"gain": lambda t, d, s: {gives}}}; labels =')))
+    given = head.answers.measures.own["gain"].function(np.zeros(3), np.zeros(3), np.zeros((3, 2)))
+    assert type(given) is float and (given == value if value is not None else np.isnan(given))
+
+
+@pytest.mark.parametrize("gives", ["None", "'0.5'", "np.zeros(2)", "torch.zeros(1)"])
+def test_a_metric_that_gives_no_number(own: Any, gives: str) -> None:
+    head = head_of(own(WHOLE, ("labels =", f'metrics = {{"gain": lambda t, d, s: {gives}}}; labels =')))
+    with pytest.raises(CodeError) as caught:
+        head.answers.measures.own["gain"].function(np.zeros(3), np.zeros(3), np.zeros((3, 2)))
+    assert caught.value.value == "gain" and "one number" in caught.value.reason
+
+
+def test_what_a_class_does_to_the_scores_it_is_given_stays_with_it(own: Any) -> None:
+    body = "scores *= 0; return scores.argmax(1)"
+    given = np.full((3, 2), 0.5)
+    head_of(own(WHOLE, ("return scores.argmax(1)", body))).decide(given)
+    assert (given == 0.5).all()
+
+
+def test_code_that_exits_does_not_end_the_command(own: Any) -> None:
+    """As if all were well."""
+    with pytest.raises(CodeError) as caught:
+        own_labels(own(WHOLE + "raise SystemExit(0)"))
+    assert "SystemExit: 0" in caught.value.reason and caught.value.place.endswith("own_module.py, line 11")
+    head = head_of(own(WHOLE, ("return torch.softmax", "raise SystemExit; torch.softmax")))
+    with pytest.raises(CodeError):
+        head.scores(torch.zeros(3, 2))
 
 
 def test_memory_that_runs_out_in_its_code_is_seen(own: Any) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from kits.backbones import FAMILIES, why_no_kernels
 from kits.errors import refused
 from kits.models import build, known, lay_out, random_rows
@@ -70,6 +71,53 @@ DEPTHS: dict[str, dict[str, int]] = {
 def test_a_weight_is_as_deep_as_its_module_says(family: str, tmp_path: Path) -> None:
     found, _ = depths(build(family, tmp_path).hf)
     assert {name: found[name] for name in DEPTHS[family]} == DEPTHS[family]
+
+
+OTHERS: dict[str, tuple[dict[str, int], int, dict[str, int]]] = {
+    "xlm": (  # four lists side by side
+        {"emb_dim": 8, "n_heads": 2, "n_layers": 3, "vocab_size": 30},
+        4,
+        {
+            "transformer.embeddings.weight": 0,
+            "transformer.attentions.0.q_lin.weight": 1,
+            "transformer.ffns.0.lin1.weight": 1,
+            "transformer.layer_norm1.2.weight": 3,
+            "transformer.attentions.2.q_lin.weight": 3,
+        },
+    ),
+    "funnel": (  # a list of lists, and a decoder that the classifier does not have
+        {"block_sizes": [1, 2], "d_model": 8, "n_head": 2, "d_head": 4, "d_inner": 8, "vocab_size": 30},
+        4,
+        {
+            "funnel.embeddings.word_embeddings.weight": 0,
+            "funnel.encoder.blocks.0.0.attention.q_head.weight": 1,
+            "funnel.encoder.blocks.1.0.attention.q_head.weight": 2,
+            "funnel.encoder.blocks.1.1.attention.q_head.weight": 3,
+        },
+    ),
+    "markuplm": (  # lists of tables among the embeddings
+        {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 30},
+        3,
+        {
+            "markuplm.embeddings.xpath_embeddings.xpath_tag_sub_embeddings.1.weight": 0,
+            "markuplm.encoder.layer.0.attention.self.query.weight": 1,
+            "markuplm.encoder.layer.1.attention.self.query.weight": 2,
+            "markuplm.pooler.dense.weight": 3,
+        },
+    ),
+}
+"""Backbones with lists of another kind: keys of a small configuration, the depth of the head and of some weights."""
+
+
+@pytest.mark.parametrize("family", OTHERS)
+def test_not_every_list_is_one_of_layers(family: str) -> None:
+    keys, head, wanted = OTHERS[family]
+    with torch.device("meta"):
+        hf = transformers.AutoModelForSequenceClassification.from_config(
+            transformers.AutoConfig.for_model(family, **keys)
+        )
+    found, top = depths(hf)
+    assert top == head and {name: found[name] for name in wanted} == wanted
 
 
 @pytest.mark.parametrize("family", known(*FAMILIES))

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lion_pytorch
 import pytest
+import schedulefree
 import torch
 import transformers
 from kits.errors import refused
@@ -165,17 +167,15 @@ def test_fifty_steps_are_those_of_the_library_or_the_paper(section: Any) -> None
 
 
 def test_lion_is_that_of_its_package() -> None:
-    package = pytest.importorskip("lion_pytorch")
     section = Lion(lr=1e-2)
-    theirs = of_library(lambda g: package.Lion(g, lr=section.lr, betas=(section.beta1, section.beta2)), section)
+    theirs = of_library(lambda g: lion_pytorch.Lion(g, lr=section.lr, betas=(section.beta1, section.beta2)), section)
     for name, weight in ours(section).items():
         torch.testing.assert_close(weight, theirs[name], rtol=0, atol=1e-6)
 
 
 def test_schedule_free_is_that_of_its_package() -> None:
-    package = pytest.importorskip("schedulefree")
     section = ScheduleFree(lr=1e-2, weight_decay=0.1)
-    theirs = of_library(lambda g: package.AdamWScheduleFree(g, lr=section.lr), section, publish=True)
+    theirs = of_library(lambda g: schedulefree.AdamWScheduleFree(g, lr=section.lr), section, publish=True)
     for name, weight in ours(section).items():
         torch.testing.assert_close(weight, theirs[name], rtol=0, atol=2e-6)
 
@@ -250,14 +250,17 @@ def test_what_cannot_be_cut_is_refused_by_name(section: Any) -> None:
 def test_the_page_says_what_the_table_does() -> None:
     page = (Path(__file__).parents[2] / "docs" / "update-rules.md").read_text(encoding="utf-8")
     rows = re.findall(
-        r"^\| `(\w+)`(?: \(default\))? \|[^|]+\| (\d+)[^|]*\| (exact|full table) \| (.+) \|$", page, re.M
+        r"^\| `(\w+)`(?: \(default\))? \|[^|]+\| ([^|]+) \| (\d+)[^|]*\| (exact|full table) \| (.+) \|$", page, re.M
     )
     sections = {
         section.kind: section for section in (Adafactor(), AdamW(), AdamW8bit(), Lion(), ScheduleFree(), Sgd())
     }
     assert {kind for kind, *_ in rows} == set(UPDATE_RULES)
-    for kind, size, vocabulary, sharing in rows:
+    for kind, rate, size, vocabulary, sharing in rows:
         rule = UPDATE_RULES[kind]
+        assert rate == rule.usual_lr, kind
+        lowest, highest = map(float, rate.split(" to "))
+        assert lowest <= sections[kind].lr <= highest <= rule.highest_lr, kind
         assert rule.state_bytes(sections[kind]) == int(size), kind
         assert vocabulary == ("full table" if rule.whole else "exact"), kind
         ways = ["ddp", *["fsdp"] * (not rule.whole), *["deepspeed"] * bool(rule.moments)]
@@ -278,6 +281,9 @@ def test_what_cannot_go_together_is_refused() -> None:
     ask(free, "train.schedule.kind=constant_with_warmup")
     with refused(ConfigError, key="train.optimizer.nesterov", value=True):
         ask("train.optimizer.kind=sgd", "train.optimizer.nesterov=true", "train.optimizer.momentum=0")
+    with refused(ConfigError, key="task.gamma", value=3.0):
+        ask("task.kind=multiclass", "task.gamma=3")
+    ask("task.kind=multiclass", "task.loss=focal", "task.gamma=3")
     with pytest.raises(ConfigError, match="beta2 belongs to kind"):
         ask("train.optimizer.kind=adafactor", "train.optimizer.beta2=0.9")
 
@@ -287,3 +293,12 @@ def test_only_what_has_a_gradient_is_changed() -> None:
         optimizer = build_optimizer(Weights(), section)
         optimizer.step()
         assert not optimizer.state or all(not state for state in optimizer.state.values()), section
+
+
+@pytest.mark.parametrize(("kind", "key"), [("polynomial", "power"), ("cosine_with_restarts", "num_cycles")])
+def test_a_schedule_without_its_key_is_told_what_to_write(kind: str, key: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config({}, [f"train.schedule.kind={kind}"])
+    assert caught.value.key == f"train.schedule.{key}"
+    written = re.findall(r"train\.schedule\.\w+ = \d+(?:\.\d+)?", caught.value.hint)
+    load_config({}, [f"train.schedule.kind={kind}", written[0].replace(" ", "")])

@@ -93,7 +93,10 @@ def check(
     else:
         print_facts(console, {name: fact for name, fact in result.words.items() if name not in shown})
         counts = {level: sum(f.level == level for f in result.findings) for level in ("error", "warning")}
-        verdict = f"ready: textune train {shlex.quote(config)}" if result.ok else "not ready: fix the errors first"
+        train = shlex.join(
+            ["textune", "train", config, *overrides, *(word for key in unset for word in ("--unset", key))]
+        )
+        verdict = f"ready: {train}" if result.ok else "not ready: fix the errors first"
         say(console, f"{count(counts['error'], 'error')}, {count(counts['warning'], 'warning')}; {verdict}")
     if not result.ok:
         raise click.exceptions.Exit(2)

@@ -23,7 +23,7 @@ from textune.config.overrides import COMMAND_LINE, OVERRIDES, Overrides, gather,
 from textune.config.parents import Layer, layers_of, read_layers
 from textune.config.presets import is_preset, name_of_preset
 from textune.config.problems import Problem, refuse, translate
-from textune.config.rates import rate_problems
+from textune.config.rates import loss_problems, rate_problems
 from textune.config.schema import Experiment, PythonModel
 from textune.config.section import Section
 from textune.config.sources import ConcatSource, FilesSource, StreamSource
@@ -164,7 +164,7 @@ def require_runnable(experiment: Experiment) -> None:
             Problem(("data", "labels", given[0]), message, "Remove it, or give it to the class: task.options.")
         )
     problems += [*multitask_problems(experiment), *evaluation_problems(experiment), *stream_problems(experiment)]
-    problems += [*rate_problems(experiment), *window_problems(experiment)]
+    problems += [*rate_problems(experiment), *loss_problems(experiment), *window_problems(experiment)]
     refuse(problems)
 
 

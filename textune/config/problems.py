@@ -190,7 +190,9 @@ def translate(error: ValidationError, origin_of: Callable[[Place], str]) -> list
                     f'{format_key(*place[:-1])} has kind = "{section.model_fields["kind"].default}", which needs it'
                 )
             message = f"{format_key(*place)} is not set; {needs}: {description_of(section, str(place[-1]))}"
-            problems.append(Problem(place, message, origin=origin))
+            examples = section.model_fields[str(place[-1])].examples
+            hint = f"Set it, such as {format_key(*place)} = {format_value(examples[0])}." if examples else ""
+            problems.append(Problem(place, message, hint, origin=origin))
         elif finding["type"] == "value_error":
             value = shorten(format_value(finding["input"], one_line=True))
             reason = str(finding["ctx"]["error"]).rstrip(".")

@@ -1,9 +1,10 @@
-"""What an optimizer and a schedule cannot be together."""
+"""What an optimizer and a schedule cannot be together, and keys of a loss that is not used."""
 
 from __future__ import annotations
 
 from textune.config.problems import Problem
 from textune.config.schema import Experiment
+from textune.config.taskkinds import ClassLoss
 from textune.config.updaterules import (
     ConstantSchedule,
     PolynomialSchedule,
@@ -36,3 +37,13 @@ def rate_problems(experiment: Experiment) -> list[Problem]:
         hint = "Set train.optimizer.momentum = 0.9, or leave nesterov out."
         problems.append(Problem(("train", "optimizer", "nesterov"), message, hint, value=True))
     return problems
+
+
+def loss_problems(experiment: Experiment) -> list[Problem]:
+    """Keys of `task` about a loss that it does not have."""
+    task = experiment.task
+    if not isinstance(task, ClassLoss) or task.loss == "focal" or task.gamma == type(task)().gamma:
+        return []
+    message = f'task.gamma = {task.gamma:g} has no effect with task.loss = "{task.loss}".'
+    hint = 'Set task.loss = "focal", or leave task.gamma out.'
+    return [Problem(("task", "gamma"), message, hint, value=task.gamma)]

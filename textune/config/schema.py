@@ -30,6 +30,7 @@ from textune.config.values import (
     Pooling,
     RunLength,
     Seed,
+    Steps,
     Switch,
     TrainingPrecision,
     Truncation,
@@ -204,7 +205,7 @@ class TrainSection(Section):
     """How often to log loss, learning rate and speed."""
     evaluate_every: Computed[Period] = Duration(1, "epochs")
     """How often to evaluate: on the validation rows, and on each set of `data.evaluations`."""
-    evaluate_at: Computed[tuple[PositiveInt, ...]] = ()
+    evaluate_at: Computed[Steps] = ()
     """Steps to evaluate at in addition to `evaluate_every`, such as `[1, 500]`."""
     evaluate_first: Computed[bool] = False
     """Evaluate once before the first step."""

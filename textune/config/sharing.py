@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PositiveInt
 
 from textune.config.section import Section
-from textune.config.values import Duration, FilePath, Period, whole_number
+from textune.config.values import Duration, FilePath, Period, Steps, whole_number
 
 
 class Checkpointing(Section):
@@ -16,7 +16,7 @@ class Checkpointing(Section):
     every: Period | Literal["never"] = Duration(1, "epochs")
     """How often to save. A checkpoint that is due while the last is still being written waits for it; training
     continues. `never` saves only at `at_steps`, at the end of the run and when a signal stops it."""
-    at_steps: tuple[PositiveInt, ...] = ()
+    at_steps: Steps = ()
     """Steps to save at in addition to `every`; these checkpoints are never removed."""
     keep: PositiveInt | Literal["all"] = 1
     """How many of the newest checkpoints to keep."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from textune.config.section import Section
-from textune.config.values import DottedPath, Names, whole_number
+from textune.config.values import DottedPath, Names, WholeNumbers, whole_number
 
 ClassWeights = Literal["none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]]
 
@@ -77,7 +77,7 @@ class MultitaskTask(ClassLoss):
     groups: dict[str, Names] = {}
     """The classes of each task, by its name, such as `{ tone = ["neg", "mid", "pos"], urgent = ["no", "yes"] }`.
     Labels are these names, or their positions from 0. The model's outputs are called `tone/neg`, `tone/mid`, ..."""
-    group_sizes: tuple[int, ...] = ()
+    group_sizes: WholeNumbers = ()
     """Instead of `groups`: the number of classes of each task, such as `[3, 2]`; labels are then integers from 0. The
     tasks are called like the columns in `data.columns.labels`, else `group_0`, `group_1`, ..."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0

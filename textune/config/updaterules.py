@@ -64,7 +64,8 @@ class Adafactor(Rates):
     clip_threshold: Annotated[float, Field(gt=0)] = 1.0
     """The update of a weight is scaled down to this root mean square."""
     scale_parameter: bool = False
-    """Multiply the rate by the root mean square of the weight."""
+    """Multiply the rate by the root mean square of the weight, which is small: an `lr` of 1e-3 to 1e-2 is then
+    usual."""
     eps1: Annotated[float, Field(gt=0)] = 1e-30
     """Added to the squared gradient."""
     eps2: Annotated[float, Field(gt=0)] = 1e-3
@@ -151,7 +152,7 @@ class RestartedCosineSchedule(WarmedUp):
 
     kind: Literal["cosine_with_restarts"] = "cosine_with_restarts"
     """Each restart is hard: from zero to the peak in one step."""
-    num_cycles: PositiveInt
+    num_cycles: Annotated[PositiveInt, Field(examples=[3])]
     """How often the rate falls to zero, in equal parts of the steps after the warm-up."""
 
 
@@ -160,7 +161,7 @@ class PolynomialSchedule(WarmedUp):
 
     kind: Literal["polynomial"] = "polynomial"
     """A power of the share of the run that is left."""
-    power: Annotated[float, Field(gt=0)]
+    power: Annotated[float, Field(gt=0, examples=[2.0])]
     """1 is a line; the higher, the sooner the rate falls."""
     lr_end: Annotated[float, Field(ge=0)] = 0.0
     """The rate at the end of the run; below `train.optimizer.lr`."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PositiveInt
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -109,10 +109,24 @@ def _one_or_more(value: object) -> object:
     return value if isinstance(value, list | tuple) else (value,)
 
 
+def _numbers(value: object) -> object:
+    """A single whole number as a list of one, anything else as it is."""
+    number = whole_number(value)
+    return (number,) if isinstance(number, int) and not isinstance(number, bool) else value
+
+
 _Name = Annotated[str, Field(coerce_numbers_to_str=True)]
 
 Names = Annotated[tuple[_Name, ...], BeforeValidator(_one_or_more, json_schema_input_type=_Name | tuple[_Name, ...])]
 """A list of strings; a single string is a list of one, a number is read as its text."""
+
+WholeNumbers = Annotated[tuple[int, ...], BeforeValidator(_numbers, json_schema_input_type=int | tuple[int, ...])]
+"""A list of whole numbers; a single one is a list of one."""
+
+Steps = Annotated[
+    tuple[PositiveInt, ...], BeforeValidator(_numbers, json_schema_input_type=PositiveInt | tuple[PositiveInt, ...])
+]
+"""Numbers of optimizer steps; a single one is a list of one."""
 
 ColumnName = Annotated[str, Field(min_length=1)]
 """A column of the data."""

@@ -111,8 +111,9 @@ def select_columns(
     label: pa.ChunkedArray | None = None
     weight: np.ndarray | None = None
     bad: dict[int, str] = {}
+    hints: dict[str, str] = {}
     if with_labels:
-        label = _labels(rows, columns, tasks, bad)
+        label = _labels(rows, columns, tasks, bad, hints)
         if columns.weight is not None:
             weights = _find(rows, columns.weight, key="data.columns.weight")
             lists = _json_lists(rows, columns.weight) if tasks else None
@@ -131,7 +132,7 @@ def select_columns(
         label_column=", ".join(columns.labels) or columns.label,
         unclear="" if columns.labels else rows.unclear.get(columns.label, ""),
     )
-    examples = leave_out(examples, bad, on_bad_row=on_bad_row)
+    examples = leave_out(examples, bad, on_bad_row=on_bad_row, hints=hints)
     if examples.weight is not None and not rows.partial:
         _require_some_weight(examples.weight, f"{rows.source}: all weights in column {columns.weight!r}", tasks)
     return examples
@@ -152,8 +153,11 @@ def label_columns(columns: Columns) -> tuple[str, ...]:
     return columns.labels or (columns.label,)
 
 
-def _labels(rows: Rows, columns: Columns, tasks: tuple[str, ...], bad: dict[int, str]) -> pa.ChunkedArray:
-    """The labels as written; those of several columns as one list per row, with rows that cannot be used in `bad`."""
+def _labels(
+    rows: Rows, columns: Columns, tasks: tuple[str, ...], bad: dict[int, str], hints: dict[str, str]
+) -> pa.ChunkedArray:
+    """The labels as written; those of several columns as one list per row, with rows that cannot be used in `bad` and
+    what to do about them in `hints`."""
     key = "data.columns.labels" if columns.labels else "data.columns.label"
     if columns.labels and columns.label != Columns().label:
         raise DataError(
@@ -176,7 +180,7 @@ def _labels(rows: Rows, columns: Columns, tasks: tuple[str, ...], bad: dict[int,
         _refuse_objects(rows, name, "labels")
     if not columns.labels:
         return column
-    return columns_as_lists(rows, columns.labels, tasks) if tasks else side_by_side(rows, columns.labels, bad)
+    return columns_as_lists(rows, columns.labels, tasks) if tasks else side_by_side(rows, columns.labels, bad, hints)
 
 
 def select_texts(rows: Rows, columns: Columns) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:

@@ -23,7 +23,7 @@ from textune.config import (
     StreamSource,
 )
 from textune.data.columns import Examples, select_columns
-from textune.data.labels import LABEL, LabelMap, LabelMaps, encode_by_head, infer_labels, tasks_in
+from textune.data.labels import LABEL, LabelMap, LabelMaps, encode_by_head, has_label, infer_labels, tasks_in
 from textune.data.prepared import PreparedData, Split
 from textune.data.reading import GivenRows, read_source
 from textune.data.shards import RowStream, open_stream, told_of_secrets
@@ -218,8 +218,13 @@ def _encoded(name: str, examples: Examples, labels: LabelMaps, section: DataSect
     if not labels:
         return Split(name, examples, {}, np.arange(len(examples)))
     encoded, targets = encode_by_head(examples, labels, section.labels, on_bad_row=section.on_bad_row)
-    if len(encoded) == 0:
+    tasks = tasks_in(labels)
+    if len(encoded) == 0 or (tasks and not any(has_label(targets[task]).any() for task in tasks)):
+        columns = "labels" if section.columns.labels else "label"
         raise DataError(
-            f"{key}: no row of {examples.rows.source} has a usable label.", hint="Check data.columns.label."
+            f"{key}: no row of {examples.rows.source} has a usable label.",
+            hint=f"Check data.columns.{columns}.",
+            key=key,
+            place=examples.rows.source,
         )
     return Split(name, encoded, targets, np.arange(len(encoded)))

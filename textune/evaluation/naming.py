@@ -199,8 +199,9 @@ def _unknown(name: str, said: str, answers: Answers) -> ConfigError:
     valid = [*(metric.name for metric in metrics_for(answers)), "loss"]
     nearest = _nearest(plain, found, valid)
     suggestion = f"Did you mean {_join(nearest, 'or')}? " if nearest else ""
-    if plain.startswith("combined"):
-        suggestion = f'The mean of several is a list, such as ["{valid[0]}", "{valid[1]}"]. '
+    if plain.startswith("combined") or "," in plain:
+        mean = f"{MEAN_OF}{valid[0]}{AND}{valid[1]}"
+        suggestion = f'The mean of several is a list, such as ["{valid[0]}", "{valid[1]}"], or {mean}. '
     return _refused(said, reason, hint=f"{suggestion}Metrics for {problem}: auto, {', '.join(valid)}.")
 
 

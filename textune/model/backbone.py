@@ -93,7 +93,7 @@ class TextModel(nn.Module):
         if attention == "packed" or (attention == "auto" and not self._obstacle):
             self.set_layout("packed")
             self.reason = f"{hf.config.model_type} computes attention row by row, without padding"
-        if (own := self._own) is not None:
+        if (own := self.own) is not None:
             self.accelerator.forbid(f"{own.name} is code of its own", hint="Leave it out")
             self.reason = self.reason if self.layout == "padded" else f"{own.name} has forward_packed"
 
@@ -110,7 +110,7 @@ class TextModel(nn.Module):
                 hint='Use "auto", or a family that runs packed: bert, modernbert, llama and others'
                 " (docs/architecture.md).",
             )
-        if layout != self.layout and self._own is None:
+        if layout != self.layout and self.own is None:
             attention = PACKED if layout == "packed" else self._own_attention
             with quiet_transformers():
                 self.hf.set_attn_implementation(attention)
@@ -128,7 +128,7 @@ class TextModel(nn.Module):
         self.layout = layout
 
     @property
-    def _own(self) -> OwnModel | None:
+    def own(self) -> OwnModel | None:
         """The model, where it is code of the user's own."""
         return as_own(self.hf)
 
@@ -145,7 +145,7 @@ class TextModel(nn.Module):
     def pool_windows(self, kind: Pooling) -> WindowPooling:
         """Give the model a pooling of windows, which then belongs to its weights; ModelError where its head cannot be
         computed apart from its backbone."""
-        if (own := self._own) is not None:
+        if (own := self.own) is not None:
             name, reason = own.name, f"{own.name} is code of its own"
         else:
             name = self.hf.config.model_type
@@ -184,7 +184,7 @@ class TextModel(nn.Module):
     def group_cost(self, dtype: torch.dtype) -> int:
         """What a group of rows costs this model in products of `dtype`: nothing where attention takes all rows in one
         call."""
-        if self._own is not None:
+        if self.own is not None:
             return GROUP_COST_TOKENS
         by_kernels = self.accelerator.kernels is not None and not self.accelerator.has_other_attention
         one_call = by_kernels or not attention_obstacle(self.hf.device, dtype, self.hf.config)
@@ -199,13 +199,13 @@ class TextModel(nn.Module):
         `dtype` is that of the products, `lengths` are those of the rows in tokens; arguments and errors are those of
         `Accelerator.prepare`.
         """
-        if self._own is not None:
+        if self.own is not None:
             return
         self.accelerator.prepare(self.layout, dtype, training=training, lengths=lengths, earlier=earlier)
 
     def compile_steps(self, num_steps: int, dtype: torch.dtype) -> None:
         """The same for training this number of steps on a GPU, where compilation takes place in the first steps."""
-        if self._own is not None:
+        if self.own is not None:
             return
         self.accelerator.compile_steps(num_steps, dtype)
 
@@ -214,7 +214,7 @@ class TextModel(nn.Module):
         these have windows."""
         if isinstance(batch, WindowedBatch):
             return self._outputs(self._pooled(batch)).float()
-        if (own := self._own) is not None and self.layout == "packed":
+        if (own := self.own) is not None and self.layout == "packed":
             return own.forward_packed(batch).float()
         ids_T = self._known(batch.ids_T)
         packed = self.layout == "packed"

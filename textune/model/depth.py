@@ -6,24 +6,28 @@ from torch import nn
 
 from textune.model.hugging import FamilyModule, HuggingModel
 
+_Layer = tuple[str, int, str]
+"""What holds the list, the length of the list, and the number of the layer in it."""
+
 
 def depths(hf: HuggingModel) -> tuple[dict[str, int], int]:
     """The depth of each parameter of `hf` by name, and that of the head; one less of it is the number of layers.
 
     Embeddings have 0, the first layer 1 and so on, through encoder and decoder. What follows the last layer, such as a
-    norm or a pooler, lies as high as the head. Layers are the items of the outermost lists of modules in the backbone.
+    norm or a pooler, lies as high as the head. Layers are the items of the outermost lists of modules in the backbone;
+    of lists side by side, such as XLM's of attentions and of norms, those with the same number are one layer.
     """
     modules = dict(hf.named_modules(remove_duplicate=False))
     prefix = hf.base_model_prefix + "."
-    layers: list[str] = []
+    layers: list[_Layer] = []
     found: dict[str, int] = {}
     for name, _ in hf.named_parameters():
         if not name.startswith(prefix):
             continue
         layer = _layer_of(name, modules)
-        if layer and layer not in layers:
+        if layer is not None and layer not in layers:
             layers.append(layer)
-        if layer:
+        if layer is not None:
             found[name] = layers.index(layer) + 1
         else:
             found[name] = 0 if not layers or _embeds(name, modules) else len(layers) + 1
@@ -39,15 +43,21 @@ def head_names(hf: HuggingModel) -> set[str]:
     return set(names) - inside if inside else set()
 
 
-def _layer_of(name: str, modules: dict[str, FamilyModule]) -> str:
-    """The path of the outermost item of a list that a parameter is in; lists of lists count by their inner items."""
-    parts = name.split(".")
-    for end in range(1, len(parts)):
-        if isinstance(modules[".".join(parts[:end])], nn.ModuleList):
-            while isinstance(modules[".".join(parts[: end + 1])], nn.ModuleList):
-                end += 1
-            return ".".join(parts[: end + 1])
-    return ""
+def _layer_of(name: str, modules: dict[str, FamilyModule]) -> _Layer | None:
+    """The item of the outermost list that a parameter is in; lists of lists count by their inner items, and a list of
+    tables of embeddings is none of layers."""
+    first, *parts = name.split(".")
+    path = first
+    for place, part in enumerate(parts[:-1]):
+        holder, path = path, f"{path}.{part}"
+        if "embed" in part:
+            return None
+        if isinstance(modules[path], nn.ModuleList):
+            for number in parts[place + 1 :]:
+                if not isinstance(modules[f"{path}.{number}"], nn.ModuleList):
+                    return holder, len(list(modules[path].children())), number
+                holder = path = f"{path}.{number}"
+    return None
 
 
 def _embeds(name: str, modules: dict[str, FamilyModule]) -> bool:

@@ -24,6 +24,7 @@ import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.parameter import is_lazy
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from textune.batches import TokenBatch
@@ -49,7 +50,14 @@ class OwnModel(nn.Module):
         self.config = config
         self.code = code
         given = {"num_outputs": config.num_labels, "vocab_size": config.vocab_size, "pad_id": config.pad_token_id}
-        self.own: nn.Module = code.build(config.options, given).float()
+        own: nn.Module = code.build(config.options, given)
+        if lazy := [name for name, weights in own.named_parameters() if is_lazy(weights)]:
+            raise code.error(
+                f"the shape of {lazy[0]} is not known before a first batch",
+                hint="Use layers with sizes, not lazy ones.",
+                value=lazy[0],
+            )
+        self.own = own.float()
         self.takes_types = "types" in inspect.signature(self.own.forward).parameters
         self.takes_packed = hasattr(self.own, "forward_packed")
         config.max_position_embeddings = getattr(self.own, "max_positions", None)
@@ -144,6 +152,13 @@ class OwnModel(nn.Module):
     def _checked(self, outputs: object, num_rows: int, method: str) -> torch.Tensor:
         wanted = (num_rows, self.num_labels)
         if isinstance(outputs, torch.Tensor) and tuple(outputs.shape) == wanted and outputs.is_floating_point():
+            if (
+                torch.is_grad_enabled()
+                and not outputs.requires_grad
+                and any(p.requires_grad for p in self.parameters())
+            ):
+                hint = "Compute them from the weights in PyTorch, without detach(), no_grad() or numpy."
+                raise self.code.error(f"{method} gives outputs without a gradient", hint=hint, value=method)
             return outputs
         shape = f"a tensor of shape {list(outputs.shape)}" if isinstance(outputs, torch.Tensor) else article(outputs)
         raise self.code.error(

@@ -1,6 +1,6 @@
 """The one page that builds a run, in the order the data flows; shared by `train` and `check`.
 
-device -> data -> task -> model -> tokens -> plan -> the model's preparation -> Parts
+device -> data, task -> model -> tokens -> plan -> the model's preparation -> Parts
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from textune.batches import (
     Plan,
@@ -22,13 +23,14 @@ from textune.batches import (
 from textune.config import (
     Experiment,
     ModelSection,
+    TokensSection,
     TrainSection,
     reported_sets,
     require_runnable,
     sets_at_each_evaluation,
 )
 from textune.data import GivenRows, PreparedData, prepare_data, require_sound
-from textune.evaluation import resolve_metric
+from textune.evaluation import MainMetric, resolve_metric
 from textune.model import (
     Device,
     FullTable,
@@ -54,10 +56,10 @@ from textune.pipeline.cautions import (
     warnings,
 )
 from textune.pipeline.continuing import differences, earlier_card, known_labels
-from textune.prediction import card_of
+from textune.prediction import ModelCard, card_of
 from textune.ranks import ALONE, Ranks
 from textune.run import Earlier, Parts, Settings, Tracker
-from textune.tasks import build_task, stated_labels, with_known_weights
+from textune.tasks import Task, build_task, stated_labels, with_known_weights
 from textune.training import (
     computes_whole,
     cutting_obstacle,
@@ -66,6 +68,9 @@ from textune.training import (
     require_optimizer,
     state_bytes,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def build_parts(
@@ -84,66 +89,30 @@ def build_parts(
     what a resumed run knew when it stopped; its weights come from a checkpoint. `given`: rows in memory, by the names
     in the sources.
     """
-    train, evaluate, name = experiment.train, experiment.evaluate, experiment.model.name
+    train, evaluate = experiment.train, experiment.evaluate
     require_runnable(experiment)
     device = device_of(train, ranks)
     require_optimizer(train.optimizer)
     require_learner(train, device, ranks)
     require_backbone(experiment.model)
 
-    stated = stated_labels(experiment.task, experiment.data.columns)
     before = earlier_card(experiment.model)
-    known_names = known_labels(experiment.model, before)
-    with ranks.local_first():
-        data = prepare_data(
-            experiment.data, kind=experiment.task.kind, known_names=known_names, stated=stated, given=given
-        )
-    require_weights(train, data.train)
-    for warning in require_sound(data) if audit else ():
-        tracker.notice(warning)
-
-    task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
-    metric = resolve_metric(evaluate.metric, task.heads)
-    require_judge(train, data, best_by=evaluate.best_by)
-
-    tokenizer = load_tokenizer(experiment.model)
-    model = load_model(
-        experiment.model,
-        tokenizer,
-        label_maps=data.label_maps,
-        num_logits=task.num_outputs,
-        seed=train.seed,
-        pooling=experiment.tokens.window_pooling,
-    )
-    before_stop = None if earlier is None else earlier.max_length
-    max_length = choose_max_length(experiment.tokens, tokenizer, data.train, earlier=before_stop)
-    tokens, said = fit_length(experiment.tokens, max_length, model, name=name)
-    if before is None:  # a tokenizer saved by textune states the earlier run's length, which `differences` reports
-        said += tokenizer_notice(tokens, tokenizer, name=name)
-
-    pad_rows(tokens, model, name=name)
-    encoder = TextEncoder(tokenizer, tokens)
-    if earlier is None:
-        said += separator_notice(experiment.data.columns, tokens, encoder, name=name)
-    num_rows = len(data.train)
-    with ranks.local_first():
-        data, rows = tokenise(data, encoder, tokens, progress=partial(_tokenising, tracker), notice=tracker.notice)
-    require_weights(train, data.train)
-    if len(data.train) < num_rows:  # balanced weights follow from the rows that are left
-        task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
+    labelled = _labelled(experiment, before, tracker=tracker, audit=audit, ranks=ranks, given=given)
+    loaded = _loaded(experiment, labelled, before, earlier)
+    labelled, rows = _tokenised(experiment, labelled, loaded, tracker=tracker, ranks=ranks)
+    data, task, metric = labelled
+    model, tokens, encoder = loaded.model, loaded.tokens, loaded.encoder
 
     reported = reported_sets(experiment)
     judged = {key: rows[key] for key in reported if key in rows}
     require_labelled(judged, data, metric, best_by=evaluate.best_by)
-
     plan = Plan.of(train, data.num_rows["train"])
     require_learner(train, device, ranks, steps_per_epoch=plan.steps_per_epoch)
     require_budget("train.max_tokens", train.max_tokens, {"train": rows["train"]}, data, model.padding)
     require_budget("evaluate.max_tokens", evaluate.max_tokens, judged, data, model.padding)
 
-    prepared = _prepared(
-        train, model, data, rows, device=device, num_steps=plan.total_steps, ranks=ranks, earlier=earlier
-    )
+    num_steps = plan.total_steps
+    prepared = _prepared(train, model, data, rows, device=device, num_steps=num_steps, ranks=ranks, earlier=earlier)
     assert prepared.budget is not None, "it was measured"
     if computes_whole(train.distributed) and tokens.window_pooling is not None:
         require_whole(int(rows["train"].lengths.max()), prepared.budget.max_tokens, key="train.max_tokens")
@@ -162,12 +131,17 @@ def build_parts(
         metric=metric.name,
         model=experiment.model,
     )
-    settings = Settings(train, evaluate, name, sets_at_each_evaluation(experiment), reported)
-    parts = Parts(
-        settings=settings,
+    said = [*data.notices, *loaded.notices]
+    said += [] if earlier else model.notes  # a resumed run takes all weights from its checkpoint: nothing is new there
+    said += differences(before, experiment.model, card, loaded.tokenizer)
+    said += budget_notice(train, prepared.budget) if earlier is None else []
+    for notice in (*said, *warnings(experiment.model, train, model, plan)):
+        tracker.notice(notice)
+    return Parts(
+        settings=Settings(train, evaluate, experiment.model.name, sets_at_each_evaluation(experiment), reported),
         data=data,
         rows=rows,
-        tokenizer=tokenizer,
+        tokenizer=loaded.tokenizer,
         encoder=encoder,
         task=task,
         metric=metric,
@@ -177,15 +151,94 @@ def build_parts(
         budget=prepared.budget,
         plan=plan,
         card=card,
-        max_length_reason=max_length.reason,
+        max_length_reason=loaded.max_length_reason,
         ranks=ranks,
     )
-    said += [] if earlier else model.notes  # a resumed run takes all weights from its checkpoint: nothing is new there
-    said += differences(before, experiment.model, card, tokenizer)
-    said += budget_notice(train, prepared.budget) if earlier is None else []
-    for notice in (*data.notices, *said, *warnings(experiment.model, train, model, plan)):
-        tracker.notice(notice)
-    return parts
+
+
+class _Labelled(NamedTuple):
+    """Rows with labels as numbers, and what is made of these."""
+
+    data: PreparedData
+    task: Task
+    metric: MainMetric
+
+
+def _labelled(
+    experiment: Experiment,
+    before: ModelCard | None,
+    *,
+    tracker: Tracker,
+    audit: bool,
+    ranks: Ranks,
+    given: GivenRows,
+) -> _Labelled:
+    """The rows of every split; `before` is the card of a model that the run starts from."""
+    stated = stated_labels(experiment.task, experiment.data.columns)
+    known_names = known_labels(experiment.model, before)
+    with ranks.local_first():
+        data = prepare_data(
+            experiment.data, kind=experiment.task.kind, known_names=known_names, stated=stated, given=given
+        )
+    require_weights(experiment.train, data.train)
+    for warning in require_sound(data) if audit else ():
+        tracker.notice(warning)
+    task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
+    metric = resolve_metric(experiment.evaluate.metric, task.heads)
+    require_judge(experiment.train, data, best_by=experiment.evaluate.best_by)
+    return _Labelled(data, task, metric)
+
+
+class _Loaded(NamedTuple):
+    """The backbone with its head, and how texts become tokens for it."""
+
+    tokenizer: PreTrainedTokenizerBase
+    model: TextModel
+    tokens: TokensSection
+    """With `max_length` as a number, and with what an earlier version put between the texts of pairs."""
+    encoder: TextEncoder
+    max_length_reason: str
+    notices: list[str]
+
+
+def _loaded(experiment: Experiment, labelled: _Labelled, before: ModelCard | None, earlier: Earlier | None) -> _Loaded:
+    """The model with the weights it starts from."""
+    name = experiment.model.name
+    tokenizer = load_tokenizer(experiment.model)
+    model = load_model(
+        experiment.model,
+        tokenizer,
+        label_maps=labelled.data.label_maps,
+        num_logits=labelled.task.num_outputs,
+        seed=experiment.train.seed,
+        pooling=experiment.tokens.window_pooling,
+    )
+    before_stop = None if earlier is None else earlier.max_length
+    max_length = choose_max_length(experiment.tokens, tokenizer, labelled.data.train, earlier=before_stop)
+    tokens, said = fit_length(experiment.tokens, max_length, model, name=name)
+    if before is None:  # a tokenizer saved by textune states the earlier run's length, which `differences` reports
+        said += tokenizer_notice(tokens, tokenizer, name=name)
+    pad_rows(tokens, model, name=name)
+    if earlier is not None and earlier.pair_separator is not None:
+        tokens = tokens.model_copy(update={"pair_separator": earlier.pair_separator})
+    encoder = TextEncoder(tokenizer, tokens)
+    if earlier is None:
+        said += separator_notice(experiment.data.columns, tokens, encoder, name=name)
+    return _Loaded(tokenizer, model, tokens, encoder, max_length.reason, said)
+
+
+def _tokenised(
+    experiment: Experiment, labelled: _Labelled, loaded: _Loaded, *, tracker: Tracker, ranks: Ranks
+) -> tuple[_Labelled, dict[str, TokenRows]]:
+    """The token rows of every split, and what is left of the rows where `tokens.drop_longer` leaves some out."""
+    before, task, metric = labelled
+    progress = partial(_tokenising, tracker)
+    with ranks.local_first():
+        data, rows = tokenise(before, loaded.encoder, loaded.tokens, progress=progress, notice=tracker.notice)
+    require_weights(experiment.train, data.train)
+    if len(data.train) < len(before.train):  # balanced weights follow from the rows that are left
+        task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
+    return _Labelled(data, task, metric), rows
 
 
 def _prepared(

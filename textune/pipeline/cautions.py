@@ -176,15 +176,12 @@ def separator_notice(columns: Columns, section: TokensSection, encoder: TextEnco
 
 def rate_warning(section: TrainSection, model: TextModel) -> list[str]:
     """A warning if the learning rate would most likely destroy the pretrained backbone."""
-    rate = section.optimizer.lr
-    if rate <= rule_of(section.optimizer).highest_lr or not any(
-        p.requires_grad for p in model.hf.base_model.parameters()
-    ):
+    rate, rule = section.optimizer.lr, rule_of(section.optimizer)
+    if rate <= rule.highest_lr or not any(p.requires_grad for p in model.hf.base_model.parameters()):
         return []
     return [
         f"train.optimizer.lr = {rate:g} is very high for a pretrained backbone, which will most likely forget what it"
-        f" knew;"
-        " 1e-5 to 1e-4 is usual"
+        f' knew; {rule.usual_lr} is usual with "{section.optimizer.kind}"'
     ]
 
 

@@ -54,12 +54,13 @@ def glue(
     names = _asked(tasks)
     chosen = {name: _choose(name, [os.fspath(place) for place in data], words) for name in names}
     if not any(found.preset for found in chosen.values()):
-        reason = next(iter(chosen.values())).reason
+        reason = max(chosen.values(), key=lambda found: found.broken).reason
         raise DataError(f"There are no rows of any task of GLUE: {reason}", key="data", value=list(map(str, data)))
     results = []
     for name, found in chosen.items():
         if not found.preset:  # of a task that was asked for by its name, that is a failure
-            results.append(TaskResult(name, "missing", reason=found.reason, exit_code=2 if tasks else 0))
+            failed = 2 if tasks or found.broken else 0
+            results.append(TaskResult(name, "missing", reason=found.reason, exit_code=failed))
             continue
         run = folder / name
         with watch(f"{TASKS[name].title}: {found.preset} into {run}") as tracker:
@@ -79,6 +80,8 @@ class _Choice:
     preset: str = ""
     place: str = ""
     reason: str = ""
+    broken: bool = False
+    """Whether an archive of the task is there, but cannot be read or lacks its files."""
 
     @property
     def overrides(self) -> list[str]:
@@ -96,7 +99,7 @@ def _asked(tasks: Sequence[str]) -> list[str]:
 
 def _choose(task: str, places: Sequence[str], words: Sequence[str]) -> _Choice:
     """The first place that has the rows of the task, and the preset that reads them; or what the first one lacks."""
-    reasons = []
+    errors = []
     for place in places:
         if place == HUB:
             return _Choice(f"preset:glue/{task}/{HUB}")
@@ -107,10 +110,11 @@ def _choose(task: str, places: Sequence[str], words: Sequence[str]) -> _Choice:
             try:
                 _require_files(loaded.experiment)
             except DataError as error:
-                reasons.append(str(error))
+                errors.append(error)
             else:
                 return choice
-    return _Choice(reason=reasons[0])
+    broken = [error for error in errors if error.place]  # an archive; a file that is not there has no place
+    return _Choice(reason=str((broken or errors)[0]), broken=bool(broken))
 
 
 def _require_files(experiment: Experiment) -> None:

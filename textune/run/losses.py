@@ -58,10 +58,13 @@ class Losses:
             found = f"the loss is {loss:.4g} at step {step}, but the norm of its gradient is {norm}"
         is_exact = self._setup.learner.device.precision == "fp32"
         if step == 1:
+            parts = self._setup.parts
+            has_own_code = parts.model.own is not None or any(known.own for known in parts.data.label_maps.values())
+            suspect = "Your own code gives it" if has_own_code else "The weights of the backbone are damaged"
             return ModelError(
                 f"{found}, before any weight was changed.",
-                hint="The weights of the backbone are damaged"
-                + (", or a target is too large" if not choices_of(self._setup.parts.data.label_maps) else "")
+                hint=suspect
+                + (", or a target is too large" if not choices_of(parts.data.label_maps) else "")
                 + ("." if is_exact else ', or exceed what the precision holds: use train.precision = "fp32".'),
             )
         unchanged = " That step changed no weight." if math.isfinite(loss) else ""

@@ -165,6 +165,7 @@ def identity_of(parts: Parts) -> Identity:
     content |= {f"{CODE}{path}": fingerprint(path) for path in parts.card.code}
     content["tokenizer"] = parts.encoder.fingerprint()
     content["max_length"] = parts.card.max_length
+    content["pair_separator"] = parts.card.pair_separator
     content["token_embeddings"] = parts.model.left_out_fingerprint
     machine: dict[str, JsonValue] = {
         "torch": torch.__version__,

@@ -43,6 +43,8 @@ class Earlier:
     """The kernels it computed with; None where it has to choose."""
     max_length: int | None = None
     """Its longest row in tokens; None where that is found anew."""
+    pair_separator: str | None = None
+    """What stands between the texts of its pairs; None where the configuration says it."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Start:
             return None
         same_bound = self._trained_with("max_tokens") == section.max_tokens
         max_tokens, kernels = self.state.max_tokens if same_bound else None, self.state.identity.kernels
-        return Earlier(max_tokens, kernels, self.state.max_length)
+        return Earlier(max_tokens, kernels, self.state.max_length, self.state.pair_separator)
 
     def has_duration(self, config: Config) -> bool:
         """Whether the checkpoint is of a run of the same duration."""

@@ -107,6 +107,17 @@ class RunState:
         return int(str(known))
 
     @property
+    def pair_separator(self) -> str | None:
+        """What stands between the texts of pairs; None where `tokens.pair_separator` says it.
+
+        Version 0.1.0 had no such key, and put nothing there.
+        """
+        section = self.config["tokens"]
+        had_key = isinstance(section, dict) and "pair_separator" in section
+        known = self.identity.content.get("pair_separator", None if had_key else "")
+        return None if known is None else str(known)
+
+    @property
     def metrics_bytes(self) -> int:
         """Length of metrics.jsonl when the checkpoint was made."""
         return int(str(self.trackers.get("metrics_bytes", 0)))
@@ -154,6 +165,7 @@ _CONTENT = {
     "the labels": "labels",
     "the tokenizer": "tokenizer",
     "tokens.max_length": "max_length",
+    "tokens.pair_separator": "pair_separator",
     "the token embeddings of the backbone": "token_embeddings",
 }
 _OF_SPLITS = {

@@ -8,6 +8,7 @@ example.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -101,6 +102,9 @@ class OwnHead:
         if not isinstance(losses, torch.Tensor) or not losses.is_floating_point() or losses.shape != wanted:
             hint = 'Give the loss of each row by itself (in PyTorch: reduction="none"); textune weighs and sums them.'
             raise self._wrong("row_losses", losses, f"one loss for each of the {wanted[0]} rows, [{wanted[0]}]", hint)
+        if outputs_BC.requires_grad and not losses.requires_grad:
+            hint = "Compute them from the outputs in PyTorch, without detach(), item() or numpy."
+            raise self.code.error("row_losses gives losses without a gradient", hint=hint, value="row_losses")
         return losses
 
     def row_weights(self, targets: torch.Tensor, weights_B: torch.Tensor | None) -> torch.Tensor:
@@ -120,7 +124,7 @@ class OwnHead:
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """Answers in the form of targets; CodeError where the class gives something else."""
         with self.code.calling("in decide"):
-            decided = np.asarray(self.own.decide(scores))
+            decided = np.asarray(self.own.decide(scores.copy()))  # a copy: the class may write to it
         wanted = self.answers.target_shape(len(scores))
         exact = self.label_map.exclusive
         if decided.shape != wanted or decided.dtype.kind not in ("iu" if exact else "iufb"):
@@ -208,14 +212,17 @@ def _measures(code: OwnObject, own: OwnTask, usual: Measures) -> Measures:
     """The metrics of the kind of answers, and those of the class: the first of these is the main one."""
     functions: Mapping[str, OwnFunction] = getattr(own, "metrics", {})
     lower = getattr(own, "lower_is_better", ())
-    lower = (lower,) if isinstance(lower, str) else tuple(lower)
-    for name in functions:
+    lower = (lower,) if isinstance(lower, str) else lower
+    if not isinstance(lower, Sequence):
+        raise code.error(f"lower_is_better = {lower!r:.60} is no list of names", value=lower)
+    for name, function in functions.items():
         if name in (*usual.names, "loss", "auto"):
             raise code.error(f"metrics names {name!r}, which is a metric of textune's", value=name)
         if not _METRIC_NAME.fullmatch(name) or "_and_" in name:
             raise code.error(
                 f"metrics names {name!r}: a name is one word of a-z, 0-9 and _, without _and_", value=name
             )
+        code.require_call(function, ("targets", "decisions", "scores"), {}, f"metrics.{name}")
     for name in lower:
         if name not in functions:
             near = nearest(name, functions)
@@ -235,6 +242,12 @@ def _measures(code: OwnObject, own: OwnTask, usual: Measures) -> Measures:
 def _checked(code: OwnObject, name: str, function: OwnFunction) -> OwnFunction:
     def measure(targets: np.ndarray, decisions: np.ndarray, scores: np.ndarray) -> float:
         with code.calling(f"in the metric {name}"):
-            return float(function(targets, decisions, scores))
+            given = function(targets.copy(), decisions.copy(), scores.copy())
+        value = (
+            given.item() if isinstance(given, np.ndarray | np.generic | torch.Tensor) and given.ndim == 0 else given
+        )
+        if not isinstance(value, int | float):
+            raise code.error(f"the metric {name} gives {article(given)}, but must give one number", value=name)
+        return float(value) if math.isfinite(value) else math.nan
 
     return measure

@@ -43,6 +43,8 @@ class UpdateRule:
     """From its section: bytes of state for each number that is trained."""
     highest_lr: float
     """Above this peak learning rate a pretrained backbone hardly ever survives; a head alone may."""
+    usual_lr: str
+    """Between which peaks it usually learns, in words."""
     whole: str = ""
     """Why a number cannot be updated without others; empty if each follows from its own gradients, and is multiplied
     by a common factor without any. Then a rank may hold a slice of a weight, and rows of the vocabulary that have no
@@ -157,11 +159,14 @@ def _schedule_free(section: ScheduleFree, groups: list[Group], kernels: Kernels 
 
 
 UPDATE_RULES: dict[str, UpdateRule] = {
-    "adamw": UpdateRule(_adamw, lambda section: 8, highest_lr=1e-3, moments=("exp_avg", "exp_avg_sq")),
+    "adamw": UpdateRule(
+        _adamw, lambda section: 8, highest_lr=1e-3, usual_lr="1e-5 to 1e-4", moments=("exp_avg", "exp_avg_sq")
+    ),
     "adamw_8bit": UpdateRule(
         _adamw_8bit,
         lambda section: 2,
         highest_lr=1e-3,
+        usual_lr="1e-5 to 1e-4",
         whole="keeps its state in blocks of numbers that share a scale",
         packages=("bitsandbytes", "torchao"),
         extra="8bit",
@@ -170,11 +175,12 @@ UPDATE_RULES: dict[str, UpdateRule] = {
         _adafactor,
         lambda section: 0 if section.beta1 is None else 4,  # beside a number for each row and column
         highest_lr=1e-2,
+        usual_lr="1e-5 to 1e-3",
         whole="judges a number by its row, its column and the whole weight",
     ),
-    "sgd": UpdateRule(_sgd, lambda section: 4 if section.momentum else 0, highest_lr=1.0),
-    "lion": UpdateRule(_lion, lambda section: 4, highest_lr=3e-4),
+    "sgd": UpdateRule(_sgd, lambda section: 4 if section.momentum else 0, highest_lr=1.0, usual_lr="1e-3 to 1e-1"),
+    "lion": UpdateRule(_lion, lambda section: 4, highest_lr=3e-4, usual_lr="1e-6 to 3e-5"),
     # The third number is kept only while weights are published, and in a checkpoint.
-    "schedule_free": UpdateRule(_schedule_free, lambda section: 12, highest_lr=1e-2),
+    "schedule_free": UpdateRule(_schedule_free, lambda section: 12, highest_lr=1e-2, usual_lr="1e-5 to 1e-3"),
 }
 """`train.optimizer.kind` to what is known of it."""

@@ -157,7 +157,7 @@ def test_a_share_and_evaluation_sets_keep_the_targets_of_their_rows(tmp_path: Pa
         ([[0, 1], [0, 2]], 1, ["task 'urgent'", "2", "beyond its 2 classes (0 to 1)"]),
         ([[0, 1], [1, -1]], 1, ["task 'urgent'", "-1", "null"]),
         ([["neg", "yes"], ["poss", "no"]], 1, ["task 'tone'", "'poss'", "Did you mean 'pos'"]),
-        ([[0, 1], [0, 1, 1]], 1, ["3 entries", "2 tasks (tone, urgent)"]),
+        ([[0, 1], [0, 1, 1]], 1, ["3 entries", "2 tasks (tone, urgent)", "null"]),
         ([[0, 1], [2], [1, 1]], 1, ["1 entry", "2 tasks"]),
         ([[0, 1], [0.5, 1]], 1, ["task 'tone'", "0.5"]),
     ],
@@ -246,6 +246,12 @@ def test_auto_sees_lists_for_several_tasks_and_says_what_to_write() -> None:
     assert infer_labels(examples_of([[0, 1], [2, 1]]), [], Labels(), kind="multilabel")[0].several
 
 
+def test_auto_counts_classes_without_entries_left_empty() -> None:
+    with pytest.raises(DataError) as caught:
+        infer_labels(examples_of([[0, None], [3, 1], [1, 1]]), [], Labels())
+    assert "[1, 1]" in str(caught.value) and "task.group_sizes = [4, 2]" in str(caught.value)
+
+
 def test_the_audit_counts_by_task(tmp_path: Path) -> None:
     tone = ["neg", "neg", None, "neg", "mid", None]
     urgent = ["no", "yes", None, None, "no", None]
@@ -261,6 +267,18 @@ def test_the_audit_counts_by_task(tmp_path: Path) -> None:
     assert any("'urgent'" in note and "3 of them without a label" in note and "no 2" in note for note in notes)
     # The rows of `a` differ in tone and agree in what is urgent.
     assert of_code["conflict"].count == 1
+
+
+def test_a_set_without_a_label_for_any_task_is_refused(tmp_path: Path) -> None:
+    good = write(tmp_path, "jsonl", {"text": list("abc"), "tone": [0, 1, 2], "urgent": [0, 1, 1]})
+    bare = write(tmp_path, "json", {"text": list("abc"), "tone": [None, None, None], "urgent": [None, None, None]})
+    source = FilesSource(files=(str(bare),))
+    with refused(DataError, key="data.evaluations.news", place="rows.json"):
+        prepare(good, SIDE, evaluations={"news": source})
+    with refused(DataError, key="--data", place="rows.json"):
+        prepare_held_out(source, columns=SIDE, labels=Labels(), label_maps=MAPS, on_bad_row="error")
+    with refused(DataError, key="data.train", place="rows.json"):
+        prepare(bare, SIDE)
 
 
 @pytest.mark.parametrize(("urgent", "code"), [([None, None, None], "no-label"), (["no", "no", None], "one-class")])

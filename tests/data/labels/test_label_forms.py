@@ -561,6 +561,17 @@ def test_rows_that_labels_side_by_side_lack() -> None:
     assert examples.text.to_pylist() == ["a"]
 
 
+def test_columns_of_classes_belong_to_several_tasks() -> None:
+    rows = rows_of({"text": list("ab"), "tone": ["", "neg"], "urgent": ["0", "1"]})
+    with pytest.raises(DataError) as caught:
+        select_columns(rows, Columns(labels=("tone", "urgent")), with_labels=True)
+    assert 'task.kind = "multitask"' in str(caught.value)
+    rows = rows_of({"text": list("ab"), "toxic": ["", "1"], "urgent": ["0", "1"]})  # these are of labels
+    with pytest.raises(DataError) as caught:
+        select_columns(rows, Columns(labels=("toxic", "urgent")), with_labels=True)
+    assert "multitask" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [

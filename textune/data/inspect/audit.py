@@ -132,8 +132,9 @@ def _unlabelled(split: Audited) -> list[Finding]:
     rows = np.flatnonzero(~np.stack([has_label(targets) for targets in split.targets.values()]).any(axis=0))
     if not len(rows):
         return []
-    message = f"{count(len(rows), f'{split.name} row')} of {len(split):,} have a label for none of the tasks"
-    message += ": nothing is learned from them." if split.name == "train" else ": they are not evaluated."
+    have = "has" if len(rows) == 1 else "have"
+    message = f"{count(len(rows), f'{split.name} row')} of {len(split):,} {have} a label for none of the tasks"
+    message += f": {'nothing is learned from them' if split.name == 'train' else 'they are not evaluated'}."
     return [Finding("warning", "unlabelled", message, len(rows), split.show(rows))]
 
 

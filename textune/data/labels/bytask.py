@@ -44,7 +44,7 @@ def encode_tasks(
     values = label_values(examples, section, keeps_empty=True)
     bad: dict[int, str] = {}
     hints: dict[str, str] = {}
-    codes_NH = _entries(examples, values, tuple(label_maps), bad)
+    codes_NH = _entries(examples, values, tuple(label_maps), bad, hints)
     targets = {}
     for index, (name, label_map) in enumerate(label_maps.items()):
         codes_N = codes_NH[:, index]
@@ -60,7 +60,9 @@ def encode_tasks(
     return kept, {name: of_task[keep_N] for name, of_task in targets.items()}
 
 
-def _entries(examples: Examples, values: LabelValues, tasks: Sequence[str], bad: dict[int, str]) -> np.ndarray:
+def _entries(
+    examples: Examples, values: LabelValues, tasks: Sequence[str], bad: dict[int, str], hints: dict[str, str]
+) -> np.ndarray:
     """The code of each row's entry for each task, int64 [N, H]; rows without a list have none."""
     codes_NH = np.full((len(examples), len(tasks)), MISSING)
     if values.length_N is None:
@@ -82,7 +84,8 @@ def _entries(examples: Examples, values: LabelValues, tasks: Sequence[str], bad:
         )
     for row in np.flatnonzero((values.length_N != len(tasks)) & (values.length_N != MISSING)):
         entries = count(int(values.length_N[row]), "entry", "entries")
-        bad[int(row)] = f"the list of labels has {entries}, but there are {len(tasks)} tasks ({listing(tasks, 8)})"
+        reason = f"the list of labels has {entries}, but there are {len(tasks)} tasks ({listing(tasks, 8)})"
+        bad[int(row)], hints[reason] = reason, "Write an entry for each task, null where a row has no label for it."
     is_whole_N = values.length_N == len(tasks)
     codes_NH[is_whole_N] = values.code_K[is_whole_N[values.row_K]].reshape(-1, len(tasks))
     return codes_NH

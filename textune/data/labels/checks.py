@@ -122,8 +122,8 @@ def refuse_tasks(where: str, values: LabelValues, *, ids_meant: bool) -> None:
     repeats_N = (np.diff(np.sort(rows, axis=1), axis=1) == 0).any(axis=1)
     if ids_meant and not repeats_N.any():
         return
-    first = [values.texts[code] for code in rows[int(repeats_N.argmax())]]
-    number_D = np.array([int(text) for text in values.texts])
+    first = ["null" if code == MISSING else values.texts[code] for code in rows[int(repeats_N.argmax())]]
+    number_D = np.array([*(int(text) for text in values.texts), MISSING])  # the last for entries without a label
     sizes = np.maximum(number_D[rows].max(axis=0) + 1, 2).tolist()
     meant = "" if repeats_N.any() else ' If they are ids of labels, set task.kind = "multilabel".'
     raise DataError(

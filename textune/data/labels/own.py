@@ -46,7 +46,7 @@ def _read(label: object, label_map: LabelMap) -> object:
         target = label_map.own.read(label)
     except ValueError as error:
         return f"the label {shorten(label, 30)} cannot be used: {' '.join(str(error).split()) or 'ValueError'}"
-    said = f"the label {shorten(label, 30)} is read as {shorten(repr(target), 30)}"
+    said = f"the label {shorten(label, 30)} is read as {target!r:.30}"
     num = len(label_map.names)
     if label_map.exclusive:
         if isinstance(target, int | np.integer) and 0 <= target < num:

@@ -15,10 +15,12 @@ from textune.wording import listing, repeated_names, shorten
 
 _BITS = {"0": 0, "1": 1, "false": 0, "true": 1, "no": 0, "yes": 1, "n": 0, "y": 1, "f": 0, "t": 1}
 _MISSING, _NEITHER = -1, -2
+_CLASSES = 'Where each column holds the classes of a task, set task.kind = "multitask".'
 
 
-def side_by_side(rows: Rows, names: Sequence[str], bad: dict[int, str]) -> pa.ChunkedArray:
-    """The columns as one list of true and false per row, in their order; rows with other values are noted in `bad`.
+def side_by_side(rows: Rows, names: Sequence[str], bad: dict[int, str], hints: dict[str, str]) -> pa.ChunkedArray:
+    """The columns as one list of true and false per row, in their order; rows with other values are noted in `bad`,
+    and what to do about a reason in `hints`.
 
     DataError for fewer than two columns, one named twice, or one whose values cannot be 0 or 1.
     """
@@ -36,7 +38,10 @@ def side_by_side(rows: Rows, names: Sequence[str], bad: dict[int, str]) -> pa.Ch
         for row in np.flatnonzero(bit_N < 0).tolist():
             shown = shorten(column[row].as_py(), 30)
             what = "is missing" if bit_N[row] == _MISSING else f"is {shown}, which is neither 0 nor 1"
-            bad.setdefault(row, f"the label in column {name!r} {what}")
+            reason = f"the label in column {name!r} {what}"
+            bad.setdefault(row, reason)
+            if (bit_N == _NEITHER).any():
+                hints[reason] = _CLASSES
         bits[:, index] = bit_N == 1
     offsets = pa.array(np.arange(len(rows) + 1) * len(names), pa.int64())
     return pa.chunked_array([pa.LargeListArray.from_arrays(offsets, pa.array(bits.ravel()))])

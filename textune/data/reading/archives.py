@@ -132,8 +132,10 @@ def _why_not(info: zipfile.ZipInfo, num_of_that_name: int) -> str:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
+    found = inside_archive(path)
+    shown = path.name if found is None else f"{found[0].name}!{found[1]}"
     return DataError(
-        f"{path.name} cannot be unpacked: the archive is truncated or damaged ({error}).",
+        f"{shown} cannot be unpacked: the archive is truncated or damaged ({error}).",
         hint="Fetch it again.",
         place=str(path),
         reason=str(error),
