@@ -119,18 +119,7 @@ def build_parts(
         for key in sets_at_each_evaluation(experiment):
             if key in rows:
                 require_whole(int(rows[key].lengths.max()), evaluate.max_tokens, key="evaluate.max_tokens")
-    card = card_of(
-        experiment.data,
-        with_known_weights(experiment.task, task),
-        tokens,
-        data,
-        device,
-        pair_separator=encoder.separator.text if experiment.data.columns.text_pair is not None else "",
-        compiled=isinstance(experiment.model, ModelSection) and experiment.model.compile != "off",
-        max_tokens=evaluate.max_tokens,
-        metric=metric.name,
-        model=experiment.model,
-    )
+    card = _card(experiment, labelled, loaded, device)
     said = [*data.notices, *loaded.notices]
     said += [] if earlier else model.notes  # a resumed run takes all weights from its checkpoint: nothing is new there
     said += differences(before, experiment.model, card, loaded.tokenizer)
@@ -239,6 +228,23 @@ def _tokenised(
     if len(data.train) < len(before.train):  # balanced weights follow from the rows that are left
         task = build_task(experiment.task, data.label_maps, targets=data.train.chosen_targets)
     return _Labelled(data, task, metric), rows
+
+
+def _card(experiment: Experiment, labelled: _Labelled, loaded: _Loaded, device: Device) -> ModelCard:
+    """What is saved beside the model."""
+    data, model = experiment.data, experiment.model
+    return card_of(
+        data,
+        with_known_weights(experiment.task, labelled.task),
+        loaded.tokens,
+        labelled.data,
+        device,
+        pair_separator=loaded.encoder.separator.text if data.columns.text_pair is not None else "",
+        compiled=isinstance(model, ModelSection) and model.compile != "off",
+        max_tokens=experiment.evaluate.max_tokens,
+        metric=labelled.metric.name,
+        model=model,
+    )
 
 
 def _prepared(

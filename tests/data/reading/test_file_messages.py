@@ -230,7 +230,10 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     for name, message in (
         ("trian.csv", f"File not found: {tmp_path}/trian.csv. Did you mean 'train.csv'?"),
         ("zzz.parquet", f"The folder {tmp_path} holds train.csv."),
-        ("nowhere/a.csv", f"There is no folder {tmp_path}/nowhere either."),
+        (
+            "nowhere/a.csv",
+            f"There is no folder {tmp_path}/nowhere either; data.folder says where relative names start.",
+        ),
         ("*.tsv", f"No file matches the pattern '{tmp_path}/*.tsv'. The folder {tmp_path} holds train.csv."),
         (".", f"{tmp_path} is a folder, not a file. Name its files, such as '{tmp_path}/*.csv'."),
         ("folder", "is a folder, not a file."),

@@ -82,7 +82,8 @@ def _folder_hint(path: Path) -> str:
         return "Write a path with backslashes in single quotes."
     folder = path.parent
     if glob.has_magic(str(folder)) or not folder.is_dir():
-        return "" if glob.has_magic(str(folder)) else f"There is no folder {folder} either."
+        missing = f"There is no folder {folder} either; data.folder says where relative names start."
+        return "" if glob.has_magic(str(folder)) else missing
     names = sorted(item.name for item in folder.iterdir() if item.is_file())
     if not names:
         return f"The folder {folder} holds no files."
