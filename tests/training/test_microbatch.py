@@ -97,7 +97,8 @@ def test_the_gradients_of_all_ranks_add_up_to_that_of_the_whole_batch(
         assert sum(part_loss for part_loss, _ in ranks) == pytest.approx(loss, abs=1e-6)
         for name, gradient in expected.items():
             total = torch.stack([found[name] for _, found in ranks]).sum(dim=0)
-            assert (total - gradient).abs().max() <= 1e-6, name
+            # The loss is a sum over heads, and so are its gradients and their rounding.
+            assert (total - gradient).abs().max() <= 1e-6 * len(task.heads), name
         for batch, (part_loss, found) in zip(parts, ranks, strict=True):
             if not any(part.counts for part in batch.micro_batches):
                 # It takes part in the exchange, so every parameter has a gradient, and it adds nothing.
