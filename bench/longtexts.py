@@ -14,6 +14,7 @@ import argparse
 import json
 import random
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -132,10 +133,13 @@ def measured(folder: Path) -> list[str]:
     shapes = sorted({(result["train"], result["test"], result["epochs"]) for result in found})
     rows = (f"{train:,} texts for training, {test:,} for the test, {epochs} epochs" for train, test, epochs in shapes)
     machines, dates = (sorted({result[key] for result in found}) for key in ("machine", "date"))
-    lines = [
+    about = (
         "Accuracy on the test texts in percent, mean ± standard deviation over seeds. all-MiniLM-L6-v2,"
         f" {' and '.join(rows)}, batches of 32, learning rate {LEARNING_RATE:g}; windows of 128 tokens that share 32."
-        f" {' and '.join(machines)}, {' and '.join(dates)}.",
+        f" {' and '.join(machines)}, {' and '.join(dates)}."
+    )
+    lines = [
+        *textwrap.wrap(about, width=119),
         "",
         "| texts | " + " | ".join(tasks) + " |",
         "|---|" + "---|" * len(tasks),
