@@ -44,16 +44,25 @@ def build_task_report(
     }
     if len(scored.heads) == 1:
         return next(iter(reports.values()))
+    source = THESE_ROWS if train_targets is None else TRAINING_ROWS
+    return _of_all(scored, rows, main, reports, source=source, bootstrap=bootstrap, seed=seed)
+
+
+def _of_all(
+    scored: ScoredRows,
+    rows: EvaluatedRows,
+    main: MainMetric,
+    reports: Mapping[str, Report],
+    *,
+    source: str,
+    bootstrap: int,
+    seed: int,
+) -> Report:
+    """The report on several heads together; `reports` on each, `source`: the rows of the baselines."""
     metrics = all_metrics(scored, main)
     interval = main_interval(main, scored, samples=bootstrap, seed=seed)
-    source = THESE_ROWS if train_targets is None else TRAINING_ROWS
     baselines = {name: report.baseline for name, report in reports.items()}
     baseline = mean_baseline(baselines, main, metrics, source=source)
-    for name, report in reports.items():
-        without = scored.num_rows - report.num_rows
-        if without:
-            note = f"{without:,} of {scored.num_rows:,} rows have no label for this task and do not count in it."
-            reports[name] = replace(report, notes=(note, *report.notes))
     return Report(
         problem="multitask",
         names=(),
@@ -82,8 +91,17 @@ def build_task_report(
         ),
         num_left_out=rows.num_left_out,
         higher_is_better=main.higher_is_better,
-        tasks=reports,
+        tasks={name: _with_unlabelled(report, scored.num_rows) for name, report in reports.items()},
     )
+
+
+def _with_unlabelled(report: Report, num_rows: int) -> Report:
+    """The report on one of several heads, with a note of the rows, of `num_rows`, that have no label for it."""
+    without = num_rows - report.num_rows
+    if not without:
+        return report
+    note = f"{without:,} of {num_rows:,} rows have no label for this task and do not count in it."
+    return replace(report, notes=(note, *report.notes))
 
 
 def _of_head(

@@ -89,7 +89,7 @@ def build_parts(
     what a resumed run knew when it stopped; its weights come from a checkpoint. `given`: rows in memory, by the names
     in the sources.
     """
-    train, evaluate = experiment.train, experiment.evaluate
+    train = experiment.train
     require_runnable(experiment)
     device = device_of(train, ranks)
     require_optimizer(train.optimizer)
@@ -101,37 +101,27 @@ def build_parts(
     loaded = _loaded(experiment, labelled, before, earlier)
     labelled, rows = _tokenised(experiment, labelled, loaded, tracker=tracker, ranks=ranks)
     data, task, metric = labelled
-    model, tokens, encoder = loaded.model, loaded.tokens, loaded.encoder
+    model = loaded.model
 
-    reported = reported_sets(experiment)
-    judged = {key: rows[key] for key in reported if key in rows}
-    require_labelled(judged, data, metric, best_by=evaluate.best_by)
     plan = Plan.of(train, data.num_rows["train"])
     require_learner(train, device, ranks, steps_per_epoch=plan.steps_per_epoch)
-    require_budget("train.max_tokens", train.max_tokens, {"train": rows["train"]}, data, model.padding)
-    require_budget("evaluate.max_tokens", evaluate.max_tokens, judged, data, model.padding)
-
-    num_steps = plan.total_steps
-    prepared = _prepared(train, model, data, rows, device=device, num_steps=num_steps, ranks=ranks, earlier=earlier)
+    _require_sets(experiment, labelled, loaded, rows)
+    prepared = _prepared(train, model, data, rows, device=device, plan=plan, ranks=ranks, earlier=earlier)
     assert prepared.budget is not None, "it was measured"
-    if computes_whole(train.distributed) and tokens.window_pooling is not None:
-        require_whole(int(rows["train"].lengths.max()), prepared.budget.max_tokens, key="train.max_tokens")
-        for key in sets_at_each_evaluation(experiment):
-            if key in rows:
-                require_whole(int(rows[key].lengths.max()), evaluate.max_tokens, key="evaluate.max_tokens")
+    _require_whole_texts(experiment, rows, max_tokens=prepared.budget.max_tokens)
     card = _card(experiment, labelled, loaded, device)
-    said = [*data.notices, *loaded.notices]
-    said += [] if earlier else model.notes  # a resumed run takes all weights from its checkpoint: nothing is new there
+    # A resumed run takes all weights from its checkpoint: nothing is new there.
+    said = [*data.notices, *loaded.notices, *(() if earlier else model.notes)]
     said += differences(before, experiment.model, card, loaded.tokenizer)
     said += budget_notice(train, prepared.budget) if earlier is None else []
     for notice in (*said, *warnings(experiment.model, train, model, plan)):
         tracker.notice(notice)
     return Parts(
-        settings=Settings(train, evaluate, experiment.model.name, sets_at_each_evaluation(experiment), reported),
+        settings=_settings(experiment),
         data=data,
         rows=rows,
         tokenizer=loaded.tokenizer,
-        encoder=encoder,
+        encoder=loaded.encoder,
         task=task,
         metric=metric,
         model=model,
@@ -230,6 +220,38 @@ def _tokenised(
     return _Labelled(data, task, metric), rows
 
 
+def _require_sets(experiment: Experiment, labelled: _Labelled, loaded: _Loaded, rows: Mapping[str, TokenRows]) -> None:
+    """Raise where a set has no label for what chooses the best model, or a row of more tokens than are computed at
+    once."""
+    train, evaluate, data, padding = experiment.train, experiment.evaluate, labelled.data, loaded.model.padding
+    judged = {key: rows[key] for key in reported_sets(experiment) if key in rows}
+    require_labelled(judged, data, labelled.metric, best_by=evaluate.best_by)
+    require_budget("train.max_tokens", train.max_tokens, {"train": rows["train"]}, data, padding)
+    require_budget("evaluate.max_tokens", evaluate.max_tokens, judged, data, padding)
+
+
+def _require_whole_texts(experiment: Experiment, rows: Mapping[str, TokenRows], *, max_tokens: int) -> None:
+    """Raise where ranks in lockstep would have to compute a text in parts; `max_tokens` is the budget of training."""
+    if not computes_whole(experiment.train.distributed) or experiment.tokens.window_pooling is None:
+        return
+    require_whole(int(rows["train"].lengths.max()), max_tokens, key="train.max_tokens")
+    for key in sets_at_each_evaluation(experiment):
+        if key in rows:
+            longest = int(rows[key].lengths.max())
+            require_whole(longest, experiment.evaluate.max_tokens, key="evaluate.max_tokens")
+
+
+def _settings(experiment: Experiment) -> Settings:
+    """What the run itself reads of the configuration."""
+    return Settings(
+        experiment.train,
+        experiment.evaluate,
+        experiment.model.name,
+        sets_at_each_evaluation(experiment),
+        reported_sets(experiment),
+    )
+
+
 def _card(experiment: Experiment, labelled: _Labelled, loaded: _Loaded, device: Device) -> ModelCard:
     """What is saved beside the model."""
     data, model = experiment.data, experiment.model
@@ -254,7 +276,7 @@ def _prepared(
     rows: Mapping[str, TokenRows],
     *,
     device: Device,
-    num_steps: int,
+    plan: Plan,
     ranks: Ranks,
     earlier: Earlier | None,
 ) -> Prepared:
@@ -277,7 +299,7 @@ def _prepared(
         lengths=rows["train"].row_lengths,
         earlier_way=None if earlier is None else earlier.kernels,
         recompute=section.gradient_checkpointing,
-        num_steps=num_steps,
+        num_steps=plan.total_steps,
         deterministic=section.deterministic,
     )
     measure = partial(

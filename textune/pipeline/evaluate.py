@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
@@ -87,30 +88,52 @@ def evaluate(
             on_notice=tracker.notice,
         )
         card = predictor.card
-        chosen = resolve_metric(metric or card.metric, predictor.task.heads)
-        _require_loss(chosen, card, run)
+        main = resolve_metric(metric or card.metric, predictor.task.heads)
+        _require_loss(main, card, run)
         experiment, section, tokens = _settings_of(run, card)
         if data is None:
-            own = () if experiment is None else _python_sources(experiment.data)
-            require_allowed(own, [code] if isinstance(code, str) else code, where=str(run / "config.toml"))
-            name, found, train_targets = _own_rows(run, experiment, predictor, part, rows or {})
+            allowed = [code] if isinstance(code, str) else code
+            chosen = _own_rows(run, experiment, predictor, part, rows or {}, code=allowed)
         else:
-            name, found, train_targets = _rows_of(data, columns, predictor, on_bad_row=on_bad_row, tracker=tracker)
-        drop_longer = tokens.drop_longer if data is None else None
-        found, tokenised = _tokenised(found, predictor, tokens, tracker, drop_longer=drop_longer)
-        report = report_split(
-            predictor,
-            found,
-            tokenised,
-            metric=chosen,
-            train_targets=train_targets,
-            bootstrap=section.bootstrap,
-            mistakes=section.mistakes,
-            tracker=tracker,
-        )
+            chosen = _rows_of(data, columns, predictor, on_bad_row=on_bad_row, tracker=tracker)
+        report = _report(predictor, chosen, main, section, tokens, tracker)
         if ranks.is_first and (run / "manifest.json").is_file():
-            _keep(report, run / "evaluations", re.sub(r"[^\w.-]+", "_", name), tracker)
+            _keep(report, run / "evaluations", re.sub(r"[^\w.-]+", "_", chosen.name), tracker)
     return report
+
+
+class _Chosen(NamedTuple):
+    """The rows to report on."""
+
+    name: str
+    """That of the set, or of the first file."""
+    split: Split
+    train_targets: dict[str, np.ndarray] | None = None
+    """Targets of the training rows, where these were read."""
+    drop_longer: int | None = None
+    """Rows of more tokens are left out, as the run did."""
+
+
+def _report(
+    predictor: Predictor,
+    chosen: _Chosen,
+    main: MainMetric,
+    section: EvaluateSection,
+    tokens: TokensSection,
+    tracker: Tracker,
+) -> Report:
+    """Tokenise, score and report."""
+    split, tokenised = _tokenised(chosen.split, predictor, tokens, tracker, drop_longer=chosen.drop_longer)
+    return report_split(
+        predictor,
+        split,
+        tokenised,
+        metric=main,
+        train_targets=chosen.train_targets,
+        bootstrap=section.bootstrap,
+        mistakes=section.mistakes,
+        tracker=tracker,
+    )
 
 
 def _settings_of(run: Path, card: ModelCard) -> tuple[Experiment | None, EvaluateSection, TokensSection]:
@@ -220,9 +243,8 @@ def _rows_of(
     *,
     on_bad_row: OnBadRow,
     tracker: Tracker,
-) -> tuple[str, Split, None]:
-    """Labelled rows of files, for a model that knows its labels: (name of the first file, the rows, no training
-    targets)."""
+) -> _Chosen:
+    """Labelled rows of files, for a model that knows its labels."""
     card, label_maps = predictor.card, predictor.task.label_maps
     source, said = data_source(card.sources, data)
     if said:
@@ -236,19 +258,26 @@ def _rows_of(
         raise
     for note in found.examples.rows.notes:
         tracker.notice(note)
-    return Path(source.files[0]).name, found, None
+    return _Chosen(Path(source.files[0]).name, found)
 
 
 def _own_rows(
-    run: Path, experiment: Experiment | None, predictor: Predictor, part: str | None, given: GivenRows
-) -> tuple[str, Split, dict[str, np.ndarray] | None]:
-    """The run's own test (else validation) rows: (name of the set, the rows, targets of the training rows)."""
+    run: Path,
+    experiment: Experiment | None,
+    predictor: Predictor,
+    part: str | None,
+    given: GivenRows,
+    *,
+    code: Sequence[str],
+) -> _Chosen:
+    """The run's own test (else validation) rows, or those of the set `part`; `code`: the user's own that may run."""
     card, label_maps = predictor.card, predictor.task.label_maps
     stated = label_maps if are_stated(label_maps) else {}
     if experiment is None:
         raise RunError(
             f"{run} is a model folder without a run: its data is unknown.", hint="Name a file with --data FILE."
         )
+    require_allowed(_python_sources(experiment.data), code, where=str(run / "config.toml"))
     name = part or ("validation" if isinstance(experiment.data.test, Absent) else "test")
     section, streamed = experiment.data, isinstance(experiment.data.train, StreamSource)
     source = _source_of(section, name)
@@ -286,7 +315,7 @@ def _own_rows(
             f"{what} of {run} changed since training ({found.examples.rows.source}).",
             hint="Restore the files, or evaluate what is there now with --data FILE.",
         )
-    return name, found, train_targets
+    return _Chosen(name, found, train_targets, experiment.tokens.drop_longer)
 
 
 def _source_of(section: DataSection, name: str) -> TrainSource | HeldOut:

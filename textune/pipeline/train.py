@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textune.config import Config, Overrides, load_config, show, user_path
+from textune.config import Config, Experiment, Overrides, load_config, show, user_path
 from textune.data import GivenRows
 from textune.errors import RunError
 from textune.evaluation import Report, read_report
 from textune.pipeline.build import build_parts
+from textune.ranks import Ranks
 from textune.run import (
     AS_BEFORE,
     NOT_YET,
     Facts,
+    Parts,
     RunFolder,
     Session,
     SilentTracker,
@@ -116,17 +118,7 @@ def train(
             trackers.notice(note)
         if start.kind == "complete":
             return _complete_before(folder, trackers)
-        earlier = start.earlier(loaded.experiment.train)
-        # A launcher ends ranks that wait for each other, so signals keep their usual effect there.
-        with stopping_at_once(NOT_YET if earlier is None else AS_BEFORE) if ranks.alone else contextlib.nullcontext():
-            parts = build_parts(
-                loaded.experiment,
-                ranks=ranks,
-                tracker=trackers,
-                audit=earlier is None,
-                earlier=earlier,
-                given=rows or {},
-            )
+        parts = _built(loaded.experiment, start, ranks, trackers, rows or {})
         if dry_run:
             return TrainResult(
                 folder.path, 0, 0, 0.0, {}, tuple(trackers.notices), facts=run_facts(parts), dry_run=True
@@ -140,6 +132,16 @@ def train(
             done = Session(folder, written, parts, start, trackers, after_step=after_step).run()
     notices = tuple(trackers.notices)
     return TrainResult(folder.path, done.steps, done.best_step, done.seconds, done.reports, notices, facts=done.facts)
+
+
+def _built(experiment: Experiment, start: Start, ranks: Ranks, trackers: Trackers, given: GivenRows) -> Parts:
+    """The parts of the run; a signal meanwhile stops the process at once."""
+    earlier = start.earlier(experiment.train)
+    # A launcher ends ranks that wait for each other, so signals keep their usual effect there.
+    with stopping_at_once(NOT_YET if earlier is None else AS_BEFORE) if ranks.alone else contextlib.nullcontext():
+        return build_parts(
+            experiment, ranks=ranks, tracker=trackers, audit=earlier is None, earlier=earlier, given=given
+        )
 
 
 def _complete_before(folder: RunFolder, trackers: Trackers) -> TrainResult:
