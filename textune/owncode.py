@@ -76,7 +76,7 @@ class OwnObject:
             if method is None:
                 near = nearest(name, dir(self.target))
                 raise self.error(
-                    f"the class {self.target.__name__} lacks the method {name}({', '.join(arguments)})",
+                    f"the class {self.target.__name__} has no method {name}({', '.join(arguments)})",
                     hint=f"It has {near!r}: rename that." if near else "",
                     value=name,
                 )

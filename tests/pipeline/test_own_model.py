@@ -230,7 +230,7 @@ def test_a_checkpoint_is_exported(place: Path, tmp_path: Path, object: str) -> N
     [
         (["model.object=kits.own:Margin"], CodeError, "model.object", "is no torch.nn.Module"),
         (["model.object=torch.nn:Linear"], CodeError, "model.object", "does not take (ids, mask)"),
-        (["model.object=torch.nn:Module"], CodeError, "model.object", "lacks the method forward(ids, mask)"),
+        (["model.object=torch.nn:Module"], CodeError, "model.object", "has no method forward(ids, mask)"),
         (["model.object=kits.ownmodels:Bags"], CodeError, "model.object", "Did you mean 'Bag'?"),
         (["model.options.widht=3"], CodeError, "model.object", "does not take (num_outputs=..., vocab_size="),
         (["model.options.pad_id=3"], CodeError, "model.object", "model.options.pad_id is given by textune"),
@@ -267,10 +267,10 @@ def test_a_module_is_refused_before_data_is_read(place: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("return ids.float()", "forward gives a tensor of shape"),
-        ("return [1]", "forward gives a list"),
+        ("return ids.float()", "forward returns a tensor of shape"),
+        ("return [1]", "forward returns a list"),
         ("return self.out(ids)", "fails in forward"),
-        ("return self.out(ids[:, :1].float().repeat(1, 3)).detach()", "forward gives outputs without a gradient"),
+        ("return self.out(ids[:, :1].float().repeat(1, 3)).detach()", "forward returns outputs without a gradient"),
     ],
 )
 def test_what_it_gives_is_checked(

@@ -13,6 +13,7 @@ import pytest
 import torch
 from kits.backbones import tiny_backbone
 from kits.cli import runner
+from kits.errors import refused
 from kits.own import Stars, kappa, mean_distance
 from kits.runs import reviews, signal_after, write_csv
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -127,10 +128,20 @@ def test_the_card_names_the_class_and_nobody_imports_it_unasked(run: Path, monke
         textune.evaluate(run)
 
 
+def test_scores_that_are_not_probabilities_are_refused_in_evaluation_and_prediction(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stars, "scores", lambda self, outputs: outputs[:, [0, 1, 1]] + 100)
+    with refused(CodeError, key="task.object", value="scores", reason="must return probabilities"):
+        textune.load(run, code=STARS).predict(TEXTS)
+    with refused(CodeError, key="task.object", value="scores", reason="must return probabilities"):
+        textune.evaluate(run, code=STARS)
+
+
 def test_the_command_line_predicts_with_it(run: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     cli = runner(capsys, monkeypatch, run.parent)
-    refused = cli("predict", str(run), stdin="a fine film\n")
-    assert refused.code == 2 and STARS in refused.err and "Traceback" not in refused.err
+    unnamed = cli("predict", str(run), stdin="a fine film\n")
+    assert unnamed.code == 2 and STARS in unnamed.err and "Traceback" not in unnamed.err
     done = cli("predict", str(run), "--code", STARS, "--all-scores", stdin="a fine film\n")
     assert done.code == 0, done.err
     assert {"score_1 stars", "score_2 stars", "score_3 stars"} <= json.loads(done.out).keys()
