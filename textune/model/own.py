@@ -161,10 +161,8 @@ class OwnModel(nn.Module):
                 raise self.code.error(f"{method} returns outputs without a gradient", hint=hint, value=method)
             return outputs
         shape = f"a tensor of shape {list(outputs.shape)}" if isinstance(outputs, torch.Tensor) else article(outputs)
-        raise self.code.error(
-            f"{method} returns {shape}, but must return {wanted[1]} outputs for each of {num_rows} rows, {list(wanted)}",
-            value=method,
-        )
+        must = f"must return {wanted[1]} outputs for each of {num_rows} rows, {list(wanted)}"
+        raise self.code.error(f"{method} returns {shape}, but {must}", value=method)
 
 
 def require_own_model(section: PythonModel) -> OwnObject:
