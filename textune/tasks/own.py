@@ -175,7 +175,7 @@ def _open(section: PythonTask) -> tuple[OwnObject, LabelMap, OwnTask]:
     if problem is None:
         near = nearest(str(given), get_args(Problem))
         hint = f"Did you mean {near!r}?" if near else ""
-        raise code.error(f"answers = {given!r:.60} is none of {listing(get_args(Problem))}", hint=hint, value=given)
+        raise code.error(f"answers = {given!r:.60} is not one of {listing(get_args(Problem))}", hint=hint, value=given)
     labels = _names(code, "labels", _attribute(code, own, "labels"))
     fewest, most = _NUM_LABELS[problem]
     if len(labels) < fewest or (most is not None and len(labels) > most):
@@ -184,10 +184,10 @@ def _open(section: PythonTask) -> tuple[OwnObject, LabelMap, OwnTask]:
     outputs = _names(code, "outputs", getattr(own, "outputs", labels))
     metrics = getattr(own, "metrics", {})
     if not isinstance(metrics, Mapping) or not all(isinstance(n, str) and callable(f) for n, f in metrics.items()):
-        raise code.error("metrics is no dictionary of functions by name", value=metrics)
+        raise code.error("metrics is not a dictionary of functions by name", value=metrics)
 
-    def read(label: object) -> object:
-        with code.calling(f"in target({label!r:.40})", passing=(ValueError,)):
+    def read(label: object, place: str) -> object:
+        with code.calling(f"in target({label!r:.40}), the label of {place}", passing=(ValueError,)):
             return own.target(label)
 
     return code, LabelMap(problem, labels, own=OwnLabels(read, outputs)), own
@@ -195,13 +195,13 @@ def _open(section: PythonTask) -> tuple[OwnObject, LabelMap, OwnTask]:
 
 def _attribute(code: OwnObject, own: OwnTask, name: str) -> object:
     if not hasattr(own, name):
-        raise code.error(f"the class {type(own).__name__} lacks the attribute {name}", value=name)
+        raise code.error(f"the class {type(own).__name__} has no attribute {name}", value=name)
     return getattr(own, name)
 
 
 def _names(code: OwnObject, attribute: str, given: object) -> tuple[str, ...]:
     if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(n, str) for n in given):
-        raise code.error(f"{attribute} = {given!r:.60} is no list of names", value=given)
+        raise code.error(f"{attribute} = {given!r:.60} is not a list of names", value=given)
     if not given or "" in given or (twice := repeated_names(given)):
         what = "is empty" if not given else "has an empty name" if "" in given else f"repeats {listing(twice)}"
         raise code.error(f"{attribute} {what}", value=given)
@@ -214,10 +214,10 @@ def _measures(code: OwnObject, own: OwnTask, usual: Measures) -> Measures:
     lower = getattr(own, "lower_is_better", ())
     lower = (lower,) if isinstance(lower, str) else lower
     if not isinstance(lower, Sequence):
-        raise code.error(f"lower_is_better = {lower!r:.60} is no list of names", value=lower)
+        raise code.error(f"lower_is_better = {lower!r:.60} is not a list of names", value=lower)
     for name, function in functions.items():
         if name in (*usual.names, "loss", "auto"):
-            raise code.error(f"metrics names {name!r}, which is a metric of textune's", value=name)
+            raise code.error(f"metrics names {name!r}, which is one of textune's own metrics", value=name)
         if not _METRIC_NAME.fullmatch(name) or "_and_" in name:
             raise code.error(
                 f"metrics names {name!r}: a name is one word of a-z, 0-9 and _, without _and_", value=name
@@ -227,7 +227,7 @@ def _measures(code: OwnObject, own: OwnTask, usual: Measures) -> Measures:
         if name not in functions:
             near = nearest(name, functions)
             raise code.error(
-                f"lower_is_better names {name!r}, which is none of its metrics",
+                f"lower_is_better names {name!r}, which is not one of its metrics",
                 hint=f"Did you mean {near!r}?" if near else "",
                 value=name,
             )

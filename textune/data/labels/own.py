@@ -30,7 +30,7 @@ def own_targets(examples: Examples, label_map: LabelMap, bad: dict[int, str]) ->
             continue
         key = repr(label)
         if key not in known:
-            known[key] = _read(label, label_map)
+            known[key] = _read(label, label_map, examples.place(row))
         found = known[key]
         if isinstance(found, str):
             bad[row] = found
@@ -39,11 +39,11 @@ def own_targets(examples: Examples, label_map: LabelMap, bad: dict[int, str]) ->
     return targets
 
 
-def _read(label: object, label_map: LabelMap) -> object:
-    """The target of one label, or why it has none."""
+def _read(label: object, label_map: LabelMap, place: str) -> object:
+    """The target of one label, which stands at `place`, or why it has none."""
     assert label_map.own is not None
     try:
-        target = label_map.own.read(label)
+        target = label_map.own.read(label, place)
     except ValueError as error:
         return f"the label {shorten(label, 30)} cannot be used: {' '.join(str(error).split()) or 'ValueError'}"
     said = f"the label {shorten(label, 30)} is read as {target!r:.30}"
@@ -51,16 +51,16 @@ def _read(label: object, label_map: LabelMap) -> object:
     if label_map.exclusive:
         if isinstance(target, int | np.integer) and 0 <= target < num:
             return int(target)
-        return f"{said}, which is no class id from 0 to {num - 1}"
+        return f"{said}, which is not a class id from 0 to {num - 1}"
     if label_map.several:
         row = _numbers(target)
         if row is not None and row.shape == (num,) and ((row == 0) | (row == 1)).all():
             return row
-        return f"{said}, which is no row of {num} numbers 0 or 1"
+        return f"{said}, which is not a row of {num} numbers, each 0 or 1"
     number = _numbers(target)
     if number is not None and number.shape == () and np.isfinite(number):
         return float(number)
-    return f"{said}, which is no finite number"
+    return f"{said}, which is not a finite number"
 
 
 def _numbers(target: object) -> np.ndarray | None:
