@@ -7,6 +7,7 @@ side: no figure of one of them can be taken for a figure of all.
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -247,7 +248,10 @@ def _origins(levels: Levels) -> str:
         grouped.setdefault(origin, []).append(row.id)
         facts.append(_facts(row))
     columns = ["row", "level", "data", "segments", "seconds in all", "machine in use by others before", "command"]
-    lines = [f"{origin}: {', '.join(names)}" for origin, names in grouped.items()]
+    lines = [
+        textwrap.fill(f"{origin}: {', '.join(names)}", 119, subsequent_indent="  ", break_on_hyphens=False)
+        for origin, names in grouped.items()
+    ]
     return "\n".join([*lines, "", _table(columns, facts)])
 
 

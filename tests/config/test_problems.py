@@ -114,6 +114,31 @@ def test_names_of_other_tools_lead_to_keys_that_exist() -> None:
         assert annotations_at(tuple(target.split("."))), target
 
 
+@pytest.mark.parametrize(
+    ("table", "name", "ours"),
+    [
+        ("optimizer", "adamw_torch", "adamw"),
+        ("optimizer", "adamw_torch_fused", "adamw"),
+        ("optimizer", "adamw_bnb_8bit", "adamw_8bit"),
+        ("optimizer", "paged_adamw_32bit", "adamw"),
+        ("optimizer", "lion_32bit", "lion"),
+        ("optimizer", "AdamW", "adamw"),
+        ("optimizer", "schedule_free_adamw", "schedule_free"),
+        ("schedule", "cosine_with_hard_restarts", "cosine_with_restarts"),
+        ("schedule", "cosine_with_min_lr", "cosine"),
+        ("schedule", "constant_with_warm_up", "constant_with_warmup"),
+    ],
+)
+def test_a_kind_in_the_words_of_other_tools_gets_ours(table: str, name: str, ours: str) -> None:
+    assert f'Did you mean "{ours}"?' in refusal(f"train.{table}.kind={name}")
+    assert f'Did you mean train.{table}.kind = "{ours}"?' in refusal(f"train.{table}={name}")
+
+
+def test_a_kind_that_is_like_none_of_ours_gets_no_guess() -> None:
+    for words in ("train.optimizer.kind=rmsprop", "train.schedule.kind=reduce_lr_on_plateau", "data.train=file.csv"):
+        assert "Did you mean" not in refusal(words)
+
+
 def test_a_schedule_has_its_own_parameters_alone() -> None:
     with refused(ConfigError, key="train.schedule.power"):
         load_config(None, ["train.schedule.kind=polynomial"])

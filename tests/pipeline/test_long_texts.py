@@ -271,7 +271,8 @@ def test_what_windows_cannot_go_with_is_said_before_anything_is_computed(
 
 def test_a_backbone_that_runs_padded_has_no_windows(home: Path, tmp_path: Path) -> None:
     tiny_backbone("xlnet", tmp_path / "xlnet")
-    loaded = load_config(home / "config.toml", [f"model.pretrained={tmp_path / 'xlnet'}"])
+    before_data = ["data.train.files=gone.csv"]
+    loaded = load_config(home / "config.toml", [f"model.pretrained={tmp_path / 'xlnet'}", *before_data])
     with refused(key="tokens.long", value="windows", reason="padded"):
         build_parts(loaded.experiment, tracker=SilentTracker(), audit=False)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from kits.cli import runner
+from kits.errors import refused
 from kits.ownmodels import Bag, ReviewBert
 from kits.ranking import textune_ranks
 from kits.resume import end_of, same_end
@@ -231,7 +232,6 @@ def test_a_checkpoint_is_exported(place: Path, tmp_path: Path, object: str) -> N
         (["model.freeze=backbone"], ConfigError, "model.freeze", "all weights of this model are new"),
         (["tokens.max_length=40"], ConfigError, "", "has positions for 30 tokens"),
         (["train.compact_vocabulary=on"], ConfigError, "", "Bag is code of its own"),
-        (["tokens.long=windows"], ModelError, "tokens.long", "of Bag reads, but Bag is code of its own"),
     ],
 )
 def test_what_does_not_fit(
@@ -245,6 +245,10 @@ def test_what_does_not_fit(
 def test_a_module_is_refused_before_data_is_read(place: Path, tmp_path: Path) -> None:
     with pytest.raises(CodeError):
         textune.train(place / "config.toml", overrides=["model.object=torch.nn:Linear", "data.train.files=gone.csv"])
+    for model, name in ((BAG, "Bag"), (BERT, "ReviewBert")):
+        windows = [f"model.object={model}", "tokens.long=windows", "data.train.files=gone.csv"]
+        with refused(ModelError, key="tokens.long", value="windows", reason=f"{name} is code of its own"):
+            textune.train(place / "config.toml", overrides=windows)
     with pytest.raises(ConfigError) as caught:
         textune.train({"data": {"train": {"files": "gone.csv"}}, "model": {"kind": "python", "object": BAG}})
     assert caught.value.key == "model.tokenizer"

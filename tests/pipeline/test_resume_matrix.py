@@ -13,7 +13,10 @@ from kits.resume import same_end
 from kits.resumption import Kit, end, quick, record
 from kits.runs import reviews, threads, write_csv
 
+from textune.config.updaterules import AdamW, LinearSchedule
 from textune.run.parts import batches_of
+from textune.training.rules import UPDATE_RULES
+from textune.training.schedule import SCHEDULES
 
 needs_kernels = pytest.mark.skipif(why_no_kernels() != "", reason=why_no_kernels())
 needs_bf16 = pytest.mark.needs_processor("bf16")
@@ -112,6 +115,16 @@ def marked(places: Iterable[str]) -> list[Any]:
     """Each with what it needs of the machine."""
     needs = {"compiled": needs_kernels, "bf16": needs_bf16}
     return [pytest.param(place, marks=[mark for word, mark in needs.items() if word in place]) for place in places]
+
+
+@pytest.mark.parametrize(
+    ("table", "kinds"),
+    [("optimizer", set(UPDATE_RULES) - {AdamW().kind}), ("schedule", set(SCHEDULES) - {LinearSchedule().kind})],
+)
+def test_every_optimizer_and_schedule_has_its_place(table: str, kinds: set[str]) -> None:
+    """The defaults have all the others."""
+    start = f"train.{table}.kind="
+    assert kinds == {key.removeprefix(start) for keys in PLACES.values() for key in keys if key.startswith(start)}
 
 
 @pytest.fixture(scope="module")

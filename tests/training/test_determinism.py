@@ -81,6 +81,24 @@ def test_an_error_leaves_nothing_behind_either() -> None:
     assert (_settings(), _draws()) == (before, draws)
 
 
+@pytest.mark.parametrize(
+    ("device", "gpu", "refuses"), [("auto", True, True), ("cpu", True, False), ("auto", False, False)]
+)
+def test_a_workspace_that_is_not_deterministic_is_refused_for_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, device: Any, gpu: bool, refuses: bool
+) -> None:
+    monkeypatch.setenv(WORKSPACE, ":0:0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    before, section = _settings(), TrainSection(deterministic=True, device=device)
+    if refuses:
+        with refused(ModelError, key=WORKSPACE, value=":0:0"), deterministic(section):
+            pass
+    else:
+        with deterministic(section):
+            assert os.environ[WORKSPACE] == ":0:0"
+    assert _settings() == before
+
+
 def test_without_the_key_nothing_is_touched() -> None:
     before = _settings()
     random.seed(1)

@@ -235,7 +235,7 @@ def test_what_cannot_be_cut_is_refused_by_name(section: Any) -> None:
     assert whole == isinstance(section, Adafactor)
     train = TrainSection(optimizer=section, distributed={"kind": "fsdp"})  # type: ignore[arg-type]
     if whole:
-        with pytest.raises(ModelError, match=f'"{section.kind}" judges a number by its row'):
+        with pytest.raises(ModelError, match=f'"{section.kind}" scales a number by its row'):
             require(train, CPU, ALONE, None)
     else:
         require(train, CPU, ALONE, None)

@@ -17,6 +17,8 @@ from textune.wording import nearest
 
 # Names of the same settings in other tools.
 _OTHER_NAMES = {
+    "adam_beta1": "train.optimizer.beta1",
+    "adam_beta2": "train.optimizer.beta2",
     "adam_epsilon": "train.optimizer.eps",
     "bf16": "train.precision",
     "doc_stride": "tokens.stride",
@@ -27,10 +29,13 @@ _OTHER_NAMES = {
     "eval_on_start": "train.evaluate_first",
     "eval_steps": "train.evaluate_every",
     "evaluate_first_step": "train.evaluate_first",
+    "focal_gamma": "task.gamma",
     "fp16": "train.precision",
     "full_determinism": "train.deterministic",
     "gradient_accumulation_steps": "train.max_tokens",
+    "layerwise_lr_decay": "train.optimizer.layer_decay",
     "learning_rate": "train.optimizer.lr",
+    "llrd": "train.optimizer.layer_decay",
     "logging_steps": "train.log_every",
     "lr_scheduler_type": "train.schedule.kind",
     "max_seq_length": "tokens.max_length",
@@ -143,14 +148,23 @@ def keys_called(name: str) -> list[str]:
 
 def unknown_kind(place: Place, kind: object, choices: Iterable[str], origin: str) -> Problem:
     """A `kind` that the table at `place` cannot be."""
-    names = [f'"{choice}"' for choice in choices]
-    near = nearest(str(kind), [name.strip('"') for name in names])
+    kinds = list(choices)
+    near = _surely_meant(str(kind), kinds) or nearest(str(kind), kinds)
     hint = f'Did you mean "{near}"?' if near else ""
     key = format_key(*place, "kind")
-    message = (
-        f"{key} = {shorten(format_value(kind, one_line=True))}{set_in(origin)}: expected one of {', '.join(names)}."
-    )
+    listed = ", ".join(f'"{choice}"' for choice in kinds)
+    message = f"{key} = {shorten(format_value(kind, one_line=True))}{set_in(origin)}: expected one of {listed}."
     return Problem((*place, "kind"), message, hint, value=kind, origin=origin)
+
+
+def _surely_meant(kind: str, choices: Sequence[str]) -> str | None:
+    """The choice that differs by a letter or two; else the longest one whose words all occur in `kind`, since other
+    libraries add to a name how it is computed (`adamw_torch_fused`, `lion_32bit`)."""
+    if certain := nearest(kind, choices, cutoff=_CERTAIN):
+        return certain
+    words = set(kind.lower().split("_"))
+    within = [choice for choice in choices if words.issuperset(choice.split("_"))]
+    return max(within, key=len, default=None)
 
 
 def not_a_table(place: Place, value: object, choices: Mapping[str, type[Section]], origin: str) -> Problem:
@@ -159,8 +173,8 @@ def not_a_table(place: Place, value: object, choices: Mapping[str, type[Section]
     message = (
         f"{key} = {shorten(format_value(value, one_line=True))}{set_in(origin)}: {key} is a section, not a value."
     )
-    if isinstance(value, str) and value in choices:
-        return Problem(place, message, f"Did you mean {key}.kind = {format_value(value)}?", value=value, origin=origin)
+    if isinstance(value, str) and len(choices) > 1 and (near := _surely_meant(value, list(choices))):
+        return Problem(place, message, f"Did you mean {key}.kind = {format_value(near)}?", value=value, origin=origin)
     first = next(iter(choices.values()))
     names = list(dict.fromkeys(["kind"] * (len(choices) > 1) + list(keys_of(first))))
     listed = f"Its keys are {', '.join(f'{key}.{name}' for name in names[:3])}{', ...' * (len(names) > 3)}"

@@ -1,4 +1,4 @@
-"""What an optimizer and a schedule cannot be together, and keys of a loss that is not used."""
+"""Optimizers and schedules that cannot be combined, and keys of a loss that is not used."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def rate_problems(experiment: Experiment) -> list[Problem]:
         problems.append(Problem(("train", "schedule", "lr_end"), message, hint, value=schedule.lr_end))
     if isinstance(optimizer, ScheduleFree) and not isinstance(schedule, ConstantSchedule | WarmedUpConstantSchedule):
         message = (
-            f'train.schedule.kind = "{schedule.kind}" cannot go with train.optimizer.kind = "{optimizer.kind}", whose'
-            " mean takes the place of a schedule."
+            f'train.schedule.kind = "{schedule.kind}" cannot be combined with train.optimizer.kind ='
+            f' "{optimizer.kind}", whose running mean takes the place of a schedule.'
         )
-        hint = 'Use train.schedule.kind = "constant"; its warm-up stays.'
+        hint = 'Use train.schedule.kind = "constant", which keeps the warm-up.'
         problems.append(Problem(("train", "schedule", "kind"), message, hint, value=schedule.kind))
     if isinstance(optimizer, Sgd) and optimizer.nesterov and not optimizer.momentum:
         message = "train.optimizer.nesterov = true needs train.optimizer.momentum above 0."

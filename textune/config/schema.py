@@ -25,7 +25,7 @@ from textune.config.values import (
     HubPath,
     LongTexts,
     Names,
-    Padding,
+    PadTo,
     Period,
     Pooling,
     RunLength,
@@ -61,15 +61,15 @@ class TokensSection(Section):
     """With `long = "windows"`: how a text's vector is made of those of its windows. `attention` weighs them by a
     vector that is learned with the head, beginning with the mean."""
     max_windows: PositiveInt | None = None
-    """With `long = "windows"`: the most windows of a text; what lies behind them is cut off. By default, a text has as
+    """With `long = "windows"`: the most windows of a text; what follows them is cut off. By default, a text has as
     many as it needs."""
     pair_separator: str = "auto"
     """Text put before the second text of a pair. `auto`: a line break where the tokenizer puts nothing between the two
     (GPT-2, Qwen), else nothing."""
     drop_longer: PositiveInt | None = None
     """Skip rows with more than this many tokens (before truncation); the report counts them."""
-    pad: Computed[Padding] = "batch"
-    """How long rows are made where a backbone runs padded: as the longest row computed at once (`batch`), or as
+    pad: Computed[PadTo] = "batch"
+    """How long rows are made where a backbone runs padded: as long as the longest row computed at once (`batch`), or
     `tokens.max_length`, so that all shapes are the same. `max_length` makes every backbone run padded."""
     pad_multiple: Computed[PositiveInt | None] = None
     """Make rows a multiple of this many tokens long, such as 8 or 16: fewer shapes. It makes every backbone run

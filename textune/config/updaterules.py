@@ -69,7 +69,7 @@ class Adafactor(Rates):
     eps1: Annotated[float, Field(gt=0)] = 1e-30
     """Added to the squared gradient."""
     eps2: Annotated[float, Field(gt=0)] = 1e-3
-    """Least factor of `scale_parameter`."""
+    """Smallest factor of `scale_parameter`."""
 
 
 class Sgd(Rates):
@@ -91,7 +91,7 @@ class Lion(Rates):
     """Lion: steps of equal size by the sign of a running mean; biases and norms are not decayed."""
 
     kind: Literal["lion"] = "lion"
-    """arXiv:2302.06675. It takes a third to a tenth of AdamW's rate, and as much more decay."""
+    """arXiv:2302.06675. It needs a third to a tenth of AdamW's rate, and three to ten times the decay."""
     lr: Annotated[float, Field(gt=0)] = 1e-5
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
@@ -103,8 +103,8 @@ class Lion(Rates):
 
 
 class ScheduleFree(Rates):
-    """AdamW without a schedule: it trains at one point and evaluates and saves the mean of those behind it. It goes
-    with the schedule `constant`, whose warm-up it takes; biases and norms are not decayed."""
+    """AdamW without a schedule: it trains at one point, and evaluates and saves another, a running mean. It needs the
+    schedule `constant`, whose warm-up it uses; biases and norms are not decayed."""
 
     kind: Literal["schedule_free"] = "schedule_free"
     """AdamWScheduleFree (arXiv:2405.15682)."""
@@ -113,7 +113,7 @@ class ScheduleFree(Rates):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Decay per step, times the learning rate; not on biases and norms."""
     beta1: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """How near to the mean the gradient is taken."""
+    """How near the mean the gradient is taken."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the running mean of the squared gradient."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
@@ -148,7 +148,7 @@ class CosineSchedule(WarmedUp):
 
 
 class RestartedCosineSchedule(WarmedUp):
-    """After the warm-up, halves of a cosine from the peak to zero, one after the other (arXiv:1608.03983)."""
+    """After the warm-up, several half cosines from the peak to zero, one after the other (arXiv:1608.03983)."""
 
     kind: Literal["cosine_with_restarts"] = "cosine_with_restarts"
     """Each restart is hard: from zero to the peak in one step."""
@@ -185,7 +185,7 @@ class InverseRootSchedule(WarmedUp):
     """After the warm-up, `lr` / sqrt(1 + (steps since then) / `timescale`), wherever the run ends."""
 
     kind: Literal["inverse_sqrt"] = "inverse_sqrt"
-    """It falls for ever, ever slower."""
+    """The rate keeps falling, ever more slowly."""
     timescale: PositiveInt | None = None
     """Steps after which the rate is `lr` / sqrt(2); by default as many as the warm-up has, or 10000 without one."""
 

@@ -44,7 +44,7 @@ class Duration:
         """
         exact = self.amount
         if self.unit == "%":
-            assert total_steps is not None, "how long a run is has no share of the run as its value"
+            assert total_steps is not None, "the length of a run cannot be a share of it"
             exact *= total_steps / 100
         elif self.unit == "epochs":
             exact *= steps_per_epoch
@@ -88,7 +88,7 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 TrainingPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 PredictionPrecision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 AttentionLayout = Literal["auto", "packed", "padded"]
-Padding = Literal["batch", "max_length"]
+PadTo = Literal["batch", "max_length"]
 Truncation = Literal["head", "tail", "head_tail", "error"]
 LongTexts = Literal["truncate", "windows"]
 Pooling = Literal["mean", "max", "attention"]
@@ -102,7 +102,7 @@ Period = Annotated[Duration, AfterValidator(_above_zero)]
 """A duration above zero."""
 
 RunLength = Annotated[Period, AfterValidator(_no_share)]
-"""How long a run is: no share of it."""
+"""The length of a run, which cannot be a share of it."""
 
 
 def _one_or_more(value: object) -> object:

@@ -27,11 +27,11 @@ from textune.config import AttentionLayout, Pooling, Switch
 from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
 from textune.model.attention import PACKED, PackedLayout
-from textune.model.families import PACKED_FAMILIES, PADDED_FAMILIES
+from textune.model.families import PACKED_FAMILIES, why_padded
 from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
 from textune.model.hugging import HuggingModel, Options
 from textune.model.own import OwnModel, as_own, class_name
-from textune.model.pooling import POOLING_PREFIX, WindowPooling
+from textune.model.pooling import POOLING_PREFIX, WindowPooling, cannot_pool
 from textune.model.positions import max_positions
 from textune.model.pretrained import (
     quiet_transformers,
@@ -151,13 +151,7 @@ class TextModel(nn.Module):
             name = self.hf.config.model_type
             reason = unsplit_head(self.hf) if self.layout == "packed" else f"it runs padded: {self.reason}"
         if reason:
-            raise ModelError(
-                f'tokens.long = "windows" pools what the head of {name} reads, but {reason}.',
-                hint='Set tokens.long = "truncate", or choose a family that runs packed (docs/architecture.md).',
-                key="tokens.long",
-                value="windows",
-                reason=reason,
-            )
+            raise cannot_pool(name, reason)
         config = self.hf.config.get_text_config()
         width = getattr(config, "word_embed_proj_dim", None) or config.hidden_size
         self.pooling = WindowPooling(kind, width)
@@ -366,12 +360,8 @@ def _obstacle_to_packing(hf: HuggingModel) -> str:
         return "" if own.takes_packed else f"{own.name} is code of its own, without forward_packed"
     if not type(hf).__module__.startswith("transformers."):
         return f"{type(hf).__name__} is code of its own"
-    if family not in PACKED_FAMILIES:
-        return (
-            f"{family} {PADDED_FAMILIES[family]}"
-            if family in PADDED_FAMILIES
-            else f"textune knows no packed form of {family}"
-        )
+    if reason := why_padded(family):
+        return reason
     if PACKED_FAMILIES[family].registered and "ALL_ATTENTION_FUNCTIONS" not in vars(sys.modules[type(hf).__module__]):
         return f"this release of transformers computes attention of {family} by itself"
     if getattr(hf.config, "chunk_size_feed_forward", 0):

@@ -11,11 +11,11 @@ _Layer = tuple[str, int, str]
 
 
 def depths(hf: HuggingModel) -> tuple[dict[str, int], int]:
-    """The depth of each parameter of `hf` by name, and that of the head; one less of it is the number of layers.
+    """The depth of each parameter of `hf` by name, and that of the head, which is one more than there are layers.
 
     Embeddings have 0, the first layer 1 and so on, through encoder and decoder. What follows the last layer, such as a
-    norm or a pooler, lies as high as the head. Layers are the items of the outermost lists of modules in the backbone;
-    of lists side by side, such as XLM's of attentions and of norms, those with the same number are one layer.
+    norm or a pooler, has the depth of the head. Layers are the items of the outermost lists of modules in the
+    backbone; in lists side by side, such as XLM's attentions and norms, items with the same number are one layer.
     """
     modules = dict(hf.named_modules(remove_duplicate=False))
     prefix = hf.base_model_prefix + "."
@@ -45,7 +45,7 @@ def head_names(hf: HuggingModel) -> set[str]:
 
 def _layer_of(name: str, modules: dict[str, FamilyModule]) -> _Layer | None:
     """The item of the outermost list that a parameter is in; lists of lists count by their inner items, and a list of
-    tables of embeddings is none of layers."""
+    embedding tables is not a list of layers."""
     first, *parts = name.split(".")
     path = first
     for place, part in enumerate(parts[:-1]):
@@ -61,5 +61,5 @@ def _layer_of(name: str, modules: dict[str, FamilyModule]) -> _Layer | None:
 
 
 def _embeds(name: str, modules: dict[str, FamilyModule]) -> bool:
-    """Whether a parameter is a table of embeddings, or in a module that is named after them."""
+    """Whether a parameter is an embedding table, or in a module named after embeddings."""
     return "embed" in name or isinstance(modules[name.rpartition(".")[0]], nn.Embedding)

@@ -157,3 +157,12 @@ PADDED_FAMILIES: dict[str, str] = {
     **dict.fromkeys(("modernvbert", "perceiver", "tapas", "ultravbert"), _NOT_TEXT),
 }
 """`model_type` to why the family does not run packed."""
+
+
+def why_padded(family: str) -> str:
+    """Why models of this `model_type` cannot run packed; empty where they can."""
+    if family in PACKED_FAMILIES:
+        return ""
+    if family in PADDED_FAMILIES:
+        return f"{family} {PADDED_FAMILIES[family]}"
+    return f"textune knows no packed form of {family}"

@@ -29,7 +29,8 @@ def frozen_names(hf: HuggingModel, section: Model, *, new_tensors: Collection[st
         back = _matching(hf, names, pattern, new_tensors, key="model.unfreeze")
         if not back & taken:
             raise ConfigError(
-                f'model.unfreeze: "{pattern}" matches nothing that model.freeze takes, which is trained anyway.',
+                f'model.unfreeze: "{pattern}" matches nothing that model.freeze takes: what it names is trained'
+                " anyway.",
                 hint='Set model.freeze to what is not trained, such as "backbone", or remove the pattern.',
                 key="model.unfreeze",
                 value=pattern,

@@ -13,12 +13,14 @@ from textune.config import Model, ModelSection, Pooling, PythonModel
 from textune.data import LabelMaps
 from textune.errors import ModelError
 from textune.model.backbone import TextModel
+from textune.model.families import why_padded
 from textune.model.freeze import frozen_names
 from textune.model.hugging import HuggingConfig, HuggingModel, Options
 from textune.model.labelhead import Head, about_new_head, change_head, plan_head, wanted_head
-from textune.model.own import OwnModel, as_hugging, is_of_transformers, require_own_model
+from textune.model.own import OwnModel, as_hugging, is_of_transformers, is_stock, require_own_model
 from textune.model.ownconfig import OWN_TYPE
 from textune.model.ownloading import load_own
+from textune.model.pooling import cannot_pool
 from textune.model.pretrained import (
     PICKLE_HINT,
     Pretrained,
@@ -119,10 +121,13 @@ def _load_found(
     )
 
 
-def require_backbone(section: Model) -> None:
+def require_backbone(section: Model, *, pooling: Pooling | None = None) -> None:
     """Raise early what `load_model` finds wrong before it reads weights: a class of the user's own, the folder, its
-    files, `model.config`."""
+    files, `model.config`, a model that cannot pool windows."""
     code = require_own_model(section) if isinstance(section, PythonModel) else None
+    if pooling is not None and code is not None and not is_stock(code):
+        name = code.target.__name__
+        raise cannot_pool(name, f"{name} is code of its own")
     if code is not None and not section.pretrained:
         return
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
@@ -130,6 +135,8 @@ def require_backbone(section: Model) -> None:
     if code is None or is_of_transformers(code):
         _refuse_own(found, config)
         override_config(config, _overrides(section), key=_key_of_overrides(section))
+    if pooling is not None and (reason := why_padded(config.model_type)):
+        raise cannot_pool(config.model_type, f"it runs padded: {reason}")
     require_weights(found)
 
 

@@ -193,6 +193,11 @@ def is_of_transformers(code: OwnObject) -> bool:
     return issubclass(code.target, transformers.PreTrainedModel)
 
 
+def is_stock(code: OwnObject) -> bool:
+    """Whether the class is one that transformers itself defines."""
+    return is_of_transformers(code) and code.target.__module__.startswith("transformers.")
+
+
 def as_own(hf: HuggingModel) -> OwnModel | None:
     """The same model, where it is one of the user's own."""
     model: object = hf

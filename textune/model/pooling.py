@@ -22,6 +22,17 @@ POOLING_PREFIX = "pooling."
 """What the names of its weights begin with, beside those of the Hugging Face model."""
 
 
+def cannot_pool(name: str, reason: str) -> ModelError:
+    """The error for a model, called `name`, whose head cannot be computed apart from its backbone."""
+    return ModelError(
+        f'tokens.long = "windows" pools what the head of {name} reads, but {reason}.',
+        hint='Set tokens.long = "truncate", or choose a family that runs packed (docs/architecture.md).',
+        key="tokens.long",
+        value="windows",
+        reason=reason,
+    )
+
+
 class WindowPooling(nn.Module):
     """Pools vectors of windows; the vector of a single window comes out as it went in, bit for bit."""
 

@@ -94,7 +94,7 @@ def build_parts(
     device = device_of(train, ranks)
     require_optimizer(train.optimizer)
     require_learner(train, device, ranks)
-    require_backbone(experiment.model)
+    require_backbone(experiment.model, pooling=experiment.tokens.window_pooling)
 
     before = earlier_card(experiment.model)
     labelled = _labelled(experiment, before, tracker=tracker, audit=audit, ranks=ranks, given=given)

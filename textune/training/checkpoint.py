@@ -128,9 +128,8 @@ def require_whole(folder: Path) -> Manifest:
             raise RunError(f"the checkpoint {folder} lacks {name}.", hint=START_AGAIN, place=str(folder), value=name)
         try:
             whole = path.stat().st_size == facts["bytes"] and facts_of(path).blake2b == facts["blake2b"]
-        except (
-            OSError
-        ) as error:  # a failing disk is treated like a damaged file: an earlier checkpoint may be readable
+        except OSError as error:
+            # A failing disk is treated like a damaged file: an earlier checkpoint may be readable.
             raise RunError(
                 f"the checkpoint {folder} cannot be read: {name}: {error}.",
                 hint=START_AGAIN,

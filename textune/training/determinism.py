@@ -19,7 +19,8 @@ from textune.config import TrainSection
 from textune.errors import ModelError
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-"""PyTorch looks here before each product on a GPU, and refuses where it does not hold one of two values."""
+"""PyTorch looks here before each product on a GPU, and refuses unless it has one of `_WORKSPACES`."""
+_WORKSPACES = (":4096:8", ":16:8")
 
 
 @contextmanager
@@ -28,16 +29,19 @@ def deterministic(section: TrainSection) -> Iterator[None]:
 
     The generators of Python, numpy and torch, for code of the user's own that draws, begin with `train.seed`. At the
     end, generators and settings are as they were before: a run inside another program leaves nothing behind.
+    ModelError where a GPU may be used and the user's own workspace of cuBLAS is not deterministic.
     """
     if not section.deterministic:
         yield
         return
     cudnn, environment = torch.backends.cudnn, os.environ.get(_WORKSPACE)
+    if section.device != "cpu" and torch.cuda.is_available():
+        _require_workspace(environment)
     before = torch.get_deterministic_debug_mode(), cudnn.deterministic, cudnn.benchmark
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     try:
-        os.environ.setdefault(_WORKSPACE, ":4096:8")
+        os.environ.setdefault(_WORKSPACE, _WORKSPACES[0])
         torch.use_deterministic_algorithms(True)
         cudnn.deterministic, cudnn.benchmark = True, False
         random.seed(section.seed)
@@ -54,6 +58,17 @@ def deterministic(section: TrainSection) -> Iterator[None]:
         torch.set_rng_state(states[2])
         if on_gpus:
             torch.cuda.set_rng_state_all(on_gpus)
+
+
+def _require_workspace(environment: str | None) -> None:
+    if environment is not None and environment not in _WORKSPACES:
+        raise ModelError(
+            f"train.deterministic = true, but {_WORKSPACE}={environment} is set, with which products on a GPU are not"
+            " deterministic.",
+            hint=f"Unset it, or set it to {' or '.join(_WORKSPACES)}.",
+            key=_WORKSPACE,
+            value=environment,
+        )
 
 
 def without_deterministic_way(error: BaseException) -> ModelError | None:

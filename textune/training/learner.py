@@ -172,7 +172,7 @@ class Learner:
     @contextlib.contextmanager
     def published(self) -> Iterator[None]:
         """Around evaluating and saving between two steps: the model is in evaluation mode and has the weights that the
-        update rule gives away; then it is as training left it."""
+        update rule publishes; then it is as training left it."""
         was_training, weights = self.model.training, self.sharing.weights
         weights.settle()
         with self.update.published():

@@ -21,7 +21,7 @@ class Lion(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every weight that has a gradient."""
-        assert closure is None, "no rule that evaluates the loss by itself"
+        assert closure is None, "the loss is evaluated outside of the optimizer"
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
             if not weights:
@@ -54,7 +54,7 @@ class ScheduleFreeAdamW(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every weight that has a gradient."""
-        assert closure is None, "no rule that evaluates the loss by itself"
+        assert closure is None, "the loss is evaluated outside of the optimizer"
         for group in self.param_groups:
             for y in group["params"]:
                 if y.grad is not None:
@@ -97,8 +97,8 @@ class ScheduleFreeAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def withdraw(self, weights: list[torch.Tensor] | None = None) -> None:
-        """Put y back into the weights, all of them by default: the state came from a checkpoint, which is
-        published."""
+        """Put y back into the weights, all of them by default: after a restore, since a checkpoint has the published
+        weights."""
         for weight in list(self.state) if weights is None else weights:
             if "y" in self.state[weight]:
                 weight.copy_(self.state[weight].pop("y"))

@@ -45,4 +45,4 @@ def rate_factors(model: torch.nn.Module, names: Iterable[str], section: Optimize
         _HF + name: of_head if name in heads else section.layer_decay ** (top - number)
         for name, number in depth.items()
     }
-    return {name: factors.get(name, of_head) for name in names}  # what pools a text's windows belongs to the head
+    return {name: factors.get(name, of_head) for name in names}  # the pooling of windows belongs to the head

@@ -44,13 +44,13 @@ class UpdateRule:
     highest_lr: float
     """Above this peak learning rate a pretrained backbone hardly ever survives; a head alone may."""
     usual_lr: str
-    """Between which peaks it usually learns, in words."""
+    """The range of peaks at which it usually learns, in words."""
     whole: str = ""
     """Why a number cannot be updated without others; empty if each follows from its own gradients, and is multiplied
     by a common factor without any. Then a rank may hold a slice of a weight, and rows of the vocabulary that have no
     gradient may be left out."""
     moments: tuple[str, ...] = ()
-    """Keys of its tensors of the shape of a weight that ZeRO can translate; empty if it cannot."""
+    """Keys of those of its tensors that have the shape of a weight, if ZeRO can translate them; else empty."""
     packages: tuple[str, ...] = ()
     """One of them must be installed."""
     extra: str = ""
@@ -176,7 +176,7 @@ UPDATE_RULES: dict[str, UpdateRule] = {
         lambda section: 0 if section.beta1 is None else 4,  # beside a number for each row and column
         highest_lr=1e-2,
         usual_lr="1e-5 to 1e-3",
-        whole="judges a number by its row, its column and the whole weight",
+        whole="scales a number by its row, its column and the whole weight",
     ),
     "sgd": UpdateRule(_sgd, lambda section: 4 if section.momentum else 0, highest_lr=1.0, usual_lr="1e-3 to 1e-1"),
     "lion": UpdateRule(_lion, lambda section: 4, highest_lr=3e-4, usual_lr="1e-6 to 3e-5"),
