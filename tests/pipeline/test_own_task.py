@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kits.backbones import tiny_backbone
 from kits.cli import runner
 from kits.errors import refused
 from kits.own import Stars, kappa, mean_distance
-from kits.runs import reviews, signal_after, write_csv
+from kits.runs import reviews, signal_after, write_place
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
@@ -27,9 +26,6 @@ CONFIG = """
 train.files = "rows.csv"
 validation.ratio = 0.25
 columns.label = "stars"
-[tokens]
-max_length = 24
-cache = "cache"
 [task]
 kind = "python"
 object = "kits.own:Stars"
@@ -37,11 +33,6 @@ object = "kits.own:Stars"
 pretrained = "backbone"
 [train]
 duration = "6 epochs"
-batch_size = 16
-precision = "fp32"
-device = "cpu"
-[train.optimizer]
-lr = 3e-3
 [evaluate]
 bootstrap = 30
 """
@@ -55,8 +46,6 @@ def stars_of(row: dict[str, Any]) -> str:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("place")
-    tiny_backbone("bert", folder / "backbone")
     rows = [
         {
             **row,
@@ -66,9 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for row in reviews(160)
     ]
-    write_csv(folder / "rows.csv", rows)
-    (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
-    return folder
+    return write_place(tmp_path_factory.mktemp("place"), CONFIG, rows)
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +166,20 @@ def test_options_reach_the_class_and_bad_labels_are_bad_rows(place: Path, tmp_pa
     )
     assert result.facts is not None and result.facts.labels == ["1 stars", "2 stars", "3 stars"]
     assert any("2 of 6" in notice or "2 " in notice for notice in result.notices)
+
+
+def test_an_error_in_target_names_the_row_besides_the_line_of_code(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever `target` raises but ValueError is a mistake in it, and not a bad row."""
+    code = "from kits.own import Stars\nclass Own(Stars):\n    def target(self, label): return {'*': 0}[label]\n"
+    (tmp_path / "own_lookup.py").write_text(code)
+    (tmp_path / "rows.csv").write_text("text,stars\na,*\nb,*\nc,**\nd,*\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    overrides = [f"data.train.files={tmp_path / 'rows.csv'}", "task.object=own_lookup:Own", "data.on_bad_row=skip"]
+    with pytest.raises(CodeError) as caught:
+        textune.train(place / "config.toml", run=tmp_path / "run", overrides=overrides, dry_run=True)
+    assert caught.value.place == f"{tmp_path / 'own_lookup.py'}, line 3" and "rows.csv, line 4" in caught.value.message
 
 
 def test_going_on_from_such_a_model_keeps_its_outputs(run: Path, place: Path, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_class_without_one_of_the_methods(own: Any, method: str) -> None:
         ([('"multiclass"', '"regression"')], ("low", "high"), "need 1 labels"),
         ([("labels =", "outputs = []; labels =")], [], "outputs is empty"),
         ([("labels =", "metrics = 3; labels =")], 3, "not a dictionary of functions"),
-        ([("labels =", 'metrics = {"accuracy": max}; labels =')], "accuracy", "a metric of textune's"),
+        ([("labels =", 'metrics = {"accuracy": max}; labels =')], "accuracy", "one of textune's own metrics"),
         ([("labels =", 'metrics = {"My kappa": max}; labels =')], "My kappa", "one word"),
         ([("labels =", 'metrics = {"gain": lambda t, d: 1}; labels =')], "gain", "does not take (targets, decisions,"),
         ([("labels =", 'metrics = {"gain": max}; lower_is_better = 3; labels =')], 3, "not a list of names"),

@@ -130,7 +130,7 @@ class OwnModel(nn.Module):
         saved_once = {_place_of(own[name], name) for name in state.keys() & own.keys()}
         lacking = [name for name, tensor in own.items() if _place_of(tensor, name) not in saved_once]
         if lacking or state.keys() - own.keys():
-            what = f"lacks {lacking[0]}" if lacking else f"has {sorted(state.keys() - own.keys())[0]} besides"
+            what = f"lacks {lacking[0]}" if lacking else f"also has {sorted(state.keys() - own.keys())[0]}"
             raise ModelError(
                 f"{found.key}: the {found.where} {what}: its weights are not those of {self.code.path}.",
                 hint="Use the class, and its options, that the model was trained with.",
@@ -170,7 +170,7 @@ def require_own_model(section: PythonModel) -> OwnObject:
     code = OwnObject.find(section.object, key="model.object")
     code.require_class({})
     if not issubclass(code.target, nn.Module):
-        raise code.error(f"the class {code.target.__name__} is no torch.nn.Module")
+        raise code.error(f"the class {code.target.__name__} is not a torch.nn.Module")
     if is_of_transformers(code):
         known = code.target.config_class
         if known is None:

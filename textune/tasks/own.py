@@ -194,8 +194,8 @@ def _open(section: PythonTask) -> tuple[OwnObject, LabelMap, OwnTask]:
     if not isinstance(metrics, Mapping) or not all(isinstance(n, str) and callable(f) for n, f in metrics.items()):
         raise code.error("metrics is not a dictionary of functions by name", value=metrics)
 
-    def read(label: object) -> object:
-        with code.calling(f"in target({label!r:.40})", passing=(ValueError,)):
+    def read(label: object, place: str) -> object:
+        with code.calling(f"in target({label!r:.40}), the label of {place}", passing=(ValueError,)):
             return own.target(label)
 
     return code, LabelMap(problem, labels, own=OwnLabels(read, outputs)), own
@@ -225,7 +225,7 @@ def _measures(code: OwnObject, own: OwnTask, usual: Measures) -> Measures:
         raise code.error(f"lower_is_better = {lower!r:.60} is not a list of names", value=lower)
     for name, function in functions.items():
         if name in (*usual.names, "loss", "auto"):
-            raise code.error(f"metrics names {name!r}, which is a metric of textune's", value=name)
+            raise code.error(f"metrics names {name!r}, which is one of textune's own metrics", value=name)
         if not _METRIC_NAME.fullmatch(name) or "_and_" in name:
             raise code.error(
                 f"metrics names {name!r}: a name is one word of a-z, 0-9 and _, without _and_", value=name

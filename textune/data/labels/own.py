@@ -16,8 +16,8 @@ _MISSING = "the label is missing"
 
 
 def own_targets(examples: Examples, label_map: LabelMap, bad: dict[int, Fault]) -> np.ndarray:
-    """The targets of examples, in the form that other labels of that kind have; `bad` gets each row without
-    one.
+    """The targets of examples, in the form that other labels of that kind have; `bad` gets each row
+    without one.
 
     A label that occurs often is read once.
     """
@@ -31,7 +31,7 @@ def own_targets(examples: Examples, label_map: LabelMap, bad: dict[int, Fault]) 
             continue
         key = repr(label)
         if key not in known:
-            known[key] = _read(label, label_map)
+            known[key] = _read(label, label_map, examples.place(row))
         found = known[key]
         if isinstance(found, Fault):
             bad[row] = found
@@ -40,11 +40,11 @@ def own_targets(examples: Examples, label_map: LabelMap, bad: dict[int, Fault]) 
     return targets
 
 
-def _read(label: object, label_map: LabelMap) -> object:
-    """The target of one label, or the Fault of a label that has none."""
+def _read(label: object, label_map: LabelMap, place: str) -> object:
+    """The target of one label, which stands at `place`, or the Fault of a label that has none."""
     assert label_map.own is not None
     try:
-        target = label_map.own.read(label)
+        target = label_map.own.read(label, place)
     except ValueError as error:
         reason = " ".join(str(error).split()) or "ValueError"
         return Fault(f"the label {shorten(label, 30)} cannot be used: {reason}", label)
@@ -58,7 +58,7 @@ def _read(label: object, label_map: LabelMap) -> object:
         row = _numbers(target)
         if row is not None and row.shape == (num,) and ((row == 0) | (row == 1)).all():
             return row
-        return Fault(f"{said}, which is not a row of {num} numbers 0 or 1", label)
+        return Fault(f"{said}, which is not a row of {num} numbers, each 0 or 1", label)
     number = _numbers(target)
     if number is not None and number.shape == () and np.isfinite(number):
         return float(number)
