@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from kits.backbones import tiny_backbone
 from kits.rankscripts import run_ranks
-from kits.runs import reviews, write_csv
+from kits.runs import reviews, write_place
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
@@ -24,32 +23,18 @@ CONFIG = """
 files = "rows.csv"
 [data.validation]
 ratio = 0.2
-[tokens]
-max_length = 24
-cache = "cache"
 [model]
 pretrained = "backbone"
 [train]
 duration = "3 epochs"
-batch_size = 16
-precision = "fp32"
-device = "cpu"
 evaluate_every = "4 steps"
-[train.optimizer]
-lr = 3e-3
-[train.checkpoint]
-keep = "all"
-[evaluate]
-bootstrap = 0
+checkpoint.keep = "all"
 """
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("place")
-    tiny_backbone("bert", folder / "backbone")
-    write_csv(folder / "rows.csv", reviews(120))
-    (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
+    folder = write_place(tmp_path_factory.mktemp("place"), CONFIG, reviews(120))
     textune.train(folder / "config.toml", run=folder / "house")
     return folder
 

@@ -76,8 +76,8 @@ class OwnObject:
             if method is None:
                 near = nearest(name, dir(self.target))
                 raise self.error(
-                    f"the class {self.target.__name__} lacks the method {name}({', '.join(arguments)})",
-                    hint=f"It has {near!r}: rename that." if near else "",
+                    f"the class {self.target.__name__} has no method {name}({', '.join(arguments)})",
+                    hint=f"It has {near!r}: rename it." if near else "",
                     value=name,
                 )
             if not callable(getattr(self.target, name)):

@@ -54,9 +54,9 @@ def test_data_folder_is_the_start_of_paths_under_data(folder: Path) -> None:
     assert experiment.tokens.cache == str(folder / "c")
 
 
-def test_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert override("data.train.files=~/a.csv").data.train == FilesSource(files=("/home/somebody/a.csv",))
+def test_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert override("data.train.files=~/a.csv").data.train == FilesSource(files=(str(tmp_path / "home" / "a.csv"),))
 
 
 def test_a_link_in_the_way_up_is_followed(folder: Path) -> None:

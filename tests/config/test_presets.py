@@ -126,6 +126,23 @@ def test_an_unknown_preset_names_the_nearest(name: str, meant: str) -> None:
         assert f'"preset:{meant}"' in caught.value.hint and "textune presets" in caught.value.hint
 
 
+@pytest.mark.parametrize(("name", "meant"), [("tiny", "tiny"), ("glue/mrpc", "glue/mrpc"), ("mrpc", "glue/mrpc")])
+def test_a_preset_without_its_prefix_is_recognised(name: str, meant: str) -> None:
+    write("config.toml", f'extends = "{name}"')
+    for config, words in ((name, []), ("config.toml", []), (None, [f"extends={name}"])):
+        with pytest.raises(ConfigError) as caught:
+            load_config(config, words)
+        assert f"preset:{meant}?" in caught.value.hint
+    write("confg.toml", "")
+    for missing in ("config.tml", "hub"):  # several presets end in /hub
+        with pytest.raises(ConfigError) as other:
+            load_config(missing)
+        assert "preset:" not in other.value.hint
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).write_text("[train]\nseed = 7\n")  # a file of that name is what it was
+    assert load_config("config.toml").experiment.train.seed == 7
+
+
 @pytest.mark.parametrize("name", ["", "../config/schema", "tiny.toml", "/etc/passwd", "glue/../tiny"])
 def test_a_name_is_not_a_path(name: str) -> None:
     with refused(ConfigError, key="extends"):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from kits.backbones import tiny_backbone
 from textune.run.facts import Facts
 from textune.run.header import describe
 from textune.run.tracking import SilentTracker
@@ -45,6 +46,31 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+QUICK = """
+[tokens]
+max_length = 24
+cache = "cache"
+[train]
+batch_size = 16
+precision = "fp32"
+device = "cpu"
+[train.optimizer]
+lr = 3e-3
+[evaluate]
+bootstrap = 0
+"""
+"""What the configurations of quick runs have in common."""
+
+
+def write_place(folder: Path, config: str, rows: list[dict[str, Any]]) -> Path:
+    """The folder, with `rows.csv`, a tiny BERT in `backbone`, and `config.toml`: `config` laid over `QUICK`."""
+    tiny_backbone("bert", folder / "backbone")
+    write_csv(folder / "rows.csv", rows)
+    (folder / "quick.toml").write_text(QUICK, encoding="utf-8")
+    (folder / "config.toml").write_text(f'extends = "quick.toml"\n{config}', encoding="utf-8")
+    return folder
 
 
 def set_status(run: Path, status: str) -> None:

@@ -110,7 +110,7 @@ def test_samples_of_large_tasks_are_found_in_a_second_folder(tmp_path: Path) -> 
     data = [tmp_path / "rows", tmp_path / "samples"]
     result = glue(data, MODEL, tasks=["qnli"], out=tmp_path / "out", overrides=WORDS)
     assert result.exit_code == 0 and result.tasks[0].preset == "preset:glue/qnli/sample"
-    assert "| QNLI (sample) |" in result.markdown() and "(sample): trained and judged on" in result.markdown()
+    assert "| QNLI (sample) |" in result.markdown() and "(sample): trained and evaluated on parts" in result.markdown()
 
 
 def test_rows_of_the_hub(tmp_path: Path) -> None:
@@ -170,6 +170,15 @@ def test_an_archive_without_the_rows_of_its_task_is_a_failure(tmp_path: Path) ->
     (rows / "MRPC.zip").unlink()
     with pytest.raises(DataError, match="WNLI"):
         glue([rows], MODEL, out=tmp_path / "none", overrides=WORDS)
+
+
+def test_names_of_tasks_are_taken_as_they_are_typed(call: Any, tmp_path: Path) -> None:
+    write_glue(tmp_path / "rows", "rte")
+    for nothing in ("", " , "):
+        refused_it = call(*command("--tasks", nothing))
+        assert refused_it.code == 2 and "--tasks" in refused_it.err and not (tmp_path / "out").exists()
+    assert call(*command("--tasks", "rte, ")).code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"glue.json", "glue.md", "rte"}
 
 
 def test_a_missing_task_that_was_asked_for_is_a_failure(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from kits.backbones import tiny_backbone, why_no_kernels
 from kits.cli import runner
 from kits.errors import refused
 from kits.ranking import textune_ranks
-from kits.runs import Listener, reviews, write_csv
+from kits.runs import Listener, reviews, write_csv, write_place
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -33,7 +33,6 @@ files = "rows.csv"
 [data.validation]
 count = 24
 [tokens]
-cache = "cache"
 max_length = 10
 long = "windows"
 stride = 2
@@ -44,16 +43,9 @@ pretrained = "backbone"
 duration = "2 epochs"
 batch_size = 12
 max_tokens = 30
-precision = "fp32"
-device = "cpu"
 log_every = "1 steps"
-[train.optimizer]
-lr = 3e-3
-eps = 1e-4
-[train.checkpoint]
-every = "4 steps"
-[evaluate]
-bootstrap = 0
+optimizer.eps = 1e-4
+checkpoint.every = "4 steps"
 """
 """The longest text has 24 tokens, so four windows; one of four has more tokens than are computed at once."""
 WITHOUT_DROPOUT = ["model.config.hidden_dropout_prob=0.0", "model.config.attention_probs_dropout_prob=0.0"]
@@ -63,11 +55,7 @@ PLAIN = ["tokens.long=truncate", "tokens.stride=0", "tokens.pooling=mean"]
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("long")
-    tiny_backbone("bert", folder / "backbone")
-    write_csv(folder / "rows.csv", reviews(121))
-    (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
-    return folder
+    return write_place(tmp_path_factory.mktemp("long"), CONFIG, reviews(121))
 
 
 @pytest.fixture(scope="module")

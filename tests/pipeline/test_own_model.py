@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kits.backbones import tiny_backbone
 from kits.cli import runner
 from kits.errors import refused
 from kits.ownmodels import Bag, ReviewBert
 from kits.ranking import textune_ranks
 from kits.resume import end_of, same_end
-from kits.runs import reviews, signal_after, write_csv
+from kits.runs import reviews, signal_after, write_place
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
@@ -29,33 +28,20 @@ CONFIG = """
 [data]
 train.files = "rows.csv"
 validation.ratio = 0.25
-[tokens]
-max_length = 24
-cache = "cache"
 [model]
 kind = "python"
 object = "kits.ownmodels:Bag"
 tokenizer = "backbone"
 [train]
 duration = "6 epochs"
-batch_size = 16
-precision = "fp32"
-device = "cpu"
-[train.optimizer]
-lr = 2e-2
-[evaluate]
-bootstrap = 0
+optimizer.lr = 2e-2
 """
 TEXTS = ["a fine film", "the worst", "a brilliant and charming movie", "a"]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("place")
-    tiny_backbone("bert", folder / "backbone")
-    write_csv(folder / "rows.csv", reviews(160))
-    (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
-    return folder
+    return write_place(tmp_path_factory.mktemp("place"), CONFIG, reviews(160))
 
 
 @pytest.fixture(scope="module")
@@ -229,9 +215,9 @@ def test_a_checkpoint_is_exported(place: Path, tmp_path: Path, object: str) -> N
 @pytest.mark.parametrize(
     ("overrides", "error", "key", "words"),
     [
-        (["model.object=kits.own:Margin"], CodeError, "model.object", "is no torch.nn.Module"),
+        (["model.object=kits.own:Margin"], CodeError, "model.object", "is not a torch.nn.Module"),
         (["model.object=torch.nn:Linear"], CodeError, "model.object", "does not take (ids, mask)"),
-        (["model.object=torch.nn:Module"], CodeError, "model.object", "lacks the method forward(ids, mask)"),
+        (["model.object=torch.nn:Module"], CodeError, "model.object", "has no method forward(ids, mask)"),
         (["model.object=kits.ownmodels:Bags"], CodeError, "model.object", "Did you mean 'Bag'?"),
         (["model.options.widht=3"], CodeError, "model.object", "does not take (num_outputs=..., vocab_size="),
         (["model.options.pad_id=3"], CodeError, "model.object", "model.options.pad_id is given by textune"),
@@ -271,10 +257,10 @@ def test_a_module_is_refused_before_data_is_read(place: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("return ids.float()", "forward gives a tensor of shape"),
-        ("return [1]", "forward gives a list"),
+        ("return ids.float()", "forward returns a tensor of shape"),
+        ("return [1]", "forward returns a list"),
         ("return self.out(ids)", "fails in forward"),
-        ("return self.out(ids[:, :1].float().repeat(1, 3)).detach()", "forward gives outputs without a gradient"),
+        ("return self.out(ids[:, :1].float().repeat(1, 3)).detach()", "forward returns outputs without a gradient"),
     ],
 )
 def test_what_it_gives_is_checked(
@@ -294,7 +280,7 @@ def test_a_loss_that_is_no_number_is_laid_to_its_own_code(
     module = write_module(tmp_path, monkeypatch, "return self.out(mask[:, :1].float().repeat(1, 3)) / 0")
     with pytest.raises(ModelError) as caught:
         textune.train(place / "config.toml", run=tmp_path / "run", overrides=[f"model.object={module}:M"])
-    assert "nan at step 1" in caught.value.message and "Your own code" in caught.value.hint
+    assert "nan at step 1" in caught.value.message and "your own code" in caught.value.hint
 
 
 def test_a_module_whose_sizes_are_not_known(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kits.backbones import tiny_backbone
 from kits.cli import runner
+from kits.errors import refused
 from kits.own import Stars, kappa, mean_distance
-from kits.runs import reviews, signal_after, write_csv
+from kits.runs import reviews, signal_after, write_place
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
@@ -26,9 +26,6 @@ CONFIG = """
 train.files = "rows.csv"
 validation.ratio = 0.25
 columns.label = "stars"
-[tokens]
-max_length = 24
-cache = "cache"
 [task]
 kind = "python"
 object = "kits.own:Stars"
@@ -36,11 +33,6 @@ object = "kits.own:Stars"
 pretrained = "backbone"
 [train]
 duration = "6 epochs"
-batch_size = 16
-precision = "fp32"
-device = "cpu"
-[train.optimizer]
-lr = 3e-3
 [evaluate]
 bootstrap = 30
 """
@@ -54,8 +46,6 @@ def stars_of(row: dict[str, Any]) -> str:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("place")
-    tiny_backbone("bert", folder / "backbone")
     rows = [
         {
             **row,
@@ -65,9 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for row in reviews(160)
     ]
-    write_csv(folder / "rows.csv", rows)
-    (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
-    return folder
+    return write_place(tmp_path_factory.mktemp("place"), CONFIG, rows)
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +115,20 @@ def test_the_card_names_the_class_and_nobody_imports_it_unasked(run: Path, monke
         textune.evaluate(run)
 
 
+def test_scores_that_are_not_probabilities_are_refused_in_evaluation_and_prediction(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stars, "scores", lambda self, outputs: outputs[:, [0, 1, 1]] + 100)
+    with refused(CodeError, key="task.object", value="scores", reason="must return probabilities"):
+        textune.load(run, code=STARS).predict(TEXTS)
+    with refused(CodeError, key="task.object", value="scores", reason="must return probabilities"):
+        textune.evaluate(run, code=STARS)
+
+
 def test_the_command_line_predicts_with_it(run: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     cli = runner(capsys, monkeypatch, run.parent)
-    refused = cli("predict", str(run), stdin="a fine film\n")
-    assert refused.code == 2 and STARS in refused.err and "Traceback" not in refused.err
+    unnamed = cli("predict", str(run), stdin="a fine film\n")
+    assert unnamed.code == 2 and STARS in unnamed.err and "Traceback" not in unnamed.err
     done = cli("predict", str(run), "--code", STARS, "--all-scores", stdin="a fine film\n")
     assert done.code == 0, done.err
     assert {"score_1 stars", "score_2 stars", "score_3 stars"} <= json.loads(done.out).keys()
@@ -168,6 +166,20 @@ def test_options_reach_the_class_and_bad_labels_are_bad_rows(place: Path, tmp_pa
     )
     assert result.facts is not None and result.facts.labels == ["1 stars", "2 stars", "3 stars"]
     assert any("2 of 6" in notice or "2 " in notice for notice in result.notices)
+
+
+def test_an_error_in_target_names_the_row_besides_the_line_of_code(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever `target` raises but ValueError is a mistake in it, and not a bad row."""
+    code = "from kits.own import Stars\nclass Own(Stars):\n    def target(self, label): return {'*': 0}[label]\n"
+    (tmp_path / "own_lookup.py").write_text(code)
+    (tmp_path / "rows.csv").write_text("text,stars\na,*\nb,*\nc,**\nd,*\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    overrides = [f"data.train.files={tmp_path / 'rows.csv'}", "task.object=own_lookup:Own", "data.on_bad_row=skip"]
+    with pytest.raises(CodeError) as caught:
+        textune.train(place / "config.toml", run=tmp_path / "run", overrides=overrides, dry_run=True)
+    assert caught.value.place == f"{tmp_path / 'own_lookup.py'}, line 3" and "rows.csv, line 4" in caught.value.message
 
 
 def test_going_on_from_such_a_model_keeps_its_outputs(run: Path, place: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from kits.backbones import tiny_backbone
 from kits.errors import refused
 from kits.resume import End, same_end
 from kits.resumption import end
-from kits.runs import Listener, reviews, set_status, signal_after, write_csv
+from kits.runs import Listener, reviews, set_status, signal_after, write_csv, write_place
 from safetensors.torch import load_file
 
 import textune
@@ -36,29 +36,20 @@ training = importlib.import_module("textune.pipeline.train")
 
 CONFIG = """
 [data.train]
-files = "reviews.csv"
+files = "rows.csv"
 [data.validation]
 ratio = 0.2
-[tokens]
-max_length = 24
-cache = "cache"
 [model]
 pretrained = "backbone"
 compile = "off"
 [train]
 duration = "2 epochs"
 batch_size = 20
-precision = "fp32"
-device = "cpu"
 evaluate_every = "2 steps"
 log_every = "1 steps"
-[train.optimizer]
-lr = 3e-3
 [train.checkpoint]
 every = "2 steps"
 keep = 2
-[evaluate]
-bootstrap = 0
 """
 STEPS = 8
 
@@ -72,11 +63,7 @@ def quick_disk() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("source")
-    tiny_backbone("bert", folder / "backbone")
-    write_csv(folder / "reviews.csv", reviews(100))
-    (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
-    return folder
+    return write_place(tmp_path_factory.mktemp("source"), CONFIG, reviews(100))
 
 
 def train(place: Path, run: Path, *overrides: str, **options: Any) -> TrainResult:
@@ -363,7 +350,7 @@ def test_data_and_backbone_may_move(moved: Path, runs: dict[str, Path], run: Pat
 def change_data(place: Path) -> None:
     rows = reviews(100)
     rows[17]["text"] += " indeed"
-    write_csv(place / "reviews.csv", rows)
+    write_csv(place / "rows.csv", rows)
 
 
 def change_activation(place: Path) -> None:

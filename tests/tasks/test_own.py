@@ -61,11 +61,11 @@ def head_of(section: PythonTask) -> Any:
 
 
 @pytest.mark.parametrize("method", ["target", "row_losses", "scores", "decide"])
-def test_a_class_that_lacks_a_method(own: Any, method: str) -> None:
+def test_a_class_without_one_of_the_methods(own: Any, method: str) -> None:
     with pytest.raises(CodeError) as caught:
         own_labels(own(WHOLE, (f"def {method}(", f"def {method}_(")))
     assert caught.value.key == "task.object" and caught.value.value == method
-    assert f"lacks the method {method}(" in caught.value.reason and f"{method}_" in caught.value.hint
+    assert f"has no method {method}(" in caught.value.reason and f"{method}_" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -74,22 +74,22 @@ def test_a_class_that_lacks_a_method(own: Any, method: str) -> None:
         ([("(self, outputs, targets)", "(self, outputs)")], "row_losses", "does not take (outputs, targets)"),
         ([("(self, scores)", "(self, scores, more)")], "decide", "missing a required argument"),
         ([("def decide(self, scores): return scores.argmax(1)", "decide = 3")], "decide", "an int, not a method"),
-        ([('answers = "multiclass"', "")], "answers", "lacks the attribute answers"),
-        ([('"multiclass"', '"multi_class"')], "multi_class", "none of binary, multiclass"),
-        ([('["low", "high"]', '"low"')], "low", "no list of names"),
+        ([('answers = "multiclass"', "")], "answers", "has no attribute answers"),
+        ([('"multiclass"', '"multi_class"')], "multi_class", "not one of binary, multiclass"),
+        ([('["low", "high"]', '"low"')], "low", "not a list of names"),
         ([('["low", "high"]', '["low", "low"]')], ["low", "low"], "repeats low"),
         ([('["low", "high"]', '["low"]')], ("low",), "need at least 2 labels"),
         ([('"multiclass"', '"regression"')], ("low", "high"), "need 1 labels"),
         ([("labels =", "outputs = []; labels =")], [], "outputs is empty"),
-        ([("labels =", "metrics = 3; labels =")], 3, "no dictionary of functions"),
-        ([("labels =", 'metrics = {"accuracy": max}; labels =')], "accuracy", "a metric of textune's"),
+        ([("labels =", "metrics = 3; labels =")], 3, "not a dictionary of functions"),
+        ([("labels =", 'metrics = {"accuracy": max}; labels =')], "accuracy", "one of textune's own metrics"),
         ([("labels =", 'metrics = {"My kappa": max}; labels =')], "My kappa", "one word"),
         ([("labels =", 'metrics = {"gain": lambda t, d: 1}; labels =')], "gain", "does not take (targets, decisions,"),
-        ([("labels =", 'metrics = {"gain": max}; lower_is_better = 3; labels =')], 3, "no list of names"),
+        ([("labels =", 'metrics = {"gain": max}; lower_is_better = 3; labels =')], 3, "not a list of names"),
         (
             [("labels =", 'metrics = {"gain": max}; lower_is_better = ["gian"]; labels =')],
             "gian",
-            "none of its metrics",
+            "not one of its metrics",
         ),
     ],
 )
@@ -150,12 +150,19 @@ def test_an_error_in_a_call_names_the_line_in_its_own_code(own: Any, tmp_path: P
 @pytest.mark.parametrize(
     ("old", "new", "method", "words"),
     [
-        (") ** 2", ").pow(2).mean()", "row_losses", "shape [], but must give one loss for each of the 3 rows, [3]"),
+        (") ** 2", ").pow(2).mean()", "row_losses", "shape [], but must return one loss for each of the 3 rows, [3]"),
         (") ** 2", ").unsqueeze(1)", "row_losses", "shape [3, 1]"),
         (") ** 2", ").tolist()", "row_losses", "a list"),
         (") ** 2", ").int()", "row_losses", "torch.int32"),
         (") ** 2", ").detach()", "row_losses", "losses without a gradient"),
         ("torch.softmax(outputs, 1)", "outputs[:, 0]", "scores", "scores of shape [3, 2]"),
+        (
+            "torch.softmax(outputs, 1)",
+            "outputs - 0.25",
+            "scores",
+            "from -0.25 to -0.25, but must return probabilities",
+        ),
+        ("torch.softmax(outputs, 1)", "outputs + 1.5", "scores", "numbers from 1.5 to 1.5"),
         ("scores.argmax(1)", "scores", "decide", "class ids of shape [3]"),
         ("scores.argmax(1)", "scores.argmax(1) + 2", "decide", "class ids from 2 to 2"),
     ],

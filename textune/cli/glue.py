@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from textune.cli.options import Examples, json_option, quiet_option
+from textune.cli.options import Examples, json_option, names_in, quiet_option
 from textune.cli.output import print_json, result_console, run_tracker, say
 from textune.imports import importing
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=Examples,
-    short_help="Train and judge the nine tasks of GLUE, beside published scores.",
+    short_help="Train and evaluate the nine tasks of GLUE; compare with published scores.",
     examples="textune glue --data GLUE --pretrained google-bert/bert-base-cased\n"
     "textune glue --data GLUE --data SAMPLES --pretrained path/to/backbone --tasks mrpc,rte --out runs/glue\n"
     "textune glue --data hub --pretrained google-bert/bert-base-cased train.seed=1",
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     required=True,
     metavar="FOLDER",
     help="A folder with the published files of the tasks, in folders or zip archives; `hub`: from the Hugging Face"
-    " hub. Of several, the first that has a task is used.",
+    " hub. Of several, the first that has the rows of a task is used.",
 )
 @click.option("--pretrained", required=True, metavar="BACKBONE", help="Folder or hub name of the backbone.")
 @click.option("--tasks", metavar="A,B,...", help="Only these tasks, such as mrpc,rte; by default all that have rows.")
@@ -48,7 +48,7 @@ def glue(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Train and judge the tasks of GLUE one after the other, and print their scores beside those of bert-base-cased.
+    """Train and evaluate the tasks of GLUE one after the other; print their scores next to those of bert-base-cased.
 
     Each task has a run folder of its own. The same command again skips what is complete and resumes what was stopped.
     A task that fails does not stop the others; the command then exits with its code.
@@ -63,7 +63,9 @@ def glue(
         with run_tracker(quiet=quiet) as tracker:
             yield tracker
 
-    names = tuple(name.strip() for name in tasks.split(",")) if tasks is not None else ()
+    names = tuple(name for name in names_in(tasks) if name)
+    if tasks is not None and not names:
+        raise click.BadParameter("there is no task in it; leave it out for all of them.", param_hint="--tasks")
     result = run_glue(data, pretrained, tasks=names, out=out, overrides=overrides, watch=watch)
     if as_json:
         print_json(result.to_dict())

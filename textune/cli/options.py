@@ -182,7 +182,8 @@ def _as_word(value: object) -> str:
     return shlex.quote(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
 
 
-def _names(text: str | None) -> tuple[str, ...]:
+def names_in(text: str | None) -> tuple[str, ...]:
+    """The names in an option such as `mrpc,rte`."""
     return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
@@ -234,7 +235,7 @@ def read_files(run: str, files: tuple[str, ...], options: dict[str, Any]) -> tup
     if options["format_"] is not None:
         given["format"] = {"txt": "text", "ndjson": "jsonl"}.get(options["format_"], options["format_"])
     if options["column_names"] is not None:
-        given["column_names"] = _names(options["column_names"])
+        given["column_names"] = names_in(options["column_names"])
     if options.get("label_files"):
         given["label_files"] = tuple(map(os.path.abspath, options["label_files"]))
     if options.get("where"):

@@ -14,7 +14,7 @@ from pathlib import Path
 from textune.config.merge import Origin
 from textune.config.overrides import EXTENDS
 from textune.config.paths import absolute, user_path
-from textune.config.presets import is_preset, read_preset
+from textune.config.presets import PREFIX, is_preset, preset_like, read_preset
 from textune.config.toml import Tree, format_value, printable, read_toml
 from textune.errors import ConfigError
 
@@ -50,6 +50,8 @@ def read_layers(config: str | os.PathLike[str]) -> tuple[list[Layer], Path | Non
         source = _Source(str(config), str(config), Path.cwd())
     else:
         file = Path(os.path.abspath(user_path(config)))
+        if not os.path.exists(file) and (hint := _preset_hint(str(config))):
+            raise ConfigError(f"{config}: there is no such config file.", hint=hint, place=str(config))
         source = _Source(os.path.realpath(file), str(config), file.parent, file)
     layers: dict[str, Layer] = {}
     _read(source, source.folder, (), layers)
@@ -96,14 +98,25 @@ def _parent(name: str, child: _Source) -> _Source:
         return _Source(name, name, child.folder)
     file = Path(absolute(name, child.folder))
     if not os.path.exists(file):
-        raise _refusal(child, name, f"there is no file {file}")
+        raise _refusal(child, name, f"there is no file {file}", hint=_preset_hint(name))
     beside = os.path.dirname(child.shown) if child.file is not None else ""
     shown = os.path.normpath(os.path.join(beside, os.path.relpath(file, child.folder)))
     return _Source(os.path.realpath(file), shown, file.parent, file)
 
 
-def _refusal(child: _Source, value: object, reason: str) -> ConfigError:
+def _preset_hint(name: str) -> str:
+    """What to write if the name of a missing file is that of a preset; empty if it is not."""
+    preset = preset_like(name, cutoff=1)
+    return f"Did you mean {PREFIX}{preset}?" if preset else ""
+
+
+def _refusal(child: _Source, value: object, reason: str, *, hint: str = "") -> ConfigError:
     found = format_value(value, one_line=True)
     return ConfigError(
-        f"{child.shown}: extends = {found}: {reason}.", key=EXTENDS, value=value, place=child.shown, reason=reason
+        f"{child.shown}: extends = {found}: {reason}.",
+        hint=hint,
+        key=EXTENDS,
+        value=value,
+        place=child.shown,
+        reason=reason,
     )

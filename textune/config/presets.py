@@ -13,7 +13,7 @@ from pathlib import Path
 
 from textune.config.toml import Tree, read_toml
 from textune.errors import ConfigError
-from textune.wording import listing, nearest
+from textune.wording import LIKELY, listing, nearest
 
 PREFIX = "preset:"
 _FOLDER = Path(__file__).parents[1] / "presets"
@@ -35,6 +35,18 @@ def described_presets() -> dict[str, str]:
     return {name: _first_line(_FOLDER / f"{name}.toml") for name in preset_names()}
 
 
+def preset_like(name: str, *, cutoff: float = LIKELY) -> str:
+    """The name of the preset that was probably meant; empty if none is close.
+
+    A task of GLUE may be named alone: so may any preset whose last word no other has.
+    """
+    names = preset_names()
+    last_words = [known.rpartition("/")[2] for known in names]
+    by_word = {word: known for word, known in zip(last_words, names, strict=True) if last_words.count(word) == 1}
+    called = by_word | {known: known for known in names}
+    return called.get(nearest(name, called, cutoff=cutoff) or "", "")
+
+
 def name_of_preset(preset: str) -> str:
     """What a run of it is called: its name without parameters, in one word."""
     return preset.removeprefix(PREFIX).partition(":")[0].replace("/", "-")
@@ -46,18 +58,16 @@ def read_preset(name: str) -> Tree:
     ConfigError for a name that no preset has, and for a parameter that this one does not have.
     """
     plain, _, given = name.removeprefix(PREFIX).partition(":")
-    names = preset_names()
-    if plain not in names:
-        raise _unknown(name, plain, names)
+    if plain not in preset_names():
+        raise _unknown(name, plain)
     tree = read_toml(_FOLDER / f"{plain}.toml", shown=name)
     defaults = tree.pop(_PARAMETERS, {})
     parameters = defaults | _given(name, given, defaults)
     return {key: _filled(value, parameters) for key, value in tree.items()}
 
 
-def _unknown(name: str, plain: str, names: list[str]) -> ConfigError:
-    last = {known.rpartition("/")[2]: known for known in reversed(names)}  # a task of GLUE may be named alone
-    near = last.get(plain) or nearest(plain, names) or last.get(nearest(plain, last) or "")
+def _unknown(name: str, plain: str) -> ConfigError:
+    near = preset_like(plain)
     hint = f'Did you mean "{PREFIX}{near}"? ' if near else ""
     return ConfigError(
         f"{name}: there is no such preset.",

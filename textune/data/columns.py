@@ -18,7 +18,7 @@ import pyarrow.types as kinds
 
 from textune.config import Columns, OnBadRow
 from textune.data.labels import columns_as_lists, json_lists, side_by_side
-from textune.data.reading import JSON_FIELD, Rows, SkippedRow, missing_column, refuse
+from textune.data.reading import JSON_FIELD, Fault, Rows, SkippedRow, missing_column, refuse
 from textune.data.rowweights import row_weights
 from textune.errors import DataError, Setting, Words
 from textune.wording import shorten
@@ -69,17 +69,14 @@ class Examples:
         return self.rows.place(int(self.indices[index]))
 
 
-def leave_out(
-    examples: Examples, bad: dict[int, str], *, on_bad_row: OnBadRow, hints: dict[str, str] | None = None
-) -> Examples:
-    """The examples without those in `bad` (index -> reason), which are noted in `skipped`; DataError with "error".
-
-    `hints`: reason -> what to do.
-    """
+def leave_out(examples: Examples, bad: Mapping[int, Fault], *, on_bad_row: OnBadRow) -> Examples:
+    """The examples without those in `bad` (by index), which are noted in `skipped`; DataError with "error"."""
     if not bad:
         return examples
-    advice = hints or {}
-    skipped = tuple(SkippedRow(examples.place(index), bad[index], advice.get(bad[index], "")) for index in sorted(bad))
+    skipped = tuple(
+        SkippedRow(examples.place(index), fault.reason, fault.hint, fault.value)
+        for index, fault in sorted(bad.items())
+    )
     if on_bad_row == "error":
         raise refuse(skipped, examples.rows.source)
     keep_N = np.ones(len(examples), bool)
@@ -88,6 +85,7 @@ def leave_out(
         raise DataError(
             f"{examples.rows.source}: no row can be used. {skipped[0].place}: {skipped[0].reason}.",
             hint=skipped[0].hint,
+            value=skipped[0].value,
             place=skipped[0].place,
             reason=skipped[0].reason,
         )
@@ -110,10 +108,9 @@ def select_columns(
     text, pair = select_texts(rows, columns)
     label: pa.ChunkedArray | None = None
     weight: np.ndarray | None = None
-    bad: dict[int, str] = {}
-    hints: dict[str, str] = {}
+    bad: dict[int, Fault] = {}
     if with_labels:
-        label = _labels(rows, columns, tasks, bad, hints)
+        label = _labels(rows, columns, tasks, bad)
         if columns.weight is not None:
             weights = _find(rows, columns.weight, key="data.columns.weight")
             lists = _json_lists(rows, columns.weight) if tasks else None
@@ -132,7 +129,7 @@ def select_columns(
         label_column=", ".join(columns.labels) or columns.label,
         unclear="" if columns.labels else rows.unclear.get(columns.label, ""),
     )
-    examples = leave_out(examples, bad, on_bad_row=on_bad_row, hints=hints)
+    examples = leave_out(examples, bad, on_bad_row=on_bad_row)
     if examples.weight is not None and not rows.partial:
         _require_some_weight(examples.weight, f"{rows.source}: all weights in column {columns.weight!r}", tasks)
     return examples
@@ -153,11 +150,8 @@ def label_columns(columns: Columns) -> tuple[str, ...]:
     return columns.labels or (columns.label,)
 
 
-def _labels(
-    rows: Rows, columns: Columns, tasks: tuple[str, ...], bad: dict[int, str], hints: dict[str, str]
-) -> pa.ChunkedArray:
-    """The labels as written; those of several columns as one list per row, with rows that cannot be used in `bad` and
-    what to do about them in `hints`."""
+def _labels(rows: Rows, columns: Columns, tasks: tuple[str, ...], bad: dict[int, Fault]) -> pa.ChunkedArray:
+    """The labels as written; those of several columns as one list per row, with rows that cannot be used in `bad`."""
     key = "data.columns.labels" if columns.labels else "data.columns.label"
     if columns.labels and columns.label != Columns().label:
         raise DataError(
@@ -180,7 +174,7 @@ def _labels(
         _refuse_objects(rows, name, "labels")
     if not columns.labels:
         return column
-    return columns_as_lists(rows, columns.labels, tasks) if tasks else side_by_side(rows, columns.labels, bad, hints)
+    return columns_as_lists(rows, columns.labels, tasks) if tasks else side_by_side(rows, columns.labels, bad)
 
 
 def select_texts(rows: Rows, columns: Columns) -> tuple[pa.ChunkedArray, pa.ChunkedArray | None]:

@@ -130,7 +130,7 @@ class OwnModel(nn.Module):
         saved_once = {_place_of(own[name], name) for name in state.keys() & own.keys()}
         lacking = [name for name, tensor in own.items() if _place_of(tensor, name) not in saved_once]
         if lacking or state.keys() - own.keys():
-            what = f"lacks {lacking[0]}" if lacking else f"has {sorted(state.keys() - own.keys())[0]} besides"
+            what = f"lacks {lacking[0]}" if lacking else f"also has {sorted(state.keys() - own.keys())[0]}"
             raise ModelError(
                 f"{found.key}: the {found.where} {what}: its weights are not those of {self.code.path}.",
                 hint="Use the class, and its options, that the model was trained with.",
@@ -158,13 +158,11 @@ class OwnModel(nn.Module):
                 and any(p.requires_grad for p in self.parameters())
             ):
                 hint = "Compute them from the weights in PyTorch, without detach(), no_grad() or numpy."
-                raise self.code.error(f"{method} gives outputs without a gradient", hint=hint, value=method)
+                raise self.code.error(f"{method} returns outputs without a gradient", hint=hint, value=method)
             return outputs
         shape = f"a tensor of shape {list(outputs.shape)}" if isinstance(outputs, torch.Tensor) else article(outputs)
-        raise self.code.error(
-            f"{method} gives {shape}, but must give {wanted[1]} outputs for each of {num_rows} rows, {list(wanted)}",
-            value=method,
-        )
+        must = f"must return {wanted[1]} outputs for each of {num_rows} rows, {list(wanted)}"
+        raise self.code.error(f"{method} returns {shape}, but {must}", value=method)
 
 
 def require_own_model(section: PythonModel) -> OwnObject:
@@ -172,18 +170,16 @@ def require_own_model(section: PythonModel) -> OwnObject:
     code = OwnObject.find(section.object, key="model.object")
     code.require_class({})
     if not issubclass(code.target, nn.Module):
-        raise code.error(f"the class {code.target.__name__} is no torch.nn.Module")
+        raise code.error(f"the class {code.target.__name__} is not a torch.nn.Module")
     if is_of_transformers(code):
         known = code.target.config_class
         if known is None:
-            raise code.error(
-                f"the class {code.target.__name__} lacks the attribute config_class", value="config_class"
-            )
+            raise code.error(f"the class {code.target.__name__} has no attribute config_class", value="config_class")
         if known.model_type not in transformers.CONFIG_MAPPING:
             transformers.AutoConfig.register(known.model_type, known)
         return code
     if code.target.forward is nn.Module.forward:
-        raise code.error(f"the class {code.target.__name__} lacks the method forward(ids, mask)", value="forward")
+        raise code.error(f"the class {code.target.__name__} has no method forward(ids, mask)", value="forward")
     code.require_class({"forward": ("ids", "mask")})
     named = {"num_outputs": 2, "vocab_size": 2, "pad_id": 0, **section.options}
     code.require_call(code.target, (), named, code.target.__name__)

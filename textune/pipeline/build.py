@@ -16,8 +16,8 @@ from textune.batches import (
     TokenRows,
     choose_max_length,
     require_budget,
+    require_uncut,
     require_weights,
-    require_whole,
     tokenise,
 )
 from textune.config import (
@@ -108,7 +108,7 @@ def build_parts(
     _require_sets(experiment, labelled, loaded, rows)
     prepared = _prepared(train, model, data, rows, device=device, plan=plan, ranks=ranks, earlier=earlier)
     assert prepared.budget is not None, "it was measured"
-    _require_whole_texts(experiment, rows, max_tokens=prepared.budget.max_tokens)
+    _require_uncut(experiment, rows, max_tokens=prepared.budget.max_tokens)
     card = _card(experiment, labelled, loaded, device)
     # A resumed run takes all weights from its checkpoint: nothing is new there.
     said = [*data.notices, *loaded.notices, *(() if earlier else model.notes)]
@@ -230,15 +230,15 @@ def _require_sets(experiment: Experiment, labelled: _Labelled, loaded: _Loaded, 
     require_budget("evaluate.max_tokens", evaluate.max_tokens, judged, data, padding)
 
 
-def _require_whole_texts(experiment: Experiment, rows: Mapping[str, TokenRows], *, max_tokens: int) -> None:
+def _require_uncut(experiment: Experiment, rows: Mapping[str, TokenRows], *, max_tokens: int) -> None:
     """Raise where ranks in lockstep would have to compute a text in parts; `max_tokens` is the budget of training."""
     if not computes_whole(experiment.train.distributed) or experiment.tokens.window_pooling is None:
         return
-    require_whole(int(rows["train"].lengths.max()), max_tokens, key="train.max_tokens")
+    require_uncut(int(rows["train"].lengths.max()), max_tokens, key="train.max_tokens")
     for key in sets_at_each_evaluation(experiment):
         if key in rows:
             longest = int(rows[key].lengths.max())
-            require_whole(longest, experiment.evaluate.max_tokens, key="evaluate.max_tokens")
+            require_uncut(longest, experiment.evaluate.max_tokens, key="evaluate.max_tokens")
 
 
 def _settings(experiment: Experiment) -> Settings:

@@ -1,4 +1,4 @@
-"""The nine tasks of GLUE, a run each, beside what run_glue.py reports of bert-base-cased; `gluetable.py` shows them.
+"""The nine tasks of GLUE, one run each, compared with bert-base-cased in run_glue.py; `gluetable.py` shows them.
 
     glue(["data/glue"], "google-bert/bert-base-cased") -> GlueResult
 
@@ -37,7 +37,7 @@ def glue(
     overrides: Sequence[str] = (),
     watch: Callable[[str], AbstractContextManager[Tracker]] = lambda line: nullcontext(SilentTracker()),
 ) -> GlueResult:
-    """Train and judge the tasks of GLUE that `data` has rows of, each in its own run folder in `out`.
+    """Train and evaluate the tasks of GLUE that `data` has rows of, each in its own run folder in `out`.
 
     `data`: folders with the published files (or `hub`); the first that has training and validation rows of a task is
     used. `tasks`: which ones, by default all. `overrides` apply to every run. `watch` is called with a sentence about
@@ -81,7 +81,7 @@ class _Choice:
     place: str = ""
     reason: str = ""
     broken: bool = False
-    """Whether an archive of the task is there, but cannot be read or lacks its files."""
+    """Whether an archive of the task is there, but cannot be read or does not hold its files."""
 
     @property
     def overrides(self) -> list[str]:
@@ -98,7 +98,7 @@ def _asked(tasks: Sequence[str]) -> list[str]:
 
 
 def _choose(task: str, places: Sequence[str], words: Sequence[str]) -> _Choice:
-    """The first place that has the rows of the task, and the preset that reads them; or what the first one lacks."""
+    """The first place that has the rows of the task, and the preset that reads them; or what the first one misses."""
     errors = []
     for place in places:
         if place == HUB:

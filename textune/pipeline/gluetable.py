@@ -1,4 +1,4 @@
-"""The tasks of GLUE, what became of them, and the table of both beside published scores; below `glue.py`.
+"""The tasks of GLUE, what became of them, and the table that compares them with published scores; below `glue.py`.
 
 Published: the README of run_glue.py in transformers, bert-base-cased in fp32, 128 tokens, batches of 32, 2e-5, 3
 epochs (MRPC and WNLI 5), on one Titan RTX.
@@ -76,7 +76,7 @@ class TaskResult:
 
     @property
     def measures(self) -> list[Measure]:
-        """What the task is judged by, of the sets that there are."""
+        """The measures of the task on the sets that there are."""
         return [measure for measure in TASKS[self.task].measures if measure.part in self.reports]
 
     @property
@@ -141,11 +141,11 @@ class GlueResult:
         """How the table is to be read, what is missing from it and why, and what failed."""
         done, found = self._of("done"), []
         if done:
-            found.append("Scores and intervals in per cent; rows: trained on / judged on; time: with evaluation.")
+            found.append("Scores and intervals in per cent; rows: trained on / evaluated on; time: with evaluation.")
         if any(len(task.measures) > len(task.reports_shown) for task in done):
             found.append("Where one set has two metrics, the interval is that of their mean.")
         if any(task.is_sample for task in done):
-            found.append("(sample): trained and judged on a sample of the task's training rows, not on its dev set.")
+            found.append("(sample): trained and evaluated on parts of the task's training rows, not on its dev set.")
         found += [f"{TASKS[task.task].title} has no rows: {task.reason}" for task in self._of("missing")]
         return found + [f"{TASKS[task.task].title} failed: {task.reason}" for task in self._of("failed")]
 

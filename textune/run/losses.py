@@ -60,7 +60,7 @@ class Losses:
         if step == 1:
             parts = self._setup.parts
             has_own_code = parts.model.own is not None or any(known.own for known in parts.data.label_maps.values())
-            suspect = "Your own code gives it" if has_own_code else "The weights of the backbone are damaged"
+            suspect = "It comes from your own code" if has_own_code else "The weights of the backbone are damaged"
             return ModelError(
                 f"{found}, before any weight was changed.",
                 hint=suspect

@@ -165,8 +165,16 @@ def surprise(probabilities: np.ndarray) -> np.ndarray:
     return np.asarray(-np.log(probabilities.clip(_SMALLEST, 1 - _SMALLEST)))
 
 
+def are_probabilities(lowest: float, highest: float) -> bool:
+    """Whether scores in this range can be probabilities: those in float32 may exceed 1 by a rounding error.
+
+    What is not a number at all passes; `require_numbers` refuses that.
+    """
+    return not (lowest < 0 or highest > 1 + 1e-6)
+
+
 def require_probabilities(scores: np.ndarray) -> None:
-    """DataError for scores outside 0 to 1; float32 probabilities may exceed 1 by a rounding error."""
+    """DataError for scores that are not probabilities."""
     lowest, highest = scores.min(), scores.max()
-    if lowest < 0 or highest > 1 + 1e-6:
+    if not are_probabilities(lowest, highest):
         raise DataError(f"scores must be probabilities from 0 to 1, but these range from {lowest:g} to {highest:g}.")

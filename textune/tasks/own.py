@@ -20,7 +20,7 @@ import torch
 from textune.config import PythonTask, Task
 from textune.data import LABEL, LabelMap, OwnLabels, Problem
 from textune.owncode import OwnObject, article
-from textune.tasks.answers import Answers, Measures, OwnFunction, OwnMeasure
+from textune.tasks.answers import Answers, Measures, OwnFunction, OwnMeasure, are_probabilities
 from textune.tasks.classes import ClassAnswers
 from textune.tasks.decision import Decision
 from textune.tasks.labels import LabelAnswers
@@ -80,7 +80,7 @@ _NUM_LABELS = {"binary": (2, 2), "multiclass": (2, None), "multilabel": (2, None
 
 @dataclass(frozen=True)
 class OwnHead:
-    """The head that asks an object of the user's class; what that returns is checked at every call."""
+    """The head that asks an object of the user's class; what it returns is checked at every call."""
 
     label_map: LabelMap
     answers: Answers
@@ -95,16 +95,18 @@ class OwnHead:
         return self.label_map.names
 
     def row_losses(self, outputs_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Loss of each row, [B]; CodeError where the class gives something else."""
+        """Loss of each row, [B]; CodeError where the class returns something else."""
         with self.code.calling("in row_losses"):
             losses = self.own.row_losses(outputs_BC, targets)
         wanted = tuple(outputs_BC.shape[:1])
         if not isinstance(losses, torch.Tensor) or not losses.is_floating_point() or losses.shape != wanted:
-            hint = 'Give the loss of each row by itself (in PyTorch: reduction="none"); textune weighs and sums them.'
+            hint = (
+                'Return the loss of each row by itself (in PyTorch: reduction="none"); textune weighs and sums them.'
+            )
             raise self._wrong("row_losses", losses, f"one loss for each of the {wanted[0]} rows, [{wanted[0]}]", hint)
         if outputs_BC.requires_grad and not losses.requires_grad:
             hint = "Compute them from the outputs in PyTorch, without detach(), item() or numpy."
-            raise self.code.error("row_losses gives losses without a gradient", hint=hint, value="row_losses")
+            raise self.code.error("row_losses returns losses without a gradient", hint=hint, value="row_losses")
         return losses
 
     def row_weights(self, targets: torch.Tensor, weights_B: torch.Tensor | None) -> torch.Tensor:
@@ -112,17 +114,23 @@ class OwnHead:
         return torch.ones(len(targets), device=targets.device) if weights_B is None else weights_B
 
     def scores(self, outputs_BC: torch.Tensor) -> torch.Tensor:
-        """Probabilities [B, K] or numbers [B], as the answers need them; CodeError where the class gives something
+        """Probabilities [B, K] or numbers [B], as the answers need them; CodeError where the class returns something
         else."""
         with self.code.calling("in scores"):
             scores = self.own.scores(outputs_BC)
         wanted = self.answers.score_shape(len(outputs_BC))
         if not isinstance(scores, torch.Tensor) or tuple(scores.shape) != wanted:
             raise self._wrong("scores", scores, f"scores of shape {list(wanted)}")
+        if self.answers.choices is not None and len(scores):
+            lowest, highest = scores.min().item(), scores.max().item()
+            if not are_probabilities(lowest, highest):
+                reason = f"scores returns numbers from {lowest:g} to {highest:g}, but must return probabilities"
+                hint = "Turn outputs into probabilities from 0 to 1, such as by torch.softmax or torch.sigmoid."
+                raise self.code.error(reason, hint=hint, value="scores")
         return scores
 
     def decide(self, scores: np.ndarray) -> np.ndarray:
-        """Answers in the form of targets; CodeError where the class gives something else."""
+        """Answers in the form of targets; CodeError where the class returns something else."""
         with self.code.calling("in decide"):
             decided = np.asarray(self.own.decide(scores.copy()))  # a copy: the class may write to it
         wanted = self.answers.target_shape(len(scores))
@@ -131,19 +139,19 @@ class OwnHead:
             ids = "class ids" if exact else "answers"
             raise self._wrong("decide", decided, f"{ids} of shape {list(wanted)}")
         if exact and len(decided) and not 0 <= decided.min() <= decided.max() < len(self.labels):
-            raise self.code.error(f"decide gives class ids from {decided.min()} to {decided.max()}", value="decide")
+            raise self.code.error(f"decide returns class ids from {decided.min()} to {decided.max()}", value="decide")
         return decided
 
     def _wrong(self, method: str, found: object, wanted: str, hint: str = "") -> Exception:
         shape = getattr(found, "shape", None)
         kind = article(found) if shape is None else f"{found.dtype} of shape {list(shape)}"  # type: ignore[attr-defined]
-        return self.code.error(f"{method} gives {kind}, but must give {wanted}", hint=hint, value=method)
+        return self.code.error(f"{method} returns {kind}, but must return {wanted}", hint=hint, value=method)
 
 
 def own_labels(section: Task) -> LabelMap | None:
     """The labels of a task of the user's own, with how it reads them, before any data is read; None for other tasks.
 
-    CodeError where the class is not there, lacks something of `OwnTask`, or does not take its options.
+    CodeError where there is no such class, where it does not have all of `OwnTask`, or does not take its options.
     """
     return _open(section)[1] if isinstance(section, PythonTask) else None
 
@@ -175,7 +183,7 @@ def _open(section: PythonTask) -> tuple[OwnObject, LabelMap, OwnTask]:
     if problem is None:
         near = nearest(str(given), get_args(Problem))
         hint = f"Did you mean {near!r}?" if near else ""
-        raise code.error(f"answers = {given!r:.60} is none of {listing(get_args(Problem))}", hint=hint, value=given)
+        raise code.error(f"answers = {given!r:.60} is not one of {listing(get_args(Problem))}", hint=hint, value=given)
     labels = _names(code, "labels", _attribute(code, own, "labels"))
     fewest, most = _NUM_LABELS[problem]
     if len(labels) < fewest or (most is not None and len(labels) > most):
@@ -184,10 +192,10 @@ def _open(section: PythonTask) -> tuple[OwnObject, LabelMap, OwnTask]:
     outputs = _names(code, "outputs", getattr(own, "outputs", labels))
     metrics = getattr(own, "metrics", {})
     if not isinstance(metrics, Mapping) or not all(isinstance(n, str) and callable(f) for n, f in metrics.items()):
-        raise code.error("metrics is no dictionary of functions by name", value=metrics)
+        raise code.error("metrics is not a dictionary of functions by name", value=metrics)
 
-    def read(label: object) -> object:
-        with code.calling(f"in target({label!r:.40})", passing=(ValueError,)):
+    def read(label: object, place: str) -> object:
+        with code.calling(f"in target({label!r:.40}), the label of {place}", passing=(ValueError,)):
             return own.target(label)
 
     return code, LabelMap(problem, labels, own=OwnLabels(read, outputs)), own
@@ -195,13 +203,13 @@ def _open(section: PythonTask) -> tuple[OwnObject, LabelMap, OwnTask]:
 
 def _attribute(code: OwnObject, own: OwnTask, name: str) -> object:
     if not hasattr(own, name):
-        raise code.error(f"the class {type(own).__name__} lacks the attribute {name}", value=name)
+        raise code.error(f"the class {type(own).__name__} has no attribute {name}", value=name)
     return getattr(own, name)
 
 
 def _names(code: OwnObject, attribute: str, given: object) -> tuple[str, ...]:
     if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(n, str) for n in given):
-        raise code.error(f"{attribute} = {given!r:.60} is no list of names", value=given)
+        raise code.error(f"{attribute} = {given!r:.60} is not a list of names", value=given)
     if not given or "" in given or (twice := repeated_names(given)):
         what = "is empty" if not given else "has an empty name" if "" in given else f"repeats {listing(twice)}"
         raise code.error(f"{attribute} {what}", value=given)
@@ -214,10 +222,10 @@ def _measures(code: OwnObject, own: OwnTask, usual: Measures) -> Measures:
     lower = getattr(own, "lower_is_better", ())
     lower = (lower,) if isinstance(lower, str) else lower
     if not isinstance(lower, Sequence):
-        raise code.error(f"lower_is_better = {lower!r:.60} is no list of names", value=lower)
+        raise code.error(f"lower_is_better = {lower!r:.60} is not a list of names", value=lower)
     for name, function in functions.items():
         if name in (*usual.names, "loss", "auto"):
-            raise code.error(f"metrics names {name!r}, which is a metric of textune's", value=name)
+            raise code.error(f"metrics names {name!r}, which is one of textune's own metrics", value=name)
         if not _METRIC_NAME.fullmatch(name) or "_and_" in name:
             raise code.error(
                 f"metrics names {name!r}: a name is one word of a-z, 0-9 and _, without _and_", value=name
@@ -227,7 +235,7 @@ def _measures(code: OwnObject, own: OwnTask, usual: Measures) -> Measures:
         if name not in functions:
             near = nearest(name, functions)
             raise code.error(
-                f"lower_is_better names {name!r}, which is none of its metrics",
+                f"lower_is_better names {name!r}, which is not one of its metrics",
                 hint=f"Did you mean {near!r}?" if near else "",
                 value=name,
             )
@@ -247,7 +255,7 @@ def _checked(code: OwnObject, name: str, function: OwnFunction) -> OwnFunction:
             given.item() if isinstance(given, np.ndarray | np.generic | torch.Tensor) and given.ndim == 0 else given
         )
         if not isinstance(value, int | float):
-            raise code.error(f"the metric {name} gives {article(given)}, but must give one number", value=name)
+            raise code.error(f"the metric {name} returns {article(given)}, but must return one number", value=name)
         return float(value) if math.isfinite(value) else math.nan
 
     return measure

@@ -151,22 +151,25 @@ def test_a_share_and_evaluation_sets_keep_the_targets_of_their_rows(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("labels", "row", "reasons"),
+    ("labels", "row", "value", "reasons"),
     [
-        ([[0, 1], [3, 0]], 1, ["task 'tone'", "3", "beyond its 3 classes (0 to 2)"]),
-        ([[0, 1], [0, 2]], 1, ["task 'urgent'", "2", "beyond its 2 classes (0 to 1)"]),
-        ([[0, 1], [1, -1]], 1, ["task 'urgent'", "-1", "null"]),
-        ([["neg", "yes"], ["poss", "no"]], 1, ["task 'tone'", "'poss'", "Did you mean 'pos'"]),
-        ([[0, 1], [0, 1, 1]], 1, ["3 entries", "2 tasks (tone, urgent)", "null"]),
-        ([[0, 1], [2], [1, 1]], 1, ["1 entry", "2 tasks"]),
-        ([[0, 1], [0.5, 1]], 1, ["task 'tone'", "0.5"]),
+        ([[0, 1], [3, 0]], 1, "3", ["task 'tone'", "3", "beyond its 3 classes (0 to 2)"]),
+        ([[0, 1], [0, 2]], 1, "2", ["task 'urgent'", "2", "beyond its 2 classes (0 to 1)"]),
+        ([[0, 1], [1, -1]], 1, "-1", ["task 'urgent'", "-1", "null"]),
+        ([["neg", "yes"], ["poss", "no"]], 1, "poss", ["task 'tone'", "'poss'", "Did you mean 'pos'"]),
+        ([[0, 1], [0, 1, 1]], 1, ["0", "1", "1"], ["3 entries", "2 tasks (tone, urgent)", "null"]),
+        ([[0, None], None, [2, None, 1], [1, 1]], 2, ["2", None, "1"], ["3 entries", "2 tasks"]),
+        ([[0, 1], [2], [1, 1]], 1, ["2"], ["1 entry", "2 tasks"]),
+        ([[0, 1], [0.5, 1]], 1, "0.5", ["task 'tone'", "0.5"]),
     ],
 )
-def test_a_label_that_is_none_names_its_row_and_task(labels: list[Any], row: int, reasons: Sequence[str]) -> None:
+def test_a_bad_label_is_refused_with_its_row_task_and_value(
+    labels: list[Any], row: int, value: object, reasons: Sequence[str]
+) -> None:
     examples = examples_of(labels)
     with pytest.raises(DataError) as caught:
         encode_tasks(examples, MAPS, Labels(), on_bad_row="error")
-    assert caught.value.place == f"train.csv, line {row + 2}"
+    assert caught.value.place == f"train.csv, line {row + 2}" and caught.value.value == value
     assert all(reason in str(caught.value) for reason in reasons), caught.value
 
 
@@ -212,22 +215,23 @@ def test_a_weight_for_all_tasks_is_a_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "reasons"),
+    ("weights", "value", "reasons"),
     [
-        ([[1, 1], [1]], ["line 2", "has 1 number", "2 tasks (tone, urgent)"]),
-        ([[1, 1], [1, 1, 1]], ["line 2", "has 3 numbers"]),
-        ([[1, 1], None], ["line 2", "is missing"]),
-        ([[1, 1], [1, None]], ["line 2", "task 'urgent'", "missing"]),
-        ([[1, 1], [-1, 1]], ["line 2", "task 'tone'", "-1"]),
-        ([[1, 0], [1, 0]], ["the task 'urgent'", "zero"]),
-        ([[0, 0], [0, 0]], ["zero", "nothing would be learned"]),
+        ([[1, 1], [1]], [1], ["line 2", "has 1 number", "2 tasks (tone, urgent)"]),
+        ([[1, 1], [1, 1, 1]], [1, 1, 1], ["line 2", "has 3 numbers"]),
+        ([[1, 1], None], None, ["line 2", "is missing"]),
+        ([[1, 1], [1, None]], None, ["line 2", "task 'urgent'", "missing"]),
+        ([[1, 1], [-1, 1]], -1, ["line 2", "task 'tone'", "-1"]),
+        ([[1, 0], [1, 0]], None, ["the task 'urgent'", "zero"]),
+        ([[0, 0], [0, 0]], None, ["zero", "nothing would be learned"]),
     ],
 )
-def test_weights_that_are_none_are_refused(weights: list[Any], reasons: list[str], tmp_path: Path) -> None:
+def test_bad_weights_are_refused(weights: list[Any], value: object, reasons: list[str], tmp_path: Path) -> None:
     path = write(tmp_path, "jsonl", {"text": ["a", "b"], "tone": [0, 1], "urgent": [0, 1], "w": weights})
     with pytest.raises(DataError) as caught:
         prepare(path, SIDE.model_copy(update={"weight": "w"}))
     assert all(reason in str(caught.value) for reason in reasons), caught.value
+    assert caught.value.value == value
 
 
 # --- what auto says, and the audit -----------------------------------------------------------------------------------

@@ -251,7 +251,7 @@ def test_unknown_labels_are_bad_rows() -> None:
     assert "train.csv, line 3: the label 'goood' is not one of the 2 labels ('bad', 'good'). 2 more rows" in str(
         caught.value
     )
-    assert "Did you mean 'good'?" in str(caught.value)
+    assert "Did you mean 'good'?" in str(caught.value) and caught.value.value == "goood"
     kept, targets = encode_labels(train, label_map, section, on_bad_row="skip")
     assert targets.tolist() == [1, 0, 0]
     assert kept.text.to_pylist() == ["text 0", "text 2", "text 5"]

@@ -14,6 +14,7 @@ from textune.config import Groups, Labels, OnBadRow
 from textune.data.columns import Examples, leave_out
 from textune.data.labels.map import LabelLookup, LabelMap, LabelMaps
 from textune.data.labels.values import MISSING, LabelValues, label_values, whole
+from textune.data.reading import Fault
 from textune.errors import DataError, Setting, Words
 from textune.wording import count, listing, nearest, shorten
 
@@ -42,27 +43,24 @@ def encode_tasks(
     A list with another number of entries, or an entry that is no class of its task: a bad row.
     """
     values = label_values(examples, section, keeps_empty=True)
-    bad: dict[int, str] = {}
-    hints: dict[str, str] = {}
-    codes_NH = _entries(examples, values, tuple(label_maps), bad, hints)
+    bad: dict[int, Fault] = {}
+    codes_NH = _entries(examples, values, tuple(label_maps), bad)
     targets = {}
     for index, (name, label_map) in enumerate(label_maps.items()):
         codes_N = codes_NH[:, index]
-        table, reasons = _table(values, np.unique(codes_N), name, label_map, hints)
+        table, faults = _table(values, np.unique(codes_N), name, label_map)
         targets[name] = table[codes_N]
         for row in np.flatnonzero(targets[name] == _UNKNOWN):
-            bad.setdefault(int(row), reasons[int(codes_N[row])])
+            bad.setdefault(int(row), faults[int(codes_N[row])])
     if not bad:
         return examples, targets
-    kept = leave_out(examples, bad, on_bad_row=on_bad_row, hints=hints)
+    kept = leave_out(examples, bad, on_bad_row=on_bad_row)
     keep_N = np.ones(len(examples), bool)
     keep_N[list(bad)] = False
     return kept, {name: of_task[keep_N] for name, of_task in targets.items()}
 
 
-def _entries(
-    examples: Examples, values: LabelValues, tasks: Sequence[str], bad: dict[int, str], hints: dict[str, str]
-) -> np.ndarray:
+def _entries(examples: Examples, values: LabelValues, tasks: Sequence[str], bad: dict[int, Fault]) -> np.ndarray:
     """The code of each row's entry for each task, int64 [N, H]; rows without a list have none."""
     codes_NH = np.full((len(examples), len(tasks)), MISSING)
     if values.length_N is None:
@@ -82,23 +80,27 @@ def _entries(
             value=examples.label_column,
             place=examples.rows.source,
         )
+    stops_N = np.cumsum(np.maximum(values.length_N, 0))
     for row in np.flatnonzero((values.length_N != len(tasks)) & (values.length_N != MISSING)):
-        entries = count(int(values.length_N[row]), "entry", "entries")
+        length, stop = int(values.length_N[row]), int(stops_N[row])
+        entries = count(length, "entry", "entries")
         reason = f"the list of labels has {entries}, but there are {len(tasks)} tasks ({listing(tasks, 8)})"
-        bad[int(row)], hints[reason] = reason, "Write an entry for each task, null where a row has no label for it."
+        codes = values.code_K[stop - length : stop].tolist()
+        written = [None if code == MISSING else values.texts[code] for code in codes]
+        bad[int(row)] = Fault(reason, written, "Write an entry for each task, null where a row has no label for it.")
     is_whole_N = values.length_N == len(tasks)
     codes_NH[is_whole_N] = values.code_K[is_whole_N[values.row_K]].reshape(-1, len(tasks))
     return codes_NH
 
 
 def _table(
-    values: LabelValues, codes: np.ndarray, task: str, label_map: LabelMap, hints: dict[str, str]
-) -> tuple[np.ndarray, dict[int, str]]:
+    values: LabelValues, codes: np.ndarray, task: str, label_map: LabelMap
+) -> tuple[np.ndarray, dict[int, Fault]]:
     """The id of each value for one task, int64 [texts + 1] (the last for MISSING), and what is wrong with those of
     `codes` that are no class of it."""
     lookup = LabelLookup(label_map.names, given=True)
     table = np.full(len(values.texts) + 1, MISSING)
-    reasons = {}
+    faults = {}
     for code in codes[codes != MISSING].tolist():
         text = values.texts[code]
         place = lookup(text)
@@ -106,15 +108,15 @@ def _table(
         if place is not None:
             continue
         number, num_classes = whole(text) or text, len(label_map.names)
+        said, hint = f"task {task!r}: the label {shorten(text, 30)} is", ""
         if number.lstrip("+-").isdigit():
-            reasons[code] = f"task {task!r}: the label {shorten(text, 30)} is beyond its {num_classes} classes"
-            reasons[code] += f" (0 to {num_classes - 1})"
+            reason = f"{said} beyond its {num_classes} classes (0 to {num_classes - 1})"
             if number.startswith("-"):
-                hints[reasons[code]] = "Leave the entry empty (null) where a row has no label for a task."
+                hint = "Leave the entry empty (null) where a row has no label for a task."
         else:
             shown = listing(map(shorten, label_map.names), 6)
-            reasons[code] = f"task {task!r}: the label {shorten(text, 30)} is none of its {num_classes} classes"
-            reasons[code] += f" ({shown})"
+            reason = f"{said} not one of its {num_classes} classes ({shown})"
             if close := nearest(text, label_map.names):
-                hints[reasons[code]] = f"Did you mean {close!r}?"
-    return table, reasons
+                hint = f"Did you mean {close!r}?"
+        faults[code] = Fault(reason, text, hint)
+    return table, faults

@@ -13,11 +13,11 @@ from textune.data.labels.map import LabelLookup, LabelMap, LabelMaps
 from textune.data.labels.names import names_by_user
 from textune.data.labels.own import own_targets
 from textune.data.labels.values import MISSING, LabelValues, bit_of, label_column, label_values, multi_hot_width
-from textune.data.reading import number_advice, to_floats
+from textune.data.reading import Fault, number_advice, to_floats
 from textune.errors import DataError
 from textune.wording import count, listing, nearest, shorten
 
-_NO_LABEL = "the label is missing"
+_NO_LABEL = Fault("the label is missing")
 _MAX_GUESSES = 20
 """The most unknown labels whose nearest known one is looked up, since that is slow."""
 
@@ -42,26 +42,25 @@ def encode_labels(
     Targets: int64 [N] for binary and multiclass, float32 [N, C] of 0 and 1 for multilabel, float32 [N] for regression.
     A missing label, one that is not in the map, a number that is not finite: a bad row.
     """
-    bad: dict[int, str] = {}
-    hints: dict[str, str] = {}
+    bad: dict[int, Fault] = {}
     if label_map.own is not None:
         targets = own_targets(examples, label_map, bad)
     elif label_map.problem == "regression":
-        targets = _regression_targets(examples, bad, hints)
+        targets = _regression_targets(examples, bad)
     else:
         values = label_values(examples, section)
         given = names_by_user(section)
         if not given:
             require_named([examples], [values])
         if label_map.problem == "multilabel":
-            targets = _multilabel_targets(values, label_map, bad, hints, given=given, where=examples.rows.source)
+            targets = _multilabel_targets(values, label_map, bad, given=given, where=examples.rows.source)
             if examples.label_names and set(values.texts) <= {"false", "true"} and not given:  # columns side by side
                 targets = targets[:, _places(label_map.names, examples)]
         else:
-            targets = _class_targets(values, label_map, bad, hints, given=given, where=examples.rows.source)
+            targets = _class_targets(values, label_map, bad, given=given, where=examples.rows.source)
     if not bad:
         return examples, targets
-    kept = leave_out(examples, bad, on_bad_row=on_bad_row, hints=hints)
+    kept = leave_out(examples, bad, on_bad_row=on_bad_row)
     keep_N = np.ones(len(examples), bool)
     keep_N[list(bad)] = False
     return kept, targets[keep_N]
@@ -79,62 +78,59 @@ def _places(names: tuple[str, ...], examples: Examples) -> list[int]:
     return [examples.label_names.index(name) for name in names]
 
 
-def _regression_targets(examples: Examples, bad: dict[int, str], hints: dict[str, str]) -> np.ndarray:
+def _regression_targets(examples: Examples, bad: dict[int, Fault]) -> np.ndarray:
     label = label_column(examples)
     value_N, number_N = to_floats(label)
     with np.errstate(over="ignore"):
         targets = value_N.astype(np.float32)
     for index in np.flatnonzero(~number_N | ~np.isfinite(targets)):
         value = label[int(index)].as_py()
-        empty = value is None or value == "" or (isinstance(value, float) and value != value)
-        bad[int(index)] = (
-            _NO_LABEL if empty else f"the label {shorten(value, 30)} is not a finite number, which regression needs"
-        )
-        if isinstance(value, str) and (advice := number_advice([value.strip()])):
-            hints[bad[int(index)]] = advice
+        if value is None or value == "" or (isinstance(value, float) and value != value):
+            bad[int(index)] = _NO_LABEL
+            continue
+        reason = f"the label {shorten(value, 30)} is not a finite number, which regression needs"
+        hint = number_advice([value.strip()]) if isinstance(value, str) else ""
+        bad[int(index)] = Fault(reason, value, hint)
     return targets
 
 
-def _table(
-    values: LabelValues, label_map: LabelMap, reasons: dict[int, str], hints: dict[str, str], *, given: bool
-) -> np.ndarray:
-    """Id of each distinct value, int64 [len(texts) + 1] (the last for MISSING); -1 and a reason for unknown ones."""
+def _table(values: LabelValues, label_map: LabelMap, faults: dict[int, Fault], *, given: bool) -> np.ndarray:
+    """Id of each distinct value, int64 [len(texts) + 1] (the last for MISSING); -1 and a Fault for unknown ones."""
     lookup = LabelLookup(label_map.names, given=given)
     table = np.full(len(values.texts) + 1, -1)
     names = listing(map(shorten, label_map.names), 6)
     for code, (text, kind) in enumerate(zip(values.texts, values.kinds, strict=True)):
         place = lookup(text)
-        if place is None:
-            if kind == "number":
-                reasons[code] = f"the label {shorten(text, 30)} is a number where a label name is expected ({names})"
-                continue
-            reasons[code] = f"the label {shorten(text, 30)} is not one of the {len(lookup.ids):,} labels ({names})"
-            close = nearest(text, lookup.ids) if len(reasons) < _MAX_GUESSES else None
-            if close:
-                hints[reasons[code]] = f"Did you mean {close!r}?"
-            elif kind == "integer" and not given:
-                hints[reasons[code]] = (
-                    "An integer can only mean a name if data.labels.names gives the order of the names."
-                )
-        else:
+        if place is not None:
             table[code] = place
+            continue
+        if kind == "number":
+            reason = f"the label {shorten(text, 30)} is a number where a label name is expected ({names})"
+            faults[code] = Fault(reason, text)
+            continue
+        reason, hint = f"the label {shorten(text, 30)} is not one of the {len(lookup.ids):,} labels ({names})", ""
+        if close := nearest(text, lookup.ids) if len(faults) < _MAX_GUESSES - 1 else None:
+            hint = f"Did you mean {close!r}?"
+        elif kind == "integer" and not given:
+            hint = "An integer can only mean a name if data.labels.names gives the order of the names."
+        faults[code] = Fault(reason, text, hint)
     return table
 
 
 def _class_targets(
-    values: LabelValues, label_map: LabelMap, bad: dict[int, str], hints: dict[str, str], *, given: bool, where: str
+    values: LabelValues, label_map: LabelMap, bad: dict[int, Fault], *, given: bool, where: str
 ) -> np.ndarray:
     if values.is_lists:
         raise DataError(f"{where} has several labels per row, but the model predicts one.")
-    reasons: dict[int, str] = {MISSING: _NO_LABEL}
-    targets = np.asarray(_table(values, label_map, reasons, hints, given=given)[values.code_K])
+    faults = {MISSING: _NO_LABEL}
+    targets = np.asarray(_table(values, label_map, faults, given=given)[values.code_K])
     for row in np.flatnonzero(targets < 0):
-        bad[int(row)] = reasons[int(values.code_K[row])]
+        bad[int(row)] = faults[int(values.code_K[row])]
     return targets
 
 
 def _multilabel_targets(
-    values: LabelValues, label_map: LabelMap, bad: dict[int, str], hints: dict[str, str], *, given: bool, where: str
+    values: LabelValues, label_map: LabelMap, bad: dict[int, Fault], *, given: bool, where: str
 ) -> np.ndarray:
     if values.length_N is None:
         raise DataError(
@@ -148,23 +144,22 @@ def _multilabel_targets(
     multi_hot = label_map.multi_hot if label_map.multi_hot is not None else multi_hot_width(values) == size
     if multi_hot:
         for row in np.flatnonzero((values.length_N != size) & (values.length_N != MISSING)):
-            bad[int(row)] = (
-                f"{count(int(values.length_N[row]), 'entry', 'entries')} where the other rows have {size}, one per"
-                f" label"
-            )
+            length = int(values.length_N[row])
+            reason = f"{count(length, 'entry', 'entries')} where the other rows have {size}, one per label"
+            bad[int(row)] = Fault(reason, length)
         bits = [bit_of(text) for text in values.texts]
         table = np.array([MISSING if bit is None else bit for bit in bits] + [MISSING])
         bit_K = table[values.code_K]
         for row in np.unique(row_K[bit_K == MISSING]):
-            bad.setdefault(int(row), "one of its label entries is neither 0 nor 1")
+            bad.setdefault(int(row), Fault("one of its label entries is neither 0 nor 1"))
         whole_N = values.length_N == size
         chosen_K = whole_N[row_K]
         targets[whole_N] = np.maximum(bit_K[chosen_K], 0).reshape(-1, size)
         return targets
-    reasons: dict[int, str] = {MISSING: "a label in its list is missing"}
-    id_K = _table(values, label_map, reasons, hints, given=given)[values.code_K]
+    faults = {MISSING: Fault("a label in its list is missing")}
+    id_K = _table(values, label_map, faults, given=given)[values.code_K]
     for entry in np.flatnonzero(id_K < 0):
-        bad.setdefault(int(row_K[entry]), reasons[int(values.code_K[entry])])
+        bad.setdefault(int(row_K[entry]), faults[int(values.code_K[entry])])
     known_K = id_K >= 0
     targets[row_K[known_K], id_K[known_K]] = 1.0
     return targets

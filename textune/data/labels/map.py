@@ -21,9 +21,9 @@ LABEL = "label"
 class OwnLabels:
     """What a task of the user's own says of its labels beyond their names."""
 
-    read: Callable[[object], object]
-    """One label as written (never missing) to a class id, a row of 0 and 1 with one for each label, or a number;
-    ValueError, with the reason, for a label that cannot be used."""
+    read: Callable[[object, str], object]
+    """One label as written (never missing), and where it stands for messages, to a class id, a row of 0 and 1 with
+    one for each label, or a number; ValueError, with the reason, for a label that cannot be used."""
     outputs: tuple[str, ...]
     """Names of the model's outputs."""
 

@@ -9,13 +9,14 @@ import numpy as np
 from textune.data.columns import Examples
 from textune.data.labels.map import LabelMap
 from textune.data.labels.values import label_column
+from textune.data.reading import Fault
 from textune.wording import shorten
 
 _MISSING = "the label is missing"
 
 
-def own_targets(examples: Examples, label_map: LabelMap, bad: dict[int, str]) -> np.ndarray:
-    """The targets of examples, in the form that other labels of that kind have; `bad` gets the reason of each row
+def own_targets(examples: Examples, label_map: LabelMap, bad: dict[int, Fault]) -> np.ndarray:
+    """The targets of examples, in the form that other labels of that kind have; `bad` gets each row
     without one.
 
     A label that occurs often is read once.
@@ -26,41 +27,42 @@ def own_targets(examples: Examples, label_map: LabelMap, bad: dict[int, str]) ->
     known: dict[str, object] = {}
     for row, label in enumerate(label_column(examples).to_pylist()):
         if label is None or label == "" or label != label:
-            bad[row] = _MISSING
+            bad[row] = Fault(_MISSING)
             continue
         key = repr(label)
         if key not in known:
-            known[key] = _read(label, label_map)
+            known[key] = _read(label, label_map, examples.place(row))
         found = known[key]
-        if isinstance(found, str):
+        if isinstance(found, Fault):
             bad[row] = found
         else:
             targets[row] = found
     return targets
 
 
-def _read(label: object, label_map: LabelMap) -> object:
-    """The target of one label, or why it has none."""
+def _read(label: object, label_map: LabelMap, place: str) -> object:
+    """The target of one label, which stands at `place`, or the Fault of a label that has none."""
     assert label_map.own is not None
     try:
-        target = label_map.own.read(label)
+        target = label_map.own.read(label, place)
     except ValueError as error:
-        return f"the label {shorten(label, 30)} cannot be used: {' '.join(str(error).split()) or 'ValueError'}"
+        reason = " ".join(str(error).split()) or "ValueError"
+        return Fault(f"the label {shorten(label, 30)} cannot be used: {reason}", label)
     said = f"the label {shorten(label, 30)} is read as {target!r:.30}"
     num = len(label_map.names)
     if label_map.exclusive:
         if isinstance(target, int | np.integer) and 0 <= target < num:
             return int(target)
-        return f"{said}, which is no class id from 0 to {num - 1}"
+        return Fault(f"{said}, which is not a class id from 0 to {num - 1}", label)
     if label_map.several:
         row = _numbers(target)
         if row is not None and row.shape == (num,) and ((row == 0) | (row == 1)).all():
             return row
-        return f"{said}, which is no row of {num} numbers 0 or 1"
+        return Fault(f"{said}, which is not a row of {num} numbers, each 0 or 1", label)
     number = _numbers(target)
     if number is not None and number.shape == () and np.isfinite(number):
         return float(number)
-    return f"{said}, which is no finite number"
+    return Fault(f"{said}, which is not a finite number", label)
 
 
 def _numbers(target: object) -> np.ndarray | None:

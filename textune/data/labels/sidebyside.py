@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kinds
 
-from textune.data.reading import NUMBER, Rows, flat, is_text, to_names
+from textune.data.reading import NUMBER, Fault, Rows, flat, is_text, to_names
 from textune.errors import DataError
 from textune.wording import listing, repeated_names, shorten
 
@@ -18,9 +18,8 @@ _MISSING, _NEITHER = -1, -2
 _CLASSES = 'Where each column holds the classes of a task, set task.kind = "multitask".'
 
 
-def side_by_side(rows: Rows, names: Sequence[str], bad: dict[int, str], hints: dict[str, str]) -> pa.ChunkedArray:
-    """The columns as one list of true and false per row, in their order; rows with other values are noted in `bad`,
-    and what to do about a reason in `hints`.
+def side_by_side(rows: Rows, names: Sequence[str], bad: dict[int, Fault]) -> pa.ChunkedArray:
+    """The columns as one list of true and false per row, in their order; rows with other values are noted in `bad`.
 
     DataError for fewer than two columns, one named twice, or one whose values cannot be 0 or 1.
     """
@@ -35,13 +34,11 @@ def side_by_side(rows: Rows, names: Sequence[str], bad: dict[int, str], hints: d
     for index, name in enumerate(names):
         column = rows.table.column(name)
         bit_N = _bits(column, rows.class_names.get(name, ()), f"{rows.source}: label column {name!r}")
+        hint = _CLASSES if (bit_N == _NEITHER).any() else ""
         for row in np.flatnonzero(bit_N < 0).tolist():
-            shown = shorten(column[row].as_py(), 30)
-            what = "is missing" if bit_N[row] == _MISSING else f"is {shown}, which is neither 0 nor 1"
-            reason = f"the label in column {name!r} {what}"
-            bad.setdefault(row, reason)
-            if (bit_N == _NEITHER).any():
-                hints[reason] = _CLASSES
+            value = None if bit_N[row] == _MISSING else column[row].as_py()
+            what = "is missing" if value is None else f"is {shorten(value, 30)}, which is neither 0 nor 1"
+            bad.setdefault(row, Fault(f"the label in column {name!r} {what}", value, hint))
         bits[:, index] = bit_N == 1
     offsets = pa.array(np.arange(len(rows) + 1) * len(names), pa.int64())
     return pa.chunked_array([pa.LargeListArray.from_arrays(offsets, pa.array(bits.ravel()))])

@@ -39,6 +39,7 @@ from .numeric import to_floats as to_floats
 from .quoting import csv_reader as csv_reader
 from .records import RecordTable as RecordTable
 from .rows import JSON_FIELD as JSON_FIELD
+from .rows import Fault as Fault
 from .rows import Piece as Piece
 from .rows import Places as Places
 from .rows import Rows as Rows

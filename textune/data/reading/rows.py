@@ -21,6 +21,17 @@ JSON_FIELD = {b"textune.json": b"1"}
 
 
 @dataclass(frozen=True)
+class Fault:
+    """Why a row cannot be used."""
+
+    reason: str
+    value: object = None
+    """What it holds instead; None where something is missing."""
+    hint: Advice = ""
+    """What to do."""
+
+
+@dataclass(frozen=True)
 class SkippedRow:
     """A row that could not be used."""
 
@@ -28,6 +39,8 @@ class SkippedRow:
     """Such as `train.tsv, line 17`."""
     reason: str
     hint: Advice = ""
+    value: object = None
+    """As in `Fault`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +165,7 @@ def refuse(bad: Sequence[SkippedRow], source: str) -> DataError:
     return DataError(
         f"{first.place}: {first.reason}.{more}",
         hint=Words(first.hint, " Fix the file, or ", skip, " to leave such rows out."),
+        value=first.value,
         place=first.place,
         reason=first.reason,
     )
