@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=Examples,
-    short_help="Train and evaluate the nine tasks of GLUE; compare with published scores.",
+    short_help="Train and evaluate the tasks of GLUE, beside published scores.",
     examples="textune glue --data GLUE --pretrained google-bert/bert-base-cased\n"
     "textune glue --data GLUE --data SAMPLES --pretrained path/to/backbone --tasks mrpc,rte --out runs/glue\n"
     "textune glue --data hub --pretrained google-bert/bert-base-cased train.seed=1",
