@@ -34,6 +34,7 @@ def test_a_missing_file() -> None:
     message = refusal(file="confg.toml")
     assert "confg.toml: there is no such config file" in message and "Did you mean config.toml?" in message
     assert "textune init" in refusal(file="elsewhere/zzz")
+    assert "Give the config first" in refusal(file="train.optimizer.lr=1e-4")
 
 
 def test_a_folder_instead_of_a_file() -> None:

@@ -362,6 +362,8 @@ def test_what_is_frozen_can_be_given_back(bert: Path) -> None:
     ("unfreeze", "freeze", "parts"),
     [
         ("layer.1", ["backbone"], ['"layer.1" matches no parameter', "bert.encoder.layer.1"]),
+        ("*.layr.1.*", ["backbone"], ['"*.layr.1.*" matches no parameter', "bert.encoder.layer.1"]),
+        ("*.layer.11.*", ["backbone"], ['"*.layer.11.*" matches no parameter', "bert.encoder.layer.1"]),
         ("embedings", ["backbone"], ['Did you mean "embeddings"?']),
         ("*.layer.1.*", [], ["matches nothing that model.freeze takes"]),
         ("*.layer.1.*", ["embeddings"], ["matches nothing that model.freeze takes"]),

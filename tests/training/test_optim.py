@@ -102,6 +102,7 @@ def test_without_a_package_for_8_bits_the_error_names_the_command(monkeypatch: p
     require_optimizer(AdamW())
     with pytest.raises(ModelError, match=r'kind = "adamw_8bit", but neither bitsandbytes nor torchao') as caught:
         require_optimizer(AdamW8bit())
+    assert (caught.value.key, caught.value.value) == ("train.optimizer.kind", "adamw_8bit")
     assert 'pip install "textune[8bit]"' in caught.value.hint
     with pytest.raises(ModelError, match="adamw_8bit"):
         build_optimizer(torch.nn.Linear(2, 2), AdamW8bit())

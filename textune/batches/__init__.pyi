@@ -1,5 +1,5 @@
 from .assembler import Assembler as Assembler
-from .assembler import require_whole as require_whole
+from .assembler import require_uncut as require_uncut
 from .batch import Batch as Batch
 from .batch import MicroBatch as MicroBatch
 from .batch import TokenBatch as TokenBatch

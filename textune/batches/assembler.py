@@ -44,7 +44,7 @@ class Assembler:
         whole = rows.at(chosen)
         lengths = whole.lengths
         if self.lockstep and self.windows:
-            require_whole(int(lengths.max()), max_tokens, key="train.max_tokens")
+            require_uncut(int(lengths.max()), max_tokens, key="train.max_tokens")
         own, num_parts = self._share(lengths, max_tokens)
         micro_batches = [self._micro_batch(whole.at(positions), max_tokens) for positions in own]
         if len(own) < num_parts:
@@ -94,7 +94,7 @@ class Assembler:
         )
 
 
-def require_whole(num_tokens: int, max_tokens: int, *, key: str) -> None:
+def require_uncut(num_tokens: int, max_tokens: int, *, key: str) -> None:
     """ConfigError where an example has more tokens than are computed at once, and ranks in lockstep could not agree on
     the number of its parts; `key` sets the bound."""
     if num_tokens > max_tokens:

@@ -174,6 +174,8 @@ def _wrap(items: list[str]) -> str:
 
 
 def _hint_for_missing(path: Path, shown: str) -> str:
+    if "=" in shown:
+        return "Give the config first, such as config.toml or preset:tiny, and settings after it."
     others = [entry.name for entry in path.parent.glob("*.toml")] if os.path.isdir(path.parent) else []
     if near := nearest(path.name, others):
         return f"Did you mean {Path(shown).with_name(near)}?"

@@ -38,7 +38,10 @@ def frozen_names(hf: HuggingModel, section: Model, *, new_tensors: Collection[st
         frozen -= back
     if len(frozen) == len(names):
         raise ConfigError(
-            "model.freeze leaves nothing to train.", hint="Remove a pattern, so that at least the head is trained."
+            "model.freeze leaves nothing to train.",
+            hint="Remove a pattern, so that at least the head is trained.",
+            key="model.freeze",
+            value=list(section.freeze),
         )
     return frozenset(frozen)
 
@@ -86,6 +89,19 @@ def _near(pattern: str, names: Sequence[str]) -> str:
     if word := nearest(pattern, ["backbone", "embeddings"]):
         return f'Did you mean "{word}"?'
     part = pattern.strip("*.")
-    near = [name for name in names if part in name][:3] or closest(part, names, cutoff=0.3) or list(names[:3])
+    near = _with(part, names) or _with(nearest(part, _pieces(names, part.count("."))), names)
+    near = near or closest(part, names, cutoff=0.3) or list(names[:3])
     others = ", ".join(near[1:])
     return f'Patterns match whole names, such as "{near[0]}" (others: {others}); begin with * to match a part.'
+
+
+def _with(part: str | None, names: Sequence[str]) -> list[str]:
+    """Some of the names that contain `part`."""
+    return [name for name in names if part in name][:3] if part else []
+
+
+def _pieces(names: Sequence[str], num_dots: int) -> list[str]:
+    """The pieces of names that have so many dots, such as `layer.0`, each once."""
+    parts = [name.split(".") for name in names]
+    found = [of[place : place + num_dots + 1] for of in parts for place in range(len(of) - num_dots)]
+    return list(dict.fromkeys(map(".".join, found)))

@@ -16,8 +16,8 @@ from textune.batches import (
     TokenRows,
     choose_max_length,
     require_budget,
+    require_uncut,
     require_weights,
-    require_whole,
     tokenise,
 )
 from textune.config import (
@@ -115,10 +115,10 @@ def build_parts(
     prepared = _prepared(train, model, data, rows, device=device, num_steps=num_steps, ranks=ranks, earlier=earlier)
     assert prepared.budget is not None, "it was measured"
     if computes_whole(train.distributed) and tokens.window_pooling is not None:
-        require_whole(int(rows["train"].lengths.max()), prepared.budget.max_tokens, key="train.max_tokens")
+        require_uncut(int(rows["train"].lengths.max()), prepared.budget.max_tokens, key="train.max_tokens")
         for key in sets_at_each_evaluation(experiment):
             if key in rows:
-                require_whole(int(rows[key].lengths.max()), evaluate.max_tokens, key="evaluate.max_tokens")
+                require_uncut(int(rows[key].lengths.max()), evaluate.max_tokens, key="evaluate.max_tokens")
     card = _card(experiment, labelled, loaded, device)
     said = [*data.notices, *loaded.notices]
     said += [] if earlier else model.notes  # a resumed run takes all weights from its checkpoint: nothing is new there

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from textune.batches import Assembler, TextEncoder, Tokens, TokenStore, cut_by_tokens, require_whole
+from textune.batches import Assembler, TextEncoder, Tokens, TokenStore, cut_by_tokens, require_uncut
 from textune.data import given_texts
 from textune.errors import Advice, DataError, ModelError
 from textune.model import CallerBudget, Device, TextModel, free_cached, is_out_of_memory
@@ -121,7 +121,7 @@ class Predictor:
         # Memory may have run out on some ranks only: all cut alike, or rows would be scored twice and others never.
         budget.max_tokens = -self.ranks.all_max([-budget.max_tokens])[0]
         if self.lockstep and assembler.windows:
-            require_whole(int(lengths.max(initial=0)), budget.max_tokens, key="evaluate.max_tokens")
+            require_uncut(int(lengths.max(initial=0)), budget.max_tokens, key="evaluate.max_tokens")
         batches = self._cut(np.arange(len(chosen)), lengths, budget.max_tokens)
         # In turns: sizes descend, so no rank gets more than about one batch more than another.
         to_do = batches[self.ranks.rank :: self.ranks.world]

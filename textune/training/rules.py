@@ -80,6 +80,8 @@ def require_optimizer(section: Optimizer) -> None:
         raise ModelError(
             f'train.optimizer.kind = "{section.kind}", but neither {" nor ".join(rule.packages)} is installed.',
             hint=f'Run `pip install "textune[{rule.extra}]"`, or use "adamw".',
+            key="train.optimizer.kind",
+            value=section.kind,
         )
 
 

@@ -82,12 +82,17 @@ def require(section: TrainSection, device: Device, ranks: Ranks, steps_per_epoch
             f'{obstacle}, which cannot be combined with train.distributed.kind = "fsdp": each rank holds slices of'
             " weights.",
             hint='Use "adamw" (its state is divided by the number of devices), or train.distributed.kind = "ddp".',
+            key="train.optimizer.kind",
+            value=section.optimizer.kind,
+            reason=obstacle,
         )
     if device.precision == "fp16":
         raise ModelError(
             'train.precision = "fp16" cannot be combined with train.distributed.kind = "fsdp": ranks do not see each'
             " other's overflows.",
             hint='Use "bf16" or "fp32".',
+            key="train.precision",
+            value="fp16",
         )
 
 

@@ -81,6 +81,8 @@ def plan_zero(
             f'train.optimizer.kind = "{section.optimizer.kind}" cannot be combined with train.distributed.kind ='
             ' "deepspeed": its state has no translation to ZeRO\'s partitions.',
             hint='Use "adamw" (its state is divided by the number of devices), or train.distributed.kind = "ddp".',
+            key="train.optimizer.kind",
+            value=section.optimizer.kind,
         )
     ours = _own_config(section, world=world, num_trained=num_trained)
     if zero.config is None:
