@@ -18,9 +18,16 @@ from textune.errors import DataError
 
 
 def _split(targets: list[int] | np.ndarray, **section: object) -> tuple[np.ndarray, np.ndarray]:
-    values = np.array(targets)
-    examples = examples_of(["x"] * len(values))
-    return split_rows(examples.rows, examples.indices, values, SplitOff.model_validate(section), key="data.validation")
+    return _split_by_head({"label": np.array(targets)}, **section)
+
+
+def _split_by_head(
+    targets: dict[str, np.ndarray], *, num_rows: int | None = None, **section: object
+) -> tuple[np.ndarray, np.ndarray]:
+    examples = examples_of(["x"] * (num_rows or len(next(iter(targets.values())))))
+    return split_rows(
+        examples.rows, examples.indices, targets, SplitOff.model_validate(section), key="data.validation"
+    )
 
 
 def _message(targets: list[int], **section: object) -> str:
@@ -87,9 +94,33 @@ def test_small_classes_are_served_in_random_order() -> None:
 
 
 def test_regression_and_multilabel_are_split_at_random() -> None:
-    examples = examples_of(["x"] * 50)
     for targets in (np.linspace(0, 1, 50, dtype=np.float32), np.eye(50, dtype=np.float32)):
-        assert len(split_rows(examples.rows, examples.indices, targets, SplitOff(), key="data.test")[1]) == 5
+        assert len(_split_by_head({"label": targets})[1]) == 5
+    assert len(_split_by_head({}, num_rows=50)[1]) == 5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_several_tasks_are_stratified_by_combination(seed: int) -> None:
+    """-1 is a missing label; combinations too rare to give a row of so many give their share together."""
+    generator = np.random.default_rng(seed)
+    tone = generator.choice([-1, 0, 1, 2], 400, p=[0.1, 0.6, 0.25, 0.05])
+    urgent = generator.choice([-1, 0, 1], 400, p=[0.2, 0.78, 0.02])
+    kept, aside = _split_by_head({"tone": tone, "urgent": urgent}, ratio=0.25, seed=seed)
+    assert np.array_equal(np.sort(np.concatenate([kept, aside])), np.arange(400)) and len(aside) == 100
+    combination = tone * 10 + urgent
+    sizes = {int(one): int((combination == one).sum()) for one in np.unique(combination)}
+    taken = {one: int((combination[aside] == one).sum()) for one in sizes}
+    rare = [one for one, size in sizes.items() if size < 4]
+    assert rare and len(sizes) - len(rare) > 5
+    for one in sizes.keys() - rare:
+        assert abs(taken[one] - sizes[one] / 4) < 1
+    assert abs(sum(taken[one] for one in rare) - sum(sizes[one] for one in rare) / 4) < 1
+
+
+def test_tasks_whose_combinations_never_repeat_are_split_at_random() -> None:
+    targets = {"first": np.repeat(np.arange(8), 8), "second": np.tile(np.arange(8), 8)}
+    chosen = [_split_by_head(targets, count=8, seed=seed)[1] for seed in range(20)]
+    assert all(len(aside) == 8 for aside in chosen) and len(set(np.concatenate(chosen))) > 50
 
 
 @pytest.mark.parametrize(
@@ -107,9 +138,8 @@ def test_sides_without_rows(num_rows: int, section: dict[str, object], message: 
 
 def test_more_than_the_classes_can_give() -> None:
     targets = [0, 0, 1, 1, 2, 2]
-    assert "4 rows cannot be set aside if every class keeps a row for training: at most 3 can" in _message(
-        targets, count=4
-    )
+    message = _message(targets, count=4)
+    assert "4 rows cannot be set aside" in message and "keeps a row for training: at most 3 can" in message
     assert len(_split(targets, count=4, stratify=False)[1]) == 4
     assert len(_split(targets, ratio=0.8)[1]) == 3
     assert "set data.validation.stratify = false" in _message([0, 1, 2, 3], ratio=0.5)
@@ -118,7 +148,7 @@ def test_more_than_the_classes_can_give() -> None:
 def _grouped(groups: Sequence[str | None], **section: object) -> tuple[Examples, np.ndarray, np.ndarray]:
     rows = rows_of({"text": ["t"] * len(groups), "label": [0, 1] * (len(groups) // 2), "user": pa.array(groups)})
     examples = select_columns(rows, Columns(), with_labels=True)
-    targets = np.array([0, 1] * (len(groups) // 2))
+    targets = {"label": np.array([0, 1] * (len(groups) // 2))}
     wanted = SplitOff.model_validate({"group_by": "user", **section})
     return (examples, *split_rows(examples.rows, examples.indices, targets, wanted, key="data.validation"))
 
@@ -136,7 +166,9 @@ def test_groups_follow_the_examples_not_the_rows() -> None:
     examples, _, _ = _grouped(groups)
     part = examples.take(np.arange(0, 20, 2))
     with pytest.raises(DataError, match="all rows have the same 'user'"):
-        split_rows(part.rows, part.indices, np.zeros(10, np.int64), SplitOff(group_by="user"), key="data.test")
+        split_rows(
+            part.rows, part.indices, {"label": np.zeros(10, np.int64)}, SplitOff(group_by="user"), key="data.test"
+        )
 
 
 def test_groups_larger_than_wanted_and_rows_without_group() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from kits.backbones import tiny_backbone
+from kits.backbones import WORDS, tiny_backbone
 from textune.run.facts import Facts
 from textune.run.header import describe
 from textune.run.tracking import SilentTracker
@@ -40,6 +40,11 @@ def reviews(num_rows: int, seed: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
+def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -65,9 +70,14 @@ bootstrap = 0
 
 
 def write_place(folder: Path, config: str, rows: list[dict[str, Any]]) -> Path:
-    """The folder, with `rows.csv`, a tiny BERT in `backbone`, and `config.toml`: `config` laid over `QUICK`."""
-    tiny_backbone("bert", folder / "backbone")
+    """As `write_config`, with `rows.csv` beside the rest."""
     write_csv(folder / "rows.csv", rows)
+    return write_config(folder, config)
+
+
+def write_config(folder: Path, config: str, *, words: Sequence[str] = WORDS) -> Path:
+    """The folder, with a tiny BERT of these words in `backbone`, and `config.toml`: `config` laid over `QUICK`."""
+    tiny_backbone("bert", folder / "backbone", words=words)
     (folder / "quick.toml").write_text(QUICK, encoding="utf-8")
     (folder / "config.toml").write_text(f'extends = "quick.toml"\n{config}', encoding="utf-8")
     return folder

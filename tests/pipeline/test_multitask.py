@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from kits.backbones import tiny_backbone
 from kits.errors import refused
 from kits.ranking import textune_ranks
-from kits.runs import Listener
+from kits.runs import Listener, write_config, write_jsonl
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
@@ -25,6 +24,22 @@ from textune.pipeline.info import in_words, info
 
 GROUPS = {"tone": ["neg", "mid", "pos"], "urgent": ["no", "yes"]}
 TONES = {"neg": ["bad", "dull"], "mid": ["plain", "usual"], "pos": ["good", "great"]}
+CONFIG = """
+[data]
+train.files = "rows.jsonl"
+validation.ratio = 0.2
+test = { kind = "files", files = "test.jsonl" }
+columns.labels = ["tone", "urgent"]
+[task]
+kind = "multitask"
+groups = { tone = ["neg", "mid", "pos"], urgent = ["no", "yes"] }
+[model]
+pretrained = "backbone"
+[train]
+duration = "8 epochs"
+[evaluate]
+bootstrap = 50
+"""
 REAL = Path(__file__).parents[3] / "shared" / "data" / "training_wizard" / "multi_task_classification.jsonl"
 
 
@@ -43,50 +58,13 @@ def messages(num_rows: int, seed: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
-def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tasks")
     words = ["the", "film", "is", "a", "movie", "now", "today", "later", *chain.from_iterable(TONES.values())]
-    tiny_backbone("bert", folder / "backbone", words=words)
     write_jsonl(folder / "rows.jsonl", messages(240))
     write_jsonl(folder / "test.jsonl", messages(40, seed=1))
-    (folder / "config.toml").write_text(
-        f"""
-[data.train]
-files = "rows.jsonl"
-[data.validation]
-ratio = 0.2
-[data.test]
-kind = "files"
-files = "test.jsonl"
-[data.columns]
-labels = ["tone", "urgent"]
-[task]
-kind = "multitask"
-groups = {{ tone = ["neg", "mid", "pos"], urgent = ["no", "yes"] }}
-[tokens]
-max_length = 24
-cache = "{folder / "cache"}"
-[model]
-pretrained = "backbone"
-[train]
-duration = "8 epochs"
-batch_size = 16
-precision = "fp32"
-device = "cpu"
-[train.optimizer]
-lr = 3e-3
-[evaluate]
-bootstrap = 50
-""",
-        encoding="utf-8",
-    )
-    return folder
+    return write_config(folder, CONFIG, words=words)
 
 
 @pytest.fixture(scope="module")

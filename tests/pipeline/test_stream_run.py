@@ -5,33 +5,17 @@ import re
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
-from kits.backbones import tiny_backbone
 from kits.resume import end_of, same_end
-from kits.runs import Listener, reviews, signal_after
+from kits.runs import Listener, reviews, signal_after, write_config, write_jsonl
 from kits.streams import web_server
 
 import textune
 from textune.cli import main
 from textune.errors import Preempted
 
-
-def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("stream")
-    tiny_backbone("bert", folder / "backbone")
-    rows = reviews(240)
-    for number in range(4):
-        write_jsonl(folder / f"part-{number}.jsonl", rows[number * 60 : (number + 1) * 60 - number])
-    write_jsonl(folder / "held-out.jsonl", reviews(60, seed=1))
-    (folder / "config.toml").write_text(
-        f"""
+CONFIG = """
 [data.train]
 kind = "stream"
 files = "part-*.jsonl"
@@ -44,23 +28,23 @@ files = "held-out.jsonl"
 names = ["neg", "pos"]
 [task]
 kind = "binary"
-[tokens]
-max_length = 24
-cache = "{folder / "cache"}"
 [model]
 pretrained = "backbone"
 [train]
 duration = "4 epochs"
-batch_size = 16
-precision = "fp32"
-device = "cpu"
-[train.optimizer]
-lr = 3e-3
 [evaluate]
 bootstrap = 20
 """
-    )
-    return folder
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stream")
+    rows = reviews(240)
+    for number in range(4):
+        write_jsonl(folder / f"part-{number}.jsonl", rows[number * 60 : (number + 1) * 60 - number])
+    write_jsonl(folder / "held-out.jsonl", reviews(60, seed=1))
+    return write_config(folder, CONFIG)
 
 
 def test_a_stream_trains_as_well_as_a_file(home: Path) -> None:

@@ -170,7 +170,8 @@ class SplitOff(Section):
     count: PositiveInt | None = None
     """Number of rows; overrides `ratio`."""
     stratify: bool = True
-    """Keep the share of each class (for regression, multilabel and multitask the split is random)."""
+    """Keep the share of each class, with several tasks of each combination of classes (for regression and multilabel
+    the split is random)."""
     group_by: ColumnName | None = None
     """Column such as a user or document id: rows with the same value stay in the same split."""
     seed: Seed = 0

@@ -183,7 +183,7 @@ def _set_aside(train: Split, section: DataSection) -> tuple[Split, dict[str, Spl
         if isinstance(source, SplitOff):
             examples, rest = train.examples, train.indices
             kept, aside = split_rows(
-                examples.rows, examples.indices[rest], train.chosen_targets.get(LABEL), source, key=key_of(name)
+                examples.rows, examples.indices[rest], train.chosen_targets, source, key=key_of(name)
             )
             shares[name] = replace(train, name=name, indices=rest[aside], is_share=True)
             train = replace(train, indices=rest[kept])

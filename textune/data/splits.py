@@ -1,10 +1,13 @@
 """Sets rows aside for validation or test: stratified by class, in whole groups, or at random; after `labels`.
 
-The same rows and seed give the same split on every machine. Every class keeps at least one row for training, and its
-share on both sides as closely as whole rows allow (largest remainders).
+The same rows and seed give the same split on every machine. Every class (of several tasks: every combination of
+classes that is not rare) keeps at least one row for training, and its share on both sides as closely as whole rows
+allow (largest remainders).
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -18,19 +21,19 @@ from textune.wording import count
 
 
 def split_rows(
-    rows: Rows, indices: np.ndarray, targets: np.ndarray | None, section: SplitOff, *, key: str
+    rows: Rows, indices: np.ndarray, targets: Mapping[str, np.ndarray], section: SplitOff, *, key: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions kept and positions set aside among the examples whose rows are `indices` int64 [N]; int64, both
     sorted.
 
-    `targets` [N] of whole numbers are classes to stratify by; with other targets, or none, the split is random. `key`
-    names the split in messages, such as `data.validation`. DataError where one of the sides would be empty.
+    `targets` by head: whole numbers [N] are classes to stratify by; with other targets, or none, the split is random.
+    `key` names the split in messages, such as `data.validation`. DataError where one of the sides would be empty.
     """
     wanted = _num_wanted(len(indices), section, key)
     if section.group_by is not None:
         chosen_N = _choose_groups(rows, indices, section.group_by, wanted, section, key)
-    elif section.stratify and targets is not None and targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer):
-        chosen_N = _choose_by_class(targets, wanted, section, key)
+    elif section.stratify and (classes_N := _classes(targets, wanted)) is not None:
+        chosen_N = _choose_by_class(classes_N, wanted, section, key)
     else:
         chosen_N = np.zeros(len(indices), bool)
         chosen_N[Draws.of_seed(section.seed).permutation(len(indices))[:wanted]] = True
@@ -59,6 +62,22 @@ def _num_wanted(num_rows: int, section: SplitOff, key: str) -> int:
     return wanted
 
 
+def _classes(targets: Mapping[str, np.ndarray], wanted: int) -> np.ndarray | None:
+    """What to stratify by, int64 [N]; None where the targets are not classes.
+
+    Of several heads, the combination of a row's classes, a missing one included. Combinations of so few rows that none
+    of them would give one are taken as one class: otherwise the rows set aside would be all of frequent combinations.
+    """
+    if not targets or any(one.ndim > 1 or not np.issubdtype(one.dtype, np.integer) for one in targets.values()):
+        return None
+    if len(targets) == 1:
+        return next(iter(targets.values()))
+    by_head_NH = np.stack(list(targets.values()), axis=1)
+    _, combination_N, size_C = np.unique(by_head_NH, axis=0, return_inverse=True, return_counts=True)
+    is_rare_C = size_C * wanted < len(by_head_NH)
+    return np.asarray(np.where(is_rare_C, len(size_C), np.arange(len(size_C)))[combination_N])
+
+
 def _choose_by_class(targets: np.ndarray, wanted: int, section: SplitOff, key: str) -> np.ndarray:
     """Rows set aside, bool [N], a share of each class."""
     num_rows = len(targets)
@@ -67,8 +86,8 @@ def _choose_by_class(targets: np.ndarray, wanted: int, section: SplitOff, key: s
     quota_C = _quotas(sizes_C, wanted, seed=section.seed)
     if quota_C.sum() < wanted and (section.count is not None or quota_C.sum() == 0):
         raise DataError(
-            f"{key}: {count(wanted, 'row')} cannot be set aside if every class keeps a row for training: "
-            f"at most {int(np.maximum(sizes_C - 1, 0).sum())} can.",
+            f"{key}: {count(wanted, 'row')} cannot be set aside if every class, or combination of classes, keeps a"
+            f" row for training: at most {int(np.maximum(sizes_C - 1, 0).sum())} can.",
             hint=f"Lower {key}.count, or set {key}.stratify = false.",
         )
     # Rows class by class, in random order within each: the first rows of each class are taken.
