@@ -1,3 +1,4 @@
+from .adapters import Lora as Lora
 from .arguments import require_count as require_count
 from .arguments import require_words as require_words
 from .evaluations import reported_sets as reported_sets

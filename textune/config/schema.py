@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
+from textune.config.adapters import Lora
 from textune.config.section import Computed, Located, Section
 from textune.config.sharing import Checkpointing, DataParallel, Distributed
 from textune.config.sources import DataSection
@@ -130,6 +131,8 @@ class ModelSection(ModelKeys):
     compiles where that is faster, `on` stops where it is impossible."""
     config: dict[str, Any] = {}
     """Changes to the backbone's own configuration, such as `{ hidden_dropout_prob = 0.2 }`."""
+    lora: Lora | None = None
+    """Train few numbers beside the backbone's frozen weights; a table, which may be empty (`[model.lora]`)."""
 
     @property
     def name(self) -> str:

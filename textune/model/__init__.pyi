@@ -22,6 +22,7 @@ from .pretrained import checkpoint_labels as checkpoint_labels
 from .pretrained import find_pretrained as find_pretrained
 from .pretrained import is_error as is_error
 from .quantize import require_int8 as require_int8
+from .recipe import Adapting as Adapting
 from .recipe import FullTable as FullTable
 from .recipe import Kept as Kept
 from .recipe import Occurring as Occurring

@@ -23,9 +23,10 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from textune.batches import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, TokenBatch, Tokens, WindowedBatch
-from textune.config import AttentionLayout, Pooling, Switch
+from textune.config import AttentionLayout, Lora, Pooling, Switch
 from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
+from textune.model.adapters import Adapters, adapt, is_adapter, merged, plain_name
 from textune.model.attention import PACKED, PackedLayout
 from textune.model.families import PACKED_FAMILIES, why_padded
 from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
@@ -66,9 +67,11 @@ class TextModel(nn.Module):
         notes: tuple[str, ...] = (),
         unknown_id: int | None = None,
         frozen: frozenset[str] = frozenset(),
+        whole: frozenset[str] = frozenset(),
     ) -> None:
         """ModelError where `attention` is "packed" and the family cannot. `unknown_id` stands for ids without an
-        embedding, `frozen` names the weights of `hf` that `freeze` takes out of training."""
+        embedding, `frozen` names the weights of `hf` that `freeze` takes out of training, `whole` those that are
+        trained beside adapters."""
         super().__init__()
         self.hf = hf
         self.pad_id = pad_id
@@ -80,6 +83,9 @@ class TextModel(nn.Module):
         self.pooling: WindowPooling | None = None
         """Makes one vector of those of an example's windows; None where every example is one row."""
         self._frozen = frozen
+        self._whole = whole
+        self.adapters: Adapters | None = None
+        """What is trained beside frozen weights; None where no adapters were put there."""
         self._num_ids = 0 if unknown_id is None else len(hf.get_input_embeddings().weight)
         self._vocabulary: CompactVocabulary | None = None
         _require_capped_scores(hf)
@@ -139,8 +145,9 @@ class TextModel(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """Parameters of the model as it is saved."""
-        return sum(p.numel() for p in self.parameters()) + (self._vocabulary.num_left_out if self._vocabulary else 0)
+        """Parameters of the model as it is saved, without adapters."""
+        own = sum(p.numel() for name, p in self.named_parameters() if not is_adapter(name))
+        return own + (self._vocabulary.num_left_out if self._vocabulary else 0)
 
     def pool_windows(self, kind: Pooling) -> WindowPooling:
         """Give the model a pooling of windows, which then belongs to its weights; ModelError where its head cannot be
@@ -157,10 +164,15 @@ class TextModel(nn.Module):
         self.pooling = WindowPooling(kind, width)
         return self.pooling
 
+    def adapt(self, lora: Lora, *, seed: int) -> None:
+        """Put adapters beside the weights, which are not trained from then on; once, after the head is settled.
+        Arguments and errors are those of `textune.model.adapters.adapt`."""
+        self.adapters = adapt(self.hf, lora, whole=self._whole, frozen=self._frozen, seed=seed)
+
     def freeze(self) -> None:
         """Train none of the weights that `model.freeze` names."""
         for name, parameter in self.hf.named_parameters():
-            if name in self._frozen:
+            if plain_name(name) in self._frozen:
                 parameter.requires_grad_(False)
 
     def compact_vocabulary(self, token_ids: Iterable[np.ndarray], *, mode: Switch, rule_obstacle: str = "") -> str:
@@ -333,6 +345,8 @@ class TextModel(nn.Module):
                 state = self.saved_state() if state is None else dict(state)
                 if self.pooling is not None:
                     self.pooling.save(folder, state)
+                if self.adapters is not None:
+                    state = merged(self.adapters, self.hf, state)
                 self.hf.save_pretrained(
                     folder, state_dict=self._vocabulary.restored(state) if self._vocabulary else state
                 )

@@ -12,7 +12,9 @@ from safetensors import SafetensorError
 from textune.config import Model, ModelSection, Pooling, PythonModel
 from textune.data import LabelMaps
 from textune.errors import ModelError
+from textune.model.adapters import require_adapters
 from textune.model.backbone import TextModel
+from textune.model.depth import head_names
 from textune.model.families import why_padded
 from textune.model.freeze import frozen_names
 from textune.model.hugging import HuggingConfig, HuggingModel, Options
@@ -118,6 +120,7 @@ def _load_found(
         notes=tuple(notes),
         unknown_id=unknown_id,
         frozen=frozen,
+        whole=frozenset(head_names(hf) | set(new_tensors)),
     )
 
 
@@ -130,6 +133,8 @@ def require_backbone(section: Model, *, pooling: Pooling | None = None) -> None:
         raise cannot_pool(name, f"{name} is code of its own")
     if code is not None and not section.pretrained:
         return
+    if isinstance(section, ModelSection) and section.lora is not None:
+        require_adapters(section.lora)
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
     config = read_config(found)
     if code is None or is_of_transformers(code):

@@ -1,9 +1,10 @@
 """The one valid order in which a loaded model is prepared: for training, for prediction and for export; after
 `backbone.py`.
 
-    quantise -> freeze -> compact -> place -> kernels -> recompute -> measure -> compile
+    quantise -> adapt -> freeze -> compact -> place -> kernels -> recompute -> measure -> compile
 
 quantise    int8 weights take the place of linear layers, and the kernels must find those
+adapt       adapters are put beside layers as they are by now, and are not frozen with them
 freeze      before compacting, which leaves a frozen table of token embeddings alone
 compact     while the full table is on the processor, so that a GPU never holds it
 place       weights go to the device that kernels and measurements ask about
@@ -22,7 +23,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from textune.config import Switch
+from textune.config import Lora, Switch
 from textune.model.backbone import TextModel
 from textune.model.budget import TokenBudget
 from textune.model.device import Device
@@ -56,12 +57,21 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Adapting:
+    """Train adapters, which start by `seed`, beside frozen weights."""
+
+    lora: Lora
+    seed: int
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What is done to a model before it computes; the default prepares it for export: on a device, as it is."""
 
     device: Device
     use: Literal["training", "prediction", "export"] = "export"
     int8: bool = False
+    adapting: Adapting | None = None
     vocabulary: Occurring | Kept | FullTable = FullTable("")
     """Which token embeddings are held."""
     sharded: bool = False
@@ -103,6 +113,8 @@ def prepare(
     dtype = torch.int8 if recipe.int8 else recipe.device.dtype
     if recipe.int8:
         quantize_linears(model)
+    if recipe.adapting is not None:
+        model.adapt(recipe.adapting.lora, seed=recipe.adapting.seed)
     if training:
         model.freeze()
     vocabulary = _compact(model, recipe.vocabulary)

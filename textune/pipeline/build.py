@@ -24,7 +24,6 @@ from textune.config import (
     Experiment,
     ModelSection,
     TokensSection,
-    TrainSection,
     reported_sets,
     require_runnable,
     sets_at_each_evaluation,
@@ -32,6 +31,7 @@ from textune.config import (
 from textune.data import GivenRows, PreparedData, prepare_data, require_sound
 from textune.evaluation import MainMetric, resolve_metric
 from textune.model import (
+    Adapting,
     Device,
     FullTable,
     Occurring,
@@ -106,7 +106,7 @@ def build_parts(
     plan = Plan.of(train, data.num_rows["train"])
     require_learner(train, device, ranks, steps_per_epoch=plan.steps_per_epoch)
     _require_sets(experiment, labelled, loaded, rows)
-    prepared = _prepared(train, model, data, rows, device=device, plan=plan, ranks=ranks, earlier=earlier)
+    prepared = _prepared(experiment, model, data, rows, device=device, plan=plan, ranks=ranks, earlier=earlier)
     assert prepared.budget is not None, "it was measured"
     _require_uncut(experiment, rows, max_tokens=prepared.budget.max_tokens)
     card = _card(experiment, labelled, loaded, device)
@@ -270,7 +270,7 @@ def _card(experiment: Experiment, labelled: _Labelled, loaded: _Loaded, device: 
 
 
 def _prepared(
-    section: TrainSection,
+    experiment: Experiment,
     model: TextModel,
     data: PreparedData,
     rows: Mapping[str, TokenRows],
@@ -281,6 +281,8 @@ def _prepared(
     earlier: Earlier | None,
 ) -> Prepared:
     """The model made ready to train on these rows."""
+    section = experiment.train
+    lora = experiment.model.lora if isinstance(experiment.model, ModelSection) else None
     stores = {id(of_split.store): of_split.store for of_split in rows.values()}.values()
     vocabulary = (
         Occurring(
@@ -294,6 +296,7 @@ def _prepared(
     recipe = Recipe(
         device,
         "training",
+        adapting=None if lora is None else Adapting(lora, section.seed),
         vocabulary=vocabulary,
         sharded=is_sharded(section.distributed),
         lengths=rows["train"].row_lengths,

@@ -1,0 +1,32 @@
+"""Keys for training few numbers beside a frozen backbone; part of `schema.py`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt
+
+from textune.config.section import Computed, Section
+from textune.config.values import Names
+
+
+class Lora(Section):
+    """Low-rank adaptation: the backbone's weights stay as they are, and a product of two small matrices is trained
+    beside each linear layer; the head is trained as a whole (Hu et al. 2021, arXiv:2106.09685)."""
+
+    r: PositiveInt = 8
+    """Rank of the update: columns of the one matrix, rows of the other."""
+    alpha: Annotated[float, Field(gt=0)] = 16.0
+    """The update is multiplied by `alpha / r`."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout before the first of the two matrices."""
+    bias: Literal["none", "all", "lora_only"] = "none"
+    """Biases of the backbone that are trained too: `none`, `all`, or those of adapted layers (`lora_only`)."""
+    targets: Names = ("all-linear",)
+    """Layers that are adapted: `all-linear` is every linear layer of the backbone; else last parts of names, such as
+    `query`, or patterns of whole names, such as `*.layer.1?.*`."""
+    merge: Computed[Literal["end", "command", "off"]] = "end"
+    """What a saved model is. `end`: a plain folder, the update added to the weights. `command`: an adapter folder, and
+    `textune export` adds it. `off`: an adapter folder, and `textune export` gives one too."""
+    options: dict[str, Any] = {}
+    """Further keys of peft's `LoraConfig`, such as `{ use_rslora = true }`."""
