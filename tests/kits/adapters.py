@@ -39,6 +39,7 @@ def wrapped_by_peft(built: Built, lora: Lora, folder: Path) -> Any:
         lora_dropout=lora.dropout,
         bias=lora.bias,
         target_modules=list(built.model.adapters.layers),
+        fan_in_fan_out=built.family == "gpt2",  # whose layers keep their weights transposed
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks for a name that transformers is giving up
