@@ -8,6 +8,8 @@ from .device import Device as Device
 from .device import Precision as Precision
 from .device import prefers_bf16 as prefers_bf16
 from .device import resolve_device as resolve_device
+from .frozen import fingerprint_of_weights as fingerprint_of_weights
+from .frozen import weight_digest as weight_digest
 from .loading import load_model as load_model
 from .loading import require_backbone as require_backbone
 from .loading import skeleton as skeleton
@@ -21,6 +23,7 @@ from .own import class_name as class_name
 from .pretrained import checkpoint_labels as checkpoint_labels
 from .pretrained import find_pretrained as find_pretrained
 from .pretrained import is_error as is_error
+from .pretrained import read_config as read_config
 from .quantize import require_int8 as require_int8
 from .recipe import Adapting as Adapting
 from .recipe import FullTable as FullTable

@@ -29,6 +29,7 @@ from textune.model.accelerator import Accelerator
 from textune.model.adapters import Adapters, adapt, is_adapter, merged, plain_name
 from textune.model.attention import PACKED, PackedLayout
 from textune.model.families import PACKED_FAMILIES, why_padded
+from textune.model.frozen import OF_HF, digests, fingerprint_of_weights, name_in_files
 from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
 from textune.model.hugging import HuggingModel, Options
 from textune.model.own import OwnModel, as_own, class_name
@@ -71,7 +72,7 @@ class TextModel(nn.Module):
     ) -> None:
         """ModelError where `attention` is "packed" and the family cannot. `unknown_id` stands for ids without an
         embedding, `frozen` names the weights of `hf` that `freeze` takes out of training, `whole` those that are
-        trained beside adapters."""
+        trained beside adapters and are part of every checkpoint: the head, and what starts new."""
         super().__init__()
         self.hf = hf
         self.pad_id = pad_id
@@ -86,6 +87,8 @@ class TextModel(nn.Module):
         self._whole = whole
         self.adapters: Adapters | None = None
         """What is trained beside frozen weights; None where no adapters were put there."""
+        self._digests: dict[str, str] = {}
+        """Hashes of weights that are not trained, by the names in the backbone's files."""
         self._num_ids = 0 if unknown_id is None else len(hf.get_input_embeddings().weight)
         self._vocabulary: CompactVocabulary | None = None
         _require_capped_scores(hf)
@@ -174,6 +177,32 @@ class TextModel(nn.Module):
         for name, parameter in self.hf.named_parameters():
             if plain_name(name) in self._frozen:
                 parameter.requires_grad_(False)
+
+    @property
+    def frozen_weights(self) -> dict[str, nn.Parameter]:
+        """The weights that are not trained and are as the backbone's files have them, by name: all frozen ones but the
+        head and what starts new."""
+        return {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if not parameter.requires_grad and name.startswith(OF_HF) and name_in_files(name) not in self._whole
+        }
+
+    def frozen_fingerprint(self, names: Iterable[str] | None = None) -> str:
+        """Hash of the frozen weights of these names (all of `frozen_weights` by default) and of what they are called;
+        empty where there are none.
+
+        Each weight is read once, while it is whole: before the ranks of a run cut it.
+        """
+        names = list(self.frozen_weights if names is None else names)
+        self.note_weights(names)
+        return fingerprint_of_weights(names, lambda name: self._digests[name_in_files(name)])
+
+    def note_weights(self, names: Iterable[str]) -> None:
+        """Hash weights for `frozen_fingerprint`, before they take another form; each once."""
+        own = dict(self.named_parameters())
+        new = {plain: own[name] for name in names if (plain := name_in_files(name)) not in self._digests}
+        self._digests |= digests(new)
 
     def compact_vocabulary(self, token_ids: Iterable[np.ndarray], *, mode: Switch, rule_obstacle: str = "") -> str:
         """Train only the token embeddings that occur in `token_ids`, where that is exact; returns the fact in words.
@@ -315,7 +344,8 @@ class TextModel(nn.Module):
 
     @property
     def left_out_fingerprint(self) -> str:
-        """Hash of the token embeddings that are not trained and so in no checkpoint; empty where all are."""
+        """Hash of the token embeddings that are not trained since they do not occur, and so are in no checkpoint;
+        empty where the table is whole."""
         return "" if self._vocabulary is None else self._vocabulary.fingerprint
 
     def save_config(self, folder: Path) -> None:
