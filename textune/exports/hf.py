@@ -176,7 +176,7 @@ def _require_backbone_of(
     everything = weights_of(model)
     held = {name: tensor for name, tensor in everything.items() if MODEL + name in checkpoint.names}
     # Earlier versions hold the frozen weights too: they are taken as they are, whatever became of the backbone.
-    found = model.frozen_fingerprint(everything.keys() - held.keys())
+    found = model.frozen_weights.fingerprint(everything.keys() - held.keys())
     if found != (known.frozen_weights or ""):
         raise ModelError(
             f"the weights of {name} changed since the checkpoint {checkpoint.folder} was written, which holds only"

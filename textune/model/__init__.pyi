@@ -8,8 +8,6 @@ from .device import Device as Device
 from .device import Precision as Precision
 from .device import prefers_bf16 as prefers_bf16
 from .device import resolve_device as resolve_device
-from .frozen import fingerprint_of_weights as fingerprint_of_weights
-from .frozen import weight_digest as weight_digest
 from .loading import load_model as load_model
 from .loading import require_backbone as require_backbone
 from .loading import skeleton as skeleton

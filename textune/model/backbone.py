@@ -29,7 +29,7 @@ from textune.model.accelerator import Accelerator
 from textune.model.adapters import Adapters, adapt, is_adapter, merged, plain_name
 from textune.model.attention import PACKED, PackedLayout
 from textune.model.families import PACKED_FAMILIES, why_padded
-from textune.model.frozen import OF_HF, digests, fingerprint_of_weights, name_in_files
+from textune.model.frozen import FrozenWeights
 from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
 from textune.model.hugging import HuggingModel, Options
 from textune.model.own import OwnModel, as_own, class_name
@@ -85,10 +85,9 @@ class TextModel(nn.Module):
         """Makes one vector of those of an example's windows; None where every example is one row."""
         self._frozen = frozen
         self._whole = whole
+        self.frozen_weights = FrozenWeights(self, whole)
         self.adapters: Adapters | None = None
         """What is trained beside frozen weights; None where no adapters were put there."""
-        self._digests: dict[str, str] = {}
-        """Hashes of weights that are not trained, by the names in the backbone's files."""
         self._num_ids = 0 if unknown_id is None else len(hf.get_input_embeddings().weight)
         self._vocabulary: CompactVocabulary | None = None
         _require_capped_scores(hf)
@@ -177,32 +176,6 @@ class TextModel(nn.Module):
         for name, parameter in self.hf.named_parameters():
             if plain_name(name) in self._frozen:
                 parameter.requires_grad_(False)
-
-    @property
-    def frozen_weights(self) -> dict[str, nn.Parameter]:
-        """The weights that are not trained and are as the backbone's files have them, by name: all frozen ones but the
-        head and what starts new."""
-        return {
-            name: parameter
-            for name, parameter in self.named_parameters()
-            if not parameter.requires_grad and name.startswith(OF_HF) and name_in_files(name) not in self._whole
-        }
-
-    def frozen_fingerprint(self, names: Iterable[str] | None = None) -> str:
-        """Hash of the frozen weights of these names (all of `frozen_weights` by default) and of what they are called;
-        empty where there are none.
-
-        Each weight is read once, while it is whole: before the ranks of a run cut it.
-        """
-        names = list(self.frozen_weights if names is None else names)
-        self.note_weights(names)
-        return fingerprint_of_weights(names, lambda name: self._digests[name_in_files(name)])
-
-    def note_weights(self, names: Iterable[str]) -> None:
-        """Hash weights for `frozen_fingerprint`, before they take another form; each once."""
-        own = dict(self.named_parameters())
-        new = {plain: own[name] for name in names if (plain := name_in_files(name)) not in self._digests}
-        self._digests |= digests(new)
 
     def compact_vocabulary(self, token_ids: Iterable[np.ndarray], *, mode: Switch, rule_obstacle: str = "") -> str:
         """Train only the token embeddings that occur in `token_ids`, where that is exact; returns the fact in words.

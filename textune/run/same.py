@@ -14,7 +14,7 @@ from textune.config import Role, SplitOff, format_value, role_of
 from textune.data import full_names, problem_of
 from textune.errors import RunError
 from textune.jsontext import finite
-from textune.model import TextModel, fingerprint_of_weights, processor, weight_digest
+from textune.model import TextModel, processor
 from textune.owncode import fingerprint
 from textune.run.parts import Parts
 from textune.run.state import FROZEN_WEIGHTS, Identity, RunState, content_in_words, machine_in_words
@@ -174,7 +174,7 @@ def identity_at(checkpoint: Checkpoint, state: RunState, model: TextModel) -> Id
     if identity.frozen_weights is not None:
         return identity
     try:
-        held = fingerprint_of_weights(model.frozen_weights, lambda name: weight_digest(checkpoint.read(MODEL + name)))
+        held = model.frozen_weights.fingerprint(read=lambda name: checkpoint.read(MODEL + name))
     except KeyError as error:
         raise not_fitting(checkpoint, error) from error
     return replace(identity, content=dict(identity.content) | {FROZEN_WEIGHTS: held})
@@ -208,7 +208,7 @@ def identity_of(parts: Parts) -> Identity:
     content["max_length"] = parts.card.max_length
     content["pair_separator"] = parts.card.pair_separator
     content["token_embeddings"] = parts.model.left_out_fingerprint
-    content[FROZEN_WEIGHTS] = parts.model.frozen_fingerprint()
+    content[FROZEN_WEIGHTS] = parts.model.frozen_weights.fingerprint()
     machine: dict[str, JsonValue] = {
         "torch": torch.__version__,
         "device": str(parts.device),

@@ -236,7 +236,7 @@ class Learner:
         weights.settle()
         own = held_weights(self.model)
         # Earlier versions held the frozen weights too; whether these are still the same is settled before.
-        known = own.keys() | self.model.frozen_weights.keys()
+        known = own.keys() | self.model.frozen_weights.by_name().keys()
         unknown = sorted(name for name in names if name.startswith(MODEL) and name.removeprefix(MODEL) not in known)
         if unknown:
             raise ValueError(f"the model has no {unknown[0].removeprefix(MODEL)}")

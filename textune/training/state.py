@@ -40,7 +40,7 @@ def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def held_weights(model: TextModel) -> dict[str, torch.Tensor]:
     """What a checkpoint holds of a model: all but the frozen weights, which the backbone's files have."""
-    frozen = model.frozen_weights
+    frozen = model.frozen_weights.by_name()
     return {name: tensor for name, tensor in weights_of(model).items() if name not in frozen}
 
 
