@@ -4,7 +4,6 @@ else."""
 from __future__ import annotations
 
 import json
-import platform
 import tempfile
 import time
 from collections import defaultdict
@@ -16,7 +15,8 @@ import numpy as np
 import torch
 
 import textune
-from bench.machine import versions
+from bench.machine import processor, versions
+from bench.sides.examples import read_example
 from bench.worker import Channel, Json, Skip, peak_memory, wait_for_device
 from textune.batches.batch import Batch
 from textune.batches.rows import TokenRows
@@ -302,6 +302,8 @@ def scores(channel: Channel, spec: Json) -> None:
     evaluations = [line for line in lines if line["kind"] == "evaluation"]
     rates = [line["tokens_per_second"] for line in lines if line["kind"] == "step"]
     best = next(line for line in reversed(evaluations) if line["is_best"])
+    facts = result.facts
+    assert facts is not None
     reports = {name: report.to_dict() for name, report in result.reports.items()}
     for report in reports.values():  # texts of the data stay with the data
         for key in ("mistakes", "confusion_matrix", "confusions", "classes"):
@@ -313,9 +315,16 @@ def scores(channel: Channel, spec: Json) -> None:
         best=best["metrics"],
         last=evaluations[-1]["metrics"],
         reports=reports,
+        rows=facts.rows,
+        steps=facts.steps,
+        parameters=facts.parameters,
+        parameters_trained=facts.parameters_trained,
+        precision=facts.precision,
         seconds=round(result.seconds, 1),
         tokens_per_second=round(sum(rates) / len(rates)),
+        **peak_memory(),
         threads=torch.get_num_threads(),
         versions=versions(PACKAGES),
-        machine=platform.platform(),
+        machine=processor(),
+        example=read_example(Path(spec["example"])),
     )
