@@ -58,6 +58,7 @@ def facts(parts: Parts) -> Json:
         "precision": parts.device.precision,
         "num_rows": len(rows),
         "num_tokens": int(rows.lengths.sum()),
+        "num_trained": sum(p.numel() for p in parts.model.parameters() if p.requires_grad),
         "header": describe(run_facts(parts)),
     }
 
@@ -210,7 +211,7 @@ def timed(
 def checkpoints(channel: Channel, spec: Json) -> Json:
     """`plain` and `ours`: steps without checkpoints, and with one every `spec["every"]` steps, saved as a run saves
     them."""
-    parts, folder = opened(spec["config"]), Path(spec["folder"])
+    parts, folder = opened(spec["config"], spec.get("overrides", ())), Path(spec["folder"])
     learner = learner_alone(parts.model, parts.settings.train, parts.device)
     keeper = CheckpointKeeper(folder, Checkpointing(), ALONE)
     keeper.open(0)
@@ -229,7 +230,7 @@ def checkpoints(channel: Channel, spec: Json) -> Json:
                     keeper.wait()
                 if keeper.phase == "idle":
                     keeper.save(learner, step, {"step": step})
-        channel.reply(seconds=time.perf_counter() - started)
+        channel.reply(seconds=time.perf_counter() - started, **peak_memory())
         keeper.wait()  # outside of both: what is left of the last checkpoint would count against the next segment
     newest = folder / f"step-{keeper.last_step}"
     return {"bytes": sum(path.stat().st_size for path in newest.rglob("*") if path.is_file()), **seconds}
