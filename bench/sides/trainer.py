@@ -255,7 +255,9 @@ def scores(channel: Channel, spec: Json) -> None:
     example, on_gpu = read_example(Path(spec["example"])), torch.cuda.is_available()
     precision, metric = example["train"]["precision"], example["evaluate"]["metric"]
     precision = best_precision("cuda" if on_gpu else "cpu") if precision == "auto" else precision
-    backbone = find_backbone(example["model"]["pretrained"])
+    if "take" in example["data"]["train"]:
+        raise Skip("the reference reads all rows: it cannot draw those of data.train.take")
+    backbone = find_backbone(spec["pretrained"] or example["model"]["pretrained"])
     tokenizer = AutoTokenizer.from_pretrained(backbone)
     started = time.perf_counter()
     scheme, features = read_features(example, Path(spec["data_folder"]), tokenizer, max_rows=spec["max_rows"])
