@@ -9,6 +9,7 @@ then called `NAME.base_layer.weight`, with `NAME.lora_A.default.weight` and `NAM
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
@@ -25,6 +26,9 @@ from textune.wording import listing, nearest
 
 if TYPE_CHECKING:
     from peft import LoraConfig
+
+# peft imports bitsandbytes if it is installed, which would warn of kernels that it did not download.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 ADAPTER = "default"
 """What peft calls the one adapter of a model."""
@@ -141,6 +145,11 @@ def targeted(hf: HuggingModel, targets: Sequence[str], *, whole: Collection[str]
 def is_adapter(name: str) -> bool:
     """Whether a weight of that name was put beside another."""
     return ".lora_" in name
+
+
+def is_adapted(name: str) -> bool:
+    """Whether an adapter stands beside the weight of that name."""
+    return _BASE in name
 
 
 def plain_name(name: str) -> str:
