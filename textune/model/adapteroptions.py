@@ -102,8 +102,8 @@ def lora_config(lora: Lora, layers: Sequence[str]) -> LoraConfig:
 
 
 def require_used(hf: HuggingModel, lora: Lora, layers: Sequence[str], *, whole: Collection[str]) -> None:
-    """ConfigError where an option or a bias of `model.lora` has nothing to act on in these layers, or in a backbone without
-    the weights `whole`."""
+    """ConfigError where an option or a bias of `model.lora` has nothing to act on, in these layers or in the
+    backbone, which has none of the weights `whole`."""
     for option in ("rank_pattern", "alpha_pattern"):
         for pattern in lora.options.get(option, {}):
             if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in layers):  # as peft reads it
