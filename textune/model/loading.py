@@ -88,7 +88,7 @@ def _load_found(
 ) -> TextModel:
     """The model of transformers that was found; `code` is its class where that is the user's own."""
     config = read_config(found)
-    _refuse_own(found, config)
+    refuse_own(found, config)
     require_weights(found)
     change = None if as_saved else plan_head(found, config, head)
     if change is None or not change.earlier_size:
@@ -138,7 +138,7 @@ def require_backbone(section: Model, *, pooling: Pooling | None = None) -> None:
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
     config = read_config(found)
     if code is None or is_of_transformers(code):
-        _refuse_own(found, config)
+        refuse_own(found, config)
         override_config(config, _overrides(section), key=_key_of_overrides(section))
     if pooling is not None and (reason := why_padded(config.model_type)):
         raise cannot_pool(config.model_type, f"it runs padded: {reason}")
@@ -168,7 +168,7 @@ def _key_of_overrides(section: Model) -> str:
     return "model.options" if isinstance(section, PythonModel) else "model.config"
 
 
-def _refuse_own(found: Pretrained, config: HuggingConfig) -> None:
+def refuse_own(found: Pretrained, config: HuggingConfig) -> None:
     """ModelError for a model of code of its own where a backbone of transformers is wanted."""
     if config.model_type == OWN_TYPE:
         raise ModelError(
@@ -239,7 +239,7 @@ def _own(hf: HuggingModel) -> None:
 def _new_tensors(found: Pretrained, hf: HuggingModel, info: dict[str, Any], section: Model) -> list[str]:
     """Names of the head's tensors that start random; ModelError for any other, since it would silently spoil the
     backbone."""
-    lost = sorted(name for name in info["missing_keys"] if not _is_head(hf, name))
+    lost = sorted(name for name in info["missing_keys"] if not is_head(hf, name))
     if lost:
         raise ModelError(
             f"{found.key}: the {found.where} lacks {len(lost)} weights of a {hf.config.model_type} backbone,"
@@ -248,18 +248,18 @@ def _new_tensors(found: Pretrained, hf: HuggingModel, info: dict[str, Any], sect
             + (f"Check {_key_of_overrides(section)}." if _overrides(section) else "Choose a complete checkpoint."),
         )
     for name, saved, wanted in sorted(info["mismatched_keys"]):
-        if isinstance(section, ModelSection) and section.ignore_mismatched_sizes and _is_head(hf, name):
+        if isinstance(section, ModelSection) and section.ignore_mismatched_sizes and is_head(hf, name):
             continue
         raise ModelError(
             f"{found.key}: {name} is {tuple(saved)} in the {found.where}, but must be {tuple(wanted)} here.",
             hint="Set model.ignore_mismatched_sizes = true to start the head anew."
-            if _is_head(hf, name)
+            if is_head(hf, name)
             else "Only a head can start anew: check model.config and the checkpoint's config.json.",
         )
     return sorted(info["missing_keys"] | {name for name, _, _ in info["mismatched_keys"]})
 
 
-def _is_head(hf: HuggingModel, name: str) -> bool:
+def is_head(hf: HuggingModel, name: str) -> bool:
     """Poolers count as heads: checkpoints of language models often lack them."""
     return "pooler" in name.split(".") or (
         id(hf.base_model) != id(hf) and not name.startswith(hf.base_model_prefix + ".")
