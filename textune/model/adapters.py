@@ -8,9 +8,11 @@ then called `NAME.base_layer.weight`, with `NAME.lora_A.default.weight` and `NAM
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,10 +43,10 @@ _BESIDE = {
 """What may stand beside a weight."""
 _OF_SECTION = {"r": "r", "lora_alpha": "alpha", "lora_dropout": "dropout", "bias": "bias", "target_modules": "targets"}
 """Keys of `LoraConfig` that are keys of `model.lora`."""
-_OPTIONS = ("use_rslora", "use_dora", "init_lora_weights", "rank_pattern", "alpha_pattern", "lora_bias")
+OPTIONS = ("use_rslora", "use_dora", "init_lora_weights", "rank_pattern", "alpha_pattern", "lora_bias")
 """Keys of `LoraConfig` that may be set: the others choose layers or parameters in their own way, need data, or change
 the frozen weights."""
-_STARTS = (True, "gaussian", "orthogonal")
+STARTS = (True, "gaussian", "orthogonal")
 """Ways for adapters to start that leave the frozen weights alone."""
 
 
@@ -60,13 +62,20 @@ class Adapters:
 
 def require_adapters(lora: Lora) -> None:
     """Raise early what `adapt` finds wrong whatever the model: ModelError without peft, ConfigError for options."""
+    require_peft("model.lora", "model.lora is set")
+    adapter_config(lora, [])
+
+
+def require_peft(key: str, why: str) -> None:
+    """ModelError where peft is not installed; `why` it is needed, as the setting `key` says."""
     if importlib.util.find_spec("peft") is None:
         raise ModelError(
-            "model.lora is set, but peft is not installed.",
-            hint='Run `pip install "textune[lora]"`, or leave model.lora out.',
-            key="model.lora",
+            f"{why}, but peft is not installed.",
+            hint='Run `pip install "textune[lora]"`, or leave model.lora out.'
+            if key == "model.lora"
+            else 'Run `pip install "textune[lora]"`.',
+            key=key,
         )
-    _config(lora, [])
 
 
 def adapt(hf: HuggingModel, lora: Lora, *, whole: Collection[str], frozen: Collection[str], seed: int) -> Adapters:
@@ -77,9 +86,7 @@ def adapt(hf: HuggingModel, lora: Lora, *, whole: Collection[str], frozen: Colle
     `model.freeze` takes out: their layers get no adapter. Adapters start by `seed` alone. ConfigError where `targets`
     match no layer or one of the head, or where nothing is left to adapt.
     """
-    from peft import inject_adapter_in_model
-
-    layers = [name for name in targeted(hf, lora.targets, whole=whole) if f"{name}.weight" not in frozen]
+    layers = chosen_layers(hf, lora, whole=whole, frozen=frozen)
     if not layers:
         raise ConfigError(
             "model.freeze takes every layer that model.lora would adapt.",
@@ -87,19 +94,81 @@ def adapt(hf: HuggingModel, lora: Lora, *, whole: Collection[str], frozen: Colle
             key="model.freeze",
             value=sorted(frozen)[:3],
         )
-    config = _config(lora, layers)
     _require_biases(hf, lora, layers)
+    _require_matches(lora, layers)
+    adapters = inject(hf, lora, adapter_config(lora, layers), layers, seed=seed)
+    for name, parameter in hf.named_parameters():
+        if name in whole:
+            parameter.requires_grad_(True)
+    return adapters
+
+
+def chosen_layers(hf: HuggingModel, lora: Lora, *, whole: Collection[str], frozen: Collection[str]) -> tuple[str, ...]:
+    """The names of the layers that get an adapter; arguments and errors as of `adapt`.
+
+    `all-linear` leaves out layers that peft takes for something else, so that no adapter beside them could be opened.
+    """
+    layers = [name for name in targeted(hf, lora.targets, whole=whole) if f"{name}.weight" not in frozen]
+    as_experts = _taken_for_experts(hf, layers)
+    if named := [name for name in layers if name in as_experts and any(_matches(name, one) for one in lora.targets)]:
+        last = named[0].rpartition(".")[2]
+        raise ConfigError(
+            f"model.lora.targets: {named[0]} cannot be adapted: in a {hf.config.model_type}, peft takes {last} for the"
+            " experts, whose weights are one tensor.",
+            hint=f'Use "{ALL_LINEAR}", which leaves such layers out, or name other layers.',
+            key="model.lora.targets",
+            value=next(one for one in lora.targets if _matches(named[0], one)),
+        )
+    return tuple(name for name in layers if name not in as_experts)
+
+
+def _taken_for_experts(hf: HuggingModel, layers: Sequence[str]) -> set[str]:
+    """Those of the layers whose names peft reads as parts of experts, as releases of transformers before 5 named
+    them; it then adapts the experts in their place."""
+    from peft import LoraConfig
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
+    found = set()
+    for last in {name.rpartition(".")[2] for name in layers}:
+        config = LoraConfig(target_modules=[last])
+        try:
+            convert_peft_config_for_transformers(config, cast(nn.Module, hf), None)
+        except ValueError:  # it wants the other parts of the experts too
+            found.add(last)
+        if last not in (config.target_modules or ()):
+            found.add(last)
+    return {name for name in layers if name.rpartition(".")[2] in found}
+
+
+def inject(hf: HuggingModel, lora: Lora, config: LoraConfig, layers: Sequence[str], *, seed: int) -> Adapters:
+    """Put adapters beside `layers`, as `config` says; ConfigError where peft refuses."""
+    from peft import inject_adapter_in_model
+
+    config = replace(
+        config,
+        target_modules=list(layers),
+        modules_to_save=None,
+        inference_mode=False,
+        # Those of other tools, which have chosen the layers already.
+        exclude_modules=None,
+        layers_to_transform=None,
+        layers_pattern=None,
+    )
     config.fan_in_fan_out = all(isinstance(hf.get_submodule(name), Conv1D) for name in layers)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            inject_adapter_in_model(config, cast(nn.Module, hf), ADAPTER)
+            inject_adapter_in_model(copy.deepcopy(config), cast(nn.Module, hf), ADAPTER)
     except ValueError as error:
         raise _refused(lora, error) from error
-    for name, parameter in hf.named_parameters():
-        if name in whole:
-            parameter.requires_grad_(True)
     return Adapters(lora, config, tuple(layers))
+
+
+def is_same_kind(one: LoraConfig, other: LoraConfig) -> bool:
+    """Whether adapters of the one configuration can go on as those of the other: only dropout and how they start may
+    differ."""
+    keys = ("r", "lora_alpha", "bias", *(name for name in OPTIONS if name != "init_lora_weights"))
+    return all(getattr(one, key) == getattr(other, key) for key in keys)
 
 
 def linears(hf: HuggingModel) -> dict[str, FamilyModule]:
@@ -195,7 +264,7 @@ def _no_layer(hf: HuggingModel, target: str, names: Sequence[str]) -> ConfigErro
     )
 
 
-def _config(lora: Lora, layers: Sequence[str]) -> LoraConfig:
+def adapter_config(lora: Lora, layers: Sequence[str]) -> LoraConfig:
     """peft's own configuration; ConfigError for `model.lora.options`."""
     from peft import LoraConfig
 
@@ -204,18 +273,18 @@ def _config(lora: Lora, layers: Sequence[str]) -> LoraConfig:
         if name in _OF_SECTION:
             raise _option(name, value, "is a key of its own", f"Set model.lora.{_OF_SECTION[name]}.")
         if name not in known:
-            near = nearest(name, _OPTIONS)
-            hint = f"Did you mean {near}?" if near else f"Keys that may be set: {', '.join(_OPTIONS)}."
+            near = nearest(name, OPTIONS)
+            hint = f"Did you mean {near}?" if near else f"Keys that may be set: {', '.join(OPTIONS)}."
             raise _option(name, value, "is not a key of peft's LoraConfig", hint)
-        if name not in _OPTIONS:
-            hint = f"Leave it out. Keys that may be set: {', '.join(_OPTIONS)}."
+        if name not in OPTIONS:
+            hint = f"Leave it out. Keys that may be set: {', '.join(OPTIONS)}."
             raise _option(name, value, "is not supported", hint)
     if lora.options.get("use_dora") and lora.options.get("lora_bias"):
         raise _option("lora_bias", True, "cannot be put into the weights together with use_dora", "Leave one out.")
     start = lora.options.get("init_lora_weights", True)
-    if start not in _STARTS:
+    if start not in STARTS:
         hint = (
-            f"Use {', '.join(repr(one).lower() if one is True else chr(34) + str(one) + chr(34) for one in _STARTS)}."
+            f"Use {', '.join(repr(one).lower() if one is True else chr(34) + str(one) + chr(34) for one in STARTS)}."
         )
         raise _option("init_lora_weights", start, "would change the frozen weights, or start away from them", hint)
     try:
@@ -254,6 +323,20 @@ def _require_biases(hf: HuggingModel, lora: Lora, layers: Sequence[str]) -> None
                 f"needs layers with a bias, and {name} has none",
                 "Leave it out, or set model.lora.targets to layers that have one.",
             )
+
+
+def _require_matches(lora: Lora, layers: Sequence[str]) -> None:
+    """ConfigError for a pattern of ranks or alphas that matches no adapted layer."""
+    for option in ("rank_pattern", "alpha_pattern"):
+        for pattern in lora.options.get(option, {}):
+            if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in layers):
+                lasts = list(dict.fromkeys(name.rpartition(".")[2] for name in layers))
+                raise ConfigError(
+                    f'model.lora.options.{option}: "{pattern}" matches no adapted layer.',
+                    hint=f"Keys are regular expressions of last parts of names: {listing(lasts)}.",
+                    key=f"model.lora.options.{option}",
+                    value=pattern,
+                )
 
 
 def _option(name: str, value: Any, why: str, hint: str) -> ConfigError:
