@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,15 @@ import torch
 from kits.further import FURTHER
 from kits.models import COLORS, PACKED, PADDED, Built, build, close, known, lay_out, plain_inputs, random_rows
 from peft import PeftModel
-from test_adapters_merged import OPTIONS, adapted
+from test_adapters_merged import adapted
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from textune.config.schema import ModelSection
 from textune.model.adapters import is_adapter
 from textune.model.backbone import TextModel
+from textune.model.device import resolve_device
 from textune.model.loading import load_model
 from textune.model.recipe import Adapting, Recipe, prepare
-from textune.model.device import resolve_device
 from textune.model.tokenizer import load_tokenizer
 
 # Of peft, on transformers.

@@ -14,6 +14,7 @@ from textune.config import Model, PythonModel, load_tree, user_path
 from textune.errors import ConfigError, ModelError, RunError
 from textune.inside import require_inside
 from textune.model import (
+    CARD_NAME,
     Device,
     FullTable,
     Kept,
@@ -26,7 +27,7 @@ from textune.model import (
     skeleton,
 )
 from textune.owncode import require_allowed
-from textune.prediction import CARD_NAME, read_card
+from textune.prediction import read_card
 from textune.run import state_of
 from textune.training import KEPT_IDS, MANIFEST, MODEL, Checkpoint, newest, open_checkpoint, require_whole, weights_of
 
