@@ -6,30 +6,47 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import torch
 
 from textune.atomic import write_folder
-from textune.config import Model, PythonModel, load_tree, user_path
+from textune.config import Model, ModelSection, PythonModel, load_tree, user_path
 from textune.errors import ConfigError, ModelError, RunError
 from textune.inside import require_inside
 from textune.model import (
     CARD_NAME,
+    Adapting,
     Device,
     FullTable,
     Kept,
     Recipe,
     TextModel,
     complete_model,
+    find_pretrained,
     load_model,
     load_tokenizer,
     prepare,
+    read_config,
     skeleton,
 )
 from textune.owncode import require_allowed
-from textune.prediction import read_card
-from textune.run import state_of
-from textune.training import KEPT_IDS, MANIFEST, MODEL, Checkpoint, newest, open_checkpoint, require_whole, weights_of
+from textune.prediction import ModelCard, Predictor, load, read_card
+from textune.run import Identity, state_of
+from textune.training import (
+    KEPT_IDS,
+    MANIFEST,
+    MODEL,
+    Checkpoint,
+    checkpoints_in,
+    newest,
+    open_checkpoint,
+    require_whole,
+    weights_of,
+)
+
+Form: TypeAlias = Literal["merged", "adapter"]
+"""Whole weights, or adapters and what was trained beside them."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +57,20 @@ class Exported:
     step: int | None
     """Optimizer steps behind the model; None if its card does not say."""
     source: Path
+    form: Form
+    """Whether it holds whole weights, or adapters."""
 
 
-def export(source: str | Path, target: str | Path, *, code: str | Sequence[str] = ()) -> Exported:
+def export(
+    source: str | Path, target: str | Path, *, code: str | Sequence[str] = (), form: Form | None = None
+) -> Exported:
     """Write a model as a plain folder: the best one of a run, or that of its newest checkpoint if it has not evaluated
     yet, or that of one checkpoint.
 
-    The folder is complete or absent. `code`: as in `textune.prediction.load`, for the model of a checkpoint. Raises
-    RunError if there is no model, if the checkpoint is damaged, or if `target` exists.
+    The folder is complete or absent. `code`: as in `textune.prediction.load`, for the model of a checkpoint. `form`:
+    of a model with adapters, whether these are put into the weights ("merged") or written by themselves ("adapter");
+    by default as its `model.lora.merge` says: "adapter" for "off", else "merged". Raises RunError if there is no
+    model, if the checkpoint is damaged, if it has no adapters to write, or if `target` exists.
     """
     source, target = user_path(source), user_path(target)
     if target.exists():
@@ -67,12 +90,43 @@ def export(source: str | Path, target: str | Path, *, code: str | Sequence[str] 
     if model is not None:
         if (model / MANIFEST).is_file():  # a checkpoint that holds only a model
             require_whole(model)
-        write_folder(target, lambda folder: _copy_model(model, folder))
-        return Exported(target, read_card(model).step, model)
+        card = read_card(model)
+        chosen = _form(form, None if card.adapters is None else card.adapters.merge, source, model)
+        if card.adapters is not None and chosen == "merged":
+            predictor = load(model, device="cpu", precision="fp32", compile="off", code=code)
+            write_folder(target, lambda folder: _save_merged(predictor, card, folder))
+        else:
+            write_folder(target, lambda folder: _copy_model(model, folder))
+        return Exported(target, card.step, model, chosen)
     checkpoint = _find_checkpoint(source)
     written = _rebuild(checkpoint, [code] if isinstance(code, str) else code)
-    write_folder(target, lambda folder: _save(written, checkpoint, folder))
-    return Exported(target, checkpoint.step, checkpoint.folder)
+    merge = None if written.adapters is None else written.adapters.lora.merge
+    chosen = _form(form, merge, source, checkpoint.folder)
+    write_folder(target, lambda folder: _save(written, checkpoint, folder, chosen))
+    return Exported(target, checkpoint.step, checkpoint.folder, chosen)
+
+
+def _form(asked: Form | None, merge: str | None, source: Path, model: Path) -> Form:
+    """What is written of `model`, which `source` holds; `merge` is the `model.lora.merge` of its adapters, None where
+    it has none."""
+    if asked == "adapter" and merge is None:
+        saved = [folder for _, folder in checkpoints_in(source / "checkpoints")]
+        apart = f"`textune export {saved[-1]} --adapter`" if saved else "a checkpoint that still has them"
+        raise RunError(
+            f"--adapter: {model} has no adapters: it was trained without model.lora, or they are in its weights.",
+            hint=f'Leave --adapter out. In a run with model.lora.merge = "end", use {apart}; or train with'
+            ' model.lora.merge = "off".',
+            key="form",
+            value="adapter",
+            place=str(model),
+            reason="no adapters",
+        )
+    return asked or ("adapter" if merge == "off" else "merged")
+
+
+def _save_merged(predictor: Predictor, card: ModelCard, folder: Path) -> None:
+    predictor.save(folder, merge=True)
+    _write_card(card.model_copy(update={"adapters": None}), folder)
 
 
 def _find_checkpoint(source: Path) -> Checkpoint:
@@ -97,70 +151,112 @@ def _copy_model(model: Path, folder: Path) -> None:
             raise RunError(f"{model} is refused: {error}.", hint="Replace the link with the file itself.") from error
         if path.is_file() and path.name != MANIFEST:
             shutil.copy2(path, folder / path.name)
+    card = read_card(folder)
+    if card.adapters is not None:
+        backbone = card.adapters.backbone.moved(model, folder)
+        adapters = card.adapters.model_copy(update={"backbone": backbone})
+        _write_card(card.model_copy(update={"adapters": adapters}), folder)
+
+
+def _write_card(card: ModelCard, folder: Path) -> None:
+    (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _rebuild(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
-    """The model of a checkpoint, on the CPU, with the full table of token embeddings."""
-    small = checkpoint.folder / "model"
-    section = read_card(small).opened_in(small, compile="off")
-    if isinstance(section, PythonModel):
-        require_allowed([section.object], code, where=str(small / CARD_NAME))
-    hf, config = skeleton(section)
-    if KEPT_IDS in checkpoint.names:
-        with torch.no_grad():
-            hf.get_input_embeddings().weight.copy_(_full_table(checkpoint, config.num_labels))
-    pooling = read_card(small).window_pooling
-    model = TextModel(hf, pad_id=0, attention="auto" if pooling else "padded", compile="off")
-    if pooling is not None:
-        model.pool_windows(pooling)
-    kept = Kept(checkpoint.read(KEPT_IDS).numpy()) if KEPT_IDS in checkpoint.names else FullTable("")
-    prepare(model, Recipe(Device(torch.device("cpu"), "fp32"), vocabulary=kept))
-    if KEPT_IDS in checkpoint.names:
-        known = state_of(checkpoint).identity.token_embeddings
-        if model.left_out_fingerprint != known:
-            name = _backbone_of(checkpoint).pretrained
-            raise ModelError(
-                f"the token embeddings of {name} changed since the checkpoint {checkpoint.folder} was written, which"
-                f" holds only"
-                " those that the run trained.",
-                hint="Restore the original backbone.",
-                place=str(checkpoint.folder),
-            )
+    """The model of a checkpoint, on the CPU, with the full table of token embeddings, and with its adapters beside the
+    weights of its backbone."""
+    state, leans = state_of(checkpoint), KEPT_IDS in checkpoint.names
+    run = load_tree(dict(state.config), base=Path.cwd()).experiment
+    lora = run.model.lora if isinstance(run.model, ModelSection) else None
+    if leans or state.identity.frozen_weights or lora is not None:
+        model = _on_backbone(checkpoint, run.model, code, seed=run.train.seed)
+    else:
+        model = _from_skeleton(checkpoint, code)
+    kept = Kept(checkpoint.read(KEPT_IDS).numpy()) if leans else FullTable("")
+    adapting = None if lora is None else Adapting(lora, run.train.seed)
+    prepare(model, Recipe(Device(torch.device("cpu"), "fp32"), adapting=adapting, vocabulary=kept))
+    held = _require_backbone_of(checkpoint, model, state.identity, name=run.model.name)
     with torch.no_grad():
-        for name, tensor in weights_of(model).items():
+        for name, tensor in held.items():
             tensor.copy_(checkpoint.read(MODEL + name))
     return model
 
 
-def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
-    """Every token embedding as the backbone of the run has it."""
-    section = _backbone_of(checkpoint)
-    card = read_card(checkpoint.folder / "model")
+def _from_skeleton(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
+    """A model whose weights mean nothing yet, for a checkpoint that holds them all."""
+    small = checkpoint.folder / "model"
+    card = read_card(small)
+    section = card.opened_in(small, compile="off")
+    _require_code(section, code, small)
+    pooling = card.window_pooling
+    model = TextModel(skeleton(section), pad_id=0, attention="auto" if pooling else "padded", compile="off")
+    if pooling is not None:
+        model.pool_windows(pooling)
+    return model
+
+
+def _on_backbone(checkpoint: Checkpoint, section: Model, code: Sequence[str], *, seed: int) -> TextModel:
+    """The model as the run began with it: a checkpoint that holds only what is trained leans on its backbone."""
+    small = checkpoint.folder / "model"
+    card = read_card(small)
+    _require_code(section, code, small)
     try:
-        tokenizer = load_tokenizer(section)
-        model = load_model(section, tokenizer, label_maps=card.label_maps, num_logits=num_logits, seed=0)
+        return load_model(
+            section,
+            load_tokenizer(section),
+            label_maps=card.label_maps,
+            num_logits=read_config(find_pretrained(str(small), section, key="model.pretrained")).num_labels,
+            seed=seed,
+            pooling=card.window_pooling,
+        )
     except (ModelError, ConfigError) as error:
         raise RunError(
-            f"the checkpoint {checkpoint.folder} holds only the token embeddings that the run trained; the others are"
-            f" read from"
-            f" its backbone: {error.message}",
+            f"the checkpoint {checkpoint.folder} holds only what the run trained; the other weights are read from its"
+            f" backbone: {error.message}",
             hint="Put the backbone back where it was.",
         ) from error
-    table: torch.Tensor = model.hf.get_input_embeddings().weight
-    return table
 
 
-def _backbone_of(checkpoint: Checkpoint) -> Model:
-    """The backbone that the run was configured with."""
-    return load_tree(dict(state_of(checkpoint).config), base=Path.cwd()).experiment.model
+def _require_code(section: Model, code: Sequence[str], small: Path) -> None:
+    if isinstance(section, PythonModel):
+        require_allowed([section.object], code, where=str(small / CARD_NAME))
 
 
-def _save(model: TextModel, checkpoint: Checkpoint, folder: Path) -> None:
-    model.save(folder)
+def _require_backbone_of(
+    checkpoint: Checkpoint, model: TextModel, known: Identity, *, name: str
+) -> dict[str, torch.Tensor]:
+    """The tensors of `model` that the checkpoint holds; ModelError where the others, of the backbone `name`, are not
+    those that the run had."""
+    if KEPT_IDS in checkpoint.names and model.left_out_fingerprint != known.token_embeddings:
+        raise ModelError(
+            f"the token embeddings of {name} changed since the checkpoint {checkpoint.folder} was written, which holds"
+            " only those that the run trained.",
+            hint="Restore the original backbone.",
+            place=str(checkpoint.folder),
+        )
+    everything = weights_of(model)
+    held = {name: tensor for name, tensor in everything.items() if MODEL + name in checkpoint.names}
+    # Earlier versions hold the frozen weights too: they are taken as they are, whatever became of the backbone.
+    found = model.frozen_weights.fingerprint(everything.keys() - held.keys())
+    if found != (known.frozen_weights or ""):
+        raise ModelError(
+            f"the weights of {name} changed since the checkpoint {checkpoint.folder} was written, which holds only"
+            f" those that the run trained: their hash was {known.frozen_weights} and is {found}.",
+            hint="Restore the original backbone.",
+            key="model.pretrained",
+            value=found,
+            place=str(checkpoint.folder),
+            reason=f"the hash was {known.frozen_weights} and is {found}",
+        )
+    return held
+
+
+def _save(model: TextModel, checkpoint: Checkpoint, folder: Path, form: Form) -> None:
+    model.save(folder, merge=form == "merged")
     for path in sorted((checkpoint.folder / "model").iterdir()):
         if f"model/{path.name}" not in checkpoint.files:  # no manifest vouches for it
             continue
         if path.suffix != ".safetensors" and path.name != "config.json":
             shutil.copy2(path, folder / path.name)
-    card = read_card(folder).model_copy(update={"step": checkpoint.step})
-    (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    adapters = model.adapter_note(folder) if form == "adapter" else None
+    _write_card(read_card(folder).model_copy(update={"step": checkpoint.step, "adapters": adapters}), folder)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -27,6 +28,9 @@ from textune.wording import listing, nearest
 
 if TYPE_CHECKING:
     from peft import LoraConfig
+
+# peft imports bitsandbytes if it is installed, which would warn of kernels that it did not download.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 ADAPTER = "default"
 """What peft calls the one adapter of a model."""
@@ -210,6 +214,11 @@ def targeted(hf: HuggingModel, targets: Sequence[str], *, whole: Collection[str]
 def is_adapter(name: str) -> bool:
     """Whether a weight of that name was put beside another."""
     return ".lora_" in name
+
+
+def is_adapted(name: str) -> bool:
+    """Whether an adapter stands beside the weight of that name."""
+    return _BASE in name
 
 
 def plain_name(name: str) -> str:

@@ -30,6 +30,7 @@ from textune.model.adapterfolder import SavedAdapters, write_adapters
 from textune.model.adapters import Adapters, adapt, inject, is_adapter, merged, plain_name
 from textune.model.attention import PACKED, PackedLayout
 from textune.model.families import PACKED_FAMILIES, why_padded
+from textune.model.frozen import OF_HF, FrozenWeights
 from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
 from textune.model.hugging import HuggingModel, Options
 from textune.model.origin import AdapterNote, BackboneNote
@@ -75,8 +76,9 @@ class TextModel(nn.Module):
     ) -> None:
         """ModelError where `attention` is "packed" and the family cannot. `unknown_id` stands for ids without an
         embedding, `frozen` names the weights of `hf` that `freeze` takes out of training, `whole` those that are
-        trained beside adapters. `saved` are adapters that `adapt` goes on with, `backbone` says where what adapters
-        stand beside is as files; None where it is nowhere."""
+        trained beside adapters and are part of every checkpoint: the head, and what starts new. `saved` are adapters
+        that `adapt` goes on with, `backbone` says where what adapters stand beside is as files; None where it is
+        nowhere."""
         super().__init__()
         self.hf = hf
         self.pad_id = pad_id
@@ -89,7 +91,9 @@ class TextModel(nn.Module):
         """Makes one vector of those of an example's windows; None where every example is one row."""
         self._frozen = frozen
         self._whole = whole
+        self.frozen_weights = FrozenWeights(self, whole)
         self.saved = saved
+        """Adapters that were read with the model, until `adapt` puts them there."""
         self._backbone = backbone
         self.adapters: Adapters | None = None
         """What is trained beside frozen weights; None where no adapters were put there."""
@@ -156,6 +160,12 @@ class TextModel(nn.Module):
         own = sum(p.numel() for name, p in self.named_parameters() if not is_adapter(name))
         return own + (self._vocabulary.num_left_out if self._vocabulary else 0)
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all weights in memory: adapters and token embeddings that are not trained included."""
+        left_out = 4 * self._vocabulary.num_left_out if self._vocabulary else 0
+        return sum(parameter.nbytes for parameter in self.parameters()) + left_out
+
     def pool_windows(self, kind: Pooling) -> WindowPooling:
         """Give the model a pooling of windows, which then belongs to its weights; ModelError where its head cannot be
         computed apart from its backbone."""
@@ -178,6 +188,9 @@ class TextModel(nn.Module):
         are those of `textune.model.adapters.adapt`.
         """
         if self.saved is None:
+            if self._backbone is not None:
+                fingerprint = self.frozen_weights.fingerprint(self._beneath())
+                self._backbone = self._backbone.model_copy(update={"fingerprint": fingerprint})
             self.adapters = adapt(self.hf, lora, whole=self._whole, frozen=self._frozen, seed=seed)
             return
         self.adapters = inject(self.hf, lora, self.saved.config, self.saved.layers, seed=seed)
@@ -185,6 +198,10 @@ class TextModel(nn.Module):
         for name, parameter in self.hf.named_parameters():
             if name in self._whole:
                 parameter.requires_grad_(True)
+
+    def _beneath(self) -> list[str]:
+        """Names of all weights of the backbone before adapters stand beside them."""
+        return [f"{OF_HF}{name}" for name, _ in self.hf.named_parameters() if name not in self._whole]
 
     def freeze(self) -> None:
         """Train none of the weights that `model.freeze` names."""
@@ -332,7 +349,8 @@ class TextModel(nn.Module):
 
     @property
     def left_out_fingerprint(self) -> str:
-        """Hash of the token embeddings that are not trained and so in no checkpoint; empty where all are."""
+        """Hash of the token embeddings that are not trained since they do not occur, and so are in no checkpoint;
+        empty where the table is whole."""
         return "" if self._vocabulary is None else self._vocabulary.fingerprint
 
     def save_config(self, folder: Path) -> None:

@@ -25,7 +25,7 @@ def trained_whole(hf: HuggingModel, new_tensors: Iterable[str]) -> frozenset[str
 
 def frozen_hash(hf: HuggingModel, whole: Collection[str]) -> str:
     """Hash of the weights of a plain model, without those that are trained as a whole."""
-    return content_hash({name: tensor for name, tensor in hf.state_dict().items() if name not in whole})
+    return content_hash({name: weight for name, weight in hf.named_parameters() if name not in whole})
 
 
 def bases(saved: SavedAdapters, section: Model) -> list[Pretrained]:

@@ -107,7 +107,8 @@ def _load_found(
         read = _read_plain(section, found, config, code, seed=seed)
     else:
         read = _read_beneath(section, found, saved, config, code, seed=seed)
-    hf, new_tensors, backbone = read.hf, read.new_tensors, read.backbone
+    hf, new_tensors = read.hf, read.new_tensors
+    backbone: BackboneNote | None = read.backbone
     if hasattr(hf, "score"):
         # Heads that read the last token look for it by the pad id.
         text_config.pad_token_id = tokenizer.pad_token_id
@@ -164,17 +165,18 @@ def require_backbone(section: Model, *, pooling: Pooling | None = None) -> None:
         bases(saved, section)
 
 
-def skeleton(section: Model) -> tuple[HuggingModel, HuggingConfig]:
-    """The model of a folder with `config.json` alone, with weights that mean nothing yet, and its configuration."""
+def skeleton(section: Model) -> HuggingModel:
+    """The model of a folder with `config.json` alone, with weights that mean nothing yet."""
     code = require_own_model(section) if isinstance(section, PythonModel) else None
     config = read_config(find_pretrained(section.pretrained, section, key="model.pretrained"))
     with torch.random.fork_rng(devices=[]):
         if code is None:
             kind = transformers.AutoModelForSequenceClassification
-            return kind.from_config(config, dtype=torch.float32), config
+            hf: HuggingModel = kind.from_config(config, dtype=torch.float32)
+            return hf
         if is_of_transformers(code):
-            return code.target(config).float(), config
-        return as_hugging(OwnModel(config, code)), config
+            return code.target(config).float()  # type: ignore[no-any-return]
+        return as_hugging(OwnModel(config, code))
 
 
 def _overrides(section: Model) -> Options:
@@ -208,8 +210,8 @@ class _Read:
     """What the files hold beside it."""
     whole: frozenset[str]
     """What is trained as it is beside adapters: the head, and what starts new."""
-    backbone: BackboneNote | None
-    """Where the rest is as files; None where nobody asked."""
+    backbone: BackboneNote
+    """Where the rest is as files."""
 
 
 def _read_plain(
@@ -219,10 +221,7 @@ def _read_plain(
     hf, info = _read_weights(found, config, code, seed=seed)
     new_tensors = _new_tensors(found, hf, info, section)
     whole = trained_whole(hf, new_tensors)
-    note = None
-    if isinstance(section, ModelSection) and section.lora is not None:
-        origin = BackboneNote(name=section.pretrained, revision=section.revision)
-        note = origin.found_in(found.folder, frozen_hash(hf, whole))
+    note = BackboneNote(name=section.pretrained, revision=section.revision).found_in(found.folder)
     return _Read(hf, new_tensors, sorted(info["unexpected_keys"]), whole, note)
 
 

@@ -29,10 +29,17 @@ class BackboneNote(Section):
             return self
         return self.model_copy(update={"relative": os.path.relpath(self.folder, folder.resolve())})
 
-    def found_in(self, folder: Path | None, fingerprint: str) -> BackboneNote:
+    def found_in(self, folder: Path | None, fingerprint: str = "") -> BackboneNote:
         """The same note of a backbone that was found in this folder, or on the hub, with weights of that hash."""
         place = None if folder is None else str(folder.resolve())
         return self.model_copy(update={"folder": place, "relative": None, "fingerprint": fingerprint})
+
+    def moved(self, folder: Path, to: Path) -> BackboneNote:
+        """The same note for a copy of the adapter `folder`."""
+        near = None if self.relative is None else folder.resolve() / self.relative
+        if near is None or not near.is_dir():
+            return self.seen_from(to)
+        return self.model_copy(update={"relative": os.path.relpath(near.resolve(), to.resolve())})
 
     def places(self, folder: Path) -> list[str]:
         """Where the backbone of the adapter `folder` may be, the likeliest first: where it lies as seen from there,
