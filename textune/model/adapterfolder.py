@@ -23,22 +23,13 @@ from safetensors.torch import load_file, save_file
 from textune.config import Lora
 from textune.errors import ModelError
 from textune.jsontext import parse_json
-from textune.model.adapters import (
-    ADAPTER,
-    OPTIONS,
-    STARTS,
-    Adapters,
-    inject,
-    is_adapter,
-    linears,
-    merged,
-    plain_name,
-    require_peft,
-)
+from textune.model.adapteroptions import OPTIONS
+from textune.model.adapters import ADAPTER, Adapters, inject, is_adapter, merged, plain_name, require_peft
 from textune.model.hugging import HuggingModel
 from textune.model.origin import AdapterNote, BackboneNote
 from textune.model.pretrained import PICKLE_HINT, Pretrained
 from textune.model.saved import CARD_NAME
+from textune.model.targets import linears
 from textune.wording import listing
 
 if TYPE_CHECKING:
@@ -190,7 +181,7 @@ class SavedAdapters:
     def merge_into(self, hf: HuggingModel) -> None:
         """Put the adapters into the weights of the plain model `hf`."""
         self.require_layers(hf)
-        adapters = inject(hf, self.lora, self.config, self.layers, seed=0)
+        adapters = inject(hf, self.lora, self.config, self.layers, whole=(), seed=0)
         self.place_beside(hf)
         state = merged(adapters, hf, hf.state_dict())
         for name in adapters.layers:
@@ -267,7 +258,7 @@ def _read_config(path: Path, key: str) -> LoraConfig:
         if value != getattr(plain, name):
             raise _foreign(path, key, name, value, f"need {name}, which textune does not read")
     start = tree.get("init_lora_weights", True)
-    if start not in (*STARTS, False):
+    if start is not False and not OPTIONS["init_lora_weights"].fits(start):
         raise _foreign(path, key, "init_lora_weights", start, "changed the frozen weights when they started")
     try:
         return LoraConfig(**{name: value for name, value in tree.items() if name in known and name != "peft_type"})

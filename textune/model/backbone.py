@@ -193,11 +193,8 @@ class TextModel(nn.Module):
                 self._backbone = self._backbone.model_copy(update={"fingerprint": fingerprint})
             self.adapters = adapt(self.hf, lora, whole=self._whole, frozen=self._frozen, seed=seed)
             return
-        self.adapters = inject(self.hf, lora, self.saved.config, self.saved.layers, seed=seed)
+        self.adapters = inject(self.hf, lora, self.saved.config, self.saved.layers, whole=self._whole, seed=seed)
         self.saved.place_beside(self.hf)
-        for name, parameter in self.hf.named_parameters():
-            if name in self._whole:
-                parameter.requires_grad_(True)
 
     def _beneath(self) -> list[str]:
         """Names of all weights of the backbone before adapters stand beside them."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from textune.config import Lora, Model, ModelSection
 from textune.errors import ConfigError, ModelError
 from textune.model.adapterfolder import SavedAdapters, is_adapter_folder, modules_trained
-from textune.model.adapters import adapter_config, chosen_layers, is_same_kind
+from textune.model.adapteroptions import is_same_kind, lora_config
+from textune.model.adapters import chosen_layers
 from textune.model.content import content_hash
 from textune.model.depth import head_names
 from textune.model.hugging import HuggingModel
@@ -109,7 +110,7 @@ def _same(
 ) -> SavedAdapters | None:
     """The saved adapters as `lora` asks for them; None where it asks for others."""
     layers = chosen_layers(hf, lora, whole=whole, frozen=frozen)
-    config = adapter_config(lora, layers)
+    config = lora_config(lora, layers)
     if set(layers) != set(saved.layers) or not is_same_kind(config, saved.config):
         return None
     config.modules_to_save = saved.config.modules_to_save
