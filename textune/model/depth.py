@@ -66,7 +66,7 @@ def _embeds(name: str, modules: dict[str, FamilyModule]) -> bool:
     return "embed" in name or isinstance(modules[name.rpartition(".")[0]], nn.Embedding)
 
 
-def parts(hf: HuggingModel) -> dict[str, str]:
+def parts_of(hf: HuggingModel) -> dict[str, str]:
     """What each parameter belongs to, in words: embeddings, a layer by its number, pooler, head, or what follows the
     layers. Where there are two stacks of layers, they are told apart by their names, such as `encoder layer 0`."""
     modules = dict(hf.named_modules(remove_duplicate=False))
