@@ -40,8 +40,8 @@ from textune.model.positions import max_positions
 from textune.model.pretrained import (
     quiet_transformers,
 )
-from textune.model.varlen import attention_obstacle
 from textune.model.targets import ALL_LINEAR, targeted
+from textune.model.varlen import attention_obstacle
 from textune.model.vocabulary import CompactVocabulary, compact_vocabulary
 
 if TYPE_CHECKING:

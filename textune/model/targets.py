@@ -31,7 +31,6 @@ def linears(hf: HuggingModel) -> dict[str, FamilyModule]:
 
 def shape_of(layer: FamilyModule) -> tuple[int, int]:
     """Inputs and outputs of a linear layer."""
-    layer = getattr(layer, "base_layer", layer)
     if isinstance(layer, Conv1D):
         return layer.nx, layer.nf
     return layer.in_features, layer.out_features

@@ -146,17 +146,16 @@ def _parts(model: TextModel, optimizer_bytes: int) -> tuple[Part, ...]:
         beside = sum(parameter.numel() for name, parameter in inside if is_adapter(name))
         every = sum(parameter.numel() for _, parameter in inside)
         trained = sum(parameter.numel() for _, parameter in inside if parameter.requires_grad)
-        found.append(
-            Part(part, every - beside, beside, trained, BYTES_OF_WEIGHT * every, optimizer_bytes * trained)
-        )
+        found.append(Part(part, every - beside, beside, trained, BYTES_OF_WEIGHT * every, optimizer_bytes * trained))
     return tuple(found)
 
 
 def _linears(model: TextModel) -> tuple[LinearLayer, ...]:
     adapted = set(model.adaptable_layers)
-    return tuple(
-        LinearLayer(name, *shape_of(layer), adapted=name in adapted) for name, layer in linears(model.hf).items()
-    )
+    named = {
+        name.removesuffix(".base_layer"): layer for name, layer in linears(model.hf).items() if not is_adapter(name)
+    }
+    return tuple(LinearLayer(name, *shape_of(layer), adapted=name in adapted) for name, layer in named.items())
 
 
 def _notes(experiment: Experiment, model: TextModel, num_outputs: int | None) -> list[str]:
@@ -165,7 +164,7 @@ def _notes(experiment: Experiment, model: TextModel, num_outputs: int | None) ->
     if num_outputs is None:
         notes.append(
             f"The head has an output for each label, and labels are in the data, which is not read: it is counted with"
-            f" {count(model.hf.num_labels, 'output')}."
+            f" {count(model.hf.config.num_labels, 'output')}."
         )
     table = model.hf.get_input_embeddings().weight
     if table.requires_grad and experiment.train.compact_vocabulary != "off":
@@ -179,11 +178,13 @@ def as_tables(found: Parameters) -> tuple[list[list[str]], list[list[str]]]:
     parts = [["part", "parameters", *(["adapters"] if found.adapted else []), "trained", "weights", "optimizer"]]
     for part in (*found.parts, found.whole):
         numbers = [part.total, *([part.adapters] if found.adapted else []), part.trained]
-        parts.append([part.name, *(f"{number:,}" for number in numbers), *map(_size, (part.weight_bytes, part.optimizer_bytes))])
+        parts.append(
+            [part.name, *(f"{number:,}" for number in numbers), *map(_size, (part.weight_bytes, part.optimizer_bytes))]
+        )
     layers = [["linear layer", "layers", "inputs", "outputs", "adapters" if found.adapted else '"all-linear"']]
     alike: dict[tuple[str, int, int, bool], int] = {}
     for layer in found.linears:
-        pattern = re.sub(r"\.\d+(?=\.)", ".*", layer.name)
+        pattern = re.sub(r"(?<=\.)\d+(?=\.)", lambda number: "?" * len(number[0]), layer.name)
         key = (pattern, layer.inputs, layer.outputs, layer.adapted)
         alike[key] = alike.get(key, 0) + 1
     for (pattern, inputs, outputs, adapted), number in alike.items():
@@ -194,8 +195,12 @@ def as_tables(found: Parameters) -> tuple[list[list[str]], list[list[str]]]:
 def headline(found: Parameters) -> str:
     """The model in a line."""
     whole = found.whole
-    return f"{found.backbone} ({found.model_type}): {millions(whole.total)} parameters, {millions(whole.trained)} trained"
+    return (
+        f"{found.backbone} ({found.model_type}): {millions(whole.total)} parameters, {millions(whole.trained)} trained"
+    )
 
 
 def _size(num_bytes: int) -> str:
+    if not num_bytes:
+        return "0"
     return f"{num_bytes / 1e6:,.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:,.1f} kB"
