@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
 
 from textune.batches import Tokens
-from textune.config import TrainSection
+from textune.config import DeviceName, TrainingPrecision, TrainSection
 from textune.model import Device, TextModel
 from textune.ranks import Ranks
 from textune.tasks import ByHead, Task
@@ -78,18 +78,46 @@ def build(model: TextModel, device: Device) -> TorchEngine:
     return TorchEngine(model, device)
 
 
-ENGINES = {"torch": "textune.training.engines", "onnxruntime": "textune.training.ort.engine"}
-"""`train.engine` to the module that does it."""
+class EngineKind(NamedTuple):
+    """A row of `ENGINES`."""
+
+    module: str
+    """What does it: a module as `EngineModule` says."""
+    name: str
+    """What messages call it."""
+    device: DeviceName = "auto"
+    """What `train.device = "auto"` stands for."""
+    precision: TrainingPrecision = "auto"
+    """What `train.precision = "auto"` stands for."""
+    packed: bool = True
+    """Whether it computes packed batches."""
+
+
+ENGINES = {
+    "torch": EngineKind("textune.training.engines", "PyTorch"),
+    "onnxruntime": EngineKind(
+        "textune.training.ort.engine", "ONNX Runtime", device="cpu", precision="fp32", packed=False
+    ),
+}
+"""By `train.engine`; `config/engines.py` has the values of other keys that each can go with."""
+
+
+def engine_of(section: TrainSection) -> EngineKind:
+    """What is known of `train.engine`."""
+    return ENGINES[section.engine]
 
 
 def require_engine(section: TrainSection, device: Device, ranks: Ranks) -> None:
     """Raise early what `build_engine` would find wrong with the installation, the machine or the processes."""
-    module: EngineModule = importlib.import_module(ENGINES[section.engine])  # type: ignore[assignment]
-    module.require(section, device, ranks)
+    _module(section.engine).require(section, device, ranks)
 
 
 def build_engine(model: TextModel, device: Device, *, kind: str = "torch") -> Engine:
     """The engine that computes a model's losses and gradients on `device`; ModelError where it cannot take the
     model."""
-    module: EngineModule = importlib.import_module(ENGINES[kind])  # type: ignore[assignment]
-    return module.build(model, device)
+    return _module(kind).build(model, device)
+
+
+def _module(kind: str) -> EngineModule:
+    module: EngineModule = importlib.import_module(ENGINES[kind].module)
+    return module

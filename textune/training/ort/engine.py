@@ -42,7 +42,7 @@ def require(section: TrainSection, device: Device, ranks: Ranks) -> None:
     if _PLAIN in installed:
         raise _refused(
             f"{_PLAIN} is installed, which cannot live in one environment with {PACKAGE}",
-            'Make a new environment and run `pip install "textune[ort-training]"` there, or use train.engine = "torch".',
+            'Run `pip install "textune[ort-training]"` in a new environment, or use train.engine = "torch".',
         )
     missing = [] if PACKAGE in installed else [PACKAGE]
     missing += [name for name in ("onnxscript",) if importlib.util.find_spec(name) is None]
@@ -89,7 +89,7 @@ class OrtEngine(nn.Module):
         zeros_BL = torch.zeros_like(given["input_ids"])
         inputs = {name: given.get(name, zeros_BL) for name in self._graph.inputs}
         weights = [self._graph.parameters[name] for name in self._graph.trained]
-        outputs_BC: torch.Tensor = _Outputs.apply(self._graph, inputs, dropout, *weights)  # type: ignore[no-untyped-call]
+        outputs_BC: torch.Tensor = _Outputs.apply(self._graph, inputs, dropout, *weights)
         return outputs_BC
 
     def _compare(self, tokens: Tokens, task: Task, targets: Targets) -> None:
@@ -112,7 +112,7 @@ class _Outputs(torch.autograd.Function):
     """The two halves of a pass as one operator of autograd."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, graph: GradientGraph, inputs: dict[str, torch.Tensor], dropout: bool, *weights: torch.Tensor
     ) -> torch.Tensor:
         """`weights` are those in `graph.trained`, so that autograd asks for their gradients."""
@@ -121,7 +121,7 @@ class _Outputs(torch.autograd.Function):
         return found.outputs
 
     @staticmethod
-    def backward(ctx: Any, gradient_BC: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient_BC: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """A pass has one backward pass, and what it kept is freed with it."""
         gradients = ctx.graph.backward(ctx.state, gradient_BC)
         ctx.state = None

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.dlpack import from_dlpack
 
 from textune.errors import ModelError
 from textune.model import TextModel, attention_written_out
@@ -75,10 +76,10 @@ class GradientGraph:
         """Names of the tensors that `forward` is given."""
         family = model.hf.config.model_type
         exported = _export(whole, self.inputs, family)
-        self.has_dropout = _repair(exported)
         held = [name for name in self.parameters if name in exported.graph.initializers]
         trained = [name for name in held if self.parameters[name].requires_grad]
         _take_as_inputs(exported, held)
+        self.has_dropout = _repair(exported)
         self._session = _Session(_serialised(exported), held, trained, family)
 
     @property
@@ -110,6 +111,7 @@ class _Session:
         import onnxruntime
         from onnxruntime.capi import _pybind_state as capi
 
+        onnxruntime.set_default_logger_severity(3)  # errors: it warns of every initializer that is not used
         self._capi = capi
         builder, keys = capi.OrtModuleGraphBuilder(), capi.OrtModuleGraphBuilderConfiguration()
         keys.initializer_names, keys.initializer_names_to_train = list(held), list(trained)
@@ -135,7 +137,7 @@ class _Session:
         state, outputs = self._capi.PartialGraphExecutionState(), self._capi.OrtValueVector()
         with self._telling_memory():
             self._agent.run_forward(self._shared([values[name] for name in self._feeds]), outputs, state, None)
-        (outputs_BC,) = outputs.to_dlpacks(torch.from_dlpack)
+        (outputs_BC,) = outputs.to_dlpacks(from_dlpack)
         return Pass(outputs_BC, state)
 
     def backward(self, state: object, gradient_BC: torch.Tensor) -> list[torch.Tensor]:
@@ -143,7 +145,7 @@ class _Session:
         gradients = self._capi.OrtValueVector()
         with self._telling_memory():
             self._agent.run_backward(self._shared([gradient_BC]), gradients, state)
-        found: list[torch.Tensor] = gradients.to_dlpacks(torch.from_dlpack)
+        found: list[torch.Tensor] = gradients.to_dlpacks(from_dlpack)
         return found
 
     def _shared(self, tensors: Sequence[torch.Tensor]) -> Any:
@@ -151,7 +153,7 @@ class _Session:
         vector = self._capi.OrtValueVector()
         vector.reserve(len(tensors))
         for tensor in tensors:
-            vector.push_back(torch.utils.dlpack.to_dlpack(tensor.contiguous()), False)
+            vector.push_back(tensor.contiguous().__dlpack__(), False)
         return vector
 
     @contextlib.contextmanager
@@ -182,10 +184,10 @@ def _options() -> Any:
 
 
 def _export(whole: PaddedModel, names: Sequence[str], family: str) -> onnx_ir.Model:
-    """The forward pass of training, with any number of rows and of tokens, as the exporter of torch.export makes it."""
+    """The forward pass of training, with any number of rows and of tokens, by the exporter of torch.export."""
     example = tuple(torch.ones(_EXAMPLE, dtype=torch.int64) for _ in names)
     sizes = tuple({0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for _ in names)
-    was_training = whole.training
+    was_training = whole.model.training
     try:
         with (
             attention_written_out(whole.model.hf),
@@ -211,7 +213,8 @@ def _export(whole: PaddedModel, names: Sequence[str], family: str) -> onnx_ir.Mo
 
 
 def _repair(model: onnx_ir.Model) -> bool:
-    """Give nodes the outputs that their gradients read, and dropout its factor; returns whether there is dropout."""
+    """Give nodes the inputs and outputs that their gradients read, and dropout its factor; returns whether there is
+    dropout."""
     import onnx_ir
 
     graph, found = model.graph, False
@@ -223,6 +226,14 @@ def _repair(model: onnx_ir.Model) -> bool:
             node.resize_outputs(1 + len(more))
             for output, name in zip(node.outputs[1:], more, strict=True):
                 output.name = f"{node.outputs[0].name}_{name}"
+        if node.op_type == "LayerNormalization" and len(node.inputs) == 2:  # a norm without a bias
+            scale = node.inputs[1]
+            assert scale is not None and scale.shape is not None, "weights have a shape"
+            zeros = onnx_ir.tensor(torch.zeros(scale.shape.numpy()).numpy(), name=f"{node.outputs[0].name}_bias")
+            bias = onnx_ir.val(zeros.name, const_value=zeros)
+            graph.register_initializer(bias)
+            node.resize_inputs(3)
+            node.replace_input_with(2, bias)
         if node.op_type == "Dropout":
             found = True
             rate = onnx_ir.node("Mul", [node.inputs[1], factor])
@@ -232,11 +243,17 @@ def _repair(model: onnx_ir.Model) -> bool:
 
 
 def _take_as_inputs(model: onnx_ir.Model, names: Sequence[str]) -> None:
-    """Make inputs of weights that the graph holds."""
+    """Make inputs of weights that the graph holds; then fold constants, which these are no longer.
+
+    Folding also turns sequences of tensors, which have no gradient, into plain operators.
+    """
+    from onnxscript import optimizer
+
     for name in names:
         weight = model.graph.initializers.pop(name)
         weight.const_value = None
         model.graph.inputs.append(weight)
+    optimizer.fold_constants(model)
 
 
 def _serialised(model: onnx_ir.Model) -> bytes:
@@ -270,7 +287,7 @@ def _explained(family: str, what: str) -> Iterator[None]:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        reason = f"{type(cause).__name__}: {shorten(cause, 700)}"
+        reason = f"{type(cause).__name__}: {shorten(_sentence(cause), 200)}"
         raise ModelError(
             f'train.engine = "onnxruntime" cannot train a model of type {family}: {what} ({reason}).',
             hint='Use train.engine = "torch".',
@@ -278,3 +295,8 @@ def _explained(family: str, what: str) -> Iterator[None]:
             value="onnxruntime",
             reason=reason,
         ) from error
+
+
+def _sentence(error: BaseException) -> str:
+    """What an error says, without the place in ONNX Runtime's own source."""
+    return str(error).partition("[ONNXRuntimeError] : ")[2] or str(error)
