@@ -38,8 +38,8 @@ def test_an_outline_has_the_names_and_shapes_of_the_model_that_is_trained(family
     def shapes(hf: Any) -> dict[str, Any]:
         return {name: (p.shape, p.requires_grad) for name, p in hf.named_parameters()}
 
-    assert shapes(drawn.hf) == shapes(built.hf)
-    assert drawn.adaptable_layers == built.model.adaptable_layers
+    assert shapes(drawn.model.hf) == shapes(built.hf)
+    assert built.model.adapters is not None and drawn.adaptable == built.model.adapters.layers
 
 
 @pytest.mark.parametrize("overrides", [[], LORA, ["model.freeze=embeddings"]], ids=["full", "lora", "frozen"])

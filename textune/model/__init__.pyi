@@ -1,6 +1,7 @@
 from . import processor as processor
 from .adapters import is_adapter as is_adapter
 from .adapters import require_adapters as require_adapters
+from .attention import attention_written_out as attention_written_out
 from .backbone import TextModel as TextModel
 from .budget import TokenBudget as TokenBudget
 from .budget import choose_budget as choose_budget
@@ -17,6 +18,7 @@ from .loading import skeleton as skeleton
 from .native.adamw import KernelAdamW as KernelAdamW
 from .native.kernels import Kernels as Kernels
 from .origin import AdapterNote as AdapterNote
+from .outline import Outline as Outline
 from .outline import outline as outline
 from .outofmemory import CallerBudget as CallerBudget
 from .outofmemory import free_cached as free_cached

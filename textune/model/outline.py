@@ -4,6 +4,7 @@ them before anything is read."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import transformers
@@ -17,14 +18,23 @@ from textune.model.freeze import frozen_names
 from textune.model.hugging import HuggingModel
 from textune.model.loading import is_head, refuse_own
 from textune.model.pretrained import Pretrained, find_pretrained, override_config, quiet_transformers, read_config
+from textune.model.targets import ALL_LINEAR, targeted
 
 NOWHERE = torch.device("meta")
 """PyTorch's device of tensors that have a shape and no numbers."""
 
 
+class Outline(NamedTuple):
+    """A model without weights."""
+
+    model: TextModel
+    adaptable: tuple[str, ...]
+    """Names of its layers that have adapters; where there are none, of those that "all-linear" would name."""
+
+
 def outline(
     section: ModelSection, *, num_outputs: int | None, pooling: Pooling | None = None, lora: Lora | None = None
-) -> TextModel:
+) -> Outline:
     """The model as a run with this section would train it, on the device `NOWHERE`.
 
     `num_outputs` are those of the head; None: as many as the backbone's own configuration says. Raises what
@@ -43,13 +53,15 @@ def outline(
         except (ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
             raise found.error(error, "a model") from error
     new_tensors = sorted(_new_tensors(found, hf))
+    whole = frozenset(head_names(hf) | set(new_tensors))
+    adaptable = () if lora is not None else tuple(targeted(hf, (ALL_LINEAR,), whole=whole))
     model = TextModel(
         hf,
         pad_id=0,
         attention=section.attention,
         compile="off",
         frozen=frozen_names(hf, section, new_tensors=new_tensors),
-        whole=frozenset(head_names(hf) | set(new_tensors)),
+        whole=whole,
     )
     if pooling is not None:
         model.pool_windows(pooling)
@@ -57,7 +69,7 @@ def outline(
         with NOWHERE:
             model.adapt(lora, seed=0)
     model.freeze()
-    return model
+    return Outline(model, adaptable if model.adapters is None else model.adapters.layers)
 
 
 def _new_tensors(found: Pretrained, hf: HuggingModel) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from textune.config import Experiment, ModelSection, load_config, require_adaptable, user_path
 from textune.errors import ConfigError, RunError
 from textune.model import (
+    Outline,
     TextModel,
     complete_model,
     find_pretrained,
@@ -103,13 +104,14 @@ def parameters(source: str | Path, overrides: Sequence[str] = (), unset: Sequenc
     if section.lora is not None:
         require_adapters(section.lora)
     num_outputs = None if saved is None else read_config(find_pretrained(str(saved), section, key="RUN")).num_labels
-    model = outline(section, num_outputs=num_outputs, pooling=experiment.tokens.window_pooling, lora=section.lora)
+    drawn = outline(section, num_outputs=num_outputs, pooling=experiment.tokens.window_pooling, lora=section.lora)
+    model = drawn.model
     return Parameters(
         backbone=section.name,
         model_type=model.hf.config.model_type,
         adapted=section.lora is not None,
         parts=_parts(model, state_bytes(experiment.train.optimizer)),
-        linears=_linears(model),
+        linears=_linears(drawn),
         notes=tuple(_notes(experiment, model, num_outputs)),
     )
 
@@ -150,11 +152,9 @@ def _parts(model: TextModel, optimizer_bytes: int) -> tuple[Part, ...]:
     return tuple(found)
 
 
-def _linears(model: TextModel) -> tuple[LinearLayer, ...]:
-    adapted = set(model.adaptable_layers)
-    named = {
-        name.removesuffix(".base_layer"): layer for name, layer in linears(model.hf).items() if not is_adapter(name)
-    }
+def _linears(drawn: Outline) -> tuple[LinearLayer, ...]:
+    adapted, hf = set(drawn.adaptable), drawn.model.hf
+    named = {name.removesuffix(".base_layer"): layer for name, layer in linears(hf).items() if not is_adapter(name)}
     return tuple(LinearLayer(name, *shape_of(layer), adapted=name in adapted) for name, layer in named.items())
 
 
