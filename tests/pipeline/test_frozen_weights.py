@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from kits.errors import refused
 from kits.resume import end_of, same_end
 from kits.runs import signal_after
@@ -16,10 +17,16 @@ from safetensors.torch import load_file, save_file
 
 import textune
 from textune.atomic import WRITING
+from textune.config.adapters import Lora
+from textune.config.updaterules import AdamW
 from textune.errors import ModelError, Preempted, RunError
 from textune.exports.hf import export
+from textune.model.backbone import TextModel
+from textune.model.depth import head_names
 from textune.run.state import FROZEN_WEIGHTS
 from textune.training.checkpoint import Checkpoint, newest, seal
+from textune.training.rules import state_bytes
+from textune.training.state import held_weights, trained_in
 from textune.training.tensorfile import FileFacts, facts_of, write_tensors
 
 SMALL = [
@@ -42,6 +49,9 @@ WAYS = {
     "partly frozen": ["model.freeze=embeddings"],
     "new head frozen": ['model.freeze=["classifier.*", "*.layer.0.*"]'],
 }
+
+
+OWN_CLASS = "transformers:BertForSequenceClassification"
 
 
 def train(home: Path, run: Path, way: str, *words: str, stop: int = 0) -> None:
@@ -124,6 +134,45 @@ def test_its_model_is_the_best_one_of_its_step(whole: Path, tmp_path: Path) -> N
     best = load_file(whole / "best" / "model.safetensors")
     assert made.keys() == best.keys() and all(torch.equal(made[name], best[name]) for name in best)
     assert textune.load(tmp_path / "model").predict(["a film"])
+
+
+OTHERS: dict[str, tuple[list[str], str]] = {
+    "windows": (
+        [
+            "model.lora.r=4",
+            "tokens.long=windows",
+            "tokens.max_length=8",
+            "tokens.stride=2",
+            "tokens.pooling=attention",
+        ],
+        "",
+    ),
+    "adapters of a folder": (["model.lora.r=4", "model.lora.merge=off"], ""),
+    "magnitudes": (["model.lora.r=4", "model.lora.options.use_dora=true", "model.lora.targets=dense"], ""),
+    "class of transformers": (
+        ["model.kind=python", f"model.object={OWN_CLASS}", "model.freeze=backbone", "model.pretrained=backbone"],
+        OWN_CLASS,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_models_of_every_kind_go_on_and_are_exported(home: Path, tmp_path: Path, kind: str) -> None:
+    words, code = OTHERS[kind]
+    overrides = [*SMALL, *(word.replace("pretrained=", f"pretrained={home}/") for word in words)]
+    run = tmp_path / "run"
+    with pytest.raises(Preempted):
+        after_step = signal_after({STOPPED: [signal.SIGTERM]})
+        textune.train(home / "config.toml", run=run, overrides=overrides, after_step=after_step)
+    assert not any(name.endswith(("query.weight", "query.base_layer.weight")) for name in last(run).names)
+    textune.train(home / "config.toml", run=run, overrides=overrides)
+    textune.train(home / "config.toml", run=tmp_path / "whole", overrides=overrides)
+    same_end(end_of(run), end_of(tmp_path / "whole"))
+    step = json.loads((run / "best" / "textune.json").read_text())["step"]
+    export(run / "checkpoints" / f"step-{step}", tmp_path / "model", code=code)
+    texts = ["a good film", "the worst movie of them all and a long one"]
+    made, best = (textune.load(folder, code=code).score(texts) for folder in (tmp_path / "model", run))
+    assert (made == best).all()
 
 
 def as_earlier(checkpoint: Checkpoint, files: Path) -> None:
@@ -228,3 +277,20 @@ def test_a_checkpoint_that_lacks_a_trained_weight_is_refused(home: Path, tmp_pat
     seal(writing, {name: facts_of(writing / name) for name in checkpoint.files}, kind="state")
     with refused(ModelError, key="model.pretrained"):
         export(checkpoint.folder, tmp_path / "model")
+
+
+def test_a_checkpoint_of_adapters_is_a_twentieth_of_one_of_a_full_training() -> None:
+    """The shape of XLM-R base. The full training gets off lightly: none of its 250,002 token embeddings occurs."""
+    config = transformers.XLMRobertaConfig(vocab_size=250_002, max_position_embeddings=514, type_vocab_size=1)
+    with torch.device("meta"):
+        hf = transformers.XLMRobertaForSequenceClassification(config)
+    model = TextModel(hf, pad_id=1, attention="padded", compile="off", whole=frozenset(head_names(hf)))
+
+    def checkpoint_bytes(left_out: int = 0) -> int:
+        trained = sum(parameter.numel() for parameter in trained_in(model).values()) - left_out
+        held = sum(tensor.nbytes for tensor in held_weights(model).values()) - 4 * left_out
+        return held + state_bytes(AdamW()) * trained
+
+    full = checkpoint_bytes(left_out=hf.get_input_embeddings().weight.numel())
+    model.adapt(Lora(), seed=0)
+    assert 10_000_000 < checkpoint_bytes() < 0.05 * full

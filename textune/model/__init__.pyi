@@ -1,4 +1,5 @@
 from . import processor as processor
+from .attention import attention_written_out as attention_written_out
 from .backbone import TextModel as TextModel
 from .budget import TokenBudget as TokenBudget
 from .budget import choose_budget as choose_budget
@@ -13,6 +14,7 @@ from .loading import require_backbone as require_backbone
 from .loading import skeleton as skeleton
 from .native.adamw import KernelAdamW as KernelAdamW
 from .native.kernels import Kernels as Kernels
+from .origin import AdapterNote as AdapterNote
 from .outofmemory import CallerBudget as CallerBudget
 from .outofmemory import free_cached as free_cached
 from .outofmemory import halved as halved
@@ -30,6 +32,7 @@ from .recipe import Occurring as Occurring
 from .recipe import Prepared as Prepared
 from .recipe import Recipe as Recipe
 from .recipe import prepare as prepare
+from .saved import CARD_NAME as CARD_NAME
 from .saved import complete_model as complete_model
 from .saved import hint_for_no_run as hint_for_no_run
 from .tokenizer import load_tokenizer as load_tokenizer

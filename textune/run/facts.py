@@ -53,12 +53,17 @@ class Facts:
     model_type: str
     parameters: int
     parameters_trained: int
+    adapter_rank: int | None
+    """`model.lora.r`; None where no adapters are trained."""
+    adapted_layers: int
     vocabulary: str
     """Which token embeddings are trained, in words."""
     layout: str
     layout_reason: str
     kernels: str
     """What computes the layers, in words."""
+    engine: str
+    """`train.engine`."""
     device: str
     device_name: str
     precision: str
@@ -107,7 +112,7 @@ def run_facts(parts: Parts) -> Facts:
     train, limit = parts.rows["train"], parts.card.max_length
     batches = parts.plan.batches(0, train.lengths, train.weights)
     checkpoint, every = section.checkpoint, section.checkpoint.every
-    size = _checkpoint_bytes(parts)
+    size, adapters = _checkpoint_bytes(parts), parts.model.adapters
     return Facts(
         problem=problem_of(parts.data.label_maps),
         labels=list(choices_of(parts.data.label_maps)),
@@ -132,10 +137,13 @@ def run_facts(parts: Parts) -> Facts:
         model_type=parts.model.hf.config.model_type,
         parameters=parts.model.num_parameters,
         parameters_trained=sum(p.numel() for p in parts.model.parameters() if p.requires_grad),
+        adapter_rank=None if adapters is None else adapters.lora.r,
+        adapted_layers=0 if adapters is None else len(adapters.layers),
         vocabulary=parts.vocabulary,
         layout=parts.model.layout,
         layout_reason=parts.model.reason,
         kernels=parts.model.accelerator.note,
+        engine=section.engine,
         device=parts.device.torch.type,
         device_name=str(parts.device),
         precision=parts.device.precision,
@@ -180,14 +188,22 @@ def _checkpoint_bytes(parts: Parts) -> int:
     trained."""
     section = parts.settings.train
     if section.checkpoint.save_only_model:
-        return 4 * parts.model.num_parameters
-    held = sum(tensor.nbytes for tensor in held_weights(parts.model).values())
+        return _model_bytes(parts)
     trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    return held + state_bytes(section.optimizer) * trained
+    return _held_bytes(parts) + state_bytes(section.optimizer) * trained
+
+
+def _held_bytes(parts: Parts) -> int:
+    return sum(tensor.nbytes for tensor in held_weights(parts.model).values())
+
+
+def _model_bytes(parts: Parts) -> int:
+    """About how large a saved model is: whole in fp32, or what is trained and the head."""
+    return _held_bytes(parts) if parts.model.saves_adapters() else 4 * parts.model.num_parameters
 
 
 def _disk_bytes(parts: Parts, checkpoint_bytes: int) -> int:
     section = parts.settings.train.checkpoint
     kept = (1 if section.keep == "all" else section.keep) + section.keep_best + len(section.at_steps)
     # Besides: the one that is being written, the best model and the one that replaces it.
-    return (kept + 1) * checkpoint_bytes + 2 * 4 * parts.model.num_parameters
+    return (kept + 1) * checkpoint_bytes + 2 * _model_bytes(parts)
