@@ -24,6 +24,7 @@ from textune.model.families import why_padded
 from textune.model.freeze import frozen_names
 from textune.model.hugging import HuggingConfig, HuggingModel, Options
 from textune.model.labelhead import Head, about_new_head, change_head, plan_head, wanted_head
+from textune.model.mapped import MappedFiles
 from textune.model.origin import BackboneNote
 from textune.model.own import OwnModel, as_hugging, is_of_transformers, is_stock, require_own_model
 from textune.model.ownconfig import OWN_TYPE
@@ -298,7 +299,8 @@ def _has_classifier(config: HuggingConfig) -> bool:
 
 def _own(hf: HuggingModel) -> None:
     """Copy the weights, which are views of the mapped file: one that is replaced, cut or removed later must not
-    matter."""
+    matter. What was copied is given back, so that the model is not held twice."""
+    mapped = MappedFiles()
     copies: dict[
         tuple[object, ...], torch.Tensor
     ] = {}  # weights that are tied stay tied, also where two parameters share them
@@ -307,6 +309,7 @@ def _own(hf: HuggingModel) -> None:
         key = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         if key not in copies:
             copies[key] = tensor.detach().clone()
+            mapped.give_back(tensor)
         tensor.data = copies[key]
 
 
