@@ -143,6 +143,12 @@ class TextModel(nn.Module):
         return max_positions(self.hf)
 
     @property
+    def reads_types(self) -> bool:
+        """Whether the backbone has token types to choose from, and reads zeros where a batch has none."""
+        types = getattr(self.hf.config, "type_vocab_size", None) or 0
+        return types > 1 and "token_type_ids" in self._accepted
+
+    @property
     def num_parameters(self) -> int:
         """Parameters of the model as it is saved, without adapters."""
         own = sum(p.numel() for name, p in self.named_parameters() if not is_adapter(name))
@@ -235,10 +241,9 @@ class TextModel(nn.Module):
             return self._outputs(self._pooled(batch)).float()
         if (own := self.own) is not None and self.layout == "packed":
             return own.forward_packed(batch).float()
-        ids_T = self._known(batch.ids_T)
-        packed = self.layout == "packed"
-        logits_BC = self._outputs(self._vectors(ids_T, batch)) if packed else self._padded(ids_T, batch)
-        return logits_BC.float()
+        if self.layout == "packed":
+            return self._outputs(self._vectors(self._known(batch.ids_T), batch)).float()
+        return self.padded_outputs(self.padded_inputs(batch)).float()
 
     def _known(self, ids_T: torch.Tensor) -> torch.Tensor:
         """The ids, those without an embedding replaced."""
@@ -298,9 +303,11 @@ class TextModel(nn.Module):
         dtype: torch.dtype = self.hf.dtype
         return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else dtype
 
-    def _padded(self, ids_T: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
+    def padded_inputs(self, batch: TokenBatch) -> dict[str, torch.Tensor]:
+        """What the Hugging Face model reads of a padded batch: int64 [B, L] by the name that its forward gives it."""
         assert len(batch.groups) == 1, f"a padded batch is one group, not {len(batch.groups)}"
         (group,) = batch.groups
+        ids_T = self._known(batch.ids_T)
         tensors = {"input_ids": ids_T.view(group)}
         if batch.types_T is not None and self._has_types and "token_type_ids" in self._accepted:
             tensors["token_type_ids"] = batch.types_T.view(group)
@@ -310,6 +317,10 @@ class TextModel(nn.Module):
             # Padding moves from behind each row to its front.
             source_BL = (steps_L - (group.length - batch.lengths_B.unsqueeze(1))) % group.length
             tensors = {name: tensor.gather(1, source_BL) for name, tensor in tensors.items()}
+        return tensors
+
+    def padded_outputs(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Logits [B, C] of what `padded_inputs` gave."""
         head = PADDED_HEADS.get(self.hf.config.model_type)
         if head is not None:
             return head(self.hf, tensors)

@@ -62,6 +62,8 @@ class Facts:
     layout_reason: str
     kernels: str
     """What computes the layers, in words."""
+    engine: str
+    """`train.engine`."""
     device: str
     device_name: str
     precision: str
@@ -141,6 +143,7 @@ def run_facts(parts: Parts) -> Facts:
         layout=parts.model.layout,
         layout_reason=parts.model.reason,
         kernels=parts.model.accelerator.note,
+        engine=section.engine,
         device=parts.device.torch.type,
         device_name=str(parts.device),
         precision=parts.device.precision,
