@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ from textune.config.adapters import Lora
 from textune.config.schema import ModelSection
 from textune.data.labels.map import LabelMap
 from textune.errors import ModelError
+from textune.model import loading
 from textune.model.adapters import is_adapter
 from textune.model.backbone import TextModel
 from textune.model.device import resolve_device
 from textune.model.loading import load_model
+from textune.model.pretrained import find_pretrained, read_config
 from textune.model.recipe import Adapting, Recipe, prepare
 from textune.model.tokenizer import load_tokenizer
 
@@ -236,6 +239,18 @@ def test_peft_is_needed(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with refused(ModelError, key="model.pretrained"):
         opened(good / "adapter")
+
+
+def test_adapters_that_transformers_injects_are_no_backbone(good: Path, tmp_path: Path) -> None:
+    """A name on the hub is left to transformers, which puts adapters beside the backbone that they name."""
+    shutil.copytree(good, tmp_path / "copy")
+    folder = tmp_path / "copy" / "adapter"
+    section = ModelSection(pretrained=str(folder))
+    as_hub = replace(find_pretrained(str(folder), section, key="model.pretrained"), folder=None)
+    config = read_config(as_hub)
+    (folder / "config.json").unlink()
+    with refused(ModelError, key="model.pretrained", value=str(folder), reason="adapters"):
+        loading._read_weights(as_hub, config, None, seed=1)
 
 
 def test_a_folder_that_peft_wrote_is_gone_on_from(tmp_path: Path) -> None:
