@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 from textune.config import Lora
 from textune.errors import ConfigError, ModelError
+from textune.imports import import_quietly
 from textune.model.hugging import FamilyModule, HuggingModel
 from textune.wording import listing, nearest
 
@@ -72,6 +73,8 @@ def adapt(hf: HuggingModel, lora: Lora, *, whole: Collection[str], frozen: Colle
     """
     from peft import inject_adapter_in_model
 
+    if importlib.util.find_spec("bitsandbytes") is not None:
+        import_quietly("bitsandbytes")  # peft imports it where it is installed
     layers = [name for name in targeted(hf, lora.targets, whole=whole) if f"{name}.weight" not in frozen]
     if not layers:
         raise ConfigError(

@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from textune.batches import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, TokenBatch, Tokens, WindowedBatch
-from textune.config import AttentionLayout, Lora, Pooling, Switch
+from textune.config import AttentionLayout, Lora, Pooling, Quantize, Switch
 from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
 from textune.model.adapters import Adapters, adapt, is_adapter, merged, plain_name
@@ -31,6 +31,7 @@ from textune.model.attention import PACKED, PackedLayout
 from textune.model.families import PACKED_FAMILIES, why_padded
 from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
 from textune.model.hugging import HuggingModel, Options
+from textune.model.lowbits import LowBits, quantize_beneath
 from textune.model.own import OwnModel, as_own, class_name
 from textune.model.pooling import POOLING_PREFIX, WindowPooling, cannot_pool
 from textune.model.positions import max_positions
@@ -86,6 +87,8 @@ class TextModel(nn.Module):
         self._whole = whole
         self.adapters: Adapters | None = None
         """What is trained beside frozen weights; None where no adapters were put there."""
+        self.low_bits: LowBits | None = None
+        """The layers whose weights have few bits; None where none were given any."""
         self._num_ids = 0 if unknown_id is None else len(hf.get_input_embeddings().weight)
         self._vocabulary: CompactVocabulary | None = None
         _require_capped_scores(hf)
@@ -147,7 +150,8 @@ class TextModel(nn.Module):
     def num_parameters(self) -> int:
         """Parameters of the model as it is saved, without adapters."""
         own = sum(p.numel() for name, p in self.named_parameters() if not is_adapter(name))
-        return own + (self._vocabulary.num_left_out if self._vocabulary else 0)
+        packed = self.low_bits.num_weights - self.low_bits.num_tensors if self.low_bits else 0
+        return own + packed + (self._vocabulary.num_left_out if self._vocabulary else 0)
 
     def pool_windows(self, kind: Pooling) -> WindowPooling:
         """Give the model a pooling of windows, which then belongs to its weights; ModelError where its head cannot be
@@ -163,6 +167,11 @@ class TextModel(nn.Module):
         width = getattr(config, "word_embed_proj_dim", None) or config.hidden_size
         self.pooling = WindowPooling(kind, width)
         return self.pooling
+
+    def quantize(self, section: Quantize, dtype: torch.dtype) -> None:
+        """Give the backbone's linear layers weights of few bits; once, after the head is settled and before `adapt`.
+        `dtype` is the arithmetic of the run; errors are those of `textune.model.lowbits.quantize_beneath`."""
+        self.low_bits = quantize_beneath(self.hf, section, whole=self._whole, dtype=dtype)
 
     def adapt(self, lora: Lora, *, seed: int) -> None:
         """Put adapters beside the weights, which are not trained from then on; once, after the head is settled.
@@ -345,8 +354,12 @@ class TextModel(nn.Module):
                 state = self.saved_state() if state is None else dict(state)
                 if self.pooling is not None:
                     self.pooling.save(folder, state)
+                if self.low_bits is not None:
+                    state = self.low_bits.read_back(state)
                 if self.adapters is not None:
                     state = merged(self.adapters, self.hf, state)
+                if self.low_bits is not None:
+                    state = self.low_bits.turned_back(state)
                 self.hf.save_pretrained(
                     folder, state_dict=self._vocabulary.restored(state) if self._vocabulary else state
                 )

@@ -212,7 +212,7 @@ def _line(probes: list[TokenBatch], saved: list[int]) -> tuple[float, float]:
 @contextmanager
 def _saving_everything(model: TextModel) -> Iterator[bool]:
     """Train every parameter and checkpoint nothing, for a moment; whether that changes anything."""
-    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]
     checkpointed = checkpointed_layers(model)
     try:
         for parameter in frozen:
