@@ -10,24 +10,27 @@ from pathlib import Path
 import torch
 
 from textune.atomic import write_folder
-from textune.config import Model, PythonModel, load_tree, user_path
+from textune.config import Model, ModelSection, PythonModel, load_tree, user_path
 from textune.errors import ConfigError, ModelError, RunError
 from textune.inside import require_inside
 from textune.model import (
+    Adapting,
     Device,
     FullTable,
     Kept,
     Recipe,
     TextModel,
     complete_model,
+    find_pretrained,
     load_model,
     load_tokenizer,
     prepare,
+    read_config,
     skeleton,
 )
 from textune.owncode import require_allowed
 from textune.prediction import CARD_NAME, read_card
-from textune.run import state_of
+from textune.run import Identity, state_of
 from textune.training import KEPT_IDS, MANIFEST, MODEL, Checkpoint, newest, open_checkpoint, require_whole, weights_of
 
 
@@ -99,59 +102,92 @@ def _copy_model(model: Path, folder: Path) -> None:
 
 
 def _rebuild(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
-    """The model of a checkpoint, on the CPU, with the full table of token embeddings."""
-    small = checkpoint.folder / "model"
-    section = read_card(small).opened_in(small, compile="off")
-    if isinstance(section, PythonModel):
-        require_allowed([section.object], code, where=str(small / CARD_NAME))
-    hf, config = skeleton(section)
-    if KEPT_IDS in checkpoint.names:
-        with torch.no_grad():
-            hf.get_input_embeddings().weight.copy_(_full_table(checkpoint, config.num_labels))
-    pooling = read_card(small).window_pooling
-    model = TextModel(hf, pad_id=0, attention="auto" if pooling else "padded", compile="off")
-    if pooling is not None:
-        model.pool_windows(pooling)
-    kept = Kept(checkpoint.read(KEPT_IDS).numpy()) if KEPT_IDS in checkpoint.names else FullTable("")
-    prepare(model, Recipe(Device(torch.device("cpu"), "fp32"), vocabulary=kept))
-    if KEPT_IDS in checkpoint.names:
-        known = state_of(checkpoint).identity.token_embeddings
-        if model.left_out_fingerprint != known:
-            name = _backbone_of(checkpoint).pretrained
-            raise ModelError(
-                f"the token embeddings of {name} changed since the checkpoint {checkpoint.folder} was written, which"
-                f" holds only"
-                " those that the run trained.",
-                hint="Restore the original backbone.",
-                place=str(checkpoint.folder),
-            )
+    """The model of a checkpoint, on the CPU, with the full table of token embeddings, and with its adapters beside the
+    weights of its backbone."""
+    state, leans = state_of(checkpoint), KEPT_IDS in checkpoint.names
+    run = load_tree(dict(state.config), base=Path.cwd()).experiment
+    lora = run.model.lora if isinstance(run.model, ModelSection) else None
+    if leans or state.identity.frozen_weights or lora is not None:
+        model = _on_backbone(checkpoint, run.model, code, seed=run.train.seed)
+    else:
+        model = _from_skeleton(checkpoint, code)
+    kept = Kept(checkpoint.read(KEPT_IDS).numpy()) if leans else FullTable("")
+    adapting = None if lora is None else Adapting(lora, run.train.seed)
+    prepare(model, Recipe(Device(torch.device("cpu"), "fp32"), adapting=adapting, vocabulary=kept))
+    held = _require_backbone_of(checkpoint, model, state.identity, name=run.model.name)
     with torch.no_grad():
-        for name, tensor in weights_of(model).items():
+        for name, tensor in held.items():
             tensor.copy_(checkpoint.read(MODEL + name))
     return model
 
 
-def _full_table(checkpoint: Checkpoint, num_logits: int) -> torch.Tensor:
-    """Every token embedding as the backbone of the run has it."""
-    section = _backbone_of(checkpoint)
-    card = read_card(checkpoint.folder / "model")
+def _from_skeleton(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
+    """A model whose weights mean nothing yet, for a checkpoint that holds them all."""
+    small = checkpoint.folder / "model"
+    card = read_card(small)
+    section = card.opened_in(small, compile="off")
+    _require_code(section, code, small)
+    pooling = card.window_pooling
+    model = TextModel(skeleton(section), pad_id=0, attention="auto" if pooling else "padded", compile="off")
+    if pooling is not None:
+        model.pool_windows(pooling)
+    return model
+
+
+def _on_backbone(checkpoint: Checkpoint, section: Model, code: Sequence[str], *, seed: int) -> TextModel:
+    """The model as the run began with it: a checkpoint that holds only what is trained leans on its backbone."""
+    small = checkpoint.folder / "model"
+    card = read_card(small)
+    _require_code(section, code, small)
     try:
-        tokenizer = load_tokenizer(section)
-        model = load_model(section, tokenizer, label_maps=card.label_maps, num_logits=num_logits, seed=0)
+        return load_model(
+            section,
+            load_tokenizer(section),
+            label_maps=card.label_maps,
+            num_logits=read_config(find_pretrained(str(small), section, key="model.pretrained")).num_labels,
+            seed=seed,
+            pooling=card.window_pooling,
+        )
     except (ModelError, ConfigError) as error:
         raise RunError(
-            f"the checkpoint {checkpoint.folder} holds only the token embeddings that the run trained; the others are"
-            f" read from"
-            f" its backbone: {error.message}",
+            f"the checkpoint {checkpoint.folder} holds only what the run trained; the other weights are read from its"
+            f" backbone: {error.message}",
             hint="Put the backbone back where it was.",
         ) from error
-    table: torch.Tensor = model.hf.get_input_embeddings().weight
-    return table
 
 
-def _backbone_of(checkpoint: Checkpoint) -> Model:
-    """The backbone that the run was configured with."""
-    return load_tree(dict(state_of(checkpoint).config), base=Path.cwd()).experiment.model
+def _require_code(section: Model, code: Sequence[str], small: Path) -> None:
+    if isinstance(section, PythonModel):
+        require_allowed([section.object], code, where=str(small / CARD_NAME))
+
+
+def _require_backbone_of(
+    checkpoint: Checkpoint, model: TextModel, known: Identity, *, name: str
+) -> dict[str, torch.Tensor]:
+    """The tensors of `model` that the checkpoint holds; ModelError where the others, of the backbone `name`, are not
+    those that the run had."""
+    if KEPT_IDS in checkpoint.names and model.left_out_fingerprint != known.token_embeddings:
+        raise ModelError(
+            f"the token embeddings of {name} changed since the checkpoint {checkpoint.folder} was written, which holds"
+            " only those that the run trained.",
+            hint="Restore the original backbone.",
+            place=str(checkpoint.folder),
+        )
+    everything = weights_of(model)
+    held = {name: tensor for name, tensor in everything.items() if MODEL + name in checkpoint.names}
+    # Earlier versions hold the frozen weights too: they are taken as they are, whatever became of the backbone.
+    found = model.frozen_weights.fingerprint(everything.keys() - held.keys())
+    if found != (known.frozen_weights or ""):
+        raise ModelError(
+            f"the weights of {name} changed since the checkpoint {checkpoint.folder} was written, which holds only"
+            f" those that the run trained: their hash was {known.frozen_weights} and is {found}.",
+            hint="Restore the original backbone.",
+            key="model.pretrained",
+            value=found,
+            place=str(checkpoint.folder),
+            reason=f"the hash was {known.frozen_weights} and is {found}",
+        )
+    return held
 
 
 def _save(model: TextModel, checkpoint: Checkpoint, folder: Path) -> None:

@@ -33,6 +33,13 @@ ALL_LINEAR = "all-linear"
 _BASE = ".base_layer."
 """Stands in the names of what was there before an adapter was put beside it."""
 
+_BESIDE = {
+    "A": f"lora_A.{ADAPTER}.weight",
+    "B": f"lora_B.{ADAPTER}.weight",
+    "bias": f"lora_B.{ADAPTER}.bias",
+    "magnitude": f"lora_magnitude_vector.{ADAPTER}.weight",
+}
+"""What may stand beside a weight."""
 _OF_SECTION = {"r": "r", "lora_alpha": "alpha", "lora_dropout": "dropout", "bias": "bias", "target_modules": "targets"}
 """Keys of `LoraConfig` that are keys of `model.lora`."""
 _OPTIONS = ("use_rslora", "use_dora", "init_lora_weights", "rank_pattern", "alpha_pattern", "lora_bias")
@@ -84,10 +91,14 @@ def adapt(hf: HuggingModel, lora: Lora, *, whole: Collection[str], frozen: Colle
             value=sorted(frozen)[:3],
         )
     config = _config(lora, layers)
+    _require_biases(hf, lora, layers)
     config.fan_in_fan_out = all(isinstance(hf.get_submodule(name), Conv1D) for name in layers)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        inject_adapter_in_model(config, cast(nn.Module, hf), ADAPTER)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            inject_adapter_in_model(config, cast(nn.Module, hf), ADAPTER)
+    except ValueError as error:
+        raise _refused(lora, error) from error
     for name, parameter in hf.named_parameters():
         if name in whole:
             parameter.requires_grad_(True)
@@ -141,14 +152,22 @@ def plain_name(name: str) -> str:
 
 
 def merged(adapters: Adapters, hf: HuggingModel, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state of `hf` without adapters: their update is added to the weights, which have their plain names again."""
+    """A state of `hf` without adapters: what they change is put into the weights, which have their plain names
+    again."""
     found = {plain_name(name): tensor for name, tensor in state.items() if not is_adapter(name)}
     for name in adapters.layers:
         layer: FamilyModule = hf.get_submodule(name)
-        update = state[f"{name}.lora_B.{ADAPTER}.weight"] @ state[f"{name}.lora_A.{ADAPTER}.weight"]
+        beside = {key: state[f"{name}.{of}"].detach() for key, of in _BESIDE.items() if f"{name}.{of}" in state}
+        scale = layer.scaling[ADAPTER]
+        update = beside["B"] @ beside["A"]
         update = update.t() if layer.fan_in_fan_out else update
-        weight = found[f"{name}.weight"]
-        found[f"{name}.weight"] = torch.add(weight.detach(), update.detach(), alpha=layer.scaling[ADAPTER])
+        weight = torch.add(found[f"{name}.weight"].detach(), update, alpha=scale)
+        if "magnitude" in beside:  # of each output (DoRA)
+            inputs = 0 if layer.fan_in_fan_out else 1
+            weight = weight * (beside["magnitude"] / torch.linalg.vector_norm(weight, dim=inputs)).unsqueeze(inputs)
+        found[f"{name}.weight"] = weight
+        if "bias" in beside:
+            found[f"{name}.bias"] = torch.add(found[f"{name}.bias"].detach(), beside["bias"], alpha=scale)
     return found
 
 
@@ -194,6 +213,8 @@ def _config(lora: Lora, layers: Sequence[str]) -> LoraConfig:
         if name not in _OPTIONS:
             hint = f"Leave it out. Keys that may be set: {', '.join(_OPTIONS)}."
             raise _option(name, value, "is not supported", hint)
+    if lora.options.get("use_dora") and lora.options.get("lora_bias"):
+        raise _option("lora_bias", True, "cannot be put into the weights together with use_dora", "Leave one out.")
     start = lora.options.get("init_lora_weights", True)
     if start not in _STARTS:
         hint = (
@@ -210,12 +231,32 @@ def _config(lora: Lora, layers: Sequence[str]) -> LoraConfig:
             **lora.options,
         )
     except (ValueError, TypeError) as error:
-        raise ConfigError(
-            f"model.lora.options: peft refuses them: {error}.",
-            hint="See peft's LoraConfig for what a key may be.",
-            key="model.lora.options",
-            value=dict(lora.options),
-        ) from error
+        raise _refused(lora, error) from error
+
+
+def _refused(lora: Lora, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"model.lora.options: peft refuses them: {str(error).rstrip('.')}.",
+        hint="See peft's LoraConfig for what a key may be.",
+        key="model.lora.options",
+        value=dict(lora.options),
+        reason=str(error),
+    )
+
+
+def _require_biases(hf: HuggingModel, lora: Lora, layers: Sequence[str]) -> None:
+    """ConfigError where an adapter would have a bias that no bias of its layer could take up."""
+    if not lora.options.get("lora_bias"):
+        return
+    for name in layers:
+        layer: FamilyModule = hf.get_submodule(name)
+        if layer.bias is None:
+            raise _option(
+                "lora_bias",
+                True,
+                f"needs layers with a bias, and {name} has none",
+                "Leave it out, or set model.lora.targets to layers that have one.",
+            )
 
 
 def _option(name: str, value: Any, why: str, hint: str) -> ConfigError:

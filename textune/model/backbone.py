@@ -29,6 +29,7 @@ from textune.model.accelerator import Accelerator
 from textune.model.adapters import Adapters, adapt, is_adapter, merged, plain_name
 from textune.model.attention import PACKED, PackedLayout
 from textune.model.families import PACKED_FAMILIES, why_padded
+from textune.model.frozen import FrozenWeights
 from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
 from textune.model.hugging import HuggingModel, Options
 from textune.model.lowbits import LowBits, quantize_beneath
@@ -72,7 +73,7 @@ class TextModel(nn.Module):
     ) -> None:
         """ModelError where `attention` is "packed" and the family cannot. `unknown_id` stands for ids without an
         embedding, `frozen` names the weights of `hf` that `freeze` takes out of training, `whole` those that are
-        trained beside adapters."""
+        trained beside adapters and are part of every checkpoint: the head, and what starts new."""
         super().__init__()
         self.hf = hf
         self.pad_id = pad_id
@@ -85,6 +86,7 @@ class TextModel(nn.Module):
         """Makes one vector of those of an example's windows; None where every example is one row."""
         self._frozen = frozen
         self._whole = whole
+        self.frozen_weights = FrozenWeights(self, whole)
         self.adapters: Adapters | None = None
         """What is trained beside frozen weights; None where no adapters were put there."""
         self.low_bits: LowBits | None = None
@@ -324,7 +326,8 @@ class TextModel(nn.Module):
 
     @property
     def left_out_fingerprint(self) -> str:
-        """Hash of the token embeddings that are not trained and so in no checkpoint; empty where all are."""
+        """Hash of the token embeddings that are not trained since they do not occur, and so are in no checkpoint;
+        empty where the table is whole."""
         return "" if self._vocabulary is None else self._vocabulary.fingerprint
 
     def save_config(self, folder: Path) -> None:

@@ -145,17 +145,18 @@ def require_backbone(section: Model, *, pooling: Pooling | None = None) -> None:
     require_weights(found)
 
 
-def skeleton(section: Model) -> tuple[HuggingModel, HuggingConfig]:
-    """The model of a folder with `config.json` alone, with weights that mean nothing yet, and its configuration."""
+def skeleton(section: Model) -> HuggingModel:
+    """The model of a folder with `config.json` alone, with weights that mean nothing yet."""
     code = require_own_model(section) if isinstance(section, PythonModel) else None
     config = read_config(find_pretrained(section.pretrained, section, key="model.pretrained"))
     with torch.random.fork_rng(devices=[]):
         if code is None:
             kind = transformers.AutoModelForSequenceClassification
-            return kind.from_config(config, dtype=torch.float32), config
+            hf: HuggingModel = kind.from_config(config, dtype=torch.float32)
+            return hf
         if is_of_transformers(code):
-            return code.target(config).float(), config
-        return as_hugging(OwnModel(config, code)), config
+            return code.target(config).float()  # type: ignore[no-any-return]
+        return as_hugging(OwnModel(config, code))
 
 
 def _overrides(section: Model) -> Options:

@@ -96,4 +96,6 @@ def _text_model(
         compile="off",
         notes=(f"All weights of {name} are new and will be trained.",) if new else (),
         frozen=frozen_names(hf, section, new_tensors=names if new else ()),
+        # Code of the user's own may make of its files what it likes.
+        whole=frozenset(names),
     )

@@ -28,6 +28,7 @@ from .start import Start as Start
 from .start import joined_for as joined_for
 from .start import plan_start as plan_start
 from .start import require_same_start as require_same_start
+from .state import Identity as Identity
 from .state import machine_in_words as machine_in_words
 from .state import state_of as state_of
 from .tracking import EvaluationValues as EvaluationValues

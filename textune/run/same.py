@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,11 +14,11 @@ from textune.config import Role, SplitOff, format_value, role_of
 from textune.data import full_names, problem_of
 from textune.errors import RunError
 from textune.jsontext import finite
-from textune.model import processor
+from textune.model import TextModel, processor
 from textune.owncode import fingerprint
 from textune.run.parts import Parts
-from textune.run.state import Identity, content_in_words, machine_in_words
-from textune.training import depends_on_the_end, sharing_kind
+from textune.run.state import FROZEN_WEIGHTS, Identity, RunState, content_in_words, machine_in_words
+from textune.training import MODEL, Checkpoint, depends_on_the_end, sharing_kind
 from textune.wording import listing
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
 
     Sentences about the machine, whose last bits may differ, so that a person knows why results do.
     """
+    _require_frozen_weights(saved, now, where=where)
     gone, new = (_only_of(one, other) for one, other in ((saved, now), (now, saved)))
     changed = [name for name, value in saved.content.items() if now.content.get(name) != value]
     other = [
@@ -147,6 +149,45 @@ def compare_identity(saved: Identity, now: Identity, *, where: str) -> list[str]
     ]
 
 
+def _require_frozen_weights(saved: Identity, now: Identity, *, where: str) -> None:
+    """RunError where the backbone has other weights than those that the run left as they are."""
+    then, here = saved.frozen_weights, now.frozen_weights
+    if then is not None and then != here:
+        raise RunError(
+            f"the weights of the backbone that {where} does not train changed since: their hash was {then} and is"
+            f" {here}.",
+            hint="Restore the backbone's files as they were, or start a new run.",
+            key="model.pretrained",
+            value=here,
+            place=str(where),
+            reason=f"the hash was {then} and is {here}",
+        )
+
+
+def identity_at(checkpoint: Checkpoint, state: RunState, model: TextModel) -> Identity:
+    """What a checkpoint says of its run; `model` is the one that resumes.
+
+    Those of earlier versions hold the frozen weights themselves, which are compared with the backbone's by the hash of
+    what is held. RunError where some are missing.
+    """
+    identity = state.identity
+    if identity.frozen_weights is not None:
+        return identity
+    try:
+        held = model.frozen_weights.fingerprint(read=lambda name: checkpoint.read(MODEL + name))
+    except KeyError as error:
+        raise not_fitting(checkpoint, error) from error
+    return replace(identity, content=dict(identity.content) | {FROZEN_WEIGHTS: held})
+
+
+def not_fitting(checkpoint: Checkpoint, error: Exception) -> RunError:
+    """The refusal of a checkpoint whose tensors are not those of the model."""
+    return RunError(
+        f"the checkpoint {checkpoint.folder} does not fit the model of this configuration: {error}.",
+        hint="Resume with the backbone and the configuration that it was made with.",
+    )
+
+
 def _only_of(one: Identity, other: Identity) -> list[str]:
     """The splits that only the first of two runs has; `compare` knows which ones may come and go."""
     names = one.content.keys() - other.content.keys()
@@ -167,6 +208,7 @@ def identity_of(parts: Parts) -> Identity:
     content["max_length"] = parts.card.max_length
     content["pair_separator"] = parts.card.pair_separator
     content["token_embeddings"] = parts.model.left_out_fingerprint
+    content[FROZEN_WEIGHTS] = parts.model.frozen_weights.fingerprint()
     machine: dict[str, JsonValue] = {
         "torch": torch.__version__,
         "device": str(parts.device),

@@ -24,7 +24,7 @@ from textune.run.header import describe
 from textune.run.manifest import Ending, Manifest, Resumption, command_line, git_state, machine, now, versions
 from textune.run.parts import Parts, batches_of, num_truncated, predictor_of
 from textune.run.report import write_reports
-from textune.run.same import compare_identity, identity_of
+from textune.run.same import compare_identity, identity_at, identity_of, not_fitting
 from textune.run.setup import Setup
 from textune.run.signals import Interruption, finishing_steps
 from textune.run.start import Start
@@ -131,9 +131,10 @@ class Session:
     def _run(self, interruption: Interruption) -> Outcome:
         self._require_untouched()
         identity = identity_of(self._parts)
-        state = self._start.state
-        if state is not None:
-            for note in compare_identity(state.identity, identity, where=str(self._folder.path)):
+        state, checkpoint = self._start.state, self._start.checkpoint
+        if state is not None and checkpoint is not None:
+            before = identity_at(checkpoint, state, self._parts.model)
+            for note in compare_identity(before, identity, where=str(self._folder.path)):
                 self._tracker.notice(note)
         learner = build_learner(self._parts.model, self._parts.settings.train, self._parts.device, self._ranks)
         self._open_folder()
@@ -259,10 +260,7 @@ class Session:
             setup.learner.restore(checkpoint.names, checkpoint.read, state.learner)
             setup.best.load_state_dict(dict(state.best))
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
-            raise RunError(
-                f"the checkpoint {checkpoint.folder} does not fit the model of this configuration: {error}.",
-                hint="Resume with the backbone and the configuration that it was made with.",
-            ) from error
+            raise not_fitting(checkpoint, error) from error
         restore_random_states(self._ranks.rank, checkpoint.names, checkpoint.read)
         # Early stopping may have become more patient.
         state.progress.stopped = state.progress.stopped and setup.best.is_exhausted

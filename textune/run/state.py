@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from textune.training import Checkpoint, Numbers
 
 
+FROZEN_WEIGHTS = "frozen_weights"
+"""The entry of `Identity.content` for the weights that the run does not train, as its backbone's files have them."""
+
+
 @dataclass
 class Progress:
     """How far a run has come."""
@@ -59,6 +63,12 @@ class Identity:
         """Fingerprint of the backbone's token embeddings that the run does not train; None where it trains them
         all."""
         return self.content.get("token_embeddings")
+
+    @property
+    def frozen_weights(self) -> JsonValue:
+        """Hash of the weights of the backbone that the checkpoint leaves out; empty where it holds all, None where an
+        earlier version wrote it, which always did."""
+        return self.content.get(FROZEN_WEIGHTS)
 
     @property
     def kernels(self) -> str | None:

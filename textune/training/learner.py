@@ -28,7 +28,7 @@ from textune.model import Device, TextModel
 from textune.ranks import ALONE, Ranks
 from textune.tasks import ByHead, Task
 from textune.training.engines import OUTPUTS, Engine, Targets, build_engine
-from textune.training.state import MODEL, OPTIMIZER, Numbers, Placed, Read, weights_of
+from textune.training.state import MODEL, OPTIMIZER, Numbers, Placed, Read, held_weights
 
 
 class Update(Protocol):
@@ -207,8 +207,8 @@ class Learner:
     # --- state -------------------------------------------------------------------------------------------------------
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every weight and every tensor of the optimizer, whole, by name; each is valid until the next one is asked
-        for.
+        """Every weight that a checkpoint holds (`held_weights`) and every tensor of the optimizer, whole, by name;
+        each is valid until the next one is asked for.
 
         The order is the same on all ranks. The weights are the published ones: a checkpoint can be used as a model,
         and what they are in training is part of the optimizer's state.
@@ -216,7 +216,7 @@ class Learner:
         weights = self.sharing.weights
         weights.settle()
         with self.update.published():
-            for name, tensor in weights_of(self.model).items():
+            for name, tensor in held_weights(self.model).items():
                 with weights.whole(tensor) as whole:
                     yield MODEL + name, whole
             for name, tensor in self.update.tensors():
@@ -234,8 +234,10 @@ class Learner:
         """
         weights = self.sharing.weights
         weights.settle()
-        own = weights_of(self.model)
-        unknown = sorted(name for name in names if name.startswith(MODEL) and name.removeprefix(MODEL) not in own)
+        own = held_weights(self.model)
+        # Earlier versions held the frozen weights too; whether these are still the same is settled before.
+        known = own.keys() | self.model.frozen_weights.by_name().keys()
+        unknown = sorted(name for name in names if name.startswith(MODEL) and name.removeprefix(MODEL) not in known)
         if unknown:
             raise ValueError(f"the model has no {unknown[0].removeprefix(MODEL)}")
         for name, tensor in own.items():

@@ -8,6 +8,8 @@ from typing import NotRequired, TypedDict
 
 import torch
 
+from textune.model import TextModel
+
 MODEL, OPTIMIZER = "model/", "optimizer/"
 """Prefixes of the names in a checkpoint: of a weight, and of the optimizer's tensors of a weight
 (`optimizer/WEIGHT/KEY`)."""
@@ -34,6 +36,12 @@ def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     persistent = model.state_dict(keep_vars=True)
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
     return parameters | buffers
+
+
+def held_weights(model: TextModel) -> dict[str, torch.Tensor]:
+    """What a checkpoint holds of a model: all but the frozen weights, which the backbone's files have."""
+    frozen = model.frozen_weights.by_name()
+    return {name: tensor for name, tensor in weights_of(model).items() if name not in frozen}
 
 
 def trained_in(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

@@ -1,0 +1,230 @@
+"""A checkpoint leaves out the weights that stay as the backbone's files have them, and refuses another backbone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from kits.errors import refused
+from kits.resume import end_of, same_end
+from kits.runs import signal_after
+from safetensors.torch import load_file, save_file
+
+import textune
+from textune.atomic import WRITING
+from textune.errors import ModelError, Preempted, RunError
+from textune.exports.hf import export
+from textune.run.state import FROZEN_WEIGHTS
+from textune.training.checkpoint import Checkpoint, newest, seal
+from textune.training.tensorfile import FileFacts, facts_of, write_tensors
+
+SMALL = [
+    "train.duration=6 steps",
+    "train.batch_size=32",
+    "train.log_every=2 steps",
+    "train.evaluate_every=3 steps",
+    "train.checkpoint.every=1 step",
+    "train.checkpoint.keep=all",
+    "train.checkpoint.background=false",
+    "data.test.kind=none",
+    "evaluate.bootstrap=0",
+]
+STEPS, STOPPED = 6, 4
+WAYS = {
+    "adapters": ["model.lora.r=4"],
+    "adapters with biases": ["model.lora.r=4", "model.lora.bias=all"],
+    "adapters of some layers": ["model.lora.targets=query", "model.lora.bias=lora_only"],
+    "frozen": ["model.freeze=backbone"],
+    "partly frozen": ["model.freeze=embeddings"],
+    "new head frozen": ['model.freeze=["classifier.*", "*.layer.0.*"]'],
+}
+
+
+def train(home: Path, run: Path, way: str, *words: str, stop: int = 0) -> None:
+    overrides = [*SMALL, *WAYS[way], *words]
+    if not stop:
+        textune.train(home / "config.toml", run=run, overrides=overrides)
+        return
+    with pytest.raises(Preempted):
+        after_step = signal_after({stop: [signal.SIGTERM]})
+        textune.train(home / "config.toml", run=run, overrides=overrides, after_step=after_step)
+
+
+def in_run(backbone: Path) -> dict[str, torch.Tensor]:
+    """The weights in the files of a backbone, by what a classifier calls them."""
+    return {f"bert.{name}": tensor for name, tensor in load_file(backbone / "model.safetensors").items()}
+
+
+def plain_name(name: str) -> str:
+    return name.replace(".base_layer.", ".").replace(".rows.", ".")
+
+
+def last(run: Path) -> Checkpoint:
+    found, passed = newest(run / "checkpoints")
+    assert found is not None and not passed
+    return found
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def whole(way: str, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never stopped."""
+    run: Path = tmp_path_factory.mktemp("whole") / "run"
+    train(home, run, way)
+    return run
+
+
+def test_it_holds_what_is_trained_and_the_head_alone(whole: Path, way: str, home: Path) -> None:
+    held = {name.removeprefix("model/hf.") for name in last(whole).names if name.startswith("model/")}
+    trained = {
+        name.removeprefix("optimizer/hf.").removesuffix("/exp_avg")
+        for name in last(whole).names
+        if name.endswith("/exp_avg")
+    }
+    head = {"classifier.weight", "classifier.bias"}
+    assert held == trained | head
+    if "adapters" in way:
+        assert not any(name.endswith(".base_layer.weight") for name in held)
+        assert "bert.encoder.layer.0.attention.self.query.lora_A.default.weight" in held
+    files = in_run(home / "backbone")
+    parts = {plain_name(name) for name in held} & files.keys()
+    all_biases = {name for name in files if name.endswith(".bias") and name.startswith("bert.")}
+    expected = {
+        "adapters": set(),
+        "adapters of some layers": {name for name in all_biases if name.endswith("query.bias")},
+        "adapters with biases": all_biases,
+        "frozen": set(),
+        "partly frozen": {name for name in files if name.startswith("bert.") and ".embeddings." not in name},
+        "new head frozen": {name for name in files if name.startswith("bert.") and ".layer.0." not in name},
+    }
+    assert parts == expected[way]
+
+
+@pytest.mark.parametrize("stop", [1, STOPPED])
+def test_it_goes_on_bit_for_bit(whole: Path, way: str, home: Path, tmp_path: Path, stop: int) -> None:
+    train(home, tmp_path / "run", way, stop=stop)
+    train(home, tmp_path / "run", way)
+    same_end(end_of(tmp_path / "run"), end_of(whole))
+
+
+def test_its_model_is_the_best_one_of_its_step(whole: Path, tmp_path: Path) -> None:
+    export(whole / "checkpoints" / f"step-{STEPS}", tmp_path / "model")
+    card = json.loads((whole / "best" / "textune.json").read_text())
+    if card["step"] != STEPS:
+        export(whole / "checkpoints" / f"step-{card['step']}", tmp_path / "best")
+    made = load_file((tmp_path / ("model" if card["step"] == STEPS else "best")) / "model.safetensors")
+    best = load_file(whole / "best" / "model.safetensors")
+    assert made.keys() == best.keys() and all(torch.equal(made[name], best[name]) for name in best)
+    assert textune.load(tmp_path / "model").predict(["a film"])
+
+
+def as_earlier(checkpoint: Checkpoint, files: Path) -> None:
+    """Rewrite a checkpoint as an earlier version wrote it: every weight is held, and no hash names the frozen ones."""
+    tensors = {name: checkpoint.read(name) for name in checkpoint.places if name.startswith(("model/", "optimizer/"))}
+    others = {name: checkpoint.read(name) for name in checkpoint.names - tensors.keys() if name != "vocabulary/kept"}
+    adapted = {name.partition(".lora_A")[0] for name in tensors if ".lora_A." in name and name.startswith("model/")}
+    for plain, tensor in in_run(files).items():
+        layer, _, kind = f"model/hf.{plain}".rpartition(".")
+        name = f"{layer}.base_layer.{kind}" if layer in adapted else f"model/hf.{plain}"
+        if name not in tensors and not plain.startswith("classifier."):
+            tensors[name] = tensor
+    state = dict(checkpoint.state)
+    state["content"] = {name: value for name, value in state["content"].items() if name != FROZEN_WEIGHTS}
+    writing = checkpoint.folder.with_name(checkpoint.folder.name + WRITING)
+    shutil.copytree(checkpoint.folder, writing)
+    (writing / "state.json").write_text(json.dumps(state))
+    facts: dict[str, FileFacts] = {
+        "state-1-of-1.safetensors": write_tensors(writing / "state-1-of-1.safetensors", tensors | others)
+    }
+    facts |= {name: facts_of(writing / name) for name in checkpoint.files - facts.keys()}
+    shutil.rmtree(checkpoint.folder)
+    seal(writing, facts, kind="state")
+
+
+def copy_of(backbone: Path, folder: Path, *, shift: str = "") -> Path:
+    """A backbone in another place, with one weight changed."""
+    shutil.copytree(backbone, folder, dirs_exist_ok=True)
+    if shift:
+        tensors = load_file(backbone / "model.safetensors")
+        changed = tensors | {shift: tensors[shift] + 1}
+        save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+FROZEN_THEN = "encoder.layer.0.attention.self.query.weight"
+FROZEN_ALWAYS = ["adapters", "frozen"]
+
+
+@pytest.mark.parametrize("chosen", FROZEN_ALWAYS)
+def test_one_of_an_earlier_version_that_holds_everything_goes_on_and_is_exported(
+    home: Path, tmp_path: Path, chosen: str
+) -> None:
+    train(home, tmp_path / "run", chosen, stop=STOPPED)
+    expected = export(tmp_path / "run" / "checkpoints" / f"step-{STOPPED}", tmp_path / "expected").folder
+    as_earlier(last(tmp_path / "run"), home / "backbone")
+    earlier = last(tmp_path / "run")
+    assert any(name.endswith("query.weight") or name.endswith("query.base_layer.weight") for name in earlier.names)
+    made = export(earlier.folder, tmp_path / "made").folder
+    one, other = (load_file(folder / "model.safetensors") for folder in (expected, made))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+    other_backbone = copy_of(home / "backbone", tmp_path / "backbone", shift=FROZEN_THEN)
+    with refused(RunError, key="model.pretrained", place=str(tmp_path / "run")):
+        train(home, tmp_path / "run", chosen, f"model.pretrained={other_backbone}")
+    train(home, tmp_path / "run", chosen)
+    train(home, tmp_path / "whole", chosen)
+    same_end(end_of(tmp_path / "run"), end_of(tmp_path / "whole"))
+    assert not any(name.endswith(("query.weight", "query.base_layer.weight")) for name in last(tmp_path / "run").names)
+
+
+@pytest.mark.parametrize("chosen", FROZEN_ALWAYS)
+def test_a_backbone_that_changed_is_refused_with_both_hashes(home: Path, tmp_path: Path, chosen: str) -> None:
+    backbone = copy_of(home / "backbone", tmp_path / "backbone")
+    there = f"model.pretrained={backbone}"
+    train(home, tmp_path / "run", chosen, there, stop=STOPPED)
+    known = last(tmp_path / "run").state["content"][FROZEN_WEIGHTS]
+    copy_of(home / "backbone", backbone, shift=FROZEN_THEN)
+    with pytest.raises(RunError) as resumed:
+        train(home, tmp_path / "run", chosen, there)
+    with pytest.raises(ModelError) as exported:
+        export(last(tmp_path / "run").folder, tmp_path / "model")
+    for caught in (resumed.value, exported.value):
+        assert caught.key == "model.pretrained" and caught.value != known
+        assert known in caught.reason and str(caught.value) in caught.reason and caught.hint
+    assert resumed.value.value == exported.value.value and not (tmp_path / "model").exists()
+
+    shutil.rmtree(backbone)
+    with pytest.raises(RunError, match="are read from its backbone"):
+        export(last(tmp_path / "run").folder, tmp_path / "model")
+    copy_of(home / "backbone", backbone)
+    train(home, tmp_path / "run", chosen, there)
+    assert last(tmp_path / "run").step == STEPS
+
+
+def test_a_backbone_may_stand_elsewhere(home: Path, tmp_path: Path) -> None:
+    train(home, tmp_path / "run", "adapters", stop=STOPPED)
+    elsewhere = copy_of(home / "backbone", tmp_path / "moved")
+    train(home, tmp_path / "run", "adapters", f"model.pretrained={elsewhere}")
+    assert last(tmp_path / "run").step == STEPS
+
+
+def test_a_checkpoint_that_lacks_a_trained_weight_is_refused(home: Path, tmp_path: Path) -> None:
+    train(home, tmp_path / "run", "adapters", stop=STOPPED)
+    checkpoint = last(tmp_path / "run")
+    state = dict(checkpoint.state)
+    state["content"] = state["content"] | {FROZEN_WEIGHTS: ""}
+    writing = checkpoint.folder.with_name(checkpoint.folder.name + WRITING)
+    shutil.copytree(checkpoint.folder, writing)
+    (writing / "state.json").write_text(json.dumps(state))
+    shutil.rmtree(checkpoint.folder)
+    seal(writing, {name: facts_of(writing / name) for name in checkpoint.files}, kind="state")
+    with refused(ModelError, key="model.pretrained"):
+        export(checkpoint.folder, tmp_path / "model")
