@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from kits.errors import refused
 
+from textune.config.adapters import Lora, Quantize
 from textune.config.fields import keys_of, role_of, variants
-from textune.config.schema import Experiment, PythonModel
+from textune.config.schema import Experiment, ModelSection, PythonModel
 from textune.config.section import Role, Section
 from textune.config.sharing import DeepSpeed, Sharded
 from textune.config.sources import (
@@ -61,6 +62,7 @@ ROLES = {
     "data.labels.names_file": Role.LOCATED,
     "model.pretrained": Role.LOCATED,
     "model.compile": Role.COMPUTED,
+    "model.quantize.compute": Role.LEARNED,
     "train.distributed.stage": Role.COMPUTED,
     "train.checkpoint.every": Role.COMPUTED,
     "train.early_stopping.patience": Role.COMPUTED,
@@ -124,6 +126,7 @@ EXPERIMENTS = {
         )
         for way in (Sharded, DeepSpeed)
     },
+    "few bits": Experiment(model=ModelSection(lora=Lora(), quantize=Quantize())),
     "own model": Experiment(model=PythonModel(object="m:C", options={"a": 1})),
     "own task": Experiment(task=PythonTask(object="m:C", options={"a": 1})),
     **{

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt
 
 from textune.config.section import Computed, Section
-from textune.config.values import Names
+from textune.config.values import Names, whole_number
 
 
 class Lora(Section):
@@ -36,7 +36,7 @@ class Quantize(Section):
     """Weights of few bits beneath the adapters of `model.lora` (QLoRA, Dettmers et al. 2023, arXiv:2305.14314): the
     backbone's linear layers take an eighth of their memory, or a quarter. Embeddings, norms and head stay fp32."""
 
-    bits: Literal[4, 8] = 4
+    bits: Annotated[Literal[4, 8], BeforeValidator(whole_number)] = 4
     """Bits of a weight. 8: whole numbers with a scale for each output of a layer, those of LLM.int8()."""
     kind: Literal["nf4", "fp4"] = "nf4"
     """The 16 values of 4 bits: quantiles of the normal distribution, or floating-point numbers."""

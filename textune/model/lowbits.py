@@ -54,15 +54,17 @@ class LowBits:
 
     @property
     def num_tensors(self) -> int:
-        """Numbers in the parameters that hold them; two weights of 4 bits are one."""
-        return sum(layer.weight.numel() for layer in self.layers.values())
+        """Numbers in the parameters that hold them: two weights of 4 bits are one, and scales are beside them."""
+        return sum(held.numel() for layer in self.layers.values() for held in layer.held().values())
 
     def read_back(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """A state of the model with their weights as fp32 numbers [out, in]."""
         found = dict(state)
         for name, layer in self.layers.items():
-            adapted = f"{name}.base_layer.weight"
-            found[adapted if adapted in found else f"{name}.weight"] = layer.read_back(torch.float32)
+            prefix = f"{name}.base_layer" if f"{name}.base_layer.weight" in found else name
+            for held in layer.held():
+                del found[f"{prefix}.{held}"]
+            found[f"{prefix}.weight"] = layer.read_back(torch.float32)
         return found
 
     def turned_back(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -144,20 +146,24 @@ class LowBitLinear(nn.Linear):
         packed, scales = _quantized_4bit(weight_OI, section) if section.bits == 4 else _quantized_8bit(weight_OI)
         self.weight = nn.Parameter(packed, requires_grad=False)
         for name, tensor in scales.items():
-            # They follow from the backbone, as the weight does.
-            self.register_buffer(name, tensor, persistent=False)
+            self.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
         self.register_parameter("bias", bias_O)
 
     @property
     def num_bytes(self) -> int:
         """What weight and scales take."""
-        return sum(tensor.nbytes for tensor in (self.weight, *self.buffers()))
+        return sum(tensor.nbytes for tensor in self.held().values())
+
+    def held(self) -> dict[str, nn.Parameter]:
+        """Weight and scales by name, without the bias."""
+        return {
+            name: parameter for name, parameter in self._parameters.items() if name != "bias" and parameter is not None
+        }
 
     def read_back(self, dtype: torch.dtype) -> torch.Tensor:
         """The weight [O, I] in floating point."""
         if self.section.bits == 8:
-            scale_O1: torch.Tensor = self.get_buffer("scale_O").unsqueeze(1)
-            return self.weight.to(dtype) * scale_O1.to(dtype)
+            return self.weight.to(dtype) * self.get_parameter("scale_O").unsqueeze(1).to(dtype)
         from bitsandbytes.functional import dequantize_4bit
 
         # As one row: some of bitsandbytes' code for processors needs rows that are a multiple of a block.
@@ -177,20 +183,20 @@ class LowBitLinear(nn.Linear):
     def _state(self, dtype: torch.dtype) -> QuantState:
         from bitsandbytes.functional import QuantState
 
-        section, buffers = self.section, dict(self.named_buffers())
+        section, held = self.section, self.held()
         second = (
-            QuantState(buffers["nested_absmax"], code=buffers["nested_code"], blocksize=256, dtype=torch.float32)
+            QuantState(held["nested_absmax"], code=held["nested_code"], blocksize=256, dtype=torch.float32)
             if section.double
             else None
         )
         return QuantState(
-            buffers["absmax"],
+            held["absmax"],
             shape=torch.Size((2 * self.weight.numel(),)),
-            code=buffers["code"],
+            code=held["code"],
             blocksize=64,
             quant_type=section.kind,
             dtype=dtype,
-            offset=buffers.get("offset"),
+            offset=held.get("offset"),
             state2=second,
         )
 
