@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data-folder", required=True, type=Path, help="folder that holds glue/, trec/, ...")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--pretrained", help="folder of the backbone, instead of the one that an example names")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the folders of the systems")
     parser.add_argument("--again", action="store_true", help="repeat runs whose result is there")
     parser.add_argument(
@@ -61,11 +62,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _result(system: str, example: Path, seed: int, options: argparse.Namespace) -> Json:
     folder = str(options.data_folder.absolute())
-    takes = [
+    words = [
         f"data.{name}.take={options.max_rows}" for name in ("train", "validation") if options.max_rows is not None
     ]
+    words += [f"model.pretrained={options.pretrained}"] if options.pretrained else []
     spec = {"example": str(example.absolute()), "seed": seed, "data_folder": folder, "max_rows": options.max_rows}
-    with Worker(f"bench.sides.{system}:scores", {**spec, "overrides": [f"data.folder={folder}", *takes]}) as worker:
+    spec["pretrained"] = options.pretrained
+    with Worker(f"bench.sides.{system}:scores", {**spec, "overrides": [f"data.folder={folder}", *words]}) as worker:
         return {"task": example.stem, "date": datetime.now(UTC).date().isoformat(), **worker.facts}
 
 

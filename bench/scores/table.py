@@ -23,6 +23,9 @@ TASKS: dict[str, tuple[str, list[str]]] = {
 }
 """Task to its title and the metrics shown, the main one first."""
 HARDWARE = "one core of an AMD EPYC (Zen 4, bf16), shared with other work"
+BACKBONES = {"minilm": "all-MiniLM-L6-v2", "smollm2": "SmolLM2-135M-Instruct"}
+WAYS = {"full": "everything", "lora": "LoRA r 8", "qlora": "LoRA r 8 beside 4-bit weights (nf4)"}
+"""Ways to train the backbones on SST-2; `sst2/BACKBONE-WAY.toml` is the config of one."""
 Runs = dict[int, Json]
 """Results of one system and task by seed."""
 
@@ -32,6 +35,7 @@ def page() -> str:
     runs = {task: {system: _read(system, task) for system in ("textune", "trainer", "static")} for task in TASKS}
     runs = {task: found for task, found in runs.items() if found["textune"]}
     parts = {"scores": _scores(runs), "worth": _worth(runs), "machines": _machines(runs), "hardware": HARDWARE}
+    parts |= {"few": _few_numbers(), "rates": _rates()}
     return TEMPLATE.read_text(encoding="utf-8").format(**parts)
 
 
@@ -92,6 +96,39 @@ def _scores(runs: dict[str, dict[str, Runs]]) -> str:
                 _cell(floor, metric),
             ]
             lines.append(f"| {' | '.join([TASKS[task][0], metric, *cells, ', '.join(map(str, sorted(ours)))])} |")
+    return "\n".join(lines)
+
+
+def _few_numbers() -> str:
+    """Training everything beside training few numbers, a line for each backbone and way that has a run."""
+    columns = ["backbone", "trained", "numbers trained", "training rows, batch size", "learning rate", "accuracy"]
+    columns += ["beside training everything", "peak memory"]
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for backbone, title in BACKBONES.items():
+        everything = _read("textune", f"{backbone}-full")
+        for way, words in WAYS.items():
+            if not (runs := _read("textune", f"{backbone}-{way}")):
+                continue
+            run = runs[min(runs)]
+            train, rows = run["example"]["train"], run["rows"]["train"]
+            cells = [title, words, f"{run['parameters_trained']:,}", f"{rows:,}, {train['batch_size']}"]
+            cells += [f"{train['optimizer']['lr']:g}", _cell(runs, "accuracy")]
+            cells += ["-" if way == "full" else _difference(runs, everything, "accuracy")]
+            peak = max(other["peak_memory_mb"] for other in runs.values())
+            lines.append(f"| {' | '.join([*cells, f'{peak:,.0f} MiB'])} |")
+    return "\n".join(lines)
+
+
+def _rates() -> str:
+    """The learning rates that were tried, with the scores that chose among them."""
+    lines = ["| backbone | trained | learning rate: accuracy on the rows set aside |", "|---|---|---|"]
+    for backbone, title in BACKBONES.items():
+        for way, words in WAYS.items():
+            path = RESULTS / "rates" / f"{backbone}-{way}.json"
+            if path.exists():
+                found = json.loads(path.read_text(encoding="utf-8"))
+                tried = ", ".join(f"{rate}: {score:.3f}" for rate, score in found["scores"].items())
+                lines.append(f"| {title} | {words} | {tried} ({found['held_out']:,} rows) |")
     return "\n".join(lines)
 
 

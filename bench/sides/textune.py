@@ -4,7 +4,6 @@ else."""
 from __future__ import annotations
 
 import json
-import platform
 import tempfile
 import time
 from collections import defaultdict
@@ -16,7 +15,8 @@ import numpy as np
 import torch
 
 import textune
-from bench.machine import versions
+from bench.machine import processor, versions
+from bench.sides.examples import read_example
 from bench.worker import Channel, Json, Skip, peak_memory, wait_for_device
 from textune.batches.batch import Batch
 from textune.batches.rows import TokenRows
@@ -58,6 +58,7 @@ def facts(parts: Parts) -> Json:
         "precision": parts.device.precision,
         "num_rows": len(rows),
         "num_tokens": int(rows.lengths.sum()),
+        "num_trained": sum(p.numel() for p in parts.model.parameters() if p.requires_grad),
         "header": describe(run_facts(parts)),
     }
 
@@ -210,7 +211,7 @@ def timed(
 def checkpoints(channel: Channel, spec: Json) -> Json:
     """`plain` and `ours`: steps without checkpoints, and with one every `spec["every"]` steps, saved as a run saves
     them."""
-    parts, folder = opened(spec["config"]), Path(spec["folder"])
+    parts, folder = opened(spec["config"], spec.get("overrides", ())), Path(spec["folder"])
     learner = learner_alone(parts.model, parts.settings.train, parts.device)
     keeper = CheckpointKeeper(folder, Checkpointing(), ALONE)
     keeper.open(0)
@@ -229,7 +230,7 @@ def checkpoints(channel: Channel, spec: Json) -> Json:
                     keeper.wait()
                 if keeper.phase == "idle":
                     keeper.save(learner, step, {"step": step})
-        channel.reply(seconds=time.perf_counter() - started)
+        channel.reply(seconds=time.perf_counter() - started, **peak_memory())
         keeper.wait()  # outside of both: what is left of the last checkpoint would count against the next segment
     newest = folder / f"step-{keeper.last_step}"
     return {"bytes": sum(path.stat().st_size for path in newest.rglob("*") if path.is_file()), **seconds}
@@ -302,6 +303,8 @@ def scores(channel: Channel, spec: Json) -> None:
     evaluations = [line for line in lines if line["kind"] == "evaluation"]
     rates = [line["tokens_per_second"] for line in lines if line["kind"] == "step"]
     best = next(line for line in reversed(evaluations) if line["is_best"])
+    facts = result.facts
+    assert facts is not None
     reports = {name: report.to_dict() for name, report in result.reports.items()}
     for report in reports.values():  # texts of the data stay with the data
         for key in ("mistakes", "confusion_matrix", "confusions", "classes"):
@@ -313,9 +316,16 @@ def scores(channel: Channel, spec: Json) -> None:
         best=best["metrics"],
         last=evaluations[-1]["metrics"],
         reports=reports,
+        rows=facts.rows,
+        steps=facts.steps,
+        parameters=facts.parameters,
+        parameters_trained=facts.parameters_trained,
+        precision=facts.precision,
         seconds=round(result.seconds, 1),
         tokens_per_second=round(sum(rates) / len(rates)),
+        **peak_memory(),
         threads=torch.get_num_threads(),
         versions=versions(PACKAGES),
-        machine=platform.platform(),
+        machine=processor(),
+        example=read_example(Path(spec["example"])),
     )

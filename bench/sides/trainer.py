@@ -96,6 +96,22 @@ def build_model(backbone: str, scheme: LabelScheme, seed: int) -> PreTrainedMode
     return model
 
 
+def with_adapters(model: PreTrainedModel, lora: Json) -> Any:
+    """The model in peft's wrapper, as its guide to sequence classification has it; `lora`: the `[model.lora]` table of
+    a config, its defaults those of textune."""
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS,  # the head is trained as a whole
+        r=lora.get("r", 8),
+        lora_alpha=lora.get("alpha", 16),
+        lora_dropout=lora.get("dropout", 0.0),
+        bias=lora.get("bias", "none"),
+        target_modules="all-linear",
+    )
+    return get_peft_model(model, config)
+
+
 # --- speed -----------------------------------------------------------------------------------------------------------
 
 
@@ -175,7 +191,10 @@ def segments(channel: Channel, spec: Json) -> None:
     tokenizer = AutoTokenizer.from_pretrained(backbone)
     scheme, features = read_features(example, Path(), tokenizer, padded=spec["padded"])
     model, rows = build_model(backbone, scheme, seed=0), features["train"]
-    facts = {"precision": precision, "attention": model.config._attn_implementation}
+    facts: Json = {"precision": precision, "attention": model.config._attn_implementation}
+    if "lora" in example["model"]:
+        model = with_adapters(model, example["model"]["lora"])
+    facts["num_trained"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     callback = Segments(channel, rows, example["train"]["batch_size"], facts)
     options: dict[str, Any] = {"optim": "adamw_torch_fused"} if spec["fused"] else {}
     with tempfile.TemporaryDirectory() as folder:
@@ -236,7 +255,9 @@ def scores(channel: Channel, spec: Json) -> None:
     example, on_gpu = read_example(Path(spec["example"])), torch.cuda.is_available()
     precision, metric = example["train"]["precision"], example["evaluate"]["metric"]
     precision = best_precision("cuda" if on_gpu else "cpu") if precision == "auto" else precision
-    backbone = find_backbone(example["model"]["pretrained"])
+    if "take" in example["data"]["train"]:
+        raise Skip("the reference reads all rows: it cannot draw those of data.train.take")
+    backbone = find_backbone(spec["pretrained"] or example["model"]["pretrained"])
     tokenizer = AutoTokenizer.from_pretrained(backbone)
     started = time.perf_counter()
     scheme, features = read_features(example, Path(spec["data_folder"]), tokenizer, max_rows=spec["max_rows"])

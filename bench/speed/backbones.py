@@ -34,7 +34,8 @@ def shape_config(shape: str, *, tiny: bool = False) -> Any:
     """The transformers configuration of a shape."""
     import transformers
 
-    keys = SHAPES[shape] | (SHAPES["tiny"] if tiny else {})
+    keys = dict(SHAPES[shape])
+    keys |= {key: value for key, value in SHAPES["tiny"].items() if tiny and key in keys}
     return getattr(transformers, keys.pop("class"))(**keys)
 
 
@@ -86,6 +87,9 @@ def encoder_parameters(config: dict[str, Any]) -> int:
     hidden, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
     if config.get("model_type") == "modernbert":  # a gated feed-forward layer, no biases; the first layer has one norm
         return int(layers * (4 * hidden * hidden + 3 * hidden * inner + 2 * hidden) - hidden)
+    if config.get("model_type") == "llama":  # the same, with fewer heads of keys and values than of queries
+        keys = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
+        return int(layers * (2 * hidden * hidden + 2 * hidden * keys + 3 * hidden * inner + 2 * hidden))
     attention, norms = 4 * (hidden * hidden + hidden), 4 * hidden
     return int(layers * (attention + 2 * hidden * inner + inner + hidden + norms))
 

@@ -80,6 +80,7 @@ class Race:
             "memory_mb": {
                 name: {key: round(value) for key, value in last.items()} for name, last in self.memory.items()
             },
+            "numbers_trained": {name: worker.facts["num_trained"] for name, worker in self.workers.items()},
             "precision": {name: worker.facts["precision"] for name, worker in self.workers.items()},
             "mean_loss": [
                 round(part["loss"], 4) for segment in self.segments for part in segment.values() if "loss" in part

@@ -21,6 +21,7 @@ TITLES = {
     "xlmr-base": "XLM-R-base shape",
     "modernbert-base": "ModernBERT-base shape",
     "deberta-small": "DeBERTa-v3-small shape",
+    "smollm2": "SmolLM2-135M shape",
 }
 MAX_ROWS = 12_800
 """Rows that a training question reads: enough that Trainer groups 50 batches at a time, few enough to prepare in

@@ -92,12 +92,15 @@ class Task:
     max_length: int = MAX_LENGTH
     total_steps: int = SST2_STEPS
     """Steps that both sides are told they will last; decides the schedule, and what pays off."""
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    """Further keys of the config."""
 
     def write(self, settings: Settings) -> Path:
         """The config that both sides read, and its csv."""
         keys = {"train.duration": f"{self.total_steps} steps", "train.batch_size": self.batch_size}
         keys |= {"train.device": settings.device, "tokens.max_length": self.max_length}
         keys |= {"data.columns.text_pair": "text_pair"} if self.texts.is_pairs else {}
+        keys |= self.keys
         rows = self.texts.write(settings.work / "rows.csv")
         return write_config(settings.work / "config.toml", keys, rows=rows, backbone=self.backbone)
 

@@ -67,6 +67,15 @@ PACKED = ENCODERS + DECODERS + TWO_STACKS
 PADDED = ["bart", "xlnet"] + (["t5"] if not TWO_STACKS else [])
 ALL = PACKED + PADDED
 
+LAYERS_LAST_NORMED = known(
+    *("bert", "ernie", "electra", "roberta", "xlm-roberta", "camembert", "data2vec-text", "distilbert", "deberta-v2")
+)
+"""Families whose layers are computed whole and normalise after each residual sum ..."""
+LAYERS_FIRST_NORMED = known(
+    *("modernbert", "modernbert-decoder", "eurobert", "gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma")
+)
+"""... or before attention and before the feed-forward part."""
+
 TOLERANCE = 1e-5
 
 LENGTHS = (1, 1, 2, 3, 3, 5, 7, 8, 9, 13, 23)

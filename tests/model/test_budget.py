@@ -1,5 +1,6 @@
 """How much memory there is, how many tokens fit into it, and layers that are computed again."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from textune.batches.batch import TokenBatch, collate
 from textune.batches.store import TokenStore
+from textune.config.adapters import Lora
 from textune.errors import ModelError
 from textune.model import budget, recompute
 from textune.model.budget import available_bytes, measure_budget
@@ -217,18 +219,28 @@ def test_a_token_of_longer_rows_and_lower_precision_is_measured(bert: Built) -> 
     assert needed(CPU, (9,))[1] > 0  # one row alone
 
 
+TRAINED: dict[str, Callable[[Built], None]] = {
+    "everything": lambda built: None,
+    "adapters": lambda built: built.model.adapt(Lora(r=4), seed=0),
+    "some adapters": lambda built: built.model.adapt(Lora(r=4, targets=("query",)), seed=0),
+    "the head": lambda built: built.hf.base_model.requires_grad_(False),
+}
+
+
+@pytest.mark.parametrize("trained", TRAINED)
 @pytest.mark.parametrize("device", [CPU, BF16])
-def test_the_estimate_covers_the_real_peak(bert: Built, device: Device) -> None:
+def test_the_estimate_covers_the_real_peak(tmp_path: Path, device: Device, trained: str) -> None:
     """Against the allocations that the profiler sees in a forward and backward pass."""
-    store = random_store(bert, (3, *[120] * 12))
+    built = build("bert", tmp_path)
+    TRAINED[trained](built)
+    store = random_store(built, (3, *[120] * 12))
     order = np.arange(len(store))
-    batch = collate(store, order[1:], layout="packed", pad_id=bert.model.pad_id)
-    fixed, per_token = budget._bytes_needed(bert.model, device, store, order, 120)
-    bert.model.train()
-    for parameter in bert.model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    peak = peak_bytes(bert, batch, device)
-    bert.model.zero_grad()
+    batch = collate(store, order[1:], layout="packed", pad_id=built.model.pad_id)
+    fixed, per_token = budget._bytes_needed(built.model, device, store, order, 120)
+    built.model.train()
+    for parameter in built.model.parameters():
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    peak = peak_bytes(built, batch, device)
     estimate = fixed + per_token * batch.num_laid_out
     assert 0.9 * peak < estimate < 4 * peak
 
@@ -244,6 +256,23 @@ def peak_bytes(built: Built, batch: TokenBatch, device: Device) -> int:
     results = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
     changes = sorted((event.start_ns(), event.nbytes()) for event in results if event.name() == "[memory]")
     return int(np.cumsum([change for _, change in changes]).max())
+
+
+def test_weights_that_have_no_gradient_are_measured_too(tmp_path: Path) -> None:
+    """Those of an adapted layer stay as they are, and so do numbers that are no floats, such as weights in 4 bits."""
+    built = build("bert", tmp_path)
+    built.model.adapt(Lora(r=4), seed=0)
+    table = torch.nn.Parameter(torch.zeros(4, dtype=torch.uint8), requires_grad=False)
+    built.hf.base_model.register_parameter("in_four_bits", table)
+    before = {name: parameter.requires_grad for name, parameter in built.model.named_parameters()}
+    with budget._saving_everything(built.model) as changed:
+        during = {name: parameter.requires_grad for name, parameter in built.model.named_parameters()}
+    assert changed and not during["hf.bert.in_four_bits"]
+    assert {name for name in before if not during[name]} == {"hf.bert.in_four_bits"} | {
+        name for name in before if ".base_layer." in name
+    }
+    assert {name: parameter.requires_grad for name, parameter in built.model.named_parameters()} == before
+    assert room_of(built, 1 << 30) > max(LENGTHS)
 
 
 def test_measuring_leaves_nothing_behind(bert: Built) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from kits.models import (
+    LAYERS_LAST_NORMED,
     LEVELS,
     Built,
     build,
@@ -31,17 +32,6 @@ from textune.model.native.layers import FastLayer
 from textune.model.recompute import checkpoint_gradients
 
 TYPES = [torch.float32, torch.bfloat16]
-FUSED = [
-    "bert",
-    "ernie",
-    "electra",
-    "roberta",
-    "xlm-roberta",
-    "camembert",
-    "data2vec-text",
-    "distilbert",
-    "deberta-v2",
-]
 
 
 @pytest.fixture(autouse=True)
@@ -138,7 +128,7 @@ def test_dropout_keeps_the_share_and_the_mean(kernels: Kernels, probability: flo
         assert (one & two).float().mean().item() == pytest.approx((1 - probability) ** 2, abs=0.006)
 
 
-@pytest.mark.parametrize("family", FUSED)
+@pytest.mark.parametrize("family", LAYERS_LAST_NORMED)
 def test_a_layer_under_dropout_has_the_gradient_of_what_it_computes(family: str, tmp_path: Path) -> None:
     """With fixed masks a whole model is a smooth function of each weight: its difference quotient is its gradient."""
     built = compiled(family, tmp_path)
@@ -177,7 +167,7 @@ def compiled(family: str, folder: Path, **keys: Any) -> Built:
     return built
 
 
-@pytest.mark.parametrize("family", FUSED)
+@pytest.mark.parametrize("family", LAYERS_LAST_NORMED)
 def test_known_layers_run_whole_and_bf16_stays_near_fp32(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from kits.models import (
+    LAYERS_FIRST_NORMED,
     LEVELS,
     UNEVEN,
     Built,
@@ -40,7 +41,6 @@ from textune.model.native.kernels import Kernels
 from textune.model.recompute import checkpoint_gradients
 
 TYPES = [torch.float32, torch.bfloat16]
-FAMILIES = ["modernbert", "modernbert-decoder", "eurobert", "gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma"]
 WIDTHS = [1, 15, 16, 40, 100]
 
 
@@ -281,7 +281,7 @@ def test_loss_and_gradients_are_those_of_plain_transformers(variant: str, tmp_pa
         assert (ours[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7 * whole, name
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", LAYERS_FIRST_NORMED)
 def test_layers_run_whole_and_bf16_stays_near_fp32(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from kits.models import build, require_kernels
 
+from textune.config.adapters import Lora
 from textune.errors import ModelError
 from textune.model import processor, ways
 from textune.model.accelerator import PYTORCH
@@ -85,6 +86,16 @@ def test_auto_takes_the_faster_way_and_says_by_how_much(measured: None, tmp_path
     albert = build("albert", tmp_path / "albert").model
     albert.speed_up(torch.float32, training=True, lengths=np.array([8]))
     assert albert.accelerator.way == PYTORCH
+
+
+def test_a_comparison_says_that_it_knows_no_adapters(measured: None, tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="the extra `lora` is not installed")
+    where = f"on rows like these (a processor of {processor.vendor()}, 2026-11-29), without adapters"
+    for dropout, layers in ((0.0, " whole layers; "), (0.1, "PyTorch's own: ")):
+        model = build("bert", tmp_path).model
+        model.adapt(Lora(dropout=dropout), seed=0)
+        model.speed_up(torch.float32, training=True, lengths=np.array([8]))
+        assert layers in model.accelerator.note and model.accelerator.note.endswith(where)
 
 
 def test_on_takes_the_kernels_however_slow(measured: None, tmp_path: Path) -> None:

@@ -46,8 +46,9 @@ def test_the_rates_of_the_header_are_those_of_the_optimizer(home: Path, kind: st
     assert rates[0] == 0 and rates[3] == section.optimizer.lr
 
 
-def test_a_checkpoint_is_as_large_as_the_header_says(home: Path, tmp_path: Path) -> None:
-    overrides = ["train.duration=1 steps", "data.test.kind=none"]
+@pytest.mark.parametrize("trained", ["model.freeze=[]", "model.lora.r=2", "model.freeze=backbone"])
+def test_a_checkpoint_is_as_large_as_the_header_says(home: Path, tmp_path: Path, trained: str) -> None:
+    overrides = ["train.duration=1 steps", "data.test.kind=none", trained]
     predicted = run_facts(gathered(home, *overrides)).checkpoint_bytes
     textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides)
     shard = tmp_path / "run" / "checkpoints" / "step-1" / "state-1-of-1.safetensors"

@@ -73,6 +73,8 @@ KINDS: dict[str, list[str]] = {
     ],
     "rates": ["train.optimizer.layer_decay=0.6", "train.optimizer.head_lr=2e-3"],
     "weighted": ["train.order=weighted", "data.columns.weight=weight"],
+    "adapters": ["model.lora.r=4", "model.lora.bias=lora_only"],
+    "frozen": ["model.freeze=embeddings"],
     "same shapes": [
         "tokens.pad=max_length",
         'tokens.max_length="auto"',
@@ -193,7 +195,12 @@ def fsdp() -> list[str]:
     ("world", "kind", "way"),
     [
         pytest.param(world, kind, way, marks=[] if (world, kind, way) in fast else pytest.mark.slow)
-        for fast in [{(2, "class weights", "ddp"), (2, "multilabel", "fsdp"), (2, "several tasks", "ddp")}]
+        for fast in [
+            {
+                *((2, "class weights", "ddp"), (2, "multilabel", "fsdp"), (2, "several tasks", "ddp")),
+                *((2, "adapters", "ddp"), (2, "adapters", "fsdp")),
+            }
+        ]
         for world in (2, 4)
         for kind in KINDS
         for way in ("ddp", "fsdp")
@@ -240,19 +247,24 @@ STOPS = (5, 9, 14)
 
 
 @pytest.mark.parametrize(
-    "chain",
-    [pytest.param(name, marks=[] if name in ("2 fsdp, 1", "1, 2 fsdp") else pytest.mark.slow) for name in CHAINS],
+    ("chain", "kind"),
+    [
+        pytest.param(name, kind, marks=[] if (name, kind) in fast else pytest.mark.slow)
+        for fast in [{("2 fsdp, 1", "class weights"), ("1, 2 fsdp", "class weights"), ("2 fsdp, 1", "adapters")}]
+        for name in CHAINS
+        for kind in ("class weights", "adapters", "frozen")
+    ],
 )
 def test_a_run_stops_on_some_ranks_and_goes_on_with_others(
-    place: Path, tmp_path: Path, whole: Any, chain: str
+    place: Path, tmp_path: Path, whole: Any, chain: str, kind: str
 ) -> None:
     """The signal comes to one rank alone; all stop behind the same step."""
-    alone, run, first = whole("class weights"), tmp_path / "run", 0
+    alone, run, first = whole(kind), tmp_path / "run", 0
     stages = CHAINS[chain]
     for number, (world, way) in enumerate(stages):
         stop = STOPS[number] if number < len(stages) - 1 else 0
         watch = Watch(record=tmp_path / f"record-{number}", act="SIGTERM", act_rank=world - 1, act_step=stop)
-        words = [*KINDS["class weights"], f"train.distributed.kind={way}", *(["--resume"] if number else [])]
+        words = [*KINDS[kind], f"train.distributed.kind={way}", *(["--resume"] if number else [])]
         ended = train_on(world, place, run, *words, watch=watch)
         assert ended.codes == [143 if stop else 0] * world, ended.said
         require_rows(ended, alone, first=first)

@@ -43,6 +43,11 @@ PLACES: dict[str, list[str]] = {
     "gradient checkpointing": ["train.gradient_checkpointing=true"],
     "frozen": ["model.freeze=embeddings"],
     "unfrozen": ["model.freeze=backbone", 'model.unfreeze=["*.layer.1.*", "*LayerNorm*"]', "task.loss=focal"],
+    "frozen backbone": ["model.freeze=backbone"],
+    "adapters": ["model.lora.r=4"],
+    "adapters with dropout": ["model.lora.r=4", "model.lora.dropout=0.2", "train.max_tokens=200"],
+    "adapters and biases": ["model.lora.r=4", "model.lora.bias=all", "model.lora.targets=query"],
+    "adapters compiled": ["model.lora.r=4", "model.compile=on"],
     "several tasks": [
         "task.kind=multitask",
         'task.groups={ label = ["neg", "pos"], third = ["a", "b", "c"] }',
@@ -71,7 +76,7 @@ PLACES: dict[str, list[str]] = {
         "train.precision=fp16",
     ],
     "weights of 4 bits": ["model.quantize.bits=4", "model.lora.r=4", "train.optimizer.lr=1e-2"],
-    "weights of 8 bits": ["model.quantize.bits=8", "model.lora.dropout=0.2", "train.precision=bf16"],
+    "weights of 8 bits, bf16": ["model.quantize.bits=8", "model.lora.dropout=0.2", "train.precision=bf16"],
     "8 bits": ["train.optimizer.kind=adamw_8bit", "train.compact_vocabulary=off"],
     "logged behind its end": ["train.log_every=7 steps", "train.evaluate_every=1 epochs", "train.duration=13 steps"],
     "windows": [
@@ -104,6 +109,11 @@ FAST = {
     "rates": [6],
     "unfrozen": [4],
     "inverse root": [5],
+    "frozen backbone": [5],
+    "adapters": [1, 6],
+    "adapters with dropout": [4],
+    "adapters and biases": [7],
+    "adapters compiled": [3],
     "several tasks": [6],
     "bucket": [9],
     "logged behind its end": [12],
@@ -185,7 +195,7 @@ def test_what_is_resumed_is_what_the_names_say(rows: Path, tmp_path: Path) -> No
 def prove(kit: Kit, folder: Path, steps: list[int] | None = None) -> None:
     whole = record(kit, folder / "whole")
     expected = end(whole.folder)
-    assert expected.lines and len(expected.checkpoint.names) > 20
+    assert expected.lines and len(expected.checkpoint.names) > 10
     for step in steps or range(1, whole.steps + 1):
         run = whole.at(step, folder / f"from-{step}")
         listener = kit.run(run, resume="latest")

@@ -1,5 +1,8 @@
-"""The scores of docs/results.md: the floor that has no encoder, and that the page is made of the files of the runs."""
+"""The scores of docs/results.md: the floor that has no encoder, how learning rates are chosen, and that the page is
+made of the files of the runs."""
 
+import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +11,18 @@ from kits.batches import store_of
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_matrix
 
+from bench.scores import rates
 from bench.scores import table as results_table
 from bench.scores.__main__ import main
+from bench.sides.examples import read_example
 from bench.sides.static import counts, means, predicted
+from bench.worker import Json
 from textune.batches.store import TokenStore
+from textune.config.load import load_config
 
 ROOT = Path(__file__).parents[2]
 CLS, SEP = 0, 1
+CONFIGS = sorted((ROOT / "bench" / "scores" / "sst2").glob("*.toml"))
 
 
 def a_store(*, types: list[int] | None) -> TokenStore:
@@ -73,3 +81,54 @@ def test_a_mistake_in_the_command_is_named(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path / "none.toml"), "--data-folder", str(tmp_path)])
     assert "none.toml" in capsys.readouterr().err
+
+
+# --- few trained numbers ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_page_states_of_a_config_what_textune_reads_of_it(path: Path) -> None:
+    example, experiment = read_example(path), load_config(path).experiment
+    assert path.stem.partition("-")[0] in results_table.BACKBONES and path.stem.partition("-")[2] in results_table.WAYS
+    assert example["train"]["optimizer"]["lr"] == experiment.train.optimizer.lr
+    assert example["train"]["batch_size"] == experiment.train.batch_size
+    assert ("lora" in example["model"]) == (experiment.model.lora is not None)
+    assert experiment.model.lora is None or experiment.model.lora.r == 8
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The rates that trained, each with the score 100 x rate; 0.5 fails."""
+    asked: list[float] = []
+
+    def result(rate: float, options: argparse.Namespace) -> Json:
+        asked.append(rate)
+        if rate == 0.5:
+            raise rates.WorkerError("it diverged")
+        facts: Json = {"versions": {}, "machine": "a processor", "threads": 1}
+        return {"metric": "accuracy", "last": {"accuracy": 100 * rate}, **facts}
+
+    monkeypatch.setattr(rates, "_result", result)
+    return asked
+
+
+def test_a_rate_that_has_a_score_is_not_trained_again(tried: list[float], tmp_path: Path) -> None:
+    config = ROOT / "bench" / "scores" / "sst2" / "minilm-lora.toml"
+    words = [str(config), "--data-folder", str(tmp_path), "--out", str(tmp_path), "--rates"]
+    assert rates.main([*words, "2e-3", "0.5"]) == 1
+    assert rates.main([*words, "2e-3", "1e-3"]) == 0
+    assert tried == [2e-3, 0.5, 1e-3]
+    found = json.loads((tmp_path / "minilm-lora.json").read_text(encoding="utf-8"))
+    assert found["scores"] == {"0.001": 0.1, "0.002": 0.2} and list(found["scores"]) == ["0.001", "0.002"]
+    assert (found["held_out"], found["seed"]) == (1000, 0)
+
+
+def test_scores_on_other_rows_do_not_stand_beside_each_other(
+    tried: list[float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = ROOT / "bench" / "scores" / "sst2" / "minilm-lora.toml"
+    words = [str(config), "--data-folder", str(tmp_path), "--out", str(tmp_path), "--rates", "1e-3"]
+    assert rates.main(words) == 0
+    with pytest.raises(SystemExit, match="2"):
+        rates.main([*words, "2e-3", "--held-out", "50"])
+    assert "1000 rows, not on 50" in capsys.readouterr().err and tried == [1e-3]

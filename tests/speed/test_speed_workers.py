@@ -9,6 +9,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,11 @@ import pytest
 import torch
 
 from bench.questions import QUESTIONS
+from bench.sides.examples import LabelScheme, read_example
+from bench.sides.textune import facts, opened
+from bench.sides.trainer import build_model, with_adapters
 from bench.speed import backbones, texts, training
+from bench.speed.adapters import LORA
 from bench.speed.backbones import SHAPES, encoder_parameters, product_shapes, shape_config
 from bench.speed.measure import Comparison, shared_order
 from bench.speed.processes import step_seconds
@@ -107,13 +112,13 @@ def test_sentences_are_split_and_very_short_or_long_ones_left_out() -> None:
     assert texts.split_sentences(text) == ["This is a good film.", "It has a plot and people."]
 
 
-@pytest.mark.parametrize("shape", ["bert-base", "xlmr-base", "modernbert-base", "deberta-small"])
+@pytest.mark.parametrize("shape", ["bert-base", "xlmr-base", "modernbert-base", "deberta-small", "smollm2"])
 def test_encoder_parameters_are_those_of_the_layers_of_a_real_model(shape: str) -> None:
     import transformers
 
     config = shape_config(shape, tiny=True)
     model = transformers.AutoModel.from_config(config)
-    layers = model.layers if shape == "modernbert-base" else model.encoder.layer
+    layers = model.layers if shape in ("modernbert-base", "smollm2") else model.encoder.layer
     assert encoder_parameters(config.to_dict()) == sum(p.numel() for p in layers.parameters())
 
 
@@ -156,6 +161,24 @@ def test_step_seconds_are_those_of_the_logged_intervals() -> None:
         {"kind": "step", "step": 4, "rows_per_second": 36.0},
     ]
     assert step_seconds(lines, num_rows=100, batch_size=32) == pytest.approx(64 / 20 + 1.0)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # peft asks transformers for it
+@pytest.mark.parametrize("shape", ["bert-base", "smollm2"])
+def test_both_sides_train_the_same_numbers_beside_a_frozen_backbone(shape: str, tmp_path: Path) -> None:
+    """peft as its guide has it, and textune by its defaults: adapters beside every linear layer, and the head."""
+    pytest.importorskip("peft")
+    backbone = backbones.make_backbone(shape, tmp_path / shape, tiny=True)
+    rows = texts.generated(16)
+    config = replace(short_task(Settings(tmp_path, tiny=True)), texts=texts.Texts("x", rows), backbone=backbone)
+    path = replace(config, keys=LORA).write(Settings(tmp_path, tiny=True))
+    model = build_model(str(backbone), LabelScheme("single_label_classification", ("0", "1")), seed=0)
+    wrapped = with_adapters(model, read_example(path)["model"]["lora"])
+    theirs = [p.numel() for p in wrapped.parameters() if p.requires_grad]
+    parts = opened(path)
+    assert facts(parts)["num_trained"] == sum(theirs)
+    ours = [p.numel() for p in parts.model.parameters() if p.requires_grad]
+    assert sorted(ours) == sorted(theirs) and len(ours) > 20
 
 
 # --- the pipe --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from torch import nn
 from textune.batches import Layout
 from textune.config import Switch
 from textune.errors import ModelError
+from textune.model.adapters import is_adapter
 from textune.model.compiled import compile_on_gpu
 from textune.model.hugging import HuggingModel
 from textune.model.native import FastDropout, KernelError, Kernels, available_levels, count_known, install
@@ -100,11 +101,13 @@ class Accelerator:
             return
         part: Part = "layers" if count_known(self._hf) else "attention"
         found = compare_ways(kernels.level, dtype, part, work, lengths)
+        adapted = any(is_adapter(name) for name, _ in self._hf.named_parameters())
+        comparison = f"{found}, without adapters" if adapted and found.speedup is not None else str(found)
         if found.kernels_are_slower and self._mode == "auto" and not known:
-            self.note = f"PyTorch's own: {kernels.level} is {found}"
+            self.note = f"PyTorch's own: {kernels.level} is {comparison}"
         else:
             self._install(kernels)
-            self.note = f"{self.note}; {found}"
+            self.note = f"{self.note}; {comparison}"
 
     def _install(self, kernels: Kernels) -> None:
         self.kernels = kernels

@@ -78,10 +78,9 @@ def adapt(hf: HuggingModel, lora: Lora, *, whole: Collection[str], frozen: Colle
     `model.freeze` takes out: their layers get no adapter. Adapters start by `seed` alone. ConfigError where `targets`
     match no layer or one of the head, or where nothing is left to adapt.
     """
+    import_quietly("peft")  # which imports bitsandbytes where it is installed
     from peft import inject_adapter_in_model
 
-    if importlib.util.find_spec("bitsandbytes") is not None:
-        import_quietly("bitsandbytes")  # peft imports it where it is installed
     layers = [name for name in targeted(hf, lora.targets, whole=whole) if f"{name}.weight" not in frozen]
     if not layers:
         raise ConfigError(
@@ -146,6 +145,11 @@ def is_adapter(name: str) -> bool:
     return ".lora_" in name
 
 
+def is_adapted(name: str) -> bool:
+    """Whether an adapter stands beside the weight of that name."""
+    return _BASE in name
+
+
 def plain_name(name: str) -> str:
     """What a weight was called before adapters were put beside it."""
     return name.replace(_BASE, ".")
@@ -200,6 +204,7 @@ def _no_layer(hf: HuggingModel, target: str, names: Sequence[str]) -> ConfigErro
 
 def _config(lora: Lora, layers: Sequence[str]) -> LoraConfig:
     """peft's own configuration; ConfigError for `model.lora.options`."""
+    import_quietly("peft")  # which imports bitsandbytes where it is installed
     from peft import LoraConfig
 
     known = {field.name for field in fields(LoraConfig)}

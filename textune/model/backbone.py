@@ -155,6 +155,12 @@ class TextModel(nn.Module):
         packed = self.low_bits.num_weights - self.low_bits.num_tensors if self.low_bits else 0
         return own + packed + (self._vocabulary.num_left_out if self._vocabulary else 0)
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all weights in memory: adapters and token embeddings that are not trained included."""
+        left_out = 4 * self._vocabulary.num_left_out if self._vocabulary else 0
+        return sum(parameter.nbytes for parameter in self.parameters()) + left_out
+
     def pool_windows(self, kind: Pooling) -> WindowPooling:
         """Give the model a pooling of windows, which then belongs to its weights; ModelError where its head cannot be
         computed apart from its backbone."""

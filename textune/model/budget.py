@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from textune.batches import TokenBatch, TokenRows, TokenStore, collate
+from textune.model.adapters import is_adapted
 from textune.model.backbone import TextModel
 from textune.model.device import Device
 from textune.model.outofmemory import is_out_of_memory
@@ -211,8 +212,15 @@ def _line(probes: list[TokenBatch], saved: list[int]) -> tuple[float, float]:
 
 @contextmanager
 def _saving_everything(model: TextModel) -> Iterator[bool]:
-    """Train every parameter and checkpoint nothing, for a moment; whether that changes anything."""
-    frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]
+    """Train every parameter that can be and checkpoint nothing, for a moment; whether that changes anything.
+
+    Numbers that are no floats have no gradient. What an adapted layer reads is saved for its adapter already.
+    """
+    frozen = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad and parameter.is_floating_point() and not is_adapted(name)
+    ]
     checkpointed = checkpointed_layers(model)
     try:
         for parameter in frozen:

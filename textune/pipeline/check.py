@@ -175,9 +175,9 @@ def _measured(costs: Costs, parts: Parts, tracker: Tracker) -> Costs:
 
 
 def _memory_bytes(parts: Parts) -> int:
-    """Memory that training always holds: fp32 weights, and gradients and optimizer state for the trained ones."""
+    """Memory that training always holds: the weights, and gradients and optimizer state for the trained ones."""
     trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    return 4 * parts.model.num_parameters + (4 + state_bytes(parts.settings.train.optimizer)) * trained
+    return parts.model.num_bytes + (4 + state_bytes(parts.settings.train.optimizer)) * trained
 
 
 def _minutes(seconds: float) -> str:

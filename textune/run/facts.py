@@ -9,7 +9,7 @@ import numpy as np
 
 from textune.data import choices_of, problem_of
 from textune.run.parts import Parts
-from textune.training import learning_rate, state_bytes
+from textune.training import held_weights, learning_rate, state_bytes
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -176,13 +176,14 @@ def _rates(parts: Parts) -> dict[int, float]:
 
 
 def _checkpoint_bytes(parts: Parts) -> int:
-    """About how large a checkpoint is: weights, and the optimizer's moments of those that are trained."""
+    """About how large a checkpoint is: the weights that it holds, and the optimizer's moments of those that are
+    trained."""
     section = parts.settings.train
     if section.checkpoint.save_only_model:
         return 4 * parts.model.num_parameters
-    held = sum(p.numel() for p in parts.model.parameters())
+    held = sum(tensor.nbytes for tensor in held_weights(parts.model).values())
     trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    return 4 * held + state_bytes(section.optimizer) * trained
+    return held + state_bytes(section.optimizer) * trained
 
 
 def _disk_bytes(parts: Parts, checkpoint_bytes: int) -> int:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from textune.model.hugging import FamilyModule
 from textune.model.native.between import GATES
 from textune.model.native.kernels import ACTIVATIONS
+from textune.model.native.linears import base_of, is_computable
 from textune.model.native.prenorm import PrenormLayer
 
 
@@ -24,12 +24,13 @@ def find_prenorm(module: FamilyModule) -> PrenormLayer | None:
 
 
 def _is_plain(parts: PrenormLayer) -> bool:
-    """Whether all modules are PyTorch's or transformers' own, and fp32: adapters and quantised layers compute
-    something else.
+    """Whether all modules are PyTorch's, transformers' or plain adapted ones, and fp32: other adapters and quantised
+    layers compute something else.
     """
     linears, norms = parts.linears(), parts.norms()
-    kinds = {type(linear) for linear in linears}
-    plain = kinds in ({nn.Linear}, {Conv1D}) and all(_is_norm(norm) for norm in norms)
+    kinds = {type(base_of(linear)) for linear in linears}
+    plain = all(is_computable(linear) for linear in linears) and all(_is_norm(norm) for norm in norms)
+    plain = plain and len(kinds) == 1
     for together in (parts.projections, parts.inner):
         plain = plain and len({linear.bias is None for linear in together}) == 1
     plain = plain and (parts.is_gated or parts.inner[0].bias is not None)

@@ -6,7 +6,7 @@
 For post-norm layers, which normalise after each residual sum (BERT and similar, DistilBERT, DeBERTa-v2 and v3);
 `prenorm.py` has the pre-norm layers. The modules of the backbone keep their parameters and names.
 
-Weights are copied to the precision of the products (`copies.py`); norms, the residual stream and all sums stay fp32,
+Weights are copied to the precision of the products (`linears.py`); norms, the residual stream and all sums stay fp32,
 as under autocast. Shapes: T tokens, H hidden, I inner width, h heads, d head width, P rows of a table of distances.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
@@ -22,10 +22,10 @@ from torch.autograd.function import once_differentiable
 
 from textune.model.distances import Distances, count_terms, terms_of_distances
 from textune.model.hugging import Context, FamilyModule
-from textune.model.native.copies import WorkingCopy
 from textune.model.native.disentangled import Terms, disentangled_attention, disentangled_backward
 from textune.model.native.int8 import Int8Linear
 from textune.model.native.kernels import ACTIVATIONS, AttentionShape, Kernels, Norm, draw_seeds
+from textune.model.native.linears import Linears, base_of, is_computable
 
 if TYPE_CHECKING:
     from textune.model.attention import PackedLayout
@@ -60,10 +60,30 @@ class EncoderLayer:
         modules: tuple[nn.Module, ...] = (*self.linears(), self.attention_norm, self.output_norm)
         return [parameter for module in modules for parameter in module.parameters()]
 
-    def parameters(self) -> list[nn.Parameter]:
-        """In the order of `_Layer.forward`'s arguments."""
-        modules: tuple[FamilyModule, ...] = (*self.linears(), self.attention_norm, self.output_norm)
-        return [parameter for module in modules for parameter in (module.weight, module.bias)]
+
+class _Saved(NamedTuple):
+    """What the gradient of a layer needs."""
+
+    residual_RH: torch.Tensor
+    low_TH: torch.Tensor
+    qkv_T3hd: torch.Tensor
+    attended_RH: torch.Tensor
+    mixed_RH: torch.Tensor
+    first_mean_R: torch.Tensor
+    first_scale_R: torch.Tensor
+    middle_RH: torch.Tensor
+    middle_low_RH: torch.Tensor
+    inner_RI: torch.Tensor
+    activated_RI: torch.Tensor
+    back_RH: torch.Tensor
+    second_mean_R: torch.Tensor
+    second_scale_R: torch.Tensor
+    qkv_weight: torch.Tensor
+    out_weight: torch.Tensor
+    inner_weight: torch.Tensor
+    output_weight: torch.Tensor
+    key_Phd: torch.Tensor | None
+    query_Phd: torch.Tensor | None
 
 
 class _Layer(torch.autograd.Function):
@@ -91,11 +111,11 @@ class _Layer(torch.autograd.Function):
         seeds = draw_seeds(3) if training else [0, 0, 0]
         heads, width = parts.num_heads, parts.query.weight.shape[0] // parts.num_heads
         low_TH = x_TH.to(dtype)
-        qkv_weight, out_weight, inner_weight, output_weight, qkv_bias = (
-            copy.get(dtype, with_grad=with_grad) for copy in layer.copies
-        )
+        groups = (layer.projections, layer.attention_output, layer.inner, layer.output)
+        qkv_weight, *weights = (linears.get(dtype, with_grad=with_grad) for linears in groups)
 
-        qkv_T3hd = torch.addmm(qkv_bias, low_TH, qkv_weight.t()).view(-1, 3, heads, width)
+        qkv_bias = layer.projections.bias(dtype, with_grad=with_grad)
+        qkv_T3hd = layer.projections.times(low_TH, qkv_weight, qkv_bias).view(-1, 3, heads, width)
         reads_R = layout.starts_B if layer.is_last and layout.reads_first else None
         shape = AttentionShape(
             layout.starts_B,
@@ -114,13 +134,13 @@ class _Layer(torch.autograd.Function):
         first = layer.norm(
             parts.attention_output, parts.attention_norm, parts.attention_output_dropout.p * training, seeds[1]
         )
-        mixed_RH = attended_RH @ out_weight.t()
+        mixed_RH = layer.attention_output.times(attended_RH, weights[0])
         middle_RH, middle_low_RH, *first_saved = kernels.norm(first, mixed_RH, residual_RH)
 
-        inner_RI = middle_low_RH @ inner_weight.t()
+        inner_RI = layer.inner.times(middle_low_RH, weights[1])
         activated_RI = kernels.activation(inner_RI, parts.inner.bias, parts.activation)
         second = layer.norm(parts.output, parts.output_norm, parts.output_dropout.p * training, seeds[2])
-        back_RH = activated_RI @ output_weight.t()
+        back_RH = layer.output.times(activated_RI, weights[2])
         y_RH, _low, *second_saved = kernels.norm(second, back_RH, middle_RH)
 
         ctx.layer, ctx.shape, ctx.first, ctx.second, ctx.reads_R = layer, shape, first, second, reads_R
@@ -128,72 +148,80 @@ class _Layer(torch.autograd.Function):
         ctx.save_for_backward(
             *(residual_RH, low_TH, qkv_T3hd, attended_RH, mixed_RH, *first_saved),
             *(middle_RH, middle_low_RH, inner_RI, activated_RI, back_RH, *second_saved),
-            *(qkv_weight, out_weight, inner_weight, output_weight, key_Phd, query_Phd),
+            *(qkv_weight, *weights, key_Phd, query_Phd),
         )
         return y_RH if reads_R is None else torch.zeros_like(x_TH).index_copy_(0, reads_R, y_RH)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Context, grad_y_RH: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (residual_RH, low_TH, qkv_T3hd, attended_RH, mixed_RH, first_mean_R, first_scale_R, *rest) = ctx.saved_tensors
-        (middle_RH, middle_low_RH, inner_RI, activated_RI, back_RH, second_mean_R, second_scale_R, *weights) = rest
-        qkv_weight, out_weight, inner_weight, output_weight, key_Phd, query_Phd = weights
-        kernels, parts = ctx.layer.kernels, ctx.layer.parts
-        needed = dict(zip(_PARAMETERS, ctx.needs_input_grad[9:], strict=True))
-
-        def weight_grad(name: str, grad_TO: torch.Tensor, input_TI: torch.Tensor) -> torch.Tensor | None:
-            return (grad_TO.t() @ input_TI).float() if needed[f"{name}_weight"] else None
-
-        grads: dict[str, torch.Tensor | None] = {}
+        layer, saved = ctx.layer, _Saved(*ctx.saved_tensors)
+        needed = {id(p) for p, wants in zip(layer.parameters, ctx.needs_input_grad[9:], strict=True) if wants}
         if ctx.reads_R is not None:
             grad_y_RH = grad_y_RH.index_select(0, ctx.reads_R)
-        grad_middle_RH, grad_back_RH, *vectors = kernels.norm_backward(
-            ctx.second, back_RH, middle_RH, second_mean_R, second_scale_R, grad_y_RH.contiguous()
-        )
-        grads["output_norm_weight"], grads["output_norm_bias"], grads["output_bias"] = vectors
-        grads["output_weight"] = weight_grad("output", grad_back_RH, activated_RI)
-        grad_inner_RI, grads["inner_bias"] = kernels.activation_backward(
-            inner_RI, parts.inner.bias, grad_back_RH @ output_weight, parts.activation
-        )
-        grads["inner_weight"] = weight_grad("inner", grad_inner_RI, middle_low_RH)
-        grad_residual_RH, grad_mixed_RH, *vectors = kernels.norm_backward(
-            ctx.first, mixed_RH, residual_RH, first_mean_R, first_scale_R, grad_middle_RH, grad_inner_RI @ inner_weight
-        )
-        grads["attention_norm_weight"], grads["attention_norm_bias"], grads["attention_output_bias"] = vectors
-        grads["attention_output_weight"] = weight_grad("attention_output", grad_mixed_RH, attended_RH)
-        grad_qkv_T3hd = torch.empty_like(qkv_T3hd)
-        grad_attended_Rhd = (grad_mixed_RH @ out_weight).view(len(residual_RH), parts.num_heads, -1)
-        qkv, grad_qkv = qkv_T3hd.unbind(1), grad_qkv_T3hd.unbind(1)
+        grad_residual_RH, grad_mixed_RH, grads = _feed_backward(ctx, saved, grad_y_RH.contiguous(), needed)
+        grad_x_TH: torch.Tensor | None = None
         grad_terms: Terms = (None, None)
-        if ctx.distances is None:
-            kernels.attention_backward(ctx.shape, *qkv, grad_attended_Rhd, grad_qkv)
-        else:
-            terms = (key_Phd, query_Phd)
-            grad_terms = disentangled_backward(
-                kernels, ctx.shape, ctx.distances, qkv, terms, grad_attended_Rhd, grad_qkv
-            )
-        grad_qkv_TO = grad_qkv_T3hd.flatten(1)
-        names = ("query", "key", "value")
-        if any(needed[f"{name}_weight"] for name in names):
-            pieces = (grad_qkv_TO.t() @ low_TH).float().chunk(3)
-            grads |= {f"{name}_weight": piece for name, piece in zip(names, pieces, strict=True)}
-        bias_pieces = kernels.column_sums(grad_qkv_TO).chunk(3)
-        grads |= {f"{name}_bias": piece for name, piece in zip(names, bias_pieces, strict=True)}
-        grad_x_TH = None
-        if ctx.needs_input_grad[0] and ctx.reads_R is None:
-            grad_x_TH = grad_residual_RH.add_(grad_qkv_TO @ qkv_weight)
-        elif ctx.needs_input_grad[0]:
-            grad_x_TH = (grad_qkv_TO @ qkv_weight).float().index_add_(0, ctx.reads_R, grad_residual_RH)
-        return (
-            grad_x_TH,
-            *(None,) * 6,
-            *grad_terms,
-            *(grads.get(name) if wanted else None for name, wanted in needed.items()),
-        )
+        if any(ctx.needs_input_grad[:9]) or layer.projections.trains(needed):
+            grad_x_TH, grad_terms, more = _attention_backward(ctx, saved, grad_residual_RH, grad_mixed_RH, needed)
+            grads |= more
+        found = (grads.get(id(p)) if id(p) in needed else None for p in layer.parameters)
+        return grad_x_TH, *(None,) * 6, *grad_terms, *found
 
 
-_MODULES = ("query", "key", "value", "attention_output", "inner", "output", "attention_norm", "output_norm")
-_PARAMETERS = tuple(f"{module}_{kind}" for module in _MODULES for kind in ("weight", "bias"))
+def _feed_backward(
+    ctx: Context, saved: _Saved, grad_y_RH: torch.Tensor, needed: set[int]
+) -> tuple[torch.Tensor, torch.Tensor, dict[int, torch.Tensor]]:
+    """Gradients of the residual and of attention's product, and of the parameters behind it."""
+    layer, parts, kernels = ctx.layer, ctx.layer.parts, ctx.layer.kernels
+    grad_middle_RH, grad_back_RH, *vectors = kernels.norm_backward(
+        ctx.second, saved.back_RH, saved.middle_RH, saved.second_mean_R, saved.second_scale_R, grad_y_RH
+    )
+    grads: dict[int, torch.Tensor] = {id(parts.output_norm.weight): vectors[0], id(parts.output_norm.bias): vectors[1]}
+    grads |= layer.output.gradients(needed, grad_back_RH, saved.activated_RI, vectors[2])
+    grad_activated_RI = layer.output.back(grad_back_RH, saved.output_weight)
+    grad_inner_RI, grad_bias_I = kernels.activation_backward(
+        saved.inner_RI, parts.inner.bias, grad_activated_RI, parts.activation
+    )
+    grads |= layer.inner.gradients(needed, grad_inner_RI, saved.middle_low_RH, grad_bias_I)
+    grad_residual_RH, grad_mixed_RH, *vectors = kernels.norm_backward(
+        ctx.first,
+        saved.mixed_RH,
+        saved.residual_RH,
+        saved.first_mean_R,
+        saved.first_scale_R,
+        grad_middle_RH,
+        layer.inner.back(grad_inner_RI, saved.inner_weight),
+    )
+    grads |= {id(parts.attention_norm.weight): vectors[0], id(parts.attention_norm.bias): vectors[1]}
+    grads |= layer.attention_output.gradients(needed, grad_mixed_RH, saved.attended_RH, vectors[2])
+    return grad_residual_RH, grad_mixed_RH, grads
+
+
+def _attention_backward(
+    ctx: Context, saved: _Saved, grad_residual_RH: torch.Tensor, grad_mixed_RH: torch.Tensor, needed: set[int]
+) -> tuple[torch.Tensor | None, Terms, dict[int, torch.Tensor]]:
+    """Gradients of x, where it needs one, of the terms of distances and of the projections' parameters."""
+    layer, kernels = ctx.layer, ctx.layer.kernels
+    grad_qkv_T3hd = torch.empty_like(saved.qkv_T3hd)
+    grad_attended_RH = layer.attention_output.back(grad_mixed_RH, saved.out_weight)
+    grad_attended_Rhd = grad_attended_RH.view(len(grad_mixed_RH), layer.parts.num_heads, -1)
+    qkv, grad_qkv = saved.qkv_T3hd.unbind(1), grad_qkv_T3hd.unbind(1)
+    grad_terms: Terms = (None, None)
+    if ctx.distances is None:
+        kernels.attention_backward(ctx.shape, *qkv, grad_attended_Rhd, grad_qkv)
+    else:
+        terms = (saved.key_Phd, saved.query_Phd)
+        grad_terms = disentangled_backward(kernels, ctx.shape, ctx.distances, qkv, terms, grad_attended_Rhd, grad_qkv)
+    grad_TO = grad_qkv_T3hd.flatten(1)
+    grad_bias_O = kernels.column_sums(grad_TO) if layer.projections.trains_bias(needed) else None
+    grads = layer.projections.gradients(needed, grad_TO, saved.low_TH, grad_bias_O)
+    if not ctx.needs_input_grad[0]:
+        return None, grad_terms, grads
+    grad_low_TH = layer.projections.back(grad_TO, saved.qkv_weight)
+    if ctx.reads_R is None:
+        return grad_residual_RH.add_(grad_low_TH), grad_terms, grads
+    return grad_low_TH.float().index_add_(0, ctx.reads_R, grad_residual_RH), grad_terms, grads
 
 
 class FastLayer:
@@ -203,20 +231,16 @@ class FastLayer:
         self.parts = parts
         self.is_last = is_last
         self.kernels = kernels
-        self.parameters = parts.parameters()
         width = parts.query.weight.shape[0] // parts.num_heads
         num_terms = 1 if parts.distances_read_by is None else count_terms(parts.distances_read_by)
         self.scale = (num_terms * width) ** -0.5
-        projections = (parts.query, parts.key, parts.value)
-        self.copies = (
-            WorkingCopy(*(linear.weight for linear in projections)),
-            WorkingCopy(parts.attention_output.weight),
-            WorkingCopy(parts.inner.weight),
-            WorkingCopy(parts.output.weight),
-            WorkingCopy(*(linear.bias for linear in projections)),
-        )
-        """Weights of queries, keys and values, of the attention's output, inner and output; biases of queries, keys,
-        values."""
+        self.projections = Linears(parts.query, parts.key, parts.value)
+        self.attention_output = Linears(parts.attention_output)
+        self.inner = Linears(parts.inner)
+        self.output = Linears(parts.output)
+        groups = (self.projections, self.attention_output, self.inner, self.output)
+        self.parameters = [p for linears in groups for p in linears.parameters()]
+        self.parameters += [*parts.attention_norm.parameters(), *parts.output_norm.parameters()]
 
     def norm(self, linear: nn.Linear, norm: nn.LayerNorm, dropout: float, seed: int) -> Norm:
         """The norm behind a product whose bias it adds."""
@@ -256,14 +280,18 @@ class FastLayer:
 
 
 def _is_plain(parts: EncoderLayer) -> bool:
-    """Whether the modules are PyTorch's own and fp32, or int8 throughout: adapters compute something else."""
+    """Whether the modules are PyTorch's own or plainly adapted, and fp32, or int8 throughout."""
     norms = (parts.attention_norm, parts.output_norm)
-    plain = all(type(linear) is nn.Linear and linear.bias is not None for linear in parts.linears()) or is_int8(parts)
+    plain = all(_is_linear(linear) for linear in parts.linears()) or is_int8(parts)
     plain = plain and all(type(norm) is nn.LayerNorm and norm.bias is not None for norm in norms)
     dropouts = (parts.attention_dropout, parts.attention_output_dropout, parts.output_dropout)
     return (
         plain and max(dropout.p for dropout in dropouts) < 1 and all(p.dtype == torch.float32 for p in parts.floats())
     )
+
+
+def _is_linear(module: FamilyModule) -> bool:
+    return is_computable(module) and type(base_of(module)) is nn.Linear and module.bias is not None
 
 
 def is_int8(parts: EncoderLayer) -> bool:

@@ -5,7 +5,7 @@
     --one product--> activation, gate --> --product--> added: y
 
 As in `layers.py` the modules keep their parameters and names, weights are copied to the precision of the products
-(`copies.py`), and the residual stream, norms and sums stay fp32. Which layers are known: `kinds.py`.
+(`linears.py`), and the residual stream, norms and sums stay fp32. Which layers are known: `kinds.py`.
 
 Shapes: T tokens, H hidden, I inner width, h heads, g key heads, n = h + 2g heads of all three, d head width; R of the
 T tokens are computed to the end: of the last layer only what the head reads, else all.
@@ -23,8 +23,8 @@ from torch.autograd.function import once_differentiable
 from textune.model.hugging import Context, FamilyModule
 from textune.model.native import between
 from textune.model.native.between import Addend, Norm, Normed, Rotation
-from textune.model.native.copies import WorkingCopy
 from textune.model.native.kernels import AttentionShape, Kernels, draw_seeds
+from textune.model.native.linears import Linears
 
 if TYPE_CHECKING:
     from textune.model.attention import PackedLayout
@@ -87,48 +87,6 @@ def norm_of(module: FamilyModule) -> Norm:
     return Norm(gamma, None, module.variance_epsilon, centred=False)
 
 
-class Weights:
-    """The weights of products that are computed as one: nn.Linear's [out, in], or one of GPT-2's [in, out]."""
-
-    def __init__(self, *modules: FamilyModule) -> None:
-        self.modules = modules
-        self._by_input = not isinstance(modules[0], nn.Linear)
-        self._weights = WorkingCopy(*(module.weight for module in modules))
-        biases = [module.bias for module in modules if module.bias is not None]
-        self._biases = WorkingCopy(*biases) if biases else None
-
-    def get(self, dtype: torch.dtype, *, with_grad: bool) -> torch.Tensor:
-        """The weights in `dtype`."""
-        return self._weights.get(dtype, with_grad=with_grad)
-
-    def bias(self, dtype: torch.dtype, *, with_grad: bool) -> torch.Tensor | None:
-        """The biases side by side."""
-        return None if self._biases is None else self._biases.get(dtype, with_grad=with_grad)
-
-    def times(self, x_TI: torch.Tensor, weight: torch.Tensor, bias_O: torch.Tensor | None = None) -> torch.Tensor:
-        """[T, O] of x [T, I]."""
-        weight_IO = weight if self._by_input else weight.t()
-        return x_TI @ weight_IO if bias_O is None else torch.addmm(bias_O, x_TI, weight_IO)
-
-    def back(self, grad_TO: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """The gradient of x."""
-        return grad_TO @ (weight.t() if self._by_input else weight)
-
-    def gradients(
-        self, needed: set[int], grad_TO: torch.Tensor, x_TI: torch.Tensor, grad_bias_O: torch.Tensor | None
-    ) -> dict[int, torch.Tensor]:
-        """id of each parameter to its gradient; weights only where they are in `needed`."""
-        sizes = [module.weight.shape[1 if self._by_input else 0] for module in self.modules]
-        found: dict[int, torch.Tensor] = {}
-        if any(id(module.weight) in needed for module in self.modules):
-            whole = (x_TI.t() @ grad_TO if self._by_input else grad_TO.t() @ x_TI).float()
-            pieces = [whole] if len(sizes) == 1 else whole.split(sizes)
-            found |= {id(module.weight): piece for module, piece in zip(self.modules, pieces, strict=True)}
-        if grad_bias_O is not None and self._biases is not None:
-            found |= {id(m.bias): piece for m, piece in zip(self.modules, grad_bias_O.split(sizes), strict=True)}
-        return found
-
-
 @dataclass(frozen=True)
 class Pass:
     """One forward pass of one layer: batch, precision, dropouts and their seeds."""
@@ -179,13 +137,13 @@ class FastPrenormLayer:
         self.parts = parts
         self.is_last = is_last
         self.kernels = kernels
-        self.parameters = [
-            p for module in (*parts.linears(), *parts.norms()) for p in module.parameters(recurse=False)
-        ]
-        self.projections = Weights(*parts.projections)
-        self.attention_output = Weights(parts.attention_output)
-        self.inner = Weights(*parts.inner)
-        self.output = Weights(parts.output)
+        self.projections = Linears(*parts.projections)
+        self.attention_output = Linears(parts.attention_output)
+        self.inner = Linears(*parts.inner)
+        self.output = Linears(parts.output)
+        groups = (self.projections, self.attention_output, self.inner, self.output)
+        self.parameters = [p for linears in groups for p in linears.parameters()]
+        self.parameters += [p for norm in parts.norms() for p in norm.parameters()]
 
     def __call__(self, x_TH: torch.Tensor, layout: PackedLayout, *, training: bool, **kwargs: Any) -> torch.Tensor:
         """y float32 [T, H] of x float32 [T, H]; `kwargs` are those of the layer's own forward."""
@@ -269,6 +227,11 @@ class FastPrenormLayer:
         )
         return query, key, value
 
+    def trains_attention(self, needed: set[int]) -> bool:
+        """Whether `needed` has parameters of what comes before the output of attention."""
+        norms = (self.parts.attention_norm, *(self.parts.head_norms or ()))
+        return self.projections.trains(needed) or any(_any(norm, needed) for norm in norms)
+
     def feed(self, this: Pass, attended_RO: torch.Tensor, residual_RH: torch.Tensor) -> tuple[torch.Tensor, _Fed]:
         """From the output of attention to that of the layer."""
         parts, kernels = self.parts, self.kernels
@@ -331,9 +294,16 @@ class FastPrenormLayer:
         return first.residual_TH, self.attention_output.back(first.x_TH, fed.attention_output), grads
 
     def attend_backward(
-        self, this: Pass, saved: _Attended, grad_TH: torch.Tensor, grad_attended_RO: torch.Tensor, needed: set[int]
-    ) -> tuple[torch.Tensor, dict[int, torch.Tensor | None]]:
-        """Gradients of x and of parameters; `grad_TH` is what reaches x past attention."""
+        self,
+        this: Pass,
+        saved: _Attended,
+        grad_TH: torch.Tensor,
+        grad_attended_RO: torch.Tensor,
+        needed: set[int],
+        *,
+        needs_x: bool,
+    ) -> tuple[torch.Tensor | None, dict[int, torch.Tensor | None]]:
+        """Gradients of x, where `needs_x`, and of parameters; `grad_TH` is what reaches x past attention."""
         parts, kernels = self.parts, self.kernels
         grad_Tnd = torch.empty(
             len(saved.x_TH), parts.num_heads + 2 * parts.num_key_heads, saved.query_Thd.shape[2], dtype=this.dtype
@@ -351,10 +321,10 @@ class FastPrenormLayer:
                 gamma = between.rotate_backward(kernels, this.rotation, source, grad, norm_of(module))
                 grads |= _norm_gradients(module, gamma, None)
         grad_TO = grad_Tnd.flatten(1)
-        has_bias = parts.projections[0].bias is not None
-        grads |= self.projections.gradients(
-            needed, grad_TO, saved.low_TH, kernels.column_sums(grad_TO) if has_bias else None
-        )
+        grad_bias_O = kernels.column_sums(grad_TO) if self.projections.trains_bias(needed) else None
+        grads |= self.projections.gradients(needed, grad_TO, saved.low_TH, grad_bias_O)
+        if not needs_x and not _any(parts.attention_norm, needed):
+            return None, grads
         grad_low_TH = self.projections.back(grad_TO, saved.weight)
         if parts.attention_norm is None or saved.mean_T is None or saved.scale_T is None:
             return grad_TH.add_(grad_low_TH), grads
@@ -394,12 +364,19 @@ class _Layer(torch.autograd.Function):
         needed = {id(p) for p, wants in zip(layer.parameters, wanted, strict=True) if wants}
         grad_y_RH = grad_y_TH.contiguous() if this.reads_R is None else grad_y_TH.index_select(0, this.reads_R)
         grad_RH, grad_attended_RO, grads = layer.feed_backward(this, fed, attended.attended_RO, grad_y_RH, needed)
-        grad_TH = (
-            grad_RH if this.reads_R is None else torch.zeros_like(grad_y_TH).index_copy_(0, this.reads_R, grad_RH)
-        )
-        grad_x_TH, more = layer.attend_backward(this, attended, grad_TH, grad_attended_RO, needed)
-        grads |= more
+        grad_x_TH, needs_x = None, ctx.needs_input_grad[0]
+        if needs_x or layer.trains_attention(needed):
+            grad_TH = (
+                grad_RH if this.reads_R is None else torch.zeros_like(grad_y_TH).index_copy_(0, this.reads_R, grad_RH)
+            )
+            grad_x_TH, more = layer.attend_backward(this, attended, grad_TH, grad_attended_RO, needed, needs_x=needs_x)
+            grads |= more
         return grad_x_TH, None, None, *(grads.get(id(p)) if id(p) in needed else None for p in layer.parameters)
+
+
+def _any(module: nn.Module | None, needed: set[int]) -> bool:
+    """Whether a parameter of `module` is in `needed`."""
+    return module is not None and any(id(parameter) in needed for parameter in module.parameters())
 
 
 def _bias(module: FamilyModule) -> torch.Tensor | None:
