@@ -32,8 +32,8 @@ def importing(*, for_good: bool = False) -> Iterator[None]:
 
 
 def import_quietly(name: str) -> ModuleType:
-    """Import bitsandbytes or what imports it, without its remark that it has no fast 4-bit products for processors,
-    and without its warnings about what it uses of torch."""
+    """Import bitsandbytes or what imports it, such as peft, without its remark that it has no fast 4-bit products for
+    processors, and without its warnings about what it uses of torch."""
     log = logging.getLogger("bitsandbytes")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -167,7 +167,8 @@ def adapted(family: str, folder: Path, section: Quantize, *, layout: str = "auto
         without_dropout(built.model)
         if name == "low":
             built.model.quantize(section, torch.float32)
-        built.model.adapt(Lora(r=2, alpha=6, bias="all"), seed=3)
+        has_biases = any(n.endswith(".bias") and n not in built.model._whole for n, _ in built.hf.named_parameters())
+        built.model.adapt(Lora(r=2, alpha=6, bias="all" if has_biases else "none"), seed=3)
         generator = torch.Generator().manual_seed(4)
         for parameter_name, parameter in built.hf.named_parameters():
             if ".lora_B." in parameter_name:

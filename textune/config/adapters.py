@@ -10,11 +10,18 @@ from textune.config.section import Computed, Section
 from textune.config.values import Names, whole_number
 
 
+def _as_rank(value: object) -> object:
+    """The value, for pydantic to judge; ValueError for 0, which is written where adapters are not wanted."""
+    if value in (0, "0"):
+        raise ValueError("an update of rank 0 is none; leave model.lora out, or use a rank such as 8")
+    return value
+
+
 class Lora(Section):
     """Low-rank adaptation: the backbone's weights stay as they are, and a product of two small matrices is trained
     beside each linear layer; the head is trained as a whole (Hu et al. 2021, arXiv:2106.09685)."""
 
-    r: PositiveInt = 8
+    r: Annotated[PositiveInt, BeforeValidator(_as_rank)] = 8
     """Rank of the update: columns of the one matrix, rows of the other."""
     alpha: Annotated[float, Field(gt=0)] = 16.0
     """The update is multiplied by `alpha / r`."""

@@ -22,9 +22,9 @@ from transformers.pytorch_utils import Conv1D
 from textune.config import Quantize
 from textune.errors import ConfigError, ModelError
 from textune.imports import import_quietly
-from textune.model.adapters import linears
 from textune.model.device import Device, resolve_device
 from textune.model.hugging import Context, HuggingModel
+from textune.model.targets import linears
 
 if TYPE_CHECKING:
     from bitsandbytes.functional import QuantState
