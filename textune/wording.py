@@ -23,6 +23,11 @@ def count(num: int, one: str, many: str | None = None) -> str:
     return f"{num:,} {one if num == 1 else many or one + 's'}"
 
 
+def millions(num: int) -> str:
+    """`22.7 M`, `0.027 M`."""
+    return f"{num / 1e6:.1f} M" if num >= 100_000 else f"{num / 1e6:.2g} M"
+
+
 def listing(names: Iterable[object], limit: int = 12) -> str:
     """Names separated by commas; beyond `limit`, the rest is counted."""
     items = [str(name) for name in names]

@@ -59,6 +59,22 @@ def test_twenty_kills_change_nothing(home: Path, tmp_path: Path, reference: Path
     assert [path.name for path in (tmp_path / "chaos").iterdir() if path.is_dir()] == ["tokens"]
 
 
+ADAPTERS = ("model.lora.r=4", "model.lora.dropout=0.1", "train.checkpoint.every=1 step")
+"""A checkpoint then holds the adapters and the head alone: the rest is read from the backbone at every start."""
+
+
+def test_kills_of_a_run_with_adapters_change_nothing(home: Path, tmp_path: Path) -> None:
+    result = killed(home, tmp_path / "chaos", kills=4, overrides=(*SMALL, *ADAPTERS))
+    assert result.difference == "" and len(result.kills) == 4
+
+
+@pytest.mark.slow
+def test_fifty_kills_of_a_run_with_adapters_change_nothing(home: Path, tmp_path: Path) -> None:
+    words = (*SMALL, "train.duration=6 epochs", *ADAPTERS)
+    result = killed(home, tmp_path / "chaos", kills=50, overrides=words)
+    assert result.difference == "" and len(result.kills) == 50
+
+
 def three_sets(folder: Path) -> tuple[str, ...]:
     """Settings of a run with three evaluation sets, of which another than the validation rows chooses the best
     model."""

@@ -34,6 +34,8 @@ TASK = build_task(MulticlassTask(class_weights={"b": 4.0}), {"label": LabelMap("
 
 RATED = AdamW(lr=1e-3, eps=1e-4, weight_decay=0.1, layer_decay=0.8, head_lr=2e-3)
 """With a rate for each layer, so that DeepSpeed has many groups of weights."""
+MODEL_KEYS = "model-keys.json"
+"""In a folder, further keys of `model`."""
 TOO_LARGE = 2.0**121
 """A loss scale that no fp16 gradient stands."""
 NO_DROPOUT = {
@@ -50,8 +52,9 @@ class Work:
         generator = np.random.default_rng(0)
         texts = [" ".join(generator.choice(WORDS, generator.integers(1, 30))) for _ in range(40)]
         dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        of_folder = json.loads((folder / MODEL_KEYS).read_text()) if (folder / MODEL_KEYS).is_file() else {}
         self.section = ModelSection(
-            **{"pretrained": str(folder / "backbone"), "config": dropout, "compile": "off"} | changes
+            **{"pretrained": str(folder / "backbone"), "config": dropout, "compile": "off"} | of_folder | changes
         )
         self.tokenizer = load_tokenizer(self.section)
         self.store = TextEncoder(self.tokenizer, TokensSection(max_length=40, cache=str(folder / "tokens"))).encode(
@@ -62,7 +65,11 @@ class Work:
         self.weights = torch.from_numpy(generator.random(len(texts)).astype(np.float32))
 
     def model(self) -> TextModel:
-        return load_model(self.section, self.tokenizer, label_maps=TASK.label_maps, num_logits=3, seed=0)
+        model = load_model(self.section, self.tokenizer, label_maps=TASK.label_maps, num_logits=3, seed=0)
+        if self.section.lora is not None:
+            model.adapt(self.section.lora, seed=0)
+        model.freeze()
+        return model
 
     def steps(self, learner: Learner, first: int, last: int, *, at_once: int = 2) -> list[dict[str, float]]:
         """Train and return each step's loss (this rank's share), gradient norm and learning rate."""

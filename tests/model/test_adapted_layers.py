@@ -31,12 +31,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from textune.config.adapters import Lora
 from textune.config.schema import TrainSection
 from textune.config.updaterules import AdamW
-from textune.model.adapters import linears
 from textune.model.device import Device
 from textune.model.native.adamw import KernelAdamW
 from textune.model.native.copies import copies_to_write
 from textune.model.native.kernels import Kernels
 from textune.model.recompute import checkpoint_gradients
+from textune.model.targets import linears
 from textune.training.learner import learner_alone
 from textune.training.updates import update_weights
 

@@ -71,6 +71,8 @@ def test_options_that_could_not_be_merged_are_refused(tmp_path: Path) -> None:
     built = build("bert", tmp_path / "bert")
     with refused(ConfigError, key="model.lora.options.lora_bias", value=True):
         built.model.adapt(Lora(options={"lora_bias": True, "use_dora": True}), seed=1)
+    with refused(ConfigError, key="model.lora.options.rank_pattern", value="quarry"):
+        built.model.adapt(Lora(options={"rank_pattern": {"quarry": 2}}), seed=1)
     with refused(ConfigError, key="model.lora.options", reason="even"):
         built.model.adapt(Lora(r=3, options={"init_lora_weights": "orthogonal"}), seed=1)
 

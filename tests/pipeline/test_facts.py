@@ -96,3 +96,18 @@ def test_the_values_are_in_the_manifest_and_in_json(home: Path, tmp_path: Path) 
     assert config["train"]["duration"] == "2 steps" and state == {}
     [(status, files)] = listener.finished
     assert status == "complete" and files["report-test.json"] == result.run / "report-test.json"
+
+
+def test_what_adapters_train_is_said(home: Path) -> None:
+    parts = gathered(home, "model.lora.r=4")
+    facts = run_facts(parts)
+    width, inner = 32, 64
+    beside = 2 * (4 * 4 * (width + width) + 2 * 4 * (width + inner)) + 4 * (width + width)  # the last is the pooler's
+    assert parts.model.hf.config.hidden_size == width and parts.model.hf.config.intermediate_size == inner
+    head = sum(p.numel() for name, p in parts.model.hf.named_parameters() if name.startswith("classifier."))
+    assert facts.parameters_trained == beside + head
+    assert (facts.adapter_rank, facts.adapted_layers) == (4, 13)
+    assert describe(facts)["model"].endswith(f" trained (LoRA r 4 on {facts.adapted_layers} layers)")
+    plain = run_facts(gathered(home))
+    assert plain.parameters == facts.parameters, "adapters are no part of the saved model"
+    assert (plain.adapter_rank, plain.adapted_layers) == (None, 0) and "LoRA" not in describe(plain)["model"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from kits.errors import refused
 from kits.resume import end_of, same_end
 from kits.runs import signal_after
@@ -16,10 +17,16 @@ from safetensors.torch import load_file, save_file
 
 import textune
 from textune.atomic import WRITING
+from textune.config.adapters import Lora
+from textune.config.updaterules import AdamW
 from textune.errors import ModelError, Preempted, RunError
 from textune.exports.hf import export
+from textune.model.backbone import TextModel
+from textune.model.depth import head_names
 from textune.run.state import FROZEN_WEIGHTS
 from textune.training.checkpoint import Checkpoint, newest, seal
+from textune.training.rules import state_bytes
+from textune.training.state import held_weights, trained_in
 from textune.training.tensorfile import FileFacts, facts_of, write_tensors
 
 SMALL = [
@@ -228,3 +235,20 @@ def test_a_checkpoint_that_lacks_a_trained_weight_is_refused(home: Path, tmp_pat
     seal(writing, {name: facts_of(writing / name) for name in checkpoint.files}, kind="state")
     with refused(ModelError, key="model.pretrained"):
         export(checkpoint.folder, tmp_path / "model")
+
+
+def test_a_checkpoint_of_adapters_is_a_twentieth_of_one_of_a_full_training() -> None:
+    """The shape of XLM-R base. The full training gets off lightly: none of its 250,002 token embeddings occurs."""
+    config = transformers.XLMRobertaConfig(vocab_size=250_002, max_position_embeddings=514, type_vocab_size=1)
+    with torch.device("meta"):
+        hf = transformers.XLMRobertaForSequenceClassification(config)
+    model = TextModel(hf, pad_id=1, attention="padded", compile="off", whole=frozenset(head_names(hf)))
+
+    def checkpoint_bytes(left_out: int = 0) -> int:
+        trained = sum(parameter.numel() for parameter in trained_in(model).values()) - left_out
+        held = sum(tensor.nbytes for tensor in held_weights(model).values()) - 4 * left_out
+        return held + state_bytes(AdamW()) * trained
+
+    full = checkpoint_bytes(left_out=hf.get_input_embeddings().weight.numel())
+    model.adapt(Lora(), seed=0)
+    assert 10_000_000 < checkpoint_bytes() < 0.05 * full

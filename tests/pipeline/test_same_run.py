@@ -63,6 +63,10 @@ ROLES = {
     "model.pretrained": Role.LOCATED,
     "model.compile": Role.COMPUTED,
     "model.quantize.compute": Role.LEARNED,
+    "model.freeze": Role.LEARNED,
+    "model.lora.r": Role.LEARNED,
+    "model.lora.options": Role.LEARNED,
+    "model.lora.merge": Role.COMPUTED,
     "train.distributed.stage": Role.COMPUTED,
     "train.checkpoint.every": Role.COMPUTED,
     "train.early_stopping.patience": Role.COMPUTED,
@@ -127,6 +131,7 @@ EXPERIMENTS = {
         for way in (Sharded, DeepSpeed)
     },
     "few bits": Experiment(model=ModelSection(lora=Lora(), quantize=Quantize())),
+    "adapters": Experiment(model=ModelSection(lora=Lora(options={"use_rslora": True}))),
     "own model": Experiment(model=PythonModel(object="m:C", options={"a": 1})),
     "own task": Experiment(task=PythonTask(object="m:C", options={"a": 1})),
     **{
@@ -326,6 +331,25 @@ def test_several_changes_are_all_named() -> None:
     ) as caught:
         compare(saved, now, where=WHERE)
     assert "prefetch" not in caught.value.message and "RUN/best" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [
+        ({"r": 4}, "model.lora.r was 8 and is 4"),
+        ({"alpha": 8.0}, "model.lora.alpha was 16.0 and is 8.0"),
+        ({"targets": ("query",)}, 'model.lora.targets was ["all-linear"] and is ["query"]'),
+        ({"options": {"use_dora": True}}, "model.lora.options.use_dora was not set and is true"),
+        (None, "model.lora.r was 8 and is not set"),
+    ],
+)
+def test_other_adapters_are_another_run(now: dict[str, Any] | None, reason: str) -> None:
+    saved = Experiment(model=ModelSection(lora=Lora())).model_dump(mode="json")
+    changed_lora = None if now is None else Lora(**now)
+    other = Experiment(model=ModelSection(lora=changed_lora)).model_dump(mode="json")
+    with pytest.raises(RunError) as caught:
+        compare(saved, other, where=WHERE)
+    assert reason in caught.value.reason
 
 
 def test_tables_are_flat() -> None:

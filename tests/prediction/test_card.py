@@ -12,7 +12,8 @@ from kits.predictions import card_of
 
 from textune.config.taskkinds import AutoTask, BinaryTask
 from textune.errors import RunError
-from textune.prediction.card import CARD_NAME, HeadCard, ModelCard, read_card
+from textune.model.saved import CARD_NAME
+from textune.prediction.card import HeadCard, ModelCard, read_card
 from textune.tasks.decision import Decision
 
 OLD = Path(__file__).parents[1] / "data-of-versions" / "0.1.0" / "run" / "best"

@@ -19,6 +19,7 @@ pytest.importorskip("deepspeed")
 from kits import zero_ranks
 from kits.rankscripts import run_ranks
 from kits.zero_ranks import (
+    MODEL_KEYS,
     NO_DROPOUT,
     TASK,
     TOO_LARGE,
@@ -44,10 +45,22 @@ CPU = Device(torch.device("cpu"), "fp32")
 SCRIPT = Path(zero_ranks.__file__)
 
 
+FEW: dict[str, dict[str, Any]] = {
+    "adapters": {"lora": {"r": 4, "bias": "lora_only"}},
+    "frozen": {"freeze": ["embeddings", "*.layer.0.*"]},
+}
+"""Models of which few numbers are trained."""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backbone, files for DeepSpeed, and the states of one process after four and eight steps."""
-    folder = tmp_path_factory.mktemp("zero")
+    return prepared(tmp_path_factory.mktemp("zero"))
+
+
+def prepared(folder: Path, **model: Any) -> Path:
+    """As `folder`, with these keys of `model`."""
+    (folder / MODEL_KEYS).write_text(json.dumps(model))
     (folder / "backbone").mkdir()
     tiny_backbone("bert", folder / "backbone")
     for stage in (1, 2, 3):
@@ -107,10 +120,26 @@ def test_two_ranks_in_each_stage_train_as_one_process_and_go_on_from_each_other(
     save_state(learner, folder, "alone-from-three")
     assert difference(folder, "alone-from-three", "alone-8") <= (1e-5, "~")
 
-    saved, weights = load_file(folder / "three-model.safetensors"), load_file(folder / "three-8.safetensors")
-    assert saved.keys() == work.model().hf.state_dict().keys()
+    require_saved(folder)
+
+
+def require_saved(folder: Path) -> None:
+    """What stage 3 gathers for saving a model: what its checkpoint holds, and the frozen weights of the backbone."""
+    model = Work(folder).model()
+    frozen = {f"model/{name}": weight.detach() for name, weight in model.frozen_weights.by_name().items()}
+    saved, held = load_file(folder / "three-model.safetensors"), load_file(folder / "three-8.safetensors")
+    assert saved.keys() == model.hf.state_dict().keys() and not frozen.keys() & held.keys()
     for name, tensor in saved.items():
-        assert torch.equal(tensor, weights[f"model/hf.{name}"]), name
+        assert torch.equal(tensor, (held | frozen)[f"model/hf.{name}"]), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("few", FEW)
+def test_two_ranks_train_few_numbers_as_one_process_and_go_on_from_each_other(few: str, tmp_path: Path) -> None:
+    folder = prepared(tmp_path, **FEW[few])
+    three = {"stage": 3, "config": str(folder / "3.json")}
+    compare(folder, {"one": {"stage": 1, "at_once": 1}, "two": {"stage": 2}, "three": three}, world=2)
+    require_saved(folder)
 
 
 @pytest.mark.slow

@@ -199,22 +199,28 @@ def info(run: str, as_json: bool) -> None:
 @click.command(
     cls=Examples,
     short_help="Write a run's best model as a plain Hugging Face folder.",
-    examples="textune export runs/first --out model\ntextune export runs/first/checkpoints/step-120 --out model-120",
+    examples="textune export runs/first --out model\ntextune export runs/first/checkpoints/step-120 --out model-120\n"
+    "textune export runs/lora --merge --out model",
 )
 @click.argument("run", metavar="RUN")
 @code_option
 @click.option("--out", required=True, metavar="FOLDER", help="The folder to write; an existing one is refused.")
+@click.option("--merge", is_flag=True, help="Whole weights, adapters put into them.")
+@click.option("--adapter", is_flag=True, help="Adapters by themselves, as peft opens them beside their backbone.")
 @json_option
-def export(run: str, out: str, code: tuple[str, ...], as_json: bool) -> None:
+def export(run: str, out: str, code: tuple[str, ...], merge: bool, adapter: bool, as_json: bool) -> None:
     """Write a plain Hugging Face folder: a run's best model (before its first evaluation the newest checkpoint's), or
-    that of one checkpoint.
+    that of one checkpoint. A model with adapters is merged unless model.lora.merge is "off".
     """
+    if merge and adapter:
+        raise click.UsageError("--merge and --adapter are two forms of the same model: give only one of them.")
     with importing(for_good=True):
         from textune.exports import export as run_export
 
-    done = run_export(run, out, code=code)
+    done = run_export(run, out, code=code, form="merged" if merge else "adapter" if adapter else None)
     if as_json:
-        print_json({"folder": str(done.folder), "step": done.step, "source": str(done.source)})
+        print_json({"folder": str(done.folder), "step": done.step, "source": str(done.source), "form": done.form})
         return
     step = "" if done.step is None else f" (step {done.step:,})"
-    click.echo(f"Wrote {done.folder}: the model of {done.source}{step}.", err=True)
+    what = "the adapters" if done.form == "adapter" else "the model"
+    click.echo(f"Wrote {done.folder}: {what} of {done.source}{step}.", err=True)

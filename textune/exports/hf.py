@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import torch
 
@@ -14,6 +15,7 @@ from textune.config import Model, ModelSection, PythonModel, load_tree, user_pat
 from textune.errors import ConfigError, ModelError, RunError
 from textune.inside import require_inside
 from textune.model import (
+    CARD_NAME,
     Adapting,
     Device,
     FullTable,
@@ -29,9 +31,22 @@ from textune.model import (
     skeleton,
 )
 from textune.owncode import require_allowed
-from textune.prediction import CARD_NAME, read_card
+from textune.prediction import ModelCard, Predictor, load, read_card
 from textune.run import Identity, state_of
-from textune.training import KEPT_IDS, MANIFEST, MODEL, Checkpoint, newest, open_checkpoint, require_whole, weights_of
+from textune.training import (
+    KEPT_IDS,
+    MANIFEST,
+    MODEL,
+    Checkpoint,
+    checkpoints_in,
+    newest,
+    open_checkpoint,
+    require_whole,
+    weights_of,
+)
+
+Form: TypeAlias = Literal["merged", "adapter"]
+"""Whole weights, or adapters and what was trained beside them."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +57,20 @@ class Exported:
     step: int | None
     """Optimizer steps behind the model; None if its card does not say."""
     source: Path
+    form: Form
+    """Whether it holds whole weights, or adapters."""
 
 
-def export(source: str | Path, target: str | Path, *, code: str | Sequence[str] = ()) -> Exported:
+def export(
+    source: str | Path, target: str | Path, *, code: str | Sequence[str] = (), form: Form | None = None
+) -> Exported:
     """Write a model as a plain folder: the best one of a run, or that of its newest checkpoint if it has not evaluated
     yet, or that of one checkpoint.
 
-    The folder is complete or absent. `code`: as in `textune.prediction.load`, for the model of a checkpoint. Raises
-    RunError if there is no model, if the checkpoint is damaged, or if `target` exists.
+    The folder is complete or absent. `code`: as in `textune.prediction.load`, for the model of a checkpoint. `form`:
+    of a model with adapters, whether these are put into the weights ("merged") or written by themselves ("adapter");
+    by default as its `model.lora.merge` says: "adapter" for "off", else "merged". Raises RunError if there is no
+    model, if the checkpoint is damaged, if it has no adapters to write, or if `target` exists.
     """
     source, target = user_path(source), user_path(target)
     if target.exists():
@@ -69,12 +90,43 @@ def export(source: str | Path, target: str | Path, *, code: str | Sequence[str] 
     if model is not None:
         if (model / MANIFEST).is_file():  # a checkpoint that holds only a model
             require_whole(model)
-        write_folder(target, lambda folder: _copy_model(model, folder))
-        return Exported(target, read_card(model).step, model)
+        card = read_card(model)
+        chosen = _form(form, None if card.adapters is None else card.adapters.merge, source, model)
+        if card.adapters is not None and chosen == "merged":
+            predictor = load(model, device="cpu", precision="fp32", compile="off", code=code)
+            write_folder(target, lambda folder: _save_merged(predictor, card, folder))
+        else:
+            write_folder(target, lambda folder: _copy_model(model, folder))
+        return Exported(target, card.step, model, chosen)
     checkpoint = _find_checkpoint(source)
     written = _rebuild(checkpoint, [code] if isinstance(code, str) else code)
-    write_folder(target, lambda folder: _save(written, checkpoint, folder))
-    return Exported(target, checkpoint.step, checkpoint.folder)
+    merge = None if written.adapters is None else written.adapters.lora.merge
+    chosen = _form(form, merge, source, checkpoint.folder)
+    write_folder(target, lambda folder: _save(written, checkpoint, folder, chosen))
+    return Exported(target, checkpoint.step, checkpoint.folder, chosen)
+
+
+def _form(asked: Form | None, merge: str | None, source: Path, model: Path) -> Form:
+    """What is written of `model`, which `source` holds; `merge` is the `model.lora.merge` of its adapters, None where
+    it has none."""
+    if asked == "adapter" and merge is None:
+        saved = [folder for _, folder in checkpoints_in(source / "checkpoints")]
+        apart = f"`textune export {saved[-1]} --adapter`" if saved else "a checkpoint that still has them"
+        raise RunError(
+            f"--adapter: {model} has no adapters: it was trained without model.lora, or they are in its weights.",
+            hint=f'Leave --adapter out. In a run with model.lora.merge = "end", use {apart}; or train with'
+            ' model.lora.merge = "off".',
+            key="form",
+            value="adapter",
+            place=str(model),
+            reason="no adapters",
+        )
+    return asked or ("adapter" if merge == "off" else "merged")
+
+
+def _save_merged(predictor: Predictor, card: ModelCard, folder: Path) -> None:
+    predictor.save(folder, merge=True)
+    _write_card(card.model_copy(update={"adapters": None}), folder)
 
 
 def _find_checkpoint(source: Path) -> Checkpoint:
@@ -99,6 +151,15 @@ def _copy_model(model: Path, folder: Path) -> None:
             raise RunError(f"{model} is refused: {error}.", hint="Replace the link with the file itself.") from error
         if path.is_file() and path.name != MANIFEST:
             shutil.copy2(path, folder / path.name)
+    card = read_card(folder)
+    if card.adapters is not None:
+        backbone = card.adapters.backbone.moved(model, folder)
+        adapters = card.adapters.model_copy(update={"backbone": backbone})
+        _write_card(card.model_copy(update={"adapters": adapters}), folder)
+
+
+def _write_card(card: ModelCard, folder: Path) -> None:
+    (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _rebuild(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
@@ -192,12 +253,12 @@ def _require_backbone_of(
     return held
 
 
-def _save(model: TextModel, checkpoint: Checkpoint, folder: Path) -> None:
-    model.save(folder)
+def _save(model: TextModel, checkpoint: Checkpoint, folder: Path, form: Form) -> None:
+    model.save(folder, merge=form == "merged")
     for path in sorted((checkpoint.folder / "model").iterdir()):
         if f"model/{path.name}" not in checkpoint.files:  # no manifest vouches for it
             continue
         if path.suffix != ".safetensors" and path.name != "config.json":
             shutil.copy2(path, folder / path.name)
-    card = read_card(folder).model_copy(update={"step": checkpoint.step})
-    (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    adapters = model.adapter_note(folder) if form == "adapter" else None
+    _write_card(read_card(folder).model_copy(update={"step": checkpoint.step, "adapters": adapters}), folder)

@@ -14,6 +14,7 @@ from .loading import skeleton as skeleton
 from .lowbits import require_low_bits as require_low_bits
 from .native.adamw import KernelAdamW as KernelAdamW
 from .native.kernels import Kernels as Kernels
+from .origin import AdapterNote as AdapterNote
 from .outofmemory import CallerBudget as CallerBudget
 from .outofmemory import free_cached as free_cached
 from .outofmemory import halved as halved
@@ -31,6 +32,7 @@ from .recipe import Occurring as Occurring
 from .recipe import Prepared as Prepared
 from .recipe import Recipe as Recipe
 from .recipe import prepare as prepare
+from .saved import CARD_NAME as CARD_NAME
 from .saved import complete_model as complete_model
 from .saved import hint_for_no_run as hint_for_no_run
 from .tokenizer import load_tokenizer as load_tokenizer

@@ -51,7 +51,7 @@ def _is_scale(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
-_OPTIONS = {
+OPTIONS = {
     "use_rslora": _Option(_is_flag, "true or false"),
     "use_dora": _Option(_is_flag, "true or false"),
     # The other ways to start change the frozen weights, or start away from them.
@@ -80,14 +80,14 @@ def lora_config(lora: Lora, layers: Sequence[str]) -> LoraConfig:
         if name in _OF_SECTION:
             raise _wrong(name, value, "is a key of its own", f"Set model.lora.{_OF_SECTION[name]}.")
         if name not in known:
-            near = nearest(name, _OPTIONS)
-            hint = f"Did you mean {near}?" if near else f"Keys that may be set: {', '.join(_OPTIONS)}."
+            near = nearest(name, OPTIONS)
+            hint = f"Did you mean {near}?" if near else f"Keys that may be set: {', '.join(OPTIONS)}."
             raise _wrong(name, value, "is not a key of peft's LoraConfig", hint)
-        if name not in _OPTIONS:
-            hint = f"Leave it out. Keys that may be set: {', '.join(_OPTIONS)}."
+        if name not in OPTIONS:
+            hint = f"Leave it out. Keys that may be set: {', '.join(OPTIONS)}."
             raise _wrong(name, value, "is not supported", hint)
-        if not _OPTIONS[name].fits(value):
-            raise _wrong(name, value, f"must be {_OPTIONS[name].expected}", "Correct it, or leave it out.")
+        if not OPTIONS[name].fits(value):
+            raise _wrong(name, value, f"must be {OPTIONS[name].expected}", "Correct it, or leave it out.")
     if lora.options.get("use_dora") and lora.options.get("lora_bias"):
         raise _wrong("lora_bias", True, "cannot be put into the weights together with use_dora", "Leave one out.")
     try:
@@ -127,6 +127,13 @@ def require_used(hf: HuggingModel, lora: Lora, layers: Sequence[str], *, whole: 
             key="model.lora.bias",
             value=lora.bias,
         )
+
+
+def is_same_kind(one: LoraConfig, other: LoraConfig) -> bool:
+    """Whether adapters of the one configuration can go on as those of the other: only dropout and how they start may
+    differ."""
+    keys = ("r", "lora_alpha", "bias", *(name for name in OPTIONS if name != "init_lora_weights"))
+    return all(getattr(one, key) == getattr(other, key) for key in keys)
 
 
 def refused_by_peft(lora: Lora, error: Exception) -> ConfigError:

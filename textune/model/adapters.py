@@ -8,9 +8,10 @@ then called `NAME.base_layer.weight`, with `NAME.lora_A.default.weight` and `NAM
 
 from __future__ import annotations
 
+import copy
 import importlib.util
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -53,13 +54,16 @@ class Adapters:
 
 def require_adapters(lora: Lora) -> None:
     """Raise early what `adapt` finds wrong whatever the model: ModelError without peft, ConfigError for options."""
+    require_peft("model.lora", "model.lora is set", hint=", or leave model.lora out")
+    lora_config(lora, [])
+
+
+def require_peft(key: str, why: str, *, hint: str = "") -> None:
+    """ModelError where peft is not installed: `why` the setting `key` needs it; `hint` ends the advice."""
     if importlib.util.find_spec("peft") is None:
         raise ModelError(
-            "model.lora is set, but peft is not installed.",
-            hint='Run `pip install "textune[lora]"`, or leave model.lora out.',
-            key="model.lora",
+            f"{why}, but peft is not installed.", hint=f'Run `pip install "textune[lora]"`{hint}.', key=key
         )
-    lora_config(lora, [])
 
 
 def adapt(hf: HuggingModel, lora: Lora, *, whole: Collection[str], frozen: Collection[str], seed: int) -> Adapters:
@@ -70,16 +74,13 @@ def adapt(hf: HuggingModel, lora: Lora, *, whole: Collection[str], frozen: Colle
     `model.freeze` takes out: their layers get no adapter. Adapters start by `seed` alone. ConfigError where `targets`
     match no layer or one of the head, or where nothing is left to adapt.
     """
-    import_quietly("peft")  # which imports bitsandbytes where it is installed
-    from peft import inject_adapter_in_model
-
     if not whole:
         raise ConfigError(
             f"model.lora: {type(hf).__name__} does not tell its head from its backbone, and would not train it.",
             hint="Leave model.lora out.",
             key="model.lora",
         )
-    layers = [name for name in targeted(hf, lora.targets, whole=whole) if f"{name}.weight" not in frozen]
+    layers = chosen_layers(hf, lora, whole=whole, frozen=frozen)
     if not layers:
         raise ConfigError(
             "model.freeze takes every layer that model.lora would adapt.",
@@ -89,11 +90,44 @@ def adapt(hf: HuggingModel, lora: Lora, *, whole: Collection[str], frozen: Colle
         )
     config = lora_config(lora, layers)
     require_used(hf, lora, layers, whole=whole)
+    return inject(hf, lora, config, layers, whole=whole, seed=seed)
+
+
+def chosen_layers(hf: HuggingModel, lora: Lora, *, whole: Collection[str], frozen: Collection[str]) -> tuple[str, ...]:
+    """The names of the layers that get an adapter; arguments and errors as of `adapt`."""
+    return tuple(name for name in targeted(hf, lora.targets, whole=whole) if f"{name}.weight" not in frozen)
+
+
+def inject(
+    hf: HuggingModel,
+    lora: Lora,
+    config: LoraConfig,
+    layers: Sequence[str],
+    *,
+    whole: Collection[str],
+    seed: int,
+) -> Adapters:
+    """Put adapters beside `layers`, as `config` says; afterwards only they and what `adapt` names are trained.
+    ConfigError where peft refuses."""
+    import_quietly("peft")  # which imports bitsandbytes where it is installed
+    from peft import inject_adapter_in_model
+
+    config = replace(
+        config,
+        target_modules=list(layers),
+        modules_to_save=None,
+        inference_mode=False,
+        # Those of other tools, which have chosen the layers already.
+        exclude_modules=None,
+        layers_to_transform=None,
+        layers_pattern=None,
+    )
     config.fan_in_fan_out = all(isinstance(hf.get_submodule(name), Conv1D) for name in layers)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            inject_adapter_in_model(config, cast(nn.Module, hf), ADAPTER)
+            # It shortens the names of the layers in what it is given.
+            inject_adapter_in_model(copy.deepcopy(config), cast(nn.Module, hf), ADAPTER)
     except ValueError as error:
         raise refused_by_peft(lora, error) from error
     adapted = {name for name, module in hf.named_modules() if hasattr(module, "lora_A")}

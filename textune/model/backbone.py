@@ -13,7 +13,7 @@ import inspect
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -26,13 +26,15 @@ from textune.batches import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, Toke
 from textune.config import AttentionLayout, Lora, Pooling, Quantize, Switch
 from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
-from textune.model.adapters import Adapters, adapt, is_adapter, merged, plain_name
+from textune.model.adapterfolder import SavedAdapters, write_adapters
+from textune.model.adapters import Adapters, adapt, inject, is_adapter, merged, plain_name
 from textune.model.attention import PACKED, PackedLayout
 from textune.model.families import PACKED_FAMILIES, why_padded
-from textune.model.frozen import FrozenWeights
+from textune.model.frozen import OF_HF, FrozenWeights
 from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
 from textune.model.hugging import HuggingModel, Options
 from textune.model.lowbits import LowBits, quantize_beneath
+from textune.model.origin import AdapterNote, BackboneNote
 from textune.model.own import OwnModel, as_own, class_name
 from textune.model.pooling import POOLING_PREFIX, WindowPooling, cannot_pool
 from textune.model.positions import max_positions
@@ -70,10 +72,14 @@ class TextModel(nn.Module):
         unknown_id: int | None = None,
         frozen: frozenset[str] = frozenset(),
         whole: frozenset[str] = frozenset(),
+        saved: SavedAdapters | None = None,
+        backbone: BackboneNote | None = None,
     ) -> None:
         """ModelError where `attention` is "packed" and the family cannot. `unknown_id` stands for ids without an
         embedding, `frozen` names the weights of `hf` that `freeze` takes out of training, `whole` those that are
-        trained beside adapters and are part of every checkpoint: the head, and what starts new."""
+        trained beside adapters and are part of every checkpoint: the head, and what starts new. `saved` are adapters
+        that `adapt` goes on with, `backbone` says where what adapters stand beside is as files; None where it is
+        nowhere."""
         super().__init__()
         self.hf = hf
         self.pad_id = pad_id
@@ -87,6 +93,9 @@ class TextModel(nn.Module):
         self._frozen = frozen
         self._whole = whole
         self.frozen_weights = FrozenWeights(self, whole)
+        self.saved = saved
+        """Adapters that were read with the model, until `adapt` puts them there."""
+        self._backbone = backbone
         self.adapters: Adapters | None = None
         """What is trained beside frozen weights; None where no adapters were put there."""
         self.low_bits: LowBits | None = None
@@ -179,12 +188,33 @@ class TextModel(nn.Module):
     def quantize(self, section: Quantize, dtype: torch.dtype) -> None:
         """Give the backbone's linear layers weights of few bits; once, after the head is settled and before `adapt`.
         `dtype` is the arithmetic of the run; errors are those of `textune.model.lowbits.quantize_beneath`."""
+        self._know_backbone()
+        self.frozen_weights.note(self._beneath())
         self.low_bits = quantize_beneath(self.hf, section, whole=self._whole, dtype=dtype)
 
     def adapt(self, lora: Lora, *, seed: int) -> None:
         """Put adapters beside the weights, which are not trained from then on; once, after the head is settled.
-        Arguments and errors are those of `textune.model.adapters.adapt`."""
-        self.adapters = adapt(self.hf, lora, whole=self._whole, frozen=self._frozen, seed=seed)
+
+        Those that were read with the model, where there are such: they go on as they were saved. Arguments and errors
+        are those of `textune.model.adapters.adapt`.
+        """
+        if self.saved is None:
+            if self.low_bits is None:
+                self._know_backbone()
+            self.adapters = adapt(self.hf, lora, whole=self._whole, frozen=self._frozen, seed=seed)
+            return
+        self.adapters = inject(self.hf, lora, self.saved.config, self.saved.layers, whole=self._whole, seed=seed)
+        self.saved.place_beside(self.hf)
+
+    def _know_backbone(self) -> None:
+        """Note the hash of the backbone's weights as they were read."""
+        if self.saved is None and self._backbone is not None:
+            fingerprint = self.frozen_weights.fingerprint(self._beneath())
+            self._backbone = self._backbone.model_copy(update={"fingerprint": fingerprint})
+
+    def _beneath(self) -> list[str]:
+        """Names of all weights of the backbone before adapters stand beside them."""
+        return [f"{OF_HF}{name}" for name, _ in self.hf.named_parameters() if name not in self._whole]
 
     def freeze(self) -> None:
         """Train none of the weights that `model.freeze` names."""
@@ -350,11 +380,27 @@ class TextModel(nn.Module):
             state |= self.pooling.state_dict(prefix=POOLING_PREFIX, keep_vars=keep_vars)
         return state
 
-    def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
+    def saves_adapters(self, merge: bool | None = None) -> bool:
+        """Whether `save` writes an adapter folder."""
+        if self.adapters is None:
+            return False
+        return self.adapters.lora.merge != "end" if merge is None else not merge
+
+    def adapter_note(self, folder: Path) -> AdapterNote | None:
+        """What the card beside adapters that are saved in `folder` says of them; None where the backbone is nowhere
+        as files."""
+        if self.adapters is None or self._backbone is None:
+            return None
+        merge: Literal["command", "off"] = "command" if self.adapters.lora.merge == "command" else "off"
+        quantize = None if self.low_bits is None else self.low_bits.section
+        return AdapterNote(merge=merge, backbone=self._backbone.seen_from(folder), quantize=quantize)
+
+    def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None, *, merge: bool | None = None) -> None:
         """Write config.json and model.safetensors (float32) that plain transformers loads, and beside them what the
         pooling of windows has learned; `folder` must exist.
 
-        `state` is that of `saved_state`, where this process holds only parts of it.
+        `state` is that of `saved_state`, where this process holds only parts of it. `merge`: whether adapters are put
+        into the weights, or saved as what they are in the form of peft; by default as `model.lora.merge` says.
         """
         layout = self.layout
         self.set_layout("padded")
@@ -363,17 +409,35 @@ class TextModel(nn.Module):
                 state = self.saved_state() if state is None else dict(state)
                 if self.pooling is not None:
                     self.pooling.save(folder, state)
-                if self.low_bits is not None:
-                    state = self.low_bits.read_back(state)
-                if self.adapters is not None:
-                    state = merged(self.adapters, self.hf, state)
-                if self.low_bits is not None:
-                    state = self.low_bits.turned_back(state)
-                self.hf.save_pretrained(
-                    folder, state_dict=self._vocabulary.restored(state) if self._vocabulary else state
-                )
+                if self.saves_adapters(merge):
+                    self._save_adapters(folder, state)
+                else:
+                    self._save_whole(folder, state)
         finally:
             self.set_layout(layout)
+
+    def _save_whole(self, folder: Path, state: dict[str, torch.Tensor]) -> None:
+        if self.low_bits is not None:
+            state = self.low_bits.read_back(state)
+        if self.adapters is not None:
+            state = merged(self.adapters, self.hf, state)
+        if self.low_bits is not None:
+            state = self.low_bits.turned_back(state)
+        self.hf.save_pretrained(folder, state_dict=self._vocabulary.restored(state) if self._vocabulary else state)
+
+    def _save_adapters(self, folder: Path, state: dict[str, torch.Tensor]) -> None:
+        assert self.adapters is not None
+        if self._backbone is None:
+            raise ModelError(
+                "these adapters stand beside weights that are nowhere as files: those of a model whose own adapters"
+                " were put into them.",
+                hint="Save the whole model: with --merge.",
+                key="merge",
+                value=False,
+                reason="no backbone as files",
+            )
+        self.save_config(folder)
+        write_adapters(self.adapters, self.hf, state, folder, whole=self._whole, backbone=self._backbone)
 
 
 def _num_filler(num_tokens: int) -> int:

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,13 +15,16 @@ from safetensors import SafetensorError
 from textune.config import Model, ModelSection, Pooling, PythonModel
 from textune.data import LabelMaps
 from textune.errors import ModelError
+from textune.model.adapterfolder import SavedAdapters, read_adapters
 from textune.model.adapters import require_adapters
 from textune.model.backbone import TextModel
+from textune.model.beneath import another_backbone, bases, frozen_hash, go_on, trained_whole
 from textune.model.depth import head_names
 from textune.model.families import why_padded
 from textune.model.freeze import frozen_names
 from textune.model.hugging import HuggingConfig, HuggingModel, Options
 from textune.model.labelhead import Head, about_new_head, change_head, plan_head, wanted_head
+from textune.model.origin import BackboneNote
 from textune.model.own import OwnModel, as_hugging, is_of_transformers, is_stock, require_own_model
 from textune.model.ownconfig import OWN_TYPE
 from textune.model.ownloading import load_own
@@ -87,9 +93,9 @@ def _load_found(
     as_saved: bool,
 ) -> TextModel:
     """The model of transformers that was found; `code` is its class where that is the user's own."""
+    saved = read_adapters(found)
     config = read_config(found)
     _refuse_own(found, config)
-    require_weights(found)
     change = None if as_saved else plan_head(found, config, head)
     if change is None or not change.earlier_size:
         head.describe_on(config)
@@ -97,8 +103,12 @@ def _load_found(
     text_config = config.get_text_config()
     if getattr(text_config, "pad_token_id", None) is None or text_config.pad_token_id < 0:
         text_config.pad_token_id = tokenizer.pad_token_id
-    hf, info = _read_weights(found, config, code, seed=seed)
-    new_tensors = _new_tensors(found, hf, info, section)
+    if saved is None:
+        read = _read_plain(section, found, config, code, seed=seed)
+    else:
+        read = _read_beneath(section, found, saved, config, code, seed=seed)
+    hf, new_tensors = read.hf, read.new_tensors
+    backbone: BackboneNote | None = read.backbone
     if hasattr(hf, "score"):
         # Heads that read the last token look for it by the pad id.
         text_config.pad_token_id = tokenizer.pad_token_id
@@ -108,9 +118,13 @@ def _load_found(
         notes += [notice] if notice else []
     if new_tensors:
         notes.append(about_new_head(hf, new_tensors, head))
-    if info["unexpected_keys"]:
-        notes.append(f"{listing(sorted(info['unexpected_keys']), 4)} of the checkpoint are not used")
+    if read.unused:
+        notes.append(f"{listing(read.unused, 4)} of the checkpoint are not used")
     frozen = frozen_names(hf, section, new_tensors=new_tensors)
+    if saved is not None and not as_saved:
+        saved, said = go_on(saved, section, hf, whole=read.whole, frozen=frozen)
+        backbone = backbone if saved is not None else None
+        notes.append(said)
     assert isinstance(tokenizer.pad_token_id, int)
     return TextModel(
         hf,
@@ -120,7 +134,9 @@ def _load_found(
         notes=tuple(notes),
         unknown_id=unknown_id,
         frozen=frozen,
-        whole=frozenset(head_names(hf) | set(new_tensors)),
+        whole=read.whole,
+        saved=saved,
+        backbone=backbone,
     )
 
 
@@ -142,7 +158,11 @@ def require_backbone(section: Model, *, pooling: Pooling | None = None) -> None:
         override_config(config, _overrides(section), key=_key_of_overrides(section))
     if pooling is not None and (reason := why_padded(config.model_type)):
         raise cannot_pool(config.model_type, f"it runs padded: {reason}")
-    require_weights(found)
+    saved = read_adapters(found)
+    if saved is None:
+        require_weights(found)
+    else:
+        bases(saved, section)
 
 
 def skeleton(section: Model) -> HuggingModel:
@@ -177,6 +197,59 @@ def _refuse_own(found: Pretrained, config: HuggingConfig) -> None:
             key=found.key,
             value=found.name,
         )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A model with the weights of files, its head not settled yet."""
+
+    hf: HuggingModel
+    new_tensors: list[str]
+    """What starts random."""
+    unused: list[str]
+    """What the files hold beside it."""
+    whole: frozenset[str]
+    """What is trained as it is beside adapters: the head, and what starts new."""
+    backbone: BackboneNote
+    """Where the rest is as files."""
+
+
+def _read_plain(
+    section: Model, found: Pretrained, config: HuggingConfig, code: OwnObject | None, *, seed: int
+) -> _Read:
+    require_weights(found)
+    hf, info = _read_weights(found, config, code, seed=seed)
+    new_tensors = _new_tensors(found, hf, info, section)
+    whole = trained_whole(hf, new_tensors)
+    note = BackboneNote(name=section.pretrained, revision=section.revision).found_in(found.folder)
+    return _Read(hf, new_tensors, sorted(info["unexpected_keys"]), whole, note)
+
+
+def _read_beneath(
+    section: Model,
+    found: Pretrained,
+    saved: SavedAdapters,
+    config: HuggingConfig,
+    code: OwnObject | None,
+    *,
+    seed: int,
+) -> _Read:
+    """The backbone of saved adapters, with what was trained as a whole; the first that is found and has the same
+    weights."""
+    others: dict[str, str] = {}
+    for base in bases(saved, section):
+        hf, info = _read_weights(base, copy.deepcopy(config), code, seed=seed)
+        new_tensors = _new_tensors(base, hf, info, section, known=saved.whole)
+        whole = trained_whole(hf, {*new_tensors, *saved.trained_whole})
+        fingerprint = frozen_hash(hf, whole)
+        if saved.backbone.fingerprint not in ("", fingerprint):
+            others[base.name] = fingerprint
+            continue
+        saved.require_layers(hf)
+        saved.place_whole(hf, head_names(hf))
+        note = saved.backbone.found_in(base.folder, fingerprint)
+        return _Read(hf, new_tensors, sorted(info["unexpected_keys"]), whole, note)
+    raise another_backbone(saved, found, others)
 
 
 def _read_weights(
@@ -236,10 +309,12 @@ def _own(hf: HuggingModel) -> None:
         tensor.data = copies[key]
 
 
-def _new_tensors(found: Pretrained, hf: HuggingModel, info: dict[str, Any], section: Model) -> list[str]:
+def _new_tensors(
+    found: Pretrained, hf: HuggingModel, info: dict[str, Any], section: Model, *, known: Collection[str] = ()
+) -> list[str]:
     """Names of the head's tensors that start random; ModelError for any other, since it would silently spoil the
-    backbone."""
-    lost = sorted(name for name in info["missing_keys"] if not _is_head(hf, name))
+    backbone. Those that are `known` come from elsewhere."""
+    lost = sorted(name for name in info["missing_keys"] if not _is_head(hf, name) and name not in known)
     if lost:
         raise ModelError(
             f"{found.key}: the {found.where} lacks {len(lost)} weights of a {hf.config.model_type} backbone,"
@@ -248,6 +323,8 @@ def _new_tensors(found: Pretrained, hf: HuggingModel, info: dict[str, Any], sect
             + (f"Check {_key_of_overrides(section)}." if _overrides(section) else "Choose a complete checkpoint."),
         )
     for name, saved, wanted in sorted(info["mismatched_keys"]):
+        if name in known:
+            continue
         if isinstance(section, ModelSection) and section.ignore_mismatched_sizes and _is_head(hf, name):
             continue
         raise ModelError(
@@ -256,7 +333,7 @@ def _new_tensors(found: Pretrained, hf: HuggingModel, info: dict[str, Any], sect
             if _is_head(hf, name)
             else "Only a head can start anew: check model.config and the checkpoint's config.json.",
         )
-    return sorted(info["missing_keys"] | {name for name, _, _ in info["mismatched_keys"]})
+    return sorted((info["missing_keys"] | {name for name, _, _ in info["mismatched_keys"]}) - set(known))
 
 
 def _is_head(hf: HuggingModel, name: str) -> bool:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bitsandbytes.functional import QuantState
 
 _COMPUTE = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_NAMES = {dtype: name for name, dtype in _COMPUTE.items()}
 _HINT = 'Run `pip install "textune[qlora]"`, or leave model.quantize out.'
 
 
@@ -37,6 +38,8 @@ _HINT = 'Run `pip install "textune[qlora]"`, or leave model.quantize out.'
 class LowBits:
     """The layers of a model whose weights have few bits."""
 
+    section: Quantize
+    """How they were made; `compute` is what it stands for."""
     layers: dict[str, LowBitLinear]
     """By the names that they had before adapters were put beside them."""
     turned: frozenset[str]
@@ -126,7 +129,7 @@ def quantize_beneath(hf: HuggingModel, section: Quantize, *, whole: Collection[s
             key="model.quantize",
             value=section.model_dump(),
         )
-    return LowBits(layers, frozenset(turned))
+    return LowBits(section.model_copy(update={"compute": _NAMES[compute]}), layers, frozenset(turned))
 
 
 class LowBitLinear(nn.Linear):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+CARD_NAME = "textune.json"
+"""The file beside a saved model that says what it needs beyond its Hugging Face files."""
+
 MAX_RUNS_SHOWN = 8
 
 

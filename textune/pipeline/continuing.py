@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from textune.config import BinaryTask, Model, RegressionTask, Task, format_value
 from textune.data import choices_of
-from textune.model import checkpoint_labels, find_pretrained, load_tokenizer
-from textune.prediction import CARD_NAME, ModelCard, read_card
+from textune.model import CARD_NAME, checkpoint_labels, find_pretrained, load_tokenizer
+from textune.prediction import ModelCard, read_card
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

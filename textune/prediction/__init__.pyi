@@ -1,4 +1,3 @@
-from .card import CARD_NAME as CARD_NAME
 from .card import ModelCard as ModelCard
 from .card import card_of as card_of
 from .card import read_card as read_card

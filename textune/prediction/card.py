@@ -27,11 +27,9 @@ from textune.config import Task as TaskSection
 from textune.data import LABEL, LabelMap, PreparedData, Problem, full_names, names_by_user, problem_of
 from textune.errors import RunError
 from textune.jsontext import parse_json
-from textune.model import Device, Precision
+from textune.model import CARD_NAME, AdapterNote, Device, Precision
 from textune.prediction.ownfiles import own_sources
 from textune.tasks import USUAL, Decision, Task, build_task
-
-CARD_NAME = "textune.json"
 
 
 class HeadCard(Section):
@@ -74,6 +72,8 @@ class ModelCard(Section):
     """What is predicted."""
     model: OwnModelCard | None = None
     """What the model is made of, where that is code of the user's own."""
+    adapters: AdapterNote | None = None
+    """What the adapters in the folder stand beside; None where it holds whole weights."""
     max_length: int = Field(ge=2)
     """Longest row in tokens."""
     truncate: Truncation

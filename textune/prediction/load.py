@@ -17,6 +17,8 @@ from textune.config import (
 )
 from textune.errors import ModelError, RunError
 from textune.model import (
+    CARD_NAME,
+    Adapting,
     Device,
     Recipe,
     TextModel,
@@ -27,10 +29,11 @@ from textune.model import (
     prefers_bf16,
     prepare,
     require_int8,
+    require_low_bits,
     resolve_device,
 )
 from textune.owncode import require_allowed
-from textune.prediction.card import CARD_NAME, ModelCard, read_card
+from textune.prediction.card import ModelCard, read_card
 from textune.prediction.predictor import Predictor
 from textune.ranks import ALONE, Ranks
 
@@ -63,10 +66,13 @@ def load(
     card = read_card(folder)
     require_allowed(card.code, [code] if isinstance(code, str) else code, where=str(folder / CARD_NAME))
     if precision == "int8":
+        _require_whole(card, folder)
         require_int8(device)
         chosen = resolve_device("cpu", "fp32")
     else:
         chosen = _device_of(card, device, precision, on_notice)
+    if card.adapters is not None and card.adapters.quantize is not None:
+        require_low_bits(card.adapters.quantize, chosen)
     section = card.opened_in(folder, compile=compile)
     tokenizer = load_tokenizer(section)
     task = card.build_task()
@@ -80,10 +86,26 @@ def load(
         pooling=card.window_pooling,
     )
     int8 = precision == "int8"
-    prepare(model, Recipe(chosen, "prediction", int8=int8, compiled=int8 or card.compiled or compile == "on"))
+    adapting = None if model.saved is None else Adapting(model.saved.lora, seed=0)
+    quantize = None if card.adapters is None else card.adapters.quantize
+    compiled = int8 or card.compiled or compile == "on"
+    prepare(model, Recipe(chosen, "prediction", int8=int8, quantize=quantize, adapting=adapting, compiled=compiled))
     card = _within_positions(card, model, folder, on_notice)
     limit = max(max_tokens or card.max_tokens, card.max_length)
     return Predictor(model, tokenizer, task, card, device=chosen, max_tokens=limit, ranks=ranks, on_notice=on_notice)
+
+
+def _require_whole(card: ModelCard, folder: Path) -> None:
+    """ModelError for adapters, whose layers would not be those with int8 weights."""
+    if card.adapters is not None:
+        raise ModelError(
+            f'precision = "int8": {folder} holds adapters, and int8 weights are made of whole ones.',
+            hint=f"Merge them first: `textune export {folder} --merge --out FOLDER`, then predict with that folder.",
+            key="precision",
+            value="int8",
+            place=str(folder),
+            reason="adapters",
+        )
 
 
 def _within_positions(card: ModelCard, model: TextModel, folder: Path, on_notice: Callable[[str], None]) -> ModelCard:

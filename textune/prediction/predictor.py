@@ -16,8 +16,8 @@ import torch
 from textune.batches import Assembler, TextEncoder, Tokens, TokenStore, cut_by_tokens, require_uncut
 from textune.data import given_texts
 from textune.errors import Advice, DataError, ModelError
-from textune.model import CallerBudget, Device, TextModel, free_cached, is_out_of_memory
-from textune.prediction.card import CARD_NAME, ModelCard
+from textune.model import CARD_NAME, AdapterNote, CallerBudget, Device, TextModel, free_cached, is_out_of_memory
+from textune.prediction.card import ModelCard
 from textune.ranks import ALONE, Ranks
 from textune.tasks import Head, Task, nth_row, require_numbers
 
@@ -261,25 +261,34 @@ class Predictor:
         step: int | None = None,
         value: float | None = None,
         max_tokens: int | None = None,
+        merge: bool | None = None,
     ) -> None:
-        """Write a plain Hugging Face folder plus `textune.json`; `folder` must exist.
+        """Write a plain Hugging Face folder, or an adapter folder, plus `textune.json`; `folder` must exist.
 
         `weights`: the state of the Hugging Face model where the model itself holds only parts of it. `step` and
         `value` of the main metric are noted in the card, and `max_tokens` where evaluation ran out of memory with that
-        of the config: whoever loads the model need not find that out again.
+        of the config: whoever loads the model need not find that out again. `merge`: as of `TextModel.save`.
         """
-        self.model.save(folder, weights)
-        self.save_card(folder, step=step, value=value, max_tokens=max_tokens)
+        self.model.save(folder, weights, merge=merge)
+        note = self.model.adapter_note(folder) if self.model.saves_adapters(merge) else None
+        self.save_card(folder, step=step, value=value, max_tokens=max_tokens, adapters=note)
 
     def save_card(
-        self, folder: Path, *, step: int | None = None, value: float | None = None, max_tokens: int | None = None
+        self,
+        folder: Path,
+        *,
+        step: int | None = None,
+        value: float | None = None,
+        max_tokens: int | None = None,
+        adapters: AdapterNote | None = None,
     ) -> None:
         """Write what stands beside the weights: the tokenizer and `textune.json`; numbers as in `save`."""
         # So that plain transformers cuts where textune does (head_tail is textune's own).
         self.tokenizer.model_max_length = self.card.max_length
         self.tokenizer.truncation_side = "left" if self.card.truncate == "tail" else "right"
         self.tokenizer.save_pretrained(folder)
-        card = self.card.model_copy(update={"max_tokens": max_tokens or self.max_tokens, "step": step, "value": value})
+        changed = {"max_tokens": max_tokens or self.max_tokens, "step": step, "value": value, "adapters": adapters}
+        card = self.card.model_copy(update=changed)
         (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 

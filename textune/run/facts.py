@@ -53,6 +53,9 @@ class Facts:
     model_type: str
     parameters: int
     parameters_trained: int
+    adapter_rank: int | None
+    """`model.lora.r`; None where no adapters are trained."""
+    adapted_layers: int
     vocabulary: str
     """Which token embeddings are trained, in words."""
     layout: str
@@ -107,7 +110,7 @@ def run_facts(parts: Parts) -> Facts:
     train, limit = parts.rows["train"], parts.card.max_length
     batches = parts.plan.batches(0, train.lengths, train.weights)
     checkpoint, every = section.checkpoint, section.checkpoint.every
-    size = _checkpoint_bytes(parts)
+    size, adapters = _checkpoint_bytes(parts), parts.model.adapters
     return Facts(
         problem=problem_of(parts.data.label_maps),
         labels=list(choices_of(parts.data.label_maps)),
@@ -132,6 +135,8 @@ def run_facts(parts: Parts) -> Facts:
         model_type=parts.model.hf.config.model_type,
         parameters=parts.model.num_parameters,
         parameters_trained=sum(p.numel() for p in parts.model.parameters() if p.requires_grad),
+        adapter_rank=None if adapters is None else adapters.lora.r,
+        adapted_layers=0 if adapters is None else len(adapters.layers),
         vocabulary=parts.vocabulary,
         layout=parts.model.layout,
         layout_reason=parts.model.reason,

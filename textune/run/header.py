@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from textune.run.facts import Facts
-from textune.wording import count, listing
+from textune.wording import count, listing, millions
 
 MOST_SHOWN = 4
 """Numbers of windows that are listed one by one."""
@@ -17,7 +17,6 @@ def describe(facts: Facts) -> dict[str, str]:
     """The facts that a person wants to see before a run starts."""
     sampled = "" if facts.rows_sampled is None else f" (of the first {count(facts.rows_sampled, 'row')})"
     labels = f", {count(len(facts.labels), 'label')}: {listing(facts.labels, 8)}" if facts.labels else ""
-    trained = facts.parameters_trained
     return {
         "task": facts.problem + labels,
         "rows": _rows(facts),
@@ -26,8 +25,7 @@ def describe(facts: Facts) -> dict[str, str]:
         **({} if facts.pooling is None else {"windows": _windows(facts) + sampled}),
         "padding": f"padded batch by batch, {facts.padding_by_batch:.0%} of what is computed would be padding;"
         f" padded to {facts.max_length}, {facts.padding_to_max_length:.0%}",
-        "model": f"{facts.backbone} ({facts.model_type}), {facts.parameters / 1e6:.1f} M parameters"
-        + ("" if trained == facts.parameters else f", {trained / 1e6:.1f} M trained"),
+        "model": f"{facts.backbone} ({facts.model_type}), {_trained(facts)}",
         "vocabulary": facts.vocabulary,
         "layout": f"{facts.layout}: {facts.layout_reason}",
         "kernels": facts.kernels,
@@ -52,6 +50,16 @@ def disk_warning(facts: Facts, folder: Path) -> str:
         f" it will"
         " stop where there is no space left, and can continue with --resume"
     )
+
+
+def _trained(facts: Facts) -> str:
+    """How many parameters the model has, and which of them are trained."""
+    trained = facts.parameters_trained
+    if facts.adapter_rank is None:
+        remark = "" if trained == facts.parameters else f", {millions(trained)} trained"
+        return f"{millions(facts.parameters)} parameters{remark}"
+    remark = f" (LoRA r {facts.adapter_rank} on {count(facts.adapted_layers, 'layer')})"
+    return f"{millions(facts.parameters)} parameters, {millions(trained)} trained{remark}"
 
 
 def _rows(facts: Facts) -> str:

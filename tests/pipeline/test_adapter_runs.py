@@ -1,0 +1,232 @@
+"""Runs whose best model is an adapter folder: opened in a new process, moved, exported, and gone on from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from kits.cli import runner
+from kits.errors import refused
+from kits.runs import Listener, reviews, write_place
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+import textune
+from textune.errors import ConfigError, ModelError, RunError
+from textune.exports.hf import export
+from textune.prediction.card import read_card
+
+CONFIG = """
+[data.train]
+files = "rows.csv"
+[data.validation]
+ratio = 0.2
+[model]
+pretrained = "backbone"
+[model.lora]
+r = 4
+merge = "off"
+[train]
+duration = "6 steps"
+evaluate_every = "3 steps"
+[train.checkpoint]
+every = "3 steps"
+"""
+TEXTS = ["a good film", "the worst movie of the year", "a dull and boring and poor plot"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_place(tmp_path_factory.mktemp("adapters"), CONFIG, reviews(60))
+    textune.train(folder / "config.toml", run=folder / "runs" / "lora")
+    return folder
+
+
+@pytest.fixture
+def moved(place: Path, tmp_path: Path) -> Path:
+    """A copy of everything in another place; where it was, nothing can be found."""
+    shutil.copytree(place, tmp_path / "moved" / "here")
+    return tmp_path / "moved" / "here"
+
+
+def scores_elsewhere(run: Path) -> np.ndarray:
+    """The scores that a new process computes."""
+    code = f"import json, textune; print(json.dumps(textune.load({str(run)!r}).score({TEXTS!r}).tolist()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return np.array(json.loads(done.stdout))
+
+
+def changed(folder: Path) -> None:
+    """Change one weight of a model folder."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith("query.weight"))
+    save_file(tensors | {name: tensors[name] + 0.5}, path, metadata={"format": "pt"})
+
+
+def hidden(place: Path, moved: Path) -> None:
+    """Make the noted absolute path of the backbone lead nowhere, as if the first place were gone."""
+    path = moved / "runs" / "lora" / "best" / "textune.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(str(place), str(place) + "-gone"), encoding="utf-8")
+
+
+def test_best_is_an_adapter_folder_with_the_scores_of_its_report(place: Path) -> None:
+    best = place / "runs" / "lora" / "best"
+    names = {path.name for path in best.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "config.json", "textune.json"} <= names
+    assert "model.safetensors" not in names
+    report = json.loads((place / "runs" / "lora" / "report.json").read_text(encoding="utf-8"))
+    again = textune.evaluate(place / "runs" / "lora").to_dict()
+    assert again["metrics"] == report["metrics"]
+
+
+def test_both_folders_move_together(place: Path, moved: Path) -> None:
+    known = textune.load(place / "runs" / "lora").score(TEXTS)
+    hidden(place, moved)
+    assert (scores_elsewhere(moved / "runs" / "lora") == known).all()
+    shutil.rmtree(moved / "backbone")
+    with refused(ModelError, place=str(moved / "runs" / "lora" / "best"), reason="does not exist"):
+        textune.load(moved / "runs" / "lora")
+
+
+def test_a_backbone_that_changed_is_refused_with_both_hashes(place: Path, moved: Path) -> None:
+    hidden(place, moved)
+    changed(moved / "backbone")
+    card = read_card(moved / "runs" / "lora" / "best").adapters
+    assert card is not None
+    with refused(ModelError, key="model.pretrained", place=str(moved / "backbone"), reason=card.backbone.fingerprint):
+        textune.load(moved / "runs" / "lora")
+
+
+def test_the_backbone_is_the_one_with_the_right_weights(place: Path, moved: Path) -> None:
+    """Where another one lies nearer than the one that was noted."""
+    changed(moved / "backbone")
+    known = textune.load(place / "runs" / "lora").score(TEXTS)
+    assert (textune.load(moved / "runs" / "lora").score(TEXTS) == known).all()
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # of peft, on transformers
+def test_peft_and_plain_transformers(place: Path, tmp_path: Path) -> None:
+    best = place / "runs" / "lora" / "best"
+    known = textune.load(place / "runs" / "lora").score(TEXTS)
+    inputs = AutoTokenizer.from_pretrained(best)(TEXTS, return_tensors="pt", padding=True)
+    base = AutoModelForSequenceClassification.from_pretrained(place / "backbone", num_labels=2)
+    by_peft = PeftModel.from_pretrained(base, str(best)).eval()
+    export(place / "runs" / "lora", tmp_path / "merged", form="merged")
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
+    for model in (by_peft, merged):
+        with torch.inference_mode():
+            scores = torch.softmax(model(**inputs).logits, dim=1).double().numpy()
+        assert abs(scores - known).max() < 1e-5
+    assert AutoConfig.from_pretrained(best).label2id == merged.config.label2id
+    # Never a model with some other head: transformers looks for whole weights beside config.json.
+    with pytest.raises(OSError, match=r"model\.safetensors"):
+        AutoModelForSequenceClassification.from_pretrained(best)
+
+
+def test_int8_wants_whole_weights(place: Path, tmp_path: Path) -> None:
+    with refused(ModelError, key="precision", value="int8", place=str(place / "runs" / "lora" / "best")):
+        textune.load(place / "runs" / "lora", precision="int8")
+    export(place / "runs" / "lora", tmp_path / "merged", form="merged")
+    exact, rough = (textune.load(tmp_path / "merged", precision=kind).score(TEXTS) for kind in ("fp32", "int8"))
+    assert abs(exact - rough).max() < 0.05
+
+
+def test_forms_of_an_export(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = runner(capsys, monkeypatch, tmp_path)
+    run = place / "runs" / "lora"
+    known = textune.load(run).score(TEXTS)
+    assert export(run, tmp_path / "a").form == "adapter"
+    assert (textune.load(tmp_path / "a").score(TEXTS) == known).all()
+    note = read_card(tmp_path / "a").adapters
+    assert note is not None and note.backbone.relative is not None
+    assert (tmp_path / "a" / note.backbone.relative).resolve() == place / "backbone"
+    assert json.loads(call("export", "a", "--merge", "--out", "b", "--json").out)["form"] == "merged"
+    assert abs(textune.load(tmp_path / "b").score(TEXTS) - known).max() < 1e-5
+    checkpoint = run / "checkpoints" / "step-6"
+    for form in ("adapter", "merged"):
+        assert export(checkpoint, tmp_path / f"of-{form}", form=form).step == 6
+    same = read_card(run / "best").step == 6
+    for ours, theirs in (("of-adapter", "a"), ("of-merged", "b")):
+        name = "adapter_model.safetensors" if ours == "of-adapter" else "model.safetensors"
+        one, other = (load_file(tmp_path / folder / name) for folder in (ours, theirs))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one) == same
+    assert textune.load(tmp_path / "of-adapter").card.adapters is not None
+    with refused(RunError, key="form", value="adapter", reason="no adapters"):
+        export(tmp_path / "b", tmp_path / "c", form="adapter")
+    assert export(tmp_path / "b", tmp_path / "c", form="merged").form == "merged"
+    assert call("export", run, "--merge", "--adapter", "--out", "d").code == 2
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_merged_best_model_points_to_its_checkpoints(place: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    textune.train(place / "config.toml", run=run, overrides=["model.lora.merge=end"])
+    assert (run / "best" / "model.safetensors").is_file() and read_card(run / "best").adapters is None
+    with refused(RunError, key="form", place=str(run / "best")):
+        export(run, tmp_path / "a", form="adapter")
+    export(run / "checkpoints" / "step-6", tmp_path / "a", form="adapter")
+    known = export(place / "runs" / "lora" / "checkpoints" / "step-6", tmp_path / "b").folder
+    one, other = (load_file(folder / "adapter_model.safetensors") for folder in (tmp_path / "a", known))
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def goes_on(place: Path, run: Path, *overrides: str) -> list[str]:
+    """The notices of a run that starts from the first one's model, before its first step changes anything."""
+    listener = Listener()
+    start = [f"model.pretrained={place / 'runs' / 'lora'}", "train.optimizer.lr=1e-9", *overrides]
+    textune.train(place / "config.toml", run=run, overrides=start, tracker=listener)
+    return listener.notices
+
+
+def test_a_run_goes_on_with_the_very_adapters(place: Path, tmp_path: Path) -> None:
+    notices = goes_on(place, tmp_path / "run", "model.lora.dropout=0.1")
+    assert any("goes on with them" in notice for notice in notices)
+    names = ("adapter_model.safetensors", "textune.json")
+    before, after = (place / "runs" / "lora" / "best" / names[0], tmp_path / "run" / "best" / names[0])
+    one, other = load_file(before), load_file(after)
+    assert one.keys() == other.keys()
+    assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+    notes = [read_card(folder / "best").adapters for folder in (place / "runs" / "lora", tmp_path / "run")]
+    assert notes[0] is not None and notes[1] is not None
+    assert notes[0].backbone.fingerprint == notes[1].backbone.fingerprint
+    assert notes[1].backbone.folder == str(place / "backbone")
+    known = textune.load(place / "runs" / "lora").score(TEXTS)
+    assert abs(textune.load(tmp_path / "run").score(TEXTS) - known).max() < 1e-5
+
+
+def test_a_run_without_adapters_trains_the_merged_weights(place: Path, tmp_path: Path) -> None:
+    listener = Listener()
+    config = place / "plain.toml"
+    config.write_text((place / "config.toml").read_text().replace('[model.lora]\nr = 4\nmerge = "off"\n', ""))
+    start = [f"model.pretrained={place / 'runs' / 'lora'}", "train.optimizer.lr=1e-9"]
+    textune.train(config, run=tmp_path / "run", overrides=start, tracker=listener)
+    assert any("put into its weights" in notice for notice in listener.notices)
+    assert listener.facts is not None
+    known = textune.load(place / "runs" / "lora").score(TEXTS)
+    assert read_card(tmp_path / "run" / "best").adapters is None
+    assert abs(textune.load(tmp_path / "run").score(TEXTS) - known).max() < 1e-5
+
+
+def test_other_adapters_stand_beside_merged_weights(place: Path, tmp_path: Path) -> None:
+    with refused(ConfigError, key="model.lora.merge", value="off"):
+        goes_on(place, tmp_path / "refused", "model.lora.r=2")
+    assert not (tmp_path / "refused").exists()
+    notices = goes_on(place, tmp_path / "run", "model.lora.r=2", "model.lora.merge=end")
+    assert any("new ones beside" in notice for notice in notices)
+    known = textune.load(place / "runs" / "lora").score(TEXTS)
+    assert abs(textune.load(tmp_path / "run").score(TEXTS) - known).max() < 1e-5
+    with refused(ModelError, key="merge", value=False):
+        export(tmp_path / "run" / "checkpoints" / "step-6", tmp_path / "a", form="adapter")

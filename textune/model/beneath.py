@@ -1,0 +1,117 @@
+"""The backbone beneath saved adapters: found, recognised, and what a new run makes of both; used by `loading.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from textune.config import Lora, Model, ModelSection
+from textune.errors import ConfigError, ModelError
+from textune.model.adapterfolder import SavedAdapters, is_adapter_folder, modules_trained
+from textune.model.adapteroptions import is_same_kind, lora_config
+from textune.model.adapters import chosen_layers
+from textune.model.content import content_hash
+from textune.model.depth import head_names
+from textune.model.hugging import HuggingModel
+from textune.model.pretrained import Pretrained, find_pretrained, require_weights
+
+
+def trained_whole(hf: HuggingModel, new_tensors: Iterable[str]) -> frozenset[str]:
+    """The weights of a plain model that are trained as they are beside adapters: every module of the head, and every
+    one that starts new."""
+    modules = modules_trained(hf, head_names(hf) | set(new_tensors))
+    return frozenset(name for name in hf.state_dict() if any(name.startswith(f"{module}.") for module in modules))
+
+
+def frozen_hash(hf: HuggingModel, whole: Collection[str]) -> str:
+    """Hash of the weights of a plain model, without those that are trained as a whole."""
+    return content_hash({name: weight for name, weight in hf.named_parameters() if name not in whole})
+
+
+def bases(saved: SavedAdapters, section: Model) -> list[Pretrained]:
+    """Where the backbone of saved adapters may be, the likeliest first; ModelError where it is nowhere."""
+    note = saved.backbone
+    found: list[Pretrained] = []
+    tried: list[str] = []
+    there = section.model_copy(update={"revision": note.revision})
+    for place in note.places(saved.folder):
+        if note.folder is not None and not Path(place).expanduser().is_dir():
+            tried.append(f"{place} does not exist")
+            continue
+        try:
+            base = find_pretrained(place, there, key=saved.key)
+            require_weights(base)
+        except ModelError as error:
+            tried.append(error.message.rstrip("."))
+            continue
+        if base.folder is not None and is_adapter_folder(base.folder):
+            tried.append(f"{base.folder} holds adapters itself")
+        elif all(base.name != other.name for other in found):
+            found.append(base)
+    if not found:
+        raise ModelError(
+            f"{saved.key}: the backbone of the adapters in {saved.folder} was not found ({'; '.join(tried)}).",
+            hint="Put it back where it was, or move both folders together.",
+            key=saved.key,
+            value=note.name,
+            place=str(saved.folder),
+            reason="; ".join(tried),
+        )
+    return found
+
+
+def another_backbone(saved: SavedAdapters, found: Pretrained, others: Mapping[str, str]) -> ModelError:
+    """The error for a backbone that is there, but has other weights; `others`: their hashes, by the places where it
+    was looked for."""
+    expected = saved.backbone.fingerprint
+    there = "; ".join(f"{place} has {fingerprint}" for place, fingerprint in others.items())
+    return ModelError(
+        f"{found.key}: the adapters in {saved.folder} belong to weights of {saved.backbone.name} with the hash"
+        f" {expected}, but {there}.",
+        hint="Restore the backbone as it was, or train again.",
+        key=found.key,
+        value=saved.backbone.name,
+        place=next(iter(others)),
+        reason=f"{expected} is {', '.join(others.values())}",
+    )
+
+
+def go_on(
+    saved: SavedAdapters, section: Model, hf: HuggingModel, *, whole: Collection[str], frozen: Collection[str]
+) -> tuple[SavedAdapters | None, str]:
+    """What a new run makes of saved adapters, and a note on it: it goes on with them (they are returned) where its
+    `model.lora` asks for the same; else they are put into the weights of `hf`.
+
+    ConfigError where new adapters would be saved beside merged weights, which are nowhere as files.
+    """
+    name = f"{section.name} is a model with adapters"
+    lora = section.lora if isinstance(section, ModelSection) else None
+    if lora is None:
+        saved.merge_into(hf)
+        return None, f"{name}: they are put into its weights, all of which are trained"
+    if (same := _same(saved, lora, hf, whole=whole, frozen=frozen)) is not None:
+        return same, f"{name}: the run goes on with them"
+    if lora.merge != "end":
+        raise ConfigError(
+            f'model.lora.merge = "{lora.merge}" would save new adapters beside {section.name} with its own adapters in'
+            " the weights, and such a backbone is nowhere as files.",
+            hint=f"Make one: `textune export {section.name} --merge --out FOLDER`, and set model.pretrained to it. Or"
+            f' set model.lora.merge = "end", or the r, alpha and targets of that model to go on with its adapters.',
+            key="model.lora.merge",
+            value=lora.merge,
+        )
+    saved.merge_into(hf)
+    return None, f"{name} of another kind: they are put into its weights, and new ones beside these"
+
+
+def _same(
+    saved: SavedAdapters, lora: Lora, hf: HuggingModel, *, whole: Collection[str], frozen: Collection[str]
+) -> SavedAdapters | None:
+    """The saved adapters as `lora` asks for them; None where it asks for others."""
+    layers = chosen_layers(hf, lora, whole=whole, frozen=frozen)
+    config = lora_config(lora, layers)
+    if set(layers) != set(saved.layers) or not is_same_kind(config, saved.config):
+        return None
+    config.modules_to_save = saved.config.modules_to_save
+    return replace(saved, lora=lora.model_copy(update={"targets": saved.layers}), config=config)
