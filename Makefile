@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 KERNELS := textune/model/native/libraries/index.json
 
-.PHONY: setup kernels demo demo-short test test-slow test-avx2 check format bench bench-gpu bench-one bench-ways bench-scores docs
+.PHONY: setup kernels demo demo-short test test-slow test-avx2 test-ort check format bench bench-gpu bench-one bench-ways bench-scores docs
 
 # pip would make the byte code of every file, one after the other, and take as long for it as for the rest.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
@@ -56,6 +56,16 @@ test-slow: setup
 TESTS ?=
 test-avx2: setup
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 $(PYTEST) $(TESTS)
+
+# Training by ONNX Runtime, in an environment of its own: its package cannot live beside the onnxruntime of the other one.
+ORT := .venv-ort/bin/python
+ORT_TESTS ?= tests/training/test_onnxruntime.py tests/training/test_engines.py tests/pipeline/test_onnxruntime_run.py
+test-ort: .venv-ort/all
+	$(ORT) -m pytest $(ORT_TESTS)
+.venv-ort/all: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-ort
+	$(ORT) -m pip install --quiet --no-compile -c constraints.txt -e ".[ort-training,lora,dev]"
+	touch $@
 
 # Format, lint and strict types.
 check: setup

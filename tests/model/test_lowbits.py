@@ -314,16 +314,17 @@ def test_what_is_trained_and_what_must_be_exact_keeps_its_weights(tmp_path: Path
         ({"quantize": {"bits": 3}, "lora": {}}, "model.quantize.bits", 3),
         ({"quantize": {"kind": "int4"}, "lora": {}}, "model.quantize.kind", "int4"),
         ({"quantize": {}, "lora": {"options": {"use_dora": True}}}, "model.lora.options", {"use_dora": True}),
-        ({"quantize": {}, "lora": {}, "train": "fsdp"}, "train.distributed.kind", "fsdp"),
-        ({"quantize": {}, "lora": {}, "train": "deepspeed"}, "train.distributed.kind", "deepspeed"),
+        ({"quantize": {}, "lora": {}, "distributed": {"kind": "fsdp"}}, "train.distributed.kind", "fsdp"),
+        ({"quantize": {}, "lora": {}, "distributed": {"kind": "deepspeed"}}, "train.distributed.kind", "deepspeed"),
+        ({"quantize": {}, "lora": {}, "engine": "onnxruntime"}, "train.engine", "onnxruntime"),
     ],
 )
 def test_what_few_bits_cannot_go_with_is_refused(keys: dict[str, Any], key: str, value: Any, tmp_path: Path) -> None:
-    kind = keys.pop("train", "ddp")
+    of_model = {name: keys[name] for name in ("quantize", "lora") if name in keys}
     tree = {
-        "model": {"pretrained": "backbone", **keys},
+        "model": {"pretrained": "backbone", **of_model},
         "data": {"train": {"files": ["a.csv"]}},
-        "train": {"distributed": {"kind": kind}},
+        "train": {name: value for name, value in keys.items() if name not in of_model},
     }
     with pytest.raises(ConfigError) as caught:
         require_runnable(load_tree(tree, base=tmp_path).experiment)

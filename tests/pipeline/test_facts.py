@@ -56,6 +56,15 @@ def test_a_checkpoint_is_as_large_as_the_header_says(home: Path, tmp_path: Path,
     assert predicted < shard.stat().st_size < predicted + 40_000
 
 
+@pytest.mark.parametrize("saved", ["model.lora.merge=end", "model.lora.merge=off"])
+def test_a_model_alone_is_as_large_as_the_header_says(home: Path, tmp_path: Path, saved: str) -> None:
+    overrides = ["train.duration=1 steps", "data.test.kind=none", "train.checkpoint.save_only_model=true", saved]
+    predicted = run_facts(gathered(home, *overrides)).checkpoint_bytes
+    textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides)
+    step = tmp_path / "run" / "checkpoints" / "step-1"
+    assert predicted < sum(path.stat().st_size for path in step.rglob("*.safetensors")) < predicted + 20_000
+
+
 def test_a_small_disk_is_said_before_the_first_step(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

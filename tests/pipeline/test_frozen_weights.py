@@ -51,6 +51,9 @@ WAYS = {
 }
 
 
+OWN_CLASS = "transformers:BertForSequenceClassification"
+
+
 def train(home: Path, run: Path, way: str, *words: str, stop: int = 0) -> None:
     overrides = [*SMALL, *WAYS[way], *words]
     if not stop:
@@ -131,6 +134,45 @@ def test_its_model_is_the_best_one_of_its_step(whole: Path, tmp_path: Path) -> N
     best = load_file(whole / "best" / "model.safetensors")
     assert made.keys() == best.keys() and all(torch.equal(made[name], best[name]) for name in best)
     assert textune.load(tmp_path / "model").predict(["a film"])
+
+
+OTHERS: dict[str, tuple[list[str], str]] = {
+    "windows": (
+        [
+            "model.lora.r=4",
+            "tokens.long=windows",
+            "tokens.max_length=8",
+            "tokens.stride=2",
+            "tokens.pooling=attention",
+        ],
+        "",
+    ),
+    "adapters of a folder": (["model.lora.r=4", "model.lora.merge=off"], ""),
+    "magnitudes": (["model.lora.r=4", "model.lora.options.use_dora=true", "model.lora.targets=dense"], ""),
+    "class of transformers": (
+        ["model.kind=python", f"model.object={OWN_CLASS}", "model.freeze=backbone", "model.pretrained=backbone"],
+        OWN_CLASS,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_models_of_every_kind_go_on_and_are_exported(home: Path, tmp_path: Path, kind: str) -> None:
+    words, code = OTHERS[kind]
+    overrides = [*SMALL, *(word.replace("pretrained=", f"pretrained={home}/") for word in words)]
+    run = tmp_path / "run"
+    with pytest.raises(Preempted):
+        after_step = signal_after({STOPPED: [signal.SIGTERM]})
+        textune.train(home / "config.toml", run=run, overrides=overrides, after_step=after_step)
+    assert not any(name.endswith(("query.weight", "query.base_layer.weight")) for name in last(run).names)
+    textune.train(home / "config.toml", run=run, overrides=overrides)
+    textune.train(home / "config.toml", run=tmp_path / "whole", overrides=overrides)
+    same_end(end_of(run), end_of(tmp_path / "whole"))
+    step = json.loads((run / "best" / "textune.json").read_text())["step"]
+    export(run / "checkpoints" / f"step-{step}", tmp_path / "model", code=code)
+    texts = ["a good film", "the worst movie of them all and a long one"]
+    made, best = (textune.load(folder, code=code).score(texts) for folder in (tmp_path / "model", run))
+    assert (made == best).all()
 
 
 def as_earlier(checkpoint: Checkpoint, files: Path) -> None:

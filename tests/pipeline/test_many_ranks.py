@@ -74,6 +74,7 @@ KINDS: dict[str, list[str]] = {
     "rates": ["train.optimizer.layer_decay=0.6", "train.optimizer.head_lr=2e-3"],
     "weighted": ["train.order=weighted", "data.columns.weight=weight"],
     "adapters": ["model.lora.r=4", "model.lora.bias=lora_only"],
+    "adapters with magnitudes": ["model.lora.r=4", "model.lora.options.use_dora=true"],
     "frozen": ["model.freeze=embeddings"],
     "same shapes": [
         "tokens.pad=max_length",

@@ -47,6 +47,7 @@ SCRIPT = Path(zero_ranks.__file__)
 
 FEW: dict[str, dict[str, Any]] = {
     "adapters": {"lora": {"r": 4, "bias": "lora_only"}},
+    "magnitudes": {"lora": {"r": 4, "options": {"use_dora": True}}},
     "frozen": {"freeze": ["embeddings", "*.layer.0.*"]},
 }
 """Models of which few numbers are trained."""

@@ -26,6 +26,10 @@ def low_bit_problems(experiment: Experiment) -> list[Problem]:
         )
         hint = "Leave use_dora out, or model.quantize."
         problems.append(Problem(("model", "lora", "options"), message, hint, value=dict(model.lora.options)))
+    if experiment.train.engine != "torch":
+        message = f'train.engine = "{experiment.train.engine}" cannot go with model.quantize: it reads plain weights.'
+        hint = 'Use train.engine = "torch", or leave model.quantize out.'
+        problems.append(Problem(("train", "engine"), message, hint, value=experiment.train.engine))
     kind = experiment.train.distributed.kind
     if kind != "ddp":
         why = (

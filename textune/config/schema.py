@@ -223,6 +223,9 @@ class TrainSection(Section):
     """What is saved during training."""
     distributed: Computed[Distributed] = DataParallel()
     """How several devices share the work."""
+    engine: Computed[Literal["torch", "onnxruntime"]] = "torch"
+    """What computes the forward and the backward pass. `onnxruntime`: ONNX Runtime, in fp32, padded, in one process on
+    a CPU (docs/onnxruntime.md); everything else is the same."""
 
 
 class EvaluateSection(Section):

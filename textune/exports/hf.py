@@ -260,5 +260,5 @@ def _save(model: TextModel, checkpoint: Checkpoint, folder: Path, form: Form) ->
             continue
         if path.suffix != ".safetensors" and path.name != "config.json":
             shutil.copy2(path, folder / path.name)
-    adapters = model.adapter_note(folder) if form == "adapter" else None
+    adapters = model.adapter_note(folder, merge=form == "merged")
     _write_card(read_card(folder).model_copy(update={"step": checkpoint.step, "adapters": adapters}), folder)

@@ -1,4 +1,5 @@
 from . import processor as processor
+from .attention import attention_written_out as attention_written_out
 from .backbone import TextModel as TextModel
 from .budget import TokenBudget as TokenBudget
 from .budget import choose_budget as choose_budget

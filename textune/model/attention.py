@@ -10,7 +10,9 @@ Shapes: T tokens, h heads of d, g key heads, n rows of L tokens in a group, N = 
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -19,8 +21,9 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from textune.batches import Group, to_device
-from textune.model.hugging import FamilyModule, Options
+from textune.model.hugging import FamilyModule, HuggingModel, Options
 from textune.model.native import AttentionShape, Kernels, kernel_attention
+from textune.model.pretrained import quiet_transformers
 from textune.model.products import compute_dtype, product_attention
 from textune.model.varlen import cut_into_sequences, varlen_attention
 
@@ -141,6 +144,19 @@ class PackedLayout:
 
 def _as_bias(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, -torch.inf)
+
+
+@contextlib.contextmanager
+def attention_written_out(hf: HuggingModel) -> Iterator[None]:
+    """Within it, the attention of padded batches is computed by plain operators, which an exporter knows."""
+    before = hf.config._attn_implementation
+    with quiet_transformers():
+        hf.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        with quiet_transformers():
+            hf.set_attn_implementation(before)
 
 
 def packed_attention(

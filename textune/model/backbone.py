@@ -10,10 +10,8 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -26,27 +24,21 @@ from textune.batches import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, Toke
 from textune.config import AttentionLayout, Lora, Pooling, Quantize, Switch
 from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
-from textune.model.adapterfolder import SavedAdapters, write_adapters
 from textune.model.adapters import Adapters, adapt, inject, is_adapter, merged, plain_name
 from textune.model.attention import PACKED, PackedLayout
-from textune.model.families import PACKED_FAMILIES, why_padded
-from textune.model.frozen import OF_HF, FrozenWeights
+from textune.model.beneath import AdapterFiles
+from textune.model.families import PACKED_FAMILIES, packing_obstacle
+from textune.model.frozen import FrozenWeights
 from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
 from textune.model.hugging import HuggingModel, Options
 from textune.model.lowbits import LowBits, quantize_beneath
-from textune.model.origin import AdapterNote, BackboneNote
+from textune.model.origin import AdapterNote
 from textune.model.own import OwnModel, as_own, class_name
 from textune.model.pooling import POOLING_PREFIX, WindowPooling, cannot_pool
 from textune.model.positions import max_positions
-from textune.model.pretrained import (
-    quiet_transformers,
-)
+from textune.model.pretrained import quiet_transformers
 from textune.model.varlen import attention_obstacle
 from textune.model.vocabulary import CompactVocabulary, compact_vocabulary
-
-if TYPE_CHECKING:
-    pass
-
 
 ROUND_TO = 16
 """A packed batch is filled up to a multiple of this number of tokens ..."""
@@ -72,14 +64,12 @@ class TextModel(nn.Module):
         unknown_id: int | None = None,
         frozen: frozenset[str] = frozenset(),
         whole: frozenset[str] = frozenset(),
-        saved: SavedAdapters | None = None,
-        backbone: BackboneNote | None = None,
+        files: AdapterFiles | None = None,
     ) -> None:
         """ModelError where `attention` is "packed" and the family cannot. `unknown_id` stands for ids without an
         embedding, `frozen` names the weights of `hf` that `freeze` takes out of training, `whole` those that are
-        trained beside adapters and are part of every checkpoint: the head, and what starts new. `saved` are adapters
-        that `adapt` goes on with, `backbone` says where what adapters stand beside is as files; None where it is
-        nowhere."""
+        trained beside adapters and are part of every checkpoint: the head, and what starts new. `files`: where
+        adapters are as files, and what they stand beside."""
         super().__init__()
         self.hf = hf
         self.pad_id = pad_id
@@ -93,9 +83,7 @@ class TextModel(nn.Module):
         self._frozen = frozen
         self._whole = whole
         self.frozen_weights = FrozenWeights(self, whole)
-        self.saved = saved
-        """Adapters that were read with the model, until `adapt` puts them there."""
-        self._backbone = backbone
+        self.files = files or AdapterFiles()
         self.adapters: Adapters | None = None
         """What is trained beside frozen weights; None where no adapters were put there."""
         self.low_bits: LowBits | None = None
@@ -108,7 +96,7 @@ class TextModel(nn.Module):
         self._base_accepted = frozenset(inspect.signature(hf.base_model.forward).parameters)
         # A table of one token type, or none, has nothing to choose from.
         self._has_types = getattr(hf.config, "type_vocab_size", 2) > 1
-        self._obstacle = _obstacle_to_packing(hf)
+        self._obstacle = packing_obstacle(hf)
         self.reason = 'model.attention = "padded"' if attention == "padded" else self._obstacle
         if attention == "packed" or (attention == "auto" and not self._obstacle):
             self.set_layout("packed")
@@ -158,6 +146,12 @@ class TextModel(nn.Module):
         return max_positions(self.hf)
 
     @property
+    def reads_types(self) -> bool:
+        """Whether the backbone has token types to choose from, and reads zeros where a batch has none."""
+        types = getattr(self.hf.config, "type_vocab_size", None) or 0
+        return types > 1 and "token_type_ids" in self._accepted
+
+    @property
     def num_parameters(self) -> int:
         """Parameters of the model as it is saved, without adapters."""
         own = sum(p.numel() for name, p in self.named_parameters() if not is_adapter(name))
@@ -188,8 +182,8 @@ class TextModel(nn.Module):
     def quantize(self, section: Quantize, dtype: torch.dtype) -> None:
         """Give the backbone's linear layers weights of few bits; once, after the head is settled and before `adapt`.
         `dtype` is the arithmetic of the run; errors are those of `textune.model.lowbits.quantize_beneath`."""
-        self._know_backbone()
-        self.frozen_weights.note(self._beneath())
+        self.files.note_backbone(self.hf, self._whole)
+        self.frozen_weights.note([name for name, _ in self.named_parameters()])
         self.low_bits = quantize_beneath(self.hf, section, whole=self._whole, dtype=dtype)
 
     def adapt(self, lora: Lora, *, seed: int) -> None:
@@ -198,23 +192,12 @@ class TextModel(nn.Module):
         Those that were read with the model, where there are such: they go on as they were saved. Arguments and errors
         are those of `textune.model.adapters.adapt`.
         """
-        if self.saved is None:
-            if self.low_bits is None:
-                self._know_backbone()
+        self.files.note_backbone(self.hf, self._whole)
+        if (saved := self.files.saved) is None:
             self.adapters = adapt(self.hf, lora, whole=self._whole, frozen=self._frozen, seed=seed)
-            return
-        self.adapters = inject(self.hf, lora, self.saved.config, self.saved.layers, whole=self._whole, seed=seed)
-        self.saved.place_beside(self.hf)
-
-    def _know_backbone(self) -> None:
-        """Note the hash of the backbone's weights as they were read."""
-        if self.saved is None and self._backbone is not None:
-            fingerprint = self.frozen_weights.fingerprint(self._beneath())
-            self._backbone = self._backbone.model_copy(update={"fingerprint": fingerprint})
-
-    def _beneath(self) -> list[str]:
-        """Names of all weights of the backbone before adapters stand beside them."""
-        return [f"{OF_HF}{name}" for name, _ in self.hf.named_parameters() if name not in self._whole]
+        else:
+            self.adapters = inject(self.hf, lora, saved.config, saved.layers, whole=self._whole, seed=seed)
+            saved.place_beside(self.hf)
 
     def freeze(self) -> None:
         """Train none of the weights that `model.freeze` names."""
@@ -269,10 +252,9 @@ class TextModel(nn.Module):
             return self._outputs(self._pooled(batch)).float()
         if (own := self.own) is not None and self.layout == "packed":
             return own.forward_packed(batch).float()
-        ids_T = self._known(batch.ids_T)
-        packed = self.layout == "packed"
-        logits_BC = self._outputs(self._vectors(ids_T, batch)) if packed else self._padded(ids_T, batch)
-        return logits_BC.float()
+        if self.layout == "packed":
+            return self._outputs(self._vectors(self._known(batch.ids_T), batch)).float()
+        return self.padded_outputs(self.padded_inputs(batch)).float()
 
     def _known(self, ids_T: torch.Tensor) -> torch.Tensor:
         """The ids, those without an embedding replaced."""
@@ -332,9 +314,11 @@ class TextModel(nn.Module):
         dtype: torch.dtype = self.hf.dtype
         return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else dtype
 
-    def _padded(self, ids_T: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
+    def padded_inputs(self, batch: TokenBatch) -> dict[str, torch.Tensor]:
+        """What the Hugging Face model reads of a padded batch: int64 [B, L] by the name that its forward gives it."""
         assert len(batch.groups) == 1, f"a padded batch is one group, not {len(batch.groups)}"
         (group,) = batch.groups
+        ids_T = self._known(batch.ids_T)
         tensors = {"input_ids": ids_T.view(group)}
         if batch.types_T is not None and self._has_types and "token_type_ids" in self._accepted:
             tensors["token_type_ids"] = batch.types_T.view(group)
@@ -344,6 +328,10 @@ class TextModel(nn.Module):
             # Padding moves from behind each row to its front.
             source_BL = (steps_L - (group.length - batch.lengths_B.unsqueeze(1))) % group.length
             tensors = {name: tensor.gather(1, source_BL) for name, tensor in tensors.items()}
+        return tensors
+
+    def padded_outputs(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Logits [B, C] of what `padded_inputs` gave."""
         head = PADDED_HEADS.get(self.hf.config.model_type)
         if head is not None:
             return head(self.hf, tensors)
@@ -386,14 +374,11 @@ class TextModel(nn.Module):
             return False
         return self.adapters.lora.merge != "end" if merge is None else not merge
 
-    def adapter_note(self, folder: Path) -> AdapterNote | None:
-        """What the card beside adapters that are saved in `folder` says of them; None where the backbone is nowhere
-        as files."""
-        if self.adapters is None or self._backbone is None:
+    def adapter_note(self, folder: Path, merge: bool | None = None) -> AdapterNote | None:
+        """What the card says of the adapters that `save` writes into `folder`; None where it writes whole weights."""
+        if self.adapters is None or not self.saves_adapters(merge):
             return None
-        merge: Literal["command", "off"] = "command" if self.adapters.lora.merge == "command" else "off"
-        quantize = None if self.low_bits is None else self.low_bits.section
-        return AdapterNote(merge=merge, backbone=self._backbone.seen_from(folder), quantize=quantize)
+        return self.files.note(self.adapters.lora, folder, self.low_bits.section if self.low_bits else None)
 
     def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None, *, merge: bool | None = None) -> None:
         """Write config.json and model.safetensors (float32) that plain transformers loads, and beside them what the
@@ -409,35 +394,21 @@ class TextModel(nn.Module):
                 state = self.saved_state() if state is None else dict(state)
                 if self.pooling is not None:
                     self.pooling.save(folder, state)
-                if self.saves_adapters(merge):
-                    self._save_adapters(folder, state)
-                else:
-                    self._save_whole(folder, state)
+                if self.adapters is not None and self.saves_adapters(merge):
+                    self.save_config(folder)
+                    self.files.write(self.adapters, self.hf, state, folder, whole=self._whole)
+                    return
+                if self.low_bits is not None:
+                    state = self.low_bits.read_back(state)
+                if self.adapters is not None:
+                    state = merged(self.adapters, self.hf, state)
+                if self.low_bits is not None:
+                    state = self.low_bits.turned_back(state)
+                self.hf.save_pretrained(
+                    folder, state_dict=self._vocabulary.restored(state) if self._vocabulary else state
+                )
         finally:
             self.set_layout(layout)
-
-    def _save_whole(self, folder: Path, state: dict[str, torch.Tensor]) -> None:
-        if self.low_bits is not None:
-            state = self.low_bits.read_back(state)
-        if self.adapters is not None:
-            state = merged(self.adapters, self.hf, state)
-        if self.low_bits is not None:
-            state = self.low_bits.turned_back(state)
-        self.hf.save_pretrained(folder, state_dict=self._vocabulary.restored(state) if self._vocabulary else state)
-
-    def _save_adapters(self, folder: Path, state: dict[str, torch.Tensor]) -> None:
-        assert self.adapters is not None
-        if self._backbone is None:
-            raise ModelError(
-                "these adapters stand beside weights that are nowhere as files: those of a model whose own adapters"
-                " were put into them.",
-                hint="Save the whole model: with --merge.",
-                key="merge",
-                value=False,
-                reason="no backbone as files",
-            )
-        self.save_config(folder)
-        write_adapters(self.adapters, self.hf, state, folder, whole=self._whole, backbone=self._backbone)
 
 
 def _num_filler(num_tokens: int) -> int:
@@ -451,19 +422,3 @@ def _require_capped_scores(hf: HuggingModel) -> None:
     capped = getattr(hf.config.get_text_config(), "attn_logit_softcapping", None) is not None
     if capped and hf.config._attn_implementation == "sdpa":
         hf.set_attn_implementation("eager")
-
-
-def _obstacle_to_packing(hf: HuggingModel) -> str:
-    """Why this model cannot run packed; empty where it can."""
-    family = hf.config.model_type
-    if (own := as_own(hf)) is not None:
-        return "" if own.takes_packed else f"{own.name} is code of its own, without forward_packed"
-    if not type(hf).__module__.startswith("transformers."):
-        return f"{type(hf).__name__} is code of its own"
-    if reason := why_padded(family):
-        return reason
-    if PACKED_FAMILIES[family].registered and "ALL_ATTENTION_FUNCTIONS" not in vars(sys.modules[type(hf).__module__]):
-        return f"this release of transformers computes attention of {family} by itself"
-    if getattr(hf.config, "chunk_size_feed_forward", 0):
-        return "chunk_size_feed_forward needs rows of a fixed length"
-    return ""

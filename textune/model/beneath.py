@@ -5,16 +5,65 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
-from textune.config import Lora, Model, ModelSection
+import torch
+
+from textune.config import Lora, Model, ModelSection, Quantize
 from textune.errors import ConfigError, ModelError
-from textune.model.adapterfolder import SavedAdapters, is_adapter_folder, modules_trained
+from textune.model.adapterfolder import SavedAdapters, is_adapter_folder, modules_trained, write_adapters
 from textune.model.adapteroptions import is_same_kind, lora_config
-from textune.model.adapters import chosen_layers
+from textune.model.adapters import Adapters, chosen_layers
 from textune.model.content import content_hash
 from textune.model.depth import head_names
 from textune.model.hugging import HuggingModel
+from textune.model.origin import AdapterNote, BackboneNote
 from textune.model.pretrained import Pretrained, find_pretrained, require_weights
+
+
+class AdapterFiles:
+    """Where the adapters of a model come from, and what the folder says that they are saved in."""
+
+    def __init__(self, saved: SavedAdapters | None = None, backbone: BackboneNote | None = None) -> None:
+        """`saved` were read with the model, which goes on with them. `backbone` says where what adapters stand beside
+        is as files; None where it is nowhere."""
+        self.saved = saved
+        self._backbone = backbone
+
+    def note_backbone(self, hf: HuggingModel, whole: Collection[str]) -> None:
+        """Note the hash of a plain model, before anything changes its weights or names; the first time counts.
+        `whole` are those that are trained as they are."""
+        if self._backbone is not None and not self._backbone.fingerprint:
+            self._backbone = self._backbone.model_copy(update={"fingerprint": frozen_hash(hf, whole)})
+
+    def note(self, lora: Lora, folder: Path, quantize: Quantize | None) -> AdapterNote:
+        """What the card beside adapters in `folder` says of them, and of the few bits of weights beneath."""
+        merge: Literal["command", "off"] = "command" if lora.merge == "command" else "off"
+        return AdapterNote(merge=merge, backbone=self._required().seen_from(folder), quantize=quantize)
+
+    def write(
+        self,
+        adapters: Adapters,
+        hf: HuggingModel,
+        state: Mapping[str, torch.Tensor],
+        folder: Path,
+        *,
+        whole: Collection[str],
+    ) -> None:
+        """As `write_adapters`; ModelError where the backbone is nowhere as files."""
+        write_adapters(adapters, hf, state, folder, whole=whole, backbone=self._required())
+
+    def _required(self) -> BackboneNote:
+        if self._backbone is None:
+            raise ModelError(
+                "these adapters stand beside weights that are nowhere as files: those of a model whose own adapters"
+                " were put into them.",
+                hint="Save the whole model: with --merge.",
+                key="merge",
+                value=False,
+                reason="no backbone as files",
+            )
+        return self._backbone
 
 
 def trained_whole(hf: HuggingModel, new_tensors: Iterable[str]) -> frozenset[str]:

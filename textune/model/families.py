@@ -12,6 +12,7 @@ Shapes: B rows, T packed tokens, H hidden.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from textune.model import disentangled, heads
 from textune.model.attention import PackedLayout
 from textune.model.heads import PackedHead
 from textune.model.hugging import Forward, HuggingModel, Options
+from textune.model.own import as_own
 from textune.model.relative import encode_mpnet, encode_t5, mpnet_forwards, t5_forwards
 
 Positions = Callable[[HuggingModel, torch.Tensor, torch.Tensor, PackedLayout], torch.Tensor]
@@ -166,3 +168,19 @@ def why_padded(family: str) -> str:
     if family in PADDED_FAMILIES:
         return f"{family} {PADDED_FAMILIES[family]}"
     return f"textune knows no packed form of {family}"
+
+
+def packing_obstacle(hf: HuggingModel) -> str:
+    """Why this model cannot run packed; empty where it can."""
+    family = hf.config.model_type
+    if (own := as_own(hf)) is not None:
+        return "" if own.takes_packed else f"{own.name} is code of its own, without forward_packed"
+    if not type(hf).__module__.startswith("transformers."):
+        return f"{type(hf).__name__} is code of its own"
+    if reason := why_padded(family):
+        return reason
+    if PACKED_FAMILIES[family].registered and "ALL_ATTENTION_FUNCTIONS" not in vars(sys.modules[type(hf).__module__]):
+        return f"this release of transformers computes attention of {family} by itself"
+    if getattr(hf.config, "chunk_size_feed_forward", 0):
+        return "chunk_size_feed_forward needs rows of a fixed length"
+    return ""

@@ -11,7 +11,7 @@ from torch import nn
 from textune.model.adapters import plain_name
 from textune.model.content import joint_hash, weight_hash, weight_hashes
 
-OF_HF = "hf."
+_OF_HF = "hf."
 """Begins the names of the weights of the Hugging Face model in a `TextModel`."""
 
 
@@ -31,7 +31,7 @@ class FrozenWeights:
         return {
             name: parameter
             for name, parameter in self._model.named_parameters()
-            if not parameter.requires_grad and name.startswith(OF_HF) and _in_files(name) not in self._held
+            if not parameter.requires_grad and name.startswith(_OF_HF) and _in_files(name) not in self._held
         }
 
     def fingerprint(
@@ -58,4 +58,4 @@ class FrozenWeights:
 
 def _in_files(name: str) -> str:
     """What the Hugging Face model alone, without adapters, calls a weight of a `TextModel`."""
-    return plain_name(name.removeprefix(OF_HF))
+    return plain_name(name.removeprefix(_OF_HF))

@@ -18,7 +18,7 @@ from textune.errors import ModelError
 from textune.model.adapterfolder import SavedAdapters, read_adapters
 from textune.model.adapters import require_adapters
 from textune.model.backbone import TextModel
-from textune.model.beneath import another_backbone, bases, frozen_hash, go_on, trained_whole
+from textune.model.beneath import AdapterFiles, another_backbone, bases, frozen_hash, go_on, trained_whole
 from textune.model.depth import head_names
 from textune.model.families import why_padded
 from textune.model.freeze import frozen_names
@@ -96,6 +96,8 @@ def _load_found(
     saved = read_adapters(found)
     config = read_config(found)
     _refuse_own(found, config)
+    if saved is not None:
+        config.architectures = None  # of peft's folders it is that of the backbone, whatever head lies beside it
     change = None if as_saved else plan_head(found, config, head)
     if change is None or not change.earlier_size:
         head.describe_on(config)
@@ -135,8 +137,7 @@ def _load_found(
         unknown_id=unknown_id,
         frozen=frozen,
         whole=read.whole,
-        saved=saved,
-        backbone=backbone,
+        files=AdapterFiles(saved, backbone),
     )
 
 

@@ -196,6 +196,16 @@ def quiet_transformers() -> Iterator[None]:
 def read_config(found: Pretrained) -> HuggingConfig:
     """The backbone's own configuration; ModelError if it is missing or cannot be read."""
     if found.folder is not None and not (found.folder / "config.json").is_file():
+        if (found.folder / "adapter_config.json").is_file():
+            raise ModelError(
+                f"{found.key}: {found.name} holds adapters, but no config.json that names their labels.",
+                hint="Write that of the backbone with them: AutoConfig.from_pretrained(BACKBONE, id2label=...,"
+                f' label2id=...).save_pretrained("{found.name}"); and the tokenizer.',
+                key=found.key,
+                value=found.name,
+                place=str(found.folder),
+                reason="no config.json",
+            )
         raise ModelError(
             f"{found.key}: {found.name} has no config.json, so it is not a model folder.", hint=_contents(found.folder)
         )

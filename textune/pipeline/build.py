@@ -53,6 +53,7 @@ from textune.pipeline.cautions import (
     require_judge,
     require_labelled,
     separator_notice,
+    suit_engine,
     tokenizer_notice,
     warnings,
 )
@@ -201,6 +202,7 @@ def _loaded(experiment: Experiment, labelled: _Labelled, before: ModelCard | Non
     if before is None:  # a tokenizer saved by textune states the earlier run's length, which `differences` reports
         said += tokenizer_notice(tokens, tokenizer, name=name)
     pad_rows(tokens, model, name=name)
+    suit_engine(experiment.train, model)
     if earlier is not None and earlier.pair_separator is not None:
         tokens = tokens.model_copy(update={"pair_separator": earlier.pair_separator})
     encoder = TextEncoder(tokenizer, tokens)

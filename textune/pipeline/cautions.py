@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from textune.batches import MaxLength, Padding, Plan, TextEncoder, TokenRows
+from textune.batches import NO_PADDING, MaxLength, Padding, Plan, TextEncoder, TokenRows
 from textune.config import Columns, DeepSpeed, Model, TokensSection, TrainSection, format_value
 from textune.data import PreparedData
 from textune.errors import ConfigError, DataError
 from textune.evaluation import MainMetric, labelled_rows
 from textune.model import Device, Precision, TextModel, TokenBudget, resolve_device
 from textune.ranks import Ranks
-from textune.training import rule_of
+from textune.training import engine_of, rule_of
 from textune.wording import listing
 
 if TYPE_CHECKING:
@@ -28,7 +28,12 @@ _UNLIMITED = 1_000_000
 
 def device_of(section: TrainSection, ranks: Ranks) -> Device:
     """Where the run computes, and in which precision; the same precision on all ranks."""
-    device = resolve_device(section.device, section.precision, section="train")
+    engine = engine_of(section)
+    device = resolve_device(
+        engine.device if section.device == "auto" else section.device,
+        engine.precision if section.precision == "auto" else section.precision,
+        section="train",
+    )
     if ranks.broadcast(device.precision) != device.precision:
         raise ConfigError(
             f"rank {ranks.rank} would compute in {device.precision}, unlike rank 0.",
@@ -138,6 +143,13 @@ def pad_rows(section: TokensSection, model: TextModel, *, name: str) -> None:
         )
     asked = f"tokens.pad_multiple = {padding.multiple}" if section.pad == "batch" else 'tokens.pad = "max_length"'
     model.pad_rows(padding, reason=f"{asked}, so padding is computed, too")
+
+
+def suit_engine(section: TrainSection, model: TextModel) -> None:
+    """Make the model run padded where `train.engine` computes nothing else."""
+    engine = engine_of(section)
+    if model.layout == "packed" and not engine.packed:
+        model.pad_rows(NO_PADDING, reason=f"{engine.name} computes padding, too")
 
 
 def tokenizer_notice(section: TokensSection, tokenizer: PreTrainedTokenizerBase, *, name: str) -> list[str]:

@@ -86,7 +86,7 @@ def load(
         pooling=card.window_pooling,
     )
     int8 = precision == "int8"
-    adapting = None if model.saved is None else Adapting(model.saved.lora, seed=0)
+    adapting = None if (saved := model.files.saved) is None else Adapting(saved.lora, seed=0)
     quantize = None if card.adapters is None else card.adapters.quantize
     compiled = int8 or card.compiled or compile == "on"
     prepare(model, Recipe(chosen, "prediction", int8=int8, quantize=quantize, adapting=adapting, compiled=compiled))

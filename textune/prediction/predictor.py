@@ -270,8 +270,8 @@ class Predictor:
         of the config: whoever loads the model need not find that out again. `merge`: as of `TextModel.save`.
         """
         self.model.save(folder, weights, merge=merge)
-        note = self.model.adapter_note(folder) if self.model.saves_adapters(merge) else None
-        self.save_card(folder, step=step, value=value, max_tokens=max_tokens, adapters=note)
+        adapters = self.model.adapter_note(folder, merge)
+        self.save_card(folder, step=step, value=value, max_tokens=max_tokens, adapters=adapters)
 
     def save_card(
         self,

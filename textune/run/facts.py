@@ -62,6 +62,8 @@ class Facts:
     layout_reason: str
     kernels: str
     """What computes the layers, in words."""
+    engine: str
+    """`train.engine`."""
     device: str
     device_name: str
     precision: str
@@ -141,6 +143,7 @@ def run_facts(parts: Parts) -> Facts:
         layout=parts.model.layout,
         layout_reason=parts.model.reason,
         kernels=parts.model.accelerator.note,
+        engine=section.engine,
         device=parts.device.torch.type,
         device_name=str(parts.device),
         precision=parts.device.precision,
@@ -185,14 +188,22 @@ def _checkpoint_bytes(parts: Parts) -> int:
     trained."""
     section = parts.settings.train
     if section.checkpoint.save_only_model:
-        return 4 * parts.model.num_parameters
-    held = sum(tensor.nbytes for tensor in held_weights(parts.model).values())
+        return _model_bytes(parts)
     trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    return held + state_bytes(section.optimizer) * trained
+    return _held_bytes(parts) + state_bytes(section.optimizer) * trained
+
+
+def _held_bytes(parts: Parts) -> int:
+    return sum(tensor.nbytes for tensor in held_weights(parts.model).values())
+
+
+def _model_bytes(parts: Parts) -> int:
+    """About how large a saved model is: whole in fp32, or what is trained and the head."""
+    return _held_bytes(parts) if parts.model.saves_adapters() else 4 * parts.model.num_parameters
 
 
 def _disk_bytes(parts: Parts, checkpoint_bytes: int) -> int:
     section = parts.settings.train.checkpoint
     kept = (1 if section.keep == "all" else section.keep) + section.keep_best + len(section.at_steps)
     # Besides: the one that is being written, the best model and the one that replaces it.
-    return (kept + 1) * checkpoint_bytes + 2 * 4 * parts.model.num_parameters
+    return (kept + 1) * checkpoint_bytes + 2 * _model_bytes(parts)

@@ -10,6 +10,11 @@ from textune.wording import count, listing, millions
 
 MOST_SHOWN = 4
 """Numbers of windows that are listed one by one."""
+ENGINES = {
+    "onnxruntime": "ONNX Runtime computes the forward and the backward pass of training; where there is dropout its"
+    " masks are its own, so a run that resumes with another engine is the same run, but not bit for bit",
+}
+"""What is to be said of engines beside PyTorch."""
 POOLED_BY = {"mean": "their mean", "max": "their maximum", "attention": "learned attention"}
 
 
@@ -29,6 +34,7 @@ def describe(facts: Facts) -> dict[str, str]:
         "vocabulary": facts.vocabulary,
         "layout": f"{facts.layout}: {facts.layout_reason}",
         "kernels": facts.kernels,
+        **({"engine": ENGINES[facts.engine]} if facts.engine in ENGINES else {}),
         "device": facts.device_name + _shared(facts),
         "at once": f"{facts.max_tokens:,} tokens ({facts.max_tokens_reason}){sampled}"
         + (", gradient checkpointing" if facts.gradient_checkpointing else ""),

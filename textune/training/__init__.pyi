@@ -9,6 +9,7 @@ from .checkpoint import newest as newest
 from .checkpoint import open_checkpoint as open_checkpoint
 from .checkpoint import require_whole as require_whole
 from .determinism import deterministic as deterministic
+from .engines import engine_of as engine_of
 from .keeper import CheckpointKeeper as CheckpointKeeper
 from .learner import Learner as Learner
 from .learner import build_learner as build_learner

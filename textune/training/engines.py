@@ -7,19 +7,23 @@ to the weights: an engine that computes them without autograd hides that behind 
 
 Layers that the model's recipe has compiled, for a processor or a GPU, are called like any others.
 
-To add an engine: write a class as `Engine` says, and give it a row in `ENGINES`; `build_engine` chooses.
+To add an engine: write a class as `Engine` says and a module with the functions of `EngineModule`, and give it a row
+in `ENGINES`; `build_engine` chooses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+import importlib
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
 
 from textune.batches import Tokens
+from textune.config import DeviceName, TrainingPrecision, TrainSection
 from textune.model import Device, TextModel
+from textune.ranks import Ranks
 from textune.tasks import ByHead, Task
 
 Targets = Mapping[str, torch.Tensor]
@@ -36,6 +40,16 @@ class Engine(Protocol):
     def __call__(self, tokens: Tokens, task: Task | None = None, targets: Targets | None = None) -> ByHead:
         """Row losses float32 [B], by head, of a batch on the device; without a task, `{OUTPUTS: the model's
         outputs}`."""
+
+
+class EngineModule(Protocol):
+    """A module in `ENGINES`."""
+
+    def require(self, section: TrainSection, device: Device, ranks: Ranks) -> None:
+        """Raise early what `build` would find wrong, whatever the model."""
+
+    def build(self, model: TextModel, device: Device) -> Engine:
+        """The engine of a model that is ready to train; ModelError where it cannot take it."""
 
 
 class TorchEngine(nn.Module):
@@ -55,10 +69,55 @@ class TorchEngine(nn.Module):
         return task.row_losses(outputs, targets)
 
 
-ENGINES: dict[str, Callable[[TextModel, Device], Engine]] = {"torch": TorchEngine}
-"""Every engine, by name."""
+def require(section: TrainSection, device: Device, ranks: Ranks) -> None:
+    """PyTorch computes wherever a model trains."""
+
+
+def build(model: TextModel, device: Device) -> TorchEngine:
+    """PyTorch's engine of a model."""
+    return TorchEngine(model, device)
+
+
+class EngineKind(NamedTuple):
+    """A row of `ENGINES`."""
+
+    module: str
+    """What does it: a module as `EngineModule` says."""
+    name: str
+    """What messages call it."""
+    device: DeviceName = "auto"
+    """What `train.device = "auto"` stands for."""
+    precision: TrainingPrecision = "auto"
+    """What `train.precision = "auto"` stands for."""
+    packed: bool = True
+    """Whether it computes packed batches."""
+
+
+ENGINES = {
+    "torch": EngineKind("textune.training.engines", "PyTorch"),
+    "onnxruntime": EngineKind(
+        "textune.training.ort.engine", "ONNX Runtime", device="cpu", precision="fp32", packed=False
+    ),
+}
+"""By `train.engine`; `config/engines.py` has the values of other keys that each can go with."""
+
+
+def engine_of(section: TrainSection) -> EngineKind:
+    """What is known of `train.engine`."""
+    return ENGINES[section.engine]
+
+
+def require_engine(section: TrainSection, device: Device, ranks: Ranks) -> None:
+    """Raise early what `build_engine` would find wrong with the installation, the machine or the processes."""
+    _module(section.engine).require(section, device, ranks)
 
 
 def build_engine(model: TextModel, device: Device, *, kind: str = "torch") -> Engine:
-    """The engine that computes a model's losses and gradients on `device`."""
-    return ENGINES[kind](model, device)
+    """The engine that computes a model's losses and gradients on `device`; ModelError where it cannot take the
+    model."""
+    return _module(kind).build(model, device)
+
+
+def _module(kind: str) -> EngineModule:
+    module: EngineModule = importlib.import_module(ENGINES[kind].module)
+    return module

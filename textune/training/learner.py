@@ -27,7 +27,7 @@ from textune.config import Distributed, TrainSection
 from textune.model import Device, TextModel
 from textune.ranks import ALONE, Ranks
 from textune.tasks import ByHead, Task
-from textune.training.engines import OUTPUTS, Engine, Targets, build_engine
+from textune.training.engines import OUTPUTS, Engine, Targets, build_engine, require_engine
 from textune.training.state import MODEL, OPTIMIZER, Numbers, Placed, Read, held_weights
 
 
@@ -262,10 +262,11 @@ def computes_whole(section: Distributed) -> bool:
 def require_learner(
     section: TrainSection, device: Device, ranks: Ranks, *, steps_per_epoch: int | None = None
 ) -> None:
-    """Raise early what `build_learner` would find wrong with `train.distributed`.
+    """Raise early what `build_learner` would find wrong with `train.engine` and `train.distributed`.
 
     With `steps_per_epoch`, once it is known, also what a user's own DeepSpeed file says about steps.
     """
+    require_engine(section, device, ranks)
     require: Require = importlib.import_module(SHARINGS[sharing_kind(section, ranks)]).require
     require(section, device, ranks, steps_per_epoch)
 
@@ -281,7 +282,7 @@ def learner_alone(model: TextModel, section: TrainSection, device: Device) -> Le
 
 
 def _build(kind: str, model: TextModel, section: TrainSection, device: Device, ranks: Ranks) -> Learner:
-    engine = build_engine(model, device)
+    engine = build_engine(model, device, kind=section.engine)
     share: Share = importlib.import_module(SHARINGS[kind]).share
     sharing, update = share(engine, section, device, ranks)
     return Learner(engine, update, sharing, device=device, ranks=ranks)

@@ -1,0 +1,1 @@
+"""Training by ONNX Runtime; begin with `engine.py`."""
