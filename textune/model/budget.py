@@ -244,7 +244,8 @@ def _saved_by_forward(model: TextModel, device: Device, batch: TokenBatch) -> in
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in known:
             saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        # Without its place in the graph: a graph that keeps its own result would never be given back.
+        return tensor.detach()
 
     was_training = model.training
     model.train()

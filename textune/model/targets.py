@@ -30,6 +30,13 @@ def linears(hf: HuggingModel) -> dict[str, FamilyModule]:
     }
 
 
+def shape_of(layer: FamilyModule) -> tuple[int, int]:
+    """Inputs and outputs of a linear layer."""
+    if isinstance(layer, Conv1D):
+        return layer.nx, layer.nf
+    return layer.in_features, layer.out_features
+
+
 def targeted(hf: HuggingModel, targets: Sequence[str], *, whole: Collection[str]) -> list[str]:
     """The names of the layers that `targets` match, in the order of the model.
 
