@@ -160,13 +160,15 @@ def _rebuild(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
     state, leans = state_of(checkpoint), KEPT_IDS in checkpoint.names
     run = load_tree(dict(state.config), base=Path.cwd()).experiment
     lora = run.model.lora if isinstance(run.model, ModelSection) else None
+    quantize = run.model.quantize if isinstance(run.model, ModelSection) else None
     if leans or state.identity.frozen_weights or lora is not None:
         model = _on_backbone(checkpoint, run.model, code, seed=run.train.seed)
     else:
         model = _from_skeleton(checkpoint, code)
     kept = Kept(checkpoint.read(KEPT_IDS).numpy()) if leans else FullTable("")
     adapting = None if lora is None else Adapting(lora, run.train.seed)
-    prepare(model, Recipe(Device(torch.device("cpu"), "fp32"), adapting=adapting, vocabulary=kept))
+    recipe = Recipe(Device(torch.device("cpu"), "fp32"), quantize=quantize, adapting=adapting, vocabulary=kept)
+    prepare(model, recipe)
     held = _require_backbone_of(checkpoint, model, state.identity, name=run.model.name)
     with torch.no_grad():
         for name, tensor in held.items():
