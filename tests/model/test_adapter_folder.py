@@ -17,7 +17,6 @@ from kits.backbones import tiny_backbone
 from kits.errors import refused
 from kits.further import FURTHER
 from kits.models import COLORS, PACKED, PADDED, Built, build, close, known, lay_out, plain_inputs, random_rows
-from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from test_adapters_merged import OPTIONS, adapted
 from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -34,6 +33,8 @@ from textune.model.loading import load_model
 from textune.model.pretrained import find_pretrained, read_config
 from textune.model.recipe import Adapting, Recipe, prepare
 from textune.model.tokenizer import load_tokenizer
+
+peft = pytest.importorskip("peft", reason="peft is not installed")
 
 # Of peft, on transformers.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
@@ -80,7 +81,7 @@ def padded(built: Built, model: TextModel) -> torch.Tensor:
 def by_peft(built: Built, folder: Path, **options: Any) -> torch.Tensor:
     """Logits of peft's own wrapper around plain transformers, row by row: not every family pads."""
     plain = AutoModelForSequenceClassification.from_pretrained(built.folder, **options)
-    model = PeftModel.from_pretrained(plain, str(folder)).eval()
+    model = peft.PeftModel.from_pretrained(plain, str(folder)).eval()
     with torch.no_grad():
         return torch.cat([model(**plain_inputs(built, [row])).logits for row in random_rows(built)])
 
@@ -258,7 +259,9 @@ def test_a_folder_that_peft_wrote_is_gone_on_from(tmp_path: Path) -> None:
     tiny_backbone("bert", tmp_path / "backbone")
     names = {"id2label": dict(enumerate(COLORS.names)), "label2id": {name: i for i, name in enumerate(COLORS.names)}}
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "backbone", **names)
-    theirs = get_peft_model(plain, LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["query", "value"])).eval()
+    theirs = peft.get_peft_model(
+        plain, peft.LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["query", "value"])
+    ).eval()
     with torch.no_grad():
         for name, parameter in theirs.named_parameters():
             if parameter.requires_grad:
