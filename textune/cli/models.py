@@ -21,7 +21,7 @@ from textune.cli.options import (
     reading_options,
     stream_options,
 )
-from textune.cli.output import print_json, result_console, run_tracker
+from textune.cli.output import print_json, result_console, run_tracker, say
 from textune.errors import RunError
 from textune.imports import importing
 from textune.ranks import joined
@@ -177,13 +177,32 @@ def predict(
 
 @click.command(
     cls=Examples,
-    short_help="Show what a run folder holds: results, data, versions.",
-    examples="textune info runs/first\ntextune info runs/first --json",
+    short_help="Show what a run folder holds, or the parameters of a model.",
+    examples="textune info runs/first\n"
+    "textune info runs/first --json\n"
+    "textune info config.toml --parameters model.lora.r=16",
 )
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN|CONFIG")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option(
+    "--parameters",
+    "count_parameters",
+    is_flag=True,
+    help="Parameters of a run, a config, a model folder or a checkpoint, part by part, and its linear layers.",
+)
+@click.option("--unset", multiple=True, metavar="KEY", help="With --parameters: unset an optional key.")
 @json_option
-def info(run: str, as_json: bool) -> None:
-    """Show what a run folder holds: its status, data, results and versions."""
+def info(run: str, overrides: tuple[str, ...], unset: tuple[str, ...], count_parameters: bool, as_json: bool) -> None:
+    """Show what a run folder holds: its status, data, results and versions.
+
+    With --parameters: how many parameters each part of a model has, how many of them are trained, and what they take;
+    and the linear layers by name, which model.lora.targets may match. No weights and no rows are read.
+    """
+    if count_parameters:
+        _show_parameters(run, overrides, unset, as_json=as_json)
+        return
+    if overrides or unset:
+        raise click.UsageError("KEY=VALUE and --unset change a config: they need --parameters.")
     with importing(for_good=True):
         from textune.console import print_facts
         from textune.pipeline import in_words
@@ -194,6 +213,24 @@ def info(run: str, as_json: bool) -> None:
         print_json(found)
     else:
         print_facts(result_console(), in_words(found))
+
+
+def _show_parameters(source: str, overrides: tuple[str, ...], unset: tuple[str, ...], *, as_json: bool) -> None:
+    with importing(for_good=True):
+        from textune.console import print_table
+        from textune.pipeline import as_tables, headline, parameters
+
+    found = parameters(source, overrides, unset)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    console = result_console()
+    say(console, headline(found))
+    for table in as_tables(found):
+        say(console, "")
+        print_table(console, *table)
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
 
 
 @click.command(

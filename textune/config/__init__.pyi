@@ -1,4 +1,5 @@
 from .adapters import Lora as Lora
+from .adapters import Quantize as Quantize
 from .arguments import require_count as require_count
 from .arguments import require_words as require_words
 from .evaluations import reported_sets as reported_sets
@@ -12,6 +13,7 @@ from .load import Loaded as Loaded
 from .load import load_config as load_config
 from .load import load_tree as load_tree
 from .load import require_runnable as require_runnable
+from .lowrank import require_adaptable as require_adaptable
 from .multitask import Groups as Groups
 from .multitask import columns_of_tasks as columns_of_tasks
 from .multitask import groups_of as groups_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textune.config.problems import Problem
+from textune.config.problems import Problem, refuse
 from textune.config.schema import Experiment, ModelSection
 
 
@@ -25,3 +25,8 @@ def lora_problems(experiment: Experiment) -> list[Problem]:
         hint = 'Use "all-linear", or leave model.lora out and set model.freeze = "backbone" to train the head alone.'
         problems.append(Problem(("model", "lora", "targets"), message, hint, value=[]))
     return problems
+
+
+def require_adaptable(experiment: Experiment) -> None:
+    """Raise ConfigError for what `lora_problems` finds."""
+    refuse(lora_problems(experiment))

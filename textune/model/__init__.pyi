@@ -1,10 +1,13 @@
 from . import processor as processor
+from .adapters import is_adapter as is_adapter
+from .adapters import require_adapters as require_adapters
 from .attention import attention_written_out as attention_written_out
 from .backbone import TextModel as TextModel
 from .budget import TokenBudget as TokenBudget
 from .budget import choose_budget as choose_budget
 from .depth import depths as depths
 from .depth import head_names as head_names
+from .depth import parts_of as parts_of
 from .device import Device as Device
 from .device import Precision as Precision
 from .device import prefers_bf16 as prefers_bf16
@@ -12,9 +15,12 @@ from .device import resolve_device as resolve_device
 from .loading import load_model as load_model
 from .loading import require_backbone as require_backbone
 from .loading import skeleton as skeleton
+from .lowbits import require_low_bits as require_low_bits
 from .native.adamw import KernelAdamW as KernelAdamW
 from .native.kernels import Kernels as Kernels
 from .origin import AdapterNote as AdapterNote
+from .outline import Outline as Outline
+from .outline import outline as outline
 from .outofmemory import CallerBudget as CallerBudget
 from .outofmemory import free_cached as free_cached
 from .outofmemory import halved as halved
@@ -35,4 +41,6 @@ from .recipe import prepare as prepare
 from .saved import CARD_NAME as CARD_NAME
 from .saved import complete_model as complete_model
 from .saved import hint_for_no_run as hint_for_no_run
+from .targets import linears as linears
+from .targets import shape_of as shape_of
 from .tokenizer import load_tokenizer as load_tokenizer

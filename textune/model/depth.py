@@ -1,4 +1,5 @@
-"""How deep in a model each weight lies, by the names of its modules: what layer-wise learning rates follow from."""
+"""How deep in a model each weight lies, by the names of its modules: what layer-wise learning rates follow from, and
+what people call its parts."""
 
 from __future__ import annotations
 
@@ -63,3 +64,27 @@ def _layer_of(name: str, modules: dict[str, FamilyModule]) -> _Layer | None:
 def _embeds(name: str, modules: dict[str, FamilyModule]) -> bool:
     """Whether a parameter is an embedding table, or in a module named after embeddings."""
     return "embed" in name or isinstance(modules[name.rpartition(".")[0]], nn.Embedding)
+
+
+def parts_of(hf: HuggingModel) -> dict[str, str]:
+    """What each parameter belongs to, in words: embeddings, a layer by its number, pooler, head, or what follows the
+    layers. Where there are two stacks of layers, they are told apart by their names, such as `encoder layer 0`."""
+    modules = dict(hf.named_modules(remove_duplicate=False))
+    prefix = hf.base_model_prefix + "."
+    by_depth, top = depths(hf)
+    heads = head_names(hf)
+    layer_of = {name: _layer_of(name, modules) for name in by_depth if name.startswith(prefix)}
+    holders = list(dict.fromkeys(layer[0] for layer in layer_of.values() if layer is not None))
+    found: dict[str, str] = {}
+    for name, depth in by_depth.items():
+        layer = layer_of.get(name)
+        if layer is not None:
+            stack = f"{layer[0].rpartition('.')[2]} " if len(holders) > 1 else ""
+            found[name] = f"{stack}layer {layer[2]}"
+        elif "pooler" in name.split("."):
+            found[name] = "pooler"
+        elif name in heads or not heads:
+            found[name] = "head" if heads else "model"
+        else:
+            found[name] = "embeddings" if depth == 0 and top > 1 else "after the layers" if top > 1 else "backbone"
+    return found

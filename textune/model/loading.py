@@ -96,7 +96,7 @@ def _load_found(
     """The model of transformers that was found; `code` is its class where that is the user's own."""
     saved = read_adapters(found)
     config = read_config(found)
-    _refuse_own(found, config)
+    refuse_own(found, config)
     if saved is not None:
         config.architectures = None  # of peft's folders it is that of the backbone, whatever head lies beside it
     change = None if as_saved else plan_head(found, config, head)
@@ -156,7 +156,7 @@ def require_backbone(section: Model, *, pooling: Pooling | None = None) -> None:
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
     config = read_config(found)
     if code is None or is_of_transformers(code):
-        _refuse_own(found, config)
+        refuse_own(found, config)
         override_config(config, _overrides(section), key=_key_of_overrides(section))
     if pooling is not None and (reason := why_padded(config.model_type)):
         raise cannot_pool(config.model_type, f"it runs padded: {reason}")
@@ -190,7 +190,7 @@ def _key_of_overrides(section: Model) -> str:
     return "model.options" if isinstance(section, PythonModel) else "model.config"
 
 
-def _refuse_own(found: Pretrained, config: HuggingConfig) -> None:
+def refuse_own(found: Pretrained, config: HuggingConfig) -> None:
     """ModelError for a model of code of its own where a backbone of transformers is wanted."""
     if config.model_type == OWN_TYPE:
         raise ModelError(
@@ -318,7 +318,7 @@ def _new_tensors(
 ) -> list[str]:
     """Names of the head's tensors that start random; ModelError for any other, since it would silently spoil the
     backbone. Those that are `known` come from elsewhere."""
-    lost = sorted(name for name in info["missing_keys"] if not _is_head(hf, name) and name not in known)
+    lost = sorted(name for name in info["missing_keys"] if not is_head(hf, name) and name not in known)
     if lost:
         raise ModelError(
             f"{found.key}: the {found.where} lacks {len(lost)} weights of a {hf.config.model_type} backbone,"
@@ -329,18 +329,18 @@ def _new_tensors(
     for name, saved, wanted in sorted(info["mismatched_keys"]):
         if name in known:
             continue
-        if isinstance(section, ModelSection) and section.ignore_mismatched_sizes and _is_head(hf, name):
+        if isinstance(section, ModelSection) and section.ignore_mismatched_sizes and is_head(hf, name):
             continue
         raise ModelError(
             f"{found.key}: {name} is {tuple(saved)} in the {found.where}, but must be {tuple(wanted)} here.",
             hint="Set model.ignore_mismatched_sizes = true to start the head anew."
-            if _is_head(hf, name)
+            if is_head(hf, name)
             else "Only a head can start anew: check model.config and the checkpoint's config.json.",
         )
     return sorted((info["missing_keys"] | {name for name, _, _ in info["mismatched_keys"]}) - set(known))
 
 
-def _is_head(hf: HuggingModel, name: str) -> bool:
+def is_head(hf: HuggingModel, name: str) -> bool:
     """Poolers count as heads: checkpoints of language models often lack them."""
     return "pooler" in name.split(".") or (
         id(hf.base_model) != id(hf) and not name.startswith(hf.base_model_prefix + ".")

@@ -114,7 +114,9 @@ def find_pretrained(name: str, section: Model, *, key: str) -> Pretrained:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise ModelError(f"{key}: there is no folder {name}.", hint=_neighbours(folder)) from error
+        raise ModelError(
+            f"{key}: there is no folder {name}.", hint=_neighbours(folder), key=key, value=name
+        ) from error
     return Pretrained(name, None, key, options | {"local_files_only": not _may_fetch(name, section.revision)})
 
 

@@ -7,6 +7,9 @@ from .info import in_words as in_words
 from .info import info as info
 from .init import init as init
 from .load import load as load
+from .parameters import as_tables as as_tables
+from .parameters import headline as headline
+from .parameters import parameters as parameters
 from .predict import predict_file as predict_file
 from .predict import require_target as require_target
 from .train import TrainResult as TrainResult

@@ -1,0 +1,97 @@
+"""A model without weights: the names and shapes of its parts from `config.json` alone, for whoever wants to count
+them before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+
+from textune.config import Lora, ModelSection, Pooling
+from textune.jsontext import parse_json
+from textune.model.backbone import TextModel
+from textune.model.depth import head_names
+from textune.model.freeze import frozen_names
+from textune.model.hugging import HuggingModel
+from textune.model.loading import is_head, refuse_own
+from textune.model.pretrained import Pretrained, find_pretrained, override_config, quiet_transformers, read_config
+from textune.model.targets import ALL_LINEAR, targeted
+
+NOWHERE = torch.device("meta")
+"""PyTorch's device of tensors that have a shape and no numbers."""
+
+
+class Outline(NamedTuple):
+    """A model without weights."""
+
+    model: TextModel
+    adaptable: tuple[str, ...]
+    """Names of its layers that have adapters; where there are none, of those that "all-linear" would name."""
+
+
+def outline(
+    section: ModelSection, *, num_outputs: int | None, pooling: Pooling | None = None, lora: Lora | None = None
+) -> Outline:
+    """The model as a run with this section would train it, on the device `NOWHERE`.
+
+    `num_outputs` are those of the head; None: as many as the backbone's own configuration says. Raises what
+    `load_model` raises for the folder, `model.config`, `model.freeze` and `model.lora`.
+    """
+    found = find_pretrained(section.pretrained, section, key="model.pretrained")
+    config = read_config(found)
+    refuse_own(found, config)
+    if num_outputs is not None:
+        config.num_labels = num_outputs
+    override_config(config, section.config)
+    with quiet_transformers(), NOWHERE:
+        try:
+            kind = transformers.AutoModelForSequenceClassification
+            hf: HuggingModel = kind.from_config(config, dtype=torch.float32)
+        except (ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
+            raise found.error(error, "a model") from error
+    new_tensors = sorted(_new_tensors(found, hf))
+    whole = frozenset(head_names(hf) | set(new_tensors))
+    adaptable = () if lora is not None else tuple(targeted(hf, (ALL_LINEAR,), whole=whole))
+    model = TextModel(
+        hf,
+        pad_id=0,
+        attention=section.attention,
+        compile="off",
+        frozen=frozen_names(hf, section, new_tensors=new_tensors),
+        whole=whole,
+    )
+    if pooling is not None:
+        model.pool_windows(pooling)
+    if lora is not None:
+        with NOWHERE:
+            model.adapt(lora, seed=0)
+    model.freeze()
+    return Outline(model, adaptable if model.adapters is None else model.adapters.layers)
+
+
+def _new_tensors(found: Pretrained, hf: HuggingModel) -> Iterator[str]:
+    """What would start new: the head's tensors that the checkpoint lacks, by the names in its files; of a model on the
+    hub, whose files are not read, none."""
+    saved = set(_saved_names(found))
+    for name, _ in hf.named_parameters():
+        bare = name.removeprefix(f"{hf.base_model_prefix}.")
+        if saved and is_head(hf, name) and not saved & {name, bare}:
+            yield name
+
+
+def _saved_names(found: Pretrained) -> Iterator[str]:
+    """The names of the tensors in a folder; nothing where they cannot be read."""
+    if found.folder is None:
+        return
+    index, single = found.folder / "model.safetensors.index.json", found.folder / "model.safetensors"
+    try:
+        if index.is_file():
+            yield from parse_json(index.read_text(encoding="utf-8"))["weight_map"]
+        elif single.is_file():
+            with safe_open(single, "pt") as file:
+                yield from file.keys()
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise found.error(error, "weights") from error
