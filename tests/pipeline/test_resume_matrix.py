@@ -75,6 +75,7 @@ PLACES: dict[str, list[str]] = {
         "train.optimizer.lr=1e-3",
         "train.precision=fp16",
     ],
+    "muon": ["train.optimizer.kind=muon", "train.optimizer.lr=1e-3", "model.lora.r=4", "model.lora.bias=all"],
     "8 bits": ["train.optimizer.kind=adamw_8bit", "train.compact_vocabulary=off"],
     "logged behind its end": ["train.log_every=7 steps", "train.evaluate_every=1 epochs", "train.duration=13 steps"],
     "windows": [
@@ -103,6 +104,7 @@ FAST = {
     "adafactor": [5],
     "sgd": [4],
     "lion": [7],
+    "muon": [6],
     "schedule free": [2, 8],
     "rates": [6],
     "unfrozen": [4],
