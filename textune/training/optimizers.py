@@ -127,8 +127,11 @@ class MuonBesideAdamW(torch.optim.Optimizer):
         """`matrices` and `others` are groups; either may be empty, not both."""
         parts: list[torch.optim.Optimizer] = []
         if matrices:
-            scaled = {"nesterov": nesterov, "adjust_lr_fn": "match_rms_adamw"}
-            parts.append(torch.optim.Muon(matrices, lr=lr, momentum=momentum, **scaled))
+            parts.append(
+                torch.optim.Muon(
+                    matrices, lr=lr, momentum=momentum, nesterov=nesterov, adjust_lr_fn="match_rms_adamw"
+                )
+            )
         if others:
             parts.append(torch.optim.AdamW(others, lr=lr, betas=betas, eps=eps, fused=True))
         super().__init__([*matrices, *others], {"lr": lr, "weight_decay": 0.0})
