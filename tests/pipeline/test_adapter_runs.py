@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,8 @@ TEXTS = ["a good film", "the worst movie of the year", "a dull and boring and po
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_place(tmp_path_factory.mktemp("adapters"), CONFIG, reviews(60))
+    rows = [{**row, "third": "" if row["id"] % 4 == 3 else "abc"[row["id"] % 3]} for row in reviews(60)]
+    folder = write_place(tmp_path_factory.mktemp("adapters"), CONFIG, rows)
     textune.train(folder / "config.toml", run=folder / "runs" / "lora")
     return folder
 
@@ -230,3 +232,58 @@ def test_other_adapters_stand_beside_merged_weights(place: Path, tmp_path: Path)
     assert abs(textune.load(tmp_path / "run").score(TEXTS) - known).max() < 1e-5
     with refused(ModelError, key="merge", value=False):
         export(tmp_path / "run" / "checkpoints" / "step-6", tmp_path / "a", form="adapter")
+
+
+HEADS = {
+    "one output": ["task.kind=binary", "task.num_logits=1"],
+    "a number": ["task.kind=regression", "data.columns.label=number"],
+    "several tasks": [
+        "task.kind=multitask",
+        'task.groups={ label = ["neg", "pos"], third = ["a", "b", "c"] }',
+        'data.columns.labels=["label", "third"]',
+    ],
+    "windows": ["tokens.max_length=10", "tokens.long=windows", "tokens.stride=2", "tokens.pooling=attention"],
+    "weights cut over ranks": ["train.distributed.kind=fsdp"],
+    "averaged weights": ["train.optimizer.kind=schedule_free", "train.schedule.kind=constant"],
+    "models alone": ["train.checkpoint.save_only_model=true"],
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_every_head_and_every_learner(kind: str, place: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    textune.train(place / "config.toml", run=run, overrides=[*HEADS[kind], "model.lora.dropout=0.1"])
+    assert (run / "best" / "adapter_model.safetensors").is_file()
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    assert textune.evaluate(run).to_dict()["metrics"] == report["metrics"]
+    export(run, tmp_path / "merged", form="merged")
+    flat = [np.hstack(list(found.values())) if isinstance(found, dict) else found for found in _scores(run, tmp_path)]
+    assert abs(flat[0] - flat[1]).max() < 1e-5
+    export(run / "checkpoints" / "step-6", tmp_path / "of-checkpoint", form="adapter")
+    textune.load(tmp_path / "of-checkpoint").score(TEXTS)
+
+
+def _scores(run: Path, folder: Path) -> list[Any]:
+    return [textune.load(place).score(TEXTS) for place in (run, folder / "merged")]
+
+
+def test_the_head_follows_its_labels(place: Path, tmp_path: Path) -> None:
+    """A new run whose labels stand in another order, from an adapter folder."""
+    known = textune.load(place / "runs" / "lora").score(TEXTS)
+    assert isinstance(known, np.ndarray)
+    for name, merge in (("same", "off"), ("merged", "end")):
+        labels = ["model.lora.merge=" + merge, *(["model.lora.r=2"] if name == "merged" else [])]
+        notices = goes_on(place, tmp_path / name, 'data.labels.names=["pos", "neg"]', *labels)
+        assert any("in the order of the labels here" in notice for notice in notices)
+        scores = textune.load(tmp_path / name).score(TEXTS)
+        assert isinstance(scores, np.ndarray)
+        assert abs(scores[:, ::-1] - known).max() < 1e-5
+
+
+def test_a_branch_brings_the_best_model_along(place: Path, tmp_path: Path) -> None:
+    """The copy says where the backbone is as seen from itself."""
+    run = tmp_path / "deeper" / "than" / "before"
+    textune.train(place / "config.toml", run=run, resume=str(place / "runs" / "lora"))
+    note = read_card(run / "best").adapters
+    assert note is not None and note.backbone.relative is not None
+    assert (run / "best" / note.backbone.relative).resolve() == place / "backbone"

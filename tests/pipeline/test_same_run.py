@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kits.errors import refused
 
-from textune.config.adapters import Lora
+from textune.config.adapters import Lora, Quantize
 from textune.config.fields import keys_of, role_of, variants
 from textune.config.schema import Experiment, ModelSection, PythonModel
 from textune.config.section import Role, Section
@@ -63,6 +63,7 @@ ROLES = {
     "data.labels.names_file": Role.LOCATED,
     "model.pretrained": Role.LOCATED,
     "model.compile": Role.COMPUTED,
+    "model.quantize.compute": Role.LEARNED,
     "model.freeze": Role.LEARNED,
     "model.lora.r": Role.LEARNED,
     "model.lora.options": Role.LEARNED,
@@ -130,6 +131,7 @@ EXPERIMENTS = {
         )
         for way in (Sharded, DeepSpeed)
     },
+    "few bits": Experiment(model=ModelSection(lora=Lora(), quantize=Quantize())),
     "adapters": Experiment(model=ModelSection(lora=Lora(options={"use_rslora": True}))),
     "own model": Experiment(model=PythonModel(object="m:C", options={"a": 1})),
     "own task": Experiment(task=PythonTask(object="m:C", options={"a": 1})),

@@ -1,4 +1,5 @@
 from .adapters import Lora as Lora
+from .adapters import Quantize as Quantize
 from .arguments import require_count as require_count
 from .arguments import require_words as require_words
 from .evaluations import reported_sets as reported_sets

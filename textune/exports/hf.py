@@ -31,7 +31,7 @@ from textune.model import (
     skeleton,
 )
 from textune.owncode import require_allowed
-from textune.prediction import ModelCard, Predictor, load, read_card
+from textune.prediction import ModelCard, Predictor, load, read_card, settle_copy, write_card
 from textune.run import Identity, state_of
 from textune.training import (
     KEPT_IDS,
@@ -126,7 +126,7 @@ def _form(asked: Form | None, merge: str | None, source: Path, model: Path) -> F
 
 def _save_merged(predictor: Predictor, card: ModelCard, folder: Path) -> None:
     predictor.save(folder, merge=True)
-    _write_card(card.model_copy(update={"adapters": None}), folder)
+    write_card(card.model_copy(update={"adapters": None}), folder)
 
 
 def _find_checkpoint(source: Path) -> Checkpoint:
@@ -151,15 +151,7 @@ def _copy_model(model: Path, folder: Path) -> None:
             raise RunError(f"{model} is refused: {error}.", hint="Replace the link with the file itself.") from error
         if path.is_file() and path.name != MANIFEST:
             shutil.copy2(path, folder / path.name)
-    card = read_card(folder)
-    if card.adapters is not None:
-        backbone = card.adapters.backbone.moved(model, folder)
-        adapters = card.adapters.model_copy(update={"backbone": backbone})
-        _write_card(card.model_copy(update={"adapters": adapters}), folder)
-
-
-def _write_card(card: ModelCard, folder: Path) -> None:
-    (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    settle_copy(model, folder)
 
 
 def _rebuild(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
@@ -168,13 +160,15 @@ def _rebuild(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
     state, leans = state_of(checkpoint), KEPT_IDS in checkpoint.names
     run = load_tree(dict(state.config), base=Path.cwd()).experiment
     lora = run.model.lora if isinstance(run.model, ModelSection) else None
+    quantize = run.model.quantize if isinstance(run.model, ModelSection) else None
     if leans or state.identity.frozen_weights or lora is not None:
         model = _on_backbone(checkpoint, run.model, code, seed=run.train.seed)
     else:
         model = _from_skeleton(checkpoint, code)
     kept = Kept(checkpoint.read(KEPT_IDS).numpy()) if leans else FullTable("")
     adapting = None if lora is None else Adapting(lora, run.train.seed)
-    prepare(model, Recipe(Device(torch.device("cpu"), "fp32"), adapting=adapting, vocabulary=kept))
+    recipe = Recipe(Device(torch.device("cpu"), "fp32"), quantize=quantize, adapting=adapting, vocabulary=kept)
+    prepare(model, recipe)
     held = _require_backbone_of(checkpoint, model, state.identity, name=run.model.name)
     with torch.no_grad():
         for name, tensor in held.items():
@@ -259,4 +253,4 @@ def _save(model: TextModel, checkpoint: Checkpoint, folder: Path, form: Form) ->
         if path.suffix != ".safetensors" and path.name != "config.json":
             shutil.copy2(path, folder / path.name)
     adapters = model.adapter_note(folder, merge=form == "merged")
-    _write_card(read_card(folder).model_copy(update={"step": checkpoint.step, "adapters": adapters}), folder)
+    write_card(read_card(folder).model_copy(update={"step": checkpoint.step, "adapters": adapters}), folder)

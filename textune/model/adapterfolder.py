@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from textune.config import Lora
 from textune.errors import ModelError
+from textune.imports import import_quietly
 from textune.jsontext import parse_json
 from textune.model.adapteroptions import OPTIONS
 from textune.model.adapters import ADAPTER, Adapters, inject, is_adapter, merged, plain_name, require_peft
@@ -244,6 +245,7 @@ def _damaged(path: Path, key: str, reason: str) -> ModelError:
 
 
 def _read_config(path: Path, key: str) -> LoraConfig:
+    import_quietly("peft")
     from peft import LoraConfig
 
     tree = _read_json(path, key)

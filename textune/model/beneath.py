@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from textune.config import Lora, Model, ModelSection
+from textune.config import Lora, Model, ModelSection, Quantize
 from textune.errors import ConfigError, ModelError
 from textune.model.adapterfolder import SavedAdapters, is_adapter_folder, modules_trained, write_adapters
 from textune.model.adapteroptions import is_same_kind, lora_config
@@ -36,10 +36,10 @@ class AdapterFiles:
         if self._backbone is not None and not self._backbone.fingerprint:
             self._backbone = self._backbone.model_copy(update={"fingerprint": frozen_hash(hf, whole)})
 
-    def note(self, lora: Lora, folder: Path) -> AdapterNote:
-        """What the card beside adapters in `folder` says of them."""
+    def note(self, lora: Lora, folder: Path, quantize: Quantize | None) -> AdapterNote:
+        """What the card beside adapters in `folder` says of them, and of the few bits of weights beneath."""
         merge: Literal["command", "off"] = "command" if lora.merge == "command" else "off"
-        return AdapterNote(merge=merge, backbone=self._required().seen_from(folder))
+        return AdapterNote(merge=merge, backbone=self._required().seen_from(folder), quantize=quantize)
 
     def write(
         self,

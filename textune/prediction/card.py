@@ -215,6 +215,21 @@ def card_of(
     )
 
 
+def write_card(card: ModelCard, folder: Path) -> None:
+    """Write `textune.json` into a model folder."""
+    (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def settle_copy(original: Path, folder: Path) -> None:
+    """Let the card in `folder`, a copy of the model folder `original`, say where the backbone of its adapters is as
+    seen from there."""
+    card = read_card(folder)
+    if card.adapters is not None:
+        backbone = card.adapters.backbone.moved(original, folder)
+        adapters = card.adapters.model_copy(update={"backbone": backbone})
+        write_card(card.model_copy(update={"adapters": adapters}), folder)
+
+
 def read_card(folder: Path) -> ModelCard:
     """Read `textune.json` of a model folder; RunError where it is broken or of a later version."""
     path, key = folder / CARD_NAME, ""

@@ -128,9 +128,7 @@ class MuonBesideAdamW(torch.optim.Optimizer):
         parts: list[torch.optim.Optimizer] = []
         if matrices:
             parts.append(
-                torch.optim.Muon(
-                    matrices, lr=lr, momentum=momentum, nesterov=nesterov, adjust_lr_fn="match_rms_adamw"
-                )
+                torch.optim.Muon(matrices, lr=lr, momentum=momentum, nesterov=nesterov, adjust_lr_fn="match_rms_adamw")
             )
         if others:
             parts.append(torch.optim.AdamW(others, lr=lr, betas=betas, eps=eps, fused=True))

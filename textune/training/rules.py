@@ -6,9 +6,7 @@ To add an optimizer: give it a section in `config/updaterules.py`, and write her
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ import transformers
 from textune.config import Adafactor, AdamW, Muon, Optimizer, ScheduleFree, Sgd
 from textune.config import Lion as LionSection
 from textune.errors import ModelError
+from textune.imports import import_quietly
 from textune.model import KernelAdamW, Kernels
 from textune.training.optimizers import Lion, MuonBesideAdamW, ScheduleFreeAdamW
 
@@ -125,11 +124,10 @@ def _adamw_8bit(section: AdamW, groups: list[Group], kernels: Kernels | None) ->
     rated: list[dict[str, Any]] = [{**group} for group in groups]
     if package == "torchao":  # whose groups would share one tensor
         rated = [{**group, "lr": torch.tensor(section.lr)} for group in groups]
-    # It logs at its import that it has no 4-bit kernels for CPUs, and both warn about what they use of torch.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    library = import_quietly(f"{package}.optim")
+    with warnings.catch_warnings():  # both warn about what they use of torch
         warnings.simplefilter("ignore")
-        made: torch.optim.Optimizer = importlib.import_module(f"{package}.optim").AdamW8bit(rated, **options)
+        made: torch.optim.Optimizer = library.AdamW8bit(rated, **options)
     return made
 
 
