@@ -15,7 +15,6 @@ import torch
 from kits.cli import runner
 from kits.errors import refused
 from kits.runs import Listener, reviews, write_place
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -23,6 +22,8 @@ import textune
 from textune.errors import ConfigError, ModelError, RunError
 from textune.exports.hf import export
 from textune.prediction.card import read_card
+
+peft = pytest.importorskip("peft", reason="peft is not installed")
 
 CONFIG = """
 [data.train]
@@ -121,7 +122,7 @@ def test_peft_and_plain_transformers(place: Path, tmp_path: Path) -> None:
     known = textune.load(place / "runs" / "lora").score(TEXTS)
     inputs = AutoTokenizer.from_pretrained(best)(TEXTS, return_tensors="pt", padding=True)
     base = AutoModelForSequenceClassification.from_pretrained(place / "backbone", num_labels=2)
-    by_peft = PeftModel.from_pretrained(base, str(best)).eval()
+    by_peft = peft.PeftModel.from_pretrained(base, str(best)).eval()
     export(place / "runs" / "lora", tmp_path / "merged", form="merged")
     merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
     for model in (by_peft, merged):
@@ -287,3 +288,33 @@ def test_a_branch_brings_the_best_model_along(place: Path, tmp_path: Path) -> No
     note = read_card(run / "best").adapters
     assert note is not None and note.backbone.relative is not None
     assert (run / "best" / note.backbone.relative).resolve() == place / "backbone"
+
+
+def test_adapters_beside_few_bits(place: Path, tmp_path: Path) -> None:
+    """The folder says which bits its backbone had; merged, these are read back."""
+    pytest.importorskip("bitsandbytes")
+    run, bits = tmp_path / "run", ["model.quantize.bits=4", "model.quantize.compute=fp32"]
+    textune.train(place / "config.toml", run=run, overrides=bits)
+    card = read_card(run / "best").adapters
+    assert card is not None and card.quantize is not None and card.quantize.bits == 4
+    other = read_card(place / "runs" / "lora" / "best").adapters
+    assert other is not None and card.backbone.fingerprint == other.backbone.fingerprint
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    assert textune.evaluate(run).to_dict()["metrics"] == report["metrics"]
+    known = textune.load(run).score(TEXTS)
+    export(run, tmp_path / "merged", form="merged")
+    merged = textune.load(tmp_path / "merged").score(TEXTS)
+    assert isinstance(known, np.ndarray) and isinstance(merged, np.ndarray)
+    assert abs(merged - known).max() < 1e-5
+    start = [f"model.pretrained={run}", "train.optimizer.lr=1e-9"]
+    for key, words in (
+        ("model.quantize", []),
+        ("model.quantize", ["model.quantize.bits=8"]),
+        ("model.pretrained", ["model.lora.r=2", "model.lora.merge=end", *bits]),
+    ):
+        with refused(ConfigError, key=key, reason="model.quantize"):
+            textune.train(place / "config.toml", run=tmp_path / "refused", overrides=[*start, *words])
+    textune.train(place / "config.toml", run=tmp_path / "on", overrides=[*start, *bits])
+    scores = textune.load(tmp_path / "on").score(TEXTS)
+    assert isinstance(scores, np.ndarray)
+    assert abs(scores - known).max() < 1e-5

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from textune.config import Lora
+from textune.config import Lora, Quantize
 from textune.errors import ModelError
 from textune.imports import import_quietly
 from textune.jsontext import parse_json
@@ -133,6 +133,8 @@ class SavedAdapters:
     """As configured; its targets are the names of layers."""
     config: LoraConfig
     backbone: BackboneNote
+    quantize: Quantize | None
+    """The few bits that the backbone's weights had."""
     complete: bool
     """Whether textune wrote it, so that the head must be there."""
     beside: dict[str, torch.Tensor]
@@ -234,6 +236,7 @@ def read_adapters(found: Pretrained) -> SavedAdapters | None:
         _section(config, layers, "off" if note is None else note.merge, folder / CONFIG_NAME, found.key),
         config,
         _backbone_of(config, folder, found.key) if note is None else note.backbone,
+        None if note is None else note.quantize,
         note is not None,
         beside,
         {name: tensor for name, tensor in tensors.items() if not is_adapter(name)},

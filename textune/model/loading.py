@@ -16,7 +16,7 @@ from textune.config import Model, ModelSection, Pooling, PythonModel
 from textune.data import LabelMaps
 from textune.errors import ModelError
 from textune.model.adapterfolder import SavedAdapters, read_adapters
-from textune.model.adapters import require_adapters
+from textune.model.adapters import is_adapter, require_adapters
 from textune.model.backbone import TextModel
 from textune.model.beneath import AdapterFiles, another_backbone, bases, frozen_hash, go_on, trained_whole
 from textune.model.depth import head_names
@@ -287,6 +287,14 @@ def _read_weights(
                 hint="Choose a text backbone.",
             ) from error
         raise found.error(error, "a model") from error
+    if any(map(is_adapter, hf.state_dict())):  # transformers puts them there itself
+        raise ModelError(
+            f"{found.key}: the {found.where} holds adapters, which are read from folders alone.",
+            hint=f"Download it (`hf download {found.name} --local-dir FOLDER`), and set {found.key} to that folder.",
+            key=found.key,
+            value=found.name,
+            reason="adapters",
+        )
     _own(hf)
     return hf, info
 
