@@ -39,6 +39,7 @@ from textune.config.updaterules import (
     CosineSchedule,
     InverseRootSchedule,
     Lion,
+    Muon,
     PolynomialSchedule,
     RestartedCosineSchedule,
     ScheduleFree,
@@ -144,7 +145,7 @@ EXPERIMENTS = {
         optimizer.__name__: Experiment().model_copy(
             update={"train": Experiment().train.model_copy(update={"optimizer": optimizer()})}
         )
-        for optimizer in (AdamW8bit, Adafactor, Sgd, Lion, ScheduleFree)
+        for optimizer in (AdamW8bit, Adafactor, Sgd, Lion, ScheduleFree, Muon)
     },
 }
 

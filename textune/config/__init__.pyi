@@ -74,6 +74,7 @@ from .updaterules import AdamW as AdamW
 from .updaterules import EarlyStopping as EarlyStopping
 from .updaterules import InverseRootSchedule as InverseRootSchedule
 from .updaterules import Lion as Lion
+from .updaterules import Muon as Muon
 from .updaterules import Optimizer as Optimizer
 from .updaterules import PolynomialSchedule as PolynomialSchedule
 from .updaterules import RestartedCosineSchedule as RestartedCosineSchedule
