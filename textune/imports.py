@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
+import logging
+import warnings
 from collections.abc import Iterator
+from types import ModuleType
 
 
 @contextlib.contextmanager
@@ -25,3 +29,17 @@ def importing(*, for_good: bool = False) -> Iterator[None]:
         if not for_good:
             gc.unfreeze()  # into the oldest generation: as new objects they would be scanned immediately
         gc.enable()
+
+
+def import_quietly(name: str) -> ModuleType:
+    """Import bitsandbytes or what imports it, such as peft, without its remark that it has no fast 4-bit products for
+    processors, and without its warnings about what it uses of torch."""
+    log = logging.getLogger("bitsandbytes")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(name)
+    finally:
+        log.setLevel(level)

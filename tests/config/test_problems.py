@@ -124,6 +124,7 @@ def test_names_of_other_tools_lead_to_keys_that_exist() -> None:
         ("optimizer", "paged_adamw_32bit", "adamw"),
         ("optimizer", "lion_32bit", "lion"),
         ("optimizer", "AdamW", "adamw"),
+        ("optimizer", "Muon", "muon"),
         ("optimizer", "schedule_free_adamw", "schedule_free"),
         ("schedule", "cosine_with_hard_restarts", "cosine_with_restarts"),
         ("schedule", "cosine_with_min_lr", "cosine"),

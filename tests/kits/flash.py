@@ -18,11 +18,14 @@ from typing import Any
 import pytest
 import torch
 
+GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
+"""The marks of a test that runs on a CUDA device, and is left out without one."""
+
 
 def on_gpu(test: Callable[..., None]) -> Callable[..., None]:
-    """Mark a test that runs on a CUDA device, and is left out without one."""
-    missing = not torch.cuda.is_available()
-    return pytest.mark.gpu(pytest.mark.skipif(missing, reason="needs a CUDA device")(test))
+    """Give a test these marks."""
+    marked, skipped = GPU
+    return marked(skipped(test))
 
 
 @dataclass(frozen=True)

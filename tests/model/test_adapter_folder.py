@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from kits.backbones import tiny_backbone
 from kits.errors import refused
 from kits.further import FURTHER
 from kits.models import COLORS, PACKED, PADDED, Built, build, close, known, lay_out, plain_inputs, random_rows
-from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from test_adapters_merged import OPTIONS, adapted
 from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -25,12 +25,16 @@ from textune.config.adapters import Lora
 from textune.config.schema import ModelSection
 from textune.data.labels.map import LabelMap
 from textune.errors import ModelError
+from textune.model import loading
 from textune.model.adapters import is_adapter
 from textune.model.backbone import TextModel
 from textune.model.device import resolve_device
 from textune.model.loading import load_model
+from textune.model.pretrained import find_pretrained, read_config
 from textune.model.recipe import Adapting, Recipe, prepare
 from textune.model.tokenizer import load_tokenizer
+
+peft = pytest.importorskip("peft", reason="peft is not installed")
 
 # Of peft, on transformers.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
@@ -77,7 +81,7 @@ def padded(built: Built, model: TextModel) -> torch.Tensor:
 def by_peft(built: Built, folder: Path, **options: Any) -> torch.Tensor:
     """Logits of peft's own wrapper around plain transformers, row by row: not every family pads."""
     plain = AutoModelForSequenceClassification.from_pretrained(built.folder, **options)
-    model = PeftModel.from_pretrained(plain, str(folder)).eval()
+    model = peft.PeftModel.from_pretrained(plain, str(folder)).eval()
     with torch.no_grad():
         return torch.cat([model(**plain_inputs(built, [row])).logits for row in random_rows(built)])
 
@@ -238,12 +242,26 @@ def test_peft_is_needed(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         opened(good / "adapter")
 
 
+def test_adapters_that_transformers_injects_are_no_backbone(good: Path, tmp_path: Path) -> None:
+    """A name on the hub is left to transformers, which puts adapters beside the backbone that they name."""
+    shutil.copytree(good, tmp_path / "copy")
+    folder = tmp_path / "copy" / "adapter"
+    section = ModelSection(pretrained=str(folder))
+    as_hub = replace(find_pretrained(str(folder), section, key="model.pretrained"), folder=None)
+    config = read_config(as_hub)
+    (folder / "config.json").unlink()
+    with refused(ModelError, key="model.pretrained", value=str(folder), reason="adapters"):
+        loading._read_weights(as_hub, config, None, seed=1)
+
+
 def test_a_folder_that_peft_wrote_is_gone_on_from(tmp_path: Path) -> None:
     """Without a card: the backbone is where peft's own file says, and its labels are in config.json."""
     tiny_backbone("bert", tmp_path / "backbone")
     names = {"id2label": dict(enumerate(COLORS.names)), "label2id": {name: i for i, name in enumerate(COLORS.names)}}
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "backbone", **names)
-    theirs = get_peft_model(plain, LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["query", "value"])).eval()
+    theirs = peft.get_peft_model(
+        plain, peft.LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["query", "value"])
+    ).eval()
     with torch.no_grad():
         for name, parameter in theirs.named_parameters():
             if parameter.requires_grad:

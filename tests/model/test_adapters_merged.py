@@ -16,6 +16,8 @@ from textune.errors import ConfigError
 from textune.model.adapters import merged
 from textune.model.content import content_hash
 
+pytest.importorskip("peft", reason="peft is not installed")
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "rslora": {"use_rslora": True},

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +15,16 @@ import torch
 from kits.cli import runner
 from kits.errors import refused
 from kits.runs import Listener, reviews, write_place
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 import textune
 from textune.errors import ConfigError, ModelError, RunError
 from textune.exports.hf import export
+from textune.pipeline.info import in_words, info
 from textune.prediction.card import read_card
+
+peft = pytest.importorskip("peft", reason="peft is not installed")
 
 CONFIG = """
 [data.train]
@@ -44,7 +47,8 @@ TEXTS = ["a good film", "the worst movie of the year", "a dull and boring and po
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_place(tmp_path_factory.mktemp("adapters"), CONFIG, reviews(60))
+    rows = [{**row, "third": "" if row["id"] % 4 == 3 else "abc"[row["id"] % 3]} for row in reviews(60)]
+    folder = write_place(tmp_path_factory.mktemp("adapters"), CONFIG, rows)
     textune.train(folder / "config.toml", run=folder / "runs" / "lora")
     return folder
 
@@ -88,6 +92,15 @@ def test_best_is_an_adapter_folder_with_the_scores_of_its_report(place: Path) ->
     assert again["metrics"] == report["metrics"]
 
 
+def test_info_names_the_backbone(place: Path) -> None:
+    run = place / "runs" / "lora"
+    found = info(run)
+    note = read_card(run / "best").adapters
+    assert note is not None and found["adapters"] == note.model_dump(mode="json", exclude_none=True)
+    words = in_words(found)["adapters"]
+    assert str(place / "backbone") in words and note.backbone.fingerprint in words
+
+
 def test_both_folders_move_together(place: Path, moved: Path) -> None:
     known = textune.load(place / "runs" / "lora").score(TEXTS)
     hidden(place, moved)
@@ -119,7 +132,7 @@ def test_peft_and_plain_transformers(place: Path, tmp_path: Path) -> None:
     known = textune.load(place / "runs" / "lora").score(TEXTS)
     inputs = AutoTokenizer.from_pretrained(best)(TEXTS, return_tensors="pt", padding=True)
     base = AutoModelForSequenceClassification.from_pretrained(place / "backbone", num_labels=2)
-    by_peft = PeftModel.from_pretrained(base, str(best)).eval()
+    by_peft = peft.PeftModel.from_pretrained(base, str(best)).eval()
     export(place / "runs" / "lora", tmp_path / "merged", form="merged")
     merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
     for model in (by_peft, merged):
@@ -230,3 +243,88 @@ def test_other_adapters_stand_beside_merged_weights(place: Path, tmp_path: Path)
     assert abs(textune.load(tmp_path / "run").score(TEXTS) - known).max() < 1e-5
     with refused(ModelError, key="merge", value=False):
         export(tmp_path / "run" / "checkpoints" / "step-6", tmp_path / "a", form="adapter")
+
+
+HEADS = {
+    "one output": ["task.kind=binary", "task.num_logits=1"],
+    "a number": ["task.kind=regression", "data.columns.label=number"],
+    "several tasks": [
+        "task.kind=multitask",
+        'task.groups={ label = ["neg", "pos"], third = ["a", "b", "c"] }',
+        'data.columns.labels=["label", "third"]',
+    ],
+    "windows": ["tokens.max_length=10", "tokens.long=windows", "tokens.stride=2", "tokens.pooling=attention"],
+    "weights cut over ranks": ["train.distributed.kind=fsdp"],
+    "averaged weights": ["train.optimizer.kind=schedule_free", "train.schedule.kind=constant"],
+    "models alone": ["train.checkpoint.save_only_model=true"],
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_every_head_and_every_learner(kind: str, place: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    textune.train(place / "config.toml", run=run, overrides=[*HEADS[kind], "model.lora.dropout=0.1"])
+    assert (run / "best" / "adapter_model.safetensors").is_file()
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    assert textune.evaluate(run).to_dict()["metrics"] == report["metrics"]
+    export(run, tmp_path / "merged", form="merged")
+    flat = [np.hstack(list(found.values())) if isinstance(found, dict) else found for found in _scores(run, tmp_path)]
+    assert abs(flat[0] - flat[1]).max() < 1e-5
+    export(run / "checkpoints" / "step-6", tmp_path / "of-checkpoint", form="adapter")
+    textune.load(tmp_path / "of-checkpoint").score(TEXTS)
+
+
+def _scores(run: Path, folder: Path) -> list[Any]:
+    return [textune.load(place).score(TEXTS) for place in (run, folder / "merged")]
+
+
+def test_the_head_follows_its_labels(place: Path, tmp_path: Path) -> None:
+    """A new run whose labels stand in another order, from an adapter folder."""
+    known = textune.load(place / "runs" / "lora").score(TEXTS)
+    assert isinstance(known, np.ndarray)
+    for name, merge in (("same", "off"), ("merged", "end")):
+        labels = ["model.lora.merge=" + merge, *(["model.lora.r=2"] if name == "merged" else [])]
+        notices = goes_on(place, tmp_path / name, 'data.labels.names=["pos", "neg"]', *labels)
+        assert any("in the order of the labels here" in notice for notice in notices)
+        scores = textune.load(tmp_path / name).score(TEXTS)
+        assert isinstance(scores, np.ndarray)
+        assert abs(scores[:, ::-1] - known).max() < 1e-5
+
+
+def test_a_branch_brings_the_best_model_along(place: Path, tmp_path: Path) -> None:
+    """The copy says where the backbone is as seen from itself."""
+    run = tmp_path / "deeper" / "than" / "before"
+    textune.train(place / "config.toml", run=run, resume=str(place / "runs" / "lora"))
+    note = read_card(run / "best").adapters
+    assert note is not None and note.backbone.relative is not None
+    assert (run / "best" / note.backbone.relative).resolve() == place / "backbone"
+
+
+def test_adapters_beside_few_bits(place: Path, tmp_path: Path) -> None:
+    """The folder says which bits its backbone had; merged, these are read back."""
+    pytest.importorskip("bitsandbytes")
+    run, bits = tmp_path / "run", ["model.quantize.bits=4", "model.quantize.compute=fp32"]
+    textune.train(place / "config.toml", run=run, overrides=bits)
+    card = read_card(run / "best").adapters
+    assert card is not None and card.quantize is not None and card.quantize.bits == 4
+    other = read_card(place / "runs" / "lora" / "best").adapters
+    assert other is not None and card.backbone.fingerprint == other.backbone.fingerprint
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    assert textune.evaluate(run).to_dict()["metrics"] == report["metrics"]
+    known = textune.load(run).score(TEXTS)
+    export(run, tmp_path / "merged", form="merged")
+    merged = textune.load(tmp_path / "merged").score(TEXTS)
+    assert isinstance(known, np.ndarray) and isinstance(merged, np.ndarray)
+    assert abs(merged - known).max() < 1e-5
+    start = [f"model.pretrained={run}", "train.optimizer.lr=1e-9"]
+    for key, words in (
+        ("model.quantize", []),
+        ("model.quantize", ["model.quantize.bits=8"]),
+        ("model.pretrained", ["model.lora.r=2", "model.lora.merge=end", *bits]),
+    ):
+        with refused(ConfigError, key=key, reason="model.quantize"):
+            textune.train(place / "config.toml", run=tmp_path / "refused", overrides=[*start, *words])
+    textune.train(place / "config.toml", run=tmp_path / "on", overrides=[*start, *bits])
+    scores = textune.load(tmp_path / "on").score(TEXTS)
+    assert isinstance(scores, np.ndarray)
+    assert abs(scores - known).max() < 1e-5

@@ -56,6 +56,17 @@ def test_a_checkpoint_is_as_large_as_the_header_says(home: Path, tmp_path: Path,
     assert predicted < shard.stat().st_size < predicted + 40_000
 
 
+def test_memory_is_that_of_all_weights_and_of_the_state_of_the_trained_ones(home: Path) -> None:
+    parts = gathered(home, "model.lora.r=2")
+    weights = sum(parameter.numel() for parameter in parts.model.parameters())
+    trained = sum(parameter.numel() for parameter in parts.model.parameters() if parameter.requires_grad)
+    assert weights > parts.model.num_parameters > 5 * trained
+    few = textune.check(home / "config.toml", overrides=["model.lora.r=2"], timing=False).costs
+    assert few is not None and few.memory_bytes == 4 * weights + 12 * trained
+    whole = textune.check(home / "config.toml", overrides=["train.compact_vocabulary=off"], timing=False).costs
+    assert whole is not None and whole.memory_bytes == 16 * parts.model.num_parameters > 2 * few.memory_bytes
+
+
 @pytest.mark.parametrize("saved", ["model.lora.merge=end", "model.lora.merge=off"])
 def test_a_model_alone_is_as_large_as_the_header_says(home: Path, tmp_path: Path, saved: str) -> None:
     overrides = ["train.duration=1 steps", "data.test.kind=none", "train.checkpoint.save_only_model=true", saved]

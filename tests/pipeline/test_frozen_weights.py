@@ -175,6 +175,18 @@ def test_models_of_every_kind_go_on_and_are_exported(home: Path, tmp_path: Path,
     assert (made == best).all()
 
 
+def test_all_weights_of_code_of_the_users_own_are_held(home: Path, tmp_path: Path) -> None:
+    """They may start new, and only that code knows what it makes of its files."""
+    words = ["model.kind=python", "model.object=kits.ownmodels:PackedBag", f"model.tokenizer={home / 'backbone'}"]
+    overrides = [*SMALL, *words, 'model.freeze=["*.embeddings.*", "*.hidden.*"]']
+    textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides)
+    checkpoint = last(tmp_path / "run")
+    held = {name.partition("model/")[2] for name in checkpoint.names if name.startswith("model/")}
+    trained = {name for name in checkpoint.names if name.endswith("/exp_avg")}
+    assert {name.rpartition(".")[0].rpartition(".")[2] for name in held} == {"embeddings", "hidden", "out"}
+    assert len(trained) == 2 and checkpoint.state["content"][FROZEN_WEIGHTS] == ""
+
+
 def as_earlier(checkpoint: Checkpoint, files: Path) -> None:
     """Rewrite a checkpoint as an earlier version wrote it: every weight is held, and no hash names the frozen ones."""
     tensors = {name: checkpoint.read(name) for name in checkpoint.places if name.startswith(("model/", "optimizer/"))}
@@ -216,20 +228,24 @@ FROZEN_ALWAYS = ["adapters", "frozen"]
 def test_one_of_an_earlier_version_that_holds_everything_goes_on_and_is_exported(
     home: Path, tmp_path: Path, chosen: str
 ) -> None:
-    train(home, tmp_path / "run", chosen, stop=STOPPED)
+    backbone = copy_of(home / "backbone", tmp_path / "backbone")
+    there = f"model.pretrained={backbone}"
+    train(home, tmp_path / "run", chosen, there, stop=STOPPED)
     expected = export(tmp_path / "run" / "checkpoints" / f"step-{STOPPED}", tmp_path / "expected").folder
-    as_earlier(last(tmp_path / "run"), home / "backbone")
+    as_earlier(last(tmp_path / "run"), backbone)
     earlier = last(tmp_path / "run")
-    assert any(name.endswith("query.weight") or name.endswith("query.base_layer.weight") for name in earlier.names)
+    assert any(name.endswith(("query.weight", "query.base_layer.weight")) for name in earlier.names)
+
+    copy_of(home / "backbone", backbone, shift=FROZEN_THEN)  # an export takes what the checkpoint holds
     made = export(earlier.folder, tmp_path / "made").folder
     one, other = (load_file(folder / "model.safetensors") for folder in (expected, made))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    with refused(RunError, key="model.pretrained", place=str(tmp_path / "run")):  # a run would need both
+        train(home, tmp_path / "run", chosen, there)
 
-    other_backbone = copy_of(home / "backbone", tmp_path / "backbone", shift=FROZEN_THEN)
-    with refused(RunError, key="model.pretrained", place=str(tmp_path / "run")):
-        train(home, tmp_path / "run", chosen, f"model.pretrained={other_backbone}")
-    train(home, tmp_path / "run", chosen)
-    train(home, tmp_path / "whole", chosen)
+    copy_of(home / "backbone", backbone)
+    train(home, tmp_path / "run", chosen, there)
+    train(home, tmp_path / "whole", chosen, there)
     same_end(end_of(tmp_path / "run"), end_of(tmp_path / "whole"))
     assert not any(name.endswith(("query.weight", "query.base_layer.weight")) for name in last(tmp_path / "run").names)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,12 +14,14 @@ from typing import Any
 import pytest
 import torch
 from kits.backbones import tiny_backbone
+from kits.flash import GPU
 from kits.ranking import Ended, Watch, textune_ranks
-from kits.runs import reviews, write_csv
+from kits.runs import reviews, signal_after, write_csv
 from safetensors.torch import load_file
 
 import textune
 import textune.training.loop as loop
+from textune.errors import Preempted
 from textune.run.manifest import read_manifest
 from textune.training.checkpoint import newest
 
@@ -234,6 +237,35 @@ def test_weights_that_are_cut_are_updated_as_whole_ones_are(place: Path, tmp_pat
     (weights, told), (others, other_told) = found["ddp"], found["fsdp"]
     assert all(torch.equal(weights[name], others[name]) for name in weights)
     assert [line["metrics"] for line in told] == [line["metrics"] for line in other_told]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
+def test_adapters_beside_cut_weights_go_on_beside_whole_ones(place: Path, tmp_path: Path, device: str) -> None:
+    """FSDP2 in one process, stopped, then no FSDP."""
+    run, words = tmp_path / "run", [*KINDS["adapters"], f"train.device={device}"]
+    with pytest.raises(Preempted):
+        after_step = signal_after({5: [signal.SIGTERM]})
+        textune.train(place / "config.toml", run=run, overrides=[*words, *fsdp()], after_step=after_step)
+    checkpoint, _ = newest(run / "checkpoints")
+    assert checkpoint is not None and not any(name.endswith(".base_layer.weight") for name in checkpoint.names)
+    textune.train(place / "config.toml", run=run, overrides=words)
+    textune.train(place / "config.toml", run=tmp_path / "whole", overrides=words)
+    require_same(run, tmp_path / "whole")
+
+
+def test_an_adapter_folder_is_that_of_whole_weights(place: Path, tmp_path: Path) -> None:
+    """FSDP2 in one process gathers them to save what is trained."""
+    words = [*KINDS["adapters"], "model.lora.merge=off", "train.duration=4 steps"]
+    for way in ("ddp", "fsdp"):
+        overrides = [*words, f"train.distributed.kind={way}"]
+        textune.train(place / "config.toml", run=tmp_path / way, overrides=overrides)
+    whole, cut = (load_file(tmp_path / way / "best" / "adapter_model.safetensors") for way in ("ddp", "fsdp"))
+    assert whole.keys() == cut.keys() and any(".lora_B." in name for name in whole)
+    for name, tensor in whole.items():
+        torch.testing.assert_close(cut[name], tensor, atol=1e-6, rtol=1e-5)
+    rows = ["a good film", "dull"]
+    scores = [textune.load(tmp_path / way).score(rows) for way in ("ddp", "fsdp")]
+    assert abs(scores[0] - scores[1]).max() < 1e-5
 
 
 CHAINS = {

@@ -75,6 +75,9 @@ PLACES: dict[str, list[str]] = {
         "train.optimizer.lr=1e-3",
         "train.precision=fp16",
     ],
+    "muon": ["train.optimizer.kind=muon", "train.optimizer.lr=1e-3", "model.lora.r=4", "model.lora.bias=all"],
+    "weights of 4 bits": ["model.quantize.bits=4", "model.lora.r=4", "train.optimizer.lr=1e-2"],
+    "weights of 8 bits, bf16": ["model.quantize.bits=8", "model.lora.dropout=0.2", "train.precision=bf16"],
     "8 bits": ["train.optimizer.kind=adamw_8bit", "train.compact_vocabulary=off"],
     "logged behind its end": ["train.log_every=7 steps", "train.evaluate_every=1 epochs", "train.duration=13 steps"],
     "windows": [
@@ -103,6 +106,7 @@ FAST = {
     "adafactor": [5],
     "sgd": [4],
     "lion": [7],
+    "muon": [6],
     "schedule free": [2, 8],
     "rates": [6],
     "unfrozen": [4],
@@ -116,6 +120,7 @@ FAST = {
     "bucket": [9],
     "logged behind its end": [12],
     "own model": [4],
+    "weights of 4 bits": [3, 7],
     "own task": [2, 7],
 }
 """Of these some steps are enough for every day."""
@@ -165,7 +170,7 @@ def undelayed() -> Iterator[None]:
 
 
 def kit_of(rows: Path, place: str) -> Kit:
-    if place == "8 bits":
+    if "bits" in place:
         pytest.importorskip("bitsandbytes")
     overrides = [
         f"{override.partition('=')[0]}={rows / override.partition('=')[2]}"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kits.errors import refused
 
-from textune.config.adapters import Lora
+from textune.config.adapters import Lora, Quantize
 from textune.config.fields import keys_of, role_of, variants
 from textune.config.schema import Experiment, ModelSection, PythonModel
 from textune.config.section import Role, Section
@@ -39,6 +39,7 @@ from textune.config.updaterules import (
     CosineSchedule,
     InverseRootSchedule,
     Lion,
+    Muon,
     PolynomialSchedule,
     RestartedCosineSchedule,
     ScheduleFree,
@@ -62,6 +63,7 @@ ROLES = {
     "data.labels.names_file": Role.LOCATED,
     "model.pretrained": Role.LOCATED,
     "model.compile": Role.COMPUTED,
+    "model.quantize.compute": Role.LEARNED,
     "model.freeze": Role.LEARNED,
     "model.lora.r": Role.LEARNED,
     "model.lora.options": Role.LEARNED,
@@ -129,6 +131,7 @@ EXPERIMENTS = {
         )
         for way in (Sharded, DeepSpeed)
     },
+    "few bits": Experiment(model=ModelSection(lora=Lora(), quantize=Quantize())),
     "adapters": Experiment(model=ModelSection(lora=Lora(options={"use_rslora": True}))),
     "own model": Experiment(model=PythonModel(object="m:C", options={"a": 1})),
     "own task": Experiment(task=PythonTask(object="m:C", options={"a": 1})),
@@ -142,7 +145,7 @@ EXPERIMENTS = {
         optimizer.__name__: Experiment().model_copy(
             update={"train": Experiment().train.model_copy(update={"optimizer": optimizer()})}
         )
-        for optimizer in (AdamW8bit, Adafactor, Sgd, Lion, ScheduleFree)
+        for optimizer in (AdamW8bit, Adafactor, Sgd, Lion, ScheduleFree, Muon)
     },
 }
 

@@ -310,6 +310,8 @@ def asked(tmp_path: Path, *words: str) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "bench.speed", *words, "--tiny", "--out", str(tmp_path / "out.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
+    if ": left out, " in done.stdout:
+        pytest.skip(done.stdout)
     rows: list[dict[str, Any]] = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     return rows
 

@@ -19,7 +19,7 @@ from kits.models import build, lay_out, random_rows
 from textune.config.load import load_config, require_runnable
 from textune.config.schema import TrainSection
 from textune.config.sharing import DeepSpeed
-from textune.config.updaterules import Adafactor, AdamW, AdamW8bit, ConstantSchedule, Lion, ScheduleFree, Sgd
+from textune.config.updaterules import Adafactor, AdamW, AdamW8bit, ConstantSchedule, Lion, Muon, ScheduleFree, Sgd
 from textune.errors import ConfigError, ModelError
 from textune.model.device import Device
 from textune.ranks import ALONE
@@ -181,7 +181,8 @@ def test_schedule_free_is_that_of_its_package() -> None:
 
 
 def test_every_kind_is_compared_and_has_its_rule() -> None:
-    assert set(UPDATE_RULES) == {section.kind for section in SECTIONS} | {AdamW8bit().kind}
+    """AdamW of 8 bits in `test_optim.py`, Muon in `test_muon.py`."""
+    assert set(UPDATE_RULES) == {section.kind for section in SECTIONS} | {AdamW8bit().kind, Muon().kind}
 
 
 def test_publishing_comes_and_goes_without_a_trace(tmp_path: Path) -> None:
@@ -253,7 +254,7 @@ def test_the_page_says_what_the_table_does() -> None:
         r"^\| `(\w+)`(?: \(default\))? \|[^|]+\| ([^|]+) \| (\d+)[^|]*\| (exact|full table) \| (.+) \|$", page, re.M
     )
     sections = {
-        section.kind: section for section in (Adafactor(), AdamW(), AdamW8bit(), Lion(), ScheduleFree(), Sgd())
+        section.kind: section for section in (Adafactor(), AdamW(), AdamW8bit(), Lion(), Muon(), ScheduleFree(), Sgd())
     }
     assert {kind for kind, *_ in rows} == set(UPDATE_RULES)
     for kind, rate, size, vocabulary, sharing in rows:

@@ -1,4 +1,5 @@
 from .adapters import Lora as Lora
+from .adapters import Quantize as Quantize
 from .arguments import require_count as require_count
 from .arguments import require_words as require_words
 from .evaluations import reported_sets as reported_sets
@@ -73,6 +74,7 @@ from .updaterules import AdamW as AdamW
 from .updaterules import EarlyStopping as EarlyStopping
 from .updaterules import InverseRootSchedule as InverseRootSchedule
 from .updaterules import Lion as Lion
+from .updaterules import Muon as Muon
 from .updaterules import Optimizer as Optimizer
 from .updaterules import PolynomialSchedule as PolynomialSchedule
 from .updaterules import RestartedCosineSchedule as RestartedCosineSchedule

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PositiveInt
 
 from textune.config.section import Computed, Section
-from textune.config.values import Names
+from textune.config.values import Names, whole_number
 
 
 def _as_rank(value: object) -> object:
@@ -37,3 +37,17 @@ class Lora(Section):
     `textune export` adds it. `off`: an adapter folder, and `textune export` gives one too."""
     options: dict[str, Any] = {}
     """Further keys of peft's `LoraConfig`, such as `{ use_rslora = true }`."""
+
+
+class Quantize(Section):
+    """Weights of few bits beneath the adapters of `model.lora` (QLoRA, Dettmers et al. 2023, arXiv:2305.14314): the
+    backbone's linear layers take an eighth of their memory, or a quarter. Embeddings, norms and head stay fp32."""
+
+    bits: Annotated[Literal[4, 8], BeforeValidator(whole_number)] = 4
+    """Bits of a weight. 8: whole numbers with a scale for each output of a layer, those of LLM.int8()."""
+    kind: Literal["nf4", "fp4"] = "nf4"
+    """The 16 values of 4 bits: quantiles of the normal distribution, or floating-point numbers."""
+    double: bool = True
+    """Whether the scales of 4-bit weights, one for 64 of them, are kept in 8 bits themselves."""
+    compute: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """Arithmetic of products with such weights; `auto` is that of the run, `train.precision`."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from textune.config.problems import Problem
-from textune.config.schema import Experiment
+from textune.config.schema import Experiment, ModelSection
 from textune.config.taskkinds import ClassLoss
 from textune.config.updaterules import (
     ConstantSchedule,
+    Muon,
     PolynomialSchedule,
     ScheduleFree,
     Sgd,
@@ -36,6 +37,14 @@ def rate_problems(experiment: Experiment) -> list[Problem]:
         message = "train.optimizer.nesterov = true needs train.optimizer.momentum above 0."
         hint = "Set train.optimizer.momentum = 0.9, or leave nesterov out."
         problems.append(Problem(("train", "optimizer", "nesterov"), message, hint, value=True))
+    adapted = isinstance(experiment.model, ModelSection) and experiment.model.lora is not None
+    if isinstance(optimizer, Muon) and not adapted:
+        message = (
+            f'train.optimizer.kind = "{optimizer.kind}" is offered with model.lora only: it harms the weights of a'
+            " model that was pretrained with Adam (docs/update-rules.md)."
+        )
+        hint = 'Add a table [model.lora], or use "adamw".'
+        problems.append(Problem(("train", "optimizer", "kind"), message, hint, value=optimizer.kind))
     return problems
 
 

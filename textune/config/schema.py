@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from textune.config.adapters import Lora
+from textune.config.adapters import Lora, Quantize
 from textune.config.section import Computed, Located, Section
 from textune.config.sharing import Checkpointing, DataParallel, Distributed
 from textune.config.sources import DataSection
@@ -133,6 +133,9 @@ class ModelSection(ModelKeys):
     """Changes to the backbone's own configuration, such as `{ hidden_dropout_prob = 0.2 }`."""
     lora: Lora | None = None
     """Train few numbers beside the backbone's frozen weights; a table, which may be empty (`[model.lora]`)."""
+    quantize: Quantize | None = None
+    """Give the backbone's linear layers weights of few bits, beneath the adapters of `model.lora`; a table, which may
+    be empty (`[model.quantize]`)."""
 
     @property
     def name(self) -> str:

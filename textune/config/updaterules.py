@@ -120,8 +120,31 @@ class ScheduleFree(Rates):
     """Added to the denominator."""
 
 
+class Muon(Rates):
+    """Muon for the matrices of adapters, which it needs (`[model.lora]`), and AdamW for whatever else is trained: the
+    head, biases and norms, of which only matrices are decayed."""
+
+    kind: Literal["muon"] = "muon"
+    """PyTorch's Muon: the update of a matrix is made nearly orthogonal, and as large as one of AdamW
+    (arXiv:2502.16982)."""
+    lr: Annotated[float, Field(gt=0)] = 5e-4
+    """Peak learning rate, of both."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Decay per step, times the learning rate; not on biases and norms."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Decay of Muon's running mean of the gradient."""
+    nesterov: bool = True
+    """Look ahead along that mean."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """AdamW's decay of the running mean of the gradient."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """AdamW's decay of the running mean of the squared gradient."""
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to AdamW's denominator."""
+
+
 Optimizer = Annotated[
-    AdamW | AdamW8bit | Adafactor | Sgd | Lion | ScheduleFree,
+    AdamW | AdamW8bit | Adafactor | Sgd | Lion | ScheduleFree | Muon,
     Field(discriminator="kind"),
 ]
 

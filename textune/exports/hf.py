@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import torch
 
 from textune.atomic import write_folder
-from textune.config import Model, ModelSection, PythonModel, load_tree, user_path
+from textune.config import Model, ModelSection, PythonModel, Quantize, load_tree, user_path
 from textune.errors import ConfigError, ModelError, RunError
 from textune.inside import require_inside
 from textune.model import (
@@ -26,12 +26,13 @@ from textune.model import (
     find_pretrained,
     load_model,
     load_tokenizer,
+    merging_change,
     prepare,
     read_config,
     skeleton,
 )
 from textune.owncode import require_allowed
-from textune.prediction import ModelCard, Predictor, load, read_card
+from textune.prediction import ModelCard, Predictor, load, read_card, settle_copy, write_card
 from textune.run import Identity, state_of
 from textune.training import (
     KEPT_IDS,
@@ -59,6 +60,8 @@ class Exported:
     source: Path
     form: Form
     """Whether it holds whole weights, or adapters."""
+    change: float | None = None
+    """The largest change of a logit when weights of few bits became fp32; None where there were none."""
 
 
 def export(
@@ -97,13 +100,13 @@ def export(
             write_folder(target, lambda folder: _save_merged(predictor, card, folder))
         else:
             write_folder(target, lambda folder: _copy_model(model, folder))
-        return Exported(target, card.step, model, chosen)
+        return Exported(target, card.step, model, chosen, read_card(target).merge_change)
     checkpoint = _find_checkpoint(source)
     written = _rebuild(checkpoint, [code] if isinstance(code, str) else code)
     merge = None if written.adapters is None else written.adapters.lora.merge
     chosen = _form(form, merge, source, checkpoint.folder)
     write_folder(target, lambda folder: _save(written, checkpoint, folder, chosen))
-    return Exported(target, checkpoint.step, checkpoint.folder, chosen)
+    return Exported(target, checkpoint.step, checkpoint.folder, chosen, read_card(target).merge_change)
 
 
 def _form(asked: Form | None, merge: str | None, source: Path, model: Path) -> Form:
@@ -126,7 +129,8 @@ def _form(asked: Form | None, merge: str | None, source: Path, model: Path) -> F
 
 def _save_merged(predictor: Predictor, card: ModelCard, folder: Path) -> None:
     predictor.save(folder, merge=True)
-    _write_card(card.model_copy(update={"adapters": None}), folder)
+    change = read_card(folder).merge_change
+    write_card(card.model_copy(update={"adapters": None, "merge_change": change}), folder)
 
 
 def _find_checkpoint(source: Path) -> Checkpoint:
@@ -151,15 +155,7 @@ def _copy_model(model: Path, folder: Path) -> None:
             raise RunError(f"{model} is refused: {error}.", hint="Replace the link with the file itself.") from error
         if path.is_file() and path.name != MANIFEST:
             shutil.copy2(path, folder / path.name)
-    card = read_card(folder)
-    if card.adapters is not None:
-        backbone = card.adapters.backbone.moved(model, folder)
-        adapters = card.adapters.model_copy(update={"backbone": backbone})
-        _write_card(card.model_copy(update={"adapters": adapters}), folder)
-
-
-def _write_card(card: ModelCard, folder: Path) -> None:
-    (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    settle_copy(model, folder)
 
 
 def _rebuild(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
@@ -168,18 +164,28 @@ def _rebuild(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
     state, leans = state_of(checkpoint), KEPT_IDS in checkpoint.names
     run = load_tree(dict(state.config), base=Path.cwd()).experiment
     lora = run.model.lora if isinstance(run.model, ModelSection) else None
+    quantize = _as_in_run(run.model, checkpoint)
     if leans or state.identity.frozen_weights or lora is not None:
         model = _on_backbone(checkpoint, run.model, code, seed=run.train.seed)
     else:
         model = _from_skeleton(checkpoint, code)
     kept = Kept(checkpoint.read(KEPT_IDS).numpy()) if leans else FullTable("")
     adapting = None if lora is None else Adapting(lora, run.train.seed)
-    prepare(model, Recipe(Device(torch.device("cpu"), "fp32"), adapting=adapting, vocabulary=kept))
+    recipe = Recipe(Device(torch.device("cpu"), "fp32"), quantize=quantize, adapting=adapting, vocabulary=kept)
+    prepare(model, recipe)
     held = _require_backbone_of(checkpoint, model, state.identity, name=run.model.name)
     with torch.no_grad():
         for name, tensor in held.items():
             tensor.copy_(checkpoint.read(MODEL + name))
     return model
+
+
+def _as_in_run(section: Model, checkpoint: Checkpoint) -> Quantize | None:
+    """How the weights of few bits of a run were made and computed; None where it had none."""
+    quantize = section.quantize if isinstance(section, ModelSection) else None
+    if quantize is None or quantize.compute != "auto":
+        return quantize
+    return quantize.model_copy(update={"compute": read_card(checkpoint.folder / "model").precision})
 
 
 def _from_skeleton(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
@@ -259,4 +265,7 @@ def _save(model: TextModel, checkpoint: Checkpoint, folder: Path, form: Form) ->
         if path.suffix != ".safetensors" and path.name != "config.json":
             shutil.copy2(path, folder / path.name)
     adapters = model.adapter_note(folder, merge=form == "merged")
-    _write_card(read_card(folder).model_copy(update={"step": checkpoint.step, "adapters": adapters}), folder)
+    card = read_card(folder)
+    change = merging_change(model, Device(torch.device("cpu"), card.precision)) if adapters is None else None
+    noted = {"step": checkpoint.step, "adapters": adapters, "merge_change": change}
+    write_card(card.model_copy(update=noted), folder)

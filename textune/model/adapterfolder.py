@@ -20,8 +20,9 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from textune.config import Lora
+from textune.config import Lora, Quantize
 from textune.errors import ModelError
+from textune.imports import import_quietly
 from textune.jsontext import parse_json
 from textune.model.adapteroptions import OPTIONS
 from textune.model.adapters import ADAPTER, Adapters, inject, is_adapter, merged, plain_name, require_peft
@@ -132,6 +133,8 @@ class SavedAdapters:
     """As configured; its targets are the names of layers."""
     config: LoraConfig
     backbone: BackboneNote
+    quantize: Quantize | None
+    """The few bits that the backbone's weights had."""
     complete: bool
     """Whether textune wrote it, so that the head must be there."""
     beside: dict[str, torch.Tensor]
@@ -233,6 +236,7 @@ def read_adapters(found: Pretrained) -> SavedAdapters | None:
         _section(config, layers, "off" if note is None else note.merge, folder / CONFIG_NAME, found.key),
         config,
         _backbone_of(config, folder, found.key) if note is None else note.backbone,
+        None if note is None else note.quantize,
         note is not None,
         beside,
         {name: tensor for name, tensor in tensors.items() if not is_adapter(name)},
@@ -244,6 +248,7 @@ def _damaged(path: Path, key: str, reason: str) -> ModelError:
 
 
 def _read_config(path: Path, key: str) -> LoraConfig:
+    import_quietly("peft")
     from peft import LoraConfig
 
     tree = _read_json(path, key)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from textune.config import Lora
 from textune.errors import ConfigError
+from textune.imports import import_quietly
 from textune.model.hugging import FamilyModule, HuggingModel
 from textune.wording import nearest
 
@@ -71,6 +72,7 @@ the frozen weights."""
 
 def lora_config(lora: Lora, layers: Sequence[str]) -> LoraConfig:
     """peft's own configuration for layers of these names; ConfigError for `model.lora.options`."""
+    import_quietly("peft")
     from peft import LoraConfig
 
     known = {field.name for field in fields(LoraConfig)}

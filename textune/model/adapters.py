@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
@@ -21,15 +20,13 @@ from transformers.pytorch_utils import Conv1D
 
 from textune.config import Lora
 from textune.errors import ConfigError, ModelError
+from textune.imports import import_quietly
 from textune.model.adapteroptions import lora_config, refused_by_peft, require_used
 from textune.model.hugging import FamilyModule, HuggingModel
 from textune.model.targets import targeted
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-
-# peft imports bitsandbytes if it is installed, which would warn of kernels that it did not download.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 ADAPTER = "default"
 """What peft calls the one adapter of a model."""
@@ -112,6 +109,7 @@ def inject(
 ) -> Adapters:
     """Put adapters beside `layers`, as `config` says; afterwards only they and what `adapt` names are trained.
     ConfigError where peft refuses."""
+    import_quietly("peft")  # which imports bitsandbytes where it is installed
     from peft import inject_adapter_in_model
 
     config = replace(

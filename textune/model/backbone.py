@@ -21,7 +21,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from textune.batches import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, TokenBatch, Tokens, WindowedBatch
-from textune.config import AttentionLayout, Lora, Pooling, Switch
+from textune.config import AttentionLayout, Lora, Pooling, Quantize, Switch
 from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
 from textune.model.adapters import Adapters, adapt, inject, is_adapter, merged, plain_name
@@ -31,6 +31,7 @@ from textune.model.families import PACKED_FAMILIES, packing_obstacle
 from textune.model.frozen import FrozenWeights
 from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
 from textune.model.hugging import HuggingModel, Options
+from textune.model.lowbits import LowBits, quantize_beneath
 from textune.model.origin import AdapterNote
 from textune.model.own import OwnModel, as_own, class_name
 from textune.model.pooling import POOLING_PREFIX, WindowPooling, cannot_pool
@@ -85,6 +86,8 @@ class TextModel(nn.Module):
         self.files = files or AdapterFiles()
         self.adapters: Adapters | None = None
         """What is trained beside frozen weights; None where no adapters were put there."""
+        self.low_bits: LowBits | None = None
+        """The layers whose weights have few bits; None where none were given any."""
         self._num_ids = 0 if unknown_id is None else len(hf.get_input_embeddings().weight)
         self._vocabulary: CompactVocabulary | None = None
         _require_capped_scores(hf)
@@ -152,7 +155,8 @@ class TextModel(nn.Module):
     def num_parameters(self) -> int:
         """Parameters of the model as it is saved, without adapters."""
         own = sum(p.numel() for name, p in self.named_parameters() if not is_adapter(name))
-        return own + (self._vocabulary.num_left_out if self._vocabulary else 0)
+        packed = self.low_bits.num_weights - self.low_bits.num_tensors if self.low_bits else 0
+        return own + packed + (self._vocabulary.num_left_out if self._vocabulary else 0)
 
     @property
     def num_bytes(self) -> int:
@@ -174,6 +178,13 @@ class TextModel(nn.Module):
         width = getattr(config, "word_embed_proj_dim", None) or config.hidden_size
         self.pooling = WindowPooling(kind, width)
         return self.pooling
+
+    def quantize(self, section: Quantize, dtype: torch.dtype) -> None:
+        """Give the backbone's linear layers weights of few bits; once, after the head is settled and before `adapt`.
+        `dtype` is the arithmetic of the run; errors are those of `textune.model.lowbits.quantize_beneath`."""
+        self.files.note_backbone(self.hf, self._whole)
+        self.frozen_weights.note([name for name, _ in self.named_parameters()])
+        self.low_bits = quantize_beneath(self.hf, section, whole=self._whole, dtype=dtype)
 
     def adapt(self, lora: Lora, *, seed: int) -> None:
         """Put adapters beside the weights, which are not trained from then on; once, after the head is settled.
@@ -367,7 +378,7 @@ class TextModel(nn.Module):
         """What the card says of the adapters that `save` writes into `folder`; None where it writes whole weights."""
         if self.adapters is None or not self.saves_adapters(merge):
             return None
-        return self.files.note(self.adapters.lora, folder)
+        return self.files.note(self.adapters.lora, folder, self.low_bits.section if self.low_bits else None)
 
     def save(self, folder: Path, state: dict[str, torch.Tensor] | None = None, *, merge: bool | None = None) -> None:
         """Write config.json and model.safetensors (float32) that plain transformers loads, and beside them what the
@@ -387,8 +398,12 @@ class TextModel(nn.Module):
                     self.save_config(folder)
                     self.files.write(self.adapters, self.hf, state, folder, whole=self._whole)
                     return
+                if self.low_bits is not None:
+                    state = self.low_bits.read_back(state)
                 if self.adapters is not None:
                     state = merged(self.adapters, self.hf, state)
+                if self.low_bits is not None:
+                    state = self.low_bits.turned_back(state)
                 self.hf.save_pretrained(
                     folder, state_dict=self._vocabulary.restored(state) if self._vocabulary else state
                 )

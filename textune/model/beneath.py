@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from textune.config import Lora, Model, ModelSection
+from textune.config import Lora, Model, ModelSection, Quantize
 from textune.errors import ConfigError, ModelError
 from textune.model.adapterfolder import SavedAdapters, is_adapter_folder, modules_trained, write_adapters
 from textune.model.adapteroptions import is_same_kind, lora_config
@@ -36,10 +36,10 @@ class AdapterFiles:
         if self._backbone is not None and not self._backbone.fingerprint:
             self._backbone = self._backbone.model_copy(update={"fingerprint": frozen_hash(hf, whole)})
 
-    def note(self, lora: Lora, folder: Path) -> AdapterNote:
-        """What the card beside adapters in `folder` says of them."""
+    def note(self, lora: Lora, folder: Path, quantize: Quantize | None) -> AdapterNote:
+        """What the card beside adapters in `folder` says of them, and of the few bits of weights beneath."""
         merge: Literal["command", "off"] = "command" if lora.merge == "command" else "off"
-        return AdapterNote(merge=merge, backbone=self._required().seen_from(folder))
+        return AdapterNote(merge=merge, backbone=self._required().seen_from(folder), quantize=quantize)
 
     def write(
         self,
@@ -132,26 +132,48 @@ def go_on(
     """What a new run makes of saved adapters, and a note on it: it goes on with them (they are returned) where its
     `model.lora` asks for the same; else they are put into the weights of `hf`.
 
-    ConfigError where new adapters would be saved beside merged weights, which are nowhere as files.
+    ConfigError where new adapters would be saved beside merged weights, which are nowhere as files, and where the
+    weights beneath had other bits.
     """
     name = f"{section.name} is a model with adapters"
-    lora = section.lora if isinstance(section, ModelSection) else None
-    if lora is None:
-        saved.merge_into(hf)
-        return None, f"{name}: they are put into its weights, all of which are trained"
-    if (same := _same(saved, lora, hf, whole=whole, frozen=frozen)) is not None:
+    lora, quantize = (section.lora, section.quantize) if isinstance(section, ModelSection) else (None, None)
+    if lora is not None and (same := _same(saved, lora, hf, whole=whole, frozen=frozen)) is not None:
+        if _bits(quantize) != _bits(saved.quantize):
+            raise _other_bits(saved, section, key="model.quantize")
         return same, f"{name}: the run goes on with them"
-    if lora.merge != "end":
+    if saved.quantize is not None:
+        raise _other_bits(saved, section, key="model.pretrained")
+    if lora is not None and lora.merge != "end":
         raise ConfigError(
             f'model.lora.merge = "{lora.merge}" would save new adapters beside {section.name} with its own adapters in'
             " the weights, and such a backbone is nowhere as files.",
             hint=f"Make one: `textune export {section.name} --merge --out FOLDER`, and set model.pretrained to it. Or"
-            f' set model.lora.merge = "end", or the r, alpha and targets of that model to go on with its adapters.',
+            ' set model.lora.merge = "end", or the r, alpha and targets of that model to go on with its adapters.',
             key="model.lora.merge",
             value=lora.merge,
         )
     saved.merge_into(hf)
+    if lora is None:
+        return None, f"{name}: they are put into its weights, all of which are trained"
     return None, f"{name} of another kind: they are put into its weights, and new ones beside these"
+
+
+def _bits(quantize: Quantize | None) -> tuple[object, ...]:
+    """What decides the weights beneath adapters."""
+    return () if quantize is None else (quantize.bits, quantize.kind, quantize.double)
+
+
+def _other_bits(saved: SavedAdapters, section: Model, *, key: str) -> ConfigError:
+    """Adapters have learned beside the rounded weights, which nothing but `textune export` reads back."""
+    before = "fp32 weights" if saved.quantize is None else f"weights of {saved.quantize.bits} bits"
+    return ConfigError(
+        f"{section.name} has adapters beside {before}, and would go on beside others.",
+        hint=f"Make one model of both: `textune export {section.name} --merge --out FOLDER`, and set model.pretrained"
+        " to it. Or set model.lora and model.quantize as that model had them, to go on with its adapters.",
+        key=key,
+        value=section.name,
+        reason="model.quantize",
+    )
 
 
 def _same(

@@ -16,7 +16,7 @@ from textune.config import Model, ModelSection, Pooling, PythonModel
 from textune.data import LabelMaps
 from textune.errors import ModelError
 from textune.model.adapterfolder import SavedAdapters, read_adapters
-from textune.model.adapters import require_adapters
+from textune.model.adapters import is_adapter, require_adapters
 from textune.model.backbone import TextModel
 from textune.model.beneath import AdapterFiles, another_backbone, bases, frozen_hash, go_on, trained_whole
 from textune.model.depth import head_names
@@ -37,6 +37,7 @@ from textune.model.pretrained import (
     override_config,
     quiet_transformers,
     read_config,
+    refuse_few_bits,
     require_weights,
 )
 from textune.owncode import OwnObject
@@ -97,6 +98,7 @@ def _load_found(
     saved = read_adapters(found)
     config = read_config(found)
     refuse_own(found, config)
+    refuse_few_bits(found, config)
     if saved is not None:
         config.architectures = None  # of peft's folders it is that of the backbone, whatever head lies beside it
     change = None if as_saved else plan_head(found, config, head)
@@ -155,6 +157,7 @@ def require_backbone(section: Model, *, pooling: Pooling | None = None) -> None:
         require_adapters(section.lora)
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
     config = read_config(found)
+    refuse_few_bits(found, config)
     if code is None or is_of_transformers(code):
         refuse_own(found, config)
         override_config(config, _overrides(section), key=_key_of_overrides(section))
@@ -284,6 +287,14 @@ def _read_weights(
                 hint="Choose a text backbone.",
             ) from error
         raise found.error(error, "a model") from error
+    if any(map(is_adapter, hf.state_dict())):  # transformers puts them there itself
+        raise ModelError(
+            f"{found.key}: the {found.where} holds adapters, which are read from folders alone.",
+            hint=f"Download it (`hf download {found.name} --local-dir FOLDER`), and set {found.key} to that folder.",
+            key=found.key,
+            value=found.name,
+            reason="adapters",
+        )
     _own(hf)
     return hf, info
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from textune.config import Section
+from textune.config import Quantize, Section
 
 
 class BackboneNote(Section):
@@ -56,3 +56,5 @@ class AdapterNote(Section):
     """What `textune export` makes of them by default: `command` adds them to the weights, `off` keeps them apart."""
     backbone: BackboneNote
     """What they stand beside."""
+    quantize: Quantize | None = None
+    """The weights of few bits that it had then."""

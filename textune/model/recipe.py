@@ -3,7 +3,8 @@
 
     quantise -> adapt -> freeze -> compact -> place -> kernels -> recompute -> measure -> compile
 
-quantise    int8 weights take the place of linear layers, and the kernels must find those
+quantise    weights of few bits take the place of linear layers, and adapters and kernels must find those: int8 for
+            prediction, or what lies beneath adapters (`model.quantize`)
 adapt       adapters are put beside layers as they are by now, and are not frozen with them
 freeze      before compacting, which leaves a frozen table of token embeddings alone
 compact     while the full table is on the processor, so that a GPU never holds it
@@ -23,7 +24,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from textune.config import Lora, Switch
+from textune.config import Lora, Quantize, Switch
 from textune.model.backbone import TextModel
 from textune.model.budget import TokenBudget
 from textune.model.device import Device
@@ -71,6 +72,8 @@ class Recipe:
     device: Device
     use: Literal["training", "prediction", "export"] = "export"
     int8: bool = False
+    quantize: Quantize | None = None
+    """Weights of few bits beneath adapters."""
     adapting: Adapting | None = None
     vocabulary: Occurring | Kept | FullTable = FullTable("")
     """Which token embeddings are held."""
@@ -113,6 +116,8 @@ def prepare(
     dtype = torch.int8 if recipe.int8 else recipe.device.dtype
     if recipe.int8:
         quantize_linears(model)
+    if recipe.quantize is not None:
+        model.quantize(recipe.quantize, recipe.device.dtype)
     if recipe.adapting is not None:
         model.adapt(recipe.adapting.lora, seed=recipe.adapting.seed)
     if training:
@@ -123,6 +128,9 @@ def prepare(
         # A compiled layer computes without calling its modules, and only their calls bring the weights.
         hint = 'Use train.distributed.kind = "ddp"'
         model.accelerator.forbid("weights are cut over the ranks, and brought when a module is called", hint=hint)
+    if recipe.quantize is not None and recipe.device.torch.type == "cuda":
+        reason = "the weights have few bits, and what reads them back is compiled already"
+        model.accelerator.forbid(reason, hint="Leave model.quantize out")
     if recipe.deterministic and recipe.device.torch.type == "cuda":
         reason = "train.deterministic = true, and what is compiled for a GPU is chosen by timing it"
         model.accelerator.forbid(reason, hint="Leave one of the two out")

@@ -11,6 +11,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from textune.errors import ConfigError
+from textune.imports import import_quietly
 from textune.model.hugging import FamilyModule, HuggingModel
 from textune.wording import closest, listing
 
@@ -79,6 +80,7 @@ def _read_as_experts(hf: HuggingModel, lasts: Sequence[str]) -> set[str]:
     transformers and were layers in earlier ones: it would adapt those tensors instead, here and where it opens an
     adapter folder. Empty without peft."""
     try:
+        import_quietly("peft")
         from peft import LoraConfig
         from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
     except ImportError:

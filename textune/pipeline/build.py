@@ -43,6 +43,7 @@ from textune.model import (
     load_tokenizer,
     prepare,
     require_backbone,
+    require_low_bits,
 )
 from textune.pipeline.cautions import (
     budget_notice,
@@ -95,6 +96,8 @@ def build_parts(
     device = device_of(train, ranks)
     require_optimizer(train.optimizer)
     require_learner(train, device, ranks)
+    if isinstance(experiment.model, ModelSection) and experiment.model.quantize is not None:
+        require_low_bits(experiment.model.quantize, device)
     require_backbone(experiment.model, pooling=experiment.tokens.window_pooling)
 
     before = earlier_card(experiment.model)
@@ -285,6 +288,7 @@ def _prepared(
     """The model made ready to train on these rows."""
     section = experiment.train
     lora = experiment.model.lora if isinstance(experiment.model, ModelSection) else None
+    quantize = experiment.model.quantize if isinstance(experiment.model, ModelSection) else None
     stores = {id(of_split.store): of_split.store for of_split in rows.values()}.values()
     vocabulary = (
         Occurring(
@@ -298,6 +302,7 @@ def _prepared(
     recipe = Recipe(
         device,
         "training",
+        quantize=quantize,
         adapting=None if lora is None else Adapting(lora, section.seed),
         vocabulary=vocabulary,
         sharded=is_sharded(section.distributed),

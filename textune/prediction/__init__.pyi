@@ -1,6 +1,8 @@
 from .card import ModelCard as ModelCard
 from .card import card_of as card_of
 from .card import read_card as read_card
+from .card import settle_copy as settle_copy
+from .card import write_card as write_card
 from .load import find_model as find_model
 from .load import load as load
 from .ownfiles import data_source as data_source

@@ -106,6 +106,8 @@ class ModelCard(Section):
     """Fingerprints of the data, by split."""
     step: int | None = None
     """Optimizer steps that made this model."""
+    merge_change: float | None = None
+    """The largest change of a logit when weights of few bits became fp32; None where there were none."""
     value: float | None = None
     """The main metric on the rows that chose the model; None where there was no evaluation."""
 
@@ -213,6 +215,21 @@ def card_of(
         metric=metric,
         data=prepared.fingerprints,
     )
+
+
+def write_card(card: ModelCard, folder: Path) -> None:
+    """Write `textune.json` into a model folder."""
+    (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def settle_copy(original: Path, folder: Path) -> None:
+    """Let the card in `folder`, a copy of the model folder `original`, say where the backbone of its adapters is as
+    seen from there."""
+    card = read_card(folder)
+    if card.adapters is not None:
+        backbone = card.adapters.backbone.moved(original, folder)
+        adapters = card.adapters.model_copy(update={"backbone": backbone})
+        write_card(card.model_copy(update={"adapters": adapters}), folder)
 
 
 def read_card(folder: Path) -> ModelCard:

@@ -29,6 +29,7 @@ from textune.model import (
     prefers_bf16,
     prepare,
     require_int8,
+    require_low_bits,
     resolve_device,
 )
 from textune.owncode import require_allowed
@@ -70,6 +71,8 @@ def load(
         chosen = resolve_device("cpu", "fp32")
     else:
         chosen = _device_of(card, device, precision, on_notice)
+    if card.adapters is not None and card.adapters.quantize is not None:
+        require_low_bits(card.adapters.quantize, chosen)
     section = card.opened_in(folder, compile=compile)
     tokenizer = load_tokenizer(section)
     task = card.build_task()
@@ -84,8 +87,9 @@ def load(
     )
     int8 = precision == "int8"
     adapting = None if (saved := model.files.saved) is None else Adapting(saved.lora, seed=0)
+    quantize = None if card.adapters is None else card.adapters.quantize
     compiled = int8 or card.compiled or compile == "on"
-    prepare(model, Recipe(chosen, "prediction", int8=int8, adapting=adapting, compiled=compiled))
+    prepare(model, Recipe(chosen, "prediction", int8=int8, quantize=quantize, adapting=adapting, compiled=compiled))
     card = _within_positions(card, model, folder, on_notice)
     limit = max(max_tokens or card.max_tokens, card.max_length)
     return Predictor(model, tokenizer, task, card, device=chosen, max_tokens=limit, ranks=ranks, on_notice=on_notice)

@@ -16,8 +16,8 @@ import torch
 from textune.batches import Assembler, TextEncoder, Tokens, TokenStore, cut_by_tokens, require_uncut
 from textune.data import given_texts
 from textune.errors import Advice, DataError, ModelError
-from textune.model import CARD_NAME, AdapterNote, CallerBudget, Device, TextModel, free_cached, is_out_of_memory
-from textune.prediction.card import ModelCard
+from textune.model import AdapterNote, CallerBudget, Device, TextModel, free_cached, is_out_of_memory, merging_change
+from textune.prediction.card import ModelCard, read_card, write_card
 from textune.ranks import ALONE, Ranks
 from textune.tasks import Head, Task, nth_row, require_numbers
 
@@ -272,6 +272,8 @@ class Predictor:
         self.model.save(folder, weights, merge=merge)
         adapters = self.model.adapter_note(folder, merge)
         self.save_card(folder, step=step, value=value, max_tokens=max_tokens, adapters=adapters)
+        if adapters is None and (change := merging_change(self.model, self.device)) is not None:
+            write_card(read_card(folder).model_copy(update={"merge_change": change}), folder)
 
     def save_card(
         self,
@@ -288,8 +290,7 @@ class Predictor:
         self.tokenizer.truncation_side = "left" if self.card.truncate == "tail" else "right"
         self.tokenizer.save_pretrained(folder)
         changed = {"max_tokens": max_tokens or self.max_tokens, "step": step, "value": value, "adapters": adapters}
-        card = self.card.model_copy(update=changed)
-        (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_card(self.card.model_copy(update=changed), folder)
 
 
 def _of_one(by_head: dict[str, T]) -> T | dict[str, T]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from textune.errors import RunError
 from textune.inside import require_inside
 from textune.model import complete_model
-from textune.prediction import read_card
+from textune.prediction import read_card, settle_copy
 from textune.run.folder import RunFolder
 
 
@@ -49,6 +49,7 @@ def bring_best(source: Path, target: RunFolder, *, step: int) -> bool:
                 f"the best model {found.folder} is refused: {error}.", hint="Replace the link with the file itself."
             ) from error
         shutil.copytree(found.folder, folder, dirs_exist_ok=True)
+        settle_copy(found.folder, folder)
 
     target.save_best(copy)
     return True

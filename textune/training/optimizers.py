@@ -1,9 +1,10 @@
-"""Update rules that PyTorch and transformers do not have, written as their papers do; for `rules.py`."""
+"""Update rules that PyTorch and transformers do not have, written as their papers do, and two of PyTorch's as one; for
+`rules.py`."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -102,3 +103,54 @@ class ScheduleFreeAdamW(torch.optim.Optimizer):
         for weight in list(self.state) if weights is None else weights:
             if "y" in self.state[weight]:
                 weight.copy_(self.state[weight].pop("y"))
+
+
+class MuonBesideAdamW(torch.optim.Optimizer):
+    """PyTorch's Muon (Jordan et al. 2024) for some groups and its AdamW for the others, as one optimizer: they share
+    its groups and its state.
+
+    Muon's rate is scaled so that its update is as large as AdamW's (Liu et al. 2025, arXiv:2502.16982), so both take
+    the same.
+    """
+
+    def __init__(
+        self,
+        matrices: Sequence[Any],
+        others: Sequence[Any],
+        *,
+        lr: float,
+        momentum: float,
+        nesterov: bool,
+        betas: tuple[float, float],
+        eps: float,
+    ) -> None:
+        """`matrices` and `others` are groups; either may be empty, not both."""
+        parts: list[torch.optim.Optimizer] = []
+        if matrices:
+            parts.append(
+                torch.optim.Muon(matrices, lr=lr, momentum=momentum, nesterov=nesterov, adjust_lr_fn="match_rms_adamw")
+            )
+        if others:
+            parts.append(torch.optim.AdamW(others, lr=lr, betas=betas, eps=eps, fused=True))
+        super().__init__([*matrices, *others], {"lr": lr, "weight_decay": 0.0})
+        self._parts = parts
+        self.param_groups = [group for part in parts for group in part.param_groups]
+        self._share()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every weight that has a gradient."""
+        assert closure is None, "the loss is evaluated outside of the optimizer"
+        for part in self._parts:
+            part.step()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state; PyTorch makes new groups and a new dictionary for it."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    def _share(self) -> None:
+        groups = iter(self.param_groups)
+        for part in self._parts:
+            part.state = self.state
+            part.param_groups = [next(groups) for _ in part.param_groups]

@@ -6,22 +6,21 @@ To add an optimizer: give it a section in `config/updaterules.py`, and write her
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 import transformers
 
-from textune.config import Adafactor, AdamW, Optimizer, ScheduleFree, Sgd
+from textune.config import Adafactor, AdamW, Muon, Optimizer, ScheduleFree, Sgd
 from textune.config import Lion as LionSection
 from textune.errors import ModelError
+from textune.imports import import_quietly
 from textune.model import KernelAdamW, Kernels
-from textune.training.optimizers import Lion, ScheduleFreeAdamW
+from textune.training.optimizers import Lion, MuonBesideAdamW, ScheduleFreeAdamW
 
 
 class Group(TypedDict):
@@ -31,6 +30,8 @@ class Group(TypedDict):
     weight_decay: float
     factor: float
     """What the rate of the schedule is multiplied by."""
+    adapters: NotRequired[bool]
+    """Whether they are matrices of adapters, where the rule has groups of their own for these."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class UpdateRule:
     """Why a number cannot be updated without others; empty if each follows from its own gradients, and is multiplied
     by a common factor without any. Then a rank may hold a slice of a weight, and rows of the vocabulary that have no
     gradient may be left out."""
+    adapters_apart: bool = False
+    """Whether the matrices of adapters are updated otherwise than what else is trained."""
     moments: tuple[str, ...] = ()
     """Keys of those of its tensors that have the shape of a weight, if ZeRO can translate them; else empty."""
     packages: tuple[str, ...] = ()
@@ -121,11 +124,10 @@ def _adamw_8bit(section: AdamW, groups: list[Group], kernels: Kernels | None) ->
     rated: list[dict[str, Any]] = [{**group} for group in groups]
     if package == "torchao":  # whose groups would share one tensor
         rated = [{**group, "lr": torch.tensor(section.lr)} for group in groups]
-    # It logs at its import that it has no 4-bit kernels for CPUs, and both warn about what they use of torch.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    library = import_quietly(f"{package}.optim")
+    with warnings.catch_warnings():  # both warn about what they use of torch
         warnings.simplefilter("ignore")
-        made: torch.optim.Optimizer = importlib.import_module(f"{package}.optim").AdamW8bit(rated, **options)
+        made: torch.optim.Optimizer = library.AdamW8bit(rated, **options)
     return made
 
 
@@ -160,6 +162,18 @@ def _schedule_free(section: ScheduleFree, groups: list[Group], kernels: Kernels 
     return ScheduleFreeAdamW(groups, lr=section.lr, betas=(section.beta1, section.beta2), eps=section.eps)
 
 
+def _muon(section: Muon, groups: list[Group], kernels: Kernels | None) -> torch.optim.Optimizer:
+    return MuonBesideAdamW(
+        [{**group} for group in groups if group.get("adapters")],
+        [{**group} for group in groups if not group.get("adapters")],
+        lr=section.lr,
+        momentum=section.momentum,
+        nesterov=section.nesterov,
+        betas=(section.beta1, section.beta2),
+        eps=section.eps,
+    )
+
+
 UPDATE_RULES: dict[str, UpdateRule] = {
     "adamw": UpdateRule(
         _adamw, lambda section: 8, highest_lr=1e-3, usual_lr="1e-5 to 1e-4", moments=("exp_avg", "exp_avg_sq")
@@ -184,5 +198,13 @@ UPDATE_RULES: dict[str, UpdateRule] = {
     "lion": UpdateRule(_lion, lambda section: 4, highest_lr=3e-4, usual_lr="1e-6 to 3e-5"),
     # The third number is kept only while weights are published, and in a checkpoint.
     "schedule_free": UpdateRule(_schedule_free, lambda section: 12, highest_lr=1e-2, usual_lr="1e-5 to 1e-3"),
+    "muon": UpdateRule(
+        _muon,
+        lambda section: 4,  # and 8 of the few that are not in matrices of adapters
+        highest_lr=1e-2,
+        usual_lr="1e-4 to 1e-3",
+        whole="makes the update of a matrix orthogonal as a whole",
+        adapters_apart=True,
+    ),
 }
 """`train.optimizer.kind` to what is known of it."""

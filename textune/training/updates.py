@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from textune.config import Optimizer, TrainSection
-from textune.model import Device, KernelAdamW, Kernels
+from textune.model import Device, KernelAdamW, Kernels, is_adapter
 from textune.training.optimizers import ScheduleFreeAdamW
 from textune.training.rates import rate_factors
 from textune.training.rules import Group, require_optimizer, rule_of
@@ -190,16 +190,20 @@ def build_optimizer(
     require_optimizer(section)
     trained = trained_in(model)
     factors = rate_factors(model, trained, section)
-    groups: dict[tuple[float, bool], Group] = {}
+    rule = rule_of(section)
+    groups: dict[tuple[float, bool, bool], Group] = {}
     # Norm weights and biases are the vectors of a transformer; matrices and embeddings have two dimensions.
     for decayed in (True, False):
         for name, parameter in trained.items():
             if (parameter.ndim >= 2) is not decayed:
                 continue
             factor, decay = factors[name], section.weight_decay if decayed else 0.0
+            apart = rule.adapters_apart and decayed and is_adapter(name)
             empty: Group = {"params": [], "weight_decay": decay, "factor": factor}
-            groups.setdefault((factor, decayed), empty)["params"].append(parameter)
-    optimizer = rule_of(section).build(section, list(groups.values()), kernels)
+            if apart:
+                empty["adapters"] = True
+            groups.setdefault((factor, decayed, apart), empty)["params"].append(parameter)
+    optimizer = rule.build(section, list(groups.values()), kernels)
     set_learning_rate(optimizer, section.lr)
     return optimizer
 

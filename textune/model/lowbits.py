@@ -1,0 +1,254 @@
+"""Weights of few bits beneath adapters (`model.quantize`), by bitsandbytes; after `freeze.py`, before `adapters.py`.
+
+    4 bits   each weight is one of 16 values times the scale of its block of 64; scales may be kept in 8 bits (double)
+    8 bits   each weight is a whole number times the scale of its output
+
+Nothing of them is trained, and nothing is kept of them for the backward pass: it reads them back once more. A saved
+model has fp32 weights: those that are read back, with the adapters' update added.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
+
+from textune.config import Quantize
+from textune.errors import ConfigError, ModelError
+from textune.imports import import_quietly
+from textune.model.device import Device, resolve_device
+from textune.model.hugging import Context, HuggingModel
+from textune.model.targets import linears
+
+if TYPE_CHECKING:
+    from bitsandbytes.functional import QuantState
+
+_COMPUTE = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_NAMES = {dtype: name for name, dtype in _COMPUTE.items()}
+_HINT = 'Run `pip install "textune[qlora]"`, or leave model.quantize out.'
+
+
+@dataclass(frozen=True)
+class LowBits:
+    """The layers of a model whose weights have few bits."""
+
+    section: Quantize
+    """How they were made; `compute` is what it stands for."""
+    layers: dict[str, LowBitLinear]
+    """By the names that they had before adapters were put beside them."""
+    turned: frozenset[str]
+    """Those whose weights were [in, out]."""
+
+    @property
+    def num_weights(self) -> int:
+        """Weights of these layers, without biases."""
+        return sum(layer.in_features * layer.out_features for layer in self.layers.values())
+
+    @property
+    def num_bytes(self) -> int:
+        """What these weights and their scales take."""
+        return sum(layer.num_bytes for layer in self.layers.values())
+
+    @property
+    def num_tensors(self) -> int:
+        """Numbers in the parameters that hold them: two weights of 4 bits are one, and scales are beside them."""
+        return sum(held.numel() for layer in self.layers.values() for held in layer.held().values())
+
+    @contextlib.contextmanager
+    def in_fp32(self) -> Iterator[None]:
+        """Within it, products are those of a saved model."""
+        computes = {name: layer.compute for name, layer in self.layers.items()}
+        try:
+            for layer in self.layers.values():
+                layer.compute = torch.float32
+            yield
+        finally:
+            for name, layer in self.layers.items():
+                layer.compute = computes[name]
+
+    def read_back(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A state of the model with their weights as fp32 numbers [out, in]."""
+        found = dict(state)
+        for name, layer in self.layers.items():
+            prefix = f"{name}.base_layer" if f"{name}.base_layer.weight" in found else name
+            for held in layer.held():
+                del found[f"{prefix}.{held}"]
+            found[f"{prefix}.weight"] = layer.read_back(torch.float32)
+        return found
+
+    def turned_back(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A state that has plain names and fp32 weights, with these as the family of the model keeps them."""
+        return {
+            name: tensor.t().contiguous() if name.removesuffix(".weight") in self.turned else tensor
+            for name, tensor in state.items()
+        }
+
+
+def require_low_bits(quantize: Quantize, device: Device) -> None:
+    """Raise early what `quantize_beneath` finds wrong whatever the model: ModelError without bitsandbytes, or where
+    the device lacks the arithmetic."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(
+            "model.quantize is set, but bitsandbytes is not installed.",
+            hint=_HINT,
+            key="model.quantize",
+            value=quantize.model_dump(),
+        )
+    if quantize.compute == "bf16":
+        kind: Literal["cpu", "cuda"] = "cuda" if device.torch.type == "cuda" else "cpu"
+        try:
+            resolve_device(kind, "bf16")
+        except ModelError as error:
+            raise ModelError(
+                f'model.quantize.compute = "bf16", but this {kind} device has no bf16 arithmetic.',
+                hint='Use "auto" or "fp32".',
+                key="model.quantize.compute",
+                value="bf16",
+            ) from error
+
+
+def quantize_beneath(hf: HuggingModel, section: Quantize, *, whole: Collection[str], dtype: torch.dtype) -> LowBits:
+    """Give the backbone's linear layers weights of few bits, in place and on the CPU; before adapters are put there.
+
+    `whole` are the names of weights that are trained as they are (the head, and what starts new), `dtype` is the
+    arithmetic of the run. ConfigError where the backbone has no such layer.
+    """
+    import_quietly("bitsandbytes")
+    compute = _COMPUTE.get(section.compute, dtype)
+    exact = set(getattr(hf, "_keep_in_fp32_modules", None) or ())
+    layers: dict[str, LowBitLinear] = {}
+    turned: set[str] = set()
+    for name, module in linears(hf).items():
+        # Subclasses may compute something else; some families read the type of such a weight.
+        if f"{name}.weight" in whole or exact & set(name.split(".")) or type(module) not in (nn.Linear, Conv1D):
+            continue
+        linear = cast(nn.Linear, module)
+        if isinstance(module, Conv1D):
+            turned.add(name)
+        weight_OI = linear.weight.detach().t() if name in turned else linear.weight.detach()
+        layers[name] = LowBitLinear(weight_OI, linear.bias, section, compute)
+        hf.set_submodule(name, layers[name])
+    if not layers:
+        raise ConfigError(
+            f"model.quantize: {hf.config.model_type} has no linear layers of its own to give fewer bits.",
+            hint="Leave model.quantize out.",
+            key="model.quantize",
+            value=section.model_dump(),
+        )
+    return LowBits(section.model_copy(update={"compute": _NAMES[compute]}), layers, frozenset(turned))
+
+
+class LowBitLinear(nn.Linear):
+    """W x + b, where W has few bits and is not trained; products are computed in `compute`.
+
+    A kind of `nn.Linear`, since adapters are put beside these. bitsandbytes' own layers are not used: on a processor
+    they are wrong for widths that are no multiple of 64, lose gradients after an evaluation, and round the bias.
+    """
+
+    def __init__(
+        self, weight_OI: torch.Tensor, bias_O: nn.Parameter | None, section: Quantize, compute: torch.dtype
+    ) -> None:
+        nn.Module.__init__(self)  # that of nn.Linear draws random weights
+        self.out_features, self.in_features = weight_OI.shape
+        self.compute = compute
+        self.section = section
+        packed, scales = _quantized_4bit(weight_OI, section) if section.bits == 4 else _quantized_8bit(weight_OI)
+        self.weight = nn.Parameter(packed, requires_grad=False)
+        for name, tensor in scales.items():
+            self.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
+        self.register_parameter("bias", bias_O)
+
+    @property
+    def num_bytes(self) -> int:
+        """What weight and scales take."""
+        return sum(tensor.nbytes for tensor in self.held().values())
+
+    def held(self) -> dict[str, nn.Parameter]:
+        """Weight and scales by name, without the bias."""
+        return {
+            name: parameter for name, parameter in self._parameters.items() if name != "bias" and parameter is not None
+        }
+
+    def read_back(self, dtype: torch.dtype) -> torch.Tensor:
+        """The weight [O, I] in floating point."""
+        if self.section.bits == 8:
+            return self.weight.to(dtype) * self.get_parameter("scale_O").unsqueeze(1).to(dtype)
+        from bitsandbytes.functional import dequantize_4bit
+
+        # As one row: some of bitsandbytes' code for processors needs rows that are a multiple of a block.
+        flat = dequantize_4bit(self.weight, self._state(dtype)).view(-1)
+        return flat[: self.out_features * self.in_features].view(self.out_features, self.in_features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """From [..., I] to [..., O], in the type that a product of plain weights would have."""
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        bias = None if self.bias is None else self.bias.to(self.compute)
+        with torch.autocast(kind, enabled=False):
+            rows_NI = x.reshape(-1, self.in_features).to(self.compute)
+            product_NO: torch.Tensor = _Product.apply(rows_NI, bias, self)
+        return product_NO.view(*x.shape[:-1], self.out_features).to(dtype)
+
+    def _state(self, dtype: torch.dtype) -> QuantState:
+        from bitsandbytes.functional import QuantState
+
+        section, held = self.section, self.held()
+        second = (
+            QuantState(held["nested_absmax"], code=held["nested_code"], blocksize=256, dtype=torch.float32)
+            if section.double
+            else None
+        )
+        return QuantState(
+            held["absmax"],
+            shape=torch.Size((2 * self.weight.numel(),)),
+            code=held["code"],
+            blocksize=64,
+            quant_type=section.kind,
+            dtype=dtype,
+            offset=held.get("offset"),
+            state2=second,
+        )
+
+
+class _Product(torch.autograd.Function):
+    """x W^T + b in the type of x; the backward pass reads W back again instead of keeping it."""
+
+    @staticmethod
+    def forward(ctx: Context, x_NI: torch.Tensor, bias_O: torch.Tensor | None, layer: LowBitLinear) -> torch.Tensor:
+        ctx.layer = layer
+        return functional.linear(x_NI, layer.read_back(x_NI.dtype), bias_O)
+
+    @staticmethod
+    def backward(ctx: Context, gradient_NO: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
+        of_x, of_bias, _ = ctx.needs_input_grad
+        with torch.autocast(gradient_NO.device.type, enabled=False):
+            gradient_NI = gradient_NO @ ctx.layer.read_back(gradient_NO.dtype) if of_x else None
+            return gradient_NI, gradient_NO.sum(0) if of_bias else None, None
+
+
+def _quantized_4bit(weight_OI: torch.Tensor, section: Quantize) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Two weights to a byte [bytes, 1], and the scales."""
+    from bitsandbytes.functional import quantize_4bit
+
+    flat = weight_OI.reshape(-1)
+    even = functional.pad(flat, (0, flat.numel() % 2))
+    packed, state = quantize_4bit(even, blocksize=64, compress_statistics=section.double, quant_type=section.kind)
+    scales = {"absmax": state.absmax, "code": state.code}
+    if section.double:
+        scales |= {"offset": state.offset, "nested_absmax": state.state2.absmax, "nested_code": state.state2.code}
+    return packed, scales
+
+
+def _quantized_8bit(weight_OI: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Whole numbers int8 [O, I] from -127 to 127, and what they are multiplied by."""
+    from bitsandbytes.functional import int8_vectorwise_quant
+
+    packed_OI, largest_O, _ = int8_vectorwise_quant(weight_OI.half())
+    return packed_OI, {"scale_O": largest_O / 127}
