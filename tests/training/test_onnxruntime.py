@@ -178,6 +178,7 @@ def test_adapters_alone_are_trained(tmp_path: Path, dropout: float) -> None:
     pytest.importorskip("peft")
     built = build("bert", tmp_path, section={"attention": "padded"})
     built.model.adapt(Lora(r=4, dropout=dropout), seed=1)
+    built.model.eval()
     with torch.no_grad():
         for name, parameter in built.model.named_parameters():
             if "lora_B" in name:  # which starts at zero, so that A would have no gradient
