@@ -9,9 +9,10 @@ model has fp32 weights: those that are read back, with the adapters' update adde
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -65,6 +66,18 @@ class LowBits:
     def num_tensors(self) -> int:
         """Numbers in the parameters that hold them: two weights of 4 bits are one, and scales are beside them."""
         return sum(held.numel() for layer in self.layers.values() for held in layer.held().values())
+
+    @contextlib.contextmanager
+    def in_fp32(self) -> Iterator[None]:
+        """Within it, products are those of a saved model."""
+        computes = {name: layer.compute for name, layer in self.layers.items()}
+        try:
+            for layer in self.layers.values():
+                layer.compute = torch.float32
+            yield
+        finally:
+            for name, layer in self.layers.items():
+                layer.compute = computes[name]
 
     def read_back(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """A state of the model with their weights as fp32 numbers [out, in]."""
