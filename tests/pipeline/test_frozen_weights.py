@@ -175,6 +175,18 @@ def test_models_of_every_kind_go_on_and_are_exported(home: Path, tmp_path: Path,
     assert (made == best).all()
 
 
+def test_all_weights_of_code_of_the_users_own_are_held(home: Path, tmp_path: Path) -> None:
+    """They may start new, and only that code knows what it makes of its files."""
+    words = ["model.kind=python", "model.object=kits.ownmodels:PackedBag", f"model.tokenizer={home / 'backbone'}"]
+    overrides = [*SMALL, *words, 'model.freeze=["*.embeddings.*", "*.hidden.*"]']
+    textune.train(home / "config.toml", run=tmp_path / "run", overrides=overrides)
+    checkpoint = last(tmp_path / "run")
+    held = {name.partition("model/")[2] for name in checkpoint.names if name.startswith("model/")}
+    trained = {name for name in checkpoint.names if name.endswith("/exp_avg")}
+    assert {name.rpartition(".")[0].rpartition(".")[2] for name in held} == {"embeddings", "hidden", "out"}
+    assert len(trained) == 2 and checkpoint.state["content"][FROZEN_WEIGHTS] == ""
+
+
 def as_earlier(checkpoint: Checkpoint, files: Path) -> None:
     """Rewrite a checkpoint as an earlier version wrote it: every weight is held, and no hash names the frozen ones."""
     tensors = {name: checkpoint.read(name) for name in checkpoint.places if name.startswith(("model/", "optimizer/"))}

@@ -253,6 +253,21 @@ def test_adapters_beside_cut_weights_go_on_beside_whole_ones(place: Path, tmp_pa
     require_same(run, tmp_path / "whole")
 
 
+def test_an_adapter_folder_is_that_of_whole_weights(place: Path, tmp_path: Path) -> None:
+    """FSDP2 in one process gathers them to save what is trained."""
+    words = [*KINDS["adapters"], "model.lora.merge=off", "train.duration=4 steps"]
+    for way in ("ddp", "fsdp"):
+        overrides = [*words, f"train.distributed.kind={way}"]
+        textune.train(place / "config.toml", run=tmp_path / way, overrides=overrides)
+    whole, cut = (load_file(tmp_path / way / "best" / "adapter_model.safetensors") for way in ("ddp", "fsdp"))
+    assert whole.keys() == cut.keys() and any(".lora_B." in name for name in whole)
+    for name, tensor in whole.items():
+        torch.testing.assert_close(cut[name], tensor, atol=1e-6, rtol=1e-5)
+    rows = ["a good film", "dull"]
+    scores = [textune.load(tmp_path / way).score(rows) for way in ("ddp", "fsdp")]
+    assert abs(scores[0] - scores[1]).max() < 1e-5
+
+
 CHAINS = {
     "2 fsdp, 1": [(2, "fsdp"), (1, "ddp")],
     "1, 2 fsdp": [(1, "ddp"), (2, "fsdp")],
