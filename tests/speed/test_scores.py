@@ -137,7 +137,9 @@ def test_scores_on_other_rows_do_not_stand_beside_each_other(
 
 def a_run(seed: int, accuracy: float, *, trained: int, lr: float) -> Json:
     example = {"train": {"batch_size": 16, "optimizer": {"lr": lr}}}
-    known = {"seed": seed, "last": {"accuracy": accuracy}, "rows": {"train": 5000, "validation": 872}}
+    known: Json = {"seed": seed, "last": {"accuracy": accuracy}, "rows": {"train": 5000, "validation": 872}}
+    known |= {"date": "2026-11-30", "machine": "a processor", "threads": 1, "precision": "fp32"}
+    known["versions"] = {"torch": "2.13", "transformers": "5.23"}
     return {**known, "parameters_trained": trained, "peak_memory_mb": 700.4 + seed, "example": example}
 
 
@@ -151,7 +153,9 @@ def test_few_trained_numbers_stand_beside_training_everything(tmp_path: Path, mo
     write_json(tmp_path / "rates" / "minilm-lora.json", {"held_out": 1000, "scores": {"0.001": 0.8, "0.002": 0.85}})
     name = "| all-MiniLM-L6-v2 |"
     less = "-0.020 (seed spread 0.010)"
-    assert results_table._few_numbers().splitlines()[2:] == [
+    found = results_table._few_numbers().splitlines()[2:]
+    assert found[-1].endswith("2026-11-30, a processor, threads: 1, fp32, torch 2.13, transformers 5.23.")
+    assert found[:2] == [
         f"{name} everything | 14,000,000 | 5,000, 16 | 0.0001 | 0.905 (0.900, 0.910) | - | 701 MiB |",
         f"{name} LoRA r 8 | 300,000 | 5,000, 16 | 0.002 | 0.885 (0.880, 0.890) | {less} | 701 MiB |",
     ]
