@@ -253,11 +253,15 @@ def export(run: str, out: str, code: tuple[str, ...], merge: bool, adapter: bool
         raise click.UsageError("--merge and --adapter are two forms of the same model: give only one of them.")
     with importing(for_good=True):
         from textune.exports import export as run_export
+        from textune.model import change_in_words
 
     done = run_export(run, out, code=code, form="merged" if merge else "adapter" if adapter else None)
     if as_json:
-        print_json({"folder": str(done.folder), "step": done.step, "source": str(done.source), "form": done.form})
+        facts = {"folder": str(done.folder), "step": done.step, "source": str(done.source), "form": done.form}
+        print_json(facts if done.change is None else facts | {"change": done.change})
         return
     step = "" if done.step is None else f" (step {done.step:,})"
     what = "the adapters" if done.form == "adapter" else "the model"
     click.echo(f"Wrote {done.folder}: {what} of {done.source}{step}.", err=True)
+    if done.change is not None:
+        click.echo(change_in_words(done.change), err=True)

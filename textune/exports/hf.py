@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import torch
 
 from textune.atomic import write_folder
-from textune.config import Model, ModelSection, PythonModel, load_tree, user_path
+from textune.config import Model, ModelSection, PythonModel, Quantize, load_tree, user_path
 from textune.errors import ConfigError, ModelError, RunError
 from textune.inside import require_inside
 from textune.model import (
@@ -26,6 +26,7 @@ from textune.model import (
     find_pretrained,
     load_model,
     load_tokenizer,
+    merging_change,
     prepare,
     read_config,
     skeleton,
@@ -59,6 +60,8 @@ class Exported:
     source: Path
     form: Form
     """Whether it holds whole weights, or adapters."""
+    change: float | None = None
+    """The largest change of a logit when weights of few bits became fp32; None where there were none."""
 
 
 def export(
@@ -97,13 +100,13 @@ def export(
             write_folder(target, lambda folder: _save_merged(predictor, card, folder))
         else:
             write_folder(target, lambda folder: _copy_model(model, folder))
-        return Exported(target, card.step, model, chosen)
+        return Exported(target, card.step, model, chosen, read_card(target).merge_change)
     checkpoint = _find_checkpoint(source)
     written = _rebuild(checkpoint, [code] if isinstance(code, str) else code)
     merge = None if written.adapters is None else written.adapters.lora.merge
     chosen = _form(form, merge, source, checkpoint.folder)
     write_folder(target, lambda folder: _save(written, checkpoint, folder, chosen))
-    return Exported(target, checkpoint.step, checkpoint.folder, chosen)
+    return Exported(target, checkpoint.step, checkpoint.folder, chosen, read_card(target).merge_change)
 
 
 def _form(asked: Form | None, merge: str | None, source: Path, model: Path) -> Form:
@@ -126,7 +129,8 @@ def _form(asked: Form | None, merge: str | None, source: Path, model: Path) -> F
 
 def _save_merged(predictor: Predictor, card: ModelCard, folder: Path) -> None:
     predictor.save(folder, merge=True)
-    write_card(card.model_copy(update={"adapters": None}), folder)
+    change = read_card(folder).merge_change
+    write_card(card.model_copy(update={"adapters": None, "merge_change": change}), folder)
 
 
 def _find_checkpoint(source: Path) -> Checkpoint:
@@ -160,7 +164,7 @@ def _rebuild(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
     state, leans = state_of(checkpoint), KEPT_IDS in checkpoint.names
     run = load_tree(dict(state.config), base=Path.cwd()).experiment
     lora = run.model.lora if isinstance(run.model, ModelSection) else None
-    quantize = run.model.quantize if isinstance(run.model, ModelSection) else None
+    quantize = _as_in_run(run.model, checkpoint)
     if leans or state.identity.frozen_weights or lora is not None:
         model = _on_backbone(checkpoint, run.model, code, seed=run.train.seed)
     else:
@@ -174,6 +178,14 @@ def _rebuild(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
         for name, tensor in held.items():
             tensor.copy_(checkpoint.read(MODEL + name))
     return model
+
+
+def _as_in_run(section: Model, checkpoint: Checkpoint) -> Quantize | None:
+    """How the weights of few bits of a run were made and computed; None where it had none."""
+    quantize = section.quantize if isinstance(section, ModelSection) else None
+    if quantize is None or quantize.compute != "auto":
+        return quantize
+    return quantize.model_copy(update={"compute": read_card(checkpoint.folder / "model").precision})
 
 
 def _from_skeleton(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
@@ -253,4 +265,7 @@ def _save(model: TextModel, checkpoint: Checkpoint, folder: Path, form: Form) ->
         if path.suffix != ".safetensors" and path.name != "config.json":
             shutil.copy2(path, folder / path.name)
     adapters = model.adapter_note(folder, merge=form == "merged")
-    write_card(read_card(folder).model_copy(update={"step": checkpoint.step, "adapters": adapters}), folder)
+    card = read_card(folder)
+    change = merging_change(model, Device(torch.device("cpu"), card.precision)) if adapters is None else None
+    noted = {"step": checkpoint.step, "adapters": adapters, "merge_change": change}
+    write_card(card.model_copy(update=noted), folder)

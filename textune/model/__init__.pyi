@@ -1,5 +1,6 @@
 from . import processor as processor
 from .adapters import is_adapter as is_adapter
+from .adapters import plain_name as plain_name
 from .adapters import require_adapters as require_adapters
 from .attention import attention_written_out as attention_written_out
 from .backbone import TextModel as TextModel
@@ -16,6 +17,8 @@ from .loading import load_model as load_model
 from .loading import require_backbone as require_backbone
 from .loading import skeleton as skeleton
 from .lowbits import require_low_bits as require_low_bits
+from .mergechange import change_in_words as change_in_words
+from .mergechange import merging_change as merging_change
 from .native.adamw import KernelAdamW as KernelAdamW
 from .native.kernels import Kernels as Kernels
 from .origin import AdapterNote as AdapterNote

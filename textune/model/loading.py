@@ -37,6 +37,7 @@ from textune.model.pretrained import (
     override_config,
     quiet_transformers,
     read_config,
+    refuse_few_bits,
     require_weights,
 )
 from textune.owncode import OwnObject
@@ -97,6 +98,7 @@ def _load_found(
     saved = read_adapters(found)
     config = read_config(found)
     refuse_own(found, config)
+    refuse_few_bits(found, config)
     if saved is not None:
         config.architectures = None  # of peft's folders it is that of the backbone, whatever head lies beside it
     change = None if as_saved else plan_head(found, config, head)
@@ -155,6 +157,7 @@ def require_backbone(section: Model, *, pooling: Pooling | None = None) -> None:
         require_adapters(section.lora)
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
     config = read_config(found)
+    refuse_few_bits(found, config)
     if code is None or is_of_transformers(code):
         refuse_own(found, config)
         override_config(config, _overrides(section), key=_key_of_overrides(section))

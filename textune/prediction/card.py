@@ -106,6 +106,8 @@ class ModelCard(Section):
     """Fingerprints of the data, by split."""
     step: int | None = None
     """Optimizer steps that made this model."""
+    merge_change: float | None = None
+    """The largest change of a logit when weights of few bits became fp32; None where there were none."""
     value: float | None = None
     """The main metric on the rows that chose the model; None where there was no evaluation."""
 

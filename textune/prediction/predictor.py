@@ -16,8 +16,8 @@ import torch
 from textune.batches import Assembler, TextEncoder, Tokens, TokenStore, cut_by_tokens, require_uncut
 from textune.data import given_texts
 from textune.errors import Advice, DataError, ModelError
-from textune.model import AdapterNote, CallerBudget, Device, TextModel, free_cached, is_out_of_memory
-from textune.prediction.card import ModelCard, write_card
+from textune.model import AdapterNote, CallerBudget, Device, TextModel, free_cached, is_out_of_memory, merging_change
+from textune.prediction.card import ModelCard, read_card, write_card
 from textune.ranks import ALONE, Ranks
 from textune.tasks import Head, Task, nth_row, require_numbers
 
@@ -272,6 +272,8 @@ class Predictor:
         self.model.save(folder, weights, merge=merge)
         adapters = self.model.adapter_note(folder, merge)
         self.save_card(folder, step=step, value=value, max_tokens=max_tokens, adapters=adapters)
+        if adapters is None and (change := merging_change(self.model, self.device)) is not None:
+            write_card(read_card(folder).model_copy(update={"merge_change": change}), folder)
 
     def save_card(
         self,

@@ -23,7 +23,7 @@ from textune.evaluation import (
     labelled_rows,
     render,
 )
-from textune.model import CallerBudget
+from textune.model import CallerBudget, change_in_words
 from textune.prediction import Predictor, load
 from textune.run.folder import RunFolder, report_stem
 from textune.run.parts import Parts
@@ -142,6 +142,8 @@ def write_reports(parts: Parts, folder: RunFolder, tracker: Tracker) -> dict[str
         ranks=parts.ranks,
         on_notice=tracker.notice,
     )
+    if (change := saved.card.merge_change) is not None:
+        tracker.notice(change_in_words(change))
     budget = saved.budget()
     reports: dict[str, Report] = {}
     for name in [name for name in parts.settings.reported if name in parts.rows]:
