@@ -72,7 +72,8 @@ def adapted(family: str, folder: Path, lora: Lora, *, kernels: bool, **keys: Any
     if lora.targets == (EVERY_SECOND,):
         in_head = built.model._whole
         names = [name for name in linears(built.hf) if f"{name}.weight" not in in_head]
-        lora = lora.model_copy(update={"targets": tuple(names[::2])})
+        biased = any(built.hf.get_submodule(name).bias is not None for name in names)
+        lora = lora.model_copy(update={"targets": tuple(names[::2]), "bias": lora.bias if biased else "none"})
     built.model.adapt(lora, seed=3)
     built.model.freeze()
     with torch.no_grad():  # B starts as zeros; new norms and biases are ones and zeros, which hide mistakes

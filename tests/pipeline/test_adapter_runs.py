@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 import textune
 from textune.errors import ConfigError, ModelError, RunError
 from textune.exports.hf import export
+from textune.pipeline.info import in_words, info
 from textune.prediction.card import read_card
 
 peft = pytest.importorskip("peft", reason="peft is not installed")
@@ -89,6 +90,15 @@ def test_best_is_an_adapter_folder_with_the_scores_of_its_report(place: Path) ->
     report = json.loads((place / "runs" / "lora" / "report.json").read_text(encoding="utf-8"))
     again = textune.evaluate(place / "runs" / "lora").to_dict()
     assert again["metrics"] == report["metrics"]
+
+
+def test_info_names_the_backbone(place: Path) -> None:
+    run = place / "runs" / "lora"
+    found = info(run)
+    note = read_card(run / "best").adapters
+    assert note is not None and found["adapters"] == note.model_dump(mode="json", exclude_none=True)
+    words = in_words(found)["adapters"]
+    assert str(place / "backbone") in words and note.backbone.fingerprint in words
 
 
 def test_both_folders_move_together(place: Path, moved: Path) -> None:

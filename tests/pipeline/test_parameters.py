@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from kits.backbones import tiny_backbone
 from kits.cli import runner
 from kits.errors import refused
@@ -20,6 +22,7 @@ from textune.config.adapters import Lora
 from textune.config.load import load_config
 from textune.config.schema import ModelSection
 from textune.errors import ConfigError, ModelError, RunError
+from textune.model.lowbits import quantize_beneath
 from textune.model.outline import outline
 from textune.pipeline.build import build_parts
 from textune.pipeline.parameters import as_tables, parameters
@@ -60,6 +63,20 @@ def test_the_counts_are_those_of_the_run(home: Path, overrides: list[str]) -> No
         assert shown["layer 0"].adapters == 4 * 2 * 32 and shown["layer 0"].trained == shown["layer 0"].adapters
         assert shown["layer 1"].adapters > shown["layer 0"].adapters and shown["embeddings"].trained == 0
         assert {layer.name for layer in found.linears if layer.adapted} == set(parts.model.adapters.layers)  # type: ignore[union-attr]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+@pytest.mark.parametrize("quantize", ["{ bits = 8 }", "{ bits = 4 }", "{ bits = 4, double = false }"])
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5"])
+def test_weights_of_few_bits_take_what_is_said(family: str, quantize: str, tmp_path: Path) -> None:
+    built = build(family, tmp_path, section={"compile": "off"})
+    drawn = parameters(tmp_path, ["model.lora.r=4", f"model.quantize={quantize}"])
+    section = load_config({}, ["model.lora.r=4", f"model.quantize={quantize}"]).experiment.model
+    plain = parameters(tmp_path, ["model.lora.r=4"])
+    assert isinstance(section, ModelSection) and section.quantize is not None
+    low = quantize_beneath(built.hf, section.quantize, whole=built.model._whole, dtype=torch.float32)
+    assert plain.whole.weight_bytes - drawn.whole.weight_bytes == 4 * low.num_weights - low.num_bytes
+    assert (drawn.whole.total, drawn.whole.trained) == (plain.whole.total, plain.whole.trained)
 
 
 def test_the_layers_are_listed_as_targets_may_name_them(home: Path) -> None:

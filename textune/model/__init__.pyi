@@ -1,5 +1,6 @@
 from . import processor as processor
 from .adapters import is_adapter as is_adapter
+from .adapters import plain_name as plain_name
 from .adapters import require_adapters as require_adapters
 from .attention import attention_written_out as attention_written_out
 from .backbone import TextModel as TextModel

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
@@ -24,7 +25,7 @@ from textune.config import Quantize
 from textune.errors import ConfigError, ModelError
 from textune.imports import import_quietly
 from textune.model.device import Device, resolve_device
-from textune.model.hugging import Context, HuggingModel
+from textune.model.hugging import Context, FamilyModule, HuggingModel
 from textune.model.targets import linears
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 
 _COMPUTE = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _NAMES = {dtype: name for name, dtype in _COMPUTE.items()}
+_FLOAT = 4
+"""Bytes of a number in fp32."""
+_BLOCK, _BLOCK_OF_SCALES = 64, 256
+"""Weights of 4 bits that share a scale, and scales of 8 bits that share one; beside them stand the 16 and 256 values
+that bits mean, and the mean of the scales."""
 _HINT = 'Run `pip install "textune[qlora]"`, or leave model.quantize out.'
 
 
@@ -114,6 +120,27 @@ def require_low_bits(quantize: Quantize, device: Device) -> None:
             ) from error
 
 
+def low_bit_layers(hf: HuggingModel, *, whole: Collection[str]) -> dict[str, FamilyModule]:
+    """The layers that `quantize_beneath` gives few bits, by name; its arguments."""
+    exact = set(getattr(hf, "_keep_in_fp32_modules", None) or ())
+    return {
+        name: module
+        for name, module in linears(hf).items()
+        # Subclasses may compute something else; some families read the type of such a weight.
+        if f"{name}.weight" not in whole and not exact & set(name.split(".")) and type(module) in (nn.Linear, Conv1D)
+    }
+
+
+def num_low_bit_bytes(inputs: int, outputs: int, section: Quantize) -> int:
+    """What the weight of such a layer and its scales take, before it is made."""
+    weights = inputs * outputs
+    if section.bits == 8:
+        return weights + _FLOAT * outputs
+    blocks = math.ceil((weights + weights % 2) / _BLOCK)
+    scales = blocks + _FLOAT * (math.ceil(blocks / _BLOCK_OF_SCALES) + 256 + 1) if section.double else _FLOAT * blocks
+    return math.ceil(weights / 2) + scales + _FLOAT * 16
+
+
 def quantize_beneath(hf: HuggingModel, section: Quantize, *, whole: Collection[str], dtype: torch.dtype) -> LowBits:
     """Give the backbone's linear layers weights of few bits, in place and on the CPU; before adapters are put there.
 
@@ -122,13 +149,9 @@ def quantize_beneath(hf: HuggingModel, section: Quantize, *, whole: Collection[s
     """
     import_quietly("bitsandbytes")
     compute = _COMPUTE.get(section.compute, dtype)
-    exact = set(getattr(hf, "_keep_in_fp32_modules", None) or ())
     layers: dict[str, LowBitLinear] = {}
     turned: set[str] = set()
-    for name, module in linears(hf).items():
-        # Subclasses may compute something else; some families read the type of such a weight.
-        if f"{name}.weight" in whole or exact & set(name.split(".")) or type(module) not in (nn.Linear, Conv1D):
-            continue
+    for name, module in low_bit_layers(hf, whole=whole).items():
         linear = cast(nn.Linear, module)
         if isinstance(module, Conv1D):
             turned.add(name)
@@ -209,7 +232,7 @@ class LowBitLinear(nn.Linear):
             held["absmax"],
             shape=torch.Size((2 * self.weight.numel(),)),
             code=held["code"],
-            blocksize=64,
+            blocksize=_BLOCK,
             quant_type=section.kind,
             dtype=dtype,
             offset=held.get("offset"),
@@ -239,7 +262,7 @@ def _quantized_4bit(weight_OI: torch.Tensor, section: Quantize) -> tuple[torch.T
 
     flat = weight_OI.reshape(-1)
     even = functional.pad(flat, (0, flat.numel() % 2))
-    packed, state = quantize_4bit(even, blocksize=64, compress_statistics=section.double, quant_type=section.kind)
+    packed, state = quantize_4bit(even, blocksize=_BLOCK, compress_statistics=section.double, quant_type=section.kind)
     scales = {"absmax": state.absmax, "code": state.code}
     if section.double:
         scales |= {"offset": state.offset, "nested_absmax": state.state2.absmax, "nested_code": state.state2.code}

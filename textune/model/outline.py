@@ -3,22 +3,23 @@ them before anything is read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 
-from textune.config import Lora, ModelSection, Pooling
+from textune.config import Lora, ModelSection, Pooling, Quantize
 from textune.jsontext import parse_json
 from textune.model.backbone import TextModel
 from textune.model.depth import head_names
 from textune.model.freeze import frozen_names
 from textune.model.hugging import HuggingModel
 from textune.model.loading import is_head, refuse_own
+from textune.model.lowbits import low_bit_layers, num_low_bit_bytes
 from textune.model.pretrained import Pretrained, find_pretrained, override_config, quiet_transformers, read_config
-from textune.model.targets import ALL_LINEAR, targeted
+from textune.model.targets import ALL_LINEAR, shape_of, targeted
 
 NOWHERE = torch.device("meta")
 """PyTorch's device of tensors that have a shape and no numbers."""
@@ -30,6 +31,8 @@ class Outline(NamedTuple):
     model: TextModel
     adaptable: tuple[str, ...]
     """Names of its layers that have adapters; where there are none, of those that "all-linear" would name."""
+    low_bits: Mapping[str, int]
+    """Bytes of the weights, by plain name, to which `model.quantize` gives few bits."""
 
 
 def outline(
@@ -55,6 +58,7 @@ def outline(
     new_tensors = sorted(_new_tensors(found, hf))
     whole = frozenset(head_names(hf) | set(new_tensors))
     adaptable = () if lora is not None else tuple(targeted(hf, (ALL_LINEAR,), whole=whole))
+    low_bits = {} if section.quantize is None else _low_bits(hf, section.quantize, whole)
     model = TextModel(
         hf,
         pad_id=0,
@@ -69,7 +73,14 @@ def outline(
         with NOWHERE:
             model.adapt(lora, seed=0)
     model.freeze()
-    return Outline(model, adaptable if model.adapters is None else model.adapters.layers)
+    return Outline(model, adaptable if model.adapters is None else model.adapters.layers, low_bits)
+
+
+def _low_bits(hf: HuggingModel, section: Quantize, whole: Collection[str]) -> dict[str, int]:
+    return {
+        f"{name}.weight": num_low_bit_bytes(*shape_of(layer), section)
+        for name, layer in low_bit_layers(hf, whole=whole).items()
+    }
 
 
 def _new_tensors(found: Pretrained, hf: HuggingModel) -> Iterator[str]:

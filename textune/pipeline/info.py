@@ -53,6 +53,8 @@ def info(run: str | Path) -> Facts:
             raise
         return facts
     card = read_card(model)
+    if card.adapters is not None:
+        facts["adapters"] = card.adapters.model_dump(mode="json", exclude_none=True)
     return facts | {
         "model": str(model),
         "model_bytes": _size(model),
@@ -84,6 +86,9 @@ def in_words(found: Facts) -> dict[str, str]:
     words["status"] = _status(found)
     size = f" ({found['model_bytes'] / 1e6:.1f} MB)" if "model" in found else ""
     words["model"] = f"{found['model']}{size}" if "model" in found else "none saved yet"
+    if "adapters" in found:
+        backbone = found["adapters"]["backbone"]
+        words["adapters"] = f"beside {backbone.get('folder', backbone['name'])}, weights {backbone['fingerprint']}"
     if "problem" in found:
         words["task"] = str(LabelMap(found["problem"], tuple(found["labels"])))
         windows = "in windows of " if found["long"] == "windows" else ""

@@ -21,6 +21,7 @@ from textune.model import (
     linears,
     outline,
     parts_of,
+    plain_name,
     read_config,
     require_adapters,
     shape_of,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
 BYTES_OF_WEIGHT = 4
-"""Weights are held in fp32 while they are trained."""
+"""Weights are held in fp32, but for those to which `model.quantize` gives few bits."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def parameters(source: str | Path, overrides: Sequence[str] = (), unset: Sequenc
         backbone=section.name,
         model_type=model.hf.config.model_type,
         adapted=section.lora is not None,
-        parts=_parts(model, state_bytes(experiment.train.optimizer)),
+        parts=_parts(drawn, state_bytes(experiment.train.optimizer)),
         linears=_linears(drawn),
         notes=tuple(_notes(experiment, model, num_outputs)),
     )
@@ -136,8 +137,10 @@ def _experiment(source: str | Path, overrides: Sequence[str], unset: Sequence[st
     )
 
 
-def _parts(model: TextModel, optimizer_bytes: int) -> tuple[Part, ...]:
-    """Every part in the order of the model; a weight that several layers share counts once."""
+def _parts(drawn: Outline, state_bytes: int) -> tuple[Part, ...]:
+    """Every part in the order of the model; a weight that several layers share counts once. `state_bytes` are those of
+    the optimizer for each number that is trained."""
+    model = drawn.model
     part_of = parts_of(model.hf)
     named = [(part_of[name], name, parameter) for name, parameter in model.hf.named_parameters()]
     if model.pooling is not None:
@@ -146,9 +149,12 @@ def _parts(model: TextModel, optimizer_bytes: int) -> tuple[Part, ...]:
     for part in dict.fromkeys(part for part, _, _ in named):
         inside = [(name, parameter) for of, name, parameter in named if of == part]
         beside = sum(parameter.numel() for name, parameter in inside if is_adapter(name))
-        every = sum(parameter.numel() for _, parameter in inside)
+        total = sum(parameter.numel() for _, parameter in inside) - beside
         trained = sum(parameter.numel() for _, parameter in inside if parameter.requires_grad)
-        found.append(Part(part, every - beside, beside, trained, BYTES_OF_WEIGHT * every, optimizer_bytes * trained))
+        held = sum(
+            drawn.low_bits.get(plain_name(name), BYTES_OF_WEIGHT * parameter.numel()) for name, parameter in inside
+        )
+        found.append(Part(part, total, beside, trained, held, state_bytes * trained))
     return tuple(found)
 
 
