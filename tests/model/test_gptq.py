@@ -3,6 +3,7 @@ weights in fp32 are."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 from pathlib import Path
@@ -80,18 +81,15 @@ def test_weights_are_read_back_as_written_out_by_hand(form: tuple[int, int, bool
 @pytest.mark.parametrize("form", [form for form in FORMS if form[1] != 24], ids=str)
 def test_weights_are_those_of_gptqmodel(form: tuple[int, int, bool, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "GPTQ_TORCH_TRITON_DEQUANT", "0")
-    from gptqmodel.nn_modules.qlinear.torch import TorchLinear
-    from gptqmodel.utils.model import convert_gptq_v1_to_v2_format_module
-
+    linear = importlib.import_module("gptqmodel.nn_modules.qlinear.torch").TorchLinear
+    to_version_2 = importlib.import_module("gptqmodel.utils.model").convert_gptq_v1_to_v2_format_module
     bits, size, mixed, version = form
     parts = tensors_of(*form)
-    theirs = TorchLinear(
-        bits=bits, group_size=size, sym=False, desc_act=mixed, in_features=64, out_features=48, bias=False
-    )
+    theirs = linear(bits=bits, group_size=size, sym=False, desc_act=mixed, in_features=64, out_features=48, bias=False)
     for name, tensor in parts.items():
         getattr(theirs, name).copy_(tensor)
     if version == 1:
-        convert_gptq_v1_to_v2_format_module(theirs, bits=bits, pack_dtype=torch.int32)
+        to_version_2(theirs, bits=bits, pack_dtype=torch.int32)
     found = Groups(bits).read_back(held_of(parts, bits, version), (48, 64), torch.float32)
     for training in (True, False):
         theirs.train(training)

@@ -14,7 +14,9 @@ from kits.backbones import tiny_backbone
 from kits.cli import runner
 from kits.errors import refused
 from kits.gptq import write_gptq
+from kits.resume import end_of
 from kits.runs import Listener, reviews, write_place
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 
 import textune
@@ -48,6 +50,7 @@ lr = 1e-2
 [train.checkpoint]
 every = "6 steps"
 """
+APART = ("model.lora.merge=off", "train.checkpoint.every=3 steps", "train.checkpoint.keep=all")
 TEXTS = ["a good film", "the worst movie of the year", "a dull and boring and poor plot"]
 
 
@@ -142,7 +145,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = write_place(tmp_path_factory.mktemp("packed"), CONFIG.replace(BITS, ""), reviews(60))
     (place / "backbone").rename(place / "plain")
     write_gptq(place / "plain", place / "backbone", mixed=True)
-    textune.train(place / "config.toml", run=place / "run", overrides=["model.lora.merge=off"])
+    textune.train(place / "config.toml", run=place / "run", overrides=APART)
     return place
 
 
@@ -165,12 +168,34 @@ def test_a_run_on_files_of_gptq_is_opened_beside_them_and_merged(packed: Path, t
     assert abs(plain_scores(tmp_path / run.name) - scores).max() < 1e-5
 
 
+def test_a_run_on_files_of_gptq_is_resumed_bit_for_bit(packed: Path, tmp_path: Path) -> None:
+    whole = packed / "run"
+    checkpoint = whole / "checkpoints" / "step-3"
+    held = sum(path.stat().st_size for path in checkpoint.rglob("*.safetensors"))
+    assert held < (packed / "backbone" / "model.safetensors").stat().st_size
+    run = tmp_path / "run"
+    textune.train(packed / "config.toml", run=run, overrides=APART, resume=str(checkpoint))
+    ends = [end_of(of).checkpoint for of in (run, whole)]
+    assert ends[0].names == ends[1].names
+    assert all(torch.equal(ends[0].read(name), ends[1].read(name)) for name in ends[0].names)
+    assert not any("layer" in name and "base_layer.weight" in name for name in ends[0].names)
+
+
+def test_files_of_gptq_that_changed_are_refused(packed: Path) -> None:
+    path = packed / "backbone" / "model.safetensors"
+    before, tensors = path.read_bytes(), load_file(path)
+    name = next(name for name in tensors if name.endswith(".qweight"))
+    tensors[name][0, 0] += 1
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+        with refused(ModelError, key="model.pretrained", place=str(packed / "backbone")):
+            load(packed / "run")
+    finally:
+        path.write_bytes(before)
+
+
 def test_a_run_on_files_of_gptq_needs_adapters_and_one_engine(packed: Path, tmp_path: Path) -> None:
-    refusals = {
-        "train.distributed.kind": "fsdp",
-        "train.engine": "onnxruntime",
-    }
-    for key, value in refusals.items():
+    for key, value in (("train.distributed.kind", "fsdp"), ("train.engine", "onnxruntime")):
         with refused(ConfigError, key=key, value=value):
             require_beside_few_bits(load_config(packed / "config.toml", [f"{key}={value}"]).experiment)
     with refused(ConfigError, key="model.pretrained", value=str(packed / "backbone")):
