@@ -112,6 +112,8 @@ def test_a_rate_that_no_backbone_bears_is_said(short: Path) -> None:
     assert '1e-6 to 3e-5 is usual with "lion"' in said
     assert notices("train.optimizer.lr=1e-3") == []
     assert notices("train.optimizer.lr=5", "model.freeze=backbone") == []
+    assert notices("train.optimizer.lr=2e-3", "model.lora.r=2") == []
+    assert len(notices("train.optimizer.lr=2e-3")) == 1
 
 
 def test_few_rows_are_said(short: Path, tmp_path: Path) -> None:

@@ -187,9 +187,11 @@ def separator_notice(columns: Columns, section: TokensSection, encoder: TextEnco
 
 
 def rate_warning(section: TrainSection, model: TextModel) -> list[str]:
-    """A warning if the learning rate would most likely destroy the pretrained backbone."""
+    """A warning if the learning rate would most likely destroy the pretrained backbone; adapters beside it bear high
+    ones."""
     rate, rule = section.optimizer.lr, rule_of(section.optimizer)
-    if rate <= rule.highest_lr or not any(p.requires_grad for p in model.hf.base_model.parameters()):
+    is_trained = model.adapters is None and any(p.requires_grad for p in model.hf.base_model.parameters())
+    if rate <= rule.highest_lr or not is_trained:
         return []
     return [
         f"train.optimizer.lr = {rate:g} is very high for a pretrained backbone, which will most likely forget what it"
