@@ -103,7 +103,7 @@ def _few_numbers() -> str:
     """Training everything beside training few numbers, a line for each backbone and way that has a run."""
     columns = ["backbone", "trained", "numbers trained", "training rows, batch size", "learning rate", "accuracy"]
     columns += ["beside training everything", "peak memory"]
-    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    lines, origins = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)], set[str]()
     for backbone, title in BACKBONES.items():
         everything = _read("textune", f"{backbone}-full")
         for way, words in WAYS.items():
@@ -116,7 +116,12 @@ def _few_numbers() -> str:
             cells += ["-" if way == "full" else _difference(runs, everything, "accuracy")]
             peak = max(other["peak_memory_mb"] for other in runs.values())
             lines.append(f"| {' | '.join([*cells, f'{peak:,.0f} MiB'])} |")
-    return "\n".join(lines)
+            origins |= {
+                f"{other['date']}, {other['machine']}, threads: {other['threads']}, {other['precision']}, torch"
+                f" {other['versions']['torch']}, transformers {other['versions']['transformers']}"
+                for other in runs.values()
+            }
+    return "\n".join([*lines, "", f"Where and when: {'; '.join(sorted(origins))}."])
 
 
 def _rates() -> str:

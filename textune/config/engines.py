@@ -10,8 +10,7 @@ from textune.config.toml import format_key, format_value
 
 
 class _Limit(NamedTuple):
-    """A key with the values that an engine can go with, the first of which is what to write instead of others; a table
-    that it cannot go with has none."""
+    """A key with the values that an engine can go with, the first of which is what to write instead of others."""
 
     place: tuple[str, ...]
     allowed: tuple[object, ...]
@@ -25,7 +24,6 @@ LIMITS: dict[str, tuple[_Limit, ...]] = {
         _Limit(("model", "kind"), ("pretrained",), "takes models of transformers"),
         _Limit(("model", "attention"), ("auto", "padded"), "computes padded batches"),
         _Limit(("model", "compile"), ("auto", "off"), "computes without compiled kernels"),
-        _Limit(("model", "quantize"), (), "computes products of fp32 weights"),
         _Limit(("tokens", "long"), ("truncate",), "computes padded batches, and windows are computed packed"),
         _Limit(("train", "precision"), ("auto", "fp32"), "computes in fp32"),
         _Limit(("train", "device"), ("auto", "cpu"), "computes on a CPU"),
@@ -48,9 +46,7 @@ def engine_problems(experiment: Experiment) -> list[Problem]:
         if value is None or value in limit.allowed:
             continue
         key = format_key(*limit.place)
-        said = key if not limit.allowed else f"{key} = {format_value(value)}"
-        instead = f"Use {key} = {format_value(limit.allowed[0])}" if limit.allowed else f"Leave {key} out"
-        message = f'{said} cannot go with train.engine = "{engine}", which {limit.why}.'
-        hint = f'{instead}, or use train.engine = "torch".'
+        message = f'{key} = {format_value(value)} cannot go with train.engine = "{engine}", which {limit.why}.'
+        hint = f'Use {key} = {format_value(limit.allowed[0])}, or train.engine = "torch".'
         problems.append(Problem(limit.place, message, hint, value=value))
     return problems

@@ -196,21 +196,22 @@ def _muon(section: Muon, groups: list[Group], kernels: Kernels | None) -> torch.
     )
 
 
-# Adapters bear ten times the rate of whole weights, whatever their rank: Schulman et al. 2025,
-# https://thinkingmachines.ai/blog/lora/. With SGD their first update is that of whole weights, in r directions.
+# The best rate of adapters is ten times that of whole weights, whatever their rank: Schulman et al. 2025,
+# https://thinkingmachines.ai/blog/lora/. With AdamW at 1e-2, examples/trec_lora.toml on 1,500 rows fell from an accuracy
+# of 0.88 to 0.35. With SGD their first update is that of whole weights, in r directions.
 UPDATE_RULES: dict[str, UpdateRule] = {
     "adamw": UpdateRule(
         _adamw,
         lambda section: 8,
         peak=Peak("1e-5", "1e-4", limit=1e-3),
-        adapter_peak=Peak("1e-4", "1e-3", limit=1e-2),
+        adapter_peak=Peak("1e-4", "1e-3", limit=5e-3),
         moments=("exp_avg", "exp_avg_sq"),
     ),
     "adamw_8bit": UpdateRule(
         _adamw_8bit,
         lambda section: 2,
         peak=Peak("1e-5", "1e-4", limit=1e-3),
-        adapter_peak=Peak("1e-4", "1e-3", limit=1e-2),
+        adapter_peak=Peak("1e-4", "1e-3", limit=5e-3),
         whole="keeps its state in blocks of numbers that share a scale",
         packages=("bitsandbytes", "torchao"),
         extra="8bit",
@@ -219,7 +220,7 @@ UPDATE_RULES: dict[str, UpdateRule] = {
         _adafactor,
         lambda section: 0 if section.beta1 is None else 4,  # beside a number for each row and column
         peak=Peak("1e-5", "1e-3", limit=1e-2),
-        adapter_peak=Peak("1e-4", "1e-2", limit=1e-1),
+        adapter_peak=Peak("1e-4", "1e-2", limit=5e-2),
         whole="scales a number by its row, its column and the whole weight",
     ),
     "sgd": UpdateRule(
@@ -232,20 +233,20 @@ UPDATE_RULES: dict[str, UpdateRule] = {
         _lion,
         lambda section: 4,
         peak=Peak("1e-6", "3e-5", limit=3e-4),
-        adapter_peak=Peak("1e-5", "3e-4", limit=3e-3),
+        adapter_peak=Peak("1e-5", "3e-4", limit=1e-3),
     ),
     "schedule_free": UpdateRule(
         _schedule_free,
         lambda section: 12,  # the third number is kept only while weights are published, and in a checkpoint
         peak=Peak("1e-5", "1e-3", limit=1e-2),
-        adapter_peak=Peak("1e-4", "1e-2", limit=1e-1),
+        adapter_peak=Peak("1e-4", "1e-2", limit=5e-2),
     ),
     "muon": UpdateRule(
         _muon,
         lambda section: 8,
         adapter_bytes=4,
         peak=None,
-        adapter_peak=Peak("1e-4", "1e-3", limit=1e-2),
+        adapter_peak=Peak("1e-4", "1e-3", limit=5e-3),
         whole="makes the update of a matrix orthogonal as a whole",
     ),
 }
