@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,7 @@ def test_biases_that_are_not_there(family: str, bias: str, tmp_path: Path) -> No
         ({"rank_pattern": {"(": 2}}, "rank_pattern"),
         ({"rank_pattern": 4}, "rank_pattern"),
         ({"alpha_pattern": {"query": -1}}, "alpha_pattern"),
+        ({"alpha_pattern": {"query": math.inf}}, "alpha_pattern"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], key: str) -> None:
@@ -320,6 +322,7 @@ def test_a_missing_peft_is_named_with_its_command(monkeypatch: pytest.MonkeyPatc
         (["model.lora.r=0"], "model.lora.r", "0"),
         (["model.lora.r=-1"], "model.lora.r", "-1"),
         (["model.lora.alpha=0"], "model.lora.alpha", "0"),
+        (["model.lora.alpha=1e300"], "model.lora.alpha", "1e300"),
         (["model.lora.dropout=1"], "model.lora.dropout", "1"),
         (["model.lora.bias=some"], "model.lora.bias", "some"),
         (["model.lora.targets=[]"], "model.lora.targets", []),

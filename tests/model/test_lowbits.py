@@ -302,6 +302,24 @@ def test_what_is_trained_and_what_must_be_exact_keeps_its_weights(tmp_path: Path
     assert low and {name.rpartition(".")[2] for name in left if not name.startswith("classification_head")} == {"wo"}
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("section", SECTIONS, ids=described)
+def test_a_gpu_reads_the_same_weights_and_learns_the_same(section: Quantize, tmp_path: Path) -> None:
+    low, _ = adapted("bert", tmp_path, section)
+    assert low.model.low_bits is not None
+    layers = low.model.low_bits.layers
+    weights = {name: layer.read_back(torch.float32) for name, layer in layers.items()}
+    batch = lay_out(low, random_rows(low), UNEVEN)
+    expected = gradients(low.hf, low.model(batch).square().sum())
+    low.model.to("cuda")
+    for name, layer in layers.items():
+        torch.testing.assert_close(layer.read_back(torch.float32).cpu(), weights[name], atol=1e-7, rtol=1e-6)
+    found = gradients(low.hf, low.model(batch.to(torch.device("cuda"))).square().sum())
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name].cpu(), gradient, atol=1e-4, rtol=1e-3)
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ from textune.model.depth import head_names
 from textune.pipeline.parameters import parameters
 from textune.run.state import FROZEN_WEIGHTS
 from textune.training.checkpoint import Checkpoint, newest, seal
-from textune.training.rules import state_bytes
+from textune.training.rules import rule_of, state_bytes
 from textune.training.state import held_weights, trained_in
 from textune.training.tensorfile import FileFacts, facts_of, write_tensors
 
@@ -323,9 +323,9 @@ def test_a_checkpoint_of_adapters_is_a_twentieth_of_one_of_a_full_training() -> 
     model = TextModel(hf, pad_id=1, attention="padded", compile="off", whole=frozenset(head_names(hf)))
 
     def checkpoint_bytes(left_out: int = 0) -> int:
-        trained = sum(parameter.numel() for parameter in trained_in(model).values()) - left_out
         held = sum(tensor.nbytes for tensor in held_weights(model).values()) - 4 * left_out
-        return held + state_bytes(AdamW()) * trained
+        state_of_left_out = rule_of(AdamW()).state_bytes(AdamW()) * left_out
+        return held + state_bytes(AdamW(), trained_in(model)) - state_of_left_out
 
     full = checkpoint_bytes(left_out=hf.get_input_embeddings().weight.numel())
     model.adapt(Lora(), seed=0)

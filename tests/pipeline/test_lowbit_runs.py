@@ -130,6 +130,7 @@ def test_a_run_with_few_bits_is_quiet(tmp_path: Path) -> None:
     place = write_place(tmp_path, CONFIG, reviews(40))
     command = [sys.executable, "-m", "textune", "train", str(place / "config.toml"), "--run", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "weights of 4 bits beneath" in done.stderr + done.stdout
     assert "gemm" not in done.stderr and "bitsandbytes" not in done.stderr.lower(), done.stderr
 
 

@@ -77,6 +77,7 @@ KINDS: dict[str, list[str]] = {
     "rates": ["train.optimizer.layer_decay=0.6", "train.optimizer.head_lr=2e-3"],
     "weighted": ["train.order=weighted", "data.columns.weight=weight"],
     "adapters": ["model.lora.r=4", "model.lora.bias=lora_only"],
+    "few bits": ["model.lora.r=4", "model.quantize.bits=4"],
     "adapters with magnitudes": ["model.lora.r=4", "model.lora.options.use_dora=true"],
     "frozen": ["model.freeze=embeddings"],
     "same shapes": [
@@ -202,12 +203,13 @@ def fsdp() -> list[str]:
         for fast in [
             {
                 *((2, "class weights", "ddp"), (2, "multilabel", "fsdp"), (2, "several tasks", "ddp")),
-                *((2, "adapters", "ddp"), (2, "adapters", "fsdp")),
+                *((2, "adapters", "ddp"), (2, "adapters", "fsdp"), (2, "few bits", "ddp")),
             }
         ]
         for world in (2, 4)
         for kind in KINDS
         for way in ("ddp", "fsdp")
+        if (kind, way) != ("few bits", "fsdp")  # which is refused
     ],
 )
 def test_ranks_train_as_one_process_does(

@@ -47,7 +47,9 @@ def train(home: Path, run: Path, *words: str, stop: int = 0) -> Listener:
     return listener
 
 
-@pytest.mark.parametrize("words", [[], [NO_DROPOUT]], ids=["dropout", "no dropout"])
+@pytest.mark.parametrize(
+    "words", [[], [NO_DROPOUT, "train.compact_vocabulary=on"]], ids=["dropout", "no dropout, compact vocabulary"]
+)
 def test_a_run_that_resumes_is_the_run_that_was_never_stopped(home: Path, tmp_path: Path, words: list[str]) -> None:
     """Bit for bit, with ONNX Runtime's own masks of dropout, too: they follow from the seed of the step."""
     whole = train(home, tmp_path / "whole", *words)

@@ -11,6 +11,7 @@ from kits.batches import store_of
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_matrix
 
+from bench.rows import write_json
 from bench.scores import rates
 from bench.scores import table as results_table
 from bench.scores.__main__ import main
@@ -132,3 +133,30 @@ def test_scores_on_other_rows_do_not_stand_beside_each_other(
     with pytest.raises(SystemExit, match="2"):
         rates.main([*words, "2e-3", "--held-out", "50"])
     assert "1000 rows, not on 50" in capsys.readouterr().err and tried == [1e-3]
+
+
+def a_run(seed: int, accuracy: float, *, trained: int, lr: float) -> Json:
+    example = {"train": {"batch_size": 16, "optimizer": {"lr": lr}}}
+    known: Json = {"seed": seed, "last": {"accuracy": accuracy}, "rows": {"train": 5000, "validation": 872}}
+    known |= {"date": "2026-11-30", "machine": "a processor", "threads": 1, "precision": "fp32"}
+    known["versions"] = {"torch": "2.13", "transformers": "5.23"}
+    return {**known, "parameters_trained": trained, "peak_memory_mb": 700.4 + seed, "example": example}
+
+
+def test_few_trained_numbers_stand_beside_training_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results_table, "RESULTS", tmp_path)
+    ways = {"full": (0.90, 14_000_000, 1e-4), "lora": (0.88, 300_000, 2e-3)}
+    for way, (accuracy, trained, lr) in ways.items():
+        for seed in (0, 1):
+            run = a_run(seed, accuracy + seed / 100, trained=trained, lr=lr)
+            write_json(tmp_path / "textune" / f"minilm-{way}-{seed}.json", run)
+    write_json(tmp_path / "rates" / "minilm-lora.json", {"held_out": 1000, "scores": {"0.001": 0.8, "0.002": 0.85}})
+    name = "| all-MiniLM-L6-v2 |"
+    less = "-0.020 (seed spread 0.010)"
+    found = results_table._few_numbers().splitlines()[2:]
+    assert found[-1].endswith("2026-11-30, a processor, threads: 1, fp32, torch 2.13, transformers 5.23.")
+    assert found[:2] == [
+        f"{name} everything | 14,000,000 | 5,000, 16 | 0.0001 | 0.905 (0.900, 0.910) | - | 701 MiB |",
+        f"{name} LoRA r 8 | 300,000 | 5,000, 16 | 0.002 | 0.885 (0.880, 0.890) | {less} | 701 MiB |",
+    ]
+    assert results_table._rates().splitlines()[2:] == [f"{name} LoRA r 8 | 0.001: 0.800, 0.002: 0.850 (1,000 rows) |"]

@@ -69,6 +69,12 @@ def test_keys_that_onnxruntime_cannot_go_with(tmp_path: Path, key: str, value: A
         textune.check(place / "config.toml", overrides=overrides)
 
 
+def test_weights_of_few_bits_are_refused(tmp_path: Path) -> None:
+    place = write_place(tmp_path, NO_ROWS + "[model.quantize]\n[model.lora]\n", reviews(4))
+    with refused(ConfigError, key="train.engine"):
+        textune.check(place / "config.toml", overrides=["train.engine=onnxruntime"])
+
+
 def test_a_model_of_the_users_own_is_refused(tmp_path: Path) -> None:
     config = NO_ROWS.replace(
         'pretrained = "backbone"', 'kind = "python"\nobject = "own:Model"\ntokenizer = "backbone"'

@@ -48,7 +48,7 @@ def _is_rank(value: Any) -> bool:
 
 
 def _is_scale(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1e6  # as model.lora.alpha
 
 
 OPTIONS = {
@@ -62,7 +62,8 @@ OPTIONS = {
         _by_pattern(_is_rank), 'a rank for each regular expression, such as { "layer.0.*query" = 4 }'
     ),
     "alpha_pattern": _Option(
-        _by_pattern(_is_scale), 'a number above 0 for each regular expression, such as { "layer.0.*query" = 8 }'
+        _by_pattern(_is_scale),
+        'a number above 0 and at most 1e6 for each regular expression, such as { "layer.0.*query" = 8 }',
     ),
     "lora_bias": _Option(_is_flag, "true or false"),
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from textune.data import choices_of, problem_of
 from textune.run.parts import Parts
-from textune.training import held_weights, learning_rate, state_bytes
+from textune.training import held_weights, learning_rate, state_bytes, trained_in
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -56,6 +56,8 @@ class Facts:
     adapter_rank: int | None
     """`model.lora.r`; None where no adapters are trained."""
     adapted_layers: int
+    weight_bits: int | None
+    """Bits of the weights beneath adapters (`model.quantize`); None where they are fp32."""
     vocabulary: str
     """Which token embeddings are trained, in words."""
     layout: str
@@ -139,6 +141,7 @@ def run_facts(parts: Parts) -> Facts:
         parameters_trained=sum(p.numel() for p in parts.model.parameters() if p.requires_grad),
         adapter_rank=None if adapters is None else adapters.lora.r,
         adapted_layers=0 if adapters is None else len(adapters.layers),
+        weight_bits=None if (low_bits := parts.model.low_bits) is None else low_bits.section.bits,
         vocabulary=parts.vocabulary,
         layout=parts.model.layout,
         layout_reason=parts.model.reason,
@@ -189,8 +192,7 @@ def _checkpoint_bytes(parts: Parts) -> int:
     section = parts.settings.train
     if section.checkpoint.save_only_model:
         return _model_bytes(parts)
-    trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    return _held_bytes(parts) + state_bytes(section.optimizer) * trained
+    return _held_bytes(parts) + state_bytes(section.optimizer, trained_in(parts.model))
 
 
 def _held_bytes(parts: Parts) -> int:

@@ -64,7 +64,8 @@ def _trained(facts: Facts) -> str:
     if facts.adapter_rank is None:
         remark = "" if trained == facts.parameters else f", {millions(trained)} trained"
         return f"{millions(facts.parameters)} parameters{remark}"
-    remark = f" (LoRA r {facts.adapter_rank} on {count(facts.adapted_layers, 'layer')})"
+    beneath = "" if facts.weight_bits is None else f", weights of {facts.weight_bits} bits beneath"
+    remark = f" (LoRA r {facts.adapter_rank} on {count(facts.adapted_layers, 'layer')}{beneath})"
     return f"{millions(facts.parameters)} parameters, {millions(trained)} trained{remark}"
 
 

@@ -120,7 +120,7 @@ class _Session:
         transformations = capi.TrainingGraphTransformerConfiguration()
         transformations.propagate_cast_ops_config = capi.PropagateCastOpsConfiguration()
         transformations.propagate_cast_ops_config.level = -1  # nothing to propagate in fp32
-        with _explained(family, "ONNX Runtime has no gradient for an operator of it"):
+        with _explained(family, "ONNX Runtime cannot compute it or its gradients"):
             builder.initialize(model, keys)
             builder.build(transformations)
             whole: bytes = builder.get_gradient_model()
