@@ -218,7 +218,7 @@ def test_a_model_starts_as_the_pretrained_one_and_by_the_seed_alone(tmp_path: Pa
             "bert",
             "*",
             "*",
-            ["classifier", "all-linear", '"bert.*'],
+            ["classifier", "all-linear", 'or "bert.*".'],
         ),
         ("roberta", "dense", "dense", ["classifier.dense", '"roberta.encoder.layer.*dense"']),
     ],
