@@ -261,6 +261,14 @@ def test_a_model_that_does_not_tell_its_head_from_its_backbone(tmp_path: Path) -
         adapted(built)
 
 
+def test_a_rank_that_no_layer_has(tmp_path: Path) -> None:
+    built = build("bert", tmp_path)
+    width = built.hf.config.hidden_size
+    with refused(ConfigError, key="model.lora.r", value=width + 1):
+        adapted(built, r=width + 1, targets="query")
+    adapted(built, r=width, targets="query")
+
+
 @pytest.mark.parametrize(("family", "bias"), [("llama", "all"), ("llama", "lora_only"), ("t5", "all")])
 def test_biases_that_are_not_there(family: str, bias: str, tmp_path: Path) -> None:
     with refused(ConfigError, key="model.lora.bias", value=bias):

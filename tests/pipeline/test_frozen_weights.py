@@ -23,6 +23,7 @@ from textune.errors import ModelError, Preempted, RunError
 from textune.exports.hf import export
 from textune.model.backbone import TextModel
 from textune.model.depth import head_names
+from textune.pipeline.parameters import parameters
 from textune.run.state import FROZEN_WEIGHTS
 from textune.training.checkpoint import Checkpoint, newest, seal
 from textune.training.rules import rule_of, state_bytes
@@ -279,6 +280,25 @@ def test_a_backbone_may_stand_elsewhere(home: Path, tmp_path: Path) -> None:
     elsewhere = copy_of(home / "backbone", tmp_path / "moved")
     train(home, tmp_path / "run", "adapters", f"model.pretrained={elsewhere}")
     assert last(tmp_path / "run").step == STEPS
+
+
+def test_code_beside_a_backbone_is_not_run_for_a_folder_that_says_so(home: Path, tmp_path: Path) -> None:
+    """A run may come from anybody: what its configuration trusted is trusted by whoever trains with it, and by no
+    other command."""
+    backbone, mark = copy_of(home / "backbone", tmp_path / "backbone"), tmp_path / "mark"
+    run, words = tmp_path / "run", [f"model.pretrained={backbone}", "model.trust_remote_code=true"]
+    train(home, run, "adapters", *words, stop=STOPPED)
+    checkpoint = last(run).folder
+    export(checkpoint, tmp_path / "model")  # whoever trusts needlessly is not kept from his model
+    config = json.loads((backbone / "config.json").read_text())
+    names = {"AutoConfig": "code.Config", "AutoModelForSequenceClassification": "code.Model"}
+    (backbone / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": names}))
+    (backbone / "code.py").write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\n")
+    with refused(RunError, key="model.pretrained", value=str(backbone), place=str(checkpoint)):
+        export(checkpoint, tmp_path / "other")
+    with refused(ModelError):
+        parameters(run)
+    assert not mark.exists() and not (tmp_path / "other").exists()
 
 
 def test_a_checkpoint_that_lacks_a_trained_weight_is_refused(home: Path, tmp_path: Path) -> None:

@@ -125,7 +125,9 @@ def _experiment(source: str | Path, overrides: Sequence[str], unset: Sequence[st
     if (folder / "config.toml").is_file():
         found = (folder / "model", complete_model(folder))
         saved = next((path for path in found if path is not None and (path / "config.json").is_file()), None)
-        return load_config(folder / "config.toml", overrides, unset).experiment, saved
+        # A run may come from anybody: what it trusted is not trusted here.
+        distrust = "model.trust_remote_code=false"
+        return load_config(folder / "config.toml", [distrust, *overrides], unset).experiment, saved
     if (folder / "config.json").is_file():
         saved = folder if (folder / "textune.json").is_file() else None
         return load_config(None, [f"model.pretrained={folder}", *overrides], unset).experiment, saved
