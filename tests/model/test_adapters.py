@@ -218,7 +218,7 @@ def test_a_model_starts_as_the_pretrained_one_and_by_the_seed_alone(tmp_path: Pa
             "bert",
             "*",
             "*",
-            ["classifier", "all-linear", '"bert.*'],
+            ["classifier", "all-linear", 'or "bert.*".'],
         ),
         ("roberta", "dense", "dense", ["classifier.dense", '"roberta.encoder.layer.*dense"']),
     ],
@@ -259,6 +259,14 @@ def test_a_model_that_does_not_tell_its_head_from_its_backbone(tmp_path: Path) -
     built.model._whole = frozenset()
     with refused(ConfigError, key="model.lora"):
         adapted(built)
+
+
+def test_a_rank_that_no_layer_has(tmp_path: Path) -> None:
+    built = build("bert", tmp_path)
+    width = built.hf.config.hidden_size
+    with refused(ConfigError, key="model.lora.r", value=width + 1):
+        adapted(built, r=width + 1, targets="query")
+    adapted(built, r=width, targets="query")
 
 
 @pytest.mark.parametrize(("family", "bias"), [("llama", "all"), ("llama", "lora_only"), ("t5", "all")])
