@@ -34,12 +34,19 @@ def importing(*, for_good: bool = False) -> Iterator[None]:
 def import_quietly(name: str) -> ModuleType:
     """Import bitsandbytes or what imports it, such as peft, without its remark that it has no fast 4-bit products for
     processors, and without its warnings about what it uses of torch."""
-    log = logging.getLogger("bitsandbytes")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    with quietly("bitsandbytes"):
+        return importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def quietly(log: str) -> Iterator[None]:
+    """Without warnings, and without what the logger of that name says below errors."""
+    logger = logging.getLogger(log)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return importlib.import_module(name)
+            yield
     finally:
-        log.setLevel(level)
+        logger.setLevel(level)

@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Train with every rate that has no score yet; 1 if one failed, 2 for a mistake in the command."""
     parser = argparse.ArgumentParser(prog="python -m bench.scores.rates", description=__doc__)
     add = parser.add_argument
-    add("config", type=Path, help="such as bench/scores/few/minilm-lora.toml")
+    add("config", type=Path, help="such as bench/scores/sst2/minilm-lora.toml")
     add("--rates", nargs="+", type=float, required=True, help="learning rates")
     add("--data-folder", required=True, type=Path, help="folder that holds glue/, trec/, ...")
     add("--held-out", type=int, default=1000, help="rows of the training rows that judge; by default %(default)s")

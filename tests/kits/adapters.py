@@ -6,12 +6,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
-from peft import LoraConfig, TaskType, get_peft_model
 
 from kits.models import Built, plain_copy
 from textune.config.adapters import Lora
 
+peft = pytest.importorskip("peft", reason="the extra `lora` is not installed")
 SEED = 7
 
 
@@ -32,10 +33,10 @@ def wrapped_by_peft(built: Built, lora: Lora, folder: Path) -> Any:
     built.model.freeze()
     randomised(built.hf)
     assert built.model.adapters is not None
-    config = LoraConfig(
-        task_type=TaskType.SEQ_CLS,
+    config = peft.LoraConfig(
+        task_type=peft.TaskType.SEQ_CLS,
         r=lora.r,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         bias=lora.bias,
         target_modules=list(built.model.adapters.layers),
@@ -43,7 +44,7 @@ def wrapped_by_peft(built: Built, lora: Lora, folder: Path) -> Any:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks for a name that transformers is giving up
-        wrapper = get_peft_model(plain, config)
+        wrapper = peft.get_peft_model(plain, config)
     ours = dict(built.hf.named_parameters())
     theirs = {plainly(name): parameter for name, parameter in wrapper.named_parameters() if not is_spare(name)}
     assert ours.keys() == theirs.keys()

@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from textune.config.adapters import Lora
 from textune.config.schema import TrainSection
-from textune.config.updaterules import AdamW
+from textune.config.updaterules import Adafactor, AdamW, Lion, Muon, Optimizer, ScheduleFree, Sgd
 from textune.model.device import Device
 from textune.model.native.adamw import KernelAdamW
 from textune.model.native.copies import copies_to_write
@@ -149,6 +149,41 @@ def test_weights_after_fifty_steps_are_those_of_pytorch(family: str, tmp_path: P
     for name, weight in slow.items():
         assert (fast[name] - weight).abs().max() <= 1e-6, name
         assert torch.equal(weight, start[name]) != weight.requires_grad, name
+
+
+RULES = (AdamW(lr=1e-2), Adafactor(lr=1e-2), Sgd(lr=0.1), Lion(lr=1e-3), ScheduleFree(lr=1e-2), Muon(lr=1e-2))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind)
+def test_a_pass_reads_the_weights_of_now_whatever_changed_them(rule: Optimizer, tmp_path: Path) -> None:
+    """A step of any rule, what it publishes, a restore: the copies of weights are never those of before."""
+    built = adapted("bert", tmp_path, Lora(r=3, bias="all"), kernels=True)
+    learner = learner_alone(built.model, TrainSection(optimizer=rule), Device(torch.device("cpu"), "fp32"))
+    kernels = built.model.accelerator.kernels
+
+    def evaluated() -> float:
+        with learner.published(), torch.inference_mode():
+            fast, again = loss_of(built), loss_of(built)
+            built.model.accelerator.kernels = None
+            close(fast, loss_of(built))
+            built.model.accelerator.kernels = kernels
+        assert torch.equal(fast, again)
+        return fast.item()
+
+    def train(steps: int) -> list[float]:
+        found = []
+        for _ in range(steps):
+            learner.zero_grad()
+            loss_of(built).backward()
+            learner.step()
+            found.append(evaluated())
+        return found
+
+    assert len(set(train(2))) == 2
+    state, numbers = {name: tensor.clone() for name, tensor in learner.tensors()}, learner.numbers()
+    ahead = train(2)
+    learner.restore(set(state), state.__getitem__, numbers)
+    assert train(2) == ahead, "bit for bit"
 
 
 class Shapes(TorchDispatchMode):

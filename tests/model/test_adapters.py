@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,7 @@ def test_a_model_starts_as_the_pretrained_one_and_by_the_seed_alone(tmp_path: Pa
             "bert",
             "*",
             "*",
-            ["classifier", "all-linear", '"bert.*'],
+            ["classifier", "all-linear", 'or "bert.*".'],
         ),
         ("roberta", "dense", "dense", ["classifier.dense", '"roberta.encoder.layer.*dense"']),
     ],
@@ -260,6 +261,14 @@ def test_a_model_that_does_not_tell_its_head_from_its_backbone(tmp_path: Path) -
         adapted(built)
 
 
+def test_a_rank_that_no_layer_has(tmp_path: Path) -> None:
+    built = build("bert", tmp_path)
+    width = built.hf.config.hidden_size
+    with refused(ConfigError, key="model.lora.r", value=width + 1):
+        adapted(built, r=width + 1, targets="query")
+    adapted(built, r=width, targets="query")
+
+
 @pytest.mark.parametrize(("family", "bias"), [("llama", "all"), ("llama", "lora_only"), ("t5", "all")])
 def test_biases_that_are_not_there(family: str, bias: str, tmp_path: Path) -> None:
     with refused(ConfigError, key="model.lora.bias", value=bias):
@@ -284,6 +293,7 @@ def test_biases_that_are_not_there(family: str, bias: str, tmp_path: Path) -> No
         ({"rank_pattern": {"(": 2}}, "rank_pattern"),
         ({"rank_pattern": 4}, "rank_pattern"),
         ({"alpha_pattern": {"query": -1}}, "alpha_pattern"),
+        ({"alpha_pattern": {"query": math.inf}}, "alpha_pattern"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], key: str) -> None:
@@ -320,6 +330,7 @@ def test_a_missing_peft_is_named_with_its_command(monkeypatch: pytest.MonkeyPatc
         (["model.lora.r=0"], "model.lora.r", "0"),
         (["model.lora.r=-1"], "model.lora.r", "-1"),
         (["model.lora.alpha=0"], "model.lora.alpha", "0"),
+        (["model.lora.alpha=1e300"], "model.lora.alpha", "1e300"),
         (["model.lora.dropout=1"], "model.lora.dropout", "1"),
         (["model.lora.bias=some"], "model.lora.bias", "some"),
         (["model.lora.targets=[]"], "model.lora.targets", []),

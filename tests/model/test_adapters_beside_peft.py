@@ -1,5 +1,5 @@
-"""Injected adapters beside peft's own wrapper around the plain model, with the same A and B: packed and padded, loss
-and every gradient."""
+"""Injected adapters beside peft's own wrapper around the plain model, with the same A and B: padded, packed and with
+compiled kernels, loss and every gradient."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from kits.adapters import by_plain_name, wrapped_by_peft
-from kits.backbones import tiny_backbone
+from kits.backbones import tiny_backbone, why_no_kernels
 from kits.batches import loader_of
 from kits.further import FURTHER
 from kits.models import (
@@ -48,7 +48,7 @@ def test_loss_and_gradients_are_those_of_pefts_wrapper(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of odd lengths and of one token, in uneven groups with filler and padded."""
-    built = build(family, tmp_path / "backbone", section={"compile": "off"})
+    built = build(family, tmp_path / "backbone", section={"compile": "off" if why_no_kernels() else "on"})
     if "this release of transformers" in built.model.reason:
         pytest.skip(built.model.reason)
     wrapper = wrapped_by_peft(built, Lora(r=3, alpha=5), tmp_path / "plain")
@@ -60,13 +60,22 @@ def test_loss_and_gradients_are_those_of_pefts_wrapper(
     loss = wrapper(**plain_inputs(built, rows, types), labels=labels).loss
     theirs = gradients(wrapper, loss)
     monkeypatch.setattr(backbone, "ROUND_FROM", 1)
-    layouts = {"packed": UNEVEN, "padded": None}
-    for layout in ["padded"] if built.model.layout == "padded" else ["packed", "padded"]:
-        built.model.set_layout(layout)  # type: ignore[arg-type]
-        logits = built.model(lay_out(built, rows, layouts[layout], types=types))
+    packs, groups = built.model.layout == "packed", {"padded": None, "packed": UNEVEN}
+
+    def compare() -> None:
+        logits = built.model(lay_out(built, rows, groups[built.model.layout], types=types))
         ours = functional.cross_entropy(logits, labels)
-        assert ours.item() == pytest.approx(loss.item(), rel=TOLERANCE), layout
+        assert ours.item() == pytest.approx(loss.item(), rel=TOLERANCE), built.model.layout
         assert_same_gradients(gradients(built.hf, ours), by_plain_name(theirs))
+
+    built.model.set_layout("padded")
+    compare()
+    if packs:
+        built.model.set_layout("packed")
+        compare()
+        built.model.speed_up(torch.float32, training=True)
+        assert why_no_kernels() or built.model.accelerator.kernels is not None
+        compare()
 
 
 def test_fifty_steps_give_the_weights_of_trainer_with_peft(tmp_path: Path) -> None:

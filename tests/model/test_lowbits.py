@@ -359,6 +359,9 @@ def test_what_the_machine_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ModelError) as caught:
         require_low_bits(Quantize(), device)
     assert caught.value.key == "model.quantize" and 'pip install "textune[qlora]"' in str(caught.value.hint)
+    with pytest.raises(ModelError) as caught:
+        require_low_bits(Quantize(), device, folder=Path("runs/x/best"))
+    assert "model.quantize" not in str(caught.value) and 'pip install "textune[qlora]"' in str(caught.value.hint)
     monkeypatch.undo()
 
     def lacks(device: str, precision: str) -> Device:

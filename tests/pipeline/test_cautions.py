@@ -1,5 +1,6 @@
 """Settings that do not suit the backbone, whatever rows were seen: refused, or said."""
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,23 @@ def test_a_rate_that_no_backbone_bears_is_said(short: Path) -> None:
     assert '1e-6 to 3e-5 is usual with "lion"' in said
     assert notices("train.optimizer.lr=1e-3") == []
     assert notices("train.optimizer.lr=5", "model.freeze=backbone") == []
-    assert notices("train.optimizer.lr=2e-3", "model.lora.r=2") == []
     assert len(notices("train.optimizer.lr=2e-3")) == 1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
+def test_adapters_have_rates_of_their_own(short: Path) -> None:
+    def notices(*overrides: str) -> list[str]:
+        listener = Listener()
+        textune.check(short / "config.toml", overrides=["model.lora.r=4", *overrides], tracker=listener)
+        return [notice for notice in listener.notices if "train.optimizer.lr" in notice]
+
+    for rate in ("1e-4", "2e-3", "5e-3"):
+        assert notices(f"train.optimizer.lr={rate}") == []
+    [said] = notices("train.optimizer.lr=1e-2")
+    assert "0.01 is very high for adapters" in said and '1e-4 to 1e-3 is usual with "adamw" and model.lora' in said
+    [said] = notices()  # the default, which is one for whole weights
+    assert "5e-05 is low for adapters" in said
+    assert notices("train.optimizer.kind=muon") == []
 
 
 def test_few_rows_are_said(short: Path, tmp_path: Path) -> None:

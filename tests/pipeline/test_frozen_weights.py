@@ -23,9 +23,10 @@ from textune.errors import ModelError, Preempted, RunError
 from textune.exports.hf import export
 from textune.model.backbone import TextModel
 from textune.model.depth import head_names
+from textune.pipeline.parameters import parameters
 from textune.run.state import FROZEN_WEIGHTS
 from textune.training.checkpoint import Checkpoint, newest, seal
-from textune.training.rules import state_bytes
+from textune.training.rules import rule_of, state_bytes
 from textune.training.state import held_weights, trained_in
 from textune.training.tensorfile import FileFacts, facts_of, write_tensors
 
@@ -281,6 +282,25 @@ def test_a_backbone_may_stand_elsewhere(home: Path, tmp_path: Path) -> None:
     assert last(tmp_path / "run").step == STEPS
 
 
+def test_code_beside_a_backbone_is_not_run_for_a_folder_that_says_so(home: Path, tmp_path: Path) -> None:
+    """A run may come from anybody: what its configuration trusted is trusted by whoever trains with it, and by no
+    other command."""
+    backbone, mark = copy_of(home / "backbone", tmp_path / "backbone"), tmp_path / "mark"
+    run, words = tmp_path / "run", [f"model.pretrained={backbone}", "model.trust_remote_code=true"]
+    train(home, run, "adapters", *words, stop=STOPPED)
+    checkpoint = last(run).folder
+    export(checkpoint, tmp_path / "model")  # whoever trusts needlessly is not kept from his model
+    config = json.loads((backbone / "config.json").read_text())
+    names = {"AutoConfig": "code.Config", "AutoModelForSequenceClassification": "code.Model"}
+    (backbone / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": names}))
+    (backbone / "code.py").write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\n")
+    with refused(RunError, key="model.pretrained", value=str(backbone), place=str(checkpoint)):
+        export(checkpoint, tmp_path / "other")
+    with refused(ModelError):
+        parameters(run)
+    assert not mark.exists() and not (tmp_path / "other").exists()
+
+
 def test_a_checkpoint_that_lacks_a_trained_weight_is_refused(home: Path, tmp_path: Path) -> None:
     train(home, tmp_path / "run", "adapters", stop=STOPPED)
     checkpoint = last(tmp_path / "run")
@@ -303,9 +323,9 @@ def test_a_checkpoint_of_adapters_is_a_twentieth_of_one_of_a_full_training() -> 
     model = TextModel(hf, pad_id=1, attention="padded", compile="off", whole=frozenset(head_names(hf)))
 
     def checkpoint_bytes(left_out: int = 0) -> int:
-        trained = sum(parameter.numel() for parameter in trained_in(model).values()) - left_out
         held = sum(tensor.nbytes for tensor in held_weights(model).values()) - 4 * left_out
-        return held + state_bytes(AdamW()) * trained
+        state_of_left_out = rule_of(AdamW()).state_bytes(AdamW()) * left_out
+        return held + state_bytes(AdamW(), trained_in(model)) - state_of_left_out
 
     full = checkpoint_bytes(left_out=hf.get_input_embeddings().weight.numel())
     model.adapt(Lora(), seed=0)

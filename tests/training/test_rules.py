@@ -223,9 +223,8 @@ def test_the_state_takes_the_bytes_that_are_reckoned_with(tmp_path: Path) -> Non
         for parameter in built.model.parameters():
             parameter.grad = torch.ones_like(parameter)
         learner.step()
-        numbers = sum(p.numel() for p in built.model.parameters())
         held = sum(t.numel() * t.element_size() for name, t in learner.tensors() if name.startswith("optimizer/"))
-        reckoned = state_bytes(section) * numbers
+        reckoned = state_bytes(section, dict(built.model.named_parameters()))
         rows_and_columns = 4 * sum(sum(p.shape[:2]) + 2 for p in built.model.parameters())
         assert reckoned <= held <= reckoned + rows_and_columns, section
 
@@ -251,17 +250,21 @@ def test_what_cannot_be_cut_is_refused_by_name(section: Any) -> None:
 def test_the_page_says_what_the_table_does() -> None:
     page = (Path(__file__).parents[2] / "docs" / "update-rules.md").read_text(encoding="utf-8")
     rows = re.findall(
-        r"^\| `(\w+)`(?: \(default\))? \|[^|]+\| ([^|]+) \| (\d+)[^|]*\| (exact|full table) \| (.+) \|$", page, re.M
+        r"^\| `(\w+)`(?: \(default\))? \|[^|]+\| ([^|]+) \| ([^|]+) \| (\d+)[^|]*\| (exact|full table) \| (.+) \|$",
+        page,
+        re.M,
     )
     sections = {
         section.kind: section for section in (Adafactor(), AdamW(), AdamW8bit(), Lion(), Muon(), ScheduleFree(), Sgd())
     }
     assert {kind for kind, *_ in rows} == set(UPDATE_RULES)
-    for kind, rate, size, vocabulary, sharing in rows:
+    for kind, rate, of_adapters, size, vocabulary, sharing in rows:
         rule = UPDATE_RULES[kind]
-        assert rate == rule.usual_lr, kind
-        lowest, highest = map(float, rate.split(" to "))
-        assert lowest <= sections[kind].lr <= highest <= rule.highest_lr, kind
+        assert (rate, of_adapters) == (str(rule.peak or "none"), str(rule.adapter_peak)), kind
+        for peak in (rule.peak, rule.adapter_peak):
+            assert peak is None or float(peak.lowest) < float(peak.highest) <= peak.limit, kind
+        peak = rule.peak or rule.adapter_peak
+        assert float(peak.lowest) <= sections[kind].lr <= float(peak.highest), kind
         assert rule.state_bytes(sections[kind]) == int(size), kind
         assert vocabulary == ("full table" if rule.whole else "exact"), kind
         ways = ["ddp", *["fsdp"] * (not rule.whole), *["deepspeed"] * bool(rule.moments)]

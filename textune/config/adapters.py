@@ -23,7 +23,7 @@ class Lora(Section):
 
     r: Annotated[PositiveInt, BeforeValidator(_as_rank)] = 8
     """Rank of the update: columns of the one matrix, rows of the other."""
-    alpha: Annotated[float, Field(gt=0)] = 16.0
+    alpha: Annotated[float, Field(gt=0, le=1_000_000)] = 16.0
     """The update is multiplied by `alpha / r`."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout before the first of the two matrices."""

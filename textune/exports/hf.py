@@ -202,10 +202,14 @@ def _from_skeleton(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
 
 
 def _on_backbone(checkpoint: Checkpoint, section: Model, code: Sequence[str], *, seed: int) -> TextModel:
-    """The model as the run began with it: a checkpoint that holds only what is trained leans on its backbone."""
+    """The model as the run began with it: a checkpoint that holds only what is trained leans on its backbone.
+
+    Code that comes with the backbone is not run, whatever the run allowed: the checkpoint may come from anybody.
+    """
     small = checkpoint.folder / "model"
     card = read_card(small)
     _require_code(section, code, small)
+    trusted, section = section.trust_remote_code, section.model_copy(update={"trust_remote_code": False})
     try:
         return load_model(
             section,
@@ -216,10 +220,18 @@ def _on_backbone(checkpoint: Checkpoint, section: Model, code: Sequence[str], *,
             pooling=card.window_pooling,
         )
     except (ModelError, ConfigError) as error:
+        hint = error.hint
+        if error.value == section.pretrained:  # there is no such folder
+            hint = "Put the backbone back where it was."
+        elif trusted:
+            hint += " An export runs no code that comes with a backbone, although model.trust_remote_code was set."
         raise RunError(
             f"the checkpoint {checkpoint.folder} holds only what the run trained; the other weights are read from its"
             f" backbone: {error.message}",
-            hint="Put the backbone back where it was.",
+            hint=hint,
+            key="model.pretrained",
+            value=section.pretrained,
+            place=str(checkpoint.folder),
         ) from error
 
 

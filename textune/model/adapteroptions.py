@@ -11,6 +11,7 @@ from textune.config import Lora
 from textune.errors import ConfigError
 from textune.imports import import_quietly
 from textune.model.hugging import FamilyModule, HuggingModel
+from textune.model.targets import shape_of
 from textune.wording import nearest
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _is_rank(value: Any) -> bool:
 
 
 def _is_scale(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1e6  # as model.lora.alpha
 
 
 OPTIONS = {
@@ -62,7 +63,8 @@ OPTIONS = {
         _by_pattern(_is_rank), 'a rank for each regular expression, such as { "layer.0.*query" = 4 }'
     ),
     "alpha_pattern": _Option(
-        _by_pattern(_is_scale), 'a number above 0 for each regular expression, such as { "layer.0.*query" = 8 }'
+        _by_pattern(_is_scale),
+        'a number above 0 and at most 1e6 for each regular expression, such as { "layer.0.*query" = 8 }',
     ),
     "lora_bias": _Option(_is_flag, "true or false"),
 }
@@ -105,7 +107,8 @@ def lora_config(lora: Lora, layers: Sequence[str]) -> LoraConfig:
 
 def require_used(hf: HuggingModel, lora: Lora, layers: Sequence[str], *, whole: Collection[str]) -> None:
     """ConfigError where an option or a bias of `model.lora` has nothing to act on, in these layers or in the
-    backbone, which has none of the weights `whole`."""
+    backbone, which has none of the weights `whole`, or where the rank is higher than that of any layer."""
+    _require_rank(hf, lora, layers)
     for option in ("rank_pattern", "alpha_pattern"):
         for pattern in lora.options.get(option, {}):
             if not any(re.match(rf"(.*\.)?({pattern})$", name) for name in layers):  # as peft reads it
@@ -126,6 +129,18 @@ def require_used(hf: HuggingModel, lora: Lora, layers: Sequence[str], *, whole: 
             hint='Leave it out, or use "none".',
             key="model.lora.bias",
             value=lora.bias,
+        )
+
+
+def _require_rank(hf: HuggingModel, lora: Lora, layers: Sequence[str]) -> None:
+    highest = max(min(shape_of(hf.get_submodule(name))) for name in layers)
+    if lora.r > highest:
+        raise ConfigError(
+            f"model.lora.r = {lora.r}, but no adapted layer has more than {highest} inputs or outputs on its narrower"
+            " side: no update of it has a higher rank.",
+            hint=f"Use at most {highest}; 8 is usual.",
+            key="model.lora.r",
+            value=lora.r,
         )
 
 

@@ -128,8 +128,8 @@ def starts_from_few_bits(section: Model) -> bool:
 
 
 def another_backbone(saved: SavedAdapters, found: Pretrained, others: Mapping[str, str]) -> ModelError:
-    """The error for a backbone that is there, but has other weights; `others`: their hashes, by the places where it
-    was looked for."""
+    """The error for a backbone that is there, but has other weights; `others`: their hashes, or why they do not fit,
+    by the places where it was looked for."""
     expected = saved.backbone.fingerprint
     there = "; ".join(f"{place} has {fingerprint}" for place, fingerprint in others.items())
     return ModelError(

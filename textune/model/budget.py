@@ -7,7 +7,7 @@ where that was too much (`outofmemory.py`).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,20 +124,20 @@ def choose_budget(
     train: TokenRows,
     configured: int | Literal["auto"],
     earlier: int | None,
-    state_bytes: int,
+    state_bytes: Callable[[dict[str, torch.nn.Parameter]], int],
     ranks: Ranks,
 ) -> TokenBudget:
     """The token budget of a run: as configured, as before it stopped, or as many tokens as fit into the memory that is
     left.
 
-    `state_bytes`: what the optimizer keeps of a trained number.
+    `state_bytes`: what the optimizer keeps of the weights that are trained, from these by name.
     """
     if earlier is not None:
         return TokenBudget(earlier, "as before the run stopped")
     if configured != "auto":
         return TokenBudget(configured, "train.max_tokens")
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    to_come = trained * (4 + state_bytes)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    to_come = 4 * sum(p.numel() for p in trained.values()) + state_bytes(trained)
     available = available_bytes(device.torch)
     if device.torch.type == "cpu":  # its memory is that of all ranks on it
         available //= ranks.local_world

@@ -249,8 +249,15 @@ def _read_beneath(
     weights."""
     others: dict[str, str] = {}
     for base in bases(saved, section):
-        hf, info, packed = _read_weights(base, copy.deepcopy(config), code, seed=seed)
-        new_tensors = _new_tensors(base, hf, info, section, known=saved.whole)
+        try:
+            hf, info, packed = _read_weights(base, copy.deepcopy(config), code, seed=seed)
+            new_tensors = _new_tensors(base, hf, info, section, known=saved.whole)
+        except ModelError as error:
+            if not saved.backbone.fingerprint:
+                raise
+            reason = error.message.removeprefix(f"{base.key}: ").rstrip(".")
+            others[base.name] = f"others, which do not fit: {reason}"
+            continue
         whole = trained_whole(hf, {*new_tensors, *saved.trained_whole})
         fingerprint = frozen_hash(hf, whole)
         if saved.backbone.fingerprint not in ("", fingerprint):

@@ -12,6 +12,7 @@ import importlib.util
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, cast
 
 import torch
@@ -99,13 +100,14 @@ class LowBits:
         }
 
 
-def require_low_bits(quantize: Quantize, device: Device) -> None:
+def require_low_bits(quantize: Quantize, device: Device, *, folder: Path | None = None) -> None:
     """Raise early what `quantize_beneath` finds wrong whatever the model: ModelError without bitsandbytes, or where
-    the device lacks the arithmetic."""
+    the device lacks the arithmetic. `folder`: of the saved adapters that want such weights, not a configuration."""
     if importlib.util.find_spec("bitsandbytes") is None:
+        saved = f"{folder} holds adapters beside weights of {quantize.bits} bits"
         raise ModelError(
-            "model.quantize is set, but bitsandbytes is not installed.",
-            hint=_HINT,
+            f"{'model.quantize is set' if folder is None else saved}, but bitsandbytes is not installed.",
+            hint=_HINT if folder is None else 'Run `pip install "textune[qlora]"`.',
             key="model.quantize",
             value=quantize.model_dump(),
         )

@@ -99,12 +99,12 @@ def _read_as_experts(hf: HuggingModel, lasts: Sequence[str]) -> set[str]:
 
 def _hits_head(target: str, name: str, others: Sequence[str]) -> ConfigError:
     """A target matches a layer of the head: what would match the others alone."""
-    inside = _holder(others)
-    last = target.strip("*.") or "*"
+    inside, last = _holder(others), target.strip("*.")
     better = f', or "{inside}.*{last}"' if inside and not name.startswith(f"{inside}.") else ""
+    hint = f'Use "{ALL_LINEAR}", which leaves it out{better}.' if others else f'Leave it out, as "{ALL_LINEAR}" does.'
     return ConfigError(
         f'{_KEY}: "{target}" matches {name}, which is trained whole anyway: it belongs to the head or starts new.',
-        hint=f'Use "{ALL_LINEAR}", which leaves it out{better}.',
+        hint=hint,
         key=_KEY,
         value=target,
     )

@@ -322,7 +322,7 @@ def _prepared(
         train=rows["train"],
         configured=section.max_tokens,
         earlier=None if earlier is None else earlier.max_tokens,
-        state_bytes=state_bytes(section.optimizer),
+        state_bytes=partial(state_bytes, section.optimizer),
         ranks=ranks,
     )
     return prepare(model, recipe, measure=measure)

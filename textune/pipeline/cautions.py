@@ -187,16 +187,26 @@ def separator_notice(columns: Columns, section: TokensSection, encoder: TextEnco
 
 
 def rate_warning(section: TrainSection, model: TextModel) -> list[str]:
-    """A warning if the learning rate would most likely destroy the pretrained backbone; adapters beside it bear high
-    ones."""
+    """A warning if the learning rate would most likely destroy what a pretrained backbone knows, or hardly change its
+    adapters."""
     rate, rule = section.optimizer.lr, rule_of(section.optimizer)
-    is_trained = model.adapters is None and any(p.requires_grad for p in model.hf.base_model.parameters())
-    if rate <= rule.highest_lr or not is_trained:
+    adapted = model.adapters is not None
+    peak = rule.adapter_peak if adapted else rule.peak
+    if peak is None or not any(p.requires_grad for p in model.hf.base_model.parameters()):
         return []
-    return [
-        f"train.optimizer.lr = {rate:g} is very high for a pretrained backbone, which will most likely forget what it"
-        f' knew; {rule.usual_lr} is usual with "{section.optimizer.kind}"'
-    ]
+    usual = f'{peak} is usual with "{section.optimizer.kind}"' + (" and model.lora" if adapted else "")
+    if rate > peak.limit:
+        what = (
+            "adapters, which will most likely drown what the backbone knows"
+            if adapted
+            else "a pretrained backbone, which will most likely forget what it knew"
+        )
+        return [f"train.optimizer.lr = {rate:g} is very high for {what}; {usual}"]
+    if adapted and rate < float(peak.lowest):
+        return [
+            f"train.optimizer.lr = {rate:g} is low for adapters, which start at zero and may learn little; {usual}"
+        ]
+    return []
 
 
 def require_as_launched(section: TrainSection, device: Device) -> None:

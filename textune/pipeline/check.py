@@ -14,7 +14,7 @@ from textune.config import Config, Overrides, load_config
 from textune.data import Finding, GivenRows, TokenFacts, audit_data
 from textune.pipeline.build import build_parts
 from textune.run import Facts, Parts, SilentTracker, Tracker, Trackers, batches_of, describe, run_facts
-from textune.training import deterministic, gradients_in_memory, learner_alone, state_bytes
+from textune.training import deterministic, gradients_in_memory, learner_alone, state_bytes, trained_in
 from textune.wording import count
 
 if TYPE_CHECKING:
@@ -176,8 +176,9 @@ def _measured(costs: Costs, parts: Parts, tracker: Tracker) -> Costs:
 
 def _memory_bytes(parts: Parts) -> int:
     """Memory that training always holds: the weights, and gradients and optimizer state for the trained ones."""
-    trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    return parts.model.num_bytes + (4 + state_bytes(parts.settings.train.optimizer)) * trained
+    trained = trained_in(parts.model)
+    gradients = 4 * sum(weight.numel() for weight in trained.values())
+    return parts.model.num_bytes + gradients + state_bytes(parts.settings.train.optimizer, trained)
 
 
 def _minutes(seconds: float) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textune.config import Experiment, ModelSection, load_config, require_adaptable, user_path
+from textune.config import Experiment, ModelSection, Optimizer, load_config, require_adaptable, user_path
 from textune.errors import ConfigError, RunError
 from textune.model import (
     Outline,
@@ -111,7 +111,7 @@ def parameters(source: str | Path, overrides: Sequence[str] = (), unset: Sequenc
         backbone=section.name,
         model_type=model.hf.config.model_type,
         adapted=section.lora is not None,
-        parts=_parts(drawn, state_bytes(experiment.train.optimizer)),
+        parts=_parts(drawn, experiment.train.optimizer),
         linears=_linears(drawn),
         notes=tuple(_notes(experiment, model, num_outputs)),
     )
@@ -125,7 +125,9 @@ def _experiment(source: str | Path, overrides: Sequence[str], unset: Sequence[st
     if (folder / "config.toml").is_file():
         found = (folder / "model", complete_model(folder))
         saved = next((path for path in found if path is not None and (path / "config.json").is_file()), None)
-        return load_config(folder / "config.toml", overrides, unset).experiment, saved
+        # A run may come from anybody: what it trusted is not trusted here.
+        distrust = "model.trust_remote_code=false"
+        return load_config(folder / "config.toml", [distrust, *overrides], unset).experiment, saved
     if (folder / "config.json").is_file():
         saved = folder if (folder / "textune.json").is_file() else None
         return load_config(None, [f"model.pretrained={folder}", *overrides], unset).experiment, saved
@@ -137,9 +139,8 @@ def _experiment(source: str | Path, overrides: Sequence[str], unset: Sequence[st
     )
 
 
-def _parts(drawn: Outline, state_bytes: int) -> tuple[Part, ...]:
-    """Every part in the order of the model; a weight that several layers share counts once. `state_bytes` are those of
-    the optimizer for each number that is trained."""
+def _parts(drawn: Outline, optimizer: Optimizer) -> tuple[Part, ...]:
+    """Every part in the order of the model; a weight that several layers share counts once."""
     model = drawn.model
     part_of = parts_of(model.hf)
     named = [(part_of[name], name, parameter) for name, parameter in model.hf.named_parameters()]
@@ -150,11 +151,12 @@ def _parts(drawn: Outline, state_bytes: int) -> tuple[Part, ...]:
         inside = [(name, parameter) for of, name, parameter in named if of == part]
         beside = sum(parameter.numel() for name, parameter in inside if is_adapter(name))
         total = sum(parameter.numel() for _, parameter in inside) - beside
-        trained = sum(parameter.numel() for _, parameter in inside if parameter.requires_grad)
+        trained = {name: parameter for name, parameter in inside if parameter.requires_grad}
         held = sum(
             drawn.low_bits.get(plain_name(name), BYTES_OF_WEIGHT * parameter.numel()) for name, parameter in inside
         )
-        found.append(Part(part, total, beside, trained, held, state_bytes * trained))
+        numbers = sum(parameter.numel() for parameter in trained.values())
+        found.append(Part(part, total, beside, numbers, held, state_bytes(optimizer, trained)))
     return tuple(found)
 
 

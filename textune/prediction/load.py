@@ -72,7 +72,7 @@ def load(
     else:
         chosen = _device_of(card, device, precision, on_notice)
     if card.adapters is not None and card.adapters.quantize is not None:
-        require_low_bits(card.adapters.quantize, chosen)
+        require_low_bits(card.adapters.quantize, chosen, folder=folder)
     section = card.opened_in(folder, compile=compile)
     tokenizer = load_tokenizer(section)
     task = card.build_task()

@@ -9,7 +9,7 @@ import numpy as np
 
 from textune.data import choices_of, problem_of
 from textune.run.parts import Parts
-from textune.training import held_weights, learning_rate, state_bytes
+from textune.training import held_weights, learning_rate, state_bytes, trained_in
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -192,8 +192,7 @@ def _checkpoint_bytes(parts: Parts) -> int:
     section = parts.settings.train
     if section.checkpoint.save_only_model:
         return _model_bytes(parts)
-    trained = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
-    return _held_bytes(parts) + state_bytes(section.optimizer) * trained
+    return _held_bytes(parts) + state_bytes(section.optimizer, trained_in(parts.model))
 
 
 def _held_bytes(parts: Parts) -> int:

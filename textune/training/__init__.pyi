@@ -31,6 +31,7 @@ from .schedule import learning_rate as learning_rate
 from .state import MODEL as MODEL
 from .state import Numbers as Numbers
 from .state import held_weights as held_weights
+from .state import trained_in as trained_in
 from .state import weights_of as weights_of
 from .stopping import BestTracker as BestTracker
 from .tensorfile import places_in as places_in

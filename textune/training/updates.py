@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from textune.config import Optimizer, TrainSection
-from textune.model import Device, KernelAdamW, Kernels, is_adapter
+from textune.model import Device, KernelAdamW, Kernels
 from textune.training.optimizers import ScheduleFreeAdamW
 from textune.training.rates import rate_factors
 from textune.training.rules import Group, require_optimizer, rule_of
@@ -198,7 +198,7 @@ def build_optimizer(
             if (parameter.ndim >= 2) is not decayed:
                 continue
             factor, decay = factors[name], section.weight_decay if decayed else 0.0
-            apart = rule.adapters_apart and decayed and is_adapter(name)
+            apart = rule.sets_apart(name, parameter)
             empty: Group = {"params": [], "weight_decay": decay, "factor": factor}
             if apart:
                 empty["adapters"] = True

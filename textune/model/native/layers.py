@@ -238,9 +238,7 @@ class FastLayer:
         self.attention_output = Linears(parts.attention_output)
         self.inner = Linears(parts.inner)
         self.output = Linears(parts.output)
-        groups = (self.projections, self.attention_output, self.inner, self.output)
-        self.parameters = [p for linears in groups for p in linears.parameters()]
-        self.parameters += [*parts.attention_norm.parameters(), *parts.output_norm.parameters()]
+        self.parameters = parts.floats()
 
     def norm(self, linear: nn.Linear, norm: nn.LayerNorm, dropout: float, seed: int) -> Norm:
         """The norm behind a product whose bias it adds."""

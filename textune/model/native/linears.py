@@ -70,11 +70,6 @@ class Linears:
         self._biases = WorkingCopy(*biases) if biases else None
         self._sizes = [base.weight.shape[1 if self._by_input else 0] for base in self._bases]
 
-    def parameters(self) -> list[torch.Tensor]:
-        """All that may have a gradient."""
-        vectors = [base.bias for base in self._bases if base.bias is not None]
-        return [*(base.weight for base in self._bases), *vectors, *_tensors(self._adapters)]
-
     def get(self, dtype: torch.dtype, *, with_grad: bool) -> torch.Tensor:
         """The weights in `dtype`."""
         return self._weights.get(dtype, with_grad=with_grad)
@@ -84,8 +79,9 @@ class Linears:
         return None if self._biases is None else self._biases.get(dtype, with_grad=with_grad)
 
     def trains(self, needed: set[int]) -> bool:
-        """Whether any of them is among the parameters of these ids."""
-        return any(id(parameter) in needed for parameter in self.parameters())
+        """Whether a weight, a bias or an adapter is among the parameters of these ids."""
+        own = (*(base.weight for base in self._bases), *_tensors(self._adapters))
+        return self.trains_bias(needed) or any(id(parameter) in needed for parameter in own)
 
     def trains_bias(self, needed: set[int]) -> bool:
         """Whether a bias is among the parameters of these ids."""

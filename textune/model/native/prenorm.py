@@ -141,9 +141,7 @@ class FastPrenormLayer:
         self.attention_output = Linears(parts.attention_output)
         self.inner = Linears(*parts.inner)
         self.output = Linears(parts.output)
-        groups = (self.projections, self.attention_output, self.inner, self.output)
-        self.parameters = [p for linears in groups for p in linears.parameters()]
-        self.parameters += [p for norm in parts.norms() for p in norm.parameters()]
+        self.parameters = [p for module in (*parts.linears(), *parts.norms()) for p in module.parameters()]
 
     def __call__(self, x_TH: torch.Tensor, layout: PackedLayout, *, training: bool, **kwargs: Any) -> torch.Tensor:
         """y float32 [T, H] of x float32 [T, H]; `kwargs` are those of the layer's own forward."""

@@ -14,8 +14,6 @@ Shapes: B rows of L tokens, C outputs.
 from __future__ import annotations
 
 import contextlib
-import logging
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +22,7 @@ from torch import nn
 from torch.utils.dlpack import from_dlpack
 
 from textune.errors import ModelError
+from textune.imports import quietly
 from textune.model import TextModel, attention_written_out
 from textune.wording import shorten
 
@@ -192,7 +191,7 @@ def _export(whole: PaddedModel, names: Sequence[str], family: str) -> onnx_ir.Mo
         with (
             attention_written_out(whole.model.hf),
             torch.random.fork_rng(devices=[]),
-            _quiet_exporter(),
+            quietly("torch.onnx"),  # of packages that the exporter does not need, and of its own deprecated parts
             _explained(family, "the exporter of PyTorch cannot take it"),
         ):
             program = torch.onnx.export(
@@ -260,20 +259,6 @@ def _serialised(model: onnx_ir.Model) -> bytes:
     import onnx_ir
 
     return bytes(onnx_ir.to_proto(model).SerializeToString())
-
-
-@contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Without what the exporter says of packages that it does not need and of its own deprecated parts."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 @contextlib.contextmanager
