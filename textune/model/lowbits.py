@@ -82,6 +82,11 @@ class LowBits:
             for name, layer in self.layers.items():
                 layer.compute = computes[name]
 
+    def compute_in(self, precision: str) -> None:
+        """Compute products in that arithmetic from now on, by its name."""
+        for layer in self.layers.values():
+            layer.compute = _COMPUTE[precision]
+
     def read_back(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """A state of the model with their weights as fp32 numbers [out, in]."""
         found = dict(state)
