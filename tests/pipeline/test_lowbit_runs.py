@@ -183,8 +183,9 @@ def test_a_run_on_files_of_gptq_is_resumed_bit_for_bit(packed: Path, tmp_path: P
 
 
 def test_what_merging_changes_on_files_of_gptq_is_said_of_the_run_and_its_checkpoint(
-    packed: Path, tmp_path: Path
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("textune.model.processor.has_bf16", lambda: True)
     run = tmp_path / "run"
     overrides = ["train.precision=bf16", "train.duration=3 steps", "train.checkpoint.every=3 steps"]
     textune.train(packed / "config.toml", run=run, overrides=overrides)
