@@ -182,6 +182,19 @@ def test_a_run_on_files_of_gptq_is_resumed_bit_for_bit(packed: Path, tmp_path: P
     assert not any(name.endswith("base_layer.weight") for name in mine)
 
 
+def test_what_merging_changes_on_files_of_gptq_is_said_of_the_run_and_its_checkpoint(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textune.model.processor.has_bf16", lambda: True)
+    run = tmp_path / "run"
+    overrides = ["train.precision=bf16", "train.duration=3 steps", "train.checkpoint.every=3 steps"]
+    textune.train(packed / "config.toml", run=run, overrides=overrides)
+    said = read_card(run / "best").merge_change
+    done = export(run / "checkpoints" / "step-3", tmp_path / "merged", form="merged")
+    for change in (said, done.change):
+        assert change is not None and 1e-6 < change < 0.1
+
+
 def test_files_of_gptq_that_changed_are_refused(packed: Path) -> None:
     path = packed / "backbone" / "model.safetensors"
     before, tensors = path.read_bytes(), load_file(path)
