@@ -7,7 +7,7 @@ What an adapter adds, and its gradients, are thin products, of the width of its 
 read as they are, and nothing of the size of a weight is made in a step: the gradient of the whole weight is only
 formed where the weight itself is trained.
 
-Shapes: T tokens, I inputs, O outputs, r rank of one adapter, R ranks of all.
+Shapes: T tokens, I inputs, O outputs, r rank of an adapter.
 """
 
 from __future__ import annotations
