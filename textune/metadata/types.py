@@ -49,3 +49,8 @@ TYPES: dict[str, MetadataType] = {
     )
 }
 """By name."""
+
+
+def type_of(name: str) -> MetadataType:
+    """The type of this name; one that TYPES does not have is called by its name everywhere."""
+    return TYPES.get(name) or MetadataType(name, name, "local")
