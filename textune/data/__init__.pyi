@@ -33,6 +33,9 @@ from .reading.foreign import is_lfs_pointer as is_lfs_pointer
 from .reading.formats import require_fitting as require_fitting
 from .reading.given import given_rows as given_rows
 from .reading.given import given_texts as given_texts
+from .reading.numeric import flat as flat
+from .reading.numeric import is_list as is_list
+from .reading.numeric import is_text as is_text
 from .reading.rows import Rows as Rows
 from .reading.rows import SkippedRow as SkippedRow
 from .reading.sources import GivenRows as GivenRows
