@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 
 from textune.config import MetadataSection
+from textune.metadata.crossing import is_paired, nest
 from textune.metadata.documents import NO_POSITION, Documents, Insertions
-from textune.metadata.nesting import is_paired, nest
 from textune.metadata.order import nested_order, original_order
 from textune.metadata.pieces import Pieces, make_pieces
 

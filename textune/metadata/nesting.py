@@ -1,66 +1,66 @@
-"""Tags that cross each other, made to nest: the one that began later is closed, and opened again."""
+"""Whether the tags of a document nest: all documents in one sort; part of `validation.py`."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from textune.metadata.documents import NO_POSITION, Entries
-from textune.metadata.pieces import Pieces
+
+def repeated_positions(
+    group_E: np.ndarray, start_E: np.ndarray, end_E: np.ndarray, start_order_E: np.ndarray, end_order_E: np.ndarray
+) -> np.ndarray:
+    """bool [E]: entries with a tag at the place of another tag of its group, of the same or an earlier entry."""
+    place_T, entry_T = _tags(start_E, end_E), np.tile(np.arange(len(group_E)), 2)
+    order_T = np.concatenate([start_order_E, end_order_E])
+    group_T = group_E[entry_T]
+    sort = np.lexsort((entry_T, order_T, place_T, group_T))
+    same = np.ones(max(0, len(sort) - 1), bool)
+    for key in (order_T, place_T, group_T):
+        same &= key[sort][1:] == key[sort][:-1]
+    repeated_E = np.zeros(len(group_E), bool)
+    repeated_E[entry_T[sort][1:][same]] = True
+    return repeated_E
 
 
-def is_paired(pieces: Pieces, num_entries: int) -> np.ndarray:
-    """bool [I] which pieces belong to an entry with an opening and a closing piece."""
-    real = pieces.entry != NO_POSITION
-    num_pieces = np.bincount(pieces.entry[real], minlength=num_entries)
-    paired: np.ndarray = real & (num_pieces[pieces.entry] > 1)
-    return paired
+def against_the_rules(
+    group_E: np.ndarray, start_E: np.ndarray, end_E: np.ndarray, start_order_E: np.ndarray, end_order_E: np.ndarray
+) -> np.ndarray:
+    """bool [E]: entries to leave out so that the tags of each group nest; all positions differ."""
+    num = len(group_E)
+    entry_T = np.tile(np.arange(num), 2)
+    group_T = group_E[entry_T]
+    sort = np.lexsort((np.concatenate([start_order_E, end_order_E]), _tags(start_E, end_E), group_T))
+    entry_T, group_T, opens_T = entry_T[sort], group_T[sort], (np.arange(2 * num) < num)[sort]
+    # Each entry opens and closes once, so the depth is 0 between groups. At one level, tags open and close in turn.
+    depth_T = np.cumsum(np.where(opens_T, 1, -1))
+    level_T = np.where(opens_T, depth_T, depth_T + 1)
+    by_level = np.lexsort((level_T, group_T))
+    first, second = by_level[0::2], by_level[1::2]
+    fits = opens_T[first] & (entry_T[first] == entry_T[second])
+    crossing_E = np.zeros(num, bool)
+    for group in np.unique(group_T[first[~fits]]).tolist():
+        chosen = slice(*np.searchsorted(group_T, [group, group + 1]))
+        crossing_E[_crossing(entry_T[chosen].tolist(), opens_T[chosen].tolist())] = True
+    return crossing_E
 
 
-def nest(pieces: Pieces, entries: Entries) -> Pieces:
-    """Ordered pieces, with those of spans that cross closed and opened again."""
-    paired = is_paired(pieces, len(entries))
-    crossing = _crossing_documents(pieces[paired])
-    if not len(crossing):
-        return pieces
-    first = np.searchsorted(pieces.document, crossing, "left").tolist()
-    last = np.searchsorted(pieces.document, crossing, "right").tolist()
-    parts, done = [], 0
-    for begin, end in zip(first, last, strict=True):
-        parts += [pieces[done:begin], _nested(pieces[begin:end], paired[begin:end], entries)]
-        done = end
-    return Pieces.joined([*parts, pieces[done:]])
+def _tags(start_E: np.ndarray, end_E: np.ndarray) -> np.ndarray:
+    return np.concatenate([start_E, end_E])
 
 
-def _crossing_documents(pieces: Pieces) -> np.ndarray:
-    """int64, ascending: the documents in which the tag that closes is not always the last that opened."""
-    step = np.where(pieces.closing, -1, 1)
-    depth = np.cumsum(step) - (step > 0)
-    by_depth = np.argsort(depth, kind="stable")
-    opened, closed = by_depth[0::2], by_depth[1::2]
-    return np.unique(pieces.document[opened[pieces.entry[opened] != pieces.entry[closed]]])
-
-
-def _nested(pieces: Pieces, paired: np.ndarray, entries: Entries) -> Pieces:
-    """The pieces of one document."""
-    columns = list(zip(pieces.entry.tolist(), pieces.closing.tolist(), pieces.text.tolist(), strict=True))
-    text_of = {(entry, closing): text for entry, closing, text in columns}
-    made: list[tuple[int, bool, int]] = []  # entry, whether it closes, the piece that it stands beside
-    open_tags: list[int] = []
-    for index, (entry, closing, _) in enumerate(columns):
-        if not paired[index]:
-            made.append((entry, closing, index))
-        elif not closing:
-            open_tags.append(entry)
-            made.append((entry, False, index))
-        elif entry in open_tags:
-            inside = open_tags[open_tags.index(entry) + 1 :]
-            made += [(other, True, index) for other in reversed(inside)] + [(entry, True, index)]
-            again = [other for other in inside if entries.end[other] > pieces.at[index]]
-            made += [(other, False, index) for other in again]
-            open_tags[open_tags.index(entry) :] = again
-    beside = pieces[np.array([index for _, _, index in made])]
-    entry_of = np.array([entry for entry, _, _ in made])
-    closes = np.array([closing for _, closing, _ in made])
-    text = np.empty(len(made), object)
-    text[:] = [text_of[entry, closing] for entry, closing, _ in made]
-    return Pieces(text, entry_of, closes, beside.document, beside.at, entries.type[entry_of])
+def _crossing(entries: list[int], opens: list[bool]) -> list[int]:
+    """Entries to leave out so that the rest nests: of two that cross, the one that opens later."""
+    stack: list[int] = []
+    is_open: set[int] = set()
+    left_out: set[int] = set()
+    for entry, is_opening in zip(entries, opens, strict=True):
+        if entry in left_out:
+            continue
+        if is_opening:
+            stack.append(entry)
+            is_open.add(entry)
+        elif entry not in is_open:
+            left_out.add(entry)
+        else:
+            while (last := stack.pop()) != entry:
+                left_out.add(last)
+    return sorted(left_out)

@@ -11,7 +11,7 @@ import numpy as np
 from textune.config import MetadataSection
 from textune.metadata.documents import Documents
 from textune.metadata.renderers import renderer_of
-from textune.metadata.types import type_of
+from textune.metadata.types import metadata_type
 
 DROPPED = "metadata.html leaves the tag out"
 NO_TEXT = "there is no text to put tags into"
@@ -67,7 +67,7 @@ def make_pieces(documents: Documents, chosen: np.ndarray, section: MetadataSecti
         attributes = [entries.attributes[entry] for entry in of_type]
         if renderer.kept is not None:
             kept[which] = renderer.kept(values, (entries.end - entries.start)[of_type], section)
-        opening[which], closing[which] = renderer.tags(type_of(name), values, attributes, section)
+        opening[which], closing[which] = renderer.tags(metadata_type(name), values, attributes, section)
     left_out[DROPPED] = len(kept) - int(kept.sum())
     text = np.concatenate([opening, closing])
     there = np.concatenate([kept, kept]) & (text != "")

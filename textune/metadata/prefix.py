@@ -11,7 +11,7 @@ from textune.config import MetadataSection
 from textune.errors import DataError, Setting, Words
 from textune.metadata.documents import NO_POSITION, Documents, PrefixField
 from textune.metadata.renderers import renderer_of
-from textune.metadata.types import type_of
+from textune.metadata.types import metadata_type
 from textune.wording import shorten
 
 REPLACED = "a later entry of the same type stands in the prefix"
@@ -64,12 +64,12 @@ def _slots(types: Sequence[str], section: MetadataSection) -> np.ndarray:
     same key."""
     if not section.as_original:
         return np.arange(len(types))
-    keys = [type_of(name).key for name in types]
+    keys = [metadata_type(name).key for name in types]
     return np.array([keys.index(key) for key in keys], dtype=np.int64)
 
 
 def _token(name: str, section: MetadataSection) -> str:
-    return section.type_tokens.get(name, type_of(name).key)
+    return section.type_tokens.get(name, metadata_type(name).key)
 
 
 def _field(documents: Documents, entry: int, section: MetadataSection) -> str | None:
@@ -79,7 +79,7 @@ def _field(documents: Documents, entry: int, section: MetadataSection) -> str | 
     if entries.start[entry] != NO_POSITION:
         return _token(name, section)
     renderer = renderer_of(name)
-    text = renderer.field(type_of(name), value, section)
+    text = renderer.field(metadata_type(name), value, section)
     if text is None and section.on_bad_metadata == "error":
         place = f"row {documents.row[entries.document[entry]] + 1}"
         raise DataError(
