@@ -52,4 +52,6 @@ from .reading.writer import RowWriter as RowWriter
 from .shards.blocks import Block as Block
 from .shards.blocks import BlockReader as BlockReader
 from .shards.blocks import Cursor as Cursor
-from .shards.blocks import RowStream as RowStream
+from .shards.blocks import NeededColumns as NeededColumns
+from .shards.blocks import ShardStream as ShardStream
+from .shards.labelled import RowStream as RowStream
