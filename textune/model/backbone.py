@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -25,9 +24,9 @@ from textune.config import AttentionLayout, Lora, Pooling, Quantize, Switch
 from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
 from textune.model.adapters import Adapters, adapt, inject, is_adapter, merged, plain_name
-from textune.model.attention import PACKED, PackedLayout
+from textune.model.attention import PackedLayout, filler_after, require_capped_scores
 from textune.model.beneath import AdapterFiles
-from textune.model.families import PACKED_FAMILIES, packing_obstacle
+from textune.model.families import PACKED_FAMILIES, attend_in, packing_obstacle
 from textune.model.frozen import FrozenWeights
 from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
 from textune.model.hugging import HuggingModel, Options
@@ -39,11 +38,6 @@ from textune.model.positions import max_positions
 from textune.model.pretrained import quiet_transformers
 from textune.model.varlen import attention_obstacle
 from textune.model.vocabulary import CompactVocabulary, compact_vocabulary
-
-ROUND_TO = 16
-"""A packed batch is filled up to a multiple of this number of tokens ..."""
-ROUND_FROM = 256
-"""... if it has at least that many: a single short text should not wait for filler."""
 
 
 class TextModel(nn.Module):
@@ -90,7 +84,7 @@ class TextModel(nn.Module):
         """The layers whose weights have few bits; None where none were given any."""
         self._num_ids = 0 if unknown_id is None else len(hf.get_input_embeddings().weight)
         self._vocabulary: CompactVocabulary | None = None
-        _require_capped_scores(hf)
+        require_capped_scores(hf)
         self._own_attention = hf.config._attn_implementation
         self._accepted = frozenset(inspect.signature(hf.forward).parameters)
         self._base_accepted = frozenset(inspect.signature(hf.base_model.forward).parameters)
@@ -119,20 +113,7 @@ class TextModel(nn.Module):
                 " (docs/architecture.md).",
             )
         if layout != self.layout and self.own is None:
-            attention = PACKED if layout == "packed" else self._own_attention
-            with quiet_transformers():
-                self.hf.set_attn_implementation(attention)
-            # It is not set where the family computes attention itself, but read by what compiles layers; and some
-            # releases of transformers pass over submodels with a copy of the configuration, such as T5's stacks.
-            for module in self.hf.modules():
-                if isinstance(module, transformers.PreTrainedModel):
-                    module.config._attn_implementation = attention
-            family = PACKED_FAMILIES[self.hf.config.model_type]
-            for module, forward in family.forwards(self.hf):
-                if layout == "packed":
-                    module.forward = forward
-                else:
-                    del module.forward
+            attend_in(layout, self.hf, padded=self._own_attention)
         self.layout = layout
 
     @property
@@ -284,7 +265,7 @@ class TextModel(nn.Module):
     def _vectors(self, ids_T: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
         """What the head reads of each row of a packed batch, [B, H]."""
         family = PACKED_FAMILIES[self.hf.config.model_type]
-        num_filler = _num_filler(len(ids_T))
+        num_filler = filler_after(len(ids_T))
         layout = PackedLayout(
             batch.groups,
             batch.lengths_B,
@@ -409,16 +390,3 @@ class TextModel(nn.Module):
                 )
         finally:
             self.set_layout(layout)
-
-
-def _num_filler(num_tokens: int) -> int:
-    """Tokens that round a large batch up, so that few sizes occur: oneDNN builds new kernels for each."""
-    return -num_tokens % ROUND_TO if num_tokens >= ROUND_FROM else 0
-
-
-def _require_capped_scores(hf: HuggingModel) -> None:
-    """Cap the scores of the padded layout where the backbone does: some releases of transformers choose an SDPA that
-    cannot."""
-    capped = getattr(hf.config.get_text_config(), "attn_logit_softcapping", None) is not None
-    if capped and hf.config._attn_implementation == "sdpa":
-        hf.set_attn_implementation("eager")
