@@ -74,7 +74,7 @@ def test_the_demo_installs_the_starter_alone_and_the_tests_everything() -> None:
     assert f"$(INSTALL) -e .\n\t$(INSTALL) --no-deps {starter}\n" in makefile
     everything = re.search(r'\$\(INSTALL\) -e "\.\[(.*)\]"', makefile)
     assert (
-        everything is not None and {*everything[1].split(","), "deepspeed"} == extras.keys()
+        everything is not None and {*everything[1].split(","), "deepspeed", "ort-training"} == extras.keys()
     )  # why not: docs/dependencies.md
 
 

@@ -32,11 +32,12 @@ from kits.models import (
 from torch import nn
 from torch.nn import functional
 
-from textune.config import load_tree, require_runnable
 from textune.config.adapters import Lora, Quantize
+from textune.config.load import load_tree, require_runnable
 from textune.errors import ConfigError, ModelError
 from textune.model import lowbits
 from textune.model.device import Device
+from textune.model.lowbitforms import EightBits, FourBits
 from textune.model.lowbits import LowBitLinear, require_low_bits
 
 bitsandbytes = pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
@@ -71,12 +72,13 @@ def layer_of(shape: tuple[int, int], section: Quantize, *, bias: bool = True) ->
     weight_OI = torch.randn(shape, generator=generator) * 0.05
     bias_O = nn.Parameter(torch.randn(shape[0], generator=generator)) if bias else None
     compute = {"fp32": torch.float32, "bf16": torch.bfloat16}[section.compute]
-    return LowBitLinear(weight_OI, bias_O, section, compute), weight_OI
+    form = FourBits(section) if section.bits == 4 else EightBits()
+    return LowBitLinear(form, form.pack(weight_OI), bias_O, shape=shape, compute=compute), weight_OI
 
 
-def by_hand(layer: LowBitLinear) -> torch.Tensor:
+def by_hand(layer: LowBitLinear, section: Quantize) -> torch.Tensor:
     """The weight from its bytes, one number after the other."""
-    section, held = layer.section, layer.held()
+    held = layer.held()
     if section.bits == 8:
         rows = [
             [int(number) * float(scale) for number in row]
@@ -99,7 +101,7 @@ def by_hand(layer: LowBitLinear) -> torch.Tensor:
 @pytest.mark.parametrize("shape", SHAPES[:-3] + SHAPES[-2:], ids=str)
 def test_weights_are_read_back_as_written_out_by_hand(shape: tuple[int, int], section: Quantize) -> None:
     layer, weight_OI = layer_of(shape, section)
-    expected = by_hand(layer)
+    expected = by_hand(layer, section)
     torch.testing.assert_close(layer.read_back(torch.float32).double(), expected, atol=1e-7, rtol=1e-5)
     torch.testing.assert_close(layer.read_back(torch.bfloat16).double(), expected, atol=1e-4, rtol=2**-7)
     # The farthest two neighbours of the values are 0.34 of the largest apart; double scales are themselves rounded.

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +13,15 @@ import torch
 from kits.backbones import tiny_backbone
 from kits.cli import runner
 from kits.errors import refused
+from kits.gptq import write_gptq
+from kits.resume import end_of
 from kits.runs import Listener, reviews, write_place
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 
 import textune
-from textune.errors import ModelError
+from textune.config import load_config, require_beside_few_bits
+from textune.errors import ConfigError, ModelError
 from textune.exports.hf import export
 from textune.model import change_in_words
 from textune.prediction.card import read_card
@@ -27,16 +30,17 @@ from textune.prediction.load import load
 peft = pytest.importorskip("peft", reason="peft is not installed")
 pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
 
-CONFIG = """
+BITS = """[model.quantize]
+compute = "fp32"
+"""
+CONFIG = f"""
 [data.train]
 files = "rows.csv"
 [data.validation]
 ratio = 0.2
 [model]
 pretrained = "backbone"
-[model.quantize]
-compute = "fp32"
-[model.lora]
+{BITS}[model.lora]
 r = 4
 [train]
 duration = "6 steps"
@@ -46,6 +50,7 @@ lr = 1e-2
 [train.checkpoint]
 every = "6 steps"
 """
+APART = ("model.lora.merge=off", "train.checkpoint.every=3 steps", "train.checkpoint.keep=all")
 TEXTS = ["a good film", "the worst movie of the year", "a dull and boring and poor plot"]
 
 
@@ -134,11 +139,66 @@ def test_a_run_with_few_bits_is_quiet(tmp_path: Path) -> None:
     assert "gemm" not in done.stderr and "bitsandbytes" not in done.stderr.lower(), done.stderr
 
 
-def test_files_with_weights_of_few_bits_are_refused(tmp_path: Path) -> None:
-    place = write_place(tmp_path, CONFIG, reviews(40))
-    path = tmp_path / "backbone" / "config.json"
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    for method in ("gptq", "bitsandbytes"):
-        path.write_text(json.dumps(config | {"quantization_config": {"quant_method": method, "bits": 4}}))
-        with refused(ModelError, key="model.pretrained", value=str(tmp_path / "backbone"), reason=method):
-            textune.train(place / "config.toml", run=tmp_path / "run")
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place with a backbone whose files have few bits, and a run of it that keeps its adapters apart."""
+    place = write_place(tmp_path_factory.mktemp("packed"), CONFIG.replace(BITS, ""), reviews(60))
+    (place / "backbone").rename(place / "plain")
+    write_gptq(place / "plain", place / "backbone", mixed=True)
+    textune.train(place / "config.toml", run=place / "run", overrides=APART)
+    return place
+
+
+def test_a_run_on_files_of_gptq_is_opened_beside_them_and_merged(packed: Path, tmp_path: Path) -> None:
+    run = packed / "run"
+    note = read_card(run / "best").adapters
+    assert note is not None and note.quantize is None
+    assert json.loads((run / "manifest.json").read_text(encoding="utf-8"))["facts"]["weight_bits"] == 4
+    opened = load(run)
+    assert opened.model.low_bits is not None and opened.model.low_bits.bits == 4
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    assert textune.evaluate(run).to_dict()["metrics"] == report["metrics"]
+    scores = textune.load(run).score(TEXTS)
+    with refused(ModelError, key="precision", value="int8"):
+        load(run, precision="int8")
+    for source in (run, run / "checkpoints" / "step-6"):
+        export(source, tmp_path / source.name, form="merged")
+        config = json.loads((tmp_path / source.name / "config.json").read_text(encoding="utf-8"))
+        assert "quantization_config" not in config
+    assert abs(plain_scores(tmp_path / run.name) - scores).max() < 1e-5
+
+
+def test_a_run_on_files_of_gptq_is_resumed_bit_for_bit(packed: Path, tmp_path: Path) -> None:
+    whole = packed / "run"
+    checkpoint = whole / "checkpoints" / "step-3"
+    held = sum(path.stat().st_size for path in checkpoint.rglob("*.safetensors"))
+    assert held < (packed / "backbone" / "model.safetensors").stat().st_size
+    run = tmp_path / "run"
+    textune.train(packed / "config.toml", run=run, overrides=APART, resume=str(checkpoint))
+    ends = [end_of(of).checkpoint for of in (run, whole)]
+    assert ends[0].names == ends[1].names
+    mine, theirs = ({name: end.read(name).numpy().tobytes() for name in end.names} for end in ends)
+    assert [name for name in mine if mine[name] != theirs[name]] == []
+    assert not any(name.endswith("base_layer.weight") for name in mine)
+
+
+def test_files_of_gptq_that_changed_are_refused(packed: Path) -> None:
+    path = packed / "backbone" / "model.safetensors"
+    before, tensors = path.read_bytes(), load_file(path)
+    name = next(name for name in tensors if name.endswith(".qweight"))
+    tensors[name][0, 0] += 1
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+        with refused(ModelError, key="model.pretrained", place=str(packed / "backbone")):
+            load(packed / "run")
+    finally:
+        path.write_bytes(before)
+
+
+def test_a_run_on_files_of_gptq_needs_adapters_and_one_engine(packed: Path, tmp_path: Path) -> None:
+    for key, value in (("train.distributed.kind", "fsdp"), ("train.engine", "onnxruntime")):
+        with refused(ConfigError, key=key, value=value):
+            require_beside_few_bits(load_config(packed / "config.toml", [f"{key}={value}"]).experiment)
+    with refused(ConfigError, key="model.pretrained", value=str(packed / "backbone")):
+        textune.train(packed / "config.toml", run=tmp_path / "run", unset=["model.lora"])
+    assert not (tmp_path / "run").exists()

@@ -57,7 +57,7 @@ def test_a_setting_that_is_written_as_an_option(run: Any, words: list[str], sett
 
 def test_an_option_that_is_no_setting_either(run: Any, trained: Any) -> None:
     assert "No such option" in run("train", "config.toml", "--frobnicate", "3").err
-    assert "No such option" in run("info", trained[0].run, "--lr", "3").err
+    assert "No such option" in run("evaluate", trained[0].run, "--lr", "3").err
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from kits.backbones import tiny_backbone
 from kits.cli import runner
 from kits.errors import refused
 from kits.further import FURTHER
-from kits.models import ALL, build, known
+from kits.gptq import write_gptq
+from kits.models import ALL, COLORS, build, known
 from kits.runs import Listener
 from safetensors.torch import load_file
 
@@ -22,6 +23,7 @@ from textune.config.adapters import Lora
 from textune.config.load import load_config
 from textune.config.schema import ModelSection
 from textune.errors import ConfigError, ModelError, RunError
+from textune.model import load_model, load_tokenizer
 from textune.model.lowbits import quantize_beneath
 from textune.model.outline import outline
 from textune.pipeline.build import build_parts
@@ -75,6 +77,18 @@ def test_weights_of_few_bits_take_what_is_said(family: str, quantize: str, tmp_p
     plain = parameters(tmp_path, ["model.lora.r=4"])
     assert isinstance(section, ModelSection) and section.quantize is not None
     low = quantize_beneath(built.hf, section.quantize, whole=built.model._whole, dtype=torch.float32)
+    assert plain.whole.weight_bytes - drawn.whole.weight_bytes == 4 * low.num_weights - low.num_bytes
+    assert (drawn.whole.total, drawn.whole.trained) == (plain.whole.total, plain.whole.trained)
+
+
+def test_weights_of_few_bits_in_the_files_take_what_is_said(tmp_path: Path) -> None:
+    folder = write_gptq(tiny_backbone("gpt2", tmp_path / "plain"), tmp_path / "packed")
+    section = ModelSection(pretrained=str(folder), compile="off", lora=Lora(r=4))
+    model = load_model(section, load_tokenizer(section), label_maps={"label": COLORS}, num_logits=3, seed=1)
+    model.keep_few_bits(torch.float32)
+    drawn, plain = parameters(folder, ["model.lora.r=4"]), parameters(tmp_path / "plain", ["model.lora.r=4"])
+    low = model.low_bits
+    assert low is not None
     assert plain.whole.weight_bytes - drawn.whole.weight_bytes == 4 * low.num_weights - low.num_bytes
     assert (drawn.whole.total, drawn.whole.trained) == (plain.whole.total, plain.whole.trained)
 

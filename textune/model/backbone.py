@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -28,9 +29,10 @@ from textune.model.attention import PackedLayout, filler_after, require_capped_s
 from textune.model.beneath import AdapterFiles
 from textune.model.families import PACKED_FAMILIES, attend_in, packing_obstacle
 from textune.model.frozen import FrozenWeights
+from textune.model.gptq import PackedLayer
 from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
 from textune.model.hugging import HuggingModel, Options
-from textune.model.lowbits import LowBits, quantize_beneath
+from textune.model.lowbits import LowBits, put_packed, quantize_beneath
 from textune.model.origin import AdapterNote
 from textune.model.own import OwnModel, as_own, class_name
 from textune.model.pooling import POOLING_PREFIX, WindowPooling, cannot_pool
@@ -59,11 +61,13 @@ class TextModel(nn.Module):
         frozen: frozenset[str] = frozenset(),
         whole: frozenset[str] = frozenset(),
         files: AdapterFiles | None = None,
+        packed: Mapping[str, PackedLayer] = MappingProxyType({}),
     ) -> None:
         """ModelError where `attention` is "packed" and the family cannot. `unknown_id` stands for ids without an
         embedding, `frozen` names the weights of `hf` that `freeze` takes out of training, `whole` those that are
         trained beside adapters and are part of every checkpoint: the head, and what starts new. `files`: where
-        adapters are as files, and what they stand beside."""
+        adapters are as files, and what they stand beside; `packed`: the layers whose weights have few bits
+        there."""
         super().__init__()
         self.hf = hf
         self.pad_id = pad_id
@@ -80,6 +84,7 @@ class TextModel(nn.Module):
         self.files = files or AdapterFiles()
         self.adapters: Adapters | None = None
         """What is trained beside frozen weights; None where no adapters were put there."""
+        self._packed = packed
         self.low_bits: LowBits | None = None
         """The layers whose weights have few bits; None where none were given any."""
         self._num_ids = 0 if unknown_id is None else len(hf.get_input_embeddings().weight)
@@ -163,9 +168,20 @@ class TextModel(nn.Module):
     def quantize(self, section: Quantize, dtype: torch.dtype) -> None:
         """Give the backbone's linear layers weights of few bits; once, after the head is settled and before `adapt`.
         `dtype` is the arithmetic of the run; errors are those of `textune.model.lowbits.quantize_beneath`."""
+        self._note_plain()
+        self.low_bits = quantize_beneath(self.hf, section, whole=self._whole, dtype=dtype)
+
+    def keep_few_bits(self, dtype: torch.dtype) -> None:
+        """Give those layers the weights of few bits again that the backbone's files have, if there are any; once,
+        after the head is settled and before `adapt`. `dtype` is the arithmetic of the run."""
+        if self._packed:
+            self._note_plain()
+            self.low_bits, self._packed = put_packed(self.hf, self._packed, dtype), {}
+
+    def _note_plain(self) -> None:
+        """Note the hashes of weights that are about to get few bits."""
         self.files.note_backbone(self.hf, self._whole)
         self.frozen_weights.note([name for name, _ in self.named_parameters()])
-        self.low_bits = quantize_beneath(self.hf, section, whole=self._whole, dtype=dtype)
 
     def adapt(self, lora: Lora, *, seed: int) -> None:
         """Put adapters beside the weights, which are not trained from then on; once, after the head is settled.

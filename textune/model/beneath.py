@@ -11,14 +11,21 @@ import torch
 
 from textune.config import Lora, Model, ModelSection, Quantize
 from textune.errors import ConfigError, ModelError
-from textune.model.adapterfolder import SavedAdapters, is_adapter_folder, modules_trained, write_adapters
+from textune.model.adapterfolder import (
+    SavedAdapters,
+    is_adapter_folder,
+    modules_trained,
+    read_adapters,
+    write_adapters,
+)
 from textune.model.adapteroptions import is_same_kind, lora_config
 from textune.model.adapters import Adapters, chosen_layers
 from textune.model.content import content_hash
 from textune.model.depth import head_names
+from textune.model.gptq import has_few_bits
 from textune.model.hugging import HuggingModel
 from textune.model.origin import AdapterNote, BackboneNote
-from textune.model.pretrained import Pretrained, find_pretrained, require_weights
+from textune.model.pretrained import Pretrained, find_pretrained, read_config, require_weights
 
 
 class AdapterFiles:
@@ -108,6 +115,16 @@ def bases(saved: SavedAdapters, section: Model) -> list[Pretrained]:
             reason="; ".join(tried),
         )
     return found
+
+
+def starts_from_few_bits(section: Model) -> bool:
+    """Whether `model.pretrained` names files that hold weights of few bits, or adapters beside such files; errors are
+    those of `load_model`."""
+    if not section.pretrained:
+        return False
+    found = find_pretrained(section.pretrained, section, key="model.pretrained")
+    saved = read_adapters(found)
+    return has_few_bits(read_config(found if saved is None else bases(saved, section)[0]))
 
 
 def another_backbone(saved: SavedAdapters, found: Pretrained, others: Mapping[str, str]) -> ModelError:

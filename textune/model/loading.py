@@ -22,6 +22,7 @@ from textune.model.beneath import AdapterFiles, another_backbone, bases, frozen_
 from textune.model.depth import head_names
 from textune.model.families import why_padded
 from textune.model.freeze import frozen_names
+from textune.model.gptq import PackedLayer, read_packed, require_adapters_beside, require_readable, without_note
 from textune.model.hugging import HuggingConfig, HuggingModel, Options
 from textune.model.labelhead import Head, about_new_head, change_head, plan_head, wanted_head
 from textune.model.mapped import MappedFiles
@@ -37,7 +38,6 @@ from textune.model.pretrained import (
     override_config,
     quiet_transformers,
     read_config,
-    refuse_few_bits,
     require_weights,
 )
 from textune.owncode import OwnObject
@@ -98,13 +98,13 @@ def _load_found(
     saved = read_adapters(found)
     config = read_config(found)
     refuse_own(found, config)
-    refuse_few_bits(found, config)
+    require_adapters_beside(found, config, section)
     if saved is not None:
         config.architectures = None  # of peft's folders it is that of the backbone, whatever head lies beside it
     change = None if as_saved else plan_head(found, config, head)
     if change is None or not change.earlier_size:
         head.describe_on(config)
-    override_config(config, _overrides(section), key=_key_of_overrides(section))
+    override_config(without_note(config), _overrides(section), key=_key_of_overrides(section))
     text_config = config.get_text_config()
     if getattr(text_config, "pad_token_id", None) is None or text_config.pad_token_id < 0:
         text_config.pad_token_id = tokenizer.pad_token_id
@@ -114,6 +114,7 @@ def _load_found(
         read = _read_beneath(section, found, saved, config, code, seed=seed)
     hf, new_tensors = read.hf, read.new_tensors
     backbone: BackboneNote | None = read.backbone
+    packed = read.packed
     if hasattr(hf, "score"):
         # Heads that read the last token look for it by the pad id.
         text_config.pad_token_id = tokenizer.pad_token_id
@@ -128,7 +129,8 @@ def _load_found(
     frozen = frozen_names(hf, section, new_tensors=new_tensors)
     if saved is not None and not as_saved:
         saved, said = go_on(saved, section, hf, whole=read.whole, frozen=frozen)
-        backbone = backbone if saved is not None else None
+        # What adapters were put into has few bits no longer.
+        backbone, packed = (backbone, packed) if saved is not None else (None, {})
         notes.append(said)
     assert isinstance(tokenizer.pad_token_id, int)
     return TextModel(
@@ -141,6 +143,7 @@ def _load_found(
         frozen=frozen,
         whole=read.whole,
         files=AdapterFiles(saved, backbone),
+        packed=packed,
     )
 
 
@@ -157,10 +160,11 @@ def require_backbone(section: Model, *, pooling: Pooling | None = None) -> None:
         require_adapters(section.lora)
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
     config = read_config(found)
-    refuse_few_bits(found, config)
+    require_readable(found, config)
+    require_adapters_beside(found, config, section)
     if code is None or is_of_transformers(code):
         refuse_own(found, config)
-        override_config(config, _overrides(section), key=_key_of_overrides(section))
+        override_config(without_note(config), _overrides(section), key=_key_of_overrides(section))
     if pooling is not None and (reason := why_padded(config.model_type)):
         raise cannot_pool(config.model_type, f"it runs padded: {reason}")
     saved = read_adapters(found)
@@ -217,17 +221,19 @@ class _Read:
     """What is trained as it is beside adapters: the head, and what starts new."""
     backbone: BackboneNote
     """Where the rest is as files."""
+    packed: dict[str, PackedLayer]
+    """The layers that have few bits there."""
 
 
 def _read_plain(
     section: Model, found: Pretrained, config: HuggingConfig, code: OwnObject | None, *, seed: int
 ) -> _Read:
     require_weights(found)
-    hf, info = _read_weights(found, config, code, seed=seed)
+    hf, info, packed = _read_weights(found, config, code, seed=seed)
     new_tensors = _new_tensors(found, hf, info, section)
     whole = trained_whole(hf, new_tensors)
     note = BackboneNote(name=section.pretrained, revision=section.revision).found_in(found.folder)
-    return _Read(hf, new_tensors, sorted(info["unexpected_keys"]), whole, note)
+    return _Read(hf, new_tensors, sorted(info["unexpected_keys"]), whole, note, packed)
 
 
 def _read_beneath(
@@ -244,7 +250,7 @@ def _read_beneath(
     others: dict[str, str] = {}
     for base in bases(saved, section):
         try:
-            hf, info = _read_weights(base, copy.deepcopy(config), code, seed=seed)
+            hf, info, packed = _read_weights(base, copy.deepcopy(config), code, seed=seed)
             new_tensors = _new_tensors(base, hf, info, section, known=saved.whole)
         except ModelError as error:
             if not saved.backbone.fingerprint:
@@ -260,13 +266,13 @@ def _read_beneath(
         saved.require_layers(hf)
         saved.place_whole(hf, head_names(hf))
         note = saved.backbone.found_in(base.folder, fingerprint)
-        return _Read(hf, new_tensors, sorted(info["unexpected_keys"]), whole, note)
+        return _Read(hf, new_tensors, sorted(info["unexpected_keys"]), whole, note, packed)
     raise another_backbone(saved, found, others)
 
 
 def _read_weights(
     found: Pretrained, config: HuggingConfig, code: OwnObject | None, *, seed: int
-) -> tuple[HuggingModel, dict[str, Any]]:
+) -> tuple[HuggingModel, dict[str, Any], dict[str, PackedLayer]]:
     kind = transformers.AutoModelForSequenceClassification if code is None else code.target
     try:
         with quiet_transformers(), torch.random.fork_rng(devices=[]):
@@ -302,8 +308,9 @@ def _read_weights(
             value=found.name,
             reason="adapters",
         )
+    packed = read_packed(found, hf, info)
     _own(hf)
-    return hf, info
+    return hf, info, packed
 
 
 CLASSIFIER = "AutoModelForSequenceClassification"

@@ -1,7 +1,5 @@
-"""Weights of few bits beneath adapters (`model.quantize`), by bitsandbytes; after `freeze.py`, before `adapters.py`.
-
-    4 bits   each weight is one of 16 values times the scale of its block of 64; scales may be kept in 8 bits (double)
-    8 bits   each weight is a whole number times the scale of its output
+"""Weights of few bits beneath adapters: made here (`model.quantize`), or as the backbone's files have them; after
+`freeze.py`, before `adapters.py`.
 
 Nothing of them is trained, and nothing is kept of them for the backward pass: it reads them back once more. A saved
 model has fp32 weights: those that are read back, with the adapters' update added.
@@ -15,7 +13,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -26,19 +24,18 @@ from textune.config import Quantize
 from textune.errors import ConfigError, ModelError
 from textune.imports import import_quietly
 from textune.model.device import Device, resolve_device
+from textune.model.gptq import PackedLayer
 from textune.model.hugging import Context, FamilyModule, HuggingModel
+from textune.model.lowbitforms import BLOCK, EightBits, Form, FourBits
 from textune.model.targets import linears
-
-if TYPE_CHECKING:
-    from bitsandbytes.functional import QuantState
 
 _COMPUTE = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _NAMES = {dtype: name for name, dtype in _COMPUTE.items()}
 _FLOAT = 4
 """Bytes of a number in fp32."""
-_BLOCK, _BLOCK_OF_SCALES = 64, 256
-"""Weights of 4 bits that share a scale, and scales of 8 bits that share one; beside them stand the 16 and 256 values
-that bits mean, and the mean of the scales."""
+_BLOCK_OF_SCALES = 256
+"""Scales of 8 bits that share one; beside them stand the 16 and 256 values that bits mean, and the mean of the
+scales."""
 _HINT = 'Run `pip install "textune[qlora]"`, or leave model.quantize out.'
 
 
@@ -46,12 +43,17 @@ _HINT = 'Run `pip install "textune[qlora]"`, or leave model.quantize out.'
 class LowBits:
     """The layers of a model whose weights have few bits."""
 
-    section: Quantize
-    """How they were made; `compute` is what it stands for."""
+    section: Quantize | None
+    """How they were made, `compute` being what it stands for; None where the backbone's files have few bits."""
     layers: dict[str, LowBitLinear]
     """By the names that they had before adapters were put beside them."""
     turned: frozenset[str]
     """Those whose weights were [in, out]."""
+
+    @property
+    def bits(self) -> int:
+        """Bits of a weight, the most of them where layers differ."""
+        return max(layer.form.bits for layer in self.layers.values())
 
     @property
     def num_weights(self) -> int:
@@ -87,7 +89,7 @@ class LowBits:
             prefix = f"{name}.base_layer" if f"{name}.base_layer.weight" in found else name
             for held in layer.held():
                 del found[f"{prefix}.{held}"]
-            found[f"{prefix}.weight"] = layer.read_back(torch.float32)
+            found[f"{prefix}.weight"] = layer.read_back(torch.float32).contiguous()
         return found
 
     def turned_back(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -138,7 +140,7 @@ def num_low_bit_bytes(inputs: int, outputs: int, section: Quantize) -> int:
     weights = inputs * outputs
     if section.bits == 8:
         return weights + _FLOAT * outputs
-    blocks = math.ceil((weights + weights % 2) / _BLOCK)
+    blocks = math.ceil((weights + weights % 2) / BLOCK)
     scales = blocks + _FLOAT * (math.ceil(blocks / _BLOCK_OF_SCALES) + 256 + 1) if section.double else _FLOAT * blocks
     return math.ceil(weights / 2) + scales + _FLOAT * 16
 
@@ -151,6 +153,7 @@ def quantize_beneath(hf: HuggingModel, section: Quantize, *, whole: Collection[s
     """
     import_quietly("bitsandbytes")
     compute = _COMPUTE.get(section.compute, dtype)
+    form = FourBits(section) if section.bits == 4 else EightBits()
     layers: dict[str, LowBitLinear] = {}
     turned: set[str] = set()
     for name, module in low_bit_layers(hf, whole=whole).items():
@@ -158,7 +161,8 @@ def quantize_beneath(hf: HuggingModel, section: Quantize, *, whole: Collection[s
         if isinstance(module, Conv1D):
             turned.add(name)
         weight_OI = linear.weight.detach().t() if name in turned else linear.weight.detach()
-        layers[name] = LowBitLinear(weight_OI, linear.bias, section, compute)
+        outputs, inputs = weight_OI.shape
+        layers[name] = LowBitLinear(form, form.pack(weight_OI), linear.bias, shape=(outputs, inputs), compute=compute)
         hf.set_submodule(name, layers[name])
     if not layers:
         raise ConfigError(
@@ -170,6 +174,20 @@ def quantize_beneath(hf: HuggingModel, section: Quantize, *, whole: Collection[s
     return LowBits(section.model_copy(update={"compute": _NAMES[compute]}), layers, frozenset(turned))
 
 
+def put_packed(hf: HuggingModel, packed: Mapping[str, PackedLayer], dtype: torch.dtype) -> LowBits:
+    """Give layers the weights of few bits that their files have, in place and on the CPU; `dtype` is the arithmetic
+    of the run."""
+    layers = {
+        name: LowBitLinear(
+            layer.form, layer.tensors, cast(nn.Linear, hf.get_submodule(name)).bias, shape=layer.shape, compute=dtype
+        )
+        for name, layer in packed.items()
+    }
+    for name, layer in layers.items():
+        hf.set_submodule(name, layer)
+    return LowBits(None, layers, frozenset(name for name, layer in packed.items() if layer.turned))
+
+
 class LowBitLinear(nn.Linear):
     """W x + b, where W has few bits and is not trained; products are computed in `compute`.
 
@@ -178,15 +196,20 @@ class LowBitLinear(nn.Linear):
     """
 
     def __init__(
-        self, weight_OI: torch.Tensor, bias_O: nn.Parameter | None, section: Quantize, compute: torch.dtype
+        self,
+        form: Form,
+        tensors: Mapping[str, torch.Tensor],
+        bias_O: nn.Parameter | None,
+        *,
+        shape: tuple[int, int],
+        compute: torch.dtype,
     ) -> None:
+        """`tensors` are what `form` keeps of a weight [O, I] of that `shape`, one of them named `weight`."""
         nn.Module.__init__(self)  # that of nn.Linear draws random weights
-        self.out_features, self.in_features = weight_OI.shape
+        self.out_features, self.in_features = shape
+        self.form = form
         self.compute = compute
-        self.section = section
-        packed, scales = _quantized_4bit(weight_OI, section) if section.bits == 4 else _quantized_8bit(weight_OI)
-        self.weight = nn.Parameter(packed, requires_grad=False)
-        for name, tensor in scales.items():
+        for name, tensor in tensors.items():
             self.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
         self.register_parameter("bias", bias_O)
 
@@ -203,13 +226,7 @@ class LowBitLinear(nn.Linear):
 
     def read_back(self, dtype: torch.dtype) -> torch.Tensor:
         """The weight [O, I] in floating point."""
-        if self.section.bits == 8:
-            return self.weight.to(dtype) * self.get_parameter("scale_O").unsqueeze(1).to(dtype)
-        from bitsandbytes.functional import dequantize_4bit
-
-        # As one row: some of bitsandbytes' code for processors needs rows that are a multiple of a block.
-        flat = dequantize_4bit(self.weight, self._state(dtype)).view(-1)
-        return flat[: self.out_features * self.in_features].view(self.out_features, self.in_features)
+        return self.form.read_back(self.held(), (self.out_features, self.in_features), dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """From [..., I] to [..., O], in the type that a product of plain weights would have."""
@@ -220,26 +237,6 @@ class LowBitLinear(nn.Linear):
             rows_NI = x.reshape(-1, self.in_features).to(self.compute)
             product_NO: torch.Tensor = _Product.apply(rows_NI, bias, self)
         return product_NO.view(*x.shape[:-1], self.out_features).to(dtype)
-
-    def _state(self, dtype: torch.dtype) -> QuantState:
-        from bitsandbytes.functional import QuantState
-
-        section, held = self.section, self.held()
-        second = (
-            QuantState(held["nested_absmax"], code=held["nested_code"], blocksize=256, dtype=torch.float32)
-            if section.double
-            else None
-        )
-        return QuantState(
-            held["absmax"],
-            shape=torch.Size((2 * self.weight.numel(),)),
-            code=held["code"],
-            blocksize=_BLOCK,
-            quant_type=section.kind,
-            dtype=dtype,
-            offset=held.get("offset"),
-            state2=second,
-        )
 
 
 class _Product(torch.autograd.Function):
@@ -256,24 +253,3 @@ class _Product(torch.autograd.Function):
         with torch.autocast(gradient_NO.device.type, enabled=False):
             gradient_NI = gradient_NO @ ctx.layer.read_back(gradient_NO.dtype) if of_x else None
             return gradient_NI, gradient_NO.sum(0) if of_bias else None, None
-
-
-def _quantized_4bit(weight_OI: torch.Tensor, section: Quantize) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Two weights to a byte [bytes, 1], and the scales."""
-    from bitsandbytes.functional import quantize_4bit
-
-    flat = weight_OI.reshape(-1)
-    even = functional.pad(flat, (0, flat.numel() % 2))
-    packed, state = quantize_4bit(even, blocksize=_BLOCK, compress_statistics=section.double, quant_type=section.kind)
-    scales = {"absmax": state.absmax, "code": state.code}
-    if section.double:
-        scales |= {"offset": state.offset, "nested_absmax": state.state2.absmax, "nested_code": state.state2.code}
-    return packed, scales
-
-
-def _quantized_8bit(weight_OI: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Whole numbers int8 [O, I] from -127 to 127, and what they are multiplied by."""
-    from bitsandbytes.functional import int8_vectorwise_quant
-
-    packed_OI, largest_O, _ = int8_vectorwise_quant(weight_OI.half())
-    return packed_OI, {"scale_O": largest_O / 127}

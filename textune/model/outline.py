@@ -15,6 +15,7 @@ from textune.jsontext import parse_json
 from textune.model.backbone import TextModel
 from textune.model.depth import head_names
 from textune.model.freeze import frozen_names
+from textune.model.gptq import packed_bytes, require_adapters_beside, require_readable, without_note
 from textune.model.hugging import HuggingModel
 from textune.model.loading import is_head, refuse_own
 from textune.model.lowbits import low_bit_layers, num_low_bit_bytes
@@ -32,7 +33,7 @@ class Outline(NamedTuple):
     adaptable: tuple[str, ...]
     """Names of its layers that have adapters; where there are none, of those that "all-linear" would name."""
     low_bits: Mapping[str, int]
-    """Bytes of the weights, by plain name, to which `model.quantize` gives few bits."""
+    """Bytes of the weights that have few bits, by plain name: by `model.quantize`, or in the files."""
 
 
 def outline(
@@ -46,9 +47,11 @@ def outline(
     found = find_pretrained(section.pretrained, section, key="model.pretrained")
     config = read_config(found)
     refuse_own(found, config)
+    require_readable(found, config)
+    require_adapters_beside(found, config, section)
     if num_outputs is not None:
         config.num_labels = num_outputs
-    override_config(config, section.config)
+    override_config(without_note(config), section.config)
     with quiet_transformers(), NOWHERE:
         try:
             kind = transformers.AutoModelForSequenceClassification
@@ -58,7 +61,7 @@ def outline(
     new_tensors = sorted(_new_tensors(found, hf))
     whole = frozenset(head_names(hf) | set(new_tensors))
     adaptable = () if lora is not None else tuple(targeted(hf, (ALL_LINEAR,), whole=whole))
-    low_bits = {} if section.quantize is None else _low_bits(hf, section.quantize, whole)
+    low_bits = packed_bytes(found, hf) if section.quantize is None else _low_bits(hf, section.quantize, whole)
     model = TextModel(
         hf,
         pad_id=0,

@@ -341,20 +341,3 @@ def _neighbours(folder: Path) -> str:
         if names
         else f"{parent} holds no folders."
     )
-
-
-def refuse_few_bits(found: Pretrained, config: HuggingConfig) -> None:
-    """ModelError for files that hold weights of few bits, such as those of GPTQ: what a run starts from and saves are
-    weights in floating point."""
-    noted = getattr(config, "quantization_config", None)
-    if noted is None:
-        return
-    method = str((noted if isinstance(noted, dict) else noted.to_dict()).get("quant_method", "unknown"))
-    raise ModelError(
-        f"{found.key}: the weights in the {found.where} have few bits already (quant_method = {method}), and only"
-        " weights in floating point can be read.",
-        hint="Name the model that it was made from, with a table [model.quantize] to give it few bits here.",
-        key=found.key,
-        value=found.name,
-        reason=method,
-    )

@@ -4,7 +4,7 @@
     quantise -> adapt -> freeze -> compact -> place -> kernels -> recompute -> measure -> compile
 
 quantise    weights of few bits take the place of linear layers, and adapters and kernels must find those: int8 for
-            prediction, or what lies beneath adapters (`model.quantize`)
+            prediction, or what lies beneath adapters (`model.quantize`, or the backbone's files)
 adapt       adapters are put beside layers as they are by now, and are not frozen with them
 freeze      before compacting, which leaves a frozen table of token embeddings alone
 compact     while the full table is on the processor, so that a GPU never holds it
@@ -119,6 +119,7 @@ def prepare(
     if recipe.quantize is not None:
         model.quantize(recipe.quantize, recipe.device.dtype)
     if recipe.adapting is not None:
+        model.keep_few_bits(recipe.device.dtype)
         model.adapt(recipe.adapting.lora, seed=recipe.adapting.seed)
     if training:
         model.freeze()
@@ -128,7 +129,7 @@ def prepare(
         # A compiled layer computes without calling its modules, and only their calls bring the weights.
         hint = 'Use train.distributed.kind = "ddp"'
         model.accelerator.forbid("weights are cut over the ranks, and brought when a module is called", hint=hint)
-    if recipe.quantize is not None and recipe.device.torch.type == "cuda":
+    if model.low_bits is not None and recipe.device.torch.type == "cuda":
         reason = "the weights have few bits, and what reads them back is compiled already"
         model.accelerator.forbid(reason, hint="Leave model.quantize out")
     if recipe.deterministic and recipe.device.torch.type == "cuda":

@@ -25,6 +25,7 @@ from textune.config import (
     ModelSection,
     TokensSection,
     reported_sets,
+    require_beside_few_bits,
     require_runnable,
     sets_at_each_evaluation,
 )
@@ -44,6 +45,7 @@ from textune.model import (
     prepare,
     require_backbone,
     require_low_bits,
+    starts_from_few_bits,
 )
 from textune.pipeline.cautions import (
     budget_notice,
@@ -99,6 +101,8 @@ def build_parts(
     if isinstance(experiment.model, ModelSection) and experiment.model.quantize is not None:
         require_low_bits(experiment.model.quantize, device)
     require_backbone(experiment.model, pooling=experiment.tokens.window_pooling)
+    if starts_from_few_bits(experiment.model):
+        require_beside_few_bits(experiment)
 
     before = earlier_card(experiment.model)
     labelled = _labelled(experiment, before, tracker=tracker, audit=audit, ranks=ranks, given=given)

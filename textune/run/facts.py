@@ -141,7 +141,7 @@ def run_facts(parts: Parts) -> Facts:
         parameters_trained=sum(p.numel() for p in parts.model.parameters() if p.requires_grad),
         adapter_rank=None if adapters is None else adapters.lora.r,
         adapted_layers=0 if adapters is None else len(adapters.layers),
-        weight_bits=None if (low_bits := parts.model.low_bits) is None else low_bits.section.bits,
+        weight_bits=None if (low_bits := parts.model.low_bits) is None else low_bits.bits,
         vocabulary=parts.vocabulary,
         layout=parts.model.layout,
         layout_reason=parts.model.reason,
