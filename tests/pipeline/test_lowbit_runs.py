@@ -20,10 +20,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 
 import textune
-from textune.config import load_config, require_beside_few_bits
+from textune.config.load import load_config
+from textune.config.lowbits import require_beside_few_bits
 from textune.errors import ConfigError, ModelError
 from textune.exports.hf import export
-from textune.model import change_in_words
+from textune.model.mergechange import change_in_words
 from textune.prediction.card import read_card
 from textune.prediction.load import load
 
@@ -180,6 +181,19 @@ def test_a_run_on_files_of_gptq_is_resumed_bit_for_bit(packed: Path, tmp_path: P
     mine, theirs = ({name: end.read(name).numpy().tobytes() for name in end.names} for end in ends)
     assert [name for name in mine if mine[name] != theirs[name]] == []
     assert not any(name.endswith("base_layer.weight") for name in mine)
+
+
+def test_what_merging_changes_on_files_of_gptq_is_said_of_the_run_and_its_checkpoint(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textune.model.processor.has_bf16", lambda: True)
+    run = tmp_path / "run"
+    overrides = ["train.precision=bf16", "train.duration=3 steps", "train.checkpoint.every=3 steps"]
+    textune.train(packed / "config.toml", run=run, overrides=overrides)
+    said = read_card(run / "best").merge_change
+    done = export(run / "checkpoints" / "step-3", tmp_path / "merged", form="merged")
+    for change in (said, done.change):
+        assert change is not None and 1e-6 < change < 0.1
 
 
 def test_files_of_gptq_that_changed_are_refused(packed: Path) -> None:

@@ -13,7 +13,7 @@ from textune.config.values import Names, whole_number
 def _as_rank(value: object) -> object:
     """The value, for pydantic to judge; ValueError for 0, which is written where adapters are not wanted."""
     if value in (0, "0"):
-        raise ValueError("an update of rank 0 is none; leave model.lora out, or use a rank such as 8")
+        raise ValueError("an update of rank 0 changes nothing; leave model.lora out, or use a rank such as 8")
     return value
 
 

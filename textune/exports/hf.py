@@ -173,6 +173,8 @@ def _rebuild(checkpoint: Checkpoint, code: Sequence[str]) -> TextModel:
     adapting = None if lora is None else Adapting(lora, run.train.seed)
     recipe = Recipe(Device(torch.device("cpu"), "fp32"), quantize=quantize, adapting=adapting, vocabulary=kept)
     prepare(model, recipe)
+    if model.low_bits is not None and quantize is None:  # how far merging moves logits is seen from the run
+        model.low_bits.compute_in(read_card(checkpoint.folder / "model").precision)
     held = _require_backbone_of(checkpoint, model, state.identity, name=run.model.name)
     with torch.no_grad():
         for name, tensor in held.items():

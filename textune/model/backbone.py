@@ -12,7 +12,6 @@ import functools
 import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -61,7 +60,7 @@ class TextModel(nn.Module):
         frozen: frozenset[str] = frozenset(),
         whole: frozenset[str] = frozenset(),
         files: AdapterFiles | None = None,
-        packed: Mapping[str, PackedLayer] = MappingProxyType({}),
+        packed: Mapping[str, PackedLayer] | None = None,
     ) -> None:
         """ModelError where `attention` is "packed" and the family cannot. `unknown_id` stands for ids without an
         embedding, `frozen` names the weights of `hf` that `freeze` takes out of training, `whole` those that are
@@ -84,7 +83,7 @@ class TextModel(nn.Module):
         self.files = files or AdapterFiles()
         self.adapters: Adapters | None = None
         """What is trained beside frozen weights; None where no adapters were put there."""
-        self._packed = packed
+        self._packed = packed or {}
         self.low_bits: LowBits | None = None
         """The layers whose weights have few bits; None where none were given any."""
         self._num_ids = 0 if unknown_id is None else len(hf.get_input_embeddings().weight)

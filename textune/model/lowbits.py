@@ -82,6 +82,11 @@ class LowBits:
             for name, layer in self.layers.items():
                 layer.compute = computes[name]
 
+    def compute_in(self, precision: str) -> None:
+        """Compute products in that arithmetic from now on, by its name."""
+        for layer in self.layers.values():
+            layer.compute = _COMPUTE[precision]
+
     def read_back(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """A state of the model with their weights as fp32 numbers [out, in]."""
         found = dict(state)
@@ -191,8 +196,9 @@ def put_packed(hf: HuggingModel, packed: Mapping[str, PackedLayer], dtype: torch
 class LowBitLinear(nn.Linear):
     """W x + b, where W has few bits and is not trained; products are computed in `compute`.
 
-    A kind of `nn.Linear`, since adapters are put beside these. bitsandbytes' own layers are not used: on a processor
-    they are wrong for widths that are no multiple of 64, lose gradients after an evaluation, and round the bias.
+    A kind of `nn.Linear`, since adapters are put beside these. bitsandbytes' own layers are not used: on a processor,
+    those of 0.50.2 are wrong for some widths that are not a multiple of 64, such as 96, cannot be trained after an
+    evaluation, and round the bias.
     """
 
     def __init__(

@@ -131,7 +131,7 @@ def prepare(
         model.accelerator.forbid("weights are cut over the ranks, and brought when a module is called", hint=hint)
     if model.low_bits is not None and recipe.device.torch.type == "cuda":
         reason = "the weights have few bits, and what reads them back is compiled already"
-        model.accelerator.forbid(reason, hint="Leave model.quantize out")
+        model.accelerator.forbid(reason, hint="Start from weights in floating point, without model.quantize")
     if recipe.deterministic and recipe.device.torch.type == "cuda":
         reason = "train.deterministic = true, and what is compiled for a GPU is chosen by timing it"
         model.accelerator.forbid(reason, hint="Leave one of the two out")
