@@ -21,12 +21,12 @@ from torch.utils.checkpoint import checkpoint
 
 from textune.batches import GROUP_COST_TOKENS, NO_PADDING, Layout, Padding, TokenBatch, Tokens, WindowedBatch
 from textune.config import AttentionLayout, Lora, Pooling, Quantize, Switch
-from textune.errors import ModelError
 from textune.model.accelerator import Accelerator
 from textune.model.adapters import Adapters, adapt, inject, is_adapter, merged, plain_name
 from textune.model.attention import PackedLayout, filler_after, require_capped_scores
 from textune.model.beneath import AdapterFiles
-from textune.model.families import PACKED_FAMILIES, attend_in, packing_obstacle
+from textune.model.device import dtype_of_products
+from textune.model.families import PACKED_FAMILIES, attend_in, cannot_pack, packing_obstacle
 from textune.model.frozen import FrozenWeights
 from textune.model.gptq import PackedLayer
 from textune.model.heads import PADDED_HEADS, reads_last_position, unsplit_head
@@ -111,11 +111,7 @@ class TextModel(nn.Module):
     def set_layout(self, layout: Layout) -> None:
         """Expect packed or padded batches from now on; ModelError where the family cannot run packed."""
         if layout == "packed" and self._obstacle:
-            raise ModelError(
-                f'model.attention = "packed", but {self._obstacle}.',
-                hint='Use "auto", or a family that runs packed: bert, modernbert, llama and others'
-                " (docs/architecture.md).",
-            )
+            raise cannot_pack(self._obstacle)
         if layout != self.layout and self.own is None:
             attend_in(layout, self.hf, padded=self._own_attention)
         self.layout = layout
@@ -281,6 +277,7 @@ class TextModel(nn.Module):
         """What the head reads of each row of a packed batch, [B, H]."""
         family = PACKED_FAMILIES[self.hf.config.model_type]
         num_filler = filler_after(len(ids_T))
+        dtype = dtype_of_products(self.hf.dtype, ids_T.device)
         layout = PackedLayout(
             batch.groups,
             batch.lengths_B,
@@ -288,7 +285,7 @@ class TextModel(nn.Module):
             num_filler=num_filler,
             kernels=self.accelerator.kernels,
             reads_first=family.reads_only_first(self.hf),
-            in_one_call=not attention_obstacle(ids_T.device, self._compute_dtype(ids_T.device), self.hf.config),
+            in_one_call=not attention_obstacle(ids_T.device, dtype, self.hf.config),
         )
         ids_T = functional.pad(ids_T, (0, num_filler), value=self.pad_id)
         positions_T = functional.pad(batch.positions_T, (0, num_filler))
@@ -305,10 +302,6 @@ class TextModel(nn.Module):
             inputs["use_cache"] = False
         hidden_TH = family.encode(self.hf, inputs).squeeze(0)
         return family.head.read(self.hf, hidden_TH, ids_T, layout)
-
-    def _compute_dtype(self, device: torch.device) -> torch.dtype:
-        dtype: torch.dtype = self.hf.dtype
-        return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else dtype
 
     def padded_inputs(self, batch: TokenBatch) -> dict[str, torch.Tensor]:
         """What the Hugging Face model reads of a padded batch: int64 [B, L] by the name that its forward gives it."""
@@ -328,8 +321,7 @@ class TextModel(nn.Module):
 
     def padded_outputs(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
         """Logits [B, C] of what `padded_inputs` gave."""
-        head = PADDED_HEADS.get(self.hf.config.model_type)
-        if head is not None:
+        if (head := PADDED_HEADS.get(self.hf.config.model_type)) is not None:
             return head(self.hf, tensors)
         options = {"use_cache": False} if "use_cache" in self._accepted else {}
         logits: torch.Tensor = self.hf(**tensors, **options).logits

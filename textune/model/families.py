@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from textune.batches import Layout
+from textune.errors import ModelError
 from textune.model import disentangled, heads
 from textune.model.attention import PACKED, PackedLayout
 from textune.model.heads import PackedHead
@@ -187,6 +188,17 @@ def packing_obstacle(hf: HuggingModel) -> str:
     if getattr(hf.config, "chunk_size_feed_forward", 0):
         return "chunk_size_feed_forward needs rows of a fixed length"
     return ""
+
+
+def cannot_pack(obstacle: str) -> ModelError:
+    """The error for a model that is to run packed, and cannot."""
+    return ModelError(
+        f'model.attention = "packed", but {obstacle}.',
+        hint='Use "auto", or a family that runs packed: bert, modernbert, llama and others (docs/architecture.md).',
+        key="model.attention",
+        value="packed",
+        reason=obstacle,
+    )
 
 
 def attend_in(layout: Layout, hf: HuggingModel, *, padded: str) -> None:
