@@ -25,6 +25,7 @@ class Tag(NamedTuple):
     text: str
     opens: int = NO_POSITION
     closes: int = NO_POSITION
+    type: str = "html"
 
 
 class Written(NamedTuple):
@@ -45,15 +46,15 @@ class Written(NamedTuple):
 
 def rendered_of(documents: Sequence[Written], types: Sequence[str] = TYPES) -> Rendered:
     """The documents as rendering hands them on."""
-    rows: list[tuple[int, int, int, int, int]] = []
+    rows: list[tuple[int, int, int, int, int, int]] = []
     for number, document in enumerate(documents):
         at = 0
         for piece in document.pieces:
             size = len(piece if isinstance(piece, str) else piece.text)
             if isinstance(piece, Tag):
-                rows.append((number, at, at + size, piece.opens, piece.closes))
+                rows.append((number, at, at + size, types.index(piece.type), piece.opens, piece.closes))
             at += size
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 5).T
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 6).T
     return Rendered(
         [document.rendered for document in documents],
         [tuple(PrefixField(types.index(name), text) for name, text in document.fields) for document in documents],

@@ -65,7 +65,7 @@ class ChunkEncoder:
         """ModelError for a tokenizer without offsets; ConfigError where it lacks a token that `metadata` asks for."""
         self._metadata = metadata
         self._max_length = tokens.longest
-        self._original = metadata.compat == "bsmetadata"
+        self._original = metadata.as_original
         self._tokenizer = TextTokenizer(tokenizer)
         self._prefixes = PrefixEncoder(self._tokenizer, metadata, max_length=self._max_length)
         self._begin = begin_token(tokenizer, metadata)
@@ -107,8 +107,8 @@ class ChunkEncoder:
             name = self._metadata.types[longest.type]
             raise DataError(
                 f"{place(first)}: the prefix leaves no room for text within tokens.max_length = {self._max_length} and"
-                f" metadata.prefix_share = {self._metadata.prefix_share}: none of its fields fits; the longest is {name}"
-                f" ({len(longest.text):,} characters).",
+                f" metadata.prefix_share = {self._metadata.prefix_share}: none of its fields fits; the longest is"
+                f" {name} ({len(longest.text):,} characters).",
                 hint="Raise tokens.max_length or metadata.prefix_share, shorten what is around the fields"
                 ' (metadata.prefix_start, metadata.prefix_separator), or set metadata.on_bad_metadata = "report": such'
                 " documents then go without a prefix.",

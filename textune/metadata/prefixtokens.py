@@ -1,7 +1,7 @@
 """The prefixes of documents as tokens, short enough to leave room for text; before `chunks.py`.
 
-A prefix that is too long loses whole fields, those of the least priority first. The original system cuts its tokens and
-keeps the last two, which are its separator as GPT-2 writes it.
+A prefix that is too long loses whole fields, those of the least priority first. The original system cuts its tokens
+and keeps the last two, which are its separator as GPT-2 writes it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PrefixEncoder:
     def __init__(self, tokenizer: TextTokenizer, section: MetadataSection, *, max_length: int) -> None:
         self._tokenizer = tokenizer
         self._section = section
-        original = section.compat == "bsmetadata"
+        original = section.as_original
         self._budget = max_length // 2 if original else int(max_length * section.prefix_share)
         self._shorten = self._cut if original else self._fitting
         order = [*section.priority, *(name for name in section.types if name not in section.priority)]

@@ -28,7 +28,8 @@ def _chosen(
     known: list[int] = [token for name in names if (token := getattr(tokenizer, f"{name}_id", None)) is not None]
     if rule == "always" and not known:
         raise ConfigError(
-            f'metadata.{key} = "always", but the tokenizer {type(tokenizer).__name__} has no {" and no ".join(names)}.',
+            f'metadata.{key} = "always", but the tokenizer {type(tokenizer).__name__} has no'
+            f" {' and no '.join(names)}.",
             hint=f'Set metadata.{key} = "never", or name a tokenizer that has one in model.tokenizer.',
             key=f"metadata.{key}",
             value=rule,
@@ -36,7 +37,7 @@ def _chosen(
         )
     if rule == "always":
         return known[0]
-    if rule == "never" or metadata.compat == "bsmetadata":
+    if rule == "never" or metadata.as_original:
         return None
     own: list[int] = tokenizer.backend_tokenizer.encode("a").ids
     return own[place] if own and own[place] in known else None
