@@ -1,9 +1,9 @@
 """Texts with tags to tokens that know their characters; before `chunks.py`.
 
 By default no token holds both text and metadata: the texts are cut around what was inserted, and each part is
-tokenised by itself, all in one call. A private character marks the cuts; it is a special token of a copy of the tokenizer, which
-therefore cuts there before anything else, and its tokens are taken out again. The original system tokenises the texts
-as they are, and a token belongs to the metadata if one of its characters does.
+tokenised by itself, all in one call. A private character marks the cuts; it is a special token of a copy of the
+tokenizer, which therefore cuts there before anything else, and its tokens are taken out again. The original system
+tokenises the texts as they are, and a token belongs to the metadata if one of its characters does.
 """
 
 from __future__ import annotations
