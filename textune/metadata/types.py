@@ -62,3 +62,8 @@ def name_of(key: str, scope: str) -> str:
     if names is None:
         return key
     return names.get(scope) or next(iter(names.values()))
+
+
+def metadata_type(name: str) -> MetadataType:
+    """The type of this name; one that TYPES does not have is called by its name everywhere."""
+    return TYPES.get(name) or MetadataType(name, name, "local")
