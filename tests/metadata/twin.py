@@ -273,30 +273,30 @@ def pieces_at(
             ends.append(after)
     ends = [piece for piece in ends if piece.text]
     starts = [piece for piece in starts if piece.text]
-    ends.sort(key=lambda piece: (-span(piece)[0], rank(piece.entry), order(piece)))
-    starts.sort(key=lambda piece: (-span(piece)[1], -rank(piece.entry), order(piece)))
     loose = empty_starts
-    anchors_of_ends, anchors_of_starts = list(ends), list(starts)
+    beside: dict[int, Piece] = {}  # by entry, the tag with text that a tag without text stands beside
     for piece in sorted(empty_placed, key=order):
         if not piece.text:
             continue
-        of_type = [
-            [one for one in anchors if entries[one.entry].type == entries[piece.entry].type]
-            for anchors in (anchors_of_ends, anchors_of_starts)
-        ]
-        following = [one for one in of_type[0] if order(one) > order(piece)]
-        preceding = [one for one in of_type[1] if order(one) < order(piece)]
-        if following:
-            ends.insert(index_of(ends, min(following, key=order)), piece)
-        elif preceding:
-            starts.insert(index_of(starts, max(preceding, key=order)) + 1, piece)
-            anchors_of_starts.append(piece)  # the next one stands after it
+        same = [one for one in [*ends, *starts] if entries[one.entry].type == entries[piece.entry].type]
+        same = [one for one in same if one.entry not in beside]
+        following = [one for one in same if one.closing and order(one) > order(piece)]
+        preceding = [one for one in same if not one.closing and order(one) < order(piece)]
+        if piece.closing and texts[piece.entry][0]:  # goes with its opening tag
+            anchor = beside.get(piece.entry)
         else:
+            anchor = min(following, key=order) if following else max(preceding, key=order, default=None)
+        if anchor is None:
             loose.append(piece)
+        else:
+            beside[piece.entry] = anchor
+            (ends if anchor.closing else starts).append(piece)
+
+    def span_beside(piece: Piece) -> tuple[int, int]:
+        return span(beside.get(piece.entry, piece))
+
+    ends.sort(key=lambda piece: (-span_beside(piece)[0], rank(piece.entry), order(piece)))
+    starts.sort(key=lambda piece: (-span_beside(piece)[1], -rank(piece.entry), order(piece)))
     loose.sort(key=lambda piece: (-rank(piece.entry), order(piece)))
     empty_ends.sort(key=lambda piece: (rank(piece.entry), order(piece)))
     return [*ends, *loose, *empty_ends, *starts]
-
-
-def index_of(pieces: Sequence[Piece], wanted: Piece) -> int:
-    return next(index for index, piece in enumerate(pieces) if piece is wanted)

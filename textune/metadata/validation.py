@@ -30,6 +30,7 @@ from textune.metadata.rawentries import (
     VALUE,
     RawEntries,
 )
+from textune.metadata.renderers import renderer_of
 from textune.metadata.types import TYPES
 
 _AS_TEXT = (int, datetime.date, datetime.time, decimal.Decimal)
@@ -99,6 +100,7 @@ def check_entries(checked: Checked) -> None:
     """All checks."""
     _check_scopes(checked)
     _check_values(checked)
+    _check_readable(checked)
     _check_attributes(checked)
     _check_spans(checked)
     _check_positions(checked)
@@ -134,6 +136,17 @@ def _check_values(checked: Checked) -> None:
     missing_E = np.fromiter((value is None for value in values_E), bool, len(texts))
     checked.refuse("value", bad_E & missing_E, VALUE, lambda _: "there is none")
     checked.refuse("value", bad_E, VALUE, lambda _: "it cannot be written as text")
+
+
+def _check_readable(checked: Checked) -> None:
+    """Values of the prefix that are more than text."""
+    for number, name in enumerate(checked.types):
+        renderer = renderer_of(name)
+        of_type = np.flatnonzero(checked.good_E & ~checked.is_local_E & (checked.type_E == number))
+        if renderer.expects:
+            bad_E = np.zeros(len(checked.raw), bool)
+            bad_E[of_type] = [not renderer.reads(value) for value in checked.values_E[of_type]]
+            checked.refuse("value", bad_E, VALUE, lambda _, expects=renderer.expects: f"it is not {expects}")  # type: ignore[misc]
 
 
 def text_of(value: object, *, original: bool = False) -> str | None:
@@ -228,9 +241,9 @@ def _check_positions(checked: Checked) -> None:
 def _check_nesting(checked: Checked) -> None:
     """No two tags of a type in a document have one position at one character, and their spans nest."""
 
-    def fails(check: Callable[..., np.ndarray]) -> np.ndarray:
+    def fails(check: Callable[..., np.ndarray], among_E: np.ndarray = checked.is_local_E) -> np.ndarray:
         """bool [E], of entries with positions."""
-        placed = np.flatnonzero(checked.good_E & checked.is_local_E & (checked.raw.numbers[START_ORDER] != MISSING))
+        placed = np.flatnonzero(checked.good_E & among_E & (checked.raw.numbers[START_ORDER] != MISSING))
         failed_E = np.zeros(len(checked.raw), bool)
         failed_E[placed] = check(checked.group_E[placed], *(checked.raw.numbers[key][placed] for key in NUMBERS))
         return failed_E
@@ -240,7 +253,9 @@ def _check_nesting(checked: Checked) -> None:
     checked.refuse("order", fails(closed_before_open), START_ORDER, lambda _: "its empty span closes before it opens")
     if not checked.original:
         crossing = "its tags would cross those of another entry of its type"
-        checked.refuse("nesting", fails(against_the_rules), START_ORDER, lambda _: crossing)
+        both_sides = np.array([renderer_of(name).both_sides for name in checked.types])
+        enclosing_E = checked.is_local_E & both_sides[checked.type_E]
+        checked.refuse("nesting", fails(against_the_rules, enclosing_E), START_ORDER, lambda _: crossing)
 
 
 def _forget_positions(checked: Checked) -> None:
