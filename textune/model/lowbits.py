@@ -167,6 +167,7 @@ def quantize_beneath(hf: HuggingModel, section: Quantize, *, whole: Collection[s
             turned.add(name)
         weight_OI = linear.weight.detach().t() if name in turned else linear.weight.detach()
         outputs, inputs = weight_OI.shape
+        _require_within(form, weight_OI, f"{name}.weight")
         layers[name] = LowBitLinear(form, form.pack(weight_OI), linear.bias, shape=(outputs, inputs), compute=compute)
         hf.set_submodule(name, layers[name])
     if not layers:
@@ -177,6 +178,23 @@ def quantize_beneath(hf: HuggingModel, section: Quantize, *, whole: Collection[s
             value=section.model_dump(),
         )
     return LowBits(section.model_copy(update={"compute": _NAMES[compute]}), layers, frozenset(turned))
+
+
+def _require_within(form: FourBits | EightBits, weight_OI: torch.Tensor, name: str) -> None:
+    """ModelError where a weight has a number that bitsandbytes cannot make few bits of, without saying so."""
+    lowest, highest = torch.aminmax(weight_OI)
+    largest = float(torch.maximum(-lowest, highest))
+    if largest <= form.largest:
+        return
+    hint = "Use model.quantize.bits = 4, or leave model.quantize out."
+    raise ModelError(
+        f"model.quantize: {name} has a number of {largest:g}, but weights of {form.bits} bits are made of numbers of"
+        f" at most {form.largest:g}.",
+        hint=hint if math.isfinite(largest) else "The backbone's files are damaged: restore them.",
+        key="model.quantize",
+        value=largest,
+        reason=name,
+    )
 
 
 def put_packed(hf: HuggingModel, packed: Mapping[str, PackedLayer], dtype: torch.dtype) -> LowBits:
