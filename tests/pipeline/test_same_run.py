@@ -10,6 +10,7 @@ import pytest
 from kits.errors import refused
 
 from textune.config.adapters import Lora, Quantize
+from textune.config.documents import AllTypes, IndependentTypes, MetadataSection, UniformTypes
 from textune.config.fields import keys_of, role_of, variants
 from textune.config.schema import Experiment, ModelSection, PythonModel
 from textune.config.section import Role, Section
@@ -130,6 +131,10 @@ EXPERIMENTS = {
             update={"train": Experiment().train.model_copy(update={"distributed": way()})}
         )
         for way in (Sharded, DeepSpeed)
+    },
+    **{
+        f"documents, {sampling.kind}": Experiment(metadata=MetadataSection(types=("html", "url"), sampling=sampling))
+        for sampling in (AllTypes(), UniformTypes(), IndependentTypes())
     },
     "few bits": Experiment(model=ModelSection(lora=Lora(), quantize=Quantize())),
     "adapters": Experiment(model=ModelSection(lora=Lora(options={"use_rslora": True}))),

@@ -7,6 +7,7 @@ from .batch import Tokens as Tokens
 from .batch import WindowedBatch as WindowedBatch
 from .batch import collate as collate
 from .batch import to_device as to_device
+from .cache import cache_folder as cache_folder
 from .cache import open_store as open_store
 from .layout import GROUP_COST_TOKENS as GROUP_COST_TOKENS
 from .layout import NO_PADDING as NO_PADDING
@@ -16,6 +17,7 @@ from .layout import Padding as Padding
 from .layout import cut_by_tokens as cut_by_tokens
 from .loader import Batches as Batches
 from .loader import Loader as Loader
+from .maker import TextMaker as TextMaker
 from .plan import Plan as Plan
 from .rows import TokenRows as TokenRows
 from .store import TokenStore as TokenStore
@@ -24,5 +26,6 @@ from .tokenise import require_budget as require_budget
 from .tokenise import require_weights as require_weights
 from .tokenise import tokenise as tokenise
 from .tokens import TextEncoder as TextEncoder
+from .tokens import cut_texts as cut_texts
 from .usual import MaxLength as MaxLength
 from .usual import choose_max_length as choose_max_length

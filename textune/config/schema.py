@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt
 
 from textune.config.adapters import Lora, Quantize
+from textune.config.documents import MetadataSection
 from textune.config.section import Computed, Located, Section
 from textune.config.sharing import Checkpointing, DataParallel, Distributed
 from textune.config.sources import DataSection
@@ -77,7 +78,8 @@ class TokensSection(Section):
     padded."""
     cache: Computed[FilePath | None] = None
     """Folder of the token cache; by default `textune/tokens` in the user's cache folder (`$XDG_CACHE_HOME` or
-    `~/.cache`)."""
+    `~/.cache`). A table of frozen token embeddings of 64 MiB or more also stands there, in a file without a name,
+    while a run trains alone on a processor."""
     cache_size_gb: Computed[Annotated[float, Field(gt=0)]] = 20.0
     """Largest size of the cache; beyond it, the least recently used entries are removed."""
 
@@ -266,3 +268,5 @@ class Experiment(Section):
     """The training run."""
     evaluate: EvaluateSection = EvaluateSection()
     """Metrics and report."""
+    metadata: MetadataSection | None = None
+    """How documents with their metadata become text for a language model."""
