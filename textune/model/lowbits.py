@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 from textune.config import Quantize
 from textune.errors import ConfigError, ModelError
 from textune.imports import import_quietly
-from textune.model.device import Device, resolve_device
+from textune.model.device import Device, dtype_of_products, resolve_device
 from textune.model.gptq import PackedLayer
 from textune.model.hugging import Context, FamilyModule, HuggingModel
 from textune.model.lowbitforms import BLOCK, EightBits, Form, FourBits
@@ -254,13 +254,11 @@ class LowBitLinear(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """From [..., I] to [..., O], in the type that a product of plain weights would have."""
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
         bias = None if self.bias is None else self.bias.to(self.compute)
-        with torch.autocast(kind, enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             rows_NI = x.reshape(-1, self.in_features).to(self.compute)
             product_NO: torch.Tensor = _Product.apply(rows_NI, bias, self)
-        return product_NO.view(*x.shape[:-1], self.out_features).to(dtype)
+        return product_NO.view(*x.shape[:-1], self.out_features).to(dtype_of_products(x.dtype, x.device))
 
 
 class _Product(torch.autograd.Function):
