@@ -216,8 +216,7 @@ def packed_attention(
         )
         return output_Thd.unsqueeze(0), None
     kernels = textune_layout.kernels
-    on_cpu = query.device.type == "cpu" and dtype in {torch.float32, torch.bfloat16}
-    known = on_cpu and query.shape[-1] == value.shape[-1]
+    known = query.is_cpu and dtype in {torch.float32, torch.bfloat16} and query.shape[-1] == value.shape[-1]
     if kernels is not None and known and softcap is None and not position_bias and dropout < 1:
         shape = AttentionShape(
             textune_layout.starts_B,
