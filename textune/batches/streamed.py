@@ -13,6 +13,7 @@ import numpy as np
 from textune.ahead import ahead
 from textune.batches.assembler import Assembler
 from textune.batches.batch import Batch
+from textune.batches.encode import RowTexts, make_row_store
 from textune.batches.loader import token_budget
 from textune.batches.plan import Plan
 from textune.batches.rows import TokenRows, join_rows
@@ -156,8 +157,7 @@ class StreamLoader:
 
     def _tokenised(self, block: Block) -> _Tokenised:
         examples, after = block.examples, block.after
-        pairs = None if examples.text_pair is None else examples.text_pair.to_pylist()
-        store = self._encoder.encode(examples.text.to_pylist(), pairs, place=examples.place)
+        store = make_row_store(RowTexts.of(examples), self._encoder)
         limit = self._drop_longer
         kept = np.arange(len(examples)) if limit is None else store.shorter_examples(limit)
         num_longer = len(examples) - len(kept)
@@ -166,7 +166,9 @@ class StreamLoader:
             after = replace(after, longer=after.longer + num_longer, rows=0 if block.is_last else num_rows)
         if block.is_last and not num_rows:
             raise DataError(f"tokens.drop_longer = {limit} leaves no row of {self._stream.name}.", hint="Raise it.")
-        rows = TokenRows(store, kept, block.targets, examples.weight)
+        rows = TokenRows(
+            store.in_epoch(self._plan.seed, block.before.epoch).whole(), kept, block.targets, examples.weight
+        )
         return _Tokenised(rows, block.before, after, tuple(self._notices(block, after, num_rows)))
 
     def _notices(self, block: Block, after: Cursor, num_rows: int) -> Generator[str]:

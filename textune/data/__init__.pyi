@@ -1,5 +1,8 @@
+from .columns import Examples as Examples
 from .columns import select_texts as select_texts
 from .columns import text_columns as text_columns
+from .fields import fields_in as fields_in
+from .fields import going_without as going_without
 from .inspect.audit import audit_data as audit_data
 from .inspect.audit import require_sound as require_sound
 from .inspect.beside import names_beside as names_beside
@@ -31,6 +34,7 @@ from .reading.files import bare_suffix as bare_suffix
 from .reading.files import find_files as find_files
 from .reading.foreign import is_lfs_pointer as is_lfs_pointer
 from .reading.formats import require_fitting as require_fitting
+from .reading.given import given_fields as given_fields
 from .reading.given import given_rows as given_rows
 from .reading.given import given_texts as given_texts
 from .reading.rows import Rows as Rows

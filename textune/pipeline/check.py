@@ -127,8 +127,9 @@ def _token_facts(parts: Parts) -> TokenFacts:
     lengths = {name: rows.lengths for name, rows in parts.rows.items()}
     unknown, total = 0, 0
     for store in {id(rows.store): rows.store for rows in parts.rows.values()}.values():
-        unknown += 0 if parts.encoder.unknown_id is None else int((store.ids == parts.encoder.unknown_id).sum())
-        total += len(store.ids)
+        for ids in store.occurring:
+            unknown += 0 if parts.encoder.unknown_id is None else int((ids == parts.encoder.unknown_id).sum())
+            total += len(ids)
     return TokenFacts(
         lengths=lengths,
         truncated={name: rows.num_truncated for name, rows in parts.rows.items()},

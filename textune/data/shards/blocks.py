@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from textune.config import Columns, Labels, OnBadRow, StreamSource
+from textune.config import Columns, Labels, MetadataPrefix, OnBadRow, StreamSource
 from textune.data.columns import Examples, label_columns, select_columns, text_columns
 from textune.data.labels import LabelMaps, encode_by_head, tasks_in
 from textune.data.reading import Piece, Places, Rows, SkippedRow, missing_column, refuse
@@ -42,6 +42,8 @@ class RowStream:
     on_bad_row: OnBadRow
     shards: tuple[Shard, ...]
     formats: tuple[ShardFormat, ...]
+    prefix: MetadataPrefix | None = None
+    """Columns that are written before each text."""
     label_maps: LabelMaps = field(default_factory=dict)
     """By head; those of a single head are known once the first rows have been read."""
 
@@ -90,17 +92,26 @@ class RowStream:
             partial=True,
         )
         tasks = tasks_in(self.label_maps)
-        examples = select_columns(rows, self.columns, with_labels=True, tasks=tasks, on_bad_row=self.on_bad_row)
+        examples = select_columns(
+            rows, self.columns, with_labels=True, tasks=tasks, prefix=self.prefix, on_bad_row=self.on_bad_row
+        )
         if tasks and examples.weight is not None and examples.weight.ndim == 1:  # other pieces may have lists
             return replace(examples, weight=np.repeat(examples.weight[:, None], len(tasks), axis=1))
         return examples
 
 
-def open_stream(section: StreamSource, columns: Columns, labels: Labels, *, on_bad_row: OnBadRow) -> RowStream:
+def open_stream(
+    section: StreamSource,
+    columns: Columns,
+    labels: Labels,
+    *,
+    on_bad_row: OnBadRow,
+    prefix: MetadataPrefix | None = None,
+) -> RowStream:
     """Find the shards; DataError as `find_shards`, and for a format that cannot be streamed."""
     shards = find_shards(section.files)
     formats = tuple(shard_format(shard, section.format) for shard in shards)
-    return RowStream(section, columns, labels, on_bad_row, shards, formats)
+    return RowStream(section, columns, labels, on_bad_row, shards, formats, prefix)
 
 
 @dataclass(frozen=True)
@@ -160,7 +171,8 @@ class BlockReader:
         columns = stream.columns
         self._texts = text_columns(columns.model_copy(update={"text_pair": None}))
         others = (*label_columns(columns), *filter(None, (columns.text_pair, columns.weight)))
-        self._wanted = frozenset((*self._texts, *others))
+        self._fields = () if stream.prefix is None else stream.prefix.columns
+        self._wanted = frozenset((*self._texts, *others, *self._fields))
 
     def read(self, cursor: Cursor) -> Block:
         """The block that begins there; it may be empty. DataError for what cannot be read, or an epoch without a
@@ -261,9 +273,10 @@ class BlockReader:
             else []
         )
         if refused:
-            key = keys.get(refused[0], text_key)
+            key = f"data.columns.{keys.get(refused[0], text_key)}"
+            key = "data.metadata.columns" if refused[0] in self._fields else key
             name = self._stream.shards[shard].name
-            raise missing_column(refused[0], reader.all_columns(), source=name, key=f"data.columns.{key}")
+            raise missing_column(refused[0], reader.all_columns(), source=name, key=key)
         table = piece.table
         for name in missing:
             table = table.append_column(name, pa.nulls(table.num_rows))
@@ -318,6 +331,11 @@ def _joined(pieces: Sequence[Examples], stream: RowStream) -> Examples:
     if stream.columns.weight is not None:
         weights = [one.weight for one in pieces if one.weight is not None]
         weight = np.concatenate(weights) if weights else np.zeros(0, np.float32)
+    names = () if stream.prefix is None else stream.prefix.columns
+    fields = tuple(
+        pa.chunked_array([chunk for one in pieces for chunk in one.fields[column].chunks], pa.large_string())
+        for column in range(len(names))
+    )
     places = Places.concat([one.rows.places.take(one.indices) for one in pieces])
     skipped = tuple(row for one in pieces for row in one.skipped)
     rows = Rows(pa.table({"text": text}), stream.name, stream.fingerprint, skipped, places, partial=True)
@@ -331,4 +349,5 @@ def _joined(pieces: Sequence[Examples], stream: RowStream) -> Examples:
         skipped=skipped,
         label_names=stream.columns.labels,
         label_column=", ".join(label_columns(stream.columns)),
+        fields=fields,
     )
