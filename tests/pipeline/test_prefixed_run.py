@@ -199,7 +199,7 @@ def test_a_column_that_no_row_went_without_is_missed(place: Path, tmp_path: Path
 
 @pytest.mark.parametrize("prefetch", [0, 2])
 def test_a_run_stopped_anywhere_ends_like_one_that_was_not(place: Path, tmp_path: Path, prefetch: int) -> None:
-    overrides = {"train.prefetch": prefetch, "train.checkpoint.every": "1 steps", "train.checkpoint.keep": 100}
+    overrides = {"train.prefetch": prefetch, "train.checkpoint.every": "1 steps", "train.checkpoint.keep": 100, "train.checkpoint.background": False}
     trained(place, tmp_path / "whole", overrides)
     for step in (2, 6, 11):
         run = tmp_path / f"stopped-{step}"
@@ -257,6 +257,7 @@ def test_a_stream_is_trained_and_resumed_like_itself(place: Path, tmp_path: Path
         "task.kind": "binary",
         "train.checkpoint.every": "1 steps",
         "train.checkpoint.keep": 100,
+        "train.checkpoint.background": False,
         "train.duration": "2 epochs",
     }
     base = {name: value for name, value in BASE.items() if not name.startswith("data.validation")}
